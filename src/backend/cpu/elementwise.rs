@@ -1,0 +1,135 @@
+//! Row-wise and element-wise operations: embedding, norms, rotary positions, activations.
+
+use super::{elements, elements_mut};
+use crate::backend::RotaryTable;
+use crate::model::spec::{Activation, NormKind};
+use ndarray::Array2;
+use rayon::prelude::*;
+use statrs::function::erf::erfc;
+use std::f64::consts::FRAC_1_SQRT_2;
+
+/// Elements handed to one task: large enough to outweigh scheduling, small enough to stay in L2.
+const PIECE: usize = 16 * 1024;
+
+/// Rows of `width` elements that make about one [`PIECE`].
+fn rows_per_piece(width: usize) -> usize {
+    (PIECE / width.max(1)).max(1)
+}
+
+/// Calls `work(first row, rows)` on pieces of whole rows.
+fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let width = x.ncols();
+    let rows = rows_per_piece(width);
+    elements_mut(x)
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(piece, values)| work(piece * rows, values));
+}
+
+pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
+    let width = table.ncols();
+    let source = elements(table);
+    let mut x = Array2::zeros((ids.len(), width));
+    for (row, id) in elements_mut(&mut x).chunks_exact_mut(width).zip(ids) {
+        let start = *id as usize * width;
+        row.copy_from_slice(&source[start..start + width]);
+    }
+    x
+}
+
+pub fn add_positions(x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) {
+    let width = x.ncols();
+    let source = elements(table);
+    for_row_pieces(x, |first, rows| {
+        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+            let start = (offset + (first + index) % length) * width;
+            row.iter_mut().zip(&source[start..start + width]).for_each(|(x, p)| *x += p);
+        }
+    });
+}
+
+pub fn add(x: &mut Array2<f32>, y: &Array2<f32>) {
+    elements_mut(x)
+        .par_chunks_mut(PIECE)
+        .zip(elements(y).par_chunks(PIECE))
+        .for_each(|(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += y));
+}
+
+pub fn normalise(
+    kind: NormKind,
+    epsilon: f32,
+    gain: Option<&Array2<f32>>,
+    bias: Option<&Array2<f32>>,
+    x: &Array2<f32>,
+) -> Array2<f32> {
+    let width = x.ncols();
+    let mut normalised = x.clone();
+    for_row_pieces(&mut normalised, |_, rows| {
+        for row in rows.chunks_exact_mut(width) {
+            let mean = match kind {
+                NormKind::Rms => 0.0,
+                NormKind::Layer => sum(row.iter().copied()) / width as f32,
+            };
+            let variance = sum(row.iter().map(|value| (value - mean) * (value - mean))) / width as f32;
+            let scale = 1.0 / (variance + epsilon).sqrt();
+            row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
+            if let Some(gain) = gain {
+                row.iter_mut().zip(elements(gain)).for_each(|(value, gain)| *value *= gain);
+            }
+            if let Some(bias) = bias {
+                row.iter_mut().zip(elements(bias)).for_each(|(value, bias)| *value += bias);
+            }
+        }
+    });
+    normalised
+}
+
+/// A sum in 16 interleaved parts: it vectorises, and its rounding error grows with a sixteenth of the length.
+fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let mut parts = [0.0f32; 16];
+    for (index, value) in values.enumerate() {
+        parts[index % 16] += value;
+    }
+    parts.iter().sum()
+}
+
+pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
+    let width = x.ncols();
+    let half = table.cosines.ncols();
+    let (cosines, sines) = (elements(&table.cosines), elements(&table.sines));
+    for_row_pieces(x, |first, rows| {
+        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+            let start = (first + index) % length * half;
+            let (cosines, sines) = (&cosines[start..start + half], &sines[start..start + half]);
+            for head in row.chunks_exact_mut(2 * half) {
+                let (low, high) = head.split_at_mut(half);
+                for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                    (*low, *high) = (*low * cosine - *high * sine, *high * cosine + *low * sine);
+                }
+            }
+        }
+    });
+}
+
+pub fn activate(activation: Activation, x: &mut Array2<f32>) {
+    let apply = function(activation);
+    elements_mut(x)
+        .par_chunks_mut(PIECE)
+        .for_each(|x| x.iter_mut().for_each(|value| *value = apply(*value)));
+}
+
+pub fn gate(activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) {
+    let apply = function(activation);
+    elements_mut(up)
+        .par_chunks_mut(PIECE)
+        .zip(elements(gate).par_chunks(PIECE))
+        .for_each(|(up, gate)| up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= apply(*gate)));
+}
+
+fn function(activation: Activation) -> fn(f32) -> f32 {
+    match activation {
+        Activation::Relu => |x| x.max(0.0),
+        Activation::Silu => |x| x / (1.0 + (-x).exp()),
+        Activation::Gelu => |x| (f64::from(x) * 0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)) as f32,
+    }
+}

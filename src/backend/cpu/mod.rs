@@ -1,0 +1,111 @@
+//! The CPU backend: ndarray for storage, faer for products, rayon over rows. It is the reference,
+//! written to be read.
+//!
+//! Work is cut into pieces of fixed size, never by the number of threads, and partial results are
+//! added in order: the same input gives the same bits on one core and on many.
+
+mod attention;
+mod elementwise;
+mod gram;
+mod product;
+
+use crate::backend::{Backend, RotaryTable};
+use crate::calibrate::moments::Moments;
+use crate::error::Result;
+use crate::model::spec::{Activation, AttentionSpec, NormKind};
+use ndarray::{Array2, ArrayView2};
+
+/// Computes on this machine's cores.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu;
+
+impl Backend for Cpu {
+    type Tensor = Array2<f32>;
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn upload(&self, host: ArrayView2<f32>) -> Result<Array2<f32>> {
+        Ok(host.as_standard_layout().into_owned())
+    }
+
+    fn download(&self, tensor: &Array2<f32>) -> Result<Array2<f32>> {
+        Ok(tensor.clone())
+    }
+
+    fn embed(&self, table: &Array2<f32>, ids: &[u32]) -> Result<Array2<f32>> {
+        Ok(elementwise::embed(table, ids))
+    }
+
+    fn add_positions(&self, x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) -> Result<()> {
+        elementwise::add_positions(x, table, offset, length);
+        Ok(())
+    }
+
+    fn add(&self, x: &mut Array2<f32>, y: &Array2<f32>) -> Result<()> {
+        elementwise::add(x, y);
+        Ok(())
+    }
+
+    fn normalise(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        gain: Option<&Array2<f32>>,
+        bias: Option<&Array2<f32>>,
+        x: &Array2<f32>,
+    ) -> Result<Array2<f32>> {
+        Ok(elementwise::normalise(kind, epsilon, gain, bias, x))
+    }
+
+    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Result<Array2<f32>> {
+        Ok(product::linear(weight, bias, x))
+    }
+
+    fn rotate(&self, x: &mut Array2<f32>, table: &RotaryTable, length: usize) -> Result<()> {
+        elementwise::rotate(x, table, length);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        length: usize,
+        queries: &Array2<f32>,
+        keys: &Array2<f32>,
+        values: &Array2<f32>,
+    ) -> Result<Array2<f32>> {
+        Ok(attention::causal(shape, length, queries, keys, values))
+    }
+
+    fn activate(&self, activation: Activation, x: &mut Array2<f32>) -> Result<()> {
+        elementwise::activate(activation, x);
+        Ok(())
+    }
+
+    fn gate(&self, activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) -> Result<()> {
+        elementwise::gate(activation, gate, up);
+        Ok(())
+    }
+
+    fn log_likelihoods(&self, head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> Result<Vec<f64>> {
+        Ok(product::log_likelihoods(head, x, targets))
+    }
+
+    fn accumulate(&self, moments: &mut Moments, x: &Array2<f32>) -> Result<()> {
+        gram::accumulate(moments, x);
+        Ok(())
+    }
+}
+
+/// The elements of a standard-layout array; every array made by this backend is one.
+fn elements(x: &Array2<f32>) -> &[f32] {
+    x.as_slice().expect("arrays of the CPU backend are row-major and contiguous")
+}
+
+/// The elements of a standard-layout array, mutably.
+fn elements_mut(x: &mut Array2<f32>) -> &mut [f32] {
+    x.as_slice_mut()
+        .expect("arrays of the CPU backend are row-major and contiguous")
+}

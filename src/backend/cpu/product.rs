@@ -1,0 +1,71 @@
+//! Matrix products on faer: linear layers, and next-token log-likelihoods without keeping logits.
+
+use super::{elements, elements_mut};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// Rows of activations per task. Fixed, so that a result does not depend on the number of threads.
+const ROWS: usize = 128;
+
+/// Rows whose logits exist at one time, per task.
+const LOGIT_ROWS: usize = 64;
+
+/// A row-major matrix as faer sees it.
+fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {
+    MatRef::from_row_major_slice(values, values.len() / columns, columns)
+}
+
+/// `x W^T`, into `y`, on the calling thread.
+fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
+    let (outputs, inputs) = weight.dim();
+    let rows = y.len() / outputs;
+    let y = MatMut::from_row_major_slice_mut(y, rows, outputs);
+    let weight = view(elements(weight), inputs);
+    matmul(y, Accum::Replace, view(x, inputs), weight.transpose(), 1.0, Par::Seq);
+}
+
+pub fn linear(weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+    let (outputs, inputs) = weight.dim();
+    let mut y = Array2::zeros((x.nrows(), outputs));
+    elements_mut(&mut y)
+        .par_chunks_mut(ROWS * outputs)
+        .zip(elements(x).par_chunks(ROWS * inputs))
+        .for_each(|(y, x)| {
+            multiply(y, x, weight);
+            if let Some(bias) = bias {
+                for row in y.chunks_exact_mut(outputs) {
+                    row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
+                }
+            }
+        });
+    y
+}
+
+pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+    let (vocabulary, width) = head.dim();
+    let mut likelihoods = vec![0.0; targets.len()];
+    likelihoods
+        .par_chunks_mut(LOGIT_ROWS)
+        .zip(elements(x).par_chunks(LOGIT_ROWS * width))
+        .zip(targets.par_chunks(LOGIT_ROWS))
+        .for_each(|((likelihoods, x), targets)| {
+            let mut logits = vec![0.0f32; targets.len() * vocabulary];
+            multiply(&mut logits, x, head);
+            for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
+                *likelihood = f64::from(row[*target as usize]) - log_sum_exp(row);
+            }
+        });
+    likelihoods
+}
+
+/// `ln(sum(exp(row)))`, shifted by the maximum; summed in `f64`.
+fn log_sum_exp(row: &[f32]) -> f64 {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut parts = [0.0f64; 8];
+    for (index, value) in row.iter().enumerate() {
+        parts[index % 8] += f64::from((value - largest).exp());
+    }
+    f64::from(largest) + parts.iter().sum::<f64>().ln()
+}

@@ -1,0 +1,137 @@
+//! The backend contract: the dozen operations a transformer needs, on row-major activations.
+//!
+//! An activation is a matrix `(tokens, features)` holding whole sequences one after the other. There
+//! are no strides, views, data types or key/value caches here: the program scores text, it does not
+//! chat. An operation that a backend lacks does not compile, and nothing falls back from one backend
+//! to another.
+//!
+//! How closely two backends must agree is declared per operation in [`OPERATIONS`], and one contract
+//! test (`tests/backend_contract.rs`) holds every operation of every backend against a plain `f64` loop.
+
+pub mod cpu;
+
+use crate::calibrate::moments::Moments;
+use crate::error::Result;
+use crate::model::spec::{Activation, AttentionSpec, NormKind};
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+/// How closely an operation must agree with its `f64` reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Agreement {
+    /// Bit for bit.
+    Exact,
+    /// `|got - want| <= abs + rel * max|want|`.
+    Close {
+        /// Absolute part.
+        abs: f64,
+        /// Part relative to the largest magnitude of the wanted result.
+        rel: f64,
+    },
+}
+
+/// Every operation of [`Backend`] and its required agreement.
+pub const OPERATIONS: &[(&str, Agreement)] = &[
+    ("upload and download", Agreement::Exact),
+    ("embed", Agreement::Exact),
+    ("add_positions", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("add", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("normalise", Agreement::Close { abs: 0.0, rel: 2e-6 }),
+    ("linear", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("rotate", Agreement::Close { abs: 0.0, rel: 1e-6 }),
+    ("attention", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("activate", Agreement::Close { abs: 1e-7, rel: 1e-6 }),
+    ("gate", Agreement::Close { abs: 1e-7, rel: 1e-6 }),
+    ("log_likelihoods", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("accumulate squares", Agreement::Close { abs: 0.0, rel: 1e-10 }),
+    ("accumulate gram", Agreement::Close { abs: 0.0, rel: 1e-10 }),
+];
+
+/// Sines and cosines of rotary positions: `(length, head_dim / 2)` each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotaryTable {
+    /// `cos(position * frequency)`.
+    pub cosines: Array2<f32>,
+    /// `sin(position * frequency)`.
+    pub sines: Array2<f32>,
+}
+
+impl RotaryTable {
+    /// The table of positions `0..length` for one angular frequency per pair.
+    pub fn new(frequencies: &[f32], length: usize) -> Self {
+        // The angle is rounded to f32 first, as in the reference implementations.
+        let angle = |position: usize, pair: usize| f64::from(position as f32 * frequencies[pair]);
+        let shape = (length, frequencies.len());
+        RotaryTable {
+            cosines: Array2::from_shape_fn(shape, |(position, pair)| angle(position, pair).cos() as f32),
+            sines: Array2::from_shape_fn(shape, |(position, pair)| angle(position, pair).sin() as f32),
+        }
+    }
+}
+
+/// The operations; see the module documentation for the conventions.
+pub trait Backend: Send + Sync {
+    /// A matrix, or a vector as a matrix of one row, in this backend's memory.
+    type Tensor: Send + Sync;
+
+    /// Name for records and listings.
+    fn name(&self) -> &'static str;
+
+    /// Copies a host matrix to the backend.
+    fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
+
+    /// Copies a host vector to the backend, as one row.
+    fn upload_vector(&self, host: ArrayView1<f32>) -> Result<Self::Tensor> {
+        self.upload(host.insert_axis(ndarray::Axis(0)))
+    }
+
+    /// Copies a matrix to the host.
+    fn download(&self, tensor: &Self::Tensor) -> Result<Array2<f32>>;
+
+    /// Row `ids[t]` of `table` for every token `t`.
+    fn embed(&self, table: &Self::Tensor, ids: &[u32]) -> Result<Self::Tensor>;
+
+    /// Adds row `offset + t mod length` of `table` to token `t`, in place.
+    fn add_positions(&self, x: &mut Self::Tensor, table: &Self::Tensor, offset: usize, length: usize) -> Result<()>;
+
+    /// `x += y`.
+    fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor) -> Result<()>;
+
+    /// Normalises every row; an absent gain is 1, an absent bias 0.
+    fn normalise(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        gain: Option<&Self::Tensor>,
+        bias: Option<&Self::Tensor>,
+        x: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// `x W^T + b` for a weight `(outputs, inputs)`.
+    fn linear(&self, weight: &Self::Tensor, bias: Option<&Self::Tensor>, x: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Rotates every head of `x`, in place; token `t` is at position `t mod length`.
+    fn rotate(&self, x: &mut Self::Tensor, table: &RotaryTable, length: usize) -> Result<()>;
+
+    /// Causal attention within sequences of `length` tokens, scaled by `head_dim^-1/2`; query head `h`
+    /// reads key/value head `h / (heads / kv_heads)`.
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        length: usize,
+        queries: &Self::Tensor,
+        keys: &Self::Tensor,
+        values: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// Applies the non-linearity in place.
+    fn activate(&self, activation: Activation, x: &mut Self::Tensor) -> Result<()>;
+
+    /// `up *= activation(gate)`.
+    fn gate(&self, activation: Activation, gate: &Self::Tensor, up: &mut Self::Tensor) -> Result<()>;
+
+    /// `log softmax(x head^T)[target]` for every row of `x`; the full logits are never kept.
+    fn log_likelihoods(&self, head: &Self::Tensor, x: &Self::Tensor, targets: &[u32]) -> Result<Vec<f64>>;
+
+    /// Adds the rows of `x` to the moments a method asked for.
+    fn accumulate(&self, moments: &mut Moments, x: &Self::Tensor) -> Result<()>;
+}

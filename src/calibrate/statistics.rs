@@ -1,0 +1,120 @@
+//! What a criterion and a solver see of the calibration inputs of one layer.
+
+use crate::calibrate::moments::Moments;
+use crate::error::{Error, Result};
+use crate::linalg::{self, Provider};
+use ndarray::Array2;
+use std::sync::OnceLock;
+
+/// Statistics of one tap over a calibration set of `sequences` sequences.
+///
+/// The papers' code divides by the number of *sequences*, not tokens, and SparseGPT's Hessian carries a
+/// factor 2; both are kept, so that scores are comparable with theirs to the last digits.
+#[derive(Debug)]
+pub struct LayerStatistics {
+    sequences: usize,
+    squared_norms: Vec<f64>,
+    gram: Option<Array2<f64>>,
+    provider: Provider,
+    factor: OnceLock<std::result::Result<InverseFactor, String>>,
+}
+
+/// The factor `U` of a damped inverse Hessian, `H^-1 = U^T U`, and how it was come by.
+#[derive(Debug, Clone)]
+pub struct InverseFactor {
+    /// Upper triangular, `(inputs, inputs)`.
+    pub upper: Array2<f64>,
+    /// Damping as a fraction of the mean diagonal that made `H` positive definite.
+    pub damping: f64,
+    /// Input features that were zero on every calibration token.
+    pub dead: Vec<bool>,
+}
+
+/// Damping of SparseGPT's released code, as a fraction of the mean diagonal.
+pub const DAMPING: f64 = 0.01;
+
+/// When a factorisation fails, damping is multiplied by this and tried again. The first retry, 0.1, is
+/// what RIA's and Z-Pruner's code does; the damping used is part of the record.
+pub const DAMPING_STEP: f64 = 10.0;
+
+/// The last damping tried.
+pub const DAMPING_LIMIT: f64 = 1.0;
+
+impl LayerStatistics {
+    /// Statistics from accumulated moments.
+    pub fn new(moments: &Moments, sequences: usize, provider: Provider) -> Self {
+        LayerStatistics {
+            sequences,
+            squared_norms: moments.squares.iter().map(|sum| sum / sequences as f64).collect(),
+            gram: moments.gram.clone(),
+            provider,
+            factor: OnceLock::new(),
+        }
+    }
+
+    /// Statistics for methods that look at weights only: every input feature counts as 1.
+    pub fn none(inputs: usize) -> Self {
+        LayerStatistics {
+            sequences: 1,
+            squared_norms: vec![1.0; inputs],
+            gram: None,
+            provider: Provider::Faer,
+            factor: OnceLock::new(),
+        }
+    }
+
+    /// `||x_j||^2 / sequences` per input feature `j`.
+    pub fn squared_norms(&self) -> &[f64] {
+        &self.squared_norms
+    }
+
+    /// `H = 2 / sequences * X X^T`; only the lower triangle is filled.
+    ///
+    /// # Errors
+    /// No Gram matrix was accumulated: the component forgot to declare that it needs one.
+    pub fn hessian(&self) -> Result<Array2<f64>> {
+        let gram = self
+            .gram
+            .as_ref()
+            .ok_or_else(|| Error::numeric("the Gram matrix of this layer was not accumulated"))?;
+        Ok(gram * (2.0 / self.sequences as f64))
+    }
+
+    /// The inverse factor of the damped Hessian, computed once per tap and shared by its layers.
+    ///
+    /// # Errors
+    /// The Hessian is not positive definite even with [`DAMPING_LIMIT`]; names the pivot.
+    pub fn inverse_factor(&self) -> Result<&InverseFactor> {
+        self.factor
+            .get_or_init(|| self.factorise().map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(Error::numeric)
+    }
+
+    fn factorise(&self) -> Result<InverseFactor> {
+        let mut hessian = self.hessian()?;
+        let inputs = hessian.nrows();
+        let dead: Vec<bool> = hessian.diag().iter().map(|value| *value == 0.0).collect();
+        for (value, dead) in hessian.diag_mut().iter_mut().zip(&dead) {
+            if *dead {
+                *value = 1.0;
+            }
+        }
+        let mean = hessian.diag().sum() / inputs as f64;
+        let mut damping = DAMPING;
+        loop {
+            let mut damped = hessian.clone();
+            damped.diag_mut().iter_mut().for_each(|value| *value += damping * mean);
+            match linalg::inverse_factor(self.provider, damped.view()) {
+                Ok(upper) => return Ok(InverseFactor { upper, damping, dead }),
+                Err(failure) if damping >= DAMPING_LIMIT => {
+                    return Err(Error::numeric(format!("{failure}, even with damping {damping}")));
+                }
+                Err(failure) => {
+                    tracing::warn!("{failure} with damping {damping}; trying {}", damping * DAMPING_STEP);
+                    damping *= DAMPING_STEP;
+                }
+            }
+        }
+    }
+}

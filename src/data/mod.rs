@@ -1,0 +1,11 @@
+//! Data: corpora become texts, texts become tokens, tokens become windows.
+//!
+//! Owns file formats, joins, tokenisation, window cutting and calibration sampling. Everything random
+//! here is CPython's generator, so that a seed selects the same windows as in the papers' own code.
+
+pub mod corpus;
+pub mod digest;
+pub mod python_random;
+pub mod sampler;
+pub mod tokenizer;
+pub mod windows;

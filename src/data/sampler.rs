@@ -1,0 +1,175 @@
+//! Calibration sampling: which windows of a corpus the statistics see.
+//!
+//! Both samplers draw from CPython's generator in the order the papers' code does (SparseGPT's data
+//! loader and its descendants), so a seed means the same windows there and here.
+
+use crate::data::corpus::{Corpus, Join};
+use crate::data::python_random::PythonRandom;
+use crate::data::tokenizer::Tokenizer;
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// How calibration windows are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Draw a document, with replacement, until one is longer than a window; then draw a start in it.
+    /// The papers' sampling of C4.
+    Documents,
+    /// Join and tokenise the whole corpus once; draw starts in the token stream.
+    Packed,
+}
+
+/// Documents drawn in vain before the corpus is declared too short: with 1 usable document in 1000,
+/// missing it 100,000 times has probability `1e-43`.
+const FRUITLESS_DRAWS: usize = 100_000;
+
+/// What the samplers draw from, prepared once for all seeds.
+pub struct CalibrationSource {
+    sampling: Sampling,
+    documents: Vec<String>,
+    stream: Vec<u32>,
+}
+
+impl CalibrationSource {
+    /// Prepares a corpus: for [`Sampling::Packed`], joins and tokenises it.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn new(
+        corpus: &Corpus,
+        join: Join,
+        sampling: Sampling,
+        tokenizer: &Tokenizer,
+        vocabulary: usize,
+    ) -> Result<Self> {
+        Ok(match sampling {
+            Sampling::Documents => CalibrationSource {
+                sampling,
+                documents: corpus.documents().to_vec(),
+                stream: Vec::new(),
+            },
+            Sampling::Packed => CalibrationSource {
+                sampling,
+                documents: Vec::new(),
+                stream: tokenizer.encode(&corpus.joined(join), vocabulary)?,
+            },
+        })
+    }
+
+    /// Draws `count` windows of `length` tokens.
+    ///
+    /// # Errors
+    /// No document, or not the stream, is longer than a window.
+    pub fn draw(
+        &self,
+        tokenizer: &Tokenizer,
+        vocabulary: usize,
+        seed: u64,
+        count: usize,
+        length: usize,
+    ) -> Result<TokenWindows> {
+        let mut random = PythonRandom::new(seed);
+        let ids = match self.sampling {
+            Sampling::Packed => draw_packed(&self.stream, &mut random, count, length)?,
+            Sampling::Documents => {
+                let encode = |document: &str| tokenizer.encode(document, vocabulary);
+                draw_documents(&self.documents, encode, &mut random, count, length)?
+            }
+        };
+        TokenWindows::new(ids, length)
+    }
+}
+
+fn draw_packed(stream: &[u32], random: &mut PythonRandom, count: usize, length: usize) -> Result<Vec<u32>> {
+    if stream.len() <= length {
+        return Err(Error::input(format!(
+            "the calibration text has {} tokens; a window of {length} needs at least one more",
+            stream.len()
+        )));
+    }
+    let mut ids = Vec::with_capacity(count * length);
+    for _ in 0..count {
+        let start = random.up_to((stream.len() - length - 1) as u64) as usize;
+        ids.extend_from_slice(&stream[start..start + length]);
+    }
+    Ok(ids)
+}
+
+fn draw_documents(
+    documents: &[String],
+    encode: impl Fn(&str) -> Result<Vec<u32>>,
+    random: &mut PythonRandom,
+    count: usize,
+    length: usize,
+) -> Result<Vec<u32>> {
+    // Rejected documents are remembered: a corpus of short documents would tokenise each many times.
+    let mut rejected: HashMap<usize, usize> = HashMap::new();
+    let mut ids = Vec::with_capacity(count * length);
+    for _ in 0..count {
+        let tokens = 'accepted: {
+            for _ in 0..FRUITLESS_DRAWS {
+                let index = random.up_to(documents.len() as u64 - 1) as usize;
+                if rejected.contains_key(&index) {
+                    continue;
+                }
+                let tokens = encode(&documents[index])?;
+                if tokens.len() > length {
+                    break 'accepted tokens;
+                }
+                rejected.insert(index, tokens.len());
+                if rejected.len() == documents.len() {
+                    break;
+                }
+            }
+            let longest = rejected.values().max().copied().unwrap_or(0);
+            return Err(Error::input(format!(
+                "none of {} calibration documents drawn is longer than a window of {length} tokens (the longest has {longest}); \
+                 use `sampling = \"packed\"` or a shorter `length`",
+                documents.len()
+            )));
+        };
+        let start = random.up_to((tokens.len() - length - 1) as u64) as usize;
+        ids.extend_from_slice(&tokens[start..start + length]);
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_starts_equal_the_published_ones() {
+        // A stream of 470,057 tokens and windows of 2048: starts made with CPython's random.randint.
+        let stream: Vec<u32> = (0..470_057).collect();
+        for (seed, starts) in [
+            (0, [442_720, 201_979, 397_386]),
+            (1, [70_445, 298_426, 444_299]),
+            (2, [452_517, 445_149, 29_649]),
+        ] {
+            let ids = draw_packed(&stream, &mut PythonRandom::new(seed), 3, 2048).expect("long enough");
+            assert_eq!([ids[0], ids[2048], ids[4096]], starts, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn short_documents_are_rejected_and_consume_draws() {
+        let documents: Vec<String> = ["short", "a much longer document", "tiny"].map(String::from).to_vec();
+        let encode = |text: &str| Ok(text.bytes().map(u32::from).collect());
+        let ids = draw_documents(&documents, encode, &mut PythonRandom::new(0), 2, 8).expect("one is long enough");
+        // CPython after random.seed(0): document 1 from 12, then (after rejections) document 1 from 0.
+        let text: String = ids.iter().map(|id| *id as u8 as char).collect();
+        assert_eq!(text, "r documea much l");
+    }
+
+    #[test]
+    fn a_corpus_without_long_documents_is_refused() {
+        let documents = vec!["short".to_string(), "tiny".to_string()];
+        let encode = |text: &str| Ok(text.bytes().map(u32::from).collect());
+        let error = draw_documents(&documents, encode, &mut PythonRandom::new(0), 1, 8).expect_err("too short");
+        assert!(error.to_string().contains("the longest has 5"), "{error}");
+    }
+}

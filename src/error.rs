@@ -1,0 +1,140 @@
+//! The crate's one error type.
+//!
+//! An [`Error`] says what is wrong, where (file, tensor, line, cell), and, when it is known, how to
+//! mend it. Its [`ErrorKind`] decides the exit code of the program and nothing else. Panics are kept
+//! for bugs; everything a user or a file can cause arrives here.
+
+use std::fmt;
+use std::path::Path;
+
+/// The crate's result type.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What sort of thing went wrong; see [`ErrorKind::exit_code`].
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The experiment file or the command line asks for something that does not exist or contradicts itself.
+    Config,
+    /// An input file (checkpoint, tokenizer, corpus, record) is missing, truncated or malformed.
+    Input,
+    /// Arithmetic broke down: a factorisation failed or a value is not finite.
+    Numeric,
+    /// Results could not be written (full disk, missing permission, a locked folder).
+    Output,
+    /// The run ended, but some of its cells failed; each one's record says why.
+    CellsFailed,
+}
+
+impl ErrorKind {
+    /// The process exit code: 1 when work failed, 2 when the input cannot be used, 3 when the results cannot be written.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Numeric | ErrorKind::CellsFailed => 1,
+            ErrorKind::Config | ErrorKind::Input => 2,
+            ErrorKind::Output => 3,
+        }
+    }
+}
+
+/// An error with its kind, its message and the places it passed through, innermost first.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    places: Vec<String>,
+}
+
+impl Error {
+    /// An error of the given kind.
+    pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.to_string(),
+            places: Vec::new(),
+        }))
+    }
+
+    /// A mistake in the experiment file or on the command line.
+    pub fn config(message: impl fmt::Display) -> Self {
+        Error::new(ErrorKind::Config, message)
+    }
+
+    /// An input that cannot be used.
+    pub fn input(message: impl fmt::Display) -> Self {
+        Error::new(ErrorKind::Input, message)
+    }
+
+    /// A breakdown of the arithmetic.
+    pub fn numeric(message: impl fmt::Display) -> Self {
+        Error::new(ErrorKind::Numeric, message)
+    }
+
+    /// A result that cannot be written.
+    pub fn output(path: &Path, message: impl fmt::Display) -> Self {
+        Error::new(ErrorKind::Output, format!("cannot write: {message}")).at(path.display())
+    }
+
+    /// Reading `path` failed in the operating system.
+    pub fn reading(path: &Path, source: std::io::Error) -> Self {
+        let message = match source.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
+            _ => format!("cannot read: {source}"),
+        };
+        Error::input(message).at(path.display())
+    }
+
+    /// Adds an outer place: the file, the tensor, the cell this happened in.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.places.push(place.to_string());
+        self
+    }
+
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for place in self.0.places.iter().rev() {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds a place to the error of a result.
+pub trait Located<T> {
+    /// Says where the error happened; see [`Error::at`].
+    fn at(self, place: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Located<T> for Result<T> {
+    fn at(self, place: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| error.at(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_printed_from_the_outside_in() {
+        let error = Error::input("NaN at element 3").at("q_proj.weight").at("model.safetensors");
+        assert_eq!(error.to_string(), "model.safetensors: q_proj.weight: NaN at element 3");
+        assert_eq!(error.kind().exit_code(), 2);
+    }
+}

@@ -1,0 +1,10 @@
+//! zprune
+#![deny(missing_docs)]
+pub mod backend;
+pub mod calibrate;
+pub mod data;
+pub mod error;
+pub mod linalg;
+pub mod model;
+pub mod registry;
+pub mod tensor;

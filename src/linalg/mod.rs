@@ -1,0 +1,152 @@
+//! Factorisations, in `f64`, behind one function each and two providers: faer (always there) and,
+//! with the feature `lapack`, LAPACK through ndarray-linalg.
+//!
+//! A factorisation that fails says at which pivot; it never returns something else in its place.
+
+#[cfg(feature = "lapack")]
+mod lapack;
+mod pure;
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Who computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// The crate faer: pure Rust.
+    #[default]
+    Faer,
+    /// The system's LAPACK; needs the feature `lapack`.
+    Lapack,
+}
+
+impl Provider {
+    /// Whether this build contains the provider.
+    pub fn available(self) -> bool {
+        match self {
+            Provider::Faer => true,
+            Provider::Lapack => cfg!(feature = "lapack"),
+        }
+    }
+}
+
+/// Why a factorisation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// A pivot was not positive; its index in the matrix as given, where the provider tells.
+    NotPositiveDefinite {
+        /// Row and column of the pivot.
+        pivot: usize,
+    },
+    /// The provider is not part of this build.
+    ProviderMissing(Provider),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NotPositiveDefinite { pivot } => {
+                write!(f, "the Hessian is not positive definite (pivot {pivot})")
+            }
+            Failure::ProviderMissing(provider) => write!(
+                f,
+                "linear algebra provider {provider:?} is not part of this build (cargo feature `lapack`)"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H` of which the
+/// lower triangle is read. `U[j][j]^2` is the leading entry of the inverse of `H[j.., j..]`, which is
+/// what SparseGPT needs.
+///
+/// # Errors
+/// The pivot at which `H` turned out not to be positive definite.
+pub fn inverse_factor(provider: Provider, h: ArrayView2<f64>) -> Result<Array2<f64>, Failure> {
+    match provider {
+        Provider::Faer => pure::inverse_factor(h),
+        #[cfg(feature = "lapack")]
+        Provider::Lapack => lapack::inverse_factor(h),
+        #[cfg(not(feature = "lapack"))]
+        Provider::Lapack => Err(Failure::ProviderMissing(provider)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    /// A random symmetric positive definite matrix with condition number of some thousands.
+    fn positive_definite(n: usize, seed: u64) -> Array2<f64> {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let x = Array2::from_shape_fn((2 * n, n), |(_, column)| {
+            (random.random::<f64>() - 0.5) * (1.0 + 10.0 * (column as f64 / n as f64))
+        });
+        x.t().dot(&x) + Array2::<f64>::eye(n) * 0.01
+    }
+
+    fn providers() -> Vec<Provider> {
+        [Provider::Faer, Provider::Lapack]
+            .into_iter()
+            .filter(|provider| provider.available())
+            .collect()
+    }
+
+    #[test]
+    fn the_factor_inverts_the_matrix() {
+        for provider in providers() {
+            for n in [1, 2, 17, 64, 130] {
+                let h = positive_definite(n, n as u64);
+                let u = inverse_factor(provider, h.view()).expect("positive definite");
+                let product = u.t().dot(&u).dot(&h);
+                let error = (&product - &Array2::<f64>::eye(n)).mapv(f64::abs).into_iter().fold(0.0, f64::max);
+                assert!(error < 1e-8, "{provider:?}, n = {n}: U^T U H differs from I by {error}");
+                let below = u.indexed_iter().filter(|((i, j), _)| i > j).all(|(_, value)| *value == 0.0);
+                assert!(below, "{provider:?}: U has entries below the diagonal");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_lower_triangle_is_read() {
+        for provider in providers() {
+            let h = positive_definite(20, 5);
+            let mut lower = h.clone();
+            for ((i, j), value) in lower.indexed_iter_mut() {
+                if j > i {
+                    *value = f64::NAN;
+                }
+            }
+            let full = inverse_factor(provider, h.view()).expect("positive definite");
+            assert_eq!(inverse_factor(provider, lower.view()).expect("positive definite"), full);
+        }
+    }
+
+    #[test]
+    fn an_indefinite_matrix_is_refused_with_its_pivot() {
+        for provider in providers() {
+            let mut h = Array2::<f64>::eye(6);
+            h[[3, 3]] = -1.0;
+            let failure = inverse_factor(provider, h.view()).expect_err("indefinite");
+            assert_eq!(failure, Failure::NotPositiveDefinite { pivot: 3 }, "{provider:?}");
+        }
+    }
+
+    #[cfg(feature = "lapack")]
+    #[test]
+    fn faer_agrees_with_lapack() {
+        for n in [5, 48, 200] {
+            let h = positive_definite(n, 7 + n as u64);
+            let ours = inverse_factor(Provider::Faer, h.view()).expect("positive definite");
+            let oracle = inverse_factor(Provider::Lapack, h.view()).expect("positive definite");
+            let scale = oracle.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+            let error = (&ours - &oracle).mapv(f64::abs).into_iter().fold(0.0, f64::max);
+            assert!(error < 1e-9 * scale, "n = {n}: {error}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! OPT (Zhang et al. 2022, arXiv 2205.01068): LayerNorm before (or, in OPT-350M, after) each sub-layer,
+//! learned positions whose table starts with two unused rows, biases, ReLU.
+
+use super::{Config, divide};
+use crate::error::Result;
+use crate::model::spec::{
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormSpec,
+    Positions, Role,
+};
+
+/// Rows that fairseq reserved at the start of the position table; position 0 reads row 2.
+const POSITION_OFFSET: usize = 2;
+
+/// PyTorch's default epsilon of `LayerNorm`, which OPT does not change.
+const EPSILON: f32 = 1e-5;
+
+/// Reads an OPT configuration.
+pub fn opt(config: &mut Config) -> Result<ModelSpec> {
+    let width = config.required_count("hidden_size")?;
+    let middle = config.required_count("ffn_dim")?;
+    let heads = config.required_count("num_attention_heads")?;
+    let head_dim = divide(width, "hidden_size", heads, "num_attention_heads")?;
+    let norm_first = config.flag("do_layer_norm_before", true)?;
+    let without_final_norm = config.flag("_remove_final_layer_norm", false)?;
+    let embedding_width = config.count("word_embed_proj_dim")?.unwrap_or(width);
+    let bias = config.flag("enable_bias", true)?;
+    let affine = config.flag("layer_norm_elementwise_affine", true)?;
+    let tied = config.flag("tie_word_embeddings", true)?;
+    let activation = config.activation("activation_function", Activation::Relu)?;
+
+    let norm = |tensor: &str| NormSpec {
+        kind: NormKind::Layer,
+        epsilon: EPSILON,
+        tensor: affine.then(|| tensor.to_string()),
+    };
+    let linear = |role, tensor, outputs, inputs| LinearSpec {
+        role,
+        tensor,
+        outputs,
+        inputs,
+        bias,
+    };
+    let max_positions = config.required_count("max_position_embeddings")?;
+    let projected = embedding_width != width;
+    Ok(ModelSpec {
+        family: "opt",
+        vocabulary: config.required_count("vocab_size")?,
+        width,
+        blocks: config.required_count("num_hidden_layers")?,
+        max_positions,
+        longest_window: Some(max_positions),
+        embedding: EmbeddingSpec {
+            tensor: "model.decoder.embed_tokens.weight".into(),
+            width: embedding_width,
+            project: projected.then(|| "model.decoder.project_in.weight".to_string()),
+        },
+        positions: Positions::Learned {
+            tensor: "model.decoder.embed_positions.weight".into(),
+            offset: POSITION_OFFSET,
+        },
+        block: BlockSpec {
+            prefix: "model.decoder.layers.{}.",
+            attention: AttentionSpec {
+                heads,
+                kv_heads: heads,
+                head_dim,
+            },
+            attention_norm: norm("self_attn_layer_norm"),
+            mlp_norm: norm("final_layer_norm"),
+            norm_first,
+            activation,
+            linears: vec![
+                linear(Role::Key, "self_attn.k_proj", width, width),
+                linear(Role::Value, "self_attn.v_proj", width, width),
+                linear(Role::Query, "self_attn.q_proj", width, width),
+                linear(Role::Output, "self_attn.out_proj", width, width),
+                linear(Role::Up, "fc1", middle, width),
+                linear(Role::Down, "fc2", width, middle),
+            ],
+        },
+        final_norm: (norm_first && !without_final_norm).then(|| norm("model.decoder.final_layer_norm")),
+        head: HeadSpec {
+            project: projected.then(|| "model.decoder.project_out.weight".to_string()),
+            tensor: (!tied).then(|| "lm_head.weight".to_string()),
+        },
+    })
+}

@@ -1,0 +1,374 @@
+//! The one forward pass, generic over the backend, with taps where linear layers read their input.
+//!
+//! The residual stream of many sequences ([`Hidden`]) moves through the model block by block, so only
+//! one block's weights are needed at a time, and calibration, propagation and evaluation are the same
+//! loop with different listeners.
+
+use crate::backend::{Backend, RotaryTable};
+use crate::data::windows::TokenWindows;
+use crate::error::Result;
+use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
+use crate::model::spec::{ModelSpec, NormSpec, Positions, Role, Tap};
+use ndarray::{Array2, s};
+
+/// Tokens that move through a block together: enough to keep every core busy, few enough that the
+/// activations of one batch stay small beside the residual stream itself.
+const BATCH_TOKENS: usize = 4096;
+
+/// A linear layer on a backend.
+struct Linear<T> {
+    role: Role,
+    weight: T,
+    bias: Option<T>,
+}
+
+/// A norm's parameters on a backend.
+struct Norm<T> {
+    gain: Option<T>,
+    bias: Option<T>,
+}
+
+/// One block's weights on a backend.
+pub struct Block<B: Backend> {
+    attention_norm: Norm<B::Tensor>,
+    mlp_norm: Norm<B::Tensor>,
+    linears: Vec<Linear<B::Tensor>>,
+}
+
+impl<B: Backend> Block<B> {
+    /// Uploads a block.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn upload(backend: &B, weights: &BlockWeights) -> Result<Self> {
+        let linears = weights
+            .linears
+            .iter()
+            .map(|linear| {
+                Ok(Linear {
+                    role: linear.role,
+                    weight: backend.upload(linear.weight.view())?,
+                    bias: upload_optional(backend, linear.bias.as_ref())?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Block {
+            attention_norm: upload_norm(backend, &weights.attention_norm)?,
+            mlp_norm: upload_norm(backend, &weights.mlp_norm)?,
+            linears,
+        })
+    }
+
+    fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
+        let linear = self
+            .linears
+            .iter()
+            .find(|linear| linear.role == role)
+            .expect("a family lists every role that its forward pass uses");
+        backend.linear(&linear.weight, linear.bias.as_ref(), x)
+    }
+
+    fn has(&self, role: Role) -> bool {
+        self.linears.iter().any(|linear| linear.role == role)
+    }
+}
+
+fn upload_optional<B: Backend>(backend: &B, vector: Option<&ndarray::Array1<f32>>) -> Result<Option<B::Tensor>> {
+    vector.map(|vector| backend.upload_vector(vector.view())).transpose()
+}
+
+fn upload_norm<B: Backend>(backend: &B, norm: &NormWeights) -> Result<Norm<B::Tensor>> {
+    Ok(Norm {
+        gain: upload_optional(backend, norm.gain.as_ref())?,
+        bias: upload_optional(backend, norm.bias.as_ref())?,
+    })
+}
+
+/// The weights outside the blocks, on a backend: embedding, positions, final norm, head.
+pub struct Ends<B: Backend> {
+    embedding: B::Tensor,
+    project_in: Option<B::Tensor>,
+    positions: Option<B::Tensor>,
+    final_norm: Option<(NormSpec, Norm<B::Tensor>)>,
+    project_out: Option<B::Tensor>,
+    head: Option<B::Tensor>,
+}
+
+impl<B: Backend> Ends<B> {
+    /// Loads and uploads the weights outside the blocks.
+    ///
+    /// # Errors
+    /// A tensor is unusable, or the backend has no room.
+    pub fn upload(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
+        let spec = checkpoint.spec();
+        let matrix = |name: &String| backend.upload(checkpoint.matrix(name)?.view());
+        let final_norm = match &spec.final_norm {
+            Some(norm) => Some((norm.clone(), upload_norm(backend, &checkpoint.norm("", norm)?)?)),
+            None => None,
+        };
+        Ok(Ends {
+            embedding: matrix(&spec.embedding.tensor)?,
+            project_in: spec.embedding.project.as_ref().map(matrix).transpose()?,
+            positions: match &spec.positions {
+                Positions::Learned { tensor, .. } => Some(matrix(tensor)?),
+                Positions::Rotary { .. } => None,
+            },
+            final_norm,
+            project_out: spec.head.project.as_ref().map(matrix).transpose()?,
+            head: spec.head.tensor.as_ref().map(matrix).transpose()?,
+        })
+    }
+
+    /// The head's input: final norm and output projection applied. `None` when neither exists.
+    fn before_head(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        let normed = match &self.final_norm {
+            Some((spec, norm)) => Some(normalise(backend, spec, norm, x)?),
+            None => None,
+        };
+        match &self.project_out {
+            Some(project) => backend.linear(project, None, normed.as_ref().unwrap_or(x)).map(Some),
+            None => Ok(normed),
+        }
+    }
+
+    fn head(&self) -> &B::Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// The residual stream of a set of token windows, in batches of whole windows.
+pub struct Hidden<B: Backend> {
+    batches: Vec<B::Tensor>,
+    length: usize,
+    rotary: Option<RotaryTable>,
+}
+
+impl<B: Backend> Hidden<B> {
+    /// Embeds the tokens: the input of block 0.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
+        let length = windows.length();
+        let per_batch = (BATCH_TOKENS / length).max(1) * length;
+        let batches = windows
+            .ids()
+            .chunks(per_batch)
+            .map(|ids| {
+                let mut x = backend.embed(&ends.embedding, ids)?;
+                if let Some(project) = &ends.project_in {
+                    x = backend.linear(project, None, &x)?;
+                }
+                if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
+                    backend.add_positions(&mut x, table, *offset, length)?;
+                }
+                Ok(x)
+            })
+            .collect::<Result<_>>()?;
+        let rotary = match &spec.positions {
+            Positions::Rotary { frequencies } => Some(RotaryTable::new(frequencies, length)),
+            Positions::Learned { .. } => None,
+        };
+        Ok(Hidden {
+            batches,
+            length,
+            rotary,
+        })
+    }
+
+    /// Moves the stream through a block. `listen` sees the input of every linear layer, batch by batch.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    pub fn advance(
+        &mut self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let pass = Pass {
+            backend,
+            spec,
+            block,
+            rotary: self.rotary.as_ref(),
+            length: self.length,
+        };
+        for x in &mut self.batches {
+            pass.run(x, &mut listen)?;
+        }
+        Ok(())
+    }
+
+    /// Lets `listen` see the inputs of a block's linear layers without moving the stream.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    pub fn observe(
+        &self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let pass = Pass {
+            backend,
+            spec,
+            block,
+            rotary: self.rotary.as_ref(),
+            length: self.length,
+        };
+        for x in &self.batches {
+            pass.observe(x, &mut listen)?;
+        }
+        Ok(())
+    }
+
+    /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
+    /// `length - 1` per window.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn log_likelihoods(&self, backend: &B, ends: &Ends<B>, windows: &TokenWindows) -> Result<Vec<Vec<f64>>> {
+        let mut ids = windows.ids();
+        let mut all = Vec::with_capacity(windows.count());
+        for x in &self.batches {
+            let before = ends.before_head(backend, x)?;
+            let x = before.as_ref().unwrap_or(x);
+            let tokens = (BATCH_TOKENS / self.length).max(1) * self.length;
+            let (batch, rest) = ids.split_at(tokens.min(ids.len()));
+            ids = rest;
+            // The last token of a window predicts nothing; giving it any target keeps rows and targets aligned.
+            let mut targets = batch[1..].to_vec();
+            targets.push(batch[0]);
+            let likelihoods = backend.log_likelihoods(ends.head(), x, &targets)?;
+            all.extend(
+                likelihoods
+                    .chunks_exact(self.length)
+                    .map(|window| window[..self.length - 1].to_vec()),
+            );
+        }
+        Ok(all)
+    }
+
+    /// After the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small texts.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn logits(&self, backend: &B, ends: &Ends<B>) -> Result<Array2<f32>> {
+        let parts = self
+            .batches
+            .iter()
+            .map(|x| {
+                let before = ends.before_head(backend, x)?;
+                backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let columns = parts.first().map_or(0, |part| part.ncols());
+        let mut all = Array2::zeros((parts.iter().map(|part| part.nrows()).sum(), columns));
+        let mut row = 0;
+        for part in parts {
+            all.slice_mut(s![row..row + part.nrows(), ..]).assign(&part);
+            row += part.nrows();
+        }
+        Ok(all)
+    }
+}
+
+fn normalise<B: Backend>(backend: &B, spec: &NormSpec, norm: &Norm<B::Tensor>, x: &B::Tensor) -> Result<B::Tensor> {
+    backend.normalise(spec.kind, spec.epsilon, norm.gain.as_ref(), norm.bias.as_ref(), x)
+}
+
+/// One block applied to one batch.
+struct Pass<'a, B: Backend> {
+    backend: &'a B,
+    spec: &'a ModelSpec,
+    block: &'a Block<B>,
+    rotary: Option<&'a RotaryTable>,
+    length: usize,
+}
+
+impl<B: Backend> Pass<'_, B> {
+    fn run(&self, x: &mut B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<()> {
+        let attended = self.attention(x, listen)?;
+        self.join(x, &attended, &self.spec.block.attention_norm, &self.block.attention_norm)?;
+        let transformed = self.mlp(x, listen)?;
+        self.join(x, &transformed, &self.spec.block.mlp_norm, &self.block.mlp_norm)
+    }
+
+    /// As [`Pass::run`], up to the last tap: the down projection's output would serve nobody.
+    fn observe(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<()> {
+        let mut sum = self.attention(x, listen)?;
+        self.backend.add(&mut sum, x)?;
+        if !self.spec.block.norm_first {
+            sum = normalise(self.backend, &self.spec.block.attention_norm, &self.block.attention_norm, &sum)?;
+        }
+        self.mlp_middle(&sum, listen).map(drop)
+    }
+
+    /// Adds a sub-layer's output to the stream; post-norm models normalise the sum.
+    fn join(&self, x: &mut B::Tensor, output: &B::Tensor, spec: &NormSpec, norm: &Norm<B::Tensor>) -> Result<()> {
+        self.backend.add(x, output)?;
+        if !self.spec.block.norm_first {
+            *x = normalise(self.backend, spec, norm, x)?;
+        }
+        Ok(())
+    }
+
+    /// A sub-layer's input: normalised in pre-norm models, the stream itself in post-norm ones.
+    fn enter(&self, x: &B::Tensor, spec: &NormSpec, norm: &Norm<B::Tensor>) -> Result<Option<B::Tensor>> {
+        if self.spec.block.norm_first {
+            normalise(self.backend, spec, norm, x).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn attention(
+        &self,
+        x: &B::Tensor,
+        listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<B::Tensor> {
+        let Pass { backend, block, .. } = self;
+        let entered = self.enter(x, &self.spec.block.attention_norm, &block.attention_norm)?;
+        let input = entered.as_ref().unwrap_or(x);
+        listen(Tap::AttentionIn, input)?;
+        let mut queries = block.apply(backend, Role::Query, input)?;
+        let mut keys = block.apply(backend, Role::Key, input)?;
+        let values = block.apply(backend, Role::Value, input)?;
+        if let Some(table) = self.rotary {
+            backend.rotate(&mut queries, table, self.length)?;
+            backend.rotate(&mut keys, table, self.length)?;
+        }
+        let mixed = backend.attention(self.spec.block.attention, self.length, &queries, &keys, &values)?;
+        listen(Tap::AttentionOut, &mixed)?;
+        block.apply(backend, Role::Output, &mixed)
+    }
+
+    fn mlp_middle(
+        &self,
+        x: &B::Tensor,
+        listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<B::Tensor> {
+        let Pass { backend, block, .. } = self;
+        let entered = self.enter(x, &self.spec.block.mlp_norm, &block.mlp_norm)?;
+        let input = entered.as_ref().unwrap_or(x);
+        listen(Tap::MlpIn, input)?;
+        let mut middle = block.apply(backend, Role::Up, input)?;
+        let activation = self.spec.block.activation;
+        if block.has(Role::Gate) {
+            let gate = block.apply(backend, Role::Gate, input)?;
+            backend.gate(activation, &gate, &mut middle)?;
+        } else {
+            backend.activate(activation, &mut middle)?;
+        }
+        listen(Tap::MlpMiddle, &middle)?;
+        Ok(middle)
+    }
+
+    fn mlp(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
+        let middle = self.mlp_middle(x, listen)?;
+        self.block.apply(self.backend, Role::Down, &middle)
+    }
+}
+

@@ -1,0 +1,69 @@
+//! Host tensors: the storage types of checkpoints and their conversion to and from `f32`.
+//!
+//! Computation on the host is `f32` (activations, weights) or `f64` (Gram matrices, factors,
+//! statistics); half precision exists only in files. A weight that a solver changed is rounded to the
+//! checkpoint's own type at once ([`StorageType::round`]), so that what is evaluated is what would be saved.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+/// The element type of a checkpoint's tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+}
+
+impl StorageType {
+    /// Bytes per element.
+    pub fn bytes(self) -> usize {
+        match self {
+            StorageType::F32 => 4,
+            StorageType::F16 | StorageType::BF16 => 2,
+        }
+    }
+
+    /// Widens little-endian stored elements to `f32`; exact for all three types.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            StorageType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            StorageType::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            StorageType::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        }
+    }
+
+    /// Rounds a value to the nearest one this type can store (ties to even); may overflow to infinity in `f16`.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            StorageType::F32 => value,
+            StorageType::F16 => f16::from_f32(value).to_f32(),
+            StorageType::BF16 => bf16::from_f32(value).to_f32(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_what_was_rounded_changes_nothing() {
+        for value in [0.1f32, -3.0e-5, 1234.567, 0.0] {
+            let half = StorageType::F16.round(value);
+            let decoded = StorageType::F16.decode(&f16::from_f32(value).to_le_bytes());
+            assert_eq!(decoded, [half]);
+            let brain = StorageType::BF16.decode(&bf16::from_f32(value).to_le_bytes());
+            assert_eq!(brain, [StorageType::BF16.round(value)]);
+        }
+    }
+
+    #[test]
+    fn half_precision_overflow_is_visible() {
+        assert!(StorageType::F16.round(70000.0).is_infinite());
+    }
+}

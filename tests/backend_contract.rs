@@ -1,0 +1,328 @@
+//! Claim: every operation of every backend agrees with a plain `f64` loop as closely as
+//! `backend::OPERATIONS` declares.
+//!
+//! One suite, run against each backend. Sizes are awkward on purpose (no multiples of any tile), and
+//! every operation that walks several sequences is tested with more than one.
+
+use ndarray::Array2;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use zprune::backend::cpu::Cpu;
+use zprune::backend::{Agreement, Backend, OPERATIONS, RotaryTable};
+use zprune::calibrate::moments::{Moments, Needs};
+use zprune::error::Result;
+use zprune::model::spec::{Activation, AttentionSpec, NormKind};
+
+#[test]
+fn cpu_keeps_the_contract() {
+    Suite::new(Cpu).run().expect("the CPU backend computes");
+}
+
+struct Suite<B> {
+    backend: B,
+    random: ChaCha8Rng,
+    tested: Vec<&'static str>,
+    failures: Vec<String>,
+}
+
+impl<B: Backend> Suite<B> {
+    fn new(backend: B) -> Self {
+        Suite {
+            backend,
+            random: ChaCha8Rng::seed_from_u64(15),
+            tested: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<()> {
+        self.transfer()?;
+        self.embedding()?;
+        self.elementwise()?;
+        self.norms()?;
+        self.linear()?;
+        self.rotate()?;
+        self.attention()?;
+        self.likelihoods()?;
+        self.moments()?;
+        let declared: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
+        self.tested.dedup();
+        assert_eq!(self.tested, declared, "the suite must cover every declared operation");
+        assert!(self.failures.is_empty(), "{}", self.failures.join("\n"));
+        Ok(())
+    }
+
+    fn normal(&mut self, rows: usize, columns: usize) -> Array2<f32> {
+        let random = &mut self.random;
+        // A sum of uniforms: near enough to normal, and independent of a library's normal sampler.
+        Array2::from_shape_fn((rows, columns), |_| (0..6).map(|_| random.random::<f32>() - 0.5).sum())
+    }
+
+    fn check(&mut self, operation: &'static str, case: &str, got: &Array2<f32>, want: &Array2<f64>) {
+        self.check_wide(operation, case, &got.mapv(f64::from), want);
+    }
+
+    fn check_wide(&mut self, operation: &'static str, case: &str, got: &Array2<f64>, want: &Array2<f64>) {
+        assert_eq!(got.dim(), want.dim(), "{operation}, {case}");
+        self.tested.push(operation);
+        let (_, agreement) = OPERATIONS
+            .iter()
+            .find(|(name, _)| *name == operation)
+            .expect("only declared operations are tested");
+        let largest = want.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let bound = match agreement {
+            Agreement::Exact => 0.0,
+            Agreement::Close { abs, rel } => abs + rel * largest,
+        };
+        let worst = got
+            .iter()
+            .zip(want)
+            .map(|(got, want)| (got - want).abs())
+            .fold(0.0f64, |worst, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) });
+        if worst > bound {
+            self.failures.push(format!(
+                "{}: {operation}, {case}: differs by {worst:.2e}, allowed {bound:.2e}",
+                self.backend.name()
+            ));
+        }
+    }
+
+    fn transfer(&mut self) -> Result<()> {
+        let x = self.normal(37, 19);
+        let there = self.backend.upload(x.view())?;
+        let back = self.backend.download(&there)?;
+        self.check("upload and download", "37 x 19", &back, &wide(&x));
+        let there = self.backend.upload(x.t())?;
+        let back = self.backend.download(&there)?;
+        self.check("upload and download", "a transposed view", &back, &wide(&x.t().to_owned()));
+        Ok(())
+    }
+
+    fn embedding(&mut self) -> Result<()> {
+        let table = self.normal(11, 13);
+        let ids: Vec<u32> = (0..42).map(|t| t * 7 % 11).collect();
+        let want = Array2::from_shape_fn((42, 13), |(t, f)| f64::from(table[[ids[t] as usize, f]]));
+        let table = self.backend.upload(table.view())?;
+        let mut x = self.backend.embed(&table, &ids)?;
+        let got = self.backend.download(&x)?;
+        self.check("embed", "42 tokens", &got, &want);
+
+        let positions = self.normal(23, 13);
+        let want = Array2::from_shape_fn((42, 13), |(t, f)| want[[t, f]] + f64::from(positions[[2 + t % 21, f]]));
+        let positions = self.backend.upload(positions.view())?;
+        self.backend.add_positions(&mut x, &positions, 2, 21)?;
+        let got = self.backend.download(&x)?;
+        self.check("add_positions", "2 sequences of 21", &got, &want);
+        Ok(())
+    }
+
+    fn elementwise(&mut self) -> Result<()> {
+        let (x, y) = (self.normal(301, 129), self.normal(301, 129));
+        let want = wide(&x) + wide(&y);
+        let mut there = self.backend.upload(x.view())?;
+        let other = self.backend.upload(y.view())?;
+        self.backend.add(&mut there, &other)?;
+        let got = self.backend.download(&there)?;
+        self.check("add", "301 x 129", &got, &want);
+        Ok(())
+    }
+
+    fn norms(&mut self) -> Result<()> {
+        let x = self.normal(150, 257) * 3.0 + 0.7;
+        let (gain, bias) = (self.normal(1, 257), self.normal(1, 257));
+        let there = self.backend.upload(x.view())?;
+        let (there_gain, there_bias) = (self.backend.upload(gain.view())?, self.backend.upload(bias.view())?);
+        for (case, kind, with) in [
+            ("rms", NormKind::Rms, (true, false)),
+            ("layer", NormKind::Layer, (true, true)),
+            ("layer without parameters", NormKind::Layer, (false, false)),
+        ] {
+            let want = Array2::from_shape_fn(x.dim(), |(t, f)| {
+                let row = x.row(t).mapv(f64::from);
+                let mean = if kind == NormKind::Rms { 0.0 } else { row.mean().unwrap_or(0.0) };
+                let variance = row.mapv(|v| (v - mean).powi(2)).mean().unwrap_or(0.0);
+                let scaled = (row[f] - mean) / (variance + 1e-5f32 as f64).sqrt();
+                let gain = if with.0 { f64::from(gain[[0, f]]) } else { 1.0 };
+                scaled * gain + if with.1 { f64::from(bias[[0, f]]) } else { 0.0 }
+            });
+            let gain = with.0.then_some(&there_gain);
+            let got = self.backend.normalise(kind, 1e-5, gain, with.1.then_some(&there_bias), &there)?;
+            let got = self.backend.download(&got)?;
+            self.check("normalise", case, &got, &want);
+        }
+        Ok(())
+    }
+
+    fn linear(&mut self) -> Result<()> {
+        for (tokens, inputs, outputs) in [(1, 5, 3), (130, 67, 45), (259, 33, 129)] {
+            let (x, weight, bias) = (self.normal(tokens, inputs), self.normal(outputs, inputs), self.normal(1, outputs));
+            let want = wide(&x).dot(&wide(&weight).t()) + wide(&bias).row(0);
+            let there = self.backend.upload(x.view())?;
+            let (weight, bias) = (self.backend.upload(weight.view())?, self.backend.upload(bias.view())?);
+            let got = self.backend.linear(&weight, Some(&bias), &there)?;
+            let got = self.backend.download(&got)?;
+            self.check("linear", &format!("{tokens} x {inputs} x {outputs}"), &got, &want);
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        let (length, half, heads) = (17, 5, 3);
+        let frequencies: Vec<f32> = (0..half).map(|pair| 0.3f32.powi(pair as i32)).collect();
+        let x = self.normal(2 * length, heads * 2 * half);
+        let want = Array2::from_shape_fn(x.dim(), |(t, column)| {
+            let (head, feature) = (column / (2 * half), column % (2 * half));
+            let angle = f64::from((t % length) as f32 * frequencies[feature % half]);
+            let value = |f: usize| f64::from(x[[t, head * 2 * half + f]]);
+            if feature < half {
+                value(feature) * angle.cos() - value(feature + half) * angle.sin()
+            } else {
+                value(feature) * angle.cos() + value(feature - half) * angle.sin()
+            }
+        });
+        let mut there = self.backend.upload(x.view())?;
+        self.backend.rotate(&mut there, &RotaryTable::new(&frequencies, length), length)?;
+        let got = self.backend.download(&there)?;
+        self.check("rotate", "2 sequences of 17", &got, &want);
+        Ok(())
+    }
+
+    fn attention(&mut self) -> Result<()> {
+        for (heads, kv_heads, head_dim, length) in [(4, 4, 6, 1), (6, 2, 10, 70), (3, 1, 8, 131)] {
+            let shape = AttentionSpec {
+                heads,
+                kv_heads,
+                head_dim,
+            };
+            let queries = self.normal(2 * length, heads * head_dim);
+            let (keys, values) = (
+                self.normal(2 * length, kv_heads * head_dim),
+                self.normal(2 * length, kv_heads * head_dim),
+            );
+            let want = attention(shape, length, &queries, &keys, &values);
+            let (q, k, v) = (
+                self.backend.upload(queries.view())?,
+                self.backend.upload(keys.view())?,
+                self.backend.upload(values.view())?,
+            );
+            let got = self.backend.attention(shape, length, &q, &k, &v)?;
+            let got = self.backend.download(&got)?;
+            self.check("attention", &format!("{heads}/{kv_heads} heads, length {length}"), &got, &want);
+        }
+        Ok(())
+    }
+
+    fn likelihoods(&mut self) -> Result<()> {
+        let (x, y) = (self.normal(90, 41) * 3.0, self.normal(90, 41));
+        for (case, activation) in [("relu", Activation::Relu), ("silu", Activation::Silu), ("gelu", Activation::Gelu)] {
+            let want = wide(&x).mapv(|v| activate(activation, v));
+            let mut there = self.backend.upload(x.view())?;
+            self.backend.activate(activation, &mut there)?;
+            let got = self.backend.download(&there)?;
+            self.check("activate", case, &got, &want);
+        }
+        for (case, activation) in [("relu", Activation::Relu), ("silu", Activation::Silu), ("gelu", Activation::Gelu)] {
+            let want = wide(&x).mapv(|v| activate(activation, v)) * wide(&y);
+            let gate = self.backend.upload(x.view())?;
+            let mut up = self.backend.upload(y.view())?;
+            self.backend.gate(activation, &gate, &mut up)?;
+            let got = self.backend.download(&up)?;
+            self.check("gate", case, &got, &want);
+        }
+        let head = self.normal(301, 41);
+        let targets: Vec<u32> = (0..90).map(|t| t * 31 % 301).collect();
+        let logits = wide(&x).dot(&wide(&head).t());
+        let want = Array2::from_shape_fn((90, 1), |(t, _)| {
+            let row = logits.row(t);
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            row[targets[t] as usize] - largest - row.mapv(|v| (v - largest).exp()).sum().ln()
+        });
+        let (head, there) = (self.backend.upload(head.view())?, self.backend.upload(x.view())?);
+        let got = self.backend.log_likelihoods(&head, &there, &targets)?;
+        let got = Array2::from_shape_vec((90, 1), got).expect("one value per token");
+        self.check_wide("log_likelihoods", "90 tokens, 301 words", &got, &want);
+        Ok(())
+    }
+
+    fn moments(&mut self) -> Result<()> {
+        let (first, second) = (self.normal(700, 45), self.normal(333, 45));
+        let mut moments = Moments::new(45, Needs::GRAM);
+        for x in [&first, &second] {
+            let there = self.backend.upload(x.view())?;
+            self.backend.accumulate(&mut moments, &there)?;
+        }
+        assert_eq!(moments.tokens, 1033);
+        let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
+        let squares = Array2::from_shape_fn((1, 45), |(_, f)| moments.squares[f]);
+        self.check_wide("accumulate squares", "1033 tokens", &squares, &want.diag().to_owned().insert_axis(ndarray::Axis(0)));
+        let gram = moments.gram.expect("a Gram matrix was asked for");
+        let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
+        self.check_wide("accumulate gram", "1033 tokens", &lower(&gram), &lower(&want));
+        Ok(())
+    }
+}
+
+fn wide(x: &Array2<f32>) -> Array2<f64> {
+    x.mapv(f64::from)
+}
+
+fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => x * normal_distribution(x),
+    }
+}
+
+/// The normal distribution function, by Simpson's rule from 0 to x.
+fn normal_distribution(x: f64) -> f64 {
+    let steps = 2000;
+    let width = x / f64::from(steps);
+    let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let sum: f64 = (0..=steps)
+        .map(|step| {
+            let weight = match step {
+                0 => 1.0,
+                step if step == steps => 1.0,
+                step if step % 2 == 1 => 4.0,
+                _ => 2.0,
+            };
+            weight * density(f64::from(step) * width)
+        })
+        .sum();
+    0.5 + sum * width / 3.0
+}
+
+fn attention(
+    shape: AttentionSpec,
+    length: usize,
+    queries: &Array2<f32>,
+    keys: &Array2<f32>,
+    values: &Array2<f32>,
+) -> Array2<f64> {
+    let dim = shape.head_dim;
+    let mut output = Array2::zeros(queries.dim());
+    for t in 0..queries.nrows() {
+        let start = t / length * length;
+        for head in 0..shape.heads {
+            let kv = head / (shape.heads / shape.kv_heads);
+            let scores: Vec<f64> = (start..=t)
+                .map(|s| {
+                    let product: f64 = (0..dim)
+                        .map(|f| f64::from(queries[[t, head * dim + f]]) * f64::from(keys[[s, kv * dim + f]]))
+                        .sum();
+                    product / (dim as f64).sqrt()
+                })
+                .collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+            for (s, score) in (start..=t).zip(&scores) {
+                let weight = (score - largest).exp() / total;
+                for f in 0..dim {
+                    output[[t, head * dim + f]] += weight * f64::from(values[[s, kv * dim + f]]);
+                }
+            }
+        }
+    }
+    output
+}

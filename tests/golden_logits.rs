@@ -1,0 +1,79 @@
+//! Claim: logits of every family and option equal transformers' float32 logits.
+//!
+//! The checkpoints and logits under `tests/golden/logits` were made by `tools/make_golden_logits.py`;
+//! its README there names the versions. Tolerance: 1e-5 of the largest logit of the case.
+
+use ndarray::ArrayView2;
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+use zprune::backend::cpu::Cpu;
+use zprune::data::windows::TokenWindows;
+use zprune::error::Result;
+use zprune::model::checkpoint::Checkpoint;
+use zprune::model::families::read_spec;
+use zprune::model::forward::{Block, Ends, Hidden};
+
+const TOLERANCE: f32 = 1e-5;
+
+/// Fewer cases than this means the golden files are not there, not that all is well.
+const CASES: usize = 20;
+
+#[test]
+fn logits_equal_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&root)
+        .expect("golden files are in the repository")
+        .map(|entry| entry.expect("readable folder").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= CASES, "only {} golden cases", cases.len());
+    let failures: Vec<String> = cases.iter().filter_map(|case| compare(case).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn compare(case: &Path) -> std::result::Result<(), String> {
+    let name = case.file_name().expect("a case has a name").to_string_lossy().to_string();
+    let bytes = std::fs::read(case.join("golden.safetensors")).expect("every case has golden logits");
+    let golden = SafeTensors::deserialize(&bytes).expect("golden files are valid");
+    let ids = golden.tensor("input_ids").expect("golden files hold input_ids");
+    let length = ids.shape()[1];
+    let ids: Vec<u32> = ids
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| i64::from_le_bytes(*b) as u32)
+        .collect();
+    let wanted = golden.tensor("logits").expect("golden files hold logits");
+    let vocabulary = wanted.shape()[2];
+    let wanted: Vec<f32> = wanted.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let wanted = ArrayView2::from_shape((ids.len(), vocabulary), &wanted).expect("one row per token");
+
+    let got = logits(case, ids, length).map_err(|error| format!("{name}: {error}"))?;
+    let largest = wanted.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let error = got
+        .iter()
+        .zip(wanted)
+        .map(|(got, want)| (got - want).abs())
+        .fold(0.0f32, |worst, error| if error.is_nan() { f32::INFINITY } else { worst.max(error) });
+    println!("{name}: {:.1e} of the largest logit {largest:.2}", error / largest);
+    if error <= TOLERANCE * largest {
+        Ok(())
+    } else {
+        Err(format!("{name}: differs by {:.1e} of the largest logit", error / largest))
+    }
+}
+
+fn logits(case: &Path, ids: Vec<u32>, length: usize) -> Result<ndarray::Array2<f32>> {
+    let checkpoint = Checkpoint::open(case, read_spec(case)?)?;
+    checkpoint.check_finite()?;
+    let windows = TokenWindows::new(ids, length)?;
+    let ends = Ends::upload(&Cpu, &checkpoint)?;
+    let mut hidden = Hidden::embed(&Cpu, checkpoint.spec(), &ends, &windows)?;
+    for index in 0..checkpoint.spec().blocks {
+        let block = Block::upload(&Cpu, &checkpoint.block(index)?)?;
+        hidden.advance(&Cpu, checkpoint.spec(), &block, |_, _| Ok(()))?;
+    }
+    hidden.logits(&Cpu, &ends)
+}
