@@ -6,5 +6,6 @@ pub mod data;
 pub mod error;
 pub mod linalg;
 pub mod model;
+pub mod prune;
 pub mod registry;
 pub mod tensor;

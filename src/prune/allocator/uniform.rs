@@ -1,0 +1,18 @@
+//! Uniform: the same pattern in every layer, as in the papers' main tables.
+
+use super::Allocator;
+use crate::error::Result;
+use crate::model::spec::{ModelSpec, Role};
+use crate::prune::pattern::Pattern;
+use serde::{Deserialize, Serialize};
+
+/// The uniform allocator; no parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uniform {}
+
+impl Allocator for Uniform {
+    fn layer(&self, _spec: &ModelSpec, _block: usize, _role: Role, whole: Pattern) -> Result<Pattern> {
+        Ok(whole)
+    }
+}

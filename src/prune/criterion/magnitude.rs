@@ -1,0 +1,28 @@
+//! Magnitude: `S = |w|`. The baseline of every paper, compared over a whole matrix there.
+
+use super::Criterion;
+use crate::calibrate::moments::Needs;
+use crate::error::Result;
+use crate::prune::Layer;
+use crate::prune::pattern::Group;
+use crate::prune::score::{Score, Term};
+use serde::{Deserialize, Serialize};
+
+/// The magnitude criterion; no parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Magnitude {}
+
+impl Criterion for Magnitude {
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
+    fn group(&self) -> Group {
+        Group::Matrix
+    }
+
+    fn score(&self, _layer: &Layer) -> Result<Score> {
+        Ok(Score::Terms(vec![Term::default()]))
+    }
+}

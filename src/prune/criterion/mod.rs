@@ -1,0 +1,99 @@
+//! Criteria: how important is each weight?
+//!
+//! A criterion looks at one layer (its weights and the statistics of its inputs) and returns a
+//! [`Score`]. It selects nothing and changes nothing. Its struct is also its parameter table in the
+//! experiment file. Adding one is a file here and a line in [`CRITERIA`].
+
+mod magnitude;
+mod obs;
+mod ria;
+mod wanda;
+mod z_pruner;
+
+use crate::calibrate::moments::Needs;
+use crate::error::{Error, Result};
+use crate::prune::pattern::Group;
+use crate::prune::score::Score;
+use crate::prune::{Build, Layer};
+use crate::registry::{Entry, Registry};
+
+/// Scores the weights of a layer.
+pub trait Criterion: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The statistics [`Criterion::score`] will ask for.
+    fn needs(&self) -> Needs;
+
+    /// The comparison group of the paper's own code.
+    fn group(&self) -> Group;
+
+    /// True when the score is meant for the weights that remain while a solver updates them, so that
+    /// the solver evaluates it again on each column block (or N:M group) it reaches.
+    fn follows_update(&self) -> bool {
+        false
+    }
+
+    /// The importance of every weight; higher is kept.
+    ///
+    /// # Errors
+    /// A factorisation fails.
+    fn score(&self, layer: &Layer) -> Result<Score>;
+}
+
+/// All criteria.
+pub const CRITERIA: Registry<Build<dyn Criterion>> = Registry {
+    kind: "criterion",
+    entries: &[
+        Entry {
+            name: "magnitude",
+            summary: "|w|; needs no calibration; group matrix",
+            item: |table| crate::prune::built(table, |it: magnitude::Magnitude| Box::new(it)),
+        },
+        Entry {
+            name: "wanda",
+            summary: "|w| times the norm of its input (arXiv 2306.11695); group row",
+            item: |table| crate::prune::built(table, |it: wanda::Wanda| Box::new(it)),
+        },
+        Entry {
+            name: "ria",
+            summary: "relative importance and activations (ICLR 2024); group matrix; parameter activation_power",
+            item: |table| crate::prune::built(table, |it: ria::Ria| Box::new(it)),
+        },
+        Entry {
+            name: "z-pruner",
+            summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 5 parameters",
+            item: |table| crate::prune::built(table, |it: z_pruner::ZPruner| Box::new(it)),
+        },
+        Entry {
+            name: "obs",
+            summary: "optimal brain surgeon saliency w^2 / [H^-1]_jj of the remaining problem (arXiv 2301.00774); group column-block",
+            item: |table| crate::prune::built(table, |it: obs::Obs| Box::new(it)),
+        },
+    ],
+};
+
+/// `norm` inverted, or 0 when it is 0: an all-zero row or column has no relative importance, and
+/// without this guard one such row makes the whole matrix NaN.
+fn inverse_or_zero(norm: f64) -> f64 {
+    if norm > 0.0 { 1.0 / norm } else { 0.0 }
+}
+
+/// Refuses a parameter that is not a finite number of at least `least`.
+fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
+    if value.is_finite() && value >= least {
+        Ok(())
+    } else {
+        Err(Error::config(format!("parameter `{name}` = {value} must be a number of at least {least}")))
+    }
+}
+
+/// Factors as the scoring loop wants them.
+fn narrow(values: impl IntoIterator<Item = f64>) -> Vec<f32> {
+    values.into_iter().map(|value| value as f32).collect()
+}

@@ -1,0 +1,45 @@
+//! The optimal brain surgeon's saliency, as SparseGPT uses it (Frantar and Alistarh, ICML 2023, arXiv
+//! 2301.00774; reference: IST-DASLab/sparsegpt, `sparsegpt.py`).
+//!
+//! `S_ij = w_ij^2 / U_jj^2` with `H^-1 = U^T U`: the error of removing `w_ij` when the columns to its
+//! right may still be adjusted. `U_jj^2` already is that sub-problem's inverse diagonal; it is not
+//! rooted again. SparseGPT is this criterion with the solver of the same name, which evaluates it anew
+//! on the updated weights of each block of 128 columns.
+
+use super::{Criterion, narrow};
+use crate::calibrate::moments::Needs;
+use crate::error::Result;
+use crate::prune::Layer;
+use crate::prune::pattern::Group;
+use crate::prune::score::{Power, Score, Term};
+use serde::{Deserialize, Serialize};
+
+/// The OBS criterion; no parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Obs {}
+
+impl Criterion for Obs {
+    fn needs(&self) -> Needs {
+        Needs::GRAM
+    }
+
+    fn group(&self) -> Group {
+        Group::ColumnBlock
+    }
+
+    fn follows_update(&self) -> bool {
+        true
+    }
+
+    fn score(&self, layer: &Layer) -> Result<Score> {
+        let factor = layer.statistics.inverse_factor()?;
+        // A feature that was never active costs nothing to remove.
+        let inverse = factor.upper.diag().into_iter().zip(&factor.dead);
+        Ok(Score::Terms(vec![Term {
+            inner_column: Some(narrow(inverse.map(|(u, dead)| if *dead { 0.0 } else { 1.0 / u }))),
+            power: Power::Two,
+            ..Term::default()
+        }]))
+    }
+}

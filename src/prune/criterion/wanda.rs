@@ -1,0 +1,34 @@
+//! Wanda (Sun et al., ICLR 2024, arXiv 2306.11695; reference: locuslab/wanda, `lib/prune.py`).
+//!
+//! `S_ij = |w_ij| * ||x_j||_2`, compared within each output row. The reference's norm is divided by the
+//! square root of the number of sequences, a constant that cancels in every comparison; it is kept.
+
+use super::{Criterion, narrow};
+use crate::calibrate::moments::Needs;
+use crate::error::Result;
+use crate::prune::Layer;
+use crate::prune::pattern::Group;
+use crate::prune::score::{Score, Term};
+use serde::{Deserialize, Serialize};
+
+/// The Wanda criterion; no parameters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanda {}
+
+impl Criterion for Wanda {
+    fn needs(&self) -> Needs {
+        Needs::SQUARES
+    }
+
+    fn group(&self) -> Group {
+        Group::Row
+    }
+
+    fn score(&self, layer: &Layer) -> Result<Score> {
+        Ok(Score::Terms(vec![Term {
+            column: Some(narrow(layer.statistics.squared_norms().iter().map(|q| q.sqrt()))),
+            ..Term::default()
+        }]))
+    }
+}

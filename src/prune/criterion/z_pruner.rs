@@ -1,0 +1,136 @@
+//! Z-Pruner (arXiv 2508.15828; reference: sazzadadib/Z-Pruner, `lib/prune.py`), as its released code
+//! computes it.
+//!
+//! With `R = W / ||row||` and `C = W / ||column||`, each turned into z-scores by the scalar mean and the
+//! unbiased standard deviation of the whole matrix,
+//!
+//! `S_ij = (alpha |z_R|^3 + (1 - alpha) |z_C|^3) * ||x_j||^1.5`,
+//! `alpha = 0.7 (1 - 0.3 rho)`, `rho` = fraction of weights with `|w| < 0.1 mean|w|`,
+//!
+//! compared over the matrix. The z-scores hardly differ from the normalised weights themselves (the mean
+//! is near 0 and the deviation near `1 / sqrt(n)`), which makes the method a close relative of RIA.
+//!
+//! Deviations: nothing is rounded to half precision on the way; an all-zero row or column has
+//! normalised weights 0 instead of NaN. Without that guard, a single one makes the reference's whole
+//! matrix NaN, and then nothing is pruned.
+
+use super::{Criterion, at_least, inverse_or_zero, narrow};
+use crate::calibrate::moments::Needs;
+use crate::error::{Error, Result};
+use crate::prune::Layer;
+use crate::prune::pattern::Group;
+use crate::prune::score::{Power, Score, Term};
+use ndarray::{Array1, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+/// The Z-Pruner criterion. Defaults are the released code's constants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ZPruner {
+    /// Weight of the row term when no weight is near zero: 0.7.
+    pub row_weight: f64,
+    /// How much `rho` lowers the weight of the row term: 0.3.
+    pub small_share: f64,
+    /// A weight below this fraction of the mean magnitude counts as near zero: 0.1.
+    pub small_threshold: f64,
+    /// Power of the input norm: 1.5.
+    pub activation_power: f64,
+}
+
+impl Default for ZPruner {
+    fn default() -> Self {
+        ZPruner {
+            row_weight: 0.7,
+            small_share: 0.3,
+            small_threshold: 0.1,
+            activation_power: 1.5,
+        }
+    }
+}
+
+impl Criterion for ZPruner {
+    fn validate(&self) -> Result<()> {
+        for (name, value) in [("row_weight", self.row_weight), ("small_share", self.small_share)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::config(format!("parameter `{name}` = {value} must be between 0 and 1")));
+            }
+        }
+        at_least("small_threshold", self.small_threshold, 0.0)?;
+        at_least("activation_power", self.activation_power, 0.0)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::SQUARES
+    }
+
+    fn group(&self) -> Group {
+        Group::Matrix
+    }
+
+    fn score(&self, layer: &Layer) -> Result<Score> {
+        let weight = layer.weight;
+        let row_scale = norms(weight, Axis(1)).mapv(inverse_or_zero);
+        let column_scale = norms(weight, Axis(0)).mapv(inverse_or_zero);
+        let by_row = ZScore::of(weight, |row, _| row_scale[row]);
+        let by_column = ZScore::of(weight, |_, column| column_scale[column]);
+        let alpha = self.row_weight * (1.0 - self.small_share * self.share_of_small(weight));
+
+        let q = layer.statistics.squared_norms();
+        let activation: Vec<f64> = q.iter().map(|q| q.powf(0.5 * self.activation_power)).collect();
+        let column = |share: f64| Some(narrow(activation.iter().map(|a| share * a)));
+        Ok(Score::Terms(vec![
+            Term {
+                column: column(alpha),
+                inner_row: Some(narrow(row_scale.iter().map(|scale| scale * by_row.scale))),
+                shift: by_row.shift as f32,
+                power: Power::Three,
+                ..Term::default()
+            },
+            Term {
+                column: column(1.0 - alpha),
+                inner_column: Some(narrow(column_scale.iter().map(|scale| scale * by_column.scale))),
+                shift: by_column.shift as f32,
+                power: Power::Three,
+                ..Term::default()
+            },
+        ]))
+    }
+}
+
+impl ZPruner {
+    /// `rho`: the fraction of weights below `small_threshold` times the mean magnitude.
+    fn share_of_small(&self, weight: ArrayView2<f32>) -> f64 {
+        let n = weight.len() as f64;
+        let mean = weight.iter().map(|w| f64::from(w.abs())).sum::<f64>() / n;
+        let bound = self.small_threshold * mean;
+        weight.iter().filter(|w| f64::from(w.abs()) < bound).count() as f64 / n
+    }
+}
+
+/// Euclidean norms along an axis.
+fn norms(weight: ArrayView2<f32>, axis: Axis) -> Array1<f64> {
+    weight.mapv(|w| f64::from(w) * f64::from(w)).sum_axis(axis).mapv(f64::sqrt)
+}
+
+/// `z = x * scale + shift` turns a matrix's entries into z-scores.
+struct ZScore {
+    scale: f64,
+    shift: f64,
+}
+
+impl ZScore {
+    /// Mean and unbiased standard deviation of `w_ij * factor(i, j)` over the whole matrix. A matrix
+    /// without any spread (all entries equal) keeps scale 1.
+    fn of(weight: ArrayView2<f32>, factor: impl Fn(usize, usize) -> f64) -> ZScore {
+        let values = || weight.indexed_iter().map(|((row, column), w)| f64::from(*w) * factor(row, column));
+        let n = weight.len() as f64;
+        let mean = values().sum::<f64>() / n;
+        let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (squares / (n - 1.0).max(1.0)).sqrt();
+        let scale = if deviation > 0.0 { 1.0 / deviation } else { 1.0 };
+        ZScore {
+            scale,
+            shift: -mean * scale,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Masks, and the selection of the lowest scores.
+
+use crate::error::{Error, Result};
+use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use rayon::prelude::*;
+
+/// Which weights of a layer are removed: true where one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask(Array2<bool>);
+
+impl Mask {
+    /// A mask that removes nothing.
+    pub fn keep_all(dim: (usize, usize)) -> Self {
+        Mask(Array2::from_elem(dim, false))
+    }
+
+    /// A mask from its entries, true where a weight is removed.
+    pub fn from_entries(entries: Array2<bool>) -> Self {
+        Mask(entries)
+    }
+
+    /// The entries, true where a weight is removed.
+    pub fn entries(&self) -> ArrayView2<'_, bool> {
+        self.0.view()
+    }
+
+    /// The entries, to change.
+    pub fn entries_mut(&mut self) -> ArrayViewMut2<'_, bool> {
+        self.0.view_mut()
+    }
+
+    /// Number of weights removed.
+    pub fn removed(&self) -> usize {
+        self.0.iter().filter(|removed| **removed).count()
+    }
+
+    /// Sets removed weights to 0.
+    pub fn apply(&self, weight: &mut Array2<f32>) {
+        weight.zip_mut_with(&self.0, |weight, removed| {
+            if *removed {
+                *weight = 0.0;
+            }
+        });
+    }
+
+    /// Checks that the mask is what the target demands, group by group.
+    ///
+    /// # Errors
+    /// Says which group has how many removed, and how many there should be.
+    pub fn check(&self, target: &Target) -> Result<()> {
+        let (rows, columns) = self.0.dim();
+        match target.pattern {
+            Pattern::Structured { keep, of } => {
+                for (row, entries) in self.0.rows().into_iter().enumerate() {
+                    for (group, entries) in entries.axis_chunks_iter(Axis(0), of).enumerate() {
+                        let got = entries.iter().filter(|removed| **removed).count();
+                        if got != of - keep {
+                            return Err(Error::numeric(format!(
+                                "row {row}, group {group}: {got} of {of} weights removed, not {}",
+                                of - keep
+                            )));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Pattern::Unstructured { sparsity } => {
+                let exact = target.selection == Selection::Exact || target.group == Group::Row;
+                for (name, part) in groups(target.group, rows, columns) {
+                    let entries = self.0.slice(s![part.0.clone(), part.1.clone()]);
+                    let got = entries.iter().filter(|removed| **removed).count();
+                    let want = removed(entries.len(), sparsity);
+                    if (exact && got != want) || (!exact && got <= want) {
+                        let rule = if exact { "exactly" } else { "more than" };
+                        return Err(Error::numeric(format!(
+                            "{name}: {got} of {} weights removed, not {rule} {want}",
+                            entries.len()
+                        )));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+type Span = std::ops::Range<usize>;
+
+/// The comparison groups of a matrix: a name for messages, rows, columns.
+fn groups(group: Group, rows: usize, columns: usize) -> Vec<(String, (Span, Span))> {
+    match group {
+        Group::Matrix => vec![("matrix".to_string(), (0..rows, 0..columns))],
+        Group::Row => (0..rows)
+            .map(|row| (format!("row {row}"), (row..row + 1, 0..columns)))
+            .collect(),
+        Group::ColumnBlock => (0..columns)
+            .step_by(COLUMN_BLOCK)
+            .map(|first| {
+                let end = (first + COLUMN_BLOCK).min(columns);
+                (format!("columns {first} to {}", end - 1), (0..rows, first..end))
+            })
+            .collect(),
+    }
+}
+
+/// Selects the weights with the lowest scores in every group. Scores must be finite and not negative,
+/// as [`Score::evaluate`](crate::prune::score::Score::evaluate) guarantees.
+///
+/// # Errors
+/// The pattern does not fit the number of columns.
+pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    let mut mask = Mask::keep_all((rows, columns));
+    match (target.pattern, target.group) {
+        (pattern @ Pattern::Structured { keep, of }, _) => {
+            pattern.fits(columns)?;
+            mask.0
+                .axis_iter_mut(Axis(0))
+                .into_par_iter()
+                .zip(scores.axis_iter(Axis(0)))
+                .for_each(|(mut entries, scores)| {
+                    for (mut entries, scores) in
+                        entries.axis_chunks_iter_mut(Axis(0), of).zip(scores.axis_chunks_iter(Axis(0), of))
+                    {
+                        let scores: Vec<f32> = scores.to_vec();
+                        for column in lowest_of(&scores, of - keep) {
+                            entries[column] = true;
+                        }
+                    }
+                });
+        }
+        (Pattern::Unstructured { sparsity }, Group::Row) => {
+            let count = removed(columns, sparsity);
+            mask.0
+                .axis_iter_mut(Axis(0))
+                .into_par_iter()
+                .zip(scores.axis_iter(Axis(0)))
+                .for_each(|(entries, scores)| {
+                    let row = |view: ndarray::ArrayView1<f32>| view.insert_axis(Axis(0)).to_owned();
+                    lowest(row(scores).view(), count, entries.insert_axis(Axis(0)));
+                });
+        }
+        (Pattern::Unstructured { sparsity }, group) => {
+            for (_, (part_rows, part_columns)) in groups(group, rows, columns) {
+                let part = s![part_rows, part_columns];
+                let scores = scores.slice(&part);
+                let count = removed(scores.len(), sparsity);
+                let entries = mask.0.slice_mut(&part);
+                match target.selection {
+                    Selection::Exact => lowest(scores, count, entries),
+                    Selection::Reference => not_above(scores, count, entries),
+                }
+            }
+        }
+    }
+    Ok(mask)
+}
+
+/// The indices of the `count` lowest of a few scores; among equals the lower index goes first.
+pub fn lowest_of(scores: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    order.truncate(count);
+    order
+}
+
+/// Marks exactly `count` of the lowest scores; among equals the lower column goes first, then the lower row.
+fn lowest(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool>) {
+    if count == 0 {
+        return;
+    }
+    let rows = scores.nrows();
+    // The bits of non-negative floats order like the floats; the place below them settles ties.
+    let mut keys: Vec<u64> = Vec::with_capacity(scores.len());
+    for ((row, column), score) in scores.indexed_iter() {
+        let place = (column * rows + row) as u64;
+        keys.push(u64::from((score + 0.0).to_bits()) << 32 | place);
+    }
+    let (below, last, _) = keys.select_nth_unstable(count - 1);
+    for key in below.iter().chain(std::iter::once(&*last)) {
+        let place = (*key & u64::from(u32::MAX)) as usize;
+        entries[[place % rows, place / rows]] = true;
+    }
+}
+
+/// Marks every score that is not above the one at sorted index `count`: the papers' threshold rule.
+fn not_above(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool>) {
+    let mut values: Vec<f32> = scores.iter().copied().collect();
+    let count = count.min(values.len() - 1);
+    let (_, threshold, _) = values.select_nth_unstable_by(count, f32::total_cmp);
+    let threshold = *threshold;
+    entries.zip_mut_with(&scores, |entry, score| *entry = *score <= threshold);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn target(sparsity: f64, group: Group, selection: Selection) -> Target {
+        Target {
+            pattern: Pattern::Unstructured { sparsity },
+            group,
+            selection,
+        }
+    }
+
+    #[test]
+    fn ties_remove_the_lower_column_first_then_the_lower_row() {
+        let scores = Array2::from_elem((2, 4), 1.0f32);
+        let mask = select(scores.view(), &target(0.375, Group::Matrix, Selection::Exact)).expect("fits");
+        assert_eq!(mask.entries(), array![[true, true, false, false], [true, false, false, false]]);
+        let mask = select(scores.view(), &target(0.5, Group::Row, Selection::Exact)).expect("fits");
+        assert_eq!(mask.entries(), array![[true, true, false, false], [true, true, false, false]]);
+    }
+
+    #[test]
+    fn the_reference_rule_removes_one_more_and_all_ties() {
+        let scores = array![[0.0f32, 1.0, 2.0, 2.0, 2.0, 5.0, 6.0, 7.0]];
+        let mask = select(scores.view(), &target(0.25, Group::Matrix, Selection::Reference)).expect("fits");
+        assert_eq!(mask.removed(), 5);
+        let mask = select(scores.view(), &target(0.25, Group::Matrix, Selection::Exact)).expect("fits");
+        assert_eq!(mask.removed(), 2);
+    }
+
+    #[test]
+    fn a_wrong_mask_is_noticed() {
+        let mut mask = Mask::keep_all((2, 8));
+        let exact = target(0.5, Group::Row, Selection::Exact);
+        assert!(mask.check(&exact).is_err());
+        mask.entries_mut().slice_mut(s![.., ..4]).fill(true);
+        assert!(mask.check(&exact).is_ok());
+        let structured = Target {
+            pattern: Pattern::Structured { keep: 2, of: 4 },
+            ..exact
+        };
+        let error = mask.check(&structured).expect_err("four of the first four are removed");
+        assert_eq!(error.to_string(), "row 0, group 0: 4 of 4 weights removed, not 2");
+    }
+}

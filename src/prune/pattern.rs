@@ -1,0 +1,156 @@
+//! What a mask must look like: how many weights go, and which weights compete with each other.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Which weights are removed: a fraction of each comparison group, or a fixed number of every few.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Pattern {
+    /// A fraction of the weights, wherever they are.
+    Unstructured {
+        /// Fraction removed, between 0 and 1.
+        sparsity: f64,
+    },
+    /// Of every `of` consecutive inputs of an output, `keep` are kept.
+    Structured {
+        /// Weights kept per group.
+        keep: usize,
+        /// Weights per group.
+        of: usize,
+    },
+}
+
+/// The comparison group: the weights among which the lowest scores are removed. It changes results
+/// more than most criteria do, so it is an axis of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// All weights of a matrix (magnitude, RIA, Z-Pruner).
+    Matrix,
+    /// The inputs of one output (Wanda).
+    Row,
+    /// [`COLUMN_BLOCK`] consecutive columns of all rows (SparseGPT).
+    ColumnBlock,
+}
+
+/// Columns of a [`Group::ColumnBlock`]: SparseGPT's block size.
+pub const COLUMN_BLOCK: usize = 128;
+
+/// How many of a group go when scores tie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row.
+    #[default]
+    Exact,
+    /// As the papers' code: in groups `matrix` and `column-block`, every score not above the value at
+    /// sorted index `trunc(n * sparsity)`, so at least one more than `exact`, and all ties. Rows and
+    /// N:M groups are counted exactly there too.
+    Reference,
+}
+
+/// A pattern with the group it is applied in and the rule for ties: everything a mask is held against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// How many weights go.
+    pub pattern: Pattern,
+    /// Which weights compete; N:M patterns always compete within their own `of` weights.
+    pub group: Group,
+    /// What happens to ties.
+    pub selection: Selection,
+}
+
+impl Pattern {
+    /// Fraction removed.
+    pub fn sparsity(&self) -> f64 {
+        match self {
+            Pattern::Unstructured { sparsity } => *sparsity,
+            Pattern::Structured { keep, of } => 1.0 - *keep as f64 / *of as f64,
+        }
+    }
+
+    /// Checks the numbers on their own.
+    ///
+    /// # Errors
+    /// A sparsity outside `(0, 1)`, or a `keep` that is not between 1 and `of - 1`.
+    pub fn validate(&self) -> Result<()> {
+        match *self {
+            Pattern::Unstructured { sparsity } if !(sparsity > 0.0 && sparsity < 1.0) => Err(Error::config(format!(
+                "sparsity {sparsity} is not between 0 and 1; it is the fraction of weights removed, for example 0.5"
+            ))),
+            Pattern::Structured { keep, of } if keep == 0 || keep >= of => Err(Error::config(format!(
+                "keep = {keep}, of = {of}: keep must be at least 1 and less than of; 2:4 is keep = 2, of = 4"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a layer with `inputs` columns can have this pattern.
+    ///
+    /// # Errors
+    /// The columns are not a multiple of `of`.
+    pub fn fits(&self, inputs: usize) -> Result<()> {
+        match *self {
+            Pattern::Structured { keep, of } if !inputs.is_multiple_of(of) => Err(Error::config(format!(
+                "pattern {keep}:{of} needs input features in multiples of {of}, but a layer has {inputs}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pattern::Unstructured { sparsity } => {
+                // A percentage without trailing zeros: 50 %, 62.5 %.
+                let percent = format!("{:.6}", sparsity * 100.0);
+                write!(f, "{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+            }
+            Pattern::Structured { keep, of } => write!(f, "{keep}:{of}"),
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Group::Matrix => "matrix",
+            Group::Row => "row",
+            Group::ColumnBlock => "column-block",
+        })
+    }
+}
+
+/// How many of `n` weights a sparsity removes: truncated, as in the papers' code (`int(n * sparsity)`).
+pub fn removed(n: usize, sparsity: f64) -> usize {
+    (n as f64 * sparsity) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_print_as_papers_write_them() {
+        assert_eq!(Pattern::Unstructured { sparsity: 0.5 }.to_string(), "50 %");
+        assert_eq!(Pattern::Unstructured { sparsity: 0.625 }.to_string(), "62.5 %");
+        assert_eq!(Pattern::Structured { keep: 2, of: 4 }.to_string(), "2:4");
+    }
+
+    #[test]
+    fn impossible_patterns_are_refused() {
+        for pattern in [
+            Pattern::Unstructured { sparsity: 0.0 },
+            Pattern::Unstructured { sparsity: 1.0 },
+            Pattern::Unstructured { sparsity: f64::NAN },
+            Pattern::Structured { keep: 0, of: 4 },
+            Pattern::Structured { keep: 4, of: 4 },
+        ] {
+            assert!(pattern.validate().is_err(), "{pattern:?}");
+        }
+        assert!(Pattern::Structured { keep: 2, of: 4 }.fits(6).is_err());
+    }
+}
