@@ -161,7 +161,6 @@ pub fn dense_moments<B: Backend>(
     ends: &Ends<B>,
     windows: &TokenWindows,
     needs: Needs,
-    mut finished: impl FnMut(usize),
 ) -> Result<Vec<BlockMoments>> {
     let spec = checkpoint.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
@@ -171,7 +170,6 @@ pub fn dense_moments<B: Backend>(
             let mut moments = BlockMoments::new(spec, needs);
             hidden.advance(backend, spec, &block, |tap, x| backend.accumulate(moments.tap_mut(tap), x))?;
             refuse_infinite(&moments).at(format_args!("block {index}"))?;
-            finished(index);
             Ok(moments)
         })
         .collect()

@@ -1,0 +1,380 @@
+//! The command line: arguments become calls of the library, events become progress bars.
+//!
+//! Owns everything that is printed. Data (tables, plans, lists) goes to standard output; progress and
+//! logs go to standard error, as bars on a terminal and as plain lines elsewhere.
+
+use crate::error::{Error, Result};
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::{self, BACKENDS, Experiment};
+use crate::model::families::FAMILIES;
+use crate::progress::Progress;
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::criterion::CRITERIA;
+use crate::prune::pattern::COLUMN_BLOCK;
+use crate::prune::solver::SOLVERS;
+use crate::registry::Registry;
+use crate::report::{self, Results, tables};
+use crate::{record, run};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+Start here:
+  zprune experiments/quickstart.toml          prune the embedded model five ways and print the table
+  zprune plan experiments/llama2_sweep.toml   what a sweep would do; needs no weights
+  zprune list                                 every model family, criterion, solver, allocator, pattern
+
+An experiment file names models, methods, sparsity patterns and seeds. Every cell of that grid is recorded in
+results/<name>/runs.jsonl as soon as it ends; the same command again runs only what is missing, so a sweep
+may be interrupted at any moment.
+
+Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used;
+3 results cannot be written.
+
+Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores.";
+
+/// Removes weights from trained language models without retraining, and tells what that costs.
+#[derive(Debug, Parser)]
+#[command(name = "zprune", version, after_help = HELP, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an experiment (a bare X.toml means the same)
+    Run {
+        /// Experiment file
+        experiment: PathBuf,
+        /// Folder that holds one results folder per experiment
+        #[arg(long, default_value = "results", value_name = "DIR")]
+        results: PathBuf,
+    },
+    /// Show the resolved grid, what is done and what is to do; executes nothing
+    Plan {
+        /// Experiment file
+        experiment: PathBuf,
+        /// Folder that holds one results folder per experiment
+        #[arg(long, default_value = "results", value_name = "DIR")]
+        results: PathBuf,
+    },
+    /// Make the tables and plots again from the records
+    Report {
+        /// Experiment file, or a results folder
+        experiment: PathBuf,
+        /// Folder that holds one results folder per experiment
+        #[arg(long, default_value = "results", value_name = "DIR")]
+        results: PathBuf,
+    },
+    /// List model families, criteria, solvers, allocators and patterns
+    List,
+    /// List the devices zprune can compute on
+    Devices,
+}
+
+/// Runs the program; returns its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let parsed = match Arguments::try_parse_from(with_implied_run(arguments)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and version are not errors; a closed pipe is nobody's problem.
+            let _ = error.print();
+            return error.exit_code() as u8;
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ZPRUNE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+    match dispatch(parsed.command) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.kind().exit_code()
+        }
+    }
+}
+
+/// `zprune X.toml` means `zprune run X.toml`.
+fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let is_toml = |argument: &OsString| Path::new(argument).extension().is_some_and(|extension| extension == "toml");
+    if arguments.get(1).is_some_and(is_toml) {
+        arguments.insert(1, "run".into());
+    }
+    arguments
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Run { experiment, results } => run_experiment(&experiment, &results),
+        Command::Plan { experiment, results } => show_plan(&experiment, &results),
+        Command::Report { experiment, results } => show_report(&experiment, &results),
+        Command::List => print(&listing()),
+        Command::Devices => print(&devices()),
+    }
+}
+
+/// Prints to standard output; a closed pipe (`zprune list | head`) ends quietly.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::output(Path::new("standard output"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run_experiment(path: &Path, results: &Path) -> Result<()> {
+    let experiment = plan::read(path)?;
+    let folder = results.join(&experiment.name);
+    let progress = Display::new();
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(&experiment)?;
+    let outcome = run::run(&experiment, &inputs, &folder, &progress)?;
+    let results = Results::read(&folder)?;
+    let files = report::write(&results, &folder)?;
+    print(&tables::terminal(&results))?;
+    let list = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    eprintln!(
+        "{} cells run, {} had results already; wrote {}/ runs.jsonl, {list}",
+        outcome.ran,
+        outcome.skipped,
+        folder.display()
+    );
+    outcome.check(&folder)
+}
+
+fn show_plan(path: &Path, results: &Path) -> Result<()> {
+    let experiment = plan::read(path)?;
+    let folder = results.join(&experiment.name);
+    let inputs = Inputs::inspect(&experiment)?;
+    let records = if folder.join("runs.jsonl").exists() {
+        record::read(&folder)?
+    } else {
+        Vec::new()
+    };
+    let done = |id: &str| {
+        let mut good = records.iter().filter(|record| record.status == record::Status::Ok);
+        good.any(|record| record.id == id)
+    };
+    let mut text = header(&experiment);
+    let mut finished = 0;
+    let cells = experiment.cells();
+    for (cell, identity) in cells.iter().zip(run::identify(&experiment, &inputs)) {
+        let (id, state) = match identity.map(|identity| identity.id()) {
+            None => ("(needs its files)".to_string(), "to do"),
+            Some(id) if done(&id) => {
+                finished += 1;
+                (id, "done")
+            }
+            Some(id) => (id, "to do"),
+        };
+        text.push_str(&format!("  {id:<17}  {state:<5}  {}\n", experiment.describe(cell)));
+    }
+    let left = cells.len() - finished;
+    text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
+    for missing in &inputs.missing {
+        text.push_str(&format!("missing: {missing}\n"));
+    }
+    print(&text)
+}
+
+/// The experiment's settings, one line each.
+fn header(experiment: &Experiment) -> String {
+    let mut text = format!("{}: {}\n", experiment.name, experiment.description);
+    if let Some(calibration) = &experiment.calibration {
+        text.push_str(&format!(
+            "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
+            calibration.sequences,
+            calibration.length,
+            calibration.corpus.display(),
+            match calibration.propagate {
+                crate::prune::Propagate::Block => "pruned",
+                crate::prune::Propagate::Dense => "dense",
+            }
+        ));
+    }
+    for evaluation in &experiment.evaluations {
+        let windows = evaluation.windows.map_or("all".to_string(), |windows| windows.to_string());
+        text.push_str(&format!(
+            "evaluation: {}, {windows} windows of {} tokens from {}\n",
+            evaluation.name,
+            evaluation.length,
+            evaluation.corpus.display()
+        ));
+    }
+    for method in &experiment.methods {
+        text.push_str(&format!(
+            "method: {} = criterion {} {}, solver {}, allocator {}, group {}\n",
+            method.name,
+            method.criterion.name,
+            method.criterion.parameters,
+            method.solver.name,
+            method.allocator.name,
+            method.group
+        ));
+    }
+    text
+}
+
+fn show_report(path: &Path, results: &Path) -> Result<()> {
+    let folder = if path.is_dir() {
+        path.to_path_buf()
+    } else {
+        results.join(plan::read(path)?.name)
+    };
+    let records = record::read(&folder)?;
+    let results = Results::join(report::PlanFile::read(&folder)?, &records);
+    report::write(&results, &folder)?;
+    let (done, failed, planned) = results.progress(&records);
+    let text = tables::terminal(&results);
+    print(&format!("{text}\n{planned} cells: {done} done, {failed} failed"))
+}
+
+fn listing() -> String {
+    let mut text = String::new();
+    section(&mut text, "model families (config.json `model_type`)", &FAMILIES);
+    section(&mut text, "criteria", &CRITERIA);
+    section(&mut text, "solvers", &SOLVERS);
+    section(&mut text, "allocators", &ALLOCATORS);
+    text.push_str("patterns\n");
+    text.push_str("  { sparsity = 0.5 }       unstructured: a fraction of every comparison group\n");
+    text.push_str("  { keep = 2, of = 4 }     N:M: of every 4 consecutive inputs of an output, 2 are kept\n");
+    text.push_str("comparison groups\n");
+    text.push_str("  matrix                   all weights of a layer\n");
+    text.push_str("  row                      the inputs of one output\n");
+    text.push_str(&format!("  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"));
+    text
+}
+
+fn section<T>(text: &mut String, title: &str, registry: &Registry<T>) {
+    text.push_str(&format!("{title}\n"));
+    for entry in registry.entries {
+        text.push_str(&format!("  {:<23}  {}\n", entry.name, entry.summary));
+    }
+}
+
+fn devices() -> String {
+    let cores = rayon::current_num_threads();
+    format!(
+        "{}: {} {}, {cores} threads{}",
+        BACKENDS[0],
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        instruction_sets()
+    )
+}
+
+/// The vector instructions that decide how fast products are.
+fn instruction_sets() -> String {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("AVX2", is_x86_feature_detected!("avx2")),
+            ("FMA", is_x86_feature_detected!("fma")),
+            ("AVX-512F", is_x86_feature_detected!("avx512f")),
+            ("AVX-512 BF16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        let found: Vec<&str> = known.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+        format!(", {}", found.join(", "))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    String::new()
+}
+
+/// Shows progress: one bar with time left on a terminal, plain lines elsewhere.
+struct Display {
+    bar: ProgressBar,
+    terminal: bool,
+    counts: std::cell::Cell<Counts>,
+    started: Instant,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    cells: usize,
+    done: usize,
+}
+
+impl Display {
+    fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if terminal {
+            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Display {
+            bar,
+            terminal,
+            counts: Default::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Seconds left at the present pace, for plain lines.
+    fn left(&self) -> String {
+        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        if position == 0 || position >= length {
+            return String::new();
+        }
+        let left = self.bar.elapsed().mul_f64((length - position) as f64 / position as f64);
+        format!(", {} left", indicatif::HumanDuration(left))
+    }
+}
+
+impl Progress for Display {
+    fn stage(&self, what: &str) {
+        self.bar.set_message(what.to_string());
+    }
+
+    fn start(&self, cells: usize, steps: usize) {
+        self.counts.set(Counts { cells, done: 0 });
+        self.bar.set_length(steps as u64);
+        self.bar.reset();
+        if self.terminal {
+            let template = "[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}";
+            self.bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+        } else if cells > 0 {
+            let ready = self.started.elapsed().as_secs_f64();
+            eprintln!("{cells} cells to run (inputs ready after {ready:.1} s)");
+        }
+    }
+
+    fn cell(&self, label: &str) {
+        let Counts { cells, done } = self.counts.get();
+        self.bar.set_message(format!("{}/{cells} {label}", done + 1));
+    }
+
+    fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    fn cell_done(&self, label: &str, result: &str) {
+        let Counts { cells, done } = self.counts.get();
+        self.counts.set(Counts { cells, done: done + 1 });
+        let line = format!("{}/{cells} {label}: {result}", done + 1);
+        if self.terminal {
+            self.bar.println(line);
+        } else {
+            eprintln!("{line}{}", self.left());
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

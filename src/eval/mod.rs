@@ -1,0 +1,3 @@
+//! Evaluation: what the pruned model still knows.
+
+pub mod perplexity;

@@ -1,0 +1,62 @@
+//! Perplexity by the papers' protocol (SparseGPT, Wanda, RIA, Z-Pruner).
+//!
+//! The text is tokenised once and cut into consecutive windows; within a window every token but the
+//! first is predicted from those before it; the mean negative log-likelihood of a window counts once,
+//! whatever the window, and `perplexity = exp(mean of window means)`. Lower is better. Log-likelihoods
+//! are computed from `f32` logits and summed in `f64`, where the originals use half precision.
+
+use crate::backend::Backend;
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Result};
+use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::spec::ModelSpec;
+
+/// Scores token windows while blocks pass by, so that no more than one block is needed at a time.
+pub struct PerplexityScorer<'a, B: Backend> {
+    windows: &'a TokenWindows,
+    hidden: Hidden<B>,
+}
+
+impl<'a, B: Backend> PerplexityScorer<'a, B> {
+    /// Embeds the windows.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn new(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &'a TokenWindows) -> Result<Self> {
+        Ok(PerplexityScorer {
+            windows,
+            hidden: Hidden::embed(backend, spec, ends, windows)?,
+        })
+    }
+
+    /// Moves the windows through the next block.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn advance(&mut self, backend: &B, spec: &ModelSpec, block: &Block<B>) -> Result<()> {
+        self.hidden.advance(backend, spec, block, |_, _| Ok(()))
+    }
+
+    /// After the last block: the mean negative log-likelihood of every window, in nats per token.
+    ///
+    /// # Errors
+    /// The backend fails, or a window's likelihood is not finite.
+    pub fn finish(self, backend: &B, ends: &Ends<B>) -> Result<Vec<f64>> {
+        let likelihoods = self.hidden.log_likelihoods(backend, ends, self.windows)?;
+        let means: Vec<f64> = likelihoods
+            .iter()
+            .map(|window| -window.iter().sum::<f64>() / window.len() as f64)
+            .collect();
+        match means.iter().position(|mean| !mean.is_finite()) {
+            None => Ok(means),
+            Some(index) => Err(Error::numeric(format!(
+                "the log-likelihood of evaluation window {index} is not finite"
+            ))),
+        }
+    }
+}
+
+/// `exp` of the mean of window means.
+pub fn perplexity(window_means: &[f64]) -> f64 {
+    (window_means.iter().sum::<f64>() / window_means.len() as f64).exp()
+}

@@ -1,0 +1,169 @@
+//! The content-derived id of a cell: a hash of everything that decides its numbers, and of nothing else.
+//!
+//! Labels, paths, descriptions and the place of a cell in its sweep are left out, so renaming a method
+//! or moving a model folder does not throw results away; changing one weight, one parameter or one
+//! byte of a corpus does.
+
+use super::inputs::{EvaluationInput, ModelInput};
+use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
+use crate::data::corpus::Join;
+use crate::data::digest;
+use crate::data::sampler::Sampling;
+use crate::linalg::Provider;
+use crate::prune::Propagate;
+use crate::prune::pattern::{Group, Pattern, Selection};
+use serde::{Deserialize, Serialize};
+
+/// Raised by every change of zprune that changes numbers, so that old records are not mistaken for new ones.
+pub const NUMBERS: u32 = 1;
+
+/// Everything that decides a cell's numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// [`NUMBERS`].
+    pub numbers: u32,
+    /// Who computed.
+    pub backend: String,
+    /// The model's files.
+    pub model: ModelIdentity,
+    /// What was done to it; absent for the dense model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruning: Option<PruningIdentity>,
+    /// What was measured, in the experiment's order.
+    pub evaluations: Vec<EvaluationIdentity>,
+}
+
+/// SHA-256 of a model's files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// `config.json`.
+    pub config: String,
+    /// Weight files.
+    pub weights: String,
+    /// `tokenizer.json`.
+    pub tokenizer: String,
+}
+
+/// A pruning run without its labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PruningIdentity {
+    /// What was removed.
+    pub criterion: ComponentPlan,
+    /// How it was made up for.
+    pub solver: ComponentPlan,
+    /// From where.
+    pub allocator: ComponentPlan,
+    /// Among which weights; absent for N:M patterns, which have groups of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// How much.
+    pub pattern: Pattern,
+    /// What happened to ties.
+    pub selection: Selection,
+    /// Calibration; absent for methods that look at weights only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationIdentity>,
+}
+
+/// Calibration without paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationIdentity {
+    /// SHA-256 of the corpus file.
+    pub corpus: String,
+    /// How rows became one text.
+    pub join: Join,
+    /// How windows were drawn.
+    pub sampling: Sampling,
+    /// Number of windows.
+    pub sequences: usize,
+    /// Tokens per window.
+    pub length: usize,
+    /// Whose outputs the next block saw.
+    pub propagate: Propagate,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Who factored matrices.
+    pub linear_algebra: Provider,
+}
+
+/// An evaluation without its label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationIdentity {
+    /// SHA-256 of the corpus file.
+    pub corpus: String,
+    /// How rows became one text.
+    pub join: Join,
+    /// Tokens per window.
+    pub length: usize,
+    /// Number of windows, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<usize>,
+}
+
+impl Identity {
+    /// The identity of a cell, from the plan and the hashes of the files it names.
+    pub fn of(
+        experiment: &Experiment,
+        cell: &Cell,
+        model: &ModelInput,
+        calibration_corpus: Option<&str>,
+        evaluations: &[EvaluationInput],
+    ) -> Identity {
+        let pruning = cell.pruning.map(|pruning| {
+            let method = &experiment.methods[pruning.method];
+            let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_corpus);
+            PruningIdentity {
+                criterion: method.criterion.clone(),
+                solver: method.solver.clone(),
+                allocator: method.allocator.clone(),
+                group: match pruning.pattern {
+                    Pattern::Unstructured { .. } => Some(method.group),
+                    Pattern::Structured { .. } => None,
+                },
+                pattern: pruning.pattern,
+                selection: experiment.selection,
+                calibration: calibration
+                    .map(|((plan, seed), corpus)| CalibrationIdentity::of(plan, seed, corpus, experiment)),
+            }
+        });
+        let evaluations = experiment
+            .evaluations
+            .iter()
+            .zip(evaluations)
+            .map(|(plan, input)| EvaluationIdentity {
+                corpus: input.digest.clone(),
+                join: plan.join,
+                length: plan.length,
+                windows: plan.windows,
+            })
+            .collect();
+        Identity {
+            numbers: NUMBERS,
+            backend: experiment.backend.clone(),
+            model: model.identity.clone(),
+            pruning,
+            evaluations,
+        }
+    }
+
+    /// The first sixteen hexadecimal digits of the identity's SHA-256; among a million cells a clash has probability 3e-8.
+    pub fn id(&self) -> String {
+        let text = serde_json::to_vec(self).expect("an identity holds nothing that JSON cannot");
+        digest::of_bytes(&text)[..16].to_string()
+    }
+}
+
+impl CalibrationIdentity {
+    fn of(plan: &CalibrationPlan, seed: u64, corpus: &str, experiment: &Experiment) -> Self {
+        CalibrationIdentity {
+            corpus: corpus.to_string(),
+            join: plan.join,
+            sampling: plan.sampling,
+            sequences: plan.sequences,
+            length: plan.length,
+            propagate: plan.propagate,
+            seed,
+            linear_algebra: experiment.linear_algebra,
+        }
+    }
+}

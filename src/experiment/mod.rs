@@ -1,0 +1,10 @@
+//! Experiments, in two stages: what was typed ([`raw`]) and what it means ([`plan`]); then what the
+//! files it names contain ([`inputs`]) and the content-derived id of every cell ([`identity`]).
+//!
+//! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
+//! step; acting code sees only the resolved stage.
+
+pub mod identity;
+pub mod inputs;
+pub mod plan;
+pub mod raw;

@@ -1,0 +1,441 @@
+//! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
+//! of cells laid out. Looks at no file but the experiment's own.
+
+use super::raw::{RawComponent, RawExperiment, RawMethod, RawPattern, Source};
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
+use crate::error::{Error, Located, Result};
+use crate::linalg::Provider;
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::criterion::CRITERIA;
+use crate::prune::pattern::{Group, Pattern, Selection};
+use crate::prune::solver::SOLVERS;
+use crate::prune::{Build, Built, Method, Propagate};
+use crate::registry::{Registry, suggestion};
+use serde::{Deserialize, Serialize};
+use serde_spanned::Spanned;
+use std::path::{Path, PathBuf};
+
+/// Backends an experiment can name.
+pub const BACKENDS: &[&str] = &["cpu"];
+
+/// Label of the unpruned model in tables.
+pub const DENSE: &str = "dense";
+
+/// A resolved experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// Names the results folder.
+    pub name: String,
+    /// One question, in a sentence.
+    pub description: String,
+    /// Confidence of intervals.
+    pub confidence: f64,
+    /// Backend name.
+    pub backend: String,
+    /// Provider of factorisations.
+    pub linear_algebra: Provider,
+    /// What happens to ties.
+    pub selection: Selection,
+    /// Calibration seeds.
+    pub seeds: Vec<u64>,
+    /// Sparsity patterns.
+    pub patterns: Vec<Pattern>,
+    /// Calibration, when any method needs it.
+    pub calibration: Option<CalibrationPlan>,
+    /// Models.
+    pub models: Vec<ModelPlan>,
+    /// Methods.
+    pub methods: Vec<MethodPlan>,
+    /// Evaluations.
+    pub evaluations: Vec<EvaluationPlan>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelPlan {
+    /// Label.
+    pub name: String,
+    /// Model directory.
+    pub path: PathBuf,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtain: Option<String>,
+}
+
+/// Calibration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationPlan {
+    /// File.
+    pub corpus: PathBuf,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtain: Option<String>,
+    /// How rows become one text.
+    pub join: Join,
+    /// How windows are drawn.
+    pub sampling: Sampling,
+    /// Number of windows.
+    pub sequences: usize,
+    /// Tokens per window.
+    pub length: usize,
+    /// Whose outputs the next block sees.
+    pub propagate: Propagate,
+}
+
+/// A component by name, with all its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentPlan {
+    /// Registry name.
+    pub name: String,
+    /// All parameters, defaults filled in.
+    pub parameters: serde_json::Value,
+}
+
+/// One method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodPlan {
+    /// Label.
+    pub name: String,
+    /// Among which weights.
+    pub group: Group,
+    /// Whether it looks at calibration inputs; one that does not has no seeds.
+    pub calibrated: bool,
+    /// What to remove.
+    pub criterion: ComponentPlan,
+    /// How to make up for it.
+    pub solver: ComponentPlan,
+    /// From where.
+    pub allocator: ComponentPlan,
+}
+
+/// One evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationPlan {
+    /// Label.
+    pub name: String,
+    /// File.
+    pub corpus: PathBuf,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtain: Option<String>,
+    /// How rows become one text.
+    pub join: Join,
+    /// Tokens per window.
+    pub length: usize,
+    /// Number of windows, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<usize>,
+}
+
+/// One run of the grid, by position in the experiment's lists.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// Index of the model.
+    pub model: usize,
+    /// What is done to it; `None` measures the dense model.
+    pub pruning: Option<Pruning>,
+}
+
+/// What a cell does to its model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pruning {
+    /// Index of the method.
+    pub method: usize,
+    /// The pattern.
+    pub pattern: Pattern,
+    /// Calibration seed, for methods that calibrate.
+    pub seed: Option<u64>,
+}
+
+/// Reads and resolves an experiment file.
+///
+/// # Errors
+/// Everything that can be known without opening another file, with its place in this one.
+pub fn read(path: &Path) -> Result<Experiment> {
+    let source = Source::read(path)?;
+    resolve(&source.parse()?, &source)
+}
+
+fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
+    let at = |offset: usize| source.place(offset);
+    let name = raw.name.get_ref();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        let message = format!("name `{name}` becomes a folder: use letters, digits, `-`, `_` and `.`");
+        return Err(Error::config(message).at(at(raw.name.span().start)));
+    }
+    let sweep = raw.sweep.get_ref();
+    let sweep_place = at(raw.sweep.span().start);
+    not_empty(&raw.model, "[[model]]").at(source.path.display())?;
+    not_empty(&raw.method, "[[method]]").at(source.path.display())?;
+    not_empty(&raw.evaluation, "[[evaluation]]").at(source.path.display())?;
+    not_empty(&sweep.patterns, "sweep.patterns").at(&sweep_place)?;
+
+    let selection = sweep.selection;
+    let linear_algebra = raw.compute.linear_algebra.as_ref().map_or(Provider::Faer, |provider| *provider.get_ref());
+    if !linear_algebra.available() {
+        let place = raw.compute.linear_algebra.as_ref().map_or(0, |provider| provider.span().start);
+        let message = "linear_algebra = \"lapack\" needs a build with `cargo build --release --features lapack`";
+        return Err(Error::config(message).at(at(place)));
+    }
+    let backend = match &raw.compute.backend {
+        None => BACKENDS[0].to_string(),
+        Some(name) if BACKENDS.contains(&name.get_ref().as_str()) => name.get_ref().clone(),
+        Some(name) => {
+            let message = format!("unknown backend `{}`{}", name.get_ref(), suggestion(name.get_ref(), BACKENDS));
+            return Err(Error::config(message).at(at(name.span().start)));
+        }
+    };
+    let confidence = match &raw.report {
+        None => 0.95,
+        Some(report) => {
+            let confidence = report.get_ref().confidence.unwrap_or(0.95);
+            if !(confidence > 0.0 && confidence < 1.0) {
+                let message = format!("confidence {confidence} is not between 0 and 1");
+                return Err(Error::config(message).at(at(report.span().start)));
+            }
+            confidence
+        }
+    };
+
+    let mut experiment = Experiment {
+        name: name.clone(),
+        description: raw.description.clone(),
+        confidence,
+        backend,
+        linear_algebra,
+        selection,
+        seeds: sweep.seeds.clone(),
+        patterns: Vec::new(),
+        calibration: None,
+        models: Vec::new(),
+        methods: Vec::new(),
+        evaluations: Vec::new(),
+    };
+    for raw in &raw.model {
+        let place = at(raw.span().start);
+        let model = raw.get_ref();
+        let folder = || model.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = model.name.clone().or_else(folder).unwrap_or_default();
+        distinct(&name, experiment.models.iter().map(|model| &model.name), "model name").at(&place)?;
+        experiment.models.push(ModelPlan {
+            name,
+            path: model.path.clone(),
+            obtain: model.obtain.clone(),
+        });
+    }
+    for raw in &sweep.patterns {
+        let place = at(raw.span().start);
+        let pattern = pattern(raw.get_ref()).at(&place)?;
+        if experiment.patterns.contains(&pattern) {
+            return Err(Error::config(format!("pattern {pattern} is listed twice")).at(place));
+        }
+        experiment.patterns.push(pattern);
+    }
+    for raw in &raw.method {
+        let place = at(raw.span().start);
+        let method = method(raw.get_ref(), source)?;
+        distinct(&method.name, experiment.methods.iter().map(|method| &method.name), "method name").at(&place)?;
+        if method.name == DENSE {
+            return Err(Error::config(format!("method name `{DENSE}` is taken by the unpruned model")).at(place));
+        }
+        experiment.methods.push(method);
+    }
+    for raw in &raw.evaluation {
+        let place = at(raw.span().start);
+        let evaluation = raw.get_ref();
+        distinct(&evaluation.name, experiment.evaluations.iter().map(|it| &it.name), "evaluation name").at(&place)?;
+        if evaluation.length < 2 || evaluation.windows == Some(0) {
+            let message = "an evaluation needs `length` of at least 2 and at least one window";
+            return Err(Error::config(message).at(place));
+        }
+        experiment.evaluations.push(EvaluationPlan {
+            name: evaluation.name.clone(),
+            corpus: evaluation.corpus.clone(),
+            obtain: evaluation.obtain.clone(),
+            join: evaluation.join,
+            length: evaluation.length,
+            windows: evaluation.windows,
+        });
+    }
+    if let Some(raw) = &raw.calibration {
+        let calibration = raw.get_ref();
+        if calibration.sequences == 0 || calibration.length < 2 {
+            let message = "calibration needs at least one sequence of at least 2 tokens";
+            return Err(Error::config(message).at(at(raw.span().start)));
+        }
+        experiment.calibration = Some(CalibrationPlan {
+            corpus: calibration.corpus.clone(),
+            obtain: calibration.obtain.clone(),
+            join: calibration.join,
+            sampling: calibration.sampling,
+            sequences: calibration.sequences,
+            length: calibration.length,
+            propagate: calibration.propagate,
+        });
+    }
+    if let Some(method) = experiment.methods.iter().find(|method| method.calibrated) {
+        if experiment.calibration.is_none() {
+            let message = format!("method `{}` needs calibration, but there is no [calibration]", method.name);
+            return Err(Error::config(message).at(source.path.display()));
+        }
+        if experiment.seeds.is_empty() {
+            let message = format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name);
+            return Err(Error::config(message).at(sweep_place));
+        }
+    }
+    if let Some(seed) = (1..experiment.seeds.len())
+        .map(|index| (experiment.seeds[index], &experiment.seeds[..index]))
+        .find_map(|(seed, earlier)| earlier.contains(&seed).then_some(seed))
+    {
+        return Err(Error::config(format!("seed {seed} is listed twice")).at(sweep_place));
+    }
+    Ok(experiment)
+}
+
+fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
+    if list.is_empty() {
+        return Err(Error::config(format!("there is no {what}; at least one is needed")));
+    }
+    Ok(())
+}
+
+fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::config(format!("a {what} is empty")));
+    }
+    if others.any(|other| other == name) {
+        return Err(Error::config(format!("{what} `{name}` is used twice; give one of them another `name`")));
+    }
+    Ok(())
+}
+
+fn pattern(raw: &RawPattern) -> Result<Pattern> {
+    let pattern = match (raw.sparsity, raw.keep, raw.of) {
+        (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
+        (None, Some(keep), Some(of)) => Pattern::Structured { keep, of },
+        _ => {
+            return Err(Error::config(
+                "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one",
+            ));
+        }
+    };
+    pattern.validate()?;
+    Ok(pattern)
+}
+
+/// Looks a component up and builds it once, to check its parameters.
+fn component<T: ?Sized>(
+    registry: &'static Registry<Build<T>>,
+    raw: &RawComponent,
+) -> Result<(ComponentPlan, Built<T>)> {
+    let entry = registry.find(&raw.name)?;
+    let built = (entry.item)(&raw.parameters).at(format_args!("{} `{}`", registry.kind, raw.name))?;
+    let plan = ComponentPlan {
+        name: raw.name.clone(),
+        parameters: built.parameters.clone(),
+    };
+    Ok((plan, built))
+}
+
+fn method(raw: &RawMethod, source: &Source) -> Result<MethodPlan> {
+    let place = |raw: &Spanned<RawComponent>| source.place(raw.span().start);
+    let default = |name: &str| RawComponent {
+        name: name.to_string(),
+        parameters: toml::Table::new(),
+    };
+    let (criterion, score) = component(&CRITERIA, raw.criterion.get_ref()).at(place(&raw.criterion))?;
+    let (solver, solve) = match &raw.solver {
+        Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
+        None => component(&SOLVERS, &default("one-shot"))?,
+    };
+    let (allocator, _) = match &raw.allocator {
+        Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
+        None => component(&ALLOCATORS, &default("uniform"))?,
+    };
+    let needs = score.component.needs().and(solve.component.needs());
+    let label = || match (criterion.name.as_str(), solver.name.as_str()) {
+        ("obs", "obs") => "sparsegpt".to_string(),
+        (criterion, "one-shot") => criterion.to_string(),
+        (criterion, solver) => format!("{criterion}+{solver}"),
+    };
+    Ok(MethodPlan {
+        name: raw.name.clone().unwrap_or_else(label),
+        group: raw.group.unwrap_or(score.component.group()),
+        calibrated: needs.anything(),
+        criterion,
+        solver,
+        allocator,
+    })
+}
+
+impl ComponentPlan {
+    /// Makes the component again from its recorded parameters.
+    fn build<T: ?Sized>(&self, registry: &'static Registry<Build<T>>) -> Result<Box<T>> {
+        let table = toml::Table::try_from(&self.parameters)
+            .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
+        Ok((registry.find(&self.name)?.item)(&table)?.component)
+    }
+}
+
+impl Experiment {
+    /// Makes a method ready to use.
+    ///
+    /// # Errors
+    /// Never for a resolved experiment; a plan file edited by hand may name things that do not exist.
+    pub fn method(&self, index: usize) -> Result<Method> {
+        let plan = &self.methods[index];
+        Ok(Method {
+            criterion: plan.criterion.build(&CRITERIA)?,
+            solver: plan.solver.build(&SOLVERS)?,
+            allocator: plan.allocator.build(&ALLOCATORS)?,
+            group: plan.group,
+            selection: self.selection,
+            provider: self.linear_algebra,
+        })
+    }
+
+    /// All cells, in the order they run: per model the dense one, then seed by seed, so that an
+    /// interrupted sweep has whole tables of fewer seeds. A method that does not calibrate runs once.
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for model in 0..self.models.len() {
+            cells.push(Cell { model, pruning: None });
+            let mut seeds: Vec<Option<u64>> = self.seeds.iter().copied().map(Some).collect();
+            if seeds.is_empty() {
+                seeds.push(None);
+            }
+            for (round, seed) in seeds.into_iter().enumerate() {
+                for pattern in &self.patterns {
+                    for (method, plan) in self.methods.iter().enumerate() {
+                        if plan.calibrated || round == 0 {
+                            let pruning = Pruning {
+                                method,
+                                pattern: *pattern,
+                                seed: seed.filter(|_| plan.calibrated),
+                            };
+                            cells.push(Cell {
+                                model,
+                                pruning: Some(pruning),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    /// A cell in words: `tiny-llama, wanda, 50 %, seed 0`.
+    pub fn describe(&self, cell: &Cell) -> String {
+        let model = &self.models[cell.model].name;
+        match &cell.pruning {
+            None => format!("{model}, {DENSE}"),
+            Some(pruning) => {
+                let seed = pruning.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+                format!("{model}, {}, {}{seed}", self.methods[pruning.method].name, pruning.pattern)
+            }
+        }
+    }
+}

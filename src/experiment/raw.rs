@@ -1,0 +1,243 @@
+//! What an experiment file says, key by key. Nothing is interpreted here; unknown keys are refused with
+//! their line, their column and the nearest known name.
+
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
+use crate::error::{Error, Result};
+use crate::linalg::Provider;
+use crate::prune::Propagate;
+use crate::prune::pattern::{Group, Selection};
+use crate::registry::with_suggestion;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_spanned::Spanned;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A whole experiment file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawExperiment {
+    /// Names the results folder.
+    pub name: Spanned<String>,
+    /// One question, in a sentence.
+    #[serde(default)]
+    pub description: String,
+    /// The models.
+    pub model: Vec<Spanned<RawModel>>,
+    /// Where calibration statistics come from; needed unless every method looks at weights only.
+    pub calibration: Option<Spanned<RawCalibration>>,
+    /// The axes of the sweep.
+    pub sweep: Spanned<RawSweep>,
+    /// The pruning methods.
+    pub method: Vec<Spanned<RawMethod>>,
+    /// What is measured.
+    pub evaluation: Vec<Spanned<RawEvaluation>>,
+    /// Who computes.
+    #[serde(default)]
+    pub compute: RawCompute,
+    /// How results are shown.
+    pub report: Option<Spanned<RawReport>>,
+}
+
+/// One model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    /// Label in tables; the folder's name by default.
+    pub name: Option<String>,
+    /// Hugging Face model directory.
+    pub path: PathBuf,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+}
+
+/// Calibration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCalibration {
+    /// Text, JSONL or gzipped JSONL file.
+    pub corpus: PathBuf,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+    /// How rows become one text.
+    #[serde(default = "no_join")]
+    pub join: Join,
+    /// How windows are drawn.
+    pub sampling: Sampling,
+    /// Number of windows.
+    pub sequences: usize,
+    /// Tokens per window.
+    pub length: usize,
+    /// Whose outputs the next block sees.
+    #[serde(default)]
+    pub propagate: Propagate,
+}
+
+/// The sweep.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSweep {
+    /// Calibration seeds.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// Sparsity patterns.
+    pub patterns: Vec<Spanned<RawPattern>>,
+    /// What happens to ties.
+    #[serde(default)]
+    pub selection: Selection,
+}
+
+/// A sparsity pattern: `{ sparsity = 0.5 }` or `{ keep = 2, of = 4 }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPattern {
+    /// Fraction removed.
+    pub sparsity: Option<f64>,
+    /// Weights kept per group.
+    pub keep: Option<usize>,
+    /// Weights per group.
+    pub of: Option<usize>,
+}
+
+/// One method.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMethod {
+    /// Label in tables; made from criterion and solver by default.
+    pub name: Option<String>,
+    /// What to remove.
+    pub criterion: Spanned<RawComponent>,
+    /// How to make up for it; `one-shot` by default.
+    pub solver: Option<Spanned<RawComponent>>,
+    /// From where; `uniform` by default.
+    pub allocator: Option<Spanned<RawComponent>>,
+    /// Among which weights; the criterion's own by default.
+    pub group: Option<Group>,
+}
+
+/// One evaluation.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawEvaluation {
+    /// Label in tables.
+    pub name: String,
+    /// Text, JSONL or gzipped JSONL file.
+    pub corpus: PathBuf,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+    /// How rows become one text.
+    #[serde(default = "no_join")]
+    pub join: Join,
+    /// Tokens per window.
+    pub length: usize,
+    /// Number of windows; all by default.
+    pub windows: Option<usize>,
+}
+
+/// Who computes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCompute {
+    /// Backend name; `cpu` by default.
+    pub backend: Option<Spanned<String>>,
+    /// Provider of factorisations; `faer` by default.
+    pub linear_algebra: Option<Spanned<Provider>>,
+}
+
+/// How results are shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawReport {
+    /// Confidence of intervals; 0.95 by default.
+    pub confidence: Option<f64>,
+}
+
+fn no_join() -> Join {
+    Join::None
+}
+
+/// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.
+#[derive(Debug, Clone)]
+pub struct RawComponent {
+    /// Registry name.
+    pub name: String,
+    /// Everything else that was typed.
+    pub parameters: toml::Table,
+}
+
+impl<'de> Deserialize<'de> for RawComponent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct ComponentVisitor;
+
+        impl<'de> Visitor<'de> for ComponentVisitor {
+            type Value = RawComponent;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a name, or a table with `name` and parameters")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<RawComponent, E> {
+                Ok(RawComponent {
+                    name: name.to_string(),
+                    parameters: toml::Table::new(),
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawComponent, A::Error> {
+                let mut parameters = toml::Table::new();
+                while let Some((key, value)) = map.next_entry::<String, toml::Value>()? {
+                    parameters.insert(key, value);
+                }
+                match parameters.remove("name") {
+                    Some(toml::Value::String(name)) => Ok(RawComponent { name, parameters }),
+                    Some(_) => Err(de::Error::custom("`name` of a component must be a string")),
+                    None => Err(de::Error::missing_field("name")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(ComponentVisitor)
+    }
+}
+
+/// The text of an experiment file, to turn byte offsets into places.
+pub struct Source {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+impl Source {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The file is missing or not UTF-8.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::reading(path, source))?;
+        Ok(Source {
+            path: path.to_path_buf(),
+            text,
+        })
+    }
+
+    /// Parses the text.
+    ///
+    /// # Errors
+    /// Broken TOML, unknown or missing keys, wrong types; with line, column and the nearest known name.
+    pub fn parse(&self) -> Result<RawExperiment> {
+        toml::from_str(&self.text).map_err(|error| {
+            let place = self.place(error.span().map_or(0, |span| span.start));
+            Error::config(with_suggestion(error.message())).at(place)
+        })
+    }
+
+    /// `file:line:column` of a byte offset.
+    pub fn place(&self, offset: usize) -> String {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        format!("{}:{line}:{column}", self.path.display())
+    }
+}

@@ -1,0 +1,35 @@
+//! Progress as events. Computation reports to a [`Progress`] and prints nothing itself.
+
+/// Receives what a run is doing. Every method may be called from the thread that runs the sweep only.
+pub trait Progress {
+    /// Something that takes a while before the sweep starts.
+    fn stage(&self, what: &str);
+
+    /// The sweep starts: cells to run, and steps (blocks) in all of them.
+    fn start(&self, cells: usize, steps: usize);
+
+    /// A cell starts.
+    fn cell(&self, label: &str);
+
+    /// One block of the current cell is finished.
+    fn step(&self);
+
+    /// The current cell ended; `result` says how, in a few words.
+    fn cell_done(&self, label: &str, result: &str);
+
+    /// The sweep ended.
+    fn finish(&self);
+}
+
+/// Ignores everything; for tests and for use as a library.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _what: &str) {}
+    fn start(&self, _cells: usize, _steps: usize) {}
+    fn cell(&self, _label: &str) {}
+    fn step(&self) {}
+    fn cell_done(&self, _label: &str, _result: &str) {}
+    fn finish(&self) {}
+}
