@@ -1,5 +1,6 @@
 //! Causal attention in tiles of query rows, so that scores never exceed a tile times the window.
 
+use super::simd::{exp, largest, sum_of, vectorised};
 use super::{elements, elements_mut};
 use crate::model::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
@@ -57,10 +58,12 @@ fn attend(shape: AttentionSpec, first: usize, output: &mut [f32], queries: &[f32
         let v = MatRef::from_row_major_slice_with_stride(&values[kv_column..], seen, head_dim, kv_width);
         let into = MatMut::from_row_major_slice_mut(&mut scores, rows, seen);
         matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
-        for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-            softmax(&mut scores[..first + row + 1]);
-            scores[first + row + 1..].fill(0.0);
-        }
+        vectorised(|| {
+            for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
+                softmax(&mut scores[..first + row + 1]);
+                scores[first + row + 1..].fill(0.0);
+            }
+        });
         // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
         let columns = &mut output[query_column..];
         let into = MatMut::from_column_major_slice_with_stride_mut(columns, head_dim, rows, query_width);
@@ -70,13 +73,10 @@ fn attend(shape: AttentionSpec, first: usize, output: &mut [f32], queries: &[f32
 }
 
 /// Turns scores into probabilities, in place.
+#[inline(always)]
 fn softmax(scores: &mut [f32]) {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut parts = [0.0f32; 16];
-    for (index, score) in scores.iter_mut().enumerate() {
-        *score = (*score - largest).exp();
-        parts[index % 16] += *score;
-    }
-    let scale = 1.0 / parts.iter().sum::<f32>();
+    let shift = largest(scores);
+    scores.iter_mut().for_each(|score| *score = exp(*score - shift));
+    let scale = 1.0 / sum_of(scores, |score| score);
     scores.iter_mut().for_each(|score| *score *= scale);
 }

@@ -1,5 +1,6 @@
 //! Row-wise and element-wise operations: embedding, norms, rotary positions, activations.
 
+use super::simd::{exp, sum_of, vectorised};
 use super::{elements, elements_mut};
 use crate::backend::RotaryTable;
 use crate::model::spec::{Activation, NormKind};
@@ -23,7 +24,7 @@ fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) 
     elements_mut(x)
         .par_chunks_mut(rows * width)
         .enumerate()
-        .for_each(|(piece, values)| work(piece * rows, values));
+        .for_each(|(piece, values)| vectorised(|| work(piece * rows, values)));
 }
 
 pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
@@ -68,9 +69,9 @@ pub fn normalise(
         for row in rows.chunks_exact_mut(width) {
             let mean = match kind {
                 NormKind::Rms => 0.0,
-                NormKind::Layer => sum(row.iter().copied()) / width as f32,
+                NormKind::Layer => sum_of(row, |value| value) / width as f32,
             };
-            let variance = sum(row.iter().map(|value| (value - mean) * (value - mean))) / width as f32;
+            let variance = sum_of(row, |value| (value - mean) * (value - mean)) / width as f32;
             let scale = 1.0 / (variance + epsilon).sqrt();
             row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
             if let Some(gain) = gain {
@@ -82,15 +83,6 @@ pub fn normalise(
         }
     });
     normalised
-}
-
-/// A sum in 16 interleaved parts: it vectorises, and its rounding error grows with a sixteenth of the length.
-fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
-    let mut parts = [0.0f32; 16];
-    for (index, value) in values.enumerate() {
-        parts[index % 16] += value;
-    }
-    parts.iter().sum()
 }
 
 pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
@@ -112,24 +104,39 @@ pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
 }
 
 pub fn activate(activation: Activation, x: &mut Array2<f32>) {
-    let apply = function(activation);
-    elements_mut(x)
-        .par_chunks_mut(PIECE)
-        .for_each(|x| x.iter_mut().for_each(|value| *value = apply(*value)));
+    elements_mut(x).par_chunks_mut(PIECE).for_each(|x| {
+        vectorised(|| match activation {
+            Activation::Relu => x.iter_mut().for_each(|x| *x = relu(*x)),
+            Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+            Activation::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
+        });
+    });
 }
 
 pub fn gate(activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) {
-    let apply = function(activation);
     elements_mut(up)
         .par_chunks_mut(PIECE)
         .zip(elements(gate).par_chunks(PIECE))
-        .for_each(|(up, gate)| up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= apply(*gate)));
+        .for_each(|(up, gate)| {
+            vectorised(|| match activation {
+                Activation::Relu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= relu(*gate)),
+                Activation::Silu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= silu(*gate)),
+                Activation::Gelu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu(*gate)),
+            });
+        });
 }
 
-fn function(activation: Activation) -> fn(f32) -> f32 {
-    match activation {
-        Activation::Relu => |x| x.max(0.0),
-        Activation::Silu => |x| x / (1.0 + (-x).exp()),
-        Activation::Gelu => |x| (f64::from(x) * 0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)) as f32,
-    }
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    x.max(0.0)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    (f64::from(x) * 0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)) as f32
 }

@@ -8,6 +8,7 @@ mod attention;
 mod elementwise;
 mod gram;
 mod product;
+mod simd;
 
 use crate::backend::{Backend, RotaryTable};
 use crate::calibrate::moments::Moments;

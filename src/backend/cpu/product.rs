@@ -1,5 +1,6 @@
 //! Matrix products on faer: linear layers, and next-token log-likelihoods without keeping logits.
 
+use super::simd::{exp, largest, sum_of, vectorised};
 use super::{elements, elements_mut};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -7,7 +8,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 /// Rows of activations per task. Fixed, so that a result does not depend on the number of threads.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 
 /// Rows whose logits exist at one time, per task.
 const LOGIT_ROWS: usize = 64;
@@ -54,18 +55,17 @@ pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> 
             let mut logits = vec![0.0f32; targets.len() * vocabulary];
             multiply(&mut logits, x, head);
             for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
-                *likelihood = f64::from(row[*target as usize]) - log_sum_exp(row);
+                *likelihood = f64::from(row[*target as usize]) - vectorised(|| log_sum_exp(row));
             }
         });
     likelihoods
 }
 
-/// `ln(sum(exp(row)))`, shifted by the maximum; summed in `f64`.
+/// `ln(sum(exp(row)))`, shifted by the maximum; short runs in `f32`, their sum in `f64`.
+#[inline(always)]
 fn log_sum_exp(row: &[f32]) -> f64 {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut parts = [0.0f64; 8];
-    for (index, value) in row.iter().enumerate() {
-        parts[index % 8] += f64::from((value - largest).exp());
-    }
-    f64::from(largest) + parts.iter().sum::<f64>().ln()
+    const RUN: usize = 1024;
+    let shift = largest(row);
+    let total: f64 = row.chunks(RUN).map(|run| f64::from(sum_of(run, |value| exp(value - shift)))).sum();
+    f64::from(shift) + total.ln()
 }
