@@ -58,7 +58,7 @@ fn attend(shape: AttentionSpec, first: usize, output: &mut [f32], queries: &[f32
         let v = MatRef::from_row_major_slice_with_stride(&values[kv_column..], seen, head_dim, kv_width);
         let into = MatMut::from_row_major_slice_mut(&mut scores, rows, seen);
         matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
-        vectorised(|| {
+        vectorised(#[inline(always)] || {
             for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
                 softmax(&mut scores[..first + row + 1]);
                 scores[first + row + 1..].fill(0.0);

@@ -24,7 +24,7 @@ fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) 
     elements_mut(x)
         .par_chunks_mut(rows * width)
         .enumerate()
-        .for_each(|(piece, values)| vectorised(|| work(piece * rows, values)));
+        .for_each(|(piece, values)| vectorised(#[inline(always)] || work(piece * rows, values)));
 }
 
 pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
@@ -41,7 +41,7 @@ pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
 pub fn add_positions(x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) {
     let width = x.ncols();
     let source = elements(table);
-    for_row_pieces(x, |first, rows| {
+    for_row_pieces(x, #[inline(always)] |first, rows| {
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
             let start = (offset + (first + index) % length) * width;
             row.iter_mut().zip(&source[start..start + width]).for_each(|(x, p)| *x += p);
@@ -65,7 +65,7 @@ pub fn normalise(
 ) -> Array2<f32> {
     let width = x.ncols();
     let mut normalised = x.clone();
-    for_row_pieces(&mut normalised, |_, rows| {
+    for_row_pieces(&mut normalised, #[inline(always)] |_, rows| {
         for row in rows.chunks_exact_mut(width) {
             let mean = match kind {
                 NormKind::Rms => 0.0,
@@ -89,7 +89,7 @@ pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
     let width = x.ncols();
     let half = table.cosines.ncols();
     let (cosines, sines) = (elements(&table.cosines), elements(&table.sines));
-    for_row_pieces(x, |first, rows| {
+    for_row_pieces(x, #[inline(always)] |first, rows| {
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
             let start = (first + index) % length * half;
             let (cosines, sines) = (&cosines[start..start + half], &sines[start..start + half]);
@@ -105,7 +105,7 @@ pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
 
 pub fn activate(activation: Activation, x: &mut Array2<f32>) {
     elements_mut(x).par_chunks_mut(PIECE).for_each(|x| {
-        vectorised(|| match activation {
+        vectorised(#[inline(always)] || match activation {
             Activation::Relu => x.iter_mut().for_each(|x| *x = relu(*x)),
             Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
             Activation::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
@@ -118,7 +118,7 @@ pub fn gate(activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) {
         .par_chunks_mut(PIECE)
         .zip(elements(gate).par_chunks(PIECE))
         .for_each(|(up, gate)| {
-            vectorised(|| match activation {
+            vectorised(#[inline(always)] || match activation {
                 Activation::Relu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= relu(*gate)),
                 Activation::Silu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= silu(*gate)),
                 Activation::Gelu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu(*gate)),

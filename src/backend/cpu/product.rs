@@ -55,7 +55,7 @@ pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> 
             let mut logits = vec![0.0f32; targets.len() * vocabulary];
             multiply(&mut logits, x, head);
             for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
-                *likelihood = f64::from(row[*target as usize]) - vectorised(|| log_sum_exp(row));
+                *likelihood = f64::from(row[*target as usize]) - vectorised(#[inline(always)] || log_sum_exp(row));
             }
         });
     likelihoods

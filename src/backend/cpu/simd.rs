@@ -5,6 +5,8 @@ use std::f32::consts::LOG2_E;
 
 /// Runs `work` compiled for the widest vector instructions of this processor. Results do not depend on
 /// the width: Rust never fuses or reorders floating-point operations, and sums are kept in [`LANES`] parts.
+/// Closures passed here carry `#[inline(always)]`; one that is not inlined is compiled for the baseline.
+#[inline(always)]
 pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
@@ -55,17 +57,19 @@ pub fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x < -104.0 { -104.0 } else { x };
     let clamped = if clamped > 88.72 { 88.72 } else { clamped };
-    let n = (clamped * LOG2_E + ROUND) - ROUND;
+    let shifted = clamped * LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let mut polynomial = 1.0 / 5040.0;
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         polynomial = polynomial * r + coefficient;
     }
-    // NaN passes through the clamps and becomes exponent 0 here, but stays NaN in `polynomial`.
-    let n = n as i32;
+    // The low bits of `shifted` are `n` in two's complement. A NaN makes them meaningless, and the
+    // product NaN all the same. Wrapping arithmetic, since a check for overflow would stop vectorisation.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
-    let power = |exponent: i32| f32::from_bits(((exponent + 127) << 23) as u32);
-    polynomial * power(half) * power(n - half)
+    let power = |exponent: i32| f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
+    polynomial * power(half) * power(n.wrapping_sub(half))
 }
 
 #[cfg(test)]
