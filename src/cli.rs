@@ -108,7 +108,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 /// `zprune X.toml` means `zprune run X.toml`.
 fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let is_toml = |argument: &OsString| Path::new(argument).extension().is_some_and(|extension| extension == "toml");
+    let is_toml = |argument: &OsString| {
+        Path::new(argument)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+    };
     if arguments.get(1).is_some_and(is_toml) {
         arguments.insert(1, "run".into());
     }
@@ -145,7 +149,11 @@ fn run_experiment(path: &Path, results: &Path) -> Result<()> {
     let results = Results::read(&folder)?;
     let files = report::write(&results, &folder)?;
     print(&tables::terminal(&results))?;
-    let list = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    let list = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     eprintln!(
         "{} cells run, {} had results already; wrote {}/ runs.jsonl, {list}",
         outcome.ran,
@@ -206,7 +214,9 @@ fn header(experiment: &Experiment) -> String {
         ));
     }
     for evaluation in &experiment.evaluations {
-        let windows = evaluation.windows.map_or("all".to_string(), |windows| windows.to_string());
+        let windows = evaluation
+            .windows
+            .map_or("all".to_string(), |windows| windows.to_string());
         text.push_str(&format!(
             "evaluation: {}, {windows} windows of {} tokens from {}\n",
             evaluation.name,
@@ -254,7 +264,9 @@ fn listing() -> String {
     text.push_str("comparison groups\n");
     text.push_str("  matrix                   all weights of a layer\n");
     text.push_str("  row                      the inputs of one output\n");
-    text.push_str(&format!("  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"));
+    text.push_str(&format!(
+        "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
+    ));
     text
 }
 
@@ -286,7 +298,11 @@ fn instruction_sets() -> String {
             ("AVX-512F", is_x86_feature_detected!("avx512f")),
             ("AVX-512 BF16", is_x86_feature_detected!("avx512bf16")),
         ];
-        let found: Vec<&str> = known.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+        let found: Vec<&str> = known
+            .iter()
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| *name)
+            .collect();
         format!(", {}", found.join(", "))
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -347,7 +363,8 @@ impl Progress for Display {
         self.bar.reset();
         if self.terminal {
             let template = "[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}";
-            self.bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+            self.bar
+                .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         } else if cells > 0 {
             let ready = self.started.elapsed().as_secs_f64();
             eprintln!("{cells} cells to run (inputs ready after {ready:.1} s)");

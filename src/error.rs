@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn places_are_printed_from_the_outside_in() {
-        let error = Error::input("NaN at element 3").at("q_proj.weight").at("model.safetensors");
+        let error = Error::input("NaN at element 3")
+            .at("q_proj.weight")
+            .at("model.safetensors");
         assert_eq!(error.to_string(), "model.safetensors: q_proj.weight: NaN at element 3");
         assert_eq!(error.kind().exit_code(), 2);
     }

@@ -1,19 +1,82 @@
-//! zprune
-#![deny(missing_docs)]
-pub mod backend;
-pub mod calibrate;
+//! zprune removes weights from trained language models without retraining, and tells what that costs.
+//!
+//! # Data flow
+//!
+//! ```text
+//! experiment TOML -> plan of cells -> model -> calibrate -> prune, block by block -> evaluate -> record -> statistics -> report
+//! ```
+//!
+//! Everything left of "model" needs no weights; everything right of "record" needs no model.
+//!
+//! # Four ideas
+//!
+//! 1. **The backend speaks transformer** ([`backend`]): a dozen operations on `[tokens, features]` matrices.
+//! 2. **An architecture is data** ([`spec`]): `config.json` becomes a [`spec::ModelSpec`]; there is one forward pass.
+//! 3. **A score is data** ([`prune::score`]): `sum g_i h_j |w_ij r_i c_j + shift|^p` covers every criterion here.
+//! 4. **A method is a product** ([`prune::Method`]): criterion x solver x allocator x comparison group.
+//!
+//! # Numbers
+//!
+//! Weights may be stored as f32, f16 or bf16; activations are f32; Gram matrices, factorisations and statistics are f64. Updated
+//! weights are rounded to the checkpoint's type before they are evaluated. Results do not depend on the number of threads.
+//!
+//! # Features
+//!
+//! - `lapack` (off): LAPACK through ndarray-linalg and the system's OpenBLAS as a second provider of factorisations.
+//!
+//! # Pruning one layer
+//!
+//! ```
+//! use ndarray::array;
+//! use zprune::backend::moments::{Moments, Needs};
+//! use zprune::calibrate::statistics::LayerStatistics;
+//! use zprune::linalg::Provider;
+//! use zprune::prune::Layer;
+//! use zprune::prune::criterion::CRITERIA;
+//! use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+//! use zprune::prune::solver::SOLVERS;
+//!
+//! # fn main() -> zprune::error::Result<()> {
+//! let weight = array![[0.1f32, -2.0, 0.3, 0.4], [1.0, 0.2, -0.3, 0.1]];
+//! // One calibration token whose third feature is large.
+//! let mut moments = Moments::new(4, Needs::SQUARES);
+//! moments.squares = vec![1.0, 1.0, 100.0, 1.0];
+//! let statistics = LayerStatistics::new(&moments, 1, Provider::Faer);
+//! let layer = Layer { weight: weight.view(), statistics: &statistics };
+//!
+//! let criterion = (CRITERIA.find("wanda")?.item)(&toml::Table::new())?.component;
+//! let solver = (SOLVERS.find("one-shot")?.item)(&toml::Table::new())?.component;
+//! let target = Target {
+//!     pattern: Pattern::Unstructured { sparsity: 0.5 },
+//!     group: Group::Row,
+//!     selection: Selection::Exact,
+//! };
+//! let pruned = solver.solve(&layer, criterion.as_ref(), &target)?;
+//! // Wanda keeps the small weights that read the large feature.
+//! assert_eq!(pruned.weight, array![[0.0, -2.0, 0.3, 0.0], [1.0, 0.0, -0.3, 0.0]]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Modules
+//!
+//! Each module uses only those listed after it (`tests/architecture.rs` holds that).
+
 pub mod cli;
-pub mod data;
-pub mod error;
-pub mod eval;
-pub mod experiment;
-pub mod linalg;
-pub mod model;
-pub mod progress;
-pub mod prune;
-pub mod record;
-pub mod registry;
-pub mod report;
 pub mod run;
+pub mod report;
 pub mod stats;
+pub mod record;
+pub mod progress;
+pub mod experiment;
+pub mod eval;
+pub mod prune;
+pub mod calibrate;
+pub mod model;
+pub mod backend;
+pub mod spec;
+pub mod linalg;
+pub mod data;
 pub mod tensor;
+pub mod registry;
+pub mod error;

@@ -126,13 +126,16 @@ impl RecordFile {
             std::fs::TryLockError::Error(error) => Error::output(&path, error),
         })?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|source| Error::reading(&path, source))?;
+        file.read_to_end(&mut bytes)
+            .map_err(|source| Error::reading(&path, source))?;
         let records = parse(&path, &bytes)?;
         let whole = whole_lines(&bytes);
         if whole < bytes.len() {
             tracing::warn!("{}: removed an unfinished last line", path.display());
-            file.set_len(whole as u64).map_err(|error| Error::output(&path, error))?;
-            file.seek(SeekFrom::End(0)).map_err(|error| Error::output(&path, error))?;
+            file.set_len(whole as u64)
+                .map_err(|error| Error::output(&path, error))?;
+            file.seek(SeekFrom::End(0))
+                .map_err(|error| Error::output(&path, error))?;
         }
         Ok(RecordFile { path, file, records })
     }
@@ -144,7 +147,9 @@ impl RecordFile {
 
     /// Whether a cell has a good record.
     pub fn has(&self, id: &str) -> bool {
-        self.records.iter().any(|record| record.id == id && record.status == Status::Ok)
+        self.records
+            .iter()
+            .any(|record| record.id == id && record.status == Status::Ok)
     }
 
     /// Appends a record and waits until it is on disk.
@@ -154,8 +159,16 @@ impl RecordFile {
     pub fn append(&mut self, record: Record) -> Result<()> {
         let mut line = serde_json::to_string(&record).map_err(|error| Error::output(&self.path, error))?;
         line.push('\n');
-        let length = self.file.metadata().map_err(|error| Error::output(&self.path, error))?.len();
-        if let Err(error) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
+        let length = self
+            .file
+            .metadata()
+            .map_err(|error| Error::output(&self.path, error))?
+            .len();
+        if let Err(error) = self
+            .file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data())
+        {
             // Best effort: a partial line that cannot be removed now is removed by the next run.
             let _ = self.file.set_len(length);
             return Err(Error::output(&self.path, error));
@@ -199,10 +212,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
                  or another results folder"
             )));
         }
-        let record: Record =
-            serde_json::from_slice(line).map_err(|error| fail(format!("not a record: {error}")))?;
+        let record: Record = serde_json::from_slice(line).map_err(|error| fail(format!("not a record: {error}")))?;
         if record.cell.id() != record.id {
-            return Err(fail(format!("the record's id {} is not the hash of its cell; it was edited", record.id)));
+            return Err(fail(format!(
+                "the record's id {} is not the hash of its cell; it was edited",
+                record.id
+            )));
         }
         records.push(record);
     }
@@ -221,7 +236,10 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
-    let mut file = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder).map_err(fail)?;
+    let mut file = tempfile::Builder::new()
+        .suffix(".tmp")
+        .tempfile_in(folder)
+        .map_err(fail)?;
     file.write_all(content).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     #[cfg(unix)]

@@ -40,7 +40,11 @@ impl<T> Registry<T> {
 
 /// The tail of an "unknown name" message: the nearest known name, if one is near, and all of them.
 pub fn suggestion(unknown: &str, known: &[&str]) -> String {
-    let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = known
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     match nearest(unknown, known) {
         Some(near) => format!("; did you mean `{near}`? (known: {list})"),
         None => format!(" (known: {list})"),
@@ -86,15 +90,26 @@ mod tests {
     const COLOURS: Registry<u32> = Registry {
         kind: "colour",
         entries: &[
-            Entry { name: "red", summary: "", item: 1 },
-            Entry { name: "green", summary: "", item: 2 },
+            Entry {
+                name: "red",
+                summary: "",
+                item: 1,
+            },
+            Entry {
+                name: "green",
+                summary: "",
+                item: 2,
+            },
         ],
     };
 
     #[test]
     fn an_unknown_name_is_answered_with_a_near_one_and_the_list() {
         let error = COLOURS.find("gren").err().expect("gren is not a colour");
-        assert_eq!(error.to_string(), "unknown colour `gren`; did you mean `green`? (known: `red`, `green`)");
+        assert_eq!(
+            error.to_string(),
+            "unknown colour `gren`; did you mean `green`? (known: `red`, `green`)"
+        );
         let error = COLOURS.find("xylophone").err().expect("not a colour");
         assert_eq!(error.to_string(), "unknown colour `xylophone` (known: `red`, `green`)");
     }
@@ -103,6 +118,9 @@ mod tests {
     fn serde_messages_gain_a_suggestion() {
         let message = "unknown field `sparsty`, expected one of `keep`, `of`, `sparsity`";
         assert_eq!(with_suggestion(message), format!("{message}; did you mean `sparsity`?"));
-        assert_eq!(with_suggestion("invalid type: string \"a\""), "invalid type: string \"a\"");
+        assert_eq!(
+            with_suggestion("invalid type: string \"a\""),
+            "invalid type: string \"a\""
+        );
     }
 }

@@ -6,8 +6,8 @@
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
-use crate::calibrate::moments::Needs;
 use crate::data::corpus::Corpus;
 use crate::data::sampler::CalibrationSource;
 use crate::data::tokenizer::Tokenizer;
@@ -83,7 +83,10 @@ pub fn run(experiment: &Experiment, inputs: &Inputs, folder: &Path, progress: &d
     write_whole(&folder.join("plan.toml"), plan.text()?.as_bytes())?;
 
     let pending: Vec<&(Cell, Identity)> = cells.iter().filter(|(_, identity)| !file.has(&identity.id())).collect();
-    let steps = pending.iter().map(|(cell, _)| models[cell.model].checkpoint.spec().blocks).sum();
+    let steps = pending
+        .iter()
+        .map(|(cell, _)| models[cell.model].checkpoint.spec().blocks)
+        .sum();
     let mut outcome = Outcome {
         ran: 0,
         failed: 0,
@@ -118,7 +121,10 @@ fn summary(record: &Record) -> String {
     match &record.error {
         Some(error) => format!("failed: {error}"),
         None => {
-            let results = record.evaluations.iter().map(|it| format!("{} {:.2}", it.name, it.perplexity));
+            let results = record
+                .evaluations
+                .iter()
+                .map(|it| format!("{} {:.2}", it.name, it.perplexity));
             let seconds = record.run.total_seconds;
             format!("perplexity {} ({seconds:.1} s)", results.collect::<Vec<_>>().join(", "))
         }
@@ -244,7 +250,9 @@ impl<'a, B: Backend> Runner<'a, B> {
             },
             cell: identity.clone(),
             sparsity: findings.as_ref().and_then(|findings| findings.sparsity),
-            calibration_tokens: findings.as_ref().and_then(|findings| findings.calibration_tokens.clone()),
+            calibration_tokens: findings
+                .as_ref()
+                .and_then(|findings| findings.calibration_tokens.clone()),
             run: RunInfo {
                 version: env!("CARGO_PKG_VERSION").to_string(),
                 machine: format!(
@@ -253,12 +261,16 @@ impl<'a, B: Backend> Runner<'a, B> {
                     std::env::consts::ARCH,
                     rayon::current_num_threads()
                 ),
-                finished: jiff::Timestamp::now().round(jiff::Unit::Second).map_or(String::new(), |t| t.to_string()),
+                finished: jiff::Timestamp::now()
+                    .round(jiff::Unit::Second)
+                    .map_or(String::new(), |t| t.to_string()),
                 calibrate_seconds: time.calibrate.as_secs_f64(),
                 prune_seconds: time.prune.as_secs_f64(),
                 total_seconds: started.elapsed().as_secs_f64(),
             },
-            evaluations: findings.as_ref().map_or(Vec::new(), |findings| findings.evaluations.clone()),
+            evaluations: findings
+                .as_ref()
+                .map_or(Vec::new(), |findings| findings.evaluations.clone()),
             layers: findings.map_or(Vec::new(), |findings| findings.layers),
         }
     }
@@ -287,7 +299,11 @@ impl<'a, B: Backend> Runner<'a, B> {
         let spec = checkpoint.spec();
         let method = self.experiment.method(pruning.method)?;
         let windows = pruning.seed.map(|seed| (seed, &self.model.calibration[&seed]));
-        let propagate = self.experiment.calibration.as_ref().map_or(Propagate::Block, |plan| plan.propagate);
+        let propagate = self
+            .experiment
+            .calibration
+            .as_ref()
+            .map_or(Propagate::Block, |plan| plan.propagate);
         let mut sharing = PruneTime::default();
         if let (Some((seed, windows)), Propagate::Dense) = (windows, propagate) {
             let started = Instant::now();

@@ -8,10 +8,10 @@ use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use zprune::backend::cpu::Cpu;
+use zprune::backend::moments::{Moments, Needs};
 use zprune::backend::{Agreement, Backend, OPERATIONS, RotaryTable};
-use zprune::calibrate::moments::{Moments, Needs};
 use zprune::error::Result;
-use zprune::model::spec::{Activation, AttentionSpec, NormKind};
+use zprune::spec::{Activation, AttentionSpec, NormKind};
 
 #[test]
 fn cpu_keeps_the_contract() {
@@ -78,7 +78,13 @@ impl<B: Backend> Suite<B> {
             .iter()
             .zip(want)
             .map(|(got, want)| (got - want).abs())
-            .fold(0.0f64, |worst, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) });
+            .fold(0.0f64, |worst, error| {
+                if error.is_nan() {
+                    f64::INFINITY
+                } else {
+                    worst.max(error)
+                }
+            });
         if worst > bound {
             self.failures.push(format!(
                 "{}: {operation}, {case}: differs by {worst:.2e}, allowed {bound:.2e}",
@@ -94,7 +100,12 @@ impl<B: Backend> Suite<B> {
         self.check("upload and download", "37 x 19", &back, &wide(&x));
         let there = self.backend.upload(x.t())?;
         let back = self.backend.download(&there)?;
-        self.check("upload and download", "a transposed view", &back, &wide(&x.t().to_owned()));
+        self.check(
+            "upload and download",
+            "a transposed view",
+            &back,
+            &wide(&x.t().to_owned()),
+        );
         Ok(())
     }
 
@@ -139,14 +150,20 @@ impl<B: Backend> Suite<B> {
         ] {
             let want = Array2::from_shape_fn(x.dim(), |(t, f)| {
                 let row = x.row(t).mapv(f64::from);
-                let mean = if kind == NormKind::Rms { 0.0 } else { row.mean().unwrap_or(0.0) };
+                let mean = if kind == NormKind::Rms {
+                    0.0
+                } else {
+                    row.mean().unwrap_or(0.0)
+                };
                 let variance = row.mapv(|v| (v - mean).powi(2)).mean().unwrap_or(0.0);
                 let scaled = (row[f] - mean) / (variance + 1e-5f32 as f64).sqrt();
                 let gain = if with.0 { f64::from(gain[[0, f]]) } else { 1.0 };
                 scaled * gain + if with.1 { f64::from(bias[[0, f]]) } else { 0.0 }
             });
             let gain = with.0.then_some(&there_gain);
-            let got = self.backend.normalise(kind, 1e-5, gain, with.1.then_some(&there_bias), &there)?;
+            let got = self
+                .backend
+                .normalise(kind, 1e-5, gain, with.1.then_some(&there_bias), &there)?;
             let got = self.backend.download(&got)?;
             self.check("normalise", case, &got, &want);
         }
@@ -155,7 +172,11 @@ impl<B: Backend> Suite<B> {
 
     fn linear(&mut self) -> Result<()> {
         for (tokens, inputs, outputs) in [(1, 5, 3), (130, 67, 45), (259, 33, 129)] {
-            let (x, weight, bias) = (self.normal(tokens, inputs), self.normal(outputs, inputs), self.normal(1, outputs));
+            let (x, weight, bias) = (
+                self.normal(tokens, inputs),
+                self.normal(outputs, inputs),
+                self.normal(1, outputs),
+            );
             let want = wide(&x).dot(&wide(&weight).t()) + wide(&bias).row(0);
             let there = self.backend.upload(x.view())?;
             let (weight, bias) = (self.backend.upload(weight.view())?, self.backend.upload(bias.view())?);
@@ -181,7 +202,8 @@ impl<B: Backend> Suite<B> {
             }
         });
         let mut there = self.backend.upload(x.view())?;
-        self.backend.rotate(&mut there, &RotaryTable::new(&frequencies, length), length)?;
+        self.backend
+            .rotate(&mut there, &RotaryTable::new(&frequencies, length), length)?;
         let got = self.backend.download(&there)?;
         self.check("rotate", "2 sequences of 17", &got, &want);
         Ok(())
@@ -207,21 +229,34 @@ impl<B: Backend> Suite<B> {
             );
             let got = self.backend.attention(shape, length, &q, &k, &v)?;
             let got = self.backend.download(&got)?;
-            self.check("attention", &format!("{heads}/{kv_heads} heads, length {length}"), &got, &want);
+            self.check(
+                "attention",
+                &format!("{heads}/{kv_heads} heads, length {length}"),
+                &got,
+                &want,
+            );
         }
         Ok(())
     }
 
     fn likelihoods(&mut self) -> Result<()> {
         let (x, y) = (self.normal(90, 41) * 3.0, self.normal(90, 41));
-        for (case, activation) in [("relu", Activation::Relu), ("silu", Activation::Silu), ("gelu", Activation::Gelu)] {
+        for (case, activation) in [
+            ("relu", Activation::Relu),
+            ("silu", Activation::Silu),
+            ("gelu", Activation::Gelu),
+        ] {
             let want = wide(&x).mapv(|v| activate(activation, v));
             let mut there = self.backend.upload(x.view())?;
             self.backend.activate(activation, &mut there)?;
             let got = self.backend.download(&there)?;
             self.check("activate", case, &got, &want);
         }
-        for (case, activation) in [("relu", Activation::Relu), ("silu", Activation::Silu), ("gelu", Activation::Gelu)] {
+        for (case, activation) in [
+            ("relu", Activation::Relu),
+            ("silu", Activation::Silu),
+            ("gelu", Activation::Gelu),
+        ] {
             let want = wide(&x).mapv(|v| activate(activation, v)) * wide(&y);
             let gate = self.backend.upload(x.view())?;
             let mut up = self.backend.upload(y.view())?;
@@ -254,7 +289,12 @@ impl<B: Backend> Suite<B> {
         assert_eq!(moments.tokens, 1033);
         let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
         let squares = Array2::from_shape_fn((1, 45), |(_, f)| moments.squares[f]);
-        self.check_wide("accumulate squares", "1033 tokens", &squares, &want.diag().to_owned().insert_axis(ndarray::Axis(0)));
+        self.check_wide(
+            "accumulate squares",
+            "1033 tokens",
+            &squares,
+            &want.diag().to_owned().insert_axis(ndarray::Axis(0)),
+        );
         let gram = moments.gram.expect("a Gram matrix was asked for");
         let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
         self.check_wide("accumulate gram", "1033 tokens", &lower(&gram), &lower(&want));

@@ -6,7 +6,7 @@
 
 use ndarray::{Array2, ArrayView2};
 use safetensors::SafeTensors;
-use zprune::calibrate::moments::{Moments, Needs};
+use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::Provider;
 use zprune::prune::Layer;
@@ -48,13 +48,20 @@ impl Golden {
         };
         let values = match tensor.dtype() {
             safetensors::Dtype::U8 => tensor.data().iter().map(|byte| f32::from(*byte)).collect(),
-            _ => tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            _ => tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
         };
         Some(Array2::from_shape_vec(shape, values).expect("shape and data agree"))
     }
 
     fn get(&self, name: &str) -> Array2<f32> {
-        self.find(name).unwrap_or_else(|| panic!("the golden file lacks {name}"))
+        self.find(name)
+            .unwrap_or_else(|| panic!("the golden file lacks {name}"))
     }
 
     /// The inputs of a case: `dead` is `real` with feature 40 always zero.
@@ -86,7 +93,10 @@ fn criterion(name: &str) -> Box<dyn Criterion> {
 fn difference(got: ArrayView2<f32>, want: ArrayView2<f32>) -> f32 {
     assert_eq!(got.dim(), want.dim());
     let largest = want.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let worst = got.iter().zip(want).fold(0.0f32, |worst, (got, want)| worst.max((got - want).abs()));
+    let worst = got
+        .iter()
+        .zip(want)
+        .fold(0.0f32, |worst, (got, want)| worst.max((got - want).abs()));
     worst / largest
 }
 
@@ -102,7 +112,10 @@ fn statistics_equal_the_running_means_of_the_originals() {
         .expect("one value per feature");
         let error = difference(norms.view(), golden.get(&format!("{case}.sq_norm")).view());
         assert!(error < 1e-5, "{case}: squared norms differ by {error}");
-        let hessian = statistics.hessian().expect("a Gram matrix was accumulated").mapv(|h| h as f32);
+        let hessian = statistics
+            .hessian()
+            .expect("a Gram matrix was accumulated")
+            .mapv(|h| h as f32);
         let error = difference(hessian.view(), golden.get(&format!("{case}.hessian")).view());
         assert!(error < 1e-5, "{case}: Hessian differs by {error}");
     }
@@ -120,14 +133,19 @@ fn scores_equal_pytorch() {
         };
         for (name, golden_name) in SCORED {
             let want = golden.get(&format!("{case}.{golden_name}.score"));
-            let got = criterion(name).score(&layer).and_then(|score| score.evaluate(weight.view()));
+            let got = criterion(name)
+                .score(&layer)
+                .and_then(|score| score.evaluate(weight.view()));
             let got = got.expect("scores are usable");
             // Relative per element, with a floor where a score is next to nothing.
             let largest = want.iter().fold(0.0f32, |largest, value| largest.max(*value));
             for ((place, got), want) in got.indexed_iter().zip(&want) {
                 let error = (got - want).abs();
                 let floor = 1e-7 * largest;
-                assert!(error <= 1e-5 * want.abs() + floor, "{case}, {name}, {place:?}: {got} instead of {want}");
+                assert!(
+                    error <= 1e-5 * want.abs() + floor,
+                    "{case}, {name}, {place:?}: {got} instead of {want}"
+                );
             }
         }
     }
@@ -145,7 +163,9 @@ fn masks_equal_pytorch_bit_for_bit() {
             statistics: &statistics,
         };
         for (name, golden_name) in SCORED {
-            let score = criterion(name).score(&layer).and_then(|score| score.evaluate(weight.view()));
+            let score = criterion(name)
+                .score(&layer)
+                .and_then(|score| score.evaluate(weight.view()));
             let scores = score.expect("scores are usable");
             for (suffix, pattern, group) in [
                 ("matrix50", Pattern::Unstructured { sparsity: 0.5 }, Group::Matrix),
@@ -169,7 +189,11 @@ fn masks_equal_pytorch_bit_for_bit() {
                     // The originals leave the order of ties inside an N:M group unspecified: there, the
                     // scores that go must be the same, if not the places.
                     let removed = |mask: ArrayView2<bool>| removed_scores(scores.view(), mask, of);
-                    assert_eq!(removed(mask.entries()), removed(want.view()), "{case}, {name}, {suffix}");
+                    assert_eq!(
+                        removed(mask.entries()),
+                        removed(want.view()),
+                        "{case}, {name}, {suffix}"
+                    );
                 } else {
                     assert_eq!(mask.entries(), want, "{case}, {name}, {suffix}");
                 }
@@ -184,7 +208,12 @@ fn masks_equal_pytorch_bit_for_bit() {
 fn removed_scores(scores: ArrayView2<f32>, mask: ArrayView2<bool>, of: usize) -> Vec<Vec<f32>> {
     let mut groups = Vec::new();
     for (scores, mask) in scores.exact_chunks((1, of)).into_iter().zip(mask.exact_chunks((1, of))) {
-        let mut group: Vec<f32> = scores.iter().zip(mask).filter(|(_, gone)| **gone).map(|(score, _)| *score).collect();
+        let mut group: Vec<f32> = scores
+            .iter()
+            .zip(mask)
+            .filter(|(_, gone)| **gone)
+            .map(|(score, _)| *score)
+            .collect();
         group.sort_by(f32::total_cmp);
         groups.push(group);
     }
@@ -210,11 +239,26 @@ fn updated_weights_equal_pytorch() {
         for (name, suffix, pattern, group) in [
             ("obs", "sparsegpt.50.weight", sparsity(0.5), Group::ColumnBlock),
             ("obs", "sparsegpt.70.weight", sparsity(0.7), Group::ColumnBlock),
-            ("obs", "sparsegpt.keep2of4.weight", Pattern::Structured { keep: 2, of: 4 }, Group::ColumnBlock),
-            ("obs", "sparsegpt.keep4of8.weight", Pattern::Structured { keep: 4, of: 8 }, Group::ColumnBlock),
+            (
+                "obs",
+                "sparsegpt.keep2of4.weight",
+                Pattern::Structured { keep: 2, of: 4 },
+                Group::ColumnBlock,
+            ),
+            (
+                "obs",
+                "sparsegpt.keep4of8.weight",
+                Pattern::Structured { keep: 4, of: 8 },
+                Group::ColumnBlock,
+            ),
             ("wanda", "wanda.50.obs_update.weight", sparsity(0.5), Group::Row),
             ("ria", "ria.50.obs_update.weight", sparsity(0.5), Group::Matrix),
-            ("z-pruner", "z_pruner.50.obs_update.weight", sparsity(0.5), Group::Matrix),
+            (
+                "z-pruner",
+                "z_pruner.50.obs_update.weight",
+                sparsity(0.5),
+                Group::Matrix,
+            ),
         ] {
             let Some(want) = golden.find(&format!("{case}.{suffix}")) else {
                 continue;
@@ -224,7 +268,9 @@ fn updated_weights_equal_pytorch() {
                 group,
                 selection: Selection::Reference,
             };
-            let solution = solver.solve(&layer, criterion(name).as_ref(), &target).expect("solvable");
+            let solution = solver
+                .solve(&layer, criterion(name).as_ref(), &target)
+                .expect("solvable");
             solution.mask.check(&target).expect("the mask is what was asked for");
             assert_eq!(solution.damping, Some(0.01));
             let error = difference(solution.weight.view(), want.view());

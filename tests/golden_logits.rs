@@ -33,7 +33,11 @@ fn logits_equal_transformers() {
 }
 
 fn compare(case: &Path) -> std::result::Result<(), String> {
-    let name = case.file_name().expect("a case has a name").to_string_lossy().to_string();
+    let name = case
+        .file_name()
+        .expect("a case has a name")
+        .to_string_lossy()
+        .to_string();
     let bytes = std::fs::read(case.join("golden.safetensors")).expect("every case has golden logits");
     let golden = SafeTensors::deserialize(&bytes).expect("golden files are valid");
     let ids = golden.tensor("input_ids").expect("golden files hold input_ids");
@@ -47,7 +51,13 @@ fn compare(case: &Path) -> std::result::Result<(), String> {
         .collect();
     let wanted = golden.tensor("logits").expect("golden files hold logits");
     let vocabulary = wanted.shape()[2];
-    let wanted: Vec<f32> = wanted.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let wanted: Vec<f32> = wanted
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect();
     let wanted = ArrayView2::from_shape((ids.len(), vocabulary), &wanted).expect("one row per token");
 
     let got = logits(case, ids, length).map_err(|error| format!("{name}: {error}"))?;
@@ -56,12 +66,21 @@ fn compare(case: &Path) -> std::result::Result<(), String> {
         .iter()
         .zip(wanted)
         .map(|(got, want)| (got - want).abs())
-        .fold(0.0f32, |worst, error| if error.is_nan() { f32::INFINITY } else { worst.max(error) });
+        .fold(0.0f32, |worst, error| {
+            if error.is_nan() {
+                f32::INFINITY
+            } else {
+                worst.max(error)
+            }
+        });
     println!("{name}: {:.1e} of the largest logit {largest:.2}", error / largest);
     if error <= TOLERANCE * largest {
         Ok(())
     } else {
-        Err(format!("{name}: differs by {:.1e} of the largest logit", error / largest))
+        Err(format!(
+            "{name}: differs by {:.1e} of the largest logit",
+            error / largest
+        ))
     }
 }
 

@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
-use zprune::calibrate::moments::{Moments, Needs};
+use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};

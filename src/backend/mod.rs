@@ -9,10 +9,11 @@
 //! test (`tests/backend_contract.rs`) holds every operation of every backend against a plain `f64` loop.
 
 pub mod cpu;
+pub mod moments;
 
-use crate::calibrate::moments::Moments;
 use crate::error::Result;
-use crate::model::spec::{Activation, AttentionSpec, NormKind};
+use crate::spec::{Activation, AttentionSpec, NormKind};
+use moments::Moments;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 /// How closely an operation must agree with its `f64` reference.

@@ -1,14 +1,13 @@
 //! Calibration: what a method needs to know about a layer's inputs, streamed over the tokens.
 //!
-//! Owns the moments that accumulate at a tap ([`moments`]) and what a layer's criterion and solver see
-//! of them ([`statistics`]). It does not choose inputs: the pruning loop decides whether they come from
+//! Owns which moments accumulate at which tap and what a layer's criterion and solver see of them
+//! ([`statistics`]). It does not choose inputs: the pruning loop decides whether they come from
 //! pruned or dense blocks.
 
-pub mod moments;
 pub mod statistics;
 
-use crate::model::spec::{ModelSpec, Tap};
-use moments::{Moments, Needs};
+use crate::backend::moments::{Moments, Needs};
+use crate::spec::{ModelSpec, Tap};
 use std::collections::BTreeMap;
 
 /// Moments of every tap of one block.

@@ -1,6 +1,6 @@
 //! What a criterion and a solver see of the calibration inputs of one layer.
 
-use crate::calibrate::moments::Moments;
+use crate::backend::moments::Moments;
 use crate::error::{Error, Result};
 use crate::linalg::{self, Provider};
 use ndarray::Array2;

@@ -102,7 +102,10 @@ fn text_rows(reader: &mut dyn BufRead, join: Join) -> Result<Vec<String>> {
     }
     Ok(match join {
         Join::None => vec![rows.concat()],
-        Join::Lines => rows.iter().map(|row| row.trim_end_matches(['\n', '\r']).to_string()).collect(),
+        Join::Lines => rows
+            .iter()
+            .map(|row| row.trim_end_matches(['\n', '\r']).to_string())
+            .collect(),
         Join::Wikitext => rows
             .into_iter()
             .map(|row| if row.trim().is_empty() { String::new() } else { row })
@@ -154,7 +157,9 @@ mod tests {
     #[test]
     fn gzipped_json_lines_are_unpacked() {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(b"{\"text\": \"one\"}\n{\"text\": \"two\", \"url\": 3}\n").expect("in memory");
+        packed
+            .write_all(b"{\"text\": \"one\"}\n{\"text\": \"two\", \"url\": 3}\n")
+            .expect("in memory");
         let (_dir, path) = file("c4.json.gz", &packed.finish().expect("in memory"));
         let corpus = Corpus::read(&path, Join::Wikitext).expect("readable");
         assert_eq!(corpus.documents(), ["one", "two"]);
@@ -163,7 +168,12 @@ mod tests {
     #[test]
     fn broken_json_is_reported_with_its_line() {
         let (_dir, path) = file("x.jsonl", b"{\"text\": \"one\"}\n{\"txt\": \"two\"}\n");
-        let error = Corpus::read(&path, Join::Wikitext).expect_err("line 2 has no text").to_string();
-        assert!(error.contains("x.jsonl: line 2: ") && error.contains("missing field `text`"), "{error}");
+        let error = Corpus::read(&path, Join::Wikitext)
+            .expect_err("line 2 has no text")
+            .to_string();
+        assert!(
+            error.contains("x.jsonl: line 2: ") && error.contains("missing field `text`"),
+            "{error}"
+        );
     }
 }

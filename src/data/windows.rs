@@ -37,7 +37,11 @@ impl TokenWindows {
             return Err(Error::input(format!(
                 "the text has {} tokens, which fill {whole} windows of {length}, but {} needed",
                 ids.len(),
-                if limit.is_some() { format!("{count} are") } else { "at least one is".to_string() },
+                if limit.is_some() {
+                    format!("{count} are")
+                } else {
+                    "at least one is".to_string()
+                },
             )));
         }
         TokenWindows::new(ids[..count * length].to_vec(), length)

@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use crate::model::forward::{Block, Ends, Hidden};
-use crate::model::spec::ModelSpec;
+use crate::spec::ModelSpec;
 
 /// Scores token windows while blocks pass by, so that no more than one block is needed at a time.
 pub struct PerplexityScorer<'a, B: Backend> {

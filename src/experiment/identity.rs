@@ -111,7 +111,11 @@ impl Identity {
     ) -> Identity {
         let pruning = cell.pruning.map(|pruning| {
             let method = &experiment.methods[pruning.method];
-            let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_corpus);
+            let calibration = experiment
+                .calibration
+                .as_ref()
+                .zip(pruning.seed)
+                .zip(calibration_corpus);
             PruningIdentity {
                 criterion: method.criterion.clone(),
                 solver: method.solver.clone(),

@@ -9,7 +9,7 @@ use crate::data::digest;
 use crate::error::{Error, Located, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
-use crate::model::spec::ModelSpec;
+use crate::spec::ModelSpec;
 use std::path::Path;
 
 /// A model directory that is there and fits.
@@ -68,10 +68,18 @@ impl Inputs {
         };
         let mut evaluations = Vec::new();
         for plan in &experiment.evaluations {
-            evaluations.extend(corpus("evaluation corpus", &plan.corpus, plan.obtain.as_deref(), &mut missing)?);
+            evaluations.extend(corpus(
+                "evaluation corpus",
+                &plan.corpus,
+                plan.obtain.as_deref(),
+                &mut missing,
+            )?);
         }
         let complete = evaluations.len() == experiment.evaluations.len();
-        let evaluations = evaluations.into_iter().map(|digest| EvaluationInput { digest }).collect();
+        let evaluations = evaluations
+            .into_iter()
+            .map(|digest| EvaluationInput { digest })
+            .collect();
         Ok(Inputs {
             models,
             calibration,
@@ -116,7 +124,10 @@ fn check_fit(experiment: &Experiment, plan: &ModelPlan, spec: &ModelSpec) -> Res
         }
     }
     let calibration = experiment.calibration.iter().map(|plan| ("calibration", plan.length));
-    let evaluations = experiment.evaluations.iter().map(|plan| (plan.name.as_str(), plan.length));
+    let evaluations = experiment
+        .evaluations
+        .iter()
+        .map(|plan| (plan.name.as_str(), plan.length));
     for (name, length) in calibration.chain(evaluations) {
         if let Some(limit) = spec.longest_window.filter(|limit| *limit < length) {
             let message = format!("{name}: windows of {length} tokens are longer than the model's limit of {limit}");

@@ -173,9 +173,17 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     not_empty(&sweep.patterns, "sweep.patterns").at(&sweep_place)?;
 
     let selection = sweep.selection;
-    let linear_algebra = raw.compute.linear_algebra.as_ref().map_or(Provider::Faer, |provider| *provider.get_ref());
+    let linear_algebra = raw
+        .compute
+        .linear_algebra
+        .as_ref()
+        .map_or(Provider::Faer, |provider| *provider.get_ref());
     if !linear_algebra.available() {
-        let place = raw.compute.linear_algebra.as_ref().map_or(0, |provider| provider.span().start);
+        let place = raw
+            .compute
+            .linear_algebra
+            .as_ref()
+            .map_or(0, |provider| provider.span().start);
         let message = "linear_algebra = \"lapack\" needs a build with `cargo build --release --features lapack`";
         return Err(Error::config(message).at(at(place)));
     }
@@ -183,7 +191,11 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         None => BACKENDS[0].to_string(),
         Some(name) if BACKENDS.contains(&name.get_ref().as_str()) => name.get_ref().clone(),
         Some(name) => {
-            let message = format!("unknown backend `{}`{}", name.get_ref(), suggestion(name.get_ref(), BACKENDS));
+            let message = format!(
+                "unknown backend `{}`{}",
+                name.get_ref(),
+                suggestion(name.get_ref(), BACKENDS)
+            );
             return Err(Error::config(message).at(at(name.span().start)));
         }
     };
@@ -236,7 +248,12 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     for raw in &raw.method {
         let place = at(raw.span().start);
         let method = method(raw.get_ref(), source)?;
-        distinct(&method.name, experiment.methods.iter().map(|method| &method.name), "method name").at(&place)?;
+        distinct(
+            &method.name,
+            experiment.methods.iter().map(|method| &method.name),
+            "method name",
+        )
+        .at(&place)?;
         if method.name == DENSE {
             return Err(Error::config(format!("method name `{DENSE}` is taken by the unpruned model")).at(place));
         }
@@ -245,7 +262,12 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     for raw in &raw.evaluation {
         let place = at(raw.span().start);
         let evaluation = raw.get_ref();
-        distinct(&evaluation.name, experiment.evaluations.iter().map(|it| &it.name), "evaluation name").at(&place)?;
+        distinct(
+            &evaluation.name,
+            experiment.evaluations.iter().map(|it| &it.name),
+            "evaluation name",
+        )
+        .at(&place)?;
         if evaluation.length < 2 || evaluation.windows == Some(0) {
             let message = "an evaluation needs `length` of at least 2 and at least one window";
             return Err(Error::config(message).at(place));
@@ -277,7 +299,10 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     }
     if let Some(method) = experiment.methods.iter().find(|method| method.calibrated) {
         if experiment.calibration.is_none() {
-            let message = format!("method `{}` needs calibration, but there is no [calibration]", method.name);
+            let message = format!(
+                "method `{}` needs calibration, but there is no [calibration]",
+                method.name
+            );
             return Err(Error::config(message).at(source.path.display()));
         }
         if experiment.seeds.is_empty() {
@@ -306,7 +331,9 @@ fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, wha
         return Err(Error::config(format!("a {what} is empty")));
     }
     if others.any(|other| other == name) {
-        return Err(Error::config(format!("{what} `{name}` is used twice; give one of them another `name`")));
+        return Err(Error::config(format!(
+            "{what} `{name}` is used twice; give one of them another `name`"
+        )));
     }
     Ok(())
 }
@@ -434,7 +461,10 @@ impl Experiment {
             None => format!("{model}, {DENSE}"),
             Some(pruning) => {
                 let seed = pruning.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-                format!("{model}, {}, {}{seed}", self.methods[pruning.method].name, pruning.pattern)
+                format!(
+                    "{model}, {}, {}{seed}",
+                    self.methods[pruning.method].name, pruning.pattern
+                )
             }
         }
     }

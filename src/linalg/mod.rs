@@ -104,9 +104,15 @@ mod tests {
                 let h = positive_definite(n, n as u64);
                 let u = inverse_factor(provider, h.view()).expect("positive definite");
                 let product = u.t().dot(&u).dot(&h);
-                let error = (&product - &Array2::<f64>::eye(n)).mapv(f64::abs).into_iter().fold(0.0, f64::max);
+                let error = (&product - &Array2::<f64>::eye(n))
+                    .mapv(f64::abs)
+                    .into_iter()
+                    .fold(0.0, f64::max);
                 assert!(error < 1e-8, "{provider:?}, n = {n}: U^T U H differs from I by {error}");
-                let below = u.indexed_iter().filter(|((i, j), _)| i > j).all(|(_, value)| *value == 0.0);
+                let below = u
+                    .indexed_iter()
+                    .filter(|((i, j), _)| i > j)
+                    .all(|(_, value)| *value == 0.0);
                 assert!(below, "{provider:?}: U has entries below the diagonal");
             }
         }

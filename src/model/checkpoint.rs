@@ -6,7 +6,7 @@
 //! an infinity is refused with the file and the tensor; weights are never written here.
 
 use crate::error::{Error, Located, Result};
-use crate::model::spec::{BlockSpec, ModelSpec, NormSpec, Role};
+use crate::spec::{BlockSpec, ModelSpec, NormSpec, Role};
 use crate::tensor::StorageType;
 use memmap2::Mmap;
 use ndarray::{Array1, Array2};
@@ -243,7 +243,9 @@ impl Checkpoint {
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let shape = self.locate(name)?.shape.clone();
         let [rows, columns] = shape[..] else {
-            return Err(Error::input(format!("tensor `{name}` has shape {shape:?}, but a matrix is needed")));
+            return Err(Error::input(format!(
+                "tensor `{name}` has shape {shape:?}, but a matrix is needed"
+            )));
         };
         Array2::from_shape_vec((rows, columns), self.elements(name)?)
             .map_err(|error| Error::input(format!("tensor `{name}`: {error}")))
@@ -266,7 +268,7 @@ impl Checkpoint {
             return Ok(NormWeights::default());
         };
         let bias = format!("{prefix}{name}.bias");
-        let has_bias = norm.kind == crate::model::spec::NormKind::Layer;
+        let has_bias = norm.kind == crate::spec::NormKind::Layer;
         Ok(NormWeights {
             gain: Some(self.vector(&format!("{prefix}{name}.weight"))?),
             bias: has_bias.then(|| self.vector(&bias)).transpose()?,
@@ -341,12 +343,12 @@ fn explain(error: &safetensors::SafeTensorError) -> String {
     let reason = match error {
         Cause::HeaderTooSmall => "the file is shorter than a header",
         Cause::HeaderTooLarge | Cause::InvalidHeaderLength => "the header's length does not fit the file",
-        Cause::InvalidHeader(_) | Cause::InvalidHeaderDeserialization(_) => {
-            "the header is not valid"
-        }
+        Cause::InvalidHeader(_) | Cause::InvalidHeaderDeserialization(_) => "the header is not valid",
         Cause::MetadataIncompleteBuffer => "the data does not fill the file as the header says",
         Cause::TensorInvalidInfo => "a tensor's offsets do not fit its shape and type",
-        Cause::InvalidOffset(name) => return format!("truncated or corrupt safetensors file: tensor `{name}` overlaps or leaves a gap"),
+        Cause::InvalidOffset(name) => {
+            return format!("truncated or corrupt safetensors file: tensor `{name}` overlaps or leaves a gap");
+        }
         _ => return format!("truncated or corrupt safetensors file: {error}"),
     };
     format!("truncated or corrupt safetensors file: {reason}")

@@ -8,7 +8,7 @@ use crate::backend::{Backend, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
 use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
-use crate::model::spec::{ModelSpec, NormSpec, Positions, Role, Tap};
+use crate::spec::{ModelSpec, NormSpec, Positions, Role, Tap};
 use ndarray::{Array2, s};
 
 /// Tokens that move through a block together: enough to keep every core busy, few enough that the
@@ -291,7 +291,12 @@ struct Pass<'a, B: Backend> {
 impl<B: Backend> Pass<'_, B> {
     fn run(&self, x: &mut B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<()> {
         let attended = self.attention(x, listen)?;
-        self.join(x, &attended, &self.spec.block.attention_norm, &self.block.attention_norm)?;
+        self.join(
+            x,
+            &attended,
+            &self.spec.block.attention_norm,
+            &self.block.attention_norm,
+        )?;
         let transformed = self.mlp(x, listen)?;
         self.join(x, &transformed, &self.spec.block.mlp_norm, &self.block.mlp_norm)
     }
@@ -301,7 +306,12 @@ impl<B: Backend> Pass<'_, B> {
         let mut sum = self.attention(x, listen)?;
         self.backend.add(&mut sum, x)?;
         if !self.spec.block.norm_first {
-            sum = normalise(self.backend, &self.spec.block.attention_norm, &self.block.attention_norm, &sum)?;
+            sum = normalise(
+                self.backend,
+                &self.spec.block.attention_norm,
+                &self.block.attention_norm,
+                &sum,
+            )?;
         }
         self.mlp_middle(&sum, listen).map(drop)
     }
@@ -324,11 +334,7 @@ impl<B: Backend> Pass<'_, B> {
         }
     }
 
-    fn attention(
-        &self,
-        x: &B::Tensor,
-        listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>,
-    ) -> Result<B::Tensor> {
+    fn attention(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
         let Pass { backend, block, .. } = self;
         let entered = self.enter(x, &self.spec.block.attention_norm, &block.attention_norm)?;
         let input = entered.as_ref().unwrap_or(x);
@@ -345,11 +351,7 @@ impl<B: Backend> Pass<'_, B> {
         block.apply(backend, Role::Output, &mixed)
     }
 
-    fn mlp_middle(
-        &self,
-        x: &B::Tensor,
-        listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>,
-    ) -> Result<B::Tensor> {
+    fn mlp_middle(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
         let Pass { backend, block, .. } = self;
         let entered = self.enter(x, &self.spec.block.mlp_norm, &block.mlp_norm)?;
         let input = entered.as_ref().unwrap_or(x);
@@ -371,4 +373,3 @@ impl<B: Backend> Pass<'_, B> {
         self.block.apply(self.backend, Role::Down, &middle)
     }
 }
-

@@ -120,8 +120,9 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
                 .into_par_iter()
                 .zip(scores.axis_iter(Axis(0)))
                 .for_each(|(mut entries, scores)| {
-                    for (mut entries, scores) in
-                        entries.axis_chunks_iter_mut(Axis(0), of).zip(scores.axis_chunks_iter(Axis(0), of))
+                    for (mut entries, scores) in entries
+                        .axis_chunks_iter_mut(Axis(0), of)
+                        .zip(scores.axis_chunks_iter(Axis(0), of))
                     {
                         let scores: Vec<f32> = scores.to_vec();
                         for column in lowest_of(&scores, of - keep) {
@@ -210,9 +211,15 @@ mod tests {
     fn ties_remove_the_lower_column_first_then_the_lower_row() {
         let scores = Array2::from_elem((2, 4), 1.0f32);
         let mask = select(scores.view(), &target(0.375, Group::Matrix, Selection::Exact)).expect("fits");
-        assert_eq!(mask.entries(), array![[true, true, false, false], [true, false, false, false]]);
+        assert_eq!(
+            mask.entries(),
+            array![[true, true, false, false], [true, false, false, false]]
+        );
         let mask = select(scores.view(), &target(0.5, Group::Row, Selection::Exact)).expect("fits");
-        assert_eq!(mask.entries(), array![[true, true, false, false], [true, true, false, false]]);
+        assert_eq!(
+            mask.entries(),
+            array![[true, true, false, false], [true, true, false, false]]
+        );
     }
 
     #[test]

@@ -12,16 +12,16 @@ pub mod score;
 pub mod solver;
 
 use crate::backend::Backend;
+use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
-use crate::calibrate::moments::Needs;
 use crate::calibrate::statistics::LayerStatistics;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
 use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights};
 use crate::model::forward::{Block, Ends, Hidden};
-use crate::model::spec::{ModelSpec, Tap};
 use crate::registry;
+use crate::spec::{ModelSpec, Tap};
 use allocator::Allocator;
 use criterion::Criterion;
 use ndarray::ArrayView2;
@@ -168,7 +168,9 @@ pub fn dense_moments<B: Backend>(
         .map(|index| {
             let block = Block::upload(backend, &checkpoint.block(index)?)?;
             let mut moments = BlockMoments::new(spec, needs);
-            hidden.advance(backend, spec, &block, |tap, x| backend.accumulate(moments.tap_mut(tap), x))?;
+            hidden.advance(backend, spec, &block, |tap, x| {
+                backend.accumulate(moments.tap_mut(tap), x)
+            })?;
             refuse_infinite(&moments).at(format_args!("block {index}"))?;
             Ok(moments)
         })
@@ -203,7 +205,9 @@ pub fn prune_model<B: Backend>(
             (Some((hidden, sequences)), _) => {
                 let dense = Block::upload(backend, &weights)?;
                 let mut moments = BlockMoments::new(spec, method.needs());
-                hidden.observe(backend, spec, &dense, |tap, x| backend.accumulate(moments.tap_mut(tap), x))?;
+                hidden.observe(backend, spec, &dense, |tap, x| {
+                    backend.accumulate(moments.tap_mut(tap), x)
+                })?;
                 refuse_infinite(&moments).at(format_args!("block {index}"))?;
                 block_statistics(&moments, *sequences, method.provider)
             }
@@ -297,7 +301,9 @@ fn check(solution: &Solution, target: &Target) -> Result<()> {
             return Err(Error::numeric(format!("the pruned weight at {place:?} is {weight}")));
         }
         if *removed && *weight != 0.0 {
-            return Err(Error::numeric(format!("the removed weight at {place:?} is {weight}, not 0")));
+            return Err(Error::numeric(format!(
+                "the removed weight at {place:?} is {weight}, not 0"
+            )));
         }
     }
     Ok(())

@@ -100,7 +100,11 @@ impl Score {
             Score::Dense(scores) => scores[[row, column]],
             Score::Terms(terms) => terms.iter().map(|term| term.value(weight, row, column)).sum(),
         };
-        if usable(value) { Ok(value) } else { Err(unusable(value, row, column)) }
+        if usable(value) {
+            Ok(value)
+        } else {
+            Err(unusable(value, row, column))
+        }
     }
 }
 
@@ -172,16 +176,21 @@ mod tests {
             power: Power::Three,
         };
         let weight = array![[2.0f32, -2.0, 1.0], [0.0, 1.0, -1.0]];
-        let scores = Score::Terms(vec![term.clone()]).evaluate(weight.view()).expect("finite");
+        let scores = Score::Terms(vec![term.clone()])
+            .evaluate(weight.view())
+            .expect("finite");
         // 2*1*|2*.5*1+1|^3 = 16; 2*10*|-2*.5*2+1|^3 = 20; 2*100*|1*.5*4+1|^3 = 5400; 3; 3*10*27; 3*100*27.
         assert_eq!(scores, array![[16.0, 20.0, 5400.0], [3.0, 810.0, 8100.0]]);
-        let part = Score::Terms(vec![term]).evaluate_columns(weight.slice(s![.., 1..]), 1).expect("finite");
+        let part = Score::Terms(vec![term])
+            .evaluate_columns(weight.slice(s![.., 1..]), 1)
+            .expect("finite");
         assert_eq!(part, scores.slice(s![.., 1..]));
     }
 
     #[test]
     fn a_nan_score_is_refused_with_its_place() {
-        let error = Score::Dense(array![[0.0, 1.0], [f32::NAN, 0.0]]).evaluate(array![[0.0f32, 0.0], [0.0, 0.0]].view());
+        let error =
+            Score::Dense(array![[0.0, 1.0], [f32::NAN, 0.0]]).evaluate(array![[0.0f32, 0.0], [0.0, 0.0]].view());
         assert_eq!(
             error.expect_err("NaN").to_string(),
             "the score at row 1, column 0 is NaN"

@@ -60,8 +60,11 @@ impl PlanFile {
     /// # Errors
     /// Never for a resolved experiment.
     pub fn text(&self) -> Result<String> {
-        let plan = toml::to_string(self).map_err(|error| Error::config(format!("the plan cannot be written: {error}")))?;
-        Ok(format!("# Written by zprune: the experiment as it was understood, and its cells.\n\n{plan}"))
+        let plan =
+            toml::to_string(self).map_err(|error| Error::config(format!("the plan cannot be written: {error}")))?;
+        Ok(format!(
+            "# Written by zprune: the experiment as it was understood, and its cells.\n\n{plan}"
+        ))
     }
 }
 
@@ -157,7 +160,9 @@ impl Results {
     pub fn progress(&self, records: &[Record]) -> (usize, usize, usize) {
         let state = |status| {
             let cells = self.plan.cell.iter();
-            cells.filter(|cell| latest(records, &cell.id).is_some_and(|record| record.status == status)).count()
+            cells
+                .filter(|cell| latest(records, &cell.id).is_some_and(|record| record.status == status))
+                .count()
         };
         (state(Status::Ok), state(Status::Failed), self.plan.cell.len())
     }
@@ -166,7 +171,9 @@ impl Results {
 /// The latest good record of a cell, else its latest failure.
 fn latest<'a>(records: &'a [Record], id: &str) -> Option<&'a Record> {
     let of_cell = || records.iter().rev().filter(|record| record.id == id);
-    of_cell().find(|record| record.status == Status::Ok).or_else(|| of_cell().next())
+    of_cell()
+        .find(|record| record.status == Status::Ok)
+        .or_else(|| of_cell().next())
 }
 
 fn entry(
@@ -177,7 +184,12 @@ fn entry(
     evaluation: &str,
     confidence: f64,
 ) -> Entry {
-    let good: Vec<&Record> = found.iter().flatten().copied().filter(|record| record.status == Status::Ok).collect();
+    let good: Vec<&Record> = found
+        .iter()
+        .flatten()
+        .copied()
+        .filter(|record| record.status == Status::Ok)
+        .collect();
     let values: Vec<f64> = good
         .iter()
         .flat_map(|record| record.evaluations.iter().filter(|it| it.name == evaluation))
@@ -189,7 +201,11 @@ fn entry(
         pattern,
         seeded: cells.iter().any(|cell| cell.seed.is_some()),
         planned: cells.len(),
-        failed: found.iter().flatten().filter(|record| record.status == Status::Failed).count(),
+        failed: found
+            .iter()
+            .flatten()
+            .filter(|record| record.status == Status::Failed)
+            .count(),
         summary: Summary::of(&values, confidence),
         sparsity: mean(good.iter().filter_map(|record| record.sparsity).collect()),
         seconds: mean(
@@ -213,7 +229,13 @@ pub fn write(results: &Results, folder: &Path) -> Result<Vec<PathBuf>> {
     for section in &results.sections {
         if let Some(svg) = plots::perplexity(section, results.plan.experiment.confidence)? {
             let name = format!("{}-{}", section.model, section.evaluation);
-            let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+            let plain = |c: char| {
+                if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            };
             let name: String = name.chars().map(plain).collect();
             files.push((PathBuf::from(format!("plots/perplexity-{name}.svg")), svg));
         }

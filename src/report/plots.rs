@@ -31,14 +31,15 @@ pub fn perplexity(section: &Section, confidence: f64) -> Result<Option<String>> 
         return Ok(None);
     }
     let mut svg = String::new();
-    draw(section, &points, confidence, &mut svg)
-        .map_err(|error| Error::output(Path::new("perplexity plot"), error))?;
+    draw(section, &points, confidence, &mut svg).map_err(|error| Error::output(Path::new("perplexity plot"), error))?;
     Ok(Some(svg))
 }
 
 /// The values an axis must cover.
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 fn draw(
@@ -49,10 +50,15 @@ fn draw(
 ) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let sparsity = |entry: &Entry| 100.0 * entry.pattern.map_or(0.0, |pattern| pattern.sparsity());
     let (left, right) = extent(points.iter().map(|entry| sparsity(entry)));
-    let heights = points.iter().filter_map(|entry| entry.summary.as_ref()).flat_map(|summary| {
-        let interval = summary.interval.map(|interval| [interval.low, interval.high]);
-        [summary.min, summary.max].into_iter().chain(interval.into_iter().flatten())
-    });
+    let heights = points
+        .iter()
+        .filter_map(|entry| entry.summary.as_ref())
+        .flat_map(|summary| {
+            let interval = summary.interval.map(|interval| [interval.low, interval.high]);
+            [summary.min, summary.max]
+                .into_iter()
+                .chain(interval.into_iter().flatten())
+        });
     // A wide interval may reach below zero, which a logarithmic axis cannot show.
     let (low, high) = extent(heights.chain(section.dense).filter(|height| *height > 0.0));
 
@@ -60,7 +66,10 @@ fn draw(
     area.fill(&WHITE)?;
     let (plot, legend) = area.split_horizontally(SIZE.0 - 190);
     let mut chart = ChartBuilder::on(&plot)
-        .caption(format!("{} on {}", section.model, section.evaluation), ("sans-serif", 18))
+        .caption(
+            format!("{} on {}", section.model, section.evaluation),
+            ("sans-serif", 18),
+        )
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(64)
@@ -72,7 +81,13 @@ fn draw(
         .x_desc("sparsity, % of weights removed")
         .y_desc("perplexity (log scale)")
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| if *y < 100.0 { format!("{y:.1}") } else { format!("{y:.0}") })
+        .y_label_formatter(&|y| {
+            if *y < 100.0 {
+                format!("{y:.1}")
+            } else {
+                format!("{y:.0}")
+            }
+        })
         .label_style(("sans-serif", 13))
         .draw()?;
     if let Some(dense) = section.dense {
@@ -133,7 +148,10 @@ fn draw(
         legend.draw(&Text::new(structured.join(", "), (32, y - 7), text.clone()))?;
         y += 22;
     }
-    if points.iter().any(|entry| entry.summary.as_ref().is_some_and(|summary| summary.interval.is_some())) {
+    if points
+        .iter()
+        .any(|entry| entry.summary.as_ref().is_some_and(|summary| summary.interval.is_some()))
+    {
         let small = ("sans-serif", 12).into_font();
         let percent = Pattern::Unstructured { sparsity: confidence };
         legend.draw(&PathElement::new([(14, y - 7), (14, y + 7)], BLACK.stroke_width(2)))?;

@@ -4,8 +4,8 @@ use super::{Entry, Results, Section};
 use crate::error::{Error, Result};
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
-use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::TableStyle;
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table};
 use std::path::Path;
 
@@ -43,8 +43,22 @@ pub fn csv(results: &Results) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer
         .write_record([
-            "model", "evaluation", "method", "pattern", "target_sparsity", "sparsity", "planned", "n", "failed",
-            "perplexity", "low", "high", "confidence", "min", "max", "seconds",
+            "model",
+            "evaluation",
+            "method",
+            "pattern",
+            "target_sparsity",
+            "sparsity",
+            "planned",
+            "n",
+            "failed",
+            "perplexity",
+            "low",
+            "high",
+            "confidence",
+            "min",
+            "max",
+            "seconds",
         ])
         .map_err(|error| fail(&error))?;
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
@@ -92,7 +106,10 @@ pub fn csv(results: &Results) -> Result<String> {
 
 fn title(results: &Results, section: &Section) -> String {
     let evaluations = &results.plan.experiment.evaluations;
-    let length = evaluations.iter().find(|it| it.name == section.evaluation).map_or(0, |it| it.length);
+    let length = evaluations
+        .iter()
+        .find(|it| it.name == section.evaluation)
+        .map_or(0, |it| it.length);
     format!(
         "{}: perplexity on {}, context {length} (lower is better)",
         section.model, section.evaluation
@@ -124,20 +141,34 @@ fn table(results: &Results, section: &Section, style: TableStyle) -> Table {
     header.push("seeds".to_string());
     header.push("prune, s".to_string());
     table.set_header(header);
-    let dense = section.dense.map_or("pending".to_string(), |dense| format!("{dense:.2}"));
+    let dense = section
+        .dense
+        .map_or("pending".to_string(), |dense| format!("{dense:.2}"));
     let mut row = vec![DENSE.to_string(), String::new()];
     row.extend(experiment.patterns.iter().map(|_| dense.clone()));
     row.extend([String::new(), String::new()]);
     table.add_row(row);
     for method in &experiment.methods {
-        let entries: Vec<&Entry> = section.entries.iter().filter(|entry| entry.method == method.name).collect();
+        let entries: Vec<&Entry> = section
+            .entries
+            .iter()
+            .filter(|entry| entry.method == method.name)
+            .collect();
         let mut row = vec![method.name.clone(), method.group.to_string()];
         row.extend(entries.iter().map(|entry| value(entry)));
         let seeds = entries.iter().map(|entry| entry.values.len()).max().unwrap_or(0);
-        row.push(if method.calibrated { seeds.to_string() } else { "none".to_string() });
+        row.push(if method.calibrated {
+            seeds.to_string()
+        } else {
+            "none".to_string()
+        });
         let seconds: Vec<f64> = entries.iter().filter_map(|entry| entry.seconds).collect();
         let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
-        row.push(if seconds.is_empty() { String::new() } else { format!("{mean:.2}") });
+        row.push(if seconds.is_empty() {
+            String::new()
+        } else {
+            format!("{mean:.2}")
+        });
         table.add_row(row);
     }
     for column in 2..experiment.patterns.len() + 4 {

@@ -2,7 +2,7 @@
 
 use super::simd::{exp, largest, sum_of, vectorised};
 use super::{elements, elements_mut};
-use crate::model::spec::AttentionSpec;
+use crate::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
@@ -58,12 +58,15 @@ fn attend(shape: AttentionSpec, first: usize, output: &mut [f32], queries: &[f32
         let v = MatRef::from_row_major_slice_with_stride(&values[kv_column..], seen, head_dim, kv_width);
         let into = MatMut::from_row_major_slice_mut(&mut scores, rows, seen);
         matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
-        vectorised(#[inline(always)] || {
-            for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-                softmax(&mut scores[..first + row + 1]);
-                scores[first + row + 1..].fill(0.0);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
+                    softmax(&mut scores[..first + row + 1]);
+                    scores[first + row + 1..].fill(0.0);
+                }
+            },
+        );
         // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
         let columns = &mut output[query_column..];
         let into = MatMut::from_column_major_slice_with_stride_mut(columns, head_dim, rows, query_width);

@@ -3,7 +3,7 @@
 use super::simd::{exp, sum_of, vectorised};
 use super::{elements, elements_mut};
 use crate::backend::RotaryTable;
-use crate::model::spec::{Activation, NormKind};
+use crate::spec::{Activation, NormKind};
 use ndarray::Array2;
 use rayon::prelude::*;
 use statrs::function::erf::erfc;
@@ -24,7 +24,12 @@ fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) 
     elements_mut(x)
         .par_chunks_mut(rows * width)
         .enumerate()
-        .for_each(|(piece, values)| vectorised(#[inline(always)] || work(piece * rows, values)));
+        .for_each(|(piece, values)| {
+            vectorised(
+                #[inline(always)]
+                || work(piece * rows, values),
+            )
+        });
 }
 
 pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
@@ -41,12 +46,18 @@ pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
 pub fn add_positions(x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) {
     let width = x.ncols();
     let source = elements(table);
-    for_row_pieces(x, #[inline(always)] |first, rows| {
-        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-            let start = (offset + (first + index) % length) * width;
-            row.iter_mut().zip(&source[start..start + width]).for_each(|(x, p)| *x += p);
-        }
-    });
+    for_row_pieces(
+        x,
+        #[inline(always)]
+        |first, rows| {
+            for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+                let start = (offset + (first + index) % length) * width;
+                row.iter_mut()
+                    .zip(&source[start..start + width])
+                    .for_each(|(x, p)| *x += p);
+            }
+        },
+    );
 }
 
 pub fn add(x: &mut Array2<f32>, y: &Array2<f32>) {
@@ -65,23 +76,31 @@ pub fn normalise(
 ) -> Array2<f32> {
     let width = x.ncols();
     let mut normalised = x.clone();
-    for_row_pieces(&mut normalised, #[inline(always)] |_, rows| {
-        for row in rows.chunks_exact_mut(width) {
-            let mean = match kind {
-                NormKind::Rms => 0.0,
-                NormKind::Layer => sum_of(row, |value| value) / width as f32,
-            };
-            let variance = sum_of(row, |value| (value - mean) * (value - mean)) / width as f32;
-            let scale = 1.0 / (variance + epsilon).sqrt();
-            row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
-            if let Some(gain) = gain {
-                row.iter_mut().zip(elements(gain)).for_each(|(value, gain)| *value *= gain);
+    for_row_pieces(
+        &mut normalised,
+        #[inline(always)]
+        |_, rows| {
+            for row in rows.chunks_exact_mut(width) {
+                let mean = match kind {
+                    NormKind::Rms => 0.0,
+                    NormKind::Layer => sum_of(row, |value| value) / width as f32,
+                };
+                let variance = sum_of(row, |value| (value - mean) * (value - mean)) / width as f32;
+                let scale = 1.0 / (variance + epsilon).sqrt();
+                row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
+                if let Some(gain) = gain {
+                    row.iter_mut()
+                        .zip(elements(gain))
+                        .for_each(|(value, gain)| *value *= gain);
+                }
+                if let Some(bias) = bias {
+                    row.iter_mut()
+                        .zip(elements(bias))
+                        .for_each(|(value, bias)| *value += bias);
+                }
             }
-            if let Some(bias) = bias {
-                row.iter_mut().zip(elements(bias)).for_each(|(value, bias)| *value += bias);
-            }
-        }
-    });
+        },
+    );
     normalised
 }
 
@@ -89,27 +108,34 @@ pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
     let width = x.ncols();
     let half = table.cosines.ncols();
     let (cosines, sines) = (elements(&table.cosines), elements(&table.sines));
-    for_row_pieces(x, #[inline(always)] |first, rows| {
-        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-            let start = (first + index) % length * half;
-            let (cosines, sines) = (&cosines[start..start + half], &sines[start..start + half]);
-            for head in row.chunks_exact_mut(2 * half) {
-                let (low, high) = head.split_at_mut(half);
-                for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-                    (*low, *high) = (*low * cosine - *high * sine, *high * cosine + *low * sine);
+    for_row_pieces(
+        x,
+        #[inline(always)]
+        |first, rows| {
+            for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+                let start = (first + index) % length * half;
+                let (cosines, sines) = (&cosines[start..start + half], &sines[start..start + half]);
+                for head in row.chunks_exact_mut(2 * half) {
+                    let (low, high) = head.split_at_mut(half);
+                    for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                        (*low, *high) = (*low * cosine - *high * sine, *high * cosine + *low * sine);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 pub fn activate(activation: Activation, x: &mut Array2<f32>) {
     elements_mut(x).par_chunks_mut(PIECE).for_each(|x| {
-        vectorised(#[inline(always)] || match activation {
-            Activation::Relu => x.iter_mut().for_each(|x| *x = relu(*x)),
-            Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
-            Activation::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
-        });
+        vectorised(
+            #[inline(always)]
+            || match activation {
+                Activation::Relu => x.iter_mut().for_each(|x| *x = relu(*x)),
+                Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+                Activation::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
+            },
+        );
     });
 }
 
@@ -118,11 +144,14 @@ pub fn gate(activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) {
         .par_chunks_mut(PIECE)
         .zip(elements(gate).par_chunks(PIECE))
         .for_each(|(up, gate)| {
-            vectorised(#[inline(always)] || match activation {
-                Activation::Relu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= relu(*gate)),
-                Activation::Silu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= silu(*gate)),
-                Activation::Gelu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu(*gate)),
-            });
+            vectorised(
+                #[inline(always)]
+                || match activation {
+                    Activation::Relu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= relu(*gate)),
+                    Activation::Silu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= silu(*gate)),
+                    Activation::Gelu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu(*gate)),
+                },
+            );
         });
 }
 

@@ -1,7 +1,7 @@
 //! Calibration moments on the CPU, in `f64`: sums of squares, and the Gram matrix as a triangle.
 
 use super::elements;
-use crate::calibrate::moments::Moments;
+use crate::backend::moments::Moments;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
@@ -45,7 +45,11 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
         })
         .collect();
     for squares in partial {
-        moments.squares.iter_mut().zip(squares).for_each(|(sum, part)| *sum += part);
+        moments
+            .squares
+            .iter_mut()
+            .zip(squares)
+            .for_each(|(sum, part)| *sum += part);
     }
     moments.tokens += x.nrows();
 }

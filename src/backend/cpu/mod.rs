@@ -10,10 +10,10 @@ mod gram;
 mod product;
 mod simd;
 
+use crate::backend::moments::Moments;
 use crate::backend::{Backend, RotaryTable};
-use crate::calibrate::moments::Moments;
 use crate::error::Result;
-use crate::model::spec::{Activation, AttentionSpec, NormKind};
+use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
 
 /// Computes on this machine's cores.
@@ -102,7 +102,8 @@ impl Backend for Cpu {
 
 /// The elements of a standard-layout array; every array made by this backend is one.
 fn elements(x: &Array2<f32>) -> &[f32] {
-    x.as_slice().expect("arrays of the CPU backend are row-major and contiguous")
+    x.as_slice()
+        .expect("arrays of the CPU backend are row-major and contiguous")
 }
 
 /// The elements of a standard-layout array, mutably.

@@ -55,7 +55,11 @@ pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> 
             let mut logits = vec![0.0f32; targets.len() * vocabulary];
             multiply(&mut logits, x, head);
             for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
-                *likelihood = f64::from(row[*target as usize]) - vectorised(#[inline(always)] || log_sum_exp(row));
+                *likelihood = f64::from(row[*target as usize])
+                    - vectorised(
+                        #[inline(always)]
+                        || log_sum_exp(row),
+                    );
             }
         });
     likelihoods
@@ -66,6 +70,9 @@ pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> 
 fn log_sum_exp(row: &[f32]) -> f64 {
     const RUN: usize = 1024;
     let shift = largest(row);
-    let total: f64 = row.chunks(RUN).map(|run| f64::from(sum_of(run, |value| exp(value - shift)))).sum();
+    let total: f64 = row
+        .chunks(RUN)
+        .map(|run| f64::from(sum_of(run, |value| exp(value - shift))))
+        .sum();
     f64::from(shift) + total.ln()
 }

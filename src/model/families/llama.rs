@@ -7,7 +7,7 @@
 
 use super::{Config, divide};
 use crate::error::{Error, Result};
-use crate::model::spec::{
+use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormSpec,
     Positions, Role,
 };
@@ -134,12 +134,16 @@ fn frequencies(config: &mut Config, head_dim: usize) -> Result<Vec<f32>> {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64().filter(|x| x.is_finite() && *x > 0.0) {
             Some(x) => Ok(Some(x)),
-            None => Err(Error::input(format!("key `{key}.{name}` must be a positive number, but is {value}"))),
+            None => Err(Error::input(format!(
+                "key `{key}.{name}` must be a positive number, but is {value}"
+            ))),
         },
     };
     let need = |name: &str| number(name)?.ok_or_else(|| Error::input(format!("key `{key}.{name}` is missing")));
     if number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-        return Err(Error::input(format!("key `{key}.partial_rotary_factor` is not supported for this family")));
+        return Err(Error::input(format!(
+            "key `{key}.partial_rotary_factor` is not supported for this family"
+        )));
     }
     let plain = base(head_dim, number("rope_theta")?.or(top_theta).unwrap_or(10_000.0))?;
     let kind = map
@@ -171,7 +175,9 @@ fn frequencies(config: &mut Config, head_dim: usize) -> Result<Vec<f32>> {
 /// `theta^(-2i / head_dim)` for every pair `i`.
 fn base(head_dim: usize, theta: f64) -> Result<Vec<f32>> {
     if theta <= 0.0 {
-        return Err(Error::input(format!("key `rope_theta` must be positive, but is {theta}")));
+        return Err(Error::input(format!(
+            "key `rope_theta` must be positive, but is {theta}"
+        )));
     }
     Ok((0..head_dim / 2)
         .map(|pair| theta.powf(-((2 * pair) as f64) / head_dim as f64) as f32)

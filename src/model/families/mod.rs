@@ -5,8 +5,8 @@
 //! key nobody here has heard of is reported in the log, since it may matter.
 
 use crate::error::{Error, Located, Result};
-use crate::model::spec::{Activation, ModelSpec};
 use crate::registry::{Entry, Registry};
+use crate::spec::{Activation, ModelSpec};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -324,8 +324,9 @@ mod tests {
 
     #[test]
     fn switched_off_and_inert_keys_are_accepted() {
-        let text =
-            format!(r#"{LLAMA}, "rope_interleaved": false, "sliding_window": null, "bos_token_id": 1, "surprise": 3}}"#);
+        let text = format!(
+            r#"{LLAMA}, "rope_interleaved": false, "sliding_window": null, "bos_token_id": 1, "surprise": 3}}"#
+        );
         assert!(parse_spec(&text).is_ok());
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Config, divide};
 use crate::error::Result;
-use crate::model::spec::{
+use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormSpec,
     Positions, Role,
 };

@@ -6,10 +6,10 @@
 mod uniform;
 
 use crate::error::Result;
-use crate::model::spec::{ModelSpec, Role};
 use crate::prune::Build;
 use crate::prune::pattern::Pattern;
 use crate::registry::{Entry, Registry};
+use crate::spec::{ModelSpec, Role};
 
 /// Shares a sparsity out among layers.
 pub trait Allocator: Send + Sync {

@@ -2,8 +2,8 @@
 
 use super::Allocator;
 use crate::error::Result;
-use crate::model::spec::{ModelSpec, Role};
 use crate::prune::pattern::Pattern;
+use crate::spec::{ModelSpec, Role};
 use serde::{Deserialize, Serialize};
 
 /// The uniform allocator; no parameters.

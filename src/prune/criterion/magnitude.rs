@@ -1,7 +1,7 @@
 //! Magnitude: `S = |w|`. The baseline of every paper, compared over a whole matrix there.
 
 use super::Criterion;
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::pattern::Group;

@@ -10,7 +10,7 @@ mod ria;
 mod wanda;
 mod z_pruner;
 
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::pattern::Group;
 use crate::prune::score::Score;
@@ -89,7 +89,9 @@ fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
     if value.is_finite() && value >= least {
         Ok(())
     } else {
-        Err(Error::config(format!("parameter `{name}` = {value} must be a number of at least {least}")))
+        Err(Error::config(format!(
+            "parameter `{name}` = {value} must be a number of at least {least}"
+        )))
     }
 }
 

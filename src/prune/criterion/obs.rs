@@ -7,7 +7,7 @@
 //! on the updated weights of each block of 128 columns.
 
 use super::{Criterion, narrow};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::pattern::Group;

@@ -7,7 +7,7 @@
 //! contributes 0 where the reference divides by zero.
 
 use super::{Criterion, at_least, inverse_or_zero, narrow};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::pattern::Group;

@@ -4,7 +4,7 @@
 //! square root of the number of sequences, a constant that cancels in every comparison; it is kept.
 
 use super::{Criterion, narrow};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::pattern::Group;

@@ -15,7 +15,7 @@
 //! matrix NaN, and then nothing is pruned.
 
 use super::{Criterion, at_least, inverse_or_zero, narrow};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::Layer;
 use crate::prune::pattern::Group;
@@ -52,7 +52,9 @@ impl Criterion for ZPruner {
     fn validate(&self) -> Result<()> {
         for (name, value) in [("row_weight", self.row_weight), ("small_share", self.small_share)] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::config(format!("parameter `{name}` = {value} must be between 0 and 1")));
+                return Err(Error::config(format!(
+                    "parameter `{name}` = {value} must be between 0 and 1"
+                )));
             }
         }
         at_least("small_threshold", self.small_threshold, 0.0)?;
@@ -109,7 +111,10 @@ impl ZPruner {
 
 /// Euclidean norms along an axis.
 fn norms(weight: ArrayView2<f32>, axis: Axis) -> Array1<f64> {
-    weight.mapv(|w| f64::from(w) * f64::from(w)).sum_axis(axis).mapv(f64::sqrt)
+    weight
+        .mapv(|w| f64::from(w) * f64::from(w))
+        .sum_axis(axis)
+        .mapv(f64::sqrt)
 }
 
 /// `z = x * scale + shift` turns a matrix's entries into z-scores.
@@ -122,7 +127,11 @@ impl ZScore {
     /// Mean and unbiased standard deviation of `w_ij * factor(i, j)` over the whole matrix. A matrix
     /// without any spread (all entries equal) keeps scale 1.
     fn of(weight: ArrayView2<f32>, factor: impl Fn(usize, usize) -> f64) -> ZScore {
-        let values = || weight.indexed_iter().map(|((row, column), w)| f64::from(*w) * factor(row, column));
+        let values = || {
+            weight
+                .indexed_iter()
+                .map(|((row, column), w)| f64::from(*w) * factor(row, column))
+        };
         let n = weight.len() as f64;
         let mean = values().sum::<f64>() / n;
         let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();

@@ -7,7 +7,7 @@
 mod obs;
 mod one_shot;
 
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::criterion::Criterion;
 use crate::prune::mask::Mask;

@@ -11,7 +11,7 @@
 //! and Z-Pruner's `--reconstruction`.
 
 use super::{Solution, Solver};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::criterion::Criterion;
@@ -71,7 +71,9 @@ impl Solver for Obs {
             if let Plan::EachBlock(score) = &plan {
                 let current = weight.slice(s![.., block.clone()]);
                 let chosen = select(score.evaluate_columns(current, first)?.view(), target)?;
-                mask.entries_mut().slice_mut(s![.., block.clone()]).assign(&chosen.entries());
+                mask.entries_mut()
+                    .slice_mut(s![.., block.clone()])
+                    .assign(&chosen.entries());
             }
             let errors = update_block(&mut weight, &mut mask, &upper, block.clone(), &plan)?;
             let later = upper.slice(s![block.clone(), block.end..]);

@@ -1,7 +1,7 @@
 //! One-shot: score once, remove the lowest, change nothing else.
 
 use super::{Solution, Solver};
-use crate::calibrate::moments::Needs;
+use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::Layer;
 use crate::prune::criterion::Criterion;
