@@ -623,7 +623,7 @@ proptest! {
     }
 
     #[test]
-    fn weights_of_dead_inputs_go_first_in_wanda_and_are_zero_after_the_obs_solver(
+    fn weights_of_dead_inputs_go_first_in_every_calibrated_criterion_and_are_zero_after_the_obs_solver(
         rows in 1usize..12, eighths in 2usize..24, share in 0.0f64..0.4, seed: u64,
     ) {
         let columns = 8 * eighths;
@@ -641,10 +641,12 @@ proptest! {
         // As few as the dead weights themselves, and as many as half of the row.
         for sparsity in [(dead.len() as f64 + 0.5) / columns as f64, 0.5] {
             let target = unstructured(sparsity, Group::Row, Selection::Exact);
-            let mask = solve("one-shot", criterion("wanda").as_ref(), &weight, &statistics, &target).mask;
-            for feature in dead {
-                let removed = mask.entries().column(*feature).iter().all(|removed| *removed);
-                assert!(removed, "sparsity {sparsity}: a weight of dead feature {feature} stays");
+            for name in ["wanda", "ria", "z-pruner", "obs"] {
+                let mask = solve("one-shot", criterion(name).as_ref(), &weight, &statistics, &target).mask;
+                for feature in dead {
+                    let removed = mask.entries().column(*feature).iter().all(|removed| *removed);
+                    assert!(removed, "{name}, sparsity {sparsity}: a weight of dead feature {feature} stays");
+                }
             }
         }
         for (name, target) in [
