@@ -96,14 +96,3 @@ fn the_changelog_has_an_entry_for_this_version() {
         .expect("the changelog has entries");
     assert_eq!(first, heading);
 }
-
-#[test]
-fn no_source_file_is_above_40_kilobytes() {
-    let mut files = Vec::new();
-    rust_files(&root().join("src"), &mut files);
-    rust_files(&root().join("tests"), &mut files);
-    for file in files {
-        let size = std::fs::metadata(&file).expect("readable").len();
-        assert!(size < 40_000, "{} has {size} bytes; is there a seam?", file.display());
-    }
-}

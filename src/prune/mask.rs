@@ -161,7 +161,8 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
 /// The indices of the `count` lowest of a few scores; among equals the lower index goes first.
 pub fn lowest_of(scores: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
+    order.sort_by(|a, b| (scores[*a] + 0.0).total_cmp(&(scores[*b] + 0.0)));
     order.truncate(count);
     order
 }

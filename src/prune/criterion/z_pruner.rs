@@ -10,9 +10,9 @@
 //! compared over the matrix. The z-scores hardly differ from the normalised weights themselves (the mean
 //! is near 0 and the deviation near `1 / sqrt(n)`), which makes the method a close relative of RIA.
 //!
-//! Deviations: nothing is rounded to half precision on the way; an all-zero row or column has
-//! normalised weights 0 instead of NaN. Without that guard, a single one makes the reference's whole
-//! matrix NaN, and then nothing is pruned.
+//! Deviations: nothing is rounded to half precision on the way; the weights of an all-zero row or column
+//! count as normalised weights 0 and score 0, where the reference divides by zero. Without that guard a
+//! single one makes the whole matrix NaN there, and then nothing is pruned.
 
 use super::{Criterion, at_least, inverse_or_zero, narrow};
 use crate::backend::moments::Needs;
@@ -78,10 +78,18 @@ impl Criterion for ZPruner {
         let alpha = self.row_weight * (1.0 - self.small_share * self.share_of_small(weight));
 
         let q = layer.statistics.squared_norms();
-        let activation: Vec<f64> = q.iter().map(|q| q.powf(0.5 * self.activation_power)).collect();
+        // What has no norm has no weights to keep: its scores are 0, whatever the shift of the z-scores.
+        let present = |scale: &f64| if *scale > 0.0 { 1.0 } else { 0.0 };
+        let row = Some(narrow(row_scale.iter().map(present)));
+        let activation: Vec<f64> = q
+            .iter()
+            .zip(&column_scale)
+            .map(|(q, scale)| q.powf(0.5 * self.activation_power) * present(scale))
+            .collect();
         let column = |share: f64| Some(narrow(activation.iter().map(|a| share * a)));
         Ok(Score::Terms(vec![
             Term {
+                row: row.clone(),
                 column: column(alpha),
                 inner_row: Some(narrow(row_scale.iter().map(|scale| scale * by_row.scale))),
                 shift: by_row.shift as f32,
@@ -89,6 +97,7 @@ impl Criterion for ZPruner {
                 ..Term::default()
             },
             Term {
+                row,
                 column: column(1.0 - alpha),
                 inner_column: Some(narrow(column_scale.iter().map(|scale| scale * by_column.scale))),
                 shift: by_column.shift as f32,
@@ -125,7 +134,7 @@ struct ZScore {
 
 impl ZScore {
     /// Mean and unbiased standard deviation of `w_ij * factor(i, j)` over the whole matrix. A matrix
-    /// without any spread (all entries equal) keeps scale 1.
+    /// without any spread (all entries equal, up to rounding) keeps scale 1.
     fn of(weight: ArrayView2<f32>, factor: impl Fn(usize, usize) -> f64) -> ZScore {
         let values = || {
             weight
@@ -136,7 +145,7 @@ impl ZScore {
         let mean = values().sum::<f64>() / n;
         let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();
         let deviation = (squares / (n - 1.0).max(1.0)).sqrt();
-        let scale = if deviation > 0.0 { 1.0 / deviation } else { 1.0 };
+        let scale = if deviation > 1e-9 * mean.abs() { 1.0 / deviation } else { 1.0 };
         ZScore {
             scale,
             shift: -mean * scale,
