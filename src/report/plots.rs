@@ -42,6 +42,26 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     })
 }
 
+/// Round numbers between the ends of a logarithmic axis: multiples of a round step while the ends are
+/// near each other, 1, 2 and 5 times powers of ten beyond.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
+    let decades = (-3..9).map(|power| 10f64.powi(power));
+    let rounds: Vec<f64> = decades.flat_map(|decade| STEPS.map(|step| step * decade)).collect();
+    if high / low > 8.0 {
+        return rounds.into_iter().filter(|tick| (low..=high).contains(tick)).collect();
+    }
+    let step = rounds
+        .into_iter()
+        .find(|step| (high - low) / step <= 8.0)
+        .unwrap_or(high);
+    let first = (low / step).ceil() as u64;
+    (first..)
+        .map(|index| index as f64 * step)
+        .take_while(|tick| *tick <= high)
+        .collect()
+}
+
 fn draw(
     section: &Section,
     points: &[&Entry],
@@ -73,7 +93,12 @@ fn draw(
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(64)
-        .build_cartesian_2d((left - 4.0)..(right + 4.0), (low / 1.06..high * 1.06).log_scale())?;
+        .build_cartesian_2d(
+            (left - 4.0)..(right + 4.0),
+            (low / 1.06..high * 1.06)
+                .log_scale()
+                .with_key_points(ticks(low / 1.06, high * 1.06)),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -173,4 +198,18 @@ fn structured_names(points: &[&Entry]) -> Vec<String> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_numbers_within_the_axis() {
+        assert_eq!(ticks(38.2, 81.7), [40.0, 50.0, 60.0, 70.0, 80.0]);
+        assert_eq!(
+            ticks(5.0, 3000.0),
+            [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+        );
+    }
 }

@@ -300,8 +300,7 @@ mod tests {
 
     fn message(text: &str) -> String {
         parse_spec(text)
-            .err()
-            .expect("this configuration is unsupported")
+            .expect_err("this configuration is unsupported")
             .to_string()
     }
 

@@ -145,7 +145,11 @@ impl ZScore {
         let mean = values().sum::<f64>() / n;
         let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();
         let deviation = (squares / (n - 1.0).max(1.0)).sqrt();
-        let scale = if deviation > 1e-9 * mean.abs() { 1.0 / deviation } else { 1.0 };
+        let scale = if deviation > 1e-9 * mean.abs() {
+            1.0 / deviation
+        } else {
+            1.0
+        };
         ZScore {
             scale,
             shift: -mean * scale,
