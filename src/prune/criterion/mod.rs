@@ -67,7 +67,7 @@ pub const CRITERIA: Registry<Build<dyn Criterion>> = Registry {
         },
         Entry {
             name: "z-pruner",
-            summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 5 parameters",
+            summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 4 parameters",
             item: |table| crate::prune::built(table, |it: z_pruner::ZPruner| Box::new(it)),
         },
         Entry {
