@@ -115,6 +115,12 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// The message of a JSON error in a file with one value per line: without its own line, which is always
+/// the first, so that it does not contradict the file's.
+pub fn json_in_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
+}
+
 /// Adds a place to the error of a result.
 pub trait Located<T> {
     /// Says where the error happened; see [`Error::at`].

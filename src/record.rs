@@ -4,7 +4,7 @@
 //! ends. A program killed while writing leaves at most an unfinished last line, which the next run
 //! removes; any other damage is refused with its line, and nothing is written over.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
 use crate::prune::LayerRecord;
 use serde::{Deserialize, Serialize};
@@ -212,7 +212,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
                  or another results folder"
             )));
         }
-        let record: Record = serde_json::from_slice(line).map_err(|error| fail(format!("not a record: {error}")))?;
+        let record: Record =
+            serde_json::from_slice(line).map_err(|error| fail(format!("not a record: {}", json_in_line(&error))))?;
         if record.cell.id() != record.id {
             return Err(fail(format!(
                 "the record's id {} is not the hash of its cell; it was edited",

@@ -66,10 +66,16 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 /// # Errors
 /// Unknown keys (the type must `deny_unknown_fields`) and wrong types are refused by name.
 pub fn parameters<P: DeserializeOwned>(table: &toml::Table) -> Result<P> {
-    table
-        .clone()
-        .try_into()
-        .map_err(|error: toml::de::Error| Error::config(with_suggestion(error.message())))
+    table.clone().try_into().map_err(|error: toml::de::Error| {
+        let message = error.message();
+        // A wrong type is reported without its key; the full text adds "in `key`", which an unknown key
+        // is not in need of.
+        if message.starts_with("unknown ") {
+            Error::config(with_suggestion(message))
+        } else {
+            Error::config(error.to_string().trim_end().replace('\n', " "))
+        }
+    })
 }
 
 /// Appends the nearest known name to serde's "unknown field" and "unknown variant" messages.

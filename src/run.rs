@@ -378,7 +378,7 @@ impl<'a, B: Backend> Runner<'a, B> {
                 let windows = scorer.finish(&self.backend, &self.ends).at(&plan.name)?;
                 Ok(EvaluationRecord {
                     name: plan.name.clone(),
-                    perplexity: perplexity(&windows),
+                    perplexity: perplexity(&windows).at(&plan.name)?,
                     tokens: tokens.ids().len(),
                     token_digest: tokens.digest(),
                     windows,

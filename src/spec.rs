@@ -209,31 +209,31 @@ impl BlockSpec {
 }
 
 impl ModelSpec {
-    /// Every tensor the forward pass reads, with its shape.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = vec![(
+    /// Every tensor the forward pass reads, with its shape. Made one block at a time: a configuration that
+    /// claims a billion blocks costs no more than looking for the first one that is not there.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
+        let mut before = vec![(
             self.embedding.tensor.clone(),
             vec![self.vocabulary, self.embedding.width],
         )];
         if let Some(name) = &self.embedding.project {
-            tensors.push((name.clone(), vec![self.width, self.embedding.width]));
+            before.push((name.clone(), vec![self.width, self.embedding.width]));
         }
         if let Positions::Learned { tensor, offset } = &self.positions {
-            tensors.push((tensor.clone(), vec![self.max_positions + offset, self.width]));
+            before.push((tensor.clone(), vec![self.max_positions + offset, self.width]));
         }
-        for index in 0..self.blocks {
-            tensors.extend(self.block_tensors(index));
-        }
+        let mut after = Vec::new();
         if let Some(norm) = &self.final_norm {
-            push_norm(&mut tensors, "", norm, self.width);
+            push_norm(&mut after, "", norm, self.width);
         }
         if let Some(name) = &self.head.project {
-            tensors.push((name.clone(), vec![self.embedding.width, self.width]));
+            after.push((name.clone(), vec![self.embedding.width, self.width]));
         }
         if let Some(name) = &self.head.tensor {
-            tensors.push((name.clone(), vec![self.vocabulary, self.embedding.width]));
+            after.push((name.clone(), vec![self.vocabulary, self.embedding.width]));
         }
-        tensors
+        let blocks = (0..self.blocks).flat_map(|index| self.block_tensors(index));
+        before.into_iter().chain(blocks).chain(after)
     }
 
     /// The tensors of block `index`, with their shapes.

@@ -3,7 +3,7 @@
 //! Owns file formats and joins. A join is part of the protocol, since it changes the tokens: the
 //! papers' WikiText-2 perplexity joins the hub's rows with a blank line, and a row keeps its own newline.
 
-use crate::error::{Error, Located, Result};
+use crate::error::{Error, Located, Result, json_in_line};
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read};
@@ -88,8 +88,9 @@ fn json_lines(reader: &mut dyn BufRead) -> Result<Vec<String>> {
         if line.trim().is_empty() {
             continue;
         }
-        let row: Row = serde_json::from_str(&line)
-            .map_err(|error| Error::input(format!("not an object with a string `text`: {error}")).at(&place))?;
+        let row: Row = serde_json::from_str(line.trim_end()).map_err(|error| {
+            Error::input(format!("not an object with a string `text`: {}", json_in_line(&error))).at(&place)
+        })?;
         documents.push(row.text);
     }
     Ok(documents)

@@ -5,7 +5,10 @@
 
 use crate::data::digest;
 use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// A loaded tokenizer and the hash of the file it came from.
 pub struct Tokenizer {
@@ -22,8 +25,15 @@ impl Tokenizer {
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::reading(&path, source))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| Error::input(format!("not a tokenizer: {error}")).at(path.display()))?;
+        let load = || {
+            let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
+            // A file may ask for texts to be cut or padded to a training length; transformers ignores that
+            // unless its caller asks for it too, and here a text is always encoded whole.
+            inner.with_truncation(None)?.with_padding(None);
+            Ok(inner)
+        };
+        let inner =
+            guarded(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
         let digest = digest::of_bytes(&bytes);
         Ok(Tokenizer { path, inner, digest })
     }
@@ -39,10 +49,8 @@ impl Tokenizer {
     /// The tokenizer fails, or yields an id outside a vocabulary of `vocabulary` tokens.
     pub fn encode(&self, text: &str, vocabulary: usize) -> Result<Vec<u32>> {
         let fail = |message: String| Error::input(message).at(self.path.display());
-        let encoding = self
-            .inner
-            .encode_fast(text, true)
-            .map_err(|error| fail(format!("cannot encode the text: {error}")))?;
+        let encoding = guarded(|| self.inner.encode_fast(text, true))
+            .map_err(|message| fail(format!("cannot encode the text: {message}")))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|id| **id as usize >= vocabulary) {
             Some(id) => Err(fail(format!(
@@ -50,5 +58,58 @@ impl Tokenizer {
             ))),
             None => Ok(ids.to_vec()),
         }
+    }
+}
+
+/// Calls the crate `tokenizers`, which panics on some malformed files (a template that names an unknown
+/// token, a merge of unknown parts, broken JSON in a decoder), and makes such a panic an ordinary message.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    thread_local! {
+        static GUARDED: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        // Panics of other threads, and of this one elsewhere, are reported as before.
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                report(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    // Nothing that a panic may have left half-changed is used afterwards: the caller gives up.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(call));
+    GUARDED.set(false);
+    match outcome {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(payload) => {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            Err(text
+                .or(payload.downcast_ref::<&str>().copied())
+                .unwrap_or("malformed")
+                .to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_never_cut_or_padded() {
+        let text = include_str!("../../tests/fixtures/tiny/tokenizer.json");
+        let cut = r#""truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}"#;
+        let pad = r#""padding": {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"}"#;
+        let text = text
+            .replace("\"truncation\": null", cut)
+            .replace("\"padding\": null", pad);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("tokenizer.json"), text).expect("a small file");
+        let tokenizer = Tokenizer::load(folder.path()).expect("the fixture is a tokenizer");
+        let ids = tokenizer.encode("eleven byte", 259).expect("all bytes are tokens");
+        assert_eq!(ids.len(), 12, "eleven bytes after one <s>");
     }
 }

@@ -57,6 +57,17 @@ impl<'a, B: Backend> PerplexityScorer<'a, B> {
 }
 
 /// `exp` of the mean of window means.
-pub fn perplexity(window_means: &[f64]) -> f64 {
-    (window_means.iter().sum::<f64>() / window_means.len() as f64).exp()
+///
+/// # Errors
+/// The perplexity overflows, beyond 709 nats per token: tables and records (JSON) have no infinity.
+pub fn perplexity(window_means: &[f64]) -> Result<f64> {
+    let mean = window_means.iter().sum::<f64>() / window_means.len() as f64;
+    let perplexity = mean.exp();
+    if perplexity.is_finite() {
+        Ok(perplexity)
+    } else {
+        Err(Error::numeric(format!(
+            "the perplexity, exp of {mean:.1} nats per token, is not finite"
+        )))
+    }
 }

@@ -47,20 +47,7 @@ impl Inputs {
         let mut missing = Vec::new();
         let mut models = Vec::new();
         for plan in &experiment.models {
-            if plan.path.join("config.json").exists() {
-                let spec = read_spec(&plan.path)?;
-                check_fit(experiment, plan, &spec)?;
-                let checkpoint = Checkpoint::open(&plan.path, spec)?;
-                let identity = ModelIdentity {
-                    config: digest::of_file(&plan.path.join("config.json"))?,
-                    weights: checkpoint.digest(),
-                    tokenizer: digest::of_file(&plan.path.join("tokenizer.json"))?,
-                };
-                models.push(Some(ModelInput { identity, checkpoint }));
-            } else {
-                missing.push(absent("model", &plan.path.join("config.json"), plan.obtain.as_deref()));
-                models.push(None);
-            }
+            models.push(model(experiment, plan, &mut missing)?);
         }
         let calibration = match &experiment.calibration {
             Some(plan) => corpus("calibration corpus", &plan.corpus, plan.obtain.as_deref(), &mut missing)?,
@@ -106,6 +93,35 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>) -> String {
         None => "paths are relative to the folder zprune is started in".to_string(),
     };
     format!("{what} {} is not there; {how}", path.display())
+}
+
+/// A model directory. Its configuration is held against the plan even where the larger files are missing.
+fn model(experiment: &Experiment, plan: &ModelPlan, missing: &mut Vec<String>) -> Result<Option<ModelInput>> {
+    let (config, tokenizer) = (plan.path.join("config.json"), plan.path.join("tokenizer.json"));
+    let obtain = plan.obtain.as_deref();
+    if !config.exists() {
+        missing.push(absent("model", &config, obtain));
+        return Ok(None);
+    }
+    let spec = read_spec(&plan.path)?;
+    check_fit(experiment, plan, &spec)?;
+    let (weights_there, tokenizer_there) = (Checkpoint::is_in(&plan.path), tokenizer.exists());
+    if !weights_there {
+        missing.push(absent("checkpoint", &plan.path.join("model.safetensors"), obtain));
+    }
+    if !tokenizer_there {
+        missing.push(absent("tokenizer", &tokenizer, obtain));
+    }
+    if !(weights_there && tokenizer_there) {
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::open(&plan.path, spec)?;
+    let identity = ModelIdentity {
+        config: digest::of_file(&config)?,
+        weights: checkpoint.digest(),
+        tokenizer: digest::of_file(&tokenizer)?,
+    };
+    Ok(Some(ModelInput { identity, checkpoint }))
 }
 
 fn corpus(what: &str, path: &Path, obtain: Option<&str>, missing: &mut Vec<String>) -> Result<Option<String>> {

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// Backends an experiment can name.
 pub const BACKENDS: &[&str] = &["cpu"];
 
+/// More calibration tokens than this are a slip: their ids alone would take 4 GiB.
+const MOST_CALIBRATION_TOKENS: usize = 1 << 30;
+
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
 
@@ -285,6 +288,14 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         let calibration = raw.get_ref();
         if calibration.sequences == 0 || calibration.length < 2 {
             let message = "calibration needs at least one sequence of at least 2 tokens";
+            return Err(Error::config(message).at(at(raw.span().start)));
+        }
+        let tokens = calibration.sequences.checked_mul(calibration.length);
+        if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
+            let (sequences, length) = (calibration.sequences, calibration.length);
+            let message = format!(
+                "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
+            );
             return Err(Error::config(message).at(at(raw.span().start)));
         }
         experiment.calibration = Some(CalibrationPlan {

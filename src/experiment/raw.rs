@@ -24,14 +24,17 @@ pub struct RawExperiment {
     #[serde(default)]
     pub description: String,
     /// The models.
+    #[serde(default)]
     pub model: Vec<Spanned<RawModel>>,
     /// Where calibration statistics come from; needed unless every method looks at weights only.
     pub calibration: Option<Spanned<RawCalibration>>,
     /// The axes of the sweep.
     pub sweep: Spanned<RawSweep>,
     /// The pruning methods.
+    #[serde(default)]
     pub method: Vec<Spanned<RawMethod>>,
     /// What is measured.
+    #[serde(default)]
     pub evaluation: Vec<Spanned<RawEvaluation>>,
     /// Who computes.
     #[serde(default)]
@@ -82,6 +85,7 @@ pub struct RawSweep {
     #[serde(default)]
     pub seeds: Vec<u64>,
     /// Sparsity patterns.
+    #[serde(default)]
     pub patterns: Vec<Spanned<RawPattern>>,
     /// What happens to ties.
     #[serde(default)]
@@ -215,7 +219,12 @@ impl Source {
     /// # Errors
     /// The file is missing or not UTF-8.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::reading(path, source))?;
+        let bytes = std::fs::read(path).map_err(|source| Error::reading(path, source))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Error::config("not valid UTF-8").at(format_args!("{}:{line}", path.display()))
+        })?;
         Ok(Source {
             path: path.to_path_buf(),
             text,

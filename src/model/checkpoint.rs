@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -104,6 +104,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Whether `dir` holds a checkpoint, whole or not.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(SINGLE).exists() || dir.join(INDEX).exists()
+    }
+
     /// The architecture this checkpoint was opened with.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -149,7 +154,11 @@ impl Checkpoint {
         files.sort();
         files.dedup();
         for file in files {
-            if Path::new(file).components().count() != 1 {
+            // `..` and `/` are single components too, but they lead out of the folder.
+            if !matches!(
+                Path::new(file).components().collect::<Vec<_>>()[..],
+                [Component::Normal(_)]
+            ) {
                 let message = format!("shard `{file}` is not a plain file name");
                 return Err(Error::input(message).at(path.display()));
             }
@@ -310,8 +319,8 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, the tensor and the first offending element.
     pub fn check_finite(&self) -> Result<()> {
-        self.spec
-            .tensors()
+        let tensors: Vec<_> = self.spec.tensors().collect();
+        tensors
             .par_iter()
             .map(|(name, _)| self.elements(name).map(drop))
             .collect()

@@ -17,6 +17,9 @@ use std::f64::consts::TAU;
 /// transformers' value when a Mistral configuration does not mention `sliding_window` (null means none).
 const MISTRAL_WINDOW: usize = 4096;
 
+/// Wider heads are a slip; their rotary frequencies would be computed before any tensor shows it.
+const WIDEST_HEAD: usize = 65_536;
+
 /// Reads a LLaMA configuration.
 pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     let heads = config.required_count("num_attention_heads")?;
@@ -44,9 +47,9 @@ fn read(config: &mut Config, family: &'static str, kv_heads: usize, window: Opti
         Some(dim) => dim,
         None => divide(width, "hidden_size", heads, "num_attention_heads")?,
     };
-    if !head_dim.is_multiple_of(2) {
+    if !head_dim.is_multiple_of(2) || head_dim > WIDEST_HEAD {
         return Err(Error::input(format!(
-            "key `head_dim` = {head_dim} must be even for rotary positions"
+            "key `head_dim` = {head_dim} must be even and at most {WIDEST_HEAD} for rotary positions"
         )));
     }
     let positions = config.count("max_position_embeddings")?.unwrap_or(2048);
@@ -146,11 +149,19 @@ fn frequencies(config: &mut Config, head_dim: usize) -> Result<Vec<f32>> {
         )));
     }
     let plain = base(head_dim, number("rope_theta")?.or(top_theta).unwrap_or(10_000.0))?;
-    let kind = map
-        .get("rope_type")
-        .or_else(|| map.get("type"))
-        .and_then(Value::as_str)
-        .unwrap_or("default");
+    let kind = ["rope_type", "type"].into_iter().find_map(|name| {
+        let value = map.get(name).filter(|value| !value.is_null())?;
+        Some((name, value))
+    });
+    let kind = match kind {
+        None => "default",
+        Some((_, Value::String(kind))) => kind,
+        Some((name, other)) => {
+            return Err(Error::input(format!(
+                "key `{key}.{name}` must be a string, but is {other}"
+            )));
+        }
+    };
     match kind {
         "default" => Ok(plain),
         "linear" => {
