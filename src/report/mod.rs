@@ -1,7 +1,7 @@
 //! Reports: records become tables and plots. Sees plans, records and statistics, never a model.
 //!
 //! [`Results`] joins a results folder's plan with its records; [`tables`] and [`plots`] turn it into
-//! text, and only [`write`] touches the disk.
+//! text, and only [`write()`] touches the disk.
 
 pub mod plots;
 pub mod tables;
