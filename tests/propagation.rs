@@ -24,13 +24,20 @@ fn windows() -> TokenWindows {
 
 fn method(criterion: &str, solver: &str) -> Method {
     let none = toml::Table::new();
-    let criterion = (CRITERIA.find(criterion).expect("registered").item)(&none).expect("defaults").component;
+    let criterion = (CRITERIA.find(criterion).expect("registered").item)(&none)
+        .expect("defaults")
+        .component;
     Method {
         group: Group::Row,
-        solver: (SOLVERS.find(solver).expect("registered").item)(&none).expect("defaults").component,
-        allocator: (zprune::prune::allocator::ALLOCATORS.find("uniform").expect("registered").item)(&none)
+        solver: (SOLVERS.find(solver).expect("registered").item)(&none)
             .expect("defaults")
             .component,
+        allocator: (zprune::prune::allocator::ALLOCATORS
+            .find("uniform")
+            .expect("registered")
+            .item)(&none)
+        .expect("defaults")
+        .component,
         criterion,
         selection: Selection::Exact,
         provider: Default::default(),
@@ -66,8 +73,14 @@ fn dense_and_block_propagation_agree_on_the_first_block_and_differ_later() {
         let dense = pruned(&checkpoint, &method, &shared);
         let block = pruned(&checkpoint, &method, &Calibration::Windows(&windows));
         assert!(dense.len() > 1, "the claim needs a second block");
-        assert!(equal(&dense[0], &block[0]), "{criterion}: block 0 sees the same inputs either way");
-        assert!(!equal(&dense[1], &block[1]), "{criterion}: block 1 sees pruned inputs only in one of them");
+        assert!(
+            equal(&dense[0], &block[0]),
+            "{criterion}: block 0 sees the same inputs either way"
+        );
+        assert!(
+            !equal(&dense[1], &block[1]),
+            "{criterion}: block 1 sees pruned inputs only in one of them"
+        );
     }
 }
 
