@@ -5,5 +5,6 @@
 //! no forward code, so the taps at which calibration reads exist once, for all of them.
 
 pub mod checkpoint;
+pub mod export;
 pub mod families;
 pub mod forward;

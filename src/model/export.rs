@@ -1,0 +1,249 @@
+//! Writing model directories: a folder that appears whole or not at all, and safetensors files filled
+//! tensor by tensor.
+//!
+//! Owns the bytes on disk and nothing of what they mean. Memory never holds more than the tensor being
+//! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
+
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A folder under construction beside its final place. Dropped without [`Staging::commit`], it is removed.
+pub struct Staging {
+    folder: tempfile::TempDir,
+    target: PathBuf,
+}
+
+impl Staging {
+    /// Begins a folder that will be called `target`. Missing parents are made.
+    ///
+    /// # Errors
+    /// `target` exists and is not an empty folder, or its parent cannot be written.
+    pub fn new(target: &Path) -> Result<Self> {
+        let occupied = match std::fs::read_dir(target) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => target.symlink_metadata().is_ok(),
+        };
+        if occupied {
+            return Err(Error::output(
+                target,
+                "it exists already; remove it, or choose another --out",
+            ));
+        }
+        let parent = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(|error| Error::output(parent, error))?;
+        let folder = tempfile::Builder::new()
+            .prefix(".zprune-")
+            .suffix(".tmp")
+            .tempdir_in(parent)
+            .map_err(|error| Error::output(parent, error))?;
+        Ok(Staging {
+            folder,
+            target: target.to_path_buf(),
+        })
+    }
+
+    /// Where a file of the folder is while it is being made.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The final name of a file, for messages.
+    fn named(&self, name: &Path) -> PathBuf {
+        self.target.join(name)
+    }
+
+    /// Writes a small file.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, name: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let fail = |error| Error::output(&self.named(name.as_ref()), error);
+        let mut file = File::create(self.path(&name)).map_err(fail)?;
+        file.write_all(content).map_err(fail)?;
+        file.sync_all().map_err(fail)
+    }
+
+    /// Copies a file unchanged, under its own name.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk refuses.
+    pub fn copy(&self, from: &Path) -> Result<()> {
+        let content = std::fs::read(from).map_err(|source| Error::reading(from, source))?;
+        self.write(from.file_name().unwrap_or_default(), &content)
+    }
+
+    /// Begins a safetensors file; see [`TensorFile::create`].
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn tensors<'a>(
+        &self,
+        name: &str,
+        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
+        metadata: &Map<String, Value>,
+    ) -> Result<TensorFile> {
+        TensorFile::create(&self.path(name), self.named(Path::new(name)), tensors, metadata)
+    }
+
+    /// Gives the folder its final name.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn commit(self) -> Result<()> {
+        let fail = |error| Error::output(&self.target, error);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(self.folder.path(), open).map_err(fail)?;
+            File::open(self.folder.path())
+                .and_then(|folder| folder.sync_all())
+                .map_err(fail)?;
+        }
+        // An empty folder may stand in the way on systems whose rename does not replace one.
+        if self.target.is_dir() {
+            std::fs::remove_dir(&self.target).map_err(fail)?;
+        }
+        std::fs::rename(self.folder.path(), &self.target).map_err(fail)?;
+        // The folder has moved: there is nothing left to remove under its old name.
+        let _ = self.folder.keep();
+        Ok(())
+    }
+}
+
+/// A safetensors file whose header is written first and whose tensors follow in any order.
+pub struct TensorFile {
+    file: File,
+    name: PathBuf,
+    slots: BTreeMap<String, Slot>,
+}
+
+struct Slot {
+    start: u64,
+    bytes: usize,
+    filled: bool,
+}
+
+impl TensorFile {
+    /// Creates the file at `path`, called `name` in messages, with room for `tensors` in their order.
+    /// transformers refuses files whose metadata do not say `"format": "pt"`, so that is added where it is missing.
+    fn create<'a>(
+        path: &Path,
+        name: PathBuf,
+        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
+        metadata: &Map<String, Value>,
+    ) -> Result<Self> {
+        let mut metadata = metadata.clone();
+        metadata.entry("format").or_insert_with(|| json!("pt"));
+        let mut header = Map::from_iter([("__metadata__".to_string(), Value::Object(metadata))]);
+        let mut slots = BTreeMap::new();
+        let mut start = 0;
+        for (tensor, dtype, shape) in tensors {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, start + bytes]});
+            header.insert(tensor.to_string(), info);
+            let slot = Slot {
+                start: start as u64,
+                bytes,
+                filled: false,
+            };
+            slots.insert(tensor.to_string(), slot);
+            start += bytes;
+        }
+        // The data begin on a multiple of eight bytes, as the format recommends.
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let data = 8 + header.len() as u64;
+        slots.values_mut().for_each(|slot| slot.start += data);
+
+        let fail = |error| Error::output(&name, error);
+        let mut file = File::create(path).map_err(fail)?;
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
+        file.write_all(&header).map_err(fail)?;
+        Ok(TensorFile { file, name, slots })
+    }
+
+    /// Writes one tensor's bytes, row-major and little-endian.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// The file has no such tensor, or it has another size: a mistake of the caller, not of the user.
+    pub fn put(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
+        let slot = self.slots.get_mut(tensor).expect("the header announced this tensor");
+        assert_eq!(
+            slot.bytes,
+            bytes.len(),
+            "the header announced {tensor} with another size"
+        );
+        let fail = |error| Error::output(&self.name, error);
+        self.file.seek(SeekFrom::Start(slot.start)).map_err(fail)?;
+        self.file.write_all(bytes).map_err(fail)?;
+        slot.filled = true;
+        Ok(())
+    }
+
+    /// Closes the file, synchronised to disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// A tensor was never written: a mistake of the caller.
+    pub fn finish(self) -> Result<()> {
+        let gap = self.slots.iter().find(|(_, slot)| !slot.filled);
+        assert!(
+            gap.is_none(),
+            "a tensor was never written: {:?}",
+            gap.map(|(name, _)| name)
+        );
+        self.file.sync_all().map_err(|error| Error::output(&self.name, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::SafeTensors;
+
+    #[test]
+    fn tensors_may_come_in_any_order_and_read_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("deep/model");
+        let staging = Staging::new(&target).expect("writable");
+        let tensors = [("b", Dtype::F32, &[2usize, 1][..]), ("a", Dtype::F16, &[3])];
+        let mut file = staging
+            .tensors("model.safetensors", tensors, &Map::new())
+            .expect("writable");
+        file.put("a", &[1, 2, 3, 4, 5, 6]).expect("writable");
+        file.put("b", &[9; 8]).expect("writable");
+        file.finish().expect("complete");
+        assert!(!target.exists(), "nothing is visible before the commit");
+        staging.commit().expect("the name is free");
+        let bytes = std::fs::read(target.join("model.safetensors")).expect("readable");
+        let read = SafeTensors::deserialize(&bytes).expect("a valid file");
+        assert_eq!(read.tensor("a").expect("there").data(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(read.tensor("b").expect("there").data(), [9; 8]);
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a valid header");
+        assert_eq!(metadata.metadata().as_ref().expect("there")["format"], "pt");
+        assert!(Staging::new(&target).is_err(), "nothing is written over");
+    }
+
+    #[test]
+    fn an_abandoned_folder_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let staging = Staging::new(&folder.path().join("model")).expect("writable");
+        staging.write("config.json", b"{}").expect("writable");
+        drop(staging);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+}
