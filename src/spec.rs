@@ -24,6 +24,11 @@ pub struct ModelSpec {
     pub positions: Positions,
     /// What every block looks like.
     pub block: BlockSpec,
+    /// What each block's attention reaches. A list shorter than the blocks repeats: one entry serves
+    /// all blocks, and a period of six makes every sixth block different.
+    pub reaches: Vec<Reach>,
+    /// Prefix that checkpoints of the bare model (without a head) leave out of every tensor name.
+    pub base_prefix: &'static str,
     /// Norm between the last block and the head; post-norm models have none.
     pub final_norm: Option<NormSpec>,
     /// Where the logits come from.
@@ -39,6 +44,8 @@ pub struct EmbeddingSpec {
     pub width: usize,
     /// Bias-free linear `(model width, embedding width)` applied after look-up.
     pub project: Option<String>,
+    /// Factor applied after look-up (Gemma); a tied head does not see it.
+    pub scale: Option<f32>,
 }
 
 /// The output head: an optional projection and the matrix `(vocabulary, embedding width)`.
@@ -48,6 +55,8 @@ pub struct HeadSpec {
     pub project: Option<String>,
     /// Tensor name; `None` when the head is the embedding table.
     pub tensor: Option<String>,
+    /// Bound `c` of the logits: each becomes `c tanh(x / c)` (Gemma 2).
+    pub softcap: Option<f32>,
 }
 
 /// Position information.
@@ -60,11 +69,22 @@ pub enum Positions {
         /// Rows skipped at the start of the table.
         offset: usize,
     },
-    /// Rotary embedding of queries and keys, pairing feature `i` with `i + head_dim / 2`.
+    /// Rotary embedding of queries and keys. With `n` frequencies, feature `i` of a head is paired with
+    /// `i + n` for `i < n`, and features from `2 n` on are left alone.
     Rotary {
-        /// One angular frequency per pair, in radians per token, scaling already applied.
-        frequencies: Vec<f32>,
+        /// One angular frequency per pair, in radians per token, scaling already applied; one list per
+        /// kind of block, see [`Reach::rotary`].
+        frequencies: Vec<Vec<f32>>,
     },
+}
+
+/// What the attention of a block reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// A token attends to itself and the `window - 1` tokens before it; `None` to all before it.
+    pub window: Option<usize>,
+    /// Which list of [`Positions::Rotary`] turns its queries and keys.
+    pub rotary: usize,
 }
 
 /// The two kinds of normalisation.
@@ -85,6 +105,8 @@ pub struct NormSpec {
     pub epsilon: f32,
     /// Tensor prefix within its scope; `.weight` and, for [`NormKind::Layer`], `.bias` follow. `None` for a norm without parameters.
     pub tensor: Option<String>,
+    /// Whether the gain is 1 plus what is stored (Gemma).
+    pub unit_offset: bool,
 }
 
 /// Non-linearity of the MLP.
@@ -96,10 +118,12 @@ pub enum Activation {
     Silu,
     /// `x * Phi(x)` with the exact normal distribution function.
     Gelu,
+    /// GELU's approximation by a hyperbolic tangent, `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+    GeluTanh,
 }
 
 /// The shape of one block's attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
     /// Query heads.
     pub heads: usize,
@@ -107,6 +131,23 @@ pub struct AttentionSpec {
     pub kv_heads: usize,
     /// Features per head.
     pub head_dim: usize,
+    /// Factor of the scores, usually `head_dim^-1/2`.
+    pub scale: f32,
+    /// Bound `c` of the scaled scores: each becomes `c tanh(x / c)` (Gemma 2).
+    pub softcap: Option<f32>,
+}
+
+impl AttentionSpec {
+    /// Attention scaled by `head_dim^-1/2`, without a bound.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        AttentionSpec {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            softcap: None,
+        }
+    }
 }
 
 /// One decoder block. Tensor names are relative to the block's prefix.
@@ -116,21 +157,51 @@ pub struct BlockSpec {
     pub prefix: &'static str,
     /// Attention heads.
     pub attention: AttentionSpec,
-    /// Norm of the attention sub-layer.
-    pub attention_norm: NormSpec,
-    /// Norm of the MLP sub-layer.
-    pub mlp_norm: NormSpec,
-    /// True when norms act on a sub-layer's input, false when they act on the residual sum after it.
+    /// The norms, each at its place; a family without one at some place does not normalise there.
+    pub norms: Vec<(NormPlace, NormSpec)>,
+    /// True when [`NormPlace::Attention`] and [`NormPlace::Mlp`] act on a sub-layer's input, false when
+    /// they act on the residual sum after it.
     pub norm_first: bool,
+    /// Whether both sub-layers read the block's input and their outputs are added together (GPT-NeoX),
+    /// instead of the MLP reading the sum after attention.
+    pub parallel: bool,
     /// Non-linearity of the MLP.
     pub activation: Activation,
     /// The linear layers, in the order pruning papers visit them.
     pub linears: Vec<LinearSpec>,
 }
 
+/// Where a norm acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NormPlace {
+    /// The attention sub-layer's input, or the sum after it: [`BlockSpec::norm_first`].
+    Attention,
+    /// The features of every query head, before rotation.
+    Query,
+    /// The features of every key head, before rotation.
+    Key,
+    /// The attention sub-layer's output, before it is added.
+    AttentionOutput,
+    /// The MLP's input, or the sum after it: [`BlockSpec::norm_first`].
+    Mlp,
+    /// The MLP's output, before it is added.
+    MlpOutput,
+}
+
+/// How one linear layer holds queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fusion {
+    /// All queries, then all keys, then all values (GPT-2).
+    Sections,
+    /// Head by head: its query, its key, its value (GPT-NeoX).
+    Heads,
+}
+
 /// What a linear layer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
+    /// Queries, keys and values of as many heads each, in one matrix. Pruned as the one matrix it is.
+    Fused(Fusion),
     /// Queries.
     Query,
     /// Keys.
@@ -170,7 +241,7 @@ impl Role {
     /// The tap this role reads.
     pub fn tap(self) -> Tap {
         match self {
-            Role::Query | Role::Key | Role::Value => Tap::AttentionIn,
+            Role::Fused(_) | Role::Query | Role::Key | Role::Value => Tap::AttentionIn,
             Role::Output => Tap::AttentionOut,
             Role::Gate | Role::Up => Tap::MlpIn,
             Role::Down => Tap::MlpMiddle,
@@ -191,6 +262,19 @@ pub struct LinearSpec {
     pub inputs: usize,
     /// Whether a bias of length `outputs` is added.
     pub bias: bool,
+    /// Whether the checkpoint stores the weight as `(inputs, outputs)` (GPT-2's `Conv1D`).
+    pub transposed: bool,
+}
+
+impl LinearSpec {
+    /// The weight's shape in the checkpoint.
+    pub fn stored_shape(&self) -> [usize; 2] {
+        if self.transposed {
+            [self.inputs, self.outputs]
+        } else {
+            [self.outputs, self.inputs]
+        }
+    }
 }
 
 impl BlockSpec {
@@ -205,6 +289,11 @@ impl BlockSpec {
             .iter()
             .find(|linear| linear.role.tap() == tap)
             .map_or(0, |linear| linear.inputs)
+    }
+
+    /// The norm at a place, if there is one.
+    pub fn norm(&self, place: NormPlace) -> Option<&NormSpec> {
+        self.norms.iter().find(|(at, _)| *at == place).map(|(_, norm)| norm)
     }
 }
 
@@ -240,16 +329,30 @@ impl ModelSpec {
     pub fn block_tensors(&self, index: usize) -> Vec<(String, Vec<usize>)> {
         let prefix = self.block.prefix_of(index);
         let mut tensors = Vec::new();
-        push_norm(&mut tensors, &prefix, &self.block.attention_norm, self.width);
-        push_norm(&mut tensors, &prefix, &self.block.mlp_norm, self.width);
+        for (place, norm) in &self.block.norms {
+            push_norm(&mut tensors, &prefix, norm, self.norm_width(*place));
+        }
         for linear in &self.block.linears {
             let name = format!("{prefix}{}", linear.tensor);
-            tensors.push((format!("{name}.weight"), vec![linear.outputs, linear.inputs]));
+            tensors.push((format!("{name}.weight"), linear.stored_shape().to_vec()));
             if linear.bias {
                 tensors.push((format!("{name}.bias"), vec![linear.outputs]));
             }
         }
         tensors
+    }
+
+    /// Features a norm acts on together: a head's for queries and keys, else the residual stream's.
+    pub fn norm_width(&self, place: NormPlace) -> usize {
+        match place {
+            NormPlace::Query | NormPlace::Key => self.block.attention.head_dim,
+            _ => self.width,
+        }
+    }
+
+    /// What block `index`'s attention reaches.
+    pub fn reach(&self, index: usize) -> Reach {
+        self.reaches[index % self.reaches.len()]
     }
 
     /// Number of weights that pruning may remove: all linear layers of all blocks.

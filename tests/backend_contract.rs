@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::{Moments, Needs};
-use zprune::backend::{Agreement, Backend, OPERATIONS, RotaryTable};
+use zprune::backend::{Agreement, Backend, Columns, OPERATIONS, RotaryTable};
 use zprune::error::Result;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
 
@@ -135,6 +135,32 @@ impl<B: Backend> Suite<B> {
         self.backend.add(&mut there, &other)?;
         let got = self.backend.download(&there)?;
         self.check("add", "301 x 129", &got, &want);
+
+        let mut there = self.backend.upload(x.view())?;
+        self.backend.scale(&mut there, 1.7)?;
+        let got = self.backend.download(&there)?;
+        self.check("scale", "301 x 129", &got, &(wide(&x) * f64::from(1.7f32)));
+
+        for (case, columns) in [
+            ("one run", (43, 50, 50, 1)),
+            ("runs with gaps", (5, 7, 31, 4)),
+            ("everything", (0, 129, 129, 1)),
+        ] {
+            let (first, width, stride, count) = columns;
+            let want = Array2::from_shape_fn((301, width * count), |(t, column)| {
+                f64::from(x[[t, first + column / width * stride + column % width]])
+            });
+            let there = self.backend.upload(x.view())?;
+            let columns = Columns {
+                first,
+                width,
+                stride,
+                count,
+            };
+            let got = self.backend.columns(&there, columns)?;
+            let got = self.backend.download(&got)?;
+            self.check("columns", case, &got, &want);
+        }
         Ok(())
     }
 
@@ -163,10 +189,27 @@ impl<B: Backend> Suite<B> {
             let gain = with.0.then_some(&there_gain);
             let got = self
                 .backend
-                .normalise(kind, 1e-5, gain, with.1.then_some(&there_bias), &there)?;
+                .normalise(kind, 1e-5, 257, gain, with.1.then_some(&there_bias), &there)?;
             let got = self.backend.download(&got)?;
             self.check("normalise", case, &got, &want);
         }
+        let (heads, width) = (5, 14);
+        let x = self.normal(77, heads * width);
+        let gain = self.normal(1, width);
+        let want = Array2::from_shape_fn(x.dim(), |(t, column)| {
+            let head = column / width;
+            let mean: f64 = (0..width)
+                .map(|f| f64::from(x[[t, head * width + f]]).powi(2))
+                .sum::<f64>()
+                / width as f64;
+            f64::from(x[[t, column]]) / (mean + f64::from(1e-5f32)).sqrt() * f64::from(gain[[0, column % width]])
+        });
+        let (there, gain) = (self.backend.upload(x.view())?, self.backend.upload(gain.view())?);
+        let got = self
+            .backend
+            .normalise(NormKind::Rms, 1e-5, width, Some(&gain), None, &there)?;
+        let got = self.backend.download(&got)?;
+        self.check("normalise", "rms, head by head", &got, &want);
         Ok(())
     }
 
@@ -190,48 +233,59 @@ impl<B: Backend> Suite<B> {
     fn rotate(&mut self) -> Result<()> {
         let (length, half, heads) = (17, 5, 3);
         let frequencies: Vec<f32> = (0..half).map(|pair| 0.3f32.powi(pair as i32)).collect();
-        let x = self.normal(2 * length, heads * 2 * half);
-        let want = Array2::from_shape_fn(x.dim(), |(t, column)| {
-            let (head, feature) = (column / (2 * half), column % (2 * half));
-            let angle = f64::from((t % length) as f32 * frequencies[feature % half]);
-            let value = |f: usize| f64::from(x[[t, head * 2 * half + f]]);
-            if feature < half {
-                value(feature) * angle.cos() - value(feature + half) * angle.sin()
-            } else {
-                value(feature) * angle.cos() + value(feature - half) * angle.sin()
-            }
-        });
-        let mut there = self.backend.upload(x.view())?;
-        self.backend
-            .rotate(&mut there, &RotaryTable::new(&frequencies, length), length)?;
-        let got = self.backend.download(&there)?;
-        self.check("rotate", "2 sequences of 17", &got, &want);
+        // All of a head, and all but its last three features.
+        for head_dim in [2 * half, 2 * half + 3] {
+            let x = self.normal(2 * length, heads * head_dim);
+            let want = Array2::from_shape_fn(x.dim(), |(t, column)| {
+                let (head, feature) = (column / head_dim, column % head_dim);
+                let value = |f: usize| f64::from(x[[t, head * head_dim + f]]);
+                let angle = f64::from((t % length) as f32 * frequencies[feature % half]);
+                match feature / half {
+                    0 => value(feature) * angle.cos() - value(feature + half) * angle.sin(),
+                    1 => value(feature) * angle.cos() + value(feature - half) * angle.sin(),
+                    _ => value(feature),
+                }
+            });
+            let mut there = self.backend.upload(x.view())?;
+            let table = RotaryTable::new(&frequencies, length);
+            self.backend.rotate(&mut there, &table, head_dim, length)?;
+            let got = self.backend.download(&there)?;
+            self.check("rotate", &format!("{} of {head_dim} features", 2 * half), &got, &want);
+        }
         Ok(())
     }
 
     fn attention(&mut self) -> Result<()> {
-        for (heads, kv_heads, head_dim, length) in [(4, 4, 6, 1), (6, 2, 10, 70), (3, 1, 8, 131)] {
-            let shape = AttentionSpec {
-                heads,
-                kv_heads,
-                head_dim,
-            };
+        for (heads, kv_heads, head_dim, length, window, softcap) in [
+            (4, 4, 6, 1, None, None),
+            (6, 2, 10, 70, None, None),
+            (3, 1, 8, 131, None, None),
+            (2, 1, 8, 201, Some(1), None),
+            (2, 2, 8, 201, Some(37), None),
+            (4, 2, 6, 140, Some(128), Some(2.5)),
+            (2, 1, 8, 70, Some(500), Some(50.0)),
+        ] {
+            let mut shape = AttentionSpec::new(heads, kv_heads, head_dim);
+            if softcap.is_some() {
+                shape.scale = 0.7;
+                shape.softcap = softcap;
+            }
             let queries = self.normal(2 * length, heads * head_dim);
             let (keys, values) = (
                 self.normal(2 * length, kv_heads * head_dim),
                 self.normal(2 * length, kv_heads * head_dim),
             );
-            let want = attention(shape, length, &queries, &keys, &values);
+            let want = attention(shape, window, length, &queries, &keys, &values);
             let (q, k, v) = (
                 self.backend.upload(queries.view())?,
                 self.backend.upload(keys.view())?,
                 self.backend.upload(values.view())?,
             );
-            let got = self.backend.attention(shape, length, &q, &k, &v)?;
+            let got = self.backend.attention(shape, window, length, &q, &k, &v)?;
             let got = self.backend.download(&got)?;
             self.check(
                 "attention",
-                &format!("{heads}/{kv_heads} heads, length {length}"),
+                &format!("{heads}/{kv_heads} heads, length {length}, window {window:?}, bound {softcap:?}"),
                 &got,
                 &want,
             );
@@ -245,6 +299,7 @@ impl<B: Backend> Suite<B> {
             ("relu", Activation::Relu),
             ("silu", Activation::Silu),
             ("gelu", Activation::Gelu),
+            ("gelu by tanh", Activation::GeluTanh),
         ] {
             let want = wide(&x).mapv(|v| activate(activation, v));
             let mut there = self.backend.upload(x.view())?;
@@ -256,6 +311,7 @@ impl<B: Backend> Suite<B> {
             ("relu", Activation::Relu),
             ("silu", Activation::Silu),
             ("gelu", Activation::Gelu),
+            ("gelu by tanh", Activation::GeluTanh),
         ] {
             let want = wide(&x).mapv(|v| activate(activation, v)) * wide(&y);
             let gate = self.backend.upload(x.view())?;
@@ -267,15 +323,22 @@ impl<B: Backend> Suite<B> {
         let head = self.normal(301, 41);
         let targets: Vec<u32> = (0..90).map(|t| t * 31 % 301).collect();
         let logits = wide(&x).dot(&wide(&head).t());
-        let want = Array2::from_shape_fn((90, 1), |(t, _)| {
-            let row = logits.row(t);
-            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            row[targets[t] as usize] - largest - row.mapv(|v| (v - largest).exp()).sum().ln()
-        });
         let (head, there) = (self.backend.upload(head.view())?, self.backend.upload(x.view())?);
-        let got = self.backend.log_likelihoods(&head, &there, &targets)?;
-        let got = Array2::from_shape_vec((90, 1), got).expect("one value per token");
-        self.check_wide("log_likelihoods", "90 tokens, 301 words", &got, &want);
+        for softcap in [None, Some(4.0f32)] {
+            let logits = match softcap {
+                None => logits.clone(),
+                Some(bound) => logits.mapv(|x| f64::from(bound) * (x / f64::from(bound)).tanh()),
+            };
+            let want = Array2::from_shape_fn((90, 1), |(t, _)| {
+                let row = logits.row(t);
+                let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                row[targets[t] as usize] - largest - row.mapv(|v| (v - largest).exp()).sum().ln()
+            });
+            let got = self.backend.log_likelihoods(&head, softcap, &there, &targets)?;
+            let got = Array2::from_shape_vec((90, 1), got).expect("one value per token");
+            let case = format!("90 tokens, 301 words, bound {softcap:?}");
+            self.check_wide("log_likelihoods", &case, &got, &want);
+        }
         Ok(())
     }
 
@@ -311,6 +374,10 @@ fn activate(activation: Activation, x: f64) -> f64 {
         Activation::Relu => x.max(0.0),
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Gelu => x * normal_distribution(x),
+        Activation::GeluTanh => {
+            let root = (2.0 / std::f64::consts::PI).sqrt();
+            0.5 * x * (1.0 + (root * (x + 0.044715 * x.powi(3))).tanh())
+        }
     }
 }
 
@@ -335,6 +402,7 @@ fn normal_distribution(x: f64) -> f64 {
 
 fn attention(
     shape: AttentionSpec,
+    window: Option<usize>,
     length: usize,
     queries: &Array2<f32>,
     keys: &Array2<f32>,
@@ -343,7 +411,8 @@ fn attention(
     let dim = shape.head_dim;
     let mut output = Array2::zeros(queries.dim());
     for t in 0..queries.nrows() {
-        let start = t / length * length;
+        let sequence = t / length * length;
+        let start = sequence.max((t + 1).saturating_sub(window.unwrap_or(length)));
         for head in 0..shape.heads {
             let kv = head / (shape.heads / shape.kv_heads);
             let scores: Vec<f64> = (start..=t)
@@ -351,7 +420,11 @@ fn attention(
                     let product: f64 = (0..dim)
                         .map(|f| f64::from(queries[[t, head * dim + f]]) * f64::from(keys[[s, kv * dim + f]]))
                         .sum();
-                    product / (dim as f64).sqrt()
+                    let score = product * f64::from(shape.scale);
+                    match shape.softcap.map(f64::from) {
+                        Some(bound) => bound * (score / bound).tanh(),
+                        None => score,
+                    }
                 })
                 .collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -28,7 +28,18 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, OPTConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 BATCH = 2
 VOCAB = 96
@@ -42,6 +53,10 @@ MUST_CHANGE = 1e-2
 # A key bias adds the same amount to every score of a query, which softmax removes. Rotary models
 # escape this, because the bias is rotated together with the key.
 INERT_PARAMETERS = {"opt": ("k_proj.bias",)}
+
+# Key words of a model's norms, whose gains are drawn around 1 (around 0 where 1 is added to them).
+NORM_NAMES = ("norm", "ln_")
+OFFSET_NORMS = ("gemma2", "gemma3_text")
 
 
 @dataclass
@@ -92,6 +107,85 @@ def opt(**overrides):
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=32,
+    ) | overrides))
+
+
+def qwen2(**overrides):
+    return Qwen2Config(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    ) | overrides))
+
+
+def qwen3(**overrides):
+    return Qwen3Config(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=64,
+    ) | overrides))
+
+
+def gemma2(**overrides):
+    return Gemma2Config(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=12,
+        attn_logit_softcapping=3.0,
+        final_logit_softcapping=4.0,
+        sliding_window=7,
+        max_position_embeddings=64,
+    ) | overrides))
+
+
+def gemma3(**overrides):
+    return Gemma3TextConfig(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=8,
+        query_pre_attn_scalar=12,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        max_position_embeddings=64,
+    ) | overrides))
+
+
+def gpt_neox(**overrides):
+    return GPTNeoXConfig(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    ) | overrides))
+
+
+def gpt2(**overrides):
+    return GPT2Config(**(dict(
+        vocab_size=VOCAB,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=32,
     ) | overrides))
 
 
@@ -147,6 +241,32 @@ def all_cases():
              mistral(sliding_window=4096)),
         Case("mistral_no_window", "Mistral, sliding_window null",
              mistral(sliding_window=None)),
+        Case("mistral_window", "Mistral, sliding window shorter than T",
+             mistral(sliding_window=5), must_matter={"sliding_window": 6}),
+        Case("qwen2", "Qwen 2: biases of queries, keys and values; tied",
+             qwen2(tie_word_embeddings=True)),
+        Case("qwen2_windows", "Qwen 2 with sliding windows in the blocks from max_window_layers on",
+             qwen2(use_sliding_window=True, sliding_window=5, max_window_layers=1, num_hidden_layers=3),
+             must_matter={"sliding_window": 6}),
+        Case("qwen3", "Qwen 3: norms of query and key heads, head_dim 12 where hidden/heads is 8",
+             qwen3()),
+        Case("gemma2", "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows, tied",
+             gemma2(), must_matter={"sliding_window": 8, "query_pre_attn_scalar": 8,
+                                    "attn_logit_softcapping": None, "final_logit_softcapping": None}),
+        Case("gemma3", "Gemma 3 text: norms of query and key heads, two bases of rotary positions, windows, tied",
+             gemma3(), must_matter={"sliding_window": 8, "query_pre_attn_scalar": 8}),
+        Case("gemma3_linear", "Gemma 3 text, full attention with linear rope scaling",
+             gemma3(rope_parameters={
+                 "full_attention": dict(rope_type="linear", rope_theta=1000.0, factor=4.0),
+                 "sliding_attention": dict(rope_type="default", rope_theta=100.0),
+             })),
+        Case("gpt_neox", "GPT-NeoX: parallel residual, fused heads, a quarter of each head rotated",
+             gpt_neox()),
+        Case("gpt_neox_sequential", "GPT-NeoX without parallel residual, all of each head rotated, tied",
+             gpt_neox(use_parallel_residual=False, tie_word_embeddings=True, hidden_act="gelu_fast",
+                      rope_parameters=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=1.0))),
+        Case("gpt2", "GPT-2: Conv1D weights, fused sections, learned positions, tied",
+             gpt2()),
         Case("opt_base", "OPT, norms before the sublayers, tied",
              opt(num_hidden_layers=3)),
         Case("opt_post_norm", "OPT like opt-350m: norms after the sublayers, no final norm, project_in and project_out",
@@ -178,12 +298,13 @@ def case_seed(name, base):
 def randomise(model, seed):
     """Fill every parameter, padding rows included, with values that leave no term negligible."""
     generator = torch.Generator().manual_seed(seed)
+    gain = 0.0 if model.config.model_type in OFFSET_NORMS else 1.0
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if name.endswith("bias"):
             value = BIAS_STD * noise
-        elif "norm" in name:
-            value = 1.0 + NORM_SPREAD * noise
+        elif any(word in name for word in NORM_NAMES):
+            value = gain + NORM_SPREAD * noise
         else:
             value = WEIGHT_STD * noise
         with torch.no_grad():

@@ -36,6 +36,8 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("embed", Agreement::Exact),
     ("add_positions", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("add", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("scale", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("columns", Agreement::Exact),
     ("normalise", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("linear", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("rotate", Agreement::Close { abs: 0.0, rel: 1e-6 }),
@@ -47,7 +49,21 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 1e-10 }),
 ];
 
-/// Sines and cosines of rotary positions: `(length, head_dim / 2)` each.
+/// Equal runs of columns, evenly spaced: `count` runs of `width` columns, the first at `first`, each
+/// `stride` columns after the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Where the first run starts.
+    pub first: usize,
+    /// Columns per run.
+    pub width: usize,
+    /// From the start of a run to the start of the next.
+    pub stride: usize,
+    /// Number of runs.
+    pub count: usize,
+}
+
+/// Sines and cosines of rotary positions: `(length, pairs)` each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryTable {
     /// `cos(position * frequency)`.
@@ -97,11 +113,19 @@ pub trait Backend: Send + Sync {
     /// `x += y`.
     fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor) -> Result<()>;
 
-    /// Normalises every row; an absent gain is 1, an absent bias 0.
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Tensor, factor: f32) -> Result<()>;
+
+    /// The chosen columns of `x`, side by side.
+    fn columns(&self, x: &Self::Tensor, columns: Columns) -> Result<Self::Tensor>;
+
+    /// Normalises every run of `width` features of a row on its own (`width` divides the columns); gain
+    /// and bias have `width` elements and serve all runs. An absent gain is 1, an absent bias 0.
     fn normalise(
         &self,
         kind: NormKind,
         epsilon: f32,
+        width: usize,
         gain: Option<&Self::Tensor>,
         bias: Option<&Self::Tensor>,
         x: &Self::Tensor,
@@ -110,14 +134,16 @@ pub trait Backend: Send + Sync {
     /// `x W^T + b` for a weight `(outputs, inputs)`.
     fn linear(&self, weight: &Self::Tensor, bias: Option<&Self::Tensor>, x: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// Rotates every head of `x`, in place; token `t` is at position `t mod length`.
-    fn rotate(&self, x: &mut Self::Tensor, table: &RotaryTable, length: usize) -> Result<()>;
+    /// Rotates the first `2 pairs` features of every head of `x`, in place; token `t` is at position
+    /// `t mod length`.
+    fn rotate(&self, x: &mut Self::Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()>;
 
-    /// Causal attention within sequences of `length` tokens, scaled by `head_dim^-1/2`; query head `h`
-    /// reads key/value head `h / (heads / kv_heads)`.
+    /// Causal attention within sequences of `length` tokens; query head `h` reads key/value head
+    /// `h / (heads / kv_heads)`. With a window, a token sees itself and the `window - 1` before it.
     fn attention(
         &self,
         shape: AttentionSpec,
+        window: Option<usize>,
         length: usize,
         queries: &Self::Tensor,
         keys: &Self::Tensor,
@@ -130,8 +156,15 @@ pub trait Backend: Send + Sync {
     /// `up *= activation(gate)`.
     fn gate(&self, activation: Activation, gate: &Self::Tensor, up: &mut Self::Tensor) -> Result<()>;
 
-    /// `log softmax(x head^T)[target]` for every row of `x`; the full logits are never kept.
-    fn log_likelihoods(&self, head: &Self::Tensor, x: &Self::Tensor, targets: &[u32]) -> Result<Vec<f64>>;
+    /// `log softmax(x head^T)[target]` for every row of `x`, the logits bounded by `softcap` where there
+    /// is one; the full logits are never kept.
+    fn log_likelihoods(
+        &self,
+        head: &Self::Tensor,
+        softcap: Option<f32>,
+        x: &Self::Tensor,
+        targets: &[u32],
+    ) -> Result<Vec<f64>>;
 
     /// Adds the rows of `x` to the moments a method asked for.
     fn accumulate(&self, moments: &mut Moments, x: &Self::Tensor) -> Result<()>;

@@ -6,7 +6,7 @@
 //! an infinity is refused with the file and the tensor; weights are never written here.
 
 use crate::error::{Error, Located, Result};
-use crate::spec::{BlockSpec, ModelSpec, NormSpec, Role};
+use crate::spec::{BlockSpec, ModelSpec, NormPlace, NormSpec, Reach, Role};
 use crate::tensor::StorageType;
 use memmap2::Mmap;
 use ndarray::{Array1, Array2};
@@ -18,9 +18,6 @@ use std::path::{Component, Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-
-/// Prefix that base-model checkpoints (OPT's, for one) leave out of every tensor name.
-const BASE_PREFIX: &str = "model.";
 
 /// An opened checkpoint whose tensors fit the model's specification.
 pub struct Checkpoint {
@@ -71,10 +68,10 @@ pub struct NormWeights {
 /// One block's weights on the host.
 #[derive(Debug, Clone)]
 pub struct BlockWeights {
-    /// Norm of the attention sub-layer.
-    pub attention_norm: NormWeights,
-    /// Norm of the MLP sub-layer.
-    pub mlp_norm: NormWeights,
+    /// What the block's attention reaches.
+    pub reach: Reach,
+    /// The norms, in the order of [`BlockSpec::norms`].
+    pub norms: Vec<(NormPlace, NormWeights)>,
     /// The linear layers, in the order of [`BlockSpec::linears`].
     pub linears: Vec<LinearWeights>,
 }
@@ -180,7 +177,7 @@ impl Checkpoint {
     fn locate(&self, name: &str) -> Result<&Location> {
         self.tensors
             .get(name)
-            .or_else(|| self.tensors.get(name.strip_prefix(BASE_PREFIX)?))
+            .or_else(|| self.tensors.get(name.strip_prefix(self.spec.base_prefix)?))
             .ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
     }
 
@@ -278,8 +275,12 @@ impl Checkpoint {
         };
         let bias = format!("{prefix}{name}.bias");
         let has_bias = norm.kind == crate::spec::NormKind::Layer;
+        let mut gain = self.vector(&format!("{prefix}{name}.weight"))?;
+        if norm.unit_offset {
+            gain += 1.0;
+        }
         Ok(NormWeights {
-            gain: Some(self.vector(&format!("{prefix}{name}.weight"))?),
+            gain: Some(gain),
             bias: has_bias.then(|| self.vector(&bias)).transpose()?,
         })
     }
@@ -298,18 +299,28 @@ impl Checkpoint {
                 let stem = format!("{prefix}{}", linear.tensor);
                 let name = format!("{stem}.weight");
                 let bias = linear.bias.then(|| self.vector(&format!("{stem}.bias"))).transpose()?;
+                let stored = self.matrix(&name)?;
                 Ok(LinearWeights {
                     role: linear.role,
-                    weight: self.matrix(&name)?,
+                    weight: if linear.transposed {
+                        stored.t().as_standard_layout().into_owned()
+                    } else {
+                        stored
+                    },
                     storage: self.storage(&name)?,
                     name,
                     bias,
                 })
             })
             .collect::<Result<_>>()?;
+        let norms = block
+            .norms
+            .iter()
+            .map(|(place, norm)| Ok((*place, self.norm(&prefix, norm)?)))
+            .collect::<Result<_>>()?;
         Ok(BlockWeights {
-            attention_norm: self.norm(&prefix, &block.attention_norm)?,
-            mlp_norm: self.norm(&prefix, &block.mlp_norm)?,
+            reach: self.spec.reach(index),
+            norms,
             linears,
         })
     }

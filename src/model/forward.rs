@@ -4,11 +4,11 @@
 //! one block's weights are needed at a time, and calibration, propagation and evaluation are the same
 //! loop with different listeners.
 
-use crate::backend::{Backend, RotaryTable};
+use crate::backend::{Backend, Columns, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
 use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
-use crate::spec::{ModelSpec, NormSpec, Positions, Role, Tap};
+use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
 use ndarray::{Array2, s};
 
 /// Tokens that move through a block together: enough to keep every core busy, few enough that the
@@ -30,8 +30,8 @@ struct Norm<T> {
 
 /// One block's weights on a backend.
 pub struct Block<B: Backend> {
-    attention_norm: Norm<B::Tensor>,
-    mlp_norm: Norm<B::Tensor>,
+    reach: Reach,
+    norms: Vec<(NormPlace, Norm<B::Tensor>)>,
     linears: Vec<Linear<B::Tensor>>,
 }
 
@@ -52,9 +52,14 @@ impl<B: Backend> Block<B> {
                 })
             })
             .collect::<Result<_>>()?;
+        let norms = weights
+            .norms
+            .iter()
+            .map(|(place, norm)| Ok((*place, upload_norm(backend, norm)?)))
+            .collect::<Result<_>>()?;
         Ok(Block {
-            attention_norm: upload_norm(backend, &weights.attention_norm)?,
-            mlp_norm: upload_norm(backend, &weights.mlp_norm)?,
+            reach: weights.reach,
+            norms,
             linears,
         })
     }
@@ -71,6 +76,17 @@ impl<B: Backend> Block<B> {
     fn has(&self, role: Role) -> bool {
         self.linears.iter().any(|linear| linear.role == role)
     }
+
+    fn fusion(&self) -> Option<Fusion> {
+        self.linears.iter().find_map(|linear| match linear.role {
+            Role::Fused(fusion) => Some(fusion),
+            _ => None,
+        })
+    }
+
+    fn norm(&self, place: NormPlace) -> Option<&Norm<B::Tensor>> {
+        self.norms.iter().find(|(at, _)| *at == place).map(|(_, norm)| norm)
+    }
 }
 
 fn upload_optional<B: Backend>(backend: &B, vector: Option<&ndarray::Array1<f32>>) -> Result<Option<B::Tensor>> {
@@ -86,12 +102,14 @@ fn upload_norm<B: Backend>(backend: &B, norm: &NormWeights) -> Result<Norm<B::Te
 
 /// The weights outside the blocks, on a backend: embedding, positions, final norm, head.
 pub struct Ends<B: Backend> {
+    width: usize,
     embedding: B::Tensor,
     project_in: Option<B::Tensor>,
     positions: Option<B::Tensor>,
     final_norm: Option<(NormSpec, Norm<B::Tensor>)>,
     project_out: Option<B::Tensor>,
     head: Option<B::Tensor>,
+    softcap: Option<f32>,
 }
 
 impl<B: Backend> Ends<B> {
@@ -107,6 +125,7 @@ impl<B: Backend> Ends<B> {
             None => None,
         };
         Ok(Ends {
+            width: spec.width,
             embedding: matrix(&spec.embedding.tensor)?,
             project_in: spec.embedding.project.as_ref().map(matrix).transpose()?,
             positions: match &spec.positions {
@@ -116,13 +135,14 @@ impl<B: Backend> Ends<B> {
             final_norm,
             project_out: spec.head.project.as_ref().map(matrix).transpose()?,
             head: spec.head.tensor.as_ref().map(matrix).transpose()?,
+            softcap: spec.head.softcap,
         })
     }
 
     /// The head's input: final norm and output projection applied. `None` when neither exists.
     fn before_head(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
         let normed = match &self.final_norm {
-            Some((spec, norm)) => Some(normalise(backend, spec, norm, x)?),
+            Some((spec, norm)) => Some(normalise(backend, spec, self.width, norm, x)?),
             None => None,
         };
         match &self.project_out {
@@ -140,7 +160,7 @@ impl<B: Backend> Ends<B> {
 pub struct Hidden<B: Backend> {
     batches: Vec<B::Tensor>,
     length: usize,
-    rotary: Option<RotaryTable>,
+    rotary: Vec<RotaryTable>,
 }
 
 impl<B: Backend> Hidden<B> {
@@ -156,6 +176,9 @@ impl<B: Backend> Hidden<B> {
             .chunks(per_batch)
             .map(|ids| {
                 let mut x = backend.embed(&ends.embedding, ids)?;
+                if let Some(factor) = spec.embedding.scale {
+                    backend.scale(&mut x, factor)?;
+                }
                 if let Some(project) = &ends.project_in {
                     x = backend.linear(project, None, &x)?;
                 }
@@ -166,8 +189,11 @@ impl<B: Backend> Hidden<B> {
             })
             .collect::<Result<_>>()?;
         let rotary = match &spec.positions {
-            Positions::Rotary { frequencies } => Some(RotaryTable::new(frequencies, length)),
-            Positions::Learned { .. } => None,
+            Positions::Rotary { frequencies } => frequencies
+                .iter()
+                .map(|frequencies| RotaryTable::new(frequencies, length))
+                .collect(),
+            Positions::Learned { .. } => Vec::new(),
         };
         Ok(Hidden {
             batches,
@@ -187,17 +213,9 @@ impl<B: Backend> Hidden<B> {
         block: &Block<B>,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
-        let pass = Pass {
-            backend,
-            spec,
-            block,
-            rotary: self.rotary.as_ref(),
-            length: self.length,
-        };
-        for x in &mut self.batches {
-            pass.run(x, &mut listen)?;
-        }
-        Ok(())
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, self.length);
+        self.batches.iter_mut().try_for_each(|x| pass.run(x, &mut listen))
     }
 
     /// Lets `listen` see the inputs of a block's linear layers without moving the stream.
@@ -211,17 +229,9 @@ impl<B: Backend> Hidden<B> {
         block: &Block<B>,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
-        let pass = Pass {
-            backend,
-            spec,
-            block,
-            rotary: self.rotary.as_ref(),
-            length: self.length,
-        };
-        for x in &self.batches {
-            pass.observe(x, &mut listen)?;
-        }
-        Ok(())
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, self.length);
+        self.batches.iter().try_for_each(|x| pass.observe(x, &mut listen))
     }
 
     /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
@@ -241,7 +251,7 @@ impl<B: Backend> Hidden<B> {
             // The last token of a window predicts nothing; giving it any target keeps rows and targets aligned.
             let mut targets = batch[1..].to_vec();
             targets.push(batch[0]);
-            let likelihoods = backend.log_likelihoods(ends.head(), x, &targets)?;
+            let likelihoods = backend.log_likelihoods(ends.head(), ends.softcap, x, &targets)?;
             all.extend(
                 likelihoods
                     .chunks_exact(self.length)
@@ -261,7 +271,12 @@ impl<B: Backend> Hidden<B> {
             .iter()
             .map(|x| {
                 let before = ends.before_head(backend, x)?;
-                backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)
+                let mut logits =
+                    backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
+                if let Some(bound) = ends.softcap {
+                    logits.mapv_inplace(|x| bound * (x / bound).tanh());
+                }
+                Ok(logits)
             })
             .collect::<Result<Vec<_>>>()?;
         let columns = parts.first().map_or(0, |part| part.ncols());
@@ -275,9 +290,25 @@ impl<B: Backend> Hidden<B> {
     }
 }
 
-fn normalise<B: Backend>(backend: &B, spec: &NormSpec, norm: &Norm<B::Tensor>, x: &B::Tensor) -> Result<B::Tensor> {
-    backend.normalise(spec.kind, spec.epsilon, norm.gain.as_ref(), norm.bias.as_ref(), x)
+fn normalise<B: Backend>(
+    backend: &B,
+    spec: &NormSpec,
+    width: usize,
+    norm: &Norm<B::Tensor>,
+    x: &B::Tensor,
+) -> Result<B::Tensor> {
+    backend.normalise(
+        spec.kind,
+        spec.epsilon,
+        width,
+        norm.gain.as_ref(),
+        norm.bias.as_ref(),
+        x,
+    )
 }
+
+/// Sees the input of linear layers.
+type Listener<'a, T> = &'a mut dyn FnMut(Tap, &T) -> Result<()>;
 
 /// One block applied to one batch.
 struct Pass<'a, B: Backend> {
@@ -288,72 +319,141 @@ struct Pass<'a, B: Backend> {
     length: usize,
 }
 
-impl<B: Backend> Pass<'_, B> {
-    fn run(&self, x: &mut B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<()> {
+impl<'a, B: Backend> Pass<'a, B> {
+    fn new(
+        backend: &'a B,
+        spec: &'a ModelSpec,
+        block: &'a Block<B>,
+        rotary: Option<&'a RotaryTable>,
+        length: usize,
+    ) -> Self {
+        Pass {
+            backend,
+            spec,
+            block,
+            rotary,
+            length,
+        }
+    }
+
+    fn run(&self, x: &mut B::Tensor, listen: Listener<B::Tensor>) -> Result<()> {
         let attended = self.attention(x, listen)?;
-        self.join(
-            x,
-            &attended,
-            &self.spec.block.attention_norm,
-            &self.block.attention_norm,
-        )?;
+        if self.spec.block.parallel {
+            let transformed = self.mlp(x, listen)?;
+            self.backend.add(x, &attended)?;
+            return self.backend.add(x, &transformed);
+        }
+        self.join(x, &attended, NormPlace::Attention)?;
         let transformed = self.mlp(x, listen)?;
-        self.join(x, &transformed, &self.spec.block.mlp_norm, &self.block.mlp_norm)
+        self.join(x, &transformed, NormPlace::Mlp)
     }
 
     /// As [`Pass::run`], up to the last tap: the down projection's output would serve nobody.
-    fn observe(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<()> {
-        let mut sum = self.attention(x, listen)?;
-        self.backend.add(&mut sum, x)?;
-        if !self.spec.block.norm_first {
-            sum = normalise(
-                self.backend,
-                &self.spec.block.attention_norm,
-                &self.block.attention_norm,
-                &sum,
-            )?;
+    fn observe(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<()> {
+        if self.spec.block.parallel {
+            self.mixed(x, listen)?;
+            return self.mlp_middle(x, listen).map(drop);
         }
+        let mut sum = self.attention(x, listen)?;
+        self.join(&mut sum, x, NormPlace::Attention)?;
         self.mlp_middle(&sum, listen).map(drop)
     }
 
-    /// Adds a sub-layer's output to the stream; post-norm models normalise the sum.
-    fn join(&self, x: &mut B::Tensor, output: &B::Tensor, spec: &NormSpec, norm: &Norm<B::Tensor>) -> Result<()> {
-        self.backend.add(x, output)?;
-        if !self.spec.block.norm_first {
-            *x = normalise(self.backend, spec, norm, x)?;
+    /// Adds `y` to `x`; post-norm models normalise the sum.
+    fn join(&self, x: &mut B::Tensor, y: &B::Tensor, place: NormPlace) -> Result<()> {
+        self.backend.add(x, y)?;
+        if !self.spec.block.norm_first
+            && let Some(normed) = self.normed(place, x)?
+        {
+            *x = normed;
         }
         Ok(())
     }
 
     /// A sub-layer's input: normalised in pre-norm models, the stream itself in post-norm ones.
-    fn enter(&self, x: &B::Tensor, spec: &NormSpec, norm: &Norm<B::Tensor>) -> Result<Option<B::Tensor>> {
+    fn enter(&self, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
         if self.spec.block.norm_first {
-            normalise(self.backend, spec, norm, x).map(Some)
+            self.normed(place, x)
         } else {
             Ok(None)
         }
     }
 
-    fn attention(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
-        let Pass { backend, block, .. } = self;
-        let entered = self.enter(x, &self.spec.block.attention_norm, &block.attention_norm)?;
-        let input = entered.as_ref().unwrap_or(x);
-        listen(Tap::AttentionIn, input)?;
-        let mut queries = block.apply(backend, Role::Query, input)?;
-        let mut keys = block.apply(backend, Role::Key, input)?;
-        let values = block.apply(backend, Role::Value, input)?;
-        if let Some(table) = self.rotary {
-            backend.rotate(&mut queries, table, self.length)?;
-            backend.rotate(&mut keys, table, self.length)?;
-        }
-        let mixed = backend.attention(self.spec.block.attention, self.length, &queries, &keys, &values)?;
-        listen(Tap::AttentionOut, &mixed)?;
-        block.apply(backend, Role::Output, &mixed)
+    /// `x` through the norm at a place; `None` where the family has none.
+    fn normed(&self, place: NormPlace, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        self.spec
+            .block
+            .norm(place)
+            .zip(self.block.norm(place))
+            .map(|(spec, norm)| normalise(self.backend, spec, self.spec.norm_width(place), norm, x))
+            .transpose()
     }
 
-    fn mlp_middle(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
+    /// Queries, keys and values, as rows of heads.
+    fn project(&self, input: &B::Tensor) -> Result<[B::Tensor; 3]> {
         let Pass { backend, block, .. } = self;
-        let entered = self.enter(x, &self.spec.block.mlp_norm, &block.mlp_norm)?;
+        let Some(fusion) = block.fusion() else {
+            return Ok([
+                block.apply(backend, Role::Query, input)?,
+                block.apply(backend, Role::Key, input)?,
+                block.apply(backend, Role::Value, input)?,
+            ]);
+        };
+        let fused = block.apply(backend, Role::Fused(fusion), input)?;
+        let attention = &self.spec.block.attention;
+        let part = |index: usize| {
+            let columns = match fusion {
+                Fusion::Sections => {
+                    let width = attention.heads * attention.head_dim;
+                    Columns {
+                        first: index * width,
+                        width,
+                        stride: width,
+                        count: 1,
+                    }
+                }
+                Fusion::Heads => Columns {
+                    first: index * attention.head_dim,
+                    width: attention.head_dim,
+                    stride: 3 * attention.head_dim,
+                    count: attention.heads,
+                },
+            };
+            backend.columns(&fused, columns)
+        };
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// Attention up to the input of its output projection.
+    fn mixed(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+        let backend = self.backend;
+        let entered = self.enter(x, NormPlace::Attention)?;
+        let input = entered.as_ref().unwrap_or(x);
+        listen(Tap::AttentionIn, input)?;
+        let [mut queries, mut keys, values] = self.project(input)?;
+        for (place, heads) in [(NormPlace::Query, &mut queries), (NormPlace::Key, &mut keys)] {
+            if let Some(normed) = self.normed(place, heads)? {
+                *heads = normed;
+            }
+            if let Some(table) = self.rotary {
+                backend.rotate(heads, table, self.spec.block.attention.head_dim, self.length)?;
+            }
+        }
+        let window = self.block.reach.window;
+        let mixed = backend.attention(self.spec.block.attention, window, self.length, &queries, &keys, &values)?;
+        listen(Tap::AttentionOut, &mixed)?;
+        Ok(mixed)
+    }
+
+    fn attention(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+        let mixed = self.mixed(x, listen)?;
+        let output = self.block.apply(self.backend, Role::Output, &mixed)?;
+        Ok(self.normed(NormPlace::AttentionOutput, &output)?.unwrap_or(output))
+    }
+
+    fn mlp_middle(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+        let Pass { backend, block, .. } = self;
+        let entered = self.enter(x, NormPlace::Mlp)?;
         let input = entered.as_ref().unwrap_or(x);
         listen(Tap::MlpIn, input)?;
         let mut middle = block.apply(backend, Role::Up, input)?;
@@ -368,8 +468,9 @@ impl<B: Backend> Pass<'_, B> {
         Ok(middle)
     }
 
-    fn mlp(&self, x: &B::Tensor, listen: &mut dyn FnMut(Tap, &B::Tensor) -> Result<()>) -> Result<B::Tensor> {
+    fn mlp(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let middle = self.mlp_middle(x, listen)?;
-        self.block.apply(self.backend, Role::Down, &middle)
+        let output = self.block.apply(self.backend, Role::Down, &middle)?;
+        Ok(self.normed(NormPlace::MlpOutput, &output)?.unwrap_or(output))
     }
 }

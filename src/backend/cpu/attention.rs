@@ -1,6 +1,6 @@
 //! Causal attention in tiles of query rows, so that scores never exceed a tile times the window.
 
-use super::simd::{exp, largest, sum_of, vectorised};
+use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::{elements, elements_mut};
 use crate::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
@@ -8,11 +8,12 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Query rows per tile. Keys after the tile's last row are never touched.
+/// Query rows per tile. Keys after the tile's last row, or before its first row's window, are never touched.
 const TILE: usize = 64;
 
 pub fn causal(
     shape: AttentionSpec,
+    window: Option<usize>,
     length: usize,
     queries: &Array2<f32>,
     keys: &Array2<f32>,
@@ -32,38 +33,58 @@ pub fn causal(
                 .zip(queries.par_chunks(TILE * query_width))
                 .enumerate()
                 .for_each(|(tile, (output, queries))| {
-                    attend(shape, tile * TILE, output, queries, keys, values);
+                    attend(shape, window, tile * TILE, output, queries, keys, values);
                 });
         });
     output
 }
 
 /// One tile of query rows starting at position `first`, all heads.
-fn attend(shape: AttentionSpec, first: usize, output: &mut [f32], queries: &[f32], keys: &[f32], values: &[f32]) {
+fn attend(
+    shape: AttentionSpec,
+    window: Option<usize>,
+    first: usize,
+    output: &mut [f32],
+    queries: &[f32],
+    keys: &[f32],
+    values: &[f32],
+) {
     let AttentionSpec {
         heads,
         kv_heads,
         head_dim,
+        scale,
+        softcap,
     } = shape;
     let (query_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
     let rows = queries.len() / query_width;
-    let seen = first + rows;
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    // The first key that the token at a position sees, and the run of keys that any row of the tile sees.
+    let earliest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
+    let begin = earliest(first);
+    let seen = first + rows - begin;
     let mut scores = vec![0.0f32; rows * seen];
     for head in 0..heads {
         let query_column = head * head_dim;
         let kv_column = head / (heads / kv_heads) * head_dim;
         let q = MatRef::from_row_major_slice_with_stride(&queries[query_column..], rows, head_dim, query_width);
-        let k = MatRef::from_row_major_slice_with_stride(&keys[kv_column..], seen, head_dim, kv_width);
-        let v = MatRef::from_row_major_slice_with_stride(&values[kv_column..], seen, head_dim, kv_width);
+        let k =
+            MatRef::from_row_major_slice_with_stride(&keys[begin * kv_width + kv_column..], seen, head_dim, kv_width);
+        let v =
+            MatRef::from_row_major_slice_with_stride(&values[begin * kv_width + kv_column..], seen, head_dim, kv_width);
         let into = MatMut::from_row_major_slice_mut(&mut scores, rows, seen);
         matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
         vectorised(
             #[inline(always)]
             || {
                 for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-                    softmax(&mut scores[..first + row + 1]);
-                    scores[first + row + 1..].fill(0.0);
+                    let position = first + row;
+                    let (from, to) = (earliest(position) - begin, position + 1 - begin);
+                    if let Some(bound) = softcap {
+                        soften(&mut scores[from..to], bound);
+                    }
+                    softmax(&mut scores[from..to]);
+                    scores[..from].fill(0.0);
+                    scores[to..].fill(0.0);
                 }
             },
         );

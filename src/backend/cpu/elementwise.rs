@@ -2,12 +2,15 @@
 
 use super::simd::{exp, sum_of, vectorised};
 use super::{elements, elements_mut};
-use crate::backend::RotaryTable;
+use crate::backend::{Columns, RotaryTable};
 use crate::spec::{Activation, NormKind};
 use ndarray::Array2;
 use rayon::prelude::*;
 use statrs::function::erf::erfc;
 use std::f64::consts::FRAC_1_SQRT_2;
+
+/// `2 sqrt(2 / pi)`, of the hyperbolic tangent in GELU's approximation.
+const TWICE_ROOT: f32 = 1.595_769_2;
 
 /// Elements handed to one task: large enough to outweigh scheduling, small enough to stay in L2.
 const PIECE: usize = 16 * 1024;
@@ -67,19 +70,48 @@ pub fn add(x: &mut Array2<f32>, y: &Array2<f32>) {
         .for_each(|(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += y));
 }
 
+pub fn scale(x: &mut Array2<f32>, factor: f32) {
+    elements_mut(x)
+        .par_chunks_mut(PIECE)
+        .for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+pub fn columns(x: &Array2<f32>, columns: Columns) -> Array2<f32> {
+    let Columns {
+        first,
+        width,
+        stride,
+        count,
+    } = columns;
+    let source = elements(x);
+    let row_width = x.ncols();
+    let mut chosen = Array2::zeros((x.nrows(), count * width));
+    elements_mut(&mut chosen)
+        .par_chunks_mut(count * width)
+        .zip(source.par_chunks(row_width))
+        .for_each(|(into, from)| {
+            for (run, into) in into.chunks_exact_mut(width).enumerate() {
+                let start = first + run * stride;
+                into.copy_from_slice(&from[start..start + width]);
+            }
+        });
+    chosen
+}
+
 pub fn normalise(
     kind: NormKind,
     epsilon: f32,
+    width: usize,
     gain: Option<&Array2<f32>>,
     bias: Option<&Array2<f32>>,
     x: &Array2<f32>,
 ) -> Array2<f32> {
-    let width = x.ncols();
     let mut normalised = x.clone();
     for_row_pieces(
         &mut normalised,
         #[inline(always)]
         |_, rows| {
+            // A row is whole runs, so a piece of whole rows is too.
             for row in rows.chunks_exact_mut(width) {
                 let mean = match kind {
                     NormKind::Rms => 0.0,
@@ -104,7 +136,7 @@ pub fn normalise(
     normalised
 }
 
-pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
+pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, head_dim: usize, length: usize) {
     let width = x.ncols();
     let half = table.cosines.ncols();
     let (cosines, sines) = (elements(&table.cosines), elements(&table.sines));
@@ -115,8 +147,8 @@ pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, length: usize) {
             for (index, row) in rows.chunks_exact_mut(width).enumerate() {
                 let start = (first + index) % length * half;
                 let (cosines, sines) = (&cosines[start..start + half], &sines[start..start + half]);
-                for head in row.chunks_exact_mut(2 * half) {
-                    let (low, high) = head.split_at_mut(half);
+                for head in row.chunks_exact_mut(head_dim) {
+                    let (low, high) = head[..2 * half].split_at_mut(half);
                     for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
                         (*low, *high) = (*low * cosine - *high * sine, *high * cosine + *low * sine);
                     }
@@ -134,6 +166,7 @@ pub fn activate(activation: Activation, x: &mut Array2<f32>) {
                 Activation::Relu => x.iter_mut().for_each(|x| *x = relu(*x)),
                 Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
                 Activation::Gelu => x.iter_mut().for_each(|x| *x = gelu(*x)),
+                Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
             },
         );
     });
@@ -150,6 +183,7 @@ pub fn gate(activation: Activation, gate: &Array2<f32>, up: &mut Array2<f32>) {
                     Activation::Relu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= relu(*gate)),
                     Activation::Silu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= silu(*gate)),
                     Activation::Gelu => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu(*gate)),
+                    Activation::GeluTanh => up.iter_mut().zip(gate).for_each(|(up, gate)| *up *= gelu_tanh(*gate)),
                 },
             );
         });
@@ -168,4 +202,10 @@ fn silu(x: f32) -> f32 {
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     (f64::from(x) * 0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)) as f32
+}
+
+/// `(1 + tanh(u)) / 2` is the logistic function of `2 u`.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    x / (1.0 + exp(-TWICE_ROOT * (x + 0.044_715 * x * x * x)))
 }

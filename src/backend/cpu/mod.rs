@@ -11,7 +11,7 @@ mod product;
 mod simd;
 
 use crate::backend::moments::Moments;
-use crate::backend::{Backend, RotaryTable};
+use crate::backend::{Backend, Columns, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
@@ -49,35 +49,46 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn scale(&self, x: &mut Array2<f32>, factor: f32) -> Result<()> {
+        elementwise::scale(x, factor);
+        Ok(())
+    }
+
+    fn columns(&self, x: &Array2<f32>, columns: Columns) -> Result<Array2<f32>> {
+        Ok(elementwise::columns(x, columns))
+    }
+
     fn normalise(
         &self,
         kind: NormKind,
         epsilon: f32,
+        width: usize,
         gain: Option<&Array2<f32>>,
         bias: Option<&Array2<f32>>,
         x: &Array2<f32>,
     ) -> Result<Array2<f32>> {
-        Ok(elementwise::normalise(kind, epsilon, gain, bias, x))
+        Ok(elementwise::normalise(kind, epsilon, width, gain, bias, x))
     }
 
     fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Result<Array2<f32>> {
         Ok(product::linear(weight, bias, x))
     }
 
-    fn rotate(&self, x: &mut Array2<f32>, table: &RotaryTable, length: usize) -> Result<()> {
-        elementwise::rotate(x, table, length);
+    fn rotate(&self, x: &mut Array2<f32>, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
+        elementwise::rotate(x, table, head_dim, length);
         Ok(())
     }
 
     fn attention(
         &self,
         shape: AttentionSpec,
+        window: Option<usize>,
         length: usize,
         queries: &Array2<f32>,
         keys: &Array2<f32>,
         values: &Array2<f32>,
     ) -> Result<Array2<f32>> {
-        Ok(attention::causal(shape, length, queries, keys, values))
+        Ok(attention::causal(shape, window, length, queries, keys, values))
     }
 
     fn activate(&self, activation: Activation, x: &mut Array2<f32>) -> Result<()> {
@@ -90,8 +101,14 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn log_likelihoods(&self, head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> Result<Vec<f64>> {
-        Ok(product::log_likelihoods(head, x, targets))
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Result<Vec<f64>> {
+        Ok(product::log_likelihoods(head, softcap, x, targets))
     }
 
     fn accumulate(&self, moments: &mut Moments, x: &Array2<f32>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Matrix products on faer: linear layers, and next-token log-likelihoods without keeping logits.
 
-use super::simd::{exp, largest, sum_of, vectorised};
+use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::{elements, elements_mut};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -44,7 +44,7 @@ pub fn linear(weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>)
     y
 }
 
-pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
     let (vocabulary, width) = head.dim();
     let mut likelihoods = vec![0.0; targets.len()];
     likelihoods
@@ -54,6 +54,12 @@ pub fn log_likelihoods(head: &Array2<f32>, x: &Array2<f32>, targets: &[u32]) -> 
         .for_each(|((likelihoods, x), targets)| {
             let mut logits = vec![0.0f32; targets.len() * vocabulary];
             multiply(&mut logits, x, head);
+            if let Some(bound) = softcap {
+                vectorised(
+                    #[inline(always)]
+                    || soften(&mut logits, bound),
+                );
+            }
             for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
                 *likelihood = f64::from(row[*target as usize])
                     - vectorised(

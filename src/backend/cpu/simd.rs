@@ -43,6 +43,16 @@ pub fn largest(values: &[f32]) -> f32 {
     parts.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// Bounds every value smoothly: `bound tanh(x / bound)`. Good to 1e-7 of the bound, which is what a
+/// softmax over the values sees.
+#[inline(always)]
+pub fn soften(values: &mut [f32], bound: f32) {
+    values.iter_mut().for_each(|x| {
+        let doubled = 2.0 * *x / bound;
+        *x = bound * (1.0 - 2.0 / (1.0 + exp(doubled)));
+    });
+}
+
 /// `e^x` to within 2 units in the last place for results in the normal range; 0 below it and about
 /// 3e38 above it. NaN stays NaN.
 ///

@@ -6,13 +6,17 @@
 
 use crate::error::{Error, Located, Result};
 use crate::registry::{Entry, Registry};
-use crate::spec::{Activation, ModelSpec};
+use crate::spec::{Activation, ModelSpec, Reach};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
+mod gemma;
+mod gpt2;
+mod gpt_neox;
 mod llama;
 mod opt;
+mod rotary;
 
 /// Reads one family's configuration.
 pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
@@ -22,13 +26,33 @@ pub const FAMILIES: Registry<Reader> = Registry {
     kind: "model family",
     entries: &[
         Entry {
+            name: "gemma2",
+            summary: "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows",
+            item: gemma::gemma2,
+        },
+        Entry {
+            name: "gemma3_text",
+            summary: "Gemma 3, text: norms around sub-layers and on query and key heads, one block in six unwindowed",
+            item: gemma::gemma3,
+        },
+        Entry {
+            name: "gpt2",
+            summary: "GPT-2: LayerNorm, learned positions, fused queries, keys and values, transposed weights",
+            item: gpt2::gpt2,
+        },
+        Entry {
+            name: "gpt_neox",
+            summary: "GPT-NeoX, Pythia: parallel sub-layers, fused queries, keys and values, partial rotary positions",
+            item: gpt_neox::gpt_neox,
+        },
+        Entry {
             name: "llama",
             summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
             item: llama::llama,
         },
         Entry {
             name: "mistral",
-            summary: "Mistral: as llama; windows up to the sliding window's length",
+            summary: "Mistral: as llama, attention within a sliding window",
             item: llama::mistral,
         },
         Entry {
@@ -36,8 +60,51 @@ pub const FAMILIES: Registry<Reader> = Registry {
             summary: "OPT: LayerNorm before or after, learned positions, biases, ReLU",
             item: opt::opt,
         },
+        Entry {
+            name: "qwen2",
+            summary: "Qwen 2, 2.5: as llama, with biases of queries, keys and values",
+            item: llama::qwen2,
+        },
+        Entry {
+            name: "qwen3",
+            summary: "Qwen 3: as llama, with norms of query and key heads",
+            item: llama::qwen3,
+        },
     ],
 };
+
+/// What mixtures of experts would need.
+const EXPERTS: &str =
+    "a mixture of experts: its router, and calibration statistics for each expert, are not implemented";
+
+/// Known model types that are not supported, with what is missing.
+const REFUSED: &[(&str, &str)] = &[
+    ("dbrx", EXPERTS),
+    ("deepseek_v2", EXPERTS),
+    ("deepseek_v3", EXPERTS),
+    ("ernie4_5_moe", EXPERTS),
+    ("glm4_moe", EXPERTS),
+    ("gpt_oss", EXPERTS),
+    ("granitemoe", EXPERTS),
+    ("hunyuan_v1_moe", EXPERTS),
+    ("jamba", EXPERTS),
+    ("jetmoe", EXPERTS),
+    ("llama4", EXPERTS),
+    ("llama4_text", EXPERTS),
+    ("minimax", EXPERTS),
+    ("mixtral", EXPERTS),
+    ("olmoe", EXPERTS),
+    ("phimoe", EXPERTS),
+    ("qwen2_moe", EXPERTS),
+    ("qwen3_moe", EXPERTS),
+    ("qwen3_next", EXPERTS),
+    (
+        "gemma3",
+        "a model of images and text: take its text model (`gemma3_text`)",
+    ),
+    ("mamba", "a state-space model: it has no attention"),
+    ("mamba2", "a state-space model: it has no attention"),
+];
 
 /// Reads `config.json` in the model directory `dir`.
 ///
@@ -63,6 +130,9 @@ pub fn parse_spec(text: &str) -> Result<ModelSpec> {
         read: BTreeSet::new(),
     };
     let family = config.text("model_type")?;
+    if let Some((name, missing)) = REFUSED.iter().find(|(name, _)| *name == family) {
+        return Err(Error::input(format!("key `model_type`: `{name}` is {missing}")));
+    }
     let entry = FAMILIES
         .find(&family)
         .map_err(|error| Error::input(error.to_string()))
@@ -86,10 +156,13 @@ const INERT: &[&str] = &[
     "add_cross_attention",
     "architectures",
     "attention_dropout",
+    "attn_pdrop",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
+    "classifier_dropout",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
     "diversity_penalty",
@@ -97,12 +170,15 @@ const INERT: &[&str] = &[
     "dropout",
     "dtype",
     "early_stopping",
+    "embd_pdrop",
     "encoder_no_repeat_ngram_size",
     "eos_token_id",
     "exponential_decay_length_penalty",
     "finetuning_task",
     "forced_bos_token_id",
     "forced_eos_token_id",
+    "gradient_checkpointing",
+    "hidden_dropout",
     "id2label",
     "init_std",
     "initializer_range",
@@ -115,6 +191,7 @@ const INERT: &[&str] = &[
     "max_length",
     "min_length",
     "model_type",
+    "n_ctx",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
@@ -128,9 +205,15 @@ const INERT: &[&str] = &[
     "problem_type",
     "remove_invalid_values",
     "repetition_penalty",
+    "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
     "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
     "suppress_tokens",
     "task_specific_params",
     "temperature",
@@ -170,10 +253,16 @@ const MATHEMATICAL: &[(&str, Value)] = &[
     ("per_layer_config", Value::Null),
     ("qk_layernorm", Value::Bool(false)),
     ("quantization_config", Value::Null),
+    ("query_pre_attn_scalar", Value::Null),
+    ("reorder_and_upcast_attn", Value::Bool(false)),
     ("residual_multiplier", Value::Null),
     ("rope_interleaved", Value::Bool(false)),
     ("rope_scaling", Value::Null),
+    ("scale_attn_by_inverse_layer_idx", Value::Bool(false)),
+    ("scale_attn_weights", Value::Bool(true)),
     ("sliding_window", Value::Null),
+    ("use_bidirectional_attention", Value::Bool(false)),
+    ("use_mrope", Value::Bool(false)),
     ("use_parallel_residual", Value::Bool(false)),
     ("use_qk_norm", Value::Bool(false)),
     ("use_sliding_window", Value::Bool(false)),
@@ -209,6 +298,20 @@ impl Config {
         })
     }
 
+    /// An integer from 0 on, if given.
+    pub fn natural(&mut self, key: &str) -> Result<Option<usize>> {
+        self.typed(key, "an integer from 0 on", |value| {
+            value.as_u64().filter(|n| *n <= u64::from(u32::MAX)).map(|n| n as usize)
+        })
+    }
+
+    /// A positive number, if given.
+    pub fn positive(&mut self, key: &str) -> Result<Option<f32>> {
+        self.typed(key, "a positive number", |value| {
+            value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0)
+        })
+    }
+
     /// A finite number, if given.
     pub fn number(&mut self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", |value| value.as_f64().filter(|x| x.is_finite()))
@@ -240,8 +343,12 @@ impl Config {
             Some(Value::String(name)) if name == "relu" => Ok(Activation::Relu),
             Some(Value::String(name)) if name == "silu" || name == "swish" => Ok(Activation::Silu),
             Some(Value::String(name)) if name == "gelu" => Ok(Activation::Gelu),
+            // Three names of one formula.
+            Some(Value::String(name)) if ["gelu_new", "gelu_fast", "gelu_pytorch_tanh"].contains(&name.as_str()) => {
+                Ok(Activation::GeluTanh)
+            }
             Some(other) => Err(Error::input(format!(
-                "key `{key}`: activation {other} is not supported (supported: relu, silu, gelu)"
+                "key `{key}`: activation {other} is not supported (supported: relu, silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh)"
             ))),
         }
     }
@@ -280,6 +387,51 @@ fn required<T>(key: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::input(format!("key `{key}` is missing")))
 }
 
+/// More blocks than any model has; their kinds are listed before any tensor shows that they are not there.
+const MOST_BLOCKS: usize = 100_000;
+
+/// What the attention of each block reaches: as `layer_types` says, or, where it is absent, repeating
+/// with a `period`. `sliding` tells whether a block has the window, `rotary` which frequencies it uses then.
+fn reaches(
+    config: &mut Config,
+    window: Option<usize>,
+    period: usize,
+    sliding: impl Fn(usize) -> bool,
+    rotary: impl Fn(bool) -> usize,
+) -> Result<Vec<Reach>> {
+    let blocks = config.required_count("num_hidden_layers")?;
+    let kinds: Vec<bool> = match config.get("layer_types") {
+        None => (0..period.min(blocks).min(MOST_BLOCKS)).map(sliding).collect(),
+        Some(Value::Array(kinds)) if kinds.len() == blocks => kinds
+            .iter()
+            .map(|kind| match kind.as_str() {
+                Some("full_attention") => Ok(false),
+                Some("sliding_attention") => Ok(true),
+                _ => Err(Error::input(format!(
+                    "key `layer_types`: {kind} is not supported (supported: full_attention, sliding_attention)"
+                ))),
+            })
+            .collect::<Result<_>>()?,
+        Some(_) => {
+            return Err(Error::input(format!(
+                "key `layer_types` must list one kind for each of {blocks} blocks"
+            )));
+        }
+    };
+    if window.is_none() && kinds.contains(&true) {
+        return Err(Error::input(
+            "key `sliding_window` is missing, but `layer_types` has sliding_attention",
+        ));
+    }
+    Ok(kinds
+        .into_iter()
+        .map(|sliding| Reach {
+            window: window.filter(|_| sliding),
+            rotary: rotary(sliding),
+        })
+        .collect())
+}
+
 /// `total / parts` when it divides evenly, else an error naming both keys.
 fn divide(total: usize, total_key: &str, parts: usize, parts_key: &str) -> Result<usize> {
     if total.is_multiple_of(parts) {
@@ -294,6 +446,7 @@ fn divide(total: usize, total_key: &str, parts: usize, parts_key: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Positions;
 
     const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "vocab_size": 100, "max_position_embeddings": 128"#;
@@ -310,7 +463,7 @@ mod tests {
             r#""attn_logit_softcapping": 50.0"#,
             r#""num_local_experts": 8"#,
             r#""partial_rotary_factor": 0.5"#,
-            r#""hidden_act": "gelu_pytorch_tanh""#,
+            r#""hidden_act": "quick_gelu""#,
             r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#,
             r#""quantization_config": {"bits": 4}"#,
             r#""num_key_value_heads": 3"#,
@@ -333,7 +486,79 @@ mod tests {
     fn an_unknown_family_is_answered_with_the_known_ones() {
         assert_eq!(
             message(r#"{"model_type": "lama"}"#),
-            "key `model_type`: unknown model family `lama`; did you mean `llama`? (known: `llama`, `mistral`, `opt`)"
+            "key `model_type`: unknown model family `lama`; did you mean `llama`? (known: `gemma2`, `gemma3_text`, `gpt2`, \
+             `gpt_neox`, `llama`, `mistral`, `opt`, `qwen2`, `qwen3`)"
         );
+    }
+
+    #[test]
+    fn mixtures_of_experts_are_refused_by_name() {
+        let message = message(r#"{"model_type": "mixtral"}"#);
+        assert!(
+            message.contains("`mixtral` is a mixture of experts: its router"),
+            "{message}"
+        );
+    }
+
+    /// Configurations as transformers 4 wrote them for models on the hub, shortened to what is read.
+    #[test]
+    fn configurations_of_the_hub_are_read() {
+        let read = |text: &str| parse_spec(text).expect("a configuration of the hub");
+        let frequencies = |spec: &ModelSpec| match &spec.positions {
+            Positions::Rotary { frequencies } => frequencies.clone(),
+            Positions::Learned { .. } => Vec::new(),
+        };
+
+        let pythia = read(
+            r#"{"model_type": "gpt_neox", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6,
+            "num_attention_heads": 8, "vocab_size": 50304, "max_position_embeddings": 2048, "hidden_act": "gelu",
+            "rotary_emb_base": 10000, "rotary_pct": 0.25, "use_parallel_residual": true, "layer_norm_eps": 1e-05}"#,
+        );
+        assert_eq!(frequencies(&pythia)[0].len(), 8, "a quarter of 64 features is 8 pairs");
+
+        let gemma2 = read(
+            r#"{"model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000,
+            "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096,
+            "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 256,
+            "cache_implementation": "hybrid", "rope_theta": 10000.0, "max_position_embeddings": 8192}"#,
+        );
+        assert_eq!((gemma2.reach(0).window, gemma2.reach(25).window), (Some(4096), None));
+        assert_eq!(
+            (gemma2.block.attention.softcap, gemma2.head.softcap),
+            (Some(50.0), Some(30.0))
+        );
+
+        let gemma3 = read(
+            r#"{"model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26,
+            "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144,
+            "sliding_window": 512, "sliding_window_pattern": 6, "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "attn_logit_softcapping": null}"#,
+        );
+        let reaches: Vec<_> = (4..7).map(|block| gemma3.reach(block)).collect();
+        let expected = [(Some(512), 1), (None, 0), (Some(512), 1)].map(|(window, rotary)| Reach { window, rotary });
+        assert_eq!(reaches, expected);
+        let turns = frequencies(&gemma3);
+        assert_eq!(
+            (turns[0][0], turns[1][0]),
+            (0.125, 1.0),
+            "scaling concerns full attention only"
+        );
+
+        let gpt2 = read(
+            r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "n_ctx": 1024,
+            "vocab_size": 50257, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05,
+            "scale_attn_weights": true, "reorder_and_upcast_attn": false, "scale_attn_by_inverse_layer_idx": false}"#,
+        );
+        assert_eq!(gpt2.prunable(), 12 * 12 * 768 * 768);
+
+        let qwen = read(
+            r#"{"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+            "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "rope_theta": 1000000.0,
+            "sliding_window": 32768, "max_window_layers": 24, "use_sliding_window": false, "use_mrope": false,
+            "tie_word_embeddings": true}"#,
+        );
+        assert_eq!(qwen.reach(23).window, None);
+        assert!(qwen.block.linears[0].bias && !qwen.block.linears[3].bias);
     }
 }

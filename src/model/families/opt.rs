@@ -4,8 +4,8 @@
 use super::{Config, divide};
 use crate::error::Result;
 use crate::spec::{
-    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormSpec,
-    Positions, Role,
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,
+    NormSpec, Positions, Reach, Role,
 };
 
 /// Rows that fairseq reserved at the start of the position table; position 0 reads row 2.
@@ -32,6 +32,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
         kind: NormKind::Layer,
         epsilon: EPSILON,
         tensor: affine.then(|| tensor.to_string()),
+        unit_offset: false,
     };
     let linear = |role, tensor, outputs, inputs| LinearSpec {
         role,
@@ -39,6 +40,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
         outputs,
         inputs,
         bias,
+        transposed: false,
     };
     let max_positions = config.required_count("max_position_embeddings")?;
     let projected = embedding_width != width;
@@ -53,6 +55,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
             tensor: "model.decoder.embed_tokens.weight".into(),
             width: embedding_width,
             project: projected.then(|| "model.decoder.project_in.weight".to_string()),
+            scale: None,
         },
         positions: Positions::Learned {
             tensor: "model.decoder.embed_positions.weight".into(),
@@ -60,14 +63,13 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
         },
         block: BlockSpec {
             prefix: "model.decoder.layers.{}.",
-            attention: AttentionSpec {
-                heads,
-                kv_heads: heads,
-                head_dim,
-            },
-            attention_norm: norm("self_attn_layer_norm"),
-            mlp_norm: norm("final_layer_norm"),
+            attention: AttentionSpec::new(heads, heads, head_dim),
+            norms: vec![
+                (NormPlace::Attention, norm("self_attn_layer_norm")),
+                (NormPlace::Mlp, norm("final_layer_norm")),
+            ],
             norm_first,
+            parallel: false,
             activation,
             linears: vec![
                 linear(Role::Key, "self_attn.k_proj", width, width),
@@ -78,10 +80,13 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
                 linear(Role::Down, "fc2", width, middle),
             ],
         },
+        reaches: vec![Reach::default()],
+        base_prefix: "model.",
         final_norm: (norm_first && !without_final_norm).then(|| norm("model.decoder.final_layer_norm")),
         head: HeadSpec {
             project: projected.then(|| "model.decoder.project_out.weight".to_string()),
             tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            softcap: None,
         },
     })
 }

@@ -1,0 +1,76 @@
+//! GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each sub-layer, weights stored as
+//! `(inputs, outputs)` and queries, keys and values in one matrix.
+
+use super::{Config, divide};
+use crate::error::Result;
+use crate::spec::{
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,
+    NormSpec, Positions, Reach, Role,
+};
+
+/// Reads a GPT-2 configuration.
+pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
+    let width = config.required_count("n_embd")?;
+    let heads = config.required_count("n_head")?;
+    let head_dim = divide(width, "n_embd", heads, "n_head")?;
+    let middle = config.count("n_inner")?.unwrap_or(4 * width);
+    let max_positions = config.required_count("n_positions")?;
+    let epsilon = config.epsilon("layer_norm_epsilon", 1e-5)?;
+    let tied = config.flag("tie_word_embeddings", true)?;
+    let activation = config.activation("activation_function", Activation::GeluTanh)?;
+
+    let norm = |tensor: &str| NormSpec {
+        kind: NormKind::Layer,
+        epsilon,
+        tensor: Some(tensor.to_string()),
+        unit_offset: false,
+    };
+    let linear = |role, tensor, outputs, inputs| LinearSpec {
+        role,
+        tensor,
+        outputs,
+        inputs,
+        bias: true,
+        transposed: true,
+    };
+    Ok(ModelSpec {
+        family: "gpt2",
+        vocabulary: config.required_count("vocab_size")?,
+        width,
+        blocks: config.required_count("n_layer")?,
+        max_positions,
+        longest_window: Some(max_positions),
+        embedding: EmbeddingSpec {
+            tensor: "transformer.wte.weight".into(),
+            width,
+            project: None,
+            scale: None,
+        },
+        positions: Positions::Learned {
+            tensor: "transformer.wpe.weight".into(),
+            offset: 0,
+        },
+        block: BlockSpec {
+            prefix: "transformer.h.{}.",
+            attention: AttentionSpec::new(heads, heads, head_dim),
+            norms: vec![(NormPlace::Attention, norm("ln_1")), (NormPlace::Mlp, norm("ln_2"))],
+            norm_first: true,
+            parallel: false,
+            activation,
+            linears: vec![
+                linear(Role::Fused(Fusion::Sections), "attn.c_attn", 3 * width, width),
+                linear(Role::Output, "attn.c_proj", width, width),
+                linear(Role::Up, "mlp.c_fc", middle, width),
+                linear(Role::Down, "mlp.c_proj", width, middle),
+            ],
+        },
+        reaches: vec![Reach::default()],
+        base_prefix: "transformer.",
+        final_norm: Some(norm("transformer.ln_f")),
+        head: HeadSpec {
+            project: None,
+            tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            softcap: None,
+        },
+    })
+}

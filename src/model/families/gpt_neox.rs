@@ -1,0 +1,92 @@
+//! GPT-NeoX (Black et al. 2022, arXiv 2204.06745) and Pythia: attention and MLP side by side, queries,
+//! keys and values fused head by head, rotary positions on the first features of a head.
+
+use super::rotary::Rotary;
+use super::{Config, divide};
+use crate::error::Result;
+use crate::spec::{
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,
+    NormSpec, Positions, Reach, Role,
+};
+
+/// Reads a GPT-NeoX configuration.
+pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
+    let width = config.required_count("hidden_size")?;
+    let middle = config.required_count("intermediate_size")?;
+    let heads = config.required_count("num_attention_heads")?;
+    let head_dim = divide(width, "hidden_size", heads, "num_attention_heads")?;
+    let epsilon = config.epsilon("layer_norm_eps", 1e-5)?;
+    let bias = config.flag("attention_bias", true)?;
+    let tied = config.flag("tie_word_embeddings", false)?;
+    let parallel = config.flag("use_parallel_residual", true)?;
+    let activation = config.activation("hidden_act", Activation::Gelu)?;
+    let rotary = Rotary {
+        theta: ("rotary_emb_base", 10_000.0),
+        partial: Some(config.number("rotary_pct")?.unwrap_or(0.25)),
+        ..Rotary::PLAIN
+    };
+    let frequencies = rotary.frequencies(config, head_dim)?;
+
+    let norm = |tensor: &str| NormSpec {
+        kind: NormKind::Layer,
+        epsilon,
+        tensor: Some(tensor.to_string()),
+        unit_offset: false,
+    };
+    let linear = |role, tensor, outputs, inputs, bias| LinearSpec {
+        role,
+        tensor,
+        outputs,
+        inputs,
+        bias,
+        transposed: false,
+    };
+    Ok(ModelSpec {
+        family: "gpt_neox",
+        vocabulary: config.required_count("vocab_size")?,
+        width,
+        blocks: config.required_count("num_hidden_layers")?,
+        max_positions: config.count("max_position_embeddings")?.unwrap_or(2048),
+        longest_window: None,
+        embedding: EmbeddingSpec {
+            tensor: "gpt_neox.embed_in.weight".into(),
+            width,
+            project: None,
+            scale: None,
+        },
+        positions: Positions::Rotary {
+            frequencies: vec![frequencies],
+        },
+        block: BlockSpec {
+            prefix: "gpt_neox.layers.{}.",
+            attention: AttentionSpec::new(heads, heads, head_dim),
+            norms: vec![
+                (NormPlace::Attention, norm("input_layernorm")),
+                (NormPlace::Mlp, norm("post_attention_layernorm")),
+            ],
+            norm_first: true,
+            parallel,
+            activation,
+            linears: vec![
+                linear(
+                    Role::Fused(Fusion::Heads),
+                    "attention.query_key_value",
+                    3 * width,
+                    width,
+                    bias,
+                ),
+                linear(Role::Output, "attention.dense", width, width, bias),
+                linear(Role::Up, "mlp.dense_h_to_4h", middle, width, true),
+                linear(Role::Down, "mlp.dense_4h_to_h", width, middle, true),
+            ],
+        },
+        reaches: vec![Reach::default()],
+        base_prefix: "gpt_neox.",
+        final_norm: Some(norm("gpt_neox.final_layer_norm")),
+        head: HeadSpec {
+            project: None,
+            tensor: (!tied).then(|| "embed_out.weight".to_string()),
+            softcap: None,
+        },
+    })
+}
