@@ -3,6 +3,10 @@
 //! Owns everything that is printed. Data (tables, plans, lists) goes to standard output; progress and
 //! logs go to standard error, as bars on a terminal and as plain lines elsewhere.
 
+mod eval;
+mod prune;
+mod verify;
+
 use crate::error::{Error, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{self, BACKENDS, Experiment};
@@ -71,6 +75,12 @@ enum Command {
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
     },
+    /// Prune one model into a directory that every tool loads
+    Prune(Box<prune::Prune>),
+    /// Measure the perplexity of one model
+    Eval(eval::Eval),
+    /// Check a model directory: finite weights, zeros, patterns, nothing else changed
+    Verify(verify::Verify),
     /// List model families, criteria, solvers, allocators and patterns
     List,
     /// List the devices zprune can compute on
@@ -124,6 +134,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run { experiment, results } => run_experiment(&experiment, &results),
         Command::Plan { experiment, results } => show_plan(&experiment, &results),
         Command::Report { experiment, results } => show_report(&experiment, &results),
+        Command::Prune(arguments) => prune::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }

@@ -24,13 +24,15 @@ pub enum ErrorKind {
     Output,
     /// The run ended, but some of its cells failed; each one's record says why.
     CellsFailed,
+    /// A result is not what it was said to be: a dense perplexity, a directory under verification.
+    Mismatch,
 }
 
 impl ErrorKind {
-    /// The process exit code: 1 when work failed, 2 when the input cannot be used, 3 when the results cannot be written.
+    /// The process exit code: 1 when work failed or a result is not as expected, 2 when the input cannot be used, 3 when the results cannot be written.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::Numeric | ErrorKind::CellsFailed => 1,
+            ErrorKind::Numeric | ErrorKind::CellsFailed | ErrorKind::Mismatch => 1,
             ErrorKind::Config | ErrorKind::Input => 2,
             ErrorKind::Output => 3,
         }

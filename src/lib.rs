@@ -63,6 +63,7 @@
 //! Each module uses only those listed after it (`tests/architecture.rs` holds that).
 
 pub mod cli;
+pub mod jobs;
 pub mod run;
 pub mod report;
 pub mod stats;

@@ -17,7 +17,7 @@ use crate::eval::perplexity::{PerplexityScorer, perplexity};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{BlockWeights, Checkpoint};
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
 use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, dense_moments, prune_model};
@@ -154,14 +154,19 @@ fn method_name(experiment: &Experiment, cell: &Cell) -> String {
 }
 
 /// A model with every token it will see.
-struct PreparedModel<'a> {
-    checkpoint: &'a Checkpoint,
-    evaluations: Vec<TokenWindows>,
-    calibration: BTreeMap<u64, TokenWindows>,
+pub(crate) struct PreparedModel<'a> {
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) evaluations: Vec<TokenWindows>,
+    pub(crate) calibration: BTreeMap<u64, TokenWindows>,
 }
 
 impl<'a> PreparedModel<'a> {
-    fn new(experiment: &Experiment, index: usize, input: &'a ModelInput, progress: &dyn Progress) -> Result<Self> {
+    pub(crate) fn new(
+        experiment: &Experiment,
+        index: usize,
+        input: &'a ModelInput,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let plan = &experiment.models[index];
         let checkpoint = &input.checkpoint;
         progress.stage(&format!("checking the weights of {}", plan.name));
@@ -199,7 +204,7 @@ impl<'a> PreparedModel<'a> {
 
 /// Runs the cells of one model, sharing what they share: the weights outside the blocks and, with
 /// `propagate = "dense"`, one pass of statistics per seed.
-struct Runner<'a, B: Backend> {
+pub(crate) struct Runner<'a, B: Backend> {
     backend: B,
     experiment: &'a Experiment,
     model: &'a PreparedModel<'a>,
@@ -208,16 +213,16 @@ struct Runner<'a, B: Backend> {
 }
 
 /// What a cell found.
-struct Findings {
-    layers: Vec<LayerRecord>,
-    sparsity: Option<f64>,
-    calibration_tokens: Option<String>,
-    time: PruneTime,
-    evaluations: Vec<EvaluationRecord>,
+pub(crate) struct Findings {
+    pub(crate) layers: Vec<LayerRecord>,
+    pub(crate) sparsity: Option<f64>,
+    pub(crate) calibration_tokens: Option<String>,
+    pub(crate) time: PruneTime,
+    pub(crate) evaluations: Vec<EvaluationRecord>,
 }
 
 impl<'a, B: Backend> Runner<'a, B> {
-    fn new(backend: B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
+    pub(crate) fn new(backend: B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
         Ok(Runner {
             ends: Ends::upload(&backend, model.checkpoint)?,
             backend,
@@ -231,7 +236,7 @@ impl<'a, B: Backend> Runner<'a, B> {
     fn record(&mut self, cell: &Cell, identity: &Identity, progress: &dyn Progress) -> Record {
         let started = Instant::now();
         let result = match &cell.pruning {
-            Some(pruning) => self.pruned(pruning, progress),
+            Some(pruning) => self.pruned(pruning, progress, |_| Ok(())),
             None => self.unpruned(progress),
         };
         let (findings, error) = match result {
@@ -275,7 +280,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         }
     }
 
-    fn unpruned(&mut self, progress: &dyn Progress) -> Result<Findings> {
+    pub(crate) fn unpruned(&mut self, progress: &dyn Progress) -> Result<Findings> {
         let spec = self.model.checkpoint.spec();
         let mut scorers = self.scorers()?;
         for index in 0..spec.blocks {
@@ -294,7 +299,13 @@ impl<'a, B: Backend> Runner<'a, B> {
         })
     }
 
-    fn pruned(&mut self, pruning: &Pruning, progress: &dyn Progress) -> Result<Findings> {
+    /// Prunes and measures; `take` receives every pruned block, in order.
+    pub(crate) fn pruned(
+        &mut self,
+        pruning: &Pruning,
+        progress: &dyn Progress,
+        mut take: impl FnMut(&BlockWeights) -> Result<()>,
+    ) -> Result<Findings> {
         let checkpoint = self.model.checkpoint;
         let spec = checkpoint.spec();
         let method = self.experiment.method(pruning.method)?;
@@ -326,7 +337,8 @@ impl<'a, B: Backend> Runner<'a, B> {
             &method,
             pruning.pattern,
             &calibration,
-            |_, block, _| {
+            |_, block, weights| {
+                take(weights)?;
                 for scorer in &mut scorers {
                     scorer.advance(&self.backend, spec, block)?;
                 }

@@ -47,6 +47,16 @@ impl StorageType {
         }
     }
 
+    /// Narrows values to little-endian stored elements, rounding to nearest (ties to even). Undoes
+    /// [`StorageType::decode`] bit for bit.
+    pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+        match self {
+            StorageType::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            StorageType::F16 => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+            StorageType::BF16 => values.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+        }
+    }
+
     /// Rounds a value to the nearest one this type can store (ties to even); may overflow to infinity in `f16`.
     pub fn round(self, value: f32) -> f32 {
         match self {

@@ -8,3 +8,4 @@ pub mod identity;
 pub mod inputs;
 pub mod plan;
 pub mod raw;
+pub mod single;

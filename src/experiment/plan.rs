@@ -250,7 +250,7 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     }
     for raw in &raw.method {
         let place = at(raw.span().start);
-        let method = method(raw.get_ref(), source)?;
+        let method = method(raw.get_ref(), &at)?;
         distinct(
             &method.name,
             experiment.methods.iter().map(|method| &method.name),
@@ -271,34 +271,20 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             "evaluation name",
         )
         .at(&place)?;
-        if evaluation.length < 2 || evaluation.windows == Some(0) {
-            let message = "an evaluation needs `length` of at least 2 and at least one window";
-            return Err(Error::config(message).at(place));
-        }
-        experiment.evaluations.push(EvaluationPlan {
+        let evaluation = EvaluationPlan {
             name: evaluation.name.clone(),
             corpus: evaluation.corpus.clone(),
             obtain: evaluation.obtain.clone(),
             join: evaluation.join,
             length: evaluation.length,
             windows: evaluation.windows,
-        });
+        };
+        evaluation.validate().at(&place)?;
+        experiment.evaluations.push(evaluation);
     }
     if let Some(raw) = &raw.calibration {
         let calibration = raw.get_ref();
-        if calibration.sequences == 0 || calibration.length < 2 {
-            let message = "calibration needs at least one sequence of at least 2 tokens";
-            return Err(Error::config(message).at(at(raw.span().start)));
-        }
-        let tokens = calibration.sequences.checked_mul(calibration.length);
-        if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
-            let (sequences, length) = (calibration.sequences, calibration.length);
-            let message = format!(
-                "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
-            );
-            return Err(Error::config(message).at(at(raw.span().start)));
-        }
-        experiment.calibration = Some(CalibrationPlan {
+        let calibration = CalibrationPlan {
             corpus: calibration.corpus.clone(),
             obtain: calibration.obtain.clone(),
             join: calibration.join,
@@ -306,7 +292,9 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             sequences: calibration.sequences,
             length: calibration.length,
             propagate: calibration.propagate,
-        });
+        };
+        calibration.validate().at(at(raw.span().start))?;
+        experiment.calibration = Some(calibration);
     }
     if let Some(method) = experiment.methods.iter().find(|method| method.calibrated) {
         if experiment.calibration.is_none() {
@@ -377,8 +365,9 @@ fn component<T: ?Sized>(
     Ok((plan, built))
 }
 
-fn method(raw: &RawMethod, source: &Source) -> Result<MethodPlan> {
-    let place = |raw: &Spanned<RawComponent>| source.place(raw.span().start);
+/// Resolves a method; `at` turns a byte offset of the file into a place.
+pub(super) fn method(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
+    let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
     let default = |name: &str| RawComponent {
         name: name.to_string(),
         parameters: toml::Table::new(),
@@ -408,9 +397,46 @@ fn method(raw: &RawMethod, source: &Source) -> Result<MethodPlan> {
     })
 }
 
+impl CalibrationPlan {
+    /// Checks the numbers on their own.
+    ///
+    /// # Errors
+    /// No window, windows too short to predict anything, or more tokens than anybody means.
+    pub fn validate(&self) -> Result<()> {
+        let (sequences, length) = (self.sequences, self.length);
+        if sequences == 0 || length < 2 {
+            return Err(Error::config(
+                "calibration needs at least one sequence of at least 2 tokens",
+            ));
+        }
+        let tokens = sequences.checked_mul(length);
+        if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
+            return Err(Error::config(format!(
+                "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl EvaluationPlan {
+    /// Checks the numbers on their own.
+    ///
+    /// # Errors
+    /// No window, or windows too short to predict anything.
+    pub fn validate(&self) -> Result<()> {
+        if self.length < 2 || self.windows == Some(0) {
+            return Err(Error::config(
+                "an evaluation needs `length` of at least 2 and at least one window",
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl ComponentPlan {
     /// Makes the component again from its recorded parameters.
-    fn build<T: ?Sized>(&self, registry: &'static Registry<Build<T>>) -> Result<Box<T>> {
+    pub(crate) fn build<T: ?Sized>(&self, registry: &'static Registry<Build<T>>) -> Result<Box<T>> {
         let table = toml::Table::try_from(&self.parameters)
             .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
         Ok((registry.find(&self.name)?.item)(&table)?.component)

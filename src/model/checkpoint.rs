@@ -16,8 +16,10 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// The only weight file of a small checkpoint.
+pub const SINGLE: &str = "model.safetensors";
+/// Which tensor is in which shard.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// An opened checkpoint whose tensors fit the model's specification.
 pub struct Checkpoint {
@@ -29,6 +31,32 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     map: Mmap,
+    /// `__metadata__` of the header.
+    metadata: BTreeMap<String, String>,
+    /// Tensor names in the order of their data.
+    order: Vec<String>,
+}
+
+/// One weight file of a checkpoint, as it is stored.
+pub struct StoredFile<'a> {
+    /// File name.
+    pub name: &'a str,
+    /// `__metadata__` of the header.
+    pub metadata: &'a BTreeMap<String, String>,
+    /// Its tensors, in the order of their data; also those the forward pass does not read.
+    pub tensors: Vec<StoredTensor<'a>>,
+}
+
+/// A tensor as it is stored.
+pub struct StoredTensor<'a> {
+    /// Name in the file.
+    pub name: &'a str,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape in the file.
+    pub shape: &'a [usize],
+    /// Its data.
+    pub bytes: &'a [u8],
 }
 
 #[derive(Clone)]
@@ -54,6 +82,8 @@ pub struct LinearWeights {
     pub bias: Option<Array1<f32>>,
     /// How the checkpoint stores the weight.
     pub storage: StorageType,
+    /// Whether the checkpoint stores the weight as `(inputs, outputs)`.
+    pub transposed: bool,
 }
 
 /// A norm's parameters on the host; both absent for a norm without parameters.
@@ -134,7 +164,14 @@ impl Checkpoint {
             };
             self.tensors.insert(name, location);
         }
-        self.shards.push(Shard { path, map });
+        let order = metadata.offset_keys();
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        self.shards.push(Shard {
+            path,
+            map,
+            metadata: metadata.into_iter().collect(),
+            order,
+        });
         Ok(())
     }
 
@@ -178,7 +215,7 @@ impl Checkpoint {
         self.tensors
             .get(name)
             .or_else(|| self.tensors.get(name.strip_prefix(self.spec.base_prefix)?))
-            .ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
+            .ok_or_else(|| missing(name))
     }
 
     fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
@@ -214,6 +251,38 @@ impl Checkpoint {
 
     fn bytes(&self, location: &Location) -> &[u8] {
         &self.shards[location.shard].map[location.start..location.end]
+    }
+
+    /// The weight files, as they are stored.
+    pub fn files(&self) -> impl Iterator<Item = StoredFile<'_>> {
+        self.shards.iter().enumerate().map(|(index, shard)| {
+            let stored = |name: &'_ String| {
+                let (name, location) = self.tensors.get_key_value(name)?;
+                // A tensor that two shards hold is read from the later one, and belongs to it alone.
+                (location.shard == index).then(|| StoredTensor {
+                    name,
+                    dtype: location.dtype,
+                    shape: &location.shape,
+                    bytes: self.bytes(location),
+                })
+            };
+            StoredFile {
+                name: shard.path.file_name().and_then(|name| name.to_str()).unwrap_or(SINGLE),
+                metadata: &shard.metadata,
+                tensors: shard.order.iter().filter_map(stored).collect(),
+            }
+        })
+    }
+
+    /// The name under which a tensor of the specification is stored.
+    ///
+    /// # Errors
+    /// The tensor is missing.
+    pub fn stored_name(&self, name: &str) -> Result<&str> {
+        let stored = |name: &str| self.tensors.get_key_value(name).map(|(name, _)| name.as_str());
+        stored(name)
+            .or_else(|| stored(name.strip_prefix(self.spec.base_prefix)?))
+            .ok_or_else(|| missing(name))
     }
 
     /// How the checkpoint stores a tensor.
@@ -308,6 +377,7 @@ impl Checkpoint {
                         stored
                     },
                     storage: self.storage(&name)?,
+                    transposed: linear.transposed,
                     name,
                     bias,
                 })
@@ -347,6 +417,10 @@ impl Checkpoint {
         }
         crate::data::digest::hexadecimal(&hash.finalize())
     }
+}
+
+fn missing(name: &str) -> Error {
+    Error::input(format!("tensor `{name}` is missing"))
 }
 
 fn storage(dtype: Dtype) -> Option<StorageType> {

@@ -1,13 +1,17 @@
 //! Writing model directories: a folder that appears whole or not at all, and safetensors files filled
 //! tensor by tensor.
 //!
+//! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
+//! that every tool that loads the one loads the other.
+//!
 //! Owns the bytes on disk and nothing of what they mean. Memory never holds more than the tensor being
 //! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
 
 use crate::error::{Error, Result};
+use crate::model::checkpoint::{BlockWeights, Checkpoint, INDEX, LinearWeights};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -88,7 +92,7 @@ impl Staging {
         &self,
         name: &str,
         tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
-        metadata: &Map<String, Value>,
+        metadata: &BTreeMap<String, String>,
     ) -> Result<TensorFile> {
         TensorFile::create(&self.path(name), self.named(Path::new(name)), tensors, metadata)
     }
@@ -139,11 +143,11 @@ impl TensorFile {
         path: &Path,
         name: PathBuf,
         tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
-        metadata: &Map<String, Value>,
+        metadata: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let mut metadata = metadata.clone();
-        metadata.entry("format").or_insert_with(|| json!("pt"));
-        let mut header = Map::from_iter([("__metadata__".to_string(), Value::Object(metadata))]);
+        metadata.entry("format".to_string()).or_insert_with(|| "pt".to_string());
+        let mut header = Map::from_iter([("__metadata__".to_string(), json!(metadata))]);
         let mut slots = BTreeMap::new();
         let mut start = 0;
         for (tensor, dtype, shape) in tensors {
@@ -210,6 +214,120 @@ impl TensorFile {
     }
 }
 
+/// The files of a model directory that a pruned copy takes over as they are.
+const COMPANIONS: &[&str] = &[".json", ".txt", ".model", ".jinja"];
+
+/// Legal files, whatever their ending.
+const LEGAL: &[&str] = &["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING"];
+
+/// Files of the original that would be untrue of a copy with other weights.
+const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
+
+/// What was done to a model, beside its weights.
+pub const PRUNING: &str = "pruning.json";
+
+/// Writes a pruned copy of a checkpoint while its blocks pass by.
+pub struct ModelWriter<'a> {
+    checkpoint: &'a Checkpoint,
+    files: Vec<TensorFile>,
+    /// Which file a tensor is in.
+    places: BTreeMap<String, usize>,
+}
+
+impl<'a> ModelWriter<'a> {
+    /// Copies everything but the weights that pruning may change: configuration, tokenizer, index, and all
+    /// other tensors.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the disk refuses.
+    pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging) -> Result<Self> {
+        copy_companions(folder, staging)?;
+        if folder.join(INDEX).exists() && checkpoint.files().count() > 1 {
+            staging.copy(&folder.join(INDEX))?;
+        }
+        let spec = checkpoint.spec();
+        let mut pruned = HashSet::new();
+        for index in 0..spec.blocks {
+            let prefix = spec.block.prefix_of(index);
+            for linear in &spec.block.linears {
+                pruned.insert(checkpoint.stored_name(&format!("{prefix}{}.weight", linear.tensor))?);
+            }
+        }
+        let mut writer = ModelWriter {
+            checkpoint,
+            files: Vec::new(),
+            places: BTreeMap::new(),
+        };
+        for stored in checkpoint.files() {
+            let tensors = stored.tensors.iter().map(|it| (it.name, it.dtype, it.shape));
+            let mut file = staging.tensors(stored.name, tensors, stored.metadata)?;
+            for tensor in &stored.tensors {
+                if pruned.contains(tensor.name) {
+                    writer.places.insert(tensor.name.to_string(), writer.files.len());
+                } else {
+                    file.put(tensor.name, tensor.bytes)?;
+                }
+            }
+            writer.files.push(file);
+        }
+        Ok(writer)
+    }
+
+    /// Writes the linear layers of a block.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn put(&mut self, block: &BlockWeights) -> Result<()> {
+        for linear in &block.linears {
+            let name = self.checkpoint.stored_name(&linear.name)?;
+            self.files[self.places[name]].put(name, &stored_bytes(linear))?;
+        }
+        Ok(())
+    }
+
+    /// Closes all files.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(self) -> Result<()> {
+        self.files.into_iter().try_for_each(TensorFile::finish)
+    }
+}
+
+/// Copies configuration, tokenizer and licence from a model directory; no weights, and nothing that
+/// describes the original's weights.
+///
+/// # Errors
+/// A file cannot be read, or the disk refuses.
+pub fn copy_companions(folder: &Path, staging: &Staging) -> Result<()> {
+    let unreadable = |source| Error::reading(folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        names.push(entry.map_err(unreadable)?.file_name());
+    }
+    names.sort();
+    for name in names {
+        let text = name.to_string_lossy();
+        let wanted = COMPANIONS.iter().any(|ending| text.ends_with(ending))
+            || LEGAL.iter().any(|start| text.to_uppercase().starts_with(start));
+        let path = folder.join(&name);
+        // Hub snapshots hold links to files.
+        if wanted && !text.starts_with('.') && !LEFT_BEHIND.contains(&&*text) && path.is_file() {
+            staging.copy(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A weight in the checkpoint's type and orientation.
+fn stored_bytes(linear: &LinearWeights) -> Vec<u8> {
+    if linear.transposed {
+        linear.storage.encode(linear.weight.t().iter().copied())
+    } else {
+        linear.storage.encode(linear.weight.iter().copied())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +340,7 @@ mod tests {
         let staging = Staging::new(&target).expect("writable");
         let tensors = [("b", Dtype::F32, &[2usize, 1][..]), ("a", Dtype::F16, &[3])];
         let mut file = staging
-            .tensors("model.safetensors", tensors, &Map::new())
+            .tensors("model.safetensors", tensors, &BTreeMap::new())
             .expect("writable");
         file.put("a", &[1, 2, 3, 4, 5, 6]).expect("writable");
         file.put("b", &[9; 8]).expect("writable");

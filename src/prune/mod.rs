@@ -100,7 +100,7 @@ impl Method {
 }
 
 /// Whose output a block's calibration inputs are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagate {
     /// Inputs come from the already pruned earlier blocks, as in the papers.

@@ -1,0 +1,63 @@
+//! `zprune verify`.
+
+use super::{Display, print};
+use crate::error::Result;
+use crate::jobs::verify::{Verdict, verify};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, TableStyle};
+use std::path::PathBuf;
+
+/// Arguments of `zprune verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Model directory to check
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The model it was made from
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Verify) -> Result<()> {
+    let verdict = verify(&arguments.folder, arguments.against.as_deref(), &Display::new())?;
+    print(&text(&verdict))?;
+    verdict.check(&arguments.folder)
+}
+
+fn text(verdict: &Verdict) -> String {
+    let mut table = Table::new();
+    table.load_style(TableStyle::default());
+    table.set_header(["tensor", "shape", "zeros", "%", "N:M"]);
+    for tensor in &verdict.tensors {
+        let (outputs, inputs) = tensor.shape;
+        let percent = 100.0 * tensor.zeros as f64 / (outputs * inputs) as f64;
+        table.add_row([
+            tensor.tensor.clone(),
+            format!("{outputs} x {inputs}"),
+            tensor.zeros.to_string(),
+            format!("{percent:.3}"),
+            tensor.patterns.join(", "),
+        ]);
+    }
+    for column in [2, 3] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = format!(
+        "{table}\n{:.3} % of the prunable weights are zero; all weights are finite\n",
+        100.0 * verdict.sparsity()
+    );
+    match &verdict.claimed {
+        Some(claim) if verdict.faults.is_empty() => text.push_str(&format!("as pruning.json says: {claim}\n")),
+        Some(claim) => text.push_str(&format!("pruning.json says: {claim}\n")),
+        None => text.push_str("there is no pruning.json to hold it against\n"),
+    }
+    if let Some(identical) = verdict.identical {
+        text.push_str(&format!(
+            "{identical} other tensors are those of the original, bit for bit\n"
+        ));
+    }
+    text
+}

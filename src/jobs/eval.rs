@@ -1,0 +1,66 @@
+//! Measuring one model as it is.
+
+use crate::backend::cpu::Cpu;
+use crate::error::{Located, Result};
+use crate::experiment::identity::{EvaluationIdentity, ModelIdentity};
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::Experiment;
+use crate::progress::Progress;
+use crate::run::{PreparedModel, Runner, identify};
+use serde::Serialize;
+
+/// What `zprune eval --json` writes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// `exp` of the mean of `windows`; lower is better.
+    pub perplexity: f64,
+    /// Tokens in all windows.
+    pub tokens: usize,
+    /// Mean negative log-likelihood of every window, in nats per predicted token.
+    pub windows: Vec<f64>,
+    /// SHA-256 of the tokens, as little-endian 32-bit words.
+    pub token_digest: String,
+    /// What was measured and how.
+    pub protocol: EvaluationIdentity,
+    /// SHA-256 of the model's files.
+    pub model: ModelIdentity,
+    /// Who computed.
+    pub backend: String,
+    /// Version of zprune.
+    pub zprune: String,
+}
+
+/// Measures the experiment's one model by its one evaluation.
+///
+/// # Errors
+/// Unusable inputs, or a likelihood that is not finite.
+///
+/// # Panics
+/// The experiment has no model or no evaluation: a mistake of the caller.
+pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluation> {
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(experiment)?;
+    inputs.require_all()?;
+    let input = inputs.models[0].as_ref().expect("all inputs are there");
+    let identity = identify(experiment, &inputs)
+        .swap_remove(0)
+        .expect("the dense cell of a model that is there has an identity");
+    let model = PreparedModel::new(experiment, 0, input, progress)?;
+    let mut runner = Runner::new(Cpu, experiment, &model)?;
+    progress.start(1, input.checkpoint.spec().blocks);
+    progress.cell("perplexity");
+    let mut findings = runner.unpruned(progress).at(experiment.models[0].path.display())?;
+    progress.finish();
+    let found = findings.evaluations.swap_remove(0);
+    let mut identity = identity;
+    Ok(Evaluation {
+        perplexity: found.perplexity,
+        tokens: found.tokens,
+        windows: found.windows,
+        token_digest: found.token_digest,
+        protocol: identity.evaluations.swap_remove(0),
+        model: identity.model,
+        backend: identity.backend,
+        zprune: env!("CARGO_PKG_VERSION").to_string(),
+    })
+}

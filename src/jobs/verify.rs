@@ -1,0 +1,246 @@
+//! Checking a model directory: that it loads, that its weights are finite, that its zeros are where its
+//! `pruning.json` says, and that nothing else differs from the model it came from.
+
+use super::prune::PruningFile;
+use crate::error::{Error, ErrorKind, Located, Result};
+use crate::experiment::plan::ComponentPlan;
+use crate::model::checkpoint::{Checkpoint, StoredTensor};
+use crate::model::families::read_spec;
+use crate::progress::Progress;
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
+use ndarray::{ArrayView2, Axis};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What was found in one prunable tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorFinding {
+    /// Tensor name.
+    pub tensor: String,
+    /// `(outputs, inputs)`.
+    pub shape: (usize, usize),
+    /// Elements that are zero.
+    pub zeros: usize,
+    /// The N:M patterns it satisfies, of those that hardware and papers use.
+    pub patterns: Vec<String>,
+}
+
+/// What was found in a directory.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// Every prunable tensor.
+    pub tensors: Vec<TensorFinding>,
+    /// What `pruning.json` says was done, if there is one.
+    pub claimed: Option<String>,
+    /// Tensors outside the prunable ones that are bit for bit those of the other directory.
+    pub identical: Option<usize>,
+    /// Everything that is not as it should be.
+    pub faults: Vec<String>,
+}
+
+impl Verdict {
+    /// Fraction of prunable weights that are zero.
+    pub fn sparsity(&self) -> f64 {
+        let zeros: usize = self.tensors.iter().map(|it| it.zeros).sum();
+        let all: usize = self.tensors.iter().map(|it| it.shape.0 * it.shape.1).sum();
+        zeros as f64 / all.max(1) as f64
+    }
+
+    /// An error when anything is not as it should be, for the exit code.
+    ///
+    /// # Errors
+    /// Lists the faults.
+    pub fn check(&self, folder: &Path) -> Result<()> {
+        const MOST: usize = 20;
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let mut lines: Vec<String> = self.faults.iter().take(MOST).cloned().collect();
+        if self.faults.len() > MOST {
+            lines.push(format!("and {} more", self.faults.len() - MOST));
+        }
+        Err(Error::new(ErrorKind::Mismatch, lines.join("\n")).at(folder.display()))
+    }
+}
+
+/// Checks the directory `folder`, and holds it against the one it was made from, if given.
+///
+/// # Errors
+/// A directory cannot be loaded at all. What loads and is wrong is a fault of the verdict.
+pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
+    let spec = read_spec(folder)?;
+    let claim = PruningFile::read(folder)?;
+    let checkpoint = Checkpoint::open(folder, spec)?;
+    let original = against
+        .map(|path| Checkpoint::open(path, read_spec(path)?))
+        .transpose()?;
+    let spec = checkpoint.spec();
+    progress.stage("checking that all weights are finite");
+    checkpoint.check_finite().at(folder.display())?;
+
+    let mut verdict = Verdict::default();
+    if let Some(claim) = &claim {
+        verdict.claimed = Some(describe(claim));
+    }
+    progress.start(1, spec.blocks);
+    progress.cell("zeros and patterns");
+    let mut counted = BTreeSet::new();
+    for index in 0..spec.blocks {
+        for linear in checkpoint.block(index)?.linears {
+            let weight = linear.weight.view();
+            verdict.tensors.push(TensorFinding {
+                tensor: linear.name.clone(),
+                shape: weight.dim(),
+                zeros: weight.iter().filter(|weight| **weight == 0.0).count(),
+                patterns: [(2, 4), (4, 8)]
+                    .into_iter()
+                    .filter(|(keep, of)| structured(weight, *keep, *of).is_none())
+                    .map(|(keep, of)| format!("{keep}:{of}"))
+                    .collect(),
+            });
+            if let Some(claim) = &claim {
+                let target = layer_pattern(claim, checkpoint.spec(), index, linear.role)?;
+                let fault = hold(claim, target, &linear.name, weight);
+                verdict
+                    .faults
+                    .extend(fault.map(|fault| format!("{}: {fault}", linear.name)));
+            }
+            counted.insert(linear.name);
+        }
+        progress.step();
+    }
+    if let Some(claim) = &claim {
+        let unknown = claim.layers.iter().filter(|layer| !counted.contains(&layer.tensor));
+        let faults = unknown.map(|layer| {
+            format!(
+                "{}: pruning.json lists it, but the model has no such layer",
+                layer.tensor
+            )
+        });
+        verdict.faults.extend(faults);
+    }
+    if let Some(original) = &original {
+        progress.stage("comparing with the original");
+        compare(&checkpoint, original, &counted, &mut verdict);
+    }
+    progress.finish();
+    Ok(verdict)
+}
+
+fn describe(claim: &PruningFile) -> String {
+    match &claim.cell.pruning {
+        Some(pruning) => format!("{}, {}", claim.method, pruning.pattern),
+        None => claim.method.clone(),
+    }
+}
+
+/// The pattern a layer was given by the claimed allocator.
+fn layer_pattern(
+    claim: &PruningFile,
+    spec: &crate::spec::ModelSpec,
+    block: usize,
+    role: crate::spec::Role,
+) -> Result<Option<(Pattern, Option<Group>)>> {
+    let Some(pruning) = &claim.cell.pruning else {
+        return Ok(None);
+    };
+    let allocator = ComponentPlan::build(&pruning.allocator, &ALLOCATORS)?;
+    Ok(Some((
+        allocator.layer(spec, block, role, pruning.pattern)?,
+        pruning.group,
+    )))
+}
+
+/// Holds one layer against what `pruning.json` says of it; `None` when all is well.
+fn hold(
+    claim: &PruningFile,
+    target: Option<(Pattern, Option<Group>)>,
+    name: &str,
+    weight: ArrayView2<f32>,
+) -> Option<String> {
+    let Some(layer) = claim.layers.iter().find(|layer| layer.tensor == name) else {
+        return Some("pruning.json does not mention it".to_string());
+    };
+    let zeros = weight.iter().filter(|weight| **weight == 0.0).count();
+    if zeros != layer.zeros {
+        return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
+    }
+    match target? {
+        (Pattern::Structured { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| {
+            format!(
+                "is not {keep}:{of} at output {row}, inputs {column} to {}",
+                column + of - 1
+            )
+        }),
+        (Pattern::Unstructured { sparsity }, group) => {
+            let short = |what: &str, index: usize, part: ArrayView2<f32>| {
+                let zeros = part.iter().filter(|weight| **weight == 0.0).count();
+                let least = removed(part.len(), sparsity);
+                (zeros < least).then(|| format!("{what} {index} has {zeros} zeros of {}, not {least}", part.len()))
+            };
+            match group {
+                Some(Group::Row) => weight
+                    .axis_chunks_iter(Axis(0), 1)
+                    .enumerate()
+                    .find_map(|(index, row)| short("output", index, row)),
+                Some(Group::ColumnBlock) => weight
+                    .axis_chunks_iter(Axis(1), COLUMN_BLOCK)
+                    .enumerate()
+                    .find_map(|(index, columns)| short("column block", index, columns)),
+                Some(Group::Matrix) | None => short("matrix", 0, weight),
+            }
+        }
+    }
+}
+
+/// The first group of `of` inputs with more than `keep` weights; `None` when the pattern holds.
+fn structured(weight: ArrayView2<f32>, keep: usize, of: usize) -> Option<(usize, usize)> {
+    if !weight.ncols().is_multiple_of(of) {
+        return Some((0, 0));
+    }
+    weight.rows().into_iter().enumerate().find_map(|(row, weights)| {
+        let mut groups = weights.exact_chunks(of).into_iter().enumerate();
+        groups.find_map(|(index, group)| {
+            let kept = group.iter().filter(|weight| **weight != 0.0).count();
+            (kept > keep).then_some((row, index * of))
+        })
+    })
+}
+
+/// Tensors outside the prunable ones must be the same, and no tensor may be lost, added or changed in kind.
+fn compare(checkpoint: &Checkpoint, original: &Checkpoint, prunable: &BTreeSet<String>, verdict: &mut Verdict) {
+    let stored: BTreeSet<&str> = prunable
+        .iter()
+        .filter_map(|name| checkpoint.stored_name(name).ok())
+        .collect();
+    fn tensors(checkpoint: &Checkpoint) -> BTreeMap<&str, StoredTensor<'_>> {
+        let all = checkpoint.files().flat_map(|file| file.tensors);
+        all.map(|tensor| (tensor.name, tensor)).collect()
+    }
+    let (ours, theirs) = (tensors(checkpoint), tensors(original));
+    let mut identical = 0;
+    for (name, tensor) in &ours {
+        match theirs.get(name) {
+            None => verdict.faults.push(format!("{name}: the original has no such tensor")),
+            Some(other) if other.dtype != tensor.dtype || other.shape != tensor.shape => {
+                verdict.faults.push(format!(
+                    "{name}: is {:?} {:?}, in the original {:?} {:?}",
+                    tensor.dtype, tensor.shape, other.dtype, other.shape
+                ));
+            }
+            Some(_) if stored.contains(name) => {}
+            Some(other) if other.bytes != tensor.bytes => {
+                verdict
+                    .faults
+                    .push(format!("{name}: is not prunable, but differs from the original"));
+            }
+            Some(_) => identical += 1,
+        }
+    }
+    let lost = theirs.keys().filter(|name| !ours.contains_key(*name));
+    verdict
+        .faults
+        .extend(lost.map(|name| format!("{name}: is missing; the original has it")));
+    verdict.identical = Some(identical);
+}
