@@ -3,6 +3,7 @@
 //! Owns everything that is printed. Data (tables, plans, lists) goes to standard output; progress and
 //! logs go to standard error, as bars on a terminal and as plain lines elsewhere.
 
+mod archive;
 mod eval;
 mod prune;
 mod verify;
@@ -81,6 +82,10 @@ enum Command {
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),
+    /// Store a pruned model without its zeros, losslessly; loading it needs `expand` first
+    Compress(archive::Archive),
+    /// Restore the model directory that an archive was made from
+    Expand(archive::Archive),
     /// List model families, criteria, solvers, allocators and patterns
     List,
     /// List the devices zprune can compute on
@@ -137,6 +142,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Compress(arguments) => archive::compress(&arguments),
+        Command::Expand(arguments) => archive::expand(&arguments),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }
@@ -322,12 +329,17 @@ fn instruction_sets() -> String {
     String::new()
 }
 
+/// How long a log stays silent while blocks go by.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// Shows progress: one bar with time left on a terminal, plain lines elsewhere.
 struct Display {
     bar: ProgressBar,
     terminal: bool,
     counts: std::cell::Cell<Counts>,
     started: Instant,
+    /// When the last plain line was printed.
+    spoke: std::cell::Cell<Instant>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -351,6 +363,7 @@ impl Display {
             terminal,
             counts: Default::default(),
             started: Instant::now(),
+            spoke: std::cell::Cell::new(Instant::now()),
         }
     }
 
@@ -378,7 +391,7 @@ impl Progress for Display {
             let template = "[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}";
             self.bar
                 .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        } else if cells > 0 {
+        } else if cells > 1 {
             let ready = self.started.elapsed().as_secs_f64();
             eprintln!("{cells} cells to run (inputs ready after {ready:.1} s)");
         }
@@ -391,6 +404,12 @@ impl Progress for Display {
 
     fn step(&self) {
         self.bar.inc(1);
+        // A log has no bar; a line now and then says that a long cell is alive.
+        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
+            self.spoke.set(Instant::now());
+            let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            eprintln!("{}: block {position} of {length}{}", self.bar.message(), self.left());
+        }
     }
 
     fn cell_done(&self, label: &str, result: &str) {

@@ -9,6 +9,7 @@ use crate::data::digest;
 use crate::error::{Error, Located, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
+use crate::model::weights::WeightFiles;
 use crate::spec::ModelSpec;
 use std::path::Path;
 
@@ -105,7 +106,7 @@ fn model(experiment: &Experiment, plan: &ModelPlan, missing: &mut Vec<String>) -
     }
     let spec = read_spec(&plan.path)?;
     check_fit(experiment, plan, &spec)?;
-    let (weights_there, tokenizer_there) = (Checkpoint::is_in(&plan.path), tokenizer.exists());
+    let (weights_there, tokenizer_there) = (WeightFiles::is_in(&plan.path), tokenizer.exists());
     if !weights_there {
         missing.push(absent("checkpoint", &plan.path.join("model.safetensors"), obtain));
     }
@@ -118,7 +119,7 @@ fn model(experiment: &Experiment, plan: &ModelPlan, missing: &mut Vec<String>) -
     let checkpoint = Checkpoint::open(&plan.path, spec)?;
     let identity = ModelIdentity {
         config: digest::of_file(&config)?,
-        weights: checkpoint.digest(),
+        weights: checkpoint.files().digest(),
         tokenizer: digest::of_file(&tokenizer)?,
     };
     Ok(Some(ModelInput { identity, checkpoint }))

@@ -4,8 +4,9 @@
 use super::prune::PruningFile;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::plan::ComponentPlan;
-use crate::model::checkpoint::{Checkpoint, StoredTensor};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
+use crate::model::weights::StoredTensor;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
@@ -215,7 +216,7 @@ fn compare(checkpoint: &Checkpoint, original: &Checkpoint, prunable: &BTreeSet<S
         .filter_map(|name| checkpoint.stored_name(name).ok())
         .collect();
     fn tensors(checkpoint: &Checkpoint) -> BTreeMap<&str, StoredTensor<'_>> {
-        let all = checkpoint.files().flat_map(|file| file.tensors);
+        let all = checkpoint.files().each().flat_map(|file| file.tensors);
         all.map(|tensor| (tensor.name, tensor)).collect()
     }
     let (ours, theirs) = (tensors(checkpoint), tensors(original));

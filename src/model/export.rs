@@ -8,7 +8,8 @@
 //! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
 
 use crate::error::{Error, Result};
-use crate::model::checkpoint::{BlockWeights, Checkpoint, INDEX, LinearWeights};
+use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights};
+use crate::model::weights::INDEX;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -82,6 +83,15 @@ impl Staging {
     pub fn copy(&self, from: &Path) -> Result<()> {
         let content = std::fs::read(from).map_err(|source| Error::reading(from, source))?;
         self.write(from.file_name().unwrap_or_default(), &content)
+    }
+
+    /// Copies the record of pruning, where there is one: for copies that hold the same weights.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk refuses.
+    pub fn copy_pruning(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(PRUNING);
+        if path.exists() { self.copy(&path) } else { Ok(()) }
     }
 
     /// Begins a safetensors file; see [`TensorFile::create`].
@@ -242,7 +252,7 @@ impl<'a> ModelWriter<'a> {
     /// A file cannot be read, or the disk refuses.
     pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging) -> Result<Self> {
         copy_companions(folder, staging)?;
-        if folder.join(INDEX).exists() && checkpoint.files().count() > 1 {
+        if folder.join(INDEX).exists() && checkpoint.files().each().count() > 1 {
             staging.copy(&folder.join(INDEX))?;
         }
         let spec = checkpoint.spec();
@@ -258,7 +268,7 @@ impl<'a> ModelWriter<'a> {
             files: Vec::new(),
             places: BTreeMap::new(),
         };
-        for stored in checkpoint.files() {
+        for stored in checkpoint.files().each() {
             let tensors = stored.tensors.iter().map(|it| (it.name, it.dtype, it.shape));
             let mut file = staging.tensors(stored.name, tensors, stored.metadata)?;
             for tensor in &stored.tensors {

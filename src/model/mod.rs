@@ -8,3 +8,4 @@ pub mod checkpoint;
 pub mod export;
 pub mod families;
 pub mod forward;
+pub mod weights;
