@@ -4,8 +4,10 @@
 //! logs go to standard error, as bars on a terminal and as plain lines elsewhere.
 
 use crate::error::{Error, Result};
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{self, BACKENDS, Experiment};
+use crate::hub::Parts;
+use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
@@ -71,7 +73,15 @@ enum Command {
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
     },
-    /// List model families, criteria, solvers, allocators and patterns
+    /// Write the tokens an experiment calibrates with and is measured on, for another program; needs no weights
+    Tokens {
+        /// Experiment file
+        experiment: PathBuf,
+        /// Folder for one folder per model
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// List model families, criteria, solvers, allocators, patterns and corpora by name
     List,
     /// List the devices zprune can compute on
     Devices,
@@ -124,6 +134,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run { experiment, results } => run_experiment(&experiment, &results),
         Command::Plan { experiment, results } => show_plan(&experiment, &results),
         Command::Report { experiment, results } => show_report(&experiment, &results),
+        Command::Tokens { experiment, out } => write_tokens(&experiment, &out),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }
@@ -143,6 +154,7 @@ fn run_experiment(path: &Path, results: &Path) -> Result<()> {
     let experiment = plan::read(path)?;
     let folder = results.join(&experiment.name);
     let progress = Display::new();
+    inputs::fetch(&experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(&experiment)?;
     let outcome = run::run(&experiment, &inputs, &folder, &progress)?;
@@ -198,6 +210,17 @@ fn show_plan(path: &Path, results: &Path) -> Result<()> {
     print(&text)
 }
 
+fn write_tokens(path: &Path, out: &Path) -> Result<()> {
+    let experiment = plan::read(path)?;
+    let progress = Display::new();
+    inputs::fetch(&experiment, Parts::Tokenizer, &progress)?;
+    progress.stage("tokenising");
+    let files = run::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out)?;
+    progress.finish();
+    let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    print(&list.join("\n"))
+}
+
 /// The experiment's settings, one line each.
 fn header(experiment: &Experiment) -> String {
     let mut text = format!("{}: {}\n", experiment.name, experiment.description);
@@ -206,7 +229,7 @@ fn header(experiment: &Experiment) -> String {
             "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
             calibration.sequences,
             calibration.length,
-            calibration.corpus.display(),
+            calibration.source().display(),
             match calibration.propagate {
                 crate::prune::Propagate::Block => "pruned",
                 crate::prune::Propagate::Dense => "dense",
@@ -221,7 +244,7 @@ fn header(experiment: &Experiment) -> String {
             "evaluation: {}, {windows} windows of {} tokens from {}\n",
             evaluation.name,
             evaluation.length,
-            evaluation.corpus.display()
+            evaluation.source().display()
         ));
     }
     for method in &experiment.methods {
@@ -267,6 +290,11 @@ fn listing() -> String {
     text.push_str(&format!(
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));
+    section(
+        &mut text,
+        "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
+        &DATASETS,
+    );
     text
 }
 
@@ -314,6 +342,7 @@ struct Display {
     bar: ProgressBar,
     terminal: bool,
     counts: std::cell::Cell<Counts>,
+    downloading: std::cell::RefCell<Option<String>>,
     started: Instant,
 }
 
@@ -337,6 +366,7 @@ impl Display {
             bar,
             terminal,
             counts: Default::default(),
+            downloading: Default::default(),
             started: Instant::now(),
         }
     }
@@ -355,6 +385,37 @@ impl Display {
 impl Progress for Display {
     fn stage(&self, what: &str) {
         self.bar.set_message(what.to_string());
+    }
+
+    fn download(&self, what: &str, done: u64, total: u64) {
+        let first = self
+            .downloading
+            .replace(Some(what.to_string()))
+            .is_none_or(|before| before != what);
+        if first && self.terminal {
+            let template = "{bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta} left  {msg}";
+            self.bar
+                .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+            self.bar.set_length(total);
+            // What is here already says nothing about the pace.
+            self.bar.set_position(done);
+            self.bar.reset_eta();
+            self.bar.set_message(what.to_string());
+        } else if first {
+            let here = match done {
+                0 => String::new(),
+                done => format!(", {} here already", indicatif::HumanBytes(done)),
+            };
+            eprintln!("downloading {what} ({}{here})", indicatif::HumanBytes(total));
+        }
+        self.bar.set_position(done);
+        if done >= total {
+            self.downloading.replace(None);
+            if self.terminal {
+                self.bar
+                    .set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
+            }
+        }
     }
 
     fn start(&self, cells: usize, steps: usize) {

@@ -4,11 +4,9 @@
 //! protocol depends on that (one BOS at the very front, where the tokenizer adds one).
 
 use crate::data::digest;
+use crate::data::guard::guarded;
 use crate::error::{Error, Result};
-use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 /// A loaded tokenizer and the hash of the file it came from.
 pub struct Tokenizer {
@@ -33,7 +31,7 @@ impl Tokenizer {
             Ok(inner)
         };
         let inner =
-            guarded(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
+            sound(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
         let digest = digest::of_bytes(&bytes);
         Ok(Tokenizer { path, inner, digest })
     }
@@ -49,7 +47,7 @@ impl Tokenizer {
     /// The tokenizer fails, or yields an id outside a vocabulary of `vocabulary` tokens.
     pub fn encode(&self, text: &str, vocabulary: usize) -> Result<Vec<u32>> {
         let fail = |message: String| Error::input(message).at(self.path.display());
-        let encoding = guarded(|| self.inner.encode_fast(text, true))
+        let encoding = sound(|| self.inner.encode_fast(text, true))
             .map_err(|message| fail(format!("cannot encode the text: {message}")))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|id| **id as usize >= vocabulary) {
@@ -63,34 +61,8 @@ impl Tokenizer {
 
 /// Calls the crate `tokenizers`, which panics on some malformed files (a template that names an unknown
 /// token, a merge of unknown parts, broken JSON in a decoder), and makes such a panic an ordinary message.
-fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
-    thread_local! {
-        static GUARDED: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        // Panics of other threads, and of this one elsewhere, are reported as before.
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
-    GUARDED.set(true);
-    // Nothing that a panic may have left half-changed is used afterwards: the caller gives up.
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(call));
-    GUARDED.set(false);
-    match outcome {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(payload) => {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            Err(text
-                .or(payload.downcast_ref::<&str>().copied())
-                .unwrap_or("malformed")
-                .to_string())
-        }
-    }
+fn sound<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    guarded(call)?.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! or moving a model folder does not throw results away; changing one weight, one parameter or one
 //! byte of a corpus does.
 
-use super::inputs::{EvaluationInput, ModelInput};
+use super::inputs::{FileInput, ModelInput};
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
 use crate::data::corpus::Join;
 use crate::data::digest;
@@ -69,11 +69,17 @@ pub struct PruningIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationIdentity {
     /// SHA-256 of the corpus file.
-    pub corpus: String,
-    /// How rows became one text.
-    pub join: Join,
-    /// How windows were drawn.
-    pub sampling: Sampling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<String>,
+    /// SHA-256 of the token windows file that took the corpus's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+    /// How the corpus's rows became one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// How windows were drawn from the corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Number of windows.
     pub sequences: usize,
     /// Tokens per window.
@@ -90,9 +96,14 @@ pub struct CalibrationIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationIdentity {
     /// SHA-256 of the corpus file.
-    pub corpus: String,
-    /// How rows became one text.
-    pub join: Join,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<String>,
+    /// SHA-256 of the token windows file that took the corpus's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+    /// How the corpus's rows became one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows, if not all.
@@ -106,16 +117,12 @@ impl Identity {
         experiment: &Experiment,
         cell: &Cell,
         model: &ModelInput,
-        calibration_corpus: Option<&str>,
-        evaluations: &[EvaluationInput],
+        calibration_file: Option<&str>,
+        evaluations: &[FileInput],
     ) -> Identity {
         let pruning = cell.pruning.map(|pruning| {
             let method = &experiment.methods[pruning.method];
-            let calibration = experiment
-                .calibration
-                .as_ref()
-                .zip(pruning.seed)
-                .zip(calibration_corpus);
+            let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
             PruningIdentity {
                 criterion: method.criterion.clone(),
                 solver: method.solver.clone(),
@@ -127,7 +134,7 @@ impl Identity {
                 pattern: pruning.pattern,
                 selection: experiment.selection,
                 calibration: calibration
-                    .map(|((plan, seed), corpus)| CalibrationIdentity::of(plan, seed, corpus, experiment)),
+                    .map(|((plan, seed), digest)| CalibrationIdentity::of(plan, seed, digest, experiment)),
             }
         });
         let evaluations = experiment
@@ -135,7 +142,8 @@ impl Identity {
             .iter()
             .zip(evaluations)
             .map(|(plan, input)| EvaluationIdentity {
-                corpus: input.digest.clone(),
+                corpus: plan.corpus.as_ref().map(|_| input.digest.clone()),
+                tokens: plan.tokens.as_ref().map(|_| input.digest.clone()),
                 join: plan.join,
                 length: plan.length,
                 windows: plan.windows,
@@ -158,9 +166,10 @@ impl Identity {
 }
 
 impl CalibrationIdentity {
-    fn of(plan: &CalibrationPlan, seed: u64, corpus: &str, experiment: &Experiment) -> Self {
+    fn of(plan: &CalibrationPlan, seed: u64, digest: &str, experiment: &Experiment) -> Self {
         CalibrationIdentity {
-            corpus: corpus.to_string(),
+            corpus: plan.corpus.as_ref().map(|_| digest.to_string()),
+            tokens: plan.tokens.as_ref().map(|_| digest.to_string()),
             join: plan.join,
             sampling: plan.sampling,
             sequences: plan.sequences,

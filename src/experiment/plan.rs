@@ -1,10 +1,12 @@
 //! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
 //! of cells laid out. Looks at no file but the experiment's own.
 
-use super::raw::{RawComponent, RawExperiment, RawMethod, RawPattern, Source};
+use super::raw::{RawComponent, RawExperiment, RawMethod, RawModel, RawPattern, Source};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Located, Result};
+use crate::hub::Repository;
+use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::criterion::CRITERIA;
@@ -59,25 +61,37 @@ pub struct Experiment {
 pub struct ModelPlan {
     /// Label.
     pub name: String,
-    /// Model directory.
+    /// Model directory; for a model of the hub, `hub:` and its repository.
     pub path: PathBuf,
+    /// The commit the hub's revision stood for when the experiment ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
+    /// Where on the hub the model is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<Repository>,
 }
 
 /// Calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationPlan {
-    /// File.
-    pub corpus: PathBuf,
+    /// Corpus; a file, or `hub:` and what it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus; `{seed}` stands for the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
-    /// How rows become one text.
-    pub join: Join,
-    /// How windows are drawn.
-    pub sampling: Sampling,
+    /// How the corpus's rows become one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// How windows are drawn from the corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Number of windows.
     pub sequences: usize,
     /// Tokens per window.
@@ -117,13 +131,18 @@ pub struct MethodPlan {
 pub struct EvaluationPlan {
     /// Label.
     pub name: String,
-    /// File.
-    pub corpus: PathBuf,
+    /// Corpus; a file, or `hub:` and what it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
-    /// How rows become one text.
-    pub join: Join,
+    /// How the corpus's rows become one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows, if not all.
@@ -231,13 +250,17 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     for raw in &raw.model {
         let place = at(raw.span().start);
         let model = raw.get_ref();
-        let folder = || model.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let (path, hub) = model_place(model).at(&place)?;
+        // `hub:org/name` has the repository's own name as its last part, too.
+        let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = model.name.clone().or_else(folder).unwrap_or_default();
         distinct(&name, experiment.models.iter().map(|model| &model.name), "model name").at(&place)?;
         experiment.models.push(ModelPlan {
             name,
-            path: model.path.clone(),
+            path,
+            commit: None,
             obtain: model.obtain.clone(),
+            hub,
         });
     }
     for raw in &sweep.patterns {
@@ -275,11 +298,16 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             let message = "an evaluation needs `length` of at least 2 and at least one window";
             return Err(Error::config(message).at(place));
         }
+        one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false).at(&place)?;
+        let text = evaluation.corpus.as_deref();
+        let text = text.map(|corpus| text_plan(corpus, evaluation.join, Use::Evaluation));
+        let (corpus, join) = text.transpose().at(&place)?.unzip();
         experiment.evaluations.push(EvaluationPlan {
             name: evaluation.name.clone(),
-            corpus: evaluation.corpus.clone(),
+            corpus,
+            tokens: evaluation.tokens.clone(),
             obtain: evaluation.obtain.clone(),
-            join: evaluation.join,
+            join,
             length: evaluation.length,
             windows: evaluation.windows,
         });
@@ -298,10 +326,33 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             );
             return Err(Error::config(message).at(at(raw.span().start)));
         }
+        let place = at(raw.span().start);
+        let sampled = calibration.sampling.is_some();
+        one_text(
+            &calibration.corpus,
+            &calibration.tokens,
+            calibration.join.is_some(),
+            sampled,
+        )
+        .at(&place)?;
+        if calibration.corpus.is_some() && !sampled {
+            let message = "missing field `sampling`: `documents` or `packed`";
+            return Err(Error::config(message).at(place));
+        }
+        if let Some(tokens) = &calibration.tokens {
+            one_draw(tokens, &sweep.seeds).at(&place)?;
+        }
+        let text = calibration.corpus.as_deref();
+        // Documents are drawn one by one: how they would be joined decides nothing, so it is left alone.
+        let alone = calibration.sampling == Some(Sampling::Documents);
+        let join = calibration.join.or(alone.then_some(Join::None));
+        let text = text.map(|corpus| text_plan(corpus, join, Use::Calibration));
+        let (corpus, join) = text.transpose().at(&place)?.unzip();
         experiment.calibration = Some(CalibrationPlan {
-            corpus: calibration.corpus.clone(),
+            corpus,
+            tokens: calibration.tokens.clone(),
             obtain: calibration.obtain.clone(),
-            join: calibration.join,
+            join,
             sampling: calibration.sampling,
             sequences: calibration.sequences,
             length: calibration.length,
@@ -328,6 +379,64 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         return Err(Error::config(format!("seed {seed} is listed twice")).at(sweep_place));
     }
     Ok(experiment)
+}
+
+/// Stands for the seed in the name of a token windows file.
+const SEED: &str = "{seed}";
+
+/// Where a model is: its path as shown and, for one of the hub, its repository.
+fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
+    match (&model.path, &model.hub) {
+        (Some(path), None) if model.revision.is_none() => {
+            if let Some(repository) = path.to_str().and_then(|path| path.strip_prefix(datasets::PREFIX)) {
+                let message = format!("a model of the hub is written `hub = \"{repository}\"`, not as a path");
+                return Err(Error::config(message));
+            }
+            Ok((path.clone(), None))
+        }
+        (None, Some(name)) => {
+            let repository = Repository::model(name, model.revision.as_deref())?;
+            Ok((format!("{}{name}", datasets::PREFIX).into(), Some(repository)))
+        }
+        (Some(_), None) => Err(Error::config(
+            "`revision` belongs to a model of the `hub`, not to a `path`",
+        )),
+        (Some(_), Some(_)) => Err(Error::config("a model has either `path` or `hub`, not both")),
+        (None, None) => Err(Error::config(
+            "missing field `path`: a model directory, or `hub = \"org/name\"` in its place",
+        )),
+    }
+}
+
+/// Refuses a text that is neither a corpus nor token windows, or both.
+fn one_text(corpus: &Option<PathBuf>, tokens: &Option<PathBuf>, joined: bool, sampled: bool) -> Result<()> {
+    let message = match (corpus, tokens) {
+        (Some(_), Some(_)) => "`tokens` takes the place of `corpus`; give one of them",
+        (None, None) => "missing field `corpus`: a text, or `tokens` with a token windows file in its place",
+        (None, Some(_)) if joined => "`tokens` are windows already; `join` belongs to a `corpus`",
+        (None, Some(_)) if sampled => "`tokens` are windows already; `sampling` belongs to a `corpus`",
+        _ => return Ok(()),
+    };
+    Err(Error::config(message))
+}
+
+/// A tokens file is one draw, so it cannot stand for several seeds unless its name tells them apart.
+fn one_draw(tokens: &Path, seeds: &[u64]) -> Result<()> {
+    if seeds.len() > 1 && !tokens.to_string_lossy().contains(SEED) {
+        let message = format!(
+            "`{}` is one draw, but there are {} seeds; name it with `{SEED}`, or give one seed",
+            tokens.display(),
+            seeds.len()
+        );
+        return Err(Error::config(message));
+    }
+    Ok(())
+}
+
+/// A corpus with everything spelled out, and how its rows are joined.
+fn text_plan(corpus: &Path, join: Option<Join>, purpose: Use) -> Result<(PathBuf, Join)> {
+    let (corpus, own) = datasets::spelled_out(corpus, purpose)?;
+    Ok((corpus, join.or(own).unwrap_or(Join::None)))
 }
 
 fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
@@ -415,6 +524,34 @@ impl ComponentPlan {
             .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
         Ok((registry.find(&self.name)?.item)(&table)?.component)
     }
+}
+
+impl CalibrationPlan {
+    /// The file that a seed's windows come from.
+    pub fn file(&self, seed: u64) -> PathBuf {
+        match (&self.corpus, &self.tokens) {
+            (None, Some(tokens)) => tokens.to_string_lossy().replace(SEED, &seed.to_string()).into(),
+            (corpus, _) => corpus.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The file as the experiment names it, for messages.
+    pub fn source(&self) -> &Path {
+        named(&self.corpus, &self.tokens)
+    }
+}
+
+impl EvaluationPlan {
+    /// The file that the windows come from.
+    pub fn source(&self) -> &Path {
+        named(&self.corpus, &self.tokens)
+    }
+}
+
+/// A resolved plan has exactly one of the two; one edited by hand may have none, and then no file is there.
+fn named<'a>(corpus: &'a Option<PathBuf>, tokens: &'a Option<PathBuf>) -> &'a Path {
+    let file = corpus.as_deref().or(tokens.as_deref());
+    file.unwrap_or(Path::new(""))
 }
 
 impl Experiment {

@@ -47,10 +47,14 @@ pub struct RawExperiment {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
-    /// Label in tables; the folder's name by default.
+    /// Label in tables; the folder's or the repository's name by default.
     pub name: Option<String>,
     /// Hugging Face model directory.
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// Repository on the Hugging Face hub, in place of a path.
+    pub hub: Option<String>,
+    /// Branch, tag or commit of that repository; `main` by default.
+    pub revision: Option<String>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
 }
@@ -59,15 +63,16 @@ pub struct RawModel {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCalibration {
-    /// Text, JSONL or gzipped JSONL file.
-    pub corpus: PathBuf,
+    /// Text, JSONL or parquet file, or one on the hub (`hub:c4`).
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus; `{seed}` in its name stands for the seed.
+    pub tokens: Option<PathBuf>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text.
-    #[serde(default = "no_join")]
-    pub join: Join,
-    /// How windows are drawn.
-    pub sampling: Sampling,
+    /// How rows become one text; the data set's own way, or `none`, by default.
+    pub join: Option<Join>,
+    /// How windows are drawn from a corpus.
+    pub sampling: Option<Sampling>,
     /// Number of windows.
     pub sequences: usize,
     /// Tokens per window.
@@ -126,13 +131,14 @@ pub struct RawMethod {
 pub struct RawEvaluation {
     /// Label in tables.
     pub name: String,
-    /// Text, JSONL or gzipped JSONL file.
-    pub corpus: PathBuf,
+    /// Text, JSONL or parquet file, or one on the hub (`hub:wikitext2`).
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus.
+    pub tokens: Option<PathBuf>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text.
-    #[serde(default = "no_join")]
-    pub join: Join,
+    /// How rows become one text; the data set's own way, or `none`, by default.
+    pub join: Option<Join>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows; all by default.
@@ -155,10 +161,6 @@ pub struct RawCompute {
 pub struct RawReport {
     /// Confidence of intervals; 0.95 by default.
     pub confidence: Option<f64>,
-}
-
-fn no_join() -> Join {
-    Join::None
 }
 
 /// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.
