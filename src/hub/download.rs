@@ -139,36 +139,44 @@ impl Transfer<'_> {
         if self.blob.exists() {
             std::fs::remove_file(&self.blob).map_err(disk)?;
         }
-        // A whole `.part` was left behind between its last byte and its new name.
-        if self.received() >= self.size && self.part().exists() {
-            std::fs::rename(self.part(), &self.blob).map_err(disk)?;
-            if self.check().is_ok() {
-                return self.link();
-            }
+        // Left behind between its last byte and its new name; if it is not what it should be, it is gone now.
+        if self.whole() && self.adopt().is_ok() {
+            return Ok(());
         }
-        self.fetch(remote)?;
+        self.fetch(remote)
+    }
+
+    fn whole(&self) -> bool {
+        self.part().exists() && self.received() >= self.size
+    }
+
+    /// Makes a whole `.part` the blob. hf-hub would ask for the bytes after its last one, which is an error.
+    fn adopt(&self) -> Result<(), Failure> {
+        std::fs::rename(self.part(), &self.blob).map_err(|error| Failure::Disk(error.to_string()))?;
         self.check()?;
-        Ok(())
+        self.link()
     }
 
     /// Lets hf-hub download; tries again while every attempt brings something.
     fn fetch(&self, remote: &ApiRepo) -> Result<(), Failure> {
-        for attempt in 1..=ATTEMPTS {
+        let mut attempt = 1;
+        loop {
             let before = self.received();
             let bar = Bar {
                 transfer: self,
                 done: before,
             };
             match remote.download_with_progress(self.file, bar).map_err(Failure::from) {
-                Ok(_) => break,
+                Ok(_) => return self.check(),
+                Err(Failure::Network(_)) if self.whole() => return self.adopt(),
                 Err(Failure::Network(_)) if self.received() > before && attempt < ATTEMPTS => {
                     tracing::info!("{}: the connection broke at {} bytes", self.label, self.received());
                     std::thread::sleep(Duration::from_millis(500));
+                    attempt += 1;
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(())
     }
 
     /// Holds what arrived against what was announced; a damaged file does not stay.
