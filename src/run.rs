@@ -189,7 +189,11 @@ impl ModelTokens {
             .map(|(plan, file)| match plan.join {
                 None => stored(&file.path, plan.length, plan.windows, vocabulary),
                 Some(join) => {
-                    let text = Corpus::read(&file.path, join)?.joined(join);
+                    let mut corpus = Corpus::read(&file.path, join)?;
+                    if let Some(rows) = plan.rows {
+                        corpus.keep(rows).at(plan.source().display())?;
+                    }
+                    let text = corpus.joined(join);
                     let ids = tokenizer.encode(&text, vocabulary)?;
                     TokenWindows::consecutive(&ids, plan.length, plan.windows).at(plan.source().display())
                 }

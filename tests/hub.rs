@@ -606,6 +606,47 @@ fn what_arrives_damaged_is_not_used() {
 }
 
 #[test]
+fn two_runs_at_once_download_once() {
+    const WEIGHTS: &str = "/org/tiny/resolve/0123456789abcdef0123456789abcdef01234567/model.safetensors";
+    let (server, first, second) = (Server::new(), folder(), folder());
+    let files = model_files();
+    let total = files["model.safetensors"].len();
+    server.add(MODEL, files);
+    let shared = first.path("hf");
+    let home = [("HF_HOME", shared.to_str().expect("UTF-8"))];
+    std::thread::scope(|scope| {
+        for folder in [&first, &second] {
+            let server = &server;
+            scope.spawn(move || works(&run(folder, server, RUN, &home)));
+        }
+    });
+    assert_eq!(server.sent(WEIGHTS), total);
+}
+
+#[test]
+fn the_cache_may_be_elsewhere_and_must_be_writable() {
+    let (server, folder) = (Server::new(), folder());
+    server.add(MODEL, model_files());
+    let blocked = folder.path("novel.txt/hub");
+    let output = run(
+        &folder,
+        &server,
+        RUN,
+        &[("HF_HUB_CACHE", blocked.to_str().expect("UTF-8"))],
+    );
+    assert_eq!(output.status.code(), Some(3), "{}", says(&output));
+    assert!(says(&output).contains("novel.txt/hub: "), "{}", says(&output));
+    works(&run(&folder, &server, RUN, &[("HF_HUB_CACHE", "elsewhere")]));
+    assert!(
+        folder
+            .path("elsewhere/models--org--tiny/snapshots")
+            .join(COMMIT)
+            .exists()
+    );
+    assert!(!folder.path("hf").exists());
+}
+
+#[test]
 fn shards_are_those_the_index_names() {
     let (server, folder) = (Server::new(), folder());
     let mut files = model_files();
@@ -695,6 +736,16 @@ fn corpora_are_fetched_by_name_and_by_path() {
     works(&run(&folder, &server, RUN, &[("HF_HUB_OFFLINE", "1")]));
     works(&run(&folder, &server, RUN, &[("HF_ENDPOINT", "http://127.0.0.1:9")]));
 
+    // The first rows only: another text, another cell; but not more than there are.
+    folder.replace("experiment.toml", "windows = 4", "rows = 12");
+    works(&run(&folder, &server, RUN, &[]));
+    folder.replace("experiment.toml", "rows = 12", "rows = 49");
+    refused(
+        &run(&folder, &server, RUN, &[]),
+        &["hub:wikitext2:test: has 48 rows, but `rows` asks for 49"],
+    );
+    folder.replace("experiment.toml", "rows = 49", "windows = 4");
+
     // The same file by its path, joined the same way, is the same cell.
     folder.replace(
         "experiment.toml",
@@ -760,6 +811,7 @@ fn contradictions_are_refused_with_their_place() {
             "corpus = \"novel.txt\"\ntokens = \"t\"",
             "`tokens` takes the place of `corpus`",
         ),
+        ("windows = 4", "windows = 4\nrows = 0", "`rows` is a number of rows"),
         ("corpus = \"novel.txt\"\n", "", "missing field `corpus`"),
         (
             "corpus = \"novel.txt\"",

@@ -104,6 +104,9 @@ pub struct EvaluationIdentity {
     /// How the corpus's rows became one text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<Join>,
+    /// Number of rows of the corpus, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows, if not all.
@@ -145,6 +148,7 @@ impl Identity {
                 corpus: plan.corpus.as_ref().map(|_| input.digest.clone()),
                 tokens: plan.tokens.as_ref().map(|_| input.digest.clone()),
                 join: plan.join,
+                rows: plan.rows,
                 length: plan.length,
                 windows: plan.windows,
             })

@@ -143,6 +143,9 @@ pub struct EvaluationPlan {
     /// How the corpus's rows become one text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<Join>,
+    /// Number of rows of the corpus, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows, if not all.
@@ -299,6 +302,9 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             return Err(Error::config(message).at(place));
         }
         one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false).at(&place)?;
+        if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
+            return Err(Error::config("`rows` is a number of rows of the `corpus`, at least 1").at(place));
+        }
         let text = evaluation.corpus.as_deref();
         let text = text.map(|corpus| text_plan(corpus, evaluation.join, Use::Evaluation));
         let (corpus, join) = text.transpose().at(&place)?.unzip();
@@ -308,6 +314,7 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
             tokens: evaluation.tokens.clone(),
             obtain: evaluation.obtain.clone(),
             join,
+            rows: evaluation.rows,
             length: evaluation.length,
             windows: evaluation.windows,
         });

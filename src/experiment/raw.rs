@@ -139,6 +139,8 @@ pub struct RawEvaluation {
     pub obtain: Option<String>,
     /// How rows become one text; the data set's own way, or `none`, by default.
     pub join: Option<Join>,
+    /// Use only the first so many rows of the corpus; all by default.
+    pub rows: Option<usize>,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows; all by default.

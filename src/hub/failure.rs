@@ -116,7 +116,8 @@ impl Failure {
                 hub.endpoint
             ),
             Failure::Disk(message) => format!(
-                "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder with more, then {resume}",
+                "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder that has it \
+                 and may be written, then {resume}",
                 hub.cache.display()
             ),
             Failure::Locked(path) => format!(

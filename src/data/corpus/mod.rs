@@ -82,6 +82,19 @@ impl Corpus {
         &self.documents
     }
 
+    /// Leaves the first `rows` documents.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn keep(&mut self, rows: usize) -> Result<()> {
+        let found = self.documents.len();
+        if found < rows {
+            return Err(Error::input(format!("has {found} rows, but `rows` asks for {rows}")));
+        }
+        self.documents.truncate(rows);
+        Ok(())
+    }
+
     /// All documents as one text.
     pub fn joined(&self, join: Join) -> String {
         self.documents.join(join.separator())
