@@ -1011,9 +1011,11 @@ fn parquet_rows_join_as_in_python_and_damage_is_an_error() {
         }
         // One wrong byte may go unnoticed where nothing depends on it; it must never be a panic.
         for position in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[position] ^= 0x55;
-            let _ = read(&damaged, Join::None);
+            for damage in [0x01, 0x55, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[position] ^= damage;
+                let _ = read(&damaged, Join::None);
+            }
         }
     }
 }
