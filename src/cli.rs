@@ -8,9 +8,14 @@ mod eval;
 mod prune;
 mod verify;
 
+use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{self, BACKENDS, Experiment};
+use crate::experiment::protocol::PROTOCOLS;
+use crate::experiment::single;
+use crate::hub::Parts;
+use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
@@ -86,10 +91,42 @@ enum Command {
     Compress(archive::Archive),
     /// Restore the model directory that an archive was made from
     Expand(archive::Archive),
-    /// List model families, criteria, solvers, allocators and patterns
+    /// Write the tokens an experiment calibrates with and is measured on, for another program; needs no weights
+    Tokens {
+        /// Experiment file
+        experiment: PathBuf,
+        /// Folder for one folder per model
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// List model families, criteria, solvers, allocators, patterns and corpora by name
     List,
     /// List the devices zprune can compute on
     Devices,
+}
+
+/// Arguments of every command that computes with one model.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Hugging Face model directory, or hub:org/name[@revision]
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Settings of a paper's code: sparsegpt, wanda, ria or z-pruner
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+    /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
+    #[arg(long, value_enum)]
+    bos: Option<Bos>,
+}
+
+impl Common {
+    fn resolved(&self) -> single::Common {
+        single::Common {
+            model: self.model.clone(),
+            protocol: self.protocol.clone(),
+            bos: self.bos,
+        }
+    }
 }
 
 /// Runs the program; returns its exit code.
@@ -144,6 +181,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),
+        Command::Tokens { experiment, out } => write_tokens(&experiment, &out),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }
@@ -163,6 +201,7 @@ fn run_experiment(path: &Path, results: &Path) -> Result<()> {
     let experiment = plan::read(path)?;
     let folder = results.join(&experiment.name);
     let progress = Display::new();
+    inputs::fetch(&experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(&experiment)?;
     let outcome = run::run(&experiment, &inputs, &folder, &progress)?;
@@ -218,15 +257,29 @@ fn show_plan(path: &Path, results: &Path) -> Result<()> {
     print(&text)
 }
 
+fn write_tokens(path: &Path, out: &Path) -> Result<()> {
+    let experiment = plan::read(path)?;
+    let progress = Display::new();
+    inputs::fetch(&experiment, Parts::Tokenizer, &progress)?;
+    progress.stage("tokenising");
+    let files = run::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out)?;
+    progress.finish();
+    let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    print(&list.join("\n"))
+}
+
 /// The experiment's settings, one line each.
 fn header(experiment: &Experiment) -> String {
     let mut text = format!("{}: {}\n", experiment.name, experiment.description);
+    if let Some(protocol) = &experiment.protocol {
+        text.push_str(&format!("protocol: {protocol}\n"));
+    }
     if let Some(calibration) = &experiment.calibration {
         text.push_str(&format!(
             "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
             calibration.sequences,
             calibration.length,
-            calibration.corpus.display(),
+            calibration.source().display(),
             match calibration.propagate {
                 crate::prune::Propagate::Block => "pruned",
                 crate::prune::Propagate::Dense => "dense",
@@ -241,7 +294,7 @@ fn header(experiment: &Experiment) -> String {
             "evaluation: {}, {windows} windows of {} tokens from {}\n",
             evaluation.name,
             evaluation.length,
-            evaluation.corpus.display()
+            evaluation.source().display()
         ));
     }
     for method in &experiment.methods {
@@ -287,6 +340,12 @@ fn listing() -> String {
     text.push_str(&format!(
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));
+    section(&mut text, "protocols", &PROTOCOLS);
+    section(
+        &mut text,
+        "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
+        &DATASETS,
+    );
     text
 }
 
@@ -337,6 +396,7 @@ struct Display {
     bar: ProgressBar,
     terminal: bool,
     counts: std::cell::Cell<Counts>,
+    downloading: std::cell::RefCell<Option<String>>,
     started: Instant,
     /// When the last plain line was printed.
     spoke: std::cell::Cell<Instant>,
@@ -362,6 +422,7 @@ impl Display {
             bar,
             terminal,
             counts: Default::default(),
+            downloading: Default::default(),
             started: Instant::now(),
             spoke: std::cell::Cell::new(Instant::now()),
         }
@@ -381,6 +442,37 @@ impl Display {
 impl Progress for Display {
     fn stage(&self, what: &str) {
         self.bar.set_message(what.to_string());
+    }
+
+    fn download(&self, what: &str, done: u64, total: u64) {
+        let first = self
+            .downloading
+            .replace(Some(what.to_string()))
+            .is_none_or(|before| before != what);
+        if first && self.terminal {
+            let template = "{bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta} left  {msg}";
+            self.bar
+                .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+            self.bar.set_length(total);
+            // What is here already says nothing about the pace.
+            self.bar.set_position(done);
+            self.bar.reset_eta();
+            self.bar.set_message(what.to_string());
+        } else if first {
+            let here = match done {
+                0 => String::new(),
+                done => format!(", {} here already", indicatif::HumanBytes(done)),
+            };
+            eprintln!("downloading {what} ({}{here})", indicatif::HumanBytes(total));
+        }
+        self.bar.set_position(done);
+        if done >= total {
+            self.downloading.replace(None);
+            if self.terminal {
+                self.bar
+                    .set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
+            }
+        }
     }
 
     fn start(&self, cells: usize, steps: usize) {

@@ -5,6 +5,10 @@ pub trait Progress {
     /// Something that takes a while before the sweep starts.
     fn stage(&self, what: &str);
 
+    /// A download goes on: `done` of `total` bytes are here. Called first with what was here already, and
+    /// last with everything.
+    fn download(&self, _what: &str, _done: u64, _total: u64) {}
+
     /// The sweep starts: cells to run, and steps (blocks) in all of them.
     fn start(&self, cells: usize, steps: usize);
 

@@ -65,6 +65,9 @@ pub struct Label {
     pub model: String,
     /// Method, `dense` for the unpruned model.
     pub method: String,
+    /// The protocol that the experiment named, if any; what it sets is part of `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
 }
 
 /// One evaluation's result.

@@ -24,7 +24,7 @@ use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, dense_moments
 use crate::record::{EvaluationRecord, Label, Record, RecordFile, RunInfo, SCHEMA, Status, write_whole};
 use crate::report::{PlanFile, PlannedCell};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How a run ended.
@@ -46,12 +46,13 @@ pub fn identify(experiment: &Experiment, inputs: &Inputs) -> Vec<Option<Identity
         .map(|cell| {
             let model = inputs.models[cell.model].as_ref()?;
             let evaluations = inputs.evaluations.as_ref()?;
-            let seeded = cell.pruning.is_some_and(|pruning| pruning.seed.is_some());
-            let corpus = inputs.calibration.as_deref();
-            if seeded && corpus.is_none() {
+            let seed = cell.pruning.and_then(|pruning| pruning.seed);
+            let file = seed.map(|seed| inputs.calibration.get(&seed));
+            if file.is_some_and(|file| file.is_none()) {
                 return None;
             }
-            Some(Identity::of(experiment, cell, model, corpus, evaluations))
+            let digest = file.flatten().map(|file| file.digest.as_str());
+            Some(Identity::of(experiment, cell, model, digest, evaluations))
         })
         .collect()
 }
@@ -74,12 +75,13 @@ pub fn run(experiment: &Experiment, inputs: &Inputs, folder: &Path, progress: &d
         .iter()
         .flatten()
         .enumerate()
-        .map(|(index, input)| PreparedModel::new(experiment, index, input, progress))
+        .map(|(index, input)| PreparedModel::new(experiment, inputs, index, input, progress))
         .collect::<Result<Vec<_>>>()?;
 
     std::fs::create_dir_all(folder).map_err(|error| Error::output(folder, error))?;
     let mut file = RecordFile::open(folder)?;
-    let plan = plan_file(experiment, &cells);
+    remove_unfinished(folder);
+    let plan = plan_file(experiment, inputs, &cells);
     write_whole(&folder.join("plan.toml"), plan.text()?.as_bytes())?;
 
     let pending: Vec<&(Cell, Identity)> = cells.iter().filter(|(_, identity)| !file.has(&identity.id())).collect();
@@ -103,6 +105,9 @@ pub fn run(experiment: &Experiment, inputs: &Inputs, folder: &Path, progress: &d
         if runner.as_ref().is_none_or(|(model, _)| *model != cell.model) {
             runner = Some((cell.model, Runner::new(Cpu, experiment, &models[cell.model])?));
         }
+        if cell.pruning.is_some() {
+            check_dense(experiment, &cells, cell.model, file.records())?;
+        }
         let (_, runner) = runner.as_mut().expect("a runner for this cell's model was just made");
         let label = experiment.describe(cell);
         progress.cell(&label);
@@ -114,6 +119,57 @@ pub fn run(experiment: &Experiment, inputs: &Inputs, folder: &Path, progress: &d
     }
     progress.finish();
     Ok(outcome)
+}
+
+/// Removes what a run that was killed left of files it was writing. Needs the lock of the folder's records.
+fn remove_unfinished(folder: &Path) {
+    for sub in [folder.to_path_buf(), folder.join("tables"), folder.join("plots")] {
+        for entry in std::fs::read_dir(sub).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".tmp") && name.ends_with(".tmp") {
+                // A file that cannot be removed does no harm; the next run tries again.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Stops a sweep whose dense perplexity is not the expected one, before anything is pruned for nothing.
+fn check_dense(experiment: &Experiment, cells: &[(Cell, Identity)], model: usize, records: &[Record]) -> Result<()> {
+    let plan = &experiment.models[model];
+    if plan.expected.is_empty() {
+        return Ok(());
+    }
+    let dense = cells
+        .iter()
+        .find(|(cell, _)| cell.model == model && cell.pruning.is_none())
+        .map(|(_, identity)| identity.id());
+    let fail = |message: String| Error::new(ErrorKind::Mismatch, message).at(&plan.name);
+    let record = records
+        .iter()
+        .rev()
+        .find(|record| Some(&record.id) == dense.as_ref() && record.status == Status::Ok)
+        .ok_or_else(|| fail("the dense model has no result to hold against `expected`".to_string()))?;
+    // The record may have been made under other labels; evaluations keep the experiment's order.
+    for (plan_of, found) in experiment.evaluations.iter().zip(&record.evaluations) {
+        let Some(expected) = plan.expected.get(&plan_of.name) else {
+            continue;
+        };
+        let off = (found.perplexity - expected.perplexity).abs() / expected.perplexity;
+        if off > expected.tolerance {
+            return Err(fail(format!(
+                "the dense perplexity on {} is {:.4}, but {:.4} is expected, within {} %: it is off by {:.3} %. \
+                 Weights, tokens, BOS, join or context length differ from the run it comes from; nothing was pruned",
+                plan_of.name,
+                found.perplexity,
+                expected.perplexity,
+                100.0 * expected.tolerance,
+                100.0 * off
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A record in a few words.
@@ -131,18 +187,25 @@ fn summary(record: &Record) -> String {
     }
 }
 
-fn plan_file(experiment: &Experiment, cells: &[(Cell, Identity)]) -> PlanFile {
-    let planned = cells.iter().map(|(cell, identity)| PlannedCell {
-        id: identity.id(),
-        model: experiment.models[cell.model].name.clone(),
-        method: method_name(experiment, cell),
-        seed: cell.pruning.and_then(|pruning| pruning.seed),
-        pattern: cell.pruning.map(|pruning| pruning.pattern),
-    });
+fn plan_file(experiment: &Experiment, inputs: &Inputs, cells: &[(Cell, Identity)]) -> PlanFile {
+    let planned = cells
+        .iter()
+        .map(|(cell, identity)| PlannedCell {
+            id: identity.id(),
+            model: experiment.models[cell.model].name.clone(),
+            method: method_name(experiment, cell),
+            seed: cell.pruning.and_then(|pruning| pruning.seed),
+            pattern: cell.pruning.map(|pruning| pruning.pattern),
+        })
+        .collect();
+    let mut experiment = experiment.clone();
+    for (plan, folder) in experiment.models.iter_mut().zip(&inputs.folders) {
+        plan.commit = folder.as_ref().and_then(|folder| folder.commit.clone());
+    }
     PlanFile {
         zprune: env!("CARGO_PKG_VERSION").to_string(),
-        experiment: experiment.clone(),
-        cell: planned.collect(),
+        experiment,
+        cell: planned,
     }
 }
 
@@ -151,6 +214,89 @@ fn method_name(experiment: &Experiment, cell: &Cell) -> String {
         Some(pruning) => experiment.methods[pruning.method].name.clone(),
         None => DENSE.to_string(),
     }
+}
+
+/// Every token a model sees in an experiment.
+pub struct ModelTokens {
+    /// One per evaluation.
+    pub evaluations: Vec<TokenWindows>,
+    /// The calibration windows of every seed; empty where no method calibrates.
+    pub calibration: BTreeMap<u64, TokenWindows>,
+}
+
+impl ModelTokens {
+    /// Tokenises an experiment's texts, or reads its token windows files, for the model at `index`. Needs
+    /// its folder and all texts in `inputs`.
+    ///
+    /// # Errors
+    /// Something is missing, a text is too short for its windows, or a token windows file does not fit
+    /// the experiment or the vocabulary.
+    pub fn new(experiment: &Experiment, inputs: &Inputs, index: usize) -> Result<Self> {
+        let missing = || Error::input(inputs.missing.join("\n"));
+        let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
+        let files = inputs.evaluations.as_ref().ok_or_else(missing)?;
+        let tokenizer = Tokenizer::load(&folder.path)?;
+        let vocabulary = folder.spec.vocabulary;
+        let bos = experiment.bos;
+        let evaluations = experiment
+            .evaluations
+            .iter()
+            .zip(files)
+            .map(|(plan, file)| match plan.join {
+                None => stored(&file.path, plan.length.of(&folder.spec), plan.windows, vocabulary),
+                Some(join) => {
+                    let mut corpus = Corpus::read(&file.path, join)?;
+                    if let Some(rows) = plan.rows {
+                        corpus.keep(rows).at(plan.source().display())?;
+                    }
+                    let text = corpus.joined(join);
+                    let ids = tokenizer.encode(&text, bos, vocabulary)?;
+                    TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
+                        .at(plan.source().display())
+                }
+            })
+            .collect::<Result<_>>()?;
+        let mut calibration = BTreeMap::new();
+        if let Some(plan) = &experiment.calibration
+            && experiment.methods.iter().any(|method| method.calibrated)
+        {
+            let mut source = None;
+            let length = plan.length.of(&folder.spec);
+            for seed in &experiment.seeds {
+                let file = inputs.calibration.get(seed).ok_or_else(missing)?;
+                let (Some(join), Some(sampling)) = (plan.join, plan.sampling) else {
+                    let windows = stored(&file.path, length, Some(plan.sequences), vocabulary)?;
+                    calibration.insert(*seed, windows);
+                    continue;
+                };
+                // One corpus serves all seeds; it is read and tokenised once.
+                if source.is_none() {
+                    let corpus = Corpus::read(&file.path, join)?;
+                    source = Some(CalibrationSource::new(
+                        &corpus, join, sampling, bos, &tokenizer, vocabulary,
+                    )?);
+                }
+                let source = source.as_ref().expect("the source was just made");
+                let windows = source.draw(&tokenizer, vocabulary, *seed, plan.sequences, length);
+                calibration.insert(*seed, windows.at(plan.source().display())?);
+            }
+        }
+        Ok(ModelTokens {
+            evaluations,
+            calibration,
+        })
+    }
+}
+
+/// The first `count` windows (all by default) of a token windows file.
+fn stored(path: &Path, length: usize, count: Option<usize>, vocabulary: usize) -> Result<TokenWindows> {
+    let windows = TokenWindows::read(path)?;
+    windows.check_vocabulary(vocabulary).at(path.display())?;
+    if windows.length() != length {
+        let message = format!("windows have {} tokens, but `length` is {length}", windows.length());
+        return Err(Error::input(message).at(path.display()));
+    }
+    TokenWindows::consecutive(windows.ids(), length, count).at(path.display())
 }
 
 /// A model with every token it will see.
@@ -163,41 +309,20 @@ pub(crate) struct PreparedModel<'a> {
 impl<'a> PreparedModel<'a> {
     pub(crate) fn new(
         experiment: &Experiment,
+        inputs: &Inputs,
         index: usize,
         input: &'a ModelInput,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let plan = &experiment.models[index];
-        let checkpoint = &input.checkpoint;
-        progress.stage(&format!("checking the weights of {}", plan.name));
-        checkpoint.check_finite()?;
-        progress.stage(&format!("tokenising for {}", plan.name));
-        let tokenizer = Tokenizer::load(&plan.path)?;
-        let vocabulary = checkpoint.spec().vocabulary;
-        let evaluations = experiment
-            .evaluations
-            .iter()
-            .map(|plan| {
-                let text = Corpus::read(&plan.corpus, plan.join)?.joined(plan.join);
-                let ids = tokenizer.encode(&text, vocabulary)?;
-                TokenWindows::consecutive(&ids, plan.length, plan.windows).at(plan.corpus.display())
-            })
-            .collect::<Result<_>>()?;
-        let mut calibration = BTreeMap::new();
-        if let Some(plan) = &experiment.calibration
-            && experiment.methods.iter().any(|method| method.calibrated)
-        {
-            let corpus = Corpus::read(&plan.corpus, plan.join)?;
-            let source = CalibrationSource::new(&corpus, plan.join, plan.sampling, &tokenizer, vocabulary)?;
-            for seed in &experiment.seeds {
-                let windows = source.draw(&tokenizer, vocabulary, *seed, plan.sequences, plan.length);
-                calibration.insert(*seed, windows.at(plan.corpus.display())?);
-            }
-        }
+        let name = &experiment.models[index].name;
+        progress.stage(&format!("checking the weights of {name}"));
+        input.checkpoint.check_finite()?;
+        progress.stage(&format!("tokenising for {name}"));
+        let tokens = ModelTokens::new(experiment, inputs, index)?;
         Ok(PreparedModel {
-            checkpoint,
-            evaluations,
-            calibration,
+            checkpoint: &input.checkpoint,
+            evaluations: tokens.evaluations,
+            calibration: tokens.calibration,
         })
     }
 }
@@ -252,6 +377,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             label: Label {
                 model: self.experiment.models[cell.model].name.clone(),
                 method: method_name(self.experiment, cell),
+                protocol: self.experiment.protocol.clone(),
             },
             cell: identity.clone(),
             sparsity: findings.as_ref().and_then(|findings| findings.sparsity),
@@ -397,6 +523,59 @@ impl<'a, B: Backend> Runner<'a, B> {
                 })
             })
             .collect()
+    }
+}
+
+/// Writes the tokens every model of an experiment sees, for other programs: per model a folder with
+/// `calibration_seed<seed>.safetensors` and `evaluation_<name>.safetensors`. Needs no weights.
+/// Returns the files.
+///
+/// # Errors
+/// Unusable inputs (nothing is written then), and files that cannot be written.
+pub fn write_tokens(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<PathBuf>> {
+    inputs.require_all()?;
+    let mut files = Vec::new();
+    for (index, model) in experiment.models.iter().enumerate() {
+        let tokens = ModelTokens::new(experiment, inputs, index)?;
+        let folder = folder.join(file_name(&model.name));
+        for (seed, windows) in tokens.calibration {
+            files.push((folder.join(format!("calibration_seed{seed}.safetensors")), windows));
+        }
+        for (plan, windows) in experiment.evaluations.iter().zip(tokens.evaluations) {
+            let name = format!("evaluation_{}.safetensors", file_name(&plan.name));
+            files.push((folder.join(name), windows));
+        }
+    }
+    // Two labels may become one file name ("a b" and "a_b").
+    for (index, (path, _)) in files.iter().enumerate() {
+        if files[..index].iter().any(|(earlier, _)| earlier == path) {
+            let message = format!("two labels become the file {}; rename one of them", path.display());
+            return Err(Error::config(message));
+        }
+    }
+    for (path, windows) in &files {
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(|error| Error::output(parent, error))?;
+        windows.write(path)?;
+    }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// A label as part of a file name.
+fn file_name(label: &str) -> String {
+    let plain = |c: char| {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = label.chars().map(plain).collect();
+    // `.` and `..` are folders.
+    if name.starts_with('.') {
+        format!("_{name}")
+    } else {
+        name
     }
 }
 

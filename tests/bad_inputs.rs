@@ -145,6 +145,40 @@ fn refuses_all(cases: &[Case]) {
 
 const EXPERIMENTS: &[Case] = &[
     Case {
+        name: "an unknown protocol",
+        change: Experiment("name = \"tiny\"", "name = \"tiny\"\nprotocol = \"wandas\""),
+        expect: &["experiment.toml:2:12: unknown protocol `wandas`; did you mean `wanda`?"],
+    },
+    Case {
+        name: "a protocol and another length",
+        change: Experiment("name = \"tiny\"", "name = \"tiny\"\nprotocol = \"ria\""),
+        expect: &[
+            "experiment.toml:",
+            "protocol `ria` sets length = 2048, but here it is 16; leave out one of them",
+        ],
+    },
+    Case {
+        name: "a length that is no number",
+        change: Experiment("length = 16\nwindows", "length = \"all\"\nwindows"),
+        expect: &["experiment.toml:", "a number of tokens, or \"max_position_embeddings\""],
+    },
+    Case {
+        name: "an expectation of nothing that is measured",
+        change: Experiment(
+            "obtain = \"train it\"",
+            "obtain = \"train it\"\nexpected.novels = { perplexity = 300.0, tolerance = 0.1 }",
+        ),
+        expect: &["experiment.toml:4:1: `expected` names no evaluation `novels`; did you mean `novel`?"],
+    },
+    Case {
+        name: "an expectation that holds for nothing",
+        change: Experiment(
+            "obtain = \"train it\"",
+            "obtain = \"train it\"\nexpected.novel = { perplexity = 0.5, tolerance = 0.1 }",
+        ),
+        expect: &["experiment.toml:4:1: expected.novel: a perplexity is at least 1"],
+    },
+    Case {
         name: "no experiment file",
         change: Absent("experiment.toml"),
         expect: &["experiment.toml: no such file"],
@@ -526,8 +560,8 @@ const CONFIGURATIONS: &[Case] = &[
     },
     Case {
         name: "an unsupported activation",
-        change: Config("\"silu\"", "\"gelu_new\""),
-        expect: &["model/config.json: key `hidden_act`: activation \"gelu_new\" is not supported", "supported: relu, silu, gelu"],
+        change: Config("\"silu\"", "\"quick_gelu\""),
+        expect: &["model/config.json: key `hidden_act`: activation \"quick_gelu\" is not supported", "supported: relu, silu, gelu, gelu_new"],
     },
     Case {
         name: "an unsupported rotary scaling",
@@ -594,9 +628,27 @@ const CONFIGURATIONS: &[Case] = &[
         expect: &["model: calibration: windows of 16 tokens are longer than the model's limit of 8"],
     },
     Case {
-        name: "windows longer than Mistral's attention",
-        change: Config("\"llama\"", "\"mistral\", \"sliding_window\": 8"),
-        expect: &["model: calibration: windows of 16 tokens are longer than the model's limit of 8"],
+        name: "a mixture of experts",
+        change: Config("\"llama\"", "\"qwen3_moe\""),
+        expect: &["model/config.json: key `model_type`: `qwen3_moe` is a mixture of experts: its router"],
+    },
+    Case {
+        name: "kinds of layers for other blocks",
+        change: Config("\"llama\"", "\"mistral\", \"layer_types\": [\"full_attention\"]"),
+        expect: &["model/config.json: key `layer_types` must list one kind for each of 2 blocks"],
+    },
+    Case {
+        name: "an unsupported kind of layer",
+        change: Config("\"llama\"", "\"mistral\", \"layer_types\": [\"full_attention\", \"linear_attention\"]"),
+        expect: &["model/config.json: key `layer_types`: \"linear_attention\" is not supported"],
+    },
+    Case {
+        name: "bands of rotary scaling that overlap",
+        change: Config(
+            "\"rope_type\": \"default\"",
+            "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 4.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 32",
+        ),
+        expect: &["model/config.json: key `rope_parameters.low_freq_factor` = 4 must be less than `high_freq_factor` = 4"],
     },
 ];
 

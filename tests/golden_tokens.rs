@@ -5,7 +5,7 @@
 use std::path::Path;
 use zprune::data::corpus::{Corpus, Join};
 use zprune::data::digest;
-use zprune::data::tokenizer::Tokenizer;
+use zprune::data::tokenizer::{Bos, Tokenizer};
 
 const VOCABULARY: usize = 2048;
 
@@ -27,7 +27,7 @@ fn token_ids_equal_transformers() {
                 .iter()
                 .filter_map(|id| id.as_u64())
                 .collect();
-            let got = tokenizer.encode(text, VOCABULARY).expect("encodable");
+            let got = tokenizer.encode(text, Bos::Tokenizer, VOCABULARY).expect("encodable");
             let got: Vec<u64> = got.into_iter().map(u64::from).collect();
             assert_eq!(got, want, "{model}: {text:?}");
         }
@@ -37,7 +37,7 @@ fn token_ids_equal_transformers() {
             let name = case["file"].as_str().expect("a file name");
             let corpus = Corpus::read(&root.join("corpora").join(name), Join::None).expect("an embedded corpus");
             let ids = tokenizer
-                .encode(&corpus.joined(Join::None), VOCABULARY)
+                .encode(&corpus.joined(Join::None), Bos::Tokenizer, VOCABULARY)
                 .expect("encodable");
             assert_eq!(
                 ids.len() as u64,

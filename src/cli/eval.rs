@@ -3,7 +3,8 @@
 use super::{Display, print};
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
-use crate::experiment::plan::EvaluationPlan;
+use crate::experiment::protocol::Length;
+use crate::experiment::raw::RawEvaluation;
 use crate::experiment::single;
 use crate::jobs;
 use crate::record::write_whole;
@@ -13,10 +14,9 @@ use std::path::PathBuf;
 /// Arguments of `zprune eval`.
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// Evaluation corpus: text, JSONL or gzipped JSONL
+    #[command(flatten)]
+    common: super::Common,
+    /// Evaluation corpus: text, JSONL, gzipped JSONL or parquet, or `hub:wikitext2`
     #[arg(
         long,
         value_name = "FILE",
@@ -27,12 +27,12 @@ pub struct Eval {
     /// Evaluation windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// How the corpus's rows become one text
-    #[arg(long, value_enum, default_value_t = Join::Wikitext)]
-    join: Join,
-    /// Tokens per window
-    #[arg(long, default_value_t = 2048, value_name = "L")]
-    length: usize,
+    /// How the corpus's rows become one text [default: the data set's or the protocol's way, or none]
+    #[arg(long, value_enum)]
+    join: Option<Join>,
+    /// Tokens per window [default: the protocol's, that of --tokens, or 2048]
+    #[arg(long, value_name = "L")]
+    length: Option<usize>,
     /// Number of windows; all by default
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
@@ -43,16 +43,19 @@ pub struct Eval {
 
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Result<()> {
-    let corpus = arguments.corpus.clone().unwrap_or_default();
-    let plan = EvaluationPlan {
+    let free = arguments.common.protocol.is_none() && arguments.tokens.is_none();
+    let raw = RawEvaluation {
         name: "perplexity".to_string(),
-        corpus,
+        corpus: arguments.corpus.clone(),
+        tokens: arguments.tokens.clone(),
         obtain: None,
         join: arguments.join,
-        length: arguments.length,
+        rows: None,
+        length: arguments.length.or(free.then_some(2048)).map(Length::Tokens),
         windows: arguments.windows,
     };
-    let experiment = single::evaluation(&arguments.model, plan)?;
+    let common = arguments.common.resolved();
+    let experiment = single::measuring(&common, raw)?;
     let found = jobs::eval::eval(&experiment, &Display::new())?;
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&found).map_err(|error| Error::output(path, error))?;
@@ -64,6 +67,6 @@ pub fn run(arguments: &Eval) -> Result<()> {
         found.perplexity,
         found.windows.len(),
         found.tokens / found.windows.len(),
-        arguments.model.display(),
+        common.model.display(),
     ))
 }

@@ -4,7 +4,8 @@ use super::{Display, print};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
-use crate::experiment::plan::CalibrationPlan;
+use crate::experiment::protocol::Length;
+use crate::experiment::raw::RawCalibration;
 use crate::experiment::single;
 use crate::jobs;
 use crate::prune::Propagate;
@@ -15,9 +16,8 @@ use std::path::PathBuf;
 /// Arguments of `zprune prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    common: super::Common,
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
     #[arg(long, value_name = "NAME")]
     method: String,
@@ -37,29 +37,29 @@ pub struct Prune {
     #[arg(long, value_enum)]
     group: Option<Group>,
     /// What happens to ties
-    #[arg(long, value_enum, default_value_t)]
-    selection: Selection,
-    /// Calibration corpus: text, JSONL or gzipped JSONL
+    #[arg(long, value_enum)]
+    selection: Option<Selection>,
+    /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     calibration: Option<PathBuf>,
     /// Calibration windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// How the corpus's rows become one text
-    #[arg(long, value_enum, default_value_t = Join::Wikitext)]
-    join: Join,
-    /// How windows are drawn
-    #[arg(long, value_enum, default_value_t = Sampling::Documents)]
-    sampling: Sampling,
-    /// Calibration windows
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    sequences: usize,
-    /// Tokens per calibration window
-    #[arg(long, default_value_t = 2048, value_name = "L")]
-    length: usize,
-    /// Whose outputs the next block sees
-    #[arg(long, value_enum, default_value_t)]
-    propagate: Propagate,
+    /// How the corpus's rows become one text, where windows are drawn from one
+    #[arg(long, value_enum)]
+    join: Option<Join>,
+    /// How windows are drawn [default: the protocol's, or documents]
+    #[arg(long, value_enum)]
+    sampling: Option<Sampling>,
+    /// Calibration windows [default: 128, or all of --tokens]
+    #[arg(long, value_name = "N")]
+    sequences: Option<usize>,
+    /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048]
+    #[arg(long, value_name = "L")]
+    length: Option<usize>,
+    /// Whose outputs the next block sees [default: block]
+    #[arg(long, value_enum)]
+    propagate: Option<Propagate>,
     /// Calibration seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -75,24 +75,29 @@ pub fn run(arguments: &Prune) -> Result<()> {
         (None, Some(keep), Some(of)) => Pattern::Structured { keep, of },
         _ => return Err(Error::config("give either --sparsity, or --keep and --of")),
     };
-    let method = single::named_method(&arguments.method, &arguments.set, arguments.group)?;
-    let calibration = arguments.calibration.as_ref().map(|corpus| CalibrationPlan {
-        corpus: corpus.clone(),
+    let drawn = arguments.tokens.is_none();
+    let free = arguments.common.protocol.is_none();
+    let calibration = RawCalibration {
+        corpus: arguments.calibration.clone(),
+        tokens: arguments.tokens.clone(),
         obtain: None,
         join: arguments.join,
-        sampling: arguments.sampling,
-        sequences: arguments.sequences,
-        length: arguments.length,
+        sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),
+        sequences: arguments.sequences.or(drawn.then_some(128)),
+        length: arguments.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
         propagate: arguments.propagate,
-    });
-    let experiment = single::pruning(
-        &arguments.model,
-        method,
+    };
+    let pruning = single::Pruning {
+        method: arguments.method.clone(),
+        settings: arguments.set.clone(),
+        group: arguments.group,
+        selection: arguments.selection,
         pattern,
-        arguments.selection,
         calibration,
-        arguments.seed,
-    )?;
+        seed: arguments.seed,
+    };
+    let common = arguments.common.resolved();
+    let experiment = single::pruning(&common, pruning)?;
     let pruned = jobs::prune::prune(&experiment, &arguments.out, &Display::new())?;
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print(&format!(
@@ -103,6 +108,6 @@ pub fn run(arguments: &Prune) -> Result<()> {
         100.0 * pruned.file.sparsity,
         pruned.calibrate_seconds,
         pruned.prune_seconds,
-        arguments.model.display(),
+        common.model.display(),
     ))
 }

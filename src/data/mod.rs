@@ -5,6 +5,7 @@
 
 pub mod corpus;
 pub mod digest;
+pub mod guard;
 pub mod python_random;
 pub mod sampler;
 pub mod tokenizer;

@@ -5,7 +5,7 @@
 
 use crate::data::corpus::{Corpus, Join};
 use crate::data::python_random::PythonRandom;
-use crate::data::tokenizer::Tokenizer;
+use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ const FRUITLESS_DRAWS: usize = 100_000;
 /// What the samplers draw from, prepared once for all seeds.
 pub struct CalibrationSource {
     sampling: Sampling,
+    bos: Bos,
     documents: Vec<String>,
     stream: Vec<u32>,
 }
@@ -42,19 +43,22 @@ impl CalibrationSource {
         corpus: &Corpus,
         join: Join,
         sampling: Sampling,
+        bos: Bos,
         tokenizer: &Tokenizer,
         vocabulary: usize,
     ) -> Result<Self> {
         Ok(match sampling {
             Sampling::Documents => CalibrationSource {
                 sampling,
+                bos,
                 documents: corpus.documents().to_vec(),
                 stream: Vec::new(),
             },
             Sampling::Packed => CalibrationSource {
                 sampling,
+                bos,
                 documents: Vec::new(),
-                stream: tokenizer.encode(&corpus.joined(join), vocabulary)?,
+                stream: tokenizer.encode(&corpus.joined(join), bos, vocabulary)?,
             },
         })
     }
@@ -75,7 +79,7 @@ impl CalibrationSource {
         let ids = match self.sampling {
             Sampling::Packed => draw_packed(&self.stream, &mut random, count, length)?,
             Sampling::Documents => {
-                let encode = |document: &str| tokenizer.encode(document, vocabulary);
+                let encode = |document: &str| tokenizer.encode(document, self.bos, vocabulary);
                 draw_documents(&self.documents, encode, &mut random, count, length)?
             }
         };

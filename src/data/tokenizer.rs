@@ -4,11 +4,28 @@
 //! protocol depends on that (one BOS at the very front, where the tokenizer adds one).
 
 use crate::data::digest;
+use crate::data::guard::guarded;
 use crate::error::{Error, Result};
-use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+
+/// Whether a text starts with the tokenizer's special tokens (a BOS, where it adds one).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Bos {
+    /// As the tokenizer does by default; the papers' way.
+    #[default]
+    Tokenizer,
+    /// Never.
+    Never,
+}
+
+impl Bos {
+    /// For records: the default is left out, as it was before there was a choice.
+    pub fn is_default(&self) -> bool {
+        *self == Bos::default()
+    }
+}
 
 /// A loaded tokenizer and the hash of the file it came from.
 pub struct Tokenizer {
@@ -33,7 +50,7 @@ impl Tokenizer {
             Ok(inner)
         };
         let inner =
-            guarded(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
+            sound(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
         let digest = digest::of_bytes(&bytes);
         Ok(Tokenizer { path, inner, digest })
     }
@@ -43,13 +60,13 @@ impl Tokenizer {
         &self.digest
     }
 
-    /// Encodes a text with the tokenizer's own special tokens.
+    /// Encodes a text, with the tokenizer's own special tokens or without.
     ///
     /// # Errors
     /// The tokenizer fails, or yields an id outside a vocabulary of `vocabulary` tokens.
-    pub fn encode(&self, text: &str, vocabulary: usize) -> Result<Vec<u32>> {
+    pub fn encode(&self, text: &str, bos: Bos, vocabulary: usize) -> Result<Vec<u32>> {
         let fail = |message: String| Error::input(message).at(self.path.display());
-        let encoding = guarded(|| self.inner.encode_fast(text, true))
+        let encoding = sound(|| self.inner.encode_fast(text, bos == Bos::Tokenizer))
             .map_err(|message| fail(format!("cannot encode the text: {message}")))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|id| **id as usize >= vocabulary) {
@@ -63,34 +80,8 @@ impl Tokenizer {
 
 /// Calls the crate `tokenizers`, which panics on some malformed files (a template that names an unknown
 /// token, a merge of unknown parts, broken JSON in a decoder), and makes such a panic an ordinary message.
-fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
-    thread_local! {
-        static GUARDED: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        // Panics of other threads, and of this one elsewhere, are reported as before.
-        let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
-    GUARDED.set(true);
-    // Nothing that a panic may have left half-changed is used afterwards: the caller gives up.
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(call));
-    GUARDED.set(false);
-    match outcome {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(payload) => {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            Err(text
-                .or(payload.downcast_ref::<&str>().copied())
-                .unwrap_or("malformed")
-                .to_string())
-        }
-    }
+fn sound<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    guarded(call)?.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -109,7 +100,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("tokenizer.json"), text).expect("a small file");
         let tokenizer = Tokenizer::load(folder.path()).expect("the fixture is a tokenizer");
-        let ids = tokenizer.encode("eleven byte", 259).expect("all bytes are tokens");
+        let ids = tokenizer
+            .encode("eleven byte", Bos::Tokenizer, 259)
+            .expect("all bytes are tokens");
         assert_eq!(ids.len(), 12, "eleven bytes after one <s>");
+        let ids = tokenizer
+            .encode("eleven byte", Bos::Never, 259)
+            .expect("all bytes are tokens");
+        assert_eq!(ids.len(), 11);
     }
 }

@@ -1,7 +1,17 @@
 //! Token windows: equally long runs of token ids, the unit of calibration and of perplexity.
+//!
+//! A file of windows is a safetensors file with one tensor `input_ids` of shape `[windows, length]`, so
+//! that another program can use the same tokens, or choose them.
 
 use crate::data::digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::io::Write;
+use std::path::Path;
+
+/// The one tensor of a token windows file.
+const TENSOR: &str = "input_ids";
 
 /// `count` windows of `length` tokens each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +55,102 @@ impl TokenWindows {
             )));
         }
         TokenWindows::new(ids[..count * length].to_vec(), length)
+    }
+
+    /// Reads a token windows file: safetensors with one tensor `input_ids` `[windows, length]` of type
+    /// I64, I32 or U32.
+    ///
+    /// # Errors
+    /// The file is missing, is not such a file, or holds an id that is negative or does not fit 32 bits.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| Error::reading(path, source))?;
+        TokenWindows::parse(&bytes).at(path.display())
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes)
+            .map_err(|error| Error::input(format!("not a token windows file (safetensors): {error}")))?;
+        let names = file.names();
+        let Ok(tensor) = file.tensor(TENSOR) else {
+            let message = format!("has no tensor `{TENSOR}`, which holds the token windows, but {names:?}");
+            return Err(Error::input(message));
+        };
+        if names.len() > 1 {
+            let message = format!("a token windows file holds `{TENSOR}` alone, but here are {names:?}");
+            return Err(Error::input(message));
+        }
+        let &[_, length] = tensor.shape() else {
+            let shape = tensor.shape();
+            let message = format!("`{TENSOR}` has shape {shape:?}; it must be [windows, tokens per window]");
+            return Err(Error::input(message));
+        };
+        let data = tensor.data();
+        let values: Vec<i64> = match tensor.dtype() {
+            Dtype::I64 => data.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)).collect(),
+            Dtype::I32 => {
+                let ids = data.as_chunks().0.iter();
+                ids.map(|id| i32::from_le_bytes(*id).into()).collect()
+            }
+            Dtype::U32 => {
+                let ids = data.as_chunks().0.iter();
+                ids.map(|id| u32::from_le_bytes(*id).into()).collect()
+            }
+            other => {
+                let message = format!("`{TENSOR}` has type {other:?}; token ids are I64, I32 or U32");
+                return Err(Error::input(message));
+            }
+        };
+        let mut ids = Vec::with_capacity(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            ids.push(u32::try_from(value).map_err(|_| {
+                let (window, token) = (index / length.max(1), index % length.max(1));
+                Error::input(format!("{value} is no token id (window {window}, token {token})"))
+            })?);
+        }
+        TokenWindows::new(ids, length)
+    }
+
+    /// Writes a token windows file, with 64-bit ids as PyTorch wants them. The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes: Vec<u8> = self.ids.iter().flat_map(|id| i64::from(*id).to_le_bytes()).collect();
+        let fail = |error: &dyn std::fmt::Display| Error::output(path, error);
+        let tensor = TensorView::new(Dtype::I64, vec![self.count(), self.length], &bytes).map_err(|e| fail(&e))?;
+        let content = safetensors::serialize([(TENSOR, tensor)], None).map_err(|e| fail(&e))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut file = tempfile::Builder::new()
+            .prefix(".tokens-")
+            .tempfile_in(parent.unwrap_or(Path::new(".")))
+            .map_err(|error| fail(&error))?;
+        file.write_all(&content).map_err(|error| fail(&error))?;
+        file.as_file().sync_all().map_err(|error| fail(&error))?;
+        // A temporary file is its owner's alone; what is meant for other programs is not.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let everyone = std::fs::Permissions::from_mode(0o644);
+            file.as_file().set_permissions(everyone).map_err(|error| fail(&error))?;
+        }
+        file.persist(path).map_err(|error| fail(&error.error))?;
+        Ok(())
+    }
+
+    /// Checks that a model knows every token.
+    ///
+    /// # Errors
+    /// An id is outside a vocabulary of `vocabulary` tokens.
+    pub fn check_vocabulary(&self, vocabulary: usize) -> Result<()> {
+        match self.ids.iter().position(|id| *id as usize >= vocabulary) {
+            None => Ok(()),
+            Some(index) => Err(Error::input(format!(
+                "token id {} (window {}, token {}) is outside the model's vocabulary of {vocabulary}; these are another tokenizer's tokens",
+                self.ids[index],
+                index / self.length,
+                index % self.length
+            ))),
+        }
     }
 
     /// Tokens per window.

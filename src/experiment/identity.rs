@@ -4,14 +4,16 @@
 //! or moving a model folder does not throw results away; changing one weight, one parameter or one
 //! byte of a corpus does.
 
-use super::inputs::{EvaluationInput, ModelInput};
+use super::inputs::{FileInput, ModelInput};
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
 use crate::data::corpus::Join;
 use crate::data::digest;
 use crate::data::sampler::Sampling;
+use crate::data::tokenizer::Bos;
 use crate::linalg::Provider;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
+use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 
 /// Raised by every change of zprune that changes numbers, so that old records are not mistaken for new ones.
@@ -69,11 +71,20 @@ pub struct PruningIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationIdentity {
     /// SHA-256 of the corpus file.
-    pub corpus: String,
-    /// How rows became one text.
-    pub join: Join,
-    /// How windows were drawn.
-    pub sampling: Sampling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<String>,
+    /// SHA-256 of the token windows file that took the corpus's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+    /// How the corpus's rows became one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// How windows were drawn from the corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// Whether texts started with the tokenizer's special tokens.
+    #[serde(default, skip_serializing_if = "Bos::is_default")]
+    pub bos: Bos,
     /// Number of windows.
     pub sequences: usize,
     /// Tokens per window.
@@ -90,9 +101,20 @@ pub struct CalibrationIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationIdentity {
     /// SHA-256 of the corpus file.
-    pub corpus: String,
-    /// How rows became one text.
-    pub join: Join,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<String>,
+    /// SHA-256 of the token windows file that took the corpus's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+    /// How the corpus's rows became one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// Number of rows of the corpus, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Whether texts started with the tokenizer's special tokens.
+    #[serde(default, skip_serializing_if = "Bos::is_default")]
+    pub bos: Bos,
     /// Tokens per window.
     pub length: usize,
     /// Number of windows, if not all.
@@ -106,16 +128,13 @@ impl Identity {
         experiment: &Experiment,
         cell: &Cell,
         model: &ModelInput,
-        calibration_corpus: Option<&str>,
-        evaluations: &[EvaluationInput],
+        calibration_file: Option<&str>,
+        evaluations: &[FileInput],
     ) -> Identity {
+        let spec = model.checkpoint.spec();
         let pruning = cell.pruning.map(|pruning| {
             let method = &experiment.methods[pruning.method];
-            let calibration = experiment
-                .calibration
-                .as_ref()
-                .zip(pruning.seed)
-                .zip(calibration_corpus);
+            let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
             PruningIdentity {
                 criterion: method.criterion.clone(),
                 solver: method.solver.clone(),
@@ -127,7 +146,7 @@ impl Identity {
                 pattern: pruning.pattern,
                 selection: experiment.selection,
                 calibration: calibration
-                    .map(|((plan, seed), corpus)| CalibrationIdentity::of(plan, seed, corpus, experiment)),
+                    .map(|((plan, seed), digest)| CalibrationIdentity::of(plan, seed, digest, experiment, spec)),
             }
         });
         let evaluations = experiment
@@ -135,9 +154,12 @@ impl Identity {
             .iter()
             .zip(evaluations)
             .map(|(plan, input)| EvaluationIdentity {
-                corpus: input.digest.clone(),
+                corpus: plan.corpus.as_ref().map(|_| input.digest.clone()),
+                tokens: plan.tokens.as_ref().map(|_| input.digest.clone()),
                 join: plan.join,
-                length: plan.length,
+                rows: plan.rows,
+                bos: bos(experiment, plan.tokens.is_some()),
+                length: plan.length.of(spec),
                 windows: plan.windows,
             })
             .collect();
@@ -158,16 +180,23 @@ impl Identity {
 }
 
 impl CalibrationIdentity {
-    fn of(plan: &CalibrationPlan, seed: u64, corpus: &str, experiment: &Experiment) -> Self {
+    fn of(plan: &CalibrationPlan, seed: u64, digest: &str, experiment: &Experiment, spec: &ModelSpec) -> Self {
         CalibrationIdentity {
-            corpus: corpus.to_string(),
+            corpus: plan.corpus.as_ref().map(|_| digest.to_string()),
+            tokens: plan.tokens.as_ref().map(|_| digest.to_string()),
             join: plan.join,
             sampling: plan.sampling,
+            bos: bos(experiment, plan.tokens.is_some()),
             sequences: plan.sequences,
-            length: plan.length,
+            length: plan.length.of(spec),
             propagate: plan.propagate,
             seed,
             linear_algebra: experiment.linear_algebra,
         }
     }
+}
+
+/// Tokens that come from a file are what they are, whatever a tokenizer would have done.
+fn bos(experiment: &Experiment, from_tokens: bool) -> Bos {
+    if from_tokens { Bos::default() } else { experiment.bos }
 }

@@ -1,17 +1,21 @@
 //! The files an experiment names: which are there, what they hash to, whether they fit the plan.
 //!
 //! Opens checkpoints (headers, hashes) and hashes corpora; loads no weights into memory. What is missing
-//! is collected, not fatal: a plan can be shown without any weights.
+//! is collected, not fatal: a plan can be shown without any weights. Only [`fetch`] uses the network;
+//! everything else looks into the hub's cache.
 
 use super::identity::ModelIdentity;
 use super::plan::{Experiment, ModelPlan};
 use crate::data::digest;
 use crate::error::{Error, Located, Result};
+use crate::hub::{Hub, Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
 use crate::model::weights::WeightFiles;
+use crate::progress::Progress;
 use crate::spec::ModelSpec;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A model directory that is there and fits.
 pub struct ModelInput {
@@ -21,22 +25,58 @@ pub struct ModelInput {
     pub checkpoint: Checkpoint,
 }
 
-/// An evaluation corpus that is there.
-pub struct EvaluationInput {
+/// A model directory whose configuration fits; its weights may be missing.
+pub struct ModelFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// For a model of the hub, the commit it is.
+    pub commit: Option<String>,
+    /// Its architecture.
+    pub spec: ModelSpec,
+}
+
+/// A corpus or a token windows file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInput {
+    /// Where it is.
+    pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: String,
 }
 
 /// All inputs of an experiment; `None` where a file is not there.
 pub struct Inputs {
-    /// One per model.
+    /// One per model: the directory, if it has a configuration and a tokenizer.
+    pub folders: Vec<Option<ModelFolder>>,
+    /// One per model: the model, if all of it is there and was asked for.
     pub models: Vec<Option<ModelInput>>,
-    /// The calibration corpus.
-    pub calibration: Option<String>,
-    /// All evaluation corpora, if all are there.
-    pub evaluations: Option<Vec<EvaluationInput>>,
+    /// The calibration file of every seed; a corpus is the same for all.
+    pub calibration: BTreeMap<u64, FileInput>,
+    /// All evaluation files, if all are there.
+    pub evaluations: Option<Vec<FileInput>>,
     /// What is missing, and how to get it.
     pub missing: Vec<String>,
+}
+
+/// Downloads what the experiment takes from the hub and the cache does not have. The only step of an
+/// experiment that uses the network; does nothing for an experiment of local files.
+///
+/// # Errors
+/// Something is not on the hub, cannot be had, or cannot be stored; see [`crate::hub`].
+pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> Result<()> {
+    for plan in &experiment.models {
+        if let Some(repository) = &plan.hub {
+            Hub::from_environment()?.fetch_model(repository, parts, progress)?;
+        }
+    }
+    let calibration = experiment.calibration.iter().filter_map(|plan| plan.corpus.as_deref());
+    let evaluations = experiment.evaluations.iter().filter_map(|plan| plan.corpus.as_deref());
+    for corpus in calibration.chain(evaluations) {
+        if let Some(file) = datasets::file(corpus)? {
+            Hub::from_environment()?.fetch_file(&file, progress)?;
+        }
+    }
+    Ok(())
 }
 
 impl Inputs {
@@ -45,30 +85,49 @@ impl Inputs {
     /// # Errors
     /// A file is there but cannot be used, or contradicts the plan.
     pub fn inspect(experiment: &Experiment) -> Result<Inputs> {
+        Inputs::look(experiment, Parts::Everything)
+    }
+
+    /// Looks at every file but the weights: all that tokens need.
+    ///
+    /// # Errors
+    /// A file is there but cannot be used, or contradicts the plan.
+    pub fn inspect_texts(experiment: &Experiment) -> Result<Inputs> {
+        Inputs::look(experiment, Parts::Tokenizer)
+    }
+
+    fn look(experiment: &Experiment, parts: Parts) -> Result<Inputs> {
         let mut missing = Vec::new();
-        let mut models = Vec::new();
+        let (mut folders, mut models) = (Vec::new(), Vec::new());
         for plan in &experiment.models {
-            models.push(model(experiment, plan, &mut missing)?);
+            let (folder, input) = model(experiment, plan, parts, &mut missing)?;
+            folders.push(folder);
+            models.push(input);
         }
-        let calibration = match &experiment.calibration {
-            Some(plan) => corpus("calibration corpus", &plan.corpus, plan.obtain.as_deref(), &mut missing)?,
-            None => None,
-        };
+        let mut calibration = BTreeMap::new();
+        if let Some(plan) = &experiment.calibration {
+            let obtain = plan.obtain.as_deref();
+            if plan.corpus.is_some() {
+                let corpus = file("calibration corpus", plan.source(), obtain, &mut missing)?;
+                calibration.extend(experiment.seeds.iter().copied().zip(corpus.into_iter().cycle()));
+            } else {
+                for seed in &experiment.seeds {
+                    let tokens = file("calibration tokens", &plan.file(*seed), obtain, &mut missing)?;
+                    calibration.extend(tokens.map(|tokens| (*seed, tokens)));
+                }
+            }
+        }
         let mut evaluations = Vec::new();
         for plan in &experiment.evaluations {
-            evaluations.extend(corpus(
-                "evaluation corpus",
-                &plan.corpus,
-                plan.obtain.as_deref(),
-                &mut missing,
-            )?);
+            let what = match plan.corpus {
+                Some(_) => "evaluation corpus",
+                None => "evaluation tokens",
+            };
+            evaluations.extend(file(what, plan.source(), plan.obtain.as_deref(), &mut missing)?);
         }
         let complete = evaluations.len() == experiment.evaluations.len();
-        let evaluations = evaluations
-            .into_iter()
-            .map(|digest| EvaluationInput { digest })
-            .collect();
         Ok(Inputs {
+            folders,
             models,
             calibration,
             evaluations: complete.then_some(evaluations),
@@ -96,59 +155,96 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>) -> String {
     format!("{what} {} is not there; {how}", path.display())
 }
 
+fn not_cached(what: &str, described: &str) -> String {
+    format!("{what} {described} is not in the Hugging Face cache; `zprune run` downloads it")
+}
+
 /// A model directory. Its configuration is held against the plan even where the larger files are missing.
-fn model(experiment: &Experiment, plan: &ModelPlan, missing: &mut Vec<String>) -> Result<Option<ModelInput>> {
-    let (config, tokenizer) = (plan.path.join("config.json"), plan.path.join("tokenizer.json"));
+fn model(
+    experiment: &Experiment,
+    plan: &ModelPlan,
+    parts: Parts,
+    missing: &mut Vec<String>,
+) -> Result<(Option<ModelFolder>, Option<ModelInput>)> {
+    let (path, commit) = match &plan.hub {
+        None => (plan.path.clone(), None),
+        Some(repository) => match Hub::from_environment()?.cached_model(repository, parts) {
+            Some(snapshot) => (snapshot.folder, Some(snapshot.commit)),
+            None => {
+                missing.push(not_cached("model", &repository.to_string()));
+                return Ok((None, None));
+            }
+        },
+    };
+    let (config, tokenizer) = (path.join("config.json"), path.join("tokenizer.json"));
     let obtain = plan.obtain.as_deref();
     if !config.exists() {
         missing.push(absent("model", &config, obtain));
-        return Ok(None);
+        return Ok((None, None));
     }
-    let spec = read_spec(&plan.path)?;
-    check_fit(experiment, plan, &spec)?;
-    let (weights_there, tokenizer_there) = (WeightFiles::is_in(&plan.path), tokenizer.exists());
-    if !weights_there {
-        missing.push(absent("checkpoint", &plan.path.join("model.safetensors"), obtain));
+    let spec = read_spec(&path)?;
+    check_fit(experiment, &path, &spec)?;
+    let weights_wanted = parts == Parts::Everything;
+    let (weights_there, tokenizer_there) = (WeightFiles::is_in(&path), tokenizer.exists());
+    if weights_wanted && !weights_there {
+        missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain));
     }
     if !tokenizer_there {
         missing.push(absent("tokenizer", &tokenizer, obtain));
+        return Ok((None, None));
     }
-    if !(weights_there && tokenizer_there) {
-        return Ok(None);
+    let mut input = None;
+    if weights_wanted && weights_there {
+        let checkpoint = Checkpoint::open(&path, spec.clone())?;
+        let identity = ModelIdentity {
+            config: digest::of_file(&config)?,
+            weights: checkpoint.files().digest(),
+            tokenizer: digest::of_file(&tokenizer)?,
+        };
+        input = Some(ModelInput { identity, checkpoint });
     }
-    let checkpoint = Checkpoint::open(&plan.path, spec)?;
-    let identity = ModelIdentity {
-        config: digest::of_file(&config)?,
-        weights: checkpoint.files().digest(),
-        tokenizer: digest::of_file(&tokenizer)?,
-    };
-    Ok(Some(ModelInput { identity, checkpoint }))
+    Ok((Some(ModelFolder { path, commit, spec }), input))
 }
 
-fn corpus(what: &str, path: &Path, obtain: Option<&str>, missing: &mut Vec<String>) -> Result<Option<String>> {
-    if path.exists() {
-        return digest::of_file(path).map(Some);
-    }
-    missing.push(absent(what, path, obtain));
-    Ok(None)
+/// A file that is there, or on the hub and in its cache.
+fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String>) -> Result<Option<FileInput>> {
+    let path = match datasets::file(named)? {
+        None if named.exists() => named.to_path_buf(),
+        None => {
+            missing.push(absent(what, named, obtain));
+            return Ok(None);
+        }
+        Some(remote) => match Hub::from_environment()?.cached_file(&remote) {
+            Some(path) => path,
+            None => {
+                missing.push(not_cached(what, &remote.to_string()));
+                return Ok(None);
+            }
+        },
+    };
+    let digest = digest::of_file(&path)?;
+    Ok(Some(FileInput { path, digest }))
 }
 
 /// Checks what the architecture makes impossible.
-fn check_fit(experiment: &Experiment, plan: &ModelPlan, spec: &ModelSpec) -> Result<()> {
+fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<()> {
     for pattern in &experiment.patterns {
         for linear in &spec.block.linears {
-            pattern.fits(linear.inputs).at(linear.tensor).at(plan.path.display())?;
+            pattern.fits(linear.inputs).at(linear.tensor).at(path.display())?;
         }
     }
-    let calibration = experiment.calibration.iter().map(|plan| ("calibration", plan.length));
+    let calibration = experiment
+        .calibration
+        .iter()
+        .map(|plan| ("calibration", plan.length.of(spec)));
     let evaluations = experiment
         .evaluations
         .iter()
-        .map(|plan| (plan.name.as_str(), plan.length));
+        .map(|plan| (plan.name.as_str(), plan.length.of(spec)));
     for (name, length) in calibration.chain(evaluations) {
         if let Some(limit) = spec.longest_window.filter(|limit| *limit < length) {
             let message = format!("{name}: windows of {length} tokens are longer than the model's limit of {limit}");
-            return Err(Error::config(message).at(plan.path.display()));
+            return Err(Error::config(message).at(path.display()));
         }
         if length > spec.max_positions {
             let limit = spec.max_positions;

@@ -7,5 +7,6 @@
 pub mod identity;
 pub mod inputs;
 pub mod plan;
+pub mod protocol;
 pub mod raw;
 pub mod single;

@@ -1,10 +1,14 @@
 //! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
 //! of cells laid out. Looks at no file but the experiment's own.
 
-use super::raw::{RawComponent, RawExperiment, RawMethod, RawPattern, Source};
+use super::protocol::{Length, Named, agree};
+use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, Source};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
+use crate::data::tokenizer::Bos;
 use crate::error::{Error, Located, Result};
+use crate::hub::Repository;
+use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::criterion::CRITERIA;
@@ -14,6 +18,7 @@ use crate::prune::{Build, Built, Method, Propagate};
 use crate::registry::{Registry, suggestion};
 use serde::{Deserialize, Serialize};
 use serde_spanned::Spanned;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Backends an experiment can name.
@@ -38,6 +43,12 @@ pub struct Experiment {
     pub backend: String,
     /// Provider of factorisations.
     pub linear_algebra: Provider,
+    /// The protocol that the settings follow, if they follow one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Whether texts start with the tokenizer's special tokens.
+    #[serde(default, skip_serializing_if = "Bos::is_default")]
+    pub bos: Bos,
     /// What happens to ties.
     pub selection: Selection,
     /// Calibration seeds.
@@ -59,29 +70,55 @@ pub struct Experiment {
 pub struct ModelPlan {
     /// Label.
     pub name: String,
-    /// Model directory.
+    /// Model directory; for a model of the hub, `hub:` and its repository.
     pub path: PathBuf,
+    /// The commit the hub's revision stood for when the experiment ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
+    /// Where on the hub the model is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub: Option<Repository>,
+    /// What the unpruned model is known to score, by evaluation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expected: BTreeMap<String, Expected>,
+}
+
+/// A perplexity that is known beforehand: where the dense run is off, tokens, context or weights are not
+/// those of the run one compares with, and pruning would be wasted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The known value.
+    pub perplexity: f64,
+    /// How far the dense run may be off, as a fraction of it.
+    pub tolerance: f64,
 }
 
 /// Calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationPlan {
-    /// File.
-    pub corpus: PathBuf,
+    /// Corpus; a file, or `hub:` and what it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus; `{seed}` stands for the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
-    /// How rows become one text.
-    pub join: Join,
-    /// How windows are drawn.
-    pub sampling: Sampling,
+    /// How the corpus's rows become one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// How windows are drawn from the corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Number of windows.
     pub sequences: usize,
     /// Tokens per window.
-    pub length: usize,
+    pub length: Length,
     /// Whose outputs the next block sees.
     pub propagate: Propagate,
 }
@@ -117,15 +154,23 @@ pub struct MethodPlan {
 pub struct EvaluationPlan {
     /// Label.
     pub name: String,
-    /// File.
-    pub corpus: PathBuf,
+    /// Corpus; a file, or `hub:` and what it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
     /// How to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
-    /// How rows become one text.
-    pub join: Join,
+    /// How the corpus's rows become one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// Number of rows of the corpus, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
     /// Tokens per window.
-    pub length: usize,
+    pub length: Length,
     /// Number of windows, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<usize>,
@@ -175,7 +220,12 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     not_empty(&raw.evaluation, "[[evaluation]]").at(source.path.display())?;
     not_empty(&sweep.patterns, "sweep.patterns").at(&sweep_place)?;
 
-    let selection = sweep.selection;
+    let protocol = match &raw.protocol {
+        None => None,
+        Some(name) => Some(Named::find(name.get_ref()).at(at(name.span().start))?),
+    };
+    let selection = agree(protocol, "selection", sweep.selection, |it| it.selection).at(&sweep_place)?;
+    let bos = agree(protocol, "bos", raw.bos, |it| it.bos).at(source.path.display())?;
     let linear_algebra = raw
         .compute
         .linear_algebra
@@ -220,7 +270,9 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         confidence,
         backend,
         linear_algebra,
-        selection,
+        protocol: protocol.map(|protocol| protocol.name.to_string()),
+        bos: bos.unwrap_or_default(),
+        selection: selection.unwrap_or_default(),
         seeds: sweep.seeds.clone(),
         patterns: Vec::new(),
         calibration: None,
@@ -231,13 +283,18 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     for raw in &raw.model {
         let place = at(raw.span().start);
         let model = raw.get_ref();
-        let folder = || model.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let (path, hub) = model_place(model).at(&place)?;
+        // `hub:org/name` has the repository's own name as its last part, too.
+        let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = model.name.clone().or_else(folder).unwrap_or_default();
         distinct(&name, experiment.models.iter().map(|model| &model.name), "model name").at(&place)?;
         experiment.models.push(ModelPlan {
             name,
-            path: model.path.clone(),
+            path,
+            commit: None,
             obtain: model.obtain.clone(),
+            hub,
+            expected: model.expected.clone(),
         });
     }
     for raw in &sweep.patterns {
@@ -250,7 +307,7 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     }
     for raw in &raw.method {
         let place = at(raw.span().start);
-        let method = method(raw.get_ref(), &at)?;
+        let method = method(raw.get_ref(), protocol, &at)?;
         distinct(
             &method.name,
             experiment.methods.iter().map(|method| &method.name),
@@ -264,37 +321,22 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
     }
     for raw in &raw.evaluation {
         let place = at(raw.span().start);
-        let evaluation = raw.get_ref();
+        let name = &raw.get_ref().name;
         distinct(
-            &evaluation.name,
+            name,
             experiment.evaluations.iter().map(|it| &it.name),
             "evaluation name",
         )
         .at(&place)?;
-        let evaluation = EvaluationPlan {
-            name: evaluation.name.clone(),
-            corpus: evaluation.corpus.clone(),
-            obtain: evaluation.obtain.clone(),
-            join: evaluation.join,
-            length: evaluation.length,
-            windows: evaluation.windows,
-        };
-        evaluation.validate().at(&place)?;
+        let evaluation = evaluation(raw.get_ref(), protocol).at(&place)?;
         experiment.evaluations.push(evaluation);
     }
+    for (model, raw) in experiment.models.iter().zip(&raw.model) {
+        expectations(&model.expected, &experiment.evaluations).at(at(raw.span().start))?;
+    }
     if let Some(raw) = &raw.calibration {
-        let calibration = raw.get_ref();
-        let calibration = CalibrationPlan {
-            corpus: calibration.corpus.clone(),
-            obtain: calibration.obtain.clone(),
-            join: calibration.join,
-            sampling: calibration.sampling,
-            sequences: calibration.sequences,
-            length: calibration.length,
-            propagate: calibration.propagate,
-        };
-        calibration.validate().at(at(raw.span().start))?;
-        experiment.calibration = Some(calibration);
+        let place = at(raw.span().start);
+        experiment.calibration = Some(calibration(raw.get_ref(), protocol, &sweep.seeds).at(place)?);
     }
     if let Some(method) = experiment.methods.iter().find(|method| method.calibrated) {
         if experiment.calibration.is_none() {
@@ -316,6 +358,162 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         return Err(Error::config(format!("seed {seed} is listed twice")).at(sweep_place));
     }
     Ok(experiment)
+}
+
+/// Resolves an evaluation.
+pub(super) fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) -> Result<EvaluationPlan> {
+    one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false)?;
+    if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
+        return Err(Error::config("`rows` is a number of rows of the `corpus`, at least 1"));
+    }
+    let text = evaluation.corpus.as_deref();
+    let text = text.map(|corpus| text_plan(corpus, evaluation.join, Use::Evaluation));
+    let (corpus, join) = text.transpose()?.unzip();
+    let join = join.map(|(known, join)| match protocol {
+        Some(protocol) if !known => protocol.settings.join,
+        _ => join,
+    });
+    let length = agree(protocol, "length", evaluation.length, |it| it.context)?;
+    let evaluation = EvaluationPlan {
+        name: evaluation.name.clone(),
+        corpus,
+        tokens: evaluation.tokens.clone(),
+        obtain: evaluation.obtain.clone(),
+        join,
+        rows: evaluation.rows,
+        length: length.ok_or_else(|| missing("length"))?,
+        windows: evaluation.windows,
+    };
+    evaluation.validate()?;
+    Ok(evaluation)
+}
+
+/// Resolves calibration.
+pub(super) fn calibration(
+    calibration: &RawCalibration,
+    protocol: Option<Named>,
+    seeds: &[u64],
+) -> Result<CalibrationPlan> {
+    one_text(
+        &calibration.corpus,
+        &calibration.tokens,
+        calibration.join.is_some(),
+        calibration.sampling.is_some(),
+    )?;
+    let sampling = match &calibration.corpus {
+        None => None,
+        Some(_) => {
+            let sampling = agree(protocol, "sampling", calibration.sampling, |it| it.sampling)?;
+            let message = "missing field `sampling`: `documents` or `packed`";
+            Some(sampling.ok_or_else(|| Error::config(message))?)
+        }
+    };
+    let length = agree(protocol, "length", calibration.length, |it| it.context)?;
+    let propagate = agree(protocol, "propagate", calibration.propagate, |it| it.propagate)?;
+    let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
+    if let Some(tokens) = &calibration.tokens {
+        one_draw(tokens, seeds)?;
+    }
+    let text = calibration.corpus.as_deref();
+    // Documents are drawn one by one: how they would be joined decides nothing, so it is left alone.
+    let alone = sampling == Some(Sampling::Documents);
+    let join = calibration.join.or(alone.then_some(Join::None));
+    let text = text.map(|corpus| text_plan(corpus, join, Use::Calibration));
+    let (corpus, join) = text.transpose()?.unzip();
+    let join = join.map(|(_, join)| join);
+    let calibration = CalibrationPlan {
+        corpus,
+        tokens: calibration.tokens.clone(),
+        obtain: calibration.obtain.clone(),
+        join,
+        sampling,
+        sequences: sequences.ok_or_else(|| missing("sequences"))?,
+        length: length.ok_or_else(|| missing("length"))?,
+        propagate: propagate.unwrap_or_default(),
+    };
+    calibration.validate()?;
+    Ok(calibration)
+}
+
+/// Stands for the seed in the name of a token windows file.
+const SEED: &str = "{seed}";
+
+/// Where a model is: its path as shown and, for one of the hub, its repository.
+pub(super) fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
+    match (&model.path, &model.hub) {
+        (Some(path), None) if model.revision.is_none() => {
+            if let Some(repository) = path.to_str().and_then(|path| path.strip_prefix(datasets::PREFIX)) {
+                let message = format!("a model of the hub is written `hub = \"{repository}\"`, not as a path");
+                return Err(Error::config(message));
+            }
+            Ok((path.clone(), None))
+        }
+        (None, Some(name)) => {
+            let repository = Repository::model(name, model.revision.as_deref())?;
+            Ok((format!("{}{name}", datasets::PREFIX).into(), Some(repository)))
+        }
+        (Some(_), None) => Err(Error::config(
+            "`revision` belongs to a model of the `hub`, not to a `path`",
+        )),
+        (Some(_), Some(_)) => Err(Error::config("a model has either `path` or `hub`, not both")),
+        (None, None) => Err(Error::config(
+            "missing field `path`: a model directory, or `hub = \"org/name\"` in its place",
+        )),
+    }
+}
+
+/// Refuses a text that is neither a corpus nor token windows, or both.
+fn one_text(corpus: &Option<PathBuf>, tokens: &Option<PathBuf>, joined: bool, sampled: bool) -> Result<()> {
+    let message = match (corpus, tokens) {
+        (Some(_), Some(_)) => "`tokens` takes the place of `corpus`; give one of them",
+        (None, None) => "missing field `corpus`: a text, or `tokens` with a token windows file in its place",
+        (None, Some(_)) if joined => "`tokens` are windows already; `join` belongs to a `corpus`",
+        (None, Some(_)) if sampled => "`tokens` are windows already; `sampling` belongs to a `corpus`",
+        _ => return Ok(()),
+    };
+    Err(Error::config(message))
+}
+
+/// A tokens file is one draw, so it cannot stand for several seeds unless its name tells them apart.
+fn one_draw(tokens: &Path, seeds: &[u64]) -> Result<()> {
+    if seeds.len() > 1 && !tokens.to_string_lossy().contains(SEED) {
+        let message = format!(
+            "`{}` is one draw, but there are {} seeds; name it with `{SEED}`, or give one seed",
+            tokens.display(),
+            seeds.len()
+        );
+        return Err(Error::config(message));
+    }
+    Ok(())
+}
+
+/// A corpus with everything spelled out, and how its rows are joined.
+/// Whether that was said, by the experiment or by the data set, comes with it.
+fn text_plan(corpus: &Path, join: Option<Join>, purpose: Use) -> Result<(PathBuf, (bool, Join))> {
+    let (corpus, own) = datasets::spelled_out(corpus, purpose)?;
+    let known = join.or(own);
+    Ok((corpus, (known.is_some(), known.unwrap_or(Join::None))))
+}
+
+/// Checks what is expected of a model.
+fn expectations(expected: &BTreeMap<String, Expected>, evaluations: &[EvaluationPlan]) -> Result<()> {
+    let known: Vec<&str> = evaluations.iter().map(|it| it.name.as_str()).collect();
+    for (name, Expected { perplexity, tolerance }) in expected {
+        if !known.contains(&name.as_str()) {
+            let message = format!("`expected` names no evaluation `{name}`{}", suggestion(name, &known));
+            return Err(Error::config(message));
+        }
+        if !(*perplexity >= 1.0 && *tolerance >= 0.0 && perplexity.is_finite() && *tolerance < 1.0) {
+            return Err(Error::config(format!(
+                "expected.{name}: a perplexity is at least 1, and its tolerance a fraction of it below 1"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn missing(key: &str) -> Error {
+    Error::config(format!("missing field `{key}`; a `protocol` would set it"))
 }
 
 fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
@@ -366,7 +564,7 @@ fn component<T: ?Sized>(
 }
 
 /// Resolves a method; `at` turns a byte offset of the file into a place.
-pub(super) fn method(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
+pub(super) fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
     let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
     let default = |name: &str| RawComponent {
         name: name.to_string(),
@@ -387,9 +585,14 @@ pub(super) fn method(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<Me
         (criterion, "one-shot") => criterion.to_string(),
         (criterion, solver) => format!("{criterion}+{solver}"),
     };
+    // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
+    let own = score.component.group();
+    let group = agree(protocol, "group", raw.group, |it| {
+        it.one_shot.filter(|_| !score.component.follows_update()).unwrap_or(own)
+    });
     Ok(MethodPlan {
         name: raw.name.clone().unwrap_or_else(label),
-        group: raw.group.unwrap_or(score.component.group()),
+        group: group.at(place(&raw.criterion))?.unwrap_or(own),
         calibrated: needs.anything(),
         criterion,
         solver,
@@ -404,12 +607,12 @@ impl CalibrationPlan {
     /// No window, windows too short to predict anything, or more tokens than anybody means.
     pub fn validate(&self) -> Result<()> {
         let (sequences, length) = (self.sequences, self.length);
-        if sequences == 0 || length < 2 {
+        if sequences == 0 || length.fixed().is_some_and(|length| length < 2) {
             return Err(Error::config(
                 "calibration needs at least one sequence of at least 2 tokens",
             ));
         }
-        let tokens = sequences.checked_mul(length);
+        let tokens = sequences.checked_mul(length.fixed().unwrap_or(1));
         if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
             return Err(Error::config(format!(
                 "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
@@ -425,7 +628,7 @@ impl EvaluationPlan {
     /// # Errors
     /// No window, or windows too short to predict anything.
     pub fn validate(&self) -> Result<()> {
-        if self.length < 2 || self.windows == Some(0) {
+        if self.length.fixed().is_some_and(|length| length < 2) || self.windows == Some(0) {
             return Err(Error::config(
                 "an evaluation needs `length` of at least 2 and at least one window",
             ));
@@ -441,6 +644,34 @@ impl ComponentPlan {
             .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
         Ok((registry.find(&self.name)?.item)(&table)?.component)
     }
+}
+
+impl CalibrationPlan {
+    /// The file that a seed's windows come from.
+    pub fn file(&self, seed: u64) -> PathBuf {
+        match (&self.corpus, &self.tokens) {
+            (None, Some(tokens)) => tokens.to_string_lossy().replace(SEED, &seed.to_string()).into(),
+            (corpus, _) => corpus.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The file as the experiment names it, for messages.
+    pub fn source(&self) -> &Path {
+        named(&self.corpus, &self.tokens)
+    }
+}
+
+impl EvaluationPlan {
+    /// The file that the windows come from.
+    pub fn source(&self) -> &Path {
+        named(&self.corpus, &self.tokens)
+    }
+}
+
+/// A resolved plan has exactly one of the two; one edited by hand may have none, and then no file is there.
+fn named<'a>(corpus: &'a Option<PathBuf>, tokens: &'a Option<PathBuf>) -> &'a Path {
+    let file = corpus.as_deref().or(tokens.as_deref());
+    file.unwrap_or(Path::new(""))
 }
 
 impl Experiment {

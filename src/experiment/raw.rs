@@ -1,8 +1,11 @@
 //! What an experiment file says, key by key. Nothing is interpreted here; unknown keys are refused with
 //! their line, their column and the nearest known name.
 
+use super::plan::Expected;
+use super::protocol::Length;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
+use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::prune::Propagate;
@@ -11,6 +14,7 @@ use crate::registry::with_suggestion;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_spanned::Spanned;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +27,10 @@ pub struct RawExperiment {
     /// One question, in a sentence.
     #[serde(default)]
     pub description: String,
+    /// What a paper's code sets together.
+    pub protocol: Option<Spanned<String>>,
+    /// Whether texts start with the tokenizer's special tokens.
+    pub bos: Option<Bos>,
     /// The models.
     #[serde(default)]
     pub model: Vec<Spanned<RawModel>>,
@@ -47,34 +55,41 @@ pub struct RawExperiment {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
-    /// Label in tables; the folder's name by default.
+    /// Label in tables; the folder's or the repository's name by default.
     pub name: Option<String>,
     /// Hugging Face model directory.
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// Repository on the Hugging Face hub, in place of a path.
+    pub hub: Option<String>,
+    /// Branch, tag or commit of that repository; `main` by default.
+    pub revision: Option<String>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
+    /// What the unpruned model is known to score, by evaluation.
+    #[serde(default)]
+    pub expected: BTreeMap<String, Expected>,
 }
 
 /// Calibration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCalibration {
-    /// Text, JSONL or gzipped JSONL file.
-    pub corpus: PathBuf,
+    /// Text, JSONL or parquet file, or one on the hub (`hub:c4`).
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus; `{seed}` in its name stands for the seed.
+    pub tokens: Option<PathBuf>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text.
-    #[serde(default = "no_join")]
-    pub join: Join,
-    /// How windows are drawn.
-    pub sampling: Sampling,
+    /// How rows become one text; the data set's own way, or `none`, by default.
+    pub join: Option<Join>,
+    /// How windows are drawn from a corpus.
+    pub sampling: Option<Sampling>,
     /// Number of windows.
-    pub sequences: usize,
+    pub sequences: Option<usize>,
     /// Tokens per window.
-    pub length: usize,
+    pub length: Option<Length>,
     /// Whose outputs the next block sees.
-    #[serde(default)]
-    pub propagate: Propagate,
+    pub propagate: Option<Propagate>,
 }
 
 /// The sweep.
@@ -88,8 +103,7 @@ pub struct RawSweep {
     #[serde(default)]
     pub patterns: Vec<Spanned<RawPattern>>,
     /// What happens to ties.
-    #[serde(default)]
-    pub selection: Selection,
+    pub selection: Option<Selection>,
 }
 
 /// A sparsity pattern: `{ sparsity = 0.5 }` or `{ keep = 2, of = 4 }`.
@@ -126,15 +140,18 @@ pub struct RawMethod {
 pub struct RawEvaluation {
     /// Label in tables.
     pub name: String,
-    /// Text, JSONL or gzipped JSONL file.
-    pub corpus: PathBuf,
+    /// Text, JSONL or parquet file, or one on the hub (`hub:wikitext2`).
+    pub corpus: Option<PathBuf>,
+    /// Token windows file in place of a corpus.
+    pub tokens: Option<PathBuf>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text.
-    #[serde(default = "no_join")]
-    pub join: Join,
+    /// How rows become one text; the data set's own way, or `none`, by default.
+    pub join: Option<Join>,
+    /// Use only the first so many rows of the corpus; all by default.
+    pub rows: Option<usize>,
     /// Tokens per window.
-    pub length: usize,
+    pub length: Option<Length>,
     /// Number of windows; all by default.
     pub windows: Option<usize>,
 }
@@ -155,10 +172,6 @@ pub struct RawCompute {
 pub struct RawReport {
     /// Confidence of intervals; 0.95 by default.
     pub confidence: Option<f64>,
-}
-
-fn no_join() -> Join {
-    Join::None
 }
 
 /// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.

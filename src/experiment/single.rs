@@ -1,18 +1,139 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
-use super::plan::{CalibrationPlan, EvaluationPlan, Experiment, MethodPlan, ModelPlan, method};
-use super::raw::{RawComponent, RawMethod};
+use super::plan::{BACKENDS, Experiment, ModelPlan, calibration, evaluation, method, model_place};
+use super::protocol::{Length, Named, agree};
+use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel};
+use crate::data::tokenizer::Bos;
+use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
+use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use serde_spanned::Spanned;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-/// A method as the command line names it: `wanda`, `sparsegpt`, `ria+obs`, and settings `key=value`.
+/// What pruning and measuring one model have in common.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Model directory, or `hub:org/name`.
+    pub model: PathBuf,
+    /// Protocol by name.
+    pub protocol: Option<String>,
+    /// Whether texts start with the tokenizer's special tokens; the protocol's way, or the tokenizer's.
+    pub bos: Option<Bos>,
+}
+
+/// How one model is pruned.
+#[derive(Debug)]
+pub struct Pruning {
+    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`.
+    pub method: String,
+    /// Parameters as `key=value`, `solver.key=value`, `allocator.key=value`.
+    pub settings: Vec<String>,
+    /// Comparison group; the protocol's or the criterion's own by default.
+    pub group: Option<Group>,
+    /// What happens to ties.
+    pub selection: Option<Selection>,
+    /// How much goes.
+    pub pattern: Pattern,
+    /// Calibration, as an experiment file would say it; without corpus and tokens there is none.
+    pub calibration: RawCalibration,
+    /// Calibration seed.
+    pub seed: u64,
+}
+
+/// One model pruned once.
 ///
 /// # Errors
-/// Unknown names and keys, wrong types, with the nearest known name.
-pub fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result<MethodPlan> {
+/// Unknown names and keys, contradictions, an impossible pattern, nothing to calibrate on.
+pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
+    let (mut experiment, protocol) = empty(common)?;
+    pruning.pattern.validate()?;
+    let raw = named_method(&pruning.method, &pruning.settings, pruning.group)?;
+    let method = method(&raw, protocol, &|_| "--method".to_string())?;
+    let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
+    experiment.selection = selection.unwrap_or_default();
+    experiment.patterns = vec![pruning.pattern];
+    if method.calibrated {
+        let mut raw = pruning.calibration;
+        if raw.corpus.is_none() && raw.tokens.is_none() {
+            return Err(Error::config(format!(
+                "method `{}` looks at activations: give --calibration FILE, or --tokens FILE",
+                method.name
+            )));
+        }
+        let shape = shape(raw.tokens.as_deref())?;
+        raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
+        raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
+        experiment.calibration = Some(calibration(&raw, protocol, &[pruning.seed]).at("calibration")?);
+        experiment.seeds = vec![pruning.seed];
+    }
+    experiment.methods = vec![method];
+    Ok(experiment)
+}
+
+/// One model measured as it is, as an experiment file would say it.
+///
+/// # Errors
+/// Contradictions, no text, windows too short to predict anything.
+pub fn measuring(common: &Common, mut raw: RawEvaluation) -> Result<Experiment> {
+    let (mut experiment, protocol) = empty(common)?;
+    let shape = shape(raw.tokens.as_deref())?;
+    raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
+    experiment.evaluations = vec![evaluation(&raw, protocol).at("evaluation")?];
+    Ok(experiment)
+}
+
+/// Number and length of the windows in a file.
+fn shape(tokens: Option<&Path>) -> Result<Option<(usize, usize)>> {
+    let windows = tokens.map(TokenWindows::read).transpose()?;
+    Ok(windows.map(|windows| (windows.count(), windows.length())))
+}
+
+fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
+    let protocol = common.protocol.as_deref().map(Named::find).transpose()?;
+    let bos = agree(protocol, "bos", common.bos, |it| it.bos)?;
+    let name = common.model.to_str().and_then(|path| path.strip_prefix(PREFIX));
+    let raw = RawModel {
+        name: None,
+        path: name.is_none().then(|| common.model.clone()),
+        hub: name.map(|name| name.split('@').next().unwrap_or(name).to_string()),
+        revision: name
+            .and_then(|name| name.split_once('@'))
+            .map(|(_, revision)| revision.to_string()),
+        obtain: None,
+        expected: BTreeMap::new(),
+    };
+    let (path, hub) = model_place(&raw).at("--model")?;
+    let experiment = Experiment {
+        name: "single".to_string(),
+        description: String::new(),
+        confidence: 0.95,
+        backend: BACKENDS[0].to_string(),
+        linear_algebra: Provider::Faer,
+        protocol: protocol.map(|protocol| protocol.name.to_string()),
+        bos: bos.unwrap_or_default(),
+        selection: Selection::Exact,
+        seeds: Vec::new(),
+        patterns: Vec::new(),
+        calibration: None,
+        models: vec![ModelPlan {
+            name: common.model.display().to_string(),
+            path,
+            commit: None,
+            obtain: None,
+            hub,
+            expected: BTreeMap::new(),
+        }],
+        methods: Vec::new(),
+        evaluations: Vec::new(),
+    };
+    Ok((experiment, protocol))
+}
+
+/// A method as the command line names it.
+fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result<RawMethod> {
     let (criterion, solver) = match name.split_once('+') {
         Some((criterion, solver)) => (criterion, solver),
         None if name == "sparsegpt" => ("obs", "obs"),
@@ -34,14 +155,13 @@ pub fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Re
         part.parameters.insert(key.to_string(), value_of(value.trim()));
     }
     let spanned = |component| Spanned::new(0..0, component);
-    let raw = RawMethod {
+    Ok(RawMethod {
         name: Some(name.to_string()),
         criterion: spanned(criterion),
         solver: Some(spanned(solver)),
         allocator: Some(spanned(allocator)),
         group,
-    };
-    method(&raw, &|_| "--method".to_string())
+    })
 }
 
 fn component(name: &str) -> RawComponent {
@@ -56,71 +176,4 @@ fn value_of(text: &str) -> toml::Value {
     let table: std::result::Result<toml::Table, _> = toml::from_str(&format!("value = {text}"));
     let value = table.ok().and_then(|mut table| table.remove("value"));
     value.unwrap_or_else(|| toml::Value::String(text.to_string()))
-}
-
-fn empty(model: &Path) -> Experiment {
-    Experiment {
-        name: "single".to_string(),
-        description: String::new(),
-        confidence: 0.95,
-        backend: super::plan::BACKENDS[0].to_string(),
-        linear_algebra: Provider::Faer,
-        selection: Selection::Exact,
-        seeds: Vec::new(),
-        patterns: Vec::new(),
-        calibration: None,
-        models: vec![ModelPlan {
-            name: model.display().to_string(),
-            path: model.to_path_buf(),
-            obtain: None,
-        }],
-        methods: Vec::new(),
-        evaluations: Vec::new(),
-    }
-}
-
-/// One model pruned once.
-///
-/// # Errors
-/// The pattern is impossible, or the method calibrates and there is nothing to calibrate on.
-pub fn pruning(
-    model: &Path,
-    method: MethodPlan,
-    pattern: Pattern,
-    selection: Selection,
-    calibration: Option<CalibrationPlan>,
-    seed: u64,
-) -> Result<Experiment> {
-    pattern.validate()?;
-    if method.calibrated {
-        match &calibration {
-            Some(calibration) => calibration.validate().at("--calibration")?,
-            None => {
-                let name = &method.name;
-                return Err(Error::config(format!(
-                    "method `{name}` looks at activations: give --calibration FILE, or --tokens FILE"
-                )));
-            }
-        }
-    }
-    Ok(Experiment {
-        selection,
-        seeds: if method.calibrated { vec![seed] } else { Vec::new() },
-        patterns: vec![pattern],
-        calibration: calibration.filter(|_| method.calibrated),
-        methods: vec![method],
-        ..empty(model)
-    })
-}
-
-/// One model measured as it is.
-///
-/// # Errors
-/// The evaluation is impossible.
-pub fn evaluation(model: &Path, evaluation: EvaluationPlan) -> Result<Experiment> {
-    evaluation.validate()?;
-    Ok(Experiment {
-        evaluations: vec![evaluation],
-        ..empty(model)
-    })
 }

@@ -3,8 +3,9 @@
 use crate::backend::cpu::Cpu;
 use crate::error::{Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, ModelIdentity};
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
+use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::run::{PreparedModel, Runner, identify};
 use serde::Serialize;
@@ -20,6 +21,9 @@ pub struct Evaluation {
     pub windows: Vec<f64>,
     /// SHA-256 of the tokens, as little-endian 32-bit words.
     pub token_digest: String,
+    /// The protocol's name, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol_name: Option<String>,
     /// What was measured and how.
     pub protocol: EvaluationIdentity,
     /// SHA-256 of the model's files.
@@ -38,26 +42,27 @@ pub struct Evaluation {
 /// # Panics
 /// The experiment has no model or no evaluation: a mistake of the caller.
 pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluation> {
+    inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
     let input = inputs.models[0].as_ref().expect("all inputs are there");
-    let identity = identify(experiment, &inputs)
+    let mut identity = identify(experiment, &inputs)
         .swap_remove(0)
         .expect("the dense cell of a model that is there has an identity");
-    let model = PreparedModel::new(experiment, 0, input, progress)?;
+    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
     let mut runner = Runner::new(Cpu, experiment, &model)?;
     progress.start(1, input.checkpoint.spec().blocks);
     progress.cell("perplexity");
     let mut findings = runner.unpruned(progress).at(experiment.models[0].path.display())?;
     progress.finish();
     let found = findings.evaluations.swap_remove(0);
-    let mut identity = identity;
     Ok(Evaluation {
         perplexity: found.perplexity,
         tokens: found.tokens,
         windows: found.windows,
         token_digest: found.token_digest,
+        protocol_name: experiment.protocol.clone(),
         protocol: identity.evaluations.swap_remove(0),
         model: identity.model,
         backend: identity.backend,

@@ -6,8 +6,9 @@
 use crate::backend::cpu::Cpu;
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::Identity;
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
+use crate::hub::Parts;
 use crate::model::export::{ModelWriter, PRUNING, Staging};
 use crate::progress::Progress;
 use crate::prune::LayerRecord;
@@ -27,6 +28,9 @@ pub struct PruningFile {
     pub zprune: String,
     /// Label of the method.
     pub method: String,
+    /// The protocol it was asked for under, if any; what that sets is part of `cell`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
     /// Everything that decided the weights: hashes of the source, method, pattern, calibration, seed.
     pub cell: Identity,
     /// Fraction of prunable weights removed.
@@ -80,6 +84,7 @@ pub struct Pruned {
 /// The experiment does not have exactly one pruning cell: a mistake of the caller.
 pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Result<Pruned> {
     let staging = Staging::new(out)?;
+    inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
@@ -93,9 +98,13 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         _ => panic!("a pruning job has exactly one pruning cell"),
     };
     let input = inputs.models[0].as_ref().expect("all inputs are there");
-    let model = PreparedModel::new(experiment, 0, input, progress)?;
+    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
     let mut runner = Runner::new(Cpu, experiment, &model)?;
-    let mut writer = ModelWriter::begin(&input.checkpoint, &experiment.models[0].path, &staging)?;
+    let mut writer = ModelWriter::begin(
+        &input.checkpoint,
+        &inputs.folders[0].as_ref().expect("all inputs are there").path,
+        &staging,
+    )?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
@@ -108,6 +117,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         schema: SCHEMA,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
         method: name.clone(),
+        protocol: experiment.protocol.clone(),
         cell: identity,
         sparsity: findings.sparsity.unwrap_or(0.0),
         calibration_tokens: findings.calibration_tokens,

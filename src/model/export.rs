@@ -94,7 +94,7 @@ impl Staging {
         if path.exists() { self.copy(&path) } else { Ok(()) }
     }
 
-    /// Begins a safetensors file; see [`TensorFile::create`].
+    /// Begins a safetensors file with room for `tensors`, in their order.
     ///
     /// # Errors
     /// The disk refuses.

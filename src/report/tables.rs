@@ -109,7 +109,7 @@ fn title(results: &Results, section: &Section) -> String {
     let length = evaluations
         .iter()
         .find(|it| it.name == section.evaluation)
-        .map_or(0, |it| it.length);
+        .map_or(String::new(), |it| it.length.to_string());
     format!(
         "{}: perplexity on {}, context {length} (lower is better)",
         section.model, section.evaluation

@@ -1,7 +1,9 @@
-//! Corpora: plain text and JSONL (also gzipped) become documents, documents become one text.
+//! Corpora: plain text, JSONL (either also gzipped) and parquet become documents, documents become one text.
 //!
 //! Owns file formats and joins. A join is part of the protocol, since it changes the tokens: the
 //! papers' WikiText-2 perplexity joins the hub's rows with a blank line, and a row keeps its own newline.
+
+mod parquet;
 
 use crate::error::{Error, Located, Result, json_in_line};
 use flate2::read::MultiGzDecoder;
@@ -14,11 +16,14 @@ use std::path::Path;
 #[serde(rename_all = "lowercase")]
 pub enum Join {
     /// Rows as in the hub's `wikitext-2-raw-v1` (each keeps its newline, a blank row is the empty
-    /// string), joined with two newlines. JSONL documents are joined with two newlines.
+    /// string), joined with two newlines. JSONL and parquet documents are joined with two newlines.
     Wikitext,
-    /// Rows without their newline, joined with one newline.
+    /// Rows without their newline, joined with one newline. JSONL and parquet documents are left as they are.
     Lines,
-    /// A text file as it is; JSONL documents one after the other.
+    /// Rows without their newline, joined with one space, as the papers do with the Penn Treebank. JSONL and
+    /// parquet documents are left as they are.
+    Spaces,
+    /// A text file as it is; JSONL and parquet documents one after the other.
     None,
 }
 
@@ -28,6 +33,7 @@ impl Join {
         match self {
             Join::Wikitext => "\n\n",
             Join::Lines => "\n",
+            Join::Spaces => " ",
             Join::None => "",
         }
     }
@@ -41,22 +47,28 @@ pub struct Corpus {
 
 impl Corpus {
     /// Reads a corpus. The format follows the file name: `.jsonl` and `.json` hold one object with a
-    /// string `text` per line, `.gz` is unpacked first, anything else is plain UTF-8 text cut into rows by `join`.
+    /// string `text` per line, `.gz` is unpacked first, `.parquet` has a string column `text`, `sentence` or
+    /// `content`, anything else is plain UTF-8 text cut into rows by `join`.
     ///
     /// # Errors
-    /// A missing file, text that is not UTF-8 (with its line), broken JSON (with its line and field), no text at all.
+    /// A missing file, text that is not UTF-8 (with its line), broken JSON (with its line and field), a parquet
+    /// file that is truncated, has no such column or a null in it (with its row), no text at all.
     pub fn read(path: &Path, join: Join) -> Result<Self> {
         let name = path.to_string_lossy().to_lowercase();
         let file = std::fs::File::open(path).map_err(|source| Error::reading(path, source))?;
-        let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
-            Some(stem) => (Box::new(MultiGzDecoder::new(file)), stem),
-            None => (Box::new(file), &name),
-        };
-        let mut reader = BufReader::new(reader);
-        let documents = if stem.ends_with(".jsonl") || stem.ends_with(".json") {
-            json_lines(&mut reader)
+        let documents = if name.ends_with(".parquet") {
+            parquet::rows(file)
         } else {
-            text_rows(&mut reader, join)
+            let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
+                Some(stem) => (Box::new(MultiGzDecoder::new(file)), stem),
+                None => (Box::new(file), &name),
+            };
+            let mut reader = BufReader::new(reader);
+            if stem.ends_with(".jsonl") || stem.ends_with(".json") {
+                json_lines(&mut reader)
+            } else {
+                text_rows(&mut reader, join)
+            }
         }
         .at(path.display())?;
         if documents.iter().all(|document| document.trim().is_empty()) {
@@ -68,6 +80,19 @@ impl Corpus {
     /// The documents, in file order.
     pub fn documents(&self) -> &[String] {
         &self.documents
+    }
+
+    /// Leaves the first `rows` documents.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn keep(&mut self, rows: usize) -> Result<()> {
+        let found = self.documents.len();
+        if found < rows {
+            return Err(Error::input(format!("has {found} rows, but `rows` asks for {rows}")));
+        }
+        self.documents.truncate(rows);
+        Ok(())
     }
 
     /// All documents as one text.
@@ -103,7 +128,7 @@ fn text_rows(reader: &mut dyn BufRead, join: Join) -> Result<Vec<String>> {
     }
     Ok(match join {
         Join::None => vec![rows.concat()],
-        Join::Lines => rows
+        Join::Lines | Join::Spaces => rows
             .iter()
             .map(|row| row.trim_end_matches(['\n', '\r']).to_string())
             .collect(),
@@ -153,6 +178,8 @@ mod tests {
         assert_eq!(corpus.joined(Join::None), "a\r\n\r\nb\u{e9}");
         let corpus = Corpus::read(&path, Join::Lines).expect("readable");
         assert_eq!(corpus.joined(Join::Lines), "a\n\nb\u{e9}");
+        let corpus = Corpus::read(&path, Join::Spaces).expect("readable");
+        assert_eq!(corpus.joined(Join::Spaces), "a  b\u{e9}");
     }
 
     #[test]

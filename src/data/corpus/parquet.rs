@@ -1,0 +1,118 @@
+//! Parquet: one string column becomes the documents.
+//!
+//! Row group by row group through the low-level reader, so that a file's other columns (URLs, timestamps)
+//! are never decoded. A row is taken as it is: the hub's WikiText rows keep their newline, and its blank
+//! rows are empty strings already.
+
+use crate::data::guard::guarded;
+use crate::error::{Error, Located, Result};
+use ::parquet::basic::{ConvertedType, LogicalType};
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::schema::types::ColumnDescriptor;
+use std::fs::File;
+
+/// Columns that hold a corpus's text, the likeliest first: most data sets, the Penn Treebank, code.
+const COLUMNS: [&str; 3] = ["text", "sentence", "content"];
+
+/// Rows decoded at once.
+const BATCH: usize = 1024;
+
+/// Reads the text column.
+///
+/// # Errors
+/// The file is truncated or malformed, has no text column, or a null in it.
+pub fn rows(file: File) -> Result<Vec<String>> {
+    guarded(|| read(file)).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
+}
+
+fn read(file: File) -> Result<Vec<String>> {
+    let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
+    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    let schema = reader.metadata().file_metadata().schema_descr();
+    let column = text_column(schema.columns())?;
+    let mut rows: Vec<String> = Vec::new();
+    for index in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(index).map_err(broken)?;
+        let expected = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        let before = rows.len();
+        let ColumnReader::ByteArrayColumnReader(strings) = group.get_column_reader(column).map_err(broken)? else {
+            return Err(Error::input(format!(
+                "row group {index}: the text is not stored as strings"
+            )));
+        };
+        append(strings, schema.column(column).max_def_level(), &mut rows).at(format_args!("row group {index}"))?;
+        let found = rows.len() - before;
+        if found != expected {
+            let message = format!("row group {index} holds {found} rows, but its header says {expected}");
+            return Err(Error::input(message));
+        }
+    }
+    Ok(rows)
+}
+
+/// The position of the text column among the file's columns.
+fn text_column<T: AsRef<ColumnDescriptor>>(columns: &[T]) -> Result<usize> {
+    let described = || {
+        let names = columns.iter().map(|column| {
+            let column = column.as_ref();
+            let kind = if is_text(column) {
+                "string".to_string()
+            } else {
+                column.physical_type().to_string()
+            };
+            format!("`{}` ({kind})", column.path().string())
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    for name in COLUMNS {
+        // A nested column's path has several parts and never equals a plain name.
+        let named = |column: &T| column.as_ref().path().parts() == [name];
+        if let Some(position) = columns.iter().position(named) {
+            let column = columns[position].as_ref();
+            if is_text(column) && column.max_rep_level() == 0 {
+                return Ok(position);
+            }
+            let message = format!("column `{name}` does not hold strings; the columns are {}", described());
+            return Err(Error::input(message));
+        }
+    }
+    Err(Error::input(format!(
+        "has none of the columns {}; its columns are {}",
+        COLUMNS.map(|name| format!("`{name}`")).join(", "),
+        described()
+    )))
+}
+
+fn is_text(column: &ColumnDescriptor) -> bool {
+    matches!(column.logical_type_ref(), Some(LogicalType::String)) || column.converted_type() == ConvertedType::UTF8
+}
+
+/// Appends the strings of one row group.
+fn append(mut reader: ColumnReaderImpl<ByteArrayType>, max_level: i16, rows: &mut Vec<String>) -> Result<()> {
+    let mut values: Vec<ByteArray> = Vec::new();
+    let mut levels: Vec<i16> = Vec::new();
+    loop {
+        values.clear();
+        levels.clear();
+        let nullable = (max_level > 0).then_some(&mut levels);
+        let (records, _, _) = reader
+            .read_records(BATCH, nullable, None, &mut values)
+            .map_err(|error| Error::input(format!("malformed or truncated: {error}")))?;
+        if records == 0 {
+            return Ok(());
+        }
+        // Levels below the greatest are nulls; values are packed, so only before the first null do they line up.
+        if let Some(null) = levels.iter().position(|level| *level < max_level) {
+            let message = format!("row {} is null, not a text", rows.len() + null + 1);
+            return Err(Error::input(message));
+        }
+        for value in &values {
+            let text = std::str::from_utf8(value.data())
+                .map_err(|_| Error::input("not valid UTF-8").at(format_args!("row {}", rows.len() + 1)))?;
+            rows.push(text.to_string());
+        }
+    }
+}

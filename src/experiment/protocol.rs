@@ -1,0 +1,241 @@
+//! Protocols: what a paper's code sets together, by name.
+//!
+//! A protocol fixes what makes two tables comparable: context length, BOS, sampling of calibration
+//! windows, rule for ties, and the comparison group of one-shot methods. Where an experiment names one,
+//! those settings may be left out; one that is written and differs is refused. Numbers of windows, corpora
+//! and joins of other corpora than WikiText-2 stay free.
+
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
+use crate::data::tokenizer::Bos;
+use crate::error::{Error, Result};
+use crate::prune::Propagate;
+use crate::prune::pattern::{Group, Selection};
+use crate::registry::{Entry, Registry};
+use crate::spec::ModelSpec;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+
+/// Settings that belong together.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// Tokens per window, of calibration and of evaluation.
+    pub context: Length,
+    /// Whether a text starts with the tokenizer's special tokens.
+    pub bos: Bos,
+    /// How the rows of an evaluation corpus become one text, unless the corpus has a way of its own.
+    pub join: Join,
+    /// How calibration windows are drawn.
+    pub sampling: Sampling,
+    /// Calibration windows, unless another number is written.
+    pub sequences: usize,
+    /// What happens to ties.
+    pub selection: Selection,
+    /// The comparison group of every one-shot method, where it is not the criterion's own.
+    pub one_shot: Option<Group>,
+    /// Whose outputs the next block sees.
+    pub propagate: Propagate,
+}
+
+/// SparseGPT's code for LLaMA: 2048 tokens, 128 documents of C4, thresholds that remove ties.
+const SPARSEGPT: Protocol = Protocol {
+    context: Length::Tokens(2048),
+    bos: Bos::Tokenizer,
+    join: Join::Wikitext,
+    sampling: Sampling::Documents,
+    sequences: 128,
+    selection: Selection::Reference,
+    one_shot: None,
+    propagate: Propagate::Block,
+};
+
+/// All protocols.
+pub const PROTOCOLS: Registry<Protocol> = Registry {
+    kind: "protocol",
+    entries: &[
+        Entry {
+            name: "sparsegpt",
+            summary: "context 2048; documents; ties removed; each criterion's own group (arXiv 2301.00774)",
+            item: SPARSEGPT,
+        },
+        Entry {
+            name: "wanda",
+            summary: "as sparsegpt, but context = max_position_embeddings, 4096 for LLaMA-2 (arXiv 2306.11695)",
+            item: Protocol {
+                context: Length::MaxPositions,
+                ..SPARSEGPT
+            },
+        },
+        Entry {
+            name: "ria",
+            summary: "as sparsegpt, but one-shot methods, Wanda too, compare whole matrices (ICLR 2024, default flags)",
+            item: Protocol {
+                one_shot: Some(Group::Matrix),
+                ..SPARSEGPT
+            },
+        },
+        Entry {
+            name: "z-pruner",
+            summary: "as ria; the paper calibrates on brando/small-c4-dataset, not on C4 itself (arXiv 2508.15828)",
+            item: Protocol {
+                one_shot: Some(Group::Matrix),
+                ..SPARSEGPT
+            },
+        },
+    ],
+};
+
+/// A protocol under the name an experiment gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// Registry name.
+    pub name: &'static str,
+    /// Its settings.
+    pub settings: Protocol,
+}
+
+impl Named {
+    /// Looks a protocol up.
+    ///
+    /// # Errors
+    /// An unknown name, with the nearest known one.
+    pub fn find(name: &str) -> Result<Self> {
+        let entry = PROTOCOLS.find(name)?;
+        Ok(Named {
+            name: entry.name,
+            settings: entry.item,
+        })
+    }
+}
+
+/// The value of a setting: what is written, or else what the protocol says.
+///
+/// # Errors
+/// Both are there and differ.
+pub fn agree<T: PartialEq + Serialize>(
+    protocol: Option<Named>,
+    key: &str,
+    written: Option<T>,
+    of: impl Fn(&Protocol) -> T,
+) -> Result<Option<T>> {
+    let Some(protocol) = protocol else {
+        return Ok(written);
+    };
+    let set = of(&protocol.settings);
+    match written {
+        Some(written) if written != set => {
+            let show = |value: &T| serde_json::to_string(value).unwrap_or_default();
+            Err(Error::config(format!(
+                "protocol `{}` sets {key} = {}, but here it is {}; leave out one of them",
+                protocol.name,
+                show(&set),
+                show(&written)
+            )))
+        }
+        _ => Ok(Some(set)),
+    }
+}
+
+/// Tokens per window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many, for every model.
+    Tokens(usize),
+    /// As many as the model was made for.
+    MaxPositions,
+}
+
+/// How the second kind of [`Length`] is written.
+const MAX_POSITIONS: &str = "max_position_embeddings";
+
+impl Length {
+    /// Tokens per window for a model.
+    pub fn of(self, spec: &ModelSpec) -> usize {
+        match self {
+            Length::Tokens(tokens) => tokens,
+            Length::MaxPositions => spec.max_positions,
+        }
+    }
+
+    /// Tokens per window, where every model has the same.
+    pub fn fixed(self) -> Option<usize> {
+        match self {
+            Length::Tokens(tokens) => Some(tokens),
+            Length::MaxPositions => None,
+        }
+    }
+}
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Length::Tokens(tokens) => write!(f, "{tokens}"),
+            Length::MaxPositions => f.write_str(MAX_POSITIONS),
+        }
+    }
+}
+
+impl Serialize for Length {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Length::Tokens(tokens) => tokens.serialize(serializer),
+            Length::MaxPositions => MAX_POSITIONS.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct LengthVisitor;
+
+        impl Visitor<'_> for LengthVisitor {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                write!(f, "a number of tokens, or \"{MAX_POSITIONS}\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, tokens: u64) -> std::result::Result<Length, E> {
+                let tokens = usize::try_from(tokens).map_err(|_| E::custom("too many tokens"))?;
+                Ok(Length::Tokens(tokens))
+            }
+
+            fn visit_i64<E: de::Error>(self, tokens: i64) -> std::result::Result<Length, E> {
+                let tokens =
+                    u64::try_from(tokens).map_err(|_| E::invalid_value(de::Unexpected::Signed(tokens), &self))?;
+                self.visit_u64(tokens)
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<Length, E> {
+                if name == MAX_POSITIONS {
+                    Ok(Length::MaxPositions)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(name), &self))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(LengthVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_may_repeat_a_protocol_but_not_contradict_it() {
+        let wanda = Named::find("wanda").ok();
+        let length = |written| agree(wanda, "length", written, |protocol| protocol.context);
+        assert_eq!(length(None).expect("nothing is written"), Some(Length::MaxPositions));
+        assert!(length(Some(Length::MaxPositions)).is_ok());
+        let error = length(Some(Length::Tokens(2048))).expect_err("Wanda's context is the model's");
+        assert_eq!(
+            error.to_string(),
+            "protocol `wanda` sets length = \"max_position_embeddings\", but here it is 2048; leave out one of them"
+        );
+        let free = agree(None, "length", Some(Length::Tokens(7)), |protocol| protocol.context);
+        assert_eq!(free.expect("no protocol"), Some(Length::Tokens(7)));
+    }
+}
