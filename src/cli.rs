@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{self, BACKENDS, Experiment};
+use crate::gguf::import;
 use crate::model::families::FAMILIES;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
@@ -14,6 +15,7 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
 use crate::report::{self, Results, tables};
+use crate::tensor::StorageType;
 use crate::{record, run};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -71,6 +73,17 @@ enum Command {
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
     },
+    /// Turn a GGUF file (LLaMA architecture) into a Hugging Face directory
+    Import {
+        /// GGUF file
+        model: PathBuf,
+        /// Directory to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Type of the stored weights: f32 (exact), f16 or bf16
+        #[arg(long, default_value = "f32", value_parser = import::storage_type)]
+        dtype: StorageType,
+    },
     /// List model families, criteria, solvers, allocators and patterns
     List,
     /// List the devices zprune can compute on
@@ -124,6 +137,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run { experiment, results } => run_experiment(&experiment, &results),
         Command::Plan { experiment, results } => show_plan(&experiment, &results),
         Command::Report { experiment, results } => show_report(&experiment, &results),
+        Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }
@@ -250,6 +264,14 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
     let (done, failed, planned) = results.progress(&records);
     let text = tables::terminal(&results);
     print(&format!("{text}\n{planned} cells: {done} done, {failed} failed"))
+}
+
+fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
+    let options = import::Options {
+        dtype,
+        ..Default::default()
+    };
+    print(&import::import(model, out, options, &Display::new())?.to_string())
 }
 
 fn listing() -> String {

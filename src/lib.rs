@@ -67,6 +67,7 @@ pub mod run;
 pub mod report;
 pub mod stats;
 pub mod record;
+pub mod gguf;
 pub mod progress;
 pub mod experiment;
 pub mod eval;
