@@ -652,6 +652,27 @@ fn what_cannot_be_carried_over_is_refused_by_name() {
 }
 
 #[test]
+fn every_known_pre_tokenizer_compiles() {
+    for name in [
+        "gpt-2",
+        "smollm",
+        "starcoder",
+        "refact",
+        "command-r",
+        "llama-bpe",
+        "llama3",
+        "llama-v3",
+        "qwen2",
+        "tekken",
+        "default",
+    ] {
+        let mut draft = Draft::of("f16.gguf");
+        draft.set("tokenizer.ggml.pre", text_value(name));
+        assert_eq!(refusal(&draft.bytes()).0, "accepted", "{name}");
+    }
+}
+
+#[test]
 fn other_versions_and_byte_orders_are_refused() {
     let good = golden_bytes("q4_0.gguf");
     for (version, expect) in [

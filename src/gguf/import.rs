@@ -585,7 +585,9 @@ fn config(gguf: &Gguf, tokenizer: &Converted, longest: usize, dtype: StorageType
 /// The shortest decimal that is this number in single precision, as which the metadata hold it:
 /// 0.00001 and not 0.000009999999747378752.
 fn shortest(number: f64) -> f64 {
-    (number as f32).to_string().parse().unwrap_or(number)
+    let decimal: Option<f64> = (number as f32).to_string().parse().ok();
+    // Only a file that holds double precision can leave the range; its number stands as it is.
+    decimal.filter(|decimal| decimal.is_finite()).unwrap_or(number)
 }
 
 fn head_dim(gguf: &Gguf, width: usize, heads: usize) -> Result<usize> {

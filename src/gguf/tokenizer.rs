@@ -488,6 +488,14 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
         .purposes
         .iter()
         .position(|purpose| *purpose == Purpose::Unknown);
+    let unknown = match unknown {
+        None => vocabulary
+            .roles(gguf)?
+            .into_iter()
+            .find(|(role, _)| *role == "unk")
+            .map(|(_, id)| id),
+        unknown => unknown,
+    };
     Ok(Parts {
         normalizer: json!({"type": "Sequence", "normalizers": normalizers}),
         pre_tokenizer: Value::Null,
