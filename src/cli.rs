@@ -14,6 +14,7 @@ use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{self, BACKENDS, Experiment};
 use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::single;
+use crate::gguf::import;
 use crate::hub::Parts;
 use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
@@ -24,6 +25,7 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
 use crate::report::{self, Results, tables};
+use crate::tensor::StorageType;
 use crate::{record, run};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -98,6 +100,17 @@ enum Command {
         /// Folder for one folder per model
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+    },
+    /// Turn a GGUF file (LLaMA architecture) into a Hugging Face directory
+    Import {
+        /// GGUF file
+        model: PathBuf,
+        /// Directory to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Type of the stored weights: f32 (exact), f16 or bf16
+        #[arg(long, default_value = "f32", value_parser = import::storage_type)]
+        dtype: StorageType,
     },
     /// List model families, criteria, solvers, allocators, patterns and corpora by name
     List,
@@ -182,6 +195,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),
         Command::Tokens { experiment, out } => write_tokens(&experiment, &out),
+        Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }
@@ -323,6 +337,14 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
     let (done, failed, planned) = results.progress(&records);
     let text = tables::terminal(&results);
     print(&format!("{text}\n{planned} cells: {done} done, {failed} failed"))
+}
+
+fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
+    let options = import::Options {
+        dtype,
+        ..Default::default()
+    };
+    print(&import::import(model, out, options, &Display::new())?.to_string())
 }
 
 fn listing() -> String {

@@ -70,6 +70,7 @@ pub mod stats;
 pub mod record;
 pub mod experiment;
 pub mod hub;
+pub mod gguf;
 pub mod progress;
 pub mod eval;
 pub mod prune;
