@@ -135,7 +135,9 @@ fn tokens_are_those_of_the_reference_tokenizers() {
         let golden = golden_bytes(&format!("{kind}.json"));
         let cases: BTreeMap<String, Vec<u32>> = serde_json::from_slice(&golden).expect("a golden file");
         for (text, ids) in cases {
-            let ours = tokenizer.encode(&text, Bos::Tokenizer, summary.tokens).expect("all ids are known");
+            let ours = tokenizer
+                .encode(&text, Bos::Tokenizer, summary.tokens)
+                .expect("all ids are known");
             assert_eq!(ours, ids, "{kind}: {text:?}");
         }
     }

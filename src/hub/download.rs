@@ -11,6 +11,7 @@ use crate::data::digest;
 use crate::progress::Progress;
 use hf_hub::api::sync::{Api, ApiRepo};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,10 +34,26 @@ pub fn remember(hub: &Hub, repository: &Repository, commit: &str) -> Result<(), 
     if repository.revision == commit {
         return Ok(());
     }
-    let cached = hub.cached_repo(repository, &repository.revision);
-    cached
-        .create_ref(commit)
-        .map_err(|error| Failure::Disk(error.to_string()))
+    let folder = hub.cache.join(repository.at("").folder_name()).join("refs");
+    let reference = folder.join(&repository.revision);
+    if std::fs::read_to_string(&reference).is_ok_and(|noted| noted.trim() == commit) {
+        return Ok(());
+    }
+    // hf-hub's own `create_ref` empties the file before it fills it; another program may read it in between.
+    let note = || {
+        std::fs::create_dir_all(reference.parent().unwrap_or(&folder))?;
+        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        file.write_all(commit.as_bytes())?;
+        // A temporary file is its owner's alone; a cache may be everybody's.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        }
+        file.persist(&reference)?;
+        Ok(())
+    };
+    note().map_err(|error: std::io::Error| Failure::Disk(error.to_string()))
 }
 
 /// Makes sure that a file of a commit is in the cache, whole, and returns its path in the snapshot.

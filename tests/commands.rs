@@ -1,0 +1,464 @@
+//! Claim: `prune`, `eval`, `verify`, `compress` and `expand` do what a sweep does, write directories that
+//! are whole or not there, and refuse what cannot be used with a message that says where the fault is.
+
+mod tiny;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tiny::{Folder, Tensor};
+use zprune::data::windows::TokenWindows;
+
+const QUERY: &str = "model.layers.1.self_attn.q_proj.weight";
+
+/// Runs the program in the folder with words separated by spaces.
+fn run(folder: &Folder, words: &str) -> Output {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    folder.zprune(&words).output().expect("the program starts")
+}
+
+fn says(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn works(output: &Output) -> String {
+    assert!(output.status.success(), "{}", says(output));
+    says(output)
+}
+
+/// The command fails with this code, says all of this, and leaves nothing called `out` or temporary.
+fn refused(folder: &Folder, words: &str, code: i32, expect: &[&str]) {
+    let output = run(folder, words);
+    let text = says(&output);
+    assert_eq!(output.status.code(), Some(code), "{words}: {text}");
+    for part in expect {
+        assert!(text.contains(part), "{words}: does not say `{part}`:\n{text}");
+    }
+    assert!(!text.contains("panicked"), "{words}: {text}");
+    left_nothing(folder, words);
+}
+
+fn left_nothing(folder: &Folder, words: &str) {
+    assert!(!folder.path("out").exists(), "{words}: left `out`");
+    let hidden = std::fs::read_dir(folder.path("."))
+        .expect("readable")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .find(|name| name.starts_with('.'));
+    assert_eq!(hidden, None, "{words}: left a temporary folder");
+}
+
+const PRUNE: &str = "prune --model model --method sparsegpt --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16 --out out";
+
+fn number(text: &str, key: &str) -> f64 {
+    let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    value[key].as_f64().expect("a number")
+}
+
+#[test]
+fn a_pruned_directory_scores_what_the_sweep_recorded() {
+    let folder = Folder::new();
+    works(&folder.run());
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    for (method, pattern, label) in [
+        ("sparsegpt", "--sparsity 0.5", "{\"sparsity\":0.5}"),
+        ("wanda", "--keep 2 --of 4", "{\"keep\":2,\"of\":4}"),
+    ] {
+        let recorded = records
+            .lines()
+            .find(|line| {
+                line.contains(&format!("\"method\":\"{method}\""))
+                    && line.contains(label)
+                    && line.contains("\"seed\":1")
+            })
+            .expect("the sweep has that cell");
+        let recorded: serde_json::Value = serde_json::from_str(recorded).expect("a record");
+        let command = format!(
+            "prune --model model --method {method} {pattern} --calibration calibration.jsonl --sampling documents \
+             --sequences 4 --length 16 --seed 1 --out out-{method}"
+        );
+        works(&run(&folder, &command));
+        let eval = format!("eval --model out-{method} --corpus novel.txt --length 16 --windows 4 --json found.json");
+        works(&run(&folder, &eval));
+        let found = std::fs::read_to_string(folder.path("found.json")).expect("written");
+        let wanted = &recorded["evaluations"][0];
+        let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+        assert_eq!(found["perplexity"], wanted["perplexity"], "{method}");
+        assert_eq!(found["windows"], wanted["windows"], "{method}");
+        assert_eq!(found["token_digest"], wanted["token_digest"], "{method}");
+        let text = works(&run(&folder, &format!("verify out-{method} --against model")));
+        assert!(text.contains("as pruning.json says"), "{text}");
+        assert!(text.contains("6 other tensors are those of the original"), "{text}");
+    }
+}
+
+#[test]
+fn parameters_reach_the_method() {
+    let folder = Folder::new();
+    let ria =
+        "prune --model model --method ria --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16";
+    works(&run(&folder, &format!("{ria} --out default")));
+    works(&run(
+        &folder,
+        &format!("{ria} --set activation_power=0.0 --out without"),
+    ));
+    let read = |name: &str| std::fs::read(folder.path(name).join("model.safetensors")).expect("written");
+    assert_ne!(read("default"), read("without"));
+    let pruning = std::fs::read_to_string(folder.path("without/pruning.json")).expect("written");
+    assert!(pruning.contains("\"activation_power\": 0.0"), "{pruning}");
+    refused(
+        &folder,
+        &format!("{ria} --set activation_pover=1 --out out"),
+        2,
+        &["activation_pover", "did you mean `activation_power`?"],
+    );
+    refused(
+        &folder,
+        &format!("{ria} --set activation_power --out out"),
+        2,
+        &["key=value"],
+    );
+    refused(
+        &folder,
+        "prune --model model --method wandas --sparsity 0.5 --out out",
+        2,
+        &["unknown criterion `wandas`; did you mean `wanda`?"],
+    );
+    refused(
+        &folder,
+        "prune --model model --method wanda --sparsity 0.5 --out out",
+        2,
+        &["give --calibration FILE, or --tokens FILE"],
+    );
+    refused(
+        &folder,
+        "prune --model model --method wanda --protocol ria --group row --sparsity 0.5 --calibration calibration.jsonl --out out",
+        2,
+        &["protocol `ria` sets group = \"matrix\", but here it is \"row\""],
+    );
+}
+
+/// Every family's tiny checkpoint, pruned on given tokens by a method that updates weights.
+#[test]
+fn every_family_prunes_and_verifies() {
+    let folder = Folder::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
+    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
+    let windows = TokenWindows::new(ids, 16).expect("whole windows");
+    windows.write(&folder.path("tokens.safetensors")).expect("writable");
+    let mut families: Vec<PathBuf> = std::fs::read_dir(root)
+        .expect("golden files are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    families.sort();
+    assert!(families.len() >= 32, "only {} golden checkpoints", families.len());
+    for source in families {
+        let name = source.file_name().expect("a name").to_string_lossy().into_owned();
+        let model = folder.path(&name);
+        std::fs::create_dir(&model).expect("writable");
+        for entry in std::fs::read_dir(&source).expect("readable") {
+            let path = entry.expect("readable").path();
+            let file = path.file_name().expect("a name");
+            if !file.to_string_lossy().starts_with("golden") {
+                std::fs::copy(&path, model.join(file)).expect("writable");
+            }
+        }
+        // The tokens are given; a tokenizer has only to be there, as in every model directory.
+        std::fs::copy(folder.path("model/tokenizer.json"), model.join("tokenizer.json")).expect("writable");
+        works(&run(
+            &folder,
+            &format!(
+                "prune --model {name} --method sparsegpt --keep 2 --of 4 --tokens tokens.safetensors --out {name}-pruned"
+            ),
+        ));
+        let text = works(&run(&folder, &format!("verify {name}-pruned --against {name}")));
+        assert!(
+            text.contains("50.000 % of the prunable weights are zero"),
+            "{name}: {text}"
+        );
+        let eval = format!("eval --model {name}-pruned --tokens tokens.safetensors --json {name}.json");
+        works(&run(&folder, &eval));
+        let found = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
+        assert!(number(&found, "perplexity") > 1.0, "{name}");
+    }
+}
+
+#[test]
+fn verify_finds_what_is_not_as_recorded() {
+    let folder = Folder::new();
+    works(&run(
+        &folder,
+        &PRUNE
+            .replace("--out out", "--out pruned")
+            .replace("--sparsity 0.5", "--keep 2 --of 4"),
+    ));
+    let path = folder.path("pruned/model.safetensors");
+    let stored = std::fs::read(&path).expect("written");
+    let parsed = safetensors::SafeTensors::deserialize(&stored).expect("valid");
+    let place = |name: &str| {
+        let data = parsed.tensor(name).expect("there").data();
+        data.as_ptr() as usize - stored.as_ptr() as usize
+    };
+    let changed = |at: usize, value: f32| {
+        let mut bytes = stored.clone();
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(&path, bytes).expect("writable");
+    };
+    let query = parsed.tensor(QUERY).expect("there").data();
+    let zero = query.chunks_exact(4).position(|value| value == [0; 4]).expect("pruned");
+    let kept = query
+        .chunks_exact(4)
+        .position(|value| value != [0; 4])
+        .expect("not empty");
+    let verify = "verify pruned --against model";
+
+    changed(place(QUERY) + 4 * zero, 0.5);
+    refused(&folder, verify, 1, &[QUERY, "zeros, but pruning.json says 512"]);
+    // As many zeros as before, but in other places.
+    let mut bytes = stored.clone();
+    let (from, to) = (place(QUERY) + 4 * kept, place(QUERY) + 4 * zero);
+    let value: [u8; 4] = bytes[from..from + 4].try_into().expect("four bytes");
+    bytes[to..to + 4].copy_from_slice(&value);
+    bytes[from + 4 * 8..from + 4 * 16].fill(0);
+    std::fs::write(&path, bytes).expect("writable");
+    refused(&folder, verify, 1, &[QUERY]);
+    changed(place("model.norm.weight"), 1.25);
+    refused(
+        &folder,
+        verify,
+        1,
+        &["model.norm.weight: is not prunable, but differs from the original"],
+    );
+    changed(place(QUERY), f32::NAN);
+    refused(&folder, verify, 2, &["pruned", QUERY, "NaN"]);
+    std::fs::write(&path, &stored).expect("writable");
+    works(&run(&folder, verify));
+    folder.replace("pruned/pruning.json", "\"schema\": 1", "\"schema\": 9");
+    refused(
+        &folder,
+        verify,
+        2,
+        &["pruned/pruning.json: has schema 9, but this zprune reads schema 1"],
+    );
+}
+
+#[test]
+fn archives_restore_every_bit() {
+    let folder = Folder::new();
+    // A negative zero is not what pruning writes, and must come back.
+    let mut tensors = tiny::weights();
+    let shape = tensors[QUERY].shape.clone();
+    let values = (0..shape.iter().product()).map(|index| [0.0, -0.0, 1.0, 0.0][index % 4]);
+    tensors.insert(QUERY.to_string(), Tensor::new(&shape, values));
+    tiny::save(&tensors, &folder.path("model/model.safetensors"));
+    works(&run(&folder, &PRUNE.replace("--out out", "--out pruned")));
+    for source in ["model", "pruned"] {
+        let text = works(&run(&folder, &format!("compress {source} --out {source}-archive")));
+        assert!(text.contains("storage only"), "{text}");
+        works(&run(&folder, &format!("expand {source}-archive --out {source}-back")));
+        works(&run(&folder, &format!("verify {source}-back --against {source}")));
+        let bytes = |name: String| {
+            let bytes = std::fs::read(folder.path(name).join("model.safetensors")).expect("written");
+            let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+            let tensors = parsed
+                .iter()
+                .map(|(name, view)| (name.to_string(), view.data().to_vec()));
+            tensors.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        assert_eq!(bytes(source.to_string()), bytes(format!("{source}-back")));
+    }
+    let size = |name: &str| std::fs::metadata(folder.path(name)).expect("written").len();
+    assert!(size("pruned-archive/model.safetensors") < size("pruned/model.safetensors") * 8 / 10);
+    refused(
+        &folder,
+        "compress pruned-archive --out out",
+        2,
+        &["holds an archive already"],
+    );
+    refused(
+        &folder,
+        "eval --model pruned-archive --corpus novel.txt --length 16",
+        2,
+        &["is missing"],
+    );
+    let path = folder.path("pruned-archive/model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("written");
+    let start = {
+        let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+        let mask = parsed.tensor(&QUERY.replace("weight", "bitmask")).expect("compressed");
+        mask.data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[start] ^= 1;
+    std::fs::write(&path, bytes).expect("writable");
+    refused(
+        &folder,
+        "expand pruned-archive --out out",
+        2,
+        &["pruned-archive", "one bit for each value"],
+    );
+}
+
+#[test]
+fn damaged_models_are_refused_by_every_command() {
+    type Damage = fn(&Folder);
+    let cases: &[(&str, Damage, &str)] = &[
+        (
+            "a truncated file",
+            |folder| {
+                let path = folder.path("model/model.safetensors");
+                let bytes = std::fs::read(&path).expect("readable");
+                std::fs::write(path, &bytes[..bytes.len() - 100]).expect("writable");
+            },
+            "model/model.safetensors: truncated or corrupt safetensors file",
+        ),
+        (
+            "a wrong magic",
+            |folder| folder.write("model/model.safetensors", b"GGUF\x03\0\0\0 not what the name says"),
+            "model/model.safetensors: truncated or corrupt safetensors file",
+        ),
+        (
+            "a wrong shape",
+            |folder| {
+                let mut tensors = tiny::weights();
+                tensors.get_mut(QUERY).expect("there").shape = vec![16, 64];
+                tiny::save(&tensors, &folder.path("model/model.safetensors"));
+            },
+            "has shape [16, 64], but config.json implies [32, 32]",
+        ),
+        (
+            "a NaN",
+            |folder| {
+                let mut tensors = tiny::weights();
+                tensors.get_mut(QUERY).expect("there").bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+                tiny::save(&tensors, &folder.path("model/model.safetensors"));
+            },
+            "model.layers.1.self_attn.q_proj.weight`: element 0 is NaN",
+        ),
+        (
+            "a missing shard",
+            |folder| {
+                std::fs::remove_file(folder.path("model/model.safetensors")).expect("there");
+                let index = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+                folder.write("model/model.safetensors.index.json", index);
+            },
+            "model/model-00001-of-00002.safetensors: no such file or directory",
+        ),
+    ];
+    let commands = [
+        PRUNE,
+        "eval --model model --corpus novel.txt --length 16 --json out",
+        "verify model",
+    ];
+    for (name, damage, expect) in cases {
+        for command in commands {
+            let folder = Folder::new();
+            damage(&folder);
+            println!("{name}: {command}");
+            refused(&folder, command, 2, &[expect]);
+            assert!(folder.results().is_empty(), "{name}: {command} wrote results");
+        }
+    }
+    for command in &commands[..2] {
+        let folder = Folder::new();
+        std::fs::remove_file(folder.path("model/tokenizer.json")).expect("there");
+        refused(&folder, command, 2, &["model/tokenizer.json is not there"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("taken")).expect("writable");
+    folder.write("taken/file", "x");
+    let output = run(&folder, &PRUNE.replace("--out out", "--out taken"));
+    assert_eq!(output.status.code(), Some(3), "{}", says(&output));
+    assert!(
+        says(&output).contains("taken: cannot write: it exists already"),
+        "{}",
+        says(&output)
+    );
+    refused(
+        &folder,
+        &PRUNE.replace("--out out", "--out novel.txt/out"),
+        3,
+        &["cannot write"],
+    );
+
+    // A disk that fills up: files may have 20 blocks of 512 bytes, and the weights need 100 kB.
+    #[cfg(unix)]
+    for command in [PRUNE, "compress model --out out"] {
+        let program = env!("CARGO_BIN_EXE_zprune");
+        let script = format!("trap '' XFSZ; ulimit -f 20; exec '{program}' {command}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(folder.path("."))
+            .output()
+            .expect("a shell");
+        assert_eq!(output.status.code(), Some(3), "{}", says(&output));
+        assert!(
+            says(&output).contains("out/model.safetensors: cannot write: "),
+            "{}",
+            says(&output)
+        );
+        left_nothing(&folder, command);
+    }
+}
+
+#[test]
+fn a_dense_perplexity_that_is_off_stops_the_sweep() {
+    let folder = Folder::new();
+    let dense = |folder: &Folder| {
+        let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+        assert_eq!(records.lines().count(), 1, "only the dense model was measured");
+        let record: serde_json::Value = serde_json::from_str(&records).expect("a record");
+        record["evaluations"][0]["perplexity"].as_f64().expect("a perplexity")
+    };
+    let expecting =
+        |value: f64| format!("obtain = \"train it\"\nexpected.novel = {{ perplexity = {value}, tolerance = 0.001 }}");
+    folder.replace("experiment.toml", "obtain = \"train it\"", &expecting(250.0));
+    for _ in 0..2 {
+        // The second time the record is there already.
+        let output = folder.run();
+        assert_eq!(output.status.code(), Some(1), "{}", says(&output));
+        let text = says(&output);
+        assert!(text.contains("but 250.0000 is expected, within 0.1 %"), "{text}");
+    }
+    let found = dense(&folder);
+    folder.replace("experiment.toml", &expecting(250.0), &expecting(found * 1.0005));
+    works(&folder.run());
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    assert_eq!(records.lines().count(), 9);
+}
+
+#[test]
+fn a_protocol_sets_what_is_left_out_and_is_recorded() {
+    let folder = Folder::new();
+    // The model was made for 64 positions, and the documents are longer than that.
+    folder.replace(
+        "experiment.toml",
+        "name = \"tiny\"",
+        "name = \"tiny\"\nprotocol = \"wanda\"",
+    );
+    folder.replace(
+        "experiment.toml",
+        "sampling = \"documents\"\nsequences = 4\nlength = 16\n",
+        "sequences = 4\n",
+    );
+    folder.replace("experiment.toml", "length = 16\nwindows = 4", "windows = 4");
+    works(&folder.run());
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    for line in records.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("a record");
+        assert_eq!(record["label"]["protocol"], "wanda");
+        assert_eq!(record["cell"]["evaluations"][0]["length"], 64);
+        assert_eq!(record["cell"]["evaluations"][0]["join"], "wikitext");
+        if let Some(pruning) = record["cell"].get("pruning") {
+            assert_eq!(pruning["selection"], "reference");
+            assert_eq!(pruning["calibration"]["length"], 64);
+            assert_eq!(pruning["calibration"]["sampling"], "documents");
+        }
+    }
+}
