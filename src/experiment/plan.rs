@@ -201,8 +201,15 @@ pub struct Pruning {
 /// # Errors
 /// Everything that can be known without opening another file, with its place in this one.
 pub fn read(path: &Path) -> Result<Experiment> {
-    let source = Source::read(path)?;
-    resolve(&source.parse()?, &source)
+    parse(&Source::read(path)?)
+}
+
+/// Resolves the text of an experiment file.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(source: &Source) -> Result<Experiment> {
+    resolve(&source.parse()?, source)
 }
 
 fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {

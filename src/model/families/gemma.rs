@@ -36,13 +36,7 @@ pub fn gemma3(config: &mut Config) -> Result<ModelSpec> {
         Some(period) => period,
         None => config.count("_sliding_window_pattern")?.unwrap_or(6),
     };
-    let reaches = reaches(
-        config,
-        window,
-        period,
-        |block| (block + 1) % period != 0,
-        |sliding| usize::from(sliding),
-    )?;
+    let reaches = reaches(config, window, period, |block| (block + 1) % period != 0, usize::from)?;
     let head_dim = config.count("head_dim")?.unwrap_or(256);
     let full = Rotary {
         theta: ("rope_theta", 1_000_000.0),
