@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::RawCalibration;
 use crate::experiment::single;
+use crate::hub::datasets::PREFIX;
 use crate::jobs;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
@@ -45,7 +46,7 @@ pub struct Prune {
     /// Calibration windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// How the corpus's rows become one text, where windows are drawn from one
+    /// How documents become one text for --sampling packed [default: wikitext for JSONL and parquet, else none]
     #[arg(long, value_enum)]
     join: Option<Join>,
     /// How windows are drawn [default: the protocol's, or documents]
@@ -81,7 +82,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         corpus: arguments.calibration.clone(),
         tokens: arguments.tokens.clone(),
         obtain: None,
-        join: arguments.join,
+        join: arguments.join.or(blank_lines(arguments)),
         sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),
         sequences: arguments.sequences.or(drawn.then_some(128)),
         length: arguments.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
@@ -110,4 +111,12 @@ pub fn run(arguments: &Prune) -> Result<()> {
         pruned.prune_seconds,
         common.model.display(),
     ))
+}
+
+/// Documents that follow each other without anything between them are nobody's intention.
+fn blank_lines(arguments: &Prune) -> Option<Join> {
+    let name = arguments.calibration.as_ref()?.to_string_lossy().to_lowercase();
+    let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];
+    let packed = arguments.sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
+    (packed && rows.iter().any(|ending| name.ends_with(ending))).then_some(Join::Wikitext)
 }

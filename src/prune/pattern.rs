@@ -31,7 +31,7 @@ pub enum Group {
     Matrix,
     /// The inputs of one output (Wanda).
     Row,
-    /// [`COLUMN_BLOCK`] consecutive columns of all rows (SparseGPT).
+    /// 128 consecutive columns of all rows (SparseGPT).
     ColumnBlock,
 }
 
