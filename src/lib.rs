@@ -35,6 +35,7 @@
 //! use zprune::prune::criterion::CRITERIA;
 //! use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 //! use zprune::prune::solver::SOLVERS;
+//! use zprune::prune::workbench::solve;
 //!
 //! # fn main() -> zprune::error::Result<()> {
 //! let weight = array![[0.1f32, -2.0, 0.3, 0.4], [1.0, 0.2, -0.3, 0.1]];
@@ -51,7 +52,7 @@
 //!     group: Group::Row,
 //!     selection: Selection::Exact,
 //! };
-//! let pruned = solver.solve(&layer, criterion.as_ref(), &target)?;
+//! let pruned = solve(&layer, solver.as_ref(), criterion.as_ref(), &target)?;
 //! // Wanda keeps the small weights that read the large feature.
 //! assert_eq!(pruned.weight, array![[0.0, -2.0, 0.3, 0.0], [1.0, 0.0, -0.3, 0.0]]);
 //! # Ok(())

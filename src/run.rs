@@ -4,7 +4,6 @@
 //! finite, texts too short for their windows. A cell that fails is recorded and the rest go on. A cell
 //! with a good record is never run again; a failed one is.
 
-use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
@@ -17,10 +16,11 @@ use crate::eval::perplexity::{PerplexityScorer, perplexity};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
-use crate::model::checkpoint::{BlockWeights, Checkpoint};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
-use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, dense_moments, prune_model};
+use crate::prune::workbench::Workbench;
+use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, dense_moments, prune_model};
 use crate::record::{EvaluationRecord, Label, Record, RecordFile, RunInfo, SCHEMA, Status, write_whole};
 use crate::report::{PlanFile, PlannedCell};
 use std::collections::BTreeMap;
@@ -329,12 +329,12 @@ impl<'a> PreparedModel<'a> {
 
 /// Runs the cells of one model, sharing what they share: the weights outside the blocks and, with
 /// `propagate = "dense"`, one pass of statistics per seed.
-pub(crate) struct Runner<'a, B: Backend> {
+pub(crate) struct Runner<'a, B: Workbench> {
     backend: B,
     experiment: &'a Experiment,
     model: &'a PreparedModel<'a>,
     ends: Ends<B>,
-    dense: Option<(u64, Vec<BlockMoments>)>,
+    dense: Option<(u64, Vec<BlockMoments<B>>)>,
 }
 
 /// What a cell found.
@@ -346,7 +346,7 @@ pub(crate) struct Findings {
     pub(crate) evaluations: Vec<EvaluationRecord>,
 }
 
-impl<'a, B: Backend> Runner<'a, B> {
+impl<'a, B: Workbench> Runner<'a, B> {
     pub(crate) fn new(backend: B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
         Ok(Runner {
             ends: Ends::upload(&backend, model.checkpoint)?,
@@ -430,7 +430,7 @@ impl<'a, B: Backend> Runner<'a, B> {
         &mut self,
         pruning: &Pruning,
         progress: &dyn Progress,
-        mut take: impl FnMut(&BlockWeights) -> Result<()>,
+        mut take: impl FnMut(&PrunedBlock<B>) -> Result<()>,
     ) -> Result<Findings> {
         let checkpoint = self.model.checkpoint;
         let spec = checkpoint.spec();
@@ -463,10 +463,10 @@ impl<'a, B: Backend> Runner<'a, B> {
             &method,
             pruning.pattern,
             &calibration,
-            |_, block, weights| {
-                take(weights)?;
+            |pruned| {
+                take(&pruned)?;
                 for scorer in &mut scorers {
-                    scorer.advance(&self.backend, spec, block)?;
+                    scorer.advance(&self.backend, spec, pruned.block)?;
                 }
                 progress.step();
                 Ok(())

@@ -8,7 +8,7 @@ use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use zprune::backend::cpu::Cpu;
-use zprune::backend::moments::{Moments, Needs};
+use zprune::backend::moments::Needs;
 use zprune::backend::{Agreement, Backend, Columns, OPERATIONS, RotaryTable};
 use zprune::error::Result;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
@@ -344,11 +344,12 @@ impl<B: Backend> Suite<B> {
 
     fn moments(&mut self) -> Result<()> {
         let (first, second) = (self.normal(700, 45), self.normal(333, 45));
-        let mut moments = Moments::new(45, Needs::GRAM);
+        let mut there = self.backend.moments(45, Needs::GRAM)?;
         for x in [&first, &second] {
-            let there = self.backend.upload(x.view())?;
-            self.backend.accumulate(&mut moments, &there)?;
+            let x = self.backend.upload(x.view())?;
+            self.backend.accumulate(&mut there, &x)?;
         }
+        let moments = self.backend.read_moments(&there)?;
         assert_eq!(moments.tokens, 1033);
         let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
         let squares = Array2::from_shape_fn((1, 45), |(_, f)| moments.squares[f]);

@@ -14,6 +14,7 @@ use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::solver::SOLVERS;
+use zprune::prune::workbench::solve;
 
 /// Inputs of the golden cases were 4, 4, 2 and 1 sequences long.
 const CASES: [(&str, usize); 4] = [("real", 4), ("dead", 4), ("gauss", 2), ("ties", 1)];
@@ -268,9 +269,7 @@ fn updated_weights_equal_pytorch() {
                 group,
                 selection: Selection::Reference,
             };
-            let solution = solver
-                .solve(&layer, criterion(name).as_ref(), &target)
-                .expect("solvable");
+            let solution = solve(&layer, solver.as_ref(), criterion(name).as_ref(), &target).expect("solvable");
             solution.mask.check(&target).expect("the mask is what was asked for");
             assert_eq!(solution.damping, Some(0.01));
             let error = difference(solution.weight.view(), want.view());

@@ -44,11 +44,11 @@ fn method(criterion: &str, solver: &str) -> Method {
     }
 }
 
-fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration) -> Vec<BlockWeights> {
+fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<BlockWeights> {
     let ends = Ends::upload(&Cpu, checkpoint).expect("room");
     let mut blocks = Vec::new();
-    prune_model(&Cpu, checkpoint, &ends, method, HALF, calibration, |_, _, weights| {
-        blocks.push(weights.clone());
+    prune_model(&Cpu, checkpoint, &ends, method, HALF, calibration, |pruned| {
+        blocks.push(pruned.weights()?);
         Ok(())
     })
     .expect("prunable");

@@ -24,6 +24,7 @@ use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::score::Score;
 use zprune::prune::solver::{SOLVERS, Solution};
+use zprune::prune::workbench::{self, LayerView};
 
 /// Columns that SparseGPT compares and updates together.
 const BLOCK: usize = 128;
@@ -132,7 +133,7 @@ impl Criterion for Given {
         Group::Row
     }
 
-    fn score(&self, _layer: &Layer) -> Result<Score> {
+    fn score(&self, _layer: &dyn LayerView) -> Result<Score> {
         Ok(Score::Dense(self.0.clone()))
     }
 }
@@ -161,7 +162,7 @@ fn solve(
     };
     let entry = SOLVERS.find(solver).expect("registered");
     let component = (entry.item)(&toml::Table::new()).expect("defaults are legal").component;
-    let solution = component.solve(&layer, criterion, target);
+    let solution = workbench::solve(&layer, component.as_ref(), criterion, target);
     let solution = solution.unwrap_or_else(|error| panic!("{solver}, {target:?}: {error}"));
     solution
         .mask
@@ -855,8 +856,7 @@ fn a_hessian_beyond_all_damping_fails_and_names_the_pivot() {
         .expect("no parameters")
         .component;
     for name in ["wanda", "obs"] {
-        let error = solver
-            .solve(&layer, criterion(name).as_ref(), &structured(2, 4))
+        let error = workbench::solve(&layer, solver.as_ref(), criterion(name).as_ref(), &structured(2, 4))
             .expect_err("indefinite");
         // Pivots are visited from the last feature to the first, and 2 is the second of the coupled pair.
         let want = "the Hessian is not positive definite (pivot 2), even with damping 1";

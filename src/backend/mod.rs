@@ -13,7 +13,7 @@ pub mod moments;
 
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
-use moments::Moments;
+use moments::{Moments, Needs};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 /// How closely an operation must agree with its `f64` reference.
@@ -90,8 +90,17 @@ pub trait Backend: Send + Sync {
     /// A matrix, or a vector as a matrix of one row, in this backend's memory.
     type Tensor: Send + Sync;
 
+    /// Streaming moments of a linear layer's inputs, in this backend's memory.
+    type Moments: Send + Sync;
+
     /// Name for records and listings.
     fn name(&self) -> &'static str;
+
+    /// Waits until everything asked for so far is computed, so that time spent can be told apart.
+    ///
+    /// # Errors
+    /// The device was lost.
+    fn wait(&self) -> Result<()>;
 
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
@@ -166,6 +175,12 @@ pub trait Backend: Send + Sync {
         targets: &[u32],
     ) -> Result<Vec<f64>>;
 
+    /// Empty moments of `inputs` features.
+    fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;
+
     /// Adds the rows of `x` to the moments a method asked for.
-    fn accumulate(&self, moments: &mut Moments, x: &Self::Tensor) -> Result<()>;
+    fn accumulate(&self, moments: &mut Self::Moments, x: &Self::Tensor) -> Result<()>;
+
+    /// The moments so far, on the host.
+    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments>;
 }

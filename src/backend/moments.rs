@@ -1,5 +1,6 @@
 //! Streaming second moments of a layer's inputs, in `f64`.
 
+use crate::error::{Error, Result};
 use ndarray::Array2;
 
 /// Which statistics a method asks for.
@@ -61,6 +62,19 @@ impl Moments {
             tokens: 0,
             squares: vec![0.0; inputs],
             gram: needs.gram.then(|| Array2::zeros((inputs, inputs))),
+        }
+    }
+
+    /// Refuses sums that are not finite.
+    ///
+    /// # Errors
+    /// Names the first such feature.
+    pub fn check_finite(&self) -> Result<()> {
+        match self.squares.iter().position(|sum| !sum.is_finite()) {
+            None => Ok(()),
+            Some(feature) => Err(Error::numeric(format!(
+                "calibration activations are not finite (feature {feature})"
+            ))),
         }
     }
 }

@@ -6,28 +6,32 @@
 
 pub mod statistics;
 
-use crate::backend::moments::{Moments, Needs};
+use crate::backend::Backend;
+use crate::backend::moments::Needs;
+use crate::error::Result;
 use crate::spec::{ModelSpec, Tap};
 use std::collections::BTreeMap;
 
-/// Moments of every tap of one block.
-#[derive(Debug, Clone)]
-pub struct BlockMoments(BTreeMap<Tap, Moments>);
+/// Moments of every tap of one block, in a backend's memory.
+pub struct BlockMoments<B: Backend>(BTreeMap<Tap, B::Moments>);
 
-impl BlockMoments {
+impl<B: Backend> BlockMoments<B> {
     /// Empty accumulators for every tap.
-    pub fn new(spec: &ModelSpec, needs: Needs) -> Self {
-        let empty = |tap| (tap, Moments::new(spec.block.tap_width(tap), needs));
-        BlockMoments(Tap::ALL.into_iter().map(empty).collect())
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn new(backend: &B, spec: &ModelSpec, needs: Needs) -> Result<Self> {
+        let empty = |tap| Ok((tap, backend.moments(spec.block.tap_width(tap), needs)?));
+        Ok(BlockMoments(Tap::ALL.into_iter().map(empty).collect::<Result<_>>()?))
     }
 
     /// The accumulator of a tap.
-    pub fn tap(&self, tap: Tap) -> &Moments {
+    pub fn tap(&self, tap: Tap) -> &B::Moments {
         &self.0[&tap]
     }
 
     /// The accumulator of a tap, to add to.
-    pub fn tap_mut(&mut self, tap: Tap) -> &mut Moments {
+    pub fn tap_mut(&mut self, tap: Tap) -> &mut B::Moments {
         self.0.get_mut(&tap).expect("every tap has an accumulator")
     }
 }

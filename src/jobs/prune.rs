@@ -109,7 +109,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
     let findings = runner
-        .pruned(&pruning, progress, |block| writer.put(block))
+        .pruned(&pruning, progress, |pruned| writer.put(&pruned.weights()?))
         .at(experiment.models[0].path.display())?;
     progress.stage("writing");
     writer.finish()?;

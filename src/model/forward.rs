@@ -64,12 +64,30 @@ impl<B: Backend> Block<B> {
         })
     }
 
+    /// The weight of a linear layer, `(outputs, inputs)`.
+    ///
+    /// # Panics
+    /// The block has no such layer.
+    pub fn weight(&self, role: Role) -> &B::Tensor {
+        &self.linear(role).weight
+    }
+
+    /// The weight of a linear layer, to change.
+    ///
+    /// # Panics
+    /// The block has no such layer.
+    pub fn weight_mut(&mut self, role: Role) -> &mut B::Tensor {
+        let linear = self.linears.iter_mut().find(|linear| linear.role == role);
+        &mut linear.expect("a block has the layers that its weights list").weight
+    }
+
+    fn linear(&self, role: Role) -> &Linear<B::Tensor> {
+        let linear = self.linears.iter().find(|linear| linear.role == role);
+        linear.expect("a family lists every role that its forward pass uses")
+    }
+
     fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
-        let linear = self
-            .linears
-            .iter()
-            .find(|linear| linear.role == role)
-            .expect("a family lists every role that its forward pass uses");
+        let linear = self.linear(role);
         backend.linear(&linear.weight, linear.bias.as_ref(), x)
     }
 

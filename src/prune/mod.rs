@@ -10,29 +10,30 @@ pub mod mask;
 pub mod pattern;
 pub mod score;
 pub mod solver;
+pub mod workbench;
 
-use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
 use crate::calibrate::statistics::LayerStatistics;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
-use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights};
+use crate::model::checkpoint::{BlockWeights, Checkpoint};
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::registry;
-use crate::spec::{ModelSpec, Tap};
+use crate::spec::Tap;
 use allocator::Allocator;
 use criterion::Criterion;
 use ndarray::ArrayView2;
 use pattern::{Group, Pattern, Selection, Target};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use solver::{Solution, Solver};
+use solver::Solver;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use workbench::{Workbench, Workpiece};
 
-/// What a criterion and a solver see of one linear layer.
+/// One linear layer on the host.
 pub struct Layer<'a> {
     /// `(outputs, inputs)`.
     pub weight: ArrayView2<'a, f32>,
@@ -111,7 +112,7 @@ pub enum Propagate {
 }
 
 /// Where a model's calibration statistics come from.
-pub enum Calibration<'a> {
+pub enum Calibration<'a, B: Workbench> {
     /// The method needs none.
     Nothing,
     /// These windows, moved through the pruned blocks: [`Propagate::Block`].
@@ -119,7 +120,7 @@ pub enum Calibration<'a> {
     /// One dense pass over this many sequences: [`Propagate::Dense`].
     Dense {
         /// Per block.
-        moments: &'a [BlockMoments],
+        moments: &'a [BlockMoments<B>],
         /// Sequences in the pass.
         sequences: usize,
     },
@@ -154,42 +155,75 @@ pub struct PruneTime {
 /// One dense pass: the moments of every block.
 ///
 /// # Errors
-/// The checkpoint is unusable or activations are not finite.
-pub fn dense_moments<B: Backend>(
+/// The checkpoint is unusable or the backend fails.
+pub fn dense_moments<B: Workbench>(
     backend: &B,
     checkpoint: &Checkpoint,
     ends: &Ends<B>,
     windows: &TokenWindows,
     needs: Needs,
-) -> Result<Vec<BlockMoments>> {
+) -> Result<Vec<BlockMoments<B>>> {
     let spec = checkpoint.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     (0..spec.blocks)
         .map(|index| {
             let block = Block::upload(backend, &checkpoint.block(index)?)?;
-            let mut moments = BlockMoments::new(spec, needs);
+            let mut moments = BlockMoments::new(backend, spec, needs)?;
             hidden.advance(backend, spec, &block, |tap, x| {
                 backend.accumulate(moments.tap_mut(tap), x)
             })?;
-            refuse_infinite(&moments).at(format_args!("block {index}"))?;
             Ok(moments)
         })
         .collect()
 }
 
-/// Prunes a whole model, block by block. `pruned` receives every block as soon as it is ready, on the
-/// backend and on the host, in order.
+/// A block that has just been pruned.
+pub struct PrunedBlock<'a, B: Workbench> {
+    /// Its place in the model.
+    pub index: usize,
+    /// On the backend.
+    pub block: &'a Block<B>,
+    backend: &'a B,
+    dense: &'a BlockWeights,
+    updated: bool,
+}
+
+impl<B: Workbench> PrunedBlock<'_, B> {
+    /// The block's weights as they would be saved. A solver that only removes leaves every other weight
+    /// exactly as the checkpoint has it, whatever precision the backend computes in.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn weights(&self) -> Result<BlockWeights> {
+        let mut weights = self.dense.clone();
+        for linear in &mut weights.linears {
+            let pruned = self.backend.download(self.block.weight(linear.role))?;
+            if self.updated {
+                linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
+            } else {
+                linear.weight.zip_mut_with(&pruned, |weight, pruned| {
+                    if *pruned == 0.0 {
+                        *weight = 0.0;
+                    }
+                });
+            }
+        }
+        Ok(weights)
+    }
+}
+
+/// Prunes a whole model, block by block. `pruned` receives every block as soon as it is ready, in order.
 ///
 /// # Errors
 /// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
-pub fn prune_model<B: Backend>(
+pub fn prune_model<B: Workbench>(
     backend: &B,
     checkpoint: &Checkpoint,
     ends: &Ends<B>,
     method: &Method,
     pattern: Pattern,
-    calibration: &Calibration,
-    mut pruned: impl FnMut(usize, &Block<B>, &BlockWeights) -> Result<()>,
+    calibration: &Calibration<B>,
+    mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
     let spec = checkpoint.spec();
     let mut records = Vec::new();
@@ -199,37 +233,42 @@ pub fn prune_model<B: Backend>(
         _ => None,
     };
     for index in 0..spec.blocks {
-        let mut weights = checkpoint.block(index)?;
+        let weights = checkpoint.block(index)?;
+        let mut block = Block::upload(backend, &weights)?;
         let started = Instant::now();
         let statistics = match (&stream, calibration) {
             (Some((hidden, sequences)), _) => {
-                let dense = Block::upload(backend, &weights)?;
-                let mut moments = BlockMoments::new(spec, method.needs());
-                hidden.observe(backend, spec, &dense, |tap, x| {
+                let mut moments = BlockMoments::new(backend, spec, method.needs())?;
+                hidden.observe(backend, spec, &block, |tap, x| {
                     backend.accumulate(moments.tap_mut(tap), x)
                 })?;
-                refuse_infinite(&moments).at(format_args!("block {index}"))?;
-                block_statistics(&moments, *sequences, method.provider)
+                backend.wait()?;
+                block_statistics(backend, &moments, *sequences, method.provider).at(format_args!("block {index}"))?
             }
             (None, Calibration::Dense { moments, sequences }) => {
-                block_statistics(&moments[index], *sequences, method.provider)
+                block_statistics(backend, &moments[index], *sequences, method.provider)
+                    .at(format_args!("block {index}"))?
             }
             (None, _) => Tap::ALL
                 .into_iter()
-                .map(|tap| (tap, LayerStatistics::none(spec.block.tap_width(tap))))
+                .map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap))))
                 .collect(),
         };
         time.calibrate += started.elapsed();
 
         let started = Instant::now();
-        for linear in &mut weights.linears {
-            let statistics = &statistics[&linear.role.tap()];
-            let record = prune_layer(spec, index, linear, statistics, method, pattern).at(&linear.name)?;
-            records.push(record);
+        for linear in &weights.linears {
+            let target = Target {
+                pattern: method.allocator.layer(spec, index, linear.role, pattern)?,
+                group: method.group,
+                selection: method.selection,
+            };
+            let weight = block.weight_mut(linear.role);
+            let mut piece = backend.workpiece(weight, linear.storage, &statistics[&linear.role.tap()]);
+            records.push(prune_layer(piece.as_mut(), &linear.name, method, &target).at(&linear.name)?);
         }
         time.prune += started.elapsed();
 
-        let block = Block::upload(backend, &weights)?;
         let started = Instant::now();
         if let Some((hidden, _)) = &mut stream
             && index + 1 < spec.blocks
@@ -237,74 +276,48 @@ pub fn prune_model<B: Backend>(
             hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
         }
         time.calibrate += started.elapsed();
-        pruned(index, &block, &weights)?;
+        pruned(PrunedBlock {
+            index,
+            block: &block,
+            backend,
+            dense: &weights,
+            updated: method.solver.updates(),
+        })?;
     }
     Ok((records, time))
 }
 
-fn block_statistics(moments: &BlockMoments, sequences: usize, provider: Provider) -> BTreeMap<Tap, LayerStatistics> {
+fn block_statistics<B: Workbench>(
+    backend: &B,
+    moments: &BlockMoments<B>,
+    sequences: usize,
+    provider: Provider,
+) -> Result<BTreeMap<Tap, B::Statistics>> {
     Tap::ALL
         .into_iter()
-        .map(|tap| (tap, LayerStatistics::new(moments.tap(tap), sequences, provider)))
+        .map(|tap| {
+            let statistics = backend.statistics(moments.tap(tap), sequences, provider);
+            Ok((tap, statistics.at(format_args!("tap {tap:?}"))?))
+        })
         .collect()
 }
 
-fn refuse_infinite(moments: &BlockMoments) -> Result<()> {
-    for tap in Tap::ALL {
-        if let Some(feature) = moments.tap(tap).squares.iter().position(|sum| !sum.is_finite()) {
-            let message = format!("calibration activations are not finite (tap {tap:?}, feature {feature})");
-            return Err(Error::numeric(message));
-        }
-    }
-    Ok(())
-}
-
-/// Prunes one layer in place and checks the result.
-fn prune_layer(
-    spec: &ModelSpec,
-    block: usize,
-    linear: &mut LinearWeights,
-    statistics: &LayerStatistics,
-    method: &Method,
-    whole: Pattern,
-) -> Result<LayerRecord> {
-    let target = Target {
-        pattern: method.allocator.layer(spec, block, linear.role, whole)?,
-        group: method.group,
-        selection: method.selection,
-    };
-    let layer = Layer {
-        weight: linear.weight.view(),
-        statistics,
-    };
-    let mut solution = method.solver.solve(&layer, method.criterion.as_ref(), &target)?;
+/// Prunes one layer in place and holds its solver to its promises.
+fn prune_layer(piece: &mut dyn Workpiece, name: &str, method: &Method, target: &Target) -> Result<LayerRecord> {
+    let (rows, columns) = piece.dim();
+    let damping = method.solver.solve(piece, method.criterion.as_ref(), target)?;
     // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
-    solution.weight.mapv_inplace(|weight| linear.storage.round(weight));
-    check(&solution, &target)?;
-    let zeros = solution.weight.iter().filter(|weight| **weight == 0.0).count();
-    let record = LayerRecord {
-        tensor: linear.name.clone(),
-        shape: linear.weight.dim().into(),
-        removed: solution.mask.removed(),
-        zeros,
-        damping: solution.damping,
-    };
-    linear.weight = solution.weight;
-    Ok(record)
-}
-
-/// Holds a solver to its promises.
-fn check(solution: &Solution, target: &Target) -> Result<()> {
-    solution.mask.check(target)?;
-    for ((place, weight), removed) in solution.weight.indexed_iter().zip(solution.mask.entries()) {
-        if !weight.is_finite() {
-            return Err(Error::numeric(format!("the pruned weight at {place:?} is {weight}")));
-        }
-        if *removed && *weight != 0.0 {
-            return Err(Error::numeric(format!(
-                "the removed weight at {place:?} is {weight}, not 0"
-            )));
-        }
+    let finished = piece.finish()?;
+    finished.mask.check(target)?;
+    if let Some((place, weight)) = finished.fault {
+        let what = if weight.is_finite() { "removed" } else { "pruned" };
+        return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
     }
-    Ok(())
+    Ok(LayerRecord {
+        tensor: name.to_string(),
+        shape: [rows, columns],
+        removed: finished.mask.removed(),
+        zeros: finished.zeros,
+        damping,
+    })
 }

@@ -10,7 +10,7 @@ mod gram;
 mod product;
 mod simd;
 
-use crate::backend::moments::Moments;
+use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -22,9 +22,14 @@ pub struct Cpu;
 
 impl Backend for Cpu {
     type Tensor = Array2<f32>;
+    type Moments = Moments;
 
     fn name(&self) -> &'static str {
         "cpu"
+    }
+
+    fn wait(&self) -> Result<()> {
+        Ok(())
     }
 
     fn upload(&self, host: ArrayView2<f32>) -> Result<Array2<f32>> {
@@ -111,9 +116,17 @@ impl Backend for Cpu {
         Ok(product::log_likelihoods(head, softcap, x, targets))
     }
 
+    fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {
+        Ok(Moments::new(inputs, needs))
+    }
+
     fn accumulate(&self, moments: &mut Moments, x: &Array2<f32>) -> Result<()> {
         gram::accumulate(moments, x);
         Ok(())
+    }
+
+    fn read_moments(&self, moments: &Moments) -> Result<Moments> {
+        Ok(moments.clone())
     }
 }
 

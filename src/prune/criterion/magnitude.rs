@@ -3,9 +3,9 @@
 use super::Criterion;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::Layer;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, Term};
+use crate::prune::workbench::LayerView;
 use serde::{Deserialize, Serialize};
 
 /// The magnitude criterion; no parameters.
@@ -22,7 +22,7 @@ impl Criterion for Magnitude {
         Group::Matrix
     }
 
-    fn score(&self, _layer: &Layer) -> Result<Score> {
+    fn score(&self, _layer: &dyn LayerView) -> Result<Score> {
         Ok(Score::Terms(vec![Term::default()]))
     }
 }

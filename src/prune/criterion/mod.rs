@@ -12,9 +12,10 @@ mod z_pruner;
 
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
+use crate::prune::Build;
 use crate::prune::pattern::Group;
 use crate::prune::score::Score;
-use crate::prune::{Build, Layer};
+use crate::prune::workbench::LayerView;
 use crate::registry::{Entry, Registry};
 
 /// Scores the weights of a layer.
@@ -43,7 +44,7 @@ pub trait Criterion: Send + Sync {
     ///
     /// # Errors
     /// A factorisation fails.
-    fn score(&self, layer: &Layer) -> Result<Score>;
+    fn score(&self, layer: &dyn LayerView) -> Result<Score>;
 }
 
 /// All criteria.

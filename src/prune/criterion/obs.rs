@@ -9,9 +9,9 @@
 use super::{Criterion, narrow};
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::Layer;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Power, Score, Term};
+use crate::prune::workbench::LayerView;
 use serde::{Deserialize, Serialize};
 
 /// The OBS criterion; no parameters.
@@ -32,12 +32,14 @@ impl Criterion for Obs {
         true
     }
 
-    fn score(&self, layer: &Layer) -> Result<Score> {
-        let factor = layer.statistics.inverse_factor()?;
+    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
         // A feature that was never active costs nothing to remove.
-        let inverse = factor.upper.diag().into_iter().zip(&factor.dead);
+        let inverse = layer
+            .pivots()?
+            .into_iter()
+            .map(|pivot| pivot.map_or(0.0, |pivot| 1.0 / pivot));
         Ok(Score::Terms(vec![Term {
-            inner_column: Some(narrow(inverse.map(|(u, dead)| if *dead { 0.0 } else { 1.0 / u }))),
+            inner_column: Some(narrow(inverse)),
             power: Power::Two,
             ..Term::default()
         }]))

@@ -9,10 +9,9 @@
 use super::{Criterion, at_least, inverse_or_zero, narrow};
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::Layer;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, Term};
-use ndarray::Axis;
+use crate::prune::workbench::LayerView;
 use serde::{Deserialize, Serialize};
 
 /// The RIA criterion.
@@ -42,20 +41,20 @@ impl Criterion for Ria {
         Group::Matrix
     }
 
-    fn score(&self, layer: &Layer) -> Result<Score> {
-        let magnitude = layer.weight.mapv(|w| f64::from(w.abs()));
-        let inverse = |sums: ndarray::Array1<f64>| Some(narrow(sums.into_iter().map(inverse_or_zero)));
-        let norms = layer.statistics.squared_norms();
+    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
+        let sums = layer.sums()?;
+        let inverse = |sums: Vec<f64>| Some(narrow(sums.into_iter().map(inverse_or_zero)));
+        let norms = layer.squared_norms();
         let column = Some(narrow(norms.iter().map(|q| q.powf(0.5 * self.activation_power))));
         Ok(Score::Terms(vec![
             Term {
                 column: column.clone(),
-                inner_column: inverse(magnitude.sum_axis(Axis(0))),
+                inner_column: inverse(sums.columns.magnitude),
                 ..Term::default()
             },
             Term {
                 column,
-                inner_row: inverse(magnitude.sum_axis(Axis(1))),
+                inner_row: inverse(sums.rows.magnitude),
                 ..Term::default()
             },
         ]))

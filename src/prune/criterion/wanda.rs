@@ -6,9 +6,9 @@
 use super::{Criterion, narrow};
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::Layer;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, Term};
+use crate::prune::workbench::LayerView;
 use serde::{Deserialize, Serialize};
 
 /// The Wanda criterion; no parameters.
@@ -25,9 +25,9 @@ impl Criterion for Wanda {
         Group::Row
     }
 
-    fn score(&self, layer: &Layer) -> Result<Score> {
+    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
         Ok(Score::Terms(vec![Term {
-            column: Some(narrow(layer.statistics.squared_norms().iter().map(|q| q.sqrt()))),
+            column: Some(narrow(layer.squared_norms().iter().map(|q| q.sqrt()))),
             ..Term::default()
         }]))
     }

@@ -17,10 +17,9 @@
 use super::{Criterion, at_least, inverse_or_zero, narrow};
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
-use crate::prune::Layer;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Power, Score, Term};
-use ndarray::{Array1, ArrayView2, Axis};
+use crate::prune::workbench::{AxisSums, LayerView};
 use serde::{Deserialize, Serialize};
 
 /// The Z-Pruner criterion. Defaults are the released code's constants.
@@ -69,15 +68,20 @@ impl Criterion for ZPruner {
         Group::Matrix
     }
 
-    fn score(&self, layer: &Layer) -> Result<Score> {
-        let weight = layer.weight;
-        let row_scale = norms(weight, Axis(1)).mapv(inverse_or_zero);
-        let column_scale = norms(weight, Axis(0)).mapv(inverse_or_zero);
-        let by_row = ZScore::of(weight, |row, _| row_scale[row]);
-        let by_column = ZScore::of(weight, |_, column| column_scale[column]);
-        let alpha = self.row_weight * (1.0 - self.small_share * self.share_of_small(weight));
+    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
+        let (rows, columns) = layer.dim();
+        let n = (rows * columns) as f64;
+        let sums = layer.sums()?;
+        let row_scale = inverse_norms(&sums.rows);
+        let column_scale = inverse_norms(&sums.columns);
+        let by_row = ZScore::of(&sums.rows, &row_scale, n);
+        let by_column = ZScore::of(&sums.columns, &column_scale, n);
+        // `rho`: the fraction of weights below `small_threshold` times the mean magnitude.
+        let mean = sums.rows.magnitude.iter().sum::<f64>() / n;
+        let small = layer.count_below(self.small_threshold * mean)? as f64 / n;
+        let alpha = self.row_weight * (1.0 - self.small_share * small);
 
-        let q = layer.statistics.squared_norms();
+        let q = layer.squared_norms();
         // What has no norm has no weights to keep: its scores are 0, whatever the shift of the z-scores.
         let present = |scale: &f64| if *scale > 0.0 { 1.0 } else { 0.0 };
         let row = Some(narrow(row_scale.iter().map(present)));
@@ -108,22 +112,12 @@ impl Criterion for ZPruner {
     }
 }
 
-impl ZPruner {
-    /// `rho`: the fraction of weights below `small_threshold` times the mean magnitude.
-    fn share_of_small(&self, weight: ArrayView2<f32>) -> f64 {
-        let n = weight.len() as f64;
-        let mean = weight.iter().map(|w| f64::from(w.abs())).sum::<f64>() / n;
-        let bound = self.small_threshold * mean;
-        weight.iter().filter(|w| f64::from(w.abs()) < bound).count() as f64 / n
-    }
-}
-
-/// Euclidean norms along an axis.
-fn norms(weight: ArrayView2<f32>, axis: Axis) -> Array1<f64> {
-    weight
-        .mapv(|w| f64::from(w) * f64::from(w))
-        .sum_axis(axis)
-        .mapv(f64::sqrt)
+/// One over the Euclidean norm of each row or column; 0 where that is 0.
+fn inverse_norms(sums: &AxisSums) -> Vec<f64> {
+    sums.square
+        .iter()
+        .map(|square| inverse_or_zero(square.sqrt()))
+        .collect()
 }
 
 /// `z = x * scale + shift` turns a matrix's entries into z-scores.
@@ -133,19 +127,26 @@ struct ZScore {
 }
 
 impl ZScore {
-    /// Mean and unbiased standard deviation of `w_ij * factor(i, j)` over the whole matrix. A matrix
-    /// without any spread (all entries equal, up to rounding) keeps scale 1.
-    fn of(weight: ArrayView2<f32>, factor: impl Fn(usize, usize) -> f64) -> ZScore {
-        let values = || {
-            weight
-                .indexed_iter()
-                .map(|((row, column), w)| f64::from(*w) * factor(row, column))
-        };
-        let n = weight.len() as f64;
-        let mean = values().sum::<f64>() / n;
-        let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();
-        let deviation = (squares / (n - 1.0).max(1.0)).sqrt();
-        let scale = if deviation > 1e-9 * mean.abs() {
+    /// Mean and unbiased standard deviation over the whole matrix of its `n` entries, each divided by the
+    /// norm of its row (or column). A matrix without any spread (all entries equal, up to rounding)
+    /// keeps scale 1.
+    fn of(sums: &AxisSums, scale: &[f64], n: f64) -> ZScore {
+        let mean = sums
+            .value
+            .iter()
+            .zip(scale)
+            .map(|(sum, scale)| sum * scale)
+            .sum::<f64>()
+            / n;
+        let squares: f64 = sums
+            .square
+            .iter()
+            .zip(scale)
+            .map(|(sum, scale)| sum * scale * scale)
+            .sum();
+        // The mean is small beside the deviation in every matrix that has a spread worth the name.
+        let deviation = ((squares - n * mean * mean).max(0.0) / (n - 1.0).max(1.0)).sqrt();
+        let scale = if deviation > 1e-7 * mean.abs() {
             1.0 / deviation
         } else {
             1.0

@@ -1,7 +1,8 @@
 //! Solvers: given a layer, a criterion and a target, produce the pruned weights.
 //!
-//! A solver owns the order of "score, select, update". It does not decide how many weights go; the
-//! caller checks its mask, its zeros and that its weights are finite. Adding one is a file here and a
+//! A solver owns the order of "score, select, update" and leaves the arithmetic to the
+//! [`Workpiece`], so that it runs on every backend. It does not decide how many weights go; the
+//! caller checks the mask, the zeros and that all weights are finite. Adding one is a file here and a
 //! line in [`SOLVERS`].
 
 mod obs;
@@ -9,10 +10,11 @@ mod one_shot;
 
 use crate::backend::moments::Needs;
 use crate::error::Result;
+use crate::prune::Build;
 use crate::prune::criterion::Criterion;
 use crate::prune::mask::Mask;
 use crate::prune::pattern::Target;
-use crate::prune::{Build, Layer};
+use crate::prune::workbench::Workpiece;
 use crate::registry::{Entry, Registry};
 use ndarray::Array2;
 
@@ -32,11 +34,15 @@ pub trait Solver: Send + Sync {
     /// The statistics [`Solver::solve`] will ask for, beside the criterion's.
     fn needs(&self) -> Needs;
 
-    /// Prunes a layer to the target.
+    /// Whether weights that stay may change.
+    fn updates(&self) -> bool;
+
+    /// Prunes a layer to the target, in place. Returns the damping of the Hessian, as a fraction of its
+    /// mean diagonal, where one was factored.
     ///
     /// # Errors
     /// A score is unusable or a factorisation fails.
-    fn solve(&self, layer: &Layer, criterion: &dyn Criterion, target: &Target) -> Result<Solution>;
+    fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>>;
 }
 
 /// All solvers.

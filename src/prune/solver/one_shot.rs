@@ -1,12 +1,11 @@
 //! One-shot: score once, remove the lowest, change nothing else.
 
-use super::{Solution, Solver};
+use super::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::Layer;
 use crate::prune::criterion::Criterion;
-use crate::prune::mask::select;
 use crate::prune::pattern::Target;
+use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
 
 /// The one-shot solver; no parameters.
@@ -19,15 +18,14 @@ impl Solver for OneShot {
         Needs::NOTHING
     }
 
-    fn solve(&self, layer: &Layer, criterion: &dyn Criterion, target: &Target) -> Result<Solution> {
-        let scores = criterion.score(layer)?.evaluate(layer.weight)?;
-        let mask = select(scores.view(), target)?;
-        let mut weight = layer.weight.to_owned();
-        mask.apply(&mut weight);
-        Ok(Solution {
-            weight,
-            mask,
-            damping: None,
-        })
+    fn updates(&self) -> bool {
+        false
+    }
+
+    fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>> {
+        let score = criterion.score(piece)?;
+        piece.select(&score, target)?;
+        piece.remove()?;
+        Ok(None)
     }
 }
