@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Input,
     /// Arithmetic broke down: a factorisation failed or a value is not finite.
     Numeric,
+    /// The GPU failed: lost, out of memory, or without something that a kernel needs.
+    Device,
     /// Results could not be written (full disk, missing permission, a locked folder).
     Output,
     /// The run ended, but some of its cells failed; each one's record says why.
@@ -32,7 +34,7 @@ impl ErrorKind {
     /// The process exit code: 1 when work failed or a result is not as expected, 2 when the input cannot be used, 3 when the results cannot be written.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::Numeric | ErrorKind::CellsFailed | ErrorKind::Mismatch => 1,
+            ErrorKind::Numeric | ErrorKind::Device | ErrorKind::CellsFailed | ErrorKind::Mismatch => 1,
             ErrorKind::Config | ErrorKind::Input => 2,
             ErrorKind::Output => 3,
         }

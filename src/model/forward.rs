@@ -11,10 +11,6 @@ use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
 use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
 use ndarray::{Array2, s};
 
-/// Tokens that move through a block together: enough to keep every core busy, few enough that the
-/// activations of one batch stay small beside the residual stream itself.
-const BATCH_TOKENS: usize = 4096;
-
 /// A linear layer on a backend.
 struct Linear<T> {
     role: Role,
@@ -177,6 +173,7 @@ impl<B: Backend> Ends<B> {
 /// The residual stream of a set of token windows, in batches of whole windows.
 pub struct Hidden<B: Backend> {
     batches: Vec<B::Tensor>,
+    per_batch: usize,
     length: usize,
     rotary: Vec<RotaryTable>,
 }
@@ -188,7 +185,14 @@ impl<B: Backend> Hidden<B> {
     /// The backend has no room.
     pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
         let length = windows.length();
-        let per_batch = (BATCH_TOKENS / length).max(1) * length;
+        let widest = spec
+            .block
+            .linears
+            .iter()
+            .map(|linear| linear.outputs)
+            .max()
+            .unwrap_or(spec.width);
+        let per_batch = (backend.batch_tokens(widest.max(spec.width)) / length).max(1) * length;
         let batches = windows
             .ids()
             .chunks(per_batch)
@@ -215,6 +219,7 @@ impl<B: Backend> Hidden<B> {
         };
         Ok(Hidden {
             batches,
+            per_batch,
             length,
             rotary,
         })
@@ -263,8 +268,7 @@ impl<B: Backend> Hidden<B> {
         for x in &self.batches {
             let before = ends.before_head(backend, x)?;
             let x = before.as_ref().unwrap_or(x);
-            let tokens = (BATCH_TOKENS / self.length).max(1) * self.length;
-            let (batch, rest) = ids.split_at(tokens.min(ids.len()));
+            let (batch, rest) = ids.split_at(self.per_batch.min(ids.len()));
             ids = rest;
             // The last token of a window predicts nothing; giving it any target keeps rows and targets aligned.
             let mut targets = batch[1..].to_vec();

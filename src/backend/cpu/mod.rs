@@ -16,6 +16,10 @@ use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
 
+/// Enough tokens to keep every core busy, few enough that the activations of one batch stay small beside
+/// the residual stream itself.
+const BATCH_TOKENS: usize = 4096;
+
 /// Computes on this machine's cores.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu;
@@ -30,6 +34,10 @@ impl Backend for Cpu {
 
     fn wait(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn batch_tokens(&self, _widest: usize) -> usize {
+        BATCH_TOKENS
     }
 
     fn upload(&self, host: ArrayView2<f32>) -> Result<Array2<f32>> {

@@ -5,6 +5,7 @@
 //! are; only scalars, vectors and, at the end, the mask come to the host.
 
 mod cpu;
+mod gpu;
 
 pub use cpu::solve;
 

@@ -1,0 +1,167 @@
+// SparseGPT's pass over one block of up to 128 columns, and the product that carries its errors to the
+// columns after it.
+
+// Rows that a workgroup takes through the block together.
+const TOGETHER: u32 = 8u;
+
+struct Parameters {
+    terms: array<vec4<u32>, 8>,
+    term_count: u32,
+    rows: u32,
+    columns: u32,
+    first: u32,
+    width: u32,
+    words: u32,
+    // N:M groups chosen on the way; `group_size` 0: the mask is there already.
+    keep: u32,
+    group_size: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> weights: array<f32>;
+// U with H^-1 = U^T U, (columns, columns).
+@group(0) @binding(2) var<storage, read> upper: array<f32>;
+@group(0) @binding(3) var<storage, read_write> mask: array<atomic<u32>>;
+@group(0) @binding(4) var<storage, read_write> errors: array<f32>;
+@group(0) @binding(5) var<storage, read> factors: array<f32>;
+// As in score.wgsl.
+@group(0) @binding(6) var<storage, read_write> unusable: atomic<u32>;
+
+var<workgroup> error: array<f32, TOGETHER>;
+var<workgroup> scores: array<array<f32, 128>, TOGETHER>;
+
+// Lane j holds column `first + j` of the rows.
+@compute @workgroup_size(128)
+fn block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first_row = group.x * TOGETHER;
+    let column = p.first + lane;
+    let inside = lane < p.width;
+    var weight: array<f32, TOGETHER>;
+    var gone: array<bool, TOGETHER>;
+    for (var r = 0u; r < TOGETHER; r++) {
+        let row = first_row + r;
+        weight[r] = 0.0;
+        gone[r] = false;
+        if inside && row < p.rows {
+            weight[r] = weights[row * p.columns + column];
+            if p.group_size == 0u {
+                let word = atomicLoad(&mask[row * p.words + column / 32u]);
+                gone[r] = ((word >> (column % 32u)) & 1u) == 1u;
+            }
+        }
+    }
+    for (var j = 0u; j < p.width; j++) {
+        if p.group_size > 0u && j % p.group_size == 0u {
+            for (var r = 0u; r < TOGETHER; r++) {
+                let row = first_row + r;
+                if inside && lane >= j && lane < j + p.group_size && row < p.rows {
+                    let score = score_of(weight[r], row, column);
+                    if (bitcast<u32>(score) & 0x7fffffffu) >= 0x7f800000u || score < 0.0 {
+                        atomicMax(&unusable, 0xffffffffu - (row * p.columns + column));
+                    }
+                    scores[r][lane] = score;
+                }
+            }
+            workgroupBarrier();
+            if inside && lane >= j && lane < j + p.group_size {
+                for (var r = 0u; r < TOGETHER; r++) {
+                    var before = 0u;
+                    for (var other = j; other < j + p.group_size; other++) {
+                        let rival = scores[r][other];
+                        before += u32(rival < scores[r][lane] || (rival == scores[r][lane] && other < lane));
+                    }
+                    gone[r] = before < p.group_size - p.keep;
+                }
+            }
+        }
+        if lane == j {
+            let pivot = upper[column * p.columns + column];
+            for (var r = 0u; r < TOGETHER; r++) {
+                error[r] = select(0.0, weight[r] / pivot, gone[r]);
+            }
+        }
+        workgroupBarrier();
+        if inside && lane > j {
+            let pull = upper[(p.first + j) * p.columns + column];
+            for (var r = 0u; r < TOGETHER; r++) {
+                weight[r] -= error[r] * pull;
+            }
+        }
+        if lane == j {
+            for (var r = 0u; r < TOGETHER; r++) {
+                let row = first_row + r;
+                if row < p.rows {
+                    errors[row * 128u + j] = error[r];
+                }
+                weight[r] = select(weight[r], 0.0, gone[r]);
+            }
+        }
+        // Before the next column overwrites the errors.
+        workgroupBarrier();
+    }
+    for (var r = 0u; r < TOGETHER; r++) {
+        let row = first_row + r;
+        if inside && row < p.rows {
+            weights[row * p.columns + column] = weight[r];
+            if p.group_size > 0u && gone[r] {
+                atomicOr(&mask[row * p.words + column / 32u], 1u << (column % 32u));
+            }
+        }
+    }
+}
+
+var<workgroup> a: array<array<f32, 68>, 16>;
+var<workgroup> b: array<array<f32, 68>, 16>;
+
+// weights[:, later] -= errors U[block, later], in tiles of 64 x 64; `later` starts at first + width.
+@compute @workgroup_size(256)
+fn propagate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first_row = group.y * 64u;
+    let first_column = p.first + p.width + group.x * 64u;
+    let row = lane / 16u * 4u;
+    let column = lane % 16u * 4u;
+    var tile: array<vec4<f32>, 4>;
+    for (var depth = 0u; depth < p.width; depth += 16u) {
+        for (var i = lane; i < 1024u; i += 256u) {
+            var left = 0.0;
+            if first_row + i / 16u < p.rows && depth + i % 16u < p.width {
+                left = errors[(first_row + i / 16u) * 128u + depth + i % 16u];
+            }
+            a[i % 16u][i / 16u] = left;
+            var right = 0.0;
+            if depth + i / 64u < p.width && first_column + i % 64u < p.columns {
+                right = upper[(p.first + depth + i / 64u) * p.columns + first_column + i % 64u];
+            }
+            b[i / 64u][i % 64u] = right;
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < 16u; k++) {
+            let right = vec4(b[k][column], b[k][column + 1u], b[k][column + 2u], b[k][column + 3u]);
+            for (var r = 0u; r < 4u; r++) {
+                tile[r] += a[k][row + r] * right;
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var r = 0u; r < 4u; r++) {
+        for (var c = 0u; c < 4u; c++) {
+            let to = vec2(first_row + row + r, first_column + column + c);
+            if to.x < p.rows && to.y < p.columns {
+                weights[to.x * p.columns + to.y] -= tile[r][c];
+            }
+        }
+    }
+}
+
+// Columns of features that were never active become 0; `factors` holds 1 where a feature is dead.
+@compute @workgroup_size(256)
+fn clear_dead(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.y * groups.x + group.x) * 256u + lane;
+    if i < p.rows * p.columns && factors[i % p.columns] == 1.0 {
+        weights[i] = 0.0;
+    }
+}

@@ -1,0 +1,37 @@
+// Rotary positions, in place: one invocation turns one pair of features.
+
+alias X = f32;
+
+struct Parameters {
+    tokens: u32,
+    heads: u32,
+    head_dim: u32,
+    pairs: u32,
+    length: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> x: array<X>;
+// Cosine and sine of every (position, pair).
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
+
+@compute @workgroup_size(256)
+fn rotate(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.y * groups.x + group.x) * 256u + lane;
+    if i >= p.tokens * p.heads * p.pairs {
+        return;
+    }
+    let pair = i % p.pairs;
+    let head = i / p.pairs % p.heads;
+    let token = i / (p.pairs * p.heads);
+    let turn = table[token % p.length * p.pairs + pair];
+    let first = (token * p.heads + head) * p.head_dim + pair;
+    let a = f32(x[first]);
+    let b = f32(x[first + p.pairs]);
+    x[first] = X(a * turn.x - b * turn.y);
+    x[first + p.pairs] = X(b * turn.x + a * turn.y);
+}

@@ -1,0 +1,222 @@
+// What criteria and checks ask of a weight matrix as a whole, and changes of every weight.
+
+alias W = f32;
+alias S = f32;
+
+// Rows that one workgroup adds up per column.
+const ROWS: u32 = 256u;
+
+struct Parameters {
+    rows: u32,
+    columns: u32,
+    // Words per row of the mask.
+    words: u32,
+    bound: f32,
+    // Type the checkpoint stores: 0 f32, 1 f16, 2 bf16.
+    storage: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+@group(0) @binding(1) var<storage, read_write> weights: array<W>;
+@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;
+@group(0) @binding(4) var<storage, read> mask: array<u32>;
+@group(0) @binding(5) var<storage, read_write> wide: array<S>;
+
+var<workgroup> parts: array<vec3<f32>, 256>;
+var<workgroup> tally: atomic<u32>;
+
+fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
+    return (group.y * groups.x + group.x) * 256u + lane;
+}
+
+// sum w, sum |w|, sum w^2 of a row, one workgroup each: three values a row.
+@compute @workgroup_size(256)
+fn row_sums(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = group.y * groups.x + group.x;
+    if row >= p.rows {
+        return;
+    }
+    var sum = vec3(0.0);
+    for (var c = lane; c < p.columns; c += 256u) {
+        let w = f32(weights[row * p.columns + c]);
+        sum += vec3(w, abs(w), w * w);
+    }
+    parts[lane] = sum;
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if lane < half {
+            parts[lane] += parts[lane + half];
+        }
+        workgroupBarrier();
+    }
+    if lane == 0u {
+        sums[3u * row] = parts[0].x;
+        sums[3u * row + 1u] = parts[0].y;
+        sums[3u * row + 2u] = parts[0].z;
+    }
+}
+
+// The same of ROWS rows of 64 columns: (pieces, columns, 3).
+@compute @workgroup_size(64, 4)
+fn column_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let column = group.x * 64u + lane.x;
+    let first = group.y * ROWS;
+    var sum = vec3(0.0);
+    if column < p.columns {
+        for (var row = first + lane.y; row < min(first + ROWS, p.rows); row += 4u) {
+            let w = f32(weights[row * p.columns + column]);
+            sum += vec3(w, abs(w), w * w);
+        }
+    }
+    parts[lane.y * 64u + lane.x] = sum;
+    workgroupBarrier();
+    if lane.y == 0u && column < p.columns {
+        let all = (parts[lane.x] + parts[64u + lane.x]) + (parts[128u + lane.x] + parts[192u + lane.x]);
+        let to = 3u * (group.y * p.columns + column);
+        sums[to] = all.x;
+        sums[to + 1u] = all.y;
+        sums[to + 2u] = all.z;
+    }
+}
+
+// Weights of magnitude below the bound, added to counts[0].
+@compute @workgroup_size(256)
+fn count_below(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    if lane == 0u {
+        atomicStore(&tally, 0u);
+    }
+    workgroupBarrier();
+    var count = 0u;
+    let n = p.rows * p.columns;
+    let stride = groups.x * groups.y * 256u;
+    for (var i = index(group, groups, lane); i < n; i += stride) {
+        count += u32(abs(f32(weights[i])) < p.bound);
+    }
+    atomicAdd(&tally, count);
+    workgroupBarrier();
+    if lane == 0u {
+        atomicAdd(&counts[0], atomicLoad(&tally));
+    }
+}
+
+fn removed(i: u32) -> bool {
+    let row = i / p.columns;
+    let column = i % p.columns;
+    return ((mask[row * p.words + column / 32u] >> (column % 32u)) & 1u) == 1u;
+}
+
+// Sets what the mask removes to 0.
+@compute @workgroup_size(256)
+fn remove(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = index(group, groups, lane);
+    if i < p.rows * p.columns && removed(i) {
+        weights[i] = W(0.0);
+    }
+}
+
+// A working copy in single precision.
+@compute @workgroup_size(256)
+fn widen(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = index(group, groups, lane);
+    if i < p.rows * p.columns {
+        wide[i] = S(weights[i]);
+    }
+}
+
+// The nearest value of 11 significant bits above 2^-14, and of steps of 2^-24 below; ties to even.
+fn to_f16(v: f32) -> f32 {
+    let magnitude = abs(v);
+    if !(magnitude < 65520.0) {
+        // Overflows to infinity; NaN stays NaN.
+        return v * 3.0e38 * 10.0;
+    }
+    if magnitude < 6.103515625e-5 {
+        return sign(v) * (round(magnitude * 16777216.0) / 16777216.0);
+    }
+    let bits = bitcast<u32>(v);
+    return bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+}
+
+fn to_bf16(v: f32) -> f32 {
+    let bits = bitcast<u32>(v);
+    if (bits & 0x7fffffffu) > 0x7f800000u {
+        return v;
+    }
+    return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}
+
+fn stored(v: f32) -> f32 {
+    switch p.storage {
+        case 1u: {
+            return to_f16(v);
+        }
+        case 2u: {
+            return to_bf16(v);
+        }
+        default: {
+            return v;
+        }
+    }
+}
+
+// The working copy back, rounded to the checkpoint's type.
+@compute @workgroup_size(256)
+fn narrow(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = index(group, groups, lane);
+    if i < p.rows * p.columns {
+        weights[i] = W(stored(f32(wide[i])));
+    }
+}
+
+// Rounds to the checkpoint's type in place; counts[0] adds zeros, counts[1] the weights that are not finite
+// or were removed and are not 0.
+@compute @workgroup_size(256)
+fn finish(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    if lane == 0u {
+        atomicStore(&tally, 0u);
+    }
+    workgroupBarrier();
+    var zeros = 0u;
+    let n = p.rows * p.columns;
+    let stride = groups.x * groups.y * 256u;
+    for (var i = index(group, groups, lane); i < n; i += stride) {
+        let v = stored(f32(weights[i]));
+        weights[i] = W(v);
+        zeros += u32(v == 0.0);
+        // Bits, since a compiler may assume that nothing is NaN.
+        let finite = (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
+        if !finite || (v != 0.0 && removed(i)) {
+            atomicAdd(&counts[1], 1u);
+        }
+    }
+    atomicAdd(&tally, zeros);
+    workgroupBarrier();
+    if lane == 0u {
+        atomicAdd(&counts[0], atomicLoad(&tally));
+    }
+}

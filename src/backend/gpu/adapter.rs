@@ -1,0 +1,202 @@
+//! Which GPU, and what it can do.
+//!
+//! An adapter is found by name or taken by merit, and put into one of four tiers; kernels are chosen by
+//! tier, so a tier can be forced down to test what smaller devices would run.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
+
+/// What kernels may use; each tier includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// WebGPU's default limits: 128 MiB bindings, 16 KiB of workgroup memory, 256 invocations, no extensions.
+    Base,
+    /// The adapter's own limits, and subgroup operations.
+    Subgroups,
+    /// Half precision in shaders and storage.
+    F16,
+    /// Cooperative matrices: products of 16 x 16 tiles in half precision, accumulated in single.
+    Cooperative,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Base => "base",
+            Tier::Subgroups => "subgroups",
+            Tier::F16 => "f16",
+            Tier::Cooperative => "cooperative",
+        })
+    }
+}
+
+/// Which adapter is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Part of its name, in any case; `None` takes the best one.
+    pub name: Option<String>,
+    /// Whether a software adapter will do when no name is given.
+    pub software: bool,
+    /// The highest tier to use; `None` uses all the adapter has.
+    pub tier: Option<Tier>,
+}
+
+impl Choice {
+    /// The choice that `WGPU_ADAPTER_NAME` and `ZPRUNE_GPU_TIER` make where the caller makes none.
+    ///
+    /// # Errors
+    /// `ZPRUNE_GPU_TIER` is not a tier.
+    pub fn or_environment(mut self) -> Result<Choice> {
+        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        if self.name.is_none() {
+            self.name = variable("WGPU_ADAPTER_NAME");
+        }
+        if let (None, Some(tier)) = (self.tier, variable("ZPRUNE_GPU_TIER")) {
+            let parsed = <Tier as clap::ValueEnum>::from_str(&tier, true);
+            self.tier = Some(parsed.map_err(|_| {
+                Error::config(format!(
+                    "ZPRUNE_GPU_TIER = {tier}: the tiers are base, subgroups, f16, cooperative"
+                ))
+            })?);
+        }
+        Ok(self)
+    }
+}
+
+/// One adapter of this machine.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// The interface it is reached through, for example Vulkan.
+    pub interface: String,
+    /// Driver, with its version.
+    pub driver: String,
+    /// Whether it is a program on the CPU.
+    pub software: bool,
+    /// The highest tier.
+    pub tier: Tier,
+    /// Largest buffer that a kernel can see at once, in bytes.
+    pub binding: u64,
+    /// Workgroup memory, in bytes.
+    pub workgroup: u32,
+}
+
+/// The adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
+pub fn list() -> Vec<Listed> {
+    adapters().iter().map(listed).collect()
+}
+
+fn listed(adapter: &Adapter) -> Listed {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    Listed {
+        name: info.name.clone(),
+        interface: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        software: info.device_type == DeviceType::Cpu,
+        tier: tier(adapter),
+        binding: limits.max_storage_buffer_binding_size,
+        workgroup: limits.max_compute_workgroup_storage_size,
+    }
+}
+
+fn adapters() -> Vec<Adapter> {
+    let mut descriptor = InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(97);
+    let instance = Instance::new(descriptor);
+    pollster::block_on(instance.enumerate_adapters(Backends::all()))
+}
+
+/// The best adapter that fits the choice: discrete before integrated before the rest.
+///
+/// # Errors
+/// None fits; lists those there are.
+pub(super) fn find(choice: &Choice) -> Result<Adapter> {
+    let all = adapters();
+    let known: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
+    let fits = |adapter: &Adapter| {
+        let info = adapter.get_info();
+        match &choice.name {
+            Some(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
+            None => choice.software || info.device_type != DeviceType::Cpu,
+        }
+    };
+    let merit = |adapter: &Adapter| match adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    };
+    all.into_iter().filter(fits).min_by_key(merit).ok_or_else(|| {
+        let wanted = match &choice.name {
+            Some(name) => format!("no GPU has a name with `{name}` in it"),
+            None => "no GPU was found".to_string(),
+        };
+        let there = match known.is_empty() {
+            true => "this machine offers none (is its Vulkan, Metal or DirectX 12 driver installed?)".to_string(),
+            false => format!(
+                "this machine offers: {} (software adapters are used only when asked for by name)",
+                known.join(", ")
+            ),
+        };
+        Error::config(format!("{wanted}; {there}; backend = \"cpu\" works everywhere"))
+    })
+}
+
+/// Whether `backend = "auto"` takes a GPU.
+pub fn real_gpu() -> bool {
+    adapters()
+        .iter()
+        .any(|adapter| !matches!(adapter.get_info().device_type, DeviceType::Cpu | DeviceType::Other))
+}
+
+/// The highest tier of an adapter.
+pub(super) fn tier(adapter: &Adapter) -> Tier {
+    let features = adapter.features();
+    if !features.contains(Features::SUBGROUP) {
+        Tier::Base
+    } else if !features.contains(Features::SHADER_F16) {
+        Tier::Subgroups
+    } else if features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && multiplies_halves(adapter) {
+        Tier::Cooperative
+    } else {
+        Tier::F16
+    }
+}
+
+/// Whether 16 x 16 x 16 products of halves accumulate in single precision.
+fn multiplies_halves(adapter: &Adapter) -> bool {
+    adapter.cooperative_matrix_properties().iter().any(|it| {
+        (it.m_size, it.n_size, it.k_size) == (16, 16, 16)
+            && it.ab_type == CooperativeScalarType::F16
+            && it.cr_type == CooperativeScalarType::F32
+    })
+}
+
+/// The features that a tier needs.
+pub(super) fn features(tier: Tier) -> Features {
+    let mut features = Features::empty();
+    if tier >= Tier::Subgroups {
+        features |= Features::SUBGROUP;
+    }
+    if tier >= Tier::F16 {
+        features |= Features::SHADER_F16;
+    }
+    if tier >= Tier::Cooperative {
+        features |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    }
+    features
+}
+
+/// The limits that a tier works within.
+pub(super) fn limits(tier: Tier, adapter: &Adapter) -> Limits {
+    if tier == Tier::Base {
+        Limits::defaults()
+    } else {
+        adapter.limits()
+    }
+}

@@ -1,0 +1,644 @@
+//! One open GPU: buffers that are used again, pipelines that are made once, and a recorder that collects
+//! work and hands it over in pieces.
+//!
+//! Everything runs in the order it was asked for, so a buffer may be used again as soon as its owner is
+//! gone, without waiting. Faults that the device reports later (a lost device, memory that ran out) are
+//! kept and returned by the next call that can fail.
+
+use super::adapter::{self, Choice, Tier};
+use super::shader::{Shader, Variant};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use wgpu::{
+    BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource, BindingType,
+    Buffer, BufferBinding, BufferBindingType, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
+    ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, ErrorFilter, ExperimentalFeatures, Limits, MapMode,
+    MemoryHints, PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, ShaderModuleDescriptor,
+    ShaderRuntimeChecks, ShaderSource, ShaderStages,
+};
+
+/// Kernels recorded before they are handed over: enough that the GPU never waits for the CPU, few enough
+/// that no piece of work runs into a driver's time limit.
+const DISPATCHES: usize = 128;
+
+/// Bytes of a kernel's parameters; also the alignment that every device accepts.
+const SLOT: usize = 256;
+
+/// Buffers are allocated in multiples of this.
+const GRANULE: u64 = 256;
+
+/// A kernel: an entry point of a shader with its constants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// The file.
+    pub shader: Shader,
+    /// Its replaced lines.
+    pub variant: Variant,
+    /// The function.
+    pub entry: &'static str,
+    /// Its `override`s.
+    pub overrides: Vec<(&'static str, f64)>,
+}
+
+impl PartialEq for Shader {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Kernel {
+    /// The plain kernel `entry` of a shader.
+    pub fn new(shader: Shader, entry: &'static str) -> Self {
+        Kernel {
+            shader,
+            variant: Variant::default(),
+            entry,
+            overrides: Vec::new(),
+        }
+    }
+
+    /// Replaces a type.
+    #[must_use]
+    pub fn with_type(mut self, name: &'static str, kind: &'static str) -> Self {
+        self.variant.types.push((name, kind));
+        self
+    }
+
+    /// Replaces a constant.
+    #[must_use]
+    pub fn with_constant(mut self, name: &'static str, value: u32) -> Self {
+        self.variant.constants.push((name, value));
+        self
+    }
+
+    /// Sets an `override`.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: f64) -> Self {
+        self.overrides.push((name, value));
+        self
+    }
+
+    fn key(&self) -> String {
+        format!(
+            "{} {} {:?} {:?}",
+            self.shader.name, self.entry, self.variant, self.overrides
+        )
+    }
+}
+
+/// A buffer bound to a kernel.
+#[derive(Clone, Copy)]
+pub struct Bound<'a> {
+    memory: &'a Memory,
+    writable: bool,
+    /// Bytes: start and length.
+    part: Option<(u64, u64)>,
+}
+
+/// Bound for reading only.
+pub fn read(memory: &Memory) -> Bound<'_> {
+    Bound {
+        memory,
+        writable: false,
+        part: None,
+    }
+}
+
+/// Bound for reading and writing.
+pub fn write(memory: &Memory) -> Bound<'_> {
+    Bound {
+        memory,
+        writable: true,
+        part: None,
+    }
+}
+
+impl<'a> Bound<'a> {
+    /// Restricts the binding to some bytes; the start is a multiple of 256.
+    #[must_use]
+    pub fn part(self, start: u64, bytes: u64) -> Bound<'a> {
+        debug_assert_eq!(start % SLOT as u64, 0);
+        Bound {
+            part: Some((start, bytes)),
+            ..self
+        }
+    }
+}
+
+/// Device memory that goes back to its device's pool when dropped.
+pub struct Memory {
+    buffer: Option<Buffer>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    free: HashMap<u64, Vec<Buffer>>,
+    /// Bytes in `free`.
+    idle: u64,
+    /// Bytes allocated in all.
+    held: u64,
+    peak: u64,
+}
+
+impl Memory {
+    fn buffer(&self) -> &Buffer {
+        self.buffer
+            .as_ref()
+            .expect("memory keeps its buffer until it is dropped")
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.buffer().size()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            let mut pool = lock(&self.pool);
+            pool.idle += buffer.size();
+            pool.free.entry(buffer.size()).or_default().push(buffer);
+        }
+    }
+}
+
+struct Pipeline {
+    pipeline: ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// Work that was asked for and not yet handed over.
+struct Recorder {
+    encoder: Option<CommandEncoder>,
+    slots: Vec<u8>,
+}
+
+/// One open GPU.
+pub struct Device {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    name: String,
+    driver: String,
+    tier: Tier,
+    limits: Limits,
+    parameters: Buffer,
+    /// Bound where a kernel's optional input is absent.
+    nothing: OnceLock<Memory>,
+    recorder: Mutex<Recorder>,
+    pool: Arc<Mutex<Pool>>,
+    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// The first thing that went wrong for good.
+    fault: Arc<OnceLock<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A poisoned lock means that another thread panicked, which ends the program anyway.
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Device {
+    /// Opens the adapter that fits the choice.
+    ///
+    /// # Errors
+    /// None fits, or it refuses.
+    pub fn open(choice: &Choice) -> Result<Device> {
+        let adapter = adapter::find(choice)?;
+        let info = adapter.get_info();
+        let best = adapter::tier(&adapter);
+        let tier = choice.tier.map_or(best, |wanted| wanted.min(best));
+        let limits = adapter::limits(tier, &adapter);
+        let experimental_features = if tier >= Tier::Cooperative {
+            // SAFETY: the cooperative matrix kernels were validated by naga and run on hardware; wgpu asks
+            // for this acknowledgement because its own checks of them are not complete yet.
+            #[allow(unsafe_code)]
+            unsafe {
+                ExperimentalFeatures::enabled()
+            }
+        } else {
+            ExperimentalFeatures::disabled()
+        };
+        let descriptor = DeviceDescriptor {
+            label: Some("zprune"),
+            required_features: adapter::features(tier),
+            required_limits: limits.clone(),
+            experimental_features,
+            memory_hints: MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| failure(format!("{} cannot be opened: {error}", info.name)))?;
+        let fault = Arc::new(OnceLock::new());
+        let seen = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping a device is announced the same way.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let _ = seen.set(format!("the GPU was lost: {message}"));
+            }
+        });
+        let seen = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            let _ = seen.set(format!("the GPU reports: {error}"));
+        }));
+        let parameters = device.create_buffer(&BufferDescriptor {
+            label: Some("parameters"),
+            size: (DISPATCHES * SLOT) as u64,
+            usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let opened = Device {
+            device,
+            queue,
+            name: info.name,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            tier,
+            limits,
+            parameters,
+            nothing: OnceLock::new(),
+            recorder: Mutex::new(Recorder {
+                encoder: None,
+                slots: Vec::with_capacity(DISPATCHES * SLOT),
+            }),
+            pool: Arc::default(),
+            pipelines: Mutex::default(),
+            fault,
+        };
+        let nothing = opened.allocate(GRANULE)?;
+        let _ = opened.nothing.set(nothing);
+        Ok(opened)
+    }
+
+    /// Bound where a kernel's optional input is absent.
+    pub fn nothing(&self) -> &Memory {
+        self.nothing.get().expect("an open device has it")
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Driver, with its version.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// What kernels may use.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The largest buffer, and the largest part of one that a kernel can see, in bytes.
+    pub fn largest(&self) -> u64 {
+        self.limits
+            .max_storage_buffer_binding_size
+            .min(self.limits.max_buffer_size)
+    }
+
+    /// Workgroup memory, in bytes.
+    pub fn workgroup_memory(&self) -> u32 {
+        self.limits.max_compute_workgroup_storage_size
+    }
+
+    /// Most bytes allocated at one time.
+    pub fn peak_bytes(&self) -> u64 {
+        lock(&self.pool).peak
+    }
+
+    /// Memory of at least `bytes`; what it holds is not defined.
+    ///
+    /// # Errors
+    /// More than a kernel can see at once, or more than there is.
+    pub fn allocate(&self, bytes: u64) -> Result<Memory> {
+        self.check()?;
+        let size = bytes.max(4).next_multiple_of(GRANULE);
+        if size > self.largest() {
+            return Err(failure(format!(
+                "{} MiB are needed in one piece, but {} allows {} MiB; a smaller context, fewer tokens per batch or \
+                 backend = \"cpu\" needs less",
+                size >> 20,
+                self.name,
+                self.largest() >> 20
+            )));
+        }
+        let used = self.pool.clone();
+        let taken = {
+            let mut pool = lock(&used);
+            let taken = pool.free.get_mut(&size).and_then(Vec::pop);
+            if taken.is_some() {
+                pool.idle -= size;
+            }
+            taken
+        };
+        let buffer = match taken {
+            Some(buffer) => buffer,
+            None => match self.create(size) {
+                Some(buffer) => buffer,
+                None => {
+                    // What earlier layers left behind may make room.
+                    self.wait()?;
+                    self.trim();
+                    self.create(size).ok_or_else(|| self.no_room(size))?
+                }
+            },
+        };
+        Ok(Memory {
+            buffer: Some(buffer),
+            pool: self.pool.clone(),
+        })
+    }
+
+    fn create(&self, size: u64) -> Option<Buffer> {
+        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&BufferDescriptor {
+            label: None,
+            size,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        if pollster::block_on(scope.pop()).is_some() {
+            return None;
+        }
+        let mut pool = lock(&self.pool);
+        pool.held += size;
+        pool.peak = pool.peak.max(pool.held);
+        Some(buffer)
+    }
+
+    fn no_room(&self, size: u64) -> Error {
+        let held = lock(&self.pool).held;
+        failure(format!(
+            "{} has no room for {} MiB beside the {} MiB in use; fewer calibration sequences, a shorter context or \
+             backend = \"cpu\" needs less",
+            self.name,
+            size >> 20,
+            held >> 20
+        ))
+    }
+
+    /// Gives idle memory back to the driver.
+    fn trim(&self) {
+        let mut pool = lock(&self.pool);
+        pool.held -= pool.idle;
+        pool.idle = 0;
+        pool.free.clear();
+    }
+
+    /// Copies bytes to memory.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn upload(&self, memory: &Memory, bytes: &[u8]) -> Result<()> {
+        // The copy must not overtake kernels that still read what the memory held before.
+        self.submit()?;
+        self.queue.write_buffer(memory.buffer(), 0, bytes);
+        Ok(())
+    }
+
+    /// Records `groups` workgroups of a kernel. Parameters and bindings are what the shader declares, in
+    /// order, the parameters first.
+    ///
+    /// # Errors
+    /// The shader does not compile here, or the device was lost.
+    pub fn run(&self, kernel: &Kernel, parameters: &[u32], bound: &[Bound], groups: [u32; 3]) -> Result<()> {
+        self.check()?;
+        assert!(
+            parameters.len() * 4 <= SLOT,
+            "{}: too many parameters",
+            kernel.shader.name
+        );
+        let pipeline = self.pipeline(kernel, bound)?;
+        let mut recorder = lock(&self.recorder);
+        let offset = recorder.slots.len();
+        let end = offset + SLOT;
+        recorder
+            .slots
+            .extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
+        recorder.slots.resize(end, 0);
+        let mut entries = vec![BindGroupEntry {
+            binding: 0,
+            resource: BindingResource::Buffer(BufferBinding {
+                buffer: &self.parameters,
+                offset: offset as u64,
+                size: wgpu::BufferSize::new(SLOT as u64),
+            }),
+        }];
+        entries.extend(bound.iter().zip(1..).map(|(bound, binding)| BindGroupEntry {
+            binding,
+            resource: match bound.part {
+                None => bound.memory.buffer().as_entire_binding(),
+                Some((start, bytes)) => BindingResource::Buffer(BufferBinding {
+                    buffer: bound.memory.buffer(),
+                    offset: start,
+                    size: wgpu::BufferSize::new(bytes),
+                }),
+            },
+        }));
+        let group = self.device.create_bind_group(&BindGroupDescriptor {
+            label: Some(kernel.entry),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let encoder = recorder
+            .encoder
+            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor {
+                label: Some(kernel.entry),
+                timestamp_writes: None,
+            });
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+        }
+        if end == DISPATCHES * SLOT {
+            self.hand_over(&mut recorder);
+        }
+        Ok(())
+    }
+
+    /// Copies all of `from` to the start of `to`.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn copy(&self, from: &Memory, to: &Memory, bytes: u64) -> Result<()> {
+        self.check()?;
+        let mut recorder = lock(&self.recorder);
+        let encoder = recorder
+            .encoder
+            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
+        encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, Some(bytes.next_multiple_of(4)));
+        Ok(())
+    }
+
+    /// Sets the first bytes of memory to 0.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn clear(&self, memory: &Memory) -> Result<()> {
+        self.check()?;
+        let mut recorder = lock(&self.recorder);
+        let encoder = recorder
+            .encoder
+            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
+        encoder.clear_buffer(memory.buffer(), 0, None);
+        Ok(())
+    }
+
+    /// Hands over what is recorded.
+    fn submit(&self) -> Result<()> {
+        self.check()?;
+        self.hand_over(&mut lock(&self.recorder));
+        Ok(())
+    }
+
+    fn hand_over(&self, recorder: &mut Recorder) {
+        if let Some(encoder) = recorder.encoder.take() {
+            if !recorder.slots.is_empty() {
+                self.queue.write_buffer(&self.parameters, 0, &recorder.slots);
+                recorder.slots.clear();
+            }
+            self.queue.submit([encoder.finish()]);
+        }
+        // Lets the driver take back what finished work used; does not wait.
+        let _ = self.device.poll(PollType::Poll);
+    }
+
+    /// Waits until everything asked for is done; sleeps meanwhile.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn wait(&self) -> Result<()> {
+        self.submit()?;
+        if let Err(error) = self.device.poll(PollType::wait_indefinitely()) {
+            let _ = self.fault.set(format!("the GPU does not answer: {error}"));
+        }
+        self.check()
+    }
+
+    /// Copies the first `bytes` of memory to the host.
+    ///
+    /// # Errors
+    /// The device was lost, or has no room for the copy.
+    pub fn download(&self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
+        let padded = bytes.max(4).next_multiple_of(4);
+        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let staging = self.device.create_buffer(&BufferDescriptor {
+            label: Some("download"),
+            size: padded,
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        if pollster::block_on(scope.pop()).is_some() {
+            return Err(self.no_room(padded));
+        }
+        {
+            let mut recorder = lock(&self.recorder);
+            let encoder = recorder
+                .encoder
+                .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
+            encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, 0, Some(padded));
+        }
+        self.submit()?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(MapMode::Read, .., move |result| {
+            // The receiver is gone only when this call has failed already.
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            other => return Err(failure(format!("a result cannot be read back: {other:?}"))),
+        }
+        let view = staging
+            .get_mapped_range(..)
+            .map_err(|error| failure(format!("a result cannot be read back: {error}")))?;
+        Ok(view[..bytes as usize].to_vec())
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.fault.get() {
+            None => Ok(()),
+            Some(fault) => Err(failure(format!("{}: {fault}", self.name))),
+        }
+    }
+
+    fn pipeline(&self, kernel: &Kernel, bound: &[Bound]) -> Result<Arc<Pipeline>> {
+        let key = kernel.key();
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(self.compile(kernel, bound)?);
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, kernel: &Kernel, bound: &[Bound]) -> Result<Pipeline> {
+        let scopes =
+            [ErrorFilter::Internal, ErrorFilter::Validation].map(|filter| self.device.push_error_scope(filter));
+        let entry = |binding: u32, kind: BufferBindingType| BindGroupLayoutEntry {
+            binding,
+            visibility: ShaderStages::COMPUTE,
+            ty: BindingType::Buffer {
+                ty: kind,
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let mut entries = vec![entry(0, BufferBindingType::Uniform)];
+        entries.extend(bound.iter().zip(1..).map(|(bound, binding)| {
+            let read_only = !bound.writable;
+            entry(binding, BufferBindingType::Storage { read_only })
+        }));
+        let layout = self.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
+            label: Some(kernel.entry),
+            entries: &entries,
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&PipelineLayoutDescriptor {
+            label: Some(kernel.entry),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let descriptor = ShaderModuleDescriptor {
+            label: Some(kernel.shader.name),
+            source: ShaderSource::Wgsl(kernel.shader.specialise(&kernel.variant).into()),
+        };
+        // SAFETY: the kernels check their own bounds, loops end, and no divisor is 0; the contract test runs
+        // each at sizes that are no multiple of any tile.
+        #[allow(unsafe_code)]
+        let module = unsafe {
+            self.device
+                .create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
+        };
+        let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(kernel.entry),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: PipelineCompilationOptions {
+                constants: &kernel.overrides,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        let [internal, validation] = scopes;
+        for error in [pollster::block_on(validation.pop()), pollster::block_on(internal.pop())]
+            .into_iter()
+            .flatten()
+        {
+            return Err(failure(format!(
+                "shaders/{}, function {}, does not compile for {} ({}): {error}",
+                kernel.shader.name, kernel.entry, self.name, self.driver
+            )));
+        }
+        Ok(Pipeline { pipeline, layout })
+    }
+}
+
+/// A failure of the device.
+fn failure(message: String) -> Error {
+    Error::new(ErrorKind::Device, message)
+}

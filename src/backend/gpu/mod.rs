@@ -1,0 +1,530 @@
+//! The GPU backend: WGSL compute shaders through wgpu, on Vulkan, Metal or DirectX 12.
+//!
+//! Weights go up once per block; activations, statistics, scores and masks stay on the device, and only
+//! vectors, masks and scalars come back. In half precision (`compute = "f16"`) weights and activations are
+//! stored in 16 bits, sums are kept in 32, and so is the residual stream.
+//!
+//! [`adapter`] knows which devices there are, [`device`] runs kernels, `shaders/` holds them, and this
+//! file says which kernel with which grid computes each operation.
+
+pub mod adapter;
+pub mod device;
+pub mod shader;
+
+use crate::backend::moments::{Moments, Needs};
+use crate::backend::{Backend, Columns, Compute, RotaryTable};
+use crate::error::Result;
+use crate::spec::{Activation, AttentionSpec, NormKind};
+use adapter::{Choice, Tier};
+use bytemuck::cast_slice;
+use device::{Device, Kernel, Memory, read, write};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// Invocations of the kernels that give each element one.
+const LANES: usize = 256;
+
+/// Workgroups along one axis of a grid; every device allows this many.
+const AXIS: usize = 65535;
+
+/// Bytes that logits may take at one time.
+const LOGITS: u64 = 256 << 20;
+
+/// Rows whose squares one workgroup adds up; `ROWS` in `moments.wgsl`.
+const SQUARE_ROWS: usize = 256;
+
+/// Computes on a GPU.
+pub struct Gpu {
+    device: Device,
+    compute: Compute,
+    /// The last rotary table, which serves every block of its kind.
+    rotary: Mutex<Option<(RotaryTable, std::sync::Arc<Memory>)>>,
+}
+
+/// The element type of a tensor on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// 32 bits.
+    F32,
+    /// 16 bits.
+    F16,
+}
+
+impl Element {
+    fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 => 2,
+        }
+    }
+
+    /// Its name in WGSL.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+        }
+    }
+}
+
+/// A row-major matrix on the device.
+pub struct Tensor {
+    pub(crate) memory: Memory,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) element: Element,
+}
+
+impl Tensor {
+    fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// Moments on the device.
+pub struct DeviceMoments {
+    inputs: usize,
+    tokens: usize,
+    /// Per feature a sum and what rounding left of it.
+    squares: Option<Memory>,
+    /// `(inputs, inputs)`, lower triangle.
+    pub(crate) gram: Option<Memory>,
+}
+
+impl Gpu {
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// There is none that fits, or it lacks what `compute` needs.
+    pub fn open(choice: &Choice, compute: Compute) -> Result<Gpu> {
+        let device = Device::open(choice)?;
+        if compute == Compute::F16 && device.tier() < Tier::F16 {
+            return Err(crate::error::Error::config(format!(
+                "compute = \"f16\": {} has no half precision in shaders (tier {}); use compute = \"f32\"",
+                device.name(),
+                device.tier()
+            )));
+        }
+        Ok(Gpu {
+            device,
+            compute,
+            rotary: Mutex::new(None),
+        })
+    }
+
+    /// The device below.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What activations and weights are stored as.
+    fn stored(&self) -> Element {
+        match self.compute {
+            Compute::F32 => Element::F32,
+            Compute::F16 => Element::F16,
+        }
+    }
+
+    pub(crate) fn tensor(&self, rows: usize, columns: usize, element: Element) -> Result<Tensor> {
+        Ok(Tensor {
+            memory: self.device.allocate((rows * columns * element.bytes()) as u64)?,
+            rows,
+            columns,
+            element,
+        })
+    }
+
+    fn upload_as(&self, host: ArrayView2<f32>, element: Element) -> Result<Tensor> {
+        let (rows, columns) = host.dim();
+        let tensor = self.tensor(rows, columns, element)?;
+        let host = host.as_standard_layout();
+        let values = host.as_slice().expect("standard layout is contiguous");
+        match element {
+            Element::F32 => self.device.upload(&tensor.memory, cast_slice(values))?,
+            Element::F16 => {
+                // Whole words, for an odd number of elements too.
+                let mut halves = vec![f16::ZERO; values.len().next_multiple_of(2)];
+                halves
+                    .par_chunks_mut(1 << 16)
+                    .zip(values.par_chunks(1 << 16))
+                    .for_each(|(halves, values)| halves[..values.len()].convert_from_f32_slice(values));
+                self.device.upload(&tensor.memory, cast_slice(&halves))?;
+            }
+        }
+        Ok(tensor)
+    }
+
+    /// A kernel over all elements of `x`, one invocation each.
+    fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: &[u32]) -> Result<()> {
+        let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
+        let other = match z {
+            Some(z) => {
+                kernel = kernel.with_type("Z", z.element.name());
+                read(&z.memory)
+            }
+            None => read(self.nothing()),
+        };
+        let mut all = vec![x.len() as u32, x.columns as u32];
+        all.extend(parameters);
+        self.device
+            .run(&kernel, &all, &[write(&x.memory), other], grid(x.len().div_ceil(LANES)))
+    }
+
+    /// Bound where a kernel's optional input is absent.
+    fn nothing(&self) -> &Memory {
+        self.device.nothing()
+    }
+
+    fn multiply(&self, weight: &Tensor, bias: Option<&Tensor>, x: &Tensor, result: Element) -> Result<Tensor> {
+        let y = self.tensor(x.rows, weight.rows, result)?;
+        self.multiply_into(weight, bias, x, (0, x.rows), &y)?;
+        Ok(y)
+    }
+
+    /// `x W^T + b` for some rows of `x`, into the first rows of `y`.
+    fn multiply_into(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+        (first, rows): (usize, usize),
+        y: &Tensor,
+    ) -> Result<()> {
+        let kernel = Kernel::new(shader::MATMUL, "matmul")
+            .with_type("X", x.element.name())
+            .with_type("W", weight.element.name())
+            .with_type("Y", y.element.name());
+        let line = (x.columns * x.element.bytes()) as u64;
+        let part = (first as u64 * line, rows as u64 * line);
+        let x_bound = match first == 0 && rows == x.rows {
+            true => read(&x.memory),
+            false => read(&x.memory).part(part.0, part.1.next_multiple_of(4)),
+        };
+        let parameters = [
+            rows as u32,
+            x.columns as u32,
+            weight.rows as u32,
+            u32::from(bias.is_some()),
+        ];
+        let bound = [
+            x_bound,
+            read(&weight.memory),
+            read(bias.map_or(self.nothing(), |bias| &bias.memory)),
+            write(&y.memory),
+        ];
+        let groups = [weight.rows.div_ceil(64) as u32, rows.div_ceil(64) as u32, 1];
+        self.device.run(&kernel, &parameters, &bound, groups)
+    }
+}
+
+/// A grid of at least `groups` workgroups; kernels number them row by row.
+pub(crate) fn grid(groups: usize) -> [u32; 3] {
+    let rows = groups.div_ceil(AXIS).max(1);
+    [groups.div_ceil(rows).max(1) as u32, rows as u32, 1]
+}
+
+fn numbered(activation: Activation) -> u32 {
+    match activation {
+        Activation::Relu => 0,
+        Activation::Silu => 1,
+        Activation::Gelu => 2,
+        Activation::GeluTanh => 3,
+    }
+}
+
+impl Backend for Gpu {
+    type Tensor = Tensor;
+    type Moments = DeviceMoments;
+
+    fn name(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.device.wait()
+    }
+
+    fn batch_tokens(&self, widest: usize) -> usize {
+        // As many as fit one binding with room to spare, and enough to fill the largest devices.
+        let fit = self.device.largest() as usize / 4 / widest.max(1);
+        fit.clamp(1, 16384)
+    }
+
+    fn upload(&self, host: ArrayView2<f32>) -> Result<Tensor> {
+        self.upload_as(host, self.stored())
+    }
+
+    fn upload_vector(&self, host: ArrayView1<f32>) -> Result<Tensor> {
+        self.upload_as(host.insert_axis(ndarray::Axis(0)), Element::F32)
+    }
+
+    fn download(&self, tensor: &Tensor) -> Result<Array2<f32>> {
+        let bytes = self
+            .device
+            .download(&tensor.memory, (tensor.len() * tensor.element.bytes()) as u64)?;
+        let values: Vec<f32> = match tensor.element {
+            Element::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Element::F16 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b).to_f32())
+                .collect(),
+        };
+        Ok(Array2::from_shape_vec((tensor.rows, tensor.columns), values).expect("a tensor has its elements"))
+    }
+
+    fn embed(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        // The residual stream is kept in 32 bits whatever the weights are.
+        let y = self.tensor(ids.len(), table.columns, Element::F32)?;
+        let there = self.device.allocate((ids.len() * 4) as u64)?;
+        self.device.upload(&there, cast_slice(ids))?;
+        let kernel = Kernel::new(shader::EMBED, "embed").with_type("Table", table.element.name());
+        self.device.run(
+            &kernel,
+            &[ids.len() as u32, table.columns as u32],
+            &[read(&table.memory), read(&there), write(&y.memory)],
+            grid(y.len().div_ceil(LANES)),
+        )?;
+        Ok(y)
+    }
+
+    fn add_positions(&self, x: &mut Tensor, table: &Tensor, offset: usize, length: usize) -> Result<()> {
+        self.each("add_positions", x, Some(table), &[0, 0, offset as u32, length as u32])
+    }
+
+    fn add(&self, x: &mut Tensor, y: &Tensor) -> Result<()> {
+        self.each("add", x, Some(y), &[])
+    }
+
+    fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
+        self.each("scale", x, None, &[0, factor.to_bits()])
+    }
+
+    fn columns(&self, x: &Tensor, columns: Columns) -> Result<Tensor> {
+        let y = self.tensor(x.rows, columns.width * columns.count, x.element)?;
+        let Columns {
+            first, width, stride, ..
+        } = columns;
+        let parameters = [0, 0, 0, 0, first as u32, width as u32, stride as u32, x.columns as u32];
+        self.each("columns", &y, Some(x), &parameters)?;
+        Ok(y)
+    }
+
+    fn normalise(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let y = self.tensor(x.rows, x.columns, self.stored())?;
+        let runs = x.len() / width;
+        let threads = if width <= 128 { 32 } else { 256 };
+        let kernel = Kernel::new(shader::NORMALISE, "normalise")
+            .with_type("X", x.element.name())
+            .with_type("Y", y.element.name())
+            .with("THREADS", f64::from(threads));
+        let parameters = [
+            runs as u32,
+            width as u32,
+            u32::from(kind == NormKind::Layer),
+            epsilon.to_bits(),
+            u32::from(gain.is_some()),
+            u32::from(bias.is_some()),
+        ];
+        let bound = [
+            read(&x.memory),
+            read(gain.map_or(self.nothing(), |gain| &gain.memory)),
+            read(bias.map_or(self.nothing(), |bias| &bias.memory)),
+            write(&y.memory),
+        ];
+        self.device.run(&kernel, &parameters, &bound, grid(runs))?;
+        Ok(y)
+    }
+
+    fn linear(&self, weight: &Tensor, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
+        self.multiply(weight, bias, x, self.stored())
+    }
+
+    fn rotate(&self, x: &mut Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
+        let there = {
+            let mut known = self.rotary.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match &*known {
+                Some((same, memory)) if same == table => memory.clone(),
+                _ => {
+                    let pairs: Vec<f32> = table
+                        .cosines
+                        .iter()
+                        .zip(&table.sines)
+                        .flat_map(|(cosine, sine)| [*cosine, *sine])
+                        .collect();
+                    let memory = std::sync::Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
+                    self.device.upload(&memory, cast_slice(&pairs))?;
+                    *known = Some((table.clone(), memory.clone()));
+                    memory
+                }
+            }
+        };
+        let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
+        let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
+        let parameters = [x.rows, heads, head_dim, pairs, length].map(|value| value as u32);
+        let count = x.rows * heads * pairs;
+        self.device.run(
+            &kernel,
+            &parameters,
+            &[write(&x.memory), read(&there)],
+            grid(count.div_ceil(LANES)),
+        )
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        queries: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<Tensor> {
+        let y = self.tensor(queries.rows, queries.columns, queries.element)?;
+        // Workgroup memory decides how many queries and keys meet at a time.
+        let tile = if self.device.workgroup_memory() >= 32 << 10 {
+            64
+        } else {
+            32
+        };
+        let lanes = tile / 4;
+        let kernel = Kernel::new(shader::ATTENTION, "attention")
+            .with_type("X", queries.element.name())
+            .with_constant("HEAD_DIM", shape.head_dim.next_multiple_of(16) as u32)
+            .with_constant("OWNED", shape.head_dim.div_ceil(lanes) as u32)
+            .with("QUERIES", tile as f64)
+            .with("KEYS", tile as f64)
+            .with("LANES", lanes as f64)
+            .with("THREADS", (tile / 4 * lanes) as f64)
+            .with("STAGE", (16 * (tile + 4)) as f64)
+            .with("SCORES", (tile * (tile + 1)) as f64);
+        let parameters = [
+            length as u32,
+            shape.heads as u32,
+            shape.kv_heads as u32,
+            shape.head_dim as u32,
+            window.unwrap_or(0) as u32,
+            shape.scale.to_bits(),
+            shape.softcap.unwrap_or(0.0).to_bits(),
+        ];
+        let bound = [
+            read(&queries.memory),
+            read(&keys.memory),
+            read(&values.memory),
+            write(&y.memory),
+        ];
+        let groups = [length.div_ceil(tile), shape.heads, queries.rows / length].map(|count| count as u32);
+        self.device.run(&kernel, &parameters, &bound, groups)?;
+        Ok(y)
+    }
+
+    fn activate(&self, activation: Activation, x: &mut Tensor) -> Result<()> {
+        self.each("activate", x, None, &[numbered(activation)])
+    }
+
+    fn gate(&self, activation: Activation, gate: &Tensor, up: &mut Tensor) -> Result<()> {
+        self.each("gate", up, Some(gate), &[numbered(activation)])
+    }
+
+    fn log_likelihoods(&self, head: &Tensor, softcap: Option<f32>, x: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
+        let there = self.device.allocate((targets.len() * 4) as u64)?;
+        self.device.upload(&there, cast_slice(targets))?;
+        let results = self.device.allocate((targets.len() * 4) as u64)?;
+        // Logits exist for a few rows at a time; 64 rows keep every part aligned.
+        let room = LOGITS.min(self.device.largest()) as usize / (4 * head.rows);
+        let rows = (room / 64 * 64).clamp(64, x.rows.next_multiple_of(64));
+        let logits = self.tensor(rows, head.rows, Element::F32)?;
+        let kernel = Kernel::new(shader::LIKELIHOOD, "likelihood");
+        for first in (0..x.rows).step_by(rows) {
+            let count = rows.min(x.rows - first);
+            self.multiply_into(head, None, x, (first, count), &logits)?;
+            let parameters = [
+                count as u32,
+                head.rows as u32,
+                softcap.unwrap_or(0.0).to_bits(),
+                first as u32,
+            ];
+            let bound = [read(&logits.memory), read(&there), write(&results)];
+            self.device.run(&kernel, &parameters, &bound, grid(count))?;
+        }
+        let bytes = self.device.download(&results, (targets.len() * 4) as u64)?;
+        let values = bytes.as_chunks().0.iter();
+        Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+    }
+
+    fn moments(&self, inputs: usize, needs: Needs) -> Result<DeviceMoments> {
+        let zeros = |elements: usize| {
+            let memory = self.device.allocate((elements * 4) as u64)?;
+            self.device.clear(&memory)?;
+            Ok(memory)
+        };
+        Ok(DeviceMoments {
+            inputs,
+            tokens: 0,
+            squares: needs.squares.then(|| zeros(2 * inputs)).transpose()?,
+            gram: needs.gram.then(|| zeros(inputs * inputs)).transpose()?,
+        })
+    }
+
+    fn accumulate(&self, moments: &mut DeviceMoments, x: &Tensor) -> Result<()> {
+        let element = x.element.name();
+        let pieces = x.rows.div_ceil(SQUARE_ROWS);
+        let parameters = [x.rows as u32, x.columns as u32, pieces as u32];
+        if let Some(squares) = &moments.squares {
+            let sums = self.device.allocate((pieces * x.columns * 4) as u64)?;
+            let kernel = Kernel::new(shader::MOMENTS, "squares").with_type("X", element);
+            let groups = [x.columns.div_ceil(64) as u32, pieces as u32, 1];
+            self.device
+                .run(&kernel, &parameters, &[read(&x.memory), write(&sums)], groups)?;
+            let kernel = Kernel::new(shader::MOMENTS, "collect");
+            let groups = [x.columns.div_ceil(LANES) as u32, 1, 1];
+            self.device
+                .run(&kernel, &parameters, &[read(&sums), write(squares)], groups)?;
+        }
+        if let Some(gram) = &moments.gram {
+            let kernel = Kernel::new(shader::MOMENTS, "gram").with_type("X", element);
+            let tiles = x.columns.div_ceil(64) as u32;
+            self.device
+                .run(&kernel, &parameters, &[read(&x.memory), write(gram)], [tiles, tiles, 1])?;
+        }
+        moments.tokens += x.rows;
+        Ok(())
+    }
+
+    fn read_moments(&self, moments: &DeviceMoments) -> Result<Moments> {
+        let inputs = moments.inputs;
+        let values = |memory: &Memory, count: usize| -> Result<Vec<f64>> {
+            let bytes = self.device.download(memory, (count * 4) as u64)?;
+            let values = bytes.as_chunks().0.iter();
+            Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+        };
+        let squares = match &moments.squares {
+            Some(memory) => values(memory, 2 * inputs)?
+                .chunks_exact(2)
+                .map(|pair| pair[0] + pair[1])
+                .collect(),
+            None => vec![0.0; inputs],
+        };
+        let gram = match &moments.gram {
+            Some(memory) => Some(values(memory, inputs * inputs)?),
+            None => None,
+        };
+        Ok(Moments {
+            tokens: moments.tokens,
+            squares,
+            gram: gram.map(|gram| Array2::from_shape_vec((inputs, inputs), gram).expect("a square matrix")),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Shaders: plain WGSL files, specialised by naming element types and constants.
+//!
+//! A file stands on its own for a shader compiler. Two kinds of lines may be replaced before it is
+//! compiled: `alias Name = type;` and `const NAME: u32 = value;`. Everything else that varies is an
+//! `override`, given when the pipeline is made.
+
+use std::fmt::Write;
+
+/// One file under `shaders/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Shader {
+    /// File name.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+macro_rules! shaders {
+    ($($(#[$doc:meta])* $name:ident = $file:literal $(+ $common:literal)?;)*) => {
+        $($(#[$doc])* pub const $name: Shader = Shader {
+            name: $file,
+            // Functions that files share come last, so that lines keep their numbers.
+            text: concat!(
+                include_str!(concat!("../../../shaders/", $file)),
+                $(include_str!(concat!("../../../shaders/", $common)))?
+            ),
+        };)*
+        /// Every shader.
+        pub const ALL: &[Shader] = &[$($name),*];
+    };
+}
+
+shaders! {
+    /// Row look-up.
+    EMBED = "embed.wgsl";
+    /// Element by element: sums, factors, activations, columns, positions.
+    ELEMENTWISE = "elementwise.wgsl";
+    /// RMS and layer norms.
+    NORMALISE = "normalise.wgsl";
+    /// Rotary positions.
+    ROTATE = "rotate.wgsl";
+    /// `x W^T`, any shape.
+    MATMUL = "matmul.wgsl";
+    /// Causal attention in tiles.
+    ATTENTION = "attention.wgsl";
+    /// Log-likelihoods of rows of logits.
+    LIKELIHOOD = "likelihood.wgsl";
+    /// Sums of squares and Gram matrices.
+    MOMENTS = "moments.wgsl";
+    /// Sums over weights, and changes of every weight.
+    WEIGH = "weigh.wgsl";
+    /// Scores as keys.
+    SCORE = "score.wgsl" + "common_score.wgsl";
+    /// The lowest keys.
+    SELECT = "select.wgsl";
+    /// SparseGPT's update.
+    OBS = "obs.wgsl" + "common_score.wgsl";
+}
+
+/// What a shader's replaceable lines become.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// `alias NAME = TYPE;`
+    pub types: Vec<(&'static str, &'static str)>,
+    /// `const NAME: u32 = VALUE;`
+    pub constants: Vec<(&'static str, u32)>,
+}
+
+impl Shader {
+    /// The text with a variant's lines replaced. Lines keep their numbers, one further down where half
+    /// precision has to be enabled.
+    ///
+    /// # Panics
+    /// The file has no such line: a mistake of the caller.
+    pub fn specialise(&self, variant: &Variant) -> String {
+        let mut text = String::new();
+        if variant.types.iter().any(|(_, kind)| kind.contains("f16")) && !self.text.contains("enable f16;") {
+            text.push_str("enable f16;\n");
+        }
+        let mut replaced = 0;
+        for line in self.text.lines() {
+            let alias = variant
+                .types
+                .iter()
+                .find(|(name, _)| line.starts_with(&format!("alias {name} = ")));
+            let constant = variant
+                .constants
+                .iter()
+                .find(|(name, _)| line.starts_with(&format!("const {name}: u32 = ")));
+            let written = match (alias, constant) {
+                (Some((name, kind)), _) => writeln!(text, "alias {name} = {kind};"),
+                (None, Some((name, value))) => writeln!(text, "const {name}: u32 = {value}u;"),
+                (None, None) => writeln!(text, "{line}"),
+            };
+            written.expect("a string grows");
+            replaced += usize::from(alias.is_some() || constant.is_some());
+        }
+        let wanted = variant.types.len() + variant.constants.len();
+        assert_eq!(
+            replaced, wanted,
+            "{}: {variant:?} names a line that is not there",
+            self.name
+        );
+        text
+    }
+}

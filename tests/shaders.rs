@@ -1,0 +1,66 @@
+//! Claim: every shader is valid WGSL in every variant the backend asks for; needs no GPU.
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use zprune::backend::gpu::shader::{ALL, Shader, Variant};
+
+fn validate(shader: &Shader, variant: &Variant) -> naga::Module {
+    let text = shader.specialise(variant);
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(&text, shader.name)));
+    Validator::new(ValidationFlags::all(), Capabilities::all())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(&text, shader.name)));
+    module
+}
+
+/// The names of the lines that may be replaced: `alias NAME = f32;`.
+fn aliases(shader: &Shader) -> Vec<&'static str> {
+    let lines = shader.text.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("alias ")?.split(' ').next())
+        .collect()
+}
+
+#[test]
+fn every_shader_is_valid_in_single_and_half_precision() {
+    assert!(ALL.len() >= 12, "only {} shaders", ALL.len());
+    for shader in ALL {
+        let module = validate(shader, &Variant::default());
+        assert!(!module.entry_points.is_empty(), "{} has no entry point", shader.name);
+        let types = aliases(shader).into_iter().map(|name| (name, "f16")).collect();
+        let variant = Variant {
+            types,
+            constants: Vec::new(),
+        };
+        validate(shader, &variant);
+    }
+}
+
+#[test]
+fn constants_are_replaced_where_they_stand() {
+    let shader = ALL
+        .iter()
+        .find(|shader| shader.name == "attention.wgsl")
+        .expect("listed");
+    let variant = Variant {
+        types: Vec::new(),
+        constants: vec![("HEAD_DIM", 128), ("OWNED", 8)],
+    };
+    let text = shader.specialise(&variant);
+    assert!(text.contains("const HEAD_DIM: u32 = 128u;"), "{text}");
+    assert_eq!(text.lines().count(), shader.text.lines().count());
+    validate(shader, &variant);
+}
+
+#[test]
+fn every_file_belongs_to_a_shader() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
+    let all: String = ALL.iter().map(|shader| shader.text).collect();
+    for entry in std::fs::read_dir(folder).expect("shaders are in the repository") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|extension| extension == "wgsl") {
+            let text = std::fs::read_to_string(&path).expect("readable");
+            assert!(all.contains(&text), "{} is not used", path.display());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Claim: the GPU prunes as the CPU does. Given the same scores it removes the same weights, ties
+//! included; given the same weights and inputs, sums agree to rounding, masks differ only among scores
+//! that rounding cannot tell apart, and updated weights agree where the masks do.
+
+mod gpu;
+
+use ndarray::Array2;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use zprune::backend::cpu::Cpu;
+use zprune::backend::gpu::Gpu;
+use zprune::backend::gpu::adapter::Tier;
+use zprune::backend::moments::Needs;
+use zprune::backend::{Backend, Compute};
+use zprune::linalg::Provider;
+use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::mask::{Mask, select};
+use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::score::Score;
+use zprune::prune::solver::SOLVERS;
+use zprune::prune::workbench::Workbench;
+use zprune::tensor::StorageType;
+
+/// Rows and columns: no multiple of a word, a workgroup or a column block; and one that is.
+const SIZES: [(usize, usize); 3] = [(37, 200), (130, 24), (64, 256)];
+
+fn targets(columns: usize) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for group in [Group::Matrix, Group::Row, Group::ColumnBlock] {
+        for selection in [Selection::Exact, Selection::Reference] {
+            for sparsity in [0.001, 0.3, 0.5, 0.97] {
+                targets.push(Target {
+                    pattern: Pattern::Unstructured { sparsity },
+                    group,
+                    selection,
+                });
+            }
+        }
+    }
+    for (keep, of) in [(2, 4), (4, 8), (1, 3), (3, 24)] {
+        if columns.is_multiple_of(of) {
+            targets.push(Target {
+                pattern: Pattern::Structured { keep, of },
+                group: Group::Row,
+                selection: Selection::Exact,
+            });
+        }
+    }
+    targets
+}
+
+fn normal(random: &mut ChaCha8Rng, rows: usize, columns: usize) -> Array2<f32> {
+    Array2::from_shape_fn((rows, columns), |_| (0..6).map(|_| random.random::<f32>() - 0.5).sum())
+}
+
+fn criterion(name: &str) -> Box<dyn Criterion> {
+    let entry = CRITERIA.find(name).expect("registered");
+    (entry.item)(&toml::Table::new()).expect("defaults are legal").component
+}
+
+fn on_every_tier(test: impl Fn(&Gpu, Tier)) {
+    let Some(best) = gpu::best_tier() else { return };
+    for tier in [Tier::Base, Tier::Subgroups, Tier::F16, Tier::Cooperative] {
+        if tier <= best {
+            test(&gpu::open(tier, Compute::F32), tier);
+        }
+    }
+}
+
+#[test]
+fn equal_scores_give_equal_masks_ties_included() {
+    on_every_tier(|gpu, tier| {
+        for (case, levels) in [("distinct", 0), ("ties", 7), ("two values", 2), ("all equal", 1)] {
+            for (rows, columns) in SIZES {
+                let mut random = ChaCha8Rng::seed_from_u64(3 + levels);
+                let scores = match levels {
+                    0 => normal(&mut random, rows, columns).mapv(f32::abs),
+                    _ => Array2::from_shape_fn((rows, columns), |_| random.random_range(0..levels) as f32 * 0.5),
+                };
+                let none = gpu.no_statistics(columns);
+                let mut weight = gpu.upload(scores.view()).expect("room");
+                let mut piece = gpu.workpiece(&mut weight, StorageType::F32, &none);
+                for target in targets(columns) {
+                    let place = format!("tier {tier}, {case}, {rows} x {columns}, {target:?}");
+                    let want = select(scores.view(), &target).expect("fits");
+                    let score = Score::Dense(scores.clone());
+                    piece
+                        .select(&score, &target)
+                        .unwrap_or_else(|error| panic!("{place}: {error}"));
+                    let got = piece.finish().expect("computes").mask;
+                    assert!(got == want, "{place}: {} places differ", different(&got, &want));
+                }
+            }
+        }
+    });
+}
+
+fn different(a: &Mask, b: &Mask) -> usize {
+    a.entries().iter().zip(b.entries()).filter(|(a, b)| a != b).count()
+}
+
+#[test]
+fn sums_and_counts_agree() {
+    on_every_tier(|gpu, tier| {
+        for (rows, columns) in [(37, 200), (700, 300)] {
+            let mut random = ChaCha8Rng::seed_from_u64(9);
+            let mut on_host = normal(&mut random, rows, columns);
+            let none = Cpu.no_statistics(columns);
+            let mut on_device = gpu.upload(on_host.view()).expect("room");
+            let there = gpu.no_statistics(columns);
+            let want = Cpu.workpiece(&mut on_host, StorageType::F32, &none);
+            let got = gpu.workpiece(&mut on_device, StorageType::F32, &there);
+            for bound in [0.0, 0.1, 0.73, 9.0] {
+                let counts = (
+                    got.count_below(bound).expect("computes"),
+                    want.count_below(bound).expect("computes"),
+                );
+                assert_eq!(counts.0, counts.1, "tier {tier}, below {bound}");
+            }
+            let (got, want) = (got.sums().expect("computes"), want.sums().expect("computes"));
+            for (got, want) in [
+                (&got.rows.value, &want.rows.value),
+                (&got.rows.magnitude, &want.rows.magnitude),
+                (&got.rows.square, &want.rows.square),
+                (&got.columns.value, &want.columns.value),
+                (&got.columns.magnitude, &want.columns.magnitude),
+                (&got.columns.square, &want.columns.square),
+            ] {
+                assert_eq!(got.len(), want.len());
+                let largest = want.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+                for (got, want) in got.iter().zip(want) {
+                    assert!((got - want).abs() < 1e-6 * largest, "tier {tier}: {got}, not {want}");
+                }
+            }
+        }
+    });
+}
+
+/// One layer pruned by a backend.
+fn pruned<B: Workbench>(
+    backend: &B,
+    (weight, inputs): (&Array2<f32>, &Array2<f32>),
+    storage: StorageType,
+    (criterion_name, solver): (&str, &str),
+    target: &Target,
+) -> (Mask, Array2<f32>, usize) {
+    let criterion = criterion(criterion_name);
+    let solver = (SOLVERS.find(solver).expect("registered").item)(&toml::Table::new())
+        .expect("defaults are legal")
+        .component;
+    let needs = criterion.needs().and(solver.needs()).and(Needs::SQUARES);
+    let mut moments = backend.moments(inputs.ncols(), needs).expect("room");
+    let x = backend.upload(inputs.view()).expect("room");
+    backend.accumulate(&mut moments, &x).expect("computes");
+    let statistics = backend.statistics(&moments, 4, Provider::Faer).expect("finite");
+    let mut there = backend.upload(weight.view()).expect("room");
+    let mut piece = backend.workpiece(&mut there, storage, &statistics);
+    let place = format!("{criterion_name}, {target:?}");
+    solver
+        .solve(piece.as_mut(), criterion.as_ref(), target)
+        .unwrap_or_else(|error| panic!("{place}: {error}"));
+    let finished = piece.finish().expect("computes");
+    drop(piece);
+    finished
+        .mask
+        .check(target)
+        .unwrap_or_else(|error| panic!("{place}: {error}"));
+    assert!(finished.fault.is_none(), "{place}: {:?}", finished.fault);
+    let weight = backend.download(&there).expect("there");
+    let zeros = weight.iter().filter(|weight| **weight == 0.0).count();
+    assert_eq!(zeros, finished.zeros, "{place}");
+    (finished.mask, weight, zeros)
+}
+
+#[test]
+fn methods_prune_as_on_the_cpu() {
+    on_every_tier(|gpu, tier| {
+        let mut random = ChaCha8Rng::seed_from_u64(12);
+        for (rows, columns) in [(48, 264), (96, 120)] {
+            let weight = normal(&mut random, rows, columns);
+            let mut inputs = normal(&mut random, 600, columns);
+            // Correlated features, one loud and one that is never active.
+            for column in 1..columns {
+                let before = inputs.column(column - 1).to_owned();
+                inputs.column_mut(column).scaled_add(0.6, &before);
+            }
+            inputs.column_mut(5).mapv_inplace(|x| 20.0 * x);
+            inputs.column_mut(17).fill(0.0);
+            for method in [
+                ("magnitude", "one-shot"),
+                ("wanda", "one-shot"),
+                ("ria", "one-shot"),
+                ("z-pruner", "one-shot"),
+                ("obs", "one-shot"),
+                ("wanda", "obs"),
+                ("obs", "obs"),
+            ] {
+                for target in targets(columns) {
+                    for storage in [StorageType::F32, StorageType::F16, StorageType::BF16] {
+                        if storage != StorageType::F32 && target.pattern.sparsity() != 0.5 {
+                            continue;
+                        }
+                        let case = format!("tier {tier}, {method:?}, {rows} x {columns}, {storage:?}, {target:?}");
+                        let data = (&weight, &inputs);
+                        let (want, kept, _) = pruned(&Cpu, data, storage, method, &target);
+                        let (got, there, _) = pruned(gpu, data, storage, method, &target);
+                        // A flipped place changes what an update does to the rest of its row.
+                        let flips = different(&got, &want);
+                        assert!(flips * 500 <= rows * columns, "{case}: {flips} places differ");
+                        let mut compared = 0;
+                        for row in 0..rows {
+                            if got.entries().row(row) != want.entries().row(row) {
+                                continue;
+                            }
+                            for (got, want) in there.row(row).iter().zip(kept.row(row)) {
+                                let step = match storage {
+                                    StorageType::F32 => 2e-5,
+                                    StorageType::F16 => 1e-3,
+                                    StorageType::BF16 => 8e-3,
+                                };
+                                let close = (got - want).abs() <= step * want.abs().max(0.5);
+                                assert!(close, "{case}: weight {got}, not {want}");
+                                compared += 1;
+                            }
+                        }
+                        assert!(
+                            compared * 2 > rows * columns,
+                            "{case}: only {compared} weights compared"
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_unusable_score_is_refused_with_its_place() {
+    on_every_tier(|gpu, _| {
+        let mut weight = Array2::from_elem((3, 40), 1.0f32);
+        weight[[1, 33]] = f32::INFINITY;
+        let none = gpu.no_statistics(40);
+        let mut there = gpu.upload(weight.view()).expect("room");
+        let mut piece = gpu.workpiece(&mut there, StorageType::F32, &none);
+        let score = criterion("magnitude")
+            .score(piece.as_ref())
+            .expect("no statistics needed");
+        let target = targets(40)[1];
+        let error = piece.select(&score, &target).expect_err("infinite");
+        assert_eq!(error.to_string(), "the score at row 1, column 33 is inf");
+    });
+}
