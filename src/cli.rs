@@ -8,10 +8,13 @@ mod eval;
 mod prune;
 mod verify;
 
+use crate::backend::Compute;
+use crate::backend::gpu::adapter;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::plan::{self, BACKENDS, Experiment};
+use crate::experiment::machine::Request;
+use crate::experiment::plan::{self, Experiment};
 use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::single;
 use crate::gguf::import;
@@ -66,6 +69,8 @@ enum Command {
         /// Folder that holds one results folder per experiment
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
+        #[command(flatten)]
+        machine: Request,
     },
     /// Show the resolved grid, what is done and what is to do; executes nothing
     Plan {
@@ -74,6 +79,8 @@ enum Command {
         /// Folder that holds one results folder per experiment
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
+        #[command(flatten)]
+        machine: Request,
     },
     /// Make the tables and plots again from the records
     Report {
@@ -130,6 +137,8 @@ struct Common {
     /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
     #[arg(long, value_enum)]
     bos: Option<Bos>,
+    #[command(flatten)]
+    machine: Request,
 }
 
 impl Common {
@@ -138,6 +147,7 @@ impl Common {
             model: self.model.clone(),
             protocol: self.protocol.clone(),
             bos: self.bos,
+            machine: self.machine.clone(),
         }
     }
 }
@@ -186,8 +196,16 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Run { experiment, results } => run_experiment(&experiment, &results),
-        Command::Plan { experiment, results } => show_plan(&experiment, &results),
+        Command::Run {
+            experiment,
+            results,
+            machine,
+        } => run_experiment(&experiment, &results, &machine),
+        Command::Plan {
+            experiment,
+            results,
+            machine,
+        } => show_plan(&experiment, &results, &machine),
         Command::Report { experiment, results } => show_report(&experiment, &results),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
@@ -211,8 +229,8 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-fn run_experiment(path: &Path, results: &Path) -> Result<()> {
-    let experiment = plan::read(path)?;
+fn run_experiment(path: &Path, results: &Path, machine: &Request) -> Result<()> {
+    let experiment = plan::read_on(path, machine)?;
     let folder = results.join(&experiment.name);
     let progress = Display::new();
     inputs::fetch(&experiment, Parts::Everything, &progress)?;
@@ -236,8 +254,8 @@ fn run_experiment(path: &Path, results: &Path) -> Result<()> {
     outcome.check(&folder)
 }
 
-fn show_plan(path: &Path, results: &Path) -> Result<()> {
-    let experiment = plan::read(path)?;
+fn show_plan(path: &Path, results: &Path, machine: &Request) -> Result<()> {
+    let experiment = plan::read_on(path, machine)?;
     let folder = results.join(&experiment.name);
     let inputs = Inputs::inspect(&experiment)?;
     let records = if folder.join("runs.jsonl").exists() {
@@ -285,6 +303,15 @@ fn write_tokens(path: &Path, out: &Path) -> Result<()> {
 /// The experiment's settings, one line each.
 fn header(experiment: &Experiment) -> String {
     let mut text = format!("{}: {}\n", experiment.name, experiment.description);
+    let machine = &experiment.machine;
+    text.push_str(&format!(
+        "backend: {}, compute {}\n",
+        machine.backend,
+        match machine.compute {
+            Compute::F32 => "f32",
+            Compute::F16 => "f16",
+        }
+    ));
     if let Some(protocol) = &experiment.protocol {
         text.push_str(&format!("protocol: {protocol}\n"));
     }
@@ -380,13 +407,33 @@ fn section<T>(text: &mut String, title: &str, registry: &Registry<T>) {
 
 fn devices() -> String {
     let cores = rayon::current_num_threads();
-    format!(
-        "{}: {} {}, {cores} threads{}",
-        BACKENDS[0],
+    let mut text = format!(
+        "cpu: {} {}, {cores} threads{}\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
         instruction_sets()
-    )
+    );
+    let adapters = adapter::list();
+    for adapter in &adapters {
+        text.push_str(&format!(
+            "gpu: {} ({}, {}), tier {}, {} MiB per binding, {} KiB of workgroup memory{}\n",
+            adapter.name,
+            adapter.interface,
+            adapter.driver,
+            adapter.tier,
+            adapter.binding >> 20,
+            adapter.workgroup >> 10,
+            if adapter.software {
+                "; software, used only when named"
+            } else {
+                ""
+            }
+        ));
+    }
+    if adapters.is_empty() {
+        text.push_str("gpu: none found (through Vulkan, Metal or DirectX 12)\n");
+    }
+    text
 }
 
 /// The vector instructions that decide how fast products are.

@@ -94,6 +94,9 @@ pub struct RunInfo {
     pub version: String,
     /// Operating system, processor architecture and number of cores used.
     pub machine: String,
+    /// The GPU that computed, with driver and tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When it ended, UTC.
     pub finished: String,
     /// Forward passes for statistics and propagation, in seconds.

@@ -5,6 +5,7 @@
 //! with a good record is never run again; a failed one is.
 
 use crate::backend::cpu::Cpu;
+use crate::backend::gpu::Gpu;
 use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
 use crate::data::corpus::Corpus;
@@ -15,6 +16,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
+use crate::experiment::machine::{Machine, Processor};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
@@ -57,6 +59,24 @@ pub fn identify(experiment: &Experiment, inputs: &Inputs) -> Vec<Option<Identity
         .collect()
 }
 
+/// The backend of an experiment, ready to compute.
+pub(crate) enum Opened {
+    /// This machine's cores.
+    Cpu(Cpu),
+    /// A GPU.
+    Gpu(Box<Gpu>),
+}
+
+impl Opened {
+    /// Opens it.
+    pub(crate) fn new(machine: &Machine) -> Result<Opened> {
+        Ok(match machine.backend {
+            Processor::Cpu => Opened::Cpu(Cpu),
+            Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&machine.choice()?, machine.compute)?)),
+        })
+    }
+}
+
 /// Runs every cell of an experiment that has no good record in `folder`.
 ///
 /// # Errors
@@ -95,30 +115,70 @@ pub fn run(experiment: &Experiment, inputs: &Inputs, folder: &Path, progress: &d
         skipped: cells.len() - pending.len(),
     };
     progress.start(pending.len(), steps);
-    let mut runner: Option<(usize, Runner<Cpu>)> = None;
-    for (cell, identity) in pending {
-        // Two methods may be the same under different names: the first one's record serves both.
-        if file.has(&identity.id()) {
-            outcome.skipped += 1;
-            continue;
+    // Opened late, so that an experiment without pending cells needs no GPU.
+    if !pending.is_empty() {
+        let sweep = Sweep {
+            experiment,
+            cells: &cells,
+            models: &models,
+            progress,
+        };
+        match Opened::new(&experiment.machine)? {
+            Opened::Cpu(cpu) => sweep.run(&cpu, &pending, &mut file, &mut outcome)?,
+            Opened::Gpu(gpu) => sweep.run(gpu.as_ref(), &pending, &mut file, &mut outcome)?,
         }
-        if runner.as_ref().is_none_or(|(model, _)| *model != cell.model) {
-            runner = Some((cell.model, Runner::new(Cpu, experiment, &models[cell.model])?));
-        }
-        if cell.pruning.is_some() {
-            check_dense(experiment, &cells, cell.model, file.records())?;
-        }
-        let (_, runner) = runner.as_mut().expect("a runner for this cell's model was just made");
-        let label = experiment.describe(cell);
-        progress.cell(&label);
-        let record = runner.record(cell, identity, progress);
-        outcome.ran += 1;
-        outcome.failed += usize::from(record.status == Status::Failed);
-        progress.cell_done(&label, &summary(&record));
-        file.append(record)?;
     }
     progress.finish();
     Ok(outcome)
+}
+
+/// The cells of an experiment, and what they compute with.
+struct Sweep<'a> {
+    experiment: &'a Experiment,
+    cells: &'a [(Cell, Identity)],
+    models: &'a [PreparedModel<'a>],
+    progress: &'a dyn Progress,
+}
+
+impl Sweep<'_> {
+    /// Runs the pending cells on a backend.
+    fn run<B: Workbench>(
+        &self,
+        backend: &B,
+        pending: &[&(Cell, Identity)],
+        file: &mut RecordFile,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let Sweep {
+            experiment,
+            cells,
+            models,
+            progress,
+        } = self;
+        let mut runner: Option<(usize, Runner<B>)> = None;
+        for (cell, identity) in pending {
+            // Two methods may be the same under different names: the first one's record serves both.
+            if file.has(&identity.id()) {
+                outcome.skipped += 1;
+                continue;
+            }
+            if runner.as_ref().is_none_or(|(model, _)| *model != cell.model) {
+                runner = Some((cell.model, Runner::new(backend, experiment, &models[cell.model])?));
+            }
+            if cell.pruning.is_some() {
+                check_dense(experiment, cells, cell.model, file.records())?;
+            }
+            let (_, runner) = runner.as_mut().expect("a runner for this cell's model was just made");
+            let label = experiment.describe(cell);
+            progress.cell(&label);
+            let record = runner.record(cell, identity, *progress);
+            outcome.ran += 1;
+            outcome.failed += usize::from(record.status == Status::Failed);
+            progress.cell_done(&label, &summary(&record));
+            file.append(record)?;
+        }
+        Ok(())
+    }
 }
 
 /// Removes what a run that was killed left of files it was writing. Needs the lock of the folder's records.
@@ -330,7 +390,7 @@ impl<'a> PreparedModel<'a> {
 /// Runs the cells of one model, sharing what they share: the weights outside the blocks and, with
 /// `propagate = "dense"`, one pass of statistics per seed.
 pub(crate) struct Runner<'a, B: Workbench> {
-    backend: B,
+    backend: &'a B,
     experiment: &'a Experiment,
     model: &'a PreparedModel<'a>,
     ends: Ends<B>,
@@ -347,9 +407,9 @@ pub(crate) struct Findings {
 }
 
 impl<'a, B: Workbench> Runner<'a, B> {
-    pub(crate) fn new(backend: B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
+    pub(crate) fn new(backend: &'a B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
         Ok(Runner {
-            ends: Ends::upload(&backend, model.checkpoint)?,
+            ends: Ends::upload(backend, model.checkpoint)?,
             backend,
             experiment,
             model,
@@ -392,6 +452,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                     std::env::consts::ARCH,
                     rayon::current_num_threads()
                 ),
+                device: self.backend.device(),
                 finished: jiff::Timestamp::now()
                     .round(jiff::Unit::Second)
                     .map_or(String::new(), |t| t.to_string()),
@@ -410,9 +471,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let spec = self.model.checkpoint.spec();
         let mut scorers = self.scorers()?;
         for index in 0..spec.blocks {
-            let block = Block::upload(&self.backend, &self.model.checkpoint.block(index)?)?;
+            let block = Block::upload(self.backend, &self.model.checkpoint.block(index)?)?;
             for scorer in &mut scorers {
-                scorer.advance(&self.backend, spec, &block)?;
+                scorer.advance(self.backend, spec, &block)?;
             }
             progress.step();
         }
@@ -457,7 +518,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         };
         let mut scorers = self.scorers()?;
         let (layers, mut time) = prune_model(
-            &self.backend,
+            self.backend,
             checkpoint,
             &self.ends,
             &method,
@@ -466,7 +527,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             |pruned| {
                 take(&pruned)?;
                 for scorer in &mut scorers {
-                    scorer.advance(&self.backend, spec, pruned.block)?;
+                    scorer.advance(self.backend, spec, pruned.block)?;
                 }
                 progress.step();
                 Ok(())
@@ -493,7 +554,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             needs = needs.and(self.experiment.method(index)?.needs());
         }
         self.dense = None;
-        let moments = dense_moments(&self.backend, self.model.checkpoint, &self.ends, windows, needs)?;
+        let moments = dense_moments(self.backend, self.model.checkpoint, &self.ends, windows, needs)?;
         self.dense = Some((seed, moments));
         Ok(())
     }
@@ -503,7 +564,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         self.model
             .evaluations
             .iter()
-            .map(|windows| PerplexityScorer::new(&self.backend, spec, &self.ends, windows))
+            .map(|windows| PerplexityScorer::new(self.backend, spec, &self.ends, windows))
             .collect()
     }
 
@@ -513,7 +574,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             .into_iter()
             .zip(plans)
             .map(|(scorer, (plan, tokens))| {
-                let windows = scorer.finish(&self.backend, &self.ends).at(&plan.name)?;
+                let windows = scorer.finish(self.backend, &self.ends).at(&plan.name)?;
                 Ok(EvaluationRecord {
                     name: plan.name.clone(),
                     perplexity: perplexity(&windows).at(&plan.name)?,

@@ -116,6 +116,9 @@ pub trait Backend: Send + Sync {
     /// Name for records and listings.
     fn name(&self) -> &'static str;
 
+    /// The device, with driver and abilities, for records; `None` where the machine says it all.
+    fn device(&self) -> Option<String>;
+
     /// Waits until everything asked for so far is computed, so that time spent can be told apart.
     ///
     /// # Errors

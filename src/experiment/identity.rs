@@ -6,6 +6,7 @@
 
 use super::inputs::{FileInput, ModelInput};
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
+use crate::backend::Compute;
 use crate::data::corpus::Join;
 use crate::data::digest;
 use crate::data::sampler::Sampling;
@@ -17,15 +18,18 @@ use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 
 /// Raised by every change of zprune that changes numbers, so that old records are not mistaken for new ones.
-pub const NUMBERS: u32 = 1;
+pub const NUMBERS: u32 = 2;
 
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// [`NUMBERS`].
     pub numbers: u32,
-    /// Who computed.
+    /// Who computed: `cpu` or `gpu`.
     pub backend: String,
+    /// What weights and activations were stored in.
+    #[serde(default, skip_serializing_if = "Compute::is_default")]
+    pub compute: Compute,
     /// The model's files.
     pub model: ModelIdentity,
     /// What was done to it; absent for the dense model.
@@ -165,7 +169,8 @@ impl Identity {
             .collect();
         Identity {
             numbers: NUMBERS,
-            backend: experiment.backend.clone(),
+            backend: experiment.machine.backend.to_string(),
+            compute: experiment.machine.compute,
             model: model.identity.clone(),
             pruning,
             evaluations,

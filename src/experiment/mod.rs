@@ -6,6 +6,7 @@
 
 pub mod identity;
 pub mod inputs;
+pub mod machine;
 pub mod plan;
 pub mod protocol;
 pub mod raw;

@@ -1,6 +1,7 @@
 //! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
 //! of cells laid out. Looks at no file but the experiment's own.
 
+use super::machine::{Machine, Request};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, Source};
 use crate::data::corpus::Join;
@@ -21,9 +22,6 @@ use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Backends an experiment can name.
-pub const BACKENDS: &[&str] = &["cpu"];
-
 /// More calibration tokens than this are a slip: their ids alone would take 4 GiB.
 const MOST_CALIBRATION_TOKENS: usize = 1 << 30;
 
@@ -39,8 +37,9 @@ pub struct Experiment {
     pub description: String,
     /// Confidence of intervals.
     pub confidence: f64,
-    /// Backend name.
-    pub backend: String,
+    /// Who computes, and how.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// Provider of factorisations.
     pub linear_algebra: Provider,
     /// The protocol that the settings follow, if they follow one.
@@ -201,7 +200,16 @@ pub struct Pruning {
 /// # Errors
 /// Everything that can be known without opening another file, with its place in this one.
 pub fn read(path: &Path) -> Result<Experiment> {
-    parse(&Source::read(path)?)
+    read_on(path, &Request::default())
+}
+
+/// As [`read`], on the machine that a command line asks for instead of the file's.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_on(path: &Path, request: &Request) -> Result<Experiment> {
+    let source = Source::read(path)?;
+    resolve(&source.parse()?, &source, request)
 }
 
 /// Resolves the text of an experiment file.
@@ -209,10 +217,10 @@ pub fn read(path: &Path) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn parse(source: &Source) -> Result<Experiment> {
-    resolve(&source.parse()?, source)
+    resolve(&source.parse()?, source, &Request::default())
 }
 
-fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
+fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Experiment> {
     let at = |offset: usize| source.place(offset);
     let name = raw.name.get_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -247,18 +255,12 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         let message = "linear_algebra = \"lapack\" needs a build with `cargo build --release --features lapack`";
         return Err(Error::config(message).at(at(place)));
     }
-    let backend = match &raw.compute.backend {
-        None => BACKENDS[0].to_string(),
-        Some(name) if BACKENDS.contains(&name.get_ref().as_str()) => name.get_ref().clone(),
-        Some(name) => {
-            let message = format!(
-                "unknown backend `{}`{}",
-                name.get_ref(),
-                suggestion(name.get_ref(), BACKENDS)
-            );
-            return Err(Error::config(message).at(at(name.span().start)));
-        }
+    let asked = Request {
+        backend: raw.compute.backend,
+        compute: raw.compute.compute,
+        adapter: raw.compute.adapter.clone(),
     };
+    let machine = request.or(&asked).resolve().at(source.path.display())?;
     let confidence = match &raw.report {
         None => 0.95,
         Some(report) => {
@@ -275,7 +277,7 @@ fn resolve(raw: &RawExperiment, source: &Source) -> Result<Experiment> {
         name: name.clone(),
         description: raw.description.clone(),
         confidence,
-        backend,
+        machine,
         linear_algebra,
         protocol: protocol.map(|protocol| protocol.name.to_string()),
         bos: bos.unwrap_or_default(),

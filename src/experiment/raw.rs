@@ -1,8 +1,10 @@
 //! What an experiment file says, key by key. Nothing is interpreted here; unknown keys are refused with
 //! their line, their column and the nearest known name.
 
+use super::machine::Wanted;
 use super::plan::Expected;
 use super::protocol::Length;
+use crate::backend::Compute;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -160,8 +162,12 @@ pub struct RawEvaluation {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCompute {
-    /// Backend name; `cpu` by default.
-    pub backend: Option<Spanned<String>>,
+    /// `cpu`, `gpu` or `auto`; `cpu` by default.
+    pub backend: Option<Wanted>,
+    /// `f32` or `f16`; `f16` by default on a GPU that has it.
+    pub compute: Option<Compute>,
+    /// Part of the GPU's name.
+    pub adapter: Option<String>,
     /// Provider of factorisations; `faer` by default.
     pub linear_algebra: Option<Spanned<Provider>>,
 }

@@ -1,6 +1,7 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
-use super::plan::{BACKENDS, Experiment, ModelPlan, calibration, evaluation, method, model_place};
+use super::machine::Request;
+use super::plan::{Experiment, ModelPlan, calibration, evaluation, method, model_place};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel};
 use crate::data::tokenizer::Bos;
@@ -22,6 +23,8 @@ pub struct Common {
     pub protocol: Option<String>,
     /// Whether texts start with the tokenizer's special tokens; the protocol's way, or the tokenizer's.
     pub bos: Option<Bos>,
+    /// Who computes.
+    pub machine: Request,
 }
 
 /// How one model is pruned.
@@ -110,7 +113,7 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
         name: "single".to_string(),
         description: String::new(),
         confidence: 0.95,
-        backend: BACKENDS[0].to_string(),
+        machine: common.machine.resolve()?,
         linear_algebra: Provider::Faer,
         protocol: protocol.map(|protocol| protocol.name.to_string()),
         bos: bos.unwrap_or_default(),

@@ -1,13 +1,13 @@
 //! Measuring one model as it is.
 
-use crate::backend::cpu::Cpu;
+use crate::backend::Compute;
 use crate::error::{Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, ModelIdentity};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::hub::Parts;
 use crate::progress::Progress;
-use crate::run::{PreparedModel, Runner, identify};
+use crate::run::{Opened, PreparedModel, Runner, identify};
 use serde::Serialize;
 
 /// What `zprune eval --json` writes.
@@ -30,6 +30,8 @@ pub struct Evaluation {
     pub model: ModelIdentity,
     /// Who computed.
     pub backend: String,
+    /// What weights and activations were stored in.
+    pub compute: Compute,
     /// Version of zprune.
     pub zprune: String,
 }
@@ -51,10 +53,15 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         .swap_remove(0)
         .expect("the dense cell of a model that is there has an identity");
     let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
-    let mut runner = Runner::new(Cpu, experiment, &model)?;
     progress.start(1, input.checkpoint.spec().blocks);
     progress.cell("perplexity");
-    let mut findings = runner.unpruned(progress).at(experiment.models[0].path.display())?;
+    let found = match Opened::new(&experiment.machine)? {
+        Opened::Cpu(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
+        Opened::Gpu(gpu) => {
+            Runner::new(gpu.as_ref(), experiment, &model).and_then(|mut runner| runner.unpruned(progress))
+        }
+    };
+    let mut findings = found.at(experiment.models[0].path.display())?;
     progress.finish();
     let found = findings.evaluations.swap_remove(0);
     Ok(Evaluation {
@@ -66,6 +73,7 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         protocol: identity.evaluations.swap_remove(0),
         model: identity.model,
         backend: identity.backend,
+        compute: identity.compute,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
     })
 }

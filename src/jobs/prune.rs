@@ -3,16 +3,16 @@
 //! The output is a dense Hugging Face directory with the source's files, shards, tensors and types, and
 //! [`PRUNING`] beside them. It appears under its name when it is complete.
 
-use crate::backend::cpu::Cpu;
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::plan::Experiment;
+use crate::experiment::plan::{Experiment, Pruning};
 use crate::hub::Parts;
 use crate::model::export::{ModelWriter, PRUNING, Staging};
 use crate::progress::Progress;
 use crate::prune::LayerRecord;
-use crate::run::{PreparedModel, Runner, identify};
+use crate::prune::workbench::Workbench;
+use crate::run::{Findings, Opened, PreparedModel, Runner, identify};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -99,7 +99,6 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     };
     let input = inputs.models[0].as_ref().expect("all inputs are there");
     let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
-    let mut runner = Runner::new(Cpu, experiment, &model)?;
     let mut writer = ModelWriter::begin(
         &input.checkpoint,
         &inputs.folders[0].as_ref().expect("all inputs are there").path,
@@ -108,9 +107,11 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
-    let findings = runner
-        .pruned(&pruning, progress, |pruned| writer.put(&pruned.weights()?))
-        .at(experiment.models[0].path.display())?;
+    let findings = match Opened::new(&experiment.machine)? {
+        Opened::Cpu(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
+        Opened::Gpu(gpu) => pruned(gpu.as_ref(), experiment, &model, &pruning, &mut writer, progress),
+    };
+    let findings = findings.at(experiment.models[0].path.display())?;
     progress.stage("writing");
     writer.finish()?;
     let file = PruningFile {
@@ -133,4 +134,16 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         calibrate_seconds: findings.time.calibrate.as_secs_f64(),
         prune_seconds: findings.time.prune.as_secs_f64(),
     })
+}
+
+/// Prunes on a backend; every block is written as soon as it is ready.
+fn pruned<B: Workbench>(
+    backend: &B,
+    experiment: &Experiment,
+    model: &PreparedModel,
+    pruning: &Pruning,
+    writer: &mut ModelWriter,
+    progress: &dyn Progress,
+) -> Result<Findings> {
+    Runner::new(backend, experiment, model)?.pruned(pruning, progress, |pruned| writer.put(&pruned.weights()?))
 }

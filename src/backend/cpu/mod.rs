@@ -32,6 +32,10 @@ impl Backend for Cpu {
         "cpu"
     }
 
+    fn device(&self) -> Option<String> {
+        None
+    }
+
     fn wait(&self) -> Result<()> {
         Ok(())
     }

@@ -147,6 +147,16 @@ pub(super) fn find(choice: &Choice) -> Result<Adapter> {
     })
 }
 
+/// The adapter that a choice takes, with no more than the tier it allows.
+///
+/// # Errors
+/// None fits; lists those there are.
+pub fn best(choice: &Choice) -> Result<Listed> {
+    let mut listed = listed(&find(choice)?);
+    listed.tier = choice.tier.map_or(listed.tier, |tier| tier.min(listed.tier));
+    Ok(listed)
+}
+
 /// Whether `backend = "auto"` takes a GPU.
 pub fn real_gpu() -> bool {
     adapters()

@@ -33,6 +33,9 @@ const AXIS: usize = 65535;
 /// Bytes that logits may take at one time.
 const LOGITS: u64 = 256 << 20;
 
+/// Rows and columns of a tile of the large products.
+const TILE: usize = 128;
+
 /// Rows whose squares one workgroup adds up; `ROWS` in `moments.wgsl`.
 const SQUARE_ROWS: usize = 256;
 
@@ -58,6 +61,14 @@ impl Element {
         match self {
             Element::F32 => 4,
             Element::F16 => 2,
+        }
+    }
+
+    /// Four of them in WGSL.
+    fn four(self) -> &'static str {
+        match self {
+            Element::F32 => "vec4<f32>",
+            Element::F16 => "vec4<f16>",
         }
     }
 
@@ -116,7 +127,7 @@ impl Gpu {
     }
 
     /// The device below.
-    pub fn device(&self) -> &Device {
+    pub fn hardware(&self) -> &Device {
         &self.device
     }
 
@@ -193,30 +204,49 @@ impl Gpu {
         (first, rows): (usize, usize),
         y: &Tensor,
     ) -> Result<()> {
-        let kernel = Kernel::new(shader::MATMUL, "matmul")
-            .with_type("X", x.element.name())
-            .with_type("W", weight.element.name())
-            .with_type("Y", y.element.name());
         let line = (x.columns * x.element.bytes()) as u64;
-        let part = (first as u64 * line, rows as u64 * line);
         let x_bound = match first == 0 && rows == x.rows {
             true => read(&x.memory),
-            false => read(&x.memory).part(part.0, part.1.next_multiple_of(4)),
+            false => read(&x.memory).part(first as u64 * line, (rows as u64 * line).next_multiple_of(4)),
         };
+        let weight_bound = read(&weight.memory);
+        let bias_bound = read(bias.map_or(self.nothing(), |bias| &bias.memory));
+        let y_bound = write(&y.memory);
+        let (inputs, outputs) = (x.columns, weight.rows);
+        let has_bias = u32::from(bias.is_some());
+        let halves = x.element == Element::F16 && weight.element == Element::F16;
+        let cooperative = halves && self.device.tier() >= Tier::Cooperative && inputs.is_multiple_of(8);
+        if !inputs.is_multiple_of(4) || !outputs.is_multiple_of(4) || y.columns != outputs {
+            debug_assert_eq!(y.columns, outputs);
+            let kernel = Kernel::new(shader::MATMUL_ANY, "matmul")
+                .with_type("X", x.element.name())
+                .with_type("W", weight.element.name())
+                .with_type("Y", y.element.name());
+            let parameters = [rows as u32, inputs as u32, outputs as u32, has_bias];
+            let bound = [x_bound, weight_bound, bias_bound, y_bound];
+            let groups = [outputs.div_ceil(64) as u32, rows.div_ceil(64) as u32, 1];
+            return self.device.run(&kernel, &parameters, &bound, groups);
+        }
+        let kernel = if cooperative {
+            Kernel::new(shader::MATMUL_COOPERATIVE, "matmul").with_type("Y4", y.element.four())
+        } else {
+            Kernel::new(shader::MATMUL_F32, "matmul")
+                .with_type("X4", x.element.four())
+                .with_type("W4", weight.element.four())
+                .with_type("Y4", y.element.four())
+        };
+        let tiles = (rows.div_ceil(TILE), outputs.div_ceil(TILE));
         let parameters = [
             rows as u32,
-            x.columns as u32,
-            weight.rows as u32,
-            u32::from(bias.is_some()),
+            outputs as u32,
+            inputs as u32,
+            has_bias,
+            tiles.0 as u32,
+            tiles.1 as u32,
+            outputs as u32,
         ];
-        let bound = [
-            x_bound,
-            read(&weight.memory),
-            read(bias.map_or(self.nothing(), |bias| &bias.memory)),
-            write(&y.memory),
-        ];
-        let groups = [weight.rows.div_ceil(64) as u32, rows.div_ceil(64) as u32, 1];
-        self.device.run(&kernel, &parameters, &bound, groups)
+        let bound = [x_bound, weight_bound, y_bound, bias_bound];
+        self.device.run(&kernel, &parameters, &bound, grid(tiles.0 * tiles.1))
     }
 }
 
@@ -241,6 +271,16 @@ impl Backend for Gpu {
 
     fn name(&self) -> &'static str {
         "gpu"
+    }
+
+    fn device(&self) -> Option<String> {
+        let device = &self.device;
+        Some(format!(
+            "{}, {}, tier {}",
+            device.name(),
+            device.driver(),
+            device.tier()
+        ))
     }
 
     fn wait(&self) -> Result<()> {
@@ -494,6 +534,17 @@ impl Backend for Gpu {
                 .run(&kernel, &parameters, &[read(&sums), write(squares)], groups)?;
         }
         if let Some(gram) = &moments.gram {
+            let halves = x.element == Element::F16 && self.device.tier() >= Tier::Cooperative;
+            if halves && x.columns.is_multiple_of(8) {
+                let tiles = x.columns.div_ceil(TILE);
+                let kernel = Kernel::new(shader::GRAM_COOPERATIVE, "gram");
+                let parameters = [x.rows as u32, x.columns as u32, tiles as u32];
+                let bound = [read(&x.memory), write(gram)];
+                self.device
+                    .run(&kernel, &parameters, &bound, grid(tiles * (tiles + 1) / 2))?;
+                moments.tokens += x.rows;
+                return Ok(());
+            }
             let kernel = Kernel::new(shader::MOMENTS, "gram").with_type("X", element);
             let tiles = x.columns.div_ceil(64) as u32;
             self.device

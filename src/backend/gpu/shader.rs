@@ -40,7 +40,13 @@ shaders! {
     /// Rotary positions.
     ROTATE = "rotate.wgsl";
     /// `x W^T`, any shape.
-    MATMUL = "matmul.wgsl";
+    MATMUL_ANY = "matmul_any.wgsl";
+    /// `x W^T` for widths that are multiples of 4.
+    MATMUL_F32 = "matmul_f32.wgsl";
+    /// `x W^T` in half precision on cooperative matrices.
+    MATMUL_COOPERATIVE = "matmul_cooperative.wgsl";
+    /// Gram matrices in half precision on cooperative matrices.
+    GRAM_COOPERATIVE = "gram_cooperative.wgsl";
     /// Causal attention in tiles.
     ATTENTION = "attention.wgsl";
     /// Log-likelihoods of rows of logits.

@@ -113,18 +113,18 @@ impl Piece<'_> {
     }
 
     fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.gpu.device().download(memory, (count * 4) as u64)?;
+        let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
         Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
     fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
-        let bytes = self.gpu.device().download(memory, (count * 4) as u64)?;
+        let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
         Ok(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
     }
 
     fn cleared(&self, words: usize) -> Result<Memory> {
-        let memory = self.gpu.device().allocate((words * 4) as u64)?;
-        self.gpu.device().clear(&memory)?;
+        let memory = self.gpu.hardware().allocate((words * 4) as u64)?;
+        self.gpu.hardware().clear(&memory)?;
         Ok(memory)
     }
 
@@ -143,7 +143,7 @@ impl Piece<'_> {
             StorageType::BF16 => 2,
         };
         let (sums, counts) = outputs;
-        let device = self.gpu.device();
+        let device = self.gpu.hardware();
         // Bindings that an entry point does not use still need something of the right kind bound, and
         // nothing may be bound for writing twice.
         let spare = [device.allocate(4)?, device.allocate(4)?, device.allocate(4)?];
@@ -199,9 +199,9 @@ impl Piece<'_> {
         }
         packed.resize(8 * TERMS, 0);
         packed.push(terms.len() as u32);
-        let memory = self.gpu.device().allocate((factors.len().max(1) * 4) as u64)?;
+        let memory = self.gpu.hardware().allocate((factors.len().max(1) * 4) as u64)?;
         if !factors.is_empty() {
-            self.gpu.device().upload(&memory, bytemuck::cast_slice(&factors))?;
+            self.gpu.hardware().upload(&memory, bytemuck::cast_slice(&factors))?;
         }
         Ok(Packed {
             terms: packed,
@@ -212,7 +212,7 @@ impl Piece<'_> {
     /// Keys of the scores of `width` columns from `first` on.
     fn keys(&self, score: &Score, first: usize, width: usize, unusable: &Memory) -> Result<Memory> {
         let (rows, columns) = self.size();
-        let device = self.gpu.device();
+        let device = self.gpu.hardware();
         let keys = device.allocate((rows * width * 4) as u64)?;
         match score {
             Score::Terms(terms) => {
@@ -246,7 +246,7 @@ impl Piece<'_> {
             write(unusable),
         ];
         self.gpu
-            .device()
+            .hardware()
             .run(&kernel, &parameters, &bound, grid((rows * width).div_ceil(LANES)))
     }
 
@@ -287,7 +287,7 @@ impl Piece<'_> {
         ];
         let bound = [read(run.keys), write(run.state), write(work)];
         self.gpu
-            .device()
+            .hardware()
             .run(&Kernel::new(shader::SELECT, entry), &parameters, &bound, groups)
     }
 
@@ -296,7 +296,7 @@ impl Piece<'_> {
         let rows = self.weight.rows;
         let walkers = grid((rows * run.width).div_ceil(LANES).min(WALKERS));
         let one = [1, 1, 1];
-        let work = self.gpu.device().allocate((run.width * 4) as u64)?;
+        let work = self.gpu.hardware().allocate((run.width * 4) as u64)?;
         self.pick("start", run, 0, &work, one)?;
         for shift in [24, 16, 8, 0] {
             self.pick("histogram", run, shift, &work, walkers)?;
@@ -335,7 +335,7 @@ impl LayerView for Piece<'_> {
     fn sums(&self) -> Result<WeightSums> {
         let (rows, columns) = self.size();
         let pieces = rows.div_ceil(SUM_ROWS);
-        let device = self.gpu.device();
+        let device = self.gpu.hardware();
         let by_row = device.allocate((3 * rows * 4) as u64)?;
         let by_column = device.allocate((3 * pieces * columns * 4) as u64)?;
         self.weigh("row_sums", 0.0, (Some(&by_row), None), grid(rows))?;
@@ -396,7 +396,7 @@ impl Workpiece for Piece<'_> {
         let mask = self.cleared(rows * self.words())?;
         let unusable = self.cleared(1)?;
         let keys = self.keys(score, 0, columns, &unusable)?;
-        let state = self.gpu.device().allocate((STATE * 4) as u64)?;
+        let state = self.gpu.hardware().allocate((STATE * 4) as u64)?;
         let whole = Selecting {
             keys: &keys,
             state: &state,
@@ -462,7 +462,7 @@ impl Workpiece for Piece<'_> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
         let factor = self.statistics.host.inverse_factor()?;
-        let device = self.gpu.device();
+        let device = self.gpu.hardware();
         let upper = match self.statistics.upper.get() {
             Some(upper) => upper,
             None => {

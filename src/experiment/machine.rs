@@ -1,0 +1,133 @@
+//! Who computes, and in what precision: what was asked for, and what it means on this machine.
+
+use crate::backend::Compute;
+use crate::backend::gpu::adapter::{self, Choice, Tier};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A backend as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// This machine's cores.
+    Cpu,
+    /// A GPU.
+    Gpu,
+    /// A GPU where there is a real one, else the CPU.
+    Auto,
+}
+
+/// A backend that computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Processor {
+    /// This machine's cores.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+impl fmt::Display for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Processor::Cpu => "cpu",
+            Processor::Gpu => "gpu",
+        })
+    }
+}
+
+/// Who is asked to compute; whatever is absent has a default.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Request {
+    /// Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]
+    #[arg(long, value_enum)]
+    pub backend: Option<Wanted>,
+    /// What weights and activations are stored in [default: f16 on a GPU that has it, else f32]
+    #[arg(long, value_enum)]
+    pub compute: Option<Compute>,
+    /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+/// Who computes, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Backend.
+    pub backend: Processor,
+    /// What weights and activations are stored in.
+    #[serde(default, skip_serializing_if = "Compute::is_default")]
+    pub compute: Compute,
+    /// Part of the GPU's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+}
+
+impl Request {
+    /// This request, and another's answers where it says nothing.
+    #[must_use]
+    pub fn or(&self, other: &Request) -> Request {
+        Request {
+            backend: self.backend.or(other.backend),
+            compute: self.compute.or(other.compute),
+            adapter: self.adapter.clone().or(other.adapter.clone()),
+        }
+    }
+
+    /// What the request means on this machine.
+    ///
+    /// # Errors
+    /// Half precision on the CPU, or a GPU that is not there when its abilities decide the precision.
+    pub fn resolve(&self) -> Result<Machine> {
+        let wanted = match (self.backend, &self.adapter) {
+            (Some(wanted), _) => wanted,
+            // Naming a GPU asks for it.
+            (None, Some(_)) => Wanted::Gpu,
+            (None, None) => Wanted::Cpu,
+        };
+        let backend = match wanted {
+            Wanted::Cpu => Processor::Cpu,
+            Wanted::Gpu => Processor::Gpu,
+            Wanted::Auto if adapter::real_gpu() => Processor::Gpu,
+            Wanted::Auto => Processor::Cpu,
+        };
+        let compute = match (backend, self.compute) {
+            (Processor::Cpu, Some(Compute::F16)) => {
+                let message = "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\"";
+                return Err(Error::config(message));
+            }
+            (Processor::Cpu, _) => Compute::F32,
+            (Processor::Gpu, Some(compute)) => compute,
+            (Processor::Gpu, None) if adapter::best(&self.choice()?)?.tier >= Tier::F16 => Compute::F16,
+            (Processor::Gpu, None) => Compute::F32,
+        };
+        Ok(Machine {
+            backend,
+            compute,
+            adapter: self.adapter.clone().filter(|_| backend == Processor::Gpu),
+        })
+    }
+
+    fn choice(&self) -> Result<Choice> {
+        choice(self.adapter.clone())
+    }
+}
+
+impl Machine {
+    /// Which adapter that is.
+    ///
+    /// # Errors
+    /// An environment variable says something impossible.
+    pub fn choice(&self) -> Result<Choice> {
+        choice(self.adapter.clone())
+    }
+}
+
+fn choice(name: Option<String>) -> Result<Choice> {
+    let choice = Choice {
+        name,
+        ..Choice::default()
+    };
+    choice.or_environment()
+}
