@@ -315,8 +315,18 @@ const EXPERIMENTS: &[Case] = &[
     },
     Case {
         name: "an unknown backend",
-        change: Experiment("[sweep]", "[compute]\nbackend = \"gpu\"\n\n[sweep]"),
-        expect: &["experiment.toml:16:11: unknown backend `gpu`; did you mean `cpu`?"],
+        change: Experiment("[sweep]", "[compute]\nbackend = \"cpi\"\n\n[sweep]"),
+        expect: &["experiment.toml:16:11: unknown variant `cpi`", "did you mean `cpu`?"],
+    },
+    Case {
+        name: "half precision on the CPU",
+        change: Experiment("[sweep]", "[compute]\nbackend = \"cpu\"\ncompute = \"f16\"\n\n[sweep]"),
+        expect: &["experiment.toml: compute = \"f16\" needs a GPU"],
+    },
+    Case {
+        name: "a GPU that is not there",
+        change: Experiment("[sweep]", "[compute]\nadapter = \"Voodoo 2\"\n\n[sweep]"),
+        expect: &["experiment.toml: no GPU", "Voodoo 2"],
     },
     Case {
         name: "an unknown provider of factorisations",
