@@ -24,6 +24,7 @@ pub fn best_tier() -> Option<Tier> {
 }
 
 /// Opens it, with no more than a tier.
+#[allow(dead_code, reason = "the quickstart's test goes through the program")]
 pub fn open(tier: Tier, compute: Compute) -> Gpu {
     let choice = Choice {
         name: None,
