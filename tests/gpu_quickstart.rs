@@ -28,7 +28,11 @@ fn reduced(folder: &Path) {
         assert!(text.contains(typed), "the quickstart no longer says `{typed}`");
         text = text.replace(typed, meant);
     }
-    for path in ["models/tiny-llama", "corpora/austen_calibration.txt", "corpora/persuasion.txt"] {
+    for path in [
+        "models/tiny-llama",
+        "corpora/austen_calibration.txt",
+        "corpora/persuasion.txt",
+    ] {
         text = text.replace(&format!("\"{path}\""), &format!("'{}'", root.join(path).display()));
     }
     std::fs::write(folder.join("quickstart.toml"), text).expect("the temporary folder is writable");
@@ -41,7 +45,11 @@ fn records(folder: &Path, results: &str, arguments: &[&str]) -> Vec<Value> {
         .args(arguments)
         .output()
         .expect("the program starts");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let lines = std::fs::read_to_string(folder.join(results).join("quickstart/runs.jsonl")).expect("there are records");
     let mut records: Vec<Value> = lines
         .lines()
@@ -76,7 +84,14 @@ fn the_gpu_measures_what_the_cpu_measures() {
         assert!(device.contains(&adapter.name), "{device}");
         let [cpu, gpu] = [cpu, gpu].map(|record| record["evaluations"][0]["perplexity"].as_f64().expect("a number"));
         println!("{label}: {cpu:.5} on the CPU, {gpu:.5} on the GPU");
-        let tolerance = if label["method"] == "sparsegpt" { SPARSEGPT_TOLERANCE } else { TOLERANCE };
-        assert!((gpu / cpu - 1.0).abs() < tolerance, "{label}: {cpu} on the CPU, {gpu} on the GPU");
+        let tolerance = if label["method"] == "sparsegpt" {
+            SPARSEGPT_TOLERANCE
+        } else {
+            TOLERANCE
+        };
+        assert!(
+            (gpu / cpu - 1.0).abs() < tolerance,
+            "{label}: {cpu} on the CPU, {gpu} on the GPU"
+        );
     }
 }
