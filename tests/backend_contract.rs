@@ -323,6 +323,10 @@ impl<B: Backend> Suite<B> {
             (2, 2, 8, 201, Some(37), None),
             (4, 2, 6, 140, Some(128), Some(2.5)),
             (2, 1, 8, 70, Some(500), Some(50.0)),
+            (2, 1, 64, 150, None, None),
+            (2, 2, 80, 131, Some(40), None),
+            (1, 1, 128, 129, None, None),
+            (1, 1, 256, 70, None, None),
         ] {
             let mut shape = AttentionSpec::new(heads, kv_heads, head_dim);
             if softcap.is_some() {

@@ -376,8 +376,17 @@ impl<'a, B: Backend> Pass<'a, B> {
             self.mixed(x, listen)?;
             return self.mlp_middle(x, listen).map(drop);
         }
-        let mut sum = self.attention(x, listen)?;
-        self.join(&mut sum, x, NormPlace::Attention)?;
+        let attended = self.attention(x, listen)?;
+        // A copy of the stream, not the attention's output, takes the sum: it may be stored more precisely.
+        let width = self.spec.width;
+        let whole = Columns {
+            first: 0,
+            width,
+            stride: width,
+            count: 1,
+        };
+        let mut sum = self.backend.columns(x, whole)?;
+        self.join(&mut sum, &attended, NormPlace::Attention)?;
         self.mlp_middle(&sum, listen).map(drop)
     }
 
