@@ -625,10 +625,8 @@ impl Device {
             cache: None,
         });
         let [internal, validation] = scopes;
-        for error in [pollster::block_on(validation.pop()), pollster::block_on(internal.pop())]
-            .into_iter()
-            .flatten()
-        {
+        let errors = [pollster::block_on(validation.pop()), pollster::block_on(internal.pop())];
+        if let Some(error) = errors.into_iter().flatten().next() {
             return Err(failure(format!(
                 "shaders/{}, function {}, does not compile for {} ({}): {error}",
                 kernel.shader.name, kernel.entry, self.name, self.driver
