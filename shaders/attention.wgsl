@@ -2,27 +2,37 @@
 // over their keys in tiles of KEYS, keeping for every query the largest score, the sum of exponentials and
 // the weighted values so far (online softmax).
 //
-// An invocation owns 4 queries; for scores it owns 4 keys of the tile, for the output every LANES-th
-// feature. QUERIES = KEYS = 64 with 256 invocations needs 25 KiB of workgroup memory, 32 with 64 needs
-// 9 KiB.
+// Invocations form a grid of LANES columns. One owns 8 queries, two vectors of 4; for scores it owns 4 keys
+// of a tile, for the output every LANES-th vector of 4 features. Sums stay with their owner until the end;
+// of a tile only the largest scores are exchanged.
+//
+// QUERIES x KEYS of 128 x 64 need 41 KiB of workgroup memory, 64 x 64 25 KiB, 32 x 32 13 KiB.
 
-override QUERIES: u32 = 64u;
-override KEYS: u32 = 64u;
-// KEYS / 4: invocations that share four queries.
-override LANES: u32 = 16u;
-// QUERIES / 4 * LANES.
-override THREADS: u32 = 256u;
-override STAGE: u32 = 1088u;
-override SCORES: u32 = 4160u;
+// Sizes of a tile, multiples of 4 and of 8.
+const QUERIES: u32 = 64u;
+const KEYS: u32 = 64u;
+// KEYS / 4.
+const LANES: u32 = 16u;
+// QUERIES / 8 * LANES.
+const THREADS: u32 = 128u;
+// Features of queries and keys staged at a time, KEYS / 2: as much as the probabilities need later.
+const DEPTH: u32 = 32u;
+// Keys whose values are staged at a time.
+const VALUES: u32 = 32u;
+// Vectors of 4 features of the output that a workgroup computes; an invocation owns OWNED, 1 or 2, of them.
+const VECTORS: u32 = 16u;
+const OWNED: u32 = 1u;
+// Workgroups that share the features of a head.
+const PARTS: u32 = 1u;
 
 alias X = f32;
 
-// Features of a head, rounded up to a multiple of 16.
-const HEAD_DIM: u32 = 64u;
-// HEAD_DIM / LANES: features of the output that an invocation owns.
-const OWNED: u32 = 4u;
-// Features of queries, keys or values staged at a time.
-const DEPTH: u32 = 16u;
+// Vectors of 4 in a row of staged queries, keys or probabilities; one more than there are, for the banks.
+const QUERY_ROW: u32 = QUERIES / 4u + 1u;
+const KEY_ROW: u32 = LANES + 1u;
+// Vectors of 4 for values or largest scores.
+const EXCHANGE: u32 = 512u;
+const UNSEEN: f32 = -3.0e38;
 
 struct Parameters {
     length: u32,
@@ -40,149 +50,300 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read> queries: array<X>;
 @group(0) @binding(2) var<storage, read> keys: array<X>;
 @group(0) @binding(3) var<storage, read> values: array<X>;
-@group(0) @binding(4) var<storage, read_write> y: array<X>;
+@group(0) @binding(4) var<storage, read_write> results: array<X>;
 
-// DEPTH features of the queries (then of the values) and of the keys, features outside.
-var<workgroup> left: array<f32, STAGE>;
-var<workgroup> right: array<f32, STAGE>;
-// Scores, then probabilities: (QUERIES, KEYS + 1).
-var<workgroup> scores: array<f32, SCORES>;
-// Per query: the largest score so far, the sum, and the factor of what was collected before this tile.
-var<workgroup> largest: array<f32, QUERIES>;
-var<workgroup> sums: array<f32, QUERIES>;
-var<workgroup> rescale: array<f32, QUERIES>;
+// DEPTH features of the queries and of the keys; then probabilities, (KEYS, QUERIES).
+var<workgroup> stage: array<vec4<f32>, KEYS * QUERY_ROW>;
+// Largest scores, (LANES, QUERIES); then values, (VALUES, features).
+var<workgroup> exchange: array<vec4<f32>, EXCHANGE>;
 
-// x: tile of queries, y: head, z: sequence.
+// Scores of four queries with one key: scaled, bounded, and UNSEEN where the key lies outside.
+fn finished(raw: vec4<f32>, key: u32, query: u32) -> vec4<f32> {
+    var s = raw * p.scale;
+    if p.softcap > 0.0 {
+        s = p.softcap * tanh(s / p.softcap);
+    }
+    let each = vec4(query, query + 1u, query + 2u, query + 3u);
+    var seen = vec4(key) <= each;
+    if p.window > 0u {
+        seen = seen & (vec4(key + p.window) > each);
+    }
+    return select(vec4(UNSEEN), s, seen);
+}
+
+// A query that sees nothing has UNSEEN for its largest score, and exp(0) must not count.
+fn weights(s: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
+    return select(exp(s - largest), vec4(0.0), s <= vec4(UNSEEN));
+}
+
+// Writes four features of a query. to: the sequence's first row, the query, the head's first column, the vector.
+fn keep(v: vec4<f32>, to: vec4<u32>) {
+    let feature = 4u * to.w;
+    if feature >= p.head_dim || to.y >= p.length {
+        return;
+    }
+    let at = (to.x + to.y) * (p.heads * p.head_dim) + to.z + feature;
+    results[at] = X(v.x);
+    if feature + 1u < p.head_dim {
+        results[at + 1u] = X(v.y);
+    }
+    if feature + 2u < p.head_dim {
+        results[at + 2u] = X(v.z);
+    }
+    if feature + 3u < p.head_dim {
+        results[at + 3u] = X(v.w);
+    }
+}
+
+// x: tile of queries, the longest first; y: head and part of its features; z: sequence.
 @compute @workgroup_size(THREADS)
-fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let first = group.x * QUERIES;
+fn attention(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = (groups.x - 1u - group.x) * QUERIES;
     let sequence = group.z * p.length;
     let query_width = p.heads * p.head_dim;
     let kv_width = p.kv_heads * p.head_dim;
-    let query_column = group.y * p.head_dim;
-    let kv_column = group.y / (p.heads / p.kv_heads) * p.head_dim;
-    let row = lane / LANES * 4u;
+    let head = group.y / PARTS;
+    let vector = group.y % PARTS * VECTORS;
+    let query_column = head * p.head_dim;
+    let kv_column = head / (p.heads / p.kv_heads) * p.head_dim;
+    let row = lane / LANES;
     let column = lane % LANES;
+    let query = first + 8u * row;
+    let keys_at = DEPTH * QUERY_ROW;
 
-    var collected: array<vec4<f32>, OWNED>;
-    for (var f = 0u; f < OWNED; f++) {
-        collected[f] = vec4(0.0);
-    }
-    for (var i = lane; i < QUERIES; i += THREADS) {
-        largest[i] = -3.0e38;
-        sums[i] = 0.0;
-    }
+    // Written out: an array of results would live in memory.
+    var y0 = vec4(0.0);
+    var y1 = vec4(0.0);
+    var y2 = vec4(0.0);
+    var y3 = vec4(0.0);
+    var y4 = vec4(0.0);
+    var y5 = vec4(0.0);
+    var y6 = vec4(0.0);
+    var y7 = vec4(0.0);
+    var z0 = vec4(0.0);
+    var z1 = vec4(0.0);
+    var z2 = vec4(0.0);
+    var z3 = vec4(0.0);
+    var z4 = vec4(0.0);
+    var z5 = vec4(0.0);
+    var z6 = vec4(0.0);
+    var z7 = vec4(0.0);
+    var largest_a = vec4(UNSEEN);
+    var largest_b = vec4(UNSEEN);
+    var sums_a = vec4(0.0);
+    var sums_b = vec4(0.0);
+
     var begin = 0u;
     if p.window > 0u && first + 1u > p.window {
         begin = (first + 1u - p.window) / KEYS * KEYS;
     }
     let end = min(first + QUERIES, p.length);
     for (var tile = begin; tile < end; tile += KEYS) {
-        // Scores of 4 queries with the keys column, column + LANES, ...
-        var s: array<vec4<f32>, 4>;
-        for (var k = 0u; k < 4u; k++) {
-            s[k] = vec4(0.0);
-        }
-        for (var depth = 0u; depth < HEAD_DIM; depth += DEPTH) {
+        // Scores with the keys column, column + LANES, ...
+        var a0 = vec4(0.0);
+        var a1 = vec4(0.0);
+        var a2 = vec4(0.0);
+        var a3 = vec4(0.0);
+        var b0 = vec4(0.0);
+        var b1 = vec4(0.0);
+        var b2 = vec4(0.0);
+        var b3 = vec4(0.0);
+        for (var depth = 0u; depth < p.head_dim; depth += DEPTH) {
             workgroupBarrier();
-            for (var i = lane; i < QUERIES * DEPTH; i += THREADS) {
-                let line = i / DEPTH;
+            for (var i = lane; i < QUERIES / 4u * DEPTH; i += THREADS) {
                 let f = i % DEPTH;
-                var v = 0.0;
-                if first + line < p.length && depth + f < p.head_dim {
-                    v = f32(queries[(sequence + first + line) * query_width + query_column + depth + f]);
+                let line = first + i / DEPTH * 4u;
+                var v = vec4(0.0);
+                if depth + f < p.head_dim {
+                    let from_here = query_column + depth + f;
+                    // Past the end any query will do: its result is not written.
+                    let last = p.length - 1u;
+                    v = vec4(
+                        f32(queries[(sequence + min(line, last)) * query_width + from_here]),
+                        f32(queries[(sequence + min(line + 1u, last)) * query_width + from_here]),
+                        f32(queries[(sequence + min(line + 2u, last)) * query_width + from_here]),
+                        f32(queries[(sequence + min(line + 3u, last)) * query_width + from_here]),
+                    );
                 }
-                left[f * (QUERIES + 4u) + line] = v;
+                stage[f * QUERY_ROW + i / DEPTH] = v;
             }
-            for (var i = lane; i < KEYS * DEPTH; i += THREADS) {
-                let line = i / DEPTH;
+            for (var i = lane; i < LANES * DEPTH; i += THREADS) {
                 let f = i % DEPTH;
-                var v = 0.0;
-                if tile + line < p.length && depth + f < p.head_dim {
-                    v = f32(keys[(sequence + tile + line) * kv_width + kv_column + depth + f]);
+                let line = tile + i / DEPTH;
+                var v = vec4(0.0);
+                if depth + f < p.head_dim {
+                    let from_here = kv_column + depth + f;
+                    // Past the end any key will do: it lies after every query that counts.
+                    let last = p.length - 1u;
+                    v = vec4(
+                        f32(keys[(sequence + min(line, last)) * kv_width + from_here]),
+                        f32(keys[(sequence + min(line + LANES, last)) * kv_width + from_here]),
+                        f32(keys[(sequence + min(line + 2u * LANES, last)) * kv_width + from_here]),
+                        f32(keys[(sequence + min(line + 3u * LANES, last)) * kv_width + from_here]),
+                    );
                 }
-                right[f * (KEYS + 4u) + line] = v;
+                stage[keys_at + f * KEY_ROW + i / DEPTH] = v;
             }
             workgroupBarrier();
             for (var f = 0u; f < DEPTH; f++) {
-                let at = f * (QUERIES + 4u) + row;
-                let q = vec4(left[at], left[at + 1u], left[at + 2u], left[at + 3u]);
-                let near = f * (KEYS + 4u) + column;
-                s[0] += q * right[near];
-                s[1] += q * right[near + LANES];
-                s[2] += q * right[near + 2u * LANES];
-                s[3] += q * right[near + 3u * LANES];
+                let qa = stage[f * QUERY_ROW + 2u * row];
+                let qb = stage[f * QUERY_ROW + 2u * row + 1u];
+                let k = stage[keys_at + f * KEY_ROW + column];
+                a0 += qa * k.x;
+                a1 += qa * k.y;
+                a2 += qa * k.z;
+                a3 += qa * k.w;
+                b0 += qb * k.x;
+                b1 += qb * k.y;
+                b2 += qb * k.z;
+                b3 += qb * k.w;
             }
         }
-        for (var k = 0u; k < 4u; k++) {
-            let key = tile + column + k * LANES;
-            for (var r = 0u; r < 4u; r++) {
-                let query = first + row + r;
-                var v = s[k][r] * p.scale;
-                if p.softcap > 0.0 {
-                    v = p.softcap * tanh(v / p.softcap);
-                }
-                let seen = key <= query && key < p.length && (p.window == 0u || key + p.window > query);
-                scores[(row + r) * (KEYS + 1u) + column + k * LANES] = select(-3.0e38, v, seen);
-            }
-        }
+        let key = tile + column;
+        a0 = finished(a0, key, query);
+        a1 = finished(a1, key + LANES, query);
+        a2 = finished(a2, key + 2u * LANES, query);
+        a3 = finished(a3, key + 3u * LANES, query);
+        b0 = finished(b0, key, query + 4u);
+        b1 = finished(b1, key + LANES, query + 4u);
+        b2 = finished(b2, key + 2u * LANES, query + 4u);
+        b3 = finished(b3, key + 3u * LANES, query + 4u);
+        // Values of the tile before are no longer read: barriers lie between.
+        exchange[column * (QUERIES / 4u) + 2u * row] = max(max(a0, a1), max(a2, a3));
+        exchange[column * (QUERIES / 4u) + 2u * row + 1u] = max(max(b0, b1), max(b2, b3));
         workgroupBarrier();
-        // Softmax of this tile, LANES invocations to four queries; each takes one query after the other.
-        for (var i = lane; i < QUERIES; i += THREADS) {
-            let at = i * (KEYS + 1u);
-            var top = largest[i];
-            for (var k = 0u; k < KEYS; k++) {
-                top = max(top, scores[at + k]);
-            }
-            var sum = 0.0;
-            for (var k = 0u; k < KEYS; k++) {
-                // A query that sees nothing here has a top of -3e38, and exp(0) must not count.
-                let weight = select(exp(scores[at + k] - top), 0.0, scores[at + k] <= -3.0e38);
-                scores[at + k] = weight;
-                sum += weight;
-            }
-            let factor = exp(largest[i] - top);
-            rescale[i] = factor;
-            sums[i] = sums[i] * factor + sum;
-            largest[i] = top;
+        var top_a = largest_a;
+        var top_b = largest_b;
+        for (var c = 0u; c < LANES; c++) {
+            top_a = max(top_a, exchange[c * (QUERIES / 4u) + 2u * row]);
+            top_b = max(top_b, exchange[c * (QUERIES / 4u) + 2u * row + 1u]);
         }
-        workgroupBarrier();
-        let factor = vec4(rescale[row], rescale[row + 1u], rescale[row + 2u], rescale[row + 3u]);
-        for (var f = 0u; f < OWNED; f++) {
-            collected[f] *= factor;
+        let factor_a = exp(largest_a - top_a);
+        let factor_b = exp(largest_b - top_b);
+        largest_a = top_a;
+        largest_b = top_b;
+        a0 = weights(a0, top_a);
+        a1 = weights(a1, top_a);
+        a2 = weights(a2, top_a);
+        a3 = weights(a3, top_a);
+        b0 = weights(b0, top_b);
+        b1 = weights(b1, top_b);
+        b2 = weights(b2, top_b);
+        b3 = weights(b3, top_b);
+        sums_a = sums_a * factor_a + ((a0 + a1) + (a2 + a3));
+        sums_b = sums_b * factor_b + ((b0 + b1) + (b2 + b3));
+        let to = column * QUERY_ROW + 2u * row;
+        stage[to] = a0;
+        stage[to + 1u] = b0;
+        stage[to + LANES * QUERY_ROW] = a1;
+        stage[to + LANES * QUERY_ROW + 1u] = b1;
+        stage[to + 2u * LANES * QUERY_ROW] = a2;
+        stage[to + 2u * LANES * QUERY_ROW + 1u] = b2;
+        stage[to + 3u * LANES * QUERY_ROW] = a3;
+        stage[to + 3u * LANES * QUERY_ROW + 1u] = b3;
+        y0 *= factor_a.x;
+        y1 *= factor_a.y;
+        y2 *= factor_a.z;
+        y3 *= factor_a.w;
+        y4 *= factor_b.x;
+        y5 *= factor_b.y;
+        y6 *= factor_b.z;
+        y7 *= factor_b.w;
+        if OWNED > 1u {
+            z0 *= factor_a.x;
+            z1 *= factor_a.y;
+            z2 *= factor_a.z;
+            z3 *= factor_a.w;
+            z4 *= factor_b.x;
+            z5 *= factor_b.y;
+            z6 *= factor_b.z;
+            z7 *= factor_b.w;
         }
-        // Values in stages of DEPTH keys, so that they fit where queries and keys were staged.
-        for (var depth = 0u; depth < KEYS; depth += DEPTH) {
-            for (var f = 0u; f < OWNED; f++) {
-                let feature = column + f * LANES;
-                for (var k = 0u; k < DEPTH; k++) {
-                    let key = tile + depth + k;
-                    var v = 0.0;
-                    if key < p.length && feature < p.head_dim {
-                        v = f32(values[(sequence + key) * kv_width + kv_column + feature]);
+        for (var part = 0u; part < KEYS; part += VALUES) {
+            workgroupBarrier();
+            for (var i = lane; i < VALUES * VECTORS; i += THREADS) {
+                let line = tile + part + i / VECTORS;
+                let feature = (vector + i % VECTORS) * 4u;
+                var v = vec4(0.0);
+                if line < p.length && feature < p.head_dim {
+                    let at = (sequence + line) * kv_width + kv_column + feature;
+                    // The last vector of a head may be short.
+                    v.x = f32(values[at]);
+                    if feature + 1u < p.head_dim {
+                        v.y = f32(values[at + 1u]);
                     }
-                    let at = row * (KEYS + 1u) + depth + k;
-                    collected[f] += v * vec4(
-                        scores[at],
-                        scores[at + KEYS + 1u],
-                        scores[at + 2u * (KEYS + 1u)],
-                        scores[at + 3u * (KEYS + 1u)],
-                    );
+                    if feature + 2u < p.head_dim {
+                        v.z = f32(values[at + 2u]);
+                    }
+                    if feature + 3u < p.head_dim {
+                        v.w = f32(values[at + 3u]);
+                    }
+                }
+                exchange[i] = v;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < VALUES; k++) {
+                let a = stage[(part + k) * QUERY_ROW + 2u * row];
+                let b = stage[(part + k) * QUERY_ROW + 2u * row + 1u];
+                // Lanes beyond the last vector compute what nobody reads.
+                let v = exchange[k * VECTORS + min(column, VECTORS - 1u)];
+                y0 += a.x * v;
+                y1 += a.y * v;
+                y2 += a.z * v;
+                y3 += a.w * v;
+                y4 += b.x * v;
+                y5 += b.y * v;
+                y6 += b.z * v;
+                y7 += b.w * v;
+                if OWNED > 1u {
+                    let w = exchange[k * VECTORS + min(column + LANES, VECTORS - 1u)];
+                    z0 += a.x * w;
+                    z1 += a.y * w;
+                    z2 += a.z * w;
+                    z3 += a.w * w;
+                    z4 += b.x * w;
+                    z5 += b.y * w;
+                    z6 += b.z * w;
+                    z7 += b.w * w;
                 }
             }
         }
     }
     workgroupBarrier();
-    for (var r = 0u; r < 4u; r++) {
-        let query = first + row + r;
-        if query < p.length {
-            let scale = 1.0 / sums[row + r];
-            for (var f = 0u; f < OWNED; f++) {
-                let feature = column + f * LANES;
-                if feature < p.head_dim {
-                    y[(sequence + query) * query_width + query_column + feature] = X(collected[f][r] * scale);
-                }
-            }
-        }
+    exchange[column * (QUERIES / 4u) + 2u * row] = sums_a;
+    exchange[column * (QUERIES / 4u) + 2u * row + 1u] = sums_b;
+    workgroupBarrier();
+    var all_a = vec4(0.0);
+    var all_b = vec4(0.0);
+    for (var c = 0u; c < LANES; c++) {
+        all_a += exchange[c * (QUERIES / 4u) + 2u * row];
+        all_b += exchange[c * (QUERIES / 4u) + 2u * row + 1u];
+    }
+    let inverse_a = 1.0 / all_a;
+    let inverse_b = 1.0 / all_b;
+    let to = vec4(sequence, query, query_column, vector + column);
+    if column < VECTORS {
+        keep(y0 * inverse_a.x, to + vec4(0u, 0u, 0u, 0u));
+        keep(y1 * inverse_a.y, to + vec4(0u, 1u, 0u, 0u));
+        keep(y2 * inverse_a.z, to + vec4(0u, 2u, 0u, 0u));
+        keep(y3 * inverse_a.w, to + vec4(0u, 3u, 0u, 0u));
+        keep(y4 * inverse_b.x, to + vec4(0u, 4u, 0u, 0u));
+        keep(y5 * inverse_b.y, to + vec4(0u, 5u, 0u, 0u));
+        keep(y6 * inverse_b.z, to + vec4(0u, 6u, 0u, 0u));
+        keep(y7 * inverse_b.w, to + vec4(0u, 7u, 0u, 0u));
+    }
+    if column + LANES < VECTORS {
+        keep(z0 * inverse_a.x, to + vec4(0u, 0u, 0u, LANES));
+        keep(z1 * inverse_a.y, to + vec4(0u, 1u, 0u, LANES));
+        keep(z2 * inverse_a.z, to + vec4(0u, 2u, 0u, LANES));
+        keep(z3 * inverse_a.w, to + vec4(0u, 3u, 0u, LANES));
+        keep(z4 * inverse_b.x, to + vec4(0u, 4u, 0u, LANES));
+        keep(z5 * inverse_b.y, to + vec4(0u, 5u, 0u, LANES));
+        keep(z6 * inverse_b.z, to + vec4(0u, 6u, 0u, LANES));
+        keep(z7 * inverse_b.w, to + vec4(0u, 7u, 0u, LANES));
     }
 }

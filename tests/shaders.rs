@@ -45,10 +45,10 @@ fn constants_are_replaced_where_they_stand() {
         .expect("listed");
     let variant = Variant {
         types: Vec::new(),
-        constants: vec![("HEAD_DIM", 128), ("OWNED", 8)],
+        constants: vec![("VECTORS", 32), ("OWNED", 2)],
     };
     let text = shader.specialise(&variant);
-    assert!(text.contains("const HEAD_DIM: u32 = 128u;"), "{text}");
+    assert!(text.contains("const VECTORS: u32 = 32u;"), "{text}");
     assert_eq!(text.lines().count(), shader.text.lines().count());
     validate(shader, &variant);
 }

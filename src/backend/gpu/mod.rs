@@ -36,6 +36,9 @@ const LOGITS: u64 = 256 << 20;
 /// Rows and columns of a tile of the large products.
 const TILE: usize = 128;
 
+/// Vectors of four that the attention kernel exchanges at a time; `EXCHANGE` in `attention.wgsl`.
+const EXCHANGE: usize = 512;
+
 /// Rows whose squares one workgroup adds up; `ROWS` in `moments.wgsl`.
 const SQUARE_ROWS: usize = 256;
 
@@ -434,22 +437,29 @@ impl Backend for Gpu {
     ) -> Result<Tensor> {
         let y = self.tensor(queries.rows, queries.columns, queries.element)?;
         // Workgroup memory decides how many queries and keys meet at a time.
-        let tile = if self.device.workgroup_memory() >= 32 << 10 {
-            64
-        } else {
-            32
+        let (tile, keys_tile) = match self.device.workgroup_memory() >> 10 {
+            48.. => (128, 64),
+            32.. => (64, 64),
+            _ => (32, 32),
         };
-        let lanes = tile / 4;
+        let lanes = keys_tile / 4;
+        let vectors = shape.head_dim.div_ceil(4);
+        // An invocation has room for two vectors; wider heads are computed in parts.
+        let parts = vectors.div_ceil(2 * lanes);
+        let vectors = vectors.div_ceil(parts);
+        // Values of as many keys as `EXCHANGE` has room for, in stages of equal size.
+        let staged = 1 << (EXCHANGE / vectors).min(keys_tile).ilog2();
         let kernel = Kernel::new(shader::ATTENTION, "attention")
             .with_type("X", queries.element.name())
-            .with_constant("HEAD_DIM", shape.head_dim.next_multiple_of(16) as u32)
-            .with_constant("OWNED", shape.head_dim.div_ceil(lanes) as u32)
-            .with("QUERIES", tile as f64)
-            .with("KEYS", tile as f64)
-            .with("LANES", lanes as f64)
-            .with("THREADS", (tile / 4 * lanes) as f64)
-            .with("STAGE", (16 * (tile + 4)) as f64)
-            .with("SCORES", (tile * (tile + 1)) as f64);
+            .with_constant("QUERIES", tile as u32)
+            .with_constant("KEYS", keys_tile as u32)
+            .with_constant("LANES", lanes as u32)
+            .with_constant("THREADS", (tile / 8 * lanes) as u32)
+            .with_constant("DEPTH", (keys_tile / 2) as u32)
+            .with_constant("VALUES", staged as u32)
+            .with_constant("VECTORS", vectors as u32)
+            .with_constant("OWNED", vectors.div_ceil(lanes) as u32)
+            .with_constant("PARTS", parts as u32);
         let parameters = [
             length as u32,
             shape.heads as u32,
@@ -465,7 +475,7 @@ impl Backend for Gpu {
             read(&values.memory),
             write(&y.memory),
         ];
-        let groups = [length.div_ceil(tile), shape.heads, queries.rows / length].map(|count| count as u32);
+        let groups = [length.div_ceil(tile), shape.heads * parts, queries.rows / length].map(|count| count as u32);
         self.device.run(&kernel, &parameters, &bound, groups)?;
         Ok(y)
     }
