@@ -1,5 +1,5 @@
 //! Claim: the quickstart, cut down to a few windows, gives on a GPU the results that it gives on the CPU:
-//! perplexities within 0.02 % (SparseGPT's within 2 %) and the same sparsity, in records that are never taken for one another.
+//! perplexities within 0.02 % (SparseGPT's within 1 %) and the same sparsity, in records that are never taken for one another.
 
 mod gpu;
 
@@ -11,9 +11,9 @@ use zprune::backend::gpu::adapter::list;
 /// How far perplexities may be apart, relatively.
 const TOLERANCE: f64 = 2e-4;
 
-/// The same for SparseGPT: 512 tokens leave Gram matrices of low rank, so the last digits of a sum decide between
-/// weights, and every such choice changes the columns after it. With the quickstart's 4096 tokens it is 1e-6.
-const SPARSEGPT_TOLERANCE: f64 = 2e-2;
+/// The same for SparseGPT: where two weights score nearly the same, the last digit of a sum decides which goes, and every
+/// such choice changes the columns after it. Seen: 0.1 % to 0.3 %.
+const SPARSEGPT_TOLERANCE: f64 = 1e-2;
 
 /// The quickstart with one seed, two patterns, short windows and paths that hold everywhere.
 fn reduced(folder: &Path) {
@@ -22,8 +22,8 @@ fn reduced(folder: &Path) {
     for (typed, meant) in [
         ("seeds = [0, 1, 2]", "seeds = [0]"),
         ("{ sparsity = 0.7 }, ", ""),
-        ("sequences = 16\nlength = 256", "sequences = 4\nlength = 128"),
-        ("length = 256\nwindows = 40", "length = 128\nwindows = 4"),
+        ("sequences = 16\nlength = 256", "sequences = 16\nlength = 128"),
+        ("length = 256\nwindows = 40", "length = 128\nwindows = 8"),
     ] {
         assert!(text.contains(typed), "the quickstart no longer says `{typed}`");
         text = text.replace(typed, meant);
