@@ -42,8 +42,10 @@ impl ErrorKind {
 }
 
 /// An error with its kind, its message and the places it passed through, innermost first.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,

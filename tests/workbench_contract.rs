@@ -12,7 +12,8 @@ use zprune::backend::gpu::Gpu;
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
-use zprune::linalg::Provider;
+use zprune::calibrate::statistics::LayerStatistics;
+use zprune::linalg::{Failure, Provider};
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
@@ -230,6 +231,58 @@ fn methods_prune_as_on_the_cpu() {
                     }
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn inverse_factors_agree() {
+    on_every_tier(|gpu, tier| {
+        for inputs in [1, 4, 31, 64, 65, 130, 264] {
+            let mut random = ChaCha8Rng::seed_from_u64(inputs as u64);
+            let mut x = normal(&mut random, 3 * inputs, inputs);
+            for column in 1..inputs {
+                let before = x.column(column - 1).to_owned();
+                x.column_mut(column).scaled_add(0.6, &before);
+            }
+            x.column_mut(inputs / 2).fill(0.0);
+            let mut want = Cpu.moments(inputs, Needs::GRAM).expect("room");
+            Cpu.accumulate(&mut want, &x).expect("computes");
+            let want = LayerStatistics::new(&want, 2, Provider::Faer);
+            let want = want.inverse_factor().expect("positive definite");
+            let mut got = gpu.moments(inputs, Needs::GRAM).expect("room");
+            let there = gpu.upload(x.view()).expect("room");
+            gpu.accumulate(&mut got, &there).expect("computes");
+            let got = gpu.statistics(&got, 2, Provider::Faer).expect("finite");
+            let mut weight = gpu.upload(Array2::zeros((1, inputs)).view()).expect("room");
+            let piece = gpu.workpiece(&mut weight, StorageType::F32, &got);
+            let got = piece.pivots().expect("positive definite");
+            for (j, got) in got.into_iter().enumerate() {
+                let place = format!("tier {tier}, {inputs} inputs, feature {j}");
+                match got {
+                    None => assert!(want.dead[j], "{place}"),
+                    Some(got) => {
+                        let want = want.upper[[j, j]];
+                        assert!((got / want - 1.0).abs() < 2e-5, "{place}: {got}, not {want}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_indefinite_matrix_is_refused_with_its_pivot() {
+    on_every_tier(|gpu, tier| {
+        for (inputs, place) in [(6, 3), (100, 0), (150, 149), (150, 70)] {
+            let mut gram = Array2::<f32>::eye(inputs);
+            gram[[place, place]] = -1.0;
+            let there = gpu.hardware().allocate((inputs * inputs * 4) as u64).expect("room");
+            let bytes: Vec<u8> = gram.iter().flat_map(|value| value.to_le_bytes()).collect();
+            gpu.hardware().upload(&there, &bytes).expect("there");
+            let failure = gpu.inverse_factor(&there, inputs, 1.0, 0.01).expect("computes").err();
+            let want = Failure::NotPositiveDefinite { pivot: place };
+            assert_eq!(failure, Some(want), "tier {tier}, {inputs} inputs");
         }
     });
 }

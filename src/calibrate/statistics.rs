@@ -2,7 +2,7 @@
 
 use crate::backend::moments::Moments;
 use crate::error::{Error, Result};
-use crate::linalg::{self, Provider};
+use crate::linalg::{self, Failure, Provider};
 use ndarray::Array2;
 use std::sync::OnceLock;
 
@@ -93,27 +93,58 @@ impl LayerStatistics {
 
     fn factorise(&self) -> Result<InverseFactor> {
         let mut hessian = self.hessian()?;
-        let inputs = hessian.nrows();
-        let dead: Vec<bool> = hessian.diag().iter().map(|value| *value == 0.0).collect();
-        for (value, dead) in hessian.diag_mut().iter_mut().zip(&dead) {
+        let diagonal = Diagonal::new(hessian.diag().to_vec());
+        hessian.diag_mut().assign(&ndarray::aview1(&diagonal.values));
+        let (upper, damping) = damped(|damping| {
+            let mut damped = hessian.clone();
+            let added = damping * diagonal.mean;
+            damped.diag_mut().iter_mut().for_each(|value| *value += added);
+            Ok(linalg::inverse_factor(self.provider, damped.view()))
+        })?;
+        let dead = diagonal.dead;
+        Ok(InverseFactor { upper, damping, dead })
+    }
+}
+
+/// The diagonal of a Hessian before damping.
+pub(crate) struct Diagonal {
+    /// With 1 for dead features.
+    pub values: Vec<f64>,
+    /// Features that were zero on every calibration token.
+    pub dead: Vec<bool>,
+    /// Their mean: the unit of damping.
+    pub mean: f64,
+}
+
+impl Diagonal {
+    /// Finds dead features.
+    pub fn new(mut values: Vec<f64>) -> Self {
+        let dead: Vec<bool> = values.iter().map(|value| *value == 0.0).collect();
+        for (value, dead) in values.iter_mut().zip(&dead) {
             if *dead {
                 *value = 1.0;
             }
         }
-        let mean = hessian.diag().sum() / inputs as f64;
-        let mut damping = DAMPING;
-        loop {
-            let mut damped = hessian.clone();
-            damped.diag_mut().iter_mut().for_each(|value| *value += damping * mean);
-            match linalg::inverse_factor(self.provider, damped.view()) {
-                Ok(upper) => return Ok(InverseFactor { upper, damping, dead }),
-                Err(failure) if damping >= DAMPING_LIMIT => {
-                    return Err(Error::numeric(format!("{failure}, even with damping {damping}")));
-                }
-                Err(failure) => {
-                    tracing::warn!("{failure} with damping {damping}; trying {}", damping * DAMPING_STEP);
-                    damping *= DAMPING_STEP;
-                }
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        Diagonal { values, dead, mean }
+    }
+}
+
+/// Factors with more and more damping until it succeeds; gives what came of it, and the damping.
+///
+/// # Errors
+/// `factor` fails, or finds no positive definite matrix even with [`DAMPING_LIMIT`].
+pub(crate) fn damped<T>(factor: impl Fn(f64) -> Result<std::result::Result<T, Failure>>) -> Result<(T, f64)> {
+    let mut damping = DAMPING;
+    loop {
+        match factor(damping)? {
+            Ok(found) => return Ok((found, damping)),
+            Err(failure) if damping >= DAMPING_LIMIT => {
+                return Err(Error::numeric(format!("{failure}, even with damping {damping}")));
+            }
+            Err(failure) => {
+                tracing::warn!("{failure} with damping {damping}; trying {}", damping * DAMPING_STEP);
+                damping *= DAMPING_STEP;
             }
         }
     }

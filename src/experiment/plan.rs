@@ -1,7 +1,7 @@
 //! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
 //! of cells laid out. Looks at no file but the experiment's own.
 
-use super::machine::{Machine, Request};
+use super::machine::{Machine, Processor, Request};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, Source};
 use crate::data::corpus::Join;
@@ -261,6 +261,10 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         adapter: raw.compute.adapter.clone(),
     };
     let machine = request.or(&asked).resolve().at(source.path.display())?;
+    if machine.backend == Processor::Gpu && linear_algebra != Provider::Faer {
+        let message = "linear_algebra = \"lapack\" is for backend = \"cpu\": a GPU factors matrices itself";
+        return Err(Error::config(message).at(source.path.display()));
+    }
     let confidence = match &raw.report {
         None => 0.95,
         Some(report) => {

@@ -187,11 +187,11 @@ fn multiplies_halves(adapter: &Adapter) -> bool {
     })
 }
 
-/// The features that a tier needs.
-pub(super) fn features(tier: Tier) -> Features {
+/// The features that a tier needs, and double precision where the adapter has it.
+pub(super) fn features(tier: Tier, adapter: &Adapter) -> Features {
     let mut features = Features::empty();
     if tier >= Tier::Subgroups {
-        features |= Features::SUBGROUP;
+        features |= Features::SUBGROUP | (adapter.features() & Features::SHADER_F64);
     }
     if tier >= Tier::F16 {
         features |= Features::SHADER_F16;

@@ -222,7 +222,7 @@ impl Device {
         };
         let descriptor = DeviceDescriptor {
             label: Some("zprune"),
-            required_features: adapter::features(tier),
+            required_features: adapter::features(tier, &adapter),
             required_limits: limits.clone(),
             experimental_features,
             memory_hints: MemoryHints::Performance,
@@ -295,6 +295,11 @@ impl Device {
         self.limits
             .max_storage_buffer_binding_size
             .min(self.limits.max_buffer_size)
+    }
+
+    /// Whether kernels can use double precision.
+    pub fn doubles(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F64)
     }
 
     /// Workgroup memory, in bytes.

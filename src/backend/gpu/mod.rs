@@ -9,6 +9,7 @@
 
 pub mod adapter;
 pub mod device;
+mod factor;
 pub mod shader;
 
 use crate::backend::moments::{Moments, Needs};
@@ -18,11 +19,12 @@ use crate::spec::{Activation, AttentionSpec, NormKind};
 use adapter::{Choice, Tier};
 use bytemuck::cast_slice;
 use device::{Device, Kernel, Memory, read, write};
+pub use factor::DeviceFactor;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Invocations of the kernels that give each element one.
 const LANES: usize = 256;
@@ -47,7 +49,7 @@ pub struct Gpu {
     device: Device,
     compute: Compute,
     /// The last rotary table, which serves every block of its kind.
-    rotary: Mutex<Option<(RotaryTable, std::sync::Arc<Memory>)>>,
+    rotary: Mutex<Option<(RotaryTable, Arc<Memory>)>>,
 }
 
 /// The element type of a tensor on the device.
@@ -104,8 +106,8 @@ pub struct DeviceMoments {
     tokens: usize,
     /// Per feature a sum and what rounding left of it.
     squares: Option<Memory>,
-    /// `(inputs, inputs)`, lower triangle.
-    pub(crate) gram: Option<Memory>,
+    /// `(inputs, inputs)`, lower triangle; statistics share it.
+    pub(crate) gram: Option<Arc<Memory>>,
 }
 
 impl Gpu {
@@ -185,6 +187,29 @@ impl Gpu {
         all.extend(parameters);
         self.device
             .run(&kernel, &all, &[write(&x.memory), other], grid(x.len().div_ceil(LANES)))
+    }
+
+    /// Moments without their Gram matrix.
+    pub(crate) fn read_squares(&self, moments: &DeviceMoments) -> Result<Moments> {
+        let squares = match &moments.squares {
+            Some(memory) => self
+                .values(memory, 2 * moments.inputs)?
+                .chunks_exact(2)
+                .map(|pair| pair[0] + pair[1])
+                .collect(),
+            None => vec![0.0; moments.inputs],
+        };
+        Ok(Moments {
+            tokens: moments.tokens,
+            squares,
+            gram: None,
+        })
+    }
+
+    fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f64>> {
+        let bytes = self.device.download(memory, (count * 4) as u64)?;
+        let values = bytes.as_chunks().0.iter();
+        Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
     }
 
     /// Bound where a kernel's optional input is absent.
@@ -407,7 +432,7 @@ impl Backend for Gpu {
                         .zip(&table.sines)
                         .flat_map(|(cosine, sine)| [*cosine, *sine])
                         .collect();
-                    let memory = std::sync::Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
+                    let memory = Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
                     self.device.upload(&memory, cast_slice(&pairs))?;
                     *known = Some((table.clone(), memory.clone()));
                     memory
@@ -524,7 +549,7 @@ impl Backend for Gpu {
             inputs,
             tokens: 0,
             squares: needs.squares.then(|| zeros(2 * inputs)).transpose()?,
-            gram: needs.gram.then(|| zeros(inputs * inputs)).transpose()?,
+            gram: needs.gram.then(|| zeros(inputs * inputs).map(Arc::new)).transpose()?,
         })
     }
 
@@ -555,10 +580,18 @@ impl Backend for Gpu {
                 moments.tokens += x.rows;
                 return Ok(());
             }
-            let kernel = Kernel::new(shader::MOMENTS, "gram").with_type("X", element);
-            let tiles = x.columns.div_ceil(64) as u32;
-            self.device
-                .run(&kernel, &parameters, &[read(&x.memory), write(gram)], [tiles, tiles, 1])?;
+            let bound = [read(&x.memory), write(gram)];
+            if x.columns.is_multiple_of(4) {
+                let tiles = x.columns.div_ceil(TILE);
+                let kernel = Kernel::new(shader::GRAM_F32, "gram").with_type("X4", x.element.four());
+                let parameters = [x.rows as u32, x.columns as u32, tiles as u32];
+                self.device
+                    .run(&kernel, &parameters, &bound, grid(tiles * (tiles + 1) / 2))?;
+            } else {
+                let tiles = x.columns.div_ceil(64) as u32;
+                let kernel = Kernel::new(shader::MOMENTS, "gram").with_type("X", element);
+                self.device.run(&kernel, &parameters, &bound, [tiles, tiles, 1])?;
+            }
         }
         moments.tokens += x.rows;
         Ok(())
@@ -566,26 +599,13 @@ impl Backend for Gpu {
 
     fn read_moments(&self, moments: &DeviceMoments) -> Result<Moments> {
         let inputs = moments.inputs;
-        let values = |memory: &Memory, count: usize| -> Result<Vec<f64>> {
-            let bytes = self.device.download(memory, (count * 4) as u64)?;
-            let values = bytes.as_chunks().0.iter();
-            Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
-        };
-        let squares = match &moments.squares {
-            Some(memory) => values(memory, 2 * inputs)?
-                .chunks_exact(2)
-                .map(|pair| pair[0] + pair[1])
-                .collect(),
-            None => vec![0.0; inputs],
-        };
         let gram = match &moments.gram {
-            Some(memory) => Some(values(memory, inputs * inputs)?),
+            Some(memory) => Some(self.values(memory, inputs * inputs)?),
             None => None,
         };
         Ok(Moments {
-            tokens: moments.tokens,
-            squares,
             gram: gram.map(|gram| Array2::from_shape_vec((inputs, inputs), gram).expect("a square matrix")),
+            ..self.read_squares(moments)?
         })
     }
 }

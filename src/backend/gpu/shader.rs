@@ -47,6 +47,8 @@ shaders! {
     MATMUL_COOPERATIVE = "matmul_cooperative.wgsl";
     /// Gram matrices in half precision on cooperative matrices.
     GRAM_COOPERATIVE = "gram_cooperative.wgsl";
+    /// Gram matrices for widths that are multiples of 4.
+    GRAM_F32 = "gram_f32.wgsl";
     /// Causal attention in tiles.
     ATTENTION = "attention.wgsl";
     /// Log-likelihoods of rows of logits.
@@ -59,6 +61,8 @@ shaders! {
     SCORE = "score.wgsl" + "common_score.wgsl";
     /// The lowest keys.
     SELECT = "select.wgsl";
+    /// Inverse factors.
+    FACTOR = "factor.wgsl";
     /// SparseGPT's update.
     OBS = "obs.wgsl" + "common_score.wgsl";
 }

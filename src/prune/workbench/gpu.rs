@@ -1,15 +1,14 @@
 //! Pruning on the GPU: weights, scores, masks and updates stay on the device; what criteria ask for comes
 //! back as vectors, and at the end the mask, as bits.
 //!
-//! The inverse factor is computed on the host in double precision, from a Gram matrix that the device
-//! accumulated, and shared by the layers of a tap.
+//! The inverse factor is computed on the device too, once per tap, and shared by the tap's layers.
 
 use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::shader;
-use crate::backend::gpu::{DeviceMoments, Element, Gpu, Tensor, grid};
-use crate::calibrate::statistics::LayerStatistics;
+use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, grid};
+use crate::calibrate::statistics::{Diagonal, damped};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::prune::mask::Mask;
@@ -18,7 +17,7 @@ use crate::prune::score::{Power, Score, Term};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use rayon::prelude::*;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Invocations per workgroup of the kernels here.
 const LANES: usize = 256;
@@ -38,28 +37,64 @@ const SUM_ROWS: usize = 256;
 /// Rows that go through a block of columns together; `TOGETHER` in `obs.wgsl`.
 const TOGETHER: usize = 8;
 
-/// Statistics of a tap: vectors on the host, the inverse factor on both sides.
+/// Statistics of a tap: vectors on the host, matrices on the device.
 pub struct Statistics {
-    host: LayerStatistics,
-    upper: OnceLock<Memory>,
+    sequences: usize,
+    squared_norms: Vec<f64>,
+    gram: Option<Arc<Memory>>,
+    factor: OnceLock<std::result::Result<Factor, Error>>,
+}
+
+/// The factor of a damped inverse Hessian.
+struct Factor {
+    there: DeviceFactor,
+    damping: f64,
+    dead: Vec<bool>,
+}
+
+impl Statistics {
+    /// Computed when it is first asked for.
+    fn inverse_factor(&self, gpu: &Gpu) -> Result<&Factor> {
+        let factor = self.factor.get_or_init(|| self.factorise(gpu));
+        factor.as_ref().map_err(Error::clone)
+    }
+
+    fn factorise(&self, gpu: &Gpu) -> Result<Factor> {
+        let gram = self
+            .gram
+            .as_ref()
+            .ok_or_else(|| Error::numeric("the Gram matrix of this layer was not accumulated"))?;
+        // The Hessian is 2 / sequences times the Gram matrix, whose diagonal is the sums of squares.
+        let diagonal = Diagonal::new(self.squared_norms.iter().map(|norm| 2.0 * norm).collect());
+        let scale = 2.0 / self.sequences as f64;
+        let inputs = self.squared_norms.len();
+        let (there, damping) = damped(|damping| gpu.inverse_factor(gram, inputs, scale, damping * diagonal.mean))?;
+        let dead = diagonal.dead;
+        Ok(Factor { there, damping, dead })
+    }
 }
 
 impl Workbench for Gpu {
     type Statistics = Statistics;
 
-    fn statistics(&self, moments: &DeviceMoments, sequences: usize, provider: Provider) -> Result<Statistics> {
-        let moments = self.read_moments(moments)?;
-        moments.check_finite()?;
+    fn statistics(&self, moments: &DeviceMoments, sequences: usize, _provider: Provider) -> Result<Statistics> {
+        let squares = self.read_squares(moments)?;
+        squares.check_finite()?;
+        let squares = squares.squares.iter();
         Ok(Statistics {
-            host: LayerStatistics::new(&moments, sequences, provider),
-            upper: OnceLock::new(),
+            sequences,
+            squared_norms: squares.map(|sum| sum / sequences as f64).collect(),
+            gram: moments.gram.clone(),
+            factor: OnceLock::new(),
         })
     }
 
     fn no_statistics(&self, inputs: usize) -> Statistics {
         Statistics {
-            host: LayerStatistics::none(inputs),
-            upper: OnceLock::new(),
+            sequences: 1,
+            squared_norms: vec![1.0; inputs],
+            gram: None,
+            factor: OnceLock::new(),
         }
     }
 
@@ -329,7 +364,7 @@ impl LayerView for Piece<'_> {
     }
 
     fn squared_norms(&self) -> &[f64] {
-        self.statistics.host.squared_norms()
+        &self.statistics.squared_norms
     }
 
     fn sums(&self) -> Result<WeightSums> {
@@ -383,9 +418,11 @@ impl LayerView for Piece<'_> {
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
-        let factor = self.statistics.host.inverse_factor()?;
-        let pivots = factor.upper.diag().into_iter().zip(&factor.dead);
-        Ok(pivots.map(|(pivot, dead)| (!dead).then_some(*pivot)).collect())
+        let factor = self.statistics.inverse_factor(self.gpu)?;
+        let pivots = factor.there.pivots.iter().zip(&factor.dead);
+        Ok(pivots
+            .map(|(pivot, dead)| (!dead).then_some(f64::from(*pivot)))
+            .collect())
     }
 }
 
@@ -461,17 +498,9 @@ impl Workpiece for Piece<'_> {
     fn reconstruct(&mut self, follow: Option<&Score>, target: &Target) -> Result<f64> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
-        let factor = self.statistics.host.inverse_factor()?;
+        let factor = self.statistics.inverse_factor(self.gpu)?;
+        let upper = &factor.there.upper;
         let device = self.gpu.hardware();
-        let upper = match self.statistics.upper.get() {
-            Some(upper) => upper,
-            None => {
-                let narrow: Vec<f32> = factor.upper.iter().map(|value| *value as f32).collect();
-                let memory = device.allocate((narrow.len() * 4) as u64)?;
-                device.upload(&memory, bytemuck::cast_slice(&narrow))?;
-                self.statistics.upper.get_or_init(|| memory)
-            }
-        };
         if self.weight.element != Element::F32 {
             self.working = Some(self.gpu.tensor(rows, columns, Element::F32)?);
             self.weigh("widen", 0.0, (None, None), self.each())?;

@@ -1,0 +1,329 @@
+// The factor U of an inverse, H^-1 = U^T U, for a symmetric positive definite H: elimination from the last
+// feature to the first, in blocks, in place.
+//
+// Counted from the last feature ("logical" indices below), H = L L^T, and U is L^-1 counted back. Beside the
+// rows and columns not eliminated yet, the same triangle holds what is known of L^-1: eliminating block k needs
+// the inverse of the pivot block's factor (`pivot`), then the panel of L below it, the rows of L^-1 in it and the
+// block column of L^-1 that takes its place (`panel`), then one product for everything below (`update`).
+
+// Sums are in double precision where the device has it.
+alias F = f32;
+
+// Rows and columns of a block.
+const BLOCK: u32 = 32u;
+// (BLOCK / 4)^2.
+const THREADS: u32 = 64u;
+// A row in workgroup memory; one more than there are, for the banks.
+const ROW: u32 = BLOCK + 1u;
+const DEPTH: u32 = 16u;
+
+struct Parameters {
+    inputs: u32,
+    // The block to eliminate.
+    block: u32,
+    scale: f32,
+    damping: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
+// The Gram matrix, lower triangle.
+@group(0) @binding(1) var<storage, read> gram: array<f32>;
+// (inputs, inputs), upper triangle: H and then U.
+@group(0) @binding(2) var<storage, read_write> work: array<F>;
+// The inverse of the pivot block's factor, and its transpose.
+@group(0) @binding(3) var<storage, read_write> inverse: array<F>;
+// The block column of L: (inputs, BLOCK).
+@group(0) @binding(4) var<storage, read_write> lines: array<F>;
+// U, (inputs, inputs).
+@group(0) @binding(5) var<storage, read_write> upper: array<f32>;
+// The diagonal of U, then one more than the first pivot that was not positive, or 0.
+@group(0) @binding(6) var<storage, read_write> pivots: array<f32>;
+
+var<workgroup> square: array<F, BLOCK * ROW>;
+var<workgroup> line: array<F, BLOCK>;
+
+// Where logical row i and column j are kept.
+fn at(i: u32, j: u32) -> u32 {
+    return (p.inputs - 1u - i) * p.inputs + (p.inputs - 1u - j);
+}
+
+// One tile of H: the scaled Gram matrix, transposed, with 1 for features that were never active, and damped.
+@compute @workgroup_size(THREADS)
+fn load(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.y * BLOCK;
+    let column = group.x * BLOCK;
+    if column < row {
+        return;
+    }
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let r = e / BLOCK;
+        let c = e % BLOCK;
+        if column + r < p.inputs && row + c < p.inputs {
+            square[r * ROW + c] = F(gram[(column + r) * p.inputs + row + c]);
+        }
+    }
+    workgroupBarrier();
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let r = e / BLOCK;
+        let c = e % BLOCK;
+        if row + r <= column + c && column + c < p.inputs {
+            var value = square[c * ROW + r] * F(p.scale);
+            if row + r == column + c {
+                value = select(value, F(1.0), value == F(0.0)) + F(p.damping);
+            }
+            work[(row + r) * p.inputs + column + c] = value;
+        }
+    }
+}
+
+// One workgroup: factors the pivot block and inverts the factor, column by column, in place.
+@compute @workgroup_size(THREADS)
+fn pivot(@builtin(local_invocation_index) lane: u32) {
+    let first = p.block * BLOCK;
+    let width = min(BLOCK, p.inputs - first);
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let i = e / BLOCK;
+        let j = e % BLOCK;
+        var value = F(0.0);
+        if i < width && j <= i {
+            value = work[at(first + i, first + j)];
+        }
+        square[i * ROW + j] = value;
+    }
+    for (var c = 0u; c < width; c++) {
+        workgroupBarrier();
+        let pivot = square[c * ROW + c];
+        var root = F(0.0);
+        // Not a number is not positive either.
+        if pivot > F(0.0) {
+            root = F(1.0) / sqrt(pivot);
+        } else if lane == 0u && pivots[p.inputs] == 0.0 {
+            pivots[p.inputs] = f32(p.inputs - first - c);
+        }
+        if lane < width {
+            // Below the pivot: the column of L; left of it: the row of L^-1; in its place: L^-1's own.
+            var value = root;
+            if lane > c {
+                value = square[lane * ROW + c] * root;
+            } else if lane < c {
+                value = square[c * ROW + lane] * root;
+            }
+            line[lane] = value;
+        }
+        workgroupBarrier();
+        for (var e = c * BLOCK + lane; e < width * BLOCK; e += THREADS) {
+            let i = e / BLOCK;
+            let j = e % BLOCK;
+            if i > c && j <= i {
+                let before = select(square[i * ROW + j], F(0.0), j == c);
+                square[i * ROW + j] = before - line[i] * line[j];
+            } else if i == c && j <= c {
+                square[i * ROW + j] = line[j];
+            }
+        }
+    }
+    workgroupBarrier();
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let i = e / BLOCK;
+        let j = e % BLOCK;
+        let value = square[i * ROW + j];
+        inverse[i * BLOCK + j] = value;
+        inverse[BLOCK * BLOCK + j * BLOCK + i] = value;
+        if i < width && j <= i {
+            work[at(first + i, first + j)] = value;
+        }
+    }
+}
+
+// x: a block of rows below the pivot block, or of columns left of it.
+@compute @workgroup_size(THREADS)
+fn panel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first = p.block * BLOCK;
+    let start = group.x * BLOCK;
+    if group.x == p.block {
+        return;
+    }
+    if group.x < p.block {
+        // Rows of L^-1: the inverse times what was there.
+        for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+            let r = e / BLOCK;
+            let c = e % BLOCK;
+            var value = F(0.0);
+            if first + r < p.inputs {
+                value = work[at(first + r, start + c)];
+            }
+            square[r * ROW + c] = value;
+        }
+        workgroupBarrier();
+        for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
+            let r = 4u * (e / BLOCK);
+            let c = e % BLOCK;
+            var sums = vec4(F(0.0));
+            for (var m = 0u; m < BLOCK; m++) {
+                let o = r * BLOCK + m;
+                let four = vec4(inverse[o], inverse[o + BLOCK], inverse[o + 2u * BLOCK], inverse[o + 3u * BLOCK]);
+                sums += four * square[m * ROW + c];
+            }
+            for (var i = 0u; i < 4u; i++) {
+                if first + r + i < p.inputs {
+                    work[at(first + r + i, start + c)] = sums[i];
+                }
+            }
+        }
+        return;
+    }
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let r = e / BLOCK;
+        let c = e % BLOCK;
+        var value = F(0.0);
+        if start + r < p.inputs {
+            value = work[at(start + r, first + c)];
+        }
+        square[r * ROW + c] = value;
+    }
+    workgroupBarrier();
+    // L = H L_k^-T.
+    for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
+        let r = 4u * (e / BLOCK);
+        let c = e % BLOCK;
+        var sums = vec4(F(0.0));
+        for (var m = 0u; m < BLOCK; m++) {
+            let o = r * ROW + m;
+            let four = vec4(square[o], square[o + ROW], square[o + 2u * ROW], square[o + 3u * ROW]);
+            sums += four * inverse[BLOCK * BLOCK + m * BLOCK + c];
+        }
+        for (var i = 0u; i < 4u; i++) {
+            if start + r + i < p.inputs {
+                lines[(start + r + i) * BLOCK + c] = sums[i];
+            }
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
+        let r = e / BLOCK;
+        let c = e % BLOCK;
+        var value = F(0.0);
+        if start + r < p.inputs {
+            value = lines[(start + r) * BLOCK + c];
+        }
+        square[r * ROW + c] = value;
+    }
+    workgroupBarrier();
+    // The block column of L^-1: -L L_k^-1.
+    for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
+        let r = 4u * (e / BLOCK);
+        let c = e % BLOCK;
+        var sums = vec4(F(0.0));
+        for (var m = 0u; m < BLOCK; m++) {
+            let o = r * ROW + m;
+            let four = vec4(square[o], square[o + ROW], square[o + 2u * ROW], square[o + 3u * ROW]);
+            sums += four * inverse[m * BLOCK + c];
+        }
+        for (var i = 0u; i < 4u; i++) {
+            if start + r + i < p.inputs {
+                work[at(start + r + i, first + c)] = -sums[i];
+            }
+        }
+    }
+}
+
+var<workgroup> a: array<array<F, BLOCK>, DEPTH>;
+var<workgroup> b: array<array<F, BLOCK>, DEPTH>;
+
+// x: a block of columns, y: a block of rows, counted from the first below the pivot block.
+@compute @workgroup_size(THREADS)
+fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let below = p.block + 1u + group.y;
+    if group.x > below || group.x == p.block {
+        return;
+    }
+    let first = p.block * BLOCK;
+    let first_row = below * BLOCK;
+    let first_column = group.x * BLOCK;
+    let row = lane / (BLOCK / 4u) * 4u;
+    let column = lane % (BLOCK / 4u) * 4u;
+    // Named: an array of results would live in memory.
+    var t0 = vec4(F(0.0));
+    var t1 = vec4(F(0.0));
+    var t2 = vec4(F(0.0));
+    var t3 = vec4(F(0.0));
+    for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
+        for (var e = lane; e < DEPTH * BLOCK; e += THREADS) {
+            let r = e / DEPTH;
+            let m = e % DEPTH;
+            var left = F(0.0);
+            if first_row + r < p.inputs {
+                left = lines[(first_row + r) * BLOCK + depth + m];
+            }
+            a[m][r] = left;
+            if group.x > p.block {
+                // What is left of H loses L L^T.
+                var right = F(0.0);
+                if first_column + r < p.inputs {
+                    right = lines[(first_column + r) * BLOCK + depth + m];
+                }
+                b[m][r] = right;
+            } else {
+                // What is known of L^-1 loses L times the block's rows of it.
+                b[e / BLOCK][e % BLOCK] = work[at(first + depth + e / BLOCK, first_column + e % BLOCK)];
+            }
+        }
+        workgroupBarrier();
+        for (var m = 0u; m < DEPTH; m++) {
+            let right = vec4(b[m][column], b[m][column + 1u], b[m][column + 2u], b[m][column + 3u]);
+            t0 += a[m][row] * right;
+            t1 += a[m][row + 1u] * right;
+            t2 += a[m][row + 2u] * right;
+            t3 += a[m][row + 3u] * right;
+        }
+        workgroupBarrier();
+    }
+    take(first_row + row, first_column + column, t0);
+    take(first_row + row + 1u, first_column + column, t1);
+    take(first_row + row + 2u, first_column + column, t2);
+    take(first_row + row + 3u, first_column + column, t3);
+}
+
+// Subtracts four columns of a row, up to the diagonal.
+fn take(i: u32, j: u32, v: vec4<F>) {
+    if i >= p.inputs {
+        return;
+    }
+    let to = at(i, j);
+    if j <= i {
+        work[to] -= v.x;
+    }
+    if j + 1u <= i {
+        work[to - 1u] -= v.y;
+    }
+    if j + 2u <= i {
+        work[to - 2u] -= v.z;
+    }
+    if j + 3u <= i {
+        work[to - 3u] -= v.w;
+    }
+}
+
+// U in single precision, and its diagonal.
+@compute @workgroup_size(THREADS)
+fn unload(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let e = (group.y * groups.x + group.x) * THREADS + lane;
+    if e >= p.inputs * p.inputs {
+        return;
+    }
+    let row = e / p.inputs;
+    let column = e % p.inputs;
+    var value = 0.0;
+    if row <= column {
+        value = f32(work[e]);
+    }
+    upper[e] = value;
+    if row == column {
+        pivots[row] = value;
+    }
+}
