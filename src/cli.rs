@@ -4,6 +4,7 @@
 //! logs go to standard error, as bars on a terminal and as plain lines elsewhere.
 
 mod archive;
+mod bench;
 mod eval;
 mod prune;
 mod verify;
@@ -119,6 +120,8 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = import::storage_type)]
         dtype: StorageType,
     },
+    /// Time pruning on random weights of a model's shape
+    Bench(bench::Bench),
     /// List model families, criteria, solvers, allocators, patterns and corpora by name
     List,
     /// List the devices zprune can compute on
@@ -214,6 +217,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Expand(arguments) => archive::expand(&arguments),
         Command::Tokens { experiment, out } => write_tokens(&experiment, &out),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::List => print(&listing()),
         Command::Devices => print(&devices()),
     }

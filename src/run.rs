@@ -456,7 +456,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 finished: jiff::Timestamp::now()
                     .round(jiff::Unit::Second)
                     .map_or(String::new(), |t| t.to_string()),
-                calibrate_seconds: time.calibrate.as_secs_f64(),
+                calibrate_seconds: time.passes().as_secs_f64(),
                 prune_seconds: time.prune.as_secs_f64(),
                 total_seconds: started.elapsed().as_secs_f64(),
             },
@@ -533,7 +533,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 Ok(())
             },
         )?;
-        time.calibrate += sharing.calibrate;
+        time += sharing;
         let removed: usize = layers.iter().map(|layer| layer.removed).sum();
         Ok(Findings {
             layers,

@@ -11,6 +11,7 @@
 pub mod cpu;
 pub mod gpu;
 pub mod moments;
+pub mod timed;
 
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -105,6 +106,17 @@ impl RotaryTable {
     }
 }
 
+/// How large a tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Bytes of all elements.
+    pub bytes: usize,
+}
+
 /// The operations; see the module documentation for the conventions.
 pub trait Backend: Send + Sync {
     /// A matrix, or a vector as a matrix of one row, in this backend's memory.
@@ -127,6 +139,9 @@ pub trait Backend: Send + Sync {
 
     /// Tokens that best move through a block together, when its widest activation has `widest` features.
     fn batch_tokens(&self, widest: usize) -> usize;
+
+    /// Rows, columns and bytes of a tensor.
+    fn extent(&self, tensor: &Self::Tensor) -> Extent;
 
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;

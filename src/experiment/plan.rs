@@ -613,6 +613,20 @@ pub(super) fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize
     })
 }
 
+impl MethodPlan {
+    /// Makes the method ready to use.
+    pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Method> {
+        Ok(Method {
+            criterion: self.criterion.build(&CRITERIA)?,
+            solver: self.solver.build(&SOLVERS)?,
+            allocator: self.allocator.build(&ALLOCATORS)?,
+            group: self.group,
+            selection,
+            provider,
+        })
+    }
+}
+
 impl CalibrationPlan {
     /// Checks the numbers on their own.
     ///
@@ -693,15 +707,7 @@ impl Experiment {
     /// # Errors
     /// Never for a resolved experiment; a plan file edited by hand may name things that do not exist.
     pub fn method(&self, index: usize) -> Result<Method> {
-        let plan = &self.methods[index];
-        Ok(Method {
-            criterion: plan.criterion.build(&CRITERIA)?,
-            solver: plan.solver.build(&SOLVERS)?,
-            allocator: plan.allocator.build(&ALLOCATORS)?,
-            group: plan.group,
-            selection: self.selection,
-            provider: self.linear_algebra,
-        })
+        self.methods[index].build(self.selection, self.linear_algebra)
     }
 
     /// All cells, in the order they run: per model the dense one, then seed by seed, so that an

@@ -9,6 +9,7 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
+use crate::prune::Method;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -74,6 +75,15 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
     }
     experiment.methods = vec![method];
     Ok(experiment)
+}
+
+/// A method by name, with its own parameters and comparison group.
+///
+/// # Errors
+/// Unknown names.
+pub fn method_alone(name: &str) -> Result<Method> {
+    let plan = method(&named_method(name, &[], None)?, None, &|_| "--method".to_string())?;
+    plan.build(Selection::Exact, Provider::Faer)
 }
 
 /// One model measured as it is, as an experiment file would say it.

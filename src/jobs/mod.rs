@@ -1,10 +1,12 @@
 //! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`]),
-//! store it in less space ([`archive`]).
+//! store it in less space ([`archive`]), time it
+//! ([`bench`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
 //! it adds is its output: a model directory, a JSON file, a verdict.
 
 pub mod archive;
+pub mod bench;
 pub mod eval;
 pub mod prune;
 pub mod verify;

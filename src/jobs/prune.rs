@@ -131,7 +131,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     progress.finish();
     Ok(Pruned {
         file,
-        calibrate_seconds: findings.time.calibrate.as_secs_f64(),
+        calibrate_seconds: findings.time.passes().as_secs_f64(),
         prune_seconds: findings.time.prune.as_secs_f64(),
     })
 }

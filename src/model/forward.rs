@@ -7,7 +7,8 @@
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
-use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
+use crate::model::checkpoint::{BlockWeights, NormWeights};
+use crate::model::source::WeightSource;
 use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
 use ndarray::{Array2, s};
 
@@ -131,11 +132,11 @@ impl<B: Backend> Ends<B> {
     ///
     /// # Errors
     /// A tensor is unusable, or the backend has no room.
-    pub fn upload(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
-        let spec = checkpoint.spec();
-        let matrix = |name: &String| backend.upload(checkpoint.matrix(name)?.view());
+    pub fn upload(backend: &B, weights: &dyn WeightSource) -> Result<Self> {
+        let spec = weights.spec();
+        let matrix = |name: &String| backend.upload(weights.matrix(name)?.view());
         let final_norm = match &spec.final_norm {
-            Some(norm) => Some((norm.clone(), upload_norm(backend, &checkpoint.norm("", norm)?)?)),
+            Some(norm) => Some((norm.clone(), upload_norm(backend, &weights.norm("", norm)?)?)),
             None => None,
         };
         Ok(Ends {

@@ -1,5 +1,5 @@
 //! Models: how a `config.json` becomes a [`ModelSpec`](crate::spec::ModelSpec) ([`families`]), where the
-//! weights come from ([`checkpoint`]), and the one forward pass ([`forward`]).
+//! weights come from ([`source`]: a [`checkpoint`], or [`random`] numbers), and the one forward pass ([`forward`]).
 //!
 //! A family is data: it names tensors and picks among the options of the spec. It contains
 //! no forward code, so the taps at which calibration reads exist once, for all of them.
@@ -8,4 +8,6 @@ pub mod checkpoint;
 pub mod export;
 pub mod families;
 pub mod forward;
+pub mod random;
+pub mod source;
 pub mod weights;

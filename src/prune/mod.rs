@@ -18,8 +18,9 @@ use crate::calibrate::statistics::LayerStatistics;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
-use crate::model::checkpoint::{BlockWeights, Checkpoint};
+use crate::model::checkpoint::BlockWeights;
 use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::source::WeightSource;
 use crate::registry;
 use crate::spec::Tap;
 use allocator::Allocator;
@@ -30,6 +31,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use solver::Solver;
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 use workbench::{Workbench, Workpiece};
 
@@ -146,10 +148,30 @@ pub struct LayerRecord {
 /// Time spent in the stages of pruning.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneTime {
-    /// Forward passes for statistics and propagation.
+    /// Waiting for weights that are read, converted and uploaded while the block before is under work.
+    pub upload: Duration,
+    /// Forward passes for statistics, and those.
     pub calibrate: Duration,
     /// Scoring, selecting, updating.
     pub prune: Duration,
+    /// Forward passes through pruned blocks, for the calibration of later ones.
+    pub propagate: Duration,
+}
+
+impl PruneTime {
+    /// All forward passes: what calibration costs.
+    pub fn passes(&self) -> Duration {
+        self.calibrate + self.propagate
+    }
+}
+
+impl std::ops::AddAssign for PruneTime {
+    fn add_assign(&mut self, other: PruneTime) {
+        self.upload += other.upload;
+        self.calibrate += other.calibrate;
+        self.prune += other.prune;
+        self.propagate += other.propagate;
+    }
 }
 
 /// One dense pass: the moments of every block.
@@ -158,16 +180,16 @@ pub struct PruneTime {
 /// The checkpoint is unusable or the backend fails.
 pub fn dense_moments<B: Workbench>(
     backend: &B,
-    checkpoint: &Checkpoint,
+    source: &dyn WeightSource,
     ends: &Ends<B>,
     windows: &TokenWindows,
     needs: Needs,
 ) -> Result<Vec<BlockMoments<B>>> {
-    let spec = checkpoint.spec();
+    let spec = source.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     (0..spec.blocks)
         .map(|index| {
-            let block = Block::upload(backend, &checkpoint.block(index)?)?;
+            let block = Block::upload(backend, &source.block(index)?)?;
             let mut moments = BlockMoments::new(backend, spec, needs)?;
             hidden.advance(backend, spec, &block, |tap, x| {
                 backend.accumulate(moments.tap_mut(tap), x)
@@ -183,6 +205,8 @@ pub struct PrunedBlock<'a, B: Workbench> {
     pub index: usize,
     /// On the backend.
     pub block: &'a Block<B>,
+    /// What the block took.
+    pub time: PruneTime,
     backend: &'a B,
     dense: &'a BlockWeights,
     updated: bool,
@@ -218,73 +242,92 @@ impl<B: Workbench> PrunedBlock<'_, B> {
 /// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
 pub fn prune_model<B: Workbench>(
     backend: &B,
-    checkpoint: &Checkpoint,
+    source: &dyn WeightSource,
     ends: &Ends<B>,
     method: &Method,
     pattern: Pattern,
     calibration: &Calibration<B>,
     mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
-    let spec = checkpoint.spec();
+    let spec = source.spec();
     let mut records = Vec::new();
     let mut time = PruneTime::default();
     let mut stream = match calibration {
         Calibration::Windows(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows.count())),
         _ => None,
     };
-    for index in 0..spec.blocks {
-        let weights = checkpoint.block(index)?;
-        let mut block = Block::upload(backend, &weights)?;
-        let started = Instant::now();
-        let statistics = match (&stream, calibration) {
-            (Some((hidden, sequences)), _) => {
-                let mut moments = BlockMoments::new(backend, spec, method.needs())?;
-                hidden.observe(backend, spec, &block, |tap, x| {
-                    backend.accumulate(moments.tap_mut(tap), x)
-                })?;
-                backend.wait()?;
-                block_statistics(backend, &moments, *sequences, method.provider).at(format_args!("block {index}"))?
+    let ready = |index: usize| -> Result<(BlockWeights, Block<B>)> {
+        let weights = source.block(index)?;
+        let block = Block::upload(backend, &weights)?;
+        Ok((weights, block))
+    };
+    thread::scope(|scope| {
+        let ready = &ready;
+        let mut next = Some(scope.spawn(|| ready(0)));
+        for index in 0..spec.blocks {
+            let mut took = PruneTime::default();
+            let started = Instant::now();
+            let coming = next.take().expect("a block is prepared while the one before is pruned");
+            let (weights, mut block) = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            if index + 1 < spec.blocks {
+                next = Some(scope.spawn(move || ready(index + 1)));
             }
-            (None, Calibration::Dense { moments, sequences }) => {
-                block_statistics(backend, &moments[index], *sequences, method.provider)
-                    .at(format_args!("block {index}"))?
-            }
-            (None, _) => Tap::ALL
-                .into_iter()
-                .map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap))))
-                .collect(),
-        };
-        time.calibrate += started.elapsed();
+            took.upload = started.elapsed();
 
-        let started = Instant::now();
-        for linear in &weights.linears {
-            let target = Target {
-                pattern: method.allocator.layer(spec, index, linear.role, pattern)?,
-                group: method.group,
-                selection: method.selection,
+            let started = Instant::now();
+            let statistics = match (&stream, calibration) {
+                (Some((hidden, sequences)), _) => {
+                    let mut moments = BlockMoments::new(backend, spec, method.needs())?;
+                    hidden.observe(backend, spec, &block, |tap, x| {
+                        backend.accumulate(moments.tap_mut(tap), x)
+                    })?;
+                    backend.wait()?;
+                    block_statistics(backend, &moments, *sequences, method.provider).at(format_args!("block {index}"))?
+                }
+                (None, Calibration::Dense { moments, sequences }) => {
+                    block_statistics(backend, &moments[index], *sequences, method.provider)
+                        .at(format_args!("block {index}"))?
+                }
+                (None, _) => Tap::ALL
+                    .into_iter()
+                    .map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap))))
+                    .collect(),
             };
-            let weight = block.weight_mut(linear.role);
-            let mut piece = backend.workpiece(weight, linear.storage, &statistics[&linear.role.tap()]);
-            records.push(prune_layer(piece.as_mut(), &linear.name, method, &target).at(&linear.name)?);
-        }
-        time.prune += started.elapsed();
+            took.calibrate = started.elapsed();
 
-        let started = Instant::now();
-        if let Some((hidden, _)) = &mut stream
-            && index + 1 < spec.blocks
-        {
-            hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+            let started = Instant::now();
+            for linear in &weights.linears {
+                let target = Target {
+                    pattern: method.allocator.layer(spec, index, linear.role, pattern)?,
+                    group: method.group,
+                    selection: method.selection,
+                };
+                let weight = block.weight_mut(linear.role);
+                let mut piece = backend.workpiece(weight, linear.storage, &statistics[&linear.role.tap()]);
+                records.push(prune_layer(piece.as_mut(), &linear.name, method, &target).at(&linear.name)?);
+            }
+            took.prune = started.elapsed();
+
+            let started = Instant::now();
+            if let Some((hidden, _)) = &mut stream
+                && index + 1 < spec.blocks
+            {
+                hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+                backend.wait()?;
+            }
+            took.propagate = started.elapsed();
+            time += took;
+            pruned(PrunedBlock {
+                index,
+                block: &block,
+                time: took,
+                backend,
+                dense: &weights,
+                updated: method.solver.updates(),
+            })?;
         }
-        time.calibrate += started.elapsed();
-        pruned(PrunedBlock {
-            index,
-            block: &block,
-            backend,
-            dense: &weights,
-            updated: method.solver.updates(),
-        })?;
-    }
-    Ok((records, time))
+        Ok((records, time))
+    })
 }
 
 fn block_statistics<B: Workbench>(

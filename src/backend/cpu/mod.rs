@@ -11,7 +11,7 @@ mod product;
 mod simd;
 
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, RotaryTable};
+use crate::backend::{Backend, Columns, Extent, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
@@ -42,6 +42,14 @@ impl Backend for Cpu {
 
     fn batch_tokens(&self, _widest: usize) -> usize {
         BATCH_TOKENS
+    }
+
+    fn extent(&self, tensor: &Array2<f32>) -> Extent {
+        Extent {
+            rows: tensor.nrows(),
+            columns: tensor.ncols(),
+            bytes: 4 * tensor.len(),
+        }
     }
 
     fn upload(&self, host: ArrayView2<f32>) -> Result<Array2<f32>> {

@@ -13,7 +13,7 @@ mod factor;
 pub mod shader;
 
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Compute, RotaryTable};
+use crate::backend::{Backend, Columns, Compute, Extent, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use adapter::{Choice, Tier};
@@ -319,6 +319,14 @@ impl Backend for Gpu {
         // As many as fit one binding with room to spare, and enough to fill the largest devices.
         let fit = self.device.largest() as usize / 4 / widest.max(1);
         fit.clamp(1, 16384)
+    }
+
+    fn extent(&self, tensor: &Tensor) -> Extent {
+        Extent {
+            rows: tensor.rows,
+            columns: tensor.columns,
+            bytes: tensor.len() * tensor.element.bytes(),
+        }
     }
 
     fn upload(&self, host: ArrayView2<f32>) -> Result<Tensor> {

@@ -6,6 +6,7 @@
 
 mod cpu;
 mod gpu;
+mod timed;
 
 pub use cpu::solve;
 

@@ -1,0 +1,243 @@
+//! A backend that measures another: every operation is waited for, timed, and counted with the arithmetic and
+//! the memory traffic that it cannot do without.
+//!
+//! Waiting costs a little; whole runs are timed without it.
+
+use crate::backend::moments::{Moments, Needs};
+use crate::backend::{Backend, Columns, Extent, RotaryTable};
+use crate::error::Result;
+use crate::spec::{Activation, AttentionSpec, NormKind};
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// What one kind of operation cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Tally {
+    /// Times it ran.
+    pub calls: u64,
+    /// All together.
+    pub seconds: f64,
+    /// Multiplications and additions.
+    pub flops: f64,
+    /// Bytes of its operands and results, each counted once.
+    pub bytes: f64,
+}
+
+/// Measures a backend.
+pub struct Timed<'a, B> {
+    inner: &'a B,
+    tallies: Mutex<BTreeMap<&'static str, Tally>>,
+}
+
+impl<'a, B: Backend> Timed<'a, B> {
+    /// Nothing measured yet.
+    pub fn new(inner: &'a B) -> Self {
+        Timed {
+            inner,
+            tallies: Mutex::default(),
+        }
+    }
+
+    /// The backend that computes.
+    pub(crate) fn inner(&self) -> &'a B {
+        self.inner
+    }
+
+    /// What was measured, by operation.
+    pub fn tallies(&self) -> BTreeMap<&'static str, Tally> {
+        self.tallies
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
+    }
+
+    /// Runs and times one operation.
+    pub(crate) fn time<T>(
+        &self,
+        name: &'static str,
+        flops: f64,
+        bytes: usize,
+        operation: impl FnOnce(&'a B) -> Result<T>,
+    ) -> Result<T> {
+        self.inner.wait()?;
+        let started = Instant::now();
+        let result = operation(self.inner)?;
+        self.inner.wait()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let mut tallies = self.tallies.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tally = tallies.entry(name).or_default();
+        tally.calls += 1;
+        tally.seconds += seconds;
+        tally.flops += flops;
+        tally.bytes += bytes as f64;
+        Ok(result)
+    }
+
+    fn bytes(&self, tensors: &[&B::Tensor]) -> usize {
+        tensors.iter().map(|tensor| self.inner.extent(tensor).bytes).sum()
+    }
+}
+
+impl<B: Backend> Backend for Timed<'_, B> {
+    type Tensor = B::Tensor;
+    type Moments = (B::Moments, Needs);
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn device(&self) -> Option<String> {
+        self.inner.device()
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.inner.wait()
+    }
+
+    fn batch_tokens(&self, widest: usize) -> usize {
+        self.inner.batch_tokens(widest)
+    }
+
+    fn extent(&self, tensor: &B::Tensor) -> Extent {
+        self.inner.extent(tensor)
+    }
+
+    fn upload(&self, host: ArrayView2<f32>) -> Result<B::Tensor> {
+        // Uploads run beside other work, so their time would be counted twice.
+        self.inner.upload(host)
+    }
+
+    fn upload_vector(&self, host: ArrayView1<f32>) -> Result<B::Tensor> {
+        self.inner.upload_vector(host)
+    }
+
+    fn download(&self, tensor: &B::Tensor) -> Result<Array2<f32>> {
+        self.time("download", 0.0, self.bytes(&[tensor]), |inner| inner.download(tensor))
+    }
+
+    fn embed(&self, table: &B::Tensor, ids: &[u32]) -> Result<B::Tensor> {
+        let bytes = 8 * ids.len() * self.extent(table).columns;
+        self.time("embed", 0.0, bytes, |inner| inner.embed(table, ids))
+    }
+
+    fn add_positions(&self, x: &mut B::Tensor, table: &B::Tensor, offset: usize, length: usize) -> Result<()> {
+        self.time("add_positions", 0.0, 2 * self.bytes(&[x]), |inner| {
+            inner.add_positions(x, table, offset, length)
+        })
+    }
+
+    fn add(&self, x: &mut B::Tensor, y: &B::Tensor) -> Result<()> {
+        self.time("add", 0.0, self.bytes(&[x, x, y]), |inner| inner.add(x, y))
+    }
+
+    fn scale(&self, x: &mut B::Tensor, factor: f32) -> Result<()> {
+        self.time("scale", 0.0, 2 * self.bytes(&[x]), |inner| inner.scale(x, factor))
+    }
+
+    fn columns(&self, x: &B::Tensor, columns: Columns) -> Result<B::Tensor> {
+        let Extent {
+            columns: all, bytes, ..
+        } = self.extent(x);
+        let moved = 2 * bytes / all * (columns.width * columns.count);
+        self.time("columns", 0.0, moved, |inner| inner.columns(x, columns))
+    }
+
+    fn normalise(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&B::Tensor>,
+        bias: Option<&B::Tensor>,
+        x: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        self.time("normalise", 0.0, 2 * self.bytes(&[x]), |inner| {
+            inner.normalise(kind, epsilon, width, gain, bias, x)
+        })
+    }
+
+    fn linear(&self, weight: &B::Tensor, bias: Option<&B::Tensor>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (w, rows) = (self.extent(weight), self.extent(x).rows);
+        let flops = 2.0 * (rows * w.rows) as f64 * w.columns as f64;
+        let results = w.bytes / w.columns * rows;
+        self.time("linear", flops, self.bytes(&[weight, x]) + results, |inner| {
+            inner.linear(weight, bias, x)
+        })
+    }
+
+    fn rotate(&self, x: &mut B::Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
+        self.time("rotate", 0.0, 2 * self.bytes(&[x]), |inner| {
+            inner.rotate(x, table, head_dim, length)
+        })
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        queries: &B::Tensor,
+        keys: &B::Tensor,
+        values: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        let rows = self.extent(queries).rows;
+        let seen: usize = (1..=length).map(|tokens| tokens.min(window.unwrap_or(tokens))).sum();
+        let flops = 4.0 * (rows / length * seen) as f64 * (shape.heads * shape.head_dim) as f64;
+        let bytes = self.bytes(&[queries, queries, keys, values]);
+        self.time("attention", flops, bytes, |inner| {
+            inner.attention(shape, window, length, queries, keys, values)
+        })
+    }
+
+    fn activate(&self, activation: Activation, x: &mut B::Tensor) -> Result<()> {
+        self.time("activate", 0.0, 2 * self.bytes(&[x]), |inner| {
+            inner.activate(activation, x)
+        })
+    }
+
+    fn gate(&self, activation: Activation, gate: &B::Tensor, up: &mut B::Tensor) -> Result<()> {
+        self.time("gate", 0.0, self.bytes(&[gate, up, up]), |inner| {
+            inner.gate(activation, gate, up)
+        })
+    }
+
+    fn log_likelihoods(
+        &self,
+        head: &B::Tensor,
+        softcap: Option<f32>,
+        x: &B::Tensor,
+        targets: &[u32],
+    ) -> Result<Vec<f64>> {
+        let w = self.extent(head);
+        let flops = 2.0 * (targets.len() * w.rows) as f64 * w.columns as f64;
+        self.time("log_likelihoods", flops, self.bytes(&[head, x]), |inner| {
+            inner.log_likelihoods(head, softcap, x, targets)
+        })
+    }
+
+    fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments> {
+        Ok((self.inner.moments(inputs, needs)?, needs))
+    }
+
+    fn accumulate(&self, moments: &mut Self::Moments, x: &B::Tensor) -> Result<()> {
+        let Extent { rows, columns, bytes } = self.extent(x);
+        let (moments, needs) = moments;
+        // The triangle, and the sums of squares.
+        let gram = if needs.gram { (columns + 1) * columns } else { 0 };
+        let name = if needs.gram {
+            "accumulate gram"
+        } else {
+            "accumulate squares"
+        };
+        self.time(name, rows as f64 * (gram + 2 * columns) as f64, bytes, |inner| {
+            inner.accumulate(moments, x)
+        })
+    }
+
+    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments> {
+        self.inner.read_moments(&moments.0)
+    }
+}

@@ -1,0 +1,141 @@
+//! `zprune bench`.
+
+use super::{Display, print};
+use crate::error::{Error, Result};
+use crate::experiment::machine::Request;
+use crate::experiment::single;
+use crate::jobs::bench::{self, Benchmark, Measured};
+use crate::prune::pattern::Pattern;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use std::path::PathBuf;
+
+/// Arguments of `zprune bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Whose shape the random weights have: llama-2-7b, llama-3-8b, opt-6.7b, smollm2-135m
+    #[arg(long, value_name = "NAME")]
+    shape: String,
+    /// Blocks to prune; the whole model is extrapolated from them
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    layers: usize,
+    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
+    #[arg(long, default_value = "z-pruner", value_name = "NAME")]
+    method: String,
+    /// Fraction of the weights to remove
+    #[arg(long, default_value_t = 0.5)]
+    sparsity: f64,
+    /// Calibration sequences
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    sequences: usize,
+    /// Tokens of each
+    #[arg(long, default_value_t = 2048, value_name = "L")]
+    length: usize,
+    /// Seed of weights and tokens
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Also write what was measured as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Request,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Bench) -> Result<()> {
+    let pattern = Pattern::Unstructured {
+        sparsity: arguments.sparsity,
+    };
+    pattern.validate()?;
+    let benchmark = Benchmark {
+        shape: arguments.shape.clone(),
+        layers: arguments.layers,
+        method: single::method_alone(&arguments.method)?,
+        pattern,
+        sequences: arguments.sequences,
+        length: arguments.length,
+        seed: arguments.seed,
+        machine: arguments.machine.resolve()?,
+    };
+    let measured = bench::bench(&benchmark, &Display::new())?;
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&measured).map_err(|error| Error::output(path, error))?;
+        std::fs::write(path, text + "\n").map_err(|error| Error::output(path, error))?;
+    }
+    print(&shown(arguments, &measured))
+}
+
+fn shown(arguments: &Bench, measured: &Measured) -> String {
+    let mut stages = table(&["block", "upload", "calibrate", "prune", "propagate"]);
+    for (index, it) in measured.blocks.iter().enumerate() {
+        let seconds = [it.upload, it.calibrate, it.prune, it.propagate].map(|value| format!("{value:.3} s"));
+        stages.add_row([vec![index.to_string()], seconds.to_vec()].concat());
+    }
+    let mut operations = table(&["operation", "calls", "time", "rate", "of the ceiling"]);
+    let mut by_time: Vec<_> = measured.operations.iter().collect();
+    by_time.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
+    for (name, tally) in by_time {
+        let (flops, bytes) = (tally.flops / tally.seconds, tally.bytes / tally.seconds);
+        // Whatever it is closer to limits it.
+        let (of_products, of_bandwidth) = (flops / measured.products, bytes / measured.bandwidth);
+        let (rate, share) = if of_products > of_bandwidth {
+            (scaled(flops, "FLOP/s"), of_products)
+        } else {
+            (scaled(bytes, "B/s"), of_bandwidth)
+        };
+        let told = if tally.flops + tally.bytes > 0.0 {
+            [rate, format!("{:.0} %", 100.0 * share)]
+        } else {
+            [String::new(), String::new()]
+        };
+        let row = [
+            name.clone(),
+            tally.calls.to_string(),
+            format!("{:.1} ms", 1e3 * tally.seconds),
+        ];
+        operations.add_row(row.into_iter().chain(told));
+    }
+    let how = match measured.blocks.len() == measured.model_blocks {
+        true => "measured".to_string(),
+        false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
+    };
+    format!(
+        "{}, {}, {} x {} tokens, {} ({})\n\n{stages}\n\nThe whole model: {:.1} s, {how}.\n\n\
+         Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
+         {} for a copy in place, {} for a matrix product.\n\n{operations}",
+        arguments.shape,
+        arguments.method,
+        arguments.sequences,
+        arguments.length,
+        measured.device.as_deref().unwrap_or(&measured.backend),
+        compute(measured),
+        measured.model_seconds,
+        scaled(measured.bandwidth, "B/s"),
+        scaled(measured.products, "FLOP/s"),
+    )
+}
+
+/// `12.3 GFLOP/s` of 12.3e9 and the unit.
+fn scaled(value: f64, unit: &str) -> String {
+    match value {
+        1e12.. => format!("{:.1} T{unit}", value / 1e12),
+        1e9.. => format!("{:.1} G{unit}", value / 1e9),
+        _ => format!("{:.1} M{unit}", value / 1e6),
+    }
+}
+
+fn compute(measured: &Measured) -> &'static str {
+    match measured.compute {
+        crate::backend::Compute::F32 => "f32",
+        crate::backend::Compute::F16 => "f16",
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

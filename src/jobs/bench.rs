@@ -1,0 +1,316 @@
+//! How long pruning takes, on random weights of a known shape.
+//!
+//! Weights and tokens are seeded random numbers made on the fly, so that a model of any size can be timed
+//! without its files. Scores, masks and updates are computed as for a real one; what the numbers are does not
+//! change how long that takes.
+
+use crate::backend::timed::{Tally, Timed};
+use crate::backend::{Backend, Compute};
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Result};
+use crate::experiment::machine::Machine;
+use crate::model::families;
+use crate::model::forward::Ends;
+use crate::model::random::RandomWeights;
+use crate::model::source::WeightSource;
+use crate::progress::Progress;
+use crate::prune::pattern::Pattern;
+use crate::prune::workbench::Workbench;
+use crate::prune::{Calibration, Method, PruneTime, prune_model};
+use crate::registry::{Entry, Registry};
+use crate::run::Opened;
+use crate::spec::ModelSpec;
+use crate::tensor::StorageType;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Shapes that can be timed, as their `config.json` says them.
+pub const SHAPES: Registry<&str> = Registry {
+    kind: "shape",
+    entries: &[
+        Entry {
+            name: "llama-2-7b",
+            summary: "32 blocks, width 4096, MLP 11008, 32 heads",
+            item: r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+                "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+                "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false}"#,
+        },
+        Entry {
+            name: "llama-3-8b",
+            summary: "32 blocks, width 4096, MLP 14336, 32 heads, 8 of keys and values",
+            item: r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+                "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5,
+                "max_position_embeddings": 8192, "rope_theta": 500000.0, "hidden_act": "silu",
+                "tie_word_embeddings": false}"#,
+        },
+        Entry {
+            name: "opt-6.7b",
+            summary: "32 blocks, width 4096, MLP 16384, 32 heads",
+            item: r#"{"model_type": "opt", "hidden_size": 4096, "ffn_dim": 16384, "num_hidden_layers": 32,
+                "num_attention_heads": 32, "vocab_size": 50272, "max_position_embeddings": 2048,
+                "activation_function": "relu", "do_layer_norm_before": true, "word_embed_proj_dim": 4096,
+                "tie_word_embeddings": true}"#,
+        },
+        Entry {
+            name: "smollm2-135m",
+            summary: "30 blocks, width 576, MLP 1536, 9 heads, 3 of keys and values",
+            item: r#"{"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+                "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "rms_norm_eps": 1e-5,
+                "max_position_embeddings": 8192, "rope_theta": 100000.0, "hidden_act": "silu",
+                "tie_word_embeddings": true}"#,
+        },
+    ],
+};
+
+/// What is timed.
+pub struct Benchmark {
+    /// Name of a shape.
+    pub shape: String,
+    /// Blocks to prune; all of the shape's where there are fewer.
+    pub layers: usize,
+    /// How they are pruned.
+    pub method: Method,
+    /// How much goes.
+    pub pattern: Pattern,
+    /// Calibration sequences.
+    pub sequences: usize,
+    /// Tokens of each.
+    pub length: usize,
+    /// Seed of weights and tokens.
+    pub seed: u64,
+    /// Who computes.
+    pub machine: Machine,
+}
+
+/// Seconds of the stages of one block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Stages {
+    /// Waiting for weights.
+    pub upload: f64,
+    /// Forward passes for statistics, and those.
+    pub calibrate: f64,
+    /// Scoring, selecting, updating.
+    pub prune: f64,
+    /// Forward passes through pruned blocks.
+    pub propagate: f64,
+}
+
+impl From<PruneTime> for Stages {
+    fn from(time: PruneTime) -> Self {
+        Stages {
+            upload: time.upload.as_secs_f64(),
+            calibrate: time.calibrate.as_secs_f64(),
+            prune: time.prune.as_secs_f64(),
+            propagate: time.propagate.as_secs_f64(),
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// Name of the shape.
+    pub shape: String,
+    /// Who computed.
+    pub backend: String,
+    /// The device, where the machine does not say it all.
+    pub device: Option<String>,
+    /// What weights and activations were stored in.
+    pub compute: Compute,
+    /// Every block that was pruned, in order.
+    pub blocks: Vec<Stages>,
+    /// Blocks of the whole model.
+    pub model_blocks: usize,
+    /// Seconds for the whole model: measured where all blocks were pruned, else extrapolated.
+    pub model_seconds: f64,
+    /// The operations of one or two blocks, each waited for.
+    pub operations: BTreeMap<String, Tally>,
+    /// Bytes per second that a large copy in place reaches: reading and writing.
+    pub bandwidth: f64,
+    /// Operations per second that a large matrix product reaches.
+    pub products: f64,
+}
+
+/// Runs a benchmark.
+///
+/// # Errors
+/// An unknown shape, a sequence longer than its context, or the device fails.
+pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured> {
+    let text = SHAPES.find(&benchmark.shape)?.item;
+    let spec = families::parse_spec(text)?;
+    if benchmark.layers == 0 || benchmark.sequences == 0 {
+        return Err(Error::config("a benchmark needs at least one layer and one sequence"));
+    }
+    if benchmark.length > spec.max_positions {
+        return Err(Error::config(format!(
+            "--length {} is beyond the {} positions of {}",
+            benchmark.length, spec.max_positions, benchmark.shape
+        )));
+    }
+    match Opened::new(&benchmark.machine)? {
+        Opened::Cpu(cpu) => measure(&cpu, benchmark, spec, progress),
+        Opened::Gpu(gpu) => measure(gpu.as_ref(), benchmark, spec, progress),
+    }
+}
+
+fn measure<B: Workbench>(
+    backend: &B,
+    benchmark: &Benchmark,
+    mut spec: ModelSpec,
+    progress: &dyn Progress,
+) -> Result<Measured> {
+    let model_blocks = spec.blocks;
+    spec.blocks = benchmark.layers.min(model_blocks);
+    let mut random = ChaCha8Rng::seed_from_u64(benchmark.seed);
+    let vocabulary = spec.vocabulary as u32;
+    let count = benchmark.sequences * benchmark.length;
+    let ids: Vec<u32> = (0..count).map(|_| random.random_range(0..vocabulary)).collect();
+    let with_blocks = |blocks: usize| {
+        let spec = ModelSpec { blocks, ..spec.clone() };
+        RandomWeights::new(spec, benchmark.seed, StorageType::F16)
+    };
+    let source = with_blocks(spec.blocks);
+    let ends = Ends::upload(backend, &source)?;
+    progress.start(1, spec.blocks);
+
+    progress.stage("making kernels");
+    let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
+    prune(backend, &with_blocks(1), &ends, benchmark, &one, |_| {})?;
+
+    progress.cell(&benchmark.shape);
+    let windows = TokenWindows::new(ids, benchmark.length)?;
+    let mut blocks: Vec<Stages> = Vec::new();
+    prune(backend, &source, &ends, benchmark, &windows, |time| {
+        blocks.push(time.into());
+        progress.step();
+    })?;
+
+    progress.stage("timing each operation");
+    let timed = Timed::new(backend);
+    let ends = Ends::upload(&timed, &source)?;
+    prune(&timed, &with_blocks(spec.blocks.min(2)), &ends, benchmark, &windows, |_| {})?;
+    drop(ends);
+    let operations = timed.tallies();
+    let (bandwidth, products) = ceilings(backend)?;
+    progress.finish();
+    Ok(Measured {
+        shape: benchmark.shape.clone(),
+        backend: backend.name().to_string(),
+        device: backend.device(),
+        compute: benchmark.machine.compute,
+        model_seconds: whole(&blocks, model_blocks),
+        blocks,
+        model_blocks,
+        operations: operations
+            .into_iter()
+            .map(|(name, tally)| (name.to_string(), tally))
+            .collect(),
+        bandwidth,
+        products,
+    })
+}
+
+fn prune<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    benchmark: &Benchmark,
+    windows: &TokenWindows,
+    mut done: impl FnMut(PruneTime),
+) -> Result<()> {
+    let calibration = match benchmark.method.needs().anything() {
+        true => Calibration::Windows(windows),
+        false => Calibration::Nothing,
+    };
+    let method = &benchmark.method;
+    prune_model(
+        backend,
+        source,
+        ends,
+        method,
+        benchmark.pattern,
+        &calibration,
+        |pruned| {
+            done(pruned.time);
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+/// Seconds for all blocks of a model from those of its first.
+fn whole(measured: &[Stages], blocks: usize) -> f64 {
+    let mean = |values: &[f64]| match values.len() {
+        0 => 0.0,
+        count => values.iter().sum::<f64>() / count as f64,
+    };
+    let each = |stage: fn(&Stages) -> f64| measured.iter().map(stage).collect::<Vec<_>>();
+    if measured.len() == blocks {
+        let of = |it: &Stages| it.upload + it.calibrate + it.prune + it.propagate;
+        return measured.iter().map(of).sum();
+    }
+    // The first block's weights are waited for by nobody else's work; the last block moves nothing on.
+    let upload = each(|it| it.upload);
+    let first = upload.first().copied().unwrap_or_default();
+    let propagate = each(|it| it.propagate);
+    let moved = &propagate[..propagate.len().saturating_sub(1)];
+    first
+        + (blocks - 1) as f64 * (mean(&upload[1..]) + mean(moved))
+        + blocks as f64 * (mean(&each(|it| it.calibrate)) + mean(&each(|it| it.prune)))
+}
+
+/// What the device can do at best with these kernels: bytes and operations per second.
+fn ceilings<B: Backend>(backend: &B) -> Result<(f64, f64)> {
+    // As large as a batch of activations.
+    let rows = backend.batch_tokens(11008).min(8192);
+    let host = ndarray::Array2::<f32>::ones((rows, 4096));
+    let mut x = backend.upload(host.view())?;
+    let w = backend.upload(ndarray::Array2::<f32>::ones((11008, 4096)).view())?;
+    let best = |operation: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
+        let mut best = f64::INFINITY;
+        for _ in 0..3 {
+            backend.wait()?;
+            let started = Instant::now();
+            for _ in 0..4 {
+                operation()?;
+            }
+            backend.wait()?;
+            best = best.min(started.elapsed().as_secs_f64() / 4.0);
+        }
+        Ok(best)
+    };
+    let copied = best(&mut || backend.scale(&mut x, 1.0))?;
+    let multiplied = best(&mut || backend.linear(&w, None, &x).map(drop))?;
+    let moved = 2 * backend.extent(&x).bytes;
+    let flops = 2.0 * rows as f64 * 4096.0 * 11008.0;
+    Ok((moved as f64 / copied, flops / multiplied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_is_a_model() {
+        for entry in SHAPES.entries {
+            let spec = families::parse_spec(entry.item).unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+            assert!(entry.summary.contains(&format!("{} blocks", spec.blocks)), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_model_is_extrapolated_from_blocks_that_did_everything() {
+        let block = |upload, propagate| Stages {
+            upload,
+            calibrate: 2.0,
+            prune: 1.0,
+            propagate,
+        };
+        let measured = [block(9.0, 3.0), block(0.5, 3.0), block(0.5, 0.0)];
+        assert_eq!(whole(&measured, 3), 9.0 + 1.0 + 9.0 + 6.0);
+        assert_eq!(whole(&measured, 10), 9.0 + 9.0 * 3.5 + 30.0);
+    }
+}
