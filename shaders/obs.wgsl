@@ -110,45 +110,104 @@ fn block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     }
 }
 
-var<workgroup> a: array<array<f32, 68>, 16>;
-var<workgroup> b: array<array<f32, 68>, 16>;
+// 16 errors of 64 rows, and 64 columns of 16 rows of U: vectors of 4 rows or columns.
+var<workgroup> a: array<vec4<f32>, 256>;
+var<workgroup> b: array<vec4<f32>, 256>;
 
-// weights[:, later] -= errors U[block, later], in tiles of 64 x 64; `later` starts at first + width.
-@compute @workgroup_size(256)
+// weights[:, later] -= errors U[block, later], in tiles of 64 x 64; `later` starts at first + width. An invocation
+// owns four rows and four columns in each quarter of the tile.
+@compute @workgroup_size(64)
 fn propagate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = group.y * 64u;
     let first_column = p.first + p.width + group.x * 64u;
-    let row = lane / 16u * 4u;
-    let column = lane % 16u * 4u;
-    var tile: array<vec4<f32>, 4>;
+    let row = lane / 8u;
+    let column = lane % 8u;
+    // Named: an array of results would live in memory.
+    var l0 = vec4(0.0);
+    var r0 = vec4(0.0);
+    var l1 = vec4(0.0);
+    var r1 = vec4(0.0);
+    var l2 = vec4(0.0);
+    var r2 = vec4(0.0);
+    var l3 = vec4(0.0);
+    var r3 = vec4(0.0);
+    var l4 = vec4(0.0);
+    var r4 = vec4(0.0);
+    var l5 = vec4(0.0);
+    var r5 = vec4(0.0);
+    var l6 = vec4(0.0);
+    var r6 = vec4(0.0);
+    var l7 = vec4(0.0);
+    var r7 = vec4(0.0);
     for (var depth = 0u; depth < p.width; depth += 16u) {
-        for (var i = lane; i < 1024u; i += 256u) {
+        for (var i = lane; i < 1024u; i += 64u) {
+            let r = i / 16u;
+            let k = i % 16u;
             var left = 0.0;
-            if first_row + i / 16u < p.rows && depth + i % 16u < p.width {
-                left = errors[(first_row + i / 16u) * 128u + depth + i % 16u];
+            if first_row + r < p.rows && depth + k < p.width {
+                left = errors[(first_row + r) * 128u + depth + k];
             }
-            a[i % 16u][i / 16u] = left;
+            a[k * 16u + r / 4u][r % 4u] = left;
+            let line = i / 64u;
+            let c = i % 64u;
             var right = 0.0;
-            if depth + i / 64u < p.width && first_column + i % 64u < p.columns {
-                right = upper[(p.first + depth + i / 64u) * p.columns + first_column + i % 64u];
+            if depth + line < p.width && first_column + c < p.columns {
+                right = upper[(p.first + depth + line) * p.columns + first_column + c];
             }
-            b[i / 64u][i % 64u] = right;
+            b[line * 16u + c / 4u][c % 4u] = right;
         }
         workgroupBarrier();
         for (var k = 0u; k < 16u; k++) {
-            let right = vec4(b[k][column], b[k][column + 1u], b[k][column + 2u], b[k][column + 3u]);
-            for (var r = 0u; r < 4u; r++) {
-                tile[r] += a[k][row + r] * right;
-            }
+            let near = a[k * 16u + row];
+            let far = a[k * 16u + row + 8u];
+            let left = b[k * 16u + column];
+            let right = b[k * 16u + column + 8u];
+            l0 += near.x * left;
+            r0 += near.x * right;
+            l1 += near.y * left;
+            r1 += near.y * right;
+            l2 += near.z * left;
+            r2 += near.z * right;
+            l3 += near.w * left;
+            r3 += near.w * right;
+            l4 += far.x * left;
+            r4 += far.x * right;
+            l5 += far.y * left;
+            r5 += far.y * right;
+            l6 += far.z * left;
+            r6 += far.z * right;
+            l7 += far.w * left;
+            r7 += far.w * right;
         }
         workgroupBarrier();
     }
-    for (var r = 0u; r < 4u; r++) {
-        for (var c = 0u; c < 4u; c++) {
-            let to = vec2(first_row + row + r, first_column + column + c);
-            if to.x < p.rows && to.y < p.columns {
-                weights[to.x * p.columns + to.y] -= tile[r][c];
-            }
+    let to = vec2(first_row + 4u * row, first_column + 4u * column);
+    take(to + vec2(0u, 0u), l0);
+    take(to + vec2(0u, 32u), r0);
+    take(to + vec2(1u, 0u), l1);
+    take(to + vec2(1u, 32u), r1);
+    take(to + vec2(2u, 0u), l2);
+    take(to + vec2(2u, 32u), r2);
+    take(to + vec2(3u, 0u), l3);
+    take(to + vec2(3u, 32u), r3);
+    take(to + vec2(32u, 0u), l4);
+    take(to + vec2(32u, 32u), r4);
+    take(to + vec2(33u, 0u), l5);
+    take(to + vec2(33u, 32u), r5);
+    take(to + vec2(34u, 0u), l6);
+    take(to + vec2(34u, 32u), r6);
+    take(to + vec2(35u, 0u), l7);
+    take(to + vec2(35u, 32u), r7);
+}
+
+// Subtracts from four weights of a row.
+fn take(to: vec2<u32>, v: vec4<f32>) {
+    if to.x >= p.rows {
+        return;
+    }
+    for (var c = 0u; c < 4u; c++) {
+        if to.y + c < p.columns {
+            weights[to.x * p.columns + to.y + c] -= v[c];
         }
     }
 }

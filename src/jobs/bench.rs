@@ -191,7 +191,14 @@ fn measure<B: Workbench>(
     progress.stage("timing each operation");
     let timed = Timed::new(backend);
     let ends = Ends::upload(&timed, &source)?;
-    prune(&timed, &with_blocks(spec.blocks.min(2)), &ends, benchmark, &windows, |_| {})?;
+    prune(
+        &timed,
+        &with_blocks(spec.blocks.min(2)),
+        &ends,
+        benchmark,
+        &windows,
+        |_| {},
+    )?;
     drop(ends);
     let operations = timed.tallies();
     let (bandwidth, products) = ceilings(backend)?;
@@ -297,7 +304,11 @@ mod tests {
     fn every_shape_is_a_model() {
         for entry in SHAPES.entries {
             let spec = families::parse_spec(entry.item).unwrap_or_else(|error| panic!("{}: {error}", entry.name));
-            assert!(entry.summary.contains(&format!("{} blocks", spec.blocks)), "{}", entry.name);
+            assert!(
+                entry.summary.contains(&format!("{} blocks", spec.blocks)),
+                "{}",
+                entry.name
+            );
         }
     }
 

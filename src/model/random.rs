@@ -114,7 +114,10 @@ mod tests {
         assert_eq!(once, of(1));
         assert_ne!(once, of(2));
         let variance = once.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / once.len() as f64;
-        assert!((variance.sqrt() / f64::from(DEVIATION) - 1.0).abs() < 0.01, "{variance}");
+        assert!(
+            (variance.sqrt() / f64::from(DEVIATION) - 1.0).abs() < 0.01,
+            "{variance}"
+        );
         let source = RandomWeights::new(spec.clone(), 1, StorageType::F16);
         let block = source.block(0).expect("made");
         assert_eq!(block.linears.len(), spec.block.linears.len());

@@ -32,7 +32,7 @@ impl Mask {
 
     /// Number of weights removed.
     pub fn removed(&self) -> usize {
-        self.0.iter().filter(|removed| **removed).count()
+        count(self.0.view())
     }
 
     /// Sets removed weights to 0.
@@ -50,39 +50,42 @@ impl Mask {
     /// Says which group has how many removed, and how many there should be.
     pub fn check(&self, target: &Target) -> Result<()> {
         let (rows, columns) = self.0.dim();
-        match target.pattern {
+        let wrong = match target.pattern {
             Pattern::Structured { keep, of } => {
-                for (row, entries) in self.0.rows().into_iter().enumerate() {
-                    for (group, entries) in entries.axis_chunks_iter(Axis(0), of).enumerate() {
+                let rows = self.0.axis_iter(Axis(0)).into_par_iter().enumerate();
+                rows.find_map_first(|(row, entries)| {
+                    let mut groups = entries.axis_chunks_iter(Axis(0), of).enumerate();
+                    groups.find_map(|(group, entries)| {
                         let got = entries.iter().filter(|removed| **removed).count();
-                        if got != of - keep {
-                            return Err(Error::numeric(format!(
-                                "row {row}, group {group}: {got} of {of} weights removed, not {}",
-                                of - keep
-                            )));
-                        }
-                    }
-                }
-                Ok(())
+                        let want = of - keep;
+                        let message = || format!("row {row}, group {group}: {got} of {of} weights removed, not {want}");
+                        (got != want).then(message)
+                    })
+                })
             }
             Pattern::Unstructured { sparsity } => {
                 let exact = target.selection == Selection::Exact || target.group == Group::Row;
-                for (name, part) in groups(target.group, rows, columns) {
-                    let entries = self.0.slice(s![part.0.clone(), part.1.clone()]);
-                    let got = entries.iter().filter(|removed| **removed).count();
+                let groups = groups(target.group, rows, columns);
+                groups.into_par_iter().find_map_first(|(name, part)| {
+                    let entries = self.0.slice(s![part.0, part.1]);
+                    let got = count(entries);
                     let want = removed(entries.len(), sparsity);
-                    if (exact && got != want) || (!exact && got <= want) {
-                        let rule = if exact { "exactly" } else { "more than" };
-                        return Err(Error::numeric(format!(
-                            "{name}: {got} of {} weights removed, not {rule} {want}",
-                            entries.len()
-                        )));
-                    }
-                }
-                Ok(())
+                    let rule = if exact { "exactly" } else { "more than" };
+                    let all = entries.len();
+                    let message = || format!("{name}: {got} of {all} weights removed, not {rule} {want}");
+                    ((exact && got != want) || (!exact && got <= want)).then(message)
+                })
             }
-        }
+        };
+        wrong.map_or(Ok(()), |message| Err(Error::numeric(message)))
     }
+}
+
+/// Number of weights removed in a part.
+fn count(entries: ArrayView2<bool>) -> usize {
+    let rows = entries.axis_iter(Axis(0)).into_par_iter();
+    rows.map(|row| row.iter().map(|removed| usize::from(*removed)).sum::<usize>())
+        .sum()
 }
 
 type Span = std::ops::Range<usize>;

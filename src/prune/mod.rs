@@ -282,7 +282,8 @@ pub fn prune_model<B: Workbench>(
                         backend.accumulate(moments.tap_mut(tap), x)
                     })?;
                     backend.wait()?;
-                    block_statistics(backend, &moments, *sequences, method.provider).at(format_args!("block {index}"))?
+                    block_statistics(backend, &moments, *sequences, method.provider)
+                        .at(format_args!("block {index}"))?
                 }
                 (None, Calibration::Dense { moments, sequences }) => {
                     block_statistics(backend, &moments[index], *sequences, method.provider)

@@ -75,9 +75,7 @@ where
 {
     /// The factor of the inverse, which the first of a tap's layers to ask for it makes.
     fn factor(&self) -> Result<()> {
-        self.bench
-            .time("factor", 0.0, 0, |_| self.inner.pivots())
-            .map(drop)
+        self.bench.time("factor", 0.0, 0, |_| self.inner.pivots()).map(drop)
     }
 }
 
