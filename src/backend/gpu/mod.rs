@@ -173,6 +173,11 @@ impl Gpu {
         Ok(tensor)
     }
 
+    /// Whether a tensor can be an operand of cooperative matrices.
+    fn cooperates(&self, x: &Tensor) -> bool {
+        x.element == Element::F16 && self.device.tier() >= Tier::Cooperative
+    }
+
     /// A kernel over all elements of `x`, one invocation each.
     fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: &[u32]) -> Result<()> {
         let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
@@ -242,8 +247,7 @@ impl Gpu {
         let y_bound = write(&y.memory);
         let (inputs, outputs) = (x.columns, weight.rows);
         let has_bias = u32::from(bias.is_some());
-        let halves = x.element == Element::F16 && weight.element == Element::F16;
-        let cooperative = halves && self.device.tier() >= Tier::Cooperative && inputs.is_multiple_of(8);
+        let cooperative = self.cooperates(x) && weight.element == Element::F16 && inputs.is_multiple_of(8);
         if !inputs.is_multiple_of(4) || !outputs.is_multiple_of(4) || y.columns != outputs {
             debug_assert_eq!(y.columns, outputs);
             let kernel = Kernel::new(shader::MATMUL_ANY, "matmul")
@@ -469,8 +473,30 @@ impl Backend for Gpu {
         values: &Tensor,
     ) -> Result<Tensor> {
         let y = self.tensor(queries.rows, queries.columns, queries.element)?;
+        let bound = [
+            read(&queries.memory),
+            read(&keys.memory),
+            read(&values.memory),
+            write(&y.memory),
+        ];
+        let sequences = queries.rows / length;
+        let (scale, window) = (shape.scale.to_bits(), window.unwrap_or(0) as u32);
+        let softcap = shape.softcap.unwrap_or(0.0).to_bits();
+        let [tokens, heads, kv_heads, head_dim] =
+            [length, shape.heads, shape.kv_heads, shape.head_dim].map(|count| count as u32);
+        let room = self.device.workgroup_memory() >> 10;
+        if self.cooperates(queries) && head_dim.is_multiple_of(16) && head_dim <= 128 && room >= 48 {
+            let subgroups = if head_dim <= 64 { 4 } else { 8 };
+            let kernel = Kernel::new(shader::ATTENTION_COOPERATIVE, "attention")
+                .with_constant("HEAD_DIM", head_dim)
+                .with_constant("SUBGROUPS", subgroups);
+            let parameters = [tokens, heads, kv_heads, window, scale, softcap];
+            let groups = [tokens.div_ceil(16 * subgroups), heads, sequences as u32];
+            self.device.run(&kernel, &parameters, &bound, groups)?;
+            return Ok(y);
+        }
         // Workgroup memory decides how many queries and keys meet at a time.
-        let (tile, keys_tile) = match self.device.workgroup_memory() >> 10 {
+        let (tile, keys_tile) = match room {
             48.. => (128, 64),
             32.. => (64, 64),
             _ => (32, 32),
@@ -493,22 +519,8 @@ impl Backend for Gpu {
             .with_constant("VECTORS", vectors as u32)
             .with_constant("OWNED", vectors.div_ceil(lanes) as u32)
             .with_constant("PARTS", parts as u32);
-        let parameters = [
-            length as u32,
-            shape.heads as u32,
-            shape.kv_heads as u32,
-            shape.head_dim as u32,
-            window.unwrap_or(0) as u32,
-            shape.scale.to_bits(),
-            shape.softcap.unwrap_or(0.0).to_bits(),
-        ];
-        let bound = [
-            read(&queries.memory),
-            read(&keys.memory),
-            read(&values.memory),
-            write(&y.memory),
-        ];
-        let groups = [length.div_ceil(tile), shape.heads * parts, queries.rows / length].map(|count| count as u32);
+        let parameters = [tokens, heads, kv_heads, head_dim, window, scale, softcap];
+        let groups = [length.div_ceil(tile), shape.heads * parts, sequences].map(|count| count as u32);
         self.device.run(&kernel, &parameters, &bound, groups)?;
         Ok(y)
     }
@@ -577,8 +589,7 @@ impl Backend for Gpu {
                 .run(&kernel, &parameters, &[read(&sums), write(squares)], groups)?;
         }
         if let Some(gram) = &moments.gram {
-            let halves = x.element == Element::F16 && self.device.tier() >= Tier::Cooperative;
-            if halves && x.columns.is_multiple_of(8) {
+            if self.cooperates(x) && x.columns.is_multiple_of(8) {
                 let tiles = x.columns.div_ceil(TILE);
                 let kernel = Kernel::new(shader::GRAM_COOPERATIVE, "gram");
                 let parameters = [x.rows as u32, x.columns as u32, tiles as u32];

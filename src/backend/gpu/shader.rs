@@ -51,6 +51,8 @@ shaders! {
     GRAM_F32 = "gram_f32.wgsl";
     /// Causal attention in tiles.
     ATTENTION = "attention.wgsl";
+    /// The same in half precision on cooperative matrices.
+    ATTENTION_COOPERATIVE = "attention_cooperative.wgsl";
     /// Log-likelihoods of rows of logits.
     LIKELIHOOD = "likelihood.wgsl";
     /// Sums of squares and Gram matrices.
