@@ -11,6 +11,10 @@ const TIES: u32 = 3u;
 const COLUMN: u32 = 4u;
 const ROW: u32 = 5u;
 const HISTOGRAM: u32 = 8u;
+// Ties in each column.
+const TIED: u32 = 264u;
+// Rows whose ties a workgroup counts.
+const TIED_ROWS: u32 = 256u;
 const ALL: u32 = 0xffffffffu;
 
 struct Parameters {
@@ -33,6 +37,7 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> keys: array<u32>;
 @group(0) @binding(2) var<storage, read_write> state: array<atomic<u32>>;
+// The mask.
 @group(0) @binding(3) var<storage, read_write> work: array<u32>;
 
 var<workgroup> bins: array<atomic<u32>, 256>;
@@ -54,6 +59,9 @@ fn target_rank(n: u32) -> u32 {
 @compute @workgroup_size(256)
 fn start(@builtin(local_invocation_index) lane: u32) {
     atomicStore(&state[HISTOGRAM + lane], 0u);
+    for (var c = lane; c < p.width; c += 256u) {
+        atomicStore(&state[TIED + c], 0u);
+    }
     if lane == 0u {
         atomicStore(&state[PREFIX], 0u);
         atomicStore(&state[RANK], target_rank(p.rows * p.width));
@@ -115,19 +123,22 @@ fn pick(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
-// Keys equal to the threshold in each column, into `work`; nothing to do when all of them go.
-@compute @workgroup_size(64)
-fn tied_columns(@builtin(global_invocation_id) id: vec3<u32>) {
-    let column = id.x;
+// Keys equal to the threshold in each of 64 columns, of some rows; nothing to do when all of them go.
+@compute @workgroup_size(64, 4)
+fn tied_columns(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let column = group.x * 64u + lane.x;
     if column >= p.width || atomicLoad(&state[TIES]) == ALL {
         return;
     }
     let threshold = atomicLoad(&state[THRESHOLD]);
+    let first = group.y * TIED_ROWS;
     var count = 0u;
-    for (var row = 0u; row < p.rows; row++) {
+    for (var row = first + lane.y; row < min(first + TIED_ROWS, p.rows); row += 4u) {
         count += u32(keys[row * p.width + column] == threshold);
     }
-    work[column] = count;
+    if count > 0u {
+        atomicAdd(&state[TIED + column], count);
+    }
 }
 
 // One workgroup: the column and the row in which the ties that go run out.
@@ -145,7 +156,7 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     let run = (p.width + 255u) / 256u;
     var sum = 0u;
     for (var c = lane * run; c < min((lane + 1u) * run, p.width); c++) {
-        sum += work[c];
+        sum += atomicLoad(&state[TIED + c]);
     }
     shared_sums[lane] = sum;
     workgroupBarrier();
@@ -157,9 +168,11 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
             owner++;
         }
         var column = owner * run;
-        while left > work[column] {
-            left -= work[column];
+        var here = atomicLoad(&state[TIED + column]);
+        while left > here {
+            left -= here;
             column++;
+            here = atomicLoad(&state[TIED + column]);
         }
         found[1] = column;
         found[2] = left;

@@ -21,6 +21,7 @@ use crate::registry::{Entry, Registry};
 use crate::run::Opened;
 use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
+use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -271,11 +272,12 @@ fn whole(measured: &[Stages], blocks: usize) -> f64 {
 
 /// What the device can do at best with these kernels: bytes and operations per second.
 fn ceilings<B: Backend>(backend: &B) -> Result<(f64, f64)> {
-    // As large as a batch of activations.
-    let rows = backend.batch_tokens(11008).min(8192);
-    let host = ndarray::Array2::<f32>::ones((rows, 4096));
-    let mut x = backend.upload(host.view())?;
-    let w = backend.upload(ndarray::Array2::<f32>::ones((11008, 4096)).view())?;
+    let rows = backend.batch_tokens(4096).min(8192);
+    // Noise, because a GPU slows down under the load of real numbers.
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut noise = |rows: usize| Array2::from_shape_fn((rows, 4096), |_| random.random_range(-1.0..1.0f32));
+    let mut x = backend.upload(noise(rows).view())?;
+    let w = backend.upload(noise(4096).view())?;
     let best = |operation: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         let mut best = f64::INFINITY;
         for _ in 0..3 {
@@ -292,7 +294,7 @@ fn ceilings<B: Backend>(backend: &B) -> Result<(f64, f64)> {
     let copied = best(&mut || backend.scale(&mut x, 1.0))?;
     let multiplied = best(&mut || backend.linear(&w, None, &x).map(drop))?;
     let moved = 2 * backend.extent(&x).bytes;
-    let flops = 2.0 * rows as f64 * 4096.0 * 11008.0;
+    let flops = 2.0 * rows as f64 * 4096.0 * 4096.0;
     Ok((moved as f64 / copied, flops / multiplied))
 }
 

@@ -9,13 +9,14 @@ use super::adapter::{self, Choice, Tier};
 use super::shader::{Shader, Variant};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use wgpu::{
-    BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource, BindingType,
-    Buffer, BufferBinding, BufferBindingType, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
-    ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, ErrorFilter, ExperimentalFeatures, Limits, MapMode,
-    MemoryHints, PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, ShaderModuleDescriptor,
-    ShaderRuntimeChecks, ShaderSource, ShaderStages,
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource,
+    BindingType, Buffer, BufferBinding, BufferBindingType, BufferDescriptor, BufferUsages, CommandEncoder, ComputePass,
+    ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, ErrorFilter,
+    ExperimentalFeatures, Limits, MapMode, MemoryHints, PipelineCompilationOptions, PipelineLayoutDescriptor, PollType,
+    ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource, ShaderStages,
 };
 
 /// Kernels recorded before they are handed over: enough that the GPU never waits for the CPU, few enough
@@ -24,6 +25,9 @@ const DISPATCHES: usize = 128;
 
 /// Bytes of a kernel's parameters; also the alignment that every device accepts.
 const SLOT: usize = 256;
+
+/// Bindings that are kept.
+const BINDINGS: usize = 4096;
 
 /// Buffers are allocated in multiples of this.
 const GRANULE: u64 = 256;
@@ -79,11 +83,13 @@ impl Kernel {
         self
     }
 
-    fn key(&self) -> String {
-        format!(
-            "{} {} {:?} {:?}",
-            self.shader.name, self.entry, self.variant, self.overrides
-        )
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.shader.name, self.entry, &self.variant).hash(&mut hasher);
+        for (name, value) in &self.overrides {
+            (name, value.to_bits()).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 
@@ -166,14 +172,48 @@ impl Drop for Memory {
 }
 
 struct Pipeline {
+    kernel: Kernel,
     pipeline: ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
-/// Work that was asked for and not yet handed over.
+/// Buffers bound to a pipeline: its address, then each buffer with start and length of what is bound.
+type Binding = (usize, Vec<(Buffer, u64, u64)>);
+
+/// Work that was asked for and not yet handed over. Dispatches share a pass until something else is asked for.
 struct Recorder {
+    pass: Option<ComputePass<'static>>,
     encoder: Option<CommandEncoder>,
     slots: Vec<u8>,
+    /// Bindings are made once: a loop over a matrix binds the same buffers again and again.
+    groups: HashMap<Binding, BindGroup>,
+}
+
+impl Recorder {
+    fn open(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
+        self.encoder
+            .get_or_insert_with(|| device.create_command_encoder(&Default::default()))
+    }
+
+    /// For commands outside a pass.
+    fn encoder(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
+        self.pass = None;
+        self.open(device)
+    }
+
+    fn dispatch(&mut self, device: &wgpu::Device, pipeline: &Pipeline, binding: Binding, groups: [u32; 3]) {
+        let offset = self.slots.len() as u32 - SLOT as u32;
+        if self.pass.is_none() {
+            let pass = self.open(device).begin_compute_pass(&ComputePassDescriptor::default());
+            self.pass = Some(pass.forget_lifetime());
+        }
+        let (Some(pass), Some(group)) = (&mut self.pass, self.groups.get(&binding)) else {
+            unreachable!("both were just made");
+        };
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, group, &[offset]);
+        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+    }
 }
 
 /// One open GPU.
@@ -189,7 +229,7 @@ pub struct Device {
     nothing: OnceLock<Memory>,
     recorder: Mutex<Recorder>,
     pool: Arc<Mutex<Pool>>,
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<u64, Arc<Pipeline>>>,
     /// The first thing that went wrong for good.
     fault: Arc<OnceLock<String>>,
 }
@@ -258,8 +298,10 @@ impl Device {
             parameters,
             nothing: OnceLock::new(),
             recorder: Mutex::new(Recorder {
+                pass: None,
                 encoder: None,
                 slots: Vec::with_capacity(DISPATCHES * SLOT),
+                groups: HashMap::new(),
             }),
             pool: Arc::default(),
             pipelines: Mutex::default(),
@@ -385,6 +427,8 @@ impl Device {
 
     /// Gives idle memory back to the driver.
     fn trim(&self) {
+        // Bindings keep their buffers.
+        lock(&self.recorder).groups.clear();
         let mut pool = lock(&self.pool);
         pool.held -= pool.idle;
         pool.idle = 0;
@@ -415,53 +459,58 @@ impl Device {
             kernel.shader.name
         );
         let pipeline = self.pipeline(kernel, bound)?;
+        let parts = bound.iter().map(|bound| {
+            let buffer = bound.memory.buffer();
+            let (start, bytes) = bound.part.unwrap_or((0, buffer.size()));
+            (buffer.clone(), start, bytes)
+        });
+        let binding: Binding = (Arc::as_ptr(&pipeline) as usize, parts.collect());
         let mut recorder = lock(&self.recorder);
-        let offset = recorder.slots.len();
-        let end = offset + SLOT;
+        if !recorder.groups.contains_key(&binding) {
+            if recorder.groups.len() == BINDINGS {
+                recorder.groups.clear();
+            }
+            let group = self.bind(&pipeline, &binding);
+            recorder.groups.insert(binding.clone(), group);
+        }
+        let end = recorder.slots.len() + SLOT;
         recorder
             .slots
             .extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
         recorder.slots.resize(end, 0);
-        let mut entries = vec![BindGroupEntry {
-            binding: 0,
-            resource: BindingResource::Buffer(BufferBinding {
-                buffer: &self.parameters,
-                offset: offset as u64,
-                size: wgpu::BufferSize::new(SLOT as u64),
-            }),
-        }];
-        entries.extend(bound.iter().zip(1..).map(|(bound, binding)| BindGroupEntry {
-            binding,
-            resource: match bound.part {
-                None => bound.memory.buffer().as_entire_binding(),
-                Some((start, bytes)) => BindingResource::Buffer(BufferBinding {
-                    buffer: bound.memory.buffer(),
-                    offset: start,
-                    size: wgpu::BufferSize::new(bytes),
-                }),
-            },
-        }));
-        let group = self.device.create_bind_group(&BindGroupDescriptor {
-            label: Some(kernel.entry),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-        let encoder = recorder
-            .encoder
-            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-        {
-            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor {
-                label: Some(kernel.entry),
-                timestamp_writes: None,
-            });
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
-        }
+        recorder.dispatch(&self.device, &pipeline, binding, groups);
         if end == DISPATCHES * SLOT {
             self.hand_over(&mut recorder);
         }
         Ok(())
+    }
+
+    fn bind(&self, pipeline: &Pipeline, (_, parts): &Binding) -> BindGroup {
+        let whole = |buffer, offset, bytes| {
+            BindingResource::Buffer(BufferBinding {
+                buffer,
+                offset,
+                size: wgpu::BufferSize::new(bytes),
+            })
+        };
+        let mut entries = vec![BindGroupEntry {
+            binding: 0,
+            resource: whole(&self.parameters, 0, SLOT as u64),
+        }];
+        entries.extend(
+            parts
+                .iter()
+                .zip(1..)
+                .map(|((buffer, start, bytes), binding)| BindGroupEntry {
+                    binding,
+                    resource: whole(buffer, *start, *bytes),
+                }),
+        );
+        self.device.create_bind_group(&BindGroupDescriptor {
+            label: Some(pipeline.kernel.entry),
+            layout: &pipeline.layout,
+            entries: &entries,
+        })
     }
 
     /// Copies all of `from` to the start of `to`.
@@ -471,10 +520,13 @@ impl Device {
     pub fn copy(&self, from: &Memory, to: &Memory, bytes: u64) -> Result<()> {
         self.check()?;
         let mut recorder = lock(&self.recorder);
-        let encoder = recorder
-            .encoder
-            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-        encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, Some(bytes.next_multiple_of(4)));
+        recorder.encoder(&self.device).copy_buffer_to_buffer(
+            from.buffer(),
+            0,
+            to.buffer(),
+            0,
+            Some(bytes.next_multiple_of(4)),
+        );
         Ok(())
     }
 
@@ -485,10 +537,7 @@ impl Device {
     pub fn clear(&self, memory: &Memory) -> Result<()> {
         self.check()?;
         let mut recorder = lock(&self.recorder);
-        let encoder = recorder
-            .encoder
-            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-        encoder.clear_buffer(memory.buffer(), 0, None);
+        recorder.encoder(&self.device).clear_buffer(memory.buffer(), 0, None);
         Ok(())
     }
 
@@ -500,6 +549,7 @@ impl Device {
     }
 
     fn hand_over(&self, recorder: &mut Recorder) {
+        recorder.pass = None;
         if let Some(encoder) = recorder.encoder.take() {
             if !recorder.slots.is_empty() {
                 self.queue.write_buffer(&self.parameters, 0, &recorder.slots);
@@ -541,10 +591,9 @@ impl Device {
         }
         {
             let mut recorder = lock(&self.recorder);
-            let encoder = recorder
-                .encoder
-                .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-            encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, 0, Some(padded));
+            recorder
+                .encoder(&self.device)
+                .copy_buffer_to_buffer(memory.buffer(), 0, &staging, 0, Some(padded));
         }
         self.submit()?;
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -571,12 +620,14 @@ impl Device {
     }
 
     fn pipeline(&self, kernel: &Kernel, bound: &[Bound]) -> Result<Arc<Pipeline>> {
-        let key = kernel.key();
-        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+        let digest = kernel.digest();
+        if let Some(pipeline) = lock(&self.pipelines).get(&digest)
+            && pipeline.kernel == *kernel
+        {
             return Ok(pipeline.clone());
         }
         let pipeline = Arc::new(self.compile(kernel, bound)?);
-        lock(&self.pipelines).insert(key, pipeline.clone());
+        lock(&self.pipelines).insert(digest, pipeline.clone());
         Ok(pipeline)
     }
 
@@ -588,7 +639,8 @@ impl Device {
             visibility: ShaderStages::COMPUTE,
             ty: BindingType::Buffer {
                 ty: kind,
-                has_dynamic_offset: false,
+                // Every dispatch has its own parameters in one buffer.
+                has_dynamic_offset: binding == 0,
                 min_binding_size: None,
             },
             count: None,
@@ -637,7 +689,11 @@ impl Device {
                 kernel.shader.name, kernel.entry, self.name, self.driver
             )));
         }
-        Ok(Pipeline { pipeline, layout })
+        Ok(Pipeline {
+            kernel: kernel.clone(),
+            pipeline,
+            layout,
+        })
     }
 }
 

@@ -25,8 +25,11 @@ const LANES: usize = 256;
 /// Workgroups of kernels that walk over a matrix in strides: enough for the largest devices.
 const WALKERS: usize = 1024;
 
-/// Words of a selection's state: see `select.wgsl`.
+/// Words of a selection's state before the ties of each column: `TIED` in `select.wgsl`.
 const STATE: usize = 8 + 256;
+
+/// Rows whose ties one workgroup counts; `TIED_ROWS` in `select.wgsl`.
+const TIED_ROWS: usize = 256;
 
 /// Terms that the kernels have room for.
 const TERMS: usize = 4;
@@ -331,15 +334,15 @@ impl Piece<'_> {
         let rows = self.weight.rows;
         let walkers = grid((rows * run.width).div_ceil(LANES).min(WALKERS));
         let one = [1, 1, 1];
-        let work = self.gpu.hardware().allocate((run.width * 4) as u64)?;
-        self.pick("start", run, 0, &work, one)?;
+        self.pick("start", run, 0, mask, one)?;
         for shift in [24, 16, 8, 0] {
-            self.pick("histogram", run, shift, &work, walkers)?;
-            self.pick("pick", run, shift, &work, one)?;
+            self.pick("histogram", run, shift, mask, walkers)?;
+            self.pick("pick", run, shift, mask, one)?;
         }
         if !run.reference {
-            self.pick("tied_columns", run, 0, &work, [run.width.div_ceil(64) as u32, 1, 1])?;
-            self.pick("tied_boundary", run, 0, &work, one)?;
+            let groups = [run.width.div_ceil(64) as u32, rows.div_ceil(TIED_ROWS) as u32, 1];
+            self.pick("tied_columns", run, 0, mask, groups)?;
+            self.pick("tied_boundary", run, 0, mask, one)?;
         }
         let words = rows * run.width.div_ceil(32);
         self.pick("mark", run, 0, mask, grid(words.div_ceil(LANES)))
@@ -433,7 +436,7 @@ impl Workpiece for Piece<'_> {
         let mask = self.cleared(rows * self.words())?;
         let unusable = self.cleared(1)?;
         let keys = self.keys(score, 0, columns, &unusable)?;
-        let state = self.gpu.hardware().allocate((STATE * 4) as u64)?;
+        let state = self.gpu.hardware().allocate(((STATE + columns) * 4) as u64)?;
         let whole = Selecting {
             keys: &keys,
             state: &state,
@@ -512,7 +515,7 @@ impl Workpiece for Piece<'_> {
         let current = self.current();
         let unusable = self.cleared(1)?;
         let errors = device.allocate((rows * COLUMN_BLOCK * 4) as u64)?;
-        let state = device.allocate((STATE * 4) as u64)?;
+        let state = device.allocate(((STATE + columns) * 4) as u64)?;
         let terms = match follow {
             Some(Score::Terms(terms)) => terms.as_slice(),
             Some(Score::Dense(_)) => {
