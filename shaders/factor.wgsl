@@ -15,9 +15,7 @@ const BLOCK: u32 = 32u;
 const THREADS: u32 = 64u;
 // A row in workgroup memory; one more than there are, for the banks.
 const ROW: u32 = BLOCK + 1u;
-const HALF: u32 = BLOCK / 2u;
-// Invocations that compute a tile of an update, 64 results each.
-const UPDATERS: u32 = THREADS / 4u;
+const QUARTER: u32 = BLOCK / 4u;
 const DEPTH: u32 = 8u;
 
 struct Parameters {
@@ -235,8 +233,8 @@ var<workgroup> a: array<array<F, BLOCK>, DEPTH>;
 var<workgroup> b: array<array<F, BLOCK>, DEPTH>;
 
 // x: a block of columns, y: a block of rows, counted from the first below the pivot block. An invocation owns
-// four rows and four columns in each quarter of the tile.
-@compute @workgroup_size(UPDATERS)
+// four rows, and four columns a quarter of the tile apart, so that neighbours touch neighbours.
+@compute @workgroup_size(THREADS)
 fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let below = p.block + 1u + group.y;
     if group.x > below || group.x == p.block {
@@ -245,27 +243,15 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let first = p.block * BLOCK;
     let first_row = below * BLOCK;
     let first_column = group.x * BLOCK;
-    let row = lane / (BLOCK / 8u) * 4u;
-    let column = lane % (BLOCK / 8u) * 4u;
+    let row = lane / QUARTER * 4u;
+    let column = lane % QUARTER;
     // Named: an array of results would live in memory.
-    var l0 = vec4(F(0.0));
-    var r0 = vec4(F(0.0));
-    var l1 = vec4(F(0.0));
-    var r1 = vec4(F(0.0));
-    var l2 = vec4(F(0.0));
-    var r2 = vec4(F(0.0));
-    var l3 = vec4(F(0.0));
-    var r3 = vec4(F(0.0));
-    var l4 = vec4(F(0.0));
-    var r4 = vec4(F(0.0));
-    var l5 = vec4(F(0.0));
-    var r5 = vec4(F(0.0));
-    var l6 = vec4(F(0.0));
-    var r6 = vec4(F(0.0));
-    var l7 = vec4(F(0.0));
-    var r7 = vec4(F(0.0));
+    var t0 = vec4(F(0.0));
+    var t1 = vec4(F(0.0));
+    var t2 = vec4(F(0.0));
+    var t3 = vec4(F(0.0));
     for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
-        for (var e = lane; e < DEPTH * BLOCK; e += UPDATERS) {
+        for (var e = lane; e < DEPTH * BLOCK; e += THREADS) {
             let r = e / DEPTH;
             let m = e % DEPTH;
             var left = F(0.0);
@@ -287,46 +273,23 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         }
         workgroupBarrier();
         for (var m = 0u; m < DEPTH; m++) {
-            let left = vec4(b[m][column], b[m][column + 1u], b[m][column + 2u], b[m][column + 3u]);
-            let far = column + HALF;
-            let right = vec4(b[m][far], b[m][far + 1u], b[m][far + 2u], b[m][far + 3u]);
-            l0 += a[m][row] * left;
-            r0 += a[m][row] * right;
-            l1 += a[m][row + 1u] * left;
-            r1 += a[m][row + 1u] * right;
-            l2 += a[m][row + 2u] * left;
-            r2 += a[m][row + 2u] * right;
-            l3 += a[m][row + 3u] * left;
-            r3 += a[m][row + 3u] * right;
-            l4 += a[m][row + HALF] * left;
-            r4 += a[m][row + HALF] * right;
-            l5 += a[m][row + 1u + HALF] * left;
-            r5 += a[m][row + 1u + HALF] * right;
-            l6 += a[m][row + 2u + HALF] * left;
-            r6 += a[m][row + 2u + HALF] * right;
-            l7 += a[m][row + 3u + HALF] * left;
-            r7 += a[m][row + 3u + HALF] * right;
+            let right = vec4(
+                b[m][column],
+                b[m][column + QUARTER],
+                b[m][column + 2u * QUARTER],
+                b[m][column + 3u * QUARTER],
+            );
+            t0 += a[m][row] * right;
+            t1 += a[m][row + 1u] * right;
+            t2 += a[m][row + 2u] * right;
+            t3 += a[m][row + 3u] * right;
         }
         workgroupBarrier();
     }
-    let to_row = first_row + row;
-    let to_column = first_column + column;
-    take(to_row, to_column, l0);
-    take(to_row, to_column + HALF, r0);
-    take(to_row + 1u, to_column, l1);
-    take(to_row + 1u, to_column + HALF, r1);
-    take(to_row + 2u, to_column, l2);
-    take(to_row + 2u, to_column + HALF, r2);
-    take(to_row + 3u, to_column, l3);
-    take(to_row + 3u, to_column + HALF, r3);
-    take(to_row + HALF, to_column, l4);
-    take(to_row + HALF, to_column + HALF, r4);
-    take(to_row + 1u + HALF, to_column, l5);
-    take(to_row + 1u + HALF, to_column + HALF, r5);
-    take(to_row + 2u + HALF, to_column, l6);
-    take(to_row + 2u + HALF, to_column + HALF, r6);
-    take(to_row + 3u + HALF, to_column, l7);
-    take(to_row + 3u + HALF, to_column + HALF, r7);
+    take(first_row + row, first_column + column, t0);
+    take(first_row + row + 1u, first_column + column, t1);
+    take(first_row + row + 2u, first_column + column, t2);
+    take(first_row + row + 3u, first_column + column, t3);
 }
 
 // Subtracts four columns of a row, up to the diagonal.
@@ -338,14 +301,14 @@ fn take(i: u32, j: u32, v: vec4<F>) {
     if j <= i {
         work[to] -= v.x;
     }
-    if j + 1u <= i {
-        work[to - 1u] -= v.y;
+    if j + QUARTER <= i {
+        work[to - QUARTER] -= v.y;
     }
-    if j + 2u <= i {
-        work[to - 2u] -= v.z;
+    if j + 2u * QUARTER <= i {
+        work[to - 2u * QUARTER] -= v.z;
     }
-    if j + 3u <= i {
-        work[to - 3u] -= v.w;
+    if j + 3u * QUARTER <= i {
+        work[to - 3u * QUARTER] -= v.w;
     }
 }
 

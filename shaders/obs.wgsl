@@ -110,37 +110,29 @@ fn block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     }
 }
 
-// 16 errors of 64 rows, and 64 columns of 16 rows of U: vectors of 4 rows or columns.
+// 16 errors of 64 rows, as vectors of 4 rows, and 16 rows of 64 columns of U.
 var<workgroup> a: array<vec4<f32>, 256>;
-var<workgroup> b: array<vec4<f32>, 256>;
+var<workgroup> b: array<array<f32, 64>, 16>;
 
 // weights[:, later] -= errors U[block, later], in tiles of 64 x 64; `later` starts at first + width. An invocation
-// owns four rows and four columns in each quarter of the tile.
-@compute @workgroup_size(64)
+// owns eight rows, and four columns a quarter of the tile apart, so that neighbours touch neighbours.
+@compute @workgroup_size(128)
 fn propagate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = group.y * 64u;
     let first_column = p.first + p.width + group.x * 64u;
-    let row = lane / 8u;
-    let column = lane % 8u;
+    let row = lane / 16u;
+    let column = lane % 16u;
     // Named: an array of results would live in memory.
-    var l0 = vec4(0.0);
-    var r0 = vec4(0.0);
-    var l1 = vec4(0.0);
-    var r1 = vec4(0.0);
-    var l2 = vec4(0.0);
-    var r2 = vec4(0.0);
-    var l3 = vec4(0.0);
-    var r3 = vec4(0.0);
-    var l4 = vec4(0.0);
-    var r4 = vec4(0.0);
-    var l5 = vec4(0.0);
-    var r5 = vec4(0.0);
-    var l6 = vec4(0.0);
-    var r6 = vec4(0.0);
-    var l7 = vec4(0.0);
-    var r7 = vec4(0.0);
+    var t0 = vec4(0.0);
+    var t1 = vec4(0.0);
+    var t2 = vec4(0.0);
+    var t3 = vec4(0.0);
+    var t4 = vec4(0.0);
+    var t5 = vec4(0.0);
+    var t6 = vec4(0.0);
+    var t7 = vec4(0.0);
     for (var depth = 0u; depth < p.width; depth += 16u) {
-        for (var i = lane; i < 1024u; i += 64u) {
+        for (var i = lane; i < 1024u; i += 128u) {
             let r = i / 16u;
             let k = i % 16u;
             var left = 0.0;
@@ -154,50 +146,33 @@ fn propagate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
             if depth + line < p.width && first_column + c < p.columns {
                 right = upper[(p.first + depth + line) * p.columns + first_column + c];
             }
-            b[line * 16u + c / 4u][c % 4u] = right;
+            b[line][c] = right;
         }
         workgroupBarrier();
         for (var k = 0u; k < 16u; k++) {
-            let near = a[k * 16u + row];
-            let far = a[k * 16u + row + 8u];
-            let left = b[k * 16u + column];
-            let right = b[k * 16u + column + 8u];
-            l0 += near.x * left;
-            r0 += near.x * right;
-            l1 += near.y * left;
-            r1 += near.y * right;
-            l2 += near.z * left;
-            r2 += near.z * right;
-            l3 += near.w * left;
-            r3 += near.w * right;
-            l4 += far.x * left;
-            r4 += far.x * right;
-            l5 += far.y * left;
-            r5 += far.y * right;
-            l6 += far.z * left;
-            r6 += far.z * right;
-            l7 += far.w * left;
-            r7 += far.w * right;
+            let near = a[k * 16u + 2u * row];
+            let far = a[k * 16u + 2u * row + 1u];
+            let right = vec4(b[k][column], b[k][column + 16u], b[k][column + 32u], b[k][column + 48u]);
+            t0 += near.x * right;
+            t1 += near.y * right;
+            t2 += near.z * right;
+            t3 += near.w * right;
+            t4 += far.x * right;
+            t5 += far.y * right;
+            t6 += far.z * right;
+            t7 += far.w * right;
         }
         workgroupBarrier();
     }
-    let to = vec2(first_row + 4u * row, first_column + 4u * column);
-    take(to + vec2(0u, 0u), l0);
-    take(to + vec2(0u, 32u), r0);
-    take(to + vec2(1u, 0u), l1);
-    take(to + vec2(1u, 32u), r1);
-    take(to + vec2(2u, 0u), l2);
-    take(to + vec2(2u, 32u), r2);
-    take(to + vec2(3u, 0u), l3);
-    take(to + vec2(3u, 32u), r3);
-    take(to + vec2(32u, 0u), l4);
-    take(to + vec2(32u, 32u), r4);
-    take(to + vec2(33u, 0u), l5);
-    take(to + vec2(33u, 32u), r5);
-    take(to + vec2(34u, 0u), l6);
-    take(to + vec2(34u, 32u), r6);
-    take(to + vec2(35u, 0u), l7);
-    take(to + vec2(35u, 32u), r7);
+    let to = vec2(first_row + 8u * row, first_column + column);
+    take(to + vec2(0u, 0u), t0);
+    take(to + vec2(1u, 0u), t1);
+    take(to + vec2(2u, 0u), t2);
+    take(to + vec2(3u, 0u), t3);
+    take(to + vec2(4u, 0u), t4);
+    take(to + vec2(5u, 0u), t5);
+    take(to + vec2(6u, 0u), t6);
+    take(to + vec2(7u, 0u), t7);
 }
 
 // Subtracts from four weights of a row.
@@ -206,8 +181,8 @@ fn take(to: vec2<u32>, v: vec4<f32>) {
         return;
     }
     for (var c = 0u; c < 4u; c++) {
-        if to.y + c < p.columns {
-            weights[to.x * p.columns + to.y + c] -= v[c];
+        if to.y + 16u * c < p.columns {
+            weights[to.x * p.columns + to.y + 16u * c] -= v[c];
         }
     }
 }

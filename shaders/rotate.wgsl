@@ -1,4 +1,4 @@
-// Rotary positions, in place: one invocation turns one pair of features.
+// Rotary positions, in place: one invocation turns one pair of features of one token in every head.
 
 alias X = f32;
 
@@ -22,16 +22,18 @@ fn rotate(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.y * groups.x + group.x) * 256u + lane;
-    if i >= p.tokens * p.heads * p.pairs {
+    if i >= p.tokens * p.pairs {
         return;
     }
     let pair = i % p.pairs;
-    let head = i / p.pairs % p.heads;
-    let token = i / (p.pairs * p.heads);
+    let token = i / p.pairs;
     let turn = table[token % p.length * p.pairs + pair];
-    let first = (token * p.heads + head) * p.head_dim + pair;
-    let a = f32(x[first]);
-    let b = f32(x[first + p.pairs]);
-    x[first] = X(a * turn.x - b * turn.y);
-    x[first + p.pairs] = X(b * turn.x + a * turn.y);
+    var first = token * p.heads * p.head_dim + pair;
+    for (var head = 0u; head < p.heads; head++) {
+        let a = f32(x[first]);
+        let b = f32(x[first + p.pairs]);
+        x[first] = X(a * turn.x - b * turn.y);
+        x[first + p.pairs] = X(b * turn.x + a * turn.y);
+        first += p.head_dim;
+    }
 }

@@ -513,19 +513,18 @@ impl Device {
         })
     }
 
-    /// Copies all of `from` to the start of `to`.
+    /// Copies the first bytes of `from` to a place in `to`, counted in bytes; both are multiples of 4.
     ///
     /// # Errors
     /// The device was lost.
-    pub fn copy(&self, from: &Memory, to: &Memory, bytes: u64) -> Result<()> {
+    pub fn copy(&self, from: &Memory, (to, place): (&Memory, u64), bytes: u64) -> Result<()> {
         self.check()?;
-        let mut recorder = lock(&self.recorder);
-        recorder.encoder(&self.device).copy_buffer_to_buffer(
+        lock(&self.recorder).encoder(&self.device).copy_buffer_to_buffer(
             from.buffer(),
             0,
             to.buffer(),
-            0,
-            Some(bytes.next_multiple_of(4)),
+            place,
+            Some(bytes),
         );
         Ok(())
     }
@@ -559,6 +558,12 @@ impl Device {
         }
         // Lets the driver take back what finished work used; does not wait.
         let _ = self.device.poll(PollType::Poll);
+    }
+
+    /// Gives the device up, as a driver does that resets it: whatever comes after fails.
+    pub fn destroy(&self) {
+        self.device.destroy();
+        let _ = self.fault.set("the GPU was given up".to_string());
     }
 
     /// Waits until everything asked for is done; sleeps meanwhile.

@@ -454,7 +454,7 @@ impl Backend for Gpu {
         let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
         let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
         let parameters = [x.rows, heads, head_dim, pairs, length].map(|value| value as u32);
-        let count = x.rows * heads * pairs;
+        let count = x.rows * pairs;
         self.device.run(
             &kernel,
             &parameters,

@@ -152,12 +152,12 @@ impl Piece<'_> {
 
     fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
         let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
-        Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
     fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
         let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
-        Ok(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
     fn cleared(&self, words: usize) -> Result<Memory> {
@@ -603,13 +603,17 @@ impl Workpiece for Piece<'_> {
         let counts = self.cleared(2)?;
         let groups = grid((rows * columns).div_ceil(LANES).min(WALKERS));
         self.weigh("finish", 0.0, (None, Some(&counts)), groups)?;
-        let words = self.words();
-        let bits = match &self.mask {
-            Some(mask) => self.words_of(mask, rows * words)?,
-            None => vec![0; rows * words],
-        };
-        let mask = unpacked(&bits, rows, columns);
-        let counts = self.words_of(&counts, 2)?;
+        let length = rows * self.words();
+        // Mask and counts come back together: every way back waits for the device.
+        let device = self.gpu.hardware();
+        let both = self.cleared(length + 2)?;
+        if let Some(mask) = &self.mask {
+            device.copy(mask, (&both, 0), (length * 4) as u64)?;
+        }
+        device.copy(&counts, (&both, (length * 4) as u64), 8)?;
+        let words = self.words_of(&both, length + 2)?;
+        let (bits, counts) = words.split_at(length);
+        let mask = unpacked(bits, rows, columns);
         let fault = if counts[1] == 0 {
             None
         } else {

@@ -1,0 +1,138 @@
+//! Claim: what a GPU cannot do is an error that says what, never a panic: more memory than a binding allows, a
+//! feature that is missing, a shader that does not compile, a device that is gone; and two processes share one.
+
+mod gpu;
+
+use ndarray::Array2;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use zprune::backend::gpu::Gpu;
+use zprune::backend::gpu::adapter::{Choice, Tier, list};
+use zprune::backend::gpu::device::{Kernel, write};
+use zprune::backend::gpu::shader::Shader;
+use zprune::backend::{Backend, Compute};
+use zprune::error::ErrorKind;
+
+#[test]
+fn more_than_a_binding_allows_is_refused_with_its_size() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let gpu = gpu::open(Tier::Base, Compute::F32);
+    let Err(error) = gpu.upload(Array2::zeros((6000, 6000)).view()) else {
+        panic!("137 MiB fit in a binding of 128 MiB");
+    };
+    assert_eq!(error.kind(), ErrorKind::Device);
+    assert!(
+        error.to_string().starts_with("137 MiB are needed in one piece"),
+        "{error}"
+    );
+    gpu.upload(Array2::zeros((60, 60)).view())
+        .expect("the device still works");
+}
+
+#[test]
+fn half_precision_without_the_feature_is_refused() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let choice = Choice {
+        name: None,
+        software: true,
+        tier: Some(Tier::Subgroups),
+    };
+    let Err(error) = Gpu::open(&choice, Compute::F16) else {
+        panic!("the tier has no half precision");
+    };
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("no half precision"), "{error}");
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_named_with_its_line() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let gpu = gpu::open(Tier::Base, Compute::F32);
+    let shader = Shader {
+        name: "broken.wgsl",
+        text: "@group(0) @binding(1) var<storage, read_write> x: array<f32>;\n\n@compute @workgroup_size(1)\n\
+               fn broken() {\n    x[0] = 1u;\n}\n",
+    };
+    let memory = gpu.hardware().allocate(4).expect("room");
+    let kernel = Kernel::new(shader, "broken");
+    let Err(error) = gpu.hardware().run(&kernel, &[], &[write(&memory)], [1, 1, 1]) else {
+        panic!("an integer is no float");
+    };
+    assert_eq!(error.kind(), ErrorKind::Device);
+    let text = error.to_string();
+    assert!(text.contains("shaders/broken.wgsl, function broken"), "{text}");
+    assert!(text.contains("5:"), "no line in: {text}");
+}
+
+#[test]
+fn a_device_that_is_gone_is_an_error_from_then_on() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let gpu = gpu::open(Tier::Base, Compute::F32);
+    let mut x = gpu.upload(Array2::ones((8, 8)).view()).expect("room");
+    gpu.hardware().destroy();
+    let errors = [
+        gpu.scale(&mut x, 2.0).err(),
+        gpu.download(&x).err(),
+        gpu.upload(Array2::ones((8, 8)).view()).err(),
+        gpu.wait().err(),
+    ];
+    for error in errors {
+        let error = error.expect("nothing works any more");
+        assert_eq!(error.kind(), ErrorKind::Device);
+        assert!(error.to_string().contains("the GPU was given up"), "{error}");
+    }
+    let gone = gpu.hardware().allocate(4).err().expect("no memory either");
+    assert_eq!(gone.kind(), ErrorKind::Device);
+    let another = gpu::open(Tier::Base, Compute::F32);
+    another.hardware().allocate(4).expect("another device works");
+}
+
+#[test]
+fn two_processes_share_one_gpu() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let adapters = list();
+    let adapter = adapters.iter().min_by_key(|adapter| adapter.software).expect("one");
+    let start = |name: &str| -> Child {
+        Command::new(env!("CARGO_BIN_EXE_zprune"))
+            .args([
+                "prune",
+                "--method",
+                "ria",
+                "--sparsity",
+                "0.5",
+                "--sequences",
+                "4",
+                "--length",
+                "64",
+            ])
+            .args(["--sampling", "packed", "--adapter", &adapter.name, "--compute", "f32"])
+            .arg("--model")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-llama"))
+            .arg("--calibration")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora/austen_calibration.txt"))
+            .arg("--out")
+            .arg(folder.path().join(name))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
+    };
+    let both = [start("a"), start("b")];
+    for child in both {
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let weights = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors")).expect("written");
+    assert!(weights("a") == weights("b"), "the same command gave two models");
+}
