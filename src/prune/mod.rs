@@ -326,6 +326,8 @@ pub fn prune_model<B: Workbench>(
                 dense: &weights,
                 updated: method.solver.updates(),
             })?;
+            // What the caller asked of the backend is not the next block's time.
+            backend.wait()?;
         }
         Ok((records, time))
     })

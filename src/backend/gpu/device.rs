@@ -26,6 +26,9 @@ const DISPATCHES: usize = 128;
 /// Bytes of a kernel's parameters; also the alignment that every device accepts.
 const SLOT: usize = 256;
 
+/// The largest buffer for results that is kept, in bytes.
+const KEPT: u64 = 64 << 20;
+
 /// Bindings that are kept.
 const BINDINGS: usize = 4096;
 
@@ -228,6 +231,8 @@ pub struct Device {
     /// Bound where a kernel's optional input is absent.
     nothing: OnceLock<Memory>,
     recorder: Mutex<Recorder>,
+    /// What the last result was read back through.
+    staging: Mutex<Option<Buffer>>,
     pool: Arc<Mutex<Pool>>,
     pipelines: Mutex<HashMap<u64, Arc<Pipeline>>>,
     /// The first thing that went wrong for good.
@@ -303,6 +308,7 @@ impl Device {
                 slots: Vec::with_capacity(DISPATCHES * SLOT),
                 groups: HashMap::new(),
             }),
+            staging: Mutex::default(),
             pool: Arc::default(),
             pipelines: Mutex::default(),
             fault,
@@ -584,16 +590,7 @@ impl Device {
     /// The device was lost, or has no room for the copy.
     pub fn download(&self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
         let padded = bytes.max(4).next_multiple_of(4);
-        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
-        let staging = self.device.create_buffer(&BufferDescriptor {
-            label: Some("download"),
-            size: padded,
-            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        if pollster::block_on(scope.pop()).is_some() {
-            return Err(self.no_room(padded));
-        }
+        let staging = self.staging(padded)?;
         {
             let mut recorder = lock(&self.recorder);
             recorder
@@ -602,7 +599,7 @@ impl Device {
         }
         self.submit()?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(MapMode::Read, .., move |result| {
+        staging.map_async(MapMode::Read, 0..padded, move |result| {
             // The receiver is gone only when this call has failed already.
             let _ = sender.send(result);
         });
@@ -612,9 +609,40 @@ impl Device {
             other => return Err(failure(format!("a result cannot be read back: {other:?}"))),
         }
         let view = staging
-            .get_mapped_range(..)
+            .get_mapped_range(0..padded)
             .map_err(|error| failure(format!("a result cannot be read back: {error}")))?;
-        Ok(view[..bytes as usize].to_vec())
+        let result = view[..bytes as usize].to_vec();
+        drop(view);
+        staging.unmap();
+        if staging.size() <= KEPT {
+            *lock(&self.staging) = Some(staging);
+        }
+        Ok(result)
+    }
+
+    /// A buffer of at least `bytes` that results are read back through; making one is slow, so one is kept.
+    fn staging(&self, bytes: u64) -> Result<Buffer> {
+        if let Some(kept) = lock(&self.staging).take()
+            && kept.size() >= bytes
+        {
+            return Ok(kept);
+        }
+        let size = if bytes <= KEPT {
+            bytes.next_power_of_two()
+        } else {
+            bytes
+        };
+        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let staging = self.device.create_buffer(&BufferDescriptor {
+            label: Some("download"),
+            size,
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(scope.pop()) {
+            Some(_) => Err(self.no_room(size)),
+            None => Ok(staging),
+        }
     }
 
     fn check(&self) -> Result<()> {
