@@ -5,6 +5,7 @@
 //! byte of a corpus does.
 
 use super::inputs::{FileInput, ModelInput};
+use super::machine::Processor;
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
 use crate::backend::Compute;
 use crate::data::corpus::Join;
@@ -20,10 +21,13 @@ use serde::{Deserialize, Serialize};
 /// Raised by every change of zprune that changes numbers, so that old records are not mistaken for new ones.
 pub const NUMBERS: u32 = 2;
 
+/// The same for changes that only a GPU sees.
+pub const GPU_NUMBERS: u32 = 3;
+
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// [`NUMBERS`].
+    /// [`NUMBERS`], or [`GPU_NUMBERS`].
     pub numbers: u32,
     /// Who computed: `cpu` or `gpu`.
     pub backend: String,
@@ -168,7 +172,10 @@ impl Identity {
             })
             .collect();
         Identity {
-            numbers: NUMBERS,
+            numbers: match experiment.machine.backend {
+                Processor::Cpu => NUMBERS,
+                Processor::Gpu => GPU_NUMBERS,
+            },
             backend: experiment.machine.backend.to_string(),
             compute: experiment.machine.compute,
             model: model.identity.clone(),

@@ -1,0 +1,175 @@
+//! Each operation of a backend on its own, at shapes of SmolLM2-135M: `cargo bench`, or `cargo bench -- linear`.
+//!
+//! The GPU is the best adapter that is not a program; without one only the CPU is timed. Whole runs and larger
+//! shapes: `zprune bench`.
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use ndarray::Array2;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::sync::OnceLock;
+use zprune::backend::cpu::Cpu;
+use zprune::backend::gpu::Gpu;
+use zprune::backend::gpu::adapter::{Choice, real_gpu};
+use zprune::backend::moments::Needs;
+use zprune::backend::{Backend, Compute};
+use zprune::linalg::{Provider, inverse_factor};
+use zprune::prune::mask::select;
+use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::spec::{Activation, AttentionSpec, NormKind};
+
+/// Tokens in a batch; windows of this many are attended to.
+const TOKENS: usize = 512;
+const WIDTH: usize = 576;
+const MLP: usize = 1536;
+
+fn main() {
+    divan::main();
+}
+
+fn random(rows: usize, columns: usize) -> Array2<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64((rows * columns) as u64);
+    Array2::from_shape_fn((rows, columns), |_| random.random_range(-1.0..1.0))
+}
+
+fn gpu() -> Option<&'static Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let open = || real_gpu().then(|| Gpu::open(&Choice::default(), Compute::F32).expect("it is there"));
+    GPU.get_or_init(open).as_ref()
+}
+
+/// Times an operation on both backends; `flops` of one run make the rate (items are operations).
+macro_rules! both {
+    ($name:ident, $flops:expr, |$backend:ident| $prepare:expr, |$input:ident| $run:expr) => {
+        mod $name {
+            use super::*;
+
+            fn on<B: Backend>($backend: &B, bencher: Bencher) {
+                let $input = $prepare;
+                bencher.counter(ItemsCount::new($flops)).bench_local(|| {
+                    let result = $run;
+                    $backend.wait().expect("the device is there");
+                    result
+                });
+            }
+
+            #[divan::bench]
+            fn cpu(bencher: Bencher) {
+                on(&Cpu, bencher);
+            }
+
+            #[divan::bench(ignore = super::gpu().is_none())]
+            fn gpu(bencher: Bencher) {
+                on(super::gpu().expect("not ignored"), bencher);
+            }
+        }
+    };
+}
+
+fn there<B: Backend>(backend: &B, rows: usize, columns: usize) -> B::Tensor {
+    backend.upload(random(rows, columns).view()).expect("room")
+}
+
+both!(
+    linear,
+    2 * TOKENS * WIDTH * MLP,
+    |backend| (backend, there(backend, TOKENS, WIDTH), there(backend, MLP, WIDTH)),
+    |input| input.0.linear(&input.2, None, &input.1).expect("computes")
+);
+
+both!(
+    attention,
+    2 * TOKENS * TOKENS * WIDTH,
+    |backend| (
+        backend,
+        there(backend, TOKENS, WIDTH),
+        there(backend, TOKENS, WIDTH / 3),
+        there(backend, TOKENS, WIDTH / 3),
+        AttentionSpec {
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            scale: 0.125,
+            softcap: None,
+        },
+    ),
+    |input| input
+        .0
+        .attention(input.4, None, TOKENS, &input.1, &input.2, &input.3)
+        .expect("computes")
+);
+
+both!(
+    normalise,
+    TOKENS * WIDTH,
+    |backend| (backend, there(backend, TOKENS, WIDTH)),
+    |input| input
+        .0
+        .normalise(NormKind::Rms, 1e-5, WIDTH, None, None, &input.1)
+        .expect("computes")
+);
+
+both!(
+    gate,
+    TOKENS * MLP,
+    |backend| (
+        backend,
+        there(backend, TOKENS, MLP),
+        std::cell::RefCell::new(there(backend, TOKENS, MLP))
+    ),
+    |input| input
+        .0
+        .gate(Activation::Silu, &input.1, &mut input.2.borrow_mut())
+        .expect("computes")
+);
+
+both!(
+    squares,
+    2 * TOKENS * MLP,
+    |backend| (
+        backend,
+        there(backend, TOKENS, MLP),
+        std::cell::RefCell::new(backend.moments(MLP, Needs::SQUARES).expect("room"))
+    ),
+    |input| input
+        .0
+        .accumulate(&mut input.2.borrow_mut(), &input.1)
+        .expect("computes")
+);
+
+both!(
+    gram,
+    TOKENS * MLP * MLP,
+    |backend| (
+        backend,
+        there(backend, TOKENS, MLP),
+        std::cell::RefCell::new(backend.moments(MLP, Needs::GRAM).expect("room"))
+    ),
+    |input| input
+        .0
+        .accumulate(&mut input.2.borrow_mut(), &input.1)
+        .expect("computes")
+);
+
+#[divan::bench(args = [Group::Matrix, Group::Row, Group::ColumnBlock])]
+fn selection(bencher: Bencher, group: &Group) {
+    let scores = random(MLP, WIDTH).mapv(f32::abs);
+    let target = Target {
+        pattern: Pattern::Unstructured { sparsity: 0.5 },
+        group: *group,
+        selection: Selection::Exact,
+    };
+    bencher
+        .counter(ItemsCount::new(scores.len()))
+        .bench_local(|| select(scores.view(), &target).expect("fits"));
+}
+
+#[divan::bench(args = [WIDTH, MLP])]
+fn factor(bencher: Bencher, inputs: usize) {
+    let x = random(2 * inputs, inputs).mapv(f64::from);
+    let hessian = x.t().dot(&x);
+    bencher
+        .counter(ItemsCount::new(2 * inputs * inputs * inputs / 3))
+        .bench_local(|| inverse_factor(Provider::Faer, hessian.view()).expect("positive definite"));
+}
