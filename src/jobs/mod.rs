@@ -1,6 +1,6 @@
 //! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`]),
 //! store it in less space ([`archive`]), time it
-//! ([`bench`]).
+//! ([`mod@bench`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
 //! it adds is its output: a model directory, a JSON file, a verdict.
