@@ -193,28 +193,24 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn open(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
+    /// For commands outside a pass.
+    fn encoder(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
+        self.pass = None;
         self.encoder
             .get_or_insert_with(|| device.create_command_encoder(&Default::default()))
     }
 
-    /// For commands outside a pass.
-    fn encoder(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
-        self.pass = None;
-        self.open(device)
-    }
-
-    fn dispatch(&mut self, device: &wgpu::Device, pipeline: &Pipeline, binding: Binding, groups: [u32; 3]) {
+    fn dispatch(&mut self, device: &wgpu::Device, pipeline: &Pipeline, bound: &BindGroup, groups: [u32; 3]) {
         let offset = self.slots.len() as u32 - SLOT as u32;
-        if self.pass.is_none() {
-            let pass = self.open(device).begin_compute_pass(&ComputePassDescriptor::default());
-            self.pass = Some(pass.forget_lifetime());
-        }
-        let (Some(pass), Some(group)) = (&mut self.pass, self.groups.get(&binding)) else {
-            unreachable!("both were just made");
-        };
+        let encoder = self
+            .encoder
+            .get_or_insert_with(|| device.create_command_encoder(&Default::default()));
+        let pass = self.pass.get_or_insert_with(|| {
+            let pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            pass.forget_lifetime()
+        });
         pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, group, &[offset]);
+        pass.set_bind_group(0, bound, &[offset]);
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
     }
 }
@@ -472,19 +468,21 @@ impl Device {
         });
         let binding: Binding = (Arc::as_ptr(&pipeline) as usize, parts.collect());
         let mut recorder = lock(&self.recorder);
-        if !recorder.groups.contains_key(&binding) {
+        let known = recorder.groups.get(&binding).cloned();
+        let group = known.unwrap_or_else(|| {
             if recorder.groups.len() == BINDINGS {
                 recorder.groups.clear();
             }
             let group = self.bind(&pipeline, &binding);
-            recorder.groups.insert(binding.clone(), group);
-        }
+            recorder.groups.insert(binding, group.clone());
+            group
+        });
         let end = recorder.slots.len() + SLOT;
         recorder
             .slots
             .extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
         recorder.slots.resize(end, 0);
-        recorder.dispatch(&self.device, &pipeline, binding, groups);
+        recorder.dispatch(&self.device, &pipeline, &group, groups);
         if end == DISPATCHES * SLOT {
             self.hand_over(&mut recorder);
         }
