@@ -88,7 +88,7 @@ fn equal_scores_give_equal_masks_ties_included() {
                     piece
                         .select(&score, &target)
                         .unwrap_or_else(|error| panic!("{place}: {error}"));
-                    let got = piece.finish().expect("computes").mask;
+                    let got = piece.finish().expect("computes").mask.unpacked();
                     assert!(got == want, "{place}: {} places differ", different(&got, &want));
                 }
             }
@@ -170,7 +170,7 @@ fn pruned<B: Workbench>(
     let weight = backend.download(&there).expect("there");
     let zeros = weight.iter().filter(|weight| **weight == 0.0).count();
     assert_eq!(zeros, finished.zeros, "{place}");
-    (finished.mask, weight, zeros)
+    (finished.mask.unpacked(), weight, zeros)
 }
 
 #[test]

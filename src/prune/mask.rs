@@ -30,9 +30,24 @@ impl Mask {
         self.0.view_mut()
     }
 
+    /// The same mask, 32 entries a word.
+    pub fn packed(&self) -> PackedMask {
+        let (rows, columns) = self.0.dim();
+        let mut words = vec![0u32; rows * columns.div_ceil(WORD)];
+        words
+            .par_chunks_mut(columns.div_ceil(WORD).max(1))
+            .zip(self.0.axis_iter(Axis(0)).into_par_iter())
+            .for_each(|(words, entries)| {
+                for (column, removed) in entries.iter().enumerate() {
+                    words[column / WORD] |= u32::from(*removed) << (column % WORD);
+                }
+            });
+        PackedMask { rows, columns, words }
+    }
+
     /// Number of weights removed.
     pub fn removed(&self) -> usize {
-        count(self.0.view())
+        self.packed().removed()
     }
 
     /// Sets removed weights to 0.
@@ -47,31 +62,95 @@ impl Mask {
     /// Checks that the mask is what the target demands, group by group.
     ///
     /// # Errors
+    /// As [`PackedMask::check`].
+    pub fn check(&self, target: &Target) -> Result<()> {
+        self.packed().check(target)
+    }
+}
+
+/// Entries in a word of a packed mask.
+const WORD: usize = u32::BITS as usize;
+
+/// A finished mask, 32 entries a word: what leaves a workbench, to be counted and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedMask {
+    rows: usize,
+    columns: usize,
+    /// Rows of whole words; bit `j mod 32` of word `j / 32` is set where column `j` is removed.
+    words: Vec<u32>,
+}
+
+impl PackedMask {
+    /// A mask from rows of whole words, whose bits beyond the last column are 0.
+    ///
+    /// # Panics
+    /// There are not `rows` times `columns / 32` (rounded up) words.
+    pub fn from_words((rows, columns): (usize, usize), words: Vec<u32>) -> Self {
+        assert_eq!(words.len(), rows * columns.div_ceil(WORD), "rows of whole words");
+        PackedMask { rows, columns, words }
+    }
+
+    /// Whether the weight at a place is removed.
+    pub fn removes(&self, row: usize, column: usize) -> bool {
+        self.row(row)[column / WORD] >> (column % WORD) & 1 == 1
+    }
+
+    /// The same mask, one entry a weight.
+    pub fn unpacked(&self) -> Mask {
+        Mask(Array2::from_shape_fn((self.rows, self.columns), |(row, column)| {
+            self.removes(row, column)
+        }))
+    }
+
+    /// Number of weights removed.
+    pub fn removed(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn row(&self, row: usize) -> &[u32] {
+        let words = self.columns.div_ceil(WORD);
+        &self.words[row * words..][..words]
+    }
+
+    /// Number of weights removed in some columns of a row.
+    fn removed_in(&self, row: usize, columns: Span) -> usize {
+        let words = self.row(row);
+        let mut count = 0;
+        let mut start = columns.start;
+        while start < columns.end {
+            let end = columns.end.min((start / WORD + 1) * WORD);
+            let bits = words[start / WORD] >> (start % WORD);
+            let wanted = u32::MAX >> (WORD - (end - start));
+            count += (bits & wanted).count_ones() as usize;
+            start = end;
+        }
+        count
+    }
+
+    /// Checks that the mask is what the target demands, group by group.
+    ///
+    /// # Errors
     /// Says which group has how many removed, and how many there should be.
     pub fn check(&self, target: &Target) -> Result<()> {
-        let (rows, columns) = self.0.dim();
+        let (rows, columns) = (self.rows, self.columns);
         let wrong = match target.pattern {
-            Pattern::Structured { keep, of } => {
-                let rows = self.0.axis_iter(Axis(0)).into_par_iter().enumerate();
-                rows.find_map_first(|(row, entries)| {
-                    let mut groups = entries.axis_chunks_iter(Axis(0), of).enumerate();
-                    groups.find_map(|(group, entries)| {
-                        let got = entries.iter().filter(|removed| **removed).count();
-                        let want = of - keep;
-                        let message = || format!("row {row}, group {group}: {got} of {of} weights removed, not {want}");
-                        (got != want).then(message)
-                    })
+            Pattern::Structured { keep, of } => (0..rows).into_par_iter().find_map_first(|row| {
+                (0..columns.div_ceil(of)).find_map(|group| {
+                    let got = self.removed_in(row, group * of..((group + 1) * of).min(columns));
+                    let want = of - keep;
+                    let message = || format!("row {row}, group {group}: {got} of {of} weights removed, not {want}");
+                    (got != want).then(message)
                 })
-            }
+            }),
             Pattern::Unstructured { sparsity } => {
                 let exact = target.selection == Selection::Exact || target.group == Group::Row;
                 let groups = groups(target.group, rows, columns);
-                groups.into_par_iter().find_map_first(|(name, part)| {
-                    let entries = self.0.slice(s![part.0, part.1]);
-                    let got = count(entries);
-                    let want = removed(entries.len(), sparsity);
+                groups.into_par_iter().find_map_first(|(name, (in_rows, in_columns))| {
+                    let all = in_rows.len() * in_columns.len();
+                    let counts = in_rows.map(|row| self.removed_in(row, in_columns.clone()));
+                    let got: usize = counts.sum();
+                    let want = removed(all, sparsity);
                     let rule = if exact { "exactly" } else { "more than" };
-                    let all = entries.len();
                     let message = || format!("{name}: {got} of {all} weights removed, not {rule} {want}");
                     ((exact && got != want) || (!exact && got <= want)).then(message)
                 })
@@ -79,13 +158,6 @@ impl Mask {
         };
         wrong.map_or(Ok(()), |message| Err(Error::numeric(message)))
     }
-}
-
-/// Number of weights removed in a part.
-fn count(entries: ArrayView2<bool>) -> usize {
-    let rows = entries.axis_iter(Axis(0)).into_par_iter();
-    rows.map(|row| row.iter().map(|removed| usize::from(*removed)).sum::<usize>())
-        .sum()
 }
 
 type Span = std::ops::Range<usize>;
@@ -233,6 +305,21 @@ mod tests {
         assert_eq!(mask.removed(), 5);
         let mask = select(scores.view(), &target(0.25, Group::Matrix, Selection::Exact)).expect("fits");
         assert_eq!(mask.removed(), 2);
+    }
+
+    #[test]
+    fn packed_masks_count_any_columns() {
+        let entries = Array2::from_shape_fn((3, 77), |(row, column)| (row * 31 + column * 7) % 5 < 2);
+        let mask = Mask::from_entries(entries.clone());
+        let packed = mask.packed();
+        assert_eq!(packed.unpacked(), mask);
+        assert_eq!(packed.removed(), entries.iter().filter(|removed| **removed).count());
+        for start in 0..77 {
+            for end in start..=77 {
+                let want = entries.slice(s![1, start..end]).iter().filter(|removed| **removed).count();
+                assert_eq!(packed.removed_in(1, start..end), want, "{start}..{end}");
+            }
+        }
     }
 
     #[test]

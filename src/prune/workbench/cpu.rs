@@ -190,7 +190,7 @@ impl Workpiece for Piece<'_> {
                 .zip(self.mask.entries())
                 .find(|((_, weight), removed)| fault(**weight, **removed))
                 .map(|((place, weight), _)| (place, *weight)),
-            mask: self.mask.clone(),
+            mask: self.mask.packed(),
         })
     }
 }

@@ -11,12 +11,10 @@ use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, gri
 use crate::calibrate::statistics::{Diagonal, damped};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
-use crate::prune::mask::Mask;
+use crate::prune::mask::PackedMask;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
 use crate::prune::score::{Power, Score, Term};
 use crate::tensor::StorageType;
-use ndarray::Array2;
-use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
 
 /// Invocations per workgroup of the kernels here.
@@ -611,18 +609,18 @@ impl Workpiece for Piece<'_> {
             device.copy(mask, (&both, 0), (length * 4) as u64)?;
         }
         device.copy(&counts, (&both, (length * 4) as u64), 8)?;
-        let words = self.words_of(&both, length + 2)?;
-        let (bits, counts) = words.split_at(length);
-        let mask = unpacked(bits, rows, columns);
+        let mut words = self.words_of(&both, length + 2)?;
+        let counts = words.split_off(length);
+        let mask = PackedMask::from_words((rows, columns), words);
         let fault = if counts[1] == 0 {
             None
         } else {
             let weights = self.gpu.download(self.weight)?;
             let fault = |weight: f32, removed: bool| !weight.is_finite() || (removed && weight != 0.0);
-            let mut places = weights.indexed_iter().zip(mask.entries());
+            let mut places = weights.indexed_iter();
             places
-                .find(|((_, weight), removed)| fault(**weight, **removed))
-                .map(|((place, weight), _)| (place, *weight))
+                .find(|((row, column), weight)| fault(**weight, mask.removes(*row, *column)))
+                .map(|(place, weight)| (place, *weight))
         };
         Ok(Finished {
             mask,
@@ -630,21 +628,4 @@ impl Workpiece for Piece<'_> {
             fault,
         })
     }
-}
-
-/// A mask from rows of whole words.
-fn unpacked(bits: &[u32], rows: usize, columns: usize) -> Mask {
-    let words = columns.div_ceil(32);
-    let mut entries = Array2::from_elem((rows, columns), false);
-    entries
-        .as_slice_mut()
-        .expect("a fresh array is contiguous")
-        .par_chunks_mut(columns)
-        .zip(bits.par_chunks(words))
-        .for_each(|(entries, bits)| {
-            for (column, entry) in entries.iter_mut().enumerate() {
-                *entry = bits[column / 32] >> (column % 32) & 1 == 1;
-            }
-        });
-    Mask::from_entries(entries)
 }

@@ -13,7 +13,7 @@ pub use cpu::solve;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::linalg::Provider;
-use crate::prune::mask::Mask;
+use crate::prune::mask::PackedMask;
 use crate::prune::pattern::Target;
 use crate::prune::score::Score;
 use crate::tensor::StorageType;
@@ -100,7 +100,7 @@ pub trait Workpiece: LayerView {
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// What was removed.
-    pub mask: Mask,
+    pub mask: PackedMask,
     /// Weights that are 0.
     pub zeros: usize,
     /// A weight that is not finite, or was removed and is not 0: its place and value.
