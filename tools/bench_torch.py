@@ -113,7 +113,7 @@ def sparsegpt(w, factor, sparsity, blocksize=128):
 
 def inverse_factor(gram, sequences):
     h = gram * (2.0 / sequences)
-    diagonal = torch.arange(h.shape[0], device="cuda")
+    diagonal = torch.arange(h.shape[0], device=h.device)
     h[diagonal, diagonal] += 0.01 * torch.mean(torch.diag(h))
     return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
 
