@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 use rayon::prelude::*;
 
 /// Which weights of a layer are removed: true where one is.
@@ -52,7 +52,7 @@ impl Mask {
 
     /// Sets removed weights to 0.
     pub fn apply(&self, weight: &mut Array2<f32>) {
-        weight.zip_mut_with(&self.0, |weight, removed| {
+        Zip::from(weight).and(&self.0).par_for_each(|weight, removed| {
             if *removed {
                 *weight = 0.0;
             }
@@ -195,13 +195,17 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
                 .into_par_iter()
                 .zip(scores.axis_iter(Axis(0)))
                 .for_each(|(mut entries, scores)| {
-                    for (mut entries, scores) in entries
-                        .axis_chunks_iter_mut(Axis(0), of)
-                        .zip(scores.axis_chunks_iter(Axis(0), of))
-                    {
-                        let scores: Vec<f32> = scores.to_vec();
-                        for column in lowest_of(&scores, of - keep) {
-                            entries[column] = true;
+                    let scores = scores.to_vec();
+                    let entries = entries.as_slice_mut().expect("a fresh array is contiguous");
+                    match of {
+                        4 => mark_groups::<4>(&scores, entries, of - keep),
+                        8 => mark_groups::<8>(&scores, entries, of - keep),
+                        _ => {
+                            for (entries, scores) in entries.chunks_mut(of).zip(scores.chunks(of)) {
+                                for column in lowest_of(scores, of - keep) {
+                                    entries[column] = true;
+                                }
+                            }
                         }
                     }
                 });
@@ -213,8 +217,7 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
                 .into_par_iter()
                 .zip(scores.axis_iter(Axis(0)))
                 .for_each(|(entries, scores)| {
-                    let row = |view: ndarray::ArrayView1<f32>| view.insert_axis(Axis(0)).to_owned();
-                    lowest(row(scores).view(), count, entries.insert_axis(Axis(0)));
+                    lowest(scores.insert_axis(Axis(0)), count, entries.insert_axis(Axis(0)));
                 });
         }
         (Pattern::Unstructured { sparsity }, group) => {
@@ -242,22 +245,81 @@ pub fn lowest_of(scores: &[f32], count: usize) -> Vec<usize> {
     order
 }
 
+/// Marks the `count` lowest of every `OF` scores by rank: a score goes where fewer than `count` of its group
+/// go before it. Small groups of known size need no sorting, and no branches.
+fn mark_groups<const OF: usize>(scores: &[f32], entries: &mut [bool], count: usize) {
+    let (groups, _) = scores.as_chunks::<OF>();
+    let (marks, _) = entries.as_chunks_mut::<OF>();
+    for (scores, marks) in groups.iter().zip(marks) {
+        for (index, mark) in marks.iter_mut().enumerate() {
+            let mut before = 0;
+            for (other, score) in scores.iter().enumerate() {
+                let first = *score < scores[index] || (*score == scores[index] && other < index);
+                before += usize::from(first);
+            }
+            *mark = before < count;
+        }
+    }
+}
+
+/// The bits of a score that is not negative, which order like the scores. Adding 0 makes -0 equal to 0.
+fn key(score: f32) -> u32 {
+    (score + 0.0).to_bits()
+}
+
+/// Bits below those that a first look at keys tells apart: 2048 bins, eight in each power of 2.
+const FINE: u32 = 20;
+
+/// The `count`-th lowest key (from 1), and how many keys are below it.
+fn threshold(scores: ArrayView2<f32>, count: usize) -> (u32, usize) {
+    const BINS: usize = 1 << (u32::BITS - 1 - FINE);
+    let rows = || scores.axis_iter(Axis(0)).into_par_iter();
+    let none = || vec![0usize; BINS];
+    let histogram = rows().fold(none, |mut bins, row| {
+        row.iter().for_each(|score| bins[(key(*score) >> FINE) as usize] += 1);
+        bins
+    });
+    let histogram = histogram.reduce(none, |mut bins, more| {
+        bins.iter_mut().zip(more).for_each(|(bin, more)| *bin += more);
+        bins
+    });
+    let mut below = 0;
+    let full = |size: &usize| {
+        below += size;
+        below >= count
+    };
+    let bin = histogram
+        .iter()
+        .position(full)
+        .expect("there are at least `count` keys");
+    let mut below = below - histogram[bin];
+    let mut keys: Vec<u32> = rows()
+        .flat_map_iter(|row| row.into_iter().map(|score| key(*score)))
+        .filter(|key| (key >> FINE) as usize == bin)
+        .collect();
+    let (lower, found, _) = keys.select_nth_unstable(count - below - 1);
+    let found = *found;
+    below += lower.iter().filter(|key| **key < found).count();
+    (found, below)
+}
+
 /// Marks exactly `count` of the lowest scores; among equals the lower column goes first, then the lower row.
 fn lowest(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool>) {
     if count == 0 {
         return;
     }
-    let rows = scores.nrows();
-    // The bits of non-negative floats order like the floats; the place below them settles ties.
-    let mut keys: Vec<u64> = Vec::with_capacity(scores.len());
-    for ((row, column), score) in scores.indexed_iter() {
-        let place = (column * rows + row) as u64;
-        keys.push(u64::from((score + 0.0).to_bits()) << 32 | place);
+    let (threshold, below) = threshold(scores, count);
+    Zip::from(&mut entries)
+        .and(scores)
+        .par_for_each(|entry, score| *entry = key(*score) < threshold);
+    let tied = |(place, score): ((usize, usize), &f32)| (key(*score) == threshold).then_some(place);
+    let mut ties: Vec<(usize, usize)> = scores.indexed_iter().filter_map(tied).collect();
+    let wanted = count - below;
+    if wanted < ties.len() {
+        ties.select_nth_unstable_by_key(wanted, |(row, column)| (*column, *row));
     }
-    let (below, last, _) = keys.select_nth_unstable(count - 1);
-    for key in below.iter().chain(std::iter::once(&*last)) {
-        let place = (*key & u64::from(u32::MAX)) as usize;
-        entries[[place % rows, place / rows]] = true;
+    for place in &ties[..wanted] {
+        entries[*place] = true;
     }
 }
 
@@ -316,7 +378,11 @@ mod tests {
         assert_eq!(packed.removed(), entries.iter().filter(|removed| **removed).count());
         for start in 0..77 {
             for end in start..=77 {
-                let want = entries.slice(s![1, start..end]).iter().filter(|removed| **removed).count();
+                let want = entries
+                    .slice(s![1, start..end])
+                    .iter()
+                    .filter(|removed| **removed)
+                    .count();
                 assert_eq!(packed.removed_in(1, start..end), want, "{start}..{end}");
             }
         }

@@ -5,8 +5,9 @@
 //! weights can evaluate the same score again on the changed ones. A dense matrix is the way out for
 //! anything else.
 
+use crate::backend::cpu::simd::vectorised;
 use crate::error::{Error, Result};
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 /// One summand. An absent factor is 1 everywhere.
@@ -67,20 +68,30 @@ impl Score {
             Score::Dense(scores) => scores.slice(s![.., first..first + columns]).to_owned(),
             Score::Terms(terms) => {
                 let mut scores = Array2::zeros(weight.dim());
+                let factors: Vec<_> = terms.iter().map(|term| term.columns(first, columns)).collect();
                 scores
-                    .rows_mut()
-                    .into_iter()
-                    .zip(weight.rows())
+                    .axis_iter_mut(Axis(0))
+                    .into_par_iter()
+                    .zip(weight.axis_iter(Axis(0)))
                     .enumerate()
-                    .par_bridge()
                     .for_each(|(row, (mut scores, weight))| {
                         let scores = scores.as_slice_mut().expect("a fresh array is contiguous");
-                        for term in terms {
-                            match weight.as_slice() {
-                                Some(weight) => term.add_row(scores, weight, row, first),
-                                None => term.add_row(scores, &weight.to_vec(), row, first),
+                        let copied;
+                        let weight = match weight.as_slice() {
+                            Some(weight) => weight,
+                            None => {
+                                copied = weight.to_vec();
+                                &copied
                             }
-                        }
+                        };
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                for (term, (h, c)) in terms.iter().zip(&factors) {
+                                    term.add_row(scores, weight, row, h, c);
+                                }
+                            },
+                        );
                     });
                 scores
             }
@@ -118,23 +129,39 @@ fn unusable(value: f32, row: usize, column: usize) -> Error {
 }
 
 fn refuse_unusable(scores: &Array2<f32>, first: usize) -> Result<()> {
-    match scores.indexed_iter().find(|(_, value)| !usable(**value)) {
+    let rows = scores.axis_iter(Axis(0)).into_par_iter().enumerate();
+    let worst = rows.find_map_first(|(row, scores)| {
+        // Counted, not searched: a loop without a way out is vectorised.
+        let unusable: usize = scores.iter().map(|value| usize::from(!usable(*value))).sum();
+        let place = || {
+            scores
+                .iter()
+                .position(|value| !usable(*value))
+                .map(|column| (row, column))
+        };
+        (unusable > 0).then(place).flatten()
+    });
+    match worst {
         None => Ok(()),
-        Some(((row, column), value)) => Err(unusable(*value, row, first + column)),
+        Some((row, column)) => Err(unusable(scores[[row, column]], row, first + column)),
     }
 }
 
 impl Term {
-    /// Adds this term's scores of one row, of which `weight` holds the columns from `first` on.
-    fn add_row(&self, scores: &mut [f32], weight: &[f32], row: usize, first: usize) {
-        let (outer, inner) = (at(&self.row, row), at(&self.inner_row, row));
-        let ones = vec![1.0; weight.len()];
-        let columns = |factors: &'_ Option<Vec<f32>>| match factors {
-            Some(factors) => factors[first..first + weight.len()].to_vec(),
-            None => ones.clone(),
+    /// The factors of `count` columns from `first` on, outside and inside the power.
+    fn columns(&self, first: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
+        let of = |factors: &Option<Vec<f32>>| match factors {
+            Some(factors) => factors[first..first + count].to_vec(),
+            None => vec![1.0; count],
         };
-        let (h, c) = (columns(&self.column), columns(&self.inner_column));
-        for (((score, weight), h), c) in scores.iter_mut().zip(weight).zip(&h).zip(&c) {
+        (of(&self.column), of(&self.inner_column))
+    }
+
+    /// Adds this term's scores of one row, given the factors of its columns.
+    #[inline(always)]
+    fn add_row(&self, scores: &mut [f32], weight: &[f32], row: usize, h: &[f32], c: &[f32]) {
+        let (outer, inner) = (at(&self.row, row), at(&self.inner_row, row));
+        for (((score, weight), h), c) in scores.iter_mut().zip(weight).zip(h).zip(c) {
             *score += self.combine(*weight, outer * h, inner * c);
         }
     }
@@ -144,6 +171,7 @@ impl Term {
         self.combine(weight, outer, at(&self.inner_row, row) * at(&self.inner_column, column))
     }
 
+    #[inline(always)]
     fn combine(&self, weight: f32, outer: f32, inner: f32) -> f32 {
         let x = weight * inner + self.shift;
         outer

@@ -8,7 +8,7 @@ mod attention;
 mod elementwise;
 mod gram;
 mod product;
-mod simd;
+pub(crate) mod simd;
 
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, RotaryTable};

@@ -2,6 +2,7 @@
 
 use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
 use crate::backend::cpu::Cpu;
+use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
 use crate::calibrate::statistics::LayerStatistics;
 use crate::error::Result;
@@ -13,7 +14,9 @@ use crate::prune::pattern::{COLUMN_BLOCK, Pattern, Target};
 use crate::prune::score::Score;
 use crate::prune::solver::{Solution, Solver};
 use crate::tensor::StorageType;
-use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis, linalg::general_mat_mul, s};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -61,10 +64,7 @@ impl LayerView for Layer<'_> {
     }
 
     fn sums(&self) -> Result<WeightSums> {
-        Ok(WeightSums {
-            rows: sums(self.weight, Axis(1)),
-            columns: sums(self.weight, Axis(0)),
-        })
+        Ok(sums(self.weight))
     }
 
     fn count_below(&self, bound: f64) -> Result<usize> {
@@ -79,12 +79,46 @@ impl LayerView for Layer<'_> {
     }
 }
 
-fn sums(weight: ArrayView2<f32>, axis: Axis) -> AxisSums {
-    let of = |value: fn(f64) -> f64| weight.mapv(|w| value(f64::from(w))).sum_axis(axis).to_vec();
-    AxisSums {
-        value: of(|w| w),
-        magnitude: of(f64::abs),
-        square: of(|w| w * w),
+/// The sums of both axes in one pass over the weights.
+fn sums(weight: ArrayView2<f32>) -> WeightSums {
+    /// Rows added up together. Fixed, so that a result does not depend on the number of threads.
+    const ROWS: usize = 64;
+    let columns = weight.ncols();
+    let bands = weight.axis_chunks_iter(Axis(0), ROWS).into_par_iter();
+    let parts: Vec<(AxisSums, AxisSums)> = bands
+        .map(|band| {
+            let (mut by_row, mut by_column) = (AxisSums::zeros(0), AxisSums::zeros(columns));
+            for row in band.rows() {
+                let (mut value, mut magnitude, mut square) = (0.0, 0.0, 0.0);
+                for (column, weight) in row.iter().enumerate() {
+                    let wide = f64::from(*weight);
+                    value += wide;
+                    magnitude += wide.abs();
+                    square += wide * wide;
+                    by_column.value[column] += wide;
+                    by_column.magnitude[column] += wide.abs();
+                    by_column.square[column] += wide * wide;
+                }
+                by_row.value.push(value);
+                by_row.magnitude.push(magnitude);
+                by_row.square.push(square);
+            }
+            (by_row, by_column)
+        })
+        .collect();
+    let (mut by_row, mut by_column) = (AxisSums::zeros(0), AxisSums::zeros(columns));
+    let add = |sums: &mut [f64], part: &[f64]| sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    for (rows, part) in parts {
+        by_row.value.extend(rows.value);
+        by_row.magnitude.extend(rows.magnitude);
+        by_row.square.extend(rows.square);
+        add(&mut by_column.value, &part.value);
+        add(&mut by_column.magnitude, &part.magnitude);
+        add(&mut by_column.square, &part.square);
+    }
+    WeightSums {
+        rows: by_row,
+        columns: by_column,
     }
 }
 
@@ -172,24 +206,32 @@ impl Workpiece for Piece<'_> {
                 }
             };
             let errors = update_block(weight, mask, &upper, block.clone(), groups)?;
-            let later = upper.slice(s![block.clone(), block.end..]);
-            propagate(&errors, later, weight, block.end);
+            propagate(&errors, &upper, block, weight);
         }
         Ok(factor.damping)
     }
 
     fn finish(&mut self) -> Result<Finished> {
         let storage = self.storage;
-        self.weight.mapv_inplace(|weight| storage.round(weight));
-        let fault = |weight: f32, removed: bool| !weight.is_finite() || (removed && weight != 0.0);
+        let rows = self.weight.axis_iter_mut(Axis(0)).into_par_iter();
+        let checked: Vec<(usize, Option<usize>)> = rows
+            .zip(self.mask.entries().axis_iter(Axis(0)))
+            .map(|(mut weights, mask)| {
+                if storage != StorageType::F32 {
+                    weights.mapv_inplace(|weight| storage.round(weight));
+                }
+                let fault = |(weight, removed): (&f32, &bool)| !weight.is_finite() || (*removed && *weight != 0.0);
+                let zeros = weights.iter().map(|weight| usize::from(*weight == 0.0)).sum();
+                (zeros, weights.iter().zip(mask).position(fault))
+            })
+            .collect();
+        let fault = checked.iter().enumerate().find_map(|(row, (_, column))| {
+            let place = (row, (*column)?);
+            Some((place, self.weight[place]))
+        });
         Ok(Finished {
-            zeros: self.weight.iter().filter(|weight| **weight == 0.0).count(),
-            fault: self
-                .weight
-                .indexed_iter()
-                .zip(self.mask.entries())
-                .find(|((_, weight), removed)| fault(**weight, **removed))
-                .map(|((place, weight), _)| (place, *weight)),
+            zeros: checked.iter().map(|(zeros, _)| zeros).sum(),
+            fault,
             mask: self.mask.packed(),
         })
     }
@@ -234,7 +276,15 @@ fn update_block(
                 errors[column] = error;
                 if error != 0.0 {
                     let pull = upper.slice(s![global, global..block.end]);
-                    weight.slice_mut(s![column..]).scaled_add(-error, &pull);
+                    let pull = pull.as_slice().expect("rows of a factor are contiguous");
+                    let weight = weight.as_slice_mut().expect("rows of a layer are contiguous");
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let later = weight[column..].iter_mut().zip(pull);
+                            later.for_each(|(weight, pull)| *weight -= error * pull);
+                        },
+                    );
                 }
                 weight[column] = kept;
             }
@@ -265,12 +315,27 @@ fn choose_group(
 }
 
 /// `W[:, later] -= errors U[block, later]`, in bands of rows.
-fn propagate(errors: &Array2<f32>, later: ArrayView2<f32>, weight: &mut Array2<f32>, end: usize) {
-    const ROWS: usize = 64;
+fn propagate(errors: &Array2<f32>, upper: &Array2<f32>, block: Range<usize>, weight: &mut Array2<f32>) {
+    const ROWS: usize = 128;
+    let columns = weight.ncols();
+    let later = columns - block.end;
+    if later == 0 {
+        return;
+    }
+    let width = block.len();
+    let from = &upper.as_slice().expect("a factor is contiguous")[block.start * columns + block.end..];
+    let from = MatRef::from_row_major_slice_with_stride(from, width, later, columns);
+    let errors = errors.as_slice().expect("a fresh array is contiguous");
     weight
-        .slice_mut(s![.., end..])
-        .axis_chunks_iter_mut(Axis(0), ROWS)
-        .into_par_iter()
-        .zip(errors.axis_chunks_iter(Axis(0), ROWS))
-        .for_each(|(mut weight, errors)| general_mat_mul(-1.0, &errors, &later, 1.0, &mut weight));
+        .as_slice_mut()
+        .expect("a layer is contiguous")
+        .par_chunks_mut(ROWS * columns)
+        .zip(errors.par_chunks(ROWS * width))
+        .for_each(|(weight, errors)| {
+            let rows = errors.len() / width;
+            let errors = MatRef::from_row_major_slice(errors, rows, width);
+            // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
+            let into = MatMut::from_column_major_slice_with_stride_mut(&mut weight[block.end..], later, rows, columns);
+            matmul(into.transpose_mut(), Accum::Add, errors, from, -1.0, Par::Seq);
+        });
 }

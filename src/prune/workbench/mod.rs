@@ -29,6 +29,17 @@ pub struct AxisSums {
     pub square: Vec<f64>,
 }
 
+impl AxisSums {
+    /// Nothing added yet, for an axis of some length.
+    pub(crate) fn zeros(length: usize) -> Self {
+        AxisSums {
+            value: vec![0.0; length],
+            magnitude: vec![0.0; length],
+            square: vec![0.0; length],
+        }
+    }
+}
+
 /// Sums over a weight matrix along both axes: all that criteria ask of the weights as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightSums {
