@@ -1,5 +1,9 @@
 //! The program `zprune`: arguments in, exit code out. Everything else is in the library.
 
+/// Activations are allocated and freed by every operation; this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
 use crate::prune::LayerRecord;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,9 @@ pub struct Record {
     pub calibration_tokens: Option<String>,
     /// What was measured.
     pub evaluations: Vec<EvaluationRecord>,
+    /// Accuracy on zero-shot tasks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tasks: Vec<TaskRecord>,
     /// What happened to every layer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub layers: Vec<LayerRecord>,
@@ -84,6 +88,44 @@ pub struct EvaluationRecord {
     pub token_digest: String,
     /// Mean negative log-likelihood of every window, in nats per predicted token.
     pub windows: Vec<f64>,
+}
+
+/// One zero-shot task's result. Document by document, so that two cells can be compared on the same documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRecord {
+    /// Registry name, as lm-evaluation-harness calls it.
+    pub name: String,
+    /// The harness's version number of the task.
+    pub version: u32,
+    /// SHA-256 of the data file.
+    pub data_digest: String,
+    /// Documents scored.
+    pub documents: usize,
+    /// By name of the metric: `acc`, `acc_norm`, `perplexity`.
+    pub metrics: BTreeMap<String, Metric>,
+    /// Per document, `1` where the highest log-likelihood is the right choice's (`acc`), else `0`.
+    pub correct: String,
+    /// The same with log-likelihoods divided by the choices' lengths (`acc_norm`), where the task has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct_norm: Option<String>,
+    /// Per document, the number of the source it shares with others (a passage, a video), where the data says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<u32>>,
+}
+
+/// A metric with its uncertainty over documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// Accuracies as fractions.
+    pub value: f64,
+    /// Standard error as the harness computes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<f64>,
+    /// 95 % Wilson interval of an accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
 }
 
 /// Where and when a cell ran.

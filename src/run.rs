@@ -463,6 +463,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             evaluations: findings
                 .as_ref()
                 .map_or(Vec::new(), |findings| findings.evaluations.clone()),
+            tasks: Vec::new(),
             layers: findings.map_or(Vec::new(), |findings| findings.layers),
         }
     }

@@ -1,8 +1,9 @@
-//! Calibration moments on the CPU, in `f64`: sums of squares, and the Gram matrix as a triangle.
+//! Calibration moments on the CPU, in `f64`: sums of squares, and the Gram matrix as a triangle (squares on
+//! its diagonal are filled whole).
 
 use super::elements;
 use crate::backend::moments::Moments;
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -10,26 +11,20 @@ use rayon::prelude::*;
 /// Rows per partial sum. Fixed, so that a result does not depend on the number of threads.
 const ROWS: usize = 256;
 
+/// Rows of a Gram matrix per task: small beside the matrix, since a task fills whole squares on the diagonal.
+const BAND: usize = 128;
+
 pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
     let width = x.ncols();
     if let Some(gram) = &mut moments.gram {
+        let gram = gram.as_slice_mut().expect("a Gram matrix is row-major and contiguous");
         for rows in elements(x).chunks(4 * ROWS * width) {
-            let wide: Vec<f64> = rows.iter().map(|value| f64::from(*value)).collect();
-            let rows = MatRef::from_row_major_slice(&wide, wide.len() / width, width);
-            let gram = gram.as_slice_mut().expect("a Gram matrix is row-major and contiguous");
-            // A symmetric matrix reads the same both ways, so the triangle that is lower in faer's
-            // view of this row-major slice is the lower one here too.
-            matmul(
-                MatMut::from_row_major_slice_mut(gram, width, width),
-                BlockStructure::TriangularLower,
-                Accum::Add,
-                rows.transpose(),
-                BlockStructure::Rectangular,
-                rows,
-                BlockStructure::Rectangular,
-                1.0,
-                Par::rayon(0),
-            );
+            let wide: Vec<f64> = rows.par_iter().map(|value| f64::from(*value)).collect();
+            // The longest rows first, so that no task is left for the end.
+            gram.par_chunks_mut(BAND * width)
+                .enumerate()
+                .rev()
+                .for_each(|(band, gram)| add_band(band * BAND, gram, &wide, width));
         }
     }
     let partial: Vec<Vec<f64>> = elements(x)
@@ -52,4 +47,16 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
             .for_each(|(sum, part)| *sum += part);
     }
     moments.tokens += x.nrows();
+}
+
+/// Adds `X^T X` to rows of the lower triangle from `first` on.
+fn add_band(first: usize, gram: &mut [f64], x: &[f64], width: usize) {
+    let height = gram.len() / width;
+    let reach = first + height;
+    let tokens = x.len() / width;
+    let mine = MatRef::from_row_major_slice_with_stride(&x[first..], tokens, height, width);
+    let all = MatRef::from_row_major_slice_with_stride(x, tokens, reach, width);
+    // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
+    let into = MatMut::from_column_major_slice_with_stride_mut(gram, reach, height, width);
+    matmul(into.transpose_mut(), Accum::Add, mine.transpose(), all, 1.0, Par::Seq);
 }
