@@ -15,9 +15,16 @@ use zprune::backend::gpu::adapter::{Choice, real_gpu};
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
 use zprune::linalg::{Provider, inverse_factor};
+use zprune::prune::criterion::CRITERIA;
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::solver::SOLVERS;
+use zprune::prune::workbench::Workbench;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
+use zprune::tensor::StorageType;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tokens in a batch; windows of this many are attended to.
 const TOKENS: usize = 512;
@@ -163,6 +170,42 @@ fn selection(bencher: Bencher, group: &Group) {
     bencher
         .counter(ItemsCount::new(scores.len()))
         .bench_local(|| select(scores.view(), &target).expect("fits"));
+}
+
+/// Scores, mask and zeros of one layer of LLaMA-2-7B (its down projection): what pruning costs beside the forward
+/// passes. `tools/compare_selection.py` runs it beside PyTorch.
+#[divan::bench(args = ["wanda", "z-pruner", "magnitude 2:4"], sample_count = 5, sample_size = 1)]
+fn prune_layer(bencher: Bencher, method: &str) {
+    let (outputs, inputs) = (4096, 11008);
+    let (criterion, pattern) = match method.strip_suffix(" 2:4") {
+        Some(criterion) => (criterion, Pattern::Structured { keep: 2, of: 4 }),
+        None => (method, Pattern::Unstructured { sparsity: 0.5 }),
+    };
+    let nothing = toml::Table::new();
+    let criterion = (CRITERIA.find(criterion).expect("registered").item)(&nothing)
+        .expect("defaults are legal")
+        .component;
+    let solver = (SOLVERS.find("one-shot").expect("registered").item)(&nothing)
+        .expect("no parameters")
+        .component;
+    let mut moments = Cpu.moments(inputs, Needs::SQUARES).expect("room");
+    Cpu.accumulate(&mut moments, &random(64, inputs)).expect("computes");
+    let statistics = Cpu.statistics(&moments, 1, Provider::Faer).expect("finite");
+    let target = Target {
+        pattern,
+        group: criterion.group(),
+        selection: Selection::Exact,
+    };
+    let weight = random(outputs, inputs);
+    bencher
+        .counter(ItemsCount::new(outputs * inputs))
+        .with_inputs(|| weight.clone())
+        .bench_local_refs(|weight| {
+            let mut piece = Cpu.workpiece(weight, StorageType::F32, &statistics);
+            solver
+                .solve(piece.as_mut(), criterion.as_ref(), &target)
+                .expect("prunes");
+        });
 }
 
 #[divan::bench(args = [WIDTH, MLP])]
