@@ -8,6 +8,7 @@ mod bench;
 mod display;
 mod eval;
 mod prune;
+mod submit;
 mod sweep;
 mod verify;
 
@@ -30,6 +31,7 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
 use crate::report::{self, Results, tables};
+use crate::submit::ENGINES;
 use crate::tensor::StorageType;
 use crate::{record, run};
 use clap::{Parser, Subcommand};
@@ -48,8 +50,11 @@ An experiment file names models, methods, sparsity patterns and seeds. Every cel
 results/<name>/runs.jsonl as soon as it ends; the same command again runs only what is missing, so a sweep
 may be interrupted at any moment.
 
+Several processes may run one experiment at once; each takes cells that no other is at. Ctrl-C stops after the
+block under work, a second one at once.
+
 Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used;
-3 results cannot be written.
+3 results cannot be written; 130 stopped by Ctrl-C or a request to terminate.
 
 Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores.";
 
@@ -67,6 +72,8 @@ enum Command {
     Run(sweep::Run),
     /// Show the resolved grid, what is done and what is to do; executes nothing
     Plan(sweep::Plan),
+    /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
+    Submit(Box<submit::Submit>),
     /// Make the tables and plots again from the records
     Report {
         /// Experiment file, or a results folder
@@ -185,6 +192,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
+        Command::Submit(arguments) => submit::run(&arguments),
         Command::Report { experiment, results } => show_report(&experiment, &results),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
@@ -258,6 +266,7 @@ fn listing() -> String {
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));
     section(&mut text, "protocols", &PROTOCOLS);
+    section(&mut text, "engines of `zprune submit`", &ENGINES);
     section(
         &mut text,
         "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",

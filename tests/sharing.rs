@@ -166,7 +166,18 @@ fn while_one_is_held_still(folder: &Folder, act: impl FnOnce(&Child)) -> Child {
     wait_for("a claim", || {
         std::fs::read_to_string(folder.path(EVENTS)).is_ok_and(|log| log.contains("claimed"))
     });
-    signal(&child, "-STOP");
+    // Not while it holds one of the short locks, which would hold up everybody.
+    let locked = |file: &str| std::fs::File::open(folder.path(file)).is_ok_and(|file| file.try_lock().is_err());
+    wait_for("no lock", || {
+        signal(&child, "-STOP");
+        // A signal takes a moment to arrive.
+        std::thread::sleep(Duration::from_millis(20));
+        let standing = [RECORDS, EVENTS].into_iter().all(|file| !locked(file));
+        if !standing {
+            signal(&child, "-CONT");
+        }
+        standing
+    });
     act(&child);
     child
 }
