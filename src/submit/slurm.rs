@@ -60,21 +60,16 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     let folder = text(&folder)?;
     // `%` begins a field in the name of a log.
     let logs = format!("{}/logs", folder.replace('%', "%%"));
-    let sbatch = |log: &str| quoted(&["sbatch", "--parsable", &format!("--output={logs}/{log}")]);
+    let job = |log: &str, script: &str| quoted(&[&format!("--output={logs}/{log}"), &format!("{folder}/{script}")]);
     let submit = format!(
-        "#!/bin/bash\n{comment}set -euo pipefail\n{logs_folder}\narray=$({array})\n\
+        "#!/bin/bash\n{comment}set -euo pipefail\n{logs_folder}\narray=$(sbatch --parsable {array})\n\
          # The name of the cluster may follow, after a semicolon.\n\
-         report=$({report} --dependency=afterany:\"${{array%%;*}}\" {script})\n\
+         report=$(sbatch --parsable --dependency=afterany:\"${{array%%;*}}\" {report})\n\
          echo \"array job $array, then report job $report; logs in\" {shown}\n",
         comment = sweep.comment(),
         logs_folder = quoted(&["mkdir", "-p", &format!("{folder}/logs")])?,
-        array = format!(
-            "{} {}",
-            sbatch("%A_%a.log")?,
-            quoted(&[&format!("{folder}/cells.sbatch")])?
-        ),
-        report = sbatch("report_%j.log")?,
-        script = quoted(&[&format!("{folder}/report.sbatch")])?,
+        array = job("%A_%a.log", "cells.sbatch")?,
+        report = job("report_%j.log", "report.sbatch")?,
         shown = quoted(&[&format!("{folder}/logs")])?,
     );
     Ok(Scripts {

@@ -1,12 +1,13 @@
 //! Sweeps over the tiny model that take long enough to be interrupted, and what is left of them.
 
-use crate::tiny::{self, Folder};
-use serde_json::Value;
+use crate::tiny::{self, Files, Folder};
+use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Output;
 
 pub const RECORDS: &str = "results/tiny/runs.jsonl";
 pub const EVENTS: &str = "results/tiny/events.jsonl";
+const PLAN: &str = "results/tiny/plan.toml";
 
 /// Dense, and two methods by two patterns by two seeds.
 pub const CELLS: usize = 9;
@@ -60,48 +61,51 @@ pub fn records(folder: &Folder) -> Vec<Value> {
     lines(folder).iter().map(parse).collect()
 }
 
-/// Tables, plots and plan, without the seconds, which are the last column of every table.
-fn reports(folder: &Folder) -> Vec<(String, String)> {
-    let cells = |line: &str, separator: char| -> String {
-        let mut cells: Vec<&str> = line
-            .trim_end_matches(separator)
-            .split(separator)
-            .map(str::trim)
-            .collect();
-        cells.pop();
-        cells.join("|")
-    };
-    let timeless = |(path, content): (std::path::PathBuf, Vec<u8>)| {
-        let text = String::from_utf8(content).expect("reports are text");
-        let kept = |line: &str| match path.extension().and_then(|extension| extension.to_str()) {
-            Some("csv") => cells(line, ','),
-            // The rule under the header is as wide as the seconds are.
-            Some("md") if line.starts_with("|--") => String::new(),
-            Some("md") if line.starts_with('|') => cells(line, '|'),
-            _ => line.to_string(),
-        };
-        (
-            path.display().to_string(),
-            text.lines().map(kept).collect::<Vec<_>>().join("\n"),
-        )
-    };
-    let files = folder
-        .results()
-        .into_iter()
-        .filter(|(path, _)| path != Path::new(RECORDS) && path != Path::new(EVENTS));
-    files.map(timeless).collect()
+/// Plan and reports as `zprune report` makes them from these lines of `runs.jsonl`.
+fn reported(folder: &Folder, lines: &[String]) -> Files {
+    let made = Folder::new();
+    std::fs::create_dir_all(made.path("results/tiny")).expect("the temporary folder is writable");
+    let plan = std::fs::read(folder.path(PLAN)).expect("there is a plan");
+    made.write(PLAN, plan);
+    made.write(RECORDS, lines.join("\n") + "\n");
+    let output = made
+        .zprune(&["report", "results/tiny"])
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", said(&output));
+    let mut files = made.results();
+    files.remove(Path::new(RECORDS));
+    files
 }
 
-/// Holds two folders' tables, plots and plans against each other; says which files differ, not how.
+/// A record as if all were made at the same place and time, equally fast.
+fn timeless(line: &str) -> String {
+    let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
+    record["run"] = json!({
+        "version": "", "machine": "", "finished": "", "calibrate_seconds": 1.0, "prune_seconds": 1.0, "total_seconds": 1.0,
+    });
+    record.to_string()
+}
+
+fn assert_same_files(one: &Files, other: &Files) {
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    let differing: Vec<_> = one.iter().filter(|(path, content)| other[*path] != **content).collect();
+    let names: Vec<_> = differing.iter().map(|(path, _)| path).collect();
+    assert!(names.is_empty(), "{names:?} differ");
+}
+
+/// Holds the reports of two sweeps against each other: what is in the folder is what the records say, and records
+/// without times make the same reports, byte by byte.
 pub fn assert_same_reports(disturbed: &Folder, undisturbed: &Folder) {
-    let (one, other) = (reports(disturbed), reports(undisturbed));
-    let names = |reports: &[(String, String)]| reports.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&one), names(&other));
-    let differing: Vec<&String> = one
-        .iter()
-        .zip(&other)
-        .filter(|(a, b)| a != b)
-        .map(|((name, _), _)| name)
-        .collect();
-    assert!(differing.is_empty(), "{differing:?} differ");
+    let all = lines(disturbed);
+    let mut written = disturbed.results();
+    written.retain(|path, _| path != Path::new(RECORDS) && path != Path::new(EVENTS));
+    assert_same_files(&written, &reported(disturbed, &all));
+    let without_times = |folder: &Folder| {
+        reported(
+            folder,
+            &lines(folder).iter().map(|line| timeless(line)).collect::<Vec<_>>(),
+        )
+    };
+    assert_same_files(&without_times(disturbed), &without_times(undisturbed));
 }
