@@ -5,17 +5,19 @@
 
 mod archive;
 mod bench;
+mod display;
 mod eval;
 mod prune;
+mod submit;
+mod sweep;
 mod verify;
 
-use crate::backend::Compute;
 use crate::backend::gpu::adapter;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::Request;
-use crate::experiment::plan::{self, Experiment};
+use crate::experiment::plan;
 use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::single;
 use crate::gguf::import;
@@ -29,14 +31,14 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
 use crate::report::{self, Results, tables};
+use crate::submit::ENGINES;
 use crate::tensor::StorageType;
 use crate::{record, run};
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use display::Display;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 Start here:
@@ -48,8 +50,11 @@ An experiment file names models, methods, sparsity patterns and seeds. Every cel
 results/<name>/runs.jsonl as soon as it ends; the same command again runs only what is missing, so a sweep
 may be interrupted at any moment.
 
+Several processes may run one experiment at once; each takes cells that no other is at. Ctrl-C stops after the
+block under work, a second one at once.
+
 Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used;
-3 results cannot be written.
+3 results cannot be written; 130 stopped by Ctrl-C or a request to terminate.
 
 Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores.";
 
@@ -64,25 +69,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run an experiment (a bare X.toml means the same)
-    Run {
-        /// Experiment file
-        experiment: PathBuf,
-        /// Folder that holds one results folder per experiment
-        #[arg(long, default_value = "results", value_name = "DIR")]
-        results: PathBuf,
-        #[command(flatten)]
-        machine: Request,
-    },
+    Run(sweep::Run),
     /// Show the resolved grid, what is done and what is to do; executes nothing
-    Plan {
-        /// Experiment file
-        experiment: PathBuf,
-        /// Folder that holds one results folder per experiment
-        #[arg(long, default_value = "results", value_name = "DIR")]
-        results: PathBuf,
-        #[command(flatten)]
-        machine: Request,
-    },
+    Plan(sweep::Plan),
+    /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
+    Submit(Box<submit::Submit>),
     /// Make the tables and plots again from the records
     Report {
         /// Experiment file, or a results folder
@@ -199,16 +190,9 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Run {
-            experiment,
-            results,
-            machine,
-        } => run_experiment(&experiment, &results, &machine),
-        Command::Plan {
-            experiment,
-            results,
-            machine,
-        } => show_plan(&experiment, &results, &machine),
+        Command::Run(arguments) => sweep::run(&arguments),
+        Command::Plan(arguments) => sweep::plan(&arguments),
+        Command::Submit(arguments) => submit::run(&arguments),
         Command::Report { experiment, results } => show_report(&experiment, &results),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
@@ -233,66 +217,6 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-fn run_experiment(path: &Path, results: &Path, machine: &Request) -> Result<()> {
-    let experiment = plan::read_on(path, machine)?;
-    let folder = results.join(&experiment.name);
-    let progress = Display::new();
-    inputs::fetch(&experiment, Parts::Everything, &progress)?;
-    progress.stage("hashing the inputs");
-    let inputs = Inputs::inspect(&experiment)?;
-    let outcome = run::run(&experiment, &inputs, &folder, &progress)?;
-    let results = Results::read(&folder)?;
-    let files = report::write(&results, &folder)?;
-    print(&tables::terminal(&results))?;
-    let list = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    eprintln!(
-        "{} cells run, {} had results already; wrote {}/ runs.jsonl, {list}",
-        outcome.ran,
-        outcome.skipped,
-        folder.display()
-    );
-    outcome.check(&folder)
-}
-
-fn show_plan(path: &Path, results: &Path, machine: &Request) -> Result<()> {
-    let experiment = plan::read_on(path, machine)?;
-    let folder = results.join(&experiment.name);
-    let inputs = Inputs::inspect(&experiment)?;
-    let records = if folder.join("runs.jsonl").exists() {
-        record::read(&folder)?
-    } else {
-        Vec::new()
-    };
-    let done = |id: &str| {
-        let mut good = records.iter().filter(|record| record.status == record::Status::Ok);
-        good.any(|record| record.id == id)
-    };
-    let mut text = header(&experiment);
-    let mut finished = 0;
-    let cells = experiment.cells();
-    for (cell, identity) in cells.iter().zip(run::identify(&experiment, &inputs)) {
-        let (id, state) = match identity.map(|identity| identity.id()) {
-            None => ("(needs its files)".to_string(), "to do"),
-            Some(id) if done(&id) => {
-                finished += 1;
-                (id, "done")
-            }
-            Some(id) => (id, "to do"),
-        };
-        text.push_str(&format!("  {id:<17}  {state:<5}  {}\n", experiment.describe(cell)));
-    }
-    let left = cells.len() - finished;
-    text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
-    for missing in &inputs.missing {
-        text.push_str(&format!("missing: {missing}\n"));
-    }
-    print(&text)
-}
-
 fn write_tokens(path: &Path, out: &Path) -> Result<()> {
     let experiment = plan::read(path)?;
     let progress = Display::new();
@@ -302,58 +226,6 @@ fn write_tokens(path: &Path, out: &Path) -> Result<()> {
     progress.finish();
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     print(&list.join("\n"))
-}
-
-/// The experiment's settings, one line each.
-fn header(experiment: &Experiment) -> String {
-    let mut text = format!("{}: {}\n", experiment.name, experiment.description);
-    let machine = &experiment.machine;
-    text.push_str(&format!(
-        "backend: {}, compute {}\n",
-        machine.backend,
-        match machine.compute {
-            Compute::F32 => "f32",
-            Compute::F16 => "f16",
-        }
-    ));
-    if let Some(protocol) = &experiment.protocol {
-        text.push_str(&format!("protocol: {protocol}\n"));
-    }
-    if let Some(calibration) = &experiment.calibration {
-        text.push_str(&format!(
-            "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
-            calibration.sequences,
-            calibration.length,
-            calibration.source().display(),
-            match calibration.propagate {
-                crate::prune::Propagate::Block => "pruned",
-                crate::prune::Propagate::Dense => "dense",
-            }
-        ));
-    }
-    for evaluation in &experiment.evaluations {
-        let windows = evaluation
-            .windows
-            .map_or("all".to_string(), |windows| windows.to_string());
-        text.push_str(&format!(
-            "evaluation: {}, {windows} windows of {} tokens from {}\n",
-            evaluation.name,
-            evaluation.length,
-            evaluation.source().display()
-        ));
-    }
-    for method in &experiment.methods {
-        text.push_str(&format!(
-            "method: {} = criterion {} {}, solver {}, allocator {}, group {}\n",
-            method.name,
-            method.criterion.name,
-            method.criterion.parameters,
-            method.solver.name,
-            method.allocator.name,
-            method.group
-        ));
-    }
-    text
 }
 
 fn show_report(path: &Path, results: &Path) -> Result<()> {
@@ -394,6 +266,7 @@ fn listing() -> String {
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));
     section(&mut text, "protocols", &PROTOCOLS);
+    section(&mut text, "engines of `zprune submit`", &ENGINES);
     section(
         &mut text,
         "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
@@ -459,136 +332,4 @@ fn instruction_sets() -> String {
     }
     #[cfg(not(target_arch = "x86_64"))]
     String::new()
-}
-
-/// How long a log stays silent while blocks go by.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// Shows progress: one bar with time left on a terminal, plain lines elsewhere.
-struct Display {
-    bar: ProgressBar,
-    terminal: bool,
-    counts: std::cell::Cell<Counts>,
-    downloading: std::cell::RefCell<Option<String>>,
-    started: Instant,
-    /// When the last plain line was printed.
-    spoke: std::cell::Cell<Instant>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    cells: usize,
-    done: usize,
-}
-
-impl Display {
-    fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if terminal {
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
-            bar.enable_steady_tick(Duration::from_millis(200));
-        } else {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        Display {
-            bar,
-            terminal,
-            counts: Default::default(),
-            downloading: Default::default(),
-            started: Instant::now(),
-            spoke: std::cell::Cell::new(Instant::now()),
-        }
-    }
-
-    /// Seconds left at the present pace, for plain lines.
-    fn left(&self) -> String {
-        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        if position == 0 || position >= length {
-            return String::new();
-        }
-        let left = self.bar.elapsed().mul_f64((length - position) as f64 / position as f64);
-        format!(", {} left", indicatif::HumanDuration(left))
-    }
-}
-
-impl Progress for Display {
-    fn stage(&self, what: &str) {
-        self.bar.set_message(what.to_string());
-    }
-
-    fn download(&self, what: &str, done: u64, total: u64) {
-        let first = self
-            .downloading
-            .replace(Some(what.to_string()))
-            .is_none_or(|before| before != what);
-        if first && self.terminal {
-            let template = "{bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta} left  {msg}";
-            self.bar
-                .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-            self.bar.set_length(total);
-            // What is here already says nothing about the pace.
-            self.bar.set_position(done);
-            self.bar.reset_eta();
-            self.bar.set_message(what.to_string());
-        } else if first {
-            let here = match done {
-                0 => String::new(),
-                done => format!(", {} here already", indicatif::HumanBytes(done)),
-            };
-            eprintln!("downloading {what} ({}{here})", indicatif::HumanBytes(total));
-        }
-        self.bar.set_position(done);
-        if done >= total {
-            self.downloading.replace(None);
-            if self.terminal {
-                self.bar
-                    .set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
-            }
-        }
-    }
-
-    fn start(&self, cells: usize, steps: usize) {
-        self.counts.set(Counts { cells, done: 0 });
-        self.bar.set_length(steps as u64);
-        self.bar.reset();
-        if self.terminal {
-            let template = "[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}";
-            self.bar
-                .set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        } else if cells > 1 {
-            let ready = self.started.elapsed().as_secs_f64();
-            eprintln!("{cells} cells to run (inputs ready after {ready:.1} s)");
-        }
-    }
-
-    fn cell(&self, label: &str) {
-        let Counts { cells, done } = self.counts.get();
-        self.bar.set_message(format!("{}/{cells} {label}", done + 1));
-    }
-
-    fn step(&self) {
-        self.bar.inc(1);
-        // A log has no bar; a line now and then says that a long cell is alive.
-        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
-            self.spoke.set(Instant::now());
-            let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            eprintln!("{}: block {position} of {length}{}", self.bar.message(), self.left());
-        }
-    }
-
-    fn cell_done(&self, label: &str, result: &str) {
-        let Counts { cells, done } = self.counts.get();
-        self.counts.set(Counts { cells, done: done + 1 });
-        let line = format!("{}/{cells} {label}: {result}", done + 1);
-        if self.terminal {
-            self.bar.println(line);
-        } else {
-            eprintln!("{line}{}", self.left());
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -22,21 +22,24 @@ pub enum ErrorKind {
     Numeric,
     /// The GPU failed: lost, out of memory, or without something that a kernel needs.
     Device,
-    /// Results could not be written (full disk, missing permission, a locked folder).
+    /// Results could not be written (full disk, missing permission, no file locks).
     Output,
     /// The run ended, but some of its cells failed; each one's record says why.
     CellsFailed,
     /// A result is not what it was said to be: a dense perplexity, a directory under verification.
     Mismatch,
+    /// The user, or the system, asked the run to stop, and it did: what was recorded stays, the rest is to do.
+    Interrupted,
 }
 
 impl ErrorKind {
-    /// The process exit code: 1 when work failed or a result is not as expected, 2 when the input cannot be used, 3 when the results cannot be written.
+    /// The process exit code: 1 when work failed or a result is not as expected, 2 when the input cannot be used, 3 when the results cannot be written, 130 (the shells' code for Ctrl-C) when it was stopped.
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Numeric | ErrorKind::Device | ErrorKind::CellsFailed | ErrorKind::Mismatch => 1,
             ErrorKind::Config | ErrorKind::Input => 2,
             ErrorKind::Output => 3,
+            ErrorKind::Interrupted => 130,
         }
     }
 }

@@ -65,6 +65,7 @@
 
 pub mod cli;
 pub mod jobs;
+pub mod submit;
 pub mod run;
 pub mod report;
 pub mod stats;

@@ -1,20 +1,31 @@
 //! Records: what one cell of an experiment did and found, one JSON object per line.
 //!
 //! `runs.jsonl` only grows: a cell's record is appended, and synchronised to disk, the moment the cell
-//! ends. A program killed while writing leaves at most an unfinished last line, which the next run
-//! removes; any other damage is refused with its line, and nothing is written over.
+//! ends. Several processes may append to one file; a cell gets no second good record. A program killed while
+//! writing leaves at most an unfinished last line, which the next to append removes; any other damage is
+//! refused with its line, and nothing is written over.
+
+pub(crate) mod journal;
+mod whole;
+
+pub use whole::{remove_unfinished, write_whole};
 
 use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
 use crate::prune::LayerRecord;
+use journal::Journal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Version of the record's layout.
-pub const SCHEMA: u32 = 1;
+/// Version of the record's layout. It rises when records gain a field, since older versions of zprune refuse fields
+/// that they do not know: so they say why.
+///
+/// 1: perplexity. 2: tasks.
+pub const SCHEMA: u32 = 2;
+
+/// The oldest layout that is read. Fields that came later are absent from older records.
+pub const OLDEST_SCHEMA: u32 = 1;
 
 /// How a cell ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +41,7 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// [`SCHEMA`].
+    /// [`SCHEMA`] of the zprune that wrote it.
     pub schema: u32,
     /// Content-derived id of the cell.
     pub id: String,
@@ -149,115 +160,127 @@ pub struct RunInfo {
     pub total_seconds: f64,
 }
 
-/// An open `runs.jsonl`, locked against a second writer.
+/// An open `runs.jsonl`, to which other processes may append as well.
 pub struct RecordFile {
-    path: PathBuf,
-    file: File,
-    records: Vec<Record>,
+    journal: Journal,
+    known: Known,
 }
 
-impl RecordFile {
-    /// Opens (or creates) the file in a results folder, locks it and reads what is there.
-    ///
-    /// # Errors
-    /// Another process holds the lock, or a line other than an unfinished last one is damaged.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("runs.jsonl");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(|error| Error::output(&path, error))?;
-        file.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => Error::output(&path, "another zprune is writing to it"),
-            std::fs::TryLockError::Error(error) => Error::output(&path, error),
-        })?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|source| Error::reading(&path, source))?;
-        let records = parse(&path, &bytes)?;
-        let whole = whole_lines(&bytes);
-        if whole < bytes.len() {
-            tracing::warn!("{}: removed an unfinished last line", path.display());
-            file.set_len(whole as u64)
-                .map_err(|error| Error::output(&path, error))?;
-            file.seek(SeekFrom::End(0))
-                .map_err(|error| Error::output(&path, error))?;
-        }
-        Ok(RecordFile { path, file, records })
-    }
+/// What has been read of a file.
+#[derive(Default)]
+struct Known {
+    records: Vec<Record>,
+    lines: usize,
+}
 
-    /// All records, oldest first.
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
-    /// Whether a cell has a good record.
-    pub fn has(&self, id: &str) -> bool {
-        self.records
-            .iter()
-            .any(|record| record.id == id && record.status == Status::Ok)
-    }
-
-    /// Appends a record and waits until it is on disk.
-    ///
-    /// # Errors
-    /// The disk is full or the file cannot be written; the file is cut back to whole lines.
-    pub fn append(&mut self, record: Record) -> Result<()> {
-        let mut line = serde_json::to_string(&record).map_err(|error| Error::output(&self.path, error))?;
-        line.push('\n');
-        let length = self
-            .file
-            .metadata()
-            .map_err(|error| Error::output(&self.path, error))?
-            .len();
-        if let Err(error) = self
-            .file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data())
-        {
-            // Best effort: a partial line that cannot be removed now is removed by the next run.
-            let _ = self.file.set_len(length);
-            return Err(Error::output(&self.path, error));
-        }
-        self.records.push(record);
+impl Known {
+    /// Reads the lines that come next.
+    fn extend(&mut self, path: &Path, news: &[u8]) -> Result<()> {
+        self.records.extend(parse(path, news, self.lines)?);
+        self.lines += news.iter().filter(|byte| **byte == b'\n').count();
         Ok(())
     }
 }
 
-/// Reads a results folder's records without locking or changing anything.
+impl RecordFile {
+    /// Opens (or creates) the file in a results folder, removes an unfinished last line and reads the others.
+    ///
+    /// # Errors
+    /// The file cannot be written or locked, or a line is damaged.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut file = RecordFile {
+            journal: Journal::open(folder.join("runs.jsonl"))?,
+            known: Known::default(),
+        };
+        let news = std::mem::take(&mut file.journal.lock()?.news);
+        file.known.extend(file.journal.path(), &news)?;
+        Ok(file)
+    }
+
+    /// Reads what other processes have appended since.
+    ///
+    /// # Errors
+    /// The file cannot be read or locked, or a line is damaged.
+    pub fn refresh(&mut self) -> Result<()> {
+        let news = self.journal.news()?;
+        self.known.extend(self.journal.path(), &news)
+    }
+
+    /// All records, oldest first.
+    pub fn records(&self) -> &[Record] {
+        &self.known.records
+    }
+
+    /// Whether a cell has a good record.
+    pub fn has(&self, id: &str) -> bool {
+        is_done(&self.known.records, id)
+    }
+
+    /// Appends a record and waits until it is on disk; `false`, and nothing is written, if the cell has a good
+    /// record by now.
+    ///
+    /// # Errors
+    /// The disk is full or the file cannot be written; the file is cut back to whole lines.
+    pub fn append(&mut self, record: Record) -> Result<bool> {
+        let line = serde_json::to_string(&record).map_err(|error| Error::output(self.journal.path(), error))?;
+        let RecordFile { journal, known } = self;
+        let path = journal.path().to_path_buf();
+        let mut locked = journal.lock()?;
+        known.extend(&path, &locked.news)?;
+        if is_done(&known.records, &record.id) {
+            return Ok(false);
+        }
+        locked.append(&line)?;
+        known.lines += 1;
+        known.records.push(record);
+        Ok(true)
+    }
+}
+
+/// Whether a cell has a good record among these.
+pub fn is_done(records: &[Record], id: &str) -> bool {
+    let mut of_cell = records.iter().filter(|record| record.id == id);
+    of_cell.any(|record| record.status == Status::Ok)
+}
+
+/// Reads a results folder's records, changing nothing.
 ///
 /// # Errors
 /// The file is missing, or a line other than an unfinished last one is damaged.
 pub fn read(folder: &Path) -> Result<Vec<Record>> {
     let path = folder.join("runs.jsonl");
-    let bytes = std::fs::read(&path).map_err(|source| Error::reading(&path, source))?;
-    parse(&path, &bytes)
+    parse(&path, &journal::read(&path)?, 0)
 }
 
-/// Length of the part of a file that ends with a line end.
-fn whole_lines(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
+/// The same for a folder in which nothing may have been recorded yet.
+///
+/// # Errors
+/// A line other than an unfinished last one is damaged.
+pub fn read_if_any(folder: &Path) -> Result<Vec<Record>> {
+    match folder.join("runs.jsonl").exists() {
+        true => read(folder),
+        false => Ok(Vec::new()),
+    }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
-    let whole = &bytes[..whole_lines(bytes)];
+/// The records in `bytes`, which are whole lines and follow `before` other lines of the file at `path`.
+fn parse(path: &Path, bytes: &[u8], before: usize) -> Result<Vec<Record>> {
     let mut records = Vec::new();
-    for (index, line) in whole.split(|byte| *byte == b'\n').enumerate() {
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         if line.is_empty() {
             continue;
         }
-        let fail = |message: String| Error::input(message).at(format!("{}:{}", path.display(), index + 1));
+        let place = format!("{}:{}", path.display(), before + index + 1);
+        let fail = |message: String| Error::input(message).at(&place);
         #[derive(Deserialize)]
         struct Versioned {
             schema: u32,
         }
         let schema = serde_json::from_slice(line).map(|versioned: Versioned| versioned.schema);
-        if let Some(newer) = schema.ok().filter(|schema| *schema != SCHEMA) {
+        if let Some(other) = schema.ok().filter(|schema| !(OLDEST_SCHEMA..=SCHEMA).contains(schema)) {
             return Err(fail(format!(
-                "the record has schema {newer}, but this zprune reads schema {SCHEMA}; use the zprune that wrote it, \
-                 or another results folder"
+                "the record has schema {other}, but this zprune reads schemas {OLDEST_SCHEMA} to {SCHEMA}; use the zprune \
+                 that wrote it, or another results folder"
             )));
         }
         let record: Record =
@@ -271,32 +294,4 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
         records.push(record);
     }
     Ok(records)
-}
-
-/// Writes a file under a temporary name beside its place, then renames it: readers see the old content
-/// or the new, never a part.
-///
-/// # Errors
-/// The folder cannot be written to.
-pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let fail = |error: std::io::Error| Error::output(path, error);
-    std::fs::create_dir_all(folder).map_err(fail)?;
-    if std::fs::read(path).is_ok_and(|old| old == content) {
-        return Ok(());
-    }
-    let mut file = tempfile::Builder::new()
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .map_err(fail)?;
-    file.write_all(content).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let readable = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(readable).map_err(fail)?;
-    }
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
 }

@@ -1066,9 +1066,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":1", "\"schema\":2"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":2", "\"schema\":3"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 2, but this zprune reads schema 1",
+            "results/tiny/runs.jsonl:5: the record has schema 3, but this zprune reads schemas 1 to 2",
             "use the zprune that wrote it, or another results folder",
         ],
     },

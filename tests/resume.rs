@@ -2,39 +2,19 @@
 //! runs again, and the results are those of a sweep that was never disturbed.
 #![cfg(unix)]
 
+mod sweeps;
 mod tiny;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Instant;
+use sweeps::{CELLS, RECORDS, assert_same_reports, busy, finish, lines, records, said};
 use tiny::{Folder, Tensor};
 
-const RECORDS: &str = "results/tiny/runs.jsonl";
-
-/// Dense, and two methods by two patterns by two seeds.
-const CELLS: usize = 9;
-
-/// A folder whose experiment takes a second or two: long enough to be interrupted.
-fn busy() -> Folder {
-    let folder = Folder::new();
-    folder.replace(
-        "experiment.toml",
-        "length = 16\nwindows = 4",
-        "length = 64\nwindows = 150",
-    );
-    folder.replace(
-        "experiment.toml",
-        "sequences = 4\nlength = 16",
-        "sequences = 32\nlength = 64",
-    );
-    folder.write("novel.txt", tiny::text(100, 3000));
-    folder
-}
-
+/// The experiment, started and left alone.
 fn start(folder: &Folder) -> Child {
     let mut command = folder.zprune(&["experiment.toml"]);
     command
@@ -44,33 +24,9 @@ fn start(folder: &Folder) -> Child {
         .expect("the program starts")
 }
 
-fn finish(folder: &Folder) -> Output {
-    let output = folder.run();
-    assert!(output.status.success(), "{output:?}");
-    output
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn lines(folder: &Folder) -> Vec<String> {
-    let text = std::fs::read_to_string(folder.path(RECORDS)).expect("there are records");
-    text.lines().map(str::to_string).collect()
-}
-
-/// The records, without where, when and how fast they were made.
-fn records(folder: &Folder) -> Vec<Value> {
-    let parse = |line: &String| {
-        let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
-        record
-            .as_object_mut()
-            .expect("a record is an object")
-            .remove("run")
-            .expect("a record says how it ran");
-        record
-    };
-    lines(folder).iter().map(parse).collect()
+fn assert_same_results(disturbed: &Folder, undisturbed: &Folder) {
+    assert_eq!(records(disturbed), records(undisturbed));
+    assert_same_reports(disturbed, undisturbed);
 }
 
 fn text_of<'a>(record: &'a Value, key: &str) -> &'a str {
@@ -82,43 +38,6 @@ fn ids(folder: &Folder) -> BTreeSet<String> {
         .iter()
         .map(|record| text_of(record, "id").to_string())
         .collect()
-}
-
-/// Tables, plots and plan, without the seconds, which are the last column of every table.
-fn reports(folder: &Folder) -> Vec<(String, String)> {
-    let cells = |line: &str, separator: char| -> String {
-        let mut cells: Vec<&str> = line
-            .trim_end_matches(separator)
-            .split(separator)
-            .map(str::trim)
-            .collect();
-        cells.pop();
-        cells.join("|")
-    };
-    let timeless = |(path, content): (std::path::PathBuf, Vec<u8>)| {
-        let text = String::from_utf8(content).expect("reports are text");
-        let kept = |line: &str| match path.extension().and_then(|extension| extension.to_str()) {
-            Some("csv") => cells(line, ','),
-            // The rule under the header is as wide as the seconds are.
-            Some("md") if line.starts_with("|--") => String::new(),
-            Some("md") if line.starts_with('|') => cells(line, '|'),
-            _ => line.to_string(),
-        };
-        (
-            path.display().to_string(),
-            text.lines().map(kept).collect::<Vec<_>>().join("\n"),
-        )
-    };
-    let files = folder
-        .results()
-        .into_iter()
-        .filter(|(path, _)| path != Path::new(RECORDS));
-    files.map(timeless).collect()
-}
-
-fn assert_same_results(disturbed: &Folder, undisturbed: &Folder) {
-    assert_eq!(records(disturbed), records(undisturbed));
-    assert_eq!(reports(disturbed), reports(undisturbed));
 }
 
 #[test]
@@ -190,33 +109,6 @@ fn an_unfinished_last_line_is_removed_and_its_cell_runs_again() {
         );
         assert_same_results(&folder, &undisturbed);
     }
-}
-
-#[test]
-fn a_second_process_on_the_same_folder_is_turned_away() {
-    let folder = busy();
-    let mut first = start(&folder);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !std::fs::metadata(folder.path(RECORDS)).is_ok_and(|file| file.len() > 0) {
-        assert!(Instant::now() < deadline, "the first process recorded nothing");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // Held still, the first process keeps its lock however long the second takes to get there.
-    let signal = |name: &str| {
-        let status = Command::new("kill").args([name, &first.id().to_string()]).status();
-        assert!(status.expect("the system has `kill`").success());
-    };
-    signal("-STOP");
-    let before = folder.results();
-    let second = folder.run();
-    let after = folder.results();
-    signal("-CONT");
-    assert_eq!(second.status.code(), Some(3), "{}", said(&second));
-    assert!(said(&second).contains("results/tiny/runs.jsonl: "), "{}", said(&second));
-    assert!(said(&second).contains("another zprune is writing"), "{}", said(&second));
-    assert_eq!(before, after);
-    assert!(first.wait().expect("a child can be waited for").success());
-    assert_eq!(ids(&folder).len(), CELLS);
 }
 
 #[test]
@@ -387,7 +279,7 @@ fn a_cell_that_failed_for_a_passing_reason_gets_its_result_from_the_next_run() {
     );
     assert_eq!(lines(&folder)[..CELLS], all, "old records were touched");
     assert_eq!(records(&folder)[CELLS], records(&undisturbed)[4]);
-    assert_eq!(reports(&folder), reports(&undisturbed));
+    assert_same_reports(&folder, &undisturbed);
 }
 
 #[test]

@@ -37,16 +37,20 @@ impl<'a, B: Backend> PerplexityScorer<'a, B> {
         self.hidden.advance(backend, spec, block, |_, _| Ok(()))
     }
 
-    /// After the last block: the mean negative log-likelihood of every window, in nats per token.
+    /// After the last block: the mean negative log-likelihood of every window, in nats per token. `scored` is told those
+    /// that are there after every batch of windows that went through the head.
     ///
     /// # Errors
     /// The backend fails, or a window's likelihood is not finite.
-    pub fn finish(self, backend: &B, ends: &Ends<B>) -> Result<Vec<f64>> {
-        let likelihoods = self.hidden.log_likelihoods(backend, ends, self.windows)?;
-        let means: Vec<f64> = likelihoods
-            .iter()
-            .map(|window| -window.iter().sum::<f64>() / window.len() as f64)
-            .collect();
+    pub fn finish(self, backend: &B, ends: &Ends<B>, mut scored: impl FnMut(&[f64])) -> Result<Vec<f64>> {
+        let mut means = Vec::with_capacity(self.windows.count());
+        self.hidden.log_likelihoods(backend, ends, self.windows, |batch| {
+            let batch = batch
+                .iter()
+                .map(|window| -window.iter().sum::<f64>() / window.len() as f64);
+            means.extend(batch);
+            scored(&means);
+        })?;
         match means.iter().position(|mean| !mean.is_finite()) {
             None => Ok(means),
             Some(index) => Err(Error::numeric(format!(

@@ -247,7 +247,7 @@ impl<'a> Model<'a> {
                 progress.stage(&tensor.name);
                 let bytes = tensor.bytes(options.dtype).at(path.display())?;
                 file.put(&tensor.name, &bytes)?;
-                progress.step();
+                progress.step()?;
             }
             file.finish()?;
         }

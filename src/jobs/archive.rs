@@ -125,7 +125,7 @@ fn rewrite(
             places.insert(part.name.clone(), stored.name.to_string());
         }
         file.finish()?;
-        progress.step();
+        progress.step()?;
     }
     if sharded {
         let index = json!({"metadata": {"total_size": total}, "weight_map": places});

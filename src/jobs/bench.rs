@@ -179,14 +179,14 @@ fn measure<B: Workbench>(
 
     progress.stage("making kernels");
     let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
-    prune(backend, &with_blocks(1), &ends, benchmark, &one, |_| {})?;
+    prune(backend, &with_blocks(1), &ends, benchmark, &one, |_| Ok(()))?;
 
     progress.cell(&benchmark.shape);
     let windows = TokenWindows::new(ids, benchmark.length)?;
     let mut blocks: Vec<Stages> = Vec::new();
     prune(backend, &source, &ends, benchmark, &windows, |time| {
         blocks.push(time.into());
-        progress.step();
+        progress.step()
     })?;
 
     progress.stage("timing each operation");
@@ -198,7 +198,7 @@ fn measure<B: Workbench>(
         &ends,
         benchmark,
         &windows,
-        |_| {},
+        |_| Ok(()),
     )?;
     drop(ends);
     let operations = timed.tallies();
@@ -227,7 +227,7 @@ fn prune<B: Workbench>(
     ends: &Ends<B>,
     benchmark: &Benchmark,
     windows: &TokenWindows,
-    mut done: impl FnMut(PruneTime),
+    mut done: impl FnMut(PruneTime) -> Result<()>,
 ) -> Result<()> {
     let calibration = match benchmark.method.needs().anything() {
         true => Calibration::Windows(windows),
@@ -241,10 +241,7 @@ fn prune<B: Workbench>(
         method,
         benchmark.pattern,
         &calibration,
-        |pruned| {
-            done(pruned.time);
-            Ok(())
-        },
+        |pruned| done(pruned.time),
     )?;
     Ok(())
 }

@@ -109,7 +109,7 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
             }
             counted.insert(linear.name);
         }
-        progress.step();
+        progress.step()?;
     }
     if let Some(claim) = &claim {
         let unknown = claim.layers.iter().filter(|layer| !counted.contains(&layer.tensor));

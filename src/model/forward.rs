@@ -259,13 +259,18 @@ impl<B: Backend> Hidden<B> {
     }
 
     /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
-    /// `length - 1` per window.
+    /// `length - 1` per window. `take` receives windows in order, a batch at a time.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn log_likelihoods(&self, backend: &B, ends: &Ends<B>, windows: &TokenWindows) -> Result<Vec<Vec<f64>>> {
+    pub fn log_likelihoods(
+        &self,
+        backend: &B,
+        ends: &Ends<B>,
+        windows: &TokenWindows,
+        mut take: impl FnMut(&[&[f64]]),
+    ) -> Result<()> {
         let mut ids = windows.ids();
-        let mut all = Vec::with_capacity(windows.count());
         for x in &self.batches {
             let before = ends.before_head(backend, x)?;
             let x = before.as_ref().unwrap_or(x);
@@ -275,13 +280,11 @@ impl<B: Backend> Hidden<B> {
             let mut targets = batch[1..].to_vec();
             targets.push(batch[0]);
             let likelihoods = backend.log_likelihoods(ends.head(), ends.softcap, x, &targets)?;
-            all.extend(
-                likelihoods
-                    .chunks_exact(self.length)
-                    .map(|window| window[..self.length - 1].to_vec()),
-            );
+            let windows = likelihoods.chunks_exact(self.length);
+            let windows: Vec<&[f64]> = windows.map(|window| &window[..self.length - 1]).collect();
+            take(&windows);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// After the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small texts.

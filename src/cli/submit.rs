@@ -1,0 +1,116 @@
+//! `zprune submit`: scripts for a cluster, shown or written.
+
+use super::print;
+use super::sweep::Target;
+use crate::backend::Compute;
+use crate::error::{Error, Result};
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::{self, DENSE, Experiment};
+use crate::record::{read_if_any, write_whole};
+use crate::run::{self, State};
+use crate::submit::{Cell, ENGINES, Resources, Sweep};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `zprune submit`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Submit {
+    #[command(flatten)]
+    target: Target,
+    /// What will run the cells: slurm or snakemake
+    #[arg(long, value_name = "NAME")]
+    engine: String,
+    /// Write the scripts to <results>/<name>/submit instead of showing them
+    #[arg(long)]
+    write: bool,
+    /// Cells per task of a job array [default: one, or as many as keep the array within 1001 tasks]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chunk: Option<u32>,
+    #[command(flatten)]
+    resources: Resources,
+}
+
+pub(super) fn run(arguments: &Submit) -> Result<()> {
+    let engine = ENGINES.find(&arguments.engine)?.item;
+    let Target {
+        experiment: path,
+        results,
+        machine,
+    } = &arguments.target;
+    let experiment = plan::read_on(path, machine)?;
+    let inputs = Inputs::inspect(&experiment)?;
+    inputs.require_all()?;
+    let here = std::env::current_dir().map_err(|error| Error::reading(Path::new("."), error))?;
+    let sweep = Sweep {
+        name: experiment.name.clone(),
+        zprune: program()?,
+        experiment: here.join(path),
+        results: here.join(results),
+        machine: machine_arguments(&experiment),
+        cells: open_cells(&experiment, &inputs, &results.join(&experiment.name))?,
+        directory: here,
+        chunk: arguments.chunk.map(|chunk| chunk as usize),
+        resources: arguments.resources.clone(),
+    };
+    if sweep.cells.is_empty() {
+        return print(&format!("{}: all cells have results; nothing to submit", sweep.name));
+    }
+    let scripts = engine(&sweep)?;
+    let folder = sweep.submit_folder();
+    let mut text = String::new();
+    for (name, content) in &scripts.files {
+        let path = folder.join(name);
+        if arguments.write {
+            write_whole(&path, content.as_bytes())?;
+            text.push_str(&format!("wrote {}\n", path.display()));
+        } else {
+            text.push_str(&format!("==> {} <==\n{content}\n", path.display()));
+        }
+    }
+    let what = match arguments.write {
+        true => "start it with",
+        false => "nothing was written; with --write, start it with",
+    };
+    print(&format!("{text}{what}: {}", scripts.start))
+}
+
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Error::reading(Path::new("the program's own path"), error))
+}
+
+/// What this machine was understood to be asked for, written out: ids depend on it, and a node may answer `auto` otherwise.
+fn machine_arguments(experiment: &Experiment) -> Vec<String> {
+    let machine = &experiment.machine;
+    let compute = match machine.compute {
+        Compute::F32 => "f32",
+        Compute::F16 => "f16",
+    };
+    let mut arguments: Vec<String> = ["--backend", &machine.backend.to_string(), "--compute", compute]
+        .map(String::from)
+        .to_vec();
+    if let Some(adapter) = &machine.adapter {
+        arguments.extend(["--adapter".to_string(), adapter.clone()]);
+    }
+    arguments
+}
+
+/// The cells without a good record, each id once.
+fn open_cells(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<Cell>> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for prospect in run::prospects(experiment, inputs, &read_if_any(folder)?, folder) {
+        let Some(id) = prospect.id.filter(|_| prospect.state != State::Done) else {
+            continue;
+        };
+        if cells.iter().all(|cell| cell.id != id) {
+            let cell = &prospect.cell;
+            let method = cell
+                .pruning
+                .map_or(DENSE, |pruning| &experiment.methods[pruning.method].name);
+            cells.push(Cell {
+                id,
+                label: experiment.describe(cell),
+                kind: format!("{}, {method}", experiment.models[cell.model].name),
+            });
+        }
+    }
+    Ok(cells)
+}

@@ -1,0 +1,231 @@
+//! `zprune run` and `zprune plan`.
+
+use super::display::Display;
+use super::print;
+use crate::backend::Compute;
+use crate::error::{Error, Result};
+use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::machine::Request;
+use crate::experiment::plan::{self, DENSE, Experiment};
+use crate::hub::Parts;
+use crate::progress::Progress;
+use crate::record;
+use crate::report::{self, Results, tables};
+use crate::run::{self, Options, State};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// An experiment, where its results go, and who computes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// Experiment file
+    pub(super) experiment: PathBuf,
+    /// Folder that holds one results folder per experiment
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    #[command(flatten)]
+    pub(super) machine: Request,
+}
+
+/// Arguments of `zprune run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    target: Target,
+    /// Run only the cell with this id, as `zprune plan` shows it (may be given several times); writes no tables
+    #[arg(long, value_name = "ID")]
+    cell: Vec<String>,
+    /// End when other processes are at every cell that is left, instead of waiting for them
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Arguments of `zprune plan`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    target: Target,
+    /// Print the cells as JSON, for another program
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Run) -> Result<()> {
+    let Target {
+        experiment,
+        results,
+        machine,
+    } = &arguments.target;
+    let experiment = plan::read_on(experiment, machine)?;
+    let folder = results.join(&experiment.name);
+    let progress = Display::new();
+    inputs::fetch(&experiment, Parts::Everything, &progress)?;
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(&experiment)?;
+    let options = Options {
+        cells: arguments.cell.clone(),
+        wait: !arguments.no_wait,
+        stop: progress.stop_on_signals()?,
+    };
+    let outcome = run::run(&experiment, &inputs, &folder, &options, &progress)?;
+    let mut wrote = vec!["runs.jsonl".to_string()];
+    // One cell of many makes no table; `zprune report` makes it from all of them.
+    if arguments.cell.is_empty() {
+        let results = Results::read(&folder)?;
+        let files = report::write(&results, &folder)?;
+        print(&tables::terminal(&results))?;
+        wrote.extend(files.iter().map(|file| file.display().to_string()));
+    }
+    let also = |count: usize, what: &str| match count {
+        0 => String::new(),
+        count => format!(", {count} {what}"),
+    };
+    eprintln!(
+        "{} cells run, {} had results already{}{}; wrote {}/ {}",
+        outcome.ran,
+        outcome.skipped,
+        also(outcome.elsewhere, "run by other processes"),
+        also(outcome.left, "left to other processes"),
+        folder.display(),
+        wrote.join(", ")
+    );
+    outcome.check(&folder)
+}
+
+/// A plan for another program.
+#[derive(Serialize)]
+struct Planned<'a> {
+    /// Version of this layout.
+    schema: u32,
+    experiment: &'a str,
+    /// The experiment's results folder.
+    results: &'a Path,
+    cells: Vec<PlannedCell<'a>>,
+    /// What is missing, and how to get it.
+    missing: &'a [String],
+}
+
+/// A cell of it. An id is absent while a file that it depends on is missing.
+#[derive(Serialize)]
+struct PlannedCell<'a> {
+    id: Option<String>,
+    label: String,
+    model: &'a str,
+    method: &'a str,
+    pattern: Option<crate::prune::pattern::Pattern>,
+    seed: Option<u64>,
+    state: State,
+    /// See [`run::Prospect::seconds`].
+    estimated_seconds: Option<f64>,
+}
+
+pub(super) fn plan(arguments: &Plan) -> Result<()> {
+    let Target {
+        experiment,
+        results,
+        machine,
+    } = &arguments.target;
+    let experiment = plan::read_on(experiment, machine)?;
+    let folder = results.join(&experiment.name);
+    let inputs = Inputs::inspect(&experiment)?;
+    let records = record::read_if_any(&folder)?;
+    let cells = run::prospects(&experiment, &inputs, &records, &folder);
+    if arguments.json {
+        let planned = Planned {
+            schema: 1,
+            experiment: &experiment.name,
+            results: &folder,
+            cells: cells.iter().map(|prospect| planned(&experiment, prospect)).collect(),
+            missing: &inputs.missing,
+        };
+        let text = serde_json::to_string_pretty(&planned);
+        return print(&text.map_err(|error| Error::output(Path::new("standard output"), error))?);
+    }
+    let mut text = header(&experiment);
+    for prospect in &cells {
+        let (id, state) = match (&prospect.id, prospect.state) {
+            (None, _) => ("(needs its files)", "to do"),
+            (Some(id), State::Done) => (id.as_str(), "done"),
+            (Some(id), State::Running) => (id.as_str(), "running"),
+            (Some(id), State::Failed) => (id.as_str(), "failed"),
+            (Some(id), State::Pending) => (id.as_str(), "to do"),
+        };
+        let label = experiment.describe(&prospect.cell);
+        text.push_str(&format!("  {id:<17}  {state:<7}  {label}\n"));
+    }
+    let finished = cells.iter().filter(|prospect| prospect.state == State::Done).count();
+    let left = cells.len() - finished;
+    text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
+    for missing in &inputs.missing {
+        text.push_str(&format!("missing: {missing}\n"));
+    }
+    print(&text)
+}
+
+fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> PlannedCell<'a> {
+    let cell = &prospect.cell;
+    PlannedCell {
+        id: prospect.id.clone(),
+        label: experiment.describe(cell),
+        model: &experiment.models[cell.model].name,
+        method: cell
+            .pruning
+            .map_or(DENSE, |pruning| &experiment.methods[pruning.method].name),
+        pattern: cell.pruning.map(|pruning| pruning.pattern),
+        seed: cell.pruning.and_then(|pruning| pruning.seed),
+        state: prospect.state,
+        estimated_seconds: prospect.seconds,
+    }
+}
+
+/// The experiment's settings, one line each.
+fn header(experiment: &Experiment) -> String {
+    let mut text = format!("{}: {}\n", experiment.name, experiment.description);
+    let machine = &experiment.machine;
+    text.push_str(&format!(
+        "backend: {}, compute {}\n",
+        machine.backend,
+        match machine.compute {
+            Compute::F32 => "f32",
+            Compute::F16 => "f16",
+        }
+    ));
+    if let Some(protocol) = &experiment.protocol {
+        text.push_str(&format!("protocol: {protocol}\n"));
+    }
+    if let Some(calibration) = &experiment.calibration {
+        text.push_str(&format!(
+            "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
+            calibration.sequences,
+            calibration.length,
+            calibration.source().display(),
+            match calibration.propagate {
+                crate::prune::Propagate::Block => "pruned",
+                crate::prune::Propagate::Dense => "dense",
+            }
+        ));
+    }
+    for evaluation in &experiment.evaluations {
+        let windows = evaluation
+            .windows
+            .map_or("all".to_string(), |windows| windows.to_string());
+        text.push_str(&format!(
+            "evaluation: {}, {windows} windows of {} tokens from {}\n",
+            evaluation.name,
+            evaluation.length,
+            evaluation.source().display()
+        ));
+    }
+    for method in &experiment.methods {
+        text.push_str(&format!(
+            "method: {} = criterion {} {}, solver {}, allocator {}, group {}\n",
+            method.name,
+            method.criterion.name,
+            method.criterion.parameters,
+            method.solver.name,
+            method.allocator.name,
+            method.group
+        ));
+    }
+    text
+}

@@ -1,0 +1,138 @@
+//! Claims: which process is at which cell, so that several may work on one results folder.
+//!
+//! A claim is a lock on `claims/<id>.lock`. The operating system releases it when its process ends, however that
+//! happens, so a cell whose process was killed is free at once. The file is removed only when its cell has a
+//! good record: whoever locks a file that is gone from its place, or makes it anew, finds that record and
+//! leaves the cell alone.
+
+use crate::error::{Error, Result};
+use crate::record::journal::unlockable;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// How often a lock file is made again because others removed the folder of the last one.
+const ATTEMPTS: usize = 100;
+
+/// The claims of a results folder.
+pub(crate) struct Claims {
+    folder: PathBuf,
+}
+
+/// A cell that no other process will run while this lives.
+pub(crate) struct Claim {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Claims {
+    /// The claims of the results folder `results`.
+    pub(crate) fn of(results: &Path) -> Claims {
+        Claims {
+            folder: results.join("claims"),
+        }
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.lock"))
+    }
+
+    /// Claims a cell; `None` if another process is at it.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or its file system has no locks.
+    pub(crate) fn take(&self, id: &str) -> Result<Option<Claim>> {
+        let path = self.path(id);
+        let mut file = self.open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(unlockable(&path, error)),
+        }
+        // For people who wonder; nothing reads it, and an old note is as good as none.
+        let _ = file.set_len(0).and_then(|()| {
+            let host = gethostname::gethostname();
+            writeln!(file, "process {} on {}", std::process::id(), host.to_string_lossy())
+        });
+        Ok(Some(Claim { path, _locked: file }))
+    }
+
+    fn open(&self, path: &Path) -> Result<File> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            std::fs::create_dir_all(&self.folder).map_err(|error| Error::output(&self.folder, error))?;
+            match OpenOptions::new().write(true).create(true).truncate(false).open(path) {
+                Ok(file) => return Ok(file),
+                // Another process has just removed the empty folder.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => last = Some(error),
+                Err(error) => return Err(Error::output(path, error)),
+            }
+        }
+        let error = last.expect("every attempt failed");
+        Err(Error::output(path, error))
+    }
+
+    /// Whether a living process has claimed a cell.
+    pub(crate) fn held(&self, id: &str) -> bool {
+        let file = File::open(self.path(id));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Removes what processes that were killed between a record and its claim have left, and the folder if no claim is
+    /// left in it. `done` says whether a cell has a good record.
+    pub(crate) fn tidy(&self, done: impl Fn(&str) -> bool) {
+        // What cannot be removed does no harm.
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.strip_suffix(".lock"))
+                .is_some_and(&done)
+            {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+impl Claim {
+    /// Gives up the claim of a cell that has a good record.
+    pub(crate) fn settled(self) {
+        // A file that stays does no harm: its cell is never run again.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_claimed_once_until_its_claim_is_dropped() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let claims = Claims::of(folder.path());
+        assert!(!claims.held("a"));
+        let claim = claims.take("a").expect("writable").expect("nobody is at it");
+        assert!(claims.held("a"));
+        assert!(claims.take("a").expect("writable").is_none());
+        assert!(claims.take("b").expect("writable").is_some());
+        drop(claim);
+        assert!(!claims.held("a"));
+        claims.take("a").expect("writable").expect("it was given up").settled();
+        claims.take("b").expect("writable").expect("it was given up").settled();
+        claims.tidy(|_| false);
+        assert!(!folder.path().join("claims").exists());
+    }
+
+    #[test]
+    fn only_claims_of_recorded_cells_are_tidied_away() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let claims = Claims::of(folder.path());
+        for id in ["recorded", "interrupted"] {
+            drop(claims.take(id).expect("writable").expect("nobody is at it"));
+        }
+        claims.tidy(|id| id == "recorded");
+        assert!(!claims.path("recorded").exists() && claims.path("interrupted").exists());
+    }
+}

@@ -1,0 +1,149 @@
+//! The tokens that models see: texts become windows, for a run and for other programs.
+//!
+//! Needs tokenizers and texts, no weights.
+
+use crate::data::corpus::Corpus;
+use crate::data::sampler::CalibrationSource;
+use crate::data::tokenizer::Tokenizer;
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Located, Result};
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::Experiment;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Every token a model sees in an experiment.
+pub struct ModelTokens {
+    /// One per evaluation.
+    pub evaluations: Vec<TokenWindows>,
+    /// The calibration windows of every seed; empty where no method calibrates.
+    pub calibration: BTreeMap<u64, TokenWindows>,
+}
+
+impl ModelTokens {
+    /// Tokenises an experiment's texts, or reads its token windows files, for the model at `index`. Needs
+    /// its folder and all texts in `inputs`.
+    ///
+    /// # Errors
+    /// Something is missing, a text is too short for its windows, or a token windows file does not fit
+    /// the experiment or the vocabulary.
+    pub fn new(experiment: &Experiment, inputs: &Inputs, index: usize) -> Result<Self> {
+        let missing = || Error::input(inputs.missing.join("\n"));
+        let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
+        let files = inputs.evaluations.as_ref().ok_or_else(missing)?;
+        let tokenizer = Tokenizer::load(&folder.path)?;
+        let vocabulary = folder.spec.vocabulary;
+        let bos = experiment.bos;
+        let evaluations = experiment
+            .evaluations
+            .iter()
+            .zip(files)
+            .map(|(plan, file)| match plan.join {
+                None => stored(&file.path, plan.length.of(&folder.spec), plan.windows, vocabulary),
+                Some(join) => {
+                    let mut corpus = Corpus::read(&file.path, join)?;
+                    if let Some(rows) = plan.rows {
+                        corpus.keep(rows).at(plan.source().display())?;
+                    }
+                    let text = corpus.joined(join);
+                    let ids = tokenizer.encode(&text, bos, vocabulary)?;
+                    TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
+                        .at(plan.source().display())
+                }
+            })
+            .collect::<Result<_>>()?;
+        let mut calibration = BTreeMap::new();
+        if let Some(plan) = &experiment.calibration
+            && experiment.methods.iter().any(|method| method.calibrated)
+        {
+            let mut source = None;
+            let length = plan.length.of(&folder.spec);
+            for seed in &experiment.seeds {
+                let file = inputs.calibration.get(seed).ok_or_else(missing)?;
+                let (Some(join), Some(sampling)) = (plan.join, plan.sampling) else {
+                    let windows = stored(&file.path, length, Some(plan.sequences), vocabulary)?;
+                    calibration.insert(*seed, windows);
+                    continue;
+                };
+                // One corpus serves all seeds; it is read and tokenised once.
+                if source.is_none() {
+                    let corpus = Corpus::read(&file.path, join)?;
+                    source = Some(CalibrationSource::new(
+                        &corpus, join, sampling, bos, &tokenizer, vocabulary,
+                    )?);
+                }
+                let source = source.as_ref().expect("the source was just made");
+                let windows = source.draw(&tokenizer, vocabulary, *seed, plan.sequences, length);
+                calibration.insert(*seed, windows.at(plan.source().display())?);
+            }
+        }
+        Ok(ModelTokens {
+            evaluations,
+            calibration,
+        })
+    }
+}
+
+/// The first `count` windows (all by default) of a token windows file.
+fn stored(path: &Path, length: usize, count: Option<usize>, vocabulary: usize) -> Result<TokenWindows> {
+    let windows = TokenWindows::read(path)?;
+    windows.check_vocabulary(vocabulary).at(path.display())?;
+    if windows.length() != length {
+        let message = format!("windows have {} tokens, but `length` is {length}", windows.length());
+        return Err(Error::input(message).at(path.display()));
+    }
+    TokenWindows::consecutive(windows.ids(), length, count).at(path.display())
+}
+
+/// Writes the tokens every model of an experiment sees, for other programs: per model a folder with
+/// `calibration_seed<seed>.safetensors` and `evaluation_<name>.safetensors`. Needs no weights.
+/// Returns the files.
+///
+/// # Errors
+/// Unusable inputs (nothing is written then), and files that cannot be written.
+pub fn write_tokens(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<PathBuf>> {
+    inputs.require_all()?;
+    let mut files = Vec::new();
+    for (index, model) in experiment.models.iter().enumerate() {
+        let tokens = ModelTokens::new(experiment, inputs, index)?;
+        let folder = folder.join(file_name(&model.name));
+        for (seed, windows) in tokens.calibration {
+            files.push((folder.join(format!("calibration_seed{seed}.safetensors")), windows));
+        }
+        for (plan, windows) in experiment.evaluations.iter().zip(tokens.evaluations) {
+            let name = format!("evaluation_{}.safetensors", file_name(&plan.name));
+            files.push((folder.join(name), windows));
+        }
+    }
+    // Two labels may become one file name ("a b" and "a_b").
+    for (index, (path, _)) in files.iter().enumerate() {
+        if files[..index].iter().any(|(earlier, _)| earlier == path) {
+            let message = format!("two labels become the file {}; rename one of them", path.display());
+            return Err(Error::config(message));
+        }
+    }
+    for (path, windows) in &files {
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(|error| Error::output(parent, error))?;
+        windows.write(path)?;
+    }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// A label as part of a file name.
+fn file_name(label: &str) -> String {
+    let plain = |c: char| {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = label.chars().map(plain).collect();
+    // `.` and `..` are folders.
+    if name.starts_with('.') {
+        format!("_{name}")
+    } else {
+        name
+    }
+}

@@ -1,0 +1,198 @@
+//! Job scripts: a sweep's cells on the engines that clusters already have.
+//!
+//! Cells are independent and have ids, so an engine needs to know no more than `zprune run X.toml --cell ID`; what is done is
+//! known by records, never by the engine. Several jobs write to one results folder, so its file system must lock files. An
+//! engine is one file and one line in [`ENGINES`]. Nothing is submitted from here; scripts are text, and the caller writes them.
+
+mod slurm;
+mod snakemake;
+
+use crate::error::{Error, Result};
+use crate::registry::{Entry, Registry};
+use std::path::{Path, PathBuf};
+
+/// The engines by name.
+pub const ENGINES: Registry<fn(&Sweep) -> Result<Scripts>> = Registry {
+    kind: "engine",
+    entries: &[
+        Entry {
+            name: "slurm",
+            summary: "a SLURM job array, one task per cell, and a job that makes the report after it",
+            item: slurm::scripts,
+        },
+        Entry {
+            name: "snakemake",
+            summary: "a Snakemake workflow, one rule per method, and a rule that makes the report",
+            item: snakemake::scripts,
+        },
+    ],
+};
+
+/// A sweep to submit. Paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    /// The experiment's name.
+    pub name: String,
+    /// The program.
+    pub zprune: PathBuf,
+    /// The folder it is started in, to which paths in experiments are relative.
+    pub directory: PathBuf,
+    /// The experiment file.
+    pub experiment: PathBuf,
+    /// The folder that holds the experiment's results folder.
+    pub results: PathBuf,
+    /// Arguments that say who computes.
+    pub machine: Vec<String>,
+    /// The cells to run.
+    pub cells: Vec<Cell>,
+    /// Cells per task; `None` for as few as the engine's limit on tasks allows.
+    pub chunk: Option<usize>,
+    /// What a task may use.
+    pub resources: Resources,
+}
+
+/// A cell to run.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Its id.
+    pub id: String,
+    /// The cell in words.
+    pub label: String,
+    /// Model and method, which decide what it needs.
+    pub kind: String,
+}
+
+/// What a task may use; whatever is absent is the engine's default.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Resources {
+    /// Partition or queue of the cluster
+    #[arg(long, value_name = "NAME")]
+    pub partition: Option<String>,
+    /// Time for a task, as 90m, 4h or 2d
+    #[arg(long, value_name = "TIME", value_parser = minutes)]
+    pub time: Option<u64>,
+    /// Memory for a task, as 900M or 16G
+    #[arg(long, value_name = "SIZE", value_parser = mebibytes)]
+    pub memory: Option<u64>,
+    /// Cores for a task [default: 1]
+    #[arg(long, value_name = "N")]
+    pub cores: Option<usize>,
+    /// A further line of the engine's own, as --line '--gres=gpu:1' (may be given several times)
+    #[arg(long = "line", value_name = "LINE", allow_hyphen_values = true)]
+    pub lines: Vec<String>,
+}
+
+/// Files for an engine, and how to start it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scripts {
+    /// Name and content.
+    pub files: Vec<(&'static str, String)>,
+    /// The command that starts the sweep, from anywhere.
+    pub start: String,
+}
+
+impl Sweep {
+    /// The sweep's own results folder.
+    pub fn folder(&self) -> PathBuf {
+        self.results.join(&self.name)
+    }
+
+    /// Where its scripts go.
+    pub fn submit_folder(&self) -> PathBuf {
+        self.folder().join("submit")
+    }
+
+    /// The command that goes where paths in the experiment are relative to.
+    fn go(&self) -> Result<String> {
+        quoted(&["cd", text(&self.directory)?])
+    }
+
+    /// The command that runs cells, up to and without their ids.
+    fn run(&self) -> Result<String> {
+        let mut words = vec![text(&self.zprune)?, "run", text(&self.experiment)?];
+        words.extend(["--results", text(&self.results)?]);
+        words.extend(self.machine.iter().map(String::as_str));
+        quoted(&words)
+    }
+
+    /// The command that makes the report.
+    fn report(&self) -> Result<String> {
+        quoted(&[text(&self.zprune)?, "report", text(&self.folder())?])
+    }
+
+    /// The first lines of every script, as comments.
+    fn comment(&self) -> String {
+        format!(
+            "# Written by `zprune submit`: {}, {} cells. An id changes with everything that changes its cell's numbers;\n\
+             # after a change of the experiment or its files, make this anew.\n",
+            self.name,
+            self.cells.len()
+        )
+    }
+}
+
+/// Words for a shell.
+fn quoted(words: &[&str]) -> Result<String> {
+    shlex::try_join(words.iter().copied()).map_err(|error| Error::config(format!("a path or argument: {error}")))
+}
+
+/// A path as text without control characters, which no script can hold.
+fn text(path: &Path) -> Result<&str> {
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
+    text.ok_or_else(|| {
+        Error::config("a job script cannot name this path: it is not UTF-8 or has control characters")
+            .at(path.display())
+    })
+}
+
+/// `90m`, `4h`, `2d` in minutes.
+fn minutes(typed: &str) -> std::result::Result<u64, String> {
+    scaled(typed, &[('m', 1), ('h', 60), ('d', 24 * 60)], "90m, 4h or 2d")
+}
+
+/// `900M`, `16G`, `1T` in MiB.
+fn mebibytes(typed: &str) -> std::result::Result<u64, String> {
+    scaled(typed, &[('M', 1), ('G', 1 << 10), ('T', 1 << 20)], "900M, 16G or 1T")
+}
+
+fn scaled(typed: &str, units: &[(char, u64)], examples: &str) -> std::result::Result<u64, String> {
+    let value = units.iter().find_map(|(unit, factor)| {
+        let count: u64 = typed.strip_suffix(*unit)?.parse().ok()?;
+        count.checked_mul(*factor).filter(|value| *value > 0)
+    });
+    value.ok_or_else(|| format!("write it as {examples}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!(
+            (minutes("90m"), minutes("4h"), minutes("2d")),
+            (Ok(90), Ok(240), Ok(2880))
+        );
+        assert_eq!((mebibytes("900M"), mebibytes("16G")), (Ok(900), Ok(16384)));
+        for wrong in [
+            "4",
+            "h",
+            "0h",
+            "-1h",
+            "1.5h",
+            "4 h",
+            "99999999999999999999h",
+            "18446744073709551615d",
+        ] {
+            assert!(minutes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        let words = ["plain", "two words", "it's", "$HOME `x` \"y\" \\z", ""];
+        let line = quoted(&words).expect("no control characters");
+        assert_eq!(shlex::split(&line).expect("a whole line"), words);
+        assert!(text(Path::new("a\nb")).is_err());
+    }
+}

@@ -1,0 +1,474 @@
+//! Claims about single cells: their ids depend on what decides their numbers and on nothing else, one of them can be run
+//! by its id, and scripts that run all of them on a cluster can be had.
+
+mod tiny;
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Output;
+use tiny::Folder;
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn shown(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn zprune(folder: &Folder, arguments: &[&str]) -> Output {
+    folder.zprune(arguments).output().expect("the program starts")
+}
+
+fn plan_with(folder: &Folder, arguments: &[&str]) -> Value {
+    let arguments = [&["plan", "experiment.toml", "--json"], arguments].concat();
+    let output = zprune(folder, &arguments);
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_str(&shown(&output)).expect("the plan is JSON")
+}
+
+fn plan(folder: &Folder) -> Vec<Value> {
+    plan_with(folder, &[])["cells"]
+        .as_array()
+        .expect("a plan has cells")
+        .clone()
+}
+
+fn id(cell: &Value) -> String {
+    cell["id"].as_str().expect("a cell has an id").to_string()
+}
+
+fn ids(cells: &[Value]) -> BTreeSet<String> {
+    cells.iter().map(id).collect()
+}
+
+type Change = fn(&Folder);
+
+#[test]
+fn an_id_does_not_depend_on_what_does_not_change_numbers() {
+    let changes: &[(&str, Change)] = &[
+        ("the model's folder", |folder| {
+            std::fs::rename(folder.path("model"), folder.path("elsewhere")).expect("the folder is writable");
+            folder.replace("experiment.toml", "path = \"model\"", "path = \"elsewhere\"");
+        }),
+        ("a corpus's name", |folder| {
+            std::fs::rename(folder.path("novel.txt"), folder.path("book.txt")).expect("the folder is writable");
+            folder.replace("experiment.toml", "corpus = \"novel.txt\"", "corpus = \"book.txt\"");
+        }),
+        ("the experiment's name", |folder| {
+            folder.replace("experiment.toml", "name = \"tiny\"", "name = \"small\"");
+        }),
+        ("a method's label", |folder| {
+            folder.replace("experiment.toml", "name = \"sparsegpt\"", "name = \"surgeon\"");
+        }),
+        ("the order of the seeds", |folder| {
+            folder.replace("experiment.toml", "seeds = [0, 1]", "seeds = [1, 0]");
+        }),
+        ("defaults written out", |folder| {
+            folder.replace(
+                "experiment.toml",
+                "seeds = [0, 1]",
+                "selection = \"exact\"\nseeds = [0, 1]",
+            );
+        }),
+    ];
+    let wanted = ids(&plan(&Folder::new()));
+    for (what, change) in changes {
+        let folder = Folder::new();
+        change(&folder);
+        assert_eq!(ids(&plan(&folder)), wanted, "{what}");
+    }
+    let folder = Folder::new();
+    for threads in ["1", "3"] {
+        let mut command = folder.zprune(&["plan", "experiment.toml", "--json", "--results", threads]);
+        let output = command
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .expect("the program starts");
+        let plan: Value = serde_json::from_str(&shown(&output)).expect("the plan is JSON");
+        assert_eq!(
+            ids(plan["cells"].as_array().expect("cells")),
+            wanted,
+            "{threads} threads"
+        );
+    }
+}
+
+#[test]
+fn cells_that_are_added_leave_the_ids_of_the_others() {
+    let before = ids(&plan(&Folder::new()));
+    let folder = Folder::new();
+    folder.replace("experiment.toml", "seeds = [0, 1]", "seeds = [2, 0, 1]");
+    let after = ids(&plan(&folder));
+    assert!(after.is_superset(&before) && after.len() == before.len() + 4);
+}
+
+#[test]
+fn an_id_changes_with_what_changes_numbers() {
+    let changes: &[(&str, Change, &[&str])] = &[
+        (
+            "a byte of the evaluation's text",
+            |folder| {
+                let novel = std::fs::read_to_string(folder.path("novel.txt")).expect("text");
+                folder.write("novel.txt", novel.replacen(' ', ".", 1));
+            },
+            &[],
+        ),
+        (
+            "a weight",
+            |folder| {
+                let mut weights = std::fs::read(folder.path("model/model.safetensors")).expect("weights");
+                *weights.last_mut().expect("there are weights") ^= 1;
+                folder.write("model/model.safetensors", weights);
+            },
+            &[],
+        ),
+        (
+            "a setting of the model",
+            |folder| {
+                folder.replace(
+                    "model/config.json",
+                    "\"rms_norm_eps\": 1e-05",
+                    "\"rms_norm_eps\": 1e-06",
+                )
+            },
+            &[],
+        ),
+        (
+            "windows",
+            |folder| folder.replace("experiment.toml", "windows = 4", "windows = 3"),
+            &[],
+        ),
+        ("the backend", |_| {}, &["--backend", "gpu", "--compute", "f32"]),
+        ("the precision", |_| {}, &["--backend", "gpu", "--compute", "f16"]),
+    ];
+    let mut seen = ids(&plan(&Folder::new()));
+    for (what, change, arguments) in changes {
+        let folder = Folder::new();
+        change(&folder);
+        let plan = plan_with(&folder, arguments);
+        for id in ids(plan["cells"].as_array().expect("cells")) {
+            assert!(seen.insert(id), "{what}: an id was used again");
+        }
+    }
+}
+
+#[test]
+fn records_of_the_first_schema_are_read_and_their_ids_hold() {
+    // Written by an earlier zprune, and named by what decided their numbers then.
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");
+    let text = std::fs::read_to_string(fixture.join("runs.jsonl")).expect("the fixture is in the repository");
+    assert!(text.lines().all(|line| line.starts_with("{\"schema\":1,")));
+    let records = zprune::record::read(&fixture).expect("this zprune reads them");
+    let found: Vec<(&str, bool)> = records
+        .iter()
+        .map(|record| (record.id.as_str(), record.error.is_none()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("347f591fda734546", true),
+            ("2127f405161e7f7f", true),
+            ("31f839b94e7755ac", true),
+            ("48eb95d66c63c56f", true),
+            ("68db31c9cfa578fc", false),
+        ]
+    );
+    for record in &records {
+        assert_eq!(record.cell.id(), record.id);
+    }
+    // A new run appends to an old file and leaves its lines as they are.
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("results/tiny")).expect("the folder is writable");
+    folder.write("results/tiny/runs.jsonl", &text);
+    assert!(folder.run().status.success());
+    let after = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    assert!(after.starts_with(&text));
+    let schemas: BTreeMap<u32, usize> = after.lines().fold(BTreeMap::new(), |mut counts, line| {
+        let record: Value = serde_json::from_str(line).expect("a record is JSON");
+        *counts
+            .entry(record["schema"].as_u64().expect("a number") as u32)
+            .or_default() += 1;
+        counts
+    });
+    assert_eq!(schemas, BTreeMap::from([(1, 5), (zprune::record::SCHEMA, 9)]));
+}
+
+#[test]
+fn a_plan_as_json_says_what_is_done_and_what_the_rest_may_take() {
+    let folder = Folder::new();
+    let before = plan_with(&folder, &[]);
+    assert_eq!((&before["schema"], &before["experiment"]), (&1.into(), &"tiny".into()));
+    assert_eq!(before["missing"], Value::Array(Vec::new()));
+    let cells = plan(&folder);
+    assert_eq!(cells.len(), 9);
+    assert!(
+        cells
+            .iter()
+            .all(|cell| cell["state"] == "pending" && cell["estimated_seconds"].is_null())
+    );
+    assert_eq!(
+        (&cells[0]["method"], &cells[0]["pattern"], &cells[0]["seed"]),
+        (&"dense".into(), &Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        (&cells[4]["method"], &cells[4]["seed"]),
+        (&"sparsegpt".into(), &0.into())
+    );
+    assert_eq!(
+        (&cells[4]["pattern"]["keep"], &cells[4]["pattern"]["of"]),
+        (&2.into(), &4.into())
+    );
+
+    // One of sparsegpt's four cells tells what the other three may take, and nothing about wanda's.
+    assert!(
+        zprune(&folder, &["run", "experiment.toml", "--cell", &id(&cells[4])])
+            .status
+            .success()
+    );
+    for (index, cell) in plan(&folder).iter().enumerate() {
+        assert_eq!(cell["state"], if index == 4 { "done" } else { "pending" });
+        assert_eq!(
+            cell["estimated_seconds"].is_number(),
+            cell["method"] == "sparsegpt",
+            "{cell}"
+        );
+    }
+
+    std::fs::remove_file(folder.path("novel.txt")).expect("the folder is writable");
+    let missing = plan_with(&folder, &[]);
+    assert!(missing["cells"][0]["id"].is_null());
+    assert!(
+        missing["missing"][0]
+            .as_str()
+            .is_some_and(|what| what.contains("novel.txt")),
+        "{missing}"
+    );
+}
+
+#[test]
+fn chosen_cells_run_alone_and_make_the_records_of_a_whole_run() {
+    let whole = Folder::new();
+    assert!(whole.run().status.success());
+    let folder = Folder::new();
+    let cells = plan(&folder);
+    let (first, second) = (id(&cells[6]), id(&cells[2]));
+    let output = zprune(
+        &folder,
+        &["run", "experiment.toml", "--cell", &first, "--cell", &second],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("2 cells run, 0 had results already"),
+        "{}",
+        said(&output)
+    );
+    assert!(output.stdout.is_empty() && !folder.path("results/tiny/tables").exists());
+    for cell in &cells {
+        let output = zprune(&folder, &["run", "experiment.toml", "--cell", &id(cell)]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let output = zprune(&folder, &["report", "experiment.toml"]);
+    assert!(
+        shown(&output).contains("9 cells: 9 done, 0 failed"),
+        "{}",
+        shown(&output)
+    );
+    let records = |folder: &Folder| {
+        let text = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+        let parse = |line: &str| {
+            let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
+            record["run"].take();
+            (id(&record), record)
+        };
+        assert_eq!(text.lines().count(), 9);
+        text.lines().map(parse).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(records(&folder), records(&whole));
+}
+
+#[test]
+fn an_unknown_cell_is_answered_with_a_near_one() {
+    let folder = Folder::new();
+    let known = id(&plan(&folder)[1]);
+    let slip = format!("{}0", &known[..15]);
+    let slip = if slip == known {
+        format!("{}1", &known[..15])
+    } else {
+        slip
+    };
+    let output = zprune(&folder, &["run", "experiment.toml", "--cell", &slip]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let wanted = format!("tiny has no cell {slip}; did you mean {known} (model, wanda, 50 %, seed 0)?");
+    assert!(said(&output).contains(&wanted), "{}", said(&output));
+    assert!(!folder.path("results").exists(), "something was written");
+}
+
+#[test]
+fn a_chosen_cell_waits_for_the_dense_perplexity_that_was_promised() {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "obtain = \"train it\"",
+        "obtain = \"train it\"\nexpected.novel = { perplexity = 2.0, tolerance = 0.001 }",
+    );
+    let output = zprune(&folder, &["run", "experiment.toml", "--cell", &id(&plan(&folder)[1])]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("but 2.0000 is expected"), "{}", said(&output));
+    let plan = plan(&folder);
+    assert_eq!(
+        (&plan[0]["state"], &plan[1]["state"]),
+        (&"done".into(), &"pending".into())
+    );
+}
+
+#[test]
+fn a_job_array_has_a_task_for_every_cell_that_is_left() {
+    let folder = Folder::new();
+    let cells = plan(&folder);
+    assert!(
+        zprune(&folder, &["run", "experiment.toml", "--cell", &id(&cells[0])])
+            .status
+            .success()
+    );
+    let before = folder.results();
+    let arguments = [
+        "submit",
+        "experiment.toml",
+        "--engine",
+        "slurm",
+        "--partition",
+        "gpu",
+        "--time",
+        "4h",
+        "--memory",
+        "16G",
+    ];
+    let output = zprune(&folder, &arguments);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(folder.results(), before, "a dry run wrote something");
+    let text = shown(&output);
+    for line in [
+        "--array=0-7",
+        "--requeue",
+        "--partition=gpu",
+        "--time=240",
+        "--mem=16384M",
+        "--cpus-per-task=1",
+    ] {
+        assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} is not in\n{text}");
+    }
+    assert!(
+        text.contains("--dependency=afterany:") && text.contains("zprune report "),
+        "{text}"
+    );
+    assert!(!text.contains(&id(&cells[0])), "a finished cell is in\n{text}");
+    for cell in &cells[1..] {
+        let line = format!(
+            "    '--cell {}' # {}\n",
+            id(cell),
+            cell["label"].as_str().expect("a label")
+        );
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+
+    let chunks = [
+        &arguments[..],
+        &["--chunk", "3", "--cores", "4", "--line", "--gres=gpu:1", "--write"],
+    ]
+    .concat();
+    let output = zprune(&folder, &chunks);
+    assert!(shown(&output).contains("start it with: bash "), "{}", shown(&output));
+    let script = std::fs::read_to_string(folder.path("results/tiny/submit/cells.sbatch")).expect("it was written");
+    for line in ["--array=0-2", "--cpus-per-task=4", "--gres=gpu:1"] {
+        assert!(
+            script.contains(&format!("#SBATCH {line}\n")),
+            "{line} is not in\n{script}"
+        );
+    }
+    for name in ["cells.sbatch", "report.sbatch", "submit.sh"] {
+        let path = folder.path("results/tiny/submit").join(name);
+        let checked = std::process::Command::new("bash")
+            .arg("-n")
+            .arg(path)
+            .output()
+            .expect("the system has bash");
+        assert!(checked.status.success(), "{name}: {}", said(&checked));
+    }
+}
+
+#[test]
+fn a_workflow_has_a_rule_for_every_method_and_its_cells() {
+    let folder = Folder::new();
+    let output = zprune(
+        &folder,
+        &[
+            "submit",
+            "experiment.toml",
+            "--engine",
+            "snakemake",
+            "--time",
+            "90m",
+            "--write",
+        ],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    let file = std::fs::read_to_string(folder.path("results/tiny/submit/Snakefile")).expect("it was written");
+    for rule in [
+        "rule all:",
+        "rule report:",
+        "# model, dense\nrule cells_0:",
+        "# model, wanda\nrule cells_1:",
+        "# model, sparsegpt\nrule cells_2:",
+    ] {
+        assert!(file.contains(rule), "{rule} is not in\n{file}");
+    }
+    assert_eq!(file.matches("resources: runtime=90\n").count(), 3);
+    for cell in plan(&folder) {
+        assert_eq!(
+            file.matches(&id(&cell)).count(),
+            2,
+            "in the list and in one rule:\n{file}"
+        );
+    }
+}
+
+#[test]
+fn submissions_that_cannot_work_are_refused() {
+    let folder = Folder::new();
+    for (arguments, expect) in [
+        (
+            &["--engine", "slrum"][..],
+            "unknown engine `slrum`; did you mean `slurm`?",
+        ),
+        (&["--engine", "slurm", "--time", "4"], "write it as 90m, 4h or 2d"),
+        (&["--engine", "slurm", "--memory", "16"], "write it as 900M, 16G or 1T"),
+        (&["--engine", "slurm", "--chunk", "0"], "0 is not in 1.."),
+        (&["--engine", "snakemake", "--chunk", "2"], "--chunk is for slurm"),
+    ] {
+        let output = zprune(&folder, &[&["submit", "experiment.toml"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains(expect), "{arguments:?}: {}", said(&output));
+    }
+    std::fs::remove_file(folder.path("model/model.safetensors")).expect("the folder is writable");
+    let output = zprune(&folder, &["submit", "experiment.toml", "--engine", "slurm"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains("model.safetensors is not there"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn nothing_is_submitted_when_everything_is_done() {
+    let folder = Folder::new();
+    assert!(folder.run().status.success());
+    let output = zprune(&folder, &["submit", "experiment.toml", "--engine", "slurm", "--write"]);
+    assert!(
+        shown(&output).contains("tiny: all cells have results; nothing to submit"),
+        "{}",
+        shown(&output)
+    );
+    assert!(!folder.path("results/tiny/submit").exists());
+}
