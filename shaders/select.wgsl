@@ -1,5 +1,7 @@
-// Exact selection of the lowest keys, by radix: four rounds of a histogram of 8 bits each find the key at a
-// rank without sorting. Ties are settled as on the CPU: the lower column goes first, then the lower row.
+// Exact selection of the lowest keys, by radix: three rounds of a histogram, of 11, 10 and 10 bits, find the key at a
+// rank without sorting. The sign of a key is never set, so the first round sees the exponent and three bits of the fraction: scores
+// spread over enough bins that invocations seldom add to the same one. Keys are read four at a time.
+// Ties are settled as on the CPU: the lower column goes first, then the lower row.
 
 // What a round knows, in `state`.
 const PREFIX: u32 = 0u;
@@ -11,8 +13,11 @@ const TIES: u32 = 3u;
 const COLUMN: u32 = 4u;
 const ROW: u32 = 5u;
 const HISTOGRAM: u32 = 8u;
+const BINS: u32 = 2048u;
+// Bins per invocation where a workgroup sums them up.
+const RUN: u32 = 8u;
 // Ties in each column.
-const TIED: u32 = 264u;
+const TIED: u32 = 2056u;
 // Rows whose ties a workgroup counts.
 const TIED_ROWS: u32 = 256u;
 const ALL: u32 = 0xffffffffu;
@@ -20,7 +25,7 @@ const ALL: u32 = 0xffffffffu;
 struct Parameters {
     rows: u32,
     width: u32,
-    // Bits below the ones of this round: 24, 16, 8, 0.
+    // Bits below the ones of this round: 20, 10, 0.
     shift: u32,
     // How many go, at least 1 (rank of the threshold, counted from 1).
     count: u32,
@@ -35,14 +40,29 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> keys: array<u32>;
+@group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> state: array<atomic<u32>>;
 // The mask.
 @group(0) @binding(3) var<storage, read_write> work: array<u32>;
 
-var<workgroup> bins: array<atomic<u32>, 256>;
+var<workgroup> bins: array<atomic<u32>, BINS>;
 var<workgroup> shared_sums: array<u32, 256>;
+var<workgroup> coarse: array<u32, 16>;
 var<workgroup> found: array<u32, 4>;
+// The words of a mask that a workgroup makes.
+var<workgroup> marks: array<atomic<u32>, 256>;
+
+fn key_at(i: u32) -> u32 {
+    return keys[i >> 2u][i & 3u];
+}
+
+// Four keys from `i` on, which need not be a multiple of 4.
+fn four_at(i: u32) -> vec4<u32> {
+    if (i & 3u) == 0u {
+        return keys[i >> 2u];
+    }
+    return vec4<u32>(key_at(i), key_at(i + 1u), key_at(i + 2u), key_at(i + 3u));
+}
 
 fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
     return (group.y * groups.x + group.x) * 256u + lane;
@@ -58,7 +78,9 @@ fn target_rank(n: u32) -> u32 {
 
 @compute @workgroup_size(256)
 fn start(@builtin(local_invocation_index) lane: u32) {
-    atomicStore(&state[HISTOGRAM + lane], 0u);
+    for (var b = lane; b < BINS; b += 256u) {
+        atomicStore(&state[HISTOGRAM + b], 0u);
+    }
     for (var c = lane; c < p.width; c += 256u) {
         atomicStore(&state[TIED + c], 0u);
     }
@@ -70,8 +92,76 @@ fn start(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
-fn matches(key: u32, prefix: u32, shift: u32) -> bool {
-    return shift == 24u || (key >> (shift + 8u)) == prefix;
+// The bin of a key in the round of `shift`; BINS: its higher bits are not the ones found so far.
+fn bin_of(key: u32, prefix: u32, shift: u32) -> u32 {
+    if shift == 20u {
+        return key >> 20u;
+    }
+    return select(BINS, (key >> shift) & 1023u, (key >> (shift + 10u)) == prefix);
+}
+
+fn tally(key: u32, prefix: u32, shift: u32, counts: bool) {
+    let bin = bin_of(key, prefix, shift);
+    if counts && bin < BINS {
+        atomicAdd(&bins[bin], 1u);
+    }
+}
+
+fn tally_four(four: vec4<u32>, prefix: u32, shift: u32, here: u32) {
+    tally(four.x, prefix, shift, here > 0u);
+    tally(four.y, prefix, shift, here > 1u);
+    tally(four.z, prefix, shift, here > 2u);
+    tally(four.w, prefix, shift, here > 3u);
+}
+
+fn clear_bins(lane: u32) {
+    for (var b = lane; b < BINS; b += 256u) {
+        atomicStore(&bins[b], 0u);
+    }
+    workgroupBarrier();
+}
+
+// The bin of a rank in `bins`, left in `found[0]`; what is left of the rank inside it, in `found[1]`; the bin's size, in
+// `found[2]`. Sums of 8 bins, then of 16 of these, so that nobody walks over more than 16 numbers.
+fn locate(rank: u32, lane: u32) {
+    var sum = 0u;
+    for (var b = 0u; b < RUN; b++) {
+        sum += atomicLoad(&bins[lane * RUN + b]);
+    }
+    shared_sums[lane] = sum;
+    workgroupBarrier();
+    if lane < 16u {
+        var total = 0u;
+        for (var i = 0u; i < 16u; i++) {
+            total += shared_sums[lane * 16u + i];
+        }
+        coarse[lane] = total;
+    }
+    workgroupBarrier();
+    if lane == 0u {
+        var left = rank;
+        var group = 0u;
+        while left >= coarse[group] {
+            left -= coarse[group];
+            group++;
+        }
+        var run = group * 16u;
+        while left >= shared_sums[run] {
+            left -= shared_sums[run];
+            run++;
+        }
+        var bin = run * RUN;
+        var size = atomicLoad(&bins[bin]);
+        while left >= size {
+            left -= size;
+            bin++;
+            size = atomicLoad(&bins[bin]);
+        }
+        found[0] = bin;
+        found[1] = left;
+        found[2] = size;
+    }
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(256)
@@ -80,44 +170,44 @@ fn histogram(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    atomicStore(&bins[lane], 0u);
-    workgroupBarrier();
+    clear_bins(lane);
     let prefix = atomicLoad(&state[PREFIX]);
     let n = p.rows * p.width;
+    let quads = n / 4u;
     let stride = groups.x * groups.y * 256u;
-    for (var i = index(group, groups, lane); i < n; i += stride) {
-        let key = keys[i];
-        if matches(key, prefix, p.shift) {
-            atomicAdd(&bins[(key >> p.shift) & 255u], 1u);
-        }
+    for (var q = index(group, groups, lane); q < quads; q += stride) {
+        tally_four(keys[q], prefix, p.shift, 4u);
+    }
+    if index(group, groups, lane) == 0u && n % 4u != 0u {
+        tally_four(keys[quads], prefix, p.shift, n % 4u);
     }
     workgroupBarrier();
-    let count = atomicLoad(&bins[lane]);
-    if count > 0u {
-        atomicAdd(&state[HISTOGRAM + lane], count);
+    for (var b = lane; b < BINS; b += 256u) {
+        let count = atomicLoad(&bins[b]);
+        if count > 0u {
+            atomicAdd(&state[HISTOGRAM + b], count);
+        }
     }
 }
 
 // One workgroup: finds the bin of the target rank.
 @compute @workgroup_size(256)
 fn pick(@builtin(local_invocation_index) lane: u32) {
-    shared_sums[lane] = atomicLoad(&state[HISTOGRAM + lane]);
-    atomicStore(&state[HISTOGRAM + lane], 0u);
+    for (var b = lane; b < BINS; b += 256u) {
+        atomicStore(&bins[b], atomicLoad(&state[HISTOGRAM + b]));
+        atomicStore(&state[HISTOGRAM + b], 0u);
+    }
     workgroupBarrier();
+    locate(atomicLoad(&state[RANK]), lane);
     if lane == 0u {
-        var rank = atomicLoad(&state[RANK]);
-        var bin = 0u;
-        while rank >= shared_sums[bin] {
-            rank -= shared_sums[bin];
-            bin++;
-        }
-        let prefix = (atomicLoad(&state[PREFIX]) << 8u) | bin;
+        let prefix = (atomicLoad(&state[PREFIX]) << 10u) | found[0];
+        let rank = found[1];
         atomicStore(&state[PREFIX], prefix);
         atomicStore(&state[RANK], rank);
         if p.shift == 0u {
             atomicStore(&state[THRESHOLD], prefix);
             // The exact rule takes rank + 1 of the equal keys; when that is all of them, no order matters.
-            let all = p.reference == 1u || rank + 1u == shared_sums[bin];
+            let all = p.reference == 1u || rank + 1u == found[2];
             atomicStore(&state[TIES], select(rank + 1u, ALL, all));
         }
     }
@@ -134,7 +224,7 @@ fn tied_columns(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     let first = group.y * TIED_ROWS;
     var count = 0u;
     for (var row = first + lane.y; row < min(first + TIED_ROWS, p.rows); row += 4u) {
-        count += u32(keys[row * p.width + column] == threshold);
+        count += u32(key_at(row * p.width + column) == threshold);
     }
     if count > 0u {
         atomicAdd(&state[TIED + column], count);
@@ -183,7 +273,7 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     let piece = (p.rows + 255u) / 256u;
     sum = 0u;
     for (var r = lane * piece; r < min((lane + 1u) * piece, p.rows); r++) {
-        sum += u32(keys[r * p.width + column] == threshold);
+        sum += u32(key_at(r * p.width + column) == threshold);
     }
     workgroupBarrier();
     shared_sums[lane] = sum;
@@ -197,7 +287,7 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
         }
         var row = owner * piece;
         while rest > 0u {
-            rest -= u32(keys[row * p.width + column] == threshold);
+            rest -= u32(key_at(row * p.width + column) == threshold);
             row++;
         }
         atomicStore(&state[COLUMN], column);
@@ -205,35 +295,52 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
-// The mask of these columns, one word of 32 columns an invocation; `work` holds the mask.
+// Which of four keys from `column` on go: those below the threshold, and equal ones up to (last_column, last_row).
+fn going(four: vec4<u32>, row: u32, column: u32, threshold: u32, last_column: u32, last_row: u32) -> u32 {
+    var bits = 0u;
+    for (var c = 0u; c < 4u; c++) {
+        let here = column + c;
+        let tie_goes = here < last_column || (here == last_column && row < last_row);
+        let key = four[c];
+        let goes = here < p.width && (key < threshold || (key == threshold && tie_goes));
+        bits |= select(0u, 1u << c, goes);
+    }
+    return bits;
+}
+
+// The mask of these columns, 256 words a workgroup: eight invocations a word, four columns each, so that neighbours
+// read neighbouring keys; `work` holds the mask.
 @compute @workgroup_size(256)
 fn mark(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = index(group, groups, lane);
     let here = (p.width + 31u) / 32u;
-    if i >= p.rows * here {
-        return;
-    }
-    let row = i / here;
-    let word = i % here;
+    let words = p.rows * here;
+    let first = (group.y * groups.x + group.x) * 256u;
     let threshold = atomicLoad(&state[THRESHOLD]);
     let last_column = atomicLoad(&state[COLUMN]);
     let last_row = atomicLoad(&state[ROW]);
-    var bits = 0u;
-    for (var b = 0u; b < 32u; b++) {
-        let column = word * 32u + b;
-        if column < p.width {
-            let key = keys[row * p.width + column];
-            let tie_goes = column < last_column || (column == last_column && row < last_row);
-            if key < threshold || (key == threshold && tie_goes) {
-                bits |= 1u << b;
+    atomicStore(&marks[lane], 0u);
+    workgroupBarrier();
+    for (var step = 0u; step < 8u; step++) {
+        let word = step * 32u + lane / 8u;
+        let i = first + word;
+        let row = i / here;
+        let column = (i % here) * 32u + (lane % 8u) * 4u;
+        if i < words && column < p.width {
+            let bits = going(four_at(row * p.width + column), row, column, threshold, last_column, last_row);
+            if bits != 0u {
+                atomicOr(&marks[word], bits << ((lane % 8u) * 4u));
             }
         }
     }
-    work[row * p.words + p.first_word + word] = bits;
+    workgroupBarrier();
+    let i = first + lane;
+    if i < words {
+        work[(i / here) * p.words + p.first_word + i % here] = atomicLoad(&marks[lane]);
+    }
 }
 
 // Every row on its own, one workgroup each; `work` takes the mask.
@@ -248,50 +355,34 @@ fn rows(
         return;
     }
     let start = row * p.width;
-    if lane == 0u {
-        found[0] = 0u;
-        found[1] = p.count - 1u;
-        found[2] = ALL;
-    }
-    for (var round = 0u; round < 4u; round++) {
-        let shift = 24u - 8u * round;
-        atomicStore(&bins[lane], 0u);
-        workgroupBarrier();
-        let prefix = found[0];
-        for (var c = lane; c < p.width; c += 256u) {
-            let key = keys[start + c];
-            if matches(key, prefix, shift) {
-                atomicAdd(&bins[(key >> shift) & 255u], 1u);
-            }
+    var prefix = 0u;
+    var rank = p.count - 1u;
+    for (var shift = 20u; ; shift -= 10u) {
+        clear_bins(lane);
+        for (var c = 4u * lane; c < p.width; c += 1024u) {
+            tally_four(four_at(start + c), prefix, shift, p.width - c);
         }
         workgroupBarrier();
-        if lane == 0u {
-            var rank = found[1];
-            var bin = 0u;
-            var size = atomicLoad(&bins[0]);
-            while rank >= size {
-                rank -= size;
-                bin++;
-                size = atomicLoad(&bins[bin]);
-            }
-            found[0] = (prefix << 8u) | bin;
-            found[1] = rank;
-            // Whether some of the equal keys stay.
-            found[3] = u32(rank + 1u < size);
+        locate(rank, lane);
+        prefix = (prefix << 10u) | found[0];
+        rank = found[1];
+        if shift == 0u {
+            break;
         }
-        workgroupBarrier();
     }
-    let threshold = found[0];
-    if found[3] == 1u {
+    let threshold = prefix;
+    var last = ALL;
+    // Whether some of the equal keys stay.
+    if rank + 1u < found[2] {
         let run = (p.width + 255u) / 256u;
         var sum = 0u;
         for (var c = lane * run; c < min((lane + 1u) * run, p.width); c++) {
-            sum += u32(keys[start + c] == threshold);
+            sum += u32(key_at(start + c) == threshold);
         }
         shared_sums[lane] = sum;
         workgroupBarrier();
         if lane == 0u {
-            var left = found[1] + 1u;
+            var left = rank + 1u;
             var owner = 0u;
             while left > shared_sums[owner] {
                 left -= shared_sums[owner];
@@ -299,27 +390,32 @@ fn rows(
             }
             var column = owner * run;
             while left > 0u {
-                left -= u32(keys[start + column] == threshold);
+                left -= u32(key_at(start + column) == threshold);
                 column++;
             }
             // Ties before this column go.
-            found[2] = column;
+            found[3] = column;
         }
+        workgroupBarrier();
+        last = found[3];
     }
-    workgroupBarrier();
-    let last = found[2];
-    for (var word = lane; word < p.words; word += 256u) {
-        var bits = 0u;
-        for (var b = 0u; b < 32u; b++) {
-            let column = word * 32u + b;
-            if column < p.width {
-                let key = keys[start + column];
-                if key < threshold || (key == threshold && column < last) {
-                    bits |= 1u << b;
-                }
+    // 32 words at a time, eight invocations a word.
+    for (var base = 0u; base < p.words; base += 32u) {
+        if lane < 32u {
+            atomicStore(&marks[lane], 0u);
+        }
+        workgroupBarrier();
+        let column = (base + lane / 8u) * 32u + (lane % 8u) * 4u;
+        if column < p.width {
+            let bits = going(four_at(start + column), 0u, column, threshold, last, 0u);
+            if bits != 0u {
+                atomicOr(&marks[lane / 8u], bits << ((lane % 8u) * 4u));
             }
         }
-        work[row * p.words + word] = bits;
+        workgroupBarrier();
+        if lane < 32u && base + lane < p.words {
+            work[row * p.words + base + lane] = atomicLoad(&marks[lane]);
+        }
     }
 }
 
@@ -342,10 +438,10 @@ fn structured(
         let column = word * 32u + b;
         if column < p.width {
             let first = column / p.group_size * p.group_size;
-            let key = keys[start + column];
+            let key = key_at(start + column);
             var before = 0u;
             for (var other = first; other < first + p.group_size; other++) {
-                let rival = keys[start + other];
+                let rival = key_at(start + other);
                 before += u32(rival < key || (rival == key && other < column));
             }
             if before < p.group_size - p.keep {

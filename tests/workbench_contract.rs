@@ -22,8 +22,8 @@ use zprune::prune::solver::SOLVERS;
 use zprune::prune::workbench::Workbench;
 use zprune::tensor::StorageType;
 
-/// Rows and columns: no multiple of a word, a workgroup or a column block; and one that is.
-const SIZES: [(usize, usize); 3] = [(37, 200), (130, 24), (64, 256)];
+/// Rows and columns: no multiple of a word, a workgroup or a column block; one that is; and an odd number of columns.
+const SIZES: [(usize, usize); 4] = [(37, 200), (130, 24), (64, 256), (21, 77)];
 
 fn targets(columns: usize) -> Vec<Target> {
     let mut targets = Vec::new();

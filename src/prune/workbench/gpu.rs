@@ -24,7 +24,7 @@ const LANES: usize = 256;
 const WALKERS: usize = 1024;
 
 /// Words of a selection's state before the ties of each column: `TIED` in `select.wgsl`.
-const STATE: usize = 8 + 256;
+const STATE: usize = 8 + 2048;
 
 /// Rows whose ties one workgroup counts; `TIED_ROWS` in `select.wgsl`.
 const TIED_ROWS: usize = 256;
@@ -281,9 +281,12 @@ impl Piece<'_> {
             write(keys),
             write(unusable),
         ];
-        self.gpu
-            .hardware()
-            .run(&kernel, &parameters, &bound, grid((rows * width).div_ceil(LANES)))
+        self.gpu.hardware().run(
+            &kernel,
+            &parameters,
+            &bound,
+            grid((rows * width.div_ceil(4)).div_ceil(LANES)),
+        )
     }
 
     /// The error of a score that cannot be ordered, with the value at its place.
@@ -330,10 +333,11 @@ impl Piece<'_> {
     /// Marks the lowest keys of `width` columns as one comparison group.
     fn select_together(&self, run: &Selecting, mask: &Memory) -> Result<()> {
         let rows = self.weight.rows;
-        let walkers = grid((rows * run.width).div_ceil(LANES).min(WALKERS));
+        // Sixteen keys an invocation at least, since every workgroup clears and adds up all bins.
+        let walkers = grid((rows * run.width).div_ceil(16 * LANES).min(WALKERS));
         let one = [1, 1, 1];
         self.pick("start", run, 0, mask, one)?;
-        for shift in [24, 16, 8, 0] {
+        for shift in [20, 10, 0] {
             self.pick("histogram", run, shift, mask, walkers)?;
             self.pick("pick", run, shift, mask, one)?;
         }
