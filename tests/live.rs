@@ -132,7 +132,24 @@ fn a_run_that_is_asked_to_stop_does_so_after_the_block_and_records_nothing_of_th
         assert_eq!(listener.cells.get(), (whole + 1, whole));
         let records = record::read_if_any(&folder.path("results")).expect("readable");
         assert_eq!(records.len(), whole, "after {stop_after} blocks");
+        assert!(folder.results().keys().all(|path| !path.starts_with("results/tables")));
         let rest = run(&folder, &Listener::default()).expect("it goes on");
         assert_eq!((rest.ran, rest.skipped), (9 - whole, whole));
+    }
+}
+
+#[test]
+fn a_log_has_a_line_per_cell_with_its_interval_and_the_time_left() {
+    let output = Folder::new().run();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(": perplexity novel "))
+        .collect();
+    assert_eq!(lines.len(), 9, "{log}");
+    for (index, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("{}/9 model, ", index + 1)), "{line}");
+        assert!(line.contains(" (") && line.contains(" to "), "no interval: {line}");
+        assert_eq!(line.ends_with(" left"), index < 8, "{line}");
     }
 }
