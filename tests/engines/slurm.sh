@@ -103,8 +103,8 @@ two_at_once() { [ "$(running | wc -l)" -ge 2 ] && [ -e results/engines/claims ] 
 await "two tasks at once" two_at_once
 mapfile -t tasks < <(running)
 echo "running at once: ${tasks[*]}; requeue ${tasks[0]}, cancel ${tasks[1]}"
-scontrol requeue "${tasks[0]}"
-scancel "${tasks[1]}"
+scontrol requeue "${tasks[0]}" || fail "there was nothing to put back"
+scancel "${tasks[1]}" || fail "there was nothing to cancel"
 empty() { [ -z "$(squeue --noheader)" ]; }
 await "the end of all jobs" empty
 grep -q 'cells run' "results/engines/submit/logs/${tasks[0]}.log" || fail "the requeued task did not come to its end"
