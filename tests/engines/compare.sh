@@ -16,6 +16,6 @@ timeless "$scratch/$name/runs.jsonl" >"$scratch/undisturbed"
 timeless "$results/$name/runs.jsonl" >"$scratch/disturbed"
 cmp "$scratch/undisturbed" "$scratch/disturbed"
 cmp "$scratch/$name/plan.toml" "$results/$name/plan.toml"
-test -s "$results/$name/tables/perplexity.md"
+ls "$results/$name"/tables/*.md >/dev/null
 test ! -e "$results/$name/claims" || { echo "claims are left in $results/$name"; exit 1; }
 echo "$(wc -l <"$scratch/disturbed") cells, each recorded once, with the numbers of an undisturbed run"
