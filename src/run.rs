@@ -15,15 +15,16 @@ pub use tokens::{ModelTokens, write_tokens};
 
 use crate::backend::cpu::Cpu;
 use crate::backend::gpu::Gpu;
-use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
 use crate::data::windows::TokenWindows;
 use crate::error::{ErrorKind, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
+use crate::experiment::forecast::{self, Forecast};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
 use crate::experiment::machine::{Machine, Processor};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
+use crate::memory::{self, Room};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
@@ -56,6 +57,8 @@ pub(crate) struct PreparedModel<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) evaluations: Vec<TokenWindows>,
     pub(crate) calibration: BTreeMap<u64, TokenWindows>,
+    /// What the budget leaves for activations.
+    room: Room,
 }
 
 impl<'a> PreparedModel<'a> {
@@ -67,11 +70,16 @@ impl<'a> PreparedModel<'a> {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let name = &experiment.models[index].name;
-        progress.stage(&format!("checking the weights of {name}"));
-        input.checkpoint.check_finite()?;
         progress.stage(&format!("tokenising for {name}"));
         let tokens = ModelTokens::new(experiment, inputs, index)?;
+        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum();
+        let room = Forecast::new(experiment, input.checkpoint.spec(), evaluated)?
+            .room(experiment)
+            .at(name)?;
+        progress.stage(&format!("checking the weights of {name}"));
+        input.checkpoint.check_finite()?;
         Ok(PreparedModel {
+            room,
             checkpoint: &input.checkpoint,
             evaluations: tokens.evaluations,
             calibration: tokens.calibration,
@@ -101,7 +109,7 @@ pub(crate) struct Findings {
 impl<'a, B: Workbench> Runner<'a, B> {
     pub(crate) fn new(backend: &'a B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
         Ok(Runner {
-            ends: Ends::upload(backend, model.checkpoint)?,
+            ends: Ends::upload(backend, model.checkpoint)?.within(model.room.clone()),
             backend,
             experiment,
             model,
@@ -115,6 +123,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
     /// The run was asked to stop: the cell has no record.
     fn record(&mut self, cell: &Cell, identity: &Identity, progress: &dyn Progress) -> Result<Record> {
         let started = Instant::now();
+        memory::forget_peak();
+        let spilled = self.model.room.spilled();
         let result = match &cell.pruning {
             Some(pruning) => self.pruned(pruning, progress, |_| Ok(())),
             None => self.unpruned(progress),
@@ -155,6 +165,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 calibrate_seconds: time.passes().as_secs_f64(),
                 prune_seconds: time.prune.as_secs_f64(),
                 total_seconds: started.elapsed().as_secs_f64(),
+                peak_resident_bytes: memory::peak_resident(),
+                spilled_bytes: Some(self.model.room.spilled() - spilled).filter(|bytes| *bytes > 0),
             },
             evaluations: findings
                 .as_ref()
@@ -168,7 +180,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let spec = self.model.checkpoint.spec();
         let mut scorers = self.scorers()?;
         for index in 0..spec.blocks {
-            let block = Block::upload(self.backend, &self.model.checkpoint.block(index)?)?;
+            let block = Block::load(self.backend, self.model.checkpoint, index)?;
             for scorer in &mut scorers {
                 scorer.advance(self.backend, spec, &block)?;
             }
@@ -245,10 +257,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         if self.dense.as_ref().is_some_and(|(known, _)| *known == seed) {
             return Ok(());
         }
-        let mut needs = Needs::NOTHING;
-        for index in 0..self.experiment.methods.len() {
-            needs = needs.and(self.experiment.method(index)?.needs());
-        }
+        let needs = forecast::needs(self.experiment)?;
         self.dense = None;
         let moments = dense_moments(self.backend, self.model.checkpoint, &self.ends, windows, needs)?;
         self.dense = Some((seed, moments));

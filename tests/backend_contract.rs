@@ -424,7 +424,7 @@ impl<B: Backend> Suite<B> {
                 &squares,
                 &want.diag().to_owned().insert_axis(ndarray::Axis(0)),
             );
-            let gram = moments.gram.expect("a Gram matrix was asked for");
+            let gram = moments.gram.expect("a Gram matrix was asked for").into_owned();
             let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
             self.check_wide("accumulate gram", &case, &lower(&gram), &lower(&want));
         }

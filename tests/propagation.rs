@@ -3,7 +3,7 @@
 use std::path::Path;
 use zprune::backend::cpu::Cpu;
 use zprune::data::windows::TokenWindows;
-use zprune::model::checkpoint::{BlockWeights, Checkpoint};
+use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
 use zprune::model::forward::Ends;
 use zprune::prune::criterion::CRITERIA;
@@ -44,19 +44,19 @@ fn method(criterion: &str, solver: &str) -> Method {
     }
 }
 
-fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<BlockWeights> {
+fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<Vec<LinearWeights>> {
     let ends = Ends::upload(&Cpu, checkpoint).expect("room");
     let mut blocks = Vec::new();
     prune_model(&Cpu, checkpoint, &ends, method, HALF, calibration, |pruned| {
-        blocks.push(pruned.weights()?);
+        blocks.push(pruned.weights().collect::<Result<_, _>>()?);
         Ok(())
     })
     .expect("prunable");
     blocks
 }
 
-fn equal(a: &BlockWeights, b: &BlockWeights) -> bool {
-    a.linears.iter().zip(&b.linears).all(|(a, b)| a.weight == b.weight)
+fn equal(a: &[LinearWeights], b: &[LinearWeights]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.weight == b.weight)
 }
 
 #[test]

@@ -146,6 +146,11 @@ pub trait Backend: Send + Sync {
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
 
+    /// As [`Backend::upload`], of a matrix the caller has no further use for.
+    fn take(&self, host: Array2<f32>) -> Result<Self::Tensor> {
+        self.upload(host.view())
+    }
+
     /// Copies a host vector to the backend, as one row.
     fn upload_vector(&self, host: ArrayView1<f32>) -> Result<Self::Tensor> {
         self.upload(host.insert_axis(ndarray::Axis(0)))

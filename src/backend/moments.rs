@@ -1,7 +1,7 @@
 //! Streaming second moments of a layer's inputs, in `f64`.
 
 use crate::error::{Error, Result};
-use ndarray::Array2;
+use ndarray::{ArcArray2, Array2};
 
 /// Which statistics a method asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,8 +51,9 @@ pub struct Moments {
     pub tokens: usize,
     /// Sum of squares per feature.
     pub squares: Vec<f64>,
-    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled.
-    pub gram: Option<Array2<f64>>,
+    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled. Shared, since it may
+    /// be the largest array of a run: what is made of it does not copy it.
+    pub gram: Option<ArcArray2<f64>>,
 }
 
 impl Moments {
@@ -61,7 +62,7 @@ impl Moments {
         Moments {
             tokens: 0,
             squares: vec![0.0; inputs],
-            gram: needs.gram.then(|| Array2::zeros((inputs, inputs))),
+            gram: needs.gram.then(|| Array2::zeros((inputs, inputs)).into_shared()),
         }
     }
 

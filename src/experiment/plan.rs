@@ -259,6 +259,8 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         backend: raw.compute.backend,
         compute: raw.compute.compute,
         adapter: raw.compute.adapter.clone(),
+        memory: raw.compute.memory.clone(),
+        scratch: raw.compute.scratch.clone(),
     };
     let machine = request.or(&asked).resolve().at(source.path.display())?;
     if machine.backend == Processor::Gpu && linear_algebra != Provider::Faer {

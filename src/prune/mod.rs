@@ -18,7 +18,7 @@ use crate::calibrate::statistics::LayerStatistics;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
-use crate::model::checkpoint::BlockWeights;
+use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::registry;
@@ -189,7 +189,7 @@ pub fn dense_moments<B: Workbench>(
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     (0..spec.blocks)
         .map(|index| {
-            let block = Block::upload(backend, &source.block(index)?)?;
+            let block = Block::load(backend, source, index)?;
             let mut moments = BlockMoments::new(backend, spec, needs)?;
             hidden.advance(backend, spec, &block, |tap, x| {
                 backend.accumulate(moments.tap_mut(tap), x)
@@ -208,19 +208,19 @@ pub struct PrunedBlock<'a, B: Workbench> {
     /// What the block took.
     pub time: PruneTime,
     backend: &'a B,
-    dense: &'a BlockWeights,
+    source: &'a dyn WeightSource,
     updated: bool,
 }
 
 impl<B: Workbench> PrunedBlock<'_, B> {
-    /// The block's weights as they would be saved. A solver that only removes leaves every other weight
-    /// exactly as the checkpoint has it, whatever precision the backend computes in.
+    /// The block's linear layers as they would be saved, one at a time. A solver that only removes leaves every
+    /// other weight exactly as the checkpoint has it, whatever precision the backend computes in.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn weights(&self) -> Result<BlockWeights> {
-        let mut weights = self.dense.clone();
-        for linear in &mut weights.linears {
+    pub fn weights(&self) -> impl Iterator<Item = Result<LinearWeights>> + '_ {
+        self.source.spec().block.linears.iter().map(|spec| {
+            let mut linear = self.source.linear(self.index, spec)?;
             let pruned = self.backend.download(self.block.weight(linear.role))?;
             if self.updated {
                 linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
@@ -231,8 +231,8 @@ impl<B: Workbench> PrunedBlock<'_, B> {
                     }
                 });
             }
-        }
-        Ok(weights)
+            Ok(linear)
+        })
     }
 }
 
@@ -256,26 +256,20 @@ pub fn prune_model<B: Workbench>(
         Calibration::Windows(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows.count())),
         _ => None,
     };
-    let ready = |index: usize| -> Result<(BlockWeights, Block<B>)> {
-        let weights = source.block(index)?;
-        let block = Block::upload(backend, &weights)?;
-        Ok((weights, block))
-    };
     thread::scope(|scope| {
-        let ready = &ready;
-        let mut next = Some(scope.spawn(|| ready(0)));
+        let mut next = Some(scope.spawn(|| Block::load(backend, source, 0)));
         for index in 0..spec.blocks {
             let mut took = PruneTime::default();
             let started = Instant::now();
             let coming = next.take().expect("a block is prepared while the one before is pruned");
-            let (weights, mut block) = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let mut block = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             if index + 1 < spec.blocks {
-                next = Some(scope.spawn(move || ready(index + 1)));
+                next = Some(scope.spawn(move || Block::load(backend, source, index + 1)));
             }
             took.upload = started.elapsed();
 
             let started = Instant::now();
-            let statistics = match (&stream, calibration) {
+            let mut statistics = match (&stream, calibration) {
                 (Some((hidden, sequences)), _) => {
                     let mut moments = BlockMoments::new(backend, spec, method.needs())?;
                     hidden.observe(backend, spec, &block, |tap, x| {
@@ -297,15 +291,20 @@ pub fn prune_model<B: Workbench>(
             took.calibrate = started.elapsed();
 
             let started = Instant::now();
-            for linear in &weights.linears {
+            let layers = block.layers();
+            for (place, (role, name, storage)) in layers.iter().enumerate() {
                 let target = Target {
-                    pattern: method.allocator.layer(spec, index, linear.role, pattern)?,
+                    pattern: method.allocator.layer(spec, index, *role, pattern)?,
                     group: method.group,
                     selection: method.selection,
                 };
-                let weight = block.weight_mut(linear.role);
-                let mut piece = backend.workpiece(weight, linear.storage, &statistics[&linear.role.tap()]);
-                records.push(prune_layer(piece.as_mut(), &linear.name, method, &target).at(&linear.name)?);
+                let mut piece = backend.workpiece(block.weight_mut(*role), *storage, &statistics[&role.tap()]);
+                records.push(prune_layer(piece.as_mut(), name, method, &target).at(name)?);
+                drop(piece);
+                // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
+                if layers[place + 1..].iter().all(|(later, ..)| later.tap() != role.tap()) {
+                    statistics.remove(&role.tap());
+                }
             }
             took.prune = started.elapsed();
 
@@ -323,7 +322,7 @@ pub fn prune_model<B: Workbench>(
                 block: &block,
                 time: took,
                 backend,
-                dense: &weights,
+                source,
                 updated: method.solver.updates(),
             })?;
             // What the caller asked of the backend is not the next block's time.

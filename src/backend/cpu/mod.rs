@@ -56,6 +56,13 @@ impl Backend for Cpu {
         Ok(host.as_standard_layout().into_owned())
     }
 
+    fn take(&self, host: Array2<f32>) -> Result<Array2<f32>> {
+        if host.is_standard_layout() {
+            return Ok(host);
+        }
+        self.upload(host.view())
+    }
+
     fn download(&self, tensor: &Array2<f32>) -> Result<Array2<f32>> {
         Ok(tensor.clone())
     }

@@ -623,7 +623,11 @@ impl Backend for Gpu {
             None => None,
         };
         Ok(Moments {
-            gram: gram.map(|gram| Array2::from_shape_vec((inputs, inputs), gram).expect("a square matrix")),
+            gram: gram.map(|gram| {
+                Array2::from_shape_vec((inputs, inputs), gram)
+                    .expect("a square matrix")
+                    .into_shared()
+            }),
             ..self.read_squares(moments)?
         })
     }
