@@ -24,12 +24,15 @@ use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
 use crate::experiment::machine::{Machine, Processor};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
-use crate::memory::{self, Room};
+use crate::memory::{self, Reserved, Room};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
-use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, dense_moments, prune_model};
+use crate::prune::{
+    Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, TapStatistics, dense_moments, first_statistics,
+    prune_model,
+};
 use crate::record::{EvaluationRecord, Label, Record, RunInfo, SCHEMA, Status};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -87,14 +90,23 @@ impl<'a> PreparedModel<'a> {
     }
 }
 
-/// Runs the cells of one model, sharing what they share: the weights outside the blocks and, with
-/// `propagate = "dense"`, one pass of statistics per seed.
+/// Runs the cells of one model, sharing what they share: the weights outside the blocks and, per seed, the
+/// statistics of block 0 or, with `propagate = "dense"`, of all blocks.
 pub(crate) struct Runner<'a, B: Workbench> {
     backend: &'a B,
     experiment: &'a Experiment,
     model: &'a PreparedModel<'a>,
     ends: Ends<B>,
     dense: Option<(u64, Vec<BlockMoments<B>>)>,
+    first: Option<FirstBlock<B>>,
+}
+
+/// The statistics of block 0 that all cells of a seed find.
+struct FirstBlock<B: Workbench> {
+    seed: u64,
+    statistics: TapStatistics<B>,
+    /// Their part of the budget.
+    _place: Reserved,
 }
 
 /// What a cell found.
@@ -114,6 +126,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             experiment,
             model,
             dense: None,
+            first: None,
         })
     }
 
@@ -217,13 +230,24 @@ impl<'a, B: Workbench> Runner<'a, B> {
             self.share_dense(seed, windows)?;
             sharing.calibrate = started.elapsed();
         }
+        if let (Some((seed, windows)), Propagate::Block) = (windows, propagate) {
+            let started = Instant::now();
+            self.share_first(seed, windows)?;
+            sharing.calibrate = started.elapsed();
+        }
         let calibration = match (windows, &self.dense) {
             (None, _) => Calibration::Nothing,
             (Some((_, windows)), Some((_, moments))) if propagate == Propagate::Dense => Calibration::Dense {
                 moments,
                 sequences: windows.count(),
             },
-            (Some((_, windows)), _) => Calibration::Windows(windows),
+            (Some((seed, windows)), _) => match &self.first {
+                Some(first) if first.seed == seed => Calibration::Continued {
+                    windows,
+                    first: &first.statistics,
+                },
+                _ => Calibration::Windows(windows),
+            },
         };
         let mut scorers = self.scorers()?;
         let (layers, mut time) = prune_model(
@@ -261,6 +285,29 @@ impl<'a, B: Workbench> Runner<'a, B> {
         self.dense = None;
         let moments = dense_moments(self.backend, self.model.checkpoint, &self.ends, windows, needs)?;
         self.dense = Some((seed, moments));
+        Ok(())
+    }
+
+    /// Sees to it that block 0's statistics of this seed are there, if more than one cell asks for them and the
+    /// budget has a place for them: Gram matrices, and their factors.
+    fn share_first(&mut self, seed: u64, windows: &TokenWindows) -> Result<()> {
+        let experiment = self.experiment;
+        if self.first.as_ref().is_some_and(|first| first.seed == seed) || experiment.cells_per_seed() < 2 {
+            return Ok(());
+        }
+        self.first = None;
+        let needs = forecast::needs(experiment)?;
+        let bytes = forecast::statistics_bytes(self.model.checkpoint.spec(), needs);
+        let Some(place) = self.model.room.reserve(bytes) else {
+            return Ok(());
+        };
+        let (checkpoint, provider) = (self.model.checkpoint, experiment.linear_algebra);
+        let statistics = first_statistics(self.backend, checkpoint, &self.ends, windows, needs, provider)?;
+        self.first = Some(FirstBlock {
+            seed,
+            statistics,
+            _place: place,
+        });
         Ok(())
     }
 

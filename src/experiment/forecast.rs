@@ -151,6 +151,13 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
     })
 }
 
+/// Bytes of a block's Gram matrices and their factors.
+pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
+    let widths = Tap::ALL.map(|tap| spec.block.tap_width(tap) as u64);
+    let per_pair = if needs.gram { 2 * 8 } else { 0 };
+    widths.iter().map(|width| per_pair * width * width + 8 * width).sum()
+}
+
 /// Operations of single precision that the products and factorisations of a cell take; those of double precision
 /// count twice.
 ///

@@ -743,6 +743,11 @@ impl Experiment {
         cells
     }
 
+    /// Cells of one model that calibrate with the same seed.
+    pub fn cells_per_seed(&self) -> usize {
+        self.patterns.len() * self.methods.iter().filter(|method| method.calibrated).count()
+    }
+
     /// A cell in words: `tiny-llama, wanda, 50 %, seed 0`.
     pub fn describe(&self, cell: &Cell) -> String {
         let model = &self.models[cell.model].name;

@@ -22,7 +22,7 @@ use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::registry;
-use crate::spec::Tap;
+use crate::spec::{ModelSpec, Tap};
 use allocator::Allocator;
 use criterion::Criterion;
 use ndarray::ArrayView2;
@@ -119,6 +119,14 @@ pub enum Calibration<'a, B: Workbench> {
     Nothing,
     /// These windows, moved through the pruned blocks: [`Propagate::Block`].
     Windows(&'a TokenWindows),
+    /// The same, where the statistics of block 0 are known: nothing is pruned before it, so every method and
+    /// pattern finds the same ones there.
+    Continued {
+        /// The windows.
+        windows: &'a TokenWindows,
+        /// As [`first_statistics`] makes them.
+        first: &'a TapStatistics<B>,
+    },
     /// One dense pass over this many sequences: [`Propagate::Dense`].
     Dense {
         /// Per block.
@@ -127,6 +135,9 @@ pub enum Calibration<'a, B: Workbench> {
         sequences: usize,
     },
 }
+
+/// Statistics of every tap of a block.
+pub type TapStatistics<B> = BTreeMap<Tap, <B as Workbench>::Statistics>;
 
 /// What pruning did to one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,6 +210,50 @@ pub fn dense_moments<B: Workbench>(
         .collect()
 }
 
+/// The statistics that block 0 has under [`Propagate::Block`], whatever is done to it.
+///
+/// # Errors
+/// The checkpoint is unusable, an activation is not finite, or the backend fails.
+pub fn first_statistics<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: Needs,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let hidden = Hidden::embed(backend, source.spec(), ends, windows)?;
+    let block = Block::load(backend, source, 0)?;
+    let found = observed(
+        backend,
+        source.spec(),
+        &hidden,
+        &block,
+        needs,
+        windows.count(),
+        provider,
+    );
+    found.at("block 0")
+}
+
+/// The statistics of a block's inputs.
+fn observed<B: Workbench>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    block: &Block<B>,
+    needs: Needs,
+    sequences: usize,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let mut moments = BlockMoments::new(backend, spec, needs)?;
+    hidden.observe(backend, spec, block, |tap, x| {
+        backend.accumulate(moments.tap_mut(tap), x)
+    })?;
+    backend.wait()?;
+    block_statistics(backend, &moments, sequences, provider)
+}
+
 /// A block that has just been pruned.
 pub struct PrunedBlock<'a, B: Workbench> {
     /// Its place in the model.
@@ -253,7 +308,9 @@ pub fn prune_model<B: Workbench>(
     let mut records = Vec::new();
     let mut time = PruneTime::default();
     let mut stream = match calibration {
-        Calibration::Windows(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows.count())),
+        Calibration::Windows(windows) | Calibration::Continued { windows, .. } => {
+            Some((Hidden::embed(backend, spec, ends, windows)?, windows.count()))
+        }
         _ => None,
     };
     thread::scope(|scope| {
@@ -269,16 +326,22 @@ pub fn prune_model<B: Workbench>(
             took.upload = started.elapsed();
 
             let started = Instant::now();
-            let mut statistics = match (&stream, calibration) {
-                (Some((hidden, sequences)), _) => {
-                    let mut moments = BlockMoments::new(backend, spec, method.needs())?;
-                    hidden.observe(backend, spec, &block, |tap, x| {
-                        backend.accumulate(moments.tap_mut(tap), x)
-                    })?;
-                    backend.wait()?;
-                    block_statistics(backend, &moments, *sequences, method.provider)
-                        .at(format_args!("block {index}"))?
-                }
+            let known = match calibration {
+                Calibration::Continued { first, .. } if index == 0 => Some(*first),
+                _ => None,
+            };
+            let mut found = match (&stream, calibration) {
+                _ if known.is_some() => TapStatistics::<B>::new(),
+                (Some((hidden, sequences)), _) => observed(
+                    backend,
+                    spec,
+                    hidden,
+                    &block,
+                    method.needs(),
+                    *sequences,
+                    method.provider,
+                )
+                .at(format_args!("block {index}"))?,
                 (None, Calibration::Dense { moments, sequences }) => {
                     block_statistics(backend, &moments[index], *sequences, method.provider)
                         .at(format_args!("block {index}"))?
@@ -298,12 +361,13 @@ pub fn prune_model<B: Workbench>(
                     group: method.group,
                     selection: method.selection,
                 };
-                let mut piece = backend.workpiece(block.weight_mut(*role), *storage, &statistics[&role.tap()]);
+                let mut piece =
+                    backend.workpiece(block.weight_mut(*role), *storage, &known.unwrap_or(&found)[&role.tap()]);
                 records.push(prune_layer(piece.as_mut(), name, method, &target).at(name)?);
                 drop(piece);
                 // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
                 if layers[place + 1..].iter().all(|(later, ..)| later.tap() != role.tap()) {
-                    statistics.remove(&role.tap());
+                    found.remove(&role.tap());
                 }
             }
             took.prune = started.elapsed();
@@ -337,7 +401,7 @@ fn block_statistics<B: Workbench>(
     moments: &BlockMoments<B>,
     sequences: usize,
     provider: Provider,
-) -> Result<BTreeMap<Tap, B::Statistics>> {
+) -> Result<TapStatistics<B>> {
     Tap::ALL
         .into_iter()
         .map(|tap| {
