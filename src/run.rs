@@ -13,7 +13,8 @@ mod tokens;
 pub use sweep::{Options, Outcome, Prospect, State, identify, prospects, run};
 pub use tokens::{ModelTokens, write_tokens};
 
-use crate::backend::cpu::Cpu;
+use crate::backend::Compute;
+use crate::backend::cpu::{Cpu, CpuBf16};
 use crate::backend::gpu::Gpu;
 use crate::calibrate::BlockMoments;
 use crate::data::windows::TokenWindows;
@@ -41,6 +42,8 @@ use std::time::Instant;
 pub(crate) enum Opened {
     /// This machine's cores.
     Cpu(Cpu),
+    /// The same, with products of bfloat16.
+    CpuBf16(CpuBf16),
     /// A GPU.
     Gpu(Box<Gpu>),
 }
@@ -49,6 +52,7 @@ impl Opened {
     /// Opens it.
     pub(crate) fn new(machine: &Machine) -> Result<Opened> {
         Ok(match machine.backend {
+            Processor::Cpu if machine.compute == Compute::Bf16 => Opened::CpuBf16(CpuBf16::new()),
             Processor::Cpu => Opened::Cpu(Cpu),
             Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&machine.choice()?, machine.compute)?)),
         })

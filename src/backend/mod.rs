@@ -59,11 +59,22 @@ pub enum Compute {
     /// Single precision.
     #[default]
     F32,
-    /// Half precision, as the papers' code; the residual stream stays in single precision.
+    /// Half precision, as the papers' code; the residual stream stays in single precision. GPU only.
     F16,
+    /// bfloat16 operands of products, everything else in single precision. CPU only.
+    Bf16,
 }
 
 impl Compute {
+    /// Its name in experiments, records and arguments.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::F32 => "f32",
+            Compute::F16 => "f16",
+            Compute::Bf16 => "bf16",
+        }
+    }
+
     /// Whether this is what the CPU does, and what a record means that does not say.
     pub fn is_default(&self) -> bool {
         *self == Compute::default()

@@ -115,7 +115,7 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         arguments.sequences,
         arguments.length,
         measured.device.as_deref().unwrap_or(&measured.backend),
-        compute(measured),
+        measured.compute.name(),
         measured.model_seconds,
         scaled(measured.bandwidth, "B/s"),
         scaled(measured.products, "FLOP/s"),
@@ -128,13 +128,6 @@ fn scaled(value: f64, unit: &str) -> String {
         1e12.. => format!("{:.1} T{unit}", value / 1e12),
         1e9.. => format!("{:.1} G{unit}", value / 1e9),
         _ => format!("{:.1} M{unit}", value / 1e6),
-    }
-}
-
-fn compute(measured: &Measured) -> &'static str {
-    match measured.compute {
-        crate::backend::Compute::F32 => "f32",
-        crate::backend::Compute::F16 => "f16",
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::display::Display;
 use super::{forecast, print};
-use crate::backend::Compute;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Processor, Request};
@@ -191,10 +190,7 @@ fn header(experiment: &Experiment) -> String {
     text.push_str(&format!(
         "backend: {}, compute {}\n",
         machine.backend,
-        match machine.compute {
-            Compute::F32 => "f32",
-            Compute::F16 => "f16",
-        }
+        machine.compute.name()
     ));
     if let Some(protocol) = &experiment.protocol {
         text.push_str(&format!("protocol: {protocol}\n"));

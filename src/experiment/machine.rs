@@ -112,10 +112,14 @@ impl Request {
         };
         let compute = match (backend, self.compute) {
             (Processor::Cpu, Some(Compute::F16)) => {
-                let message = "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\"";
+                let message = "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\" or \"bf16\"";
                 return Err(Error::config(message));
             }
-            (Processor::Cpu, _) => Compute::F32,
+            (Processor::Cpu, compute) => compute.unwrap_or_default(),
+            (Processor::Gpu, Some(Compute::Bf16)) => {
+                let message = "compute = \"bf16\" is for backend = \"cpu\"; on a GPU, half precision is \"f16\"";
+                return Err(Error::config(message));
+            }
             (Processor::Gpu, Some(compute)) => compute,
             (Processor::Gpu, None) if adapter::best(&self.choice()?)?.tier >= Tier::F16 => Compute::F16,
             (Processor::Gpu, None) => Compute::F32,

@@ -145,6 +145,7 @@ pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured>
     let spec = checked_shape(benchmark)?;
     match Opened::new(&benchmark.machine)? {
         Opened::Cpu(cpu) => measure(&cpu, benchmark, spec, progress),
+        Opened::CpuBf16(cpu) => measure(&cpu, benchmark, spec, progress),
         Opened::Gpu(gpu) => measure(gpu.as_ref(), benchmark, spec, progress),
     }
 }

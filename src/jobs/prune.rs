@@ -112,6 +112,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     progress.cell(&format!("{name}, {}", pruning.pattern));
     let findings = match Opened::new(&experiment.machine)? {
         Opened::Cpu(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
+        Opened::CpuBf16(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
         Opened::Gpu(gpu) => pruned(gpu.as_ref(), experiment, &model, &pruning, &mut writer, progress),
     };
     let findings = findings.at(experiment.models[0].path.display())?;

@@ -236,6 +236,7 @@ pub fn run(
         };
         let ended = match Opened::new(&experiment.machine) {
             Ok(Opened::Cpu(cpu)) => sweep.run(&cpu, pending),
+            Ok(Opened::CpuBf16(cpu)) => sweep.run(&cpu, pending),
             Ok(Opened::Gpu(gpu)) => sweep.run(gpu.as_ref(), pending),
             Err(error) => Err(error),
         };
