@@ -16,6 +16,7 @@ pub use tokens::{ModelTokens, write_tokens};
 use crate::backend::Compute;
 use crate::backend::cpu::{Cpu, CpuBf16};
 use crate::backend::gpu::Gpu;
+use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
 use crate::data::windows::TokenWindows;
 use crate::error::{ErrorKind, Located, Result};
@@ -108,6 +109,7 @@ pub(crate) struct Runner<'a, B: Workbench> {
 /// The statistics of block 0 that all cells of a seed find.
 struct FirstBlock<B: Workbench> {
     seed: u64,
+    needs: Needs,
     statistics: TapStatistics<B>,
     /// Their part of the budget.
     _place: Reserved,
@@ -236,7 +238,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         }
         if let (Some((seed, windows)), Propagate::Block) = (windows, propagate) {
             let started = Instant::now();
-            self.share_first(seed, windows)?;
+            self.share_first(seed, windows, method.needs())?;
             sharing.calibrate = started.elapsed();
         }
         let calibration = match (windows, &self.dense) {
@@ -246,7 +248,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 sequences: windows.count(),
             },
             (Some((seed, windows)), _) => match &self.first {
-                Some(first) if first.seed == seed => Calibration::Continued {
+                Some(first) if first.seed == seed && first.needs.cover(method.needs()) => Calibration::Continued {
                     windows,
                     first: &first.statistics,
                 },
@@ -292,15 +294,17 @@ impl<'a, B: Workbench> Runner<'a, B> {
         Ok(())
     }
 
-    /// Sees to it that block 0's statistics of this seed are there, if more than one cell asks for them and the
-    /// budget has a place for them: Gram matrices, and their factors.
-    fn share_first(&mut self, seed: u64, windows: &TokenWindows) -> Result<()> {
+    /// Sees to it that block 0's statistics of this seed are there, if more than one cell may ask for them and the
+    /// budget has a place for them: Gram matrices, and their factors. Made for the method at hand and made again for
+    /// the first that needs more, so that a process with few of the cells makes nothing in vain.
+    fn share_first(&mut self, seed: u64, windows: &TokenWindows, needs: Needs) -> Result<()> {
         let experiment = self.experiment;
-        if self.first.as_ref().is_some_and(|first| first.seed == seed) || experiment.cells_per_seed() < 2 {
+        let known = self.first.as_ref();
+        let there = known.is_some_and(|first| first.seed == seed && first.needs.cover(needs));
+        if there || experiment.cells_per_seed() < 2 {
             return Ok(());
         }
         self.first = None;
-        let needs = forecast::needs(experiment)?;
         let bytes = forecast::statistics_bytes(self.model.checkpoint.spec(), needs);
         let Some(place) = self.model.room.reserve(bytes) else {
             return Ok(());
@@ -309,6 +313,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let statistics = first_statistics(self.backend, checkpoint, &self.ends, windows, needs, provider)?;
         self.first = Some(FirstBlock {
             seed,
+            needs,
             statistics,
             _place: place,
         });

@@ -170,7 +170,7 @@ fn activations_in_a_scratch_file_change_no_bit() {
             scorer.advance(&Cpu, spec, pruned.block)
         })
         .expect("prunable");
-        (weights, scorer.finish(&Cpu, ends).expect("finite"))
+        (weights, scorer.finish(&Cpu, ends, |_| ()).expect("finite"))
     };
     let (weights, means) = run(&kept);
     // Nothing fits; one batch of the first stream to ask does.

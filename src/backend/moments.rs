@@ -38,6 +38,11 @@ impl Needs {
         }
     }
 
+    /// Whether statistics made for these needs serve the others.
+    pub fn cover(self, other: Needs) -> bool {
+        self.and(other) == self
+    }
+
     /// Whether calibration is needed at all.
     pub fn anything(self) -> bool {
         self.squares || self.gram

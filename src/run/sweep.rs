@@ -594,8 +594,12 @@ fn summary(record: &Record, confidence: f64) -> String {
                 format!("{} {:.2}{interval}", it.name, it.perplexity)
             });
             let run = &record.run;
-            let resident = run.peak_resident_bytes.map(|bytes| format!(", {} resident", ByteSize(bytes)));
-            let spilled = run.spilled_bytes.map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
+            let resident = run
+                .peak_resident_bytes
+                .map(|bytes| format!(", {} resident", ByteSize(bytes)));
+            let spilled = run
+                .spilled_bytes
+                .map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
             format!(
                 "perplexity {}, {:.1} s{}{}",
                 results.collect::<Vec<_>>().join(", "),
