@@ -7,6 +7,7 @@ mod archive;
 mod bench;
 mod display;
 mod eval;
+mod forecast;
 mod prune;
 mod submit;
 mod sweep;

@@ -83,5 +83,6 @@ pub mod spec;
 pub mod linalg;
 pub mod data;
 pub mod tensor;
+pub mod memory;
 pub mod registry;
 pub mod error;

@@ -158,6 +158,12 @@ pub struct RunInfo {
     pub prune_seconds: f64,
     /// Everything, in seconds.
     pub total_seconds: f64,
+    /// The largest resident set while the cell ran, in bytes; absent where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_resident_bytes: Option<u64>,
+    /// Bytes of activations that went to a scratch file, every time they did; absent where all had room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spilled_bytes: Option<u64>,
 }
 
 /// An open `runs.jsonl`, to which other processes may append as well.

@@ -13,22 +13,28 @@ mod tokens;
 pub use sweep::{Options, Outcome, Prospect, State, identify, prospects, run};
 pub use tokens::{ModelTokens, write_tokens};
 
-use crate::backend::cpu::Cpu;
+use crate::backend::Compute;
+use crate::backend::cpu::{Cpu, CpuBf16};
 use crate::backend::gpu::Gpu;
 use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
 use crate::data::windows::TokenWindows;
 use crate::error::{ErrorKind, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
+use crate::experiment::forecast::{self, Forecast};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{Inputs, ModelInput};
 use crate::experiment::machine::{Machine, Processor};
 use crate::experiment::plan::{Cell, DENSE, Experiment, Pruning};
+use crate::memory::{self, Reserved, Room};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
-use crate::prune::{Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, dense_moments, prune_model};
+use crate::prune::{
+    Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, TapStatistics, dense_moments, first_statistics,
+    prune_model,
+};
 use crate::record::{EvaluationRecord, Label, Record, RunInfo, SCHEMA, Status};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -37,6 +43,8 @@ use std::time::Instant;
 pub(crate) enum Opened {
     /// This machine's cores.
     Cpu(Cpu),
+    /// The same, with products of bfloat16.
+    CpuBf16(CpuBf16),
     /// A GPU.
     Gpu(Box<Gpu>),
 }
@@ -45,6 +53,7 @@ impl Opened {
     /// Opens it.
     pub(crate) fn new(machine: &Machine) -> Result<Opened> {
         Ok(match machine.backend {
+            Processor::Cpu if machine.compute == Compute::Bf16 => Opened::CpuBf16(CpuBf16::new()),
             Processor::Cpu => Opened::Cpu(Cpu),
             Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&machine.choice()?, machine.compute)?)),
         })
@@ -56,6 +65,8 @@ pub(crate) struct PreparedModel<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) evaluations: Vec<TokenWindows>,
     pub(crate) calibration: BTreeMap<u64, TokenWindows>,
+    /// What the budget leaves for activations.
+    room: Room,
 }
 
 impl<'a> PreparedModel<'a> {
@@ -67,11 +78,16 @@ impl<'a> PreparedModel<'a> {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let name = &experiment.models[index].name;
-        progress.stage(&format!("checking the weights of {name}"));
-        input.checkpoint.check_finite()?;
         progress.stage(&format!("tokenising for {name}"));
         let tokens = ModelTokens::new(experiment, inputs, index)?;
+        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum();
+        let room = Forecast::new(experiment, input.checkpoint.spec(), evaluated)?
+            .room(experiment)
+            .at(name)?;
+        progress.stage(&format!("checking the weights of {name}"));
+        input.checkpoint.check_finite()?;
         Ok(PreparedModel {
+            room,
             checkpoint: &input.checkpoint,
             evaluations: tokens.evaluations,
             calibration: tokens.calibration,
@@ -79,14 +95,24 @@ impl<'a> PreparedModel<'a> {
     }
 }
 
-/// Runs the cells of one model, sharing what they share: the weights outside the blocks and, with
-/// `propagate = "dense"`, one pass of statistics per seed.
+/// Runs the cells of one model, sharing what they share: the weights outside the blocks and, per seed, the
+/// statistics of block 0 or, with `propagate = "dense"`, of all blocks.
 pub(crate) struct Runner<'a, B: Workbench> {
     backend: &'a B,
     experiment: &'a Experiment,
     model: &'a PreparedModel<'a>,
     ends: Ends<B>,
     dense: Option<(u64, Vec<BlockMoments<B>>)>,
+    first: Option<FirstBlock<B>>,
+}
+
+/// The statistics of block 0 that all cells of a seed find.
+struct FirstBlock<B: Workbench> {
+    seed: u64,
+    needs: Needs,
+    statistics: TapStatistics<B>,
+    /// Their part of the budget.
+    _place: Reserved,
 }
 
 /// What a cell found.
@@ -101,11 +127,12 @@ pub(crate) struct Findings {
 impl<'a, B: Workbench> Runner<'a, B> {
     pub(crate) fn new(backend: &'a B, experiment: &'a Experiment, model: &'a PreparedModel<'a>) -> Result<Self> {
         Ok(Runner {
-            ends: Ends::upload(backend, model.checkpoint)?,
+            ends: Ends::upload(backend, model.checkpoint)?.within(model.room.clone()),
             backend,
             experiment,
             model,
             dense: None,
+            first: None,
         })
     }
 
@@ -115,6 +142,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
     /// The run was asked to stop: the cell has no record.
     fn record(&mut self, cell: &Cell, identity: &Identity, progress: &dyn Progress) -> Result<Record> {
         let started = Instant::now();
+        memory::forget_peak();
+        let spilled = self.model.room.spilled();
         let result = match &cell.pruning {
             Some(pruning) => self.pruned(pruning, progress, |_| Ok(())),
             None => self.unpruned(progress),
@@ -155,6 +184,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 calibrate_seconds: time.passes().as_secs_f64(),
                 prune_seconds: time.prune.as_secs_f64(),
                 total_seconds: started.elapsed().as_secs_f64(),
+                peak_resident_bytes: memory::peak_resident(),
+                spilled_bytes: Some(self.model.room.spilled() - spilled).filter(|bytes| *bytes > 0),
             },
             evaluations: findings
                 .as_ref()
@@ -168,7 +199,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let spec = self.model.checkpoint.spec();
         let mut scorers = self.scorers()?;
         for index in 0..spec.blocks {
-            let block = Block::upload(self.backend, &self.model.checkpoint.block(index)?)?;
+            let block = Block::load(self.backend, self.model.checkpoint, index)?;
             for scorer in &mut scorers {
                 scorer.advance(self.backend, spec, &block)?;
             }
@@ -205,13 +236,24 @@ impl<'a, B: Workbench> Runner<'a, B> {
             self.share_dense(seed, windows)?;
             sharing.calibrate = started.elapsed();
         }
+        if let (Some((seed, windows)), Propagate::Block) = (windows, propagate) {
+            let started = Instant::now();
+            self.share_first(seed, windows, method.needs())?;
+            sharing.calibrate = started.elapsed();
+        }
         let calibration = match (windows, &self.dense) {
             (None, _) => Calibration::Nothing,
             (Some((_, windows)), Some((_, moments))) if propagate == Propagate::Dense => Calibration::Dense {
                 moments,
                 sequences: windows.count(),
             },
-            (Some((_, windows)), _) => Calibration::Windows(windows),
+            (Some((seed, windows)), _) => match &self.first {
+                Some(first) if first.seed == seed && first.needs.cover(method.needs()) => Calibration::Continued {
+                    windows,
+                    first: &first.statistics,
+                },
+                _ => Calibration::Windows(windows),
+            },
         };
         let mut scorers = self.scorers()?;
         let (layers, mut time) = prune_model(
@@ -245,13 +287,36 @@ impl<'a, B: Workbench> Runner<'a, B> {
         if self.dense.as_ref().is_some_and(|(known, _)| *known == seed) {
             return Ok(());
         }
-        let mut needs = Needs::NOTHING;
-        for index in 0..self.experiment.methods.len() {
-            needs = needs.and(self.experiment.method(index)?.needs());
-        }
+        let needs = forecast::needs(self.experiment)?;
         self.dense = None;
         let moments = dense_moments(self.backend, self.model.checkpoint, &self.ends, windows, needs)?;
         self.dense = Some((seed, moments));
+        Ok(())
+    }
+
+    /// Sees to it that block 0's statistics of this seed are there, if more than one cell may ask for them and the
+    /// budget has a place for them: Gram matrices, and their factors. Made for the method at hand and made again for
+    /// the first that needs more, so that a process with few of the cells makes nothing in vain.
+    fn share_first(&mut self, seed: u64, windows: &TokenWindows, needs: Needs) -> Result<()> {
+        let experiment = self.experiment;
+        let known = self.first.as_ref();
+        let there = known.is_some_and(|first| first.seed == seed && first.needs.cover(needs));
+        if there || experiment.cells_per_seed() < 2 {
+            return Ok(());
+        }
+        self.first = None;
+        let bytes = forecast::statistics_bytes(self.model.checkpoint.spec(), needs);
+        let Some(place) = self.model.room.reserve(bytes) else {
+            return Ok(());
+        };
+        let (checkpoint, provider) = (self.model.checkpoint, experiment.linear_algebra);
+        let statistics = first_statistics(self.backend, checkpoint, &self.ends, windows, needs, provider)?;
+        self.first = Some(FirstBlock {
+            seed,
+            needs,
+            statistics,
+            _place: place,
+        });
         Ok(())
     }
 

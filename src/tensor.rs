@@ -5,6 +5,7 @@
 //! checkpoint's own type at once ([`StorageType::round`]), so that what is evaluated is what would be saved.
 
 use half::{bf16, f16};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 /// The element type of a checkpoint's tensor.
@@ -25,6 +26,15 @@ impl StorageType {
         match self {
             StorageType::F32 => 4,
             StorageType::F16 | StorageType::BF16 => 2,
+        }
+    }
+
+    /// What safetensors calls it.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            StorageType::F32 => Dtype::F32,
+            StorageType::F16 => Dtype::F16,
+            StorageType::BF16 => Dtype::BF16,
         }
     }
 

@@ -9,7 +9,7 @@ mod gpu;
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use zprune::backend::cpu::Cpu;
+use zprune::backend::cpu::{Cpu, CpuBf16};
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Agreement, Backend, Columns, Compute, OPERATIONS, RotaryTable};
@@ -21,6 +21,17 @@ fn cpu_keeps_the_contract() {
     let mut suite = Suite::new(Cpu);
     // Double precision sums: closer than the contract asks.
     suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
+    suite.run().expect("the CPU backend computes");
+}
+
+#[test]
+fn the_cpu_keeps_the_contract_in_bfloat16() {
+    let mut suite = Suite::new(CpuBf16::new());
+    println!("{:?}", suite.backend.device());
+    suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
+    // One rounding of 2^-9 of each operand; nothing but products rounds anything.
+    suite.rounding = 1.0 / 128.0;
+    suite.rounded = Some(&["linear", "attention", "log_likelihoods"]);
     suite.run().expect("the CPU backend computes");
 }
 
@@ -41,7 +52,7 @@ fn the_gpu_keeps_the_contract_in_every_tier_it_has() {
             let gpu = gpu::open(tier, Compute::F16);
             println!("tier {tier}: in f16");
             let mut suite = Suite::new(gpu);
-            suite.half = true;
+            suite.rounding = 1.0 / 512.0;
             suite.run().unwrap_or_else(|error| panic!("tier {tier}, f16: {error}"));
         }
     }
@@ -51,9 +62,11 @@ struct Suite<B> {
     backend: B,
     /// Operations that must agree to a smaller relative difference than the contract's.
     tighter: Vec<(&'static str, f64)>,
-    /// Whether values are stored in half precision: every bound then has 2^-9 of the largest value, for
-    /// one rounding of each operand and of the result.
-    half: bool,
+    /// What roundings of stored values and operands may add to a bound, as a part of the largest value. In half
+    /// precision 2^-9: one rounding of each operand and of the result.
+    rounding: f64,
+    /// The operations that round, if not all do.
+    rounded: Option<&'static [&'static str]>,
     random: ChaCha8Rng,
     tested: Vec<&'static str>,
     failures: Vec<String>,
@@ -64,7 +77,8 @@ impl<B: Backend> Suite<B> {
         Suite {
             backend,
             tighter: Vec::new(),
-            half: false,
+            rounding: 0.0,
+            rounded: None,
             random: ChaCha8Rng::seed_from_u64(15),
             tested: Vec::new(),
             failures: Vec::new(),
@@ -117,8 +131,8 @@ impl<B: Backend> Suite<B> {
             (Agreement::Exact, None) => 0.0,
             (Agreement::Close { abs, rel }, None) => abs + rel * largest,
         };
-        if self.half {
-            bound += largest / 512.0;
+        if self.rounded.is_none_or(|rounded| rounded.contains(&operation)) {
+            bound += largest * self.rounding;
         }
         let worst = got
             .iter()
@@ -424,7 +438,7 @@ impl<B: Backend> Suite<B> {
                 &squares,
                 &want.diag().to_owned().insert_axis(ndarray::Axis(0)),
             );
-            let gram = moments.gram.expect("a Gram matrix was asked for");
+            let gram = moments.gram.expect("a Gram matrix was asked for").into_owned();
             let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
             self.check_wide("accumulate gram", &case, &lower(&gram), &lower(&want));
         }

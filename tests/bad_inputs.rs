@@ -319,6 +319,34 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["experiment.toml:16:11: unknown variant `cpi`", "did you mean `cpu`?"],
     },
     Case {
+        name: "bfloat16 on a GPU",
+        change: Experiment("[sweep]", "[compute]\nbackend = \"gpu\"\ncompute = \"bf16\"\n\n[sweep]"),
+        expect: &["experiment.toml: compute = \"bf16\" is for backend = \"cpu\""],
+    },
+    Case {
+        name: "memory without a unit",
+        change: Experiment("[sweep]", "[compute]\nmemory = \"12\"\n\n[sweep]"),
+        expect: &["experiment.toml: memory `12` has no unit", "12GiB"],
+    },
+    Case {
+        name: "memory that is no amount",
+        change: Experiment("[sweep]", "[compute]\nmemory = \"plenty\"\n\n[sweep]"),
+        expect: &["experiment.toml: memory `plenty` is not an amount of memory"],
+    },
+    Case {
+        name: "memory for a GPU",
+        change: Experiment(
+            "[sweep]",
+            "[compute]\nbackend = \"gpu\"\ncompute = \"f32\"\nmemory = \"12GiB\"\n\n[sweep]",
+        ),
+        expect: &["experiment.toml: `memory` limits what backend = \"cpu\" keeps"],
+    },
+    Case {
+        name: "a scratch folder without a budget",
+        change: Experiment("[sweep]", "[compute]\nscratch = \"/somewhere\"\n\n[sweep]"),
+        expect: &["experiment.toml: `scratch` is where activations go", "`memory`"],
+    },
+    Case {
         name: "half precision on the CPU",
         change: Experiment("[sweep]", "[compute]\nbackend = \"cpu\"\ncompute = \"f16\"\n\n[sweep]"),
         expect: &["experiment.toml: compute = \"f16\" needs a GPU"],

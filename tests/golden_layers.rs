@@ -80,7 +80,7 @@ impl Golden {
         let gram = x.t().dot(&x);
         moments.tokens = x.nrows();
         moments.squares = gram.diag().to_vec();
-        moments.gram = Some(gram);
+        moments.gram = Some(gram.into_shared());
         LayerStatistics::new(&moments, sequences, Provider::Faer)
     }
 }

@@ -91,7 +91,7 @@ fn logits(case: &Path, ids: Vec<u32>, length: usize) -> Result<ndarray::Array2<f
     let ends = Ends::upload(&Cpu, &checkpoint)?;
     let mut hidden = Hidden::embed(&Cpu, checkpoint.spec(), &ends, &windows)?;
     for index in 0..checkpoint.spec().blocks {
-        let block = Block::upload(&Cpu, &checkpoint.block(index)?)?;
+        let block = Block::load(&Cpu, &checkpoint, index)?;
         hidden.advance(&Cpu, checkpoint.spec(), &block, |_, _| Ok(()))?;
     }
     hidden.logits(&Cpu, &ends)

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use zprune::backend::cpu::Cpu;
+use zprune::backend::moments::Needs;
 use zprune::data::windows::TokenWindows;
-use zprune::model::checkpoint::{BlockWeights, Checkpoint};
+use zprune::eval::perplexity::PerplexityScorer;
+use zprune::memory::Room;
+use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
 use zprune::model::forward::Ends;
 use zprune::prune::criterion::CRITERIA;
 use zprune::prune::pattern::{Group, Pattern, Selection};
 use zprune::prune::solver::SOLVERS;
-use zprune::prune::{Calibration, Method, dense_moments, prune_model};
+use zprune::prune::{Calibration, Method, dense_moments, first_statistics, prune_model};
+use zprune::spec::Tap;
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
 
@@ -44,19 +48,25 @@ fn method(criterion: &str, solver: &str) -> Method {
     }
 }
 
-fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<BlockWeights> {
+/// More tokens than one batch holds.
+fn many_windows() -> TokenWindows {
+    let ids = (0..128 * 72u32).map(|t| (t * 7 + t / 11) % 89).collect();
+    TokenWindows::new(ids, 128).expect("whole windows")
+}
+
+fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<Vec<LinearWeights>> {
     let ends = Ends::upload(&Cpu, checkpoint).expect("room");
     let mut blocks = Vec::new();
     prune_model(&Cpu, checkpoint, &ends, method, HALF, calibration, |pruned| {
-        blocks.push(pruned.weights()?);
+        blocks.push(pruned.weights().collect::<Result<_, _>>()?);
         Ok(())
     })
     .expect("prunable");
     blocks
 }
 
-fn equal(a: &BlockWeights, b: &BlockWeights) -> bool {
-    a.linears.iter().zip(&b.linears).all(|(a, b)| a.weight == b.weight)
+fn equal(a: &[LinearWeights], b: &[LinearWeights]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.weight == b.weight)
 }
 
 #[test]
@@ -100,4 +110,79 @@ fn one_dense_pass_serves_methods_that_need_less_than_it_holds() {
     let alone = result(wanda.needs());
     let beside_sparsegpt = result(wanda.needs().and(method("obs", "obs").needs()));
     assert!(alone.iter().zip(&beside_sparsegpt).all(|(a, b)| equal(a, b)));
+}
+
+#[test]
+fn statistics_of_block_0_made_for_all_methods_change_no_weight_of_any_block() {
+    let (checkpoint, windows) = (checkpoint(), windows());
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let methods = [
+        method("wanda", "one-shot"),
+        method("ria", "one-shot"),
+        method("obs", "obs"),
+    ];
+    let needs = methods
+        .iter()
+        .fold(Needs::NOTHING, |needs, method| needs.and(method.needs()));
+    let first = first_statistics(&Cpu, &checkpoint, &ends, &windows, needs, Default::default()).expect("finite");
+    for method in &methods {
+        let shared = Calibration::Continued {
+            windows: &windows,
+            first: &first,
+        };
+        // Twice, since the first cell leaves the factors it made.
+        for _ in 0..2 {
+            let found = pruned(&checkpoint, method, &shared);
+            let alone = pruned(&checkpoint, method, &Calibration::Windows(&windows));
+            assert!(found.iter().zip(&alone).all(|(a, b)| equal(a, b)));
+        }
+    }
+}
+
+#[test]
+fn moments_are_the_same_bits_whatever_else_is_accumulated() {
+    let (checkpoint, windows) = (checkpoint(), windows());
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let of = |needs| dense_moments(&Cpu, &checkpoint, &ends, &windows, needs).expect("finite");
+    let (squares, all) = (of(Needs::SQUARES), of(Needs::GRAM));
+    assert_eq!(squares.len(), checkpoint.spec().blocks);
+    for (block, (squares, all)) in squares.iter().zip(&all).enumerate() {
+        for tap in Tap::ALL {
+            assert_eq!(squares.tap(tap).squares, all.tap(tap).squares, "block {block}, {tap:?}");
+            assert!(squares.tap(tap).squares.iter().any(|sum| *sum > 0.0));
+        }
+    }
+}
+
+#[test]
+fn activations_in_a_scratch_file_change_no_bit() {
+    let (checkpoint, windows) = (checkpoint(), many_windows());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let spec = checkpoint.spec();
+    let kept = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let method = method("obs", "obs");
+    let run = |ends: &Ends<Cpu>| {
+        let mut scorer = PerplexityScorer::new(&Cpu, spec, ends, &windows).expect("room");
+        let mut weights = Vec::new();
+        let calibration = Calibration::Windows(&windows);
+        prune_model(&Cpu, &checkpoint, ends, &method, HALF, &calibration, |pruned| {
+            weights.push(pruned.weights().collect::<Result<Vec<_>, _>>()?);
+            scorer.advance(&Cpu, spec, pruned.block)
+        })
+        .expect("prunable");
+        (weights, scorer.finish(&Cpu, ends, |_| ()).expect("finite"))
+    };
+    let (weights, means) = run(&kept);
+    // Nothing fits; one batch of the first stream to ask does.
+    let batch = 4 * 4096 * spec.width as u64;
+    for bytes in [0, batch] {
+        let room = Room::new(bytes, folder.path());
+        let (spilled_weights, spilled_means) =
+            run(&Ends::upload(&Cpu, &checkpoint).expect("room").within(room.clone()));
+        assert_eq!(spilled_means, means);
+        assert!(weights.iter().zip(&spilled_weights).all(|(a, b)| equal(a, b)));
+        assert!(room.spilled() > batch, "{} bytes", room.spilled());
+        assert!(room.reserve(bytes).is_some(), "all room was given back");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
 }

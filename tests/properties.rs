@@ -18,6 +18,7 @@ use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
+use zprune::model::source::WeightSource;
 use zprune::prune::Layer;
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::mask::{Mask, select};
@@ -101,7 +102,7 @@ fn from_gram(gram: &Array2<f64>) -> LayerStatistics {
     let mut moments = Moments::new(gram.nrows(), Needs::GRAM);
     moments.squares = gram.diag().to_vec();
     let lower = |(i, j): (usize, usize)| if i >= j { gram[[i, j]] } else { 0.0 };
-    moments.gram = Some(Array2::from_shape_fn(gram.dim(), lower));
+    moments.gram = Some(Array2::from_shape_fn(gram.dim(), lower).into_shared());
     LayerStatistics::new(&moments, 1, Provider::Faer)
 }
 
@@ -606,7 +607,7 @@ proptest! {
         for (row, start) in starts.into_iter().enumerate() {
             let end = start + run;
             let gone = weight.slice(s![row, start..end]).mapv(f64::from);
-            let inverse = inverse_factor(Provider::Faer, damped.slice(s![end.., end..])).expect("positive definite");
+            let inverse = inverse_factor(Provider::Faer, damped.slice(s![end.., end..]).to_owned()).expect("positive definite");
             let pull = damped.slice(s![end.., start..end]).dot(&gone);
             let mut best = Array1::zeros(columns);
             best.slice_mut(s![start..end]).assign(&-&gone);

@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use zprune::data::windows::TokenWindows;
 use zprune::model::checkpoint::Checkpoint;
+use zprune::model::source::WeightSource;
 use zprune::model::families::parse_spec;
 
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,

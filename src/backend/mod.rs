@@ -59,11 +59,22 @@ pub enum Compute {
     /// Single precision.
     #[default]
     F32,
-    /// Half precision, as the papers' code; the residual stream stays in single precision.
+    /// Half precision, as the papers' code; the residual stream stays in single precision. GPU only.
     F16,
+    /// bfloat16 operands of products, everything else in single precision. CPU only.
+    Bf16,
 }
 
 impl Compute {
+    /// Its name in experiments, records and arguments.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::F32 => "f32",
+            Compute::F16 => "f16",
+            Compute::Bf16 => "bf16",
+        }
+    }
+
     /// Whether this is what the CPU does, and what a record means that does not say.
     pub fn is_default(&self) -> bool {
         *self == Compute::default()
@@ -145,6 +156,11 @@ pub trait Backend: Send + Sync {
 
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
+
+    /// As [`Backend::upload`], of a matrix the caller has no further use for.
+    fn take(&self, host: Array2<f32>) -> Result<Self::Tensor> {
+        self.upload(host.view())
+    }
 
     /// Copies a host vector to the backend, as one row.
     fn upload_vector(&self, host: ArrayView1<f32>) -> Result<Self::Tensor> {

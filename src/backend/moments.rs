@@ -1,7 +1,7 @@
 //! Streaming second moments of a layer's inputs, in `f64`.
 
 use crate::error::{Error, Result};
-use ndarray::Array2;
+use ndarray::{ArcArray2, Array2};
 
 /// Which statistics a method asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +38,11 @@ impl Needs {
         }
     }
 
+    /// Whether statistics made for these needs serve the others.
+    pub fn cover(self, other: Needs) -> bool {
+        self.and(other) == self
+    }
+
     /// Whether calibration is needed at all.
     pub fn anything(self) -> bool {
         self.squares || self.gram
@@ -51,8 +56,9 @@ pub struct Moments {
     pub tokens: usize,
     /// Sum of squares per feature.
     pub squares: Vec<f64>,
-    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled.
-    pub gram: Option<Array2<f64>>,
+    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled. Shared, since it may
+    /// be the largest array of a run: what is made of it does not copy it.
+    pub gram: Option<ArcArray2<f64>>,
 }
 
 impl Moments {
@@ -61,7 +67,7 @@ impl Moments {
         Moments {
             tokens: 0,
             squares: vec![0.0; inputs],
-            gram: needs.gram.then(|| Array2::zeros((inputs, inputs))),
+            gram: needs.gram.then(|| Array2::zeros((inputs, inputs)).into_shared()),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::backend::moments::Moments;
 use crate::error::{Error, Result};
 use crate::linalg::{self, Failure, Provider};
-use ndarray::Array2;
+use ndarray::{ArcArray2, Array2};
 use std::sync::OnceLock;
 
 /// Statistics of one tap over a calibration set of `sequences` sequences.
@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 pub struct LayerStatistics {
     sequences: usize,
     squared_norms: Vec<f64>,
-    gram: Option<Array2<f64>>,
+    gram: Option<ArcArray2<f64>>,
     provider: Provider,
     factor: OnceLock<std::result::Result<InverseFactor, String>>,
 }
@@ -73,11 +73,18 @@ impl LayerStatistics {
     /// # Errors
     /// No Gram matrix was accumulated: the component forgot to declare that it needs one.
     pub fn hessian(&self) -> Result<Array2<f64>> {
-        let gram = self
-            .gram
-            .as_ref()
-            .ok_or_else(|| Error::numeric("the Gram matrix of this layer was not accumulated"))?;
-        Ok(gram * (2.0 / self.sequences as f64))
+        let scale = self.scale();
+        Ok(self.gram()?.mapv(|value| value * scale))
+    }
+
+    fn gram(&self) -> Result<&ArcArray2<f64>> {
+        let missing = || Error::numeric("the Gram matrix of this layer was not accumulated");
+        self.gram.as_ref().ok_or_else(missing)
+    }
+
+    /// What makes a Gram matrix a Hessian.
+    fn scale(&self) -> f64 {
+        2.0 / self.sequences as f64
     }
 
     /// The inverse factor of the damped Hessian, computed once per tap and shared by its layers.
@@ -92,14 +99,14 @@ impl LayerStatistics {
     }
 
     fn factorise(&self) -> Result<InverseFactor> {
-        let mut hessian = self.hessian()?;
-        let diagonal = Diagonal::new(hessian.diag().to_vec());
-        hessian.diag_mut().assign(&ndarray::aview1(&diagonal.values));
+        let scale = self.scale();
+        let diagonal = Diagonal::new(self.gram()?.diag().iter().map(|value| value * scale).collect());
         let (upper, damping) = damped(|damping| {
-            let mut damped = hessian.clone();
+            let mut damped = self.hessian()?;
             let added = damping * diagonal.mean;
-            damped.diag_mut().iter_mut().for_each(|value| *value += added);
-            Ok(linalg::inverse_factor(self.provider, damped.view()))
+            let values = damped.diag_mut().into_iter().zip(&diagonal.values);
+            values.for_each(|(entry, value)| *entry = value + added);
+            Ok(linalg::inverse_factor(self.provider, damped))
         })?;
         let dead = diagonal.dead;
         Ok(InverseFactor { upper, damping, dead })

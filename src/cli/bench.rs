@@ -19,6 +19,9 @@ pub struct Bench {
     /// Blocks to prune; the whole model is extrapolated from them
     #[arg(long, default_value_t = 4, value_name = "N")]
     layers: usize,
+    /// Time nothing: write weights and token windows as a model directory (whole models need --layers 32)
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    write: Option<PathBuf>,
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
     #[arg(long, default_value = "z-pruner", value_name = "NAME")]
     method: String,
@@ -57,6 +60,10 @@ pub fn run(arguments: &Bench) -> Result<()> {
         seed: arguments.seed,
         machine: arguments.machine.resolve()?,
     };
+    if let Some(out) = &arguments.write {
+        bench::write(&benchmark, out, &Display::new())?;
+        return print(&format!("{0}: weights and {0}/{1}", out.display(), bench::WINDOWS));
+    }
     let measured = bench::bench(&benchmark, &Display::new())?;
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&measured).map_err(|error| Error::output(path, error))?;
@@ -108,7 +115,7 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         arguments.sequences,
         arguments.length,
         measured.device.as_deref().unwrap_or(&measured.backend),
-        compute(measured),
+        measured.compute.name(),
         measured.model_seconds,
         scaled(measured.bandwidth, "B/s"),
         scaled(measured.products, "FLOP/s"),
@@ -121,13 +128,6 @@ fn scaled(value: f64, unit: &str) -> String {
         1e12.. => format!("{:.1} T{unit}", value / 1e12),
         1e9.. => format!("{:.1} G{unit}", value / 1e9),
         _ => format!("{:.1} M{unit}", value / 1e6),
-    }
-}
-
-fn compute(measured: &Measured) -> &'static str {
-    match measured.compute {
-        crate::backend::Compute::F32 => "f32",
-        crate::backend::Compute::F16 => "f16",
     }
 }
 

@@ -11,6 +11,7 @@ use crate::hub::datasets::PREFIX;
 use crate::jobs;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
+use bytesize::ByteSize;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -102,13 +103,16 @@ pub fn run(arguments: &Prune) -> Result<()> {
     let pruned = jobs::prune::prune(&experiment, &arguments.out, &Display::new())?;
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print(&format!(
-        "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s\n\
+        "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\
          zprune verify {0} --against {} checks it",
         arguments.out.display(),
         pruned.file.method,
         100.0 * pruned.file.sparsity,
         pruned.calibrate_seconds,
         pruned.prune_seconds,
+        pruned
+            .peak_resident_bytes
+            .map_or(String::new(), |bytes| format!(", at most {} resident", ByteSize(bytes))),
         common.model.display(),
     ))
 }

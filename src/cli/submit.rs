@@ -2,7 +2,6 @@
 
 use super::print;
 use super::sweep::Target;
-use crate::backend::Compute;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{self, DENSE, Experiment};
@@ -80,15 +79,19 @@ fn program() -> Result<PathBuf> {
 /// What this machine was understood to be asked for, written out: ids depend on it, and a node may answer `auto` otherwise.
 fn machine_arguments(experiment: &Experiment) -> Vec<String> {
     let machine = &experiment.machine;
-    let compute = match machine.compute {
-        Compute::F32 => "f32",
-        Compute::F16 => "f16",
-    };
+    let compute = machine.compute.name();
     let mut arguments: Vec<String> = ["--backend", &machine.backend.to_string(), "--compute", compute]
         .map(String::from)
         .to_vec();
     if let Some(adapter) = &machine.adapter {
         arguments.extend(["--adapter".to_string(), adapter.clone()]);
+    }
+    if let Some(memory) = machine.memory {
+        // In bytes: the rounded amount that is displayed may be more than was asked for.
+        arguments.extend(["--memory".to_string(), format!("{}B", memory.0)]);
+    }
+    if let Some(scratch) = &machine.scratch {
+        arguments.extend(["--scratch".to_string(), scratch.display().to_string()]);
     }
     arguments
 }

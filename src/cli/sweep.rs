@@ -1,12 +1,11 @@
 //! `zprune run` and `zprune plan`.
 
 use super::display::Display;
-use super::print;
-use crate::backend::Compute;
+use super::{forecast, print};
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::Request;
-use crate::experiment::plan::{self, DENSE, Experiment};
+use crate::experiment::machine::{Processor, Request};
+use crate::experiment::plan::{self, Cell, DENSE, Experiment};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
@@ -156,6 +155,12 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let finished = cells.iter().filter(|prospect| prospect.state == State::Done).count();
     let left = cells.len() - finished;
     text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
+    text.push_str(&forecast::shared(&experiment));
+    if left > 0 && experiment.machine.backend == Processor::Cpu {
+        let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
+        let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
+        text.push_str(&forecast::expected(&experiment, &inputs, &to_do)?);
+    }
     for missing in &inputs.missing {
         text.push_str(&format!("missing: {missing}\n"));
     }
@@ -185,10 +190,7 @@ fn header(experiment: &Experiment) -> String {
     text.push_str(&format!(
         "backend: {}, compute {}\n",
         machine.backend,
-        match machine.compute {
-            Compute::F32 => "f32",
-            Compute::F16 => "f16",
-        }
+        machine.compute.name()
     ));
     if let Some(protocol) = &experiment.protocol {
         text.push_str(&format!("protocol: {protocol}\n"));

@@ -259,6 +259,8 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         backend: raw.compute.backend,
         compute: raw.compute.compute,
         adapter: raw.compute.adapter.clone(),
+        memory: raw.compute.memory.clone(),
+        scratch: raw.compute.scratch.clone(),
     };
     let machine = request.or(&asked).resolve().at(source.path.display())?;
     if machine.backend == Processor::Gpu && linear_algebra != Provider::Faer {
@@ -739,6 +741,11 @@ impl Experiment {
             }
         }
         cells
+    }
+
+    /// Cells of one model that calibrate with the same seed.
+    pub fn cells_per_seed(&self) -> usize {
+        self.patterns.len() * self.methods.iter().filter(|method| method.calibrated).count()
     }
 
     /// A cell in words: `tiny-llama, wanda, 50 %, seed 0`.

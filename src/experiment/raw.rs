@@ -168,6 +168,10 @@ pub struct RawCompute {
     pub compute: Option<Compute>,
     /// Part of the GPU's name.
     pub adapter: Option<String>,
+    /// Memory a run may use, such as `12GiB`; no limit by default.
+    pub memory: Option<String>,
+    /// Folder of scratch files; the system's for temporary files by default.
+    pub scratch: Option<PathBuf>,
     /// Provider of factorisations; `faer` by default.
     pub linear_algebra: Option<Spanned<Provider>>,
 }

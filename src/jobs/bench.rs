@@ -9,6 +9,7 @@ use crate::backend::{Backend, Compute};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use crate::experiment::machine::Machine;
+use crate::model::export::Staging;
 use crate::model::families;
 use crate::model::forward::Ends;
 use crate::model::random::RandomWeights;
@@ -26,6 +27,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// Shapes that can be timed, as their `config.json` says them.
@@ -140,8 +142,49 @@ pub struct Measured {
 /// # Errors
 /// An unknown shape, a sequence longer than its context, or the device fails.
 pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured> {
+    let spec = checked_shape(benchmark)?;
+    match Opened::new(&benchmark.machine)? {
+        Opened::Cpu(cpu) => measure(&cpu, benchmark, spec, progress),
+        Opened::CpuBf16(cpu) => measure(&cpu, benchmark, spec, progress),
+        Opened::Gpu(gpu) => measure(gpu.as_ref(), benchmark, spec, progress),
+    }
+}
+
+/// A tokenizer that knows no word: a written model is meant for token windows, which need none.
+const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+"pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+"model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}}"#;
+
+/// Token windows beside a written model.
+pub const WINDOWS: &str = "windows.safetensors";
+
+/// Writes random f16 weights of a shape, with so many layers, as a model directory that every command takes, and
+/// random token windows beside it.
+///
+/// # Errors
+/// An unknown shape, a folder that exists, a disk that refuses; nothing is left then.
+pub fn write(benchmark: &Benchmark, out: &Path, progress: &dyn Progress) -> Result<()> {
+    let spec = checked_shape(benchmark)?;
     let text = SHAPES.find(&benchmark.shape)?.item;
-    let spec = families::parse_spec(text)?;
+    let mut config: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| Error::config(format!("shape {}: {error}", benchmark.shape)))?;
+    config["num_hidden_layers"] = spec.blocks.into();
+    config["torch_dtype"] = "float16".into();
+    let staging = Staging::new(out)?;
+    progress.stage(&format!("writing {}", out.display()));
+    staging.write("config.json", config.to_string().as_bytes())?;
+    staging.write("tokenizer.json", TOKENIZER.as_bytes())?;
+    let windows = TokenWindows::new(random_ids(benchmark, &spec), benchmark.length)?;
+    windows.write(&staging.path(WINDOWS))?;
+    RandomWeights::new(spec, benchmark.seed, StorageType::F16).write(&staging)?;
+    staging.commit()?;
+    progress.finish();
+    Ok(())
+}
+
+/// The shape with the benchmark's number of blocks.
+fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
+    let mut spec = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?;
     if benchmark.layers == 0 || benchmark.sequences == 0 {
         return Err(Error::config("a benchmark needs at least one layer and one sequence"));
     }
@@ -151,24 +194,25 @@ pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured>
             benchmark.length, spec.max_positions, benchmark.shape
         )));
     }
-    match Opened::new(&benchmark.machine)? {
-        Opened::Cpu(cpu) => measure(&cpu, benchmark, spec, progress),
-        Opened::Gpu(gpu) => measure(gpu.as_ref(), benchmark, spec, progress),
-    }
+    spec.blocks = benchmark.layers.min(spec.blocks);
+    Ok(spec)
+}
+
+fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(benchmark.seed);
+    let vocabulary = spec.vocabulary as u32;
+    let count = benchmark.sequences * benchmark.length;
+    (0..count).map(|_| random.random_range(0..vocabulary)).collect()
 }
 
 fn measure<B: Workbench>(
     backend: &B,
     benchmark: &Benchmark,
-    mut spec: ModelSpec,
+    spec: ModelSpec,
     progress: &dyn Progress,
 ) -> Result<Measured> {
-    let model_blocks = spec.blocks;
-    spec.blocks = benchmark.layers.min(model_blocks);
-    let mut random = ChaCha8Rng::seed_from_u64(benchmark.seed);
-    let vocabulary = spec.vocabulary as u32;
-    let count = benchmark.sequences * benchmark.length;
-    let ids: Vec<u32> = (0..count).map(|_| random.random_range(0..vocabulary)).collect();
+    let model_blocks = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks;
+    let ids = random_ids(benchmark, &spec);
     let with_blocks = |blocks: usize| {
         let spec = ModelSpec { blocks, ..spec.clone() };
         RandomWeights::new(spec, benchmark.seed, StorageType::F16)

@@ -57,6 +57,7 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
     progress.cell("perplexity");
     let found = match Opened::new(&experiment.machine)? {
         Opened::Cpu(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
+        Opened::CpuBf16(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
         Opened::Gpu(gpu) => {
             Runner::new(gpu.as_ref(), experiment, &model).and_then(|mut runner| runner.unpruned(progress))
         }

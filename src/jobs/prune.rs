@@ -8,6 +8,7 @@ use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{Experiment, Pruning};
 use crate::hub::Parts;
+use crate::memory;
 use crate::model::export::{ModelWriter, PRUNING, Staging};
 use crate::progress::Progress;
 use crate::prune::LayerRecord;
@@ -73,6 +74,8 @@ pub struct Pruned {
     pub calibrate_seconds: f64,
     /// Scoring, selecting, updating, in seconds.
     pub prune_seconds: f64,
+    /// The largest resident set, in bytes, where the system tells.
+    pub peak_resident_bytes: Option<u64>,
 }
 
 /// Prunes the experiment's one model with its one method, pattern and seed into the directory `out`.
@@ -109,6 +112,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     progress.cell(&format!("{name}, {}", pruning.pattern));
     let findings = match Opened::new(&experiment.machine)? {
         Opened::Cpu(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
+        Opened::CpuBf16(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
         Opened::Gpu(gpu) => pruned(gpu.as_ref(), experiment, &model, &pruning, &mut writer, progress),
     };
     let findings = findings.at(experiment.models[0].path.display())?;
@@ -133,6 +137,7 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         file,
         calibrate_seconds: findings.time.passes().as_secs_f64(),
         prune_seconds: findings.time.prune.as_secs_f64(),
+        peak_resident_bytes: memory::peak_resident(),
     })
 }
 
@@ -145,5 +150,7 @@ fn pruned<B: Workbench>(
     writer: &mut ModelWriter,
     progress: &dyn Progress,
 ) -> Result<Findings> {
-    Runner::new(backend, experiment, model)?.pruned(pruning, progress, |pruned| writer.put(&pruned.weights()?))
+    Runner::new(backend, experiment, model)?.pruned(pruning, progress, |pruned| {
+        pruned.weights().try_for_each(|linear| writer.put(&linear?))
+    })
 }

@@ -88,7 +88,8 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
     progress.cell("zeros and patterns");
     let mut counted = BTreeSet::new();
     for index in 0..spec.blocks {
-        for linear in checkpoint.block(index)?.linears {
+        for layer in &spec.block.linears {
+            let linear = checkpoint.linear(index, layer)?;
             let weight = linear.weight.view();
             verdict.tensors.push(TensorFinding {
                 tensor: linear.name.clone(),

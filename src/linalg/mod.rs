@@ -7,7 +7,7 @@
 mod lapack;
 mod pure;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -62,15 +62,15 @@ impl std::error::Error for Failure {}
 
 /// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H` of which the
 /// lower triangle is read. `U[j][j]^2` is the leading entry of the inverse of `H[j.., j..]`, which is
-/// what SparseGPT needs.
+/// what SparseGPT needs. `H` is taken, so that no more than two matrices of its size exist at a time.
 ///
 /// # Errors
 /// The pivot at which `H` turned out not to be positive definite.
-pub fn inverse_factor(provider: Provider, h: ArrayView2<f64>) -> Result<Array2<f64>, Failure> {
+pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>, Failure> {
     match provider {
         Provider::Faer => pure::inverse_factor(h),
         #[cfg(feature = "lapack")]
-        Provider::Lapack => lapack::inverse_factor(h),
+        Provider::Lapack => lapack::inverse_factor(h.view()),
         #[cfg(not(feature = "lapack"))]
         Provider::Lapack => Err(Failure::ProviderMissing(provider)),
     }
@@ -102,7 +102,7 @@ mod tests {
         for provider in providers() {
             for n in [1, 2, 17, 64, 130] {
                 let h = positive_definite(n, n as u64);
-                let u = inverse_factor(provider, h.view()).expect("positive definite");
+                let u = inverse_factor(provider, h.clone()).expect("positive definite");
                 let product = u.t().dot(&u).dot(&h);
                 let error = (&product - &Array2::<f64>::eye(n))
                     .mapv(f64::abs)
@@ -128,8 +128,11 @@ mod tests {
                     *value = f64::NAN;
                 }
             }
-            let full = inverse_factor(provider, h.view()).expect("positive definite");
-            assert_eq!(inverse_factor(provider, lower.view()).expect("positive definite"), full);
+            let full = inverse_factor(provider, h.clone()).expect("positive definite");
+            assert_eq!(
+                inverse_factor(provider, lower.clone()).expect("positive definite"),
+                full
+            );
         }
     }
 
@@ -138,7 +141,7 @@ mod tests {
         for provider in providers() {
             let mut h = Array2::<f64>::eye(6);
             h[[3, 3]] = -1.0;
-            let failure = inverse_factor(provider, h.view()).expect_err("indefinite");
+            let failure = inverse_factor(provider, h.clone()).expect_err("indefinite");
             assert_eq!(failure, Failure::NotPositiveDefinite { pivot: 3 }, "{provider:?}");
         }
     }
@@ -148,8 +151,8 @@ mod tests {
     fn faer_agrees_with_lapack() {
         for n in [5, 48, 200] {
             let h = positive_definite(n, 7 + n as u64);
-            let ours = inverse_factor(Provider::Faer, h.view()).expect("positive definite");
-            let oracle = inverse_factor(Provider::Lapack, h.view()).expect("positive definite");
+            let ours = inverse_factor(Provider::Faer, h.clone()).expect("positive definite");
+            let oracle = inverse_factor(Provider::Lapack, h.clone()).expect("positive definite");
             let scale = oracle.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
             let error = (&ours - &oracle).mapv(f64::abs).into_iter().fold(0.0, f64::max);
             assert!(error < 1e-9 * scale, "n = {n}: {error}");

@@ -1,26 +1,54 @@
 //! The faer provider.
 
 use super::Failure;
-use faer::linalg::cholesky::llt::factor::LltError;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Mat, Par, Side};
-use ndarray::{Array2, ArrayView2};
+use faer::{Mat, Par, Spec};
+use ndarray::Array2;
+use rayon::prelude::*;
 
 /// Reverses the order of rows and columns, factors, inverts the triangle, reverses back.
 ///
 /// With `J` the reversal, `J H J = L L^T` gives `H = M M^T` for the upper triangular `M = J L J`, hence
 /// `H^-1 = U^T U` with `U = M^-1 = J L^-1 J`. That is one factorisation and one triangular inverse: half
-/// the work of Cholesky, inverse, Cholesky.
-pub fn inverse_factor(h: ArrayView2<f64>) -> Result<Array2<f64>, Failure> {
+/// the work of Cholesky, inverse, Cholesky. Every step frees what the one before it made.
+pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
     let n = h.nrows();
     let last = n.wrapping_sub(1);
-    let reversed = Mat::from_fn(n, n, |i, j| h[[last - i.min(j), last - i.max(j)]]);
-    let llt = reversed.llt(Side::Lower).map_err(|error| match error {
+    let mut lower = Mat::from_fn(n, n, |i, j| if i >= j { h[[last - j, last - i]] } else { 0.0 });
+    drop(h);
+    let (par, parameters) = (Par::rayon(0), Spec::<LltParams, f64>::default());
+    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, par, parameters));
+    let stack = MemStack::new(&mut memory);
+    cholesky_in_place(lower.as_mut(), Default::default(), par, stack, parameters).map_err(|error| match error {
         LltError::NonPositivePivot { index } => Failure::NotPositiveDefinite { pivot: last - index },
     })?;
     let mut inverse = Mat::zeros(n, n);
-    invert_lower_triangular(inverse.as_mut(), llt.L(), Par::rayon(0));
-    Ok(Array2::from_shape_fn((n, n), |(i, j)| {
-        if i <= j { inverse[(last - i, last - j)] } else { 0.0 }
-    }))
+    invert_lower_triangular(inverse.as_mut(), lower.as_ref(), par);
+    drop(lower);
+    Ok(reversed(&inverse))
+}
+
+/// `J L J` of a lower triangular `L`.
+fn reversed(lower: &Mat<f64>) -> Array2<f64> {
+    /// Rows written together: as many as a cache line of `lower`'s columns feeds.
+    const ROWS: usize = 8;
+    let n = lower.nrows();
+    let mut upper = Array2::zeros((n, n));
+    let rows = upper.as_slice_mut().expect("a fresh array is contiguous");
+    rows.par_chunks_mut(ROWS * n.max(1))
+        .enumerate()
+        .for_each(|(chunk, rows)| {
+            let first = chunk * ROWS;
+            for column in first..n {
+                for (row, values) in rows.chunks_exact_mut(n).enumerate() {
+                    let row = first + row;
+                    if row <= column {
+                        values[column] = lower[(n - 1 - row, n - 1 - column)];
+                    }
+                }
+            }
+        });
+    upper
 }

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Located, Result};
 use crate::model::weights::{Location, WeightFiles};
-use crate::spec::{BlockSpec, ModelSpec, NormPlace, NormSpec, Reach, Role};
+use crate::spec::{LinearSpec, ModelSpec, NormPlace, NormSpec, Reach, Role};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
@@ -50,9 +50,9 @@ pub struct NormWeights {
 pub struct BlockWeights {
     /// What the block's attention reaches.
     pub reach: Reach,
-    /// The norms, in the order of [`BlockSpec::norms`].
+    /// The norms, in the order of [`BlockSpec::norms`](crate::spec::BlockSpec::norms).
     pub norms: Vec<(NormPlace, NormWeights)>,
-    /// The linear layers, in the order of [`BlockSpec::linears`].
+    /// The linear layers, in the order of [`BlockSpec::linears`](crate::spec::BlockSpec::linears).
     pub linears: Vec<LinearWeights>,
 }
 
@@ -147,12 +147,18 @@ impl Checkpoint {
     /// The tensor is missing, or an element is NaN or infinite.
     pub fn elements(&self, name: &str) -> Result<Vec<f32>> {
         let location = self.locate(name)?;
-        let values = self.storage(name)?.decode(self.files.bytes(location));
-        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-            let message = format!("tensor `{name}`: element {position} is {}", values[position]);
-            return Err(Error::input(message).at(self.files.path(location).display()));
+        let storage = self.storage(name)?;
+        let values = storage.decode(self.files.bytes(location));
+        // Decoded once, the stored bytes would only fill memory until the system needs it.
+        self.files.release(location);
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(position) => Err(self.not_finite(name, location, position, values[position])),
         }
-        Ok(values)
+    }
+
+    fn not_finite(&self, name: &str, location: &Location, position: usize, value: f32) -> Error {
+        Error::input(format!("tensor `{name}`: element {position} is {value}")).at(self.files.path(location).display())
     }
 
     /// A two-dimensional tensor.
@@ -198,44 +204,26 @@ impl Checkpoint {
         })
     }
 
-    /// All weights of block `index`.
+    /// One linear layer of block `index`.
     ///
     /// # Errors
     /// As [`Checkpoint::elements`].
-    pub fn block(&self, index: usize) -> Result<BlockWeights> {
-        let block: &BlockSpec = &self.spec.block;
-        let prefix = block.prefix_of(index);
-        let linears = block
-            .linears
-            .iter()
-            .map(|linear| {
-                let stem = format!("{prefix}{}", linear.tensor);
-                let name = format!("{stem}.weight");
-                let bias = linear.bias.then(|| self.vector(&format!("{stem}.bias"))).transpose()?;
-                let stored = self.matrix(&name)?;
-                Ok(LinearWeights {
-                    role: linear.role,
-                    weight: if linear.transposed {
-                        stored.t().as_standard_layout().into_owned()
-                    } else {
-                        stored
-                    },
-                    storage: self.storage(&name)?,
-                    transposed: linear.transposed,
-                    name,
-                    bias,
-                })
-            })
-            .collect::<Result<_>>()?;
-        let norms = block
-            .norms
-            .iter()
-            .map(|(place, norm)| Ok((*place, self.norm(&prefix, norm)?)))
-            .collect::<Result<_>>()?;
-        Ok(BlockWeights {
-            reach: self.spec.reach(index),
-            norms,
-            linears,
+    pub fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let stem = format!("{}{}", self.spec.block.prefix_of(index), linear.tensor);
+        let name = format!("{stem}.weight");
+        let bias = linear.bias.then(|| self.vector(&format!("{stem}.bias"))).transpose()?;
+        let stored = self.matrix(&name)?;
+        Ok(LinearWeights {
+            role: linear.role,
+            weight: if linear.transposed {
+                stored.t().as_standard_layout().into_owned()
+            } else {
+                stored
+            },
+            storage: self.storage(&name)?,
+            transposed: linear.transposed,
+            name,
+            bias,
         })
     }
 
@@ -244,11 +232,23 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, the tensor and the first offending element.
     pub fn check_finite(&self) -> Result<()> {
-        let tensors: Vec<_> = self.spec.tensors().collect();
-        tensors
-            .par_iter()
-            .map(|(name, _)| self.elements(name).map(drop))
-            .collect()
+        /// Elements widened at a time.
+        const PIECE: usize = 1 << 18;
+        for (name, _) in self.spec.tensors() {
+            let location = self.locate(&name)?;
+            let storage = self.storage(&name)?;
+            let pieces = self.files.bytes(location).par_chunks(PIECE * storage.bytes());
+            let found = pieces.enumerate().find_map_first(|(piece, bytes)| {
+                let values = storage.decode(bytes);
+                let position = values.iter().position(|value| !value.is_finite())?;
+                Some((piece * PIECE + position, values[position]))
+            });
+            self.files.release(location);
+            if let Some((position, value)) = found {
+                return Err(self.not_finite(&name, location, position, value));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@
 //! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
 
 use crate::error::{Error, Result};
-use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights};
+use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::weights::INDEX;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
@@ -283,16 +283,13 @@ impl<'a> ModelWriter<'a> {
         Ok(writer)
     }
 
-    /// Writes the linear layers of a block.
+    /// Writes a linear layer's weight.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn put(&mut self, block: &BlockWeights) -> Result<()> {
-        for linear in &block.linears {
-            let name = self.checkpoint.stored_name(&linear.name)?;
-            self.files[self.places[name]].put(name, &stored_bytes(linear))?;
-        }
-        Ok(())
+    pub fn put(&mut self, linear: &LinearWeights) -> Result<()> {
+        let name = self.checkpoint.stored_name(&linear.name)?;
+        self.files[self.places[name]].put(name, &stored_bytes(linear))
     }
 
     /// Closes all files.

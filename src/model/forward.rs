@@ -7,14 +7,18 @@
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
-use crate::model::checkpoint::{BlockWeights, NormWeights};
+use crate::memory::{Reserved, Room, Scratch};
+use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
 use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
+use crate::tensor::StorageType;
 use ndarray::{Array2, s};
 
 /// A linear layer on a backend.
 struct Linear<T> {
     role: Role,
+    name: String,
+    storage: StorageType,
     weight: T,
     bias: Option<T>,
 }
@@ -33,32 +37,45 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// Uploads a block.
+    /// Reads and uploads block `index`, layer by layer: no second copy of the block exists at any time.
     ///
     /// # Errors
-    /// The backend has no room.
-    pub fn upload(backend: &B, weights: &BlockWeights) -> Result<Self> {
-        let linears = weights
-            .linears
+    /// A tensor is unusable, or the backend has no room.
+    pub fn load(backend: &B, source: &dyn WeightSource, index: usize) -> Result<Self> {
+        let spec = source.spec();
+        let norms = source.norms(index)?;
+        let norms = norms
             .iter()
-            .map(|linear| {
-                Ok(Linear {
-                    role: linear.role,
-                    weight: backend.upload(linear.weight.view())?,
-                    bias: upload_optional(backend, linear.bias.as_ref())?,
-                })
+            .map(|(place, norm)| Ok((*place, upload_norm(backend, norm)?)));
+        let norms = norms.collect::<Result<_>>()?;
+        let linears = spec.block.linears.iter().map(|linear| {
+            let LinearWeights {
+                role,
+                name,
+                weight,
+                bias,
+                storage,
+                ..
+            } = source.linear(index, linear)?;
+            Ok(Linear {
+                role,
+                name,
+                storage,
+                weight: backend.take(weight)?,
+                bias: upload_optional(backend, bias.as_ref())?,
             })
-            .collect::<Result<_>>()?;
-        let norms = weights
-            .norms
-            .iter()
-            .map(|(place, norm)| Ok((*place, upload_norm(backend, norm)?)))
-            .collect::<Result<_>>()?;
+        });
         Ok(Block {
-            reach: weights.reach,
+            reach: spec.reach(index),
             norms,
-            linears,
+            linears: linears.collect::<Result<_>>()?,
         })
+    }
+
+    /// Its linear layers: what they are for, the names of their weights, and how the checkpoint stores those.
+    pub fn layers(&self) -> Vec<(Role, String, StorageType)> {
+        let of = |linear: &Linear<B::Tensor>| (linear.role, linear.name.clone(), linear.storage);
+        self.linears.iter().map(of).collect()
     }
 
     /// The weight of a linear layer, `(outputs, inputs)`.
@@ -125,16 +142,23 @@ pub struct Ends<B: Backend> {
     project_out: Option<B::Tensor>,
     head: Option<B::Tensor>,
     softcap: Option<f32>,
+    room: Room,
 }
 
 impl<B: Backend> Ends<B> {
+    /// Gives the residual streams that start from this embedding a room of their own; there is no limit by default.
+    #[must_use]
+    pub fn within(self, room: Room) -> Self {
+        Ends { room, ..self }
+    }
+
     /// Loads and uploads the weights outside the blocks.
     ///
     /// # Errors
     /// A tensor is unusable, or the backend has no room.
     pub fn upload(backend: &B, weights: &dyn WeightSource) -> Result<Self> {
         let spec = weights.spec();
-        let matrix = |name: &String| backend.upload(weights.matrix(name)?.view());
+        let matrix = |name: &String| backend.take(weights.matrix(name)?);
         let final_norm = match &spec.final_norm {
             Some(norm) => Some((norm.clone(), upload_norm(backend, &weights.norm("", norm)?)?)),
             None => None,
@@ -151,6 +175,7 @@ impl<B: Backend> Ends<B> {
             project_out: spec.head.project.as_ref().map(matrix).transpose()?,
             head: spec.head.tensor.as_ref().map(matrix).transpose()?,
             softcap: spec.head.softcap,
+            room: Room::unlimited(),
         })
     }
 
@@ -171,12 +196,32 @@ impl<B: Backend> Ends<B> {
     }
 }
 
-/// The residual stream of a set of token windows, in batches of whole windows.
+/// The residual stream of a set of token windows, in batches of whole windows. Batches that the room has no place
+/// for are in a scratch file and come back one at a time.
 pub struct Hidden<B: Backend> {
-    batches: Vec<B::Tensor>,
+    batches: Vec<Batch<B::Tensor>>,
+    scratch: Option<Scratch>,
     per_batch: usize,
     length: usize,
     rotary: Vec<RotaryTable>,
+}
+
+/// A batch between two blocks.
+enum Batch<T> {
+    /// In the backend's memory.
+    Kept {
+        /// `None` only while a block works on it.
+        tensor: Option<T>,
+        /// Its part of the room.
+        _place: Reserved,
+    },
+    /// In the scratch file.
+    Spilled {
+        /// First element.
+        start: usize,
+        /// Rows and columns.
+        dim: (usize, usize),
+    },
 }
 
 impl<B: Backend> Hidden<B> {
@@ -194,23 +239,19 @@ impl<B: Backend> Hidden<B> {
             .max()
             .unwrap_or(spec.width);
         let per_batch = (backend.batch_tokens(widest.max(spec.width)) / length).max(1) * length;
-        let batches = windows
-            .ids()
-            .chunks(per_batch)
-            .map(|ids| {
-                let mut x = backend.embed(&ends.embedding, ids)?;
-                if let Some(factor) = spec.embedding.scale {
-                    backend.scale(&mut x, factor)?;
-                }
-                if let Some(project) = &ends.project_in {
-                    x = backend.linear(project, None, &x)?;
-                }
-                if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
-                    backend.add_positions(&mut x, table, *offset, length)?;
-                }
-                Ok(x)
-            })
-            .collect::<Result<_>>()?;
+        let embed = |ids: &[u32]| -> Result<B::Tensor> {
+            let mut x = backend.embed(&ends.embedding, ids)?;
+            if let Some(factor) = spec.embedding.scale {
+                backend.scale(&mut x, factor)?;
+            }
+            if let Some(project) = &ends.project_in {
+                x = backend.linear(project, None, &x)?;
+            }
+            if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
+                backend.add_positions(&mut x, table, *offset, length)?;
+            }
+            Ok(x)
+        };
         let rotary = match &spec.positions {
             Positions::Rotary { frequencies } => frequencies
                 .iter()
@@ -218,11 +259,74 @@ impl<B: Backend> Hidden<B> {
                 .collect(),
             Positions::Learned { .. } => Vec::new(),
         };
-        Ok(Hidden {
-            batches,
+        let mut hidden = Hidden {
+            batches: Vec::new(),
+            scratch: None,
             per_batch,
             length,
             rotary,
+        };
+        let mut start = 0;
+        for ids in windows.ids().chunks(per_batch) {
+            let tensor = embed(ids)?;
+            let extent = backend.extent(&tensor);
+            if let Some(place) = ends.room.reserve(extent.bytes as u64) {
+                let tensor = Some(tensor);
+                hidden.batches.push(Batch::Kept { tensor, _place: place });
+                continue;
+            }
+            if hidden.scratch.is_none() {
+                hidden.scratch = Some(ends.room.scratch()?);
+            }
+            let dim = (extent.rows, extent.columns);
+            hidden.batches.push(Batch::Spilled { start, dim });
+            hidden.store(backend, hidden.batches.len() - 1, tensor)?;
+            start += extent.rows * extent.columns;
+        }
+        Ok(hidden)
+    }
+
+    /// Takes a batch to work on; [`Hidden::store`] brings it back.
+    fn fetch(&mut self, backend: &B, index: usize) -> Result<B::Tensor> {
+        match &mut self.batches[index] {
+            Batch::Kept { tensor, .. } => Ok(tensor.take().expect("a batch that was taken is brought back")),
+            Batch::Spilled { .. } => self.read(backend, index),
+        }
+    }
+
+    fn store(&mut self, backend: &B, index: usize, x: B::Tensor) -> Result<()> {
+        match &mut self.batches[index] {
+            Batch::Kept { tensor, .. } => *tensor = Some(x),
+            Batch::Spilled { start, .. } => {
+                let start = *start;
+                let host = backend.download(&x)?;
+                let values = host
+                    .as_slice()
+                    .expect("what a backend hands out is row-major and contiguous");
+                self.file().put(start, values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy of a spilled batch.
+    fn read(&self, backend: &B, index: usize) -> Result<B::Tensor> {
+        let Batch::Spilled { start, dim } = self.batches[index] else {
+            panic!("batch {index} is in memory");
+        };
+        let values = self.file().get(start, dim.0 * dim.1)?;
+        backend.take(Array2::from_shape_vec(dim, values).expect("as many as were written"))
+    }
+
+    fn file(&self) -> &Scratch {
+        self.scratch.as_ref().expect("a spilled batch has a file")
+    }
+
+    /// Shows every batch to `look`, in order.
+    fn each(&self, backend: &B, mut look: impl FnMut(&B::Tensor) -> Result<()>) -> Result<()> {
+        (0..self.batches.len()).try_for_each(|index| match &self.batches[index] {
+            Batch::Kept { tensor, .. } => look(tensor.as_ref().expect("a batch that was taken is brought back")),
+            Batch::Spilled { .. } => look(&self.read(backend, index)?),
         })
     }
 
@@ -237,9 +341,14 @@ impl<B: Backend> Hidden<B> {
         block: &Block<B>,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
-        let rotary = self.rotary.get(block.reach.rotary);
-        let pass = Pass::new(backend, spec, block, rotary, self.length);
-        self.batches.iter_mut().try_for_each(|x| pass.run(x, &mut listen))
+        let rotary = self.rotary.get(block.reach.rotary).cloned();
+        let pass = Pass::new(backend, spec, block, rotary.as_ref(), self.length);
+        for index in 0..self.batches.len() {
+            let mut x = self.fetch(backend, index)?;
+            pass.run(&mut x, &mut listen)?;
+            self.store(backend, index, x)?;
+        }
+        Ok(())
     }
 
     /// Lets `listen` see the inputs of a block's linear layers without moving the stream.
@@ -255,7 +364,7 @@ impl<B: Backend> Hidden<B> {
     ) -> Result<()> {
         let rotary = self.rotary.get(block.reach.rotary);
         let pass = Pass::new(backend, spec, block, rotary, self.length);
-        self.batches.iter().try_for_each(|x| pass.observe(x, &mut listen))
+        self.each(backend, |x| pass.observe(x, &mut listen))
     }
 
     /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
@@ -271,7 +380,7 @@ impl<B: Backend> Hidden<B> {
         mut take: impl FnMut(&[&[f64]]),
     ) -> Result<()> {
         let mut ids = windows.ids();
-        for x in &self.batches {
+        self.each(backend, |x| {
             let before = ends.before_head(backend, x)?;
             let x = before.as_ref().unwrap_or(x);
             let (batch, rest) = ids.split_at(self.per_batch.min(ids.len()));
@@ -283,8 +392,8 @@ impl<B: Backend> Hidden<B> {
             let windows = likelihoods.chunks_exact(self.length);
             let windows: Vec<&[f64]> = windows.map(|window| &window[..self.length - 1]).collect();
             take(&windows);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// After the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small texts.
@@ -292,20 +401,17 @@ impl<B: Backend> Hidden<B> {
     /// # Errors
     /// The backend fails.
     pub fn logits(&self, backend: &B, ends: &Ends<B>) -> Result<Array2<f32>> {
-        let parts = self
-            .batches
-            .iter()
-            .map(|x| {
-                let before = ends.before_head(backend, x)?;
-                let mut logits =
-                    backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
-                if let Some(bound) = ends.softcap {
-                    logits.mapv_inplace(|x| bound * (x / bound).tanh());
-                }
-                Ok(logits)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let columns = parts.first().map_or(0, |part| part.ncols());
+        let mut parts = Vec::new();
+        self.each(backend, |x| {
+            let before = ends.before_head(backend, x)?;
+            let mut logits = backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
+            if let Some(bound) = ends.softcap {
+                logits.mapv_inplace(|x| bound * (x / bound).tanh());
+            }
+            parts.push(logits);
+            Ok(())
+        })?;
+        let columns = parts.first().map_or(0, |part: &Array2<f32>| part.ncols());
         let mut all = Array2::zeros((parts.iter().map(|part| part.nrows()).sum(), columns));
         let mut row = 0;
         for part in parts {

@@ -1,18 +1,22 @@
-//! Seeded random weights of a model's shape, made when they are asked for: what benchmarks prune.
+//! Seeded random weights of a model's shape, made when they are asked for: what benchmarks prune. Or written out as
+//! a checkpoint, to try a size without its files.
 //!
 //! Every tensor is a function of the seed and its name. Weights are uniform with the standard deviation that
 //! transformers initialises with, norms do nothing, biases are 0.
 
 use crate::error::{Error, Result};
-use crate::model::checkpoint::{BlockWeights, LinearWeights, NormWeights};
+use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::export::Staging;
 use crate::model::source::WeightSource;
-use crate::spec::{ModelSpec, NormKind, NormSpec};
+use crate::model::weights::INDEX;
+use crate::spec::{LinearSpec, ModelSpec, NormKind, NormPlace, NormSpec};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// transformers' `initializer_range`.
 const DEVIATION: f32 = 0.02;
@@ -51,6 +55,50 @@ impl RandomWeights {
     }
 }
 
+/// Bytes of tensors after which a written checkpoint begins another file.
+const SHARD_BYTES: usize = 2 << 30;
+
+impl RandomWeights {
+    /// Writes the weight files of a checkpoint, and their index, into a folder under construction.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, staging: &Staging) -> Result<()> {
+        let mut shards: Vec<Vec<(String, Vec<usize>)>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for (name, shape) in self.spec.tensors() {
+            let more = self.storage.bytes() * shape.iter().product::<usize>();
+            if bytes > 0 && bytes + more > SHARD_BYTES {
+                shards.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += more;
+            shards.last_mut().expect("there is always one").push((name, shape));
+        }
+        let dtype = self.storage.dtype();
+        let mut places = serde_json::Map::new();
+        for (index, tensors) in shards.iter().enumerate() {
+            let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
+            let listed = tensors
+                .iter()
+                .map(|(name, shape)| (name.as_str(), dtype, shape.as_slice()));
+            let mut file = staging.tensors(&name, listed, &BTreeMap::new())?;
+            for (tensor, shape) in tensors {
+                let values = match shape[..] {
+                    [rows, columns] => self.values(tensor, rows, columns),
+                    _ if tensor.ends_with(".weight") => Array2::ones((1, shape[0])),
+                    _ => Array2::zeros((1, shape[0])),
+                };
+                file.put(tensor, &self.storage.encode(values.into_iter()))?;
+                places.insert(tensor.clone(), name.clone().into());
+            }
+            file.finish()?;
+        }
+        let index = serde_json::json!({"weight_map": places}).to_string();
+        staging.write(INDEX, index.as_bytes())
+    }
+}
+
 impl WeightSource for RandomWeights {
     fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -68,28 +116,22 @@ impl WeightSource for RandomWeights {
         Ok(neutral(norm, self.spec.width))
     }
 
-    fn block(&self, index: usize) -> Result<BlockWeights> {
-        let block = &self.spec.block;
-        let prefix = block.prefix_of(index);
-        let linears = block.linears.iter().map(|linear| {
-            let name = format!("{prefix}{}.weight", linear.tensor);
-            LinearWeights {
-                role: linear.role,
-                weight: self.values(&name, linear.outputs, linear.inputs),
-                bias: linear.bias.then(|| Array1::zeros(linear.outputs)),
-                storage: self.storage,
-                transposed: false,
-                name,
-            }
-        });
-        let norms = block.norms.iter();
-        Ok(BlockWeights {
-            reach: self.spec.reach(index),
-            linears: linears.collect(),
-            norms: norms
-                .map(|(place, norm)| (*place, neutral(norm, self.spec.norm_width(*place))))
-                .collect(),
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let name = format!("{}{}.weight", self.spec.block.prefix_of(index), linear.tensor);
+        Ok(LinearWeights {
+            role: linear.role,
+            weight: self.values(&name, linear.outputs, linear.inputs),
+            bias: linear.bias.then(|| Array1::zeros(linear.outputs)),
+            storage: self.storage,
+            transposed: false,
+            name,
         })
+    }
+
+    fn norms(&self, _index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        let norms = self.spec.block.norms.iter();
+        let neutral = |(place, norm): &(NormPlace, NormSpec)| (*place, neutral(norm, self.spec.norm_width(*place)));
+        Ok(norms.map(neutral).collect())
     }
 }
 

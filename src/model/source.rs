@@ -2,8 +2,8 @@
 //! care whether a checkpoint answers or a generator.
 
 use crate::error::Result;
-use crate::model::checkpoint::{BlockWeights, Checkpoint, NormWeights};
-use crate::spec::{ModelSpec, NormSpec};
+use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights, NormWeights};
+use crate::spec::{LinearSpec, ModelSpec, NormPlace, NormSpec};
 use ndarray::Array2;
 
 /// Gives out the weights of one model.
@@ -23,11 +23,33 @@ pub trait WeightSource: Sync {
     /// As [`WeightSource::matrix`].
     fn norm(&self, prefix: &str, norm: &NormSpec) -> Result<NormWeights>;
 
-    /// All weights of block `index`.
+    /// One linear layer of block `index`.
     ///
     /// # Errors
     /// As [`WeightSource::matrix`].
-    fn block(&self, index: usize) -> Result<BlockWeights>;
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights>;
+
+    /// The norms of block `index`, in the order of the specification.
+    ///
+    /// # Errors
+    /// As [`WeightSource::matrix`].
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>>;
+
+    /// All weights of block `index`, at once.
+    ///
+    /// # Errors
+    /// As [`WeightSource::matrix`].
+    fn block(&self, index: usize) -> Result<BlockWeights> {
+        let spec = self.spec();
+        let linears = spec.block.linears.iter();
+        Ok(BlockWeights {
+            reach: spec.reach(index),
+            norms: self.norms(index)?,
+            linears: linears
+                .map(|linear| self.linear(index, linear))
+                .collect::<Result<_>>()?,
+        })
+    }
 }
 
 impl WeightSource for Checkpoint {
@@ -43,7 +65,16 @@ impl WeightSource for Checkpoint {
         Checkpoint::norm(self, prefix, norm)
     }
 
-    fn block(&self, index: usize) -> Result<BlockWeights> {
-        Checkpoint::block(self, index)
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        Checkpoint::linear(self, index, linear)
+    }
+
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        let spec = Checkpoint::spec(self);
+        let prefix = spec.block.prefix_of(index);
+        let norms = spec.block.norms.iter();
+        norms
+            .map(|(place, norm)| Ok((*place, Checkpoint::norm(self, &prefix, norm)?)))
+            .collect()
     }
 }

@@ -18,11 +18,11 @@ use crate::calibrate::statistics::LayerStatistics;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
-use crate::model::checkpoint::BlockWeights;
+use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::registry;
-use crate::spec::Tap;
+use crate::spec::{ModelSpec, Tap};
 use allocator::Allocator;
 use criterion::Criterion;
 use ndarray::ArrayView2;
@@ -119,6 +119,14 @@ pub enum Calibration<'a, B: Workbench> {
     Nothing,
     /// These windows, moved through the pruned blocks: [`Propagate::Block`].
     Windows(&'a TokenWindows),
+    /// The same, where the statistics of block 0 are known: nothing is pruned before it, so every method and
+    /// pattern finds the same ones there.
+    Continued {
+        /// The windows.
+        windows: &'a TokenWindows,
+        /// As [`first_statistics`] makes them.
+        first: &'a TapStatistics<B>,
+    },
     /// One dense pass over this many sequences: [`Propagate::Dense`].
     Dense {
         /// Per block.
@@ -127,6 +135,9 @@ pub enum Calibration<'a, B: Workbench> {
         sequences: usize,
     },
 }
+
+/// Statistics of every tap of a block.
+pub type TapStatistics<B> = BTreeMap<Tap, <B as Workbench>::Statistics>;
 
 /// What pruning did to one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -189,7 +200,7 @@ pub fn dense_moments<B: Workbench>(
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     (0..spec.blocks)
         .map(|index| {
-            let block = Block::upload(backend, &source.block(index)?)?;
+            let block = Block::load(backend, source, index)?;
             let mut moments = BlockMoments::new(backend, spec, needs)?;
             hidden.advance(backend, spec, &block, |tap, x| {
                 backend.accumulate(moments.tap_mut(tap), x)
@@ -197,6 +208,50 @@ pub fn dense_moments<B: Workbench>(
             Ok(moments)
         })
         .collect()
+}
+
+/// The statistics that block 0 has under [`Propagate::Block`], whatever is done to it.
+///
+/// # Errors
+/// The checkpoint is unusable, an activation is not finite, or the backend fails.
+pub fn first_statistics<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: Needs,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let hidden = Hidden::embed(backend, source.spec(), ends, windows)?;
+    let block = Block::load(backend, source, 0)?;
+    let found = observed(
+        backend,
+        source.spec(),
+        &hidden,
+        &block,
+        needs,
+        windows.count(),
+        provider,
+    );
+    found.at("block 0")
+}
+
+/// The statistics of a block's inputs.
+fn observed<B: Workbench>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    block: &Block<B>,
+    needs: Needs,
+    sequences: usize,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let mut moments = BlockMoments::new(backend, spec, needs)?;
+    hidden.observe(backend, spec, block, |tap, x| {
+        backend.accumulate(moments.tap_mut(tap), x)
+    })?;
+    backend.wait()?;
+    block_statistics(backend, &moments, sequences, provider)
 }
 
 /// A block that has just been pruned.
@@ -208,19 +263,19 @@ pub struct PrunedBlock<'a, B: Workbench> {
     /// What the block took.
     pub time: PruneTime,
     backend: &'a B,
-    dense: &'a BlockWeights,
+    source: &'a dyn WeightSource,
     updated: bool,
 }
 
 impl<B: Workbench> PrunedBlock<'_, B> {
-    /// The block's weights as they would be saved. A solver that only removes leaves every other weight
-    /// exactly as the checkpoint has it, whatever precision the backend computes in.
+    /// The block's linear layers as they would be saved, one at a time. A solver that only removes leaves every
+    /// other weight exactly as the checkpoint has it, whatever precision the backend computes in.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn weights(&self) -> Result<BlockWeights> {
-        let mut weights = self.dense.clone();
-        for linear in &mut weights.linears {
+    pub fn weights(&self) -> impl Iterator<Item = Result<LinearWeights>> + '_ {
+        self.source.spec().block.linears.iter().map(|spec| {
+            let mut linear = self.source.linear(self.index, spec)?;
             let pruned = self.backend.download(self.block.weight(linear.role))?;
             if self.updated {
                 linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
@@ -231,8 +286,8 @@ impl<B: Workbench> PrunedBlock<'_, B> {
                     }
                 });
             }
-        }
-        Ok(weights)
+            Ok(linear)
+        })
     }
 }
 
@@ -253,38 +308,40 @@ pub fn prune_model<B: Workbench>(
     let mut records = Vec::new();
     let mut time = PruneTime::default();
     let mut stream = match calibration {
-        Calibration::Windows(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows.count())),
+        Calibration::Windows(windows) | Calibration::Continued { windows, .. } => {
+            Some((Hidden::embed(backend, spec, ends, windows)?, windows.count()))
+        }
         _ => None,
     };
-    let ready = |index: usize| -> Result<(BlockWeights, Block<B>)> {
-        let weights = source.block(index)?;
-        let block = Block::upload(backend, &weights)?;
-        Ok((weights, block))
-    };
     thread::scope(|scope| {
-        let ready = &ready;
-        let mut next = Some(scope.spawn(|| ready(0)));
+        let mut next = Some(scope.spawn(|| Block::load(backend, source, 0)));
         for index in 0..spec.blocks {
             let mut took = PruneTime::default();
             let started = Instant::now();
             let coming = next.take().expect("a block is prepared while the one before is pruned");
-            let (weights, mut block) = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let mut block = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             if index + 1 < spec.blocks {
-                next = Some(scope.spawn(move || ready(index + 1)));
+                next = Some(scope.spawn(move || Block::load(backend, source, index + 1)));
             }
             took.upload = started.elapsed();
 
             let started = Instant::now();
-            let statistics = match (&stream, calibration) {
-                (Some((hidden, sequences)), _) => {
-                    let mut moments = BlockMoments::new(backend, spec, method.needs())?;
-                    hidden.observe(backend, spec, &block, |tap, x| {
-                        backend.accumulate(moments.tap_mut(tap), x)
-                    })?;
-                    backend.wait()?;
-                    block_statistics(backend, &moments, *sequences, method.provider)
-                        .at(format_args!("block {index}"))?
-                }
+            let known = match calibration {
+                Calibration::Continued { first, .. } if index == 0 => Some(*first),
+                _ => None,
+            };
+            let mut found = match (&stream, calibration) {
+                _ if known.is_some() => TapStatistics::<B>::new(),
+                (Some((hidden, sequences)), _) => observed(
+                    backend,
+                    spec,
+                    hidden,
+                    &block,
+                    method.needs(),
+                    *sequences,
+                    method.provider,
+                )
+                .at(format_args!("block {index}"))?,
                 (None, Calibration::Dense { moments, sequences }) => {
                     block_statistics(backend, &moments[index], *sequences, method.provider)
                         .at(format_args!("block {index}"))?
@@ -297,15 +354,21 @@ pub fn prune_model<B: Workbench>(
             took.calibrate = started.elapsed();
 
             let started = Instant::now();
-            for linear in &weights.linears {
+            let layers = block.layers();
+            for (place, (role, name, storage)) in layers.iter().enumerate() {
                 let target = Target {
-                    pattern: method.allocator.layer(spec, index, linear.role, pattern)?,
+                    pattern: method.allocator.layer(spec, index, *role, pattern)?,
                     group: method.group,
                     selection: method.selection,
                 };
-                let weight = block.weight_mut(linear.role);
-                let mut piece = backend.workpiece(weight, linear.storage, &statistics[&linear.role.tap()]);
-                records.push(prune_layer(piece.as_mut(), &linear.name, method, &target).at(&linear.name)?);
+                let mut piece =
+                    backend.workpiece(block.weight_mut(*role), *storage, &known.unwrap_or(&found)[&role.tap()]);
+                records.push(prune_layer(piece.as_mut(), name, method, &target).at(name)?);
+                drop(piece);
+                // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
+                if layers[place + 1..].iter().all(|(later, ..)| later.tap() != role.tap()) {
+                    found.remove(&role.tap());
+                }
             }
             took.prune = started.elapsed();
 
@@ -323,7 +386,7 @@ pub fn prune_model<B: Workbench>(
                 block: &block,
                 time: took,
                 backend,
-                dense: &weights,
+                source,
                 updated: method.solver.updates(),
             })?;
             // What the caller asked of the backend is not the next block's time.
@@ -338,7 +401,7 @@ fn block_statistics<B: Workbench>(
     moments: &BlockMoments<B>,
     sequences: usize,
     provider: Provider,
-) -> Result<BTreeMap<Tap, B::Statistics>> {
+) -> Result<TapStatistics<B>> {
     Tap::ALL
         .into_iter()
         .map(|tap| {

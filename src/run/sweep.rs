@@ -19,6 +19,7 @@ use crate::record::{Record, RecordFile, Status, is_done, remove_unfinished, writ
 use crate::registry::nearest;
 use crate::report::{PlanFile, PlannedCell};
 use crate::stats::Summary;
+use bytesize::ByteSize;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -235,6 +236,7 @@ pub fn run(
         };
         let ended = match Opened::new(&experiment.machine) {
             Ok(Opened::Cpu(cpu)) => sweep.run(&cpu, pending),
+            Ok(Opened::CpuBf16(cpu)) => sweep.run(&cpu, pending),
             Ok(Opened::Gpu(gpu)) => sweep.run(gpu.as_ref(), pending),
             Err(error) => Err(error),
         };
@@ -591,8 +593,20 @@ fn summary(record: &Record, confidence: f64) -> String {
                 });
                 format!("{} {:.2}{interval}", it.name, it.perplexity)
             });
-            let seconds = record.run.total_seconds;
-            format!("perplexity {}, {seconds:.1} s", results.collect::<Vec<_>>().join(", "))
+            let run = &record.run;
+            let resident = run
+                .peak_resident_bytes
+                .map(|bytes| format!(", {} resident", ByteSize(bytes)));
+            let spilled = run
+                .spilled_bytes
+                .map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
+            format!(
+                "perplexity {}, {:.1} s{}{}",
+                results.collect::<Vec<_>>().join(", "),
+                run.total_seconds,
+                resident.unwrap_or_default(),
+                spilled.unwrap_or_default()
+            )
         }
     }
 }

@@ -5,6 +5,7 @@
 //! added in order: the same input gives the same bits on one core and on many.
 
 mod attention;
+mod bf16;
 mod elementwise;
 mod gram;
 mod product;
@@ -20,11 +21,98 @@ use ndarray::{Array2, ArrayView2};
 /// the residual stream itself.
 const BATCH_TOKENS: usize = 4096;
 
-/// Computes on this machine's cores.
+/// Computes on this machine's cores, in single precision.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu;
 
-impl Backend for Cpu {
+/// Computes on this machine's cores; the operands of linear layers, of attention's two products and of the head are
+/// rounded to bfloat16, sums and everything else stay in single precision.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuBf16(bf16::Kernel);
+
+impl CpuBf16 {
+    /// With this processor's instructions where it has them, else in software: slower, and right all the same.
+    pub fn new() -> Self {
+        CpuBf16(bf16::Kernel::best())
+    }
+}
+
+impl Default for CpuBf16 {
+    fn default() -> Self {
+        CpuBf16::new()
+    }
+}
+
+/// The matrix products of a CPU backend; all other operations are the same in every precision.
+pub trait Products: Send + Sync {
+    /// What does them, where the machine's name does not say it.
+    fn device(&self) -> Option<String>;
+
+    /// [`Backend::linear`].
+    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32>;
+
+    /// [`Backend::attention`], of `[queries, keys, values]`.
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        heads: [&Array2<f32>; 3],
+    ) -> Array2<f32>;
+
+    /// [`Backend::log_likelihoods`].
+    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64>;
+}
+
+impl Products for Cpu {
+    fn device(&self) -> Option<String> {
+        None
+    }
+
+    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+        product::linear(weight, bias, x)
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        [queries, keys, values]: [&Array2<f32>; 3],
+    ) -> Array2<f32> {
+        attention::causal(shape, window, length, queries, keys, values)
+    }
+
+    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+        product::log_likelihoods(head, softcap, x, targets)
+    }
+}
+
+impl Products for CpuBf16 {
+    fn device(&self) -> Option<String> {
+        Some(self.0.name().to_string())
+    }
+
+    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+        bf16::linear(self.0, weight, bias, x)
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        [queries, keys, values]: [&Array2<f32>; 3],
+    ) -> Array2<f32> {
+        bf16::causal(self.0, shape, window, length, queries, keys, values)
+    }
+
+    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+        bf16::log_likelihoods(self.0, head, softcap, x, targets)
+    }
+}
+
+impl<P: Products> Backend for P {
     type Tensor = Array2<f32>;
     type Moments = Moments;
 
@@ -33,7 +121,7 @@ impl Backend for Cpu {
     }
 
     fn device(&self) -> Option<String> {
-        None
+        Products::device(self)
     }
 
     fn wait(&self) -> Result<()> {
@@ -54,6 +142,13 @@ impl Backend for Cpu {
 
     fn upload(&self, host: ArrayView2<f32>) -> Result<Array2<f32>> {
         Ok(host.as_standard_layout().into_owned())
+    }
+
+    fn take(&self, host: Array2<f32>) -> Result<Array2<f32>> {
+        if host.is_standard_layout() {
+            return Ok(host);
+        }
+        self.upload(host.view())
     }
 
     fn download(&self, tensor: &Array2<f32>) -> Result<Array2<f32>> {
@@ -96,7 +191,7 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Result<Array2<f32>> {
-        Ok(product::linear(weight, bias, x))
+        Ok(Products::linear(self, weight, bias, x))
     }
 
     fn rotate(&self, x: &mut Array2<f32>, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
@@ -113,7 +208,13 @@ impl Backend for Cpu {
         keys: &Array2<f32>,
         values: &Array2<f32>,
     ) -> Result<Array2<f32>> {
-        Ok(attention::causal(shape, window, length, queries, keys, values))
+        Ok(Products::attention(
+            self,
+            shape,
+            window,
+            length,
+            [queries, keys, values],
+        ))
     }
 
     fn activate(&self, activation: Activation, x: &mut Array2<f32>) -> Result<()> {
@@ -133,7 +234,7 @@ impl Backend for Cpu {
         x: &Array2<f32>,
         targets: &[u32],
     ) -> Result<Vec<f64>> {
-        Ok(product::log_likelihoods(head, softcap, x, targets))
+        Ok(Products::log_likelihoods(self, head, softcap, x, targets))
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {

@@ -47,7 +47,7 @@ const SQUARE_ROWS: usize = 256;
 /// Computes on a GPU.
 pub struct Gpu {
     device: Device,
-    compute: Compute,
+    stored: Element,
     /// The last rotary table, which serves every block of its kind.
     rotary: Mutex<Option<(RotaryTable, Arc<Memory>)>>,
 }
@@ -124,9 +124,17 @@ impl Gpu {
                 device.tier()
             )));
         }
+        let stored = match compute {
+            Compute::F32 => Element::F32,
+            Compute::F16 => Element::F16,
+            Compute::Bf16 => {
+                let message = "compute = \"bf16\": shaders have no bfloat16; use \"f16\" or \"f32\"";
+                return Err(crate::error::Error::config(message));
+            }
+        };
         Ok(Gpu {
             device,
-            compute,
+            stored,
             rotary: Mutex::new(None),
         })
     }
@@ -138,10 +146,7 @@ impl Gpu {
 
     /// What activations and weights are stored as.
     fn stored(&self) -> Element {
-        match self.compute {
-            Compute::F32 => Element::F32,
-            Compute::F16 => Element::F16,
-        }
+        self.stored
     }
 
     pub(crate) fn tensor(&self, rows: usize, columns: usize, element: Element) -> Result<Tensor> {
@@ -623,7 +628,11 @@ impl Backend for Gpu {
             None => None,
         };
         Ok(Moments {
-            gram: gram.map(|gram| Array2::from_shape_vec((inputs, inputs), gram).expect("a square matrix")),
+            gram: gram.map(|gram| {
+                Array2::from_shape_vec((inputs, inputs), gram)
+                    .expect("a square matrix")
+                    .into_shared()
+            }),
             ..self.read_squares(moments)?
         })
     }

@@ -1,7 +1,7 @@
 //! Pruning on the host, in plain ndarray: the reference that other workbenches are held against.
 
 use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
 use crate::calibrate::statistics::LayerStatistics;
@@ -20,7 +20,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 
-impl Workbench for Cpu {
+impl<P: Products> Workbench for P {
     type Statistics = LayerStatistics;
 
     fn statistics(&self, moments: &Moments, sequences: usize, provider: Provider) -> Result<LayerStatistics> {

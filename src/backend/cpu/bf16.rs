@@ -1,0 +1,632 @@
+//! Products of bfloat16 numbers with single precision sums: linear layers, attention and next-token likelihoods.
+//!
+//! Operands are rounded to nearest, ties to even, and laid out in pairs of neighbouring inputs, as the instruction
+//! `vdpbf16ps` of AVX-512 BF16 takes them. A weight is packed into panels of [`PANEL`] outputs, pair after pair; a
+//! tile of [`ROWS`] rows of activations by one panel stays in registers while the pairs pass by. Processors without
+//! the instruction run the same tiles in plain Rust, slower; sums are then rounded a little differently (the
+//! instruction adds the two products of a pair without rounding in between, and flushes subnormal numbers).
+//!
+//! Everything else (norms, softmax, residual stream, statistics) is the `f32` code.
+
+use super::elements;
+use super::simd::{exp, largest, soften, sum_of, vectorised};
+use crate::spec::AttentionSpec;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// Outputs side by side in a packed weight: four registers of 16 sums.
+const PANEL: usize = 64;
+
+/// Rows of activations per tile: with four registers each, 24 of the 32 there are.
+const ROWS: usize = 6;
+
+/// Rows of activations per task: whole tiles, and few enough to stay in a core's own cache.
+const BAND: usize = 16 * ROWS;
+
+/// Pairs after which a pass over panels begins anew, so that a panel and a band stay in a core's own cache.
+const PAIRS: usize = 768;
+
+/// Panels whose logits exist at one time, per task.
+const LOGIT_PANELS: usize = 16;
+
+/// Query rows per attention tile.
+const TILE: usize = 64;
+
+/// Who multiplies tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// AVX-512 BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Kernel {
+    /// The best one of this processor.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+            return Kernel::Avx512;
+        }
+        Kernel::Portable
+    }
+
+    /// Name for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => "AVX-512 BF16",
+            Kernel::Portable => "bfloat16 products in software",
+        }
+    }
+
+    /// `sums[row][column] = sum over pairs of a[row] . b[column]`.
+    fn tile<const N: usize>(self, a: &[u32], stride: usize, b: &[u32], sums: &mut [[f32; PANEL]; N]) {
+        let pairs = b.len() / PANEL;
+        assert!(b.len().is_multiple_of(PANEL) && a.len() >= (N - 1) * stride + pairs);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => {
+                // SAFETY: `best` is the only maker of this variant outside of tests, which ask the same question.
+                // The operands are as long as the kernel needs: see the assertion.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx512::tile(a.as_ptr(), stride, b.as_ptr(), pairs, sums);
+                }
+            }
+            Kernel::Portable => vectorised(
+                #[inline(always)]
+                || portable(a, stride, b, sums),
+            ),
+        }
+    }
+}
+
+#[inline(always)]
+fn portable<const N: usize>(a: &[u32], stride: usize, b: &[u32], sums: &mut [[f32; PANEL]; N]) {
+    let (low, high) = (
+        |pair: u32| f32::from_bits(pair << 16),
+        |pair: u32| f32::from_bits(pair & 0xffff_0000),
+    );
+    for (row, sums) in sums.iter_mut().enumerate() {
+        *sums = [0.0; PANEL];
+        for (a, b) in a[row * stride..].iter().zip(b.as_chunks::<PANEL>().0) {
+            let (first, second) = (low(*a), high(*a));
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += first * low(*b) + second * high(*b);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+// The intrinsics take pointers, and registers of integers become registers of bfloat16 by reinterpretation; the
+// checks that a safe loop repeats for every pair would cost more than the products.
+#[allow(unsafe_code)]
+mod avx512 {
+    use super::PANEL;
+    use std::arch::x86_64::{
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+    use std::mem::transmute;
+
+    /// Registers per panel.
+    const WIDE: usize = PANEL / 16;
+
+    /// # Safety
+    /// The processor has AVX-512 BF16; `a` has `N` rows of `pairs` readable elements, `stride` apart, and `b` has
+    /// `pairs * PANEL`.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub unsafe fn tile<const N: usize>(
+        a: *const u32,
+        stride: usize,
+        b: *const u32,
+        pairs: usize,
+        sums: &mut [[f32; PANEL]; N],
+    ) {
+        let mut registers = [[_mm512_setzero_ps(); WIDE]; N];
+        for pair in 0..pairs {
+            // SAFETY: `pair < pairs`, and the caller vouches for the lengths; both types are 64 plain bytes.
+            unsafe {
+                let b: [__m512bh; WIDE] = std::array::from_fn(|index| {
+                    let loaded: __m512i = _mm512_loadu_si512(b.add(pair * PANEL + 16 * index).cast());
+                    transmute::<__m512i, __m512bh>(loaded)
+                });
+                for (row, registers) in registers.iter_mut().enumerate() {
+                    let both = _mm512_set1_epi32(*a.add(row * stride + pair) as i32);
+                    let both = transmute::<__m512i, __m512bh>(both);
+                    for (sum, b) in registers.iter_mut().zip(b) {
+                        *sum = _mm512_dpbf16_ps(*sum, both, b);
+                    }
+                }
+            }
+        }
+        for (sums, registers) in sums.iter_mut().zip(registers) {
+            for (sums, register) in sums.as_chunks_mut::<16>().0.iter_mut().zip(registers) {
+                // SAFETY: the destination is an array of 16 floats.
+                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), register) };
+            }
+        }
+    }
+}
+
+/// A value rounded to bfloat16, in the upper half of the bits. NaN stays NaN.
+#[inline(always)]
+fn rounded(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    if value.is_nan() { bits | 0x0040_0000 } else { nearest }
+}
+
+#[inline(always)]
+fn pair(first: f32, second: f32) -> u32 {
+    (rounded(first) >> 16) | (rounded(second) & 0xffff_0000)
+}
+
+/// A row as pairs; an odd last value is paired with 0.
+#[inline(always)]
+fn pair_up(values: &[f32], pairs: &mut [u32]) {
+    let (whole, rest) = values.as_chunks::<2>();
+    for (into, [first, second]) in pairs.iter_mut().zip(whole) {
+        *into = pair(*first, *second);
+    }
+    if let [last] = rest {
+        pairs[whole.len()] = pair(*last, 0.0);
+    }
+}
+
+/// Rows of activations as pairs.
+struct Band {
+    pairs: Vec<u32>,
+    stride: usize,
+    rows: usize,
+}
+
+impl Band {
+    /// Rows of `width` values, `stride` apart.
+    fn new(values: &[f32], rows: usize, width: usize, stride: usize) -> Self {
+        let pairs = width.div_ceil(2);
+        let mut band = Band {
+            pairs: vec![0; rows * pairs],
+            stride: pairs,
+            rows,
+        };
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, pairs) in band.pairs.chunks_exact_mut(pairs).enumerate() {
+                    pair_up(&values[row * stride..row * stride + width], pairs);
+                }
+            },
+        );
+        band
+    }
+}
+
+/// A matrix `(outputs, inputs)` in panels.
+struct Packed {
+    panels: Vec<u32>,
+    pairs: usize,
+}
+
+impl Packed {
+    fn new(weight: &Array2<f32>) -> Self {
+        let (outputs, inputs) = weight.dim();
+        let pairs = inputs.div_ceil(2);
+        let mut panels = vec![0; outputs.next_multiple_of(PANEL) * pairs];
+        panels
+            .par_chunks_mut(PANEL * pairs)
+            .zip(elements(weight).par_chunks(PANEL * inputs))
+            .for_each(|(panel, rows)| pack(panel, rows, inputs, inputs));
+        Packed { panels, pairs }
+    }
+
+    /// The panels from one on.
+    fn from(&self, panel: usize) -> &[u32] {
+        &self.panels[panel * PANEL * self.pairs..]
+    }
+}
+
+/// Fills a panel from its rows, of `inputs` values, `stride` apart.
+fn pack(panel: &mut [u32], rows: &[f32], inputs: usize, stride: usize) {
+    /// Pairs transposed together: a cache line of every row.
+    const STEP: usize = 8;
+    let count = rows.len().div_ceil(stride);
+    let band = Band::new(rows, count, inputs, stride);
+    for (step, lines) in panel.chunks_mut(STEP * PANEL).enumerate() {
+        for row in 0..count {
+            let from = &band.pairs[row * band.stride + step * STEP..];
+            for (line, pair) in lines.chunks_exact_mut(PANEL).zip(from) {
+                line[row] = *pair;
+            }
+        }
+    }
+}
+
+/// `y[row][..columns] = band[row] . panel columns`; rows of `y` are `stride` apart. `of` is the pairs that panels
+/// have, of which the band's are the ones from `first` on.
+fn multiply(
+    kernel: Kernel,
+    band: &Band,
+    panels: &[u32],
+    (of, first): (usize, usize),
+    y: &mut [f32],
+    (columns, stride): (usize, usize),
+) {
+    let pairs = band.stride.min(of - first);
+    let pieces = pairs.div_ceil(PAIRS).max(1);
+    let piece = pairs.div_ceil(pieces);
+    for start in (0..pairs).step_by(piece.max(1)) {
+        let end = (start + piece).min(pairs);
+        for (index, panel) in panels.chunks(of * PANEL).enumerate().take(columns.div_ceil(PANEL)) {
+            let panel = &panel[(first + start) * PANEL..(first + end) * PANEL];
+            let column = index * PANEL;
+            let width = PANEL.min(columns - column);
+            let mut row = 0;
+            while row < band.rows {
+                let a = &band.pairs[row * band.stride + start..];
+                let y = &mut y[row * stride + column..];
+                let into = (width, stride, start > 0);
+                row += match band.rows - row {
+                    6.. => tile::<ROWS>(kernel, a, band.stride, panel, y, into),
+                    5 => tile::<5>(kernel, a, band.stride, panel, y, into),
+                    4 => tile::<4>(kernel, a, band.stride, panel, y, into),
+                    3 => tile::<3>(kernel, a, band.stride, panel, y, into),
+                    2 => tile::<2>(kernel, a, band.stride, panel, y, into),
+                    _ => tile::<1>(kernel, a, band.stride, panel, y, into),
+                };
+            }
+        }
+    }
+}
+
+/// One tile into `y`, added to what is there or in its place; returns its rows.
+fn tile<const N: usize>(
+    kernel: Kernel,
+    a: &[u32],
+    a_stride: usize,
+    panel: &[u32],
+    y: &mut [f32],
+    (width, stride, add): (usize, usize, bool),
+) -> usize {
+    let mut sums = [[0.0f32; PANEL]; N];
+    kernel.tile(a, a_stride, panel, &mut sums);
+    for (row, sums) in sums.iter().enumerate() {
+        let y = &mut y[row * stride..row * stride + width];
+        if add {
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+        } else {
+            y.copy_from_slice(&sums[..width]);
+        }
+    }
+    N
+}
+
+pub fn linear(kernel: Kernel, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+    let (outputs, inputs) = weight.dim();
+    let packed = Packed::new(weight);
+    let mut y = Array2::zeros((x.nrows(), outputs));
+    super::elements_mut(&mut y)
+        .par_chunks_mut(BAND * outputs)
+        .zip(elements(x).par_chunks(BAND * inputs))
+        .for_each(|(y, x)| {
+            let band = Band::new(x, x.len() / inputs, inputs, inputs);
+            multiply(kernel, &band, &packed.panels, (packed.pairs, 0), y, (outputs, outputs));
+            if let Some(bias) = bias {
+                for row in y.chunks_exact_mut(outputs) {
+                    row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
+                }
+            }
+        });
+    y
+}
+
+pub fn log_likelihoods(
+    kernel: Kernel,
+    head: &Array2<f32>,
+    softcap: Option<f32>,
+    x: &Array2<f32>,
+    targets: &[u32],
+) -> Vec<f64> {
+    let (vocabulary, width) = head.dim();
+    let packed = Packed::new(head);
+    let mut likelihoods = vec![0.0; targets.len()];
+    likelihoods
+        .par_chunks_mut(BAND)
+        .zip(elements(x).par_chunks(BAND * width))
+        .zip(targets.par_chunks(BAND))
+        .for_each(|((likelihoods, x), targets)| {
+            let band = Band::new(x, targets.len(), width, width);
+            let mut totals = vec![Total::EMPTY; targets.len()];
+            let mut logits = vec![0.0f32; targets.len() * LOGIT_PANELS * PANEL];
+            for first in (0..vocabulary).step_by(LOGIT_PANELS * PANEL) {
+                let columns = (LOGIT_PANELS * PANEL).min(vocabulary - first);
+                let logits = &mut logits[..targets.len() * columns];
+                let panels = packed.from(first / PANEL);
+                multiply(kernel, &band, panels, (packed.pairs, 0), logits, (columns, columns));
+                let rows = logits.chunks_exact_mut(columns).zip(&mut totals);
+                for ((row, total), (target, likelihood)) in rows.zip(targets.iter().zip(likelihoods.iter_mut())) {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            if let Some(bound) = softcap {
+                                soften(row, bound);
+                            }
+                            total.add(row);
+                        },
+                    );
+                    if let Some(logit) = (*target as usize).checked_sub(first).and_then(|place| row.get(place)) {
+                        *likelihood = f64::from(*logit);
+                    }
+                }
+            }
+            likelihoods
+                .iter_mut()
+                .zip(totals)
+                .for_each(|(likelihood, total)| *likelihood -= total.ln());
+        });
+    likelihoods
+}
+
+/// `sum exp(logit)`, in units of the exponential of the largest so far.
+#[derive(Clone, Copy)]
+struct Total {
+    shift: f32,
+    sum: f64,
+}
+
+impl Total {
+    const EMPTY: Total = Total {
+        shift: f32::NEG_INFINITY,
+        sum: 0.0,
+    };
+
+    #[inline(always)]
+    fn add(&mut self, logits: &[f32]) {
+        let shift = self.shift.max(largest(logits));
+        if self.sum > 0.0 {
+            self.sum *= f64::from(self.shift - shift).exp();
+        }
+        self.sum += f64::from(sum_of(logits, |logit| exp(logit - shift)));
+        self.shift = shift;
+    }
+
+    fn ln(self) -> f64 {
+        f64::from(self.shift) + self.sum.ln()
+    }
+}
+
+/// Keys and values of one head of one sequence, in panels.
+struct Heads {
+    keys: Vec<u32>,
+    values: Vec<u32>,
+    /// Elements of one head's keys and values.
+    key_size: usize,
+    value_size: usize,
+    /// Pairs of a head's features, and of a sequence's positions.
+    feature_pairs: usize,
+    position_pairs: usize,
+}
+
+impl Heads {
+    fn new(shape: AttentionSpec, length: usize, keys: &[f32], values: &[f32]) -> Self {
+        let AttentionSpec { kv_heads, head_dim, .. } = shape;
+        let width = kv_heads * head_dim;
+        let (feature_pairs, position_pairs) = (head_dim.div_ceil(2), length.div_ceil(2));
+        let key_size = length.next_multiple_of(PANEL) * feature_pairs;
+        let value_size = head_dim.next_multiple_of(PANEL) * position_pairs;
+        let heads = keys.len() / (length * width) * kv_heads;
+        let mut packed = Heads {
+            keys: vec![0; heads * key_size],
+            values: vec![0; heads * value_size],
+            key_size,
+            value_size,
+            feature_pairs,
+            position_pairs,
+        };
+        packed
+            .keys
+            .par_chunks_mut(key_size)
+            .zip(packed.values.par_chunks_mut(value_size))
+            .enumerate()
+            .for_each(|(head, (key_panels, value_panels))| {
+                let start = head / kv_heads * length * width;
+                let column = head % kv_heads * head_dim;
+                let keys = &keys[start + column..start + length * width];
+                let values = &values[start + column..start + length * width];
+                let key_panels = key_panels.chunks_mut(PANEL * feature_pairs);
+                for (panel, rows) in key_panels.zip(keys.chunks(PANEL * width)) {
+                    pack(panel, rows, head_dim, width);
+                }
+                for (index, panel) in value_panels.chunks_mut(PANEL * position_pairs).enumerate() {
+                    let first = index * PANEL;
+                    let columns = PANEL.min(head_dim - first);
+                    for (position, line) in panel.chunks_exact_mut(PANEL).enumerate() {
+                        let row = |position: usize| values.get(position * width + first..).unwrap_or_default();
+                        let (even, odd) = (row(2 * position), row(2 * position + 1));
+                        for (column, pair_of) in line.iter_mut().enumerate().take(columns) {
+                            *pair_of = pair(even[column], odd.get(column).copied().unwrap_or(0.0));
+                        }
+                    }
+                }
+            });
+        packed
+    }
+}
+
+pub fn causal(
+    kernel: Kernel,
+    shape: AttentionSpec,
+    window: Option<usize>,
+    length: usize,
+    queries: &Array2<f32>,
+    keys: &Array2<f32>,
+    values: &Array2<f32>,
+) -> Array2<f32> {
+    let width = shape.heads * shape.head_dim;
+    let heads = Heads::new(shape, length, elements(keys), elements(values));
+    let mut output = Array2::zeros(queries.dim());
+    super::elements_mut(&mut output)
+        .par_chunks_mut(length * width)
+        .zip(elements(queries).par_chunks(length * width))
+        .enumerate()
+        .for_each(|(sequence, (output, queries))| {
+            output
+                .par_chunks_mut(TILE * width)
+                .zip(queries.par_chunks(TILE * width))
+                .enumerate()
+                .for_each(|(tile, (output, queries))| {
+                    attend(kernel, shape, window, &heads, (sequence, tile * TILE), output, queries);
+                });
+        });
+    output
+}
+
+/// One tile of query rows of a sequence, starting at position `first`, all heads.
+fn attend(
+    kernel: Kernel,
+    shape: AttentionSpec,
+    window: Option<usize>,
+    packed: &Heads,
+    (sequence, first): (usize, usize),
+    output: &mut [f32],
+    queries: &[f32],
+) {
+    let AttentionSpec {
+        heads,
+        kv_heads,
+        head_dim,
+        scale,
+        softcap,
+    } = shape;
+    let width = heads * head_dim;
+    let rows = queries.len() / width;
+    let earliest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
+    // Whole panels of keys, so that positions stay in their pairs.
+    let begin = earliest(first) / PANEL * PANEL;
+    let seen = (first + rows - begin).next_multiple_of(2);
+    let mut scores = vec![0.0f32; rows * seen];
+    for head in 0..heads {
+        let kv = sequence * kv_heads + head / (heads / kv_heads);
+        let keys = &packed.keys[kv * packed.key_size..][begin * packed.feature_pairs..packed.key_size];
+        let values = &packed.values[kv * packed.value_size..(kv + 1) * packed.value_size];
+        let q = Band::new(&queries[head * head_dim..], rows, head_dim, width);
+        multiply(kernel, &q, keys, (packed.feature_pairs, 0), &mut scores, (seen, seen));
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
+                    let position = first + row;
+                    let (from, to) = (earliest(position) - begin, position + 1 - begin);
+                    let visible = &mut scores[from..to];
+                    visible.iter_mut().for_each(|score| *score *= scale);
+                    if let Some(bound) = softcap {
+                        soften(visible, bound);
+                    }
+                    let shift = largest(visible);
+                    visible.iter_mut().for_each(|score| *score = exp(*score - shift));
+                    let factor = 1.0 / sum_of(visible, |score| score);
+                    visible.iter_mut().for_each(|score| *score *= factor);
+                    scores[..from].fill(0.0);
+                    scores[to..].fill(0.0);
+                }
+            },
+        );
+        let weights = Band::new(&scores, rows, seen, seen);
+        let positions = (packed.position_pairs, begin / 2);
+        multiply(
+            kernel,
+            &weights,
+            values,
+            positions,
+            &mut output[head * head_dim..],
+            (head_dim, width),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+    use rand::{RngExt, SeedableRng};
+
+    fn random(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_fn((rows, columns), |_| random.random_range(-1.0..1.0f32))
+    }
+
+    fn kernels() -> Vec<Kernel> {
+        let mut kernels = vec![Kernel::Portable];
+        if Kernel::best() != Kernel::Portable {
+            kernels.push(Kernel::best());
+        }
+        kernels
+    }
+
+    #[test]
+    fn values_are_rounded_as_the_crate_half_rounds_them() {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let mut values: Vec<f32> = (0..100_000).map(|_| f32::from_bits(random.random())).collect();
+        values.extend([
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            f32::NAN,
+        ]);
+        // Exactly between two neighbours, with an even and an odd one below.
+        values.extend([f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000)]);
+        for value in values {
+            let ours = (rounded(value) >> 16) as u16;
+            let want = bf16::from_f32(value);
+            let same = ours == want.to_bits() || (want.is_nan() && bf16::from_bits(ours).is_nan());
+            assert!(same, "{value}: {ours:#06x}, not {:#06x}", want.to_bits());
+        }
+    }
+
+    /// The sums of products of rounded operands, to within what single precision sums of so many terms differ by.
+    #[test]
+    fn products_of_rounded_operands_are_right_to_single_precision() {
+        let rounding = |x: &f32| f64::from(bf16::from_f32(*x).to_f32());
+        for kernel in kernels() {
+            for (rows, outputs, inputs) in [(1, 1, 1), (7, 65, 33), (13, 64, 128), (100, 130, 1601), (5, 3, 4000)] {
+                let (x, w) = (random(rows, inputs, 1), random(outputs, inputs, 2));
+                let bias = random(1, outputs, 3);
+                let got = linear(kernel, &w, Some(&bias), &x);
+                for ((row, output), got) in got.indexed_iter() {
+                    let terms = || {
+                        x.row(row)
+                            .into_iter()
+                            .zip(w.row(output))
+                            .map(|(a, b)| rounding(a) * rounding(b))
+                    };
+                    let want = terms().sum::<f64>() + f64::from(bias[[0, output]]);
+                    let size: f64 = terms().map(f64::abs).sum();
+                    let error = (f64::from(*got) - want).abs();
+                    let bound = 2e-6 * size + 1e-6;
+                    assert!(
+                        error <= bound,
+                        "{kernel:?} {rows} x {outputs} x {inputs}: off by {error:e}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_infinite_activation_is_not_hidden() {
+        for kernel in kernels() {
+            let mut x = random(8, 32, 5);
+            x[[3, 7]] = f32::INFINITY;
+            x[[4, 7]] = f32::NAN;
+            let y = linear(kernel, &random(70, 32, 6), None, &x);
+            assert!(y.row(3).iter().all(|value| value.is_infinite()), "{kernel:?}");
+            assert!(y.row(4).iter().all(|value| value.is_nan()), "{kernel:?}");
+            assert!(y.row(2).iter().all(|value| value.is_finite()), "{kernel:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What `zprune plan` says of shared work, memory and time.
+
+use crate::error::Result;
+use crate::experiment::forecast::{Forecast, operations, rate};
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::{Cell, Experiment};
+use crate::prune::Propagate;
+use crate::spec::ModelSpec;
+use bytesize::ByteSize;
+use std::time::Duration;
+
+/// Work that cells do not repeat, one line each.
+pub fn shared(experiment: &Experiment) -> String {
+    let mut text = String::new();
+    let sharing = experiment.cells_per_seed();
+    if let Some(plan) = experiment.calibration.as_ref().filter(|_| sharing > 1) {
+        let (what, how) = match plan.propagate {
+            Propagate::Dense => ("the calibration pass", "of the dense model"),
+            Propagate::Block => ("block 0's statistics", "since nothing is pruned before it"),
+        };
+        text.push_str(&format!(
+            "shared: {what}, by the {sharing} calibrated cells of each model and seed, {how}\n"
+        ));
+    }
+    let fixed: Vec<&str> = experiment
+        .methods
+        .iter()
+        .filter(|method| !method.calibrated)
+        .map(|method| method.name.as_str())
+        .collect();
+    if !fixed.is_empty() && experiment.seeds.len() > 1 {
+        let names = fixed.join(", ");
+        text.push_str(&format!("shared: {names}, by all seeds, without calibration\n"));
+    }
+    text
+}
+
+/// Memory and time of every model whose configuration is there.
+pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Result<String> {
+    let mut text = String::new();
+    let rate = rate()?;
+    for (index, folder) in inputs.folders.iter().enumerate() {
+        let cells = || to_do.iter().filter(|cell| cell.model == index);
+        let Some(folder) = folder.as_ref().filter(|_| cells().next().is_some()) else {
+            continue;
+        };
+        let spec = &folder.spec;
+        let evaluated = evaluated(experiment, inputs, spec);
+        let forecast = Forecast::new(experiment, spec, evaluated)?;
+        let name = &experiment.models[index].name;
+        text.push_str(&format!(
+            "memory, {name}: about {} ({forecast})\n",
+            ByteSize(forecast.fixed() + forecast.streams)
+        ));
+        if let Some(budget) = experiment.machine.memory {
+            let spilled = (forecast.fixed() + forecast.streams).saturating_sub(budget.0);
+            let what = match (forecast.fixed() > budget.0, spilled) {
+                (true, _) => format!("too little: {} cannot go to disk", ByteSize(forecast.fixed())),
+                (false, 0) => "enough".to_string(),
+                (false, spilled) => format!("{} of activations go to scratch files", ByteSize(spilled)),
+            };
+            text.push_str(&format!("  of {budget}: {what}\n"));
+        }
+        let work = cells()
+            .map(|cell| operations(experiment, spec, cell, evaluated))
+            .sum::<Result<f64>>()?;
+        text.push_str(&format!(
+            "time, {name}: about {} for products and factorisations, at {:.0} GFLOP/s as a product runs now\n",
+            indicatif::HumanDuration(Duration::from_secs_f64(work / rate)),
+            rate / 1e9
+        ));
+    }
+    Ok(text)
+}
+
+/// Tokens of all evaluations; where an evaluation takes a whole text, one for every four bytes of it.
+fn evaluated(experiment: &Experiment, inputs: &Inputs, spec: &ModelSpec) -> usize {
+    let files = inputs.evaluations.as_deref().unwrap_or_default();
+    let tokens = experiment
+        .evaluations
+        .iter()
+        .enumerate()
+        .map(|(index, plan)| match plan.windows {
+            Some(windows) => windows * plan.length.of(spec),
+            None => {
+                let bytes = files.get(index).and_then(|file| std::fs::metadata(&file.path).ok());
+                bytes.map_or(0, |file| file.len() as usize / 4)
+            }
+        });
+    tokens.sum()
+}

@@ -1,0 +1,287 @@
+//! What the CPU will need: memory and time of an experiment's model, from its shape alone.
+//!
+//! Memory is what the program holds at its fullest: the weights outside the blocks, two blocks (the one under work
+//! and the next one being read), either a batch of activations passing a block or the scores, Gram matrices and
+//! factor of a layer, and the residual streams of all windows. Only the streams can be put on disk. Time counts
+//! matrix products and factorisations and nothing else. Both are estimates; runs record what they used.
+
+use super::plan::{Cell, Experiment};
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::backend::moments::Needs;
+use crate::error::{Error, Result};
+use crate::memory::Room;
+use crate::prune::Propagate;
+use crate::spec::{ModelSpec, Role, Tap};
+use bytesize::ByteSize;
+use ndarray::Array2;
+use std::fmt;
+use std::time::Instant;
+
+/// Bytes, by what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// Embedding, positions, head.
+    pub ends: u64,
+    /// Two blocks.
+    pub blocks: u64,
+    /// The larger of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer.
+    pub work: u64,
+    /// Gram matrices of all blocks, with `propagate = "dense"`.
+    pub dense: u64,
+    /// Residual streams of all calibration and evaluation windows.
+    pub streams: u64,
+}
+
+/// Rows that a Gram matrix takes in double precision at a time.
+const WIDENED_ROWS: u64 = 1024;
+
+impl Forecast {
+    /// The memory of a model in an experiment whose evaluations have so many tokens.
+    ///
+    /// # Errors
+    /// Never for a resolved experiment.
+    pub fn new(experiment: &Experiment, spec: &ModelSpec, evaluated: usize) -> Result<Self> {
+        let needs = needs(experiment)?;
+        let elements = |tensors: &mut dyn Iterator<Item = (String, Vec<usize>)>| -> u64 {
+            tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+        };
+        let block = elements(&mut spec.block_tensors(0).into_iter());
+        let all = elements(&mut spec.tensors());
+        let width = spec.width as u64;
+        let outputs = |wanted: fn(Role) -> bool| -> u64 {
+            let linears = spec.block.linears.iter().filter(|linear| wanted(linear.role));
+            linears.map(|linear| linear.outputs as u64).sum()
+        };
+        // The stream, its normalised copy, and what is made of it.
+        let attention = 2 * width + outputs(|role| role.tap() == Tap::AttentionIn) + 2 * width;
+        let mlp = 2 * width + outputs(|role| role.tap() == Tap::MlpIn) + width;
+        let calibrated = experiment.calibration.as_ref();
+        let (sequences, length) = calibrated.map_or((0, 0), |plan| (plan.sequences, plan.length.of(spec)));
+        let tokens = (sequences * length) as u64;
+        let batch = (Cpu.batch_tokens(spec.width) as u64)
+            .min(tokens.max(evaluated as u64))
+            .max(length as u64);
+        let squares = |bytes: u64| Tap::ALL.map(|tap| bytes * (spec.block.tap_width(tap) as u64).pow(2));
+        let grams: u64 = if needs.gram { squares(8).iter().sum() } else { 0 };
+        let widest = Tap::ALL
+            .map(|tap| spec.block.tap_width(tap) as u64)
+            .into_iter()
+            .max()
+            .unwrap_or(0);
+        let widened = if needs.gram { 8 * WIDENED_ROWS * widest } else { 0 };
+        let logits = (rayon::current_num_threads() * 64 * spec.vocabulary * 4) as u64;
+        let passing = grams + widened + (4 * batch * attention.max(mlp)).max(logits);
+        let layer = spec
+            .block
+            .linears
+            .iter()
+            .map(|linear| (linear.outputs * linear.inputs) as u64)
+            .max()
+            .unwrap_or(0);
+        // Scores and mask; for SparseGPT the matrix under factorisation, what comes of it, and errors of a band.
+        let factoring = if needs.gram {
+            grams.max(3 * 8 * widest * widest)
+        } else {
+            0
+        };
+        let pruning = factoring + 5 * layer;
+        let dense = calibrated.is_some_and(|plan| plan.propagate == Propagate::Dense);
+        Ok(Forecast {
+            ends: 4 * (all - block * spec.blocks as u64),
+            blocks: 4 * (2 * block + layer),
+            work: passing.max(pruning),
+            dense: if dense { grams * spec.blocks as u64 } else { 0 },
+            streams: 4 * width * (tokens + evaluated as u64),
+        })
+    }
+
+    /// What no disk can take over.
+    pub fn fixed(&self) -> u64 {
+        self.ends + self.blocks + self.work + self.dense
+    }
+
+    /// The room that a budget leaves for residual streams and for what cells may share.
+    ///
+    /// # Errors
+    /// The budget does not hold what must be in memory.
+    pub fn room(&self, experiment: &Experiment) -> Result<Room> {
+        let Some(budget) = experiment.machine.memory else {
+            return Ok(Room::unlimited());
+        };
+        match budget.0.checked_sub(self.fixed()) {
+            Some(left) => Ok(Room::new(left, &experiment.machine.scratch_folder())),
+            None => {
+                let hint = match self.dense {
+                    0 => "",
+                    _ => "; propagate = \"block\" keeps the Gram matrices of one block only",
+                };
+                Err(Error::config(format!(
+                    "memory = \"{budget}\" is not enough: about {} must be in memory ({self}){hint}",
+                    ByteSize(self.fixed())
+                )))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "embedding and head {}, two blocks {}",
+            ByteSize(self.ends),
+            ByteSize(self.blocks)
+        )?;
+        write!(f, ", a batch or a layer under work {}", ByteSize(self.work))?;
+        if self.dense > 0 {
+            write!(f, ", statistics of all blocks {}", ByteSize(self.dense))?;
+        }
+        write!(f, ", activations {}", ByteSize(self.streams))
+    }
+}
+
+/// What the methods of an experiment ask of calibration together.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn needs(experiment: &Experiment) -> Result<Needs> {
+    (0..experiment.methods.len()).try_fold(Needs::NOTHING, |needs, index| {
+        Ok(needs.and(experiment.method(index)?.needs()))
+    })
+}
+
+/// Bytes of a block's Gram matrices and their factors.
+pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
+    let widths = Tap::ALL.map(|tap| spec.block.tap_width(tap) as u64);
+    let per_pair = if needs.gram { 2 * 8 } else { 0 };
+    widths.iter().map(|width| per_pair * width * width + 8 * width).sum()
+}
+
+/// Operations of single precision that the products and factorisations of a cell take; those of double precision
+/// count twice.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evaluated: usize) -> Result<f64> {
+    let linears = || spec.block.linears.iter();
+    let weights: f64 = linears().map(|linear| (linear.outputs * linear.inputs) as f64).sum();
+    let attention = spec.block.attention;
+    // Every token looks at half a window, on average, twice: for scores and for values.
+    let mixing = |length: usize| 2.0 * length as f64 * (attention.heads * attention.head_dim) as f64;
+    let blocks = spec.blocks as f64;
+    let mut total = 0.0;
+    for plan in &experiment.evaluations {
+        let share = evaluated as f64 / experiment.evaluations.len() as f64;
+        let head = 2.0 * (spec.vocabulary * spec.embedding.width) as f64;
+        total += share * (blocks * (2.0 * weights + mixing(plan.length.of(spec))) + head);
+    }
+    let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
+        return Ok(total);
+    };
+    let needs = experiment.method(pruning.method)?.needs();
+    if !needs.anything() {
+        return Ok(total);
+    }
+    let length = plan.length.of(spec);
+    let tokens = (plan.sequences * length) as f64;
+    // Once for statistics, once through the pruned block.
+    total += 2.0 * blocks * tokens * (2.0 * weights + mixing(length));
+    if needs.gram {
+        let squared: f64 = Tap::ALL
+            .map(|tap| (spec.block.tap_width(tap) as f64).powi(2))
+            .iter()
+            .sum();
+        let cubed: f64 = Tap::ALL
+            .map(|tap| (spec.block.tap_width(tap) as f64).powi(3))
+            .iter()
+            .sum();
+        let updates: f64 = linears()
+            .map(|linear| linear.outputs as f64 * (linear.inputs as f64).powi(2))
+            .sum();
+        total += blocks * (2.0 * tokens * squared + 2.0 * 2.0 / 3.0 * cubed + updates);
+    }
+    Ok(total)
+}
+
+/// Operations per second that a matrix product reaches here and now, in a few hundredths of a second.
+///
+/// # Errors
+/// Never on the CPU.
+pub fn rate() -> Result<f64> {
+    const ROWS: usize = 1024;
+    const WIDTH: usize = 1024;
+    let weight = Array2::from_elem((WIDTH, WIDTH), 0.5f32);
+    let x = Array2::from_elem((ROWS, WIDTH), 0.25f32);
+    let mut best = f64::INFINITY;
+    // The first one wakes the threads.
+    for _ in 0..4 {
+        let started = Instant::now();
+        Cpu.linear(&weight, None, &x)?;
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (ROWS * WIDTH * WIDTH) as f64 / best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::plan::parse;
+    use crate::experiment::raw::Source;
+    use crate::model::families::parse_spec;
+
+    fn experiment(extra: &str, method: &str) -> Experiment {
+        let text = format!(
+            "name = \"x\"\n[[model]]\npath = \"m\"\n[calibration]\ncorpus = \"c.txt\"\nsampling = \"packed\"\n\
+             sequences = 4\nlength = 512\n{extra}\n[sweep]\nseeds = [0]\npatterns = [{{ sparsity = 0.5 }}]\n\
+             [[method]]\n{method}\n[[evaluation]]\nname = \"e\"\ncorpus = \"e.txt\"\nlength = 512\nwindows = 4\n"
+        );
+        let source = Source {
+            path: "x.toml".into(),
+            text,
+        };
+        parse(&source).expect("a good experiment")
+    }
+
+    /// LLaMA-2-7B's.
+    fn shape() -> ModelSpec {
+        parse_spec(
+            r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false}"#,
+        )
+        .expect("a model")
+    }
+
+    #[test]
+    fn memory_counts_what_the_shape_says() {
+        let found = Forecast::new(&experiment("", "criterion = \"wanda\""), &shape(), 0).expect("known");
+        assert_eq!(found.ends, 4 * (2 * 32000 * 4096 + 4096));
+        let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
+        assert_eq!(found.blocks, 4 * (2 * block + 4096 * 11008));
+        assert_eq!(found.streams, 4 * 4096 * 2048);
+        assert_eq!(found.dense, 0);
+        let gram = "criterion = \"obs\"\nsolver = \"obs\"";
+        let sparse = Forecast::new(&experiment("", gram), &shape(), 0).expect("known");
+        assert!(sparse.work > found.work + 8 * 11008 * 11008, "{sparse}");
+        let dense = Forecast::new(&experiment("propagate = \"dense\"", gram), &shape(), 0).expect("known");
+        assert_eq!(dense.dense, 32 * 8 * (3 * 4096u64.pow(2) + 11008u64.pow(2)));
+    }
+
+    #[test]
+    fn a_budget_below_what_must_be_in_memory_is_refused_with_the_estimate() {
+        let mut small = experiment("propagate = \"dense\"", "criterion = \"obs\"\nsolver = \"obs\"");
+        small.machine.memory = Some(ByteSize::gib(20));
+        let forecast = Forecast::new(&small, &shape(), 2048).expect("known");
+        let error = forecast.room(&small).expect_err("too little").to_string();
+        assert!(
+            error.contains("20.0 GiB") && error.contains("propagate = \"block\""),
+            "{error}"
+        );
+        small.machine.memory = Some(ByteSize::gib(60));
+        assert!(forecast.room(&small).is_ok());
+        small.machine.memory = None;
+        let unlimited = forecast.room(&small).expect("no limit");
+        assert!(unlimited.reserve(1 << 50).is_some());
+    }
+}

@@ -1,0 +1,223 @@
+//! Memory: how much a run may use, what of it is free for activations, and what it used at most.
+//!
+//! Owns the account ([`Room`]) and the scratch files that take what does not fit ([`Scratch`]). It does not know
+//! what is stored. Files are exact copies: a budget changes how long a run takes, never a number.
+
+use crate::error::{Error, Result};
+use bytesize::ByteSize;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Smaller budgets are a slip, such as a forgotten unit.
+const LEAST: u64 = 16 << 20;
+
+/// Parses a budget: `12GiB`, `800 MB`, `1.5TiB`.
+///
+/// # Errors
+/// Not a number with a unit, or too little for any model.
+pub fn parse_budget(text: &str) -> Result<ByteSize> {
+    let example = "write it as in \"12GiB\" or \"800MB\"";
+    if text.trim().parse::<f64>().is_ok() {
+        return Err(Error::config(format!("memory `{text}` has no unit; {example}")));
+    }
+    let size: ByteSize = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::config(format!("memory `{text}` is not an amount of memory; {example}")))?;
+    if size.0 < LEAST {
+        let message = format!(
+            "memory `{text}` is less than {}, too little for any model",
+            ByteSize(LEAST)
+        );
+        return Err(Error::config(message));
+    }
+    // A number beyond what 64 bits hold is clipped by the parser, not refused.
+    if size.0 > 1 << 50 {
+        return Err(Error::config(format!(
+            "memory `{text}` is more than any machine has; {example}"
+        )));
+    }
+    Ok(size)
+}
+
+/// What is left for activations and for results kept to be used again. Clones share one account.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    free: AtomicU64,
+    spilled: AtomicU64,
+    folder: PathBuf,
+}
+
+/// Bytes taken out of a [`Room`] until this is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    room: Room,
+    bytes: u64,
+}
+
+impl Room {
+    /// Room for so many bytes; what does not fit goes to files in `folder`.
+    pub fn new(bytes: u64, folder: &Path) -> Self {
+        Room(Arc::new(Account {
+            free: AtomicU64::new(bytes),
+            spilled: AtomicU64::new(0),
+            folder: folder.to_path_buf(),
+        }))
+    }
+
+    /// Room for everything.
+    pub fn unlimited() -> Self {
+        Room::new(u64::MAX, &std::env::temp_dir())
+    }
+
+    /// Takes `bytes` if they are there.
+    pub fn reserve(&self, bytes: u64) -> Option<Reserved> {
+        let take = |free: u64| free.checked_sub(bytes);
+        let taken = self.0.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.is_ok().then(|| Reserved {
+            room: self.clone(),
+            bytes,
+        })
+    }
+
+    /// A file for what does not fit. It has no name, so nothing is left of it however the run ends.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn scratch(&self) -> Result<Scratch> {
+        let folder = &self.0.folder;
+        let file = tempfile::tempfile_in(folder).map_err(|error| self.full(error))?;
+        Ok(Scratch {
+            room: self.clone(),
+            file,
+        })
+    }
+
+    /// Bytes written to scratch files so far.
+    pub fn spilled(&self) -> u64 {
+        self.0.spilled.load(Ordering::Relaxed)
+    }
+
+    fn full(&self, error: std::io::Error) -> Error {
+        let message = format!("{error} (scratch files take what `memory` has no room for; --scratch DIR moves them)");
+        Error::output(&self.0.folder, message)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.room.0.free.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A file without a name.
+#[derive(Debug)]
+pub struct Scratch {
+    room: Room,
+    file: File,
+}
+
+impl Scratch {
+    /// Writes values from element `start` on.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn put(&self, start: usize, values: &[f32]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(4 * start as u64))
+            .and_then(|_| file.write_all(bytes))
+            .map_err(|error| self.room.full(error))?;
+        self.room.0.spilled.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads `count` values from element `start` on.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn get(&self, start: usize, count: usize) -> Result<Vec<f32>> {
+        let mut values = vec![0.0f32; count];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(4 * start as u64))
+            .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+            .map_err(|error| Error::reading(&self.room.0.folder, error))?;
+        Ok(values)
+    }
+}
+
+/// The largest resident set since the start or the last [`forget_peak`], in bytes, pages of files that are still
+/// mapped in included; `None` where the system does not tell.
+pub fn peak_resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// Makes [`peak_resident`] count from here on, where the system can.
+pub fn forget_peak() {
+    // Where this is refused, a peak is that of the whole process: larger, never smaller than the truth.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_amounts_with_a_unit() {
+        assert_eq!(parse_budget("12GiB").expect("an amount"), ByteSize(12 << 30));
+        assert_eq!(parse_budget(" 1.5 gib ").expect("an amount"), ByteSize(3 << 29));
+        assert_eq!(parse_budget("800MB").expect("an amount"), ByteSize(800_000_000));
+        for wrong in [
+            "12", "", "GiB", "-1GiB", "0GiB", "1KiB", "twelve", "12GiB/s", "nan GiB", "infGiB", "1e300GiB", "9e9TiB",
+        ] {
+            assert!(parse_budget(wrong).is_err(), "{wrong}: {:?}", parse_budget(wrong));
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_comes_back() {
+        let room = Room::new(100, Path::new("."));
+        let first = room.reserve(60).expect("there is room");
+        assert!(room.reserve(41).is_none());
+        let second = room.reserve(40);
+        assert!(second.is_some());
+        drop(first);
+        assert!(room.reserve(60).is_some());
+        drop(second);
+        assert!(room.reserve(100).is_some());
+        assert!(Room::unlimited().reserve(u64::MAX).is_some());
+    }
+
+    #[test]
+    fn scratch_files_give_back_every_bit_and_have_no_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let room = Room::new(0, folder.path());
+        let scratch = room.scratch().expect("writable");
+        let values = [1.5f32, -0.0, f32::MIN_POSITIVE / 2.0, 3e38];
+        scratch.put(4, &values).expect("there is room");
+        scratch.put(0, &[7.0; 4]).expect("there is room");
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&scratch.get(4, 4).expect("readable")), bits(&values));
+        assert_eq!(room.spilled(), 32);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_scratch_folder_that_is_not_there_is_named() {
+        let error = Room::new(0, Path::new("no/such/folder"))
+            .scratch()
+            .expect_err("no folder");
+        assert!(error.to_string().contains("no/such/folder"), "{error}");
+        assert!(error.to_string().contains("--scratch"), "{error}");
+        assert_eq!(error.kind(), crate::error::ErrorKind::Output);
+    }
+}
