@@ -42,9 +42,9 @@ def disturbed(zprune, experiment, results, times, seconds, dice):
     while True:
         process = subprocess.Popen(command(zprune, experiment, results), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if len(ends) < times:
-            # On average they add up to the length of the sweep, so the kills are spread over it.
+            # They add up to about half the sweep: a machine that has less to do meanwhile must not come to its end first.
             try:
-                process.wait(dice.uniform(0, 2 * seconds / (times + 1)))
+                process.wait(dice.uniform(0, seconds / (times + 1)))
             except subprocess.TimeoutExpired:
                 which = dice.choice(SIGNALS)
                 process.send_signal(which)
