@@ -37,7 +37,10 @@ fn list(value: &Value) -> Vec<f64> {
 #[track_caller]
 fn close(ours: f64, theirs: f64, tolerance: f64, what: &str) {
     let off = (ours - theirs).abs();
-    assert!(off <= tolerance * theirs.abs().max(1e-300), "{what}: {ours} is not {theirs}");
+    assert!(
+        off <= tolerance * theirs.abs().max(1e-300),
+        "{what}: {ours} is not {theirs}"
+    );
 }
 
 #[test]
@@ -47,7 +50,12 @@ fn the_paired_t_test_equals_scipys() {
         let differences: Vec<f64> = pairs.map(|(first, second)| first - second).collect();
         let mean = WindowMean::of(&differences).expect("a sample");
         close(mean.mean, number(&case, "mean"), 1e-11, "mean");
-        close(mean.standard_error, number(&case, "standard_error"), 1e-12, "standard error");
+        close(
+            mean.standard_error,
+            number(&case, "standard_error"),
+            1e-12,
+            "standard error",
+        );
         close(mean.t_p().expect("a sample"), number(&case, "p"), 1e-7, "p");
         let interval = mean.t_interval(0.95).expect("a sample");
         close(interval.low, number(&case, "low"), 1e-7, "low");
@@ -98,10 +106,19 @@ fn student(freedom: f64) -> f64 {
 fn intervals_of_accuracies_equal_statsmodels() {
     for case in golden("proportions") {
         let (right, n) = (number(&case, "right"), number(&case, "n"));
-        for (name, ours) in [("wilson", wilson(right, n, 0.95)), ("exact", clopper_pearson(right, n, 0.95))] {
+        for (name, ours) in [
+            ("wilson", wilson(right, n, 0.95)),
+            ("exact", clopper_pearson(right, n, 0.95)),
+        ] {
             let theirs = list(&case[name]);
-            assert!((ours.low - theirs[0]).abs() < 1e-9, "{name} {right}/{n}: {ours:?} {theirs:?}");
-            assert!((ours.high - theirs[1]).abs() < 1e-9, "{name} {right}/{n}: {ours:?} {theirs:?}");
+            assert!(
+                (ours.low - theirs[0]).abs() < 1e-9,
+                "{name} {right}/{n}: {ours:?} {theirs:?}"
+            );
+            assert!(
+                (ours.high - theirs[1]).abs() < 1e-9,
+                "{name} {right}/{n}: {ours:?} {theirs:?}"
+            );
         }
     }
 }

@@ -246,7 +246,10 @@ mod tests {
     fn the_number_of_threads_changes_nothing() {
         let units = Units::single(&sample());
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("threads");
             pool.install(|| Bootstrap::new(&units, 4, 3_001, 7))
         };
         assert_eq!(on(1), on(3));
@@ -255,7 +258,11 @@ mod tests {
     #[test]
     fn another_seed_moves_the_ends_only_a_little() {
         let units = Units::single(&sample());
-        let of = |seed| Bootstrap::new(&units, 1, RESAMPLES, seed).expect("a sample").interval(0.95);
+        let of = |seed| {
+            Bootstrap::new(&units, 1, RESAMPLES, seed)
+                .expect("a sample")
+                .interval(0.95)
+        };
         let (one, other) = (of(1), of(2));
         assert_ne!(one, other);
         let width = one.high - one.low;

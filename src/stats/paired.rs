@@ -40,9 +40,11 @@ impl WindowMean {
         self.n as f64 - 1.0
     }
 
-    /// Degrees of freedom of the block standard error: blocks less one.
+    /// Degrees of freedom of the block standard error. Blocks that overlap weigh the covariances of neighbours as
+    /// Bartlett's window does, so a variance from them is worth `3 b n / (2 b^2 + 1)` squares, `n` for blocks of one.
     pub fn block_freedom(&self) -> f64 {
-        self.n as f64 / self.block as f64 - 1.0
+        let (n, block) = (self.n as f64, self.block as f64);
+        3.0 * block * n / (2.0 * block * block + 1.0) - 1.0
     }
 
     /// Student's t-interval as if windows were independent.

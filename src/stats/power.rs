@@ -24,8 +24,7 @@ pub fn t_power(effect: f64, freedom: f64, alpha: f64) -> f64 {
         }
         (log_scale + (freedom - 1.0) * s.ln() - freedom * s * s / 2.0).exp()
     };
-    let rejects =
-        |s: f64| normal_probability(effect - critical * s) + normal_probability(-effect - critical * s);
+    let rejects = |s: f64| normal_probability(effect - critical * s) + normal_probability(-effect - critical * s);
     // Ten standard deviations of s, about 1 / sqrt(2 freedom), to either side of 1.
     let reach = 10.0 / (2.0 * freedom).sqrt();
     let from = (1.0 - reach).max(0.0);

@@ -5,6 +5,7 @@
 //! allows for both.
 
 use super::paired::{WindowMean, no_difference};
+use super::power::minimum_detectable;
 use super::{Interval, mean, student_quantile};
 
 /// Values of seeds (rows) by windows (columns), decomposed.
@@ -101,16 +102,47 @@ impl Components {
         })
     }
 
-    /// t-interval of the grand mean.
-    pub fn interval(&self, confidence: f64) -> Option<Interval> {
-        let quantile = student_quantile(0.5 + confidence / 2.0, self.freedom)?;
-        Some(Interval::around(self.mean, quantile * self.standard_error))
+    /// Standard errors with their degrees of freedom: of both sources together, and of each alone. Three seeds tell
+    /// little about their own variance, and where they happen to agree the first alone would be too small.
+    fn spreads(&self) -> impl Iterator<Item = (f64, f64)> {
+        let seeds = self.seeds as f64;
+        let of_seeds = self
+            .seed_deviation
+            .map(|deviation| (deviation / seeds.sqrt(), seeds - 1.0));
+        let of_windows = (self.windows.block_standard_error, self.windows.block_freedom());
+        [(self.standard_error, self.freedom), of_windows]
+            .into_iter()
+            .chain(of_seeds)
     }
 
-    /// Two-sided p-value of the grand mean being 0.
-    pub fn p(&self) -> Option<f64> {
-        no_difference(self.mean, self.standard_error, self.freedom)
+    /// t-interval of the grand mean: the widest of those of both sources together, and of each alone.
+    pub fn interval(&self, confidence: f64) -> Option<Interval> {
+        let halves = self
+            .spreads()
+            .map(|(error, freedom)| student_quantile(0.5 + confidence / 2.0, freedom).map(|quantile| quantile * error));
+        Some(Interval::around(self.mean, largest(halves)?))
     }
+
+    /// Two-sided p-value of the grand mean being 0, as that interval has it.
+    pub fn p(&self) -> Option<f64> {
+        largest(
+            self.spreads()
+                .map(|(error, freedom)| no_difference(self.mean, error, freedom)),
+        )
+    }
+
+    /// The smallest true mean that would be found at level `alpha` with probability `power`.
+    pub fn minimum_detectable(&self, alpha: f64, power: f64) -> Option<f64> {
+        largest(
+            self.spreads()
+                .map(|(error, freedom)| minimum_detectable(error, freedom, alpha, power)),
+        )
+    }
+}
+
+/// The largest of some values, if all of them exist.
+fn largest(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    values.reduce(|a, b| Some(a?.max(b?))).flatten()
 }
 
 #[cfg(test)]
