@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use zprune::stats::Interval;
 use zprune::stats::bootstrap::{Bootstrap, RESAMPLES, Units, block_length};
 use zprune::stats::normal_quantile;
-use zprune::stats::paired::WindowMean;
+use zprune::stats::paired::{TextMean, Texts};
 use zprune::stats::proportion::Accuracy;
 use zprune::stats::signs::sign_flip;
 use zprune::stats::variance::Components;
@@ -132,8 +132,8 @@ fn window_coverage(resamples: usize) {
         let of = |interval: &(dyn Fn(&[f64]) -> Option<Interval> + Sync)| {
             percent(|draw| covers(interval(&(case.draw)(draw)), 0.0))
         };
-        let t = of(&|values| WindowMean::of(values)?.t_interval(0.95));
-        let block = of(&|values| WindowMean::of(values)?.block_interval(0.95));
+        let t = of(&|values| TextMean::of(values, Texts::Stream)?.t_interval(0.95));
+        let block = of(&|values| TextMean::of(values, Texts::Stream)?.robust_interval(0.95));
         let bca = of(&|values| bootstrap(values, resamples));
         println!("{:<44} {t:>7.1} {block:>7.1} {bca:>7.1}", case.what);
         let within = |value: f64| (case.expected.0..=case.expected.1).contains(&value);
@@ -180,10 +180,15 @@ fn intervals_of_seeds_and_windows_together_cover_what_they_promise() {
                 })
                 .collect()
         };
-        let both = percent(|draw| covers(Components::of(&rows(draw)).and_then(|it| it.interval(0.95)), 0.0));
+        let both = percent(|draw| {
+            covers(
+                Components::of(&rows(draw), Texts::Stream).and_then(|it| it.interval(0.95)),
+                0.0,
+            )
+        });
         let alone = percent(|draw| {
             covers(
-                Components::of(&rows(draw)).and_then(|it| it.windows.block_interval(0.95)),
+                Components::of(&rows(draw), Texts::Stream).and_then(|it| it.texts.robust_interval(0.95)),
                 0.0,
             )
         });
@@ -267,7 +272,7 @@ fn a_minimum_detectable_difference_is_detected_four_times_in_five() {
             .iter()
             .map(|it| difference + sd * it)
             .collect();
-        WindowMean::of(&windows)
+        TextMean::of(&windows, Texts::Stream)
             .and_then(|mean| mean.t_p())
             .is_some_and(|p| p <= 0.05)
     });

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::path::Path;
 use zprune::stats::bootstrap::{Bootstrap, RESAMPLES, Units, bca};
 use zprune::stats::multiplicity::holm;
-use zprune::stats::paired::WindowMean;
+use zprune::stats::paired::{TextMean, Texts};
 use zprune::stats::power::{minimum_detectable, t_power};
 use zprune::stats::proportion::{clopper_pearson, clustered_standard_error, wilson};
 use zprune::stats::rank::wilcoxon;
@@ -48,7 +48,7 @@ fn the_paired_t_test_equals_scipys() {
     for case in golden("paired") {
         let pairs = list(&case["first"]).into_iter().zip(list(&case["second"]));
         let differences: Vec<f64> = pairs.map(|(first, second)| first - second).collect();
-        let mean = WindowMean::of(&differences).expect("a sample");
+        let mean = TextMean::of(&differences, Texts::Stream).expect("a sample");
         close(mean.mean, number(&case, "mean"), 1e-11, "mean");
         close(
             mean.standard_error,
@@ -182,12 +182,12 @@ fn variance_components_follow_from_statsmodels_mean_squares() {
     for case in golden("components") {
         let rows: Vec<Vec<f64>> = case["rows"].as_array().expect("rows").iter().map(list).collect();
         let (seeds, windows) = (rows.len() as f64, rows[0].len() as f64);
-        let components = Components::of(&rows).expect("a grid");
+        let components = Components::of(&rows, Texts::Stream).expect("a grid");
         let rest = number(&case, "rest_square");
         close(components.rest_component.expect("seeds"), rest, 1e-9, "rest");
         let seed = (number(&case, "seed_square") - rest) / windows;
         close(components.seed_component.expect("seeds"), seed.max(0.0), 1e-9, "seeds");
         let window = (number(&case, "window_square") - rest) / seeds;
-        close(components.window_component, window.max(0.0), 1e-9, "windows");
+        close(components.text_component, window.max(0.0), 1e-9, "windows");
     }
 }

@@ -4,10 +4,12 @@
 //! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
 //! step; acting code sees only the resolved stage.
 
+pub mod comparison;
 pub mod identity;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
 pub mod protocol;
 pub mod raw;
+pub mod reference;
 pub mod single;

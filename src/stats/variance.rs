@@ -1,10 +1,10 @@
-//! Two sources of chance at once: calibration seeds x evaluation windows, every seed measured on the same windows.
+//! Two sources of chance at once: calibration seeds x texts measured on, every seed on the same texts.
 //!
 //! A two-way analysis of variance with both factors random and one value in each place. Its components say how
 //! much of the uncertainty would go away with more seeds and how much with more text; its standard error of the grand mean
 //! allows for both.
 
-use super::paired::{WindowMean, no_difference};
+use super::paired::{TextMean, Texts, no_difference};
 use super::power::minimum_detectable;
 use super::{Interval, mean, student_quantile};
 
@@ -16,13 +16,13 @@ pub struct Components {
     /// Grand mean.
     pub mean: f64,
     /// The seeds' mean on every window: uncertainty from the texts measured on, the seeds being what they are.
-    pub windows: WindowMean,
+    pub texts: TextMean,
     /// Standard deviation of a seed's mean over all windows; `None` for one seed.
     pub seed_deviation: Option<f64>,
     /// Variance component of seeds, of a single window's value; `None` for one seed. Never negative.
     pub seed_component: Option<f64>,
     /// The same of windows; for one seed it contains what else there is.
-    pub window_component: f64,
+    pub text_component: f64,
     /// The same of what neither explains.
     pub rest_component: Option<f64>,
     /// Standard error of the grand mean: of windows alone for one seed, else of both.
@@ -34,29 +34,29 @@ pub struct Components {
 impl Components {
     /// Decomposes one row per seed, all of the same length, in the order of the stream. `None` for fewer than two
     /// windows or without a seed.
-    pub fn of(rows: &[Vec<f64>]) -> Option<Components> {
+    pub fn of(rows: &[Vec<f64>], texts: Texts) -> Option<Components> {
         let seeds = rows.len();
         let count = rows.first()?.len();
         if rows.iter().any(|row| row.len() != count) {
             return None;
         }
-        let of_window: Vec<f64> = (0..count)
-            .map(|window| rows.iter().map(|row| row[window]).sum::<f64>() / seeds as f64)
+        let of_text: Vec<f64> = (0..count)
+            .map(|text| rows.iter().map(|row| row[text]).sum::<f64>() / seeds as f64)
             .collect();
-        let windows = WindowMean::of(&of_window)?;
+        let means = TextMean::of(&of_text, texts)?;
         let n = count as f64;
-        let window_variance = windows.standard_error.powi(2) * n;
+        let text_variance = means.standard_error.powi(2) * n;
         if seeds == 1 {
             return Some(Components {
                 seeds,
-                mean: windows.mean,
-                windows,
+                mean: means.mean,
+                texts: means,
                 seed_deviation: None,
                 seed_component: None,
-                window_component: window_variance,
+                text_component: text_variance,
                 rest_component: None,
-                standard_error: windows.block_standard_error,
-                freedom: windows.block_freedom(),
+                standard_error: means.robust_standard_error,
+                freedom: means.robust_freedom,
             });
         }
         let s = seeds as f64;
@@ -67,8 +67,8 @@ impl Components {
             .zip(&of_seed)
             .flat_map(|(row, seed)| {
                 row.iter()
-                    .zip(&of_window)
-                    .map(move |(value, window)| value - seed - window + windows.mean)
+                    .zip(&of_text)
+                    .map(move |(value, window)| value - seed - window + means.mean)
             })
             .map(|residual| residual * residual)
             .sum();
@@ -76,7 +76,7 @@ impl Components {
         // Variances of the grand mean that each mean square gives; windows are allowed to resemble their neighbours.
         let parts = [
             (seed_variance / s, s - 1.0),
-            (windows.block_standard_error.powi(2), windows.block_freedom()),
+            (means.robust_standard_error.powi(2), means.robust_freedom),
             (-rest / (s * n), (s - 1.0) * (n - 1.0)),
         ];
         let variance: f64 = parts.iter().map(|(part, _)| part).sum();
@@ -87,11 +87,11 @@ impl Components {
         let freedom = variance * variance / squares;
         Some(Components {
             seeds,
-            mean: windows.mean,
-            windows,
+            mean: means.mean,
+            texts: means,
             seed_deviation: Some(seed_variance.sqrt()),
             seed_component: Some((seed_variance - rest / n).max(0.0)),
-            window_component: (window_variance - rest / s).max(0.0),
+            text_component: (text_variance - rest / s).max(0.0),
             rest_component: Some(rest),
             standard_error: variance.sqrt(),
             // Without any spread the degrees do not matter; the bounds are those of one source deciding alone and of both.
@@ -109,8 +109,8 @@ impl Components {
         let of_seeds = self
             .seed_deviation
             .map(|deviation| (deviation / seeds.sqrt(), seeds - 1.0));
-        let of_windows = (self.windows.block_standard_error, self.windows.block_freedom());
-        [(self.standard_error, self.freedom), of_windows]
+        let of_texts = (self.texts.robust_standard_error, self.texts.robust_freedom);
+        [(self.standard_error, self.freedom), of_texts]
             .into_iter()
             .chain(of_seeds)
     }
@@ -157,33 +157,33 @@ mod tests {
     #[test]
     fn what_seeds_and_windows_add_is_told_apart() {
         let windows: Vec<f64> = (0..60).map(|index| f64::from((index * 17) % 7)).collect();
-        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows)).expect("a grid");
+        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
         let rest = components.rest_component.expect("three seeds");
         assert!(rest.abs() < 1e-20, "{components:?}");
         let seeds = components.seed_component.expect("three seeds");
         assert!((seeds - 7.0).abs() < 1e-12, "{components:?}");
         let windows = super::super::variance_of(&windows).expect("a sample");
-        assert!((components.window_component - windows).abs() < 1e-12);
+        assert!((components.text_component - windows).abs() < 1e-12);
     }
 
     #[test]
     fn one_seed_shows_no_seed_variance() {
-        let components = Components::of(&[vec![1.0, 2.0, 4.0, 3.0]]).expect("a row");
+        let components = Components::of(&[vec![1.0, 2.0, 4.0, 3.0]], Texts::Stream).expect("a row");
         assert_eq!((components.seed_deviation, components.seed_component), (None, None));
-        assert_eq!(components.standard_error, components.windows.block_standard_error);
+        assert_eq!(components.standard_error, components.texts.robust_standard_error);
     }
 
     #[test]
     fn seeds_that_disagree_decide_the_degrees_of_freedom() {
         let windows: Vec<f64> = (0..60).map(|index| 0.001 * f64::from((index * 17) % 7)).collect();
-        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows)).expect("a grid");
+        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
         assert!((components.freedom - 2.0).abs() < 0.01, "{components:?}");
         assert!((components.standard_error - (7f64 / 3.0).sqrt()).abs() < 1e-3);
     }
 
     #[test]
     fn rows_of_different_lengths_have_no_answer() {
-        assert_eq!(Components::of(&[vec![1.0, 2.0], vec![1.0]]), None);
-        assert_eq!(Components::of(&[]), None);
+        assert_eq!(Components::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream), None);
+        assert_eq!(Components::of(&[], Texts::Stream), None);
     }
 }
