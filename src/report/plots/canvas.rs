@@ -35,25 +35,8 @@ const COLOURS: [RGBColor; 7] = [
 
 /// Outlines of markers, in tenths of their radius: methods differ in shape, too, not in colour alone.
 const SHAPES: [&[(i32, i32)]; 5] = [
-    // Circle
-    &[
-        (10, 0),
-        (9, 4),
-        (7, 7),
-        (4, 9),
-        (0, 10),
-        (-4, 9),
-        (-7, 7),
-        (-9, 4),
-        (-10, 0),
-        (-9, -4),
-        (-7, -7),
-        (-4, -9),
-        (0, -10),
-        (4, -9),
-        (7, -7),
-        (9, -4),
-    ],
+    // Circle, drawn as one.
+    &[],
     // Square
     &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
     // Triangle
@@ -162,13 +145,17 @@ impl Canvas<'_> {
 
     /// A method's marker, filled or open.
     pub fn marker(&self, (x, y): (i32, i32), look: Look, radius: i32, open: bool) -> Result<()> {
-        let mut points: Vec<(i32, i32)> = look
-            .shape
-            .iter()
-            .map(|(right, down)| (x + right * radius / 10, y + down * radius / 10))
-            .collect();
-        let inside = if open { WHITE.filled() } else { look.colour.filled() };
-        self.area.draw(&Polygon::new(points.clone(), inside)).map_err(failed)?;
+        let inside = if open { WHITE } else { look.colour };
+        if look.shape.is_empty() {
+            let circle = |style: ShapeStyle| self.area.draw(&Circle::new((x, y), radius, style)).map_err(failed);
+            circle(inside.filled())?;
+            return circle(look.colour.stroke_width(2));
+        }
+        let place = |(right, down): &(i32, i32)| (x + right * radius / 10, y + down * radius / 10);
+        let mut points: Vec<(i32, i32)> = look.shape.iter().map(place).collect();
+        self.area
+            .draw(&Polygon::new(points.clone(), inside.filled()))
+            .map_err(failed)?;
         points.extend(points.first().copied());
         self.line(&points, look.colour, 2)
     }
@@ -220,12 +207,11 @@ impl Canvas<'_> {
             let x = 20 + width * (index % columns) as i32;
             let y = top + LEGEND_ROW / 2 + LEGEND_ROW * (index / columns) as i32;
             match item.key {
-                Key::Method(look, open) => {
-                    if !open {
-                        self.line(&[(x, y), (x + 24, y)], look.colour, 1)?;
-                    }
-                    self.marker((x + 12, y), look, 5, open)?;
+                Key::Method(look) => {
+                    self.line(&[(x, y), (x + 24, y)], look.colour, 1)?;
+                    self.marker((x + 12, y), look, 5, false)?;
                 }
+                Key::Marker(look) => self.marker((x + 12, y), look, 5, false)?,
                 Key::Dashed => self.dashed((x, y), (x + 24, y), INK)?,
                 Key::Whisker => self.line(&[(x + 12, y - 9), (x + 12, y + 9)], INK, 2)?,
                 Key::Thick => self.line(&[(x, y), (x + 24, y)], INK, 5)?,
@@ -253,8 +239,10 @@ impl Anchor {
 /// What stands for an item in a legend.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
-    /// A method's marker, filled on a line or open.
-    Method(Look, bool),
+    /// A method's marker on a line.
+    Method(Look),
+    /// A method's marker.
+    Marker(Look),
     /// A dashed line.
     Dashed,
     /// An upright line.

@@ -42,7 +42,7 @@ pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Opti
     let mut items: Vec<Item> = shown
         .iter()
         .map(|index| Item {
-            key: Key::Method(Look::of(*index), false),
+            key: Key::Method(Look::of(*index)),
             text: methods[*index].to_string(),
         })
         .collect();

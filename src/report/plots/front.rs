@@ -54,7 +54,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
                 .any(|(_, points)| points.iter().any(|it| it.index == *index))
         })
         .map(|(index, method)| Item {
-            key: Key::Method(Look::of(index), true),
+            key: Key::Marker(Look::of(index)),
             text: method.to_string(),
         })
         .collect();

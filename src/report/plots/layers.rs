@@ -16,6 +16,9 @@ const RIGHT: i32 = WIDTH - 16;
 /// Ends of the colour scale, light to dark: told apart by lightness alone.
 const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
 
+/// The colour scale spans at least so many percentage points.
+const SPAN: f64 = 4.0;
+
 /// Caption and picture at the highest unstructured sparsity of the sweep; `None` where no record has layers.
 pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
     let unstructured = |entry: &&Entry| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
@@ -52,12 +55,16 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     let (Some((low, high)), Some(last)) = (extent(shares), blocks.last().copied()) else {
         return Ok(None);
     };
+    let (least, most) = (low, high);
+    // Differences that come from rounding must not look like a pattern.
+    let room = 0.5 * (SPAN - (high - low)).max(0.0);
+    let (low, high) = ((low - room).max(0.0), (high + room).min(100.0));
     let count = last as i32 + 1;
     let width = |block: i32| LEFT + (RIGHT - LEFT) * block / count;
     let panel = ROW * kinds.len() as i32 + 34;
     let bottom = TOP + panel * entries.len() as i32;
     let colour = |share: f64| {
-        let part = if high > low { (share - low) / (high - low) } else { 0.5 };
+        let part = (share - low) / (high - low);
         let mix = |a: u8, b: u8| (f64::from(a) + part * (f64::from(b) - f64::from(a))).round() as u8;
         let [light, dark] = SCALE;
         RGBColor(mix(light.0, dark.0), mix(light.1, dark.1), mix(light.2, dark.2))
@@ -99,9 +106,9 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
             )?;
         }
         canvas.line(&[(from, bottom + 52), (to, bottom + 52)], INK, 1)?;
-        canvas.text(&format!("{low:.2} %"), (from - 8, bottom + 46), TEXT - 1, Anchor::Right)?;
+        canvas.text(&format!("{low:.0} %"), (from - 8, bottom + 46), TEXT - 1, Anchor::Right)?;
         canvas.text(
-            &format!("{high:.2} % removed"),
+            &format!("{high:.0} % removed"),
             (to + 4, bottom + 46),
             TEXT - 1,
             Anchor::Left,
@@ -109,7 +116,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
         Ok(())
     })?;
     let caption = format!(
-        "Fraction of weights removed from every layer of {} at {pattern}, first seed: {low:.2} % to {high:.2} %.",
+        "Fraction of weights removed from every layer of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.",
         section.model
     );
     Ok(Some((caption, svg)))
