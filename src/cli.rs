@@ -263,7 +263,11 @@ fn show_power(path: &Path) -> Result<()> {
         true => PlanFile::read(path)?.experiment,
         false => plan::read(path)?,
     };
-    print(&text::terminal(&power::chapter(&experiment)?))
+    if experiment.references.is_empty() {
+        let message = "it cites no published values: add a [[reference]] (experiments/README.md)";
+        return Err(Error::config(message).at(path.display()));
+    }
+    print(&text::terminal(&power::chapter(&experiment)))
 }
 
 fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {

@@ -40,7 +40,11 @@ impl Report {
     /// Compares what there is to compare and lays the tables out.
     pub fn new(results: Results) -> Report {
         let families = families(&results);
-        let chapters = layout::chapters(&results, &families);
+        let mut chapters = layout::chapters(&results, &families);
+        let experiment = &results.plan.experiment;
+        if !experiment.references.is_empty() {
+            chapters.push(power::chapter(experiment));
+        }
         Report {
             results,
             families,
