@@ -76,7 +76,8 @@ impl Reference {
             known("method", name, &methods)?;
         }
         for (name, deviation) in &raw.deviations {
-            if !raw.values.contains_key(name) || !(*deviation >= 0.0 && deviation.is_finite()) {
+            let sensible = *deviation >= 0.0 && deviation.is_finite();
+            if !(sensible && raw.values.contains_key(name)) {
                 let message =
                     format!("deviations.{name}: a standard deviation, at least 0, of a method that has a value");
                 return Err(Error::config(message));

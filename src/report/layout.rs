@@ -577,8 +577,8 @@ impl View<'_> {
             .iter()
             .flat_map(|family| family.tests.iter().map(move |test| (family, test)))
             .filter(|(_, test)| {
-                let here = |section: &&Section| section.model == test.model && section.measure == test.measure;
-                sections.iter().any(|section| here(&section)) && patterns.contains(&test.pattern)
+                let here = |section: &Section| section.model == test.model && section.measure == test.measure;
+                sections.iter().any(|section| here(section)) && patterns.contains(&test.pattern)
             })
             .collect();
         if tests.is_empty() {
