@@ -377,3 +377,74 @@ fn z_pruners_table_says_which_of_its_differences_could_have_been_seen() {
     );
     assert!(row("wnli", "71").contains("5.89"), "{said}");
 }
+
+#[test]
+fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and_what_is_known() {
+    struct Case {
+        more: &'static str,
+        says: &'static str,
+    }
+    let reference = "[[reference]]\nsource = \"s\"\nmodel = \"a\"\npattern = { sparsity = 0.5 }\n";
+    let cases = [
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wandaa\"]\n",
+            says: "there is no method `wandaa`; did you mean `wanda`?",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"ria\"]\n",
+            says: "`ria` is compared with itself",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = []\n",
+            says: "family `f` compares nothing",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\npatterns = [{ sparsity = 0.6 }]\n",
+            says: "pattern 60 % is none of the sweep's",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nevaluation = [\"text\"]\n",
+            says: "did you mean `evaluations`?",
+        },
+        Case {
+            more: "evaluation = \"txet\"\nvalues = { wanda = 7.0 }\n",
+            says: "there is no evaluation `txet`; did you mean `text`?",
+        },
+        Case {
+            more: "task = \"wnli\"\nvalues = { wanda = 42.25 }\n",
+            says: "`documents` is missing",
+        },
+        Case {
+            more: "task = \"wnli\"\ndocuments = 71\nvalues = { wanda = 142.25 }\n",
+            says: "values.wanda = 142.25 is not an accuracy in percent",
+        },
+        Case {
+            more: "evaluation = \"text\"\ntask = \"wnli\"\nvalues = { wanda = 7.0 }\n",
+            says: "either `evaluation` (perplexities) or `task`",
+        },
+        Case {
+            more: "evaluation = \"text\"\nvalues = { wanda = 7.0 }\ndeviations = { ria = 0.1 }\n",
+            says: "deviations.ria",
+        },
+    ];
+    for case in cases {
+        let head = if case.more.starts_with('[') { "" } else { reference };
+        let text = format!(
+            "name = \"made\"\n[[model]]\nname = \"a\"\npath = \"a\"\n\
+             [calibration]\ncorpus = \"c\"\nsampling = \"packed\"\nsequences = 4\nlength = 64\n\
+             [sweep]\nseeds = [0]\npatterns = [{{ sparsity = 0.5 }}]\n\
+             [[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"ria\"\n\
+             [[evaluation]]\nname = \"text\"\ncorpus = \"t\"\nlength = 64\n{head}{}",
+            case.more
+        );
+        let source = Source {
+            path: "made.toml".into(),
+            text,
+        };
+        let said = plan::parse(&source)
+            .err()
+            .unwrap_or_else(|| panic!("{}", case.more))
+            .to_string();
+        assert!(said.contains(case.says) && said.starts_with("made.toml:"), "{said}");
+    }
+}
