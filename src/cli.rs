@@ -31,7 +31,7 @@ use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
-use crate::report::{self, Results, tables};
+use crate::report::{self, PlanFile, Report, Results, power, text};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
 use crate::{record, run};
@@ -75,13 +75,16 @@ enum Command {
     Plan(sweep::Plan),
     /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
     Submit(Box<submit::Submit>),
-    /// Make the tables and plots again from the records
+    /// Make the tables, plots and page again from the records
     Report {
         /// Experiment file, or a results folder
         experiment: PathBuf,
         /// Folder that holds one results folder per experiment
         #[arg(long, default_value = "results", value_name = "DIR")]
         results: PathBuf,
+        /// Ask instead whether the differences that an experiment cites could have been seen; needs no records
+        #[arg(long)]
+        power: bool,
     },
     /// Prune one model into a directory that every tool loads
     Prune(Box<prune::Prune>),
@@ -194,7 +197,16 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
         Command::Submit(arguments) => submit::run(&arguments),
-        Command::Report { experiment, results } => show_report(&experiment, &results),
+        Command::Report {
+            experiment,
+            results: _,
+            power: true,
+        } => show_power(&experiment),
+        Command::Report {
+            experiment,
+            results,
+            power: false,
+        } => show_report(&experiment, &results),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
@@ -236,11 +248,27 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
         results.join(plan::read(path)?.name)
     };
     let records = record::read(&folder)?;
-    let results = Results::join(report::PlanFile::read(&folder)?, &records);
-    report::write(&results, &folder)?;
-    let (done, failed, planned) = results.progress(&records);
-    let text = tables::terminal(&results);
-    print(&format!("{text}\n{planned} cells: {done} done, {failed} failed"))
+    let report = Report::new(Results::join(PlanFile::read(&folder)?, &records));
+    report::write(&report, &folder)?;
+    let (done, failed, planned) = report.results.progress(&records);
+    let page = folder.join("report.html");
+    print(&format!(
+        "{}\n{planned} cells: {done} done, {failed} failed; everything is in {}",
+        report.terminal(),
+        page.display()
+    ))
+}
+
+fn show_power(path: &Path) -> Result<()> {
+    let experiment = match path.is_dir() {
+        true => PlanFile::read(path)?.experiment,
+        false => plan::read(path)?,
+    };
+    if experiment.references.is_empty() {
+        let message = "it cites no published values: add a [[reference]] (experiments/README.md)";
+        return Err(Error::config(message).at(path.display()));
+    }
+    print(&text::terminal(&power::chapter(&experiment)))
 }
 
 fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {

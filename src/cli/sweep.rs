@@ -9,7 +9,7 @@ use crate::experiment::plan::{self, Cell, DENSE, Experiment};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
-use crate::report::{self, Results, tables};
+use crate::report::{self, Report};
 use crate::run::{self, Options, State};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -70,10 +70,10 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     let mut wrote = vec!["runs.jsonl".to_string()];
     // One cell of many makes no table; `zprune report` makes it from all of them.
     if arguments.cell.is_empty() {
-        let results = Results::read(&folder)?;
-        let files = report::write(&results, &folder)?;
-        print(&tables::terminal(&results))?;
-        wrote.extend(files.iter().map(|file| file.display().to_string()));
+        let report = Report::read(&folder)?;
+        let files = report::write(&report, &folder)?;
+        print(&report.terminal())?;
+        wrote.push(format!("report.html and {} tables and plots", files.len() - 1));
     }
     let also = |count: usize, what: &str| match count {
         0 => String::new(),

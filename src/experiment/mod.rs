@@ -5,10 +5,12 @@
 //! step; acting code sees only the resolved stage.
 
 pub mod forecast;
+pub mod comparison;
 pub mod identity;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
 pub mod protocol;
 pub mod raw;
+pub mod reference;
 pub mod single;

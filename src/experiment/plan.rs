@@ -1,9 +1,11 @@
 //! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
 //! of cells laid out. Looks at no file but the experiment's own.
 
+use super::comparison::Comparison;
 use super::machine::{Machine, Processor, Request};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, Source};
+use super::reference::Reference;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -62,6 +64,12 @@ pub struct Experiment {
     pub methods: Vec<MethodPlan>,
     /// Evaluations.
     pub evaluations: Vec<EvaluationPlan>,
+    /// Families of comparisons; without any, every pair of methods is compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// Published values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
 }
 
 /// One model.
@@ -294,6 +302,8 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         models: Vec::new(),
         methods: Vec::new(),
         evaluations: Vec::new(),
+        comparisons: Vec::new(),
+        references: Vec::new(),
     };
     for raw in &raw.model {
         let place = at(raw.span().start);
@@ -348,6 +358,17 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
     }
     for (model, raw) in experiment.models.iter().zip(&raw.model) {
         expectations(&model.expected, &experiment.evaluations).at(at(raw.span().start))?;
+    }
+    for raw in &raw.comparison {
+        let place = at(raw.span().start);
+        let comparison = Comparison::resolve(raw.get_ref(), &experiment).at(&place)?;
+        let others = experiment.comparisons.iter().map(|other| &other.family);
+        distinct(&comparison.family, others, "family").at(place)?;
+        experiment.comparisons.push(comparison);
+    }
+    for raw in &raw.reference {
+        let reference = Reference::resolve(raw.get_ref(), &experiment).at(at(raw.span().start))?;
+        experiment.references.push(reference);
     }
     if let Some(raw) = &raw.calibration {
         let place = at(raw.span().start);
@@ -510,6 +531,17 @@ fn text_plan(corpus: &Path, join: Option<Join>, purpose: Use) -> Result<(PathBuf
     Ok((corpus, (known.is_some(), known.unwrap_or(Join::None))))
 }
 
+/// Refuses a label that is none of the known ones.
+pub(super) fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "there is no {what} `{name}`{}",
+        suggestion(name, known)
+    )))
+}
+
 /// Checks what is expected of a model.
 fn expectations(expected: &BTreeMap<String, Expected>, evaluations: &[EvaluationPlan]) -> Result<()> {
     let known: Vec<&str> = evaluations.iter().map(|it| it.name.as_str()).collect();
@@ -550,7 +582,8 @@ fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, wha
     Ok(())
 }
 
-fn pattern(raw: &RawPattern) -> Result<Pattern> {
+/// Resolves a pattern.
+pub(super) fn pattern(raw: &RawPattern) -> Result<Pattern> {
     let pattern = match (raw.sparsity, raw.keep, raw.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
         (None, Some(keep), Some(of)) => Pattern::Structured { keep, of },

@@ -46,6 +46,12 @@ pub struct RawExperiment {
     /// What is measured.
     #[serde(default)]
     pub evaluation: Vec<Spanned<RawEvaluation>>,
+    /// Families of comparisons, declared before anything has run.
+    #[serde(default)]
+    pub comparison: Vec<Spanned<RawComparison>>,
+    /// Published values to show beside ours.
+    #[serde(default)]
+    pub reference: Vec<Spanned<RawReference>>,
     /// Who computes.
     #[serde(default)]
     pub compute: RawCompute,
@@ -156,6 +162,50 @@ pub struct RawEvaluation {
     pub length: Option<Length>,
     /// Number of windows; all by default.
     pub windows: Option<usize>,
+}
+
+/// A family of comparisons whose p-values are corrected together.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawComparison {
+    /// Names the family.
+    pub family: String,
+    /// Label of the method that is compared.
+    pub ours: String,
+    /// Labels of the methods it is compared with; `dense` is the unpruned model.
+    pub against: Vec<String>,
+    /// Labels of models; all by default.
+    pub models: Option<Vec<String>>,
+    /// Patterns; all by default.
+    pub patterns: Option<Vec<RawPattern>>,
+    /// Labels of evaluations; all by default.
+    pub evaluations: Option<Vec<String>>,
+}
+
+/// Published values of several methods on one model, under one pattern, by one measure.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawReference {
+    /// Where the values are printed.
+    pub source: String,
+    /// How they were obtained, as far as the source says.
+    #[serde(default)]
+    pub protocol: String,
+    /// Label of the model.
+    pub model: String,
+    /// The pattern; needed by every value but the unpruned model's.
+    pub pattern: Option<RawPattern>,
+    /// Label of the evaluation whose perplexity it is.
+    pub evaluation: Option<String>,
+    /// In place of an evaluation, the zero-shot task whose accuracy in percent it is.
+    pub task: Option<String>,
+    /// Documents of the task.
+    pub documents: Option<usize>,
+    /// Values by label of the method; `dense` is the unpruned model.
+    pub values: BTreeMap<String, f64>,
+    /// Standard deviations over calibration seeds, where the source has them.
+    #[serde(default)]
+    pub deviations: BTreeMap<String, f64>,
 }
 
 /// Who computes.

@@ -141,6 +141,8 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
         }],
         methods: Vec::new(),
         evaluations: Vec::new(),
+        comparisons: Vec::new(),
+        references: Vec::new(),
     };
     Ok((experiment, protocol))
 }

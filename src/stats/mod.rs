@@ -1,82 +1,80 @@
-//! Statistics of results. Sees numbers and records only, never a model.
+//! Statistics of results. Sees numbers only, never a model or a record.
+//!
+//! Two sources of chance are kept apart throughout: *which texts* a model is measured on (windows of a stream,
+//! documents of a task) and *which texts* it was calibrated on (seeds). Methods are compared on the same windows
+//! and documents, so everything about a comparison starts from paired differences.
+//!
+//! | question | answer |
+//! |---|---|
+//! | how uncertain is a mean over windows? | [`paired`]: t and block standard errors; [`bootstrap`]: BCa over circular blocks |
+//! | how uncertain is an accuracy? | [`proportion`]: Wilson, exact for few documents, clustered |
+//! | do two methods differ on documents? | [`signs`]: exact McNemar and its extension to seeds and clusters |
+//! | how much comes from seeds, how much from texts? | [`variance`] |
+//! | do seeds agree on a direction? | [`rank`]: Wilcoxon's signed ranks |
+//! | which of many differences survive? | [`multiplicity`]: Holm |
+//! | could a difference have been seen at all? | [`power`] |
+//! | what of an average over tasks? | [`average`] |
+//!
+//! Distributions come from statrs. Random numbers come from ChaCha streams that depend on a seed and on nothing
+//! else, so that results do not depend on the number of threads. `tests/statistics.rs` holds everything here
+//! against scipy and statsmodels, `tests/coverage.rs` counts how often intervals hold what they promise.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+pub mod average;
+pub mod bootstrap;
+pub mod multiplicity;
+pub mod paired;
+pub mod power;
+pub mod proportion;
+pub mod rank;
+pub mod signs;
+pub mod summary;
+pub mod variance;
 
-/// A sample reduced to what a table shows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
-    /// Sample size.
-    pub n: usize,
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Smallest value.
-    pub min: f64,
-    /// Largest value.
-    pub max: f64,
-    /// Student's t-interval of the mean; `None` for a single value, whose spread is unknown.
-    pub interval: Option<Interval>,
-}
+pub use summary::{Interval, Summary};
 
-/// A confidence interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
-impl Summary {
-    /// Summarises a sample; `None` for an empty one.
-    pub fn of(values: &[f64], confidence: f64) -> Option<Summary> {
-        if values.is_empty() {
-            return None;
-        }
-        let n = values.len();
-        let mean = values.iter().sum::<f64>() / n as f64;
-        let interval = half_width(values, mean, confidence).map(|half| Interval {
-            low: mean - half,
-            high: mean + half,
-        });
-        Some(Summary {
-            n,
-            mean,
-            min: values.iter().copied().fold(f64::INFINITY, f64::min),
-            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            interval,
-        })
+/// Quantile of the standard normal distribution; infinite at 0 and 1.
+pub fn normal_quantile(probability: f64) -> f64 {
+    if probability <= 0.0 {
+        f64::NEG_INFINITY
+    } else if probability >= 1.0 {
+        f64::INFINITY
+    } else {
+        Normal::standard().inverse_cdf(probability)
     }
 }
 
-/// Half the width of the t-interval: `t * s / sqrt(n)` with `n - 1` degrees of freedom.
-fn half_width(values: &[f64], mean: f64, confidence: f64) -> Option<f64> {
-    let n = values.len() as f64;
-    let freedom = n - 1.0;
-    // Fails for a single value: no degrees of freedom, no interval.
+/// Distribution function of the standard normal distribution.
+pub fn normal_probability(value: f64) -> f64 {
+    Normal::standard().cdf(value)
+}
+
+/// Quantile of Student's t; `None` without degrees of freedom.
+pub fn student_quantile(probability: f64, freedom: f64) -> Option<f64> {
+    Some(StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(probability))
+}
+
+/// Two-sided p-value of a t statistic; `None` without degrees of freedom.
+pub fn student_p(statistic: f64, freedom: f64) -> Option<f64> {
+    if statistic.is_nan() {
+        return None;
+    }
     let student = StudentsT::new(0.0, 1.0, freedom).ok()?;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom;
-    Some(student.inverse_cdf(0.5 + confidence / 2.0) * (variance / n).sqrt())
+    Some((2.0 * student.cdf(-statistic.abs())).min(1.0))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Arithmetic mean; not a number for an empty sample.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
 
-    #[test]
-    fn the_t_interval_equals_scipy() {
-        // By hand, with the quantile from scipy.stats.t.ppf(0.975, 2):
-        // mean 2.5, s = 1, se = 1/sqrt(3), t(0.975, 2) = 4.302652729911275.
-        let summary = Summary::of(&[1.5, 2.5, 3.5], 0.95).expect("three values");
-        let interval = summary.interval.expect("three values have a spread");
-        let half = 4.302_652_729_911_275 / 3f64.sqrt();
-        assert!((interval.low - (2.5 - half)).abs() < 1e-9, "{interval:?}");
-        assert!((interval.high - (2.5 + half)).abs() < 1e-9, "{interval:?}");
-        assert_eq!((summary.min, summary.max, summary.n), (1.5, 3.5, 3));
+/// Unbiased variance; `None` for fewer than two values.
+pub fn variance_of(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
     }
-
-    #[test]
-    fn one_value_has_no_interval_and_none_has_no_summary() {
-        assert_eq!(Summary::of(&[3.0], 0.95).expect("one value").interval, None);
-        assert_eq!(Summary::of(&[], 0.95), None);
-    }
+    let centre = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    Some(squares / (values.len() - 1) as f64)
 }

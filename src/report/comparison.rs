@@ -1,0 +1,258 @@
+//! Which differences are real: paired comparisons, corrected within their family.
+//!
+//! A comparison starts from the differences on the same texts, seed by seed where both methods have seeds. Its p-value
+//! allows for both sources of chance, the texts measured on and the texts calibrated on ([`Components`]); accuracies must
+//! also pass the exact test on documents ([`sign_flip`]). A method without calibration has no seeds, and none are invented
+//! for it.
+
+use super::results::{Entry, Measure, Results, Section};
+use crate::prune::pattern::Pattern;
+use crate::stats::Interval;
+use crate::stats::bootstrap::{Bootstrap, RESAMPLES, SEED};
+use crate::stats::multiplicity::holm;
+use crate::stats::power::POWER;
+use crate::stats::rank::wilcoxon;
+use crate::stats::signs::sign_flip;
+use crate::stats::variance::Components;
+use std::collections::BTreeSet;
+
+/// Name of the family of an experiment that declares none.
+const EVERY_PAIR: &str = "every pair of methods";
+
+/// What a comparison says once its family is corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first method is better.
+    Better,
+    /// The first method is worse.
+    Worse,
+    /// These texts and seeds do not tell them apart.
+    NotTold,
+}
+
+/// One comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Test {
+    /// Model label.
+    pub model: String,
+    /// What was measured.
+    pub measure: Measure,
+    /// Pattern of both methods, or of the one that is pruned.
+    pub pattern: Pattern,
+    /// Label of the first method.
+    pub ours: String,
+    /// Label of the second.
+    pub other: String,
+    /// The difference, first less second, in nats per token or as a fraction of documents.
+    pub difference: Components,
+    /// The difference of every seed.
+    pub seeds: Vec<f64>,
+    /// BCa interval over texts, the seeds being what they are.
+    pub over_texts: Interval,
+    /// t-interval over texts and seeds.
+    pub over_both: Interval,
+    /// Wilcoxon's p-value over seeds; `None` for fewer than two.
+    pub wilcoxon: Option<f64>,
+    /// p-value before correction.
+    pub p: f64,
+    /// Holm's p-value within the family.
+    pub adjusted: f64,
+    /// The smallest true difference that would be found with probability 0.8, at Holm's first step.
+    pub detectable: Option<f64>,
+}
+
+impl Test {
+    /// What it says at a level.
+    pub fn verdict(&self, confidence: f64) -> Verdict {
+        let better = (self.difference.mean > 0.0) == self.measure.higher_is_better();
+        match self.adjusted <= 1.0 - confidence {
+            false => Verdict::NotTold,
+            true if better => Verdict::Better,
+            true => Verdict::Worse,
+        }
+    }
+
+    /// A difference as it is shown: change of perplexity in percent, or percentage points.
+    pub fn shown(&self, difference: f64) -> f64 {
+        match self.measure {
+            Measure::Perplexity { .. } => 100.0 * difference.exp_m1(),
+            Measure::Accuracy { .. } => 100.0 * difference,
+        }
+    }
+}
+
+/// Comparisons that are corrected together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    /// Its name.
+    pub name: String,
+    /// Whether the experiment declared it.
+    pub declared: bool,
+    /// All comparisons with results.
+    pub tests: Vec<Test>,
+    /// Comparisons that could not be made yet.
+    pub missing: usize,
+}
+
+impl Family {
+    /// What is known of two methods in one place of a table, from the first's point of view.
+    pub fn verdict(
+        &self,
+        section: &Section,
+        pattern: Pattern,
+        first: &str,
+        second: &str,
+        confidence: f64,
+    ) -> Option<Verdict> {
+        let here =
+            |test: &&Test| test.model == section.model && test.measure == section.measure && test.pattern == pattern;
+        self.tests.iter().filter(here).find_map(|test| {
+            let verdict = test.verdict(confidence);
+            if test.ours == first && test.other == second {
+                Some(verdict)
+            } else if test.ours == second && test.other == first {
+                Some(match verdict {
+                    Verdict::Better => Verdict::Worse,
+                    Verdict::Worse => Verdict::Better,
+                    Verdict::NotTold => Verdict::NotTold,
+                })
+            } else {
+                None
+            }
+        })
+    }
+}
+
+/// All families of an experiment. One that declares none has one of every pair of methods, wherever both have a result:
+/// nothing is chosen after the fact, and the price is a strict correction.
+pub fn families(results: &Results) -> Vec<Family> {
+    let experiment = &results.plan.experiment;
+    if experiment.comparisons.is_empty() {
+        let methods = &experiment.methods;
+        let mut wanted = Vec::new();
+        for section in &results.sections {
+            for pattern in &experiment.patterns {
+                for (index, first) in methods.iter().enumerate() {
+                    for second in &methods[index + 1..] {
+                        wanted.push((section, *pattern, first.name.as_str(), second.name.as_str()));
+                    }
+                }
+            }
+        }
+        return match wanted.is_empty() {
+            true => Vec::new(),
+            false => vec![family(EVERY_PAIR, false, &wanted, experiment.confidence)],
+        };
+    }
+    let of_declared = experiment.comparisons.iter().map(|declared| {
+        let mut wanted = Vec::new();
+        for section in &results.sections {
+            let measured = match &section.measure {
+                Measure::Perplexity { evaluation } => declared.evaluations.contains(evaluation),
+                Measure::Accuracy { .. } => true,
+            };
+            if !declared.models.contains(&section.model) || !measured {
+                continue;
+            }
+            for pattern in &declared.patterns {
+                for other in &declared.against {
+                    wanted.push((section, *pattern, declared.ours.as_str(), other.as_str()));
+                }
+            }
+        }
+        family(&declared.family, true, &wanted, experiment.confidence)
+    });
+    of_declared.collect()
+}
+
+fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)], confidence: f64) -> Family {
+    let alpha = (1.0 - confidence) / wanted.len().max(1) as f64;
+    let mut tests: Vec<Test> = wanted
+        .iter()
+        .filter_map(|(section, pattern, ours, other)| test(section, *pattern, ours, other, confidence, alpha))
+        .collect();
+    let raw: Vec<f64> = tests.iter().map(|test| test.p).collect();
+    for (test, adjusted) in tests.iter_mut().zip(holm(&raw)) {
+        test.adjusted = adjusted;
+    }
+    Family {
+        name: name.to_string(),
+        declared,
+        missing: wanted.len() - tests.len(),
+        tests,
+    }
+}
+
+/// Differences of two entries on the same texts, one row per seed both have; a method without seeds is the same in every
+/// row.
+fn differences(first: &Entry, second: &Entry) -> Vec<Vec<f64>> {
+    let seeds = |entry: &Entry| -> Vec<Option<u64>> {
+        let distinct: BTreeSet<Option<u64>> = entry.runs.iter().map(|run| run.seed).collect();
+        distinct.into_iter().collect()
+    };
+    let wanted = if first.seeded { seeds(first) } else { seeds(second) };
+    let of = |entry: &Entry, seed: Option<u64>| {
+        let mut runs = entry.runs.iter();
+        runs.position(|run| run.seed == seed || !entry.seeded)
+    };
+    let pairs = wanted.into_iter().filter_map(|seed| {
+        let (a, b) = (&first.runs[of(first, seed)?], &second.runs[of(second, seed)?]);
+        let same = a.digest == b.digest && a.texts.len() == b.texts.len();
+        same.then(|| a.texts.iter().zip(&b.texts).map(|(a, b)| a - b).collect())
+    });
+    pairs.collect()
+}
+
+fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence: f64, alpha: f64) -> Option<Test> {
+    let (first, second) = (section.entry(ours, pattern)?, section.entry(other, pattern)?);
+    let rows = differences(first, second);
+    let texts = first.texts(&section.measure);
+    let difference = Components::of(&rows, texts)?;
+    let count = rows[0].len();
+    let means: Vec<f64> = (0..count)
+        .map(|text| rows.iter().map(|row| row[text]).sum::<f64>() / rows.len() as f64)
+        .collect();
+    let over_texts = Bootstrap::new(&texts.units(&means), texts.block(count), RESAMPLES, SEED)?.interval(confidence);
+    let seeds: Vec<f64> = rows.iter().map(|row| crate::stats::mean(row)).collect();
+    let exact = match section.measure {
+        Measure::Perplexity { .. } => None,
+        Measure::Accuracy { .. } => Some(sign_flip(&documents(&rows, first.sources.as_deref()))),
+    };
+    let p = match (exact, rows.len()) {
+        // One run of each: McNemar's test says it all.
+        (Some(exact), 1) => exact,
+        (Some(exact), _) => exact.max(difference.p()?),
+        (None, _) => difference.p()?,
+    };
+    Some(Test {
+        model: section.model.clone(),
+        measure: section.measure.clone(),
+        pattern,
+        ours: ours.to_string(),
+        other: other.to_string(),
+        over_texts,
+        over_both: difference.interval(confidence)?,
+        wilcoxon: (seeds.len() > 1).then(|| wilcoxon(&seeds)).flatten(),
+        seeds,
+        p,
+        adjusted: p,
+        detectable: difference.minimum_detectable(alpha, POWER),
+        difference,
+    })
+}
+
+/// Differences in right answers, added up over seeds and over the documents of a source.
+fn documents(rows: &[Vec<f64>], sources: Option<&[u32]>) -> Vec<i64> {
+    let count = rows.first().map_or(0, Vec::len);
+    let of_document = |document: usize| rows.iter().map(|row| row[document] as i64).sum::<i64>();
+    match sources {
+        None => (0..count).map(of_document).collect(),
+        Some(sources) => {
+            let mut sums = std::collections::BTreeMap::<u32, i64>::new();
+            for (document, source) in sources.iter().enumerate().take(count) {
+                *sums.entry(*source).or_default() += of_document(document);
+            }
+            sums.into_values().collect()
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The numbers of a report with all their digits: CSV to compute with, one JSON document with everything.
+//!
+//! What does not exist is an empty field, or absent. Times are the last columns and the keys `seconds`; nothing else differs
+//! when the same cells are run again.
+
+use super::comparison::{Family, Test};
+use super::published::published;
+use super::results::{Entry, Measure, Results, Section};
+use crate::error::{Error, Result};
+use crate::stats::Interval;
+use crate::stats::bootstrap::{RESAMPLES, SEED};
+use serde_json::{Map, Value, json};
+use std::fmt::Display;
+use std::path::Path;
+
+/// A row of named fields.
+type Row = Vec<(&'static str, Value)>;
+
+/// One row per model, evaluation, method and pattern.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn perplexity_csv(results: &Results) -> Result<String> {
+    csv(&rows(results, false), "perplexity.csv")
+}
+
+/// One row per model, task, metric, method and pattern.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn accuracy_csv(results: &Results) -> Result<String> {
+    csv(&rows(results, true), "accuracy.csv")
+}
+
+/// One row per comparison.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn comparisons_csv(families: &[Family], confidence: f64) -> Result<String> {
+    let rows: Vec<Row> = families
+        .iter()
+        .flat_map(|family| family.tests.iter().map(|test| comparison(family, test, confidence)))
+        .collect();
+    csv(&rows, "comparisons.csv")
+}
+
+/// One row per published value.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn published_csv(results: &Results) -> Result<String> {
+    let rows: Vec<Row> = published(results)
+        .iter()
+        .map(|it| {
+            vec![
+                ("model", json!(it.section.model)),
+                ("measure", json!(it.section.measure.label())),
+                ("pattern", json!(it.pattern.to_string())),
+                ("method", json!(it.method)),
+                ("ours", json!(it.ours)),
+                ("published", json!(it.value)),
+                ("sd_published", json!(it.deviation)),
+                ("deviation", json!(it.off())),
+                (
+                    "unit",
+                    json!(if it.section.measure.higher_is_better() {
+                        "points"
+                    } else {
+                        "percent"
+                    }),
+                ),
+                ("source", json!(it.source)),
+            ]
+        })
+        .collect();
+    csv(&rows, "published.csv")
+}
+
+/// Everything, for programs.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn json(results: &Results, families: &[Family]) -> Result<String> {
+    let experiment = &results.plan.experiment;
+    let object = |row: Row| -> Value {
+        let there = row.into_iter().filter(|(_, value)| !value.is_null());
+        Value::Object(
+            there
+                .map(|(key, value)| (key.to_string(), value))
+                .collect::<Map<_, _>>(),
+        )
+    };
+    let confidence = experiment.confidence;
+    let list = |rows: Vec<Row>| Value::Array(rows.into_iter().map(object).collect());
+    let families: Vec<Value> = families
+        .iter()
+        .map(|family| {
+            json!({
+                "name": family.name,
+                "declared": family.declared,
+                "missing": family.missing,
+                "comparisons": list(family.tests.iter().map(|test| comparison(family, test, confidence)).collect()),
+            })
+        })
+        .collect();
+    let document = json!({
+        "experiment": experiment.name,
+        "description": experiment.description,
+        "zprune": results.plan.zprune,
+        "confidence": confidence,
+        "bootstrap": { "resamples": RESAMPLES, "seed": SEED },
+        "perplexity": list(rows(results, false)),
+        "accuracy": list(rows(results, true)),
+        "families": families,
+        "references": experiment.references,
+    });
+    let text = serde_json::to_string_pretty(&document).map_err(|error| fail("report.json", &error))?;
+    Ok(format!("{text}\n"))
+}
+
+fn fail(file: &str, error: &dyn Display) -> Error {
+    Error::output(Path::new(file), error)
+}
+
+fn csv(rows: &[Row], file: &str) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    if let Some(first) = rows.first() {
+        let heads = first.iter().map(|(key, _)| *key);
+        writer.write_record(heads).map_err(|error| fail(file, &error))?;
+    }
+    for row in rows {
+        let fields = row.iter().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        writer.write_record(fields).map_err(|error| fail(file, &error))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| fail(file, &error))?;
+    String::from_utf8(bytes).map_err(|error| fail(file, &error))
+}
+
+fn rows(results: &Results, accuracies: bool) -> Vec<Row> {
+    let confidence = results.plan.experiment.confidence;
+    let sections = results.sections.iter();
+    let sections = sections.filter(|section| section.measure.higher_is_better() == accuracies);
+    let of = |section: &Section| -> Vec<Row> {
+        let entries = std::iter::once(&section.dense).chain(&section.entries);
+        entries.map(|entry| score(section, entry, confidence)).collect()
+    };
+    sections.flat_map(of).collect()
+}
+
+fn low(interval: Option<Interval>) -> Value {
+    interval.map(|interval| interval.low).into()
+}
+
+fn high(interval: Option<Interval>) -> Value {
+    interval.map(|interval| interval.high).into()
+}
+
+fn score(section: &Section, entry: &Entry, confidence: f64) -> Row {
+    let summary = entry.summary.as_ref();
+    let over_seeds = summary.and_then(|summary| summary.interval);
+    let components = entry.components(&section.measure);
+    let shown = |interval: Interval| interval.map(|end| section.measure.shown(end));
+    let (value, texts, over_texts) = match section.measure {
+        Measure::Perplexity { .. } => {
+            let interval = components.and_then(|it| it.texts.robust_interval(confidence));
+            (("perplexity", "windows"), "windows", interval)
+        }
+        Measure::Accuracy { .. } => {
+            let interval = entry.accuracy(confidence).map(|it| it.interval);
+            (("accuracy", "documents"), "documents", interval)
+        }
+    };
+    let over_texts = over_texts.map(shown);
+    let over_both = components
+        .filter(|it| it.seeds > 1)
+        .and_then(|it| it.interval(confidence))
+        .map(shown);
+    let spread = crate::stats::variance_of(&entry.values()).map(f64::sqrt);
+    let count = entry.runs.first().map(|run| run.texts.len());
+    let measure = match &section.measure {
+        Measure::Perplexity { evaluation } => vec![("evaluation", json!(evaluation))],
+        Measure::Accuracy { task, metric } => vec![("task", json!(task)), ("metric", json!(metric))],
+    };
+    let (over_low, over_high) = match texts {
+        "windows" => ("windows_low", "windows_high"),
+        _ => ("documents_low", "documents_high"),
+    };
+    let mut row = vec![("model", json!(section.model))];
+    row.extend(measure);
+    row.extend([
+        ("method", json!(entry.method)),
+        ("pattern", json!(entry.pattern.map(|pattern| pattern.to_string()))),
+        (
+            "target_sparsity",
+            json!(entry.pattern.map(|pattern| pattern.sparsity())),
+        ),
+        ("sparsity", json!(entry.sparsity)),
+        ("planned", json!(entry.planned)),
+        ("n", json!(entry.runs.len())),
+        ("failed", json!(entry.failed)),
+        (value.0, json!(summary.map(|summary| summary.mean))),
+        ("low", low(over_seeds)),
+        ("high", high(over_seeds)),
+        ("confidence", json!(over_seeds.map(|_| confidence))),
+        ("min", json!(summary.map(|summary| summary.min))),
+        ("max", json!(summary.map(|summary| summary.max))),
+        ("sd_seeds", json!(spread)),
+        (value.1, json!(count)),
+        (over_low, low(over_texts)),
+        (over_high, high(over_texts)),
+        ("both_low", low(over_both)),
+        ("both_high", high(over_both)),
+        (
+            "seconds",
+            entry.seconds.map(|seconds| json!((seconds * 1e3).round() / 1e3)).into(),
+        ),
+    ]);
+    row
+}
+
+fn comparison(family: &Family, test: &Test, confidence: f64) -> Row {
+    let shown = |interval: Interval| Some(interval.map(|end| test.shown(end)));
+    let (texts, both) = (shown(test.over_texts), shown(test.over_both));
+    vec![
+        ("family", json!(family.name)),
+        ("model", json!(test.model)),
+        ("measure", json!(test.measure.label())),
+        ("pattern", json!(test.pattern.to_string())),
+        ("ours", json!(test.ours)),
+        ("against", json!(test.other)),
+        (
+            "unit",
+            json!(if test.measure.higher_is_better() {
+                "points"
+            } else {
+                "percent"
+            }),
+        ),
+        ("difference", json!(test.shown(test.difference.mean))),
+        ("texts", json!(test.difference.texts.n)),
+        ("texts_low", low(texts)),
+        ("texts_high", high(texts)),
+        ("both_low", low(both)),
+        ("both_high", high(both)),
+        ("confidence", json!(confidence)),
+        ("standard_error", json!(test.difference.standard_error)),
+        ("freedom", json!(test.difference.freedom)),
+        ("seeds", json!(test.seeds.len())),
+        ("sd_seeds", json!(test.difference.seed_deviation)),
+        ("variance_seeds", json!(test.difference.seed_component)),
+        ("variance_texts", json!(test.difference.text_component)),
+        ("variance_rest", json!(test.difference.rest_component)),
+        ("wilcoxon_p", json!(test.wilcoxon)),
+        ("p", json!(test.p)),
+        ("p_holm", json!(test.adjusted)),
+        ("detectable", json!(test.detectable.map(|it| test.shown(it)))),
+        (
+            "verdict",
+            json!(match test.verdict(confidence) {
+                super::comparison::Verdict::Better => "better",
+                super::comparison::Verdict::Worse => "worse",
+                super::comparison::Verdict::NotTold => "not told apart",
+            }),
+        ),
+    ]
+}

@@ -1,0 +1,206 @@
+//! The report as one page that needs no network and no script: tables, plots in place, light and dark.
+
+use super::Report;
+use super::plots::Plot;
+use super::sheet::{Cell, Column, Mark, Sheet};
+
+/// The style of the page. Plots are drawn in black on white; their inks become the page's.
+const STYLE: &str = include_str!("page.css");
+
+/// Tables longer than this are folded, so that what follows is found.
+const LONG: usize = 14;
+
+/// The whole page.
+pub fn page(report: &Report, plots: &[Plot]) -> String {
+    let experiment = &report.results.plan.experiment;
+    let mut sections: Vec<(&str, &str, String)> = Vec::new();
+    for chapter in &report.chapters {
+        // Curves explain scores, forests comparisons, seeds where uncertainty comes from.
+        let kind = match chapter.file {
+            "perplexity" => "perplexity-",
+            "comparisons" => "differences",
+            "uncertainty" => "seeds-",
+            _ => "-",
+        };
+        let own: String = plots
+            .iter()
+            .filter(|plot| plot.name.starts_with(kind))
+            .map(figure)
+            .collect();
+        let tables: String = chapter.sheets.iter().map(sheet).collect();
+        let content = match chapter.file {
+            "perplexity" => format!("{tables}{own}"),
+            _ => format!("{own}{tables}"),
+        };
+        sections.push((chapter.file, chapter.title, content));
+    }
+    for (kind, title) in [("time", "Time and quality"), ("layers", "Layers")] {
+        let own: String = plots
+            .iter()
+            .filter(|plot| plot.name.starts_with(&format!("{kind}-")))
+            .map(figure)
+            .collect();
+        if !own.is_empty() {
+            sections.push((kind, title, own));
+        }
+    }
+    sections.push(("settings", "Settings", settings(report)));
+    let links: Vec<String> = sections
+        .iter()
+        .map(|(id, title, _)| format!("<a href=\"#{id}\">{}</a>", escaped(title)))
+        .collect();
+    let body: String = sections
+        .iter()
+        .map(|(id, title, content)| {
+            format!(
+                "<section id=\"{id}\">\n<h2>{}</h2>\n{content}</section>\n",
+                escaped(title)
+            )
+        })
+        .collect();
+    let title = escaped(&experiment.name);
+    let lead = match experiment.description.is_empty() {
+        true => String::new(),
+        false => format!("<p class=\"lead\">{}</p>\n", escaped(&experiment.description)),
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <body>\n<header>\n<h1>{title}</h1>\n{lead}<nav>{}</nav>\n</header>\n<main>\n{body}</main>\n</body>\n</html>\n",
+        links.join(" ")
+    )
+}
+
+fn sheet(sheet: &Sheet) -> String {
+    let heads: String = sheet
+        .columns
+        .iter()
+        .map(|column| format!("<th scope=\"col\"{}>{}</th>", class(column), escaped(&column.title)))
+        .collect();
+    let row = |row: &Vec<Cell>| {
+        let cells = row
+            .iter()
+            .zip(&sheet.columns)
+            .enumerate()
+            .map(|(index, (cell, column))| match index {
+                0 => format!("<th scope=\"row\">{}</th>", escaped(&cell.text)),
+                _ => format!("<td{}>{}</td>", class(column), marked(cell)),
+            });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    let rows: String = sheet.rows.iter().map(row).collect();
+    let table = format!(
+        "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+    );
+    let notes: String = sheet
+        .notes
+        .iter()
+        .map(|note| format!("<p class=\"note\">{}</p>\n", escaped(note)))
+        .collect();
+    let title = escaped(&sheet.title);
+    match sheet.rows.len() > LONG {
+        true => format!(
+            "<h3>{title}</h3>\n<details>\n<summary>Table of {} rows</summary>\n{table}</details>\n{notes}",
+            sheet.rows.len()
+        ),
+        false => format!("<h3>{title}</h3>\n{table}{notes}"),
+    }
+}
+
+fn class(column: &Column) -> String {
+    let names: Vec<&str> = [("number", column.numbers), ("time", column.time)]
+        .into_iter()
+        .filter_map(|(name, is)| is.then_some(name))
+        .collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" class=\"{}\"", names.join(" ")),
+    }
+}
+
+fn marked(cell: &Cell) -> String {
+    let text = escaped(&cell.text);
+    match cell.mark {
+        Mark::None => text,
+        Mark::Best => format!("<strong>{text}</strong>"),
+        Mark::Tied => format!("{text}<span title=\"the best, or not told apart from it\">&nbsp;≈</span>"),
+    }
+}
+
+fn figure(plot: &Plot) -> String {
+    let class = if plot.time { " class=\"time\"" } else { "" };
+    let caption = escaped(&plot.caption);
+    // A page has one document; the drawing's own title makes it readable without eyes.
+    let svg = plot
+        .svg
+        .replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{caption}\" "), 1);
+    format!(
+        "<figure{class}>\n<div class=\"plot\" tabindex=\"0\">{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n"
+    )
+}
+
+fn settings(report: &Report) -> String {
+    let plan = &report.results.plan;
+    let experiment = &plan.experiment;
+    let mut items = vec![("zprune".to_string(), plan.zprune.clone())];
+    if let Some(protocol) = &experiment.protocol {
+        items.push(("protocol".to_string(), protocol.clone()));
+    }
+    for model in &experiment.models {
+        items.push((format!("model {}", model.name), model.path.display().to_string()));
+    }
+    if let Some(calibration) = &experiment.calibration {
+        let seeds: Vec<String> = experiment.seeds.iter().map(u64::to_string).collect();
+        items.push((
+            "calibration".to_string(),
+            format!(
+                "{} windows of {} tokens from {}; seeds {}",
+                calibration.sequences,
+                calibration.length,
+                calibration.source().display(),
+                seeds.join(", ")
+            ),
+        ));
+    }
+    for method in &experiment.methods {
+        items.push((
+            format!("method {}", method.name),
+            format!(
+                "criterion {} {}, solver {} {}, allocator {}, group {}",
+                method.criterion.name,
+                method.criterion.parameters,
+                method.solver.name,
+                method.solver.parameters,
+                method.allocator.name,
+                method.group
+            ),
+        ));
+    }
+    for evaluation in &experiment.evaluations {
+        let windows = evaluation
+            .windows
+            .map_or("all".to_string(), |windows| windows.to_string());
+        items.push((
+            format!("evaluation {}", evaluation.name),
+            format!(
+                "{windows} windows of {} tokens from {}",
+                evaluation.length,
+                evaluation.source().display()
+            ),
+        ));
+    }
+    let rows: String = items
+        .iter()
+        .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(value)))
+        .collect();
+    format!("<dl>\n{rows}</dl>\n")
+}
+
+/// Text that HTML shows as it stands.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,408 @@
+//! What all plots share: a canvas in pixels, axes with round ticks, colours and shapes of methods, legends.
+//!
+//! Plots are 640 pixels wide, so that their text can still be read when a page shrinks them to a telephone's width.
+
+use crate::error::{Error, Result};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::path::Path;
+
+/// Width of every plot in pixels.
+pub const WIDTH: i32 = 640;
+
+/// Height of a row of a legend in pixels.
+const LEGEND_ROW: i32 = 24;
+
+/// Size of ordinary text in pixels.
+pub const TEXT: i32 = 15;
+
+/// Lines of the grid.
+pub const GRID: RGBColor = RGBColor(224, 224, 224);
+
+/// Text and axes.
+pub const INK: RGBColor = BLACK;
+
+/// Colours that stay apart in print and for the colour-blind (Okabe and Ito, 2008).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(127, 127, 127),
+];
+
+/// Outlines of markers, in tenths of their radius: methods differ in shape, too, not in colour alone.
+const SHAPES: [&[(i32, i32)]; 5] = [
+    // Circle, drawn as one.
+    &[],
+    // Square
+    &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
+    // Triangle
+    &[(0, -11), (11, 9), (-11, 9)],
+    // Diamond
+    &[(0, -13), (11, 0), (0, 13), (-11, 0)],
+    // Triangle on its head
+    &[(0, 11), (11, -9), (-11, -9)],
+];
+
+/// Colour and shape of a method, by its place in the experiment.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Colour.
+    pub colour: RGBColor,
+    shape: &'static [(i32, i32)],
+}
+
+impl Look {
+    /// Of the method at `index`; the first 35 are all different.
+    pub fn of(index: usize) -> Look {
+        Look {
+            colour: COLOURS[index % COLOURS.len()],
+            shape: SHAPES[index % SHAPES.len()],
+        }
+    }
+
+    /// Of things that belong to no method: a circle of this colour.
+    pub fn round(colour: RGBColor) -> Look {
+        Look {
+            colour,
+            shape: SHAPES[0],
+        }
+    }
+}
+
+/// What stands in the background: single seeds.
+pub const FAINT: RGBColor = COLOURS[6];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// Where a text's given point is.
+#[derive(Debug, Clone, Copy)]
+pub enum Anchor {
+    /// At its left end.
+    Left,
+    /// In its middle.
+    Middle,
+    /// At its right end.
+    Right,
+}
+
+/// A drawing in pixels, from the upper left corner.
+pub struct Canvas<'a> {
+    area: Area<'a>,
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::output(Path::new("a plot"), error)
+}
+
+/// Draws an SVG file.
+///
+/// # Errors
+/// The drawing library fails.
+pub fn draw(height: i32, content: impl FnOnce(&Canvas) -> Result<()>) -> Result<String> {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height.max(1) as u32)).into_drawing_area();
+    area.fill(&WHITE).map_err(failed)?;
+    let canvas = Canvas { area };
+    content(&canvas)?;
+    canvas.area.present().map_err(failed)?;
+    drop(canvas);
+    Ok(svg)
+}
+
+impl Canvas<'_> {
+    /// A line through points.
+    pub fn line(&self, points: &[(i32, i32)], colour: RGBColor, width: u32) -> Result<()> {
+        self.area
+            .draw(&PathElement::new(points.to_vec(), colour.stroke_width(width)))
+            .map_err(failed)
+    }
+
+    /// A horizontal or vertical dashed line.
+    pub fn dashed(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<()> {
+        let length = (to.0 - from.0).abs().max((to.1 - from.1).abs()).max(1);
+        let at = |place: i32| {
+            let place = place.min(length);
+            (
+                from.0 + (to.0 - from.0) * place / length,
+                from.1 + (to.1 - from.1) * place / length,
+            )
+        };
+        (0..length)
+            .step_by(9)
+            .try_for_each(|place| self.line(&[at(place), at(place + 5)], colour, 1))
+    }
+
+    /// A filled rectangle.
+    pub fn rectangle(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<()> {
+        self.area
+            .draw(&Rectangle::new([from, to], colour.filled()))
+            .map_err(failed)
+    }
+
+    /// A method's marker, filled or open.
+    pub fn marker(&self, (x, y): (i32, i32), look: Look, radius: i32, open: bool) -> Result<()> {
+        let inside = if open { WHITE } else { look.colour };
+        if look.shape.is_empty() {
+            let circle = |style: ShapeStyle| self.area.draw(&Circle::new((x, y), radius, style)).map_err(failed);
+            circle(inside.filled())?;
+            return circle(look.colour.stroke_width(2));
+        }
+        let place = |(right, down): &(i32, i32)| (x + right * radius / 10, y + down * radius / 10);
+        let mut points: Vec<(i32, i32)> = look.shape.iter().map(place).collect();
+        self.area
+            .draw(&Polygon::new(points.clone(), inside.filled()))
+            .map_err(failed)?;
+        points.extend(points.first().copied());
+        self.line(&points, look.colour, 2)
+    }
+
+    /// Text at the middle of its height.
+    pub fn text(&self, text: &str, place: (i32, i32), size: i32, anchor: Anchor) -> Result<()> {
+        let style = TextStyle::from(("sans-serif", size).into_font())
+            .color(&INK)
+            .pos(anchor.position());
+        self.area
+            .draw(&Text::new(text.to_string(), place, style))
+            .map_err(failed)
+    }
+
+    /// Text from below to above, around its middle.
+    pub fn upright(&self, text: &str, place: (i32, i32)) -> Result<()> {
+        let font = ("sans-serif", TEXT).into_font().transform(FontTransform::Rotate270);
+        let style = TextStyle::from(font).color(&INK).pos(Anchor::Middle.position());
+        self.area
+            .draw(&Text::new(text.to_string(), place, style))
+            .map_err(failed)
+    }
+
+    /// Draws an axis' grid lines and numbers below a plot between two heights.
+    pub fn horizontal(&self, axis: &Axis, top: i32, bottom: i32) -> Result<()> {
+        for tick in axis.ticks() {
+            let x = axis.place(tick);
+            self.line(&[(x, top), (x, bottom)], GRID, 1)?;
+            self.text(&axis.label(tick), (x, bottom + 13), TEXT - 1, Anchor::Middle)?;
+        }
+        self.line(&[(axis.from, bottom), (axis.to, bottom)], INK, 1)
+    }
+
+    /// The same at the left of a plot between two places.
+    pub fn vertical(&self, axis: &Axis, left: i32, right: i32) -> Result<()> {
+        for tick in axis.ticks() {
+            let y = axis.place(tick);
+            self.line(&[(left, y), (right, y)], GRID, 1)?;
+            self.text(&axis.label(tick), (left - 8, y), TEXT - 1, Anchor::Right)?;
+        }
+        self.line(&[(left, axis.from), (left, axis.to)], INK, 1)
+    }
+
+    /// A legend from `top` downwards; returns nothing, its height is [`legend_height`].
+    pub fn legend(&self, items: &[Item], top: i32) -> Result<()> {
+        let columns = legend_columns(items);
+        let width = (WIDTH - 40) / columns as i32;
+        for (index, item) in items.iter().enumerate() {
+            let x = 20 + width * (index % columns) as i32;
+            let y = top + LEGEND_ROW / 2 + LEGEND_ROW * (index / columns) as i32;
+            match item.key {
+                Key::Method(look) => {
+                    self.line(&[(x, y), (x + 24, y)], look.colour, 1)?;
+                    self.marker((x + 12, y), look, 5, false)?;
+                }
+                Key::Marker(look) => self.marker((x + 12, y), look, 5, false)?,
+                Key::Dashed => self.dashed((x, y), (x + 24, y), INK)?,
+                Key::Whisker => self.line(&[(x + 12, y - 9), (x + 12, y + 9)], INK, 2)?,
+                Key::Thick => self.line(&[(x, y), (x + 24, y)], INK, 5)?,
+                Key::Thin => self.line(&[(x, y), (x + 24, y)], INK, 1)?,
+                Key::Dot => self.marker((x + 12, y), Look::round(FAINT), 2, false)?,
+                Key::Filled(open) => self.marker((x + 12, y), Look::round(INK), 5, open)?,
+            }
+            self.text(&item.text, (x + 32, y), TEXT, Anchor::Left)?;
+        }
+        Ok(())
+    }
+}
+
+impl Anchor {
+    fn position(self) -> Pos {
+        let horizontal = match self {
+            Anchor::Left => HPos::Left,
+            Anchor::Middle => HPos::Center,
+            Anchor::Right => HPos::Right,
+        };
+        Pos::new(horizontal, VPos::Center)
+    }
+}
+
+/// What stands for an item in a legend.
+#[derive(Debug, Clone, Copy)]
+pub enum Key {
+    /// A method's marker on a line.
+    Method(Look),
+    /// A method's marker.
+    Marker(Look),
+    /// A dashed line.
+    Dashed,
+    /// An upright line.
+    Whisker,
+    /// A thick line.
+    Thick,
+    /// A thin line.
+    Thin,
+    /// A small grey dot.
+    Dot,
+    /// A marker of no method in particular, filled or open.
+    Filled(bool),
+}
+
+/// An item of a legend.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// What stands for it.
+    pub key: Key,
+    /// What it is.
+    pub text: String,
+}
+
+/// How many items fit beside each other; a letter takes about half its height.
+fn legend_columns(items: &[Item]) -> usize {
+    let longest = items.iter().map(|item| item.text.chars().count()).max().unwrap_or(0) as i32;
+    let width = 44 + longest * (TEXT * 11 / 20);
+    ((WIDTH - 40) / width.max(1)).clamp(1, 4) as usize
+}
+
+/// Height of a legend in pixels.
+pub fn legend_height(items: &[Item]) -> i32 {
+    LEGEND_ROW * items.len().div_ceil(legend_columns(items)) as i32
+}
+
+/// Numbers along a line of pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    low: f64,
+    high: f64,
+    logarithmic: bool,
+    from: i32,
+    to: i32,
+    most_ticks: f64,
+}
+
+impl Axis {
+    /// From `low` at pixel `from` to `high` at pixel `to`. Ends that are equal are pulled apart.
+    pub fn new(low: f64, high: f64, from: i32, to: i32) -> Axis {
+        let room = if high > low { 0.0 } else { 0.05 * low.abs().max(1e-3) };
+        // Numbers need about 60 pixels beside each other and 30 above each other.
+        let most_ticks = if to > from {
+            f64::from(to - from) / 60.0
+        } else {
+            f64::from(from - to) / 30.0
+        };
+        Axis {
+            low: low - room,
+            high: high + room,
+            logarithmic: false,
+            from,
+            to,
+            most_ticks: most_ticks.clamp(2.0, 9.0),
+        }
+    }
+
+    /// The same on a logarithmic scale; both ends are positive.
+    pub fn logarithmic(low: f64, high: f64, from: i32, to: i32) -> Axis {
+        Axis {
+            logarithmic: true,
+            ..Axis::new(low, high, from, to)
+        }
+    }
+
+    /// Pixel of a value; those beyond the ends stay at the ends.
+    pub fn place(&self, value: f64) -> i32 {
+        let share = match self.logarithmic {
+            true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
+            false => (value - self.low) / (self.high - self.low),
+        };
+        let length = f64::from(self.to - self.from);
+        self.from + (share.clamp(0.0, 1.0) * length).round() as i32
+    }
+
+    /// Round numbers between the ends: multiples of a round step; on a logarithmic axis whose ends are far apart 1, 2 and
+    /// 5 times powers of ten, or the powers alone.
+    fn ticks(&self) -> Vec<f64> {
+        let within = |tick: &f64| (self.low..=self.high).contains(tick);
+        if self.logarithmic && self.high / self.low > 8.0 {
+            let decades = || (-9..15).map(|power| 10f64.powi(power));
+            let rounds: Vec<f64> = decades()
+                .flat_map(|ten| [ten, 2.0 * ten, 5.0 * ten])
+                .filter(within)
+                .collect();
+            return match rounds.len() as f64 > self.most_ticks {
+                true => decades().filter(within).collect(),
+                false => rounds,
+            };
+        }
+        let step = self.step();
+        let first = (self.low / step).ceil() as i64;
+        let last = (self.high / step).floor() as i64;
+        (first..=last).map(|index| index as f64 * step).collect()
+    }
+
+    /// The smallest round step that gives few enough ticks.
+    fn step(&self) -> f64 {
+        let least = (self.high - self.low) / self.most_ticks;
+        let ten = 10f64.powf(least.log10().floor());
+        [1.0, 2.0, 5.0]
+            .into_iter()
+            .map(|factor| factor * ten)
+            .find(|step| *step >= least * 0.999)
+            .unwrap_or(10.0 * ten)
+    }
+
+    /// A tick's number, with as many digits as tell neighbours apart.
+    fn label(&self, tick: f64) -> String {
+        let finest = match self.logarithmic && self.high / self.low > 8.0 {
+            true => tick,
+            false => self.step(),
+        };
+        let digits = (-finest.log10().floor()).clamp(0.0, 6.0) as usize;
+        // Not "-0".
+        let tick = if tick == 0.0 { 0.0 } else { tick };
+        format!("{tick:.digits$}")
+    }
+}
+
+/// The values an axis must cover; `None` without any.
+pub fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.filter(|value| value.is_finite()).fold(None, |extent, value| {
+        let (low, high) = extent.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_numbers_within_the_axis() {
+        let axis = Axis::logarithmic(38.2, 81.7, 300, 0);
+        assert_eq!(axis.ticks(), [40.0, 50.0, 60.0, 70.0, 80.0]);
+        let wide = Axis::logarithmic(5.0, 3000.0, 400, 0);
+        assert_eq!(
+            wide.ticks(),
+            [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+        );
+        let line = Axis::new(-0.31, 0.12, 0, 300);
+        assert_eq!(line.ticks().len(), 5);
+        assert_eq!(line.label(-0.2), "-0.2");
+    }
+
+    #[test]
+    fn values_without_spread_have_an_axis_and_values_beyond_it_stay_inside() {
+        let axis = Axis::new(5.0, 5.0, 0, 100);
+        assert_eq!(axis.place(5.0), 50);
+        assert_eq!(axis.place(1e9), 100);
+        assert!(!axis.ticks().is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! Paired differences with their intervals, one below the other.
+
+use super::canvas::{Anchor, Axis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::heading;
+use crate::error::Result;
+use crate::prune::pattern::Pattern;
+use crate::report::comparison::{Family, Test, Verdict};
+use crate::report::layout::percent;
+use crate::report::results::{Measure, Section};
+
+const ROW: i32 = 21;
+const TOP: i32 = 44;
+const RIGHT: i32 = WIDTH - 20;
+
+/// Height of a panel beyond its rows: pattern, numbers of the axis.
+const PANEL: i32 = 54;
+
+/// Caption and picture of a family's comparisons in one section, a panel per pattern; `None` without any.
+pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Option<(String, String)>> {
+    let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
+    let tests: Vec<&Test> = family.tests.iter().filter(here).collect();
+    if tests.is_empty() {
+        return Ok(None);
+    }
+    let mut panels: Vec<(Pattern, Vec<&Test>)> = Vec::new();
+    for test in &tests {
+        match panels.iter_mut().find(|(pattern, _)| *pattern == test.pattern) {
+            Some((_, own)) => own.push(test),
+            None => panels.push((test.pattern, vec![test])),
+        }
+    }
+    let longest = tests.iter().map(|test| label(test).chars().count()).max().unwrap_or(0) as i32;
+    let left = (24 + longest * TEXT / 2).clamp(120, 300);
+    let bottom = TOP + ROW * tests.len() as i32 + PANEL * panels.len() as i32;
+    let unit = match section.measure {
+        Measure::Perplexity { .. } => "difference in perplexity, % (below 0: the first method is better)",
+        Measure::Accuracy { .. } => "difference in accuracy, points (above 0: the first method is better)",
+    };
+    let percent = percent(confidence);
+    let item = |key, text: String| Item { key, text };
+    let mut items = vec![
+        item(Key::Filled(false), "survives Holm's correction".to_string()),
+        item(Key::Filled(true), "not told apart".to_string()),
+        item(Key::Thick, format!("{percent} over texts")),
+        item(Key::Thin, format!("{percent} over texts and seeds")),
+    ];
+    if tests.iter().any(|test| test.seeds.len() > 1) {
+        items.push(item(Key::Dot, "one seed".to_string()));
+    }
+    let legend = bottom + 34;
+    let svg = draw(legend + legend_height(&items) + 8, |canvas| {
+        let title = format!("{}: paired differences", heading(section));
+        canvas.text(&title, (WIDTH / 2, 22), TEXT + 3, Anchor::Middle)?;
+        let mut top = TOP;
+        for (pattern, tests) in &panels {
+            let (from, to) = (top + 20, top + 20 + ROW * tests.len() as i32);
+            canvas.text(&pattern.to_string(), (10, top + 8), TEXT, Anchor::Left)?;
+            panel(canvas, tests, (left, from, to), confidence)?;
+            top = to + PANEL - 20;
+        }
+        canvas.text(unit, (WIDTH / 2, bottom + 10), TEXT, Anchor::Middle)?;
+        canvas.legend(&items, legend)
+    })?;
+    let caption = format!(
+        "Paired differences of the family “{}”, {}: the first method less the second on the same texts. Each pattern has its own \
+         scale.",
+        family.name,
+        heading(section)
+    );
+    Ok(Some((caption, svg)))
+}
+
+/// The comparisons of one pattern between two heights, from `left` on.
+fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), confidence: f64) -> Result<()> {
+    let ends = tests.iter().flat_map(|test| {
+        let intervals = [test.over_both, test.over_texts];
+        let ends = intervals.into_iter().flat_map(|interval| [interval.low, interval.high]);
+        let ends = ends.chain(test.seeds.iter().copied());
+        ends.map(|end| test.shown(end)).collect::<Vec<_>>()
+    });
+    let Some((low, high)) = extent(ends.chain([0.0])) else {
+        return Ok(());
+    };
+    let room = 0.03 * (high - low).max(1e-6);
+    let axis = Axis::new(low - room, high + room, left, RIGHT);
+    canvas.horizontal(&axis, from, to)?;
+    canvas.line(&[(axis.place(0.0), from), (axis.place(0.0), to)], INK, 1)?;
+    let colour = Look::of(0).colour;
+    for (row, test) in tests.iter().enumerate() {
+        let y = from + ROW / 2 + ROW * row as i32;
+        let at = |value: f64| axis.place(test.shown(value));
+        canvas.text(&label(test), (left - 10, y), TEXT - 1, Anchor::Right)?;
+        canvas.line(&[(at(test.over_both.low), y), (at(test.over_both.high), y)], colour, 1)?;
+        canvas.line(
+            &[(at(test.over_texts.low), y), (at(test.over_texts.high), y)],
+            colour,
+            5,
+        )?;
+        let told = test.verdict(confidence) != Verdict::NotTold;
+        canvas.marker((at(test.difference.mean), y), Look::of(0), 5, !told)?;
+        if test.seeds.len() > 1 {
+            for seed in &test.seeds {
+                canvas.marker((at(*seed), y + 7), Look::round(FAINT), 2, false)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn label(test: &Test) -> String {
+    format!("{} − {}", test.ours, test.other)
+}

@@ -1,0 +1,143 @@
+//! Time against quality: which methods nothing else beats in both.
+
+use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::heading;
+use crate::error::Result;
+use crate::prune::pattern::Pattern;
+use crate::report::results::Section;
+
+const TOP: i32 = 40;
+const PANEL: i32 = 230;
+const LEFT: i32 = 74;
+const RIGHT: i32 = WIDTH - 16;
+
+/// A method's seconds and perplexity.
+struct Point {
+    index: usize,
+    seconds: f64,
+    value: f64,
+}
+
+/// Caption and picture, a panel per pattern with at least two methods; `None` without any.
+pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
+    let mut patterns: Vec<Pattern> = Vec::new();
+    for pattern in section.entries.iter().filter_map(|entry| entry.pattern) {
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    let panels: Vec<(Pattern, Vec<Point>)> = patterns
+        .into_iter()
+        .map(|pattern| {
+            let points = methods.iter().enumerate().filter_map(|(index, method)| {
+                let entry = section.entry(method, pattern)?;
+                Some(Point {
+                    index,
+                    seconds: entry.seconds.filter(|seconds| *seconds > 0.0)?,
+                    value: entry.summary.as_ref()?.mean,
+                })
+            });
+            (pattern, points.collect::<Vec<_>>())
+        })
+        .filter(|(_, points)| points.len() > 1)
+        .collect();
+    let Some((first, last)) = extent(panels.iter().flat_map(|(_, points)| points.iter().map(|it| it.seconds))) else {
+        return Ok(None);
+    };
+    let across = Axis::logarithmic(first / 1.2, last * 1.2, LEFT, RIGHT);
+    let mut items: Vec<Item> = methods
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| {
+            panels
+                .iter()
+                .any(|(_, points)| points.iter().any(|it| it.index == *index))
+        })
+        .map(|(index, method)| Item {
+            key: Key::Marker(Look::of(index)),
+            text: method.to_string(),
+        })
+        .collect();
+    items.push(Item {
+        key: Key::Dashed,
+        text: "front".to_string(),
+    });
+    let below = TOP + PANEL * panels.len() as i32;
+    let legend = below + 30;
+    let svg = draw(legend + legend_height(&items) + 8, |canvas| {
+        canvas.text(
+            &format!("{}: time and quality", heading(section)),
+            (WIDTH / 2, 20),
+            TEXT + 3,
+            Anchor::Middle,
+        )?;
+        for (place, (pattern, points)) in panels.iter().enumerate() {
+            let (top, bottom) = (TOP + 26 + PANEL * place as i32, TOP + PANEL * (place as i32 + 1) - 30);
+            let Some((low, high)) = extent(points.iter().map(|it| it.value)) else {
+                continue;
+            };
+            let up = Axis::logarithmic(low / 1.03, high * 1.03, bottom, top);
+            canvas.text(&pattern.to_string(), (LEFT, top - 13), TEXT, Anchor::Left)?;
+            canvas.horizontal(&across, top, bottom)?;
+            canvas.vertical(&up, LEFT, RIGHT)?;
+            canvas.line(&[(LEFT, top), (RIGHT, top)], GRID, 1)?;
+            let at = |point: &Point| (across.place(point.seconds), up.place(point.value));
+            let front = front(points);
+            for step in front.windows(2) {
+                let (from, to) = (at(step[0]), at(step[1]));
+                canvas.dashed(from, (to.0, from.1), INK)?;
+                canvas.dashed((to.0, from.1), to, INK)?;
+            }
+            for point in points {
+                canvas.marker(at(point), Look::of(point.index), 6, false)?;
+            }
+        }
+        let middle = (TOP + below) / 2;
+        canvas.upright("perplexity (log scale)", (16, middle))?;
+        canvas.text(
+            "seconds to calibrate and prune (log scale)",
+            ((LEFT + RIGHT) / 2, below + 8),
+            TEXT,
+            Anchor::Middle,
+        )?;
+        canvas.legend(&items, legend)
+    })?;
+    Ok(Some((
+        format!(
+            "Perplexity against the time to calibrate and prune, {}; the dashed front joins methods that no other beats in both.",
+            heading(section)
+        ),
+        svg,
+    )))
+}
+
+/// Points that no other beats in both, from the fastest on.
+fn front(points: &[Point]) -> Vec<&Point> {
+    let mut sorted: Vec<&Point> = points.iter().collect();
+    sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds).then(a.value.total_cmp(&b.value)));
+    let mut best = f64::INFINITY;
+    sorted.retain(|point| {
+        let better = point.value < best;
+        best = best.min(point.value);
+        better
+    });
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_leaves_out_what_is_slower_and_worse() {
+        let point = |index, seconds, value| Point { index, seconds, value };
+        let points = [
+            point(0, 1.0, 9.0),
+            point(1, 2.0, 9.5),
+            point(2, 3.0, 7.0),
+            point(3, 4.0, 7.0),
+        ];
+        let kept: Vec<usize> = front(&points).iter().map(|it| it.index).collect();
+        assert_eq!(kept, [0, 2]);
+    }
+}

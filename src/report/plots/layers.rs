@@ -1,0 +1,142 @@
+//! Sparsity of every layer: kinds of layers by blocks, a panel per method.
+
+use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
+use crate::error::Result;
+use crate::prune::LayerRecord;
+use crate::prune::pattern::Pattern;
+use crate::report::results::{Entry, Section};
+use plotters::style::RGBColor;
+use std::collections::BTreeSet;
+
+const ROW: i32 = 15;
+const TOP: i32 = 44;
+const LEFT: i32 = 112;
+const RIGHT: i32 = WIDTH - 16;
+
+/// Ends of the colour scale, light to dark: told apart by lightness alone.
+const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
+
+/// The colour scale spans at least so many percentage points.
+const SPAN: f64 = 4.0;
+
+/// Caption and picture at the highest unstructured sparsity of the sweep; `None` where no record has layers.
+pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
+    let unstructured = |entry: &&Entry| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
+    let there = || {
+        section
+            .entries
+            .iter()
+            .filter(unstructured)
+            .filter(|entry| !entry.layers.is_empty())
+    };
+    let highest = there()
+        .filter_map(|entry| entry.pattern)
+        .max_by(|a, b| a.sparsity().total_cmp(&b.sparsity()));
+    let Some(pattern) = highest else {
+        return Ok(None);
+    };
+    let entries: Vec<&Entry> = methods
+        .iter()
+        .filter_map(|method| there().find(|entry| entry.method == *method && entry.pattern == Some(pattern)))
+        .collect();
+    let mut kinds: Vec<String> = Vec::new();
+    let mut blocks = BTreeSet::new();
+    for layer in entries.iter().flat_map(|entry| &entry.layers) {
+        let Some((block, kind)) = place(&layer.tensor) else {
+            continue;
+        };
+        blocks.insert(block);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let share = |layer: &LayerRecord| 100.0 * layer.removed as f64 / (layer.shape[0] * layer.shape[1]).max(1) as f64;
+    let shares = entries.iter().flat_map(|entry| entry.layers.iter().map(share));
+    let (Some((low, high)), Some(last)) = (extent(shares), blocks.last().copied()) else {
+        return Ok(None);
+    };
+    let (least, most) = (low, high);
+    // Differences that come from rounding must not look like a pattern.
+    let room = 0.5 * (SPAN - (high - low)).max(0.0);
+    let (low, high) = ((low - room).max(0.0), (high + room).min(100.0));
+    let count = last as i32 + 1;
+    let width = |block: i32| LEFT + (RIGHT - LEFT) * block / count;
+    let panel = ROW * kinds.len() as i32 + 34;
+    let bottom = TOP + panel * entries.len() as i32;
+    let colour = |share: f64| {
+        let part = (share - low) / (high - low);
+        let mix = |a: u8, b: u8| (f64::from(a) + part * (f64::from(b) - f64::from(a))).round() as u8;
+        let [light, dark] = SCALE;
+        RGBColor(mix(light.0, dark.0), mix(light.1, dark.1), mix(light.2, dark.2))
+    };
+    let svg = draw(bottom + 74, |canvas| {
+        let title = format!("{}: sparsity of every layer at {pattern}", section.model);
+        canvas.text(&title, (WIDTH / 2, 20), TEXT + 3, Anchor::Middle)?;
+        for (index, entry) in entries.iter().enumerate() {
+            let top = TOP + 22 + panel * index as i32;
+            canvas.text(&entry.method, (LEFT, top - 11), TEXT, Anchor::Left)?;
+            for (row, kind) in kinds.iter().enumerate() {
+                let y = top + ROW * row as i32;
+                canvas.text(kind, (LEFT - 8, y + ROW / 2), TEXT - 2, Anchor::Right)?;
+                for layer in &entry.layers {
+                    if let Some((block, _)) = place(&layer.tensor).filter(|(_, of)| of == kind) {
+                        let block = block as i32;
+                        canvas.rectangle(
+                            (width(block), y),
+                            (width(block + 1) - 1, y + ROW - 1),
+                            colour(share(layer)),
+                        )?;
+                    }
+                }
+            }
+        }
+        let every = (count / 8).max(1);
+        for block in (0..count).step_by(every as usize) {
+            let middle = (width(block) + width(block + 1)) / 2;
+            canvas.text(&block.to_string(), (middle, bottom), TEXT - 1, Anchor::Middle)?;
+        }
+        canvas.text("block", ((LEFT + RIGHT) / 2, bottom + 18), TEXT, Anchor::Middle)?;
+        let (from, to) = (LEFT + 90, RIGHT - 90);
+        for x in from..to {
+            let part = f64::from(x - from) / f64::from(to - from);
+            canvas.rectangle(
+                (x, bottom + 38),
+                (x + 1, bottom + 52),
+                colour(low + part * (high - low)),
+            )?;
+        }
+        canvas.line(&[(from, bottom + 52), (to, bottom + 52)], INK, 1)?;
+        canvas.text(&format!("{low:.0} %"), (from - 8, bottom + 46), TEXT - 1, Anchor::Right)?;
+        canvas.text(
+            &format!("{high:.0} % removed"),
+            (to + 4, bottom + 46),
+            TEXT - 1,
+            Anchor::Left,
+        )?;
+        Ok(())
+    })?;
+    let caption = format!(
+        "Fraction of weights removed from every layer of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.",
+        section.model
+    );
+    Ok(Some((caption, svg)))
+}
+
+/// Block and kind of a layer, from its tensor's name: the first number in it, and the last part that says what it is.
+fn place(tensor: &str) -> Option<(u32, String)> {
+    let block = tensor.split('.').find_map(|part| part.parse().ok())?;
+    let kind = tensor.split('.').rfind(|part| *part != "weight")?;
+    Some((block, kind.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensors_name_says_block_and_kind() {
+        let found = place("model.layers.11.self_attn.q_proj.weight");
+        assert_eq!(found, Some((11, "q_proj".to_string())));
+        assert_eq!(place("lm_head.weight"), None);
+    }
+}

@@ -1,0 +1,330 @@
+//! A plan joined with its records: for every model and measure, what each method scored under each pattern, run by run
+//! and text by text.
+
+use super::plan_file::{PlanFile, PlannedCell};
+use crate::error::Result;
+use crate::experiment::plan::DENSE;
+use crate::prune::LayerRecord;
+use crate::prune::pattern::Pattern;
+use crate::record::{self, Record, Status};
+use crate::stats::Summary;
+use crate::stats::paired::Texts;
+use crate::stats::proportion::Accuracy;
+use crate::stats::variance::Components;
+use std::path::Path;
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measure {
+    /// Perplexity in an evaluation; lower is better. Texts are windows, their values mean negative log-likelihoods in
+    /// nats per token.
+    Perplexity {
+        /// Label of the evaluation.
+        evaluation: String,
+    },
+    /// Accuracy on a zero-shot task; higher is better. Texts are documents, their values 0 or 1.
+    Accuracy {
+        /// Name of the task.
+        task: String,
+        /// `acc`, or `acc_norm`.
+        metric: &'static str,
+    },
+}
+
+impl Measure {
+    /// Label in tables.
+    pub fn label(&self) -> String {
+        match self {
+            Measure::Perplexity { evaluation } => evaluation.clone(),
+            Measure::Accuracy { task, metric } => format!("{task} ({metric})"),
+        }
+    }
+
+    /// Whether larger values are better.
+    pub fn higher_is_better(&self) -> bool {
+        matches!(self, Measure::Accuracy { .. })
+    }
+
+    /// What a table shows for a mean over texts: a perplexity, or percent.
+    pub fn shown(&self, mean: f64) -> f64 {
+        match self {
+            Measure::Perplexity { .. } => mean.exp(),
+            Measure::Accuracy { .. } => 100.0 * mean,
+        }
+    }
+}
+
+/// One cell's result by one measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Calibration seed; none for methods that do not calibrate.
+    pub seed: Option<u64>,
+    /// Perplexity, or accuracy in percent.
+    pub value: f64,
+    /// One value per text; see [`Measure`].
+    pub texts: Vec<f64>,
+    /// What the texts are, so that only the same ones are compared.
+    pub digest: String,
+}
+
+/// One method under one pattern on one model by one measure, over its seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Method label; [`DENSE`] for the unpruned model.
+    pub method: String,
+    /// Pattern; none for the dense model.
+    pub pattern: Option<Pattern>,
+    /// Whether calibration seeds apply at all.
+    pub seeded: bool,
+    /// Cells planned.
+    pub planned: usize,
+    /// Cells that failed.
+    pub failed: usize,
+    /// Cells that are done, in the order of the seeds.
+    pub runs: Vec<Run>,
+    /// Source of every document, where the task has them.
+    pub sources: Option<Vec<u32>>,
+    /// Summary over seeds of what tables show.
+    pub summary: Option<Summary>,
+    /// Mean fraction of weights removed.
+    pub sparsity: Option<f64>,
+    /// Mean seconds of pruning, calibration included.
+    pub seconds: Option<f64>,
+    /// What happened to every layer in the first run.
+    pub layers: Vec<LayerRecord>,
+}
+
+impl Entry {
+    /// What the runs scored, in the order of the seeds.
+    pub fn values(&self) -> Vec<f64> {
+        self.runs.iter().map(|run| run.value).collect()
+    }
+
+    /// How the texts of a measure hang together.
+    pub fn texts(&self, measure: &Measure) -> Texts<'_> {
+        match (measure, &self.sources) {
+            (Measure::Perplexity { .. }, _) => Texts::Stream,
+            (Measure::Accuracy { .. }, Some(sources)) => Texts::Sources(sources),
+            (Measure::Accuracy { .. }, None) => Texts::Independent,
+        }
+    }
+
+    /// Variance over seeds and texts; `None` for fewer than two texts.
+    pub fn components(&self, measure: &Measure) -> Option<Components> {
+        let rows: Vec<Vec<f64>> = self.runs.iter().map(|run| run.texts.clone()).collect();
+        Components::of(&rows, self.texts(measure))
+    }
+
+    /// The accuracy over documents and seeds as fractions, with its interval over documents.
+    pub fn accuracy(&self, confidence: f64) -> Option<Accuracy> {
+        let count = self.runs.first()?.texts.len();
+        let seeds = self.runs.len() as f64;
+        let documents: Vec<f64> = (0..count)
+            .map(|document| self.runs.iter().filter_map(|run| run.texts.get(document)).sum::<f64>() / seeds)
+            .collect();
+        Accuracy::of(&documents, self.sources.as_deref(), confidence)
+    }
+}
+
+/// All entries of one model by one measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Model label.
+    pub model: String,
+    /// What was measured.
+    pub measure: Measure,
+    /// The dense model.
+    pub dense: Entry,
+    /// Methods by patterns, in the experiment's order, dense excluded.
+    pub entries: Vec<Entry>,
+}
+
+impl Section {
+    /// The dense model's score.
+    pub fn dense_value(&self) -> Option<f64> {
+        self.dense.runs.first().map(|run| run.value)
+    }
+
+    /// A method's entry under a pattern; the dense model's whatever the pattern.
+    pub fn entry(&self, method: &str, pattern: Pattern) -> Option<&Entry> {
+        if method == DENSE {
+            return Some(&self.dense);
+        }
+        self.entries
+            .iter()
+            .find(|entry| entry.method == method && entry.pattern == Some(pattern))
+    }
+
+    /// Number of windows or documents, once any cell is done.
+    pub fn texts(&self) -> Option<usize> {
+        let mut runs = std::iter::once(&self.dense)
+            .chain(&self.entries)
+            .flat_map(|it| &it.runs);
+        runs.next().map(|run| run.texts.len())
+    }
+}
+
+/// A plan and what its records say so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// The plan.
+    pub plan: PlanFile,
+    /// One per model and measure.
+    pub sections: Vec<Section>,
+}
+
+impl Results {
+    /// Joins a plan with records; records of other cells are left out, and of several records of one
+    /// cell the latest good one counts.
+    pub fn join(plan: PlanFile, records: &[Record]) -> Results {
+        let experiment = &plan.experiment;
+        let mut sections = Vec::new();
+        for model in &experiment.models {
+            let mut measures: Vec<Measure> = Vec::new();
+            measures.extend(experiment.evaluations.iter().map(|it| Measure::Perplexity {
+                evaluation: it.name.clone(),
+            }));
+            let cells: Vec<&PlannedCell> = plan.cell.iter().filter(|cell| cell.model == model.name).collect();
+            let found: Vec<Option<&Record>> = cells.iter().map(|cell| latest(records, &cell.id)).collect();
+            for task in found.iter().flatten().flat_map(|record| &record.tasks) {
+                let metrics = [("acc", true), ("acc_norm", task.correct_norm.is_some())];
+                for (metric, _) in metrics.into_iter().filter(|(_, there)| *there) {
+                    let measure = Measure::Accuracy {
+                        task: task.name.clone(),
+                        metric,
+                    };
+                    if !measures.contains(&measure) {
+                        measures.push(measure);
+                    }
+                }
+            }
+            for measure in measures {
+                let entry = |method: &str, pattern: Option<Pattern>| {
+                    let own = cells.iter().zip(&found);
+                    let own = own.filter(|(cell, _)| cell.method == method && cell.pattern == pattern);
+                    let (cells, found): (Vec<&PlannedCell>, Vec<Option<&Record>>) =
+                        own.map(|(cell, found)| (*cell, *found)).unzip();
+                    entry(method, pattern, &cells, &found, &measure, experiment.confidence, &plan)
+                };
+                let dense = entry(DENSE, None);
+                let entries = experiment
+                    .methods
+                    .iter()
+                    .flat_map(|method| experiment.patterns.iter().map(move |pattern| (method, pattern)))
+                    .map(|(method, pattern)| entry(&method.name, Some(*pattern)))
+                    .collect();
+                sections.push(Section {
+                    model: model.name.clone(),
+                    measure,
+                    dense,
+                    entries,
+                });
+            }
+        }
+        Results { plan, sections }
+    }
+
+    /// Reads a results folder.
+    ///
+    /// # Errors
+    /// The plan or the records are missing or damaged.
+    pub fn read(folder: &Path) -> Result<Results> {
+        Ok(Results::join(PlanFile::read(folder)?, &record::read(folder)?))
+    }
+
+    /// Cells done, failed and planned.
+    pub fn progress(&self, records: &[Record]) -> (usize, usize, usize) {
+        let state = |status| {
+            let cells = self.plan.cell.iter();
+            cells
+                .filter(|cell| latest(records, &cell.id).is_some_and(|record| record.status == status))
+                .count()
+        };
+        (state(Status::Ok), state(Status::Failed), self.plan.cell.len())
+    }
+}
+
+/// The latest good record of a cell, else its latest failure.
+fn latest<'a>(records: &'a [Record], id: &str) -> Option<&'a Record> {
+    let of_cell = || records.iter().rev().filter(|record| record.id == id);
+    of_cell()
+        .find(|record| record.status == Status::Ok)
+        .or_else(|| of_cell().next())
+}
+
+fn entry(
+    method: &str,
+    pattern: Option<Pattern>,
+    cells: &[&PlannedCell],
+    found: &[Option<&Record>],
+    measure: &Measure,
+    confidence: f64,
+    plan: &PlanFile,
+) -> Entry {
+    let is_good = |record: &&Record| record.status == Status::Ok;
+    let good: Vec<&Record> = found.iter().flatten().copied().filter(is_good).collect();
+    let runs: Vec<Run> = cells
+        .iter()
+        .zip(found)
+        .filter_map(|(cell, record)| run(cell.seed, (*record).filter(is_good)?, measure, plan))
+        .collect();
+    let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
+    let mean = |values: Vec<f64>| Summary::of(&values, confidence).map(|summary| summary.mean);
+    let failed = found.iter().flatten().filter(|record| record.status == Status::Failed);
+    Entry {
+        method: method.to_string(),
+        pattern,
+        seeded: cells.iter().any(|cell| cell.seed.is_some()),
+        planned: cells.len(),
+        failed: failed.count(),
+        sources: match measure {
+            Measure::Perplexity { .. } => None,
+            Measure::Accuracy { task, .. } => good
+                .iter()
+                .flat_map(|record| &record.tasks)
+                .find(|it| it.name == *task)
+                .and_then(|it| it.sources.clone()),
+        },
+        summary: Summary::of(&values, confidence),
+        sparsity: mean(good.iter().filter_map(|record| record.sparsity).collect()),
+        seconds: mean(
+            good.iter()
+                .filter(|record| record.cell.pruning.is_some())
+                .map(|record| record.run.calibrate_seconds + record.run.prune_seconds)
+                .collect(),
+        ),
+        layers: good.first().map(|record| record.layers.clone()).unwrap_or_default(),
+        runs,
+    }
+}
+
+/// One record by one measure. A record made under other labels still has the experiment's evaluations, in order.
+fn run(seed: Option<u64>, record: &Record, measure: &Measure, plan: &PlanFile) -> Option<Run> {
+    match measure {
+        Measure::Perplexity { evaluation } => {
+            let evaluations = &plan.experiment.evaluations;
+            let place = evaluations.iter().position(|it| it.name == *evaluation)?;
+            let found = record.evaluations.get(place)?;
+            Some(Run {
+                seed,
+                value: found.perplexity,
+                texts: found.windows.clone(),
+                digest: found.token_digest.clone(),
+            })
+        }
+        Measure::Accuracy { task, metric } => {
+            let found = record.tasks.iter().find(|it| it.name == *task)?;
+            let marks = match *metric {
+                "acc" => &found.correct,
+                _ => found.correct_norm.as_ref()?,
+            };
+            let texts: Vec<f64> = marks.bytes().map(|mark| f64::from(u8::from(mark == b'1'))).collect();
+            Some(Run {
+                seed,
+                value: 100.0 * crate::stats::mean(&texts),
+                texts,
+                digest: found.data_digest.clone(),
+            })
+        }
+    }
+}

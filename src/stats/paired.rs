@@ -1,0 +1,168 @@
+//! The mean of values over texts, above all of paired differences: as if texts were independent, and with a standard error
+//! that allows for windows that resemble their neighbours and documents that share a source.
+
+use super::bootstrap::{Units, block_length};
+use super::proportion::clustered_standard_error;
+use super::{Interval, mean, student_p, student_quantile, variance_of};
+
+/// How the texts of a sample hang together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Texts<'a> {
+    /// Windows of one token stream, in its order.
+    Stream,
+    /// Documents that have nothing to do with each other.
+    Independent,
+    /// Documents with the number of the source each comes from.
+    Sources(&'a [u32]),
+}
+
+impl Texts<'_> {
+    /// Neighbours that are resampled together, for `n` texts.
+    pub fn block(&self, n: usize) -> usize {
+        match self {
+            Texts::Stream => block_length(n).min(n / 2).max(1),
+            Texts::Independent | Texts::Sources(_) => 1,
+        }
+    }
+
+    /// What is resampled.
+    pub fn units(&self, values: &[f64]) -> Units {
+        match self {
+            Texts::Sources(sources) => Units::clustered(values, sources),
+            Texts::Stream | Texts::Independent => Units::single(values),
+        }
+    }
+}
+
+/// A mean over texts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextMean {
+    /// Number of texts.
+    pub n: usize,
+    /// Mean.
+    pub mean: f64,
+    /// `sd / sqrt(n)`: right where texts are independent.
+    pub standard_error: f64,
+    /// From means of blocks of neighbouring windows, or from sums over sources; never less than
+    /// [`Self::standard_error`], since a smaller one would rest on a chance negative correlation.
+    pub robust_standard_error: f64,
+    /// Degrees of freedom of the robust standard error.
+    pub robust_freedom: f64,
+}
+
+impl TextMean {
+    /// Of one value per text; `None` for fewer than two texts, or fewer than two sources.
+    pub fn of(values: &[f64], texts: Texts) -> Option<TextMean> {
+        let n = values.len();
+        let standard_error = (variance_of(values)? / n as f64).sqrt();
+        let (robust, robust_freedom) = match texts {
+            Texts::Independent => (standard_error, n as f64 - 1.0),
+            Texts::Stream => {
+                let block = texts.block(n);
+                (
+                    block_standard_error(values, block),
+                    block_freedom(n as f64, block as f64),
+                )
+            }
+            Texts::Sources(sources) => {
+                let clusters = texts.units(values).count() as f64;
+                let correction = (clusters / (clusters - 1.0)).sqrt();
+                (clustered_standard_error(values, sources) * correction, clusters - 1.0)
+            }
+        };
+        (robust_freedom > 0.0).then(|| TextMean {
+            n,
+            mean: mean(values),
+            standard_error,
+            robust_standard_error: robust.max(standard_error),
+            robust_freedom,
+        })
+    }
+
+    /// Student's t-interval as if texts were independent.
+    pub fn t_interval(&self, confidence: f64) -> Option<Interval> {
+        let quantile = student_quantile(0.5 + confidence / 2.0, self.n as f64 - 1.0)?;
+        Some(Interval::around(self.mean, quantile * self.standard_error))
+    }
+
+    /// Two-sided p-value of the mean being 0, as if texts were independent.
+    pub fn t_p(&self) -> Option<f64> {
+        no_difference(self.mean, self.standard_error, self.n as f64 - 1.0)
+    }
+
+    /// t-interval with the robust standard error.
+    pub fn robust_interval(&self, confidence: f64) -> Option<Interval> {
+        let quantile = student_quantile(0.5 + confidence / 2.0, self.robust_freedom)?;
+        Some(Interval::around(self.mean, quantile * self.robust_standard_error))
+    }
+}
+
+/// Degrees of freedom of a standard error from blocks. Blocks that overlap weigh the covariances of neighbours as
+/// Bartlett's window does, so a variance from them is worth `3 b n / (2 b^2 + 1)` squares, `n` for blocks of one.
+fn block_freedom(n: f64, block: f64) -> f64 {
+    3.0 * block * n / (2.0 * block * block + 1.0) - 1.0
+}
+
+/// Two-sided p-value of a mean being 0. Differences that are all 0 are no difference, with p = 1.
+pub fn no_difference(mean: f64, standard_error: f64, freedom: f64) -> Option<f64> {
+    if mean == 0.0 && standard_error == 0.0 {
+        return Some(1.0);
+    }
+    student_p(mean / standard_error, freedom)
+}
+
+/// Standard error of a mean from all circular blocks of `block` neighbours: the circular block bootstrap's variance in
+/// closed form, times `n / (n - block)`. For blocks of one it is `sd / sqrt(n)`.
+fn block_standard_error(values: &[f64], block: usize) -> f64 {
+    let n = values.len();
+    let centre = mean(values);
+    let mut sum: f64 = values[..block].iter().map(|value| value - centre).sum();
+    let mut squares = 0.0;
+    for start in 0..n {
+        squares += (sum / block as f64).powi(2);
+        sum += values[(start + block) % n] - values[start];
+    }
+    let variance_of_block_means = squares / n as f64;
+    (variance_of_block_means * block as f64 / (n - block) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_one_give_the_ordinary_standard_error() {
+        let values = [0.3, -0.1, 0.8, 0.2, 0.5, -0.4];
+        let ordinary = (variance_of(&values).expect("six values") / 6.0).sqrt();
+        assert!((block_standard_error(&values, 1) - ordinary).abs() < 1e-15);
+    }
+
+    #[test]
+    fn neighbours_that_agree_widen_the_standard_error() {
+        let values: Vec<f64> = (0..120).map(|index| f64::from((index / 6) % 2)).collect();
+        let mean = TextMean::of(&values, Texts::Stream).expect("a sample");
+        assert!(mean.robust_standard_error > 1.7 * mean.standard_error, "{mean:?}");
+    }
+
+    #[test]
+    fn identical_methods_do_not_differ() {
+        let mean = TextMean::of(&[0.0; 12], Texts::Stream).expect("a sample");
+        assert_eq!(mean.t_p(), Some(1.0));
+    }
+
+    #[test]
+    fn a_difference_without_any_spread_is_certain() {
+        let mean = TextMean::of(&[0.5; 12], Texts::Stream).expect("a sample");
+        assert_eq!(mean.t_p(), Some(0.0));
+    }
+
+    #[test]
+    fn documents_of_one_source_widen_the_standard_error_and_cost_degrees_of_freedom() {
+        let values: Vec<f64> = (0..120).map(|index| f64::from((index / 6) % 2)).collect();
+        let sources: Vec<u32> = (0..120).map(|index| index / 6).collect();
+        let mean = TextMean::of(&values, Texts::Sources(&sources)).expect("a sample");
+        assert_eq!(mean.robust_freedom, 19.0);
+        assert!(mean.robust_standard_error > 2.4 * mean.standard_error, "{mean:?}");
+        assert_eq!(TextMean::of(&values, Texts::Sources(&[0; 120])), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Two sources of chance at once: calibration seeds x texts measured on, every seed on the same texts.
+//!
+//! A two-way analysis of variance with both factors random and one value in each place. Its components say how
+//! much of the uncertainty would go away with more seeds and how much with more text; its standard error of the grand mean
+//! allows for both.
+
+use super::paired::{TextMean, Texts, no_difference};
+use super::power::minimum_detectable;
+use super::{Interval, mean, student_quantile};
+
+/// Values of seeds (rows) by windows (columns), decomposed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Components {
+    /// Number of seeds; 1 where there is no second run to compare with.
+    pub seeds: usize,
+    /// Grand mean.
+    pub mean: f64,
+    /// The seeds' mean on every window: uncertainty from the texts measured on, the seeds being what they are.
+    pub texts: TextMean,
+    /// Standard deviation of a seed's mean over all windows; `None` for one seed.
+    pub seed_deviation: Option<f64>,
+    /// Variance component of seeds, of a single window's value; `None` for one seed. Never negative.
+    pub seed_component: Option<f64>,
+    /// The same of windows; for one seed it contains what else there is.
+    pub text_component: f64,
+    /// The same of what neither explains.
+    pub rest_component: Option<f64>,
+    /// Standard error of the grand mean: of windows alone for one seed, else of both.
+    pub standard_error: f64,
+    /// Its degrees of freedom (Satterthwaite, 1946).
+    pub freedom: f64,
+}
+
+impl Components {
+    /// Decomposes one row per seed, all of the same length, in the order of the stream. `None` for fewer than two
+    /// windows or without a seed.
+    pub fn of(rows: &[Vec<f64>], texts: Texts) -> Option<Components> {
+        let seeds = rows.len();
+        let count = rows.first()?.len();
+        if rows.iter().any(|row| row.len() != count) {
+            return None;
+        }
+        let of_text: Vec<f64> = (0..count)
+            .map(|text| rows.iter().map(|row| row[text]).sum::<f64>() / seeds as f64)
+            .collect();
+        let means = TextMean::of(&of_text, texts)?;
+        let n = count as f64;
+        let text_variance = means.standard_error.powi(2) * n;
+        if seeds == 1 {
+            return Some(Components {
+                seeds,
+                mean: means.mean,
+                texts: means,
+                seed_deviation: None,
+                seed_component: None,
+                text_component: text_variance,
+                rest_component: None,
+                standard_error: means.robust_standard_error,
+                freedom: means.robust_freedom,
+            });
+        }
+        let s = seeds as f64;
+        let of_seed: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
+        let seed_variance = super::variance_of(&of_seed)?;
+        let rest: f64 = rows
+            .iter()
+            .zip(&of_seed)
+            .flat_map(|(row, seed)| {
+                row.iter()
+                    .zip(&of_text)
+                    .map(move |(value, window)| value - seed - window + means.mean)
+            })
+            .map(|residual| residual * residual)
+            .sum();
+        let rest = rest / ((s - 1.0) * (n - 1.0));
+        // Variances of the grand mean that each mean square gives; windows are allowed to resemble their neighbours.
+        let parts = [
+            (seed_variance / s, s - 1.0),
+            (means.robust_standard_error.powi(2), means.robust_freedom),
+            (-rest / (s * n), (s - 1.0) * (n - 1.0)),
+        ];
+        let variance: f64 = parts.iter().map(|(part, _)| part).sum();
+        // Either source alone is a lower bound; the difference of mean squares may fall below it by chance.
+        let least = parts[0].0.max(parts[1].0);
+        let squares: f64 = parts.iter().map(|(part, freedom)| part * part / freedom).sum();
+        let variance = variance.max(least);
+        let freedom = variance * variance / squares;
+        Some(Components {
+            seeds,
+            mean: means.mean,
+            texts: means,
+            seed_deviation: Some(seed_variance.sqrt()),
+            seed_component: Some((seed_variance - rest / n).max(0.0)),
+            text_component: (text_variance - rest / s).max(0.0),
+            rest_component: Some(rest),
+            standard_error: variance.sqrt(),
+            // Without any spread the degrees do not matter; the bounds are those of one source deciding alone and of both.
+            freedom: match freedom.is_nan() {
+                true => parts[0].1,
+                false => freedom.clamp(parts[0].1.min(parts[1].1), parts[0].1 + parts[1].1),
+            },
+        })
+    }
+
+    /// Standard errors with their degrees of freedom: of both sources together, and of each alone. Three seeds tell
+    /// little about their own variance, and where they happen to agree the first alone would be too small.
+    fn spreads(&self) -> impl Iterator<Item = (f64, f64)> {
+        let seeds = self.seeds as f64;
+        let of_seeds = self
+            .seed_deviation
+            .map(|deviation| (deviation / seeds.sqrt(), seeds - 1.0));
+        let of_texts = (self.texts.robust_standard_error, self.texts.robust_freedom);
+        [(self.standard_error, self.freedom), of_texts]
+            .into_iter()
+            .chain(of_seeds)
+    }
+
+    /// t-interval of the grand mean: the widest of those of both sources together, and of each alone.
+    pub fn interval(&self, confidence: f64) -> Option<Interval> {
+        let halves = self
+            .spreads()
+            .map(|(error, freedom)| student_quantile(0.5 + confidence / 2.0, freedom).map(|quantile| quantile * error));
+        Some(Interval::around(self.mean, largest(halves)?))
+    }
+
+    /// Two-sided p-value of the grand mean being 0, as that interval has it.
+    pub fn p(&self) -> Option<f64> {
+        largest(
+            self.spreads()
+                .map(|(error, freedom)| no_difference(self.mean, error, freedom)),
+        )
+    }
+
+    /// The smallest true mean that would be found at level `alpha` with probability `power`.
+    pub fn minimum_detectable(&self, alpha: f64, power: f64) -> Option<f64> {
+        largest(
+            self.spreads()
+                .map(|(error, freedom)| minimum_detectable(error, freedom, alpha, power)),
+        )
+    }
+}
+
+/// The largest of some values, if all of them exist.
+fn largest(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    values.reduce(|a, b| Some(a?.max(b?))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid(seed: &[f64], window: &[f64]) -> Vec<Vec<f64>> {
+        let row = |seed: &f64| window.iter().map(|window| seed + window).collect();
+        seed.iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_seeds_and_windows_add_is_told_apart() {
+        let windows: Vec<f64> = (0..60).map(|index| f64::from((index * 17) % 7)).collect();
+        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
+        let rest = components.rest_component.expect("three seeds");
+        assert!(rest.abs() < 1e-20, "{components:?}");
+        let seeds = components.seed_component.expect("three seeds");
+        assert!((seeds - 7.0).abs() < 1e-12, "{components:?}");
+        let windows = super::super::variance_of(&windows).expect("a sample");
+        assert!((components.text_component - windows).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_seed_shows_no_seed_variance() {
+        let components = Components::of(&[vec![1.0, 2.0, 4.0, 3.0]], Texts::Stream).expect("a row");
+        assert_eq!((components.seed_deviation, components.seed_component), (None, None));
+        assert_eq!(components.standard_error, components.texts.robust_standard_error);
+    }
+
+    #[test]
+    fn seeds_that_disagree_decide_the_degrees_of_freedom() {
+        let windows: Vec<f64> = (0..60).map(|index| 0.001 * f64::from((index * 17) % 7)).collect();
+        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
+        assert!((components.freedom - 2.0).abs() < 0.01, "{components:?}");
+        assert!((components.standard_error - (7f64 / 3.0).sqrt()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn rows_of_different_lengths_have_no_answer() {
+        assert_eq!(Components::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream), None);
+        assert_eq!(Components::of(&[], Texts::Stream), None);
+    }
+}
