@@ -9,6 +9,7 @@ use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
+use crate::eval::tasks::Harness;
 use crate::linalg::Provider;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Selection};
@@ -46,6 +47,9 @@ pub struct RawExperiment {
     /// What is measured.
     #[serde(default)]
     pub evaluation: Vec<Spanned<RawEvaluation>>,
+    /// Zero-shot tasks.
+    #[serde(default)]
+    pub task: Vec<Spanned<RawTask>>,
     /// Who computes.
     #[serde(default)]
     pub compute: RawCompute,
@@ -156,6 +160,23 @@ pub struct RawEvaluation {
     pub length: Option<Length>,
     /// Number of windows; all by default.
     pub windows: Option<usize>,
+}
+
+/// One zero-shot task.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    /// Registry name.
+    pub name: String,
+    /// JSONL or parquet file in the hub's field names, a folder of such files named after their tasks, or a file
+    /// on the hub; the task's own data set on the hub by default.
+    pub data: Option<PathBuf>,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+    /// Number of documents; all by default.
+    pub limit: Option<usize>,
+    /// Whose scores are wanted; those of the current lm-evaluation-harness by default.
+    pub harness: Option<Harness>,
 }
 
 /// Who computes.
