@@ -23,6 +23,7 @@ use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::single;
 use crate::gguf::import;
 use crate::hub::Parts;
+use crate::eval::tasks::TASKS;
 use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
 use crate::progress::Progress;
@@ -273,6 +274,7 @@ fn listing() -> String {
         "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
         &DATASETS,
     );
+    section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", &TASKS);
     text
 }
 

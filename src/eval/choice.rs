@@ -191,7 +191,7 @@ pub fn passes(documents: &[&Encoded], tokens: usize) -> Vec<Range<usize>> {
 
 /// Scores documents while blocks pass by, so that no more than one block is needed at a time.
 pub struct ChoiceScorer<'a, B: Backend> {
-    documents: &'a [&'a Encoded],
+    documents: Vec<&'a Encoded>,
     stream: Packed<B>,
     batches: Vec<Batch>,
 }
@@ -211,7 +211,7 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
     ///
     /// # Errors
     /// The backend has no room.
-    pub fn new(backend: &B, spec: &ModelSpec, ends: &Ends<B>, documents: &'a [&'a Encoded]) -> Result<Self> {
+    pub fn new(backend: &B, spec: &ModelSpec, ends: &Ends<B>, documents: Vec<&'a Encoded>) -> Result<Self> {
         let room = Packed::batch_tokens(backend, spec);
         let mut order: Vec<usize> = (0..documents.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(documents[*index].longest()));
@@ -266,15 +266,16 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
     /// batch, the longest documents first.
     ///
     /// # Errors
-    /// The backend fails, or a log-likelihood is not finite.
+    /// The backend fails, or a log-likelihood is not finite; then with the document's position.
     pub fn finish(
         self,
         backend: &B,
         ends: &Ends<B>,
         mut take: impl FnMut(Vec<(usize, Vec<Score>)>),
-    ) -> Result<()> {
+    ) -> std::result::Result<(), (Option<usize>, Error)> {
         for (index, batch) in self.batches.iter().enumerate() {
-            let likelihoods = self.stream.likelihoods(backend, ends, index, &batch.rows, &batch.targets)?;
+            let likelihoods = self.stream.likelihoods(backend, ends, index, &batch.rows, &batch.targets);
+            let likelihoods = likelihoods.map_err(|error| (None, error))?;
             let mut rest = &likelihoods[..];
             let mut scored = Vec::with_capacity(batch.documents.len());
             for index in &batch.documents {
@@ -286,7 +287,7 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
                     let log_likelihood: f64 = tokens.iter().map(|token| token.log).sum();
                     if !log_likelihood.is_finite() {
                         let message = format!("the log-likelihood of choice {} is not finite", scores.len());
-                        return Err(Error::numeric(message).at(&document.place));
+                        return Err((Some(*index), Error::numeric(message).at(&document.place)));
                     }
                     scores.push(Score {
                         log_likelihood,

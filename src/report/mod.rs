@@ -5,6 +5,7 @@
 
 pub mod plots;
 pub mod tables;
+pub mod tasks;
 
 use crate::error::{Error, Located, Result};
 use crate::experiment::plan::{DENSE, Experiment};

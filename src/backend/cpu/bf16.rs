@@ -10,6 +10,7 @@
 
 use super::elements;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
+use crate::backend::Likelihood;
 use crate::spec::AttentionSpec;
 use ndarray::Array2;
 use rayon::prelude::*;
