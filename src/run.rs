@@ -84,7 +84,12 @@ impl<'a> PreparedModel<'a> {
         let name = &experiment.models[index].name;
         progress.stage(&format!("tokenising for {name}"));
         let tokens = ModelTokens::new(experiment, inputs, index)?;
-        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum();
+        let tasks = match &inputs.folders[index] {
+            Some(folder) => PreparedTask::all(experiment, inputs, folder)?,
+            None => Vec::new(),
+        };
+        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum::<usize>()
+            + tasks.iter().map(PreparedTask::tokens).sum::<usize>();
         let room = Forecast::new(experiment, input.checkpoint.spec(), evaluated)?
             .room(experiment)
             .at(name)?;
@@ -95,10 +100,7 @@ impl<'a> PreparedModel<'a> {
             checkpoint: &input.checkpoint,
             evaluations: tokens.evaluations,
             calibration: tokens.calibration,
-            tasks: match &inputs.folders[index] {
-                Some(folder) => PreparedTask::all(experiment, inputs, folder)?,
-                None => Vec::new(),
-            },
+            tasks,
         })
     }
 }
@@ -149,7 +151,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ///
     /// # Errors
     /// The run was asked to stop: the cell has no record.
-    fn record(&mut self, cell: &Cell, identity: &Identity, progress: &dyn Progress) -> Result<(Record, Vec<TaskFindings>)> {
+    fn record(
+        &mut self,
+        cell: &Cell,
+        identity: &Identity,
+        progress: &dyn Progress,
+    ) -> Result<(Record, Vec<TaskFindings>)> {
         let started = Instant::now();
         memory::forget_peak();
         let spilled = self.model.room.spilled();

@@ -4,6 +4,11 @@
     zprune eval --model MODEL --tasks TASKS --data FOLDER --limit 200 --json zprune.json
     python tools/check_tasks.py compare harness.json zprune.json
 
+The golden files of the tests are made with
+
+    python tools/check_tasks.py harness models/tiny-llama --data tests/fixtures/tasks --texts --out tests/golden/tasks/tokenizer.json
+    python tools/check_tasks.py harness models/tiny-llama --data tests/fixtures/tasks --bos never --prefix 2 --out tests/golden/tasks/never.json
+
 `harness` reads local files named after the task, as zprune does (`FOLDER/<task>.jsonl`), through the definitions that
 lm_eval installs; only where the rows come from is changed. No network is used. `compare` exits with 1 if a log-likelihood
 is further apart than 1e-3 or an accuracy differs. `--out` may be a file from an earlier call, to which tasks are added. Needs PyTorch, transformers, lm_eval.
@@ -56,6 +61,7 @@ def definition(folder, task):
     for key in ("training_split", "validation_split", "test_split", "tag", "dataset_name"):
         config[key] = None
     config["test_split" if split.startswith("test") else "validation_split"] = split
+    config["num_fewshot"] = 0
     config["dataset_path"] = "json"
     config["dataset_kwargs"] = {"data_files": {split: str(path)}}
     with open(path) as lines:
@@ -68,9 +74,9 @@ def definition(folder, task):
 
 
 def harness(arguments):
-    import lm_eval
     import torch
     from lm_eval.api.task import ConfigurableTask
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
     bos = {"model": None, "never": False, "always": True}[arguments.bos]
@@ -80,6 +86,7 @@ def harness(arguments):
         dtype=arguments.dtype,
         batch_size=arguments.batch,
         add_bos_token=bos,
+        prefix_token_id=arguments.prefix,
     )
     result = {
         "lm_eval": importlib.metadata.version("lm_eval"),
@@ -98,9 +105,9 @@ def harness(arguments):
     for name in arguments.tasks:
         task = ConfigurableTask(config=definition(arguments.data, name))
         started = time.perf_counter()
-        found = lm_eval.simple_evaluate(
-            model=model, tasks=[task], limit=arguments.limit, log_samples=True, bootstrap_iters=100
-        )
+        # `simple_evaluate` would also collect a description of the machine, which takes a minute.
+        loaded = {"tasks": {name: task}, "groups": {}, "group_map": {}}
+        found = evaluate(model, loaded, limit=arguments.limit, bootstrap_iters=100)
         seconds = time.perf_counter() - started
         metrics = {key.split(",")[0]: value for key, value in found["results"][name].items() if key.endswith(",none")}
         documents = [
@@ -114,10 +121,15 @@ def harness(arguments):
             }
             for sample in found["samples"][name]
         ]
+        if arguments.texts:
+            for document, sample in zip(documents, found["samples"][name]):
+                texts = sample["arguments"]
+                pairs = texts.values() if isinstance(texts, dict) else texts
+                document["texts"] = [list(pair.values()) if isinstance(pair, dict) else list(pair) for pair in pairs]
         documents.sort(key=lambda it: it["doc"])
         result["tasks"][name] = {"metrics": metrics, "seconds": seconds, "documents": documents}
         print(f"{name}: {len(documents)} documents in {seconds:.1f} s, {metrics}", file=sys.stderr, flush=True)
-        out.write_text(json.dumps(result) + "\n")
+        out.write_text(json.dumps(result, ensure_ascii=False) + "\n")
 
 
 def compare(arguments):
@@ -175,6 +187,8 @@ def main():
     run.add_argument("--dtype", default="float32")
     run.add_argument("--batch", default=8, type=lambda text: text if text.startswith("auto") else int(text))
     run.add_argument("--bos", default="model", choices=["model", "never", "always"])
+    run.add_argument("--prefix", type=int, help="id of the token that stands for an empty context")
+    run.add_argument("--texts", action="store_true", help="with contexts and continuations")
     run.add_argument("--out", required=True)
     run.set_defaults(call=harness)
     held = commands.add_parser("compare")

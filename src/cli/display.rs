@@ -206,7 +206,9 @@ impl Progress for Display {
         let [low, high] = running.interval.map(|bound| 100.0 * bound);
         let accuracy = 100.0 * running.accuracy;
         let Running { task, done, total, .. } = running;
-        self.show(&format!(": {task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"));
+        self.show(&format!(
+            ": {task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"
+        ));
         if !self.terminal && self.spoke.get().elapsed() > SILENCE {
             self.say(&self.bar.message());
         }

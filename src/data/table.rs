@@ -25,7 +25,9 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
     let rows = if name.ends_with(".parquet") {
         parquet::objects(file).map(|rows| {
             let placed = rows.into_iter().enumerate();
-            placed.map(|(index, fields)| Row::new(format!("row {}", index + 1), fields)).collect()
+            placed
+                .map(|(index, fields)| Row::new(format!("row {}", index + 1), fields))
+                .collect()
         })
     } else {
         let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
@@ -35,7 +37,9 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
         if stem.ends_with(".jsonl") || stem.ends_with(".json") {
             json_rows(reader)
         } else {
-            Err(Error::input("is neither JSON lines (.jsonl, .json, either also .gz) nor .parquet"))
+            Err(Error::input(
+                "is neither JSON lines (.jsonl, .json, either also .gz) nor .parquet",
+            ))
         }
     };
     let rows: Vec<Row> = rows.at(path.display())?;
@@ -91,7 +95,9 @@ impl Row {
     /// The field is missing, is not a list of strings, has no elements or an empty one.
     pub fn texts(&self, field: &str) -> Result<Vec<&str>> {
         let value = self.value(field)?;
-        let list = value.as_array().ok_or_else(|| wrong(field, "a list of strings", value))?;
+        let list = value
+            .as_array()
+            .ok_or_else(|| wrong(field, "a list of strings", value))?;
         if list.is_empty() {
             return Err(Error::input(format!("field `{field}` is an empty list")));
         }
@@ -127,9 +133,15 @@ impl Row {
         match usize::try_from(number) {
             Ok(label) if label < count => Ok(label),
             _ => {
-                let hint = if number == -1 { "; is it a split without labels?" } else { "" };
+                let hint = if number == -1 {
+                    "; is it a split without labels?"
+                } else {
+                    ""
+                };
                 let last = count - 1;
-                Err(Error::input(format!("field `{field}`: {number} is not in 0..={last}{hint}")))
+                Err(Error::input(format!(
+                    "field `{field}`: {number} is not in 0..={last}{hint}"
+                )))
             }
         }
     }

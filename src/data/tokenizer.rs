@@ -100,7 +100,8 @@ impl Tokenizer {
             let text = value.and_then(|value| value.get("content").or(Some(value))?.as_str());
             if let Some(text) = text {
                 let id = self.inner.token_to_id(text).ok_or_else(|| {
-                    Error::input(format!("{role} `{text}` is not in tokenizer.json")).at(self.path.with_file_name(name).display())
+                    Error::input(format!("{role} `{text}` is not in tokenizer.json"))
+                        .at(self.path.with_file_name(name).display())
                 })?;
                 return Ok(Some(Special {
                     id,

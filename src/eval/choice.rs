@@ -155,12 +155,19 @@ impl Encoded {
     /// Distinct tokens, about: exactly, where choices have nothing in common but their context.
     pub fn tokens(&self) -> usize {
         let answers: usize = self.requests.iter().map(|request| request.targets.len() - 1).sum();
-        let contexts = self.requests.iter().map(|request| request.input.len() + 1 - request.targets.len());
+        let contexts = self
+            .requests
+            .iter()
+            .map(|request| request.input.len() + 1 - request.targets.len());
         contexts.max().unwrap_or(0) + answers
     }
 
     fn longest(&self) -> usize {
-        self.requests.iter().map(|request| request.input.len()).max().unwrap_or(0)
+        self.requests
+            .iter()
+            .map(|request| request.input.len())
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -231,7 +238,13 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
         }
         let (mut layouts, mut batches) = (Vec::new(), Vec::new());
         for members in members {
-            let inputs = |index: &usize| documents[*index].requests.iter().map(|it| it.input.as_slice()).collect();
+            let inputs = |index: &usize| {
+                documents[*index]
+                    .requests
+                    .iter()
+                    .map(|it| it.input.as_slice())
+                    .collect()
+            };
             let (layout, paths) = Layout::new(&members.iter().map(inputs).collect::<Vec<_>>());
             let mut batch = Batch {
                 documents: members,
@@ -274,7 +287,9 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
         mut take: impl FnMut(Vec<(usize, Vec<Score>)>),
     ) -> std::result::Result<(), (Option<usize>, Error)> {
         for (index, batch) in self.batches.iter().enumerate() {
-            let likelihoods = self.stream.likelihoods(backend, ends, index, &batch.rows, &batch.targets);
+            let likelihoods = self
+                .stream
+                .likelihoods(backend, ends, index, &batch.rows, &batch.targets);
             let likelihoods = likelihoods.map_err(|error| (None, error))?;
             let mut rest = &likelihoods[..];
             let mut scored = Vec::with_capacity(batch.documents.len());

@@ -41,7 +41,10 @@ mod tests {
         // statsmodels 0.15.0, proportion_confint(38, 71, method="wilson").
         let [low, high] = wilson(&outcomes);
         let want = [0.420_392_369_145_158_4, 0.646_415_521_545_201_3];
-        assert!((low - want[0]).abs() < 1e-12 && (high - want[1]).abs() < 1e-12, "{low} {high}");
+        assert!(
+            (low - want[0]).abs() < 1e-12 && (high - want[1]).abs() < 1e-12,
+            "{low} {high}"
+        );
         let [low, high] = wilson(&[true; 5]);
         assert!(low > 0.5 && high == 1.0, "all right is no proof of perfection");
         assert_eq!(standard_error(&[true]), None);

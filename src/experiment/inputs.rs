@@ -130,7 +130,12 @@ impl Inputs {
         }
         let mut tasks = Vec::new();
         for plan in &experiment.tasks {
-            tasks.extend(file(&format!("data of task {}", plan.name), &plan.file(), plan.obtain.as_deref(), &mut missing)?);
+            tasks.extend(file(
+                &format!("data of task {}", plan.name),
+                &plan.file(),
+                plan.obtain.as_deref(),
+                &mut missing,
+            )?);
         }
         let complete = evaluations.len() == experiment.evaluations.len();
         Ok(Inputs {

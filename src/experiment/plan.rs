@@ -746,11 +746,16 @@ impl TaskPlan {
         let files = TASKS.find(&self.name).map_or(&[][..], |entry| entry.item.files);
         let named = || {
             let endings = ["jsonl", "json", "jsonl.gz", "json.gz", "parquet"];
-            files.iter().flat_map(move |file| endings.map(|ending| self.data.join(format!("{file}.{ending}"))))
+            files
+                .iter()
+                .flat_map(move |file| endings.map(|ending| self.data.join(format!("{file}.{ending}"))))
         };
         match self.data.is_dir() {
             false => self.data.clone(),
-            true => named().find(|path| path.exists()).or(named().next()).unwrap_or_default(),
+            true => named()
+                .find(|path| path.exists())
+                .or(named().next())
+                .unwrap_or_default(),
         }
     }
 }

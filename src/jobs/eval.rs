@@ -66,7 +66,10 @@ pub struct TaskEvaluation {
 /// The experiment has no model: a mistake of the caller.
 pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEvaluation> {
     let (identity, findings) = measure(experiment, "tasks", progress)?;
-    let samples = findings.tasks.iter().map(|task| (task.record.name.clone(), task.samples.clone()));
+    let samples = findings
+        .tasks
+        .iter()
+        .map(|task| (task.record.name.clone(), task.samples.clone()));
     Ok(TaskEvaluation {
         samples: samples.collect(),
         tasks: findings.tasks.into_iter().map(|task| task.record).collect(),

@@ -22,9 +22,15 @@ pub fn table(tasks: &[TaskRecord]) -> String {
             table.add_row([
                 task.name.clone(),
                 name.clone(),
-                if accuracy { format!("{} %", percent(*value)) } else { format!("{value:.4}") },
+                if accuracy {
+                    format!("{} %", percent(*value))
+                } else {
+                    format!("{value:.4}")
+                },
                 stderr.map_or(String::new(), percent),
-                interval.map_or(String::new(), |[low, high]| format!("{} to {}", percent(low), percent(high))),
+                interval.map_or(String::new(), |[low, high]| {
+                    format!("{} to {}", percent(low), percent(high))
+                }),
                 task.documents.to_string(),
             ]);
         }

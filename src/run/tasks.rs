@@ -70,6 +70,13 @@ impl PreparedTask {
     }
 }
 
+impl PreparedTask {
+    /// Distinct tokens of all documents, about.
+    pub(super) fn tokens(&self) -> usize {
+        self.documents.iter().map(Encoded::tokens).sum()
+    }
+}
+
 /// The harness cuts what is too long on the left; so do we, and say where.
 fn warn_of_truncation(documents: &[Encoded], path: &Path) {
     let cut = |document: &&Encoded| document.requests.iter().any(|request| request.truncated > 0);
@@ -175,7 +182,9 @@ impl<'a> TaskScores<'a> {
                         .documents
                         .iter()
                         .zip(&scores[index])
-                        .filter_map(|(document, scores)| Some(right(task.task.measure, document.gold, scores.as_ref()?)))
+                        .filter_map(|(document, scores)| {
+                            Some(right(task.task.measure, document.gold, scores.as_ref()?))
+                        })
                         .collect();
                     progress.answered(&Running {
                         task: &task.name,
@@ -234,7 +243,10 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings>
         Measure::NormalisedAccuracy => {
             let normalised = |(document, scores): (&Encoded, &Vec<Score>)| {
                 let lengths = document.requests.iter().map(|request| request.characters as f64);
-                let values = scores.iter().zip(lengths).map(|(score, length)| score.log_likelihood / length);
+                let values = scores
+                    .iter()
+                    .zip(lengths)
+                    .map(|(score, length)| score.log_likelihood / length);
                 best(values) == document.gold
             };
             let outcomes: Vec<bool> = documents().map(normalised).collect();
@@ -292,7 +304,10 @@ fn digits(outcomes: &[bool]) -> String {
 /// Writes `samples/<cell>/<task>.jsonl` into a results folder, each file whole.
 pub(super) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -> Result<()> {
     for task in tasks {
-        let path = folder.join("samples").join(cell).join(format!("{}.jsonl", task.record.name));
+        let path = folder
+            .join("samples")
+            .join(cell)
+            .join(format!("{}.jsonl", task.record.name));
         let mut text = String::new();
         for sample in &task.samples {
             text += &serde_json::to_string(sample).map_err(|error| Error::output(&path, error))?;

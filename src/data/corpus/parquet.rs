@@ -96,7 +96,11 @@ fn value(field: &Field) -> Result<Value> {
         Field::Str(text) => Value::from(text.as_str()),
         Field::Group(row) => Value::Object(object(row)?),
         Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect::<Result<_>>()?),
-        other => return Err(Error::input(format!("holds {other}, which is of a type that is not read"))),
+        other => {
+            return Err(Error::input(format!(
+                "holds {other}, which is of a type that is not read"
+            )));
+        }
     })
 }
 

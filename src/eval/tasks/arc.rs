@@ -27,11 +27,16 @@ fn document(row: &Row) -> Result<Document> {
 pub fn lettered(row: &Row, context: &str, key: &str) -> Result<Document> {
     let (choices, labels) = (row.texts("choices.text")?, row.texts("choices.label")?);
     if choices.len() != labels.len() {
-        let message = format!("field `choices` has {} texts, but {} labels", choices.len(), labels.len());
+        let message = format!(
+            "field `choices` has {} texts, but {} labels",
+            choices.len(),
+            labels.len()
+        );
         return Err(Error::input(message));
     }
-    let gold = labels.iter().position(|label| *label == key).ok_or_else(|| {
-        Error::input(format!("field `answerKey`: {key:?} is none of the labels {labels:?}"))
-    })?;
+    let gold = labels
+        .iter()
+        .position(|label| *label == key)
+        .ok_or_else(|| Error::input(format!("field `answerKey`: {key:?} is none of the labels {labels:?}")))?;
     Ok(Document::choices(context, &choices, gold))
 }

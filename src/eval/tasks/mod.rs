@@ -101,17 +101,61 @@ impl Document {
 pub const TASKS: Registry<Task> = Registry {
     kind: "task",
     entries: &[
-        Entry { name: "hellaswag", summary: "how a scene goes on; 4 endings; acc, acc_norm", item: hellaswag::TASK },
-        Entry { name: "boolq", summary: "yes or no about a passage; acc", item: boolq::TASK },
-        Entry { name: "winogrande", summary: "which noun a blank stands for; acc", item: winogrande::TASK },
-        Entry { name: "mnli", summary: "does a hypothesis follow; 3 answers; acc", item: mnli::TASK },
-        Entry { name: "wnli", summary: "what a pronoun stands for; acc", item: wnli::TASK },
-        Entry { name: "rte", summary: "does a sentence follow; acc", item: rte::TASK },
-        Entry { name: "piqa", summary: "everyday physics; 2 solutions; acc, acc_norm", item: piqa::TASK },
-        Entry { name: "arc_easy", summary: "school science; acc, acc_norm", item: arc::EASY },
-        Entry { name: "arc_challenge", summary: "harder school science; acc, acc_norm", item: arc::CHALLENGE },
-        Entry { name: "openbookqa", summary: "elementary science; acc, acc_norm", item: openbookqa::TASK },
-        Entry { name: "lambada_openai", summary: "the last word of a passage; acc, perplexity", item: lambada::TASK },
+        Entry {
+            name: "hellaswag",
+            summary: "how a scene goes on; 4 endings; acc, acc_norm",
+            item: hellaswag::TASK,
+        },
+        Entry {
+            name: "boolq",
+            summary: "yes or no about a passage; acc",
+            item: boolq::TASK,
+        },
+        Entry {
+            name: "winogrande",
+            summary: "which noun a blank stands for; acc",
+            item: winogrande::TASK,
+        },
+        Entry {
+            name: "mnli",
+            summary: "does a hypothesis follow; 3 answers; acc",
+            item: mnli::TASK,
+        },
+        Entry {
+            name: "wnli",
+            summary: "what a pronoun stands for; acc",
+            item: wnli::TASK,
+        },
+        Entry {
+            name: "rte",
+            summary: "does a sentence follow; acc",
+            item: rte::TASK,
+        },
+        Entry {
+            name: "piqa",
+            summary: "everyday physics; 2 solutions; acc, acc_norm",
+            item: piqa::TASK,
+        },
+        Entry {
+            name: "arc_easy",
+            summary: "school science; acc, acc_norm",
+            item: arc::EASY,
+        },
+        Entry {
+            name: "arc_challenge",
+            summary: "harder school science; acc, acc_norm",
+            item: arc::CHALLENGE,
+        },
+        Entry {
+            name: "openbookqa",
+            summary: "elementary science; acc, acc_norm",
+            item: openbookqa::TASK,
+        },
+        Entry {
+            name: "lambada_openai",
+            summary: "the last word of a passage; acc, perplexity",
+            item: lambada::TASK,
+        },
     ],
 };
 
@@ -150,7 +194,12 @@ impl Harness {
 ///
 /// # Errors
 /// The file cannot be read, or a row cannot be used; with file, line and field.
-pub fn read(task: &Task, path: &Path, limit: Option<usize>, harness: Harness) -> Result<Vec<(usize, String, Document)>> {
+pub fn read(
+    task: &Task,
+    path: &Path,
+    limit: Option<usize>,
+    harness: Harness,
+) -> Result<Vec<(usize, String, Document)>> {
     let rows = table::read(path)?;
     let mut chosen: Vec<usize> = (0..rows.len()).collect();
     if let Some(limit) = limit {
@@ -165,7 +214,11 @@ pub fn read(task: &Task, path: &Path, limit: Option<usize>, harness: Harness) ->
         let document = (task.document)(row).and_then(sound).at(row.place())?;
         Ok((index, row.place().to_string(), document))
     };
-    chosen.into_iter().map(document).collect::<Result<_>>().at(path.display())
+    chosen
+        .into_iter()
+        .map(document)
+        .collect::<Result<_>>()
+        .at(path.display())
 }
 
 /// Refuses choices of no length: their normalised score is not defined.
@@ -204,6 +257,9 @@ mod tests {
         let mut order: Vec<usize> = (0..20).collect();
         shuffle(&mut order);
         // CPython 3.11: l = list(range(20)); random.Random(42).shuffle(l)
-        assert_eq!(order, [19, 5, 14, 4, 9, 13, 15, 18, 6, 12, 17, 10, 1, 11, 2, 16, 7, 8, 0, 3]);
+        assert_eq!(
+            order,
+            [19, 5, 14, 4, 9, 13, 15, 18, 6, 12, 17, 10, 1, 11, 2, 16, 7, 8, 0, 3]
+        );
     }
 }

@@ -31,7 +31,9 @@ fn title(c: char) -> String {
         _ => {
             let mut upper = c.to_uppercase();
             let first = upper.next().unwrap_or(c);
-            std::iter::once(first).chain(upper.flat_map(char::to_lowercase)).collect()
+            std::iter::once(first)
+                .chain(upper.flat_map(char::to_lowercase))
+                .collect()
         }
     }
 }

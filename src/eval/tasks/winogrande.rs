@@ -30,7 +30,11 @@ fn document(row: &Row) -> Result<Document> {
     let gold = match row.text("answer")? {
         "1" => 0,
         "2" => 1,
-        other => return Err(Error::input(format!("field `answer` is neither \"1\" nor \"2\": {other:?}"))),
+        other => {
+            return Err(Error::input(format!(
+                "field `answer` is neither \"1\" nor \"2\": {other:?}"
+            )));
+        }
     };
     Ok(Document {
         requests,

@@ -34,7 +34,12 @@ impl Layout {
     /// A sequence is empty: a mistake of the caller.
     pub fn new(groups: &[Vec<&[u32]>]) -> (Layout, Vec<Vec<Vec<u32>>>) {
         let mut layout = Layout {
-            length: groups.iter().flatten().map(|sequence| sequence.len()).max().unwrap_or(0),
+            length: groups
+                .iter()
+                .flatten()
+                .map(|sequence| sequence.len())
+                .max()
+                .unwrap_or(0),
             ..Layout::default()
         };
         let mut paths = Vec::with_capacity(groups.len());
@@ -182,8 +187,15 @@ mod tests {
         let (layout, paths) = Layout::new(&[answers, vec![&[5]]]);
         assert_eq!(layout.ids, [5, 6, 8, 9, 7, 5], "groups share nothing with each other");
         assert_eq!(layout.positions, [0, 1, 2, 3, 2, 0]);
-        assert_eq!(paths, [vec![vec![0, 1, 4], vec![0, 1], vec![0, 1, 2, 3]], vec![vec![5]]]);
-        assert_eq!(layout.spread, [0, 1, 2, 3, 0, 1, 4, 4, 5, 5, 5, 5], "[5, 6] needs no row of its own");
+        assert_eq!(
+            paths,
+            [vec![vec![0, 1, 4], vec![0, 1], vec![0, 1, 2, 3]], vec![vec![5]]]
+        );
+        assert_eq!(
+            layout.spread,
+            [0, 1, 2, 3, 0, 1, 4, 4, 5, 5, 5, 5],
+            "[5, 6] needs no row of its own"
+        );
         for (token, place) in layout.gather.iter().enumerate() {
             assert_eq!(layout.spread[*place as usize] as usize, token);
         }
