@@ -1,4 +1,5 @@
-// log softmax(logits)[target], one workgroup a row.
+// log softmax(logits)[target], and by how much the target's logit exceeds the greatest (0 where it is the
+// greatest, else negative), one workgroup a row.
 
 alias X = f32;
 
@@ -14,7 +15,7 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> logits: array<X>;
 @group(0) @binding(2) var<storage, read> targets: array<u32>;
-@group(0) @binding(3) var<storage, read_write> likelihoods: array<f32>;
+@group(0) @binding(3) var<storage, read_write> likelihoods: array<vec2<f32>>;
 
 var<workgroup> parts: array<f32, 256>;
 
@@ -63,6 +64,7 @@ fn likelihood(
         workgroupBarrier();
     }
     if lane == 0u {
-        likelihoods[p.first + row] = logit(row, targets[p.first + row]) - largest - log(parts[0]);
+        let lead = logit(row, targets[p.first + row]) - largest;
+        likelihoods[p.first + row] = vec2<f32>(lead - log(parts[0]), lead);
     }
 }

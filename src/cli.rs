@@ -16,6 +16,7 @@ mod verify;
 use crate::backend::gpu::adapter;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
+use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::Request;
 use crate::experiment::plan;
@@ -301,6 +302,7 @@ fn listing() -> String {
         "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
         &DATASETS,
     );
+    section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", &TASKS);
     text
 }
 

@@ -31,6 +31,9 @@ pub trait Progress {
     /// Estimates of the time left for the current cell and for the sweep.
     fn left(&self, _cell: Option<Duration>, _sweep: Option<Duration>) {}
 
+    /// Documents of a zero-shot task were scored.
+    fn answered(&self, _running: &Running) {}
+
     /// The current cell ended; `result` says how, in a few words.
     fn cell_done(&self, label: &str, result: &str);
 
@@ -42,6 +45,21 @@ pub trait Progress {
 
     /// The sweep ended.
     fn finish(&self);
+}
+
+/// A zero-shot task's result so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running<'a> {
+    /// The task.
+    pub task: &'a str,
+    /// Documents scored.
+    pub done: usize,
+    /// Documents in all.
+    pub total: usize,
+    /// Accuracy so far, as a fraction.
+    pub accuracy: f64,
+    /// Its 95 % Wilson interval.
+    pub interval: [f64; 2],
 }
 
 /// Ignores everything; for tests and for use as a library.

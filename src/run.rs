@@ -8,9 +8,11 @@ mod claims;
 mod events;
 mod pace;
 mod sweep;
+mod tasks;
 mod tokens;
 
 pub use sweep::{Options, Outcome, Prospect, State, identify, prospects, run};
+pub use tasks::Sample;
 pub use tokens::{ModelTokens, write_tokens};
 
 use crate::backend::Compute;
@@ -38,6 +40,7 @@ use crate::prune::{
 use crate::record::{EvaluationRecord, Label, Record, RunInfo, SCHEMA, Status};
 use std::collections::BTreeMap;
 use std::time::Instant;
+use tasks::{PreparedTask, TaskFindings, TaskScores};
 
 /// The backend of an experiment, ready to compute.
 pub(crate) enum Opened {
@@ -67,6 +70,7 @@ pub(crate) struct PreparedModel<'a> {
     pub(crate) calibration: BTreeMap<u64, TokenWindows>,
     /// What the budget leaves for activations.
     room: Room,
+    tasks: Vec<PreparedTask>,
 }
 
 impl<'a> PreparedModel<'a> {
@@ -80,7 +84,16 @@ impl<'a> PreparedModel<'a> {
         let name = &experiment.models[index].name;
         progress.stage(&format!("tokenising for {name}"));
         let tokens = ModelTokens::new(experiment, inputs, index)?;
-        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum();
+        let tasks = match &inputs.folders[index] {
+            Some(folder) => PreparedTask::all(experiment, inputs, folder)?,
+            None => Vec::new(),
+        };
+        let evaluated = tokens
+            .evaluations
+            .iter()
+            .map(|windows| windows.ids().len())
+            .sum::<usize>()
+            + tasks.iter().map(PreparedTask::tokens).sum::<usize>();
         let room = Forecast::new(experiment, input.checkpoint.spec(), evaluated)?
             .room(experiment)
             .at(name)?;
@@ -91,6 +104,7 @@ impl<'a> PreparedModel<'a> {
             checkpoint: &input.checkpoint,
             evaluations: tokens.evaluations,
             calibration: tokens.calibration,
+            tasks,
         })
     }
 }
@@ -122,6 +136,7 @@ pub(crate) struct Findings {
     pub(crate) calibration_tokens: Option<String>,
     pub(crate) time: PruneTime,
     pub(crate) evaluations: Vec<EvaluationRecord>,
+    pub(crate) tasks: Vec<TaskFindings>,
 }
 
 impl<'a, B: Workbench> Runner<'a, B> {
@@ -136,11 +151,16 @@ impl<'a, B: Workbench> Runner<'a, B> {
         })
     }
 
-    /// Runs a cell; a failure becomes part of the record.
+    /// Runs a cell; a failure becomes part of the record. What its tasks found comes with it.
     ///
     /// # Errors
     /// The run was asked to stop: the cell has no record.
-    fn record(&mut self, cell: &Cell, identity: &Identity, progress: &dyn Progress) -> Result<Record> {
+    fn record(
+        &mut self,
+        cell: &Cell,
+        identity: &Identity,
+        progress: &dyn Progress,
+    ) -> Result<(Record, Vec<TaskFindings>)> {
         let started = Instant::now();
         memory::forget_peak();
         let spilled = self.model.room.spilled();
@@ -154,7 +174,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
             Err(error) => (None, Some(error.to_string())),
         };
         let time = findings.as_ref().map_or(PruneTime::default(), |findings| findings.time);
-        Ok(Record {
+        let tasks = findings.as_ref().map_or(Vec::new(), |findings| findings.tasks.clone());
+        let record = Record {
             schema: SCHEMA,
             id: identity.id(),
             status: if error.is_none() { Status::Ok } else { Status::Failed },
@@ -190,20 +211,31 @@ impl<'a, B: Workbench> Runner<'a, B> {
             evaluations: findings
                 .as_ref()
                 .map_or(Vec::new(), |findings| findings.evaluations.clone()),
-            tasks: Vec::new(),
+            tasks: tasks.iter().map(|task| task.record.clone()).collect(),
             layers: findings.map_or(Vec::new(), |findings| findings.layers),
-        })
+        };
+        Ok((record, tasks))
     }
 
     pub(crate) fn unpruned(&mut self, progress: &dyn Progress) -> Result<Findings> {
         let spec = self.model.checkpoint.spec();
+        let (backend, ends) = (self.backend, &self.ends);
         let mut scorers = self.scorers()?;
-        for index in 0..spec.blocks {
-            let block = Block::load(self.backend, self.model.checkpoint, index)?;
-            for scorer in &mut scorers {
-                scorer.advance(self.backend, spec, &block)?;
+        let mut tasks = TaskScores::new(&self.model.tasks);
+        for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
+            let first = range.start;
+            let mut choices = tasks.scorer(backend, spec, ends, range)?;
+            for index in 0..spec.blocks {
+                let block = Block::load(backend, self.model.checkpoint, index)?;
+                choices.advance(backend, spec, &block)?;
+                if pass == 0 {
+                    for scorer in &mut scorers {
+                        scorer.advance(backend, spec, &block)?;
+                    }
+                    progress.step()?;
+                }
             }
-            progress.step()?;
+            tasks.collect(choices, first, backend, ends, progress)?;
         }
         Ok(Findings {
             layers: Vec::new(),
@@ -211,6 +243,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             calibration_tokens: None,
             time: PruneTime::default(),
             evaluations: self.finish(scorers, progress)?,
+            tasks: tasks.findings()?,
         })
     }
 
@@ -256,6 +289,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
             },
         };
         let mut scorers = self.scorers()?;
+        // A pruned block exists once, so all documents go through it together.
+        let mut tasks = TaskScores::new(&self.model.tasks);
+        let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
         let (layers, mut time) = prune_model(
             self.backend,
             checkpoint,
@@ -268,10 +304,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 for scorer in &mut scorers {
                     scorer.advance(self.backend, spec, pruned.block)?;
                 }
+                choices.advance(self.backend, spec, pruned.block)?;
                 progress.step()
             },
         )?;
         time += sharing;
+        tasks.collect(choices, 0, self.backend, &self.ends, progress)?;
         let removed: usize = layers.iter().map(|layer| layer.removed).sum();
         Ok(Findings {
             layers,
@@ -279,6 +317,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             calibration_tokens: windows.map(|(_, windows)| windows.digest()),
             time,
             evaluations: self.finish(scorers, progress)?,
+            tasks: tasks.findings()?,
         })
     }
 

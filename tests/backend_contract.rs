@@ -221,6 +221,11 @@ impl<B: Backend> Suite<B> {
             let got = self.backend.download(&got)?;
             self.check("columns", case, &got, &want);
         }
+        let chosen: Vec<u32> = (0..517).map(|t| t * 97 % 301).collect();
+        let want = Array2::from_shape_fn((517, 129), |(t, column)| f64::from(x[[chosen[t] as usize, column]]));
+        let there = self.backend.upload(x.view())?;
+        let got = self.backend.download(&self.backend.rows(&there, &chosen)?)?;
+        self.check("rows", "517 of 301, some twice", &got, &want);
         Ok(())
     }
 
@@ -411,10 +416,21 @@ impl<B: Backend> Suite<B> {
                 let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 row[targets[t] as usize] - largest - row.mapv(|v| (v - largest).exp()).sum().ln()
             });
-            let got = self.backend.log_likelihoods(&head, softcap, &there, &targets)?;
-            let got = Array2::from_shape_vec((90, 1), got).expect("one value per token");
+            let likelihoods = self.backend.log_likelihoods(&head, softcap, &there, &targets)?;
+            let got = Array2::from_shape_fn((90, 1), |(t, _)| likelihoods[t].log);
             let case = format!("90 tokens, 301 words, bound {softcap:?}");
             self.check_wide("log_likelihoods", &case, &got, &want);
+            // Every row's likeliest token in turn, and a token that is not.
+            let likeliest: Vec<u32> = logits
+                .rows()
+                .into_iter()
+                .map(|row| (0..301).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("301 words") as u32)
+                .collect();
+            let others = likeliest.iter().map(|word| (word + 1) % 301).collect::<Vec<_>>();
+            for (targets, greatest) in [(likeliest, true), (others, false)] {
+                let likelihoods = self.backend.log_likelihoods(&head, softcap, &there, &targets)?;
+                assert!(likelihoods.iter().all(|it| it.greatest == greatest), "{case}: greatest");
+            }
         }
         Ok(())
     }

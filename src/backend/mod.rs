@@ -41,6 +41,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("add", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("scale", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("columns", Agreement::Exact),
+    ("rows", Agreement::Exact),
     ("normalise", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("linear", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("rotate", Agreement::Close { abs: 0.0, rel: 1e-6 }),
@@ -117,6 +118,15 @@ impl RotaryTable {
     }
 }
 
+/// What a model says of a token that follows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likelihood {
+    /// Its log-likelihood, in nats.
+    pub log: f64,
+    /// Whether no other token of the vocabulary is likelier.
+    pub greatest: bool,
+}
+
 /// How large a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -185,6 +195,9 @@ pub trait Backend: Send + Sync {
     /// The chosen columns of `x`, side by side.
     fn columns(&self, x: &Self::Tensor, columns: Columns) -> Result<Self::Tensor>;
 
+    /// The chosen rows of `x`, one below the other, stored as `x` is.
+    fn rows(&self, x: &Self::Tensor, rows: &[u32]) -> Result<Self::Tensor>;
+
     /// Normalises every run of `width` features of a row on its own (`width` divides the columns); gain
     /// and bias have `width` elements and serve all runs. An absent gain is 1, an absent bias 0.
     fn normalise(
@@ -223,14 +236,14 @@ pub trait Backend: Send + Sync {
     fn gate(&self, activation: Activation, gate: &Self::Tensor, up: &mut Self::Tensor) -> Result<()>;
 
     /// `log softmax(x head^T)[target]` for every row of `x`, the logits bounded by `softcap` where there
-    /// is one; the full logits are never kept.
+    /// is one, and whether the target's logit is the greatest; the full logits are never kept.
     fn log_likelihoods(
         &self,
         head: &Self::Tensor,
         softcap: Option<f32>,
         x: &Self::Tensor,
         targets: &[u32],
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Vec<Likelihood>>;
 
     /// Empty moments of `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;

@@ -4,7 +4,7 @@
 //! Waiting costs a little; whole runs are timed without it.
 
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Extent, RotaryTable};
+use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView1, ArrayView2};
@@ -145,6 +145,12 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("columns", 0.0, moved, |inner| inner.columns(x, columns))
     }
 
+    fn rows(&self, x: &B::Tensor, rows: &[u32]) -> Result<B::Tensor> {
+        let Extent { rows: all, bytes, .. } = self.extent(x);
+        let moved = 2 * bytes / all * rows.len();
+        self.time("rows", 0.0, moved, |inner| inner.rows(x, rows))
+    }
+
     fn normalise(
         &self,
         kind: NormKind,
@@ -210,7 +216,7 @@ impl<B: Backend> Backend for Timed<'_, B> {
         softcap: Option<f32>,
         x: &B::Tensor,
         targets: &[u32],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<Likelihood>> {
         let w = self.extent(head);
         let flops = 2.0 * (targets.len() * w.rows) as f64 * w.columns as f64;
         self.time("log_likelihoods", flops, self.bytes(&[head, x]), |inner| {

@@ -1,7 +1,7 @@
 //! Shows progress: one bar with time left on a terminal, plain lines elsewhere.
 
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Running};
 use crate::stats::Summary;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
@@ -197,6 +197,18 @@ impl Progress for Display {
             means.len()
         );
         self.show(&format!(": {so_far}"));
+        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
+            self.say(&self.bar.message());
+        }
+    }
+
+    fn answered(&self, running: &Running) {
+        let [low, high] = running.interval.map(|bound| 100.0 * bound);
+        let accuracy = 100.0 * running.accuracy;
+        let Running { task, done, total, .. } = running;
+        self.show(&format!(
+            ": {task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"
+        ));
         if !self.terminal && self.spoke.get().elapsed() > SILENCE {
             self.say(&self.bar.message());
         }

@@ -3,13 +3,16 @@
 use super::{Display, print};
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
+use crate::eval::tasks::Harness;
 use crate::experiment::protocol::Length;
-use crate::experiment::raw::RawEvaluation;
+use crate::experiment::raw::{RawEvaluation, RawTask};
 use crate::experiment::single;
 use crate::jobs;
 use crate::record::write_whole;
+use crate::report;
 use clap::Args;
-use std::path::PathBuf;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune eval`.
 #[derive(Debug, Args)]
@@ -21,7 +24,7 @@ pub struct Eval {
         long,
         value_name = "FILE",
         conflicts_with = "tokens",
-        required_unless_present = "tokens"
+        required_unless_present_any = ["tokens", "tasks"]
     )]
     corpus: Option<PathBuf>,
     /// Evaluation windows: safetensors with `input_ids` [n, length]
@@ -36,13 +39,29 @@ pub struct Eval {
     /// Number of windows; all by default
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
-    /// File for the result as JSON, with the mean negative log-likelihood of every window
+    /// Zero-shot tasks instead of a text, by name, separated by commas; `zprune list` has them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["corpus", "tokens", "join", "length", "windows"])]
+    tasks: Vec<String>,
+    /// Folder with one JSONL or parquet file per task, named after it, or the file of a single task
+    /// [default: the tasks' data sets on the hub]
+    #[arg(long, value_name = "DIR", requires = "tasks")]
+    data: Option<PathBuf>,
+    /// Documents per task; all by default
+    #[arg(long, value_name = "N", requires = "tasks")]
+    limit: Option<usize>,
+    /// The generation of lm-evaluation-harness whose scores are wanted [default: 0.4.9.2, which is the current one]
+    #[arg(long, value_enum, requires = "tasks")]
+    harness: Option<Harness>,
+    /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Result<()> {
+    if !arguments.tasks.is_empty() {
+        return score(arguments);
+    }
     let free = arguments.common.protocol.is_none() && arguments.tokens.is_none();
     let raw = RawEvaluation {
         name: "perplexity".to_string(),
@@ -57,11 +76,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     let common = arguments.common.resolved();
     let experiment = single::measuring(&common, raw)?;
     let found = jobs::eval::eval(&experiment, &Display::new())?;
-    if let Some(path) = &arguments.json {
-        let mut text = serde_json::to_string_pretty(&found).map_err(|error| Error::output(path, error))?;
-        text.push('\n');
-        write_whole(path, text.as_bytes())?;
-    }
+    write_json(arguments.json.as_deref(), &found)?;
     print(&format!(
         "perplexity {:.4} ({} windows of {} tokens, {})",
         found.perplexity,
@@ -69,4 +84,35 @@ pub fn run(arguments: &Eval) -> Result<()> {
         found.tokens / found.windows.len(),
         common.model.display(),
     ))
+}
+
+/// Scores zero-shot tasks.
+fn score(arguments: &Eval) -> Result<()> {
+    let single_file = arguments.data.as_ref().is_some_and(|data| !data.is_dir());
+    if single_file && arguments.tasks.len() > 1 {
+        return Err(Error::config(
+            "--data is one file, but there are several tasks; give the folder that their files are in",
+        ));
+    }
+    let raw = |name: &String| RawTask {
+        name: name.clone(),
+        data: arguments.data.clone(),
+        obtain: None,
+        limit: arguments.limit,
+        harness: arguments.harness,
+    };
+    let tasks: Vec<RawTask> = arguments.tasks.iter().map(raw).collect();
+    let experiment = single::scoring(&arguments.common.resolved(), &tasks)?;
+    let found = jobs::eval::score(&experiment, &Display::new())?;
+    write_json(arguments.json.as_deref(), &found)?;
+    print(&report::tasks::table(&found.tasks))
+}
+
+fn write_json(path: Option<&Path>, found: &impl Serialize) -> Result<()> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_string_pretty(found).map_err(|error| Error::output(path, error))?;
+    text.push('\n');
+    write_whole(path, text.as_bytes())
 }

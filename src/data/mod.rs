@@ -8,5 +8,6 @@ pub mod digest;
 pub mod guard;
 pub mod python_random;
 pub mod sampler;
+pub mod table;
 pub mod tokenizer;
 pub mod windows;

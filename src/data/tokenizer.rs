@@ -27,6 +27,15 @@ impl Bos {
     }
 }
 
+/// A special token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Special {
+    /// Its id.
+    pub id: u32,
+    /// How it is written.
+    pub text: String,
+}
+
 /// A loaded tokenizer and the hash of the file it came from.
 pub struct Tokenizer {
     path: PathBuf,
@@ -74,6 +83,51 @@ impl Tokenizer {
                 "token id {id} is outside the model's vocabulary of {vocabulary}; tokenizer and config.json do not belong together"
             ))),
             None => Ok(ids.to_vec()),
+        }
+    }
+}
+
+impl Tokenizer {
+    /// The token that `tokenizer_config.json`, `special_tokens_map.json` or else `config.json` names by `role`:
+    /// `bos_token` or `eos_token`. None of them needs to.
+    ///
+    /// # Errors
+    /// One of the files is malformed, or names a token that the tokenizer does not have.
+    pub fn special(&self, role: &str) -> Result<Option<Special>> {
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let named = self.beside(name)?;
+            let value = named.get(role);
+            let text = value.and_then(|value| value.get("content").or(Some(value))?.as_str());
+            if let Some(text) = text {
+                let id = self.inner.token_to_id(text).ok_or_else(|| {
+                    Error::input(format!("{role} `{text}` is not in tokenizer.json"))
+                        .at(self.path.with_file_name(name).display())
+                })?;
+                return Ok(Some(Special {
+                    id,
+                    text: text.to_string(),
+                }));
+            }
+        }
+        let named = self.beside("config.json")?;
+        let id = named.get(format!("{role}_id"));
+        // A list names several ends of a text; the first is the one that texts are trained with.
+        let id = id.and_then(|id| id.get(0).unwrap_or(id).as_u64());
+        let id = id.and_then(|id| u32::try_from(id).ok());
+        Ok(id.and_then(|id| {
+            let text = self.inner.id_to_token(id)?;
+            Some(Special { id, text })
+        }))
+    }
+
+    /// A JSON file beside the tokenizer's; null where there is none.
+    fn beside(&self, name: &str) -> Result<serde_json::Value> {
+        let path = self.path.with_file_name(name);
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(serde_json::Value::Null),
+            Err(error) => Err(Error::reading(&path, error)),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::input(format!("not JSON: {error}")).at(path.display())),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::data::corpus::Join;
 use crate::data::digest;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
+use crate::eval::tasks::{Harness, TASKS};
 use crate::linalg::Provider;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
@@ -41,6 +42,9 @@ pub struct Identity {
     pub pruning: Option<PruningIdentity>,
     /// What was measured, in the experiment's order.
     pub evaluations: Vec<EvaluationIdentity>,
+    /// Zero-shot tasks, in the experiment's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskIdentity>,
 }
 
 /// SHA-256 of a model's files.
@@ -130,6 +134,22 @@ pub struct EvaluationIdentity {
     pub windows: Option<usize>,
 }
 
+/// A zero-shot task without its path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskIdentity {
+    /// Registry name.
+    pub name: String,
+    /// The harness's version number of the task.
+    pub version: u32,
+    /// SHA-256 of the data file.
+    pub data: String,
+    /// Number of documents, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Whose scores were wanted.
+    pub harness: Harness,
+}
+
 impl Identity {
     /// The identity of a cell, from the plan and the hashes of the files it names.
     pub fn of(
@@ -138,6 +158,7 @@ impl Identity {
         model: &ModelInput,
         calibration_file: Option<&str>,
         evaluations: &[FileInput],
+        tasks: &[FileInput],
     ) -> Identity {
         let spec = model.checkpoint.spec();
         let pruning = cell.pruning.map(|pruning| {
@@ -181,6 +202,18 @@ impl Identity {
             model: model.identity.clone(),
             pruning,
             evaluations,
+            tasks: experiment
+                .tasks
+                .iter()
+                .zip(tasks)
+                .map(|(plan, input)| TaskIdentity {
+                    name: plan.name.clone(),
+                    version: TASKS.find(&plan.name).map_or(0, |entry| entry.item.version),
+                    data: input.digest.clone(),
+                    limit: plan.limit,
+                    harness: plan.harness,
+                })
+                .collect(),
         }
     }
 

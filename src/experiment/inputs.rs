@@ -54,6 +54,8 @@ pub struct Inputs {
     pub calibration: BTreeMap<u64, FileInput>,
     /// All evaluation files, if all are there.
     pub evaluations: Option<Vec<FileInput>>,
+    /// The files of all zero-shot tasks, if all are there.
+    pub tasks: Option<Vec<FileInput>>,
     /// What is missing, and how to get it.
     pub missing: Vec<String>,
 }
@@ -71,7 +73,8 @@ pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> 
     }
     let calibration = experiment.calibration.iter().filter_map(|plan| plan.corpus.as_deref());
     let evaluations = experiment.evaluations.iter().filter_map(|plan| plan.corpus.as_deref());
-    for corpus in calibration.chain(evaluations) {
+    let tasks = experiment.tasks.iter().map(|plan| plan.data.as_path());
+    for corpus in calibration.chain(evaluations).chain(tasks) {
         if let Some(file) = datasets::file(corpus)? {
             Hub::from_environment()?.fetch_file(&file, progress)?;
         }
@@ -125,12 +128,22 @@ impl Inputs {
             };
             evaluations.extend(file(what, plan.source(), plan.obtain.as_deref(), &mut missing)?);
         }
+        let mut tasks = Vec::new();
+        for plan in &experiment.tasks {
+            tasks.extend(file(
+                &format!("data of task {}", plan.name),
+                &plan.file(),
+                plan.obtain.as_deref(),
+                &mut missing,
+            )?);
+        }
         let complete = evaluations.len() == experiment.evaluations.len();
         Ok(Inputs {
             folders,
             models,
             calibration,
             evaluations: complete.then_some(evaluations),
+            tasks: (tasks.len() == experiment.tasks.len()).then_some(tasks),
             missing,
         })
     }

@@ -4,12 +4,15 @@
 use super::comparison::Comparison;
 use super::machine::{Machine, Processor, Request};
 use super::protocol::{Length, Named, agree};
-use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, Source};
+use super::raw::{
+    RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, RawTask, Source,
+};
 use super::reference::Reference;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Located, Result};
+use crate::eval::tasks::{Harness, TASKS};
 use crate::hub::Repository;
 use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
@@ -70,6 +73,9 @@ pub struct Experiment {
     /// Published values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
+    /// Zero-shot tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskPlan>,
 }
 
 /// One model.
@@ -183,6 +189,23 @@ pub struct EvaluationPlan {
     pub windows: Option<usize>,
 }
 
+/// One zero-shot task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskPlan {
+    /// Registry name.
+    pub name: String,
+    /// File, folder of files, or `hub:` and what it is there.
+    pub data: PathBuf,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtain: Option<String>,
+    /// Number of documents, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Whose scores are wanted.
+    pub harness: Harness,
+}
+
 /// One run of the grid, by position in the experiment's lists.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
@@ -240,7 +263,9 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
     let sweep_place = at(raw.sweep.span().start);
     not_empty(&raw.model, "[[model]]").at(source.path.display())?;
     not_empty(&raw.method, "[[method]]").at(source.path.display())?;
-    not_empty(&raw.evaluation, "[[evaluation]]").at(source.path.display())?;
+    if raw.task.is_empty() {
+        not_empty(&raw.evaluation, "[[evaluation]]").at(source.path.display())?;
+    }
     not_empty(&sweep.patterns, "sweep.patterns").at(&sweep_place)?;
 
     let protocol = match &raw.protocol {
@@ -304,6 +329,7 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         evaluations: Vec::new(),
         comparisons: Vec::new(),
         references: Vec::new(),
+        tasks: Vec::new(),
     };
     for raw in &raw.model {
         let place = at(raw.span().start);
@@ -355,6 +381,12 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         .at(&place)?;
         let evaluation = evaluation(raw.get_ref(), protocol).at(&place)?;
         experiment.evaluations.push(evaluation);
+    }
+    for raw in &raw.task {
+        let place = at(raw.span().start);
+        let task = task(raw.get_ref()).at(&place)?;
+        distinct(&task.name, experiment.tasks.iter().map(|it| &it.name), "task").at(&place)?;
+        experiment.tasks.push(task);
     }
     for (model, raw) in experiment.models.iter().zip(&raw.model) {
         expectations(&model.expected, &experiment.evaluations).at(at(raw.span().start))?;
@@ -422,6 +454,24 @@ pub(super) fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) ->
     };
     evaluation.validate()?;
     Ok(evaluation)
+}
+
+/// Resolves a zero-shot task.
+pub(super) fn task(raw: &RawTask) -> Result<TaskPlan> {
+    let task = &TASKS.find(&raw.name)?.item;
+    if raw.limit == Some(0) {
+        return Err(Error::config("`limit` is a number of documents, at least 1"));
+    }
+    let data = raw.data.clone().unwrap_or_else(|| task.hub.into());
+    // A slip in a path into the hub is said now.
+    datasets::file(&data)?;
+    Ok(TaskPlan {
+        name: raw.name.clone(),
+        data,
+        obtain: raw.obtain.clone(),
+        limit: raw.limit,
+        harness: raw.harness.unwrap_or_default(),
+    })
 }
 
 /// Resolves calibration.
@@ -720,6 +770,26 @@ impl CalibrationPlan {
     /// The file as the experiment names it, for messages.
     pub fn source(&self) -> &Path {
         named(&self.corpus, &self.tokens)
+    }
+}
+
+impl TaskPlan {
+    /// The file that the documents come from: in a folder, the one named after the task.
+    pub fn file(&self) -> PathBuf {
+        let files = TASKS.find(&self.name).map_or(&[][..], |entry| entry.item.files);
+        let named = || {
+            let endings = ["jsonl", "json", "jsonl.gz", "json.gz", "parquet"];
+            files
+                .iter()
+                .flat_map(move |file| endings.map(|ending| self.data.join(format!("{file}.{ending}"))))
+        };
+        match self.data.is_dir() {
+            false => self.data.clone(),
+            true => named()
+                .find(|path| path.exists())
+                .or(named().next())
+                .unwrap_or_default(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
+use crate::eval::tasks::Harness;
 use crate::linalg::Provider;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Selection};
@@ -52,6 +53,9 @@ pub struct RawExperiment {
     /// Published values to show beside ours.
     #[serde(default)]
     pub reference: Vec<Spanned<RawReference>>,
+    /// Zero-shot tasks.
+    #[serde(default)]
+    pub task: Vec<Spanned<RawTask>>,
     /// Who computes.
     #[serde(default)]
     pub compute: RawCompute,
@@ -206,6 +210,23 @@ pub struct RawReference {
     /// Standard deviations over calibration seeds, where the source has them.
     #[serde(default)]
     pub deviations: BTreeMap<String, f64>,
+}
+
+/// One zero-shot task.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    /// Registry name.
+    pub name: String,
+    /// JSONL or parquet file in the hub's field names, a folder of such files named after their tasks, or a file
+    /// on the hub; the task's own data set on the hub by default.
+    pub data: Option<PathBuf>,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+    /// Number of documents; all by default.
+    pub limit: Option<usize>,
+    /// Whose scores are wanted; those of the current lm-evaluation-harness by default.
+    pub harness: Option<Harness>,
 }
 
 /// Who computes.

@@ -1,9 +1,9 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
 use super::machine::Request;
-use super::plan::{Experiment, ModelPlan, calibration, evaluation, method, model_place};
+use super::plan::{Experiment, ModelPlan, calibration, evaluation, method, model_place, task};
 use super::protocol::{Length, Named, agree};
-use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel};
+use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
 use crate::data::tokenizer::Bos;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -98,6 +98,26 @@ pub fn measuring(common: &Common, mut raw: RawEvaluation) -> Result<Experiment> 
     Ok(experiment)
 }
 
+/// One model scored on zero-shot tasks, as an experiment file would name them.
+///
+/// # Errors
+/// Unknown tasks, a task named twice, and settings that belong to perplexity.
+pub fn scoring(common: &Common, tasks: &[RawTask]) -> Result<Experiment> {
+    if common.protocol.is_some() || common.bos.is_some() {
+        return Err(Error::config(
+            "--protocol and --bos are for perplexity; for tasks, --harness decides how texts start",
+        ));
+    }
+    let (mut experiment, _) = empty(common)?;
+    for raw in tasks {
+        if experiment.tasks.iter().any(|task| task.name == raw.name) {
+            return Err(Error::config(format!("task `{}` is named twice", raw.name)));
+        }
+        experiment.tasks.push(task(raw).at("--tasks")?);
+    }
+    Ok(experiment)
+}
+
 /// Number and length of the windows in a file.
 fn shape(tokens: Option<&Path>) -> Result<Option<(usize, usize)>> {
     let windows = tokens.map(TokenWindows::read).transpose()?;
@@ -143,6 +163,7 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
         evaluations: Vec::new(),
         comparisons: Vec::new(),
         references: Vec::new(),
+        tasks: Vec::new(),
     };
     Ok((experiment, protocol))
 }

@@ -2,13 +2,15 @@
 
 use crate::backend::Compute;
 use crate::error::{Located, Result};
-use crate::experiment::identity::{EvaluationIdentity, ModelIdentity};
+use crate::experiment::identity::{EvaluationIdentity, Identity, ModelIdentity, TaskIdentity};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::hub::Parts;
 use crate::progress::Progress;
-use crate::run::{Opened, PreparedModel, Runner, identify};
+use crate::record::TaskRecord;
+use crate::run::{Findings, Opened, PreparedModel, Runner, Sample, identify};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What `zprune eval --json` writes.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +38,49 @@ pub struct Evaluation {
     pub zprune: String,
 }
 
+/// What `zprune eval --tasks --json` writes.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskEvaluation {
+    /// One per task, in the order they were named.
+    pub tasks: Vec<TaskRecord>,
+    /// The scores of every document, by task.
+    pub samples: BTreeMap<String, Vec<Sample>>,
+    /// What was measured and how.
+    pub protocol: Vec<TaskIdentity>,
+    /// SHA-256 of the model's files.
+    pub model: ModelIdentity,
+    /// Who computed.
+    pub backend: String,
+    /// What weights and activations were stored in.
+    pub compute: Compute,
+    /// Version of zprune.
+    pub zprune: String,
+}
+
+/// Scores the experiment's one model on its tasks.
+///
+/// # Errors
+/// Unusable inputs, or a log-likelihood that is not finite.
+///
+/// # Panics
+/// The experiment has no model: a mistake of the caller.
+pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEvaluation> {
+    let (identity, findings) = measure(experiment, "tasks", progress)?;
+    let samples = findings
+        .tasks
+        .iter()
+        .map(|task| (task.record.name.clone(), task.samples.clone()));
+    Ok(TaskEvaluation {
+        samples: samples.collect(),
+        tasks: findings.tasks.into_iter().map(|task| task.record).collect(),
+        protocol: identity.tasks,
+        model: identity.model,
+        backend: identity.backend,
+        compute: identity.compute,
+        zprune: env!("CARGO_PKG_VERSION").to_string(),
+    })
+}
+
 /// Measures the experiment's one model by its one evaluation.
 ///
 /// # Errors
@@ -44,26 +89,7 @@ pub struct Evaluation {
 /// # Panics
 /// The experiment has no model or no evaluation: a mistake of the caller.
 pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluation> {
-    inputs::fetch(experiment, Parts::Everything, progress)?;
-    progress.stage("hashing the inputs");
-    let inputs = Inputs::inspect(experiment)?;
-    inputs.require_all()?;
-    let input = inputs.models[0].as_ref().expect("all inputs are there");
-    let mut identity = identify(experiment, &inputs)
-        .swap_remove(0)
-        .expect("the dense cell of a model that is there has an identity");
-    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
-    progress.start(1, input.checkpoint.spec().blocks);
-    progress.cell("perplexity");
-    let found = match Opened::new(&experiment.machine)? {
-        Opened::Cpu(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
-        Opened::CpuBf16(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
-        Opened::Gpu(gpu) => {
-            Runner::new(gpu.as_ref(), experiment, &model).and_then(|mut runner| runner.unpruned(progress))
-        }
-    };
-    let mut findings = found.at(experiment.models[0].path.display())?;
-    progress.finish();
+    let (mut identity, mut findings) = measure(experiment, "perplexity", progress)?;
     let found = findings.evaluations.swap_remove(0);
     Ok(Evaluation {
         perplexity: found.perplexity,
@@ -77,4 +103,29 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         compute: identity.compute,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
     })
+}
+
+/// The dense cell of an experiment with one model.
+fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Result<(Identity, Findings)> {
+    inputs::fetch(experiment, Parts::Everything, progress)?;
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(experiment)?;
+    inputs.require_all()?;
+    let input = inputs.models[0].as_ref().expect("all inputs are there");
+    let identity = identify(experiment, &inputs)
+        .swap_remove(0)
+        .expect("the dense cell of a model that is there has an identity");
+    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
+    progress.start(1, input.checkpoint.spec().blocks);
+    progress.cell(what);
+    let found = match Opened::new(&experiment.machine)? {
+        Opened::Cpu(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
+        Opened::CpuBf16(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
+        Opened::Gpu(gpu) => {
+            Runner::new(gpu.as_ref(), experiment, &model).and_then(|mut runner| runner.unpruned(progress))
+        }
+    };
+    let findings = found.at(experiment.models[0].path.display())?;
+    progress.finish();
+    Ok((identity, findings))
 }

@@ -4,14 +4,20 @@
 //! one block's weights are needed at a time, and calibration, propagation and evaluation are the same
 //! loop with different listeners.
 
+mod batches;
+mod packed;
+
+pub use packed::{Layout, Packed};
+
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
-use crate::memory::{Reserved, Room, Scratch};
+use crate::memory::Room;
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
 use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
 use crate::tensor::StorageType;
+use batches::Batches;
 use ndarray::{Array2, s};
 
 /// A linear layer on a backend.
@@ -194,34 +200,43 @@ impl<B: Backend> Ends<B> {
     fn head(&self) -> &B::Tensor {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
+
+    /// Embeds tokens, without learned positions.
+    fn embed(&self, backend: &B, spec: &ModelSpec, ids: &[u32]) -> Result<B::Tensor> {
+        let mut x = backend.embed(&self.embedding, ids)?;
+        if let Some(factor) = spec.embedding.scale {
+            backend.scale(&mut x, factor)?;
+        }
+        match &self.project_in {
+            Some(project) => backend.linear(project, None, &x),
+            None => Ok(x),
+        }
+    }
 }
 
-/// The residual stream of a set of token windows, in batches of whole windows. Batches that the room has no place
-/// for are in a scratch file and come back one at a time.
+/// Tokens that best move through a block together.
+fn batch_tokens<B: Backend>(backend: &B, spec: &ModelSpec) -> usize {
+    let outputs = spec.block.linears.iter().map(|linear| linear.outputs);
+    backend.batch_tokens(outputs.max().unwrap_or(0).max(spec.width))
+}
+
+/// One table per kind of rotary positions, for positions below `length`; none for learned positions.
+fn rotary_tables(spec: &ModelSpec, length: usize) -> Vec<RotaryTable> {
+    match &spec.positions {
+        Positions::Rotary { frequencies } => frequencies
+            .iter()
+            .map(|frequencies| RotaryTable::new(frequencies, length))
+            .collect(),
+        Positions::Learned { .. } => Vec::new(),
+    }
+}
+
+/// The residual stream of a set of token windows, in batches of whole windows.
 pub struct Hidden<B: Backend> {
-    batches: Vec<Batch<B::Tensor>>,
-    scratch: Option<Scratch>,
+    batches: Batches<B>,
     per_batch: usize,
     length: usize,
     rotary: Vec<RotaryTable>,
-}
-
-/// A batch between two blocks.
-enum Batch<T> {
-    /// In the backend's memory.
-    Kept {
-        /// `None` only while a block works on it.
-        tensor: Option<T>,
-        /// Its part of the room.
-        _place: Reserved,
-    },
-    /// In the scratch file.
-    Spilled {
-        /// First element.
-        start: usize,
-        /// Rows and columns.
-        dim: (usize, usize),
-    },
 }
 
 impl<B: Backend> Hidden<B> {
@@ -231,102 +246,20 @@ impl<B: Backend> Hidden<B> {
     /// The backend has no room.
     pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
         let length = windows.length();
-        let widest = spec
-            .block
-            .linears
-            .iter()
-            .map(|linear| linear.outputs)
-            .max()
-            .unwrap_or(spec.width);
-        let per_batch = (backend.batch_tokens(widest.max(spec.width)) / length).max(1) * length;
-        let embed = |ids: &[u32]| -> Result<B::Tensor> {
-            let mut x = backend.embed(&ends.embedding, ids)?;
-            if let Some(factor) = spec.embedding.scale {
-                backend.scale(&mut x, factor)?;
-            }
-            if let Some(project) = &ends.project_in {
-                x = backend.linear(project, None, &x)?;
-            }
+        let per_batch = (batch_tokens(backend, spec) / length).max(1) * length;
+        let mut batches = Batches::default();
+        for ids in windows.ids().chunks(per_batch) {
+            let mut x = ends.embed(backend, spec, ids)?;
             if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
                 backend.add_positions(&mut x, table, *offset, length)?;
             }
-            Ok(x)
-        };
-        let rotary = match &spec.positions {
-            Positions::Rotary { frequencies } => frequencies
-                .iter()
-                .map(|frequencies| RotaryTable::new(frequencies, length))
-                .collect(),
-            Positions::Learned { .. } => Vec::new(),
-        };
-        let mut hidden = Hidden {
-            batches: Vec::new(),
-            scratch: None,
+            batches.push(backend, &ends.room, x)?;
+        }
+        Ok(Hidden {
+            batches,
             per_batch,
             length,
-            rotary,
-        };
-        let mut start = 0;
-        for ids in windows.ids().chunks(per_batch) {
-            let tensor = embed(ids)?;
-            let extent = backend.extent(&tensor);
-            if let Some(place) = ends.room.reserve(extent.bytes as u64) {
-                let tensor = Some(tensor);
-                hidden.batches.push(Batch::Kept { tensor, _place: place });
-                continue;
-            }
-            if hidden.scratch.is_none() {
-                hidden.scratch = Some(ends.room.scratch()?);
-            }
-            let dim = (extent.rows, extent.columns);
-            hidden.batches.push(Batch::Spilled { start, dim });
-            hidden.store(backend, hidden.batches.len() - 1, tensor)?;
-            start += extent.rows * extent.columns;
-        }
-        Ok(hidden)
-    }
-
-    /// Takes a batch to work on; [`Hidden::store`] brings it back.
-    fn fetch(&mut self, backend: &B, index: usize) -> Result<B::Tensor> {
-        match &mut self.batches[index] {
-            Batch::Kept { tensor, .. } => Ok(tensor.take().expect("a batch that was taken is brought back")),
-            Batch::Spilled { .. } => self.read(backend, index),
-        }
-    }
-
-    fn store(&mut self, backend: &B, index: usize, x: B::Tensor) -> Result<()> {
-        match &mut self.batches[index] {
-            Batch::Kept { tensor, .. } => *tensor = Some(x),
-            Batch::Spilled { start, .. } => {
-                let start = *start;
-                let host = backend.download(&x)?;
-                let values = host
-                    .as_slice()
-                    .expect("what a backend hands out is row-major and contiguous");
-                self.file().put(start, values)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A copy of a spilled batch.
-    fn read(&self, backend: &B, index: usize) -> Result<B::Tensor> {
-        let Batch::Spilled { start, dim } = self.batches[index] else {
-            panic!("batch {index} is in memory");
-        };
-        let values = self.file().get(start, dim.0 * dim.1)?;
-        backend.take(Array2::from_shape_vec(dim, values).expect("as many as were written"))
-    }
-
-    fn file(&self) -> &Scratch {
-        self.scratch.as_ref().expect("a spilled batch has a file")
-    }
-
-    /// Shows every batch to `look`, in order.
-    fn each(&self, backend: &B, mut look: impl FnMut(&B::Tensor) -> Result<()>) -> Result<()> {
-        (0..self.batches.len()).try_for_each(|index| match &self.batches[index] {
-            Batch::Kept { tensor, .. } => look(tensor.as_ref().expect("a batch that was taken is brought back")),
-            Batch::Spilled { .. } => look(&self.read(backend, index)?),
+            rotary: rotary_tables(spec, length),
         })
     }
 
@@ -341,14 +274,9 @@ impl<B: Backend> Hidden<B> {
         block: &Block<B>,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
-        let rotary = self.rotary.get(block.reach.rotary).cloned();
-        let pass = Pass::new(backend, spec, block, rotary.as_ref(), self.length);
-        for index in 0..self.batches.len() {
-            let mut x = self.fetch(backend, index)?;
-            pass.run(&mut x, &mut listen)?;
-            self.store(backend, index, x)?;
-        }
-        Ok(())
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        self.batches.change(backend, |_, x| pass.run(x, &mut listen))
     }
 
     /// Lets `listen` see the inputs of a block's linear layers without moving the stream.
@@ -363,8 +291,8 @@ impl<B: Backend> Hidden<B> {
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
         let rotary = self.rotary.get(block.reach.rotary);
-        let pass = Pass::new(backend, spec, block, rotary, self.length);
-        self.each(backend, |x| pass.observe(x, &mut listen))
+        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        self.batches.each(backend, |x| pass.observe(x, &mut listen))
     }
 
     /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
@@ -380,7 +308,7 @@ impl<B: Backend> Hidden<B> {
         mut take: impl FnMut(&[&[f64]]),
     ) -> Result<()> {
         let mut ids = windows.ids();
-        self.each(backend, |x| {
+        self.batches.each(backend, |x| {
             let before = ends.before_head(backend, x)?;
             let x = before.as_ref().unwrap_or(x);
             let (batch, rest) = ids.split_at(self.per_batch.min(ids.len()));
@@ -389,6 +317,7 @@ impl<B: Backend> Hidden<B> {
             let mut targets = batch[1..].to_vec();
             targets.push(batch[0]);
             let likelihoods = backend.log_likelihoods(ends.head(), ends.softcap, x, &targets)?;
+            let likelihoods: Vec<f64> = likelihoods.iter().map(|it| it.log).collect();
             let windows = likelihoods.chunks_exact(self.length);
             let windows: Vec<&[f64]> = windows.map(|window| &window[..self.length - 1]).collect();
             take(&windows);
@@ -402,7 +331,7 @@ impl<B: Backend> Hidden<B> {
     /// The backend fails.
     pub fn logits(&self, backend: &B, ends: &Ends<B>) -> Result<Array2<f32>> {
         let mut parts = Vec::new();
-        self.each(backend, |x| {
+        self.batches.each(backend, |x| {
             let before = ends.before_head(backend, x)?;
             let mut logits = backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
             if let Some(bound) = ends.softcap {
@@ -442,13 +371,22 @@ fn normalise<B: Backend>(
 /// Sees the input of linear layers.
 type Listener<'a, T> = &'a mut dyn FnMut(Tap, &T) -> Result<()>;
 
+/// How the tokens of a batch make sequences.
+#[derive(Clone, Copy)]
+enum Order<'a> {
+    /// One window of so many tokens after the other.
+    Windows(usize),
+    /// Sequences that share their beginnings.
+    Packed(&'a Layout),
+}
+
 /// One block applied to one batch.
 struct Pass<'a, B: Backend> {
     backend: &'a B,
     spec: &'a ModelSpec,
     block: &'a Block<B>,
     rotary: Option<&'a RotaryTable>,
-    length: usize,
+    order: Order<'a>,
 }
 
 impl<'a, B: Backend> Pass<'a, B> {
@@ -457,14 +395,14 @@ impl<'a, B: Backend> Pass<'a, B> {
         spec: &'a ModelSpec,
         block: &'a Block<B>,
         rotary: Option<&'a RotaryTable>,
-        length: usize,
+        order: Order<'a>,
     ) -> Self {
         Pass {
             backend,
             spec,
             block,
             rotary,
-            length,
+            order,
         }
     }
 
@@ -571,17 +509,30 @@ impl<'a, B: Backend> Pass<'a, B> {
         let entered = self.enter(x, NormPlace::Attention)?;
         let input = entered.as_ref().unwrap_or(x);
         listen(Tap::AttentionIn, input)?;
-        let [mut queries, mut keys, values] = self.project(input)?;
+        let [mut queries, mut keys, mut values] = self.project(input)?;
+        let length = match self.order {
+            Order::Windows(length) => length,
+            Order::Packed(layout) => {
+                values = backend.rows(&values, layout.spread())?;
+                layout.length()
+            }
+        };
         for (place, heads) in [(NormPlace::Query, &mut queries), (NormPlace::Key, &mut keys)] {
             if let Some(normed) = self.normed(place, heads)? {
                 *heads = normed;
             }
+            if let Order::Packed(layout) = self.order {
+                *heads = backend.rows(heads, layout.spread())?;
+            }
             if let Some(table) = self.rotary {
-                backend.rotate(heads, table, self.spec.block.attention.head_dim, self.length)?;
+                backend.rotate(heads, table, self.spec.block.attention.head_dim, length)?;
             }
         }
         let window = self.block.reach.window;
-        let mixed = backend.attention(self.spec.block.attention, window, self.length, &queries, &keys, &values)?;
+        let mut mixed = backend.attention(self.spec.block.attention, window, length, &queries, &keys, &values)?;
+        if let Order::Packed(layout) = self.order {
+            mixed = backend.rows(&mixed, layout.gather())?;
+        }
         listen(Tap::AttentionOut, &mixed)?;
         Ok(mixed)
     }

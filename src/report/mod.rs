@@ -15,6 +15,7 @@ pub mod power;
 pub mod published;
 pub mod results;
 pub mod sheet;
+pub mod tasks;
 pub mod text;
 
 pub use plan_file::{PlanFile, PlannedCell};

@@ -8,12 +8,13 @@
 use super::claims::Claims;
 use super::events::{Event, EventLog};
 use super::pace::{Costs, Pace};
+use super::tasks::write_samples;
 use super::{Opened, PreparedModel, Runner, method_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment};
-use crate::progress::Progress;
+use crate::progress::{Progress, Running};
 use crate::prune::workbench::Workbench;
 use crate::record::{Record, RecordFile, Status, is_done, remove_unfinished, write_whole};
 use crate::registry::nearest;
@@ -91,14 +92,14 @@ pub fn identify(experiment: &Experiment, inputs: &Inputs) -> Vec<Option<Identity
         .iter()
         .map(|cell| {
             let model = inputs.models[cell.model].as_ref()?;
-            let evaluations = inputs.evaluations.as_ref()?;
+            let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
             let seed = cell.pruning.and_then(|pruning| pruning.seed);
             let file = seed.map(|seed| inputs.calibration.get(&seed));
             if file.is_some_and(|file| file.is_none()) {
                 return None;
             }
             let digest = file.flatten().map(|file| file.digest.as_str());
-            Some(Identity::of(experiment, cell, model, digest, evaluations))
+            Some(Identity::of(experiment, cell, model, digest, evaluations, tasks))
         })
         .collect()
 }
@@ -217,6 +218,7 @@ pub fn run(
         })?;
         let pace = Pace::new(pending.iter().map(|(_, identity)| identity), Costs::of(file.records()));
         let mut sweep = Sweep {
+            folder,
             experiment,
             cells: &cells,
             models: &models,
@@ -305,6 +307,7 @@ fn pending<'a>(
 
 /// The cells of an experiment, what they compute with, and where they go.
 struct Sweep<'a> {
+    folder: &'a Path,
     experiment: &'a Experiment,
     cells: &'a [(Cell, Identity)],
     models: &'a [Option<PreparedModel<'a>>],
@@ -381,7 +384,8 @@ impl<'a> Sweep<'a> {
         self.events.write(Event::Claimed { id: &id, label: &label })?;
         let blocks = self.blocks(cell);
         self.progress.begin(&id, &label, blocks);
-        let record = runner.record(cell, identity, &self.progress)?;
+        let (record, tasks) = runner.record(cell, identity, &self.progress)?;
+        write_samples(self.folder, &id, &tasks)?;
         let good = record.status == Status::Ok;
         let seconds = record.run.total_seconds;
         let result = summary(&record, self.experiment.confidence);
@@ -564,6 +568,10 @@ impl Progress for Watched<'_> {
         self.tell();
         check_stop(self.stop)
     }
+    fn answered(&self, running: &Running) {
+        self.inner.answered(running);
+    }
+
     fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
         self.inner.scored(evaluation, means, windows);
     }
@@ -593,6 +601,21 @@ fn summary(record: &Record, confidence: f64) -> String {
                 });
                 format!("{} {:.2}{interval}", it.name, it.perplexity)
             });
+            let tasks = record.tasks.iter().filter_map(|task| {
+                let metric = task.metrics.get("acc")?;
+                let interval = metric.interval.map_or(String::new(), |[low, high]| {
+                    format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high)
+                });
+                Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
+            });
+            let lists = [
+                ("perplexity", results.collect::<Vec<_>>()),
+                ("accuracy", tasks.collect()),
+            ];
+            let lists = lists.iter().filter(|(_, list)| !list.is_empty());
+            let lists: Vec<String> = lists
+                .map(|(what, list)| format!("{what} {}", list.join(", ")))
+                .collect();
             let run = &record.run;
             let resident = run
                 .peak_resident_bytes
@@ -601,8 +624,8 @@ fn summary(record: &Record, confidence: f64) -> String {
                 .spilled_bytes
                 .map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
             format!(
-                "perplexity {}, {:.1} s{}{}",
-                results.collect::<Vec<_>>().join(", "),
+                "{}, {:.1} s{}{}",
+                lists.join("; "),
                 run.total_seconds,
                 resident.unwrap_or_default(),
                 spilled.unwrap_or_default()

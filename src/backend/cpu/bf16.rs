@@ -10,6 +10,7 @@
 
 use super::elements;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
+use crate::backend::Likelihood;
 use crate::spec::AttentionSpec;
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -328,10 +329,14 @@ pub fn log_likelihoods(
     softcap: Option<f32>,
     x: &Array2<f32>,
     targets: &[u32],
-) -> Vec<f64> {
+) -> Vec<Likelihood> {
     let (vocabulary, width) = head.dim();
     let packed = Packed::new(head);
-    let mut likelihoods = vec![0.0; targets.len()];
+    let nothing = Likelihood {
+        log: 0.0,
+        greatest: false,
+    };
+    let mut likelihoods = vec![nothing; targets.len()];
     likelihoods
         .par_chunks_mut(BAND)
         .zip(elements(x).par_chunks(BAND * width))
@@ -357,14 +362,14 @@ pub fn log_likelihoods(
                         },
                     );
                     if let Some(logit) = (*target as usize).checked_sub(first).and_then(|place| row.get(place)) {
-                        *likelihood = f64::from(*logit);
+                        likelihood.log = f64::from(*logit);
                     }
                 }
             }
-            likelihoods
-                .iter_mut()
-                .zip(totals)
-                .for_each(|(likelihood, total)| *likelihood -= total.ln());
+            likelihoods.iter_mut().zip(totals).for_each(|(likelihood, total)| {
+                likelihood.greatest = likelihood.log >= f64::from(total.shift);
+                likelihood.log -= total.ln();
+            });
         });
     likelihoods
 }

@@ -1,4 +1,4 @@
-//! Row-wise and element-wise operations: embedding, norms, rotary positions, activations.
+//! Row-wise and element-wise operations: rows put together (embedding), norms, rotary positions, activations.
 
 use super::simd::{exp, sum_of, vectorised};
 use super::{elements, elements_mut};
@@ -35,15 +35,21 @@ fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) 
         });
 }
 
-pub fn embed(table: &Array2<f32>, ids: &[u32]) -> Array2<f32> {
-    let width = table.ncols();
-    let source = elements(table);
-    let mut x = Array2::zeros((ids.len(), width));
-    for (row, id) in elements_mut(&mut x).chunks_exact_mut(width).zip(ids) {
-        let start = *id as usize * width;
-        row.copy_from_slice(&source[start..start + width]);
-    }
-    x
+pub fn rows(x: &Array2<f32>, rows: &[u32]) -> Array2<f32> {
+    let width = x.ncols();
+    let piece = rows_per_piece(width);
+    let source = elements(x);
+    let mut y = Array2::zeros((rows.len(), width));
+    elements_mut(&mut y)
+        .par_chunks_mut(piece * width)
+        .zip(rows.par_chunks(piece))
+        .for_each(|(y, rows)| {
+            for (y, row) in y.chunks_exact_mut(width).zip(rows) {
+                let start = *row as usize * width;
+                y.copy_from_slice(&source[start..start + width]);
+            }
+        });
+    y
 }
 
 pub fn add_positions(x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) {

@@ -12,7 +12,7 @@ mod product;
 pub(crate) mod simd;
 
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Extent, RotaryTable};
+use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
@@ -61,7 +61,13 @@ pub trait Products: Send + Sync {
     ) -> Array2<f32>;
 
     /// [`Backend::log_likelihoods`].
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64>;
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood>;
 }
 
 impl Products for Cpu {
@@ -83,7 +89,13 @@ impl Products for Cpu {
         attention::causal(shape, window, length, queries, keys, values)
     }
 
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood> {
         product::log_likelihoods(head, softcap, x, targets)
     }
 }
@@ -107,7 +119,13 @@ impl Products for CpuBf16 {
         bf16::causal(self.0, shape, window, length, queries, keys, values)
     }
 
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood> {
         bf16::log_likelihoods(self.0, head, softcap, x, targets)
     }
 }
@@ -156,7 +174,7 @@ impl<P: Products> Backend for P {
     }
 
     fn embed(&self, table: &Array2<f32>, ids: &[u32]) -> Result<Array2<f32>> {
-        Ok(elementwise::embed(table, ids))
+        Ok(elementwise::rows(table, ids))
     }
 
     fn add_positions(&self, x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) -> Result<()> {
@@ -176,6 +194,10 @@ impl<P: Products> Backend for P {
 
     fn columns(&self, x: &Array2<f32>, columns: Columns) -> Result<Array2<f32>> {
         Ok(elementwise::columns(x, columns))
+    }
+
+    fn rows(&self, x: &Array2<f32>, rows: &[u32]) -> Result<Array2<f32>> {
+        Ok(elementwise::rows(x, rows))
     }
 
     fn normalise(
@@ -233,7 +255,7 @@ impl<P: Products> Backend for P {
         softcap: Option<f32>,
         x: &Array2<f32>,
         targets: &[u32],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<Likelihood>> {
         Ok(Products::log_likelihoods(self, head, softcap, x, targets))
     }
 

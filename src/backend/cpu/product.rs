@@ -2,6 +2,7 @@
 
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::{elements, elements_mut};
+use crate::backend::Likelihood;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
@@ -44,9 +45,13 @@ pub fn linear(weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>)
     y
 }
 
-pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<f64> {
+pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
     let (vocabulary, width) = head.dim();
-    let mut likelihoods = vec![0.0; targets.len()];
+    let nothing = Likelihood {
+        log: 0.0,
+        greatest: false,
+    };
+    let mut likelihoods = vec![nothing; targets.len()];
     likelihoods
         .par_chunks_mut(LOGIT_ROWS)
         .zip(elements(x).par_chunks(LOGIT_ROWS * width))
@@ -61,24 +66,28 @@ pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>
                 );
             }
             for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
-                *likelihood = f64::from(row[*target as usize])
-                    - vectorised(
-                        #[inline(always)]
-                        || log_sum_exp(row),
-                    );
+                let (greatest, log_sum) = vectorised(
+                    #[inline(always)]
+                    || log_sum_exp(row),
+                );
+                let logit = row[*target as usize];
+                *likelihood = Likelihood {
+                    log: f64::from(logit) - log_sum,
+                    greatest: logit >= greatest,
+                };
             }
         });
     likelihoods
 }
 
-/// `ln(sum(exp(row)))`, shifted by the maximum; short runs in `f32`, their sum in `f64`.
+/// The maximum, and `ln(sum(exp(row)))`, shifted by it; short runs in `f32`, their sum in `f64`.
 #[inline(always)]
-fn log_sum_exp(row: &[f32]) -> f64 {
+fn log_sum_exp(row: &[f32]) -> (f32, f64) {
     const RUN: usize = 1024;
     let shift = largest(row);
     let total: f64 = row
         .chunks(RUN)
         .map(|run| f64::from(sum_of(run, |value| exp(value - shift))))
         .sum();
-    f64::from(shift) + total.ln()
+    (shift, f64::from(shift) + total.ln())
 }

@@ -13,7 +13,7 @@ mod factor;
 pub mod shader;
 
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Compute, Extent, RotaryTable};
+use crate::backend::{Backend, Columns, Compute, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use adapter::{Choice, Tier};
@@ -227,6 +227,22 @@ impl Gpu {
         self.device.nothing()
     }
 
+    fn rows_as(&self, x: &Tensor, rows: &[u32], element: Element) -> Result<Tensor> {
+        let y = self.tensor(rows.len(), x.columns, element)?;
+        let there = self.device.allocate((rows.len() * 4) as u64)?;
+        self.device.upload(&there, cast_slice(rows))?;
+        let kernel = Kernel::new(shader::ROWS, "rows")
+            .with_type("X", x.element.name())
+            .with_type("Y", y.element.name());
+        self.device.run(
+            &kernel,
+            &[rows.len() as u32, x.columns as u32],
+            &[read(&x.memory), read(&there), write(&y.memory)],
+            grid(y.len().div_ceil(LANES)),
+        )?;
+        Ok(y)
+    }
+
     fn multiply(&self, weight: &Tensor, bias: Option<&Tensor>, x: &Tensor, result: Element) -> Result<Tensor> {
         let y = self.tensor(x.rows, weight.rows, result)?;
         self.multiply_into(weight, bias, x, (0, x.rows), &y)?;
@@ -364,17 +380,7 @@ impl Backend for Gpu {
 
     fn embed(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
         // The residual stream is kept in 32 bits whatever the weights are.
-        let y = self.tensor(ids.len(), table.columns, Element::F32)?;
-        let there = self.device.allocate((ids.len() * 4) as u64)?;
-        self.device.upload(&there, cast_slice(ids))?;
-        let kernel = Kernel::new(shader::EMBED, "embed").with_type("Table", table.element.name());
-        self.device.run(
-            &kernel,
-            &[ids.len() as u32, table.columns as u32],
-            &[read(&table.memory), read(&there), write(&y.memory)],
-            grid(y.len().div_ceil(LANES)),
-        )?;
-        Ok(y)
+        self.rows_as(table, ids, Element::F32)
     }
 
     fn add_positions(&self, x: &mut Tensor, table: &Tensor, offset: usize, length: usize) -> Result<()> {
@@ -397,6 +403,10 @@ impl Backend for Gpu {
         let parameters = [0, 0, 0, 0, first as u32, width as u32, stride as u32, x.columns as u32];
         self.each("columns", &y, Some(x), &parameters)?;
         Ok(y)
+    }
+
+    fn rows(&self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        self.rows_as(x, rows, x.element)
     }
 
     fn normalise(
@@ -538,10 +548,16 @@ impl Backend for Gpu {
         self.each("gate", up, Some(gate), &[numbered(activation)])
     }
 
-    fn log_likelihoods(&self, head: &Tensor, softcap: Option<f32>, x: &Tensor, targets: &[u32]) -> Result<Vec<f64>> {
+    fn log_likelihoods(
+        &self,
+        head: &Tensor,
+        softcap: Option<f32>,
+        x: &Tensor,
+        targets: &[u32],
+    ) -> Result<Vec<Likelihood>> {
         let there = self.device.allocate((targets.len() * 4) as u64)?;
         self.device.upload(&there, cast_slice(targets))?;
-        let results = self.device.allocate((targets.len() * 4) as u64)?;
+        let results = self.device.allocate((targets.len() * 8) as u64)?;
         // Logits exist for a few rows at a time; 64 rows keep every part aligned.
         let room = LOGITS.min(self.device.largest()) as usize / (4 * head.rows);
         let rows = (room / 64 * 64).clamp(64, x.rows.next_multiple_of(64));
@@ -559,9 +575,14 @@ impl Backend for Gpu {
             let bound = [read(&logits.memory), read(&there), write(&results)];
             self.device.run(&kernel, &parameters, &bound, grid(count))?;
         }
-        let bytes = self.device.download(&results, (targets.len() * 4) as u64)?;
-        let values = bytes.as_chunks().0.iter();
-        Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+        let values = self.values(&results, 2 * targets.len())?;
+        Ok(values
+            .chunks_exact(2)
+            .map(|pair| Likelihood {
+                log: pair[0],
+                greatest: pair[1] >= 0.0,
+            })
+            .collect())
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<DeviceMoments> {

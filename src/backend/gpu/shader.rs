@@ -31,8 +31,8 @@ macro_rules! shaders {
 }
 
 shaders! {
-    /// Row look-up.
-    EMBED = "embed.wgsl";
+    /// Rows of a matrix in another order.
+    ROWS = "rows.wgsl";
     /// Element by element: sums, factors, activations, columns, positions.
     ELEMENTWISE = "elementwise.wgsl";
     /// RMS and layer norms.

@@ -3,7 +3,7 @@
 //! Owns file formats and joins. A join is part of the protocol, since it changes the tokens: the
 //! papers' WikiText-2 perplexity joins the hub's rows with a blank line, and a row keeps its own newline.
 
-mod parquet;
+pub(super) mod parquet;
 
 use crate::error::{Error, Located, Result, json_in_line};
 use flate2::read::MultiGzDecoder;
@@ -140,7 +140,7 @@ fn text_rows(reader: &mut dyn BufRead, join: Join) -> Result<Vec<String>> {
 }
 
 /// The lines of a reader, each with its line end.
-fn lines(reader: &mut dyn BufRead) -> impl Iterator<Item = Result<String>> + '_ {
+pub(super) fn lines(reader: &mut dyn BufRead) -> impl Iterator<Item = Result<String>> + '_ {
     std::iter::from_fn(move || {
         let mut bytes = Vec::new();
         match reader.read_until(b'\n', &mut bytes) {

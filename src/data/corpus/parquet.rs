@@ -1,6 +1,6 @@
-//! Parquet: one string column becomes the documents.
+//! Parquet: one string column becomes the documents of a corpus, all columns the rows of a table.
 //!
-//! Row group by row group through the low-level reader, so that a file's other columns (URLs, timestamps)
+//! For a corpus, row group by row group through the low-level reader, so that a file's other columns (URLs, timestamps)
 //! are never decoded. A row is taken as it is: the hub's WikiText rows keep their newline, and its blank
 //! rows are empty strings already.
 
@@ -11,7 +11,9 @@ use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::{ByteArray, ByteArrayType};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::ColumnDescriptor;
+use serde_json::Value;
 use std::fs::File;
 
 /// Columns that hold a corpus's text, the likeliest first: most data sets, the Penn Treebank, code.
@@ -51,6 +53,55 @@ fn read(file: File) -> Result<Vec<String>> {
         }
     }
     Ok(rows)
+}
+
+/// Reads every row with all its columns, as JSON values.
+///
+/// # Errors
+/// The file is truncated or malformed, or has a column of a type that no task uses (dates, binary data).
+pub fn objects(file: File) -> Result<Vec<serde_json::Map<String, Value>>> {
+    let read = || {
+        let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        reader
+            .get_row_iter(None)
+            .map_err(broken)?
+            .enumerate()
+            .map(|(index, row)| object(&row.map_err(broken)?).at(format_args!("row {}", index + 1)))
+            .collect()
+    };
+    guarded(read).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
+}
+
+fn object(row: &Row) -> Result<serde_json::Map<String, Value>> {
+    row.get_column_iter()
+        .map(|(name, field)| Ok((name.clone(), value(field).at(format_args!("field `{name}`"))?)))
+        .collect()
+}
+
+fn value(field: &Field) -> Result<Value> {
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => Value::from(*value),
+        Field::Byte(value) => Value::from(*value),
+        Field::Short(value) => Value::from(*value),
+        Field::Int(value) => Value::from(*value),
+        Field::Long(value) => Value::from(*value),
+        Field::UByte(value) => Value::from(*value),
+        Field::UShort(value) => Value::from(*value),
+        Field::UInt(value) => Value::from(*value),
+        Field::ULong(value) => Value::from(*value),
+        Field::Float(value) => Value::from(*value),
+        Field::Double(value) => Value::from(*value),
+        Field::Str(text) => Value::from(text.as_str()),
+        Field::Group(row) => Value::Object(object(row)?),
+        Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect::<Result<_>>()?),
+        other => {
+            return Err(Error::input(format!(
+                "holds {other}, which is of a type that is not read"
+            )));
+        }
+    })
 }
 
 /// The position of the text column among the file's columns.

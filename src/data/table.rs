@@ -1,0 +1,169 @@
+//! Tables: JSONL (also gzipped) and parquet become rows of named fields, each of which knows its place in the
+//! file, so that whatever is wrong with a field can be said with file, line and field.
+
+use super::corpus::{lines, parquet};
+use crate::error::{Error, Located, Result, json_in_line};
+use flate2::read::MultiGzDecoder;
+use serde_json::{Map, Value};
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    place: String,
+    fields: Map<String, Value>,
+}
+
+/// Reads all rows of a `.jsonl`, `.json` (one object per line; either also `.gz`) or `.parquet` file.
+///
+/// # Errors
+/// A missing file, another format, broken JSON (with its line), a malformed parquet file, no rows.
+pub fn read(path: &Path) -> Result<Vec<Row>> {
+    let file = std::fs::File::open(path).map_err(|source| Error::reading(path, source))?;
+    let name = path.to_string_lossy().to_lowercase();
+    let rows = if name.ends_with(".parquet") {
+        parquet::objects(file).map(|rows| {
+            let placed = rows.into_iter().enumerate();
+            placed
+                .map(|(index, fields)| Row::new(format!("row {}", index + 1), fields))
+                .collect()
+        })
+    } else {
+        let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
+            Some(stem) => (Box::new(MultiGzDecoder::new(file)), stem),
+            None => (Box::new(file), &name),
+        };
+        if stem.ends_with(".jsonl") || stem.ends_with(".json") {
+            json_rows(reader)
+        } else {
+            Err(Error::input(
+                "is neither JSON lines (.jsonl, .json, either also .gz) nor .parquet",
+            ))
+        }
+    };
+    let rows: Vec<Row> = rows.at(path.display())?;
+    if rows.is_empty() {
+        return Err(Error::input("has no rows").at(path.display()));
+    }
+    Ok(rows)
+}
+
+fn json_rows(reader: Box<dyn Read>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (index, line) in lines(&mut BufReader::new(reader)).enumerate() {
+        let place = format!("line {}", index + 1);
+        let line = line.at(&place)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let fields = serde_json::from_str(line.trim_end())
+            .map_err(|error| Error::input(format!("not a JSON object: {}", json_in_line(&error))).at(&place))?;
+        rows.push(Row::new(place, fields));
+    }
+    Ok(rows)
+}
+
+impl Row {
+    /// A row of a file; `place` is `line 3`, `row 3` or the like.
+    pub fn new(place: String, fields: Map<String, Value>) -> Self {
+        Row { place, fields }
+    }
+
+    /// Where the row stands in its file.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether there is a field of that name that is not null.
+    pub fn has(&self, field: &str) -> bool {
+        self.value(field).is_ok()
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// The field is missing or is not a string.
+    pub fn text(&self, field: &str) -> Result<&str> {
+        let value = self.value(field)?;
+        value.as_str().ok_or_else(|| wrong(field, "a string", value))
+    }
+
+    /// A list of texts that are not empty. `a.b` is field `b` of the object `a`.
+    ///
+    /// # Errors
+    /// The field is missing, is not a list of strings, has no elements or an empty one.
+    pub fn texts(&self, field: &str) -> Result<Vec<&str>> {
+        let value = self.value(field)?;
+        let list = value
+            .as_array()
+            .ok_or_else(|| wrong(field, "a list of strings", value))?;
+        if list.is_empty() {
+            return Err(Error::input(format!("field `{field}` is an empty list")));
+        }
+        list.iter()
+            .enumerate()
+            .map(|(index, value)| match value.as_str() {
+                Some("") => Err(Error::input(format!("field `{field}`: element {index} is empty"))),
+                Some(text) => Ok(text),
+                None => Err(wrong(&format!("{field}[{index}]"), "a string", value)),
+            })
+            .collect()
+    }
+
+    /// A text that is not empty.
+    ///
+    /// # Errors
+    /// The field is missing, is not a string, or is empty.
+    pub fn choice(&self, field: &str) -> Result<&str> {
+        match self.text(field)? {
+            "" => Err(Error::input(format!("field `{field}` is empty"))),
+            text => Ok(text),
+        }
+    }
+
+    /// A position below `count`, written as a number or as its digits.
+    ///
+    /// # Errors
+    /// The field is missing, is no such number, or is out of range.
+    pub fn label(&self, field: &str, count: usize) -> Result<usize> {
+        let value = self.value(field)?;
+        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        let number = number.ok_or_else(|| wrong(field, "a whole number", value))?;
+        match usize::try_from(number) {
+            Ok(label) if label < count => Ok(label),
+            _ => {
+                let hint = if number == -1 {
+                    "; is it a split without labels?"
+                } else {
+                    ""
+                };
+                let last = count - 1;
+                Err(Error::input(format!(
+                    "field `{field}`: {number} is not in 0..={last}{hint}"
+                )))
+            }
+        }
+    }
+
+    /// What a field holds; `a.b` is field `b` of the object `a`.
+    fn value(&self, field: &str) -> Result<&Value> {
+        let found = match field.split_once('.') {
+            Some((outer, inner)) => self.fields.get(outer).and_then(|outer| outer.get(inner)),
+            None => self.fields.get(field),
+        };
+        found.filter(|value| !value.is_null()).ok_or_else(|| {
+            let names: Vec<String> = self.fields.keys().map(|name| format!("`{name}`")).collect();
+            Error::input(format!("has no field `{field}`; its fields are {}", names.join(", ")))
+        })
+    }
+}
+
+fn wrong(field: &str, wanted: &str, found: &Value) -> Error {
+    let mut text = found.to_string();
+    if let Some((cut, _)) = text.char_indices().nth(40) {
+        text.truncate(cut);
+        text.push_str("...");
+    }
+    Error::input(format!("field `{field}` is not {wanted}: {text}"))
+}

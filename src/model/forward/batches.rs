@@ -1,0 +1,133 @@
+//! A residual stream between two blocks: batches in the backend's memory as far as the room has a place for them,
+//! the others in a scratch file, from which they come back one at a time.
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::memory::{Reserved, Room, Scratch};
+use ndarray::Array2;
+
+/// The batches of a stream, in order.
+pub(super) struct Batches<B: Backend> {
+    batches: Vec<Batch<B::Tensor>>,
+    scratch: Option<Scratch>,
+    /// Elements in the scratch file.
+    spilled: usize,
+}
+
+/// A batch between two blocks.
+enum Batch<T> {
+    /// In the backend's memory.
+    Kept {
+        /// `None` only while a block works on it.
+        tensor: Option<T>,
+        /// Its part of the room.
+        _place: Reserved,
+    },
+    /// In the scratch file.
+    Spilled {
+        /// First element.
+        start: usize,
+        /// Rows and columns.
+        dim: (usize, usize),
+    },
+}
+
+impl<B: Backend> Default for Batches<B> {
+    fn default() -> Self {
+        Batches {
+            batches: Vec::new(),
+            scratch: None,
+            spilled: 0,
+        }
+    }
+}
+
+impl<B: Backend> Batches<B> {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    /// Neither the room nor the scratch file has a place for it.
+    pub(super) fn push(&mut self, backend: &B, room: &Room, x: B::Tensor) -> Result<()> {
+        let extent = backend.extent(&x);
+        if let Some(place) = room.reserve(extent.bytes as u64) {
+            let tensor = Some(x);
+            self.batches.push(Batch::Kept { tensor, _place: place });
+            return Ok(());
+        }
+        if self.scratch.is_none() {
+            self.scratch = Some(room.scratch()?);
+        }
+        let (start, dim) = (self.spilled, (extent.rows, extent.columns));
+        self.batches.push(Batch::Spilled { start, dim });
+        self.store(backend, self.batches.len() - 1, x)?;
+        self.spilled += extent.rows * extent.columns;
+        Ok(())
+    }
+
+    /// Lets `work` change every batch, in order; it also gets the batch's index.
+    ///
+    /// # Errors
+    /// `work` fails, or a batch cannot be moved.
+    pub(super) fn change(
+        &mut self,
+        backend: &B,
+        mut work: impl FnMut(usize, &mut B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        for index in 0..self.batches.len() {
+            let mut x = match &mut self.batches[index] {
+                Batch::Kept { tensor, .. } => tensor.take().expect("a batch that was taken is brought back"),
+                Batch::Spilled { .. } => self.read(backend, index)?,
+            };
+            work(index, &mut x)?;
+            self.store(backend, index, x)?;
+        }
+        Ok(())
+    }
+
+    /// Shows every batch to `look`, in order.
+    ///
+    /// # Errors
+    /// `look` fails, or a batch cannot be moved.
+    pub(super) fn each(&self, backend: &B, mut look: impl FnMut(&B::Tensor) -> Result<()>) -> Result<()> {
+        (0..self.batches.len()).try_for_each(|index| self.with(backend, index, &mut look))
+    }
+
+    /// Shows a batch to `look`.
+    ///
+    /// # Errors
+    /// `look` fails, or the batch cannot be moved.
+    pub(super) fn with<R>(&self, backend: &B, index: usize, look: impl FnOnce(&B::Tensor) -> Result<R>) -> Result<R> {
+        match &self.batches[index] {
+            Batch::Kept { tensor, .. } => look(tensor.as_ref().expect("a batch that was taken is brought back")),
+            Batch::Spilled { .. } => look(&self.read(backend, index)?),
+        }
+    }
+
+    fn store(&mut self, backend: &B, index: usize, x: B::Tensor) -> Result<()> {
+        match &mut self.batches[index] {
+            Batch::Kept { tensor, .. } => *tensor = Some(x),
+            Batch::Spilled { start, .. } => {
+                let start = *start;
+                let host = backend.download(&x)?;
+                let values = host
+                    .as_slice()
+                    .expect("what a backend hands out is row-major and contiguous");
+                self.file().put(start, values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy of a spilled batch.
+    fn read(&self, backend: &B, index: usize) -> Result<B::Tensor> {
+        let Batch::Spilled { start, dim } = self.batches[index] else {
+            panic!("batch {index} is in memory");
+        };
+        let values = self.file().get(start, dim.0 * dim.1)?;
+        backend.take(Array2::from_shape_vec(dim, values).expect("as many as were written"))
+    }
+
+    fn file(&self) -> &Scratch {
+        self.scratch.as_ref().expect("a spilled batch has a file")
+    }
+}

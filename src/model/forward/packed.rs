@@ -1,0 +1,203 @@
+//! Sequences of different lengths that share their beginnings, such as a question with each of its answers.
+//!
+//! A token that several sequences of a group begin with is computed once, and there is no padding: linear
+//! layers, norms and activations see every distinct token of a batch exactly once ([`Layout`]). Only
+//! attention needs whole sequences of one length; queries, keys and values are copied into place for it
+//! and its outputs are collected again. Attention is causal, so neither the padding behind a sequence nor
+//! the continuation of another one changes what a token sees: the results are those of every sequence alone.
+
+use super::{Batches, Block, Ends, Order, Pass, batch_tokens, rotary_tables};
+use crate::backend::{Backend, Likelihood, RotaryTable};
+use crate::error::Result;
+use crate::spec::{ModelSpec, Positions};
+
+/// Which distinct token stands where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Distinct tokens, group by group.
+    ids: Vec<u32>,
+    /// Their positions in their sequences.
+    positions: Vec<u32>,
+    /// Per sequence that attention sees and per position below `length`, the distinct token there.
+    spread: Vec<u32>,
+    /// Per distinct token, a place of it in `spread`.
+    gather: Vec<u32>,
+    /// Tokens of the longest sequence.
+    length: usize,
+}
+
+impl Layout {
+    /// Lays out groups of sequences; sequences share tokens with others of their group only. Also returns,
+    /// per group and sequence, the distinct token at every position.
+    ///
+    /// # Panics
+    /// A sequence is empty: a mistake of the caller.
+    pub fn new(groups: &[Vec<&[u32]>]) -> (Layout, Vec<Vec<Vec<u32>>>) {
+        let mut layout = Layout {
+            length: groups
+                .iter()
+                .flatten()
+                .map(|sequence| sequence.len())
+                .max()
+                .unwrap_or(0),
+            ..Layout::default()
+        };
+        let mut paths = Vec::with_capacity(groups.len());
+        for group in groups {
+            // The longest first: whatever is the beginning of another sequence then needs nothing of its own.
+            let mut order: Vec<usize> = (0..group.len()).collect();
+            order.sort_by_key(|index| std::cmp::Reverse(group[*index].len()));
+            let mut known: Vec<Vec<u32>> = vec![Vec::new(); group.len()];
+            for (rank, index) in order.iter().enumerate() {
+                let sequence = group[*index];
+                assert!(!sequence.is_empty(), "a sequence has at least one token");
+                let shared = order[..rank]
+                    .iter()
+                    .map(|earlier| (common(group[*earlier], sequence), *earlier))
+                    .max_by_key(|(shared, _)| *shared);
+                let mut path = match shared {
+                    Some((shared, earlier)) => known[earlier][..shared].to_vec(),
+                    None => Vec::new(),
+                };
+                if path.len() < sequence.len() {
+                    layout.append(sequence, &mut path);
+                }
+                known[*index] = path;
+            }
+            paths.push(known);
+        }
+        (layout, paths)
+    }
+
+    /// Adds a sequence whose first tokens, `path`, are known already.
+    fn append(&mut self, sequence: &[u32], path: &mut Vec<u32>) {
+        let place = self.spread.len();
+        for (position, id) in sequence.iter().enumerate().skip(path.len()) {
+            path.push(self.ids.len() as u32);
+            self.ids.push(*id);
+            self.positions.push(position as u32);
+            self.gather.push((place + position) as u32);
+        }
+        self.spread.extend(path.iter());
+        // Behind the sequence stands its last token again; nobody reads what attention makes of it.
+        let last = path[path.len() - 1];
+        self.spread.resize(place + self.length, last);
+    }
+
+    /// Distinct tokens.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The distinct token at every place that attention sees.
+    pub(super) fn spread(&self) -> &[u32] {
+        &self.spread
+    }
+
+    /// For every distinct token, a place that attention sees.
+    pub(super) fn gather(&self) -> &[u32] {
+        &self.gather
+    }
+
+    /// Tokens of a sequence that attention sees.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// Tokens that two sequences begin with.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The residual stream of packed sequences, in batches.
+pub struct Packed<B: Backend> {
+    layouts: Vec<Layout>,
+    batches: Batches<B>,
+    rotary: Vec<RotaryTable>,
+}
+
+impl<B: Backend> Packed<B> {
+    /// Tokens that a batch should have, whether distinct or as attention sees them.
+    pub fn batch_tokens(backend: &B, spec: &ModelSpec) -> usize {
+        batch_tokens(backend, spec)
+    }
+
+    /// Embeds the tokens of every batch: the input of block 0.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, layouts: Vec<Layout>) -> Result<Self> {
+        let longest = layouts.iter().map(Layout::length).max().unwrap_or(0);
+        let mut batches = Batches::default();
+        for layout in &layouts {
+            let mut x = ends.embed(backend, spec, &layout.ids)?;
+            if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
+                let rows: Vec<u32> = layout.positions.iter().map(|at| at + *offset as u32).collect();
+                backend.add(&mut x, &backend.embed(table, &rows)?)?;
+            }
+            batches.push(backend, &ends.room, x)?;
+        }
+        Ok(Packed {
+            layouts,
+            batches,
+            rotary: rotary_tables(spec, longest),
+        })
+    }
+
+    /// Moves the stream through a block.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn advance(&mut self, backend: &B, spec: &ModelSpec, block: &Block<B>) -> Result<()> {
+        let rotary = self.rotary.get(block.reach.rotary);
+        let layouts = &self.layouts;
+        self.batches.change(backend, |index, x| {
+            let pass = Pass::new(backend, spec, block, rotary, Order::Packed(&layouts[index]));
+            pass.run(x, &mut |_, _| Ok(()))
+        })
+    }
+
+    /// After the last block: what the model says of `targets[i]` as the token behind distinct token `rows[i]`
+    /// of a batch.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn likelihoods(
+        &self,
+        backend: &B,
+        ends: &Ends<B>,
+        batch: usize,
+        rows: &[u32],
+        targets: &[u32],
+    ) -> Result<Vec<Likelihood>> {
+        let x = self.batches.with(backend, batch, |x| backend.rows(x, rows))?;
+        let before = ends.before_head(backend, &x)?;
+        backend.log_likelihoods(ends.head(), ends.softcap, before.as_ref().unwrap_or(&x), targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_beginnings_are_computed_once() {
+        let answers: Vec<&[u32]> = vec![&[5, 6, 7], &[5, 6], &[5, 6, 8, 9]];
+        let (layout, paths) = Layout::new(&[answers, vec![&[5]]]);
+        assert_eq!(layout.ids, [5, 6, 8, 9, 7, 5], "groups share nothing with each other");
+        assert_eq!(layout.positions, [0, 1, 2, 3, 2, 0]);
+        assert_eq!(
+            paths,
+            [vec![vec![0, 1, 4], vec![0, 1], vec![0, 1, 2, 3]], vec![vec![5]]]
+        );
+        assert_eq!(
+            layout.spread,
+            [0, 1, 2, 3, 0, 1, 4, 4, 5, 5, 5, 5],
+            "[5, 6] needs no row of its own"
+        );
+        for (token, place) in layout.gather.iter().enumerate() {
+            assert_eq!(layout.spread[*place as usize] as usize, token);
+        }
+    }
+}

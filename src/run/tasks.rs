@@ -1,0 +1,330 @@
+//! Zero-shot tasks within a cell: documents prepared once per model, scored while its blocks pass by, summed up
+//! for the record, and kept choice by choice under `samples/`.
+
+use crate::backend::Backend;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Located, Result};
+use crate::eval::choice::{ChoiceScorer, Encoded, Encoder, Score, passes};
+use crate::eval::metrics::{mean, standard_error, wilson};
+use crate::eval::tasks::{self, Measure, TASKS, Task};
+use crate::experiment::inputs::{Inputs, ModelFolder};
+use crate::experiment::plan::Experiment;
+use crate::model::forward::{Ends, Packed};
+use crate::progress::{Progress, Running};
+use crate::record::{Metric, TaskRecord, write_whole};
+use crate::spec::ModelSpec;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Batches of a backend whose streams are kept at one time where blocks can be loaded again: enough to make
+/// loading cheap beside computing, few enough to show results on the way and to fit in memory.
+const BATCHES_PER_PASS: usize = 32;
+
+/// A task's documents in a model's tokens.
+pub(crate) struct PreparedTask {
+    name: String,
+    task: &'static Task,
+    digest: String,
+    /// Positions of the documents among the rows of the file.
+    rows: Vec<usize>,
+    documents: Vec<Encoded>,
+    sources: Option<Vec<u32>>,
+}
+
+impl PreparedTask {
+    /// Reads and tokenises every task of an experiment for one of its models.
+    pub(super) fn all(experiment: &Experiment, inputs: &Inputs, folder: &ModelFolder) -> Result<Vec<PreparedTask>> {
+        if experiment.tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let missing = || Error::input(inputs.missing.join("\n"));
+        let files = inputs.tasks.as_ref().ok_or_else(missing)?;
+        let tokenizer = Tokenizer::load(&folder.path)?;
+        experiment
+            .tasks
+            .iter()
+            .zip(files)
+            .map(|(plan, file)| {
+                let task = &TASKS.find(&plan.name)?.item;
+                let read = tasks::read(task, &file.path, plan.limit, plan.harness)?;
+                let encoder = Encoder::new(&tokenizer, &folder.spec, plan.harness)?;
+                let documents: Vec<Encoded> = read
+                    .par_iter()
+                    .map(|(_, place, document)| encoder.encode(document, place))
+                    .collect::<Result<_>>()
+                    .at(file.path.display())?;
+                warn_of_truncation(&documents, &file.path);
+                Ok(PreparedTask {
+                    name: plan.name.clone(),
+                    task,
+                    digest: file.digest.clone(),
+                    rows: read.iter().map(|(row, ..)| *row).collect(),
+                    sources: tasks::sources(read.iter().map(|(.., document)| document)),
+                    documents,
+                })
+            })
+            .collect()
+    }
+}
+
+impl PreparedTask {
+    /// Distinct tokens of all documents, about.
+    pub(super) fn tokens(&self) -> usize {
+        self.documents.iter().map(Encoded::tokens).sum()
+    }
+}
+
+/// The harness cuts what is too long on the left; so do we, and say where.
+fn warn_of_truncation(documents: &[Encoded], path: &Path) {
+    let cut = |document: &&Encoded| document.requests.iter().any(|request| request.truncated > 0);
+    let mut long = documents.iter().filter(cut);
+    if let Some(first) = long.next() {
+        let path = path.display();
+        tracing::warn!(
+            "{path}: {}: longer than the model's context, so the beginning is cut off; {} more documents are",
+            first.place,
+            long.count()
+        );
+    }
+}
+
+/// What one task found.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskFindings {
+    pub(crate) record: TaskRecord,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// One document's scores, a line of a samples file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// Position among the rows of the file, from 0.
+    pub doc: usize,
+    /// The right choice.
+    pub gold: usize,
+    /// Log-likelihood of every choice, in nats.
+    pub loglikelihood: Vec<f64>,
+    /// Whether every token of the choice was the likeliest one.
+    pub greedy: Vec<bool>,
+}
+
+/// The scores of all tasks of a cell, as they come in.
+pub(super) struct TaskScores<'a> {
+    tasks: &'a [PreparedTask],
+    /// All documents of all tasks, and which task and which of its documents each is.
+    documents: Vec<&'a Encoded>,
+    places: Vec<(usize, usize)>,
+    scores: Vec<Vec<Option<Vec<Score>>>>,
+}
+
+impl<'a> TaskScores<'a> {
+    pub(super) fn new(tasks: &'a [PreparedTask]) -> Self {
+        let each = |(index, task): (usize, &'a PreparedTask)| {
+            let documents = task.documents.iter().enumerate();
+            documents.map(move |(document, encoded)| (encoded, (index, document)))
+        };
+        let (documents, places) = tasks.iter().enumerate().flat_map(each).unzip();
+        TaskScores {
+            tasks,
+            documents,
+            places,
+            scores: tasks.iter().map(|task| vec![None; task.documents.len()]).collect(),
+        }
+    }
+
+    /// Ranges of documents that go through the model one after the other, where its blocks can be had again;
+    /// at least one.
+    pub(super) fn passes<B: Backend>(&self, backend: &B, spec: &ModelSpec) -> Vec<Range<usize>> {
+        passes(&self.documents, BATCHES_PER_PASS * Packed::batch_tokens(backend, spec))
+    }
+
+    /// All documents, for a model whose blocks exist once.
+    pub(super) fn everything(&self) -> Range<usize> {
+        0..self.documents.len()
+    }
+
+    /// A scorer of a range.
+    pub(super) fn scorer<B: Backend>(
+        &self,
+        backend: &B,
+        spec: &ModelSpec,
+        ends: &Ends<B>,
+        range: Range<usize>,
+    ) -> Result<ChoiceScorer<'a, B>> {
+        ChoiceScorer::new(backend, spec, ends, self.documents[range].to_vec())
+    }
+
+    /// Takes what the scorer of a range found.
+    pub(super) fn collect<B: Backend>(
+        &mut self,
+        scorer: ChoiceScorer<'a, B>,
+        first: usize,
+        backend: &B,
+        ends: &Ends<B>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let TaskScores {
+            tasks, places, scores, ..
+        } = self;
+        scorer
+            .finish(backend, ends, |scored| {
+                let mut touched = vec![false; tasks.len()];
+                for (index, found) in scored {
+                    let (task, document) = places[first + index];
+                    touched[task] = true;
+                    scores[task][document] = Some(found);
+                }
+                for (index, task) in tasks.iter().enumerate().filter(|(index, _)| touched[*index]) {
+                    let outcomes: Vec<bool> = task
+                        .documents
+                        .iter()
+                        .zip(&scores[index])
+                        .filter_map(|(document, scores)| {
+                            Some(right(task.task.measure, document.gold, scores.as_ref()?))
+                        })
+                        .collect();
+                    progress.answered(&Running {
+                        task: &task.name,
+                        done: outcomes.len(),
+                        total: task.documents.len(),
+                        accuracy: mean(&outcomes),
+                        interval: wilson(&outcomes),
+                    });
+                }
+            })
+            .map_err(|(index, error)| {
+                let name = index.map(|index| tasks[places[first + index].0].name.as_str());
+                error.at(name.unwrap_or("tasks"))
+            })
+    }
+
+    /// Sums up, after all ranges.
+    pub(super) fn findings(self) -> Result<Vec<TaskFindings>> {
+        let each = self.tasks.iter().zip(self.scores);
+        each.map(|(task, scores)| {
+            let scores: Option<Vec<Vec<Score>>> = scores.into_iter().collect();
+            let scores = scores.expect("every document belongs to a range");
+            summed_up(task, &scores).at(&task.name)
+        })
+        .collect()
+    }
+}
+
+/// Whether a document counts as right for `acc`.
+fn right(measure: Measure, gold: usize, scores: &[Score]) -> bool {
+    match measure {
+        Measure::LastWord => scores[0].greedy,
+        Measure::Accuracy | Measure::NormalisedAccuracy => {
+            best(scores.iter().map(|score| score.log_likelihood)) == gold
+        }
+    }
+}
+
+/// The position of the greatest value, the first of equals.
+fn best(values: impl Iterator<Item = f64>) -> usize {
+    let first = (0, f64::NEG_INFINITY);
+    let greater = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
+    values.enumerate().fold(first, greater).0
+}
+
+fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings> {
+    let documents = || task.documents.iter().zip(scores);
+    let measure = task.task.measure;
+    let correct: Vec<bool> = documents()
+        .map(|(document, scores)| right(measure, document.gold, scores))
+        .collect();
+    let mut metrics = BTreeMap::from([("acc".to_string(), accuracy(&correct))]);
+    let mut correct_norm = None;
+    match measure {
+        Measure::Accuracy => {}
+        Measure::NormalisedAccuracy => {
+            let normalised = |(document, scores): (&Encoded, &Vec<Score>)| {
+                let lengths = document.requests.iter().map(|request| request.characters as f64);
+                let values = scores
+                    .iter()
+                    .zip(lengths)
+                    .map(|(score, length)| score.log_likelihood / length);
+                best(values) == document.gold
+            };
+            let outcomes: Vec<bool> = documents().map(normalised).collect();
+            metrics.insert("acc_norm".to_string(), accuracy(&outcomes));
+            correct_norm = Some(digits(&outcomes));
+        }
+        Measure::LastWord => {
+            let sum: f64 = scores.iter().map(|scores| scores[0].log_likelihood).sum();
+            let value = (-sum / scores.len() as f64).exp();
+            if !value.is_finite() {
+                return Err(Error::numeric("the perplexity is not finite"));
+            }
+            // The harness bootstraps its standard error with 100 000 resamples of its own generator; it is left out here.
+            let metric = Metric {
+                value,
+                stderr: None,
+                interval: None,
+            };
+            metrics.insert("perplexity".to_string(), metric);
+        }
+    }
+    let samples = documents().zip(&task.rows).map(|((document, scores), row)| Sample {
+        doc: *row,
+        gold: document.gold,
+        loglikelihood: scores.iter().map(|score| score.log_likelihood).collect(),
+        greedy: scores.iter().map(|score| score.greedy).collect(),
+    });
+    Ok(TaskFindings {
+        record: TaskRecord {
+            name: task.name.clone(),
+            version: task.task.version,
+            data_digest: task.digest.clone(),
+            documents: scores.len(),
+            metrics,
+            correct: digits(&correct),
+            correct_norm,
+            sources: task.sources.clone(),
+        },
+        samples: samples.collect(),
+    })
+}
+
+fn accuracy(outcomes: &[bool]) -> Metric {
+    Metric {
+        value: mean(outcomes),
+        stderr: standard_error(outcomes),
+        interval: Some(wilson(outcomes)),
+    }
+}
+
+fn digits(outcomes: &[bool]) -> String {
+    outcomes.iter().map(|right| if *right { '1' } else { '0' }).collect()
+}
+
+/// Writes `samples/<cell>/<task>.jsonl` into a results folder, each file whole.
+pub(super) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -> Result<()> {
+    for task in tasks {
+        let path = folder
+            .join("samples")
+            .join(cell)
+            .join(format!("{}.jsonl", task.record.name));
+        let mut text = String::new();
+        for sample in &task.samples {
+            text += &serde_json::to_string(sample).map_err(|error| Error::output(&path, error))?;
+            text.push('\n');
+        }
+        write_whole(&path, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equally_likely_choices_is_taken() {
+        assert_eq!(best([-2.0, -1.0, -1.0].into_iter()), 1);
+        assert_eq!(best([-2.0, -2.0].into_iter()), 0);
+    }
+}

@@ -1,0 +1,389 @@
+//! Claims: on every task zprune renders the texts that lm-evaluation-harness renders and gets its scores, in both
+//! generations of it and on both backends; data that cannot be used is refused with file, line and field; what is
+//! scored in a sweep is the pruned model.
+//!
+//! The documents under `tests/fixtures/tasks` were written for these tests; `tests/golden/tasks` holds what
+//! lm_eval 0.4.13 (transformers 5.24, float32) makes of them with `models/tiny-llama`. `tools/check_tasks.py` made it.
+
+mod gpu;
+mod tiny;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use zprune::backend::Compute;
+use zprune::data::tokenizer::Tokenizer;
+use zprune::eval::choice::Encoder;
+use zprune::eval::tasks::{self, Document, Harness, Request as Asked, TASKS};
+use zprune::experiment::machine::{Request, Wanted};
+use zprune::experiment::raw::RawTask;
+use zprune::experiment::single::{self, Common};
+use zprune::jobs::eval::{TaskEvaluation, score};
+use zprune::model::families::read_spec;
+use zprune::progress::Silent;
+
+/// Log-likelihoods of whole continuations, in nats; transformers' own kernels differ by as much.
+const CLOSE: f64 = 1e-3;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn golden(name: &str) -> Value {
+    let text = std::fs::read_to_string(root("tests/golden/tasks").join(name)).expect("a file of the repository");
+    serde_json::from_str(&text).expect("golden files are JSON")
+}
+
+fn scored(harness: Harness, machine: Request) -> TaskEvaluation {
+    let common = Common {
+        model: root("models/tiny-llama"),
+        protocol: None,
+        bos: None,
+        machine,
+    };
+    let raw = |name: &str| RawTask {
+        name: name.to_string(),
+        data: Some(root("tests/fixtures/tasks")),
+        obtain: None,
+        limit: None,
+        harness: Some(harness),
+    };
+    let tasks: Vec<RawTask> = TASKS.entries.iter().map(|entry| raw(entry.name)).collect();
+    let experiment = single::scoring(&common, &tasks).expect("all tasks exist");
+    score(&experiment, &Silent).expect("all documents can be scored")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let list = value.as_array().expect("a list");
+    list.iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+/// Every document's scores and every metric are the harness's.
+fn agrees(found: &TaskEvaluation, golden: &Value) {
+    assert_eq!(found.tasks.len(), TASKS.entries.len());
+    for record in &found.tasks {
+        let want = &golden["tasks"][&record.name];
+        let documents = want["documents"].as_array().expect("documents");
+        let samples = &found.samples[&record.name];
+        assert_eq!(samples.len(), documents.len(), "{}", record.name);
+        for (sample, document) in samples.iter().zip(documents) {
+            let place = format!("{}, document {}", record.name, sample.doc);
+            let likelihoods = numbers(&document["loglikelihood"]);
+            assert_eq!(sample.loglikelihood.len(), likelihoods.len(), "{place}");
+            for (got, want) in sample.loglikelihood.iter().zip(likelihoods) {
+                assert!((got - want).abs() < CLOSE, "{place}: {got}, not {want}");
+            }
+            assert_eq!(serde_json::json!(sample.greedy), document["greedy"], "{place}");
+        }
+        for (name, metric) in &record.metrics {
+            let want_value = want["metrics"][name].as_f64().expect("the harness has the metric");
+            if name == "perplexity" {
+                assert!(
+                    (metric.value / want_value - 1.0).abs() < 1e-4,
+                    "{}: {}",
+                    record.name,
+                    metric.value
+                );
+                continue;
+            }
+            assert_eq!(metric.value, want_value, "{} {name}", record.name);
+            let error = want["metrics"][format!("{name}_stderr")]
+                .as_f64()
+                .expect("a standard error");
+            let got = metric.stderr.expect("several documents");
+            assert!(
+                (got - error).abs() < 1e-12,
+                "{} {name}: {got}, not {error}",
+                record.name
+            );
+        }
+    }
+}
+
+#[test]
+fn scores_are_the_harness_s_with_the_tokenizer_s_bos() {
+    agrees(
+        &scored(Harness::V0_4_9_2, Request::default()),
+        &golden("tokenizer.json"),
+    );
+}
+
+#[test]
+fn scores_are_the_older_harness_s_without_bos() {
+    let (never, tokenizer) = (golden("never.json"), golden("tokenizer.json"));
+    agrees(&scored(Harness::V0_4_0, Request::default()), &never);
+    let first = |golden: &Value| golden["tasks"]["boolq"]["documents"][0]["loglikelihood"].clone();
+    assert_ne!(
+        first(&never),
+        first(&tokenizer),
+        "this tokenizer adds a BOS, and it matters"
+    );
+}
+
+#[test]
+fn scores_are_the_harness_s_on_a_gpu() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let adapters = zprune::backend::gpu::adapter::list();
+    let best = adapters
+        .iter()
+        .min_by_key(|adapter| adapter.software)
+        .expect("there is one");
+    let machine = Request {
+        backend: Some(Wanted::Gpu),
+        compute: Some(Compute::F32),
+        adapter: Some(best.name.clone()),
+    };
+    agrees(&scored(Harness::V0_4_9_2, machine), &golden("tokenizer.json"));
+}
+
+#[test]
+fn texts_are_the_harness_s_to_the_character() {
+    let golden = golden("tokenizer.json");
+    for entry in TASKS.entries {
+        let path = root("tests/fixtures/tasks").join(format!("{}.jsonl", entry.name));
+        let read = tasks::read(&entry.item, &path, None, Harness::default()).expect("fixtures are good");
+        let documents = golden["tasks"][entry.name]["documents"].as_array().expect("documents");
+        assert_eq!(read.len(), documents.len());
+        for ((_, place, document), want) in read.iter().zip(documents) {
+            let texts: Vec<[&str; 2]> = document
+                .requests
+                .iter()
+                .map(|request| [request.context.as_str(), request.continuation.as_str()])
+                .collect();
+            assert_eq!(serde_json::json!(texts), want["texts"], "{} {place}", entry.name);
+        }
+    }
+}
+
+fn asked(context: &str, continuation: &str) -> Document {
+    Document {
+        requests: vec![Asked {
+            context: context.to_string(),
+            continuation: continuation.to_string(),
+            characters: continuation.chars().count(),
+        }],
+        gold: 0,
+        source: None,
+    }
+}
+
+#[test]
+fn what_is_too_long_is_cut_on_the_left_and_a_continuation_never() {
+    let model = root("models/tiny-llama");
+    let spec = read_spec(&model).expect("the embedded model");
+    let tokenizer = Tokenizer::load(&model).expect("the embedded model");
+    let encoder = Encoder::new(&tokenizer, &spec, Harness::default()).expect("a tokenizer with <s>");
+    let text = "the sea was calm and ".repeat(300);
+    let encoded = encoder
+        .encode(&asked(&text, " said the captain"), "line 1")
+        .expect("it is cut");
+    let request = &encoded.requests[0];
+    assert_eq!(request.input.len(), 512, "the model's context");
+    assert!(request.truncated > 500);
+    let whole = encoder
+        .encode(&asked("the sea was calm and", " said the captain"), "line 1")
+        .expect("short");
+    assert_eq!(whole.requests[0].targets, request.targets);
+    assert_eq!(whole.requests[0].input[0], 1, "<s>");
+    assert_ne!(request.input[0], 1, "<s> was cut off");
+    let error = encoder
+        .encode(&asked("He said", &text), "line 7")
+        .expect_err("longer than the context")
+        .to_string();
+    assert!(
+        error.contains("line 7: choice 0: it has ") && error.contains("context of 512"),
+        "{error}"
+    );
+}
+
+#[test]
+fn white_space_at_the_end_of_a_context_belongs_to_the_continuation() {
+    let model = root("models/tiny-llama");
+    let spec = read_spec(&model).expect("the embedded model");
+    let tokenizer = Tokenizer::load(&model).expect("the embedded model");
+    let encoder = Encoder::new(&tokenizer, &spec, Harness::V0_4_0).expect("a tokenizer with </s>");
+    let moved = encoder.encode(&asked("the captain ", "said"), "").expect("short");
+    let plain = encoder.encode(&asked("the captain", " said"), "").expect("short");
+    assert_eq!(moved.requests[0].input, plain.requests[0].input);
+    assert_eq!(moved.requests[0].targets, plain.requests[0].targets);
+    let alone = encoder
+        .encode(&asked("", " said"), "")
+        .expect("an empty context is the end of a text");
+    assert_eq!(alone.requests[0].input, [2], "</s>");
+    let blank = encoder
+        .encode(&asked(" \n", "said"), "line 2")
+        .expect_err("no context")
+        .to_string();
+    assert!(blank.contains("line 2: choice 0: its context has no tokens"), "{blank}");
+}
+
+#[test]
+fn bad_data_is_refused_with_file_line_and_field() {
+    let good = r#"{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}"#;
+    let arc = r#"{"question": "a", "choices": {"text": ["b", "c"], "label": ["A", "B"]}, "answerKey": "A"}"#;
+    for (name, task, line, expect) in [
+        (
+            "missing field",
+            "piqa",
+            r#"{"goal": "a", "sol1": "b", "label": 0}"#,
+            "line 2: has no field `sol2`",
+        ),
+        (
+            "label out of range",
+            "piqa",
+            r#"{"goal": "a", "sol1": "b", "sol2": "c", "label": 2}"#,
+            "line 2: field `label`: 2 is not in 0..=1",
+        ),
+        (
+            "no labels",
+            "piqa",
+            r#"{"goal": "a", "sol1": "b", "sol2": "c", "label": -1}"#,
+            "is it a split without labels?",
+        ),
+        (
+            "wrong type",
+            "piqa",
+            r#"{"goal": ["a"], "sol1": "b", "sol2": "c", "label": 0}"#,
+            "line 2: field `goal` is not a string",
+        ),
+        (
+            "empty choice",
+            "piqa",
+            r#"{"goal": "a", "sol1": "b", "sol2": "", "label": 0}"#,
+            "line 2: field `sol2` is empty",
+        ),
+        (
+            "broken JSON",
+            "piqa",
+            r#"{"goal": "a", "#,
+            "line 2: not a JSON object: EOF while parsing",
+        ),
+        (
+            "key without label",
+            "arc_easy",
+            &arc.replace("\"A\"}", "\"C\"}"),
+            "line 2: field `answerKey`: \"C\" is none of the labels",
+        ),
+        (
+            "empty answer",
+            "arc_easy",
+            &arc.replace("\"c\"", "\"\""),
+            "line 2: field `choices.text`: element 1 is empty",
+        ),
+        (
+            "labels too few",
+            "arc_easy",
+            &arc.replace("[\"A\", \"B\"]", "[\"A\"]"),
+            "line 2: field `choices` has 2 texts, but 1 labels",
+        ),
+        (
+            "no blank",
+            "winogrande",
+            r#"{"sentence": "a", "option1": "b", "option2": "c", "answer": "1"}"#,
+            "line 2: field `sentence` has no blank `_`",
+        ),
+        (
+            "no last word",
+            "lambada_openai",
+            r#"{"text": "a b "}"#,
+            "line 2: field `text` ends with a space",
+        ),
+        (
+            "markup only",
+            "hellaswag",
+            r#"{"activity_label": "a", "ctx_a": "b", "ctx_b": "", "endings": ["[x]", "c"], "label": "1"}"#,
+            "line 2: choice 0 is empty",
+        ),
+    ] {
+        let folder = tiny::Folder::new();
+        let first = match task {
+            "piqa" => good.to_string(),
+            "arc_easy" => arc.to_string(),
+            "winogrande" => r#"{"sentence": "a _ d", "option1": "b", "option2": "c", "answer": "1"}"#.to_string(),
+            "lambada_openai" => r#"{"text": "a b"}"#.to_string(),
+            _ => r#"{"query": "a", "choices": ["b", "c"], "gold": 1}"#.to_string(),
+        };
+        folder.write("data.jsonl", format!("{first}\n{line}\n"));
+        let arguments = [
+            "eval",
+            "--model",
+            "model",
+            "--tasks",
+            task,
+            "--data",
+            "data.jsonl",
+            "--json",
+            "out.json",
+        ];
+        let output = folder.zprune(&arguments).output().expect("the program starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {text}");
+        assert!(
+            text.contains("data.jsonl: ") && text.contains(expect),
+            "{name}: does not say `{expect}`:\n{text}"
+        );
+        assert!(
+            !text.contains("panicked") && !folder.path("out.json").exists(),
+            "{name}: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_pruned_model_is_what_is_scored() {
+    let folder = tiny::Folder::new();
+    let novel = std::fs::read_to_string(root("corpora/austen_calibration.txt")).expect("a text of the repository");
+    let words: Vec<&str> = novel.split_whitespace().collect();
+    let passages = words.chunks_exact(40).take(100);
+    let lines = passages.map(|words| format!("{}\n", serde_json::json!({ "text": words.join(" ") })));
+    folder.write("lambada_openai.jsonl", lines.collect::<String>());
+    let model = root("models/tiny-llama");
+    folder.write(
+        "tasks.toml",
+        format!(
+            "name = \"tasks\"\n[[model]]\npath = '{}'\n[sweep]\npatterns = [{{ sparsity = 0.95 }}]\n\
+             [[method]]\ncriterion = \"magnitude\"\n[[task]]\nname = \"lambada_openai\"\ndata = \"lambada_openai.jsonl\"\n",
+            model.display()
+        ),
+    );
+    let output = folder.zprune(&["tasks.toml"]).output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let runs = std::fs::read_to_string(folder.path("results/tasks/runs.jsonl")).expect("there are records");
+    let records: Vec<Value> = runs
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let [dense, pruned] = &records[..] else {
+        panic!("two cells, not {}", records.len());
+    };
+    let metric = |record: &Value, name: &str| record["tasks"][0]["metrics"][name]["value"].as_f64().expect("a value");
+    assert!(
+        metric(dense, "acc") >= 0.1,
+        "the model knows the novel it read: {}",
+        metric(dense, "acc")
+    );
+    assert!(
+        metric(pruned, "acc") < metric(dense, "acc") / 2.0,
+        "{}",
+        metric(pruned, "acc")
+    );
+    assert!(metric(pruned, "perplexity") > 10.0 * metric(dense, "perplexity"));
+    for record in [dense, pruned] {
+        assert_eq!(record["tasks"][0]["documents"], 100);
+        assert_eq!(record["cell"]["tasks"][0]["data"], record["tasks"][0]["data_digest"]);
+        let id = record["id"].as_str().expect("an id");
+        let samples = folder.path(format!("results/tasks/samples/{id}/lambada_openai.jsonl"));
+        let samples = std::fs::read_to_string(samples).expect("every cell has its samples");
+        let log = |line: &str| -> f64 {
+            let sample: Value = serde_json::from_str(line).expect("a sample is JSON");
+            sample["loglikelihood"][0].as_f64().expect("a number")
+        };
+        let mean = samples.lines().map(log).sum::<f64>() / 100.0;
+        let perplexity = metric(record, "perplexity");
+        assert!(
+            ((-mean).exp() / perplexity - 1.0).abs() < 1e-9,
+            "the record follows from its samples"
+        );
+    }
+}
