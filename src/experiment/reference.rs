@@ -1,7 +1,7 @@
 //! Published values that a report shows beside ours: what was printed, where, and by which protocol.
 //!
 //! References decide nothing that is computed. They are for comparing, and for asking how large a difference the published
-//! experiment could have seen ([`crate::stats::power`]).
+//! experiment could have seen (`zprune report --power`).
 
 use super::plan::{DENSE, Experiment, known, pattern};
 use super::raw::RawReference;
