@@ -133,6 +133,7 @@ fn scores_are_the_harness_s_on_a_gpu() {
         backend: Some(Wanted::Gpu),
         compute: Some(Compute::F32),
         adapter: Some(best.name.clone()),
+        ..Request::default()
     };
     agrees(&scored(Harness::V0_4_9_2, machine), &golden("tokenizer.json"));
 }
