@@ -88,7 +88,11 @@ impl<'a> PreparedModel<'a> {
             Some(folder) => PreparedTask::all(experiment, inputs, folder)?,
             None => Vec::new(),
         };
-        let evaluated = tokens.evaluations.iter().map(|windows| windows.ids().len()).sum::<usize>()
+        let evaluated = tokens
+            .evaluations
+            .iter()
+            .map(|windows| windows.ids().len())
+            .sum::<usize>()
             + tasks.iter().map(PreparedTask::tokens).sum::<usize>();
         let room = Forecast::new(experiment, input.checkpoint.spec(), evaluated)?
             .room(experiment)

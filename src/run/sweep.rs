@@ -608,9 +608,14 @@ fn summary(record: &Record, confidence: f64) -> String {
                 });
                 Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
             });
-            let lists = [("perplexity", results.collect::<Vec<_>>()), ("accuracy", tasks.collect())];
+            let lists = [
+                ("perplexity", results.collect::<Vec<_>>()),
+                ("accuracy", tasks.collect()),
+            ];
             let lists = lists.iter().filter(|(_, list)| !list.is_empty());
-            let lists: Vec<String> = lists.map(|(what, list)| format!("{what} {}", list.join(", "))).collect();
+            let lists: Vec<String> = lists
+                .map(|(what, list)| format!("{what} {}", list.join(", ")))
+                .collect();
             let run = &record.run;
             let resident = run
                 .peak_resident_bytes

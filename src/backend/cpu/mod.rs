@@ -61,7 +61,13 @@ pub trait Products: Send + Sync {
     ) -> Array2<f32>;
 
     /// [`Backend::log_likelihoods`].
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood>;
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood>;
 }
 
 impl Products for Cpu {
@@ -83,7 +89,13 @@ impl Products for Cpu {
         attention::causal(shape, window, length, queries, keys, values)
     }
 
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood> {
         product::log_likelihoods(head, softcap, x, targets)
     }
 }
@@ -107,7 +119,13 @@ impl Products for CpuBf16 {
         bf16::causal(self.0, shape, window, length, queries, keys, values)
     }
 
-    fn log_likelihoods(&self, head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
+    fn log_likelihoods(
+        &self,
+        head: &Array2<f32>,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+    ) -> Vec<Likelihood> {
         bf16::log_likelihoods(self.0, head, softcap, x, targets)
     }
 }

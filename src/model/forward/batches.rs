@@ -96,12 +96,7 @@ impl<B: Backend> Batches<B> {
     ///
     /// # Errors
     /// `look` fails, or the batch cannot be moved.
-    pub(super) fn with<R>(
-        &self,
-        backend: &B,
-        index: usize,
-        look: impl FnOnce(&B::Tensor) -> Result<R>,
-    ) -> Result<R> {
+    pub(super) fn with<R>(&self, backend: &B, index: usize, look: impl FnOnce(&B::Tensor) -> Result<R>) -> Result<R> {
         match &self.batches[index] {
             Batch::Kept { tensor, .. } => look(tensor.as_ref().expect("a batch that was taken is brought back")),
             Batch::Spilled { .. } => look(&self.read(backend, index)?),
