@@ -6,6 +6,8 @@
 //! lm_eval 0.4.13 (transformers 5.24, float32) makes of them with `models/tiny-llama`. `tools/check_tasks.py` made it.
 
 mod gpu;
+// Only a part of what it offers is needed here.
+#[allow(dead_code)]
 mod tiny;
 
 use serde_json::Value;
