@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::eval::choice::{ChoiceScorer, Encoded, Encoder, Score, passes};
-use crate::eval::metrics::{mean, standard_error, wilson};
+use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, Measure, TASKS, Task};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
@@ -13,6 +13,7 @@ use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord, write_whole};
 use crate::spec::ModelSpec;
+use crate::stats::proportion::wilson;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +23,9 @@ use std::path::Path;
 /// Batches of a backend whose streams are kept at one time where blocks can be loaded again: enough to make
 /// loading cheap beside computing, few enough to show results on the way and to fit in memory.
 const BATCHES_PER_PASS: usize = 32;
+
+/// Of the intervals in records; tables have the experiment's own.
+const CONFIDENCE: f64 = 0.95;
 
 /// A task's documents in a model's tokens.
 pub(crate) struct PreparedTask {
@@ -183,7 +187,7 @@ impl<'a> TaskScores<'a> {
                         .iter()
                         .zip(&scores[index])
                         .filter_map(|(document, scores)| {
-                            Some(right(task.task.measure, document.gold, scores.as_ref()?))
+                            Some(is_right(task.task.measure, document.gold, scores.as_ref()?))
                         })
                         .collect();
                     progress.answered(&Running {
@@ -191,7 +195,7 @@ impl<'a> TaskScores<'a> {
                         done: outcomes.len(),
                         total: task.documents.len(),
                         accuracy: mean(&outcomes),
-                        interval: wilson(&outcomes),
+                        interval: interval(&outcomes),
                     });
                 }
             })
@@ -214,7 +218,7 @@ impl<'a> TaskScores<'a> {
 }
 
 /// Whether a document counts as right for `acc`.
-fn right(measure: Measure, gold: usize, scores: &[Score]) -> bool {
+fn is_right(measure: Measure, gold: usize, scores: &[Score]) -> bool {
     match measure {
         Measure::LastWord => scores[0].greedy,
         Measure::Accuracy | Measure::NormalisedAccuracy => {
@@ -234,7 +238,7 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings>
     let documents = || task.documents.iter().zip(scores);
     let measure = task.task.measure;
     let correct: Vec<bool> = documents()
-        .map(|(document, scores)| right(measure, document.gold, scores))
+        .map(|(document, scores)| is_right(measure, document.gold, scores))
         .collect();
     let mut metrics = BTreeMap::from([("acc".to_string(), accuracy(&correct))]);
     let mut correct_norm = None;
@@ -293,8 +297,14 @@ fn accuracy(outcomes: &[bool]) -> Metric {
     Metric {
         value: mean(outcomes),
         stderr: standard_error(outcomes),
-        interval: Some(wilson(outcomes)),
+        interval: Some(interval(outcomes)),
     }
+}
+
+/// Wilson's interval of an accuracy.
+fn interval(outcomes: &[bool]) -> [f64; 2] {
+    let interval = wilson(right(outcomes), outcomes.len() as f64, CONFIDENCE);
+    [interval.low, interval.high]
 }
 
 fn digits(outcomes: &[bool]) -> String {
