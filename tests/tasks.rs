@@ -158,6 +158,21 @@ fn texts_are_the_harness_s_to_the_character() {
     }
 }
 
+#[test]
+fn rows_of_parquet_are_the_rows_of_json_lines() {
+    let task = &TASKS.find("arc_easy").expect("a task").item;
+    let read = |path| tasks::read(task, &root(path), None, Harness::default()).expect("fixtures are good");
+    let documents = |path| {
+        read(path)
+            .into_iter()
+            .map(|(row, _, document)| (row, document))
+            .collect::<Vec<_>>()
+    };
+    let lines = documents("tests/fixtures/tasks/arc_easy.jsonl");
+    assert_eq!(documents("tests/fixtures/parquet/arc_easy.parquet"), lines);
+    assert_eq!(read("tests/fixtures/parquet/arc_easy.parquet")[1].1, "row 2");
+}
+
 fn asked(context: &str, continuation: &str) -> Document {
     Document {
         requests: vec![Asked {

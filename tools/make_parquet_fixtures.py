@@ -7,6 +7,7 @@ Treebank's are sentences in a column of that name.
 """
 
 import argparse
+import json
 import pathlib
 
 import pyarrow as pa
@@ -45,6 +46,11 @@ def main():
     write("no_text.parquet", {"url": ["a", "b"], "stars": [1, 2], "body": [["text"], ["text"]]}, compression="snappy")
     write("numbers.parquet", {"text": [1, 2, 3]}, compression="none")
     write("null.parquet", {"text": ["one", "two", None, "four"]}, compression="snappy", row_group_size=2)
+
+    # Nested columns, as in the hub's ARC.
+    tasks = pathlib.Path(__file__).parent.parent / "tests/fixtures/tasks/arc_easy.jsonl"
+    rows = [json.loads(line) for line in tasks.read_text(encoding="utf-8").splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), out / "arc_easy.parquet", compression="snappy")
 
     (out / "wikitext.joined.txt").write_text("\n\n".join(WIKITEXT), encoding="utf-8", newline="")
     (out / "ptb.joined.txt").write_text(" ".join(PTB), encoding="utf-8", newline="")
