@@ -341,7 +341,7 @@ fn a_job_array_has_a_task_for_every_cell_that_is_left() {
         "gpu",
         "--time",
         "4h",
-        "--memory",
+        "--mem",
         "16G",
     ];
     let output = zprune(&folder, &arguments);
@@ -442,7 +442,7 @@ fn submissions_that_cannot_work_are_refused() {
             "unknown engine `slrum`; did you mean `slurm`?",
         ),
         (&["--engine", "slurm", "--time", "4"], "write it as 90m, 4h or 2d"),
-        (&["--engine", "slurm", "--memory", "16"], "write it as 900M, 16G or 1T"),
+        (&["--engine", "slurm", "--mem", "16"], "write it as 900M, 16G or 1T"),
         (&["--engine", "slurm", "--chunk", "0"], "0 is not in 1.."),
         (&["--engine", "snakemake", "--chunk", "2"], "--chunk is for slurm"),
     ] {

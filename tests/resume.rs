@@ -175,10 +175,7 @@ fn a_renamed_method_keeps_its_results_and_shows_its_new_name() {
         report.status.success() && table.contains("surgeon") && !table.contains("sparsegpt"),
         "{report:?}"
     );
-    assert!(
-        table.contains("9 cells: 9 done, 0 failed") && !table.contains("pending"),
-        "{table}"
-    );
+    assert!(table.contains("9 cells: 9 done, 0 failed"), "{table}");
 }
 
 /// Adds a model to the experiment whose weights differ from the first one's in these tensors.

@@ -72,7 +72,8 @@ pub struct Resources {
     #[arg(long, value_name = "TIME", value_parser = minutes)]
     pub time: Option<u64>,
     /// Memory for a task, as 900M or 16G
-    #[arg(long, value_name = "SIZE", value_parser = mebibytes)]
+    // Not `--memory`, which is the run's own budget.
+    #[arg(long = "mem", id = "mem", value_name = "SIZE", value_parser = mebibytes)]
     pub memory: Option<u64>,
     /// Cores for a task [default: 1]
     #[arg(long, value_name = "N")]

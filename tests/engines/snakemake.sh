@@ -23,7 +23,7 @@ await() {
     fail "waited in vain for $what"
 }
 echo "Snakemake $("$snakemake" --version)"
-"$zprune" submit sweep.toml --engine snakemake --cores 1 --memory 1G --write | head -n 1
+"$zprune" submit sweep.toml --engine snakemake --cores 1 --mem 1G --write | head -n 1
 start() { "$snakemake" --snakefile results/engines/submit/Snakefile --cores 2 "$@"; }
 
 # The process of a claimed cell, as its claim names it.

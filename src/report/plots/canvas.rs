@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn ticks_are_round_numbers_within_the_axis() {
         let axis = Axis::logarithmic(38.2, 81.7, 300, 0);
-        assert_eq!(axis.ticks(), [40.0, 50.0, 60.0, 70.0, 80.0]);
+        assert_eq!(axis.ticks(), [40.0, 45.0, 50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0]);
         let wide = Axis::logarithmic(5.0, 3000.0, 400, 0);
         assert_eq!(
             wide.ticks(),
