@@ -1,5 +1,7 @@
 //! Claims about whose outputs a block's calibration statistics come from.
 
+use ndarray::{Array2, s};
+use std::collections::BTreeMap;
 use std::path::Path;
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::Needs;
@@ -8,11 +10,11 @@ use zprune::eval::perplexity::PerplexityScorer;
 use zprune::memory::Room;
 use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
-use zprune::model::forward::Ends;
+use zprune::model::forward::{Block, Ends, Hidden};
 use zprune::prune::criterion::CRITERIA;
 use zprune::prune::pattern::{Group, Pattern, Selection};
 use zprune::prune::solver::SOLVERS;
-use zprune::prune::{Calibration, Method, dense_moments, first_statistics, prune_model};
+use zprune::prune::{Calibration, Method, PrunedBlock, dense_moments, first_statistics, prune_model};
 use zprune::spec::Tap;
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
@@ -152,6 +154,58 @@ fn moments_are_the_same_bits_whatever_else_is_accumulated() {
             assert!(squares.tap(tap).squares.iter().any(|sum| *sum > 0.0));
         }
     }
+}
+
+#[test]
+fn a_layers_output_error_is_what_its_formula_says() {
+    let (checkpoint, windows) = (checkpoint(), windows());
+    let spec = checkpoint.spec();
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let mut inputs = BTreeMap::new();
+    let hidden = Hidden::embed(&Cpu, spec, &ends, &windows).expect("room");
+    let block = Block::load(&Cpu, &checkpoint, 0).expect("a good checkpoint");
+    let keep = |tap, x: &Array2<f32>| {
+        // A sequence is shorter than a sample, so all of the first one counts.
+        inputs.insert(tap, x.slice(s![..windows.length(), ..]).mapv(f64::from));
+        Ok(())
+    };
+    hidden.observe(&Cpu, spec, &block, keep).expect("computes");
+    for (criterion, solver) in [("wanda", "one-shot"), ("obs", "obs")] {
+        let method = method(criterion, solver);
+        let mut after = Vec::new();
+        let calibration = Calibration::Windows(&windows);
+        let take = |pruned: PrunedBlock<Cpu>| {
+            if pruned.index == 0 {
+                after = pruned.weights().collect::<Result<Vec<_>, _>>()?;
+            }
+            Ok(())
+        };
+        let (records, _) = prune_model(&Cpu, &checkpoint, &ends, &method, HALF, &calibration, take).expect("prunable");
+        for ((linear, after), record) in spec.block.linears.iter().zip(&after).zip(&records) {
+            let before = checkpoint.linear(0, linear).expect("there").weight.mapv(f64::from);
+            let x = &inputs[&linear.role.tap()];
+            let square = |weight: &Array2<f64>| x.dot(&weight.t()).iter().map(|y| y * y).sum::<f64>();
+            let want = square(&(&before - &after.weight.mapv(f64::from))) / square(&before);
+            let found = record.output_error.expect("there was calibration");
+            assert!(
+                (found / want - 1.0).abs() < 1e-4,
+                "{}: {found}, not {want}",
+                record.tensor
+            );
+            assert!(want > 1e-3 && want < 1.0, "{}: {want}", record.tensor);
+        }
+    }
+}
+
+#[test]
+fn a_method_that_looks_at_weights_only_needs_no_calibration_and_reports_no_output_error() {
+    let checkpoint = checkpoint();
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let magnitude = method("magnitude", "one-shot");
+    assert!(!magnitude.needs().anything());
+    let nothing = Calibration::Nothing;
+    let (records, _) = prune_model(&Cpu, &checkpoint, &ends, &magnitude, HALF, &nothing, |_| Ok(())).expect("prunable");
+    assert!(!records.is_empty() && records.iter().all(|record| record.output_error.is_none()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Calibration: what a method needs to know about a layer's inputs, streamed over the tokens.
 //!
-//! Owns which moments accumulate at which tap and what a layer's criterion and solver see of them
-//! ([`statistics`]). It does not choose inputs: the pruning loop decides whether they come from
+//! Owns which moments accumulate at which tap, what a layer's criterion and solver see of them
+//! ([`statistics`]), and a few inputs to measure a layer's output on. It does not choose inputs: the pruning loop decides whether they come from
 //! pruned or dense blocks.
 
 pub mod statistics;
@@ -11,27 +11,59 @@ use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::spec::{ModelSpec, Tap};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Tokens that layers' outputs are compared on, evenly spaced over the first sequence: few enough to cost nothing, and not only
+/// the first ones, whose activations are unlike all others.
+pub const SAMPLE: usize = 128;
+
+/// Inputs of a block's taps, [`SAMPLE`] tokens or a whole sequence of fewer: `(tokens, features)`.
+pub type Samples<B> = BTreeMap<Tap, Arc<<B as Backend>::Tensor>>;
 
 /// Moments of every tap of one block, in a backend's memory.
-pub struct BlockMoments<B: Backend>(BTreeMap<Tap, B::Moments>);
+pub struct BlockMoments<B: Backend> {
+    moments: BTreeMap<Tap, B::Moments>,
+    samples: Samples<B>,
+    length: usize,
+}
 
 impl<B: Backend> BlockMoments<B> {
-    /// Empty accumulators for every tap.
+    /// Empty accumulators for every tap, of sequences of `length` tokens.
     ///
     /// # Errors
     /// The backend has no room.
-    pub fn new(backend: &B, spec: &ModelSpec, needs: Needs) -> Result<Self> {
+    pub fn new(backend: &B, spec: &ModelSpec, needs: Needs, length: usize) -> Result<Self> {
         let empty = |tap| Ok((tap, backend.moments(spec.block.tap_width(tap), needs)?));
-        Ok(BlockMoments(Tap::ALL.into_iter().map(empty).collect::<Result<_>>()?))
+        Ok(BlockMoments {
+            moments: Tap::ALL.into_iter().map(empty).collect::<Result<_>>()?,
+            samples: Samples::<B>::new(),
+            length,
+        })
+    }
+
+    /// Adds a tap's inputs, whole sequences of them.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn accumulate(&mut self, backend: &B, tap: Tap, x: &B::Tensor) -> Result<()> {
+        if !self.samples.contains_key(&tap) {
+            let count = SAMPLE.min(self.length);
+            // The middle of every run, so that the first token of a sequence is not among them unless all are.
+            let place = |index: usize| ((2 * index + 1) * self.length / (2 * count)) as u32;
+            let rows: Vec<u32> = (0..count).map(place).collect();
+            self.samples.insert(tap, Arc::new(backend.rows(x, &rows)?));
+        }
+        let moments = self.moments.get_mut(&tap).expect("every tap has an accumulator");
+        backend.accumulate(moments, x)
     }
 
     /// The accumulator of a tap.
     pub fn tap(&self, tap: Tap) -> &B::Moments {
-        &self.0[&tap]
+        &self.moments[&tap]
     }
 
-    /// The accumulator of a tap, to add to.
-    pub fn tap_mut(&mut self, tap: Tap) -> &mut B::Moments {
-        self.0.get_mut(&tap).expect("every tap has an accumulator")
+    /// Some of the inputs.
+    pub fn samples(&self) -> &Samples<B> {
+        &self.samples
     }
 }

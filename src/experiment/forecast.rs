@@ -9,6 +9,7 @@ use super::plan::{Cell, Experiment};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
+use crate::calibrate::SAMPLE;
 use crate::error::{Error, Result};
 use crate::memory::Room;
 use crate::prune::Propagate;
@@ -86,12 +87,17 @@ impl Forecast {
             0
         };
         let pruning = factoring + 5 * layer;
+        let samples: u64 = 4 * SAMPLE as u64 * Tap::ALL.map(|tap| spec.block.tap_width(tap) as u64).iter().sum::<u64>();
         let dense = calibrated.is_some_and(|plan| plan.propagate == Propagate::Dense);
         Ok(Forecast {
             ends: 4 * (all - block * spec.blocks as u64),
             blocks: 4 * (2 * block + layer),
             work: passing.max(pruning),
-            dense: if dense { grams * spec.blocks as u64 } else { 0 },
+            dense: if dense {
+                (grams + samples) * spec.blocks as u64
+            } else {
+                0
+            },
             streams: 4 * width * (tokens + evaluated as u64),
         })
     }
@@ -265,7 +271,8 @@ mod tests {
         let sparse = Forecast::new(&experiment("", gram), &shape(), 0).expect("known");
         assert!(sparse.work > found.work + 8 * 11008 * 11008, "{sparse}");
         let dense = Forecast::new(&experiment("propagate = \"dense\"", gram), &shape(), 0).expect("known");
-        assert_eq!(dense.dense, 32 * 8 * (3 * 4096u64.pow(2) + 11008u64.pow(2)));
+        let (grams, samples) = (8 * (3 * 4096u64.pow(2) + 11008u64.pow(2)), 4 * 128 * (3 * 4096 + 11008));
+        assert_eq!(dense.dense, 32 * (grams + samples));
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub mod solver;
 pub mod workbench;
 
 use crate::backend::moments::Needs;
-use crate::calibrate::BlockMoments;
 use crate::calibrate::statistics::LayerStatistics;
+use crate::calibrate::{BlockMoments, Samples};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
@@ -25,12 +25,13 @@ use crate::registry;
 use crate::spec::{ModelSpec, Tap};
 use allocator::Allocator;
 use criterion::Criterion;
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use pattern::{Group, Pattern, Selection, Target};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use solver::Solver;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use workbench::{Workbench, Workpiece};
@@ -136,8 +137,11 @@ pub enum Calibration<'a, B: Workbench> {
     },
 }
 
-/// Statistics of every tap of a block.
-pub type TapStatistics<B> = BTreeMap<Tap, <B as Workbench>::Statistics>;
+/// What is known of the inputs of a block's layers.
+pub struct TapStatistics<B: Workbench> {
+    of: BTreeMap<Tap, B::Statistics>,
+    samples: Samples<B>,
+}
 
 /// What pruning did to one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,6 +158,10 @@ pub struct LayerRecord {
     /// Damping of the Hessian as a fraction of its mean diagonal, where one was factored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
+    /// What pruning did to the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens,
+    /// where there was calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<f64>,
 }
 
 /// Time spent in the stages of pruning.
@@ -201,10 +209,8 @@ pub fn dense_moments<B: Workbench>(
     (0..spec.blocks)
         .map(|index| {
             let block = Block::load(backend, source, index)?;
-            let mut moments = BlockMoments::new(backend, spec, needs)?;
-            hidden.advance(backend, spec, &block, |tap, x| {
-                backend.accumulate(moments.tap_mut(tap), x)
-            })?;
+            let mut moments = BlockMoments::new(backend, spec, needs, windows.length())?;
+            hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
             Ok(moments)
         })
         .collect()
@@ -224,15 +230,7 @@ pub fn first_statistics<B: Workbench>(
 ) -> Result<TapStatistics<B>> {
     let hidden = Hidden::embed(backend, source.spec(), ends, windows)?;
     let block = Block::load(backend, source, 0)?;
-    let found = observed(
-        backend,
-        source.spec(),
-        &hidden,
-        &block,
-        needs,
-        windows.count(),
-        provider,
-    );
+    let found = observed(backend, source.spec(), &hidden, &block, needs, windows, provider);
     found.at("block 0")
 }
 
@@ -243,15 +241,13 @@ fn observed<B: Workbench>(
     hidden: &Hidden<B>,
     block: &Block<B>,
     needs: Needs,
-    sequences: usize,
+    windows: &TokenWindows,
     provider: Provider,
 ) -> Result<TapStatistics<B>> {
-    let mut moments = BlockMoments::new(backend, spec, needs)?;
-    hidden.observe(backend, spec, block, |tap, x| {
-        backend.accumulate(moments.tap_mut(tap), x)
-    })?;
+    let mut moments = BlockMoments::new(backend, spec, needs, windows.length())?;
+    hidden.observe(backend, spec, block, |tap, x| moments.accumulate(backend, tap, x))?;
     backend.wait()?;
-    block_statistics(backend, &moments, sequences, provider)
+    block_statistics(backend, &moments, windows.count(), provider)
 }
 
 /// A block that has just been pruned.
@@ -309,7 +305,7 @@ pub fn prune_model<B: Workbench>(
     let mut time = PruneTime::default();
     let mut stream = match calibration {
         Calibration::Windows(windows) | Calibration::Continued { windows, .. } => {
-            Some((Hidden::embed(backend, spec, ends, windows)?, windows.count()))
+            Some((Hidden::embed(backend, spec, ends, windows)?, *windows))
         }
         _ => None,
     };
@@ -331,29 +327,23 @@ pub fn prune_model<B: Workbench>(
                 _ => None,
             };
             let mut found = match (&stream, calibration) {
-                _ if known.is_some() => TapStatistics::<B>::new(),
-                (Some((hidden, sequences)), _) => observed(
-                    backend,
-                    spec,
-                    hidden,
-                    &block,
-                    method.needs(),
-                    *sequences,
-                    method.provider,
-                )
-                .at(format_args!("block {index}"))?,
+                _ if known.is_some() => TapStatistics::none([]),
+                (Some((hidden, windows)), _) => {
+                    observed(backend, spec, hidden, &block, method.needs(), windows, method.provider)
+                        .at(format_args!("block {index}"))?
+                }
                 (None, Calibration::Dense { moments, sequences }) => {
                     block_statistics(backend, &moments[index], *sequences, method.provider)
                         .at(format_args!("block {index}"))?
                 }
-                (None, _) => Tap::ALL
-                    .into_iter()
-                    .map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap))))
-                    .collect(),
+                (None, _) => {
+                    TapStatistics::none(Tap::ALL.map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap)))))
+                }
             };
             took.calibrate = started.elapsed();
 
             let started = Instant::now();
+            let mut measuring = Duration::ZERO;
             let layers = block.layers();
             for (place, (role, name, storage)) in layers.iter().enumerate() {
                 let target = Target {
@@ -361,16 +351,29 @@ pub fn prune_model<B: Workbench>(
                     group: method.group,
                     selection: method.selection,
                 };
-                let mut piece =
-                    backend.workpiece(block.weight_mut(*role), *storage, &known.unwrap_or(&found)[&role.tap()]);
-                records.push(prune_layer(piece.as_mut(), name, method, &target).at(name)?);
+                let tap = role.tap();
+                let statistics = known.unwrap_or(&found);
+                let output = |block: &Block<B>, measuring: &mut Duration| {
+                    let started = Instant::now();
+                    let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(*role), None, x)?);
+                    let output = statistics.samples.get(&tap).map(of).transpose();
+                    *measuring += started.elapsed();
+                    output
+                };
+                let dense = output(&block, &mut measuring)?;
+                let mut piece = backend.workpiece(block.weight_mut(*role), *storage, &statistics.of[&tap]);
+                let mut record = prune_layer(piece.as_mut(), name, method, &target).at(name)?;
                 drop(piece);
+                let sparse = output(&block, &mut measuring)?;
+                record.output_error = dense.zip(sparse).and_then(|(dense, sparse)| relative(&dense, &sparse));
+                records.push(record);
                 // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
-                if layers[place + 1..].iter().all(|(later, ..)| later.tap() != role.tap()) {
-                    found.remove(&role.tap());
+                if layers[place + 1..].iter().all(|(later, ..)| later.tap() != tap) {
+                    found.of.remove(&tap);
                 }
             }
-            took.prune = started.elapsed();
+            took.prune = started.elapsed().saturating_sub(measuring);
+            took.calibrate += measuring;
 
             let started = Instant::now();
             if let Some((hidden, _)) = &mut stream
@@ -402,13 +405,33 @@ fn block_statistics<B: Workbench>(
     sequences: usize,
     provider: Provider,
 ) -> Result<TapStatistics<B>> {
-    Tap::ALL
-        .into_iter()
-        .map(|tap| {
-            let statistics = backend.statistics(moments.tap(tap), sequences, provider);
-            Ok((tap, statistics.at(format_args!("tap {tap:?}"))?))
-        })
-        .collect()
+    let of = |tap| {
+        let statistics = backend.statistics(moments.tap(tap), sequences, provider);
+        Ok((tap, statistics.at(format_args!("tap {tap:?}"))?))
+    };
+    Ok(TapStatistics {
+        of: Tap::ALL.into_iter().map(of).collect::<Result<_>>()?,
+        samples: moments.samples().clone(),
+    })
+}
+
+impl<B: Workbench> TapStatistics<B> {
+    /// Statistics that come from no inputs.
+    fn none<const TAPS: usize>(of: [(Tap, B::Statistics); TAPS]) -> Self {
+        TapStatistics {
+            of: of.into(),
+            samples: Samples::<B>::new(),
+        }
+    }
+}
+
+/// `||dense - sparse||^2 / ||dense||^2`; `None` where the output was 0 all over.
+fn relative(dense: &Array2<f32>, sparse: &Array2<f32>) -> Option<f64> {
+    let square = |value: f64| value * value;
+    let pairs = dense.iter().zip(sparse);
+    let error: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let all: f64 = dense.iter().map(|value| square(f64::from(*value))).sum();
+    (all > 0.0).then(|| error / all)
 }
 
 /// Prunes one layer in place and holds its solver to its promises.
@@ -428,5 +451,6 @@ fn prune_layer(piece: &mut dyn Workpiece, name: &str, method: &Method, target: &
         removed: finished.mask.removed(),
         zeros: finished.zeros,
         damping,
+        output_error: None,
     })
 }
