@@ -1,4 +1,5 @@
-//! Sparsity of every layer: kinds of layers by blocks, a panel per method.
+//! What happened to every layer: kinds of layers by blocks, a panel per method; how sparse it became, and what that did to its
+//! output.
 
 use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
 use crate::error::Result;
@@ -16,19 +17,48 @@ const RIGHT: i32 = WIDTH - 16;
 /// Ends of the colour scale, light to dark: told apart by lightness alone.
 const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
 
-/// The colour scale spans at least so many percentage points.
-const SPAN: f64 = 4.0;
+/// A number that every layer has.
+pub struct Quantity {
+    /// Part of the picture's file name.
+    pub name: &'static str,
+    /// In its title.
+    title: &'static str,
+    /// Behind the upper end of the colour scale.
+    unit: &'static str,
+    /// The beginning of its caption.
+    caption: &'static str,
+    /// The colour scale spans at least so many percentage points: differences that come from rounding must not look like a
+    /// pattern.
+    span: f64,
+    /// In percent, where the record has it.
+    of: fn(&LayerRecord) -> Option<f64>,
+}
 
-/// Caption and picture at the highest unstructured sparsity of the sweep; `None` where no record has layers.
-pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
+/// All of them.
+pub const QUANTITIES: [Quantity; 2] = [
+    Quantity {
+        name: "layers-sparsity",
+        title: "sparsity of every layer",
+        unit: "% removed",
+        caption: "Fraction of weights removed from every layer",
+        span: 4.0,
+        of: |layer| Some(100.0 * layer.removed as f64 / (layer.shape[0] * layer.shape[1]).max(1) as f64),
+    },
+    Quantity {
+        name: "layers-error",
+        title: "error of every layer's output",
+        unit: "%",
+        caption: "Squared error of every layer's output on a few calibration tokens, relative to the output's square,",
+        span: 1.0,
+        of: |layer| layer.output_error.map(|error| 100.0 * error),
+    },
+];
+
+/// Caption and picture at the highest unstructured sparsity of the sweep; `None` where no record has the quantity.
+pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<Option<(String, String)>> {
     let unstructured = |entry: &&Entry| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
-    let there = || {
-        section
-            .entries
-            .iter()
-            .filter(unstructured)
-            .filter(|entry| !entry.layers.is_empty())
-    };
+    let has = |entry: &&Entry| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
+    let there = || section.entries.iter().filter(unstructured).filter(has);
     let highest = there()
         .filter_map(|entry| entry.pattern)
         .max_by(|a, b| a.sparsity().total_cmp(&b.sparsity()));
@@ -50,27 +80,27 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
             kinds.push(kind);
         }
     }
-    let share = |layer: &LayerRecord| 100.0 * layer.removed as f64 / (layer.shape[0] * layer.shape[1]).max(1) as f64;
-    let shares = entries.iter().flat_map(|entry| entry.layers.iter().map(share));
-    let (Some((low, high)), Some(last)) = (extent(shares), blocks.last().copied()) else {
+    let values = entries
+        .iter()
+        .flat_map(|entry| entry.layers.iter().filter_map(quantity.of));
+    let (Some((low, high)), Some(last)) = (extent(values), blocks.last().copied()) else {
         return Ok(None);
     };
     let (least, most) = (low, high);
-    // Differences that come from rounding must not look like a pattern.
-    let room = 0.5 * (SPAN - (high - low)).max(0.0);
+    let room = 0.5 * (quantity.span - (high - low)).max(0.0);
     let (low, high) = ((low - room).max(0.0), (high + room).min(100.0));
     let count = last as i32 + 1;
     let width = |block: i32| LEFT + (RIGHT - LEFT) * block / count;
     let panel = ROW * kinds.len() as i32 + 34;
     let bottom = TOP + panel * entries.len() as i32;
-    let colour = |share: f64| {
-        let part = (share - low) / (high - low);
+    let colour = |value: f64| {
+        let part = (value - low) / (high - low);
         let mix = |a: u8, b: u8| (f64::from(a) + part * (f64::from(b) - f64::from(a))).round() as u8;
         let [light, dark] = SCALE;
         RGBColor(mix(light.0, dark.0), mix(light.1, dark.1), mix(light.2, dark.2))
     };
     let svg = draw(bottom + 74, |canvas| {
-        let title = format!("{}: sparsity of every layer at {pattern}", section.model);
+        let title = format!("{}: {} at {pattern}", section.model, quantity.title);
         canvas.text(&title, (WIDTH / 2, 20), TEXT + 3, Anchor::Middle)?;
         for (index, entry) in entries.iter().enumerate() {
             let top = TOP + 22 + panel * index as i32;
@@ -79,13 +109,10 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
                 let y = top + ROW * row as i32;
                 canvas.text(kind, (LEFT - 8, y + ROW / 2), TEXT - 2, Anchor::Right)?;
                 for layer in &entry.layers {
-                    if let Some((block, _)) = place(&layer.tensor).filter(|(_, of)| of == kind) {
+                    let here = place(&layer.tensor).filter(|(_, of)| of == kind);
+                    if let Some(((block, _), value)) = here.zip((quantity.of)(layer)) {
                         let block = block as i32;
-                        canvas.rectangle(
-                            (width(block), y),
-                            (width(block + 1) - 1, y + ROW - 1),
-                            colour(share(layer)),
-                        )?;
+                        canvas.rectangle((width(block), y), (width(block + 1) - 1, y + ROW - 1), colour(value))?;
                     }
                 }
             }
@@ -108,7 +135,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
         canvas.line(&[(from, bottom + 52), (to, bottom + 52)], INK, 1)?;
         canvas.text(&format!("{low:.0} %"), (from - 8, bottom + 46), TEXT - 1, Anchor::Right)?;
         canvas.text(
-            &format!("{high:.0} % removed"),
+            &format!("{high:.0} {}", quantity.unit),
             (to + 4, bottom + 46),
             TEXT - 1,
             Anchor::Left,
@@ -116,8 +143,8 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
         Ok(())
     })?;
     let caption = format!(
-        "Fraction of weights removed from every layer of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.",
-        section.model
+        "{} of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.",
+        quantity.caption, section.model
     );
     Ok(Some((caption, svg)))
 }

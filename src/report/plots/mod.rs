@@ -70,12 +70,15 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
             continue;
         }
         models.push(&section.model);
-        plots.extend(layers::plot(section, &methods)?.map(|(caption, svg)| Plot {
-            name: file_name(&format!("layers-{}", section.model)),
-            caption,
-            time: false,
-            svg,
-        }));
+        for quantity in &layers::QUANTITIES {
+            let drawn = layers::plot(section, &methods, quantity)?;
+            plots.extend(drawn.map(|(caption, svg)| Plot {
+                name: file_name(&format!("{}-{}", quantity.name, section.model)),
+                caption,
+                time: false,
+                svg,
+            }));
+        }
     }
     Ok(plots)
 }
