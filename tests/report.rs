@@ -122,7 +122,7 @@ fn plan_of(more: &str) -> PlanFile {
          [calibration]\ncorpus = \"c\"\nsampling = \"packed\"\nsequences = 4\nlength = 64\n\
          [sweep]\nseeds = [0, 1, 2, 3, 4]\npatterns = [{{ sparsity = 0.5 }}]\n\
          [[method]]\ncriterion = \"magnitude\"\n[[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"ria\"\n\
-         [[evaluation]]\nname = \"text\"\ncorpus = \"t\"\nlength = 64\n{more}"
+         [[evaluation]]\nname = \"text\"\ncorpus = \"t\"\nlength = 64\n[[task]]\nname = \"wnli\"\ndata = \"wnli.jsonl\"\n{more}"
     );
     let source = Source {
         path: "made.toml".into(),
@@ -266,6 +266,16 @@ fn a_family_is_what_was_declared_and_its_size_is_what_is_corrected_for() {
     let smallest = tests.iter().map(|test| test.p).fold(1.0, f64::min);
     let adjusted = tests.iter().map(|test| test.adjusted).fold(1.0, f64::min);
     assert!((adjusted - 4.0 * smallest).abs() < 1e-12);
+    for (only, measured) in [("tasks = []", false), ("evaluations = []", true)] {
+        let plan = plan_of(&format!("{DECLARED}models = [\"a\"]\n{only}\n"));
+        let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 0)));
+        let tests = &report.families[0].tests;
+        assert_eq!(tests.len(), 2, "{only}");
+        assert!(
+            tests.iter().all(|test| test.measure.higher_is_better() == measured),
+            "{only}"
+        );
+    }
     let every = plan_of("");
     let report = Report::new(Results::join(every.clone(), &records_of(&every, 0.05, 0)));
     assert!(!report.families[0].declared);
@@ -405,6 +415,18 @@ fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and
         Case {
             more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nevaluation = [\"text\"]\n",
             says: "did you mean `evaluations`?",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\ntasks = [\"wnli\"]\n",
+            says: "there is no task `wnli`",
+        },
+        Case {
+            more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nevaluations = []\n",
+            says: "family `f` compares nothing",
+        },
+        Case {
+            more: "task = \"wnly\"\ndocuments = 71\nvalues = { wanda = 42.25 }\n",
+            says: "unknown task `wnly`; did you mean `wnli`?",
         },
         Case {
             more: "evaluation = \"txet\"\nvalues = { wanda = 7.0 }\n",

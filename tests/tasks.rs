@@ -348,6 +348,21 @@ fn bad_data_is_refused_with_file_line_and_field() {
 }
 
 #[test]
+fn a_plan_says_what_is_scored_by_whose_rules_and_what_is_compared() {
+    let folder = tiny::Folder::new();
+    let experiment = root("experiments/zpruner_table.toml");
+    let arguments = ["plan", experiment.to_str().expect("a path in UTF-8")];
+    let output = folder.zprune(&arguments).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in [
+        "task: wnli, all documents from hub:nyu-mll/glue/wnli/validation-00000-of-00001.parquet, as lm-evaluation-harness 0.3 scores them\n",
+        "family: Z-Pruner against each baseline: z-pruner against magnitude, wanda, sparsegpt, ria\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[test]
 fn the_pruned_model_is_what_is_scored() {
     let folder = tiny::Folder::new();
     let novel = std::fs::read_to_string(root("corpora/austen_calibration.txt")).expect("a text of the repository");

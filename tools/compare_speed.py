@@ -6,9 +6,11 @@ prints medians and ratios.
     python tools/compare_speed.py X.toml MODEL_DIR --calibration tokens/MODEL/calibration_seed0.safetensors \\
         --evaluation tokens/MODEL/evaluation_NAME.safetensors --method z-pruner sparsegpt
 
-X.toml has one model, one pattern, seed 0 and the methods named, and no `[compute]`. PyTorch goes block by block like zprune: it keeps the hidden states, runs a block once for the statistics (shared by the layers that
-read the same input, without the down projection) and once pruned, one sequence at a time, as the papers' code does.
-Thresholds come from torch.sort, SparseGPT's factor from torch.linalg in float32. Loading is timed on neither side.
+X.toml has one model, one pattern, seed 0 and the methods named, and no `[compute]`. PyTorch goes block by block like zprune: it keeps
+the hidden states, runs a block once for the statistics and once pruned, one sequence at a time. The layers that read the same input
+share their statistics and the first pass ends before the down projection, as in zprune; with `--statistics layer` every layer has its
+own and both passes are whole, as in the papers' code. Thresholds come from torch.sort, SparseGPT's factor from torch.linalg in
+float32. Loading is timed on neither side.
 """
 
 import argparse
@@ -35,7 +37,7 @@ class Stop(Exception):
 
 
 @torch.no_grad()
-def prune(model, method, windows, sparsity):
+def prune(model, method, windows, sparsity, of_layer):
     """Prunes in place; returns seconds of calibration, of pruning and of propagation."""
     inner = model.model
     position = torch.arange(windows.shape[1])[None]
@@ -47,8 +49,9 @@ def prune(model, method, windows, sparsity):
         sums, hooks = {}, []
         layers = {name: m for name, m in block.named_modules() if isinstance(m, torch.nn.Linear)}
         seen = set()
+        key = {name: name if of_layer else TAPS[name.split(".")[-1]] for name in layers}
         for name, layer in layers.items():
-            tap = TAPS[name.split(".")[-1]]
+            tap = key[name]
             if tap in seen:
                 continue
             seen.add(tap)
@@ -73,7 +76,7 @@ def prune(model, method, windows, sparsity):
         if method == "sparsegpt":
             factors = {tap: inverse_factor(gram, len(windows)) for tap, gram in sums.items()}
         for name, layer in layers.items():
-            tap = TAPS[name.split(".")[-1]]
+            tap = key[name]
             if method == "sparsegpt":
                 sparsegpt(layer.weight.data, factors[tap], sparsity)
             elif method == "wanda":
@@ -99,7 +102,7 @@ def torch_side(options, method):
     calibration = load_file(options.calibration)["input_ids"].long()
     evaluation = load_file(options.evaluation)["input_ids"].long()
     start = time.perf_counter()
-    stages = prune(model, method, calibration, options.sparsity)
+    stages = prune(model, method, calibration, options.sparsity, options.statistics == "layer")
     pruned = time.perf_counter()
     found = perplexity(model, evaluation)
     return {"stages": [*stages, time.perf_counter() - pruned], "total": time.perf_counter() - start, "perplexity": found}
@@ -108,16 +111,19 @@ def torch_side(options, method):
 def zprune_side(options, method):
     with tempfile.TemporaryDirectory() as folder:
         compute = {"float32": "f32", "bfloat16": "bf16"}[options.dtype]
-        command = [options.zprune, "run", str(options.experiment), "--results", folder, "--compute", compute, "--backend", "cpu"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        settings = ["--results", folder, "--compute", compute, "--backend", "cpu"]
+        plan = subprocess.run([options.zprune, "plan", str(options.experiment), "--json", *settings], check=True, capture_output=True)
+        [cell] = [cell["id"] for cell in json.loads(plan.stdout)["cells"] if cell["method"] == method]
+        # One cell alone shares no statistics with others.
+        run = [options.zprune, "run", str(options.experiment), "--cell", cell, *settings]
+        subprocess.run(run, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         [records] = Path(folder).rglob("runs.jsonl")
-        for line in records.read_text().splitlines():
-            record = json.loads(line)
-            if record["label"]["method"] == method:
-                run = record["run"]
-                passes, pruning, total = run["calibrate_seconds"], run["prune_seconds"], run["total_seconds"]
-                return {"stages": [passes, pruning, 0.0, total - passes - pruning], "total": total, "perplexity": record["evaluations"][0]["perplexity"]}
-    raise SystemExit(f"{options.experiment} has no method {method}")
+        [line] = records.read_text().splitlines()
+    record = json.loads(line)
+    run = record["run"]
+    passes, pruning, total = run["calibrate_seconds"], run["prune_seconds"], run["total_seconds"]
+    stages = [passes, pruning, 0.0, total - passes - pruning]
+    return {"stages": stages, "total": total, "perplexity": record["evaluations"][0]["perplexity"]}
 
 
 def main():
@@ -129,6 +135,7 @@ def main():
     parser.add_argument("--zprune", default="target/release/zprune")
     parser.add_argument("--method", nargs="+", choices=["wanda", "z-pruner", "sparsegpt"], default=["z-pruner"])
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--statistics", choices=["input", "layer"], default="input")
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

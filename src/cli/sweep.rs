@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::record;
 use crate::report::{self, Report};
 use crate::run::{self, Options, State};
+use clap::ValueEnum;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -218,6 +219,16 @@ fn header(experiment: &Experiment) -> String {
             evaluation.source().display()
         ));
     }
+    for task in &experiment.tasks {
+        let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
+        let harness = task.harness.to_possible_value().expect("no harness is hidden");
+        text.push_str(&format!(
+            "task: {}, {documents} documents from {}, as lm-evaluation-harness {} scores them\n",
+            task.name,
+            task.data.display(),
+            harness.get_name()
+        ));
+    }
     for method in &experiment.methods {
         text.push_str(&format!(
             "method: {} = criterion {} {}, solver {}, allocator {}, group {}\n",
@@ -227,6 +238,13 @@ fn header(experiment: &Experiment) -> String {
             method.solver.name,
             method.allocator.name,
             method.group
+        ));
+    }
+    for family in &experiment.comparisons {
+        let against = family.against.join(", ");
+        text.push_str(&format!(
+            "family: {}: {} against {against}\n",
+            family.family, family.ours
         ));
     }
     text

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 
-/// A family: one method against others, on every model, pattern and evaluation named.
+/// A family: one method against others, on every model, pattern, evaluation and task named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Names the family.
@@ -24,10 +24,12 @@ pub struct Comparison {
     pub patterns: Vec<Pattern>,
     /// Labels of evaluations.
     pub evaluations: Vec<String>,
+    /// Names of zero-shot tasks.
+    pub tasks: Vec<String>,
 }
 
 impl Comparison {
-    /// Resolves a family against the models, methods, patterns and evaluations of its experiment.
+    /// Resolves a family against the models, methods, patterns, evaluations and tasks of its experiment.
     ///
     /// # Errors
     /// Names and patterns the experiment does not have, a method against itself, nothing to compare.
@@ -46,6 +48,7 @@ impl Comparison {
         }
         let models: Vec<&str> = experiment.models.iter().map(|it| it.name.as_str()).collect();
         let evaluations: Vec<&str> = experiment.evaluations.iter().map(|it| it.name.as_str()).collect();
+        let tasks: Vec<&str> = experiment.tasks.iter().map(|it| it.name.as_str()).collect();
         let patterns = match &raw.patterns {
             None => experiment.patterns.clone(),
             Some(patterns) => patterns.iter().map(pattern).collect::<Result<_>>()?,
@@ -61,8 +64,11 @@ impl Comparison {
             models: labels("model", &raw.models, &models)?,
             patterns,
             evaluations: labels("evaluation", &raw.evaluations, &evaluations)?,
+            tasks: labels("task", &raw.tasks, &tasks)?,
         };
-        if comparison.against.is_empty() || comparison.models.is_empty() || comparison.patterns.is_empty() {
+        let measured = !(comparison.evaluations.is_empty() && comparison.tasks.is_empty());
+        let compared = !(comparison.against.is_empty() || comparison.models.is_empty());
+        if !(measured && compared) || comparison.patterns.is_empty() {
             return Err(Error::config(format!(
                 "family `{}` compares nothing",
                 comparison.family

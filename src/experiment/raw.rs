@@ -184,6 +184,8 @@ pub struct RawComparison {
     pub patterns: Option<Vec<RawPattern>>,
     /// Labels of evaluations; all by default.
     pub evaluations: Option<Vec<String>>,
+    /// Names of zero-shot tasks; all by default.
+    pub tasks: Option<Vec<String>>,
 }
 
 /// Published values of several methods on one model, under one pattern, by one measure.

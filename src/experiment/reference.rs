@@ -6,6 +6,7 @@
 use super::plan::{DENSE, Experiment, known, pattern};
 use super::raw::RawReference;
 use crate::error::{Error, Result};
+use crate::eval::tasks::TASKS;
 use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,7 +51,9 @@ impl Reference {
         let evaluations: Vec<&str> = experiment.evaluations.iter().map(|it| it.name.as_str()).collect();
         match (&raw.evaluation, &raw.task, raw.documents) {
             (Some(evaluation), None, None) => known("evaluation", evaluation, &evaluations)?,
-            (None, Some(_), Some(documents)) if documents > 0 => {}
+            (None, Some(task), Some(documents)) if documents > 0 => {
+                TASKS.find(task)?;
+            }
             (None, Some(task), _) => {
                 return Err(Error::config(format!(
                     "`documents` is missing: the number of documents of `{task}`, without which nothing can be said about \

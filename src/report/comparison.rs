@@ -149,7 +149,7 @@ pub fn families(results: &Results) -> Vec<Family> {
         for section in &results.sections {
             let measured = match &section.measure {
                 Measure::Perplexity { evaluation } => declared.evaluations.contains(evaluation),
-                Measure::Accuracy { .. } => true,
+                Measure::Accuracy { task, .. } => declared.tasks.contains(task),
             };
             if !declared.models.contains(&section.model) || !measured {
                 continue;

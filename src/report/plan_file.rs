@@ -43,7 +43,12 @@ impl PlanFile {
         let path = folder.join("plan.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
         toml::from_str(&text)
-            .map_err(|error| Error::input(format!("not a plan written by zprune: {}", error.message())))
+            .map_err(|error| {
+                Error::input(format!(
+                    "not a plan of this version of zprune: {}; run the experiment again, which keeps its results",
+                    error.message()
+                ))
+            })
             .at(path.display())
     }
 
