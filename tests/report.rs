@@ -230,6 +230,44 @@ fn what_survives_correction_is_bold_and_what_does_not_is_tied() {
 }
 
 #[test]
+fn equal_scores_are_equally_marked_and_methods_without_any_difference_have_no_detectable_one() {
+    let plan = plan_of(DECLARED);
+    // All methods answer all documents of the task alike, and only RIA is compared.
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 0)));
+    let chapter = report
+        .chapters
+        .iter()
+        .find(|it| it.file == "accuracy")
+        .expect("a chapter");
+    let sheet = &chapter.sheets[0];
+    for row in sheet.rows.iter().filter(|row| row[0].text != DENSE) {
+        assert_eq!(row[1].mark, Mark::Tied, "{row:?}");
+    }
+    assert!(
+        sheet
+            .notes
+            .iter()
+            .any(|note| note.contains("No mark: worse than the best, or not compared"))
+    );
+    assert!(
+        !sheet.notes.iter().any(|note| note.contains("detectable")),
+        "{:?}",
+        sheet.notes
+    );
+    let alike = report.families[0]
+        .tests
+        .iter()
+        .filter(|test| test.measure.higher_is_better());
+    assert!(alike.clone().count() == 4 && alike.clone().all(|test| test.detectable.is_none()));
+    let apart = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
+    let forty = apart.families[0]
+        .tests
+        .iter()
+        .find(|test| test.measure.higher_is_better());
+    assert!(forty.expect("a comparison").detectable.is_some());
+}
+
+#[test]
 fn two_documents_of_71_tell_nothing_apart_and_forty_do() {
     let plan = plan_of(DECLARED);
     let verdict = |documents| {

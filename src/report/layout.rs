@@ -282,9 +282,10 @@ impl View<'_> {
         let best = methods()
             .filter_map(|name| Some((name, score(name)?)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((best, _)) = best.filter(|_| method != DENSE) else {
+        let Some((best, least)) = best.filter(|_| method != DENSE) else {
             return Mark::None;
         };
+        let equal = |name: &&str| *name != best && score(name) == Some(least);
         let verdict = |other: &str| {
             let mut families = self.families.iter();
             families.find_map(|family| family.verdict(section, pattern, best, other, self.confidence()))
@@ -292,8 +293,12 @@ impl View<'_> {
         if method != best {
             return match verdict(method) {
                 Some(Verdict::NotTold) => Mark::Tied,
+                _ if equal(&method) => Mark::Tied,
                 _ => Mark::None,
             };
+        }
+        if methods().any(|name| equal(&name)) {
+            return Mark::Tied;
         }
         let verdicts: Vec<Verdict> = methods().filter(|name| *name != best).filter_map(verdict).collect();
         let all = |wanted| !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == wanted);
@@ -426,10 +431,7 @@ impl View<'_> {
                 Cell::plain(agreement(test)),
                 Cell::plain(p_value(test.p)),
                 Cell::plain(p_value(test.adjusted)),
-                Cell::plain(
-                    test.detectable
-                        .map_or(String::new(), |it| format!("{:.digits$}{unit}", test.shown(it))),
-                ),
+                Cell::plain(detectable(test, digits).map_or(String::new(), |it| format!("{it}{unit}"))),
             ]);
             row
         };
@@ -595,25 +597,39 @@ impl View<'_> {
                 families.push(text);
             }
         }
+        let unmarked = match tests.iter().any(|(family, _)| family.declared) {
+            true => " No mark: worse than the best, or not compared with it.",
+            false => "",
+        };
         notes.push(format!(
             "Bold: better than every other method it is compared with, after Holm's correction over {}. ≈: the best, or not \
-             told apart from it.",
+             told apart from it.{unmarked}",
             families.join(" and ")
         ));
-        let detectable = tests.iter().filter_map(|(_, test)| Some(test.shown(test.detectable?)));
-        let (low, high) = detectable.fold((f64::INFINITY, 0.0f64), |(low, high), it| (low.min(it), high.max(it)));
-        if low.is_finite() {
+        let mut known: Vec<(f64, &Test)> = tests.iter().filter_map(|(_, it)| Some((it.detectable?, *it))).collect();
+        known.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ends = known.first().zip(known.last());
+        if let Some((least, most)) = ends.and_then(|(a, b)| detectable(a.1, 2).zip(detectable(b.1, 2))) {
             let unit = match measure {
                 Measure::Perplexity { .. } => "% of the perplexity",
                 Measure::Accuracy { .. } => "percentage points",
             };
             notes.push(format!(
-                "Minimum detectable difference at {} power: {low:.2} to {high:.2} {unit}, depending on the pair.",
+                "Minimum detectable difference at {} power: {least} to {most} {unit}, depending on the pair.",
                 percent(POWER)
             ));
         }
         notes
     }
+}
+
+/// The smallest difference that would be found, where that is known. No accuracies are more than 100 points apart.
+fn detectable(test: &Test, digits: usize) -> Option<String> {
+    let difference = test.shown(test.detectable?);
+    Some(match test.measure {
+        Measure::Accuracy { .. } if difference > 100.0 => "over 100".to_string(),
+        _ => format!("{difference:.digits$}"),
+    })
 }
 
 /// Digits after the point for a comparison: two of the detectable difference.

@@ -36,7 +36,8 @@ pub fn chapter(experiment: &Experiment) -> Chapter {
             perplexities: here(false),
         };
         if !place.tasks.is_empty() {
-            sheets.extend([place.scores(), place.differences(), place.averages()]);
+            sheets.push(place.scores());
+            sheets.extend([place.differences(), place.averages()].into_iter().flatten());
         }
         sheets.extend(place.perplexity());
     }
@@ -170,8 +171,8 @@ impl Place<'_> {
         }
     }
 
-    /// Whether each difference could be significant.
-    fn differences(&self) -> Sheet {
+    /// Whether each difference could be significant; `None` where no two methods of a pair have values.
+    fn differences(&self) -> Option<Sheet> {
         let mut columns = vec![Column::words("comparison"), Column::words("task")];
         columns.extend([
             Column::numbers("difference, points"),
@@ -220,6 +221,9 @@ impl Place<'_> {
                 ]);
             }
         }
+        if rows.is_empty() {
+            return None;
+        }
         let notes = vec![
             format!(
                 "Best p: McNemar's exact p-value if every document they disagree on were won by the same method. Most \
@@ -234,12 +238,12 @@ impl Place<'_> {
                 rows.len()
             ),
         ];
-        Sheet {
+        Some(Sheet {
             title: self.title("differences in accuracy"),
             columns,
             rows,
             notes,
-        }
+        })
     }
 
     fn average(&self, method: &str, without: Option<&str>) -> Option<Macro> {
@@ -257,9 +261,12 @@ impl Place<'_> {
         macro_average(&parts?)
     }
 
-    /// Averages over tasks, and what each task contributes.
-    fn averages(&self) -> Sheet {
+    /// Averages over tasks, and what each task contributes; `None` for a single task.
+    fn averages(&self) -> Option<Sheet> {
         let tasks: Vec<&str> = self.tasks.iter().filter_map(|it| it.task.as_deref()).collect();
+        if tasks.len() < 2 {
+            return None;
+        }
         let mut columns = vec![Column::words("method")];
         columns.extend([Column::numbers("average"), Column::numbers("standard error")]);
         columns.extend(tasks.iter().map(|task| Column::numbers(format!("without {task}"))));
@@ -304,12 +311,12 @@ impl Place<'_> {
                 }
             }
         }
-        Sheet {
+        Some(Sheet {
             title: self.title("averages"),
             columns,
             rows: rows.collect(),
             notes,
-        }
+        })
     }
 
     /// Differences in perplexity against the noise of calibration seeds.

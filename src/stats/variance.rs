@@ -131,8 +131,12 @@ impl Components {
         )
     }
 
-    /// The smallest true mean that would be found at level `alpha` with probability `power`.
+    /// The smallest true mean that would be found at level `alpha` with probability `power`; `None` also without any spread,
+    /// which tells nothing of how large it usually is.
     pub fn minimum_detectable(&self, alpha: f64, power: f64) -> Option<f64> {
+        if self.standard_error == 0.0 {
+            return None;
+        }
         largest(
             self.spreads()
                 .map(|(error, freedom)| minimum_detectable(error, freedom, alpha, power)),

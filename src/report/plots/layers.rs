@@ -126,11 +126,8 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<
         let (from, to) = (LEFT + 90, RIGHT - 90);
         for x in from..to {
             let part = f64::from(x - from) / f64::from(to - from);
-            canvas.rectangle(
-                (x, bottom + 38),
-                (x + 1, bottom + 52),
-                colour(low + part * (high - low)),
-            )?;
+            // Each reaches to the end and the next covers it: scaled, stripes side by side would show their seams.
+            canvas.rectangle((x, bottom + 38), (to, bottom + 52), colour(low + part * (high - low)))?;
         }
         canvas.line(&[(from, bottom + 52), (to, bottom + 52)], INK, 1)?;
         canvas.text(&format!("{low:.0} %"), (from - 8, bottom + 46), TEXT - 1, Anchor::Right)?;
