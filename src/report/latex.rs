@@ -1,10 +1,17 @@
-//! Tables in LaTeX, for papers; they need the package `booktabs`.
+//! Tables in LaTeX, for papers; they need the package `booktabs`, and `longtable` where one is longer than a page.
 
 use super::sheet::{Cell, Chapter, Mark, Sheet};
 
-/// A chapter, one `table` environment per sheet.
+/// Rows beyond which a table would not fit on a page.
+const PAGE: usize = 40;
+
+/// A chapter, one `table` environment per sheet, or a `longtable` where it has many rows.
 pub fn latex(chapter: &Chapter) -> String {
-    let head = "% Written by zprune. Needs \\usepackage{booktabs}.\n".to_string();
+    let long = match chapter.sheets.iter().any(|sheet| sheet.rows.len() > PAGE) {
+        true => ",longtable",
+        false => "",
+    };
+    let head = format!("% Written by zprune. Needs \\usepackage{{booktabs{long}}}.\n");
     let sheets = chapter.sheets.iter().map(sheet);
     [head].into_iter().chain(sheets).collect::<Vec<_>>().join("\n")
 }
@@ -16,20 +23,30 @@ fn sheet(sheet: &Sheet) -> String {
         .map(|it| if it.numbers { 'r' } else { 'l' })
         .collect();
     let heads: Vec<String> = sheet.columns.iter().map(|column| escaped(&column.title)).collect();
-    let mut text = format!(
-        "\\begin{{table}}\n\\centering\n\\caption{{{}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{} \\\\\n\\midrule\n",
-        escaped(&sheet.title),
-        heads.join(" & ")
-    );
+    let head = format!("\\toprule\n{} \\\\\n\\midrule\n", heads.join(" & "));
+    let title = escaped(&sheet.title);
+    let (open, close, end) = match sheet.rows.len() > PAGE {
+        true => (
+            format!("\\begingroup\n\\begin{{longtable}}{{{columns}}}\n\\caption{{{title}}} \\\\\n{head}\\endhead\n"),
+            "\\bottomrule\n\\end{longtable}\n",
+            "\\par\\endgroup\n",
+        ),
+        false => (
+            format!("\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n\\begin{{tabular}}{{{columns}}}\n{head}"),
+            "\\bottomrule\n\\end{tabular}\n",
+            "\\end{table}\n",
+        ),
+    };
+    let mut text = open;
     for row in &sheet.rows {
         let cells: Vec<String> = row.iter().map(cell).collect();
         text.push_str(&format!("{} \\\\\n", cells.join(" & ")));
     }
-    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    text.push_str(close);
     for note in &sheet.notes {
         text.push_str(&format!("\\par\\footnotesize {}\n", escaped(note)));
     }
-    text.push_str("\\end{table}\n");
+    text.push_str(end);
     text
 }
 
@@ -67,12 +84,34 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sheet::Column;
     use super::*;
 
     #[test]
     fn what_latex_would_read_as_commands_is_printed() {
         assert_eq!(escaped("50 % of a_b & <1 ± 2"), "50 \\% of a\\_b \\& $<$1 $\\pm$ 2");
         assert_eq!(escaped("\\input{x}"), "\\textbackslash{}input\\{x\\}");
+    }
+
+    #[test]
+    fn what_is_longer_than_a_page_may_be_broken() {
+        let sheet = |rows: usize| Sheet {
+            title: "t".to_string(),
+            columns: vec![Column::words("a"), Column::numbers("b")],
+            rows: vec![vec![Cell::plain("x"), Cell::plain("1")]; rows],
+            notes: Vec::new(),
+        };
+        let of = |rows| {
+            latex(&Chapter {
+                file: "f",
+                title: "t",
+                sheets: vec![sheet(rows)],
+            })
+        };
+        let (short, long) = (of(PAGE), of(PAGE + 1));
+        assert!(short.contains("\\usepackage{booktabs}") && short.contains("\\begin{table}"));
+        assert!(long.contains("\\usepackage{booktabs,longtable}") && long.contains("\\endhead"));
+        assert_eq!(long.matches("x & 1 \\\\").count(), PAGE + 1);
     }
 
     #[test]
