@@ -1,11 +1,12 @@
 //! Claim: what a GPU cannot do is an error that says what, never a panic: more memory than a binding allows, a
-//! feature that is missing, a shader that does not compile, a device that is gone; and two processes share one.
+//! feature that is missing, a shader that does not compile, a device that is gone; and threads and processes share one.
 
 mod gpu;
 
 use ndarray::Array2;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zprune::backend::gpu::Gpu;
 use zprune::backend::gpu::adapter::{Choice, Tier, list};
 use zprune::backend::gpu::device::{Kernel, write};
@@ -93,6 +94,36 @@ fn a_device_that_is_gone_is_an_error_from_then_on() {
     assert_eq!(gone.kind(), ErrorKind::Device);
     let another = gpu::open(Tier::Base, Compute::F32);
     another.hardware().allocate(4).expect("another device works");
+}
+
+#[test]
+fn results_are_read_back_while_other_threads_use_the_device() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let gpu = gpu::open(Tier::Base, Compute::F32);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As the next block's weights are uploaded beside the work on this one.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    gpu.upload(Array2::ones((8, 8)).view()).expect("room");
+                    gpu.wait().expect("the device is there");
+                }
+            });
+        }
+        let failed = (0..500).find_map(|round| {
+            let wanted = Array2::from_elem((8, 8), round as f32);
+            let uploaded = gpu.upload(wanted.view()).and_then(|x| gpu.download(&x));
+            match uploaded {
+                Ok(found) if found == wanted => None,
+                other => Some(format!("round {round}: {other:?}")),
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(failed, None);
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource,
     BindingType, Buffer, BufferBinding, BufferBindingType, BufferDescriptor, BufferUsages, CommandEncoder, ComputePass,
@@ -28,6 +29,9 @@ const SLOT: usize = 256;
 
 /// The largest buffer for results that is kept, in bytes.
 const KEPT: u64 = 64 << 20;
+
+/// How long an answer that has arrived may take from another thread's hands to ours; microseconds are usual.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bindings that are kept.
 const BINDINGS: usize = 4096;
@@ -602,7 +606,8 @@ impl Device {
             let _ = sender.send(result);
         });
         self.wait()?;
-        match receiver.try_recv() {
+        // Another thread that polls may have taken the answer and be about to hand it over, so it is waited for.
+        match receiver.recv_timeout(PATIENCE) {
             Ok(Ok(())) => {}
             other => return Err(failure(format!("a result cannot be read back: {other:?}"))),
         }
