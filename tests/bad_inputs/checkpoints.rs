@@ -1,0 +1,207 @@
+//! Checkpoints that are damaged, incomplete, or not the configuration's.
+
+use super::Change::*;
+use super::tiny::{self, Folder, Tensor, Tensors};
+use super::{Case, refuses_all};
+use safetensors::Dtype;
+
+const QUERY: &str = "model.layers.1.self_attn.q_proj.weight";
+
+/// Replaces element 5 of a query projection.
+fn poison(tensors: &mut Tensors, value: f32) {
+    tensors.get_mut(QUERY).expect("the model has queries").bytes[20..24].copy_from_slice(&value.to_le_bytes());
+}
+
+/// A safetensors file with this header and nothing else.
+fn header_only(header: &str) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
+
+/// Splits the checkpoint into two shards and writes this as their index.
+fn shard(folder: &Folder, index: &str) {
+    let mut first = tiny::weights();
+    let second = first.split_off("model.layers.1");
+    tiny::save(&first, &folder.path("model/first.safetensors"));
+    tiny::save(&second, &folder.path("model/second.safetensors"));
+    std::fs::remove_file(folder.path("model/model.safetensors")).expect("the file is there");
+    folder.write("model/model.safetensors.index.json", index);
+}
+
+const WEIGHTS: &[Case] = &[
+    Case {
+        name: "no weights",
+        change: Absent("model/model.safetensors"),
+        expect: &["model/model.safetensors", "is not there; to get it: train it"],
+    },
+    Case {
+        name: "an empty file",
+        change: Content("model/model.safetensors", b""),
+        expect: &["model/model.safetensors: truncated or corrupt", "shorter than a header"],
+    },
+    Case {
+        name: "a folder",
+        change: Other(|folder| {
+            std::fs::remove_file(folder.path("model/model.safetensors")).expect("the file is there");
+            std::fs::create_dir(folder.path("model/model.safetensors")).expect("the name is free");
+        }),
+        expect: &["model/model.safetensors: cannot read: "],
+    },
+    Case {
+        name: "a truncated header",
+        change: Stored(|bytes| bytes.truncate(100)),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the header's length does not fit the file",
+        ],
+    },
+    Case {
+        name: "a header longer than the file",
+        change: Stored(|bytes| bytes[..8].copy_from_slice(&50_000_000_u64.to_le_bytes())),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the header's length does not fit the file",
+        ],
+    },
+    Case {
+        name: "a header longer than any memory",
+        change: Stored(|bytes| bytes[..8].fill(0xff)),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the header's length does not fit the file",
+        ],
+    },
+    Case {
+        name: "a header that is not JSON",
+        change: Stored(|bytes| bytes[9..12].fill(b'?')),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the header is not valid",
+        ],
+    },
+    Case {
+        name: "a header of another shape",
+        change: Stored(|bytes| *bytes = header_only(r#"{"model.norm.weight": [32]}"#)),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the header is not valid",
+        ],
+    },
+    Case {
+        name: "a shape larger than any memory",
+        change: Stored(|bytes| {
+            let info = r#"{"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 0]}"#;
+            *bytes = header_only(&format!(r#"{{"model.norm.weight": {info}}}"#));
+        }),
+        expect: &["model/model.safetensors: truncated or corrupt"],
+    },
+    Case {
+        name: "truncated data",
+        change: Stored(|bytes| bytes.truncate(bytes.len() - 1)),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "the data does not fill the file",
+        ],
+    },
+    Case {
+        name: "a missing tensor",
+        change: Weights(|tensors| drop(tensors.remove(QUERY))),
+        expect: &["model: tensor `model.layers.1.self_attn.q_proj.weight` is missing"],
+    },
+    Case {
+        name: "a tensor of another shape",
+        change: Weights(|tensors| tensors.get_mut(QUERY).expect("the model has queries").shape = vec![16, 64]),
+        expect: &[
+            "model/model.safetensors: tensor `model.layers.1.self_attn.q_proj.weight` has shape [16, 64]",
+            "config.json implies [32, 32]",
+        ],
+    },
+    Case {
+        name: "a tensor of integers",
+        change: Weights(|tensors| tensors.get_mut(QUERY).expect("the model has queries").dtype = Dtype::I32),
+        expect: &[
+            "model/model.safetensors: tensor `model.layers.1.self_attn.q_proj.weight` has type I32",
+            "only F32, F16 and BF16",
+        ],
+    },
+    Case {
+        name: "a NaN",
+        change: Weights(|tensors| poison(tensors, f32::NAN)),
+        expect: &["model/model.safetensors: tensor `model.layers.1.self_attn.q_proj.weight`: element 5 is NaN"],
+    },
+    Case {
+        name: "an infinity",
+        change: Weights(|tensors| poison(tensors, f32::NEG_INFINITY)),
+        expect: &["model/model.safetensors: tensor `model.layers.1.self_attn.q_proj.weight`: element 5 is -inf"],
+    },
+    Case {
+        name: "a tied head that differs",
+        change: Weights(|tensors| {
+            let head = Tensor::new(&[259, 32], (0..259 * 32).map(|_| 0.1));
+            tensors.insert("lm_head.weight".into(), head);
+        }),
+        expect: &[
+            "model/model.safetensors: `tie_word_embeddings` is true, but tensor `lm_head.weight` differs from the embedding",
+        ],
+    },
+    Case {
+        name: "an untied head that is not there",
+        change: Config("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
+        expect: &["model: tensor `lm_head.weight` is missing"],
+    },
+    Case {
+        name: "an index that is not JSON",
+        change: Other(|folder| shard(folder, "{\"weight_map\": {\n\"model.norm.weight\"}}")),
+        expect: &[
+            "model/model.safetensors.index.json: not a shard index: ",
+            "line 2 column",
+        ],
+    },
+    Case {
+        name: "an index without its map",
+        change: Other(|folder| shard(folder, "{\"metadata\": {}}")),
+        expect: &["model/model.safetensors.index.json: not a shard index: missing field `weight_map`"],
+    },
+    Case {
+        name: "an index that names a missing shard",
+        change: Other(|folder| shard(folder, r#"{"weight_map": {"model.norm.weight": "third.safetensors"}}"#)),
+        expect: &["model/third.safetensors: no such file"],
+    },
+    Case {
+        name: "an index that names a tensor of another shard",
+        change: Other(|folder| {
+            let map = r#"{"model.norm.weight": "first.safetensors", "model.embed_tokens.weight": "first.safetensors"}"#;
+            shard(folder, &format!("{{\"weight_map\": {map}}}"));
+        }),
+        expect: &["model/model.safetensors.index.json: tensor `model.norm.weight` is not in `first.safetensors`"],
+    },
+    Case {
+        name: "an index that leaves tensors out",
+        change: Other(|folder| {
+            shard(
+                folder,
+                r#"{"weight_map": {"model.embed_tokens.weight": "first.safetensors"}}"#,
+            )
+        }),
+        expect: &["model: tensor `model.layers.1.", "is missing"],
+    },
+    Case {
+        name: "an index that leads out of the folder",
+        change: Other(|folder| {
+            shard(
+                folder,
+                r#"{"weight_map": {"model.norm.weight": "../second.safetensors"}}"#,
+            )
+        }),
+        expect: &["model/model.safetensors.index.json: shard `../second.safetensors` is not a plain file name"],
+    },
+    Case {
+        name: "an index that names the folder above",
+        change: Other(|folder| shard(folder, r#"{"weight_map": {"model.norm.weight": ".."}}"#)),
+        expect: &["model/model.safetensors.index.json: shard `..` is not a plain file name"],
+    },
+];
+
+#[test]
+fn checkpoints_that_cannot_be_trusted_are_refused() {
+    refuses_all(WEIGHTS);
+}

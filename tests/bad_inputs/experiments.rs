@@ -1,0 +1,416 @@
+//! Experiments that make no sense, and keys that nobody knows.
+
+use super::Change::*;
+use super::{Case, refuses_all};
+
+const EXPERIMENTS: &[Case] = &[
+    Case {
+        name: "an unknown protocol",
+        change: Experiment("name = \"tiny\"", "name = \"tiny\"\nprotocol = \"wandas\""),
+        expect: &["experiment.toml:2:12: unknown protocol `wandas`; did you mean `wanda`?"],
+    },
+    Case {
+        name: "a protocol and another length",
+        change: Experiment("name = \"tiny\"", "name = \"tiny\"\nprotocol = \"ria\""),
+        expect: &[
+            "experiment.toml:",
+            "protocol `ria` sets length = 2048, but here it is 16; leave out one of them",
+        ],
+    },
+    Case {
+        name: "a length that is no number",
+        change: Experiment("length = 16\nwindows", "length = \"all\"\nwindows"),
+        expect: &["experiment.toml:", "a number of tokens, or \"max_position_embeddings\""],
+    },
+    Case {
+        name: "an expectation of nothing that is measured",
+        change: Experiment(
+            "obtain = \"train it\"",
+            "obtain = \"train it\"\nexpected.novels = { perplexity = 300.0, tolerance = 0.1 }",
+        ),
+        expect: &["experiment.toml:4:1: `expected` names no evaluation `novels`; did you mean `novel`?"],
+    },
+    Case {
+        name: "an expectation that holds for nothing",
+        change: Experiment(
+            "obtain = \"train it\"",
+            "obtain = \"train it\"\nexpected.novel = { perplexity = 0.5, tolerance = 0.1 }",
+        ),
+        expect: &["experiment.toml:4:1: expected.novel: a perplexity is at least 1"],
+    },
+    Case {
+        name: "no experiment file",
+        change: Absent("experiment.toml"),
+        expect: &["experiment.toml: no such file"],
+    },
+    Case {
+        name: "not UTF-8",
+        change: Content("experiment.toml", b"name = \"tiny\"\n# \xff\n"),
+        expect: &["experiment.toml:2:", "not valid UTF-8"],
+    },
+    Case {
+        name: "broken syntax",
+        change: ExperimentFile("unclosed_string.toml"),
+        expect: &["experiment.toml:6:14: ", "string"],
+    },
+    Case {
+        name: "no methods",
+        change: ExperimentFile("no_methods.toml"),
+        expect: &["experiment.toml: there is no [[method]]; at least one is needed"],
+    },
+    Case {
+        name: "an empty list of methods",
+        change: ExperimentFile("empty_methods.toml"),
+        expect: &["experiment.toml: there is no [[method]]; at least one is needed"],
+    },
+    Case {
+        name: "no sweep",
+        change: ExperimentFile("no_sweep.toml"),
+        expect: &["experiment.toml:1:1: missing field `sweep`"],
+    },
+    Case {
+        name: "no calibration",
+        change: ExperimentFile("no_calibration.toml"),
+        expect: &["experiment.toml: method `wanda` needs calibration, but there is no [calibration]"],
+    },
+    Case {
+        name: "two models of one name",
+        change: ExperimentFile("two_models_one_name.toml"),
+        expect: &[
+            "experiment.toml:7:1: ",
+            "model name `model` is used twice",
+            "another `name`",
+        ],
+    },
+    Case {
+        name: "no patterns",
+        change: Experiment("patterns = [{ sparsity = 0.5 }, { keep = 2, of = 4 }]", "patterns = []"),
+        expect: &["experiment.toml:15:1: there is no sweep.patterns; at least one is needed"],
+    },
+    Case {
+        name: "no seeds",
+        change: Experiment("seeds = [0, 1]", "seeds = []"),
+        expect: &["experiment.toml:15:1: method `wanda` needs calibration seeds: `seeds = [0, 1, 2]`"],
+    },
+    Case {
+        name: "an unknown key at the top",
+        change: Experiment("description =", "descripton ="),
+        expect: &[
+            "experiment.toml:2:1: unknown field `descripton`",
+            "did you mean `description`?",
+        ],
+    },
+    Case {
+        name: "an unknown key in [sweep]",
+        change: Experiment("seeds = ", "seed = "),
+        expect: &["experiment.toml:16:1: unknown field `seed`", "did you mean `seeds`?"],
+    },
+    Case {
+        name: "an unknown key in [[method]]",
+        change: Experiment("solver = \"obs\"", "solvr = \"obs\""),
+        expect: &["experiment.toml:26:1: unknown field `solvr`", "did you mean `solver`?"],
+    },
+    Case {
+        name: "an unknown key in a pattern",
+        change: Experiment("{ sparsity = 0.5 }", "{ sparsty = 0.5 }"),
+        expect: &[
+            "experiment.toml:17:15: unknown field `sparsty`",
+            "did you mean `sparsity`?",
+        ],
+    },
+    Case {
+        name: "an unknown criterion",
+        change: Experiment("criterion = \"wanda\"", "criterion = \"wnada\""),
+        expect: &[
+            "experiment.toml:21:13: unknown criterion `wnada`; did you mean `wanda`?",
+            "`z-pruner`",
+        ],
+    },
+    Case {
+        name: "an unknown solver",
+        change: Experiment("solver = \"obs\"", "solver = \"oneshot\""),
+        expect: &["experiment.toml:26:10: unknown solver `oneshot`; did you mean `one-shot`?"],
+    },
+    Case {
+        name: "an unknown allocator",
+        change: Experiment("solver = \"obs\"", "allocator = \"unifrom\""),
+        expect: &["experiment.toml:26:13: unknown allocator `unifrom`; did you mean `uniform`?"],
+    },
+    Case {
+        name: "an unknown group",
+        change: Experiment("solver = \"obs\"", "group = \"rows\""),
+        expect: &["experiment.toml:26:9: unknown variant `rows`", "did you mean `row`?"],
+    },
+    Case {
+        name: "an unknown join",
+        change: Experiment("length = 16\nwindows", "join = \"wikitxt\"\nlength = 16\nwindows"),
+        expect: &[
+            "experiment.toml:32:8: unknown variant `wikitxt`",
+            "did you mean `wikitext`?",
+        ],
+    },
+    Case {
+        name: "an unknown sampling",
+        change: Experiment("sampling = \"documents\"", "sampling = \"document\""),
+        expect: &[
+            "experiment.toml:11:12: unknown variant `document`",
+            "did you mean `documents`?",
+        ],
+    },
+    Case {
+        name: "an unknown propagation",
+        change: Experiment("sequences = 4", "propagate = \"blocks\"\nsequences = 4"),
+        expect: &[
+            "experiment.toml:12:13: unknown variant `blocks`",
+            "did you mean `block`?",
+        ],
+    },
+    Case {
+        name: "an unknown selection",
+        change: Experiment("seeds = [0, 1]", "seeds = [0, 1]\nselection = \"exactly\""),
+        expect: &[
+            "experiment.toml:17:13: unknown variant `exactly`",
+            "did you mean `exact`?",
+        ],
+    },
+    Case {
+        name: "an unknown backend",
+        change: Experiment("[sweep]", "[compute]\nbackend = \"cpi\"\n\n[sweep]"),
+        expect: &["experiment.toml:16:11: unknown variant `cpi`", "did you mean `cpu`?"],
+    },
+    Case {
+        name: "bfloat16 on a GPU",
+        change: Experiment("[sweep]", "[compute]\nbackend = \"gpu\"\ncompute = \"bf16\"\n\n[sweep]"),
+        expect: &["experiment.toml: compute = \"bf16\" is for backend = \"cpu\""],
+    },
+    Case {
+        name: "memory without a unit",
+        change: Experiment("[sweep]", "[compute]\nmemory = \"12\"\n\n[sweep]"),
+        expect: &["experiment.toml: memory `12` has no unit", "12GiB"],
+    },
+    Case {
+        name: "memory that is no amount",
+        change: Experiment("[sweep]", "[compute]\nmemory = \"plenty\"\n\n[sweep]"),
+        expect: &["experiment.toml: memory `plenty` is not an amount of memory"],
+    },
+    Case {
+        name: "memory for a GPU",
+        change: Experiment(
+            "[sweep]",
+            "[compute]\nbackend = \"gpu\"\ncompute = \"f32\"\nmemory = \"12GiB\"\n\n[sweep]",
+        ),
+        expect: &["experiment.toml: `memory` limits what backend = \"cpu\" keeps"],
+    },
+    Case {
+        name: "a scratch folder without a budget",
+        change: Experiment("[sweep]", "[compute]\nscratch = \"/somewhere\"\n\n[sweep]"),
+        expect: &["experiment.toml: `scratch` is where activations go", "`memory`"],
+    },
+    Case {
+        name: "half precision on the CPU",
+        change: Experiment("[sweep]", "[compute]\nbackend = \"cpu\"\ncompute = \"f16\"\n\n[sweep]"),
+        expect: &["experiment.toml: compute = \"f16\" needs a GPU"],
+    },
+    Case {
+        name: "a GPU that is not there",
+        change: Experiment("[sweep]", "[compute]\nadapter = \"Voodoo 2\"\n\n[sweep]"),
+        expect: &["experiment.toml: no GPU", "Voodoo 2"],
+    },
+    Case {
+        name: "an unknown provider of factorisations",
+        change: Experiment("[sweep]", "[compute]\nlinear_algebra = \"fear\"\n\n[sweep]"),
+        expect: &["experiment.toml:16:18: unknown variant `fear`", "did you mean `faer`?"],
+    },
+    #[cfg(not(feature = "lapack"))]
+    Case {
+        name: "a provider that is not in this build",
+        change: Experiment("[sweep]", "[compute]\nlinear_algebra = \"lapack\"\n\n[sweep]"),
+        expect: &[
+            "experiment.toml:16:18: ",
+            "needs a build with `cargo build --release --features lapack`",
+        ],
+    },
+    Case {
+        name: "an unknown parameter of a criterion",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = { name = \"ria\", activation_powr = 1.0 }",
+        ),
+        expect: &[
+            "experiment.toml:21:13: criterion `ria`: unknown field `activation_powr`",
+            "did you mean `activation_power`?",
+        ],
+    },
+    Case {
+        name: "a parameter of a criterion that has none",
+        change: Experiment("criterion = \"wanda\"", "criterion = { name = \"wanda\", power = 1.0 }"),
+        expect: &[
+            "experiment.toml:21:13: criterion `wanda`: unknown field `power`",
+            "there are no fields",
+        ],
+    },
+    Case {
+        name: "a parameter below its range",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = { name = \"ria\", activation_power = -0.5 }",
+        ),
+        expect: &[
+            "experiment.toml:21:13: criterion `ria`: parameter `activation_power` = -0.5 must be a number of at least 0",
+        ],
+    },
+    Case {
+        name: "a parameter above its range",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = { name = \"z-pruner\", row_weight = 1.5 }",
+        ),
+        expect: &["experiment.toml:21:13: criterion `z-pruner`: parameter `row_weight` = 1.5 must be between 0 and 1"],
+    },
+    Case {
+        name: "a parameter of the wrong type",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = { name = \"ria\", activation_power = \"half\" }",
+        ),
+        expect: &[
+            "experiment.toml:21:13: criterion `ria`: invalid type: string \"half\", expected f64 in `activation_power`",
+        ],
+    },
+    Case {
+        name: "a component without a name",
+        change: Experiment("criterion = \"wanda\"", "criterion = { activation_power = 0.5 }"),
+        expect: &["experiment.toml:21:13: missing field `name`"],
+    },
+    Case {
+        name: "sparsity 0",
+        change: Experiment("sparsity = 0.5", "sparsity = 0.0"),
+        expect: &[
+            "experiment.toml:17:13: sparsity 0 is not between 0 and 1",
+            "for example 0.5",
+        ],
+    },
+    Case {
+        name: "sparsity 1",
+        change: Experiment("sparsity = 0.5", "sparsity = 1"),
+        expect: &["experiment.toml:17:13: sparsity 1 is not between 0 and 1"],
+    },
+    Case {
+        name: "a negative sparsity",
+        change: Experiment("sparsity = 0.5", "sparsity = -0.1"),
+        expect: &["experiment.toml:17:13: sparsity -0.1 is not between 0 and 1"],
+    },
+    Case {
+        name: "sparsity above 1",
+        change: Experiment("sparsity = 0.5", "sparsity = 1.5"),
+        expect: &["experiment.toml:17:13: sparsity 1.5 is not between 0 and 1"],
+    },
+    Case {
+        name: "sparsity not a number",
+        change: Experiment("sparsity = 0.5", "sparsity = nan"),
+        expect: &["experiment.toml:17:13: sparsity NaN is not between 0 and 1"],
+    },
+    Case {
+        name: "a string for a number",
+        change: Experiment("sparsity = 0.5", "sparsity = \"half\""),
+        expect: &["experiment.toml:17:26: invalid type: string \"half\", expected f64"],
+    },
+    Case {
+        name: "keeping as many as there are",
+        change: Experiment("keep = 2, of = 4", "keep = 4, of = 4"),
+        expect: &["experiment.toml:17:33: keep = 4, of = 4: keep must be at least 1 and less than of"],
+    },
+    Case {
+        name: "keeping none",
+        change: Experiment("keep = 2, of = 4", "keep = 0, of = 4"),
+        expect: &["experiment.toml:17:33: keep = 0, of = 4: keep must be at least 1 and less than of"],
+    },
+    Case {
+        name: "a pattern of both kinds",
+        change: Experiment("keep = 2, of = 4", "sparsity = 0.5, keep = 2, of = 4"),
+        expect: &["experiment.toml:17:33: a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }"],
+    },
+    Case {
+        name: "half of an N:M pattern",
+        change: Experiment("keep = 2, of = 4", "keep = 2"),
+        expect: &["experiment.toml:17:33: a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }"],
+    },
+    Case {
+        name: "a pattern listed twice",
+        change: Experiment("keep = 2, of = 4", "sparsity = 0.5"),
+        expect: &["experiment.toml:17:33: pattern 50 % is listed twice"],
+    },
+    Case {
+        name: "a seed listed twice",
+        change: Experiment("seeds = [0, 1]", "seeds = [0, 1, 0]"),
+        expect: &["experiment.toml:15:1: seed 0 is listed twice"],
+    },
+    Case {
+        name: "a negative seed",
+        change: Experiment("seeds = [0, 1]", "seeds = [0, -1]"),
+        expect: &["experiment.toml:16:", "integer `-1`"],
+    },
+    Case {
+        name: "two methods of one name",
+        change: Experiment("name = \"sparsegpt\"", "name = \"wanda\""),
+        expect: &[
+            "experiment.toml:23:1: method name `wanda` is used twice",
+            "another `name`",
+        ],
+    },
+    Case {
+        name: "a method called dense",
+        change: Experiment("name = \"sparsegpt\"", "name = \"dense\""),
+        expect: &["experiment.toml:23:1: method name `dense` is taken by the unpruned model"],
+    },
+    Case {
+        name: "a method without a criterion",
+        change: Experiment("criterion = \"wanda\"", ""),
+        expect: &["experiment.toml:19:1: missing field `criterion`"],
+    },
+    Case {
+        name: "an experiment name that leaves the results folder",
+        change: Experiment("name = \"tiny\"", "name = \"../tiny\""),
+        expect: &["experiment.toml:1:8: name `../tiny` becomes a folder: use letters, digits, `-`, `_` and `.`"],
+    },
+    Case {
+        name: "an empty experiment name",
+        change: Experiment("name = \"tiny\"", "name = \"\""),
+        expect: &["experiment.toml:1:8: name `` becomes a folder"],
+    },
+    Case {
+        name: "no calibration sequences",
+        change: Experiment("sequences = 4", "sequences = 0"),
+        expect: &["experiment.toml:8:1: calibration needs at least one sequence of at least 2 tokens"],
+    },
+    Case {
+        name: "calibration windows of one token",
+        change: Experiment("sequences = 4\nlength = 16", "sequences = 4\nlength = 1"),
+        expect: &["experiment.toml:8:1: calibration needs at least one sequence of at least 2 tokens"],
+    },
+    Case {
+        name: "more calibration tokens than any memory holds",
+        change: Experiment("sequences = 4", "sequences = 4_000_000_000_000_000_000"),
+        expect: &["experiment.toml:8:1: ", "4000000000000000000 sequences of 16 tokens"],
+    },
+    Case {
+        name: "no evaluation windows",
+        change: Experiment("windows = 4", "windows = 0"),
+        expect: &["experiment.toml:28:1: ", "at least one window"],
+    },
+    Case {
+        name: "evaluation windows of one token",
+        change: Experiment("length = 16\nwindows", "length = 1\nwindows"),
+        expect: &["experiment.toml:28:1: ", "`length` of at least 2"],
+    },
+    Case {
+        name: "a confidence above 1",
+        change: Experiment("[sweep]", "[report]\nconfidence = 2\n\n[sweep]"),
+        expect: &["experiment.toml:15:1: confidence 2 is not between 0 and 1"],
+    },
+];
+
+#[test]
+fn experiments_that_make_no_sense_are_refused() {
+    refuses_all(EXPERIMENTS);
+}

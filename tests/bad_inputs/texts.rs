@@ -1,0 +1,188 @@
+//! Tokenizers and texts that cannot be used.
+
+use super::Change::*;
+use super::tiny::{self, Tensor};
+use super::{Case, refuses_all};
+use std::io::Write;
+
+/// Gzips bytes.
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+const TEXTS: &[Case] = &[
+    Case {
+        name: "no tokenizer",
+        change: Absent("model/tokenizer.json"),
+        expect: &["model/tokenizer.json is not there; to get it: train it"],
+    },
+    Case {
+        name: "a tokenizer that is not JSON",
+        change: Content("model/tokenizer.json", b"{\n  \"version\": \"1.0\",\n  \"model\": {\n"),
+        expect: &["model/tokenizer.json: not a tokenizer: ", "line 4"],
+    },
+    Case {
+        name: "a tokenizer without a model",
+        change: Content("model/tokenizer.json", b"{\"version\": \"1.0\"}"),
+        expect: &["model/tokenizer.json: not a tokenizer: "],
+    },
+    // The crate `tokenizers` panics on the next three.
+    Case {
+        name: "a tokenizer that is broken within its decoder",
+        change: Other(|folder| folder.replace("model/tokenizer.json", "\"decoder\": {", "\"decoder\": {,")),
+        expect: &["model/tokenizer.json: not a tokenizer: ", "line: 18"],
+    },
+    Case {
+        name: "a tokenizer that merges unknown tokens",
+        change: Other(|folder| {
+            folder.replace(
+                "model/tokenizer.json",
+                "\"merges\": []",
+                "\"merges\": [[\"a\", \"zz\"]]",
+            );
+        }),
+        expect: &["model/tokenizer.json: not a tokenizer: ", "zz"],
+    },
+    Case {
+        name: "a tokenizer that adds an unknown token",
+        change: Other(|folder| {
+            folder.replace(
+                "model/tokenizer.json",
+                "\"special_tokens\": {\"<s>\"",
+                "\"special_tokens\": {\"<b>\"",
+            );
+        }),
+        expect: &["model/tokenizer.json: cannot encode the text: "],
+    },
+    Case {
+        name: "tokens beyond the vocabulary",
+        change: Other(|folder| {
+            folder.replace("model/config.json", "\"vocab_size\": 259", "\"vocab_size\": 64");
+            let mut tensors = tiny::weights();
+            tensors.insert(
+                "model.embed_tokens.weight".into(),
+                Tensor::new(&[64, 32], (0..64 * 32).map(|_| 0.1)),
+            );
+            tiny::save(&tensors, &folder.path("model/model.safetensors"));
+        }),
+        expect: &[
+            "model/tokenizer.json: token id ",
+            "vocabulary of 64; tokenizer and config.json do not belong together",
+        ],
+    },
+    Case {
+        name: "no evaluation corpus",
+        change: Absent("novel.txt"),
+        expect: &["evaluation corpus novel.txt is not there; to get it: print it"],
+    },
+    Case {
+        name: "no calibration corpus, and no word on how to get it",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "obtain = \"write it\"\n", "");
+            Absent("calibration.jsonl").apply(folder);
+        }),
+        expect: &[
+            "calibration corpus calibration.jsonl is not there; paths are relative to the folder zprune is started in",
+        ],
+    },
+    Case {
+        name: "nothing there at all",
+        change: Other(|folder| {
+            for name in ["model/config.json", "novel.txt", "calibration.jsonl"] {
+                Absent(name).apply(folder);
+            }
+        }),
+        expect: &["to get it: train it", "to get it: print it", "to get it: write it"],
+    },
+    Case {
+        name: "an empty corpus",
+        change: Content("novel.txt", b""),
+        expect: &["novel.txt: contains no text"],
+    },
+    Case {
+        name: "a corpus of blanks",
+        change: Content("novel.txt", b" \n\n \n"),
+        expect: &["novel.txt: contains no text"],
+    },
+    Case {
+        name: "a corpus that is not UTF-8",
+        change: Content("novel.txt", b"It was\nthe best of\ntimes \xe9t\xe9\n"),
+        expect: &["novel.txt: line 3: not valid UTF-8"],
+    },
+    Case {
+        name: "a corpus too short for a window",
+        change: Content("novel.txt", b"It was"),
+        expect: &["novel.txt: the text has 7 tokens, which fill 0 windows of 16, but 4 are needed"],
+    },
+    Case {
+        name: "a corpus too short for all windows",
+        change: Experiment("windows = 4", "windows = 4000"),
+        expect: &["novel.txt: the text has ", " windows of 16, but 4000 are needed"],
+    },
+    Case {
+        name: "a corpus that is a folder",
+        change: Experiment("corpus = \"novel.txt\"", "corpus = \"model\""),
+        expect: &["model: cannot read: "],
+    },
+    Case {
+        name: "JSONL broken at a line",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\"}\n\n{\"text\": \"two\"\n"),
+        expect: &[
+            "calibration.jsonl: line 3: not an object with a string `text`: ",
+            "at column 14",
+        ],
+    },
+    Case {
+        name: "JSONL without texts",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\"}\n{\"txt\": \"two\"}\n"),
+        expect: &["calibration.jsonl: line 2: ", "missing field `text` at column 14"],
+    },
+    Case {
+        name: "JSONL with a number for a text",
+        change: Content("calibration.jsonl", b"{\"text\": 1}\n"),
+        expect: &[
+            "calibration.jsonl: line 1: ",
+            "invalid type: integer `1`, expected a string",
+        ],
+    },
+    Case {
+        name: "documents that are all too short",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\"}\n{\"text\": \"three\"}\n"),
+        expect: &[
+            "calibration.jsonl: none of 2 calibration documents drawn is longer than a window of 16 tokens (the longest has 6)",
+            "use `sampling = \"packed\"` or a shorter `length`",
+        ],
+    },
+    Case {
+        name: "a packed calibration text that is too short",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "\"documents\"", "\"packed\"");
+            folder.write("calibration.jsonl", "{\"text\": \"one\"}\n");
+        }),
+        expect: &["calibration.jsonl: the calibration text has 4 tokens; a window of 16 needs at least one more"],
+    },
+    Case {
+        name: "a truncated gzip file",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel.txt.gz");
+            let whole = packed(tiny::text(100, 100).as_bytes());
+            folder.write("novel.txt.gz", &whole[..whole.len() / 2]);
+        }),
+        expect: &["novel.txt.gz: line ", "cannot read: "],
+    },
+    Case {
+        name: "a gzip file that is none",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel.txt.gz");
+            folder.write("novel.txt.gz", "It was the best of times");
+        }),
+        expect: &["novel.txt.gz: line 1: cannot read: invalid gzip header"],
+    },
+];
+
+#[test]
+fn tokenizers_and_texts_that_cannot_be_used_are_refused() {
+    refuses_all(TEXTS);
+}
