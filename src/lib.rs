@@ -83,6 +83,7 @@ pub mod spec;
 pub mod linalg;
 pub mod data;
 pub mod tensor;
+pub mod files;
 pub mod memory;
 pub mod registry;
 pub mod error;

@@ -152,6 +152,73 @@ impl Scratch {
     }
 }
 
+/// Bytes that this process can still take before the system swaps it out or ends it: free memory and swap, within the
+/// limits of its control group and of its address space; `None` where the system does not tell.
+pub fn available() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let kibibytes = |text: &str, key: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(number << 10)
+    };
+    let system = read("/proc/meminfo")?;
+    let mut free = kibibytes(&system, "MemAvailable:")? + kibibytes(&system, "SwapFree:").unwrap_or(0);
+    let number = |path: String| read(&path)?.trim().parse::<u64>().ok();
+    for (folder, most, used) in control_groups(&read("/proc/self/cgroup").unwrap_or_default()) {
+        // What is not a number ("max") is no limit.
+        if let (Some(most), Some(used)) = (number(folder.clone() + most), number(folder.clone() + used)) {
+            // Pages of files count as used, but are given up when memory is wanted.
+            let statistics = read(&(folder + "/memory.stat")).unwrap_or_default();
+            let files = |line: &str| {
+                let (name, bytes) = line.split_once(' ')?;
+                let counted = ["inactive_file", "active_file"].contains(&name.trim_start_matches("total_"));
+                bytes.parse::<u64>().ok().filter(|_| counted)
+            };
+            let files: Vec<u64> = statistics.lines().filter_map(files).collect();
+            // Version 1 lists them for the group alone and, larger, in total; the last two are meant in both.
+            let given_up: u64 = files.iter().rev().take(2).sum();
+            free = free.min(most.saturating_sub(used.saturating_sub(given_up)));
+        }
+    }
+    // "Max address space         8589934592           8589934592           bytes"
+    let limits = read("/proc/self/limits").unwrap_or_default();
+    let space = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let space = space.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    if let (Some(space), Some(used)) = (
+        space,
+        read("/proc/self/status").and_then(|it| kibibytes(&it, "VmSize:")),
+    ) {
+        free = free.min(space.saturating_sub(used));
+    }
+    Some(free)
+}
+
+/// Folders of the memory controllers that hold this process and those above it, with the names of limit and use in
+/// them: version 2, and version 1 for systems that have it still.
+fn control_groups(own: &str) -> Vec<(String, &'static str, &'static str)> {
+    let mut found = Vec::new();
+    for line in own.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, most, used) = if controllers.is_empty() {
+            ("/sys/fs/cgroup", "/memory.max", "/memory.current")
+        } else if controllers.split(',').any(|it| it == "memory") {
+            (
+                "/sys/fs/cgroup/memory",
+                "/memory.limit_in_bytes",
+                "/memory.usage_in_bytes",
+            )
+        } else {
+            continue;
+        };
+        let above = Path::new(path).ancestors();
+        found.extend(above.map(|it| (format!("{root}{}", it.display()), most, used)));
+    }
+    found
+}
+
 /// The largest resident set since the start or the last [`forget_peak`], in bytes, pages of files that are still
 /// mapped in included; `None` where the system does not tell.
 pub fn peak_resident() -> Option<u64> {
@@ -180,6 +247,22 @@ mod tests {
             "12", "", "GiB", "-1GiB", "0GiB", "1KiB", "twelve", "12GiB/s", "nan GiB", "infGiB", "1e300GiB", "9e9TiB",
         ] {
             assert!(parse_budget(wrong).is_err(), "{wrong}: {:?}", parse_budget(wrong));
+        }
+    }
+
+    #[test]
+    fn limits_of_all_control_groups_above_are_found() {
+        let found = control_groups("0::/user/a\n");
+        let folders: Vec<&str> = found.iter().map(|(folder, ..)| folder.as_str()).collect();
+        assert_eq!(
+            folders,
+            ["/sys/fs/cgroup/user/a", "/sys/fs/cgroup/user", "/sys/fs/cgroup/"]
+        );
+        let found = control_groups("12:cpu,cpuacct:/x\n4:memory:/docker/1\n");
+        assert_eq!(found[0].0, "/sys/fs/cgroup/memory/docker/1");
+        assert_eq!((found.len(), found[0].1), (3, "/memory.limit_in_bytes"));
+        if cfg!(target_os = "linux") {
+            assert!(available().expect("Linux tells") > LEAST);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Content hashes: SHA-256 in hexadecimal, of bytes and of files.
 
 use crate::error::{Error, Result};
+use crate::files::input;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -14,7 +15,7 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 /// # Errors
 /// The file cannot be read.
 pub fn of_file(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(|source| Error::reading(path, source))?;
+    let mut file = input::open(path)?;
     let mut hash = HashWriter(Sha256::new());
     std::io::copy(&mut file, &mut hash).map_err(|source| Error::reading(path, source))?;
     Ok(hexadecimal(&hash.0.finalize()))

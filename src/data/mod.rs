@@ -9,5 +9,6 @@ pub mod guard;
 pub mod python_random;
 pub mod sampler;
 pub mod table;
+mod text_file;
 pub mod tokenizer;
 pub mod windows;

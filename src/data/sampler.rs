@@ -40,7 +40,7 @@ impl CalibrationSource {
     /// # Errors
     /// The tokenizer fails.
     pub fn new(
-        corpus: &Corpus,
+        corpus: Corpus,
         join: Join,
         sampling: Sampling,
         bos: Bos,
@@ -51,14 +51,14 @@ impl CalibrationSource {
             Sampling::Documents => CalibrationSource {
                 sampling,
                 bos,
-                documents: corpus.documents().to_vec(),
+                documents: corpus.into_documents(),
                 stream: Vec::new(),
             },
             Sampling::Packed => CalibrationSource {
                 sampling,
                 bos,
                 documents: Vec::new(),
-                stream: tokenizer.encode(&corpus.joined(join), bos, vocabulary)?,
+                stream: tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)?,
             },
         })
     }

@@ -1,11 +1,13 @@
 //! Tables: JSONL (also gzipped) and parquet become rows of named fields, each of which knows its place in the
 //! file, so that whatever is wrong with a field can be said with file, line and field.
 
-use super::corpus::{lines, parquet};
-use crate::error::{Error, Located, Result, json_in_line};
-use flate2::read::MultiGzDecoder;
+use super::corpus::{Room, json_object, parquet};
+use super::text_file::TextFile;
+use crate::error::{Error, Located, Result};
+use crate::files::input;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use std::io::{BufReader, Read};
+use std::fmt;
 use std::path::Path;
 
 /// One row.
@@ -20,22 +22,17 @@ pub struct Row {
 /// # Errors
 /// A missing file, another format, broken JSON (with its line), a malformed parquet file, no rows.
 pub fn read(path: &Path) -> Result<Vec<Row>> {
-    let file = std::fs::File::open(path).map_err(|source| Error::reading(path, source))?;
-    let name = path.to_string_lossy().to_lowercase();
-    let rows = if name.ends_with(".parquet") {
-        parquet::objects(file).map(|rows| {
+    let rows = if path.to_string_lossy().to_lowercase().ends_with(".parquet") {
+        parquet::objects(input::open(path)?).map(|rows| {
             let placed = rows.into_iter().enumerate();
             placed
                 .map(|(index, fields)| Row::new(format!("row {}", index + 1), fields))
                 .collect()
         })
     } else {
-        let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
-            Some(stem) => (Box::new(MultiGzDecoder::new(file)), stem),
-            None => (Box::new(file), &name),
-        };
-        if stem.ends_with(".jsonl") || stem.ends_with(".json") {
-            json_rows(reader)
+        let file = TextFile::open(path)?;
+        if file.stem.ends_with(".jsonl") || file.stem.ends_with(".json") {
+            json_rows(file)
         } else {
             Err(Error::input(
                 "is neither JSON lines (.jsonl, .json, either also .gz) nor .parquet",
@@ -49,19 +46,51 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn json_rows(reader: Box<dyn Read>) -> Result<Vec<Row>> {
+fn json_rows(file: TextFile) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (index, line) in lines(&mut BufReader::new(reader)).enumerate() {
-        let place = format!("line {}", index + 1);
-        let line = line.at(&place)?;
+    let mut room = Room::new();
+    for line in file.lines() {
+        let (number, line) = line?;
         if line.trim().is_empty() {
             continue;
         }
-        let fields = serde_json::from_str(line.trim_end())
-            .map_err(|error| Error::input(format!("not a JSON object: {}", json_in_line(&error))).at(&place))?;
+        // A parsed row takes a few times the room of its text.
+        room.take(&line)?;
+        let place = format!("line {number}");
+        let Fields(fields) = json_object(&line, "a JSON object").at(&place)?;
         rows.push(Row::new(place, fields));
     }
     Ok(rows)
+}
+
+/// A JSON object none of whose keys occurs twice: which value is meant would be a guess.
+struct Fields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Fields, A::Error> {
+                let mut fields = Map::new();
+                while let Some((key, value)) = entries.next_entry::<String, Value>()? {
+                    if fields.contains_key(&key) {
+                        return Err(de::Error::custom(format!("field `{key}` occurs twice")));
+                    }
+                    fields.insert(key, value);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
 }
 
 impl Row {

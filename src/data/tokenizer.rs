@@ -6,6 +6,7 @@
 use crate::data::digest;
 use crate::data::guard::guarded;
 use crate::error::{Error, Result};
+use crate::files::input;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,7 @@ impl Tokenizer {
     /// The file is missing or is not a tokenizer.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| Error::reading(&path, source))?;
+        let bytes = input::read(&path, input::TOKENIZER)?;
         let load = || {
             let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
             // A file may ask for texts to be cut or padded to a training length; transformers ignores that
@@ -123,10 +124,9 @@ impl Tokenizer {
     /// A JSON file beside the tokenizer's; null where there is none.
     fn beside(&self, name: &str) -> Result<serde_json::Value> {
         let path = self.path.with_file_name(name);
-        match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(serde_json::Value::Null),
-            Err(error) => Err(Error::reading(&path, error)),
-            Ok(bytes) => serde_json::from_slice(&bytes)
+        match input::read_text_if_there(&path, input::SMALL)? {
+            None => Ok(serde_json::Value::Null),
+            Some(text) => serde_json::from_str(&text)
                 .map_err(|error| Error::input(format!("not JSON: {error}")).at(path.display())),
         }
     }

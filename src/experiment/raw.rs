@@ -10,6 +10,7 @@ use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
+use crate::files::input;
 use crate::linalg::Provider;
 use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Selection};
@@ -313,14 +314,9 @@ impl Source {
     /// Reads the file.
     ///
     /// # Errors
-    /// The file is missing or not UTF-8.
+    /// The file is missing, not a regular file, not UTF-8 or too large.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::reading(path, source))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Error::config("not valid UTF-8").at(format_args!("{}:{line}", path.display()))
-        })?;
+        let text = input::read_text(path, input::SMALL)?;
         Ok(Source {
             path: path.to_path_buf(),
             text,

@@ -13,6 +13,7 @@ use super::tokenizer::{self, Converted};
 use super::{Gguf, Tensor, required};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
+use crate::files::input;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::Staging;
 use crate::model::families;
@@ -26,7 +27,6 @@ use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::TAU;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Size of a weight file in bytes beyond which the next tensor begins another one (Hugging Face's "5GB").
@@ -123,7 +123,7 @@ fn name_of(dtype: StorageType) -> &'static str {
 /// behind then.
 pub fn import(path: &Path, folder: &Path, options: Options, progress: &dyn Progress) -> Result<Summary> {
     progress.stage("reading the metadata");
-    let file = File::open(path).map_err(|source| Error::reading(path, source))?;
+    let file = input::open(path)?;
     // SAFETY: the map is read-only and private to this process's view of the file. As with checkpoints,
     // another process truncating the file meanwhile is outside what can be defended against; every length
     // is checked against the map's own.

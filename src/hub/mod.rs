@@ -13,6 +13,7 @@ mod download;
 mod failure;
 
 use crate::error::{Error, Result};
+use crate::files::input;
 use crate::progress::Progress;
 use datasets::DatasetFile;
 use failure::Failure;
@@ -430,7 +431,7 @@ fn shards(folder: &Path) -> Result<BTreeSet<String>> {
         weight_map: BTreeMap<String, String>,
     }
     let path = folder.join(INDEX);
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
+    let text = input::read_text(&path, input::SMALL)?;
     let index: Index = serde_json::from_str(&text)
         .map_err(|error| Error::input(format!("not a shard index: {error}")).at(path.display()))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();

@@ -7,6 +7,7 @@ use crate::error::{Error, Located, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{Experiment, Pruning};
+use crate::files::input;
 use crate::hub::Parts;
 use crate::memory;
 use crate::model::export::{ModelWriter, PRUNING, Staging};
@@ -50,10 +51,8 @@ impl PruningFile {
     /// It is there and cannot be understood.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(PRUNING);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::reading(&path, error)),
+        let Some(text) = input::read_text_if_there(&path, input::SMALL)? else {
+            return Ok(None);
         };
         let file: PruningFile = serde_json::from_str(&text)
             .map_err(|error| Error::input(format!("not a record of pruning: {error}")).at(path.display()))?;

@@ -5,6 +5,7 @@
 //! for. A truncated or malformed file is refused by name.
 
 use crate::error::{Error, Result};
+use crate::files::input;
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
@@ -114,7 +115,7 @@ impl WeightFiles {
     }
 
     fn add_shard(&mut self, path: PathBuf) -> Result<()> {
-        let file = std::fs::File::open(&path).map_err(|source| Error::reading(&path, source))?;
+        let file = input::open(&path)?;
         // SAFETY: the map is read-only and private to this process's view of the file. As with every
         // memory-mapped checkpoint reader, another process truncating the file meanwhile is outside
         // what can be defended against; shards are checked for size when they are opened.
@@ -152,7 +153,7 @@ impl WeightFiles {
             weight_map: BTreeMap<String, String>,
         }
         let path = dir.join(INDEX);
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
+        let text = input::read_text(&path, input::SMALL)?;
         let index: Index = serde_json::from_str(&text)
             .map_err(|error| Error::input(format!("not a shard index: {error}")).at(path.display()))?;
         let mut files: Vec<&String> = index.weight_map.values().collect();

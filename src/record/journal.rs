@@ -5,6 +5,7 @@
 //! last line, which whoever appends next removes. Lines are synchronised to disk before the lock is released.
 
 use crate::error::{Error, Result};
+use crate::files::input;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ impl Drop for Locked<'_> {
 /// The file is missing or cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let fail = |error| Error::reading(path, error);
-    let mut file = File::open(path).map_err(fail)?;
+    let mut file = input::open(path)?;
     // Best effort: where files cannot be locked, only a line that is being replaced could be read wrongly.
     let _ = file.lock_shared();
     let mut bytes = Vec::new();

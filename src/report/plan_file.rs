@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Located, Result};
 use crate::experiment::plan::Experiment;
+use crate::files::input;
 use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -41,7 +42,7 @@ impl PlanFile {
     /// The file is missing or not a plan.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("plan.toml");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
+        let text = input::read_text(&path, input::SMALL)?;
         toml::from_str(&text)
             .map_err(|error| {
                 Error::input(format!(

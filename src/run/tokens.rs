@@ -45,7 +45,7 @@ impl ModelTokens {
                     if let Some(rows) = plan.rows {
                         corpus.keep(rows).at(plan.source().display())?;
                     }
-                    let text = corpus.joined(join);
+                    let text = corpus.into_joined(join);
                     let ids = tokenizer.encode(&text, bos, vocabulary)?;
                     TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
                         .at(plan.source().display())
@@ -69,7 +69,7 @@ impl ModelTokens {
                 if source.is_none() {
                     let corpus = Corpus::read(&file.path, join)?;
                     source = Some(CalibrationSource::new(
-                        &corpus, join, sampling, bos, &tokenizer, vocabulary,
+                        corpus, join, sampling, bos, &tokenizer, vocabulary,
                     )?);
                 }
                 let source = source.as_ref().expect("the source was just made");

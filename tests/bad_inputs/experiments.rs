@@ -46,7 +46,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "not UTF-8",
         change: Content("experiment.toml", b"name = \"tiny\"\n# \xff\n"),
-        expect: &["experiment.toml:2:", "not valid UTF-8"],
+        expect: &["experiment.toml: line 2: not valid UTF-8"],
     },
     Case {
         name: "broken syntax",

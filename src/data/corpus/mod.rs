@@ -5,11 +5,15 @@
 
 pub(super) mod parquet;
 
+use super::text_file::{self, TextFile};
 use crate::error::{Error, Located, Result, json_in_line};
-use flate2::read::MultiGzDecoder;
+use crate::files::input;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+/// Endings of plain text, as the papers' corpora have them.
+const PLAIN: [&str; 4] = ["txt", "text", "raw", "tokens"];
 
 /// How the rows of a corpus become one text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -23,7 +27,7 @@ pub enum Join {
     /// Rows without their newline, joined with one space, as the papers do with the Penn Treebank. JSONL and
     /// parquet documents are left as they are.
     Spaces,
-    /// A text file as it is; JSONL and parquet documents one after the other.
+    /// A text file as it is but for its line ends, which become `\n`; JSONL and parquet documents one after the other.
     None,
 }
 
@@ -47,30 +51,26 @@ pub struct Corpus {
 
 impl Corpus {
     /// Reads a corpus. The format follows the file name: `.jsonl` and `.json` hold one object with a
-    /// string `text` per line, `.gz` is unpacked first, `.parquet` has a string column `text`, `sentence` or
-    /// `content`, anything else is plain UTF-8 text cut into rows by `join`.
+    /// string `text` per line, `.parquet` has a string column `text`, `sentence` or `content`, `.txt`, `.text`, `.raw`
+    /// and `.tokens` are plain UTF-8 text cut into rows by `join`; `.gz` behind any but `.parquet` is unpacked first.
+    /// Line ends are those of Python's text mode; a byte order mark is left out.
     ///
     /// # Errors
-    /// A missing file, text that is not UTF-8 (with its line), broken JSON (with its line and field), a parquet
-    /// file that is truncated, has no such column or a null in it (with its row), no text at all.
+    /// A missing file, one that is no regular file or has another ending, text that is not UTF-8 (with its line) or
+    /// does not fit in memory, broken JSON (with its line and field), a parquet file that is truncated, has no such
+    /// column or a null in it (with its row), no text at all.
     pub fn read(path: &Path, join: Join) -> Result<Self> {
-        let name = path.to_string_lossy().to_lowercase();
-        let file = std::fs::File::open(path).map_err(|source| Error::reading(path, source))?;
-        let documents = if name.ends_with(".parquet") {
-            parquet::rows(file)
+        let documents = if path.to_string_lossy().to_lowercase().ends_with(".parquet") {
+            input::open(path).and_then(|file| parquet::rows(file).at(path.display()))?
         } else {
-            let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
-                Some(stem) => (Box::new(MultiGzDecoder::new(file)), stem),
-                None => (Box::new(file), &name),
-            };
-            let mut reader = BufReader::new(reader);
-            if stem.ends_with(".jsonl") || stem.ends_with(".json") {
-                json_lines(&mut reader)
-            } else {
-                text_rows(&mut reader, join)
+            let file = TextFile::open(path)?;
+            let ending = Path::new(&file.stem).extension().unwrap_or_default().to_string_lossy();
+            match &*ending {
+                "jsonl" | "json" => json_lines(file).at(path.display())?,
+                plain if PLAIN.contains(&plain) => text_rows(file, join).at(path.display())?,
+                _ => return Err(unknown_ending(&ending).at(path.display())),
             }
-        }
-        .at(path.display())?;
+        };
         if documents.iter().all(|document| document.trim().is_empty()) {
             return Err(Error::input("contains no text").at(path.display()));
         }
@@ -80,6 +80,11 @@ impl Corpus {
     /// The documents, in file order.
     pub fn documents(&self) -> &[String] {
         &self.documents
+    }
+
+    /// The documents, in file order.
+    pub fn into_documents(self) -> Vec<String> {
+        self.documents
     }
 
     /// Leaves the first `rows` documents.
@@ -99,56 +104,111 @@ impl Corpus {
     pub fn joined(&self, join: Join) -> String {
         self.documents.join(join.separator())
     }
+
+    /// As [`Corpus::joined`], without a copy where there is one document.
+    pub fn into_joined(mut self, join: Join) -> String {
+        match (self.documents.pop(), &self.documents[..]) {
+            (Some(only), []) => only,
+            (last, _) => {
+                self.documents.extend(last);
+                self.joined(join)
+            }
+        }
+    }
 }
 
-fn json_lines(reader: &mut dyn BufRead) -> Result<Vec<String>> {
+fn unknown_ending(ending: &str) -> Error {
+    let found = match ending {
+        "" => "has no ending that says what it holds".to_string(),
+        other => format!("`.{other}` is not a format of texts"),
+    };
+    let plain = PLAIN.map(|ending| format!(".{ending}")).join(", ");
+    Error::input(format!(
+        "{found}: plain text ends in {plain}, JSON lines in .jsonl or .json (either also .gz), Parquet in .parquet; \
+         give the file, or a link to it, the ending of its format"
+    ))
+}
+
+/// Parses a line that must hold a JSON object. (A list could stand for a struct otherwise.)
+///
+/// # Errors
+/// Something else, or an object that does not fit `T`.
+pub(super) fn json_object<T: DeserializeOwned>(line: &str, wanted: &str) -> Result<T> {
+    let fail = |message: &str| Error::input(format!("not {wanted}: {message}"));
+    match line.trim_start().chars().next() {
+        Some('[') => {
+            return Err(fail(
+                "a list; every line holds one object, and the file is no list of them",
+            ));
+        }
+        Some('{') | None => {}
+        Some(_) => return Err(fail("it does not begin with `{`")),
+    }
+    serde_json::from_str(line.trim_end()).map_err(|error| fail(&json_in_line(&error)))
+}
+
+fn json_lines(file: TextFile) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Row {
         text: String,
     }
     let mut documents = Vec::new();
-    for (index, line) in lines(reader).enumerate() {
-        let place = format!("line {}", index + 1);
-        let line = line.at(&place)?;
+    let mut room = Room::new();
+    for line in file.lines() {
+        let (number, line) = line?;
         if line.trim().is_empty() {
             continue;
         }
-        let row: Row = serde_json::from_str(line.trim_end()).map_err(|error| {
-            Error::input(format!("not an object with a string `text`: {}", json_in_line(&error))).at(&place)
-        })?;
+        let row: Row = json_object(&line, "an object with a string `text`").at(format_args!("line {number}"))?;
+        room.take(&row.text)?;
         documents.push(row.text);
     }
     Ok(documents)
 }
 
-fn text_rows(reader: &mut dyn BufRead, join: Join) -> Result<Vec<String>> {
-    let mut rows = Vec::new();
-    for (index, line) in lines(reader).enumerate() {
-        rows.push(line.at(format_args!("line {}", index + 1))?);
-    }
-    Ok(match join {
-        Join::None => vec![rows.concat()],
-        Join::Lines | Join::Spaces => rows
-            .iter()
-            .map(|row| row.trim_end_matches(['\n', '\r']).to_string())
-            .collect(),
-        Join::Wikitext => rows
-            .into_iter()
-            .map(|row| if row.trim().is_empty() { String::new() } else { row })
-            .collect(),
-    })
+/// What is left of the memory for texts while rows are read.
+pub(super) struct Room {
+    limit: u64,
+    left: u64,
 }
 
-/// The lines of a reader, each with its line end.
-pub(super) fn lines(reader: &mut dyn BufRead) -> impl Iterator<Item = Result<String>> + '_ {
-    std::iter::from_fn(move || {
-        let mut bytes = Vec::new();
-        match reader.read_until(b'\n', &mut bytes) {
-            Ok(0) => None,
-            Ok(_) => Some(String::from_utf8(bytes).map_err(|_| Error::input("not valid UTF-8"))),
-            Err(source) => Some(Err(Error::input(format!("cannot read: {source}")))),
+impl Room {
+    pub(super) fn new() -> Self {
+        let limit = text_file::limit();
+        Room { limit, left: limit }
+    }
+
+    /// Takes the place of a row.
+    pub(super) fn take(&mut self, row: &str) -> Result<()> {
+        let bytes = (row.len() + size_of::<String>()) as u64;
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or_else(|| text_file::too_long(self.limit))?;
+        Ok(())
+    }
+}
+
+fn text_rows(file: TextFile, join: Join) -> Result<Vec<String>> {
+    let mut room = Room::new();
+    let mut rows = Vec::new();
+    let mut whole = String::new();
+    for line in file.lines() {
+        let (_, mut row) = line?;
+        room.take(&row)?;
+        match join {
+            Join::None => whole.push_str(&row),
+            Join::Lines | Join::Spaces => {
+                row.truncate(row.trim_end_matches('\n').len());
+                rows.push(row);
+            }
+            Join::Wikitext => rows.push(if row.trim().is_empty() { String::new() } else { row }),
         }
-    })
+    }
+    if join == Join::None {
+        rows.push(whole);
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -172,10 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_left_alone() {
+    fn plain_text_is_left_alone_but_for_its_line_ends() {
         let (_dir, path) = file("novel.txt", "a\r\n\r\nb\u{e9}".as_bytes());
         let corpus = Corpus::read(&path, Join::None).expect("readable");
-        assert_eq!(corpus.joined(Join::None), "a\r\n\r\nb\u{e9}");
+        assert_eq!(corpus.into_joined(Join::None), "a\n\nb\u{e9}");
         let corpus = Corpus::read(&path, Join::Lines).expect("readable");
         assert_eq!(corpus.joined(Join::Lines), "a\n\nb\u{e9}");
         let corpus = Corpus::read(&path, Join::Spaces).expect("readable");

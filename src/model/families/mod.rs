@@ -5,6 +5,7 @@
 //! key nobody here has heard of is reported in the log, since it may matter.
 
 use crate::error::{Error, Located, Result};
+use crate::files::input;
 use crate::registry::{Entry, Registry};
 use crate::spec::{Activation, ModelSpec, Reach};
 use serde_json::{Map, Value};
@@ -112,7 +113,7 @@ const REFUSED: &[(&str, &str)] = &[
 /// Names the file, and the key where there is one.
 pub fn read_spec(dir: &Path) -> Result<ModelSpec> {
     let path = dir.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
+    let text = input::read_text(&path, input::SMALL)?;
     parse_spec(&text).at(path.display())
 }
 

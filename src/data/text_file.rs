@@ -1,0 +1,239 @@
+//! Files of text as lines: gzip is unpacked, line ends are those of Python's text mode, sizes have limits.
+//!
+//! The papers' loaders read texts through `open(path)`, which makes `\r\n` and a lone `\r` into `\n`, so rows and
+//! tokens are the same whichever system a file was written on.
+
+use crate::error::{Error, Result};
+use crate::files::input::{self, BYTE_ORDER_MARK};
+use crate::memory;
+use bytesize::ByteSize;
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Text that a run can hold at most where the system does not say how much memory is free.
+const LIMIT: u64 = 8 << 30;
+
+/// A text is held together with its rows and its tokens: about as much again each, and some room.
+const PARTS: u64 = 4;
+
+/// A gzip file of more than this is refused once it has expanded [`EXPANSION`] times. Texts do so 2 to 20 times.
+const UNSUSPICIOUS: u64 = 64 << 20;
+const EXPANSION: u64 = 200;
+
+/// Bytes of text that fit into the memory that is free now.
+pub(super) fn limit() -> u64 {
+    memory::available().map_or(LIMIT, |free| free / PARTS)
+}
+
+/// The error of a text that does not fit.
+pub(super) fn too_long(limit: u64) -> Error {
+    Error::input(format!(
+        "has more than {} of text, and the memory that is free holds no more; take a part of it",
+        ByteSize(limit)
+    ))
+}
+
+/// A text file, and its lower-case name without `.gz`.
+pub(super) struct TextFile {
+    reader: BufReader<Box<dyn Read>>,
+    pub(super) stem: String,
+}
+
+impl TextFile {
+    /// Opens a file; one whose name ends in `.gz` is unpacked while it is read.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = input::open(path)?;
+        let size = file.metadata().map_err(|source| Error::reading(path, source))?.len();
+        let limit = limit();
+        let name = path.to_string_lossy().to_lowercase();
+        let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
+            Some(stem) => (Box::new(Unpacked::new(file, size, limit)), stem),
+            None if size > limit => return Err(too_long(limit).at(path.display())),
+            None => (Box::new(file.take(size)), &name),
+        };
+        Ok(TextFile {
+            reader: BufReader::with_capacity(1 << 16, reader),
+            stem: stem.to_string(),
+        })
+    }
+
+    /// Its lines, each with `\n` in place of its line end; the last may have none.
+    pub(super) fn lines(self) -> Lines<impl BufRead> {
+        Lines {
+            reader: self.reader,
+            rest: String::new(),
+            used: 0,
+            number: 0,
+        }
+    }
+}
+
+/// A gzip file, unpacked up to a limit.
+struct Unpacked {
+    decoder: MultiGzDecoder<File>,
+    size: u64,
+    limit: u64,
+    unpacked: u64,
+}
+
+impl Unpacked {
+    fn new(file: File, size: u64, limit: u64) -> Self {
+        Unpacked {
+            decoder: MultiGzDecoder::new(file),
+            size,
+            limit,
+            unpacked: 0,
+        }
+    }
+}
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.unpacked += count as u64;
+        let most = self.limit.min(UNSUSPICIOUS.max(self.size.saturating_mul(EXPANSION)));
+        if self.unpacked > most {
+            return Err(io::Error::other(format!(
+                "its {} unpack to more than {}; unpack the file to see whether that is a text",
+                ByteSize(self.size),
+                ByteSize(most)
+            )));
+        }
+        Ok(count)
+    }
+}
+
+/// The lines of a text, as Python's text mode gives them.
+pub(super) struct Lines<R> {
+    reader: R,
+    /// What was read up to a line feed; it has several lines where carriage returns end some.
+    rest: String,
+    /// Bytes of `rest` given out.
+    used: usize,
+    number: usize,
+}
+
+/// A line and its number, from 1.
+pub(super) type Line = (usize, String);
+
+impl<R: BufRead> Lines<R> {
+    fn read(&mut self) -> Result<bool> {
+        let mut bytes = Vec::new();
+        let count = self
+            .reader
+            .read_until(b'\n', &mut bytes)
+            .map_err(|source| Error::input(format!("cannot read: {source}")))?;
+        let first = self.number == 0;
+        if first && input::seems_utf16(&bytes) {
+            return Err(Error::input(input::not_utf8(&[0xff, 0xfe])));
+        }
+        let mut text = String::from_utf8(bytes).map_err(|error| {
+            let bytes = error.as_bytes();
+            let before = &bytes[..error.utf8_error().valid_up_to()];
+            self.number += before.iter().filter(|byte| **byte == b'\r').count();
+            Error::input(input::not_utf8(if first { bytes } else { &[] }))
+        })?;
+        if first && text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
+        if text.contains('\r') {
+            text = text.replace("\r\n", "\n").replace('\r', "\n");
+        }
+        (self.rest, self.used) = (text, 0);
+        Ok(count > 0)
+    }
+
+    fn next_line(&mut self) -> Result<Option<Line>> {
+        if self.used == self.rest.len() && !self.read()? {
+            return Ok(None);
+        }
+        self.number += 1;
+        let rest = &self.rest[self.used..];
+        let length = rest.find('\n').map_or(rest.len(), |end| end + 1);
+        if length == self.rest.len() {
+            self.used = 0;
+            return Ok(Some((self.number, std::mem::take(&mut self.rest))));
+        }
+        self.used += length;
+        Ok(Some((self.number, rest[..length].to_string())))
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Result<Line>> {
+        self.next_line()
+            .map_err(|error| error.at(format_args!("line {}", self.number + 1)))
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn lines(bytes: &[u8]) -> Result<Vec<String>> {
+        let lines = Lines {
+            reader: bytes,
+            rest: String::new(),
+            used: 0,
+            number: 0,
+        };
+        lines.map(|line| line.map(|(_, text)| text)).collect()
+    }
+
+    #[test]
+    fn line_ends_are_those_of_pythons_text_mode() {
+        let golden = include_str!("../../tests/golden/universal_newlines.json");
+        let golden: Vec<(String, Vec<String>)> = serde_json::from_str(golden).expect("golden file is JSON");
+        assert!(golden.len() > 300, "{} cases", golden.len());
+        for (text, want) in golden {
+            assert_eq!(lines(text.as_bytes()).expect("UTF-8"), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_whatever_ends_them() {
+        let error = lines(b"one\rtwo\r\nthree\nfour\rfive \xe9")
+            .expect_err("not UTF-8")
+            .to_string();
+        assert_eq!(error, "line 5: not valid UTF-8");
+    }
+
+    #[test]
+    fn what_other_systems_write_is_named() {
+        assert_eq!(lines(b"\xef\xbb\xbfa\nb").expect("UTF-8"), ["a\n", "b"]);
+        for wide in [
+            &b"\xff\xfea\0b\0\n\0"[..],
+            b"\xfe\xff\0a\0b\0\n",
+            b"a\0b\0c\0d\0\n\0",
+            b"\0a\0b\0c\0d\0\n",
+        ] {
+            let error = lines(wide).expect_err("UTF-16").to_string();
+            assert!(error.starts_with("line 1: text in UTF-16, not in UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn gzip_that_expands_beyond_all_texts_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.txt.gz");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let line = [b'a'; 1 << 16];
+        for _ in 0..1200 {
+            packed.write_all(&line).expect("in memory");
+        }
+        std::fs::write(&path, packed.finish().expect("in memory")).expect("writable");
+        let file = TextFile::open(&path).expect("a file");
+        let error = file
+            .lines()
+            .collect::<Result<Vec<_>>>()
+            .expect_err("a bomb")
+            .to_string();
+        assert!(error.contains("unpack to more than 64.0 MiB"), "{error}");
+    }
+}

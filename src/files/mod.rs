@@ -1,0 +1,3 @@
+//! Files of other people: what zprune reads.
+
+pub mod input;
