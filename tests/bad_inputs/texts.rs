@@ -124,7 +124,7 @@ const TEXTS: &[Case] = &[
     Case {
         name: "a corpus that is a folder",
         change: Experiment("corpus = \"novel.txt\"", "corpus = \"model\""),
-        expect: &["model: cannot read: "],
+        expect: &["model: is a folder; a file is needed here"],
     },
     Case {
         name: "JSONL broken at a line",
