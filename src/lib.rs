@@ -86,4 +86,5 @@ pub mod tensor;
 pub mod files;
 pub mod memory;
 pub mod registry;
+pub mod files;
 pub mod error;

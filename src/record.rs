@@ -6,9 +6,6 @@
 //! refused with its line, and nothing is written over.
 
 pub(crate) mod journal;
-mod whole;
-
-pub use whole::{remove_unfinished, write_whole};
 
 use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;

@@ -5,9 +5,9 @@
 
 use crate::data::digest;
 use crate::error::{Error, Located, Result};
+use crate::files::write_whole;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use std::io::Write;
 use std::path::Path;
 
 /// The one tensor of a token windows file.
@@ -119,22 +119,7 @@ impl TokenWindows {
         let fail = |error: &dyn std::fmt::Display| Error::output(path, error);
         let tensor = TensorView::new(Dtype::I64, vec![self.count(), self.length], &bytes).map_err(|e| fail(&e))?;
         let content = safetensors::serialize([(TENSOR, tensor)], None).map_err(|e| fail(&e))?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(".tokens-")
-            .tempfile_in(parent.unwrap_or(Path::new(".")))
-            .map_err(|error| fail(&error))?;
-        file.write_all(&content).map_err(|error| fail(&error))?;
-        file.as_file().sync_all().map_err(|error| fail(&error))?;
-        // A temporary file is its owner's alone; what is meant for other programs is not.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let everyone = std::fs::Permissions::from_mode(0o644);
-            file.as_file().set_permissions(everyone).map_err(|error| fail(&error))?;
-        }
-        file.persist(path).map_err(|error| fail(&error.error))?;
-        Ok(())
+        write_whole(path, &content)
     }
 
     /// Checks that a model knows every token.

@@ -1,3 +1,59 @@
-//! Files of other people: what zprune reads.
+//! Files: what zprune reads ([`input`]), and everything that it writes: single files, whole folders, and the decision whether a
+//! place may be written at all.
+//!
+//! A file or a folder is made under a temporary name beside its place, synchronised, renamed, and the folder that holds it is
+//! synchronised too: readers see the old content or the new, and what was reported as written survives a loss of power. Temporary
+//! names are `.zprune-`, twelve letters or digits, and `.tmp`; their writer holds a lock, so that what a killed process left can
+//! be told from what a living one is at. The umask decides who may read what is written.
+//!
+//! Nothing that zprune did not write is replaced or removed: see [`OutputFile`].
 
 pub mod input;
+mod output;
+mod staging;
+mod whole;
+
+pub use output::OutputFile;
+pub use staging::{Staging, remove_on_signals};
+pub use whole::{create_folders, remove_unfinished, write_whole};
+
+use std::path::Path;
+
+/// How temporary names begin.
+const PREFIX: &str = ".zprune-";
+
+/// How many letters and digits follow.
+const RANDOM: usize = 12;
+
+/// How the names of unfinished files and folders end.
+const UNFINISHED: &str = ".tmp";
+
+/// How the name of the lock file beside an unfinished folder ends.
+const LOCK: &str = ".lock";
+
+/// Makes temporary names with this ending, for files that the umask alone decides about.
+fn temporary_names(ending: &str) -> tempfile::Builder<'_, '_> {
+    let mut names = tempfile::Builder::new();
+    names.prefix(PREFIX).rand_bytes(RANDOM).suffix(ending);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Without this, temporary files are their owner's alone. The system takes the umask's bits away.
+        names.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    names
+}
+
+/// The random part of a temporary name with this ending; `None` for every other name.
+fn random_part<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
+    let part = name.strip_prefix(PREFIX)?.strip_suffix(ending)?;
+    (part.len() == RANDOM && part.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(part)
+}
+
+/// The folder that holds `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -7,7 +7,8 @@
 //! for bit; a matrix that would not become smaller is left as it is.
 
 use crate::error::{Error, Located, Result};
-use crate::model::export::{Staging, copy_companions};
+use crate::files::Staging;
+use crate::model::export::copy_companions;
 use crate::model::weights::{INDEX, StoredFile, StoredTensor, WeightFiles};
 use crate::progress::Progress;
 use safetensors::Dtype;

@@ -9,7 +9,7 @@ use crate::backend::{Backend, Compute};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use crate::experiment::machine::Machine;
-use crate::model::export::Staging;
+use crate::files::Staging;
 use crate::model::families;
 use crate::model::forward::Ends;
 use crate::model::random::RandomWeights;

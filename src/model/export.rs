@@ -1,5 +1,4 @@
-//! Writing model directories: a folder that appears whole or not at all, and safetensors files filled
-//! tensor by tensor.
+//! Writing model directories: safetensors files filled tensor by tensor, in a folder that appears whole or not at all.
 //!
 //! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
 //! that every tool that loads the one loads the other.
@@ -8,6 +7,7 @@
 //! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
 
 use crate::error::{Error, Result};
+use crate::files::Staging;
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::weights::INDEX;
 use safetensors::Dtype;
@@ -17,74 +17,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A folder under construction beside its final place. Dropped without [`Staging::commit`], it is removed.
-pub struct Staging {
-    folder: tempfile::TempDir,
-    target: PathBuf,
-}
-
 impl Staging {
-    /// Begins a folder that will be called `target`. Missing parents are made.
-    ///
-    /// # Errors
-    /// `target` exists and is not an empty folder, or its parent cannot be written.
-    pub fn new(target: &Path) -> Result<Self> {
-        let occupied = match std::fs::read_dir(target) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => target.symlink_metadata().is_ok(),
-        };
-        if occupied {
-            return Err(Error::output(
-                target,
-                "it exists already; remove it, or choose another --out",
-            ));
-        }
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(parent).map_err(|error| Error::output(parent, error))?;
-        let folder = tempfile::Builder::new()
-            .prefix(".zprune-")
-            .suffix(".tmp")
-            .tempdir_in(parent)
-            .map_err(|error| Error::output(parent, error))?;
-        Ok(Staging {
-            folder,
-            target: target.to_path_buf(),
-        })
-    }
-
-    /// Where a file of the folder is while it is being made.
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The final name of a file, for messages.
-    fn named(&self, name: &Path) -> PathBuf {
-        self.target.join(name)
-    }
-
-    /// Writes a small file.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, name: impl AsRef<Path>, content: &[u8]) -> Result<()> {
-        let fail = |error| Error::output(&self.named(name.as_ref()), error);
-        let mut file = File::create(self.path(&name)).map_err(fail)?;
-        file.write_all(content).map_err(fail)?;
-        file.sync_all().map_err(fail)
-    }
-
-    /// Copies a file unchanged, under its own name.
-    ///
-    /// # Errors
-    /// It cannot be read, or the disk refuses.
-    pub fn copy(&self, from: &Path) -> Result<()> {
-        let content = std::fs::read(from).map_err(|source| Error::reading(from, source))?;
-        self.write(from.file_name().unwrap_or_default(), &content)
-    }
-
     /// Copies the record of pruning, where there is one: for copies that hold the same weights.
     ///
     /// # Errors
@@ -105,31 +38,6 @@ impl Staging {
         metadata: &BTreeMap<String, String>,
     ) -> Result<TensorFile> {
         TensorFile::create(&self.path(name), self.named(Path::new(name)), tensors, metadata)
-    }
-
-    /// Gives the folder its final name.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn commit(self) -> Result<()> {
-        let fail = |error| Error::output(&self.target, error);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let open = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(self.folder.path(), open).map_err(fail)?;
-            File::open(self.folder.path())
-                .and_then(|folder| folder.sync_all())
-                .map_err(fail)?;
-        }
-        // An empty folder may stand in the way on systems whose rename does not replace one.
-        if self.target.is_dir() {
-            std::fs::remove_dir(&self.target).map_err(fail)?;
-        }
-        std::fs::rename(self.folder.path(), &self.target).map_err(fail)?;
-        // The folder has moved: there is nothing left to remove under its old name.
-        let _ = self.folder.keep();
-        Ok(())
     }
 }
 
@@ -361,14 +269,5 @@ mod tests {
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a valid header");
         assert_eq!(metadata.metadata().as_ref().expect("there")["format"], "pt");
         assert!(Staging::new(&target).is_err(), "nothing is written over");
-    }
-
-    #[test]
-    fn an_abandoned_folder_leaves_nothing() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let staging = Staging::new(&folder.path().join("model")).expect("writable");
-        staging.write("config.json", b"{}").expect("writable");
-        drop(staging);
-        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
     }
 }

@@ -5,8 +5,8 @@
 //! transformers initialises with, norms do nothing, biases are 0.
 
 use crate::error::{Error, Result};
+use crate::files::Staging;
 use crate::model::checkpoint::{LinearWeights, NormWeights};
-use crate::model::export::Staging;
 use crate::model::source::WeightSource;
 use crate::model::weights::INDEX;
 use crate::spec::{LinearSpec, ModelSpec, NormKind, NormPlace, NormSpec};

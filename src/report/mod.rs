@@ -22,7 +22,7 @@ pub use plan_file::{PlanFile, PlannedCell};
 pub use results::Results;
 
 use crate::error::Result;
-use crate::record;
+use crate::files::write_whole;
 use comparison::{Family, families};
 use sheet::Chapter;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ impl Report {
 pub fn write(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     let files = report.files()?;
     for (path, content) in &files {
-        record::write_whole(&folder.join(path), content)?;
+        write_whole(&folder.join(path), content)?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }

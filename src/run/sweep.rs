@@ -14,9 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment};
+use crate::files::{create_folders, remove_unfinished, write_whole};
 use crate::progress::{Progress, Running};
 use crate::prune::workbench::Workbench;
-use crate::record::{Record, RecordFile, Status, is_done, remove_unfinished, write_whole};
+use crate::record::{Record, RecordFile, Status, is_done};
 use crate::registry::nearest;
 use crate::report::{PlanFile, PlannedCell};
 use crate::stats::Summary;
@@ -187,7 +188,7 @@ pub fn run(
         check_stop(&options.stop)?;
     }
 
-    std::fs::create_dir_all(folder).map_err(|error| Error::output(folder, error))?;
+    create_folders(folder)?;
     let mut file = RecordFile::open(folder)?;
     for folder in [folder.to_path_buf(), folder.join("tables"), folder.join("plots")] {
         remove_unfinished(&folder);

@@ -123,8 +123,6 @@ pub fn write_tokens(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> 
         }
     }
     for (path, windows) in &files {
-        let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent).map_err(|error| Error::output(parent, error))?;
         windows.write(path)?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())

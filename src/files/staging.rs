@@ -1,0 +1,300 @@
+//! Folders that appear whole or not at all.
+//!
+//! A folder under construction has a lock file beside it for as long as its process lives, so that what a killed process left can
+//! be removed by the next one ([`remove_unfinished`]), and signals remove it at once ([`remove_on_signals`]).
+
+use super::whole::sync_folder;
+use super::{LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_names};
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tempfile::NamedTempFile;
+
+/// How often a name is chosen anew because the lock file was taken for a dead process's.
+const ATTEMPTS: usize = 5;
+
+/// The folders that this process is at.
+static UNDER_WORK: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// While this is held, no folder gets its final name, and none is removed.
+fn under_work() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNDER_WORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder under construction beside its final place. Dropped without [`Staging::commit`], it is removed.
+pub struct Staging {
+    folder: PathBuf,
+    target: PathBuf,
+    /// Says to other processes that this one lives.
+    _lock: NamedTempFile,
+}
+
+impl Staging {
+    /// Begins a folder that will be called `target`. Missing parents are made, and what killed processes left beside it is
+    /// removed.
+    ///
+    /// # Errors
+    /// `target` exists and is not an empty folder that can be replaced, or its parent cannot be written.
+    pub fn new(target: &Path) -> Result<Self> {
+        check_free(target)?;
+        let beside = parent(target);
+        create_folders(beside)?;
+        remove_unfinished(beside);
+        let fail = |error| Error::output(beside, error);
+        for _ in 0..ATTEMPTS {
+            let mut lock = temporary_names(LOCK).tempfile_in(beside).map_err(fail)?;
+            // Where files cannot be locked, nobody takes the folder for a dead process's either.
+            let _ = lock.as_file().lock();
+            // For people who wonder; nothing reads it.
+            let _ = writeln!(lock, "process {}", std::process::id());
+            let name = lock.path().file_name().unwrap_or_default().to_string_lossy();
+            let part = random_part(&name, LOCK).expect("the name was made so");
+            let folder = beside.join(format!("{PREFIX}{part}{UNFINISHED}"));
+            // Between its creation and its lock, another process may have removed it as left over.
+            if !lock.path().exists() {
+                continue;
+            }
+            let mut all = under_work();
+            match std::fs::create_dir(&folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(fail)?,
+            }
+            all.push(folder.clone());
+            return Ok(Staging {
+                folder,
+                target: target.to_path_buf(),
+                _lock: lock,
+            });
+        }
+        let message = "other processes removed every temporary file that was made here";
+        Err(Error::output(beside, message))
+    }
+
+    /// Where a file of the folder is while it is being made.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The final name of a file, for messages.
+    pub fn named(&self, name: &Path) -> PathBuf {
+        self.target.join(name)
+    }
+
+    /// Writes a small file.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, name: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let fail = |error| Error::output(&self.named(name.as_ref()), error);
+        let mut file = File::create(self.path(&name)).map_err(fail)?;
+        file.write_all(content).map_err(fail)?;
+        file.sync_all().map_err(fail)
+    }
+
+    /// Copies a file unchanged, under its own name.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk refuses.
+    pub fn copy(&self, from: &Path) -> Result<()> {
+        let content = std::fs::read(from).map_err(|source| Error::reading(from, source))?;
+        self.write(from.file_name().unwrap_or_default(), &content)
+    }
+
+    /// Gives the folder its final name, on disk.
+    ///
+    /// # Errors
+    /// The disk refuses, or something else took the name meanwhile.
+    pub fn commit(self) -> Result<()> {
+        let fail = |error| Error::output(&self.target, error);
+        sync_folders(&self.folder).map_err(fail)?;
+        check_free(&self.target)?;
+        let mut all = under_work();
+        // An empty folder may stand in the way on systems whose rename does not replace one.
+        if cfg!(windows) && self.target.is_dir() {
+            std::fs::remove_dir(&self.target).map_err(fail)?;
+        }
+        std::fs::rename(&self.folder, &self.target).map_err(fail)?;
+        all.retain(|folder| *folder != self.folder);
+        sync_folder(parent(&self.target)).map_err(fail)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let mut all = under_work();
+        if let Some(position) = all.iter().position(|folder| *folder == self.folder) {
+            all.remove(position);
+            // What cannot be removed now is removed by the next process that writes here.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Refuses a name that a folder cannot be given.
+fn check_free(target: &Path) -> Result<()> {
+    if target.file_name().is_none() {
+        return Err(Error::output(target, "give the folder that is to be made a name"));
+    }
+    let there = match target.symlink_metadata() {
+        Ok(there) => there,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::output(target, error)),
+    };
+    let empty = there.is_dir() && std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    if !empty {
+        let message = "it exists already; remove it, or choose another --out";
+        return Err(Error::output(target, message));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if parent(target)
+            .metadata()
+            .is_ok_and(|parent| parent.dev() != there.dev())
+        {
+            let message = "it is where a file system is mounted, and cannot be replaced; name a folder inside it";
+            return Err(Error::output(target, message));
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that every name in a folder and below it is on disk.
+fn sync_folders(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync_folder(folder)
+}
+
+/// From now on, Ctrl-C and a request to terminate end the program at once, and what it has under construction is removed first.
+///
+/// # Errors
+/// The system refuses.
+#[cfg(unix)]
+pub fn remove_on_signals() -> Result<()> {
+    use crate::error::ErrorKind;
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let fail = |error| Error::output(Path::new("signal handlers"), error);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            // Held until the end, so that nothing is begun or finished any more.
+            let all = under_work();
+            all.iter().for_each(|folder| remove_while_written(folder));
+            signal_hook::low_level::exit(ErrorKind::Interrupted.exit_code().into());
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_string());
+    thread.spawn(wait).map(drop).map_err(fail)
+}
+
+/// Where the system has no such signals, the next process that writes there removes what was under construction.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn remove_on_signals() -> Result<()> {
+    Ok(())
+}
+
+/// Removes an unfinished folder and its lock file, while another thread may still be making files in it.
+#[cfg(unix)]
+fn remove_while_written(folder: &Path) {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+            // The lock goes last: with it, the next process finds what could not be removed.
+            let _ = std::fs::remove_file(folder.with_extension(LOCK.trim_start_matches('.')));
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("readable");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_appears_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("deep/model");
+        let staging = Staging::new(&target).expect("writable");
+        staging.write("config.json", b"{}").expect("writable");
+        assert!(!target.exists(), "nothing is visible before the commit");
+        // Another process that cleans up meanwhile leaves it alone.
+        remove_unfinished(&folder.path().join("deep"));
+        staging.commit().expect("the name is free");
+        assert_eq!(names(&folder.path().join("deep")), ["model"]);
+        assert_eq!(names(&target), ["config.json"]);
+        assert!(Staging::new(&target).is_err(), "nothing is written over");
+    }
+
+    #[test]
+    fn an_abandoned_folder_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let staging = Staging::new(&folder.path().join("model")).expect("writable");
+        staging.write("config.json", b"{}").expect("writable");
+        drop(staging);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_stays_with_its_owner() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("model");
+        let staging = Staging::new(&target).expect("writable");
+        std::fs::write(&target, "the user's own").expect("writable");
+        let error = staging.commit().expect_err("the name is taken").to_string();
+        assert!(error.contains("exists already"), "{error}");
+        assert_eq!(names(folder.path()), ["model"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_nameless_folders_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("empty")).expect("writable");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("empty"), &link).expect("writable");
+        assert!(Staging::new(&link).is_err());
+        assert!(Staging::new(&folder.path().join("empty/..")).is_err());
+        assert!(Staging::new(Path::new(".")).is_err());
+        assert_eq!(names(folder.path()), ["empty", "link"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_umask_decides_who_may_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+        let usual = folder.path().join("usual");
+        std::fs::create_dir(&usual).expect("writable");
+        std::fs::write(usual.join("file"), "").expect("writable");
+        let target = folder.path().join("model");
+        let staging = Staging::new(&target).expect("writable");
+        staging.write("config.json", b"{}").expect("writable");
+        staging.commit().expect("the name is free");
+        super::super::write_whole(&target.join("table.md"), b"a table").expect("writable");
+        assert_eq!(mode(&target), mode(&usual));
+        for file in ["config.json", "table.md"] {
+            assert_eq!(mode(&target.join(file)), mode(&usual.join("file")), "{file}");
+        }
+    }
+}

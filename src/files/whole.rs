@@ -1,0 +1,246 @@
+//! Files that appear whole or not at all, and what is left of them when their writer is killed.
+
+use super::{LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_names};
+use crate::error::{Error, Result};
+use std::fs::{File, Metadata, Permissions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// How often a file is written again because its temporary file was taken for a dead process's.
+const ATTEMPTS: usize = 5;
+
+/// Writes a file under a temporary name beside its place, then renames it: readers see the old content or the new, never a
+/// part. Missing folders are made. A file that is there keeps its permissions, and one with this content is left as it is.
+///
+/// Whoever calls this has made sure that the file is zprune's to replace.
+///
+/// # Errors
+/// The folder cannot be written to, or something is there that is not a plain file, or that is read-only.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let fail = |error: std::io::Error| Error::output(path, error);
+    create_folders(parent(path))?;
+    let there = match path.symlink_metadata() {
+        Ok(there) => Some(there),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(fail(error)),
+    };
+    if let Some(there) = &there {
+        replaceable(path, there)?;
+        if std::fs::read(path).is_ok_and(|old| old == content) {
+            return Ok(());
+        }
+    }
+    let permissions = there.map(|there| there.permissions());
+    let mut attempt = 1;
+    loop {
+        match temporary(path, content, permissions.as_ref())
+            .map_err(fail)?
+            .persist(path)
+        {
+            // Between its creation and its lock, another process removed it as left over.
+            Err(error) if error.error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(fail(error.error)),
+            Ok(_) => return sync_folder(parent(path)).map_err(fail),
+        }
+    }
+}
+
+/// Refuses what a rename would replace without being a file that may be written.
+fn replaceable(path: &Path, there: &Metadata) -> Result<()> {
+    let what = if there.is_dir() {
+        "it is a folder"
+    } else if there.is_symlink() {
+        "it is a link"
+    } else if !there.is_file() {
+        "it is not a plain file"
+    } else if there.permissions().readonly() {
+        "it is read-only"
+    } else {
+        return Ok(());
+    };
+    Err(Error::output(path, what))
+}
+
+/// A temporary file beside `path` with this content, on disk.
+fn temporary(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> std::io::Result<NamedTempFile> {
+    let mut file = temporary_names(UNFINISHED).tempfile_in(parent(path))?;
+    // Where files cannot be locked, runs are refused elsewhere; reports of finished ones still can be written.
+    let _ = file.as_file().lock();
+    file.write_all(content)?;
+    if let Some(permissions) = permissions {
+        file.as_file().set_permissions(permissions.clone())?;
+    }
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Makes a folder and what is missing above it, each of them on disk.
+///
+/// # Errors
+/// The system refuses, or something else has the name.
+pub fn create_folders(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    create_folders(parent(folder))?;
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(Error::output(folder, "something that is not a folder has this name"))
+        }
+        made => made
+            .and_then(|()| sync_folder(parent(folder)))
+            .map_err(|error| Error::output(folder, error)),
+    }
+}
+
+/// Makes sure that the names in a folder are on disk: without it, a file that was written and renamed may be gone after a loss
+/// of power.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    // Windows has no such call, and needs none.
+    if cfg!(windows) {
+        return Ok(());
+    }
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot, and a folder that may be written but not read cannot be opened: nothing is to be done.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Removes what writers that were killed have left in a folder: the temporary files of [`write_whole`], and unfinished folders.
+/// Files and folders of living writers are locked and stay, and so does everything with another name.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        // Opening anything but a plain file may wait for ever.
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let unfinished = match random_part(name, LOCK) {
+            Some(part) => Some(folder.join(format!("{PREFIX}{part}{UNFINISHED}"))),
+            None if random_part(name, UNFINISHED).is_some() => None,
+            None => continue,
+        };
+        if let Ok(file) = File::options().read(true).write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // What cannot be removed does no harm; the next run tries again.
+            let gone = unfinished.is_none_or(|folder| {
+                let there = folder.symlink_metadata();
+                !there.is_ok_and(|there| there.is_dir()) || std::fs::remove_dir_all(folder).is_ok()
+            });
+            if gone {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, content: &str) {
+        std::fs::write(path, content).expect("a temporary folder is writable");
+    }
+
+    #[test]
+    fn only_temporary_files_without_a_writer_are_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("table.md");
+        let living = temporary(&path, b"a table", None).expect("writable");
+        let others = ["notes.tmp", ".tmpabcdef.tmp", ".zprune-notes.tmp", ".zprune-.tmp"];
+        others
+            .iter()
+            .for_each(|name| write(&folder.path().join(name), "the user's own"));
+        write(&folder.path().join(".zprune-Dead00000001.tmp"), "half a ta");
+        write(&folder.path().join(".zprune-Dead00000002.lock"), "");
+        std::fs::create_dir(folder.path().join(".zprune-Dead00000002.tmp")).expect("writable");
+        write(
+            &folder.path().join(".zprune-Dead00000002.tmp/model.safetensors"),
+            "half a mo",
+        );
+        // Without its lock file, nobody knows whose a folder is.
+        std::fs::create_dir(folder.path().join(".zprune-Dead00000003.tmp")).expect("writable");
+        remove_unfinished(folder.path());
+        assert!(living.path().exists());
+        for name in others {
+            assert!(folder.path().join(name).exists(), "{name}");
+        }
+        assert!(folder.path().join(".zprune-Dead00000003.tmp").exists());
+        for dead in ["Dead00000001.tmp", "Dead00000002.tmp", "Dead00000002.lock"] {
+            assert!(!folder.path().join(format!(".zprune-{dead}")).exists(), "{dead}");
+        }
+        living.persist(&path).expect("it is still there");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"a table");
+    }
+
+    #[test]
+    fn a_file_is_written_while_others_clean_up() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("table.md");
+        std::thread::scope(|scope| {
+            let cleaner = scope.spawn(|| (0..2000).for_each(|_| remove_unfinished(folder.path())));
+            for round in 0..50 {
+                write_whole(&path, format!("table {round}").as_bytes()).expect("nobody takes it away for good");
+                assert_eq!(
+                    std::fs::read(&path).expect("readable"),
+                    format!("table {round}").as_bytes()
+                );
+            }
+            cleaner.join().expect("cleaning does not panic");
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_folders_and_read_only_files_are_not_replaced() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        write(&at("mine"), "the user's own");
+        std::os::unix::fs::symlink(at("mine"), at("link")).expect("writable");
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).expect("writable");
+        std::fs::create_dir(at("folder")).expect("writable");
+        write(&at("finished"), "kept");
+        std::fs::set_permissions(at("finished"), Permissions::from_mode(0o444)).expect("it is ours");
+        for (name, why) in [
+            ("link", "it is a link"),
+            ("dangling", "it is a link"),
+            ("folder", "it is a folder"),
+            ("finished", "it is read-only"),
+            ("mine/below", "not a folder"),
+        ] {
+            let error = write_whole(&at(name), b"new").expect_err(name).to_string();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+        assert_eq!(std::fs::read(at("mine")).expect("readable"), b"the user's own");
+        assert_eq!(std::fs::read(at("finished")).expect("readable"), b"kept");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 5);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_replaced_file_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("private");
+        write(&path, "old");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        write_whole(&path, b"new").expect("writable");
+        let mode = path.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
