@@ -8,9 +8,12 @@ mod bench;
 mod display;
 mod eval;
 mod forecast;
+mod json;
 mod prune;
+mod streams;
 mod submit;
 mod sweep;
+mod threads;
 mod verify;
 
 use crate::backend::gpu::adapter;
@@ -35,12 +38,13 @@ use crate::registry::Registry;
 use crate::report::{self, PlanFile, Report, Results, power, text};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
-use crate::{record, run};
+use crate::{files, record, run};
 use clap::{Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use streams::{Lossy, print, say};
 
 const HELP: &str = "\
 Start here:
@@ -104,6 +108,9 @@ enum Command {
         /// Folder for one folder per model
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Replace files there that hold something else
+        #[arg(long)]
+        force: bool,
     },
     /// Turn a GGUF file (LLaMA architecture) into a Hugging Face directory
     Import {
@@ -156,24 +163,33 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let parsed = match Arguments::try_parse_from(with_implied_run(arguments)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are not errors; a closed pipe is nobody's problem.
-            let _ = error.print();
-            return error.exit_code() as u8;
+            // Help and version are not errors, but they were asked for.
+            let wrote = error.print();
+            let code = error.exit_code() as u8;
+            return match error.use_stderr() {
+                true => code,
+                false => ended(streams::printed(wrote)),
+            };
         }
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZPRUNE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Lossy)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
-    match dispatch(parsed.command) {
+    ended(threads::start().and_then(|()| dispatch(parsed.command)))
+}
+
+/// The exit code of a command that ended so; says what went wrong.
+fn ended(result: Result<()>) -> u8 {
+    match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&format!("error: {error}"));
             error.kind().exit_code()
         }
     }
@@ -194,6 +210,10 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 }
 
 fn dispatch(command: Command) -> Result<()> {
+    // A run stops after the block it is at; everything else has nothing to record.
+    if !matches!(command, Command::Run(_)) {
+        files::remove_on_signals()?;
+    }
     match command {
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
@@ -213,7 +233,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),
-        Command::Tokens { experiment, out } => write_tokens(&experiment, &out),
+        Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::List => print(&listing()),
@@ -221,22 +241,14 @@ fn dispatch(command: Command) -> Result<()> {
     }
 }
 
-/// Prints to standard output; a closed pipe (`zprune list | head`) ends quietly.
-fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::output(Path::new("standard output"), error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn write_tokens(path: &Path, out: &Path) -> Result<()> {
+fn write_tokens(path: &Path, out: &Path, force: bool) -> Result<()> {
     let experiment = plan::read(path)?;
     let progress = Display::new();
     inputs::fetch(&experiment, Parts::Tokenizer, &progress)?;
     progress.stage("tokenising");
-    let files = run::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out)?;
+    let mut reads = inputs::local(&experiment);
+    reads.push(path.to_path_buf());
+    let files = run::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out, &reads, force)?;
     progress.finish();
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     print(&list.join("\n"))

@@ -86,5 +86,4 @@ pub mod tensor;
 pub mod files;
 pub mod memory;
 pub mod registry;
-pub mod files;
 pub mod error;

@@ -24,6 +24,9 @@ pub const SCHEMA: u32 = 2;
 /// The oldest layout that is read. Fields that came later are absent from older records.
 pub const OLDEST_SCHEMA: u32 = 1;
 
+/// How the line of every record begins.
+const BEGINNING: &str = "{\"schema\":";
+
 /// How a cell ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,7 +195,7 @@ impl RecordFile {
     /// The file cannot be written or locked, or a line is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut file = RecordFile {
-            journal: Journal::open(folder.join("runs.jsonl"))?,
+            journal: Journal::open(folder.join("runs.jsonl"), BEGINNING)?,
             known: Known::default(),
         };
         let news = std::mem::take(&mut file.journal.lock()?.news);

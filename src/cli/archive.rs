@@ -1,6 +1,7 @@
 //! `zprune compress` and `zprune expand`.
 
-use super::{Display, print};
+use super::Display;
+use super::streams::print;
 use crate::error::Result;
 use crate::jobs::archive;
 use clap::Args;

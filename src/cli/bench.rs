@@ -1,14 +1,18 @@
 //! `zprune bench`.
 
-use super::{Display, print};
-use crate::error::{Error, Result};
+use super::Display;
+use super::json::{self, JsonOutput};
+use super::streams::print;
+use crate::error::Result;
 use crate::experiment::machine::Request;
 use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
 use crate::prune::pattern::Pattern;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use std::path::PathBuf;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune bench`.
 #[derive(Debug, Args)]
@@ -40,6 +44,9 @@ pub struct Bench {
     /// Also write what was measured as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write to --json even if the file there is no earlier result
+    #[arg(long, requires = "json")]
+    force: bool,
     #[command(flatten)]
     machine: Request,
 }
@@ -64,12 +71,24 @@ pub fn run(arguments: &Bench) -> Result<()> {
         bench::write(&benchmark, out, &Display::new())?;
         return print(&format!("{0}: weights and {0}/{1}", out.display(), bench::WINDOWS));
     }
+    let output = JsonOutput::new(arguments.json.as_deref(), &[], arguments.force, is_earlier)?;
     let measured = bench::bench(&benchmark, &Display::new())?;
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&measured).map_err(|error| Error::output(path, error))?;
-        std::fs::write(path, text + "\n").map_err(|error| Error::output(path, error))?;
-    }
+    output.write(&measured)?;
     print(&shown(arguments, &measured))
+}
+
+/// Whether a file holds what an earlier `zprune bench` wrote.
+fn is_earlier(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Earlier {
+        shape: String,
+        #[serde(rename = "blocks")]
+        _blocks: Vec<IgnoredAny>,
+        model_blocks: usize,
+        #[serde(rename = "operations")]
+        _operations: IgnoredAny,
+    }
+    json::read(path).is_some_and(|it: Earlier| !it.shape.is_empty() && it.model_blocks > 0)
 }
 
 fn shown(arguments: &Bench, measured: &Measured) -> String {

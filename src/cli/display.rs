@@ -1,5 +1,6 @@
 //! Shows progress: one bar with time left on a terminal, plain lines elsewhere.
 
+use super::streams::say;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Running};
 use crate::stats::Summary;
@@ -88,11 +89,12 @@ impl Display {
                 signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
                     .map_err(fail)?;
             let bar = self.bar.clone();
-            std::thread::spawn(move || {
+            let wait = move || {
                 if signals.forever().next().is_some() {
-                    bar.suspend(|| eprintln!("stopping after this block (again: stop at once)"));
+                    bar.suspend(|| say("stopping after this block (again: stop at once)"));
                 }
-            });
+            };
+            std::thread::Builder::new().spawn(wait).map_err(fail)?;
         }
         Ok(stop)
     }
@@ -100,7 +102,7 @@ impl Display {
     /// Prints a line, above the bar if there is one.
     fn say(&self, line: &str) {
         self.spoke.set(Instant::now());
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
 
     /// How long the sweep will take, for plain lines.
@@ -146,7 +148,7 @@ impl Progress for Display {
                 0 => String::new(),
                 done => format!(", {} here already", HumanBytes(done)),
             };
-            eprintln!("downloading {what} ({}{here})", HumanBytes(total));
+            say(&format!("downloading {what} ({}{here})", HumanBytes(total)));
         }
         self.bar.set_position(done);
         if done >= total {
@@ -162,7 +164,7 @@ impl Progress for Display {
         self.style("[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}");
         if !self.terminal && cells > 1 {
             let ready = self.started.elapsed().as_secs_f64();
-            eprintln!("{cells} cells to run (inputs ready after {ready:.1} s)");
+            say(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
         }
     }
 

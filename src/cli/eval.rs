@@ -1,17 +1,20 @@
 //! `zprune eval`.
 
-use super::{Display, print};
+use super::Display;
+use super::json::{self, JsonOutput};
+use super::streams::print;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
+use crate::experiment::inputs;
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::{RawEvaluation, RawTask};
 use crate::experiment::single;
-use crate::files::write_whole;
 use crate::jobs;
 use crate::report;
 use clap::Args;
-use serde::Serialize;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune eval`.
@@ -55,6 +58,9 @@ pub struct Eval {
     /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write to --json even if the file there is no earlier result
+    #[arg(long, requires = "json")]
+    force: bool,
 }
 
 /// Runs the command.
@@ -75,8 +81,10 @@ pub fn run(arguments: &Eval) -> Result<()> {
     };
     let common = arguments.common.resolved();
     let experiment = single::measuring(&common, raw)?;
+    let reads = inputs::local(&experiment);
+    let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
     let found = jobs::eval::eval(&experiment, &Display::new())?;
-    write_json(arguments.json.as_deref(), &found)?;
+    output.write(&found)?;
     print(&format!(
         "perplexity {:.4} ({} windows of {} tokens, {})",
         found.perplexity,
@@ -103,16 +111,25 @@ fn score(arguments: &Eval) -> Result<()> {
     };
     let tasks: Vec<RawTask> = arguments.tasks.iter().map(raw).collect();
     let experiment = single::scoring(&arguments.common.resolved(), &tasks)?;
+    let reads = inputs::local(&experiment);
+    let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
     let found = jobs::eval::score(&experiment, &Display::new())?;
-    write_json(arguments.json.as_deref(), &found)?;
+    output.write(&found)?;
     print(&report::tasks::table(&found.tasks))
 }
 
-fn write_json(path: Option<&Path>, found: &impl Serialize) -> Result<()> {
-    let Some(path) = path else {
-        return Ok(());
-    };
-    let mut text = serde_json::to_string_pretty(found).map_err(|error| Error::output(path, error))?;
-    text.push('\n');
-    write_whole(path, text.as_bytes())
+/// Whether a file holds what an earlier `zprune eval` wrote.
+fn is_earlier(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Earlier {
+        zprune: String,
+        #[serde(rename = "model")]
+        _model: IgnoredAny,
+        #[serde(rename = "protocol")]
+        _protocol: IgnoredAny,
+        perplexity: Option<IgnoredAny>,
+        samples: Option<IgnoredAny>,
+    }
+    json::read(path)
+        .is_some_and(|it: Earlier| !it.zprune.is_empty() && (it.perplexity.is_some() || it.samples.is_some()))
 }

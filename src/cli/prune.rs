@@ -1,6 +1,7 @@
 //! `zprune prune`.
 
-use super::{Display, print};
+use super::Display;
+use super::streams::print;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};

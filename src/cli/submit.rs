@@ -1,14 +1,14 @@
 //! `zprune submit`: scripts for a cluster, shown or written.
 
-use super::print;
+use super::streams::print;
 use super::sweep::Target;
 use crate::error::{Error, Result};
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{self, DENSE, Experiment};
-use crate::files::write_whole;
+use crate::files::OutputFile;
 use crate::record::read_if_any;
 use crate::run::{self, State};
-use crate::submit::{Cell, ENGINES, Resources, Sweep};
+use crate::submit::{self, Cell, ENGINES, Resources, Sweep};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune submit`.
@@ -22,6 +22,9 @@ pub(super) struct Submit {
     /// Write the scripts to <results>/<name>/submit instead of showing them
     #[arg(long)]
     write: bool,
+    /// Replace files there that are no earlier scripts
+    #[arg(long, requires = "write")]
+    force: bool,
     /// Cells per task of a job array [default: one, or as many as keep the array within 1001 tasks]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chunk: Option<u32>,
@@ -56,11 +59,23 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
     }
     let scripts = engine(&sweep)?;
     let folder = sweep.submit_folder();
+    let files = scripts.files.iter().map(|(name, content)| (folder.join(name), content));
+    let files: Vec<(PathBuf, &String)> = files.collect();
+    let mut reads = inputs::local(&experiment);
+    reads.push(sweep.experiment.clone());
+    let output = |path| OutputFile {
+        path,
+        inputs: &reads,
+        force: arguments.force,
+        ours: submit::is_script,
+    };
+    if arguments.write {
+        files.iter().try_for_each(|(path, _)| output(path).check())?;
+    }
     let mut text = String::new();
-    for (name, content) in &scripts.files {
-        let path = folder.join(name);
+    for (path, content) in &files {
         if arguments.write {
-            write_whole(&path, content.as_bytes())?;
+            output(path).write(content.as_bytes())?;
             text.push_str(&format!("wrote {}\n", path.display()));
         } else {
             text.push_str(&format!("==> {} <==\n{content}\n", path.display()));

@@ -1,7 +1,8 @@
 //! `zprune run` and `zprune plan`.
 
 use super::display::Display;
-use super::{forecast, print};
+use super::forecast;
+use super::streams::{print, say};
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Processor, Request};
@@ -58,6 +59,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     } = &arguments.target;
     let experiment = plan::read_on(experiment, machine)?;
     let folder = results.join(&experiment.name);
+    report::check(&experiment, &folder)?;
     let progress = Display::new();
     inputs::fetch(&experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
@@ -80,7 +82,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         0 => String::new(),
         count => format!(", {count} {what}"),
     };
-    eprintln!(
+    say(&format!(
         "{} cells run, {} had results already{}{}; wrote {}/ {}",
         outcome.ran,
         outcome.skipped,
@@ -88,7 +90,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         also(outcome.left, "left to other processes"),
         folder.display(),
         wrote.join(", ")
-    );
+    ));
     outcome.check(&folder)
 }
 
@@ -127,6 +129,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     } = &arguments.target;
     let experiment = plan::read_on(experiment, machine)?;
     let folder = results.join(&experiment.name);
+    report::check(&experiment, &folder)?;
     let inputs = Inputs::inspect(&experiment)?;
     let records = record::read_if_any(&folder)?;
     let cells = run::prospects(&experiment, &inputs, &records, &folder);

@@ -1,6 +1,7 @@
 //! `zprune verify`.
 
-use super::{Display, print};
+use super::Display;
+use super::streams::print;
 use crate::error::Result;
 use crate::jobs::verify::{Verdict, verify};
 use clap::Args;

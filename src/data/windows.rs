@@ -4,7 +4,7 @@
 //! that another program can use the same tokens, or choose them.
 
 use crate::data::digest;
-use crate::error::{Error, Located, Result};
+use crate::error::{Error, ErrorKind, Located, Result};
 use crate::files::write_whole;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -110,16 +110,23 @@ impl TokenWindows {
         TokenWindows::new(ids, length)
     }
 
-    /// Writes a token windows file, with 64-bit ids as PyTorch wants them. The file appears whole or not at all.
+    /// Writes a token windows file. It appears whole or not at all.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        write_whole(path, &self.file().at(path.display())?)
+    }
+
+    /// The bytes of a token windows file, with 64-bit ids as PyTorch wants them.
+    ///
+    /// # Errors
+    /// There are more windows than a file can say.
+    pub fn file(&self) -> Result<Vec<u8>> {
         let bytes: Vec<u8> = self.ids.iter().flat_map(|id| i64::from(*id).to_le_bytes()).collect();
-        let fail = |error: &dyn std::fmt::Display| Error::output(path, error);
-        let tensor = TensorView::new(Dtype::I64, vec![self.count(), self.length], &bytes).map_err(|e| fail(&e))?;
-        let content = safetensors::serialize([(TENSOR, tensor)], None).map_err(|e| fail(&e))?;
-        write_whole(path, &content)
+        let fail = |error| Error::new(ErrorKind::Output, format!("cannot be stored: {error}"));
+        let tensor = TensorView::new(Dtype::I64, vec![self.count(), self.length], &bytes).map_err(fail)?;
+        safetensors::serialize([(TENSOR, tensor)], None).map_err(fail)
     }
 
     /// Checks that a model knows every token.

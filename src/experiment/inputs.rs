@@ -82,6 +82,21 @@ pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> 
     Ok(())
 }
 
+/// The files and folders on this machine that an experiment names, so that no result is written over them.
+pub fn local(experiment: &Experiment) -> Vec<PathBuf> {
+    let models = experiment.models.iter().map(|plan| plan.path.clone());
+    let calibration = experiment.calibration.iter().flat_map(|plan| {
+        let seeds = experiment.seeds.iter();
+        seeds.map(|seed| plan.file(*seed))
+    });
+    let evaluations = experiment.evaluations.iter().map(|plan| plan.source().to_path_buf());
+    let tasks = experiment
+        .tasks
+        .iter()
+        .flat_map(|plan| [plan.data.clone(), plan.file()]);
+    models.chain(calibration).chain(evaluations).chain(tasks).collect()
+}
+
 impl Inputs {
     /// Looks at every file the experiment names.
     ///

@@ -13,6 +13,7 @@ use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Located, Result};
 use crate::eval::tasks::{Harness, TASKS};
+use crate::files::names;
 use crate::hub::Repository;
 use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
@@ -255,8 +256,17 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
     let at = |offset: usize| source.place(offset);
     let name = raw.name.get_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        let message = format!("name `{name}` becomes a folder: use letters, digits, `-`, `_` and `.`");
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || names::plain(name) != *name {
+        let message =
+            format!("name `{name}` becomes a folder: use letters, digits, `-`, `_` and `.`, and no name of a device");
+        return Err(Error::config(message).at(at(raw.name.span().start)));
+    }
+    if name.len() > names::LONGEST {
+        let message = format!(
+            "name becomes a folder, whose name has at most {} bytes; it has {}",
+            names::LONGEST,
+            name.len()
+        );
         return Err(Error::config(message).at(at(raw.name.span().start)));
     }
     let sweep = raw.sweep.get_ref();
@@ -304,10 +314,7 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         None => 0.95,
         Some(report) => {
             let confidence = report.get_ref().confidence.unwrap_or(0.95);
-            if !(confidence > 0.0 && confidence < 1.0) {
-                let message = format!("confidence {confidence} is not between 0 and 1");
-                return Err(Error::config(message).at(at(report.span().start)));
-            }
+            check_confidence(confidence).at(at(report.span().start))?;
             confidence
         }
     };
@@ -426,6 +433,17 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
         return Err(Error::config(format!("seed {seed} is listed twice")).at(sweep_place));
     }
     Ok(experiment)
+}
+
+/// Checks the confidence of a report's intervals.
+///
+/// # Errors
+/// It is no fraction between 0 and 1.
+pub fn check_confidence(confidence: f64) -> Result<()> {
+    match confidence > 0.0 && confidence < 1.0 {
+        true => Ok(()),
+        false => Err(Error::config(format!("confidence {confidence} is not between 0 and 1"))),
+    }
 }
 
 /// Resolves an evaluation.
@@ -623,6 +641,11 @@ fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
 fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::config(format!("a {what} is empty")));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::config(format!(
+            "{what} {name:?} has a line break or another control character; choose another `name`"
+        )));
     }
     if others.any(|other| other == name) {
         return Err(Error::config(format!(

@@ -9,13 +9,14 @@
 //! Nothing that zprune did not write is replaced or removed: see [`OutputFile`].
 
 pub mod input;
+pub mod names;
 mod output;
 mod staging;
 mod whole;
 
 pub use output::OutputFile;
 pub use staging::{Staging, remove_on_signals};
-pub use whole::{create_folders, remove_unfinished, write_whole};
+pub use whole::{create_folders, only_plain, remove_unfinished, write_whole};
 
 use std::path::Path;
 

@@ -20,18 +20,16 @@ const ATTEMPTS: usize = 5;
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let fail = |error: std::io::Error| Error::output(path, error);
     create_folders(parent(path))?;
-    let there = match path.symlink_metadata() {
-        Ok(there) => Some(there),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(fail(error)),
-    };
-    if let Some(there) = &there {
-        replaceable(path, there)?;
+    only_plain(path)?;
+    let permissions = path.metadata().ok().map(|there| there.permissions());
+    if let Some(permissions) = &permissions {
         if std::fs::read(path).is_ok_and(|old| old == content) {
             return Ok(());
         }
+        if permissions.readonly() {
+            return Err(Error::output(path, "it is read-only"));
+        }
     }
-    let permissions = there.map(|there| there.permissions());
     let mut attempt = 1;
     loop {
         match temporary(path, content, permissions.as_ref())
@@ -46,20 +44,32 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     }
 }
 
-/// Refuses what a rename would replace without being a file that may be written.
-fn replaceable(path: &Path, there: &Metadata) -> Result<()> {
-    let what = if there.is_dir() {
-        "it is a folder"
-    } else if there.is_symlink() {
-        "it is a link"
-    } else if !there.is_file() {
-        "it is not a plain file"
-    } else if there.permissions().readonly() {
-        "it is read-only"
-    } else {
-        return Ok(());
+/// Refuses a path at which something is that is not a plain file: a link, a folder, a device. Nothing may be there at all.
+///
+/// # Errors
+/// Says what is there.
+pub fn only_plain(path: &Path) -> Result<()> {
+    let there = match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        there => there.map_err(|error| Error::output(path, error))?,
     };
-    Err(Error::output(path, what))
+    match not_plain(&there) {
+        Some(what) => Err(Error::output(path, format!("{what}, and this must be a plain file"))),
+        None => Ok(()),
+    }
+}
+
+/// What something is that is not a plain file.
+fn not_plain(there: &Metadata) -> Option<&'static str> {
+    if there.is_file() {
+        None
+    } else if there.is_dir() {
+        Some("it is a folder")
+    } else if there.is_symlink() {
+        Some("it is a link")
+    } else {
+        Some("it is a device or a pipe")
+    }
 }
 
 /// A temporary file beside `path` with this content, on disk.

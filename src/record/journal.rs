@@ -5,7 +5,7 @@
 //! last line, which whoever appends next removes. Lines are synchronised to disk before the lock is released.
 
 use crate::error::{Error, Result};
-use crate::files::input;
+use crate::files::{input, only_plain};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
+    /// How every line begins.
+    beginning: &'static str,
     /// Bytes read so far; always the end of a line.
     read: u64,
 }
@@ -26,15 +28,18 @@ pub(crate) struct Locked<'a> {
 }
 
 impl Journal {
-    /// Opens the file, or creates it. Nothing is read yet.
+    /// Opens the file, or creates it. Nothing is read yet. Every line begins with `beginning`, so that an unfinished one can be
+    /// told from somebody's text.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+    /// The file cannot be written, or is a link or not a plain file.
+    pub(crate) fn open(path: PathBuf, beginning: &'static str) -> Result<Self> {
+        only_plain(&path)?;
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         Ok(Journal {
             file: file.map_err(|error| Error::output(&path, error))?,
             path,
+            beginning,
             read: 0,
         })
     }
@@ -109,6 +114,11 @@ impl Locked<'_> {
         *news = journal.read_on()?;
         let whole = whole_lines(news);
         let unfinished = whole < news.len();
+        if !is_begun(&news[whole..], journal.beginning) {
+            let message =
+                "the last line has no end, and zprune did not begin it; end it with a line break, or remove it";
+            return Err(Error::input(message).at(journal.path.display()));
+        }
         news.truncate(whole);
         journal.read += whole as u64;
         if unfinished {
@@ -171,6 +181,12 @@ pub(crate) fn unlockable(path: &Path, error: std::io::Error) -> Error {
     }
 }
 
+/// Whether a killed process may have left this of a line. A loss of power may leave zeros.
+fn is_begun(unfinished: &[u8], beginning: &str) -> bool {
+    let beginning = beginning.as_bytes();
+    unfinished.starts_with(beginning) || beginning.starts_with(unfinished) || unfinished.iter().all(|byte| *byte == 0)
+}
+
 /// Length of the part that ends with a line end.
 fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
@@ -181,7 +197,7 @@ mod tests {
     use super::*;
 
     fn journal(folder: &tempfile::TempDir) -> Journal {
-        Journal::open(folder.path().join("lines")).expect("a temporary folder is writable")
+        Journal::open(folder.path().join("lines"), "h").expect("a temporary folder is writable")
     }
 
     #[test]
@@ -207,6 +223,27 @@ mod tests {
         assert_eq!(read(&path).expect("readable"), b"whole\n");
         lines.lock().expect("nobody holds it").append("next").expect("writable");
         assert_eq!(std::fs::read(&path).expect("readable"), b"whole\nnext\n");
+    }
+
+    #[test]
+    fn text_of_somebody_else_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lines");
+        std::fs::write(&path, "his first\nmy notes").expect("writable");
+        let error = journal(&folder).lock().err().expect("notes are no line").to_string();
+        assert!(error.contains("zprune did not begin it"), "{error}");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"his first\nmy notes");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let notes = folder.path().join("notes");
+        std::fs::write(&notes, "hal").expect("writable");
+        std::os::unix::fs::symlink(&notes, folder.path().join("lines")).expect("writable");
+        assert!(Journal::open(folder.path().join("lines"), "h").is_err());
+        assert_eq!(std::fs::read(&notes).expect("readable"), b"hal");
     }
 
     #[test]

@@ -13,6 +13,14 @@ use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::path::Path;
 
+/// How the files begin.
+pub(super) const BEGINNINGS: [&str; 4] = [
+    "model,evaluation,method,pattern,",
+    "model,task,metric,method,pattern,",
+    "model,measure,pattern,method,ours,published,",
+    "family,model,measure,pattern,ours,against,",
+];
+
 /// A row of named fields.
 type Row = Vec<(&'static str, Value)>;
 

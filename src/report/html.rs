@@ -7,6 +7,11 @@ use super::sheet::{Cell, Column, Mark, Sheet};
 /// The style of the page. Plots are drawn in black on white; their inks become the page's.
 const STYLE: &str = include_str!("page.css");
 
+/// How the page begins, up to its title.
+pub(super) const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+    <meta name=\"color-scheme\" content=\"light dark\">\n<title>";
+
 /// Tables longer than this are folded, so that what follows is found.
 const LONG: usize = 14;
 
@@ -64,9 +69,7 @@ pub fn page(report: &Report, plots: &[Plot]) -> String {
         false => format!("<p class=\"lead\">{}</p>\n", escaped(&experiment.description)),
     };
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+        "{BEGINNING}{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
          <body>\n<header>\n<h1>{title}</h1>\n{lead}<nav>{}</nav>\n</header>\n<main>\n{body}</main>\n</body>\n</html>\n",
         links.join(" ")
     )

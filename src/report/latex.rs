@@ -5,13 +5,16 @@ use super::sheet::{Cell, Chapter, Mark, Sheet};
 /// Rows beyond which a table would not fit on a page.
 const PAGE: usize = 40;
 
+/// How the files begin.
+pub(super) const BEGINNING: &str = "% Written by zprune.";
+
 /// A chapter, one `table` environment per sheet, or a `longtable` where it has many rows.
 pub fn latex(chapter: &Chapter) -> String {
     let long = match chapter.sheets.iter().any(|sheet| sheet.rows.len() > PAGE) {
         true => ",longtable",
         false => "",
     };
-    let head = format!("% Written by zprune. Needs \\usepackage{{booktabs{long}}}.\n");
+    let head = format!("{BEGINNING} Needs \\usepackage{{booktabs{long}}}.\n");
     let sheets = chapter.sheets.iter().map(sheet);
     [head].into_iter().chain(sheets).collect::<Vec<_>>().join("\n")
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Results`] joins a results folder's plan with its records; [`comparison`] says which differences are real; [`layout`]
 //! says what the tables hold. [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
-//! [`write()`] touches the disk. A report is a function of plan and records: made again, it is the same to the byte.
+//! [`write()`] touches the disk, and no file there that zprune did not write. A report is a function of plan and records: made again, it is the same to the byte.
 
 pub mod comparison;
 pub mod data;
@@ -17,12 +17,13 @@ pub mod results;
 pub mod sheet;
 pub mod tasks;
 pub mod text;
+mod written;
 
 pub use plan_file::{PlanFile, PlannedCell};
 pub use results::Results;
+pub use written::check;
 
 use crate::error::Result;
-use crate::files::write_whole;
 use comparison::{Family, families};
 use sheet::Chapter;
 use std::path::{Path, PathBuf};
@@ -118,11 +119,9 @@ impl Report {
 /// Writes all tables, plots and the page of a results folder; returns the paths, relative to it.
 ///
 /// # Errors
-/// The folder cannot be written to.
+/// The folder cannot be written to, or holds a file with one of the names that zprune did not write.
 pub fn write(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     let files = report.files()?;
-    for (path, content) in &files {
-        write_whole(&folder.join(path), content)?;
-    }
+    written::write(&files, folder, &report.results.plan.experiment.name)?;
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }

@@ -1,11 +1,17 @@
 //! `plan.toml`: the experiment as the run that wrote it understood it.
 
 use crate::error::{Error, Located, Result};
-use crate::experiment::plan::Experiment;
-use crate::files::input;
+use crate::experiment::plan::{Experiment, check_confidence};
+use crate::files::{input, only_plain, write_whole};
 use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The file in a results folder.
+const NAME: &str = "plan.toml";
+
+/// How it begins.
+const MARK: &str = "# Written by zprune";
 
 /// `plan.toml`: the resolved experiment and its cells, as the run that wrote it saw them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,16 +47,43 @@ impl PlanFile {
     /// # Errors
     /// The file is missing or not a plan.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("plan.toml");
+        let path = folder.join(NAME);
         let text = input::read_text(&path, input::SMALL)?;
-        toml::from_str(&text)
+        let plan: PlanFile = toml::from_str(&text)
             .map_err(|error| {
                 Error::input(format!(
                     "not a plan of this version of zprune: {}; run the experiment again, which keeps its results",
                     error.message()
                 ))
             })
-            .at(path.display())
+            .at(path.display())?;
+        check_confidence(plan.experiment.confidence).at(path.display())?;
+        Ok(plan)
+    }
+
+    /// Checks that a plan could be written to a results folder: nothing is there, or an earlier one.
+    ///
+    /// # Errors
+    /// Somebody else's `plan.toml` is there.
+    pub fn check(folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        only_plain(&path)?;
+        match std::fs::read(&path) {
+            Ok(text) if !(text.is_empty() || text.starts_with(MARK.as_bytes())) => {
+                let message = "zprune did not write it; rename it, or choose another results folder";
+                Err(Error::output(&path, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the plan to a results folder.
+    ///
+    /// # Errors
+    /// Somebody else's `plan.toml` is there, or the disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        PlanFile::check(folder)?;
+        write_whole(&folder.join(NAME), self.text()?.as_bytes())
     }
 
     /// The file's text.
@@ -61,7 +94,7 @@ impl PlanFile {
         let plan =
             toml::to_string(self).map_err(|error| Error::config(format!("the plan cannot be written: {error}")))?;
         Ok(format!(
-            "# Written by zprune: the experiment as it was understood, and its cells.\n\n{plan}"
+            "{MARK}: the experiment as it was understood, and its cells.\n\n{plan}"
         ))
     }
 }

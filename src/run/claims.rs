@@ -6,10 +6,14 @@
 //! leaves the cell alone.
 
 use crate::error::{Error, Result};
+use crate::files::{create_folders, only_plain};
 use crate::record::journal::unlockable;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+
+/// How the note in a lock file begins.
+const NOTE: &str = "process ";
 
 /// How often a lock file is made again because others removed the folder of the last one.
 const ATTEMPTS: usize = 100;
@@ -43,16 +47,23 @@ impl Claims {
     /// The folder cannot be written, or its file system has no locks.
     pub(crate) fn take(&self, id: &str) -> Result<Option<Claim>> {
         let path = self.path(id);
+        only_plain(&path)?;
         let mut file = self.open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(unlockable(&path, error)),
         }
+        let mut note = String::new();
+        let read = file.read_to_string(&mut note);
+        if read.is_err() || !(note.is_empty() || note.starts_with(NOTE)) {
+            return Err(Error::output(&path, "zprune did not write it; rename or remove it"));
+        }
         // For people who wonder; nothing reads it, and an old note is as good as none.
         let _ = file.set_len(0).and_then(|()| {
             let host = gethostname::gethostname();
-            writeln!(file, "process {} on {}", std::process::id(), host.to_string_lossy())
+            file.rewind()?;
+            writeln!(file, "{NOTE}{} on {}", std::process::id(), host.to_string_lossy())
         });
         Ok(Some(Claim { path, _locked: file }))
     }
@@ -60,8 +71,14 @@ impl Claims {
     fn open(&self, path: &Path) -> Result<File> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            std::fs::create_dir_all(&self.folder).map_err(|error| Error::output(&self.folder, error))?;
-            match OpenOptions::new().write(true).create(true).truncate(false).open(path) {
+            create_folders(&self.folder)?;
+            match OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+            {
                 Ok(file) => return Ok(file),
                 // Another process has just removed the empty folder.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => last = Some(error),
@@ -74,8 +91,9 @@ impl Claims {
 
     /// Whether a living process has claimed a cell.
     pub(crate) fn held(&self, id: &str) -> bool {
-        let file = File::open(self.path(id));
-        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        let path = self.path(id);
+        let file = only_plain(&path).ok().and_then(|()| File::open(path).ok());
+        file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Removes what processes that were killed between a record and its claim have left, and the folder if no claim is
@@ -83,12 +101,9 @@ impl Claims {
     pub(crate) fn tidy(&self, done: impl Fn(&str) -> bool) {
         // What cannot be removed does no harm.
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.strip_suffix(".lock"))
-                .is_some_and(&done)
-            {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+            if id.is_some_and(&done) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }

@@ -76,6 +76,9 @@ pub(crate) enum Event<'a> {
     },
 }
 
+/// How every line begins.
+const BEGINNING: &str = "{\"at\":";
+
 /// An event with its time and its process.
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -96,10 +99,16 @@ impl EventLog {
     /// Opens (or creates) the log of a results folder.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or is no log of events.
     pub(crate) fn open(folder: &Path) -> Result<EventLog> {
+        let mut journal = Journal::open(folder.join("events.jsonl"), BEGINNING)?;
+        let there = std::mem::take(&mut journal.lock()?.news);
+        if !(there.is_empty() || there.starts_with(BEGINNING.as_bytes())) {
+            let message = "zprune did not write it; rename it, or choose another results folder";
+            return Err(Error::output(journal.path(), message));
+        }
         Ok(EventLog {
-            journal: Journal::open(folder.join("events.jsonl"))?,
+            journal,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
         })
     }

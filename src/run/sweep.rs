@@ -8,13 +8,13 @@
 use super::claims::Claims;
 use super::events::{Event, EventLog};
 use super::pace::{Costs, Pace};
-use super::tasks::write_samples;
+use super::tasks::{check_samples, write_samples};
 use super::{Opened, PreparedModel, Runner, method_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment};
-use crate::files::{create_folders, remove_unfinished, write_whole};
+use crate::files::{create_folders, remove_unfinished};
 use crate::progress::{Progress, Running};
 use crate::prune::workbench::Workbench;
 use crate::record::{Record, RecordFile, Status, is_done};
@@ -194,9 +194,12 @@ pub fn run(
         remove_unfinished(&folder);
     }
     let plan = plan_file(experiment, inputs, &cells);
-    write_whole(&folder.join("plan.toml"), plan.text()?.as_bytes())?;
+    plan.write(folder)?;
 
     let pending = pending(experiment, &cells, &wanted, &file);
+    for (_, identity) in &pending {
+        check_samples(folder, &identity.id(), experiment)?;
+    }
     let model = |cell: &Cell| {
         models[cell.model]
             .as_ref()

@@ -9,7 +9,7 @@ use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, Measure, TASKS, Task};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
-use crate::files::write_whole;
+use crate::files::OutputFile;
 use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord};
@@ -18,8 +18,10 @@ use crate::stats::proportion::wilson;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Batches of a backend whose streams are kept at one time where blocks can be loaded again: enough to make
 /// loading cheap beside computing, few enough to show results on the way and to fit in memory.
@@ -315,18 +317,43 @@ fn digits(outcomes: &[bool]) -> String {
 /// Writes `samples/<cell>/<task>.jsonl` into a results folder, each file whole.
 pub(super) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -> Result<()> {
     for task in tasks {
-        let path = folder
-            .join("samples")
-            .join(cell)
-            .join(format!("{}.jsonl", task.record.name));
+        let path = samples_path(folder, cell, &task.record.name);
         let mut text = String::new();
         for sample in &task.samples {
             text += &serde_json::to_string(sample).map_err(|error| Error::output(&path, error))?;
             text.push('\n');
         }
-        write_whole(&path, text.as_bytes())?;
+        samples_file(&path).write(text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Checks before a cell is run that its samples can be written.
+pub(super) fn check_samples(folder: &Path, cell: &str, experiment: &Experiment) -> Result<()> {
+    let paths = experiment
+        .tasks
+        .iter()
+        .map(|task| samples_path(folder, cell, &task.name));
+    let mut there = paths.filter(|path| path.symlink_metadata().is_ok());
+    there.try_for_each(|path| samples_file(&path).check())
+}
+
+fn samples_path(folder: &Path, cell: &str, task: &str) -> PathBuf {
+    folder.join("samples").join(cell).join(format!("{task}.jsonl"))
+}
+
+/// A file of samples, which replaces nothing but an earlier one.
+fn samples_file(path: &Path) -> OutputFile<'_> {
+    OutputFile {
+        path,
+        inputs: &[],
+        force: false,
+        ours: |path| {
+            let mut line = String::new();
+            let read = File::open(path).and_then(|file| BufReader::new(file).read_line(&mut line));
+            read.is_ok() && line.starts_with("{\"doc\":")
+        },
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::Inputs;
-use crate::experiment::plan::Experiment;
-use std::collections::BTreeMap;
+use crate::experiment::plan::{Experiment, ModelPlan};
+use crate::files::OutputFile;
+use crate::files::names::{self, plain};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Every token a model sees in an experiment.
@@ -96,52 +98,69 @@ fn stored(path: &Path, length: usize, count: Option<usize>, vocabulary: usize) -
 }
 
 /// Writes the tokens every model of an experiment sees, for other programs: per model a folder with
-/// `calibration_seed<seed>.safetensors` and `evaluation_<name>.safetensors`. Needs no weights.
-/// Returns the files.
+/// `calibration_seed<seed>.safetensors` and `evaluation_<name>.safetensors`. Needs no weights. With `force`,
+/// a file that is there is replaced whatever it holds; without, only if it holds these tokens. One of `reads`, which the
+/// experiment reads, is never replaced. Returns the files.
 ///
 /// # Errors
-/// Unusable inputs (nothing is written then), and files that cannot be written.
-pub fn write_tokens(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<PathBuf>> {
+/// Unusable inputs, labels that share a file, and files that are not to be replaced (nothing is written then), and files that
+/// cannot be written.
+pub fn write_tokens(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    folder: &Path,
+    reads: &[PathBuf],
+    force: bool,
+) -> Result<Vec<PathBuf>> {
     inputs.require_all()?;
+    let named = names_of(experiment);
+    names::check(named.iter().flatten())?;
+    fn output<'a>(path: &'a Path, inputs: &'a [PathBuf], force: bool) -> OutputFile<'a> {
+        OutputFile {
+            path,
+            inputs,
+            force,
+            ours: |path| TokenWindows::read(path).is_ok(),
+        }
+    }
+    for (name, _) in named.iter().flatten() {
+        output(&folder.join(name), reads, force).check()?;
+    }
     let mut files = Vec::new();
-    for (index, model) in experiment.models.iter().enumerate() {
+    for (index, named) in named.iter().enumerate() {
         let tokens = ModelTokens::new(experiment, inputs, index)?;
-        let folder = folder.join(file_name(&model.name));
-        for (seed, windows) in tokens.calibration {
-            files.push((folder.join(format!("calibration_seed{seed}.safetensors")), windows));
-        }
-        for (plan, windows) in experiment.evaluations.iter().zip(tokens.evaluations) {
-            let name = format!("evaluation_{}.safetensors", file_name(&plan.name));
-            files.push((folder.join(name), windows));
-        }
-    }
-    // Two labels may become one file name ("a b" and "a_b").
-    for (index, (path, _)) in files.iter().enumerate() {
-        if files[..index].iter().any(|(earlier, _)| earlier == path) {
-            let message = format!("two labels become the file {}; rename one of them", path.display());
-            return Err(Error::config(message));
+        let windows = tokens.calibration.values().chain(&tokens.evaluations);
+        for ((name, _), windows) in named.iter().zip(windows) {
+            let (path, content) = (folder.join(name), windows.file()?);
+            if !force && TokenWindows::read(&path).is_ok_and(|there| there != *windows) {
+                let message =
+                    "the file exists and holds other tokens; choose another --out, or replace it with --force";
+                return Err(Error::output(&path, message));
+            }
+            files.push((path, content));
         }
     }
-    for (path, windows) in &files {
-        windows.write(path)?;
+    for (path, content) in &files {
+        output(path, reads, force).write(content)?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
-/// A label as part of a file name.
-fn file_name(label: &str) -> String {
-    let plain = |c: char| {
-        if c.is_alphanumeric() || "-_.".contains(c) {
-            c
-        } else {
-            '_'
-        }
+/// The files of every model, with `/`, in the order of its tokens, each with the labels it is named after.
+fn names_of(experiment: &Experiment) -> Vec<Vec<(String, String)>> {
+    let calibrates = experiment.calibration.is_some() && experiment.methods.iter().any(|method| method.calibrated);
+    // As a map of seeds has them.
+    let seeds: BTreeSet<u64> = experiment.seeds.iter().copied().filter(|_| calibrates).collect();
+    let of_model = |model: &ModelPlan| {
+        let (folder, label) = (plain(&model.name), format!("model `{}`", model.name));
+        let calibration = seeds
+            .iter()
+            .map(|seed| (format!("{folder}/calibration_seed{seed}.safetensors"), label.clone()));
+        let evaluations = experiment.evaluations.iter().map(|it| {
+            let name = format!("{folder}/evaluation_{}.safetensors", plain(&it.name));
+            (name, format!("{label} with evaluation `{}`", it.name))
+        });
+        calibration.chain(evaluations).collect()
     };
-    let name: String = label.chars().map(plain).collect();
-    // `.` and `..` are folders.
-    if name.starts_with('.') {
-        format!("_{name}")
-    } else {
-        name
-    }
+    experiment.models.iter().map(of_model).collect()
 }

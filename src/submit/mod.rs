@@ -9,6 +9,8 @@ mod snakemake;
 
 use crate::error::{Error, Result};
 use crate::registry::{Entry, Registry};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The engines by name.
@@ -92,7 +94,45 @@ pub struct Scripts {
     pub start: String,
 }
 
+/// How the comment of every script begins.
+const MARK: &str = "# Written by `zprune submit`";
+
+/// Whether a file is a script that was made here.
+pub fn is_script(path: &Path) -> bool {
+    let beginning = |file: File| {
+        let mut bytes = Vec::new();
+        file.take(200).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let bytes = File::open(path).and_then(beginning).unwrap_or_default();
+    // A shell's script names the shell first.
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .take(2)
+        .any(|line| line.starts_with(MARK))
+}
+
 impl Sweep {
+    /// Refuses what would end a line of a script and begin another.
+    fn check(&self) -> Result<()> {
+        let resources = &self.resources;
+        let partition = resources.partition.iter().map(|it| ("--partition", it));
+        let lines = resources.lines.iter().map(|it| ("--line", it));
+        let machine = self.machine.iter().map(|it| ("an option of the machine", it));
+        for (option, text) in partition.chain(lines).chain(machine) {
+            if text.chars().any(char::is_control) {
+                let message =
+                    format!("{option}: {text:?} has line ends or other control characters, which no script can hold");
+                return Err(Error::config(message));
+            }
+        }
+        match &resources.partition {
+            Some(name) if name.is_empty() || name.contains(char::is_whitespace) => Err(Error::config(format!(
+                "--partition: {name:?} is no name of a partition"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The sweep's own results folder.
     pub fn folder(&self) -> PathBuf {
         self.results.join(&self.name)
@@ -124,7 +164,7 @@ impl Sweep {
     /// The first lines of every script, as comments.
     fn comment(&self) -> String {
         format!(
-            "# Written by `zprune submit`: {}, {} cells. An id changes with everything that changes its cell's numbers;\n\
+            "{MARK}: {}, {} cells. An id changes with everything that changes its cell's numbers;\n\
              # after a change of the experiment or its files, make this anew.\n",
             self.name,
             self.cells.len()

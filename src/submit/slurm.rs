@@ -11,6 +11,7 @@ use crate::error::Result;
 const MOST_TASKS: usize = 1001;
 
 pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
+    sweep.check()?;
     let chunk = sweep.chunk.unwrap_or(sweep.cells.len().div_ceil(MOST_TASKS)).max(1);
     let tasks: Vec<String> = sweep
         .cells

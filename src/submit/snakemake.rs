@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
 pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
+    sweep.check()?;
     if sweep.chunk.is_some_and(|chunk| chunk > 1) {
         let message = "--chunk is for slurm; Snakemake puts jobs together itself: `snakemake --group-components`";
         return Err(Error::config(message));

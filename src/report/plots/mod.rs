@@ -11,6 +11,8 @@ mod seeds;
 use super::comparison::Family;
 use super::results::{Measure, Results, Section};
 use crate::error::Result;
+use crate::experiment::plan::Experiment;
+use crate::files::names::plain;
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +42,9 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
         .collect();
     let confidence = results.plan.experiment.confidence;
     for section in &results.sections {
-        let place = format!("{}-{}", section.model, section.measure.label());
         let of = |kind: &str, time: bool, drawn: Option<(String, String)>| {
             drawn.map(|(caption, svg)| Plot {
-                name: file_name(&format!("{kind}-{place}")),
+                name: name(kind, &section.model, Some(&section.measure)),
                 caption,
                 time,
                 svg,
@@ -53,11 +54,11 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
             plots.extend(of("perplexity", false, curve::plot(section, &methods, confidence)?));
         }
         for (index, family) in families.iter().enumerate() {
-            let kind = match families.len() {
-                1 => "differences".to_string(),
-                _ => format!("differences-{}", index + 1),
-            };
-            plots.extend(of(&kind, false, forest::plot(section, family, confidence)?));
+            plots.extend(of(
+                &differences(index, families.len()),
+                false,
+                forest::plot(section, family, confidence)?,
+            ));
         }
         if matches!(section.measure, Measure::Perplexity { .. }) {
             plots.extend(of("seeds", false, seeds::plot(section, &methods)?));
@@ -73,7 +74,7 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
         for quantity in &layers::QUANTITIES {
             let drawn = layers::plot(section, &methods, quantity)?;
             plots.extend(drawn.map(|(caption, svg)| Plot {
-                name: file_name(&format!("{}-{}", quantity.name, section.model)),
+                name: name(quantity.name, &section.model, None),
                 caption,
                 time: false,
                 svg,
@@ -83,13 +84,53 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
     Ok(plots)
 }
 
-/// A label as part of a file name.
-fn file_name(label: &str) -> String {
-    let plain = |c: char| match c.is_ascii_alphanumeric() || "-_.".contains(c) {
-        true => c,
-        false => '_',
-    };
-    label.chars().map(plain).collect()
+/// The name of a plot's files.
+fn name(kind: &str, model: &str, measure: Option<&Measure>) -> String {
+    match measure {
+        Some(measure) => plain(&format!("{kind}-{model}-{}", measure.label())),
+        None => plain(&format!("{kind}-{model}")),
+    }
+}
+
+/// The kind of a plot of one family's differences.
+fn differences(index: usize, families: usize) -> String {
+    match families {
+        1 => "differences".to_string(),
+        _ => format!("differences-{}", index + 1),
+    }
+}
+
+/// The names of all plots that an experiment may get, each with the labels it comes from.
+pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
+    let families = experiment.comparisons.len().max(1);
+    let differences: Vec<String> = (0..families).map(|index| differences(index, families)).collect();
+    let mut names = Vec::new();
+    for model in experiment.models.iter().map(|model| &model.name) {
+        for evaluation in &experiment.evaluations {
+            let measure = Measure::Perplexity {
+                evaluation: evaluation.name.clone(),
+            };
+            let labels = format!("model `{model}` with evaluation `{}`", evaluation.name);
+            let own = ["perplexity", "seeds", "time"].into_iter();
+            let kinds = own.chain(differences.iter().map(String::as_str));
+            names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
+        }
+        for task in &experiment.tasks {
+            for metric in ["acc", "acc_norm"] {
+                let measure = Measure::Accuracy {
+                    task: task.name.clone(),
+                    metric,
+                };
+                let labels = format!("model `{model}` with task `{}` ({metric})", task.name);
+                let kinds = differences.iter();
+                names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
+            }
+        }
+        for quantity in &layers::QUANTITIES {
+            names.push((name(quantity.name, model, None), format!("model `{model}`")));
+        }
+    }
+    names
 }
 
 /// A section in the heading of a plot.

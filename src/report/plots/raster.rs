@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Pixels of a PNG per pixel of the SVG: sharp enough for slides and print.
-const SCALE: f32 = 2.0;
+pub const SCALE: f32 = 2.0;
 
 /// The font, parsed once.
 fn fonts() -> Arc<fontdb::Database> {

@@ -1,0 +1,50 @@
+//! Standard output and standard error. Either may be closed, a full disk, or a pipe that nobody reads any more.
+//!
+//! What was asked for goes to standard output, and losing it is an error. Progress and logs go to standard error, and losing
+//! them ends nothing.
+
+use crate::error::{Error, Result};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// Prints to standard output; a closed pipe (`zprune list | head`) ends quietly.
+///
+/// # Errors
+/// The text is lost: a full disk, say.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut output = io::stdout().lock();
+    let wrote = writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush());
+    printed(wrote)
+}
+
+/// What a write to standard output means for the command.
+///
+/// # Errors
+/// The text is lost.
+pub(super) fn printed(wrote: io::Result<()>) -> Result<()> {
+    match wrote {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::output(Path::new("standard output"), error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line to standard error, if it can.
+pub(super) fn say(line: &str) {
+    // Unlike `eprintln!`, which panics.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Standard error for programs that expect to be able to write to it: what it does not take is dropped.
+pub(super) struct Lossy;
+
+impl Write for Lossy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = io::stderr().flush();
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Labels as names of files.
+
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// The longest name, in bytes, that common file systems take.
+pub const LONGEST: usize = 255;
+
+/// Names that stand for devices on Windows, whatever their ending.
+const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// A label as a name, or as part of one: letters, digits, `-`, `_` and `.`; everything else becomes `_`.
+pub fn plain(label: &str) -> String {
+    let plain = |c: char| match c.is_alphanumeric() || "-_.".contains(c) {
+        true => c,
+        false => '_',
+    };
+    let name: String = label.chars().map(plain).collect();
+    // `.` and `..` are folders, what begins with a dot is hidden, and some names are devices.
+    match name.starts_with('.') || is_device(&name) {
+        true => format!("_{name}"),
+        false => name,
+    }
+}
+
+/// Whether Windows takes a name for a device.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().to_lowercase();
+    let port = ["com", "lpt"].iter().find_map(|port| stem.strip_prefix(port));
+    DEVICES.contains(&stem.as_str())
+        || port.is_some_and(|number| number.len() == 1 && number != "0" && number.parse::<u8>().is_ok())
+}
+
+/// Checks that files that are to be written can all be there at once: names that are not too long, and no two that differ in
+/// nothing but case, which many file systems do not tell apart. Each file comes as its path, with `/`, and the labels it has its
+/// name from.
+///
+/// # Errors
+/// Names the labels.
+pub fn check<'a>(files: impl IntoIterator<Item = &'a (String, String)>) -> Result<()> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (path, labels) in files {
+        if let Some(part) = path.split('/').find(|part| part.len() > LONGEST) {
+            let message = format!(
+                "{labels}: the name of the file {path} would have {} bytes, but {LONGEST} are possible; choose a shorter name",
+                part.len()
+            );
+            return Err(Error::config(message));
+        }
+        match seen.insert(path.to_lowercase(), labels) {
+            None => {}
+            Some(other) if other == labels => {}
+            Some(other) => {
+                let message = format!("{other} and {labels} would share the file {path}; rename one of them");
+                return Err(Error::config(message));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(files: &[(&str, &str)]) -> Result<()> {
+        let files: Vec<(String, String)> = files
+            .iter()
+            .map(|(path, labels)| (path.to_string(), labels.to_string()))
+            .collect();
+        check(&files)
+    }
+
+    #[test]
+    fn labels_become_names_that_stay_in_their_folder() {
+        for (label, name) in [
+            ("llama-2_7b.v1", "llama-2_7b.v1"),
+            ("Größe 7B", "Größe_7B"),
+            ("../../etc/passwd", "_.._.._etc_passwd"),
+            ("..", "_.."),
+            ("C:\\x", "C__x"),
+            ("a\nb", "a_b"),
+            ("NUL", "_NUL"),
+            ("com1.txt", "_com1.txt"),
+            ("com10", "com10"),
+        ] {
+            assert_eq!(plain(label), name);
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_together_are_refused_with_their_labels() {
+        checked(&[("a/b.md", "x"), ("a/c.md", "y")]).expect("two files");
+        let error = checked(&[("a/B.md", "model `B`"), ("a/b.md", "model `b`")]).expect_err("case");
+        assert!(
+            error
+                .to_string()
+                .contains("model `B` and model `b` would share the file a/b.md"),
+            "{error}"
+        );
+        let long = "ä".repeat(126) + ".svg";
+        let error = checked(&[(&format!("plots/{long}"), "model `ä`")]).expect_err("256 bytes");
+        assert!(error.to_string().contains("256 bytes, but 255 are possible"), "{error}");
+        checked(&[(&format!("plots/{}", "ä".repeat(125) + ".svg"), "model `ä`")]).expect("254 bytes");
+    }
+}
