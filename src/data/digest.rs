@@ -1,7 +1,8 @@
-//! Content hashes: SHA-256 in hexadecimal, of bytes and of files.
+//! Content hashes in hexadecimal: SHA-256 of bytes and of files, and git's hash of a file.
 
 use crate::error::{Error, Result};
 use crate::files::input;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -16,8 +17,25 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 /// The file cannot be read.
 pub fn of_file(path: &Path) -> Result<String> {
     let mut file = input::open(path)?;
-    let mut hash = HashWriter(Sha256::new());
-    std::io::copy(&mut file, &mut hash).map_err(|source| Error::reading(path, source))?;
+    of_content(&mut file, Sha256::new()).map_err(|source| Error::reading(path, source))
+}
+
+/// The hash by which git knows a file's content: SHA-1 of `blob`, its length, a zero byte and the content.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn of_file_in_git(path: &Path) -> Result<String> {
+    let mut file = input::open(path)?;
+    let mut hash = || {
+        let start = format!("blob {}\0", file.metadata()?.len());
+        of_content(&mut file, Sha1::new_with_prefix(start))
+    };
+    hash().map_err(|source| Error::reading(path, source))
+}
+
+fn of_content<D: Digest>(file: &mut std::fs::File, hash: D) -> std::io::Result<String> {
+    let mut hash = HashWriter(hash);
+    std::io::copy(file, &mut hash)?;
     Ok(hexadecimal(&hash.0.finalize()))
 }
 
@@ -26,9 +44,9 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct HashWriter(Sha256);
+struct HashWriter<D>(D);
 
-impl std::io::Write for HashWriter {
+impl<D: Digest> std::io::Write for HashWriter<D> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

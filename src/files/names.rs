@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub const LONGEST: usize = 255;
 
 /// Names that stand for devices on Windows, whatever their ending.
-const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 /// A label as a name, or as part of one: letters, digits, `-`, `_` and `.`; everything else becomes `_`.
 pub fn plain(label: &str) -> String {
@@ -24,11 +24,11 @@ pub fn plain(label: &str) -> String {
 }
 
 /// Whether Windows takes a name for a device.
-fn is_device(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or_default().to_lowercase();
+pub fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_lowercase();
     let port = ["com", "lpt"].iter().find_map(|port| stem.strip_prefix(port));
     DEVICES.contains(&stem.as_str())
-        || port.is_some_and(|number| number.len() == 1 && number != "0" && number.parse::<u8>().is_ok())
+        || port.is_some_and(|number| number.chars().count() == 1 && number.contains(|c| "123456789¹²³".contains(c)))
 }
 
 /// Checks that files that are to be written can all be there at once: names that are not too long, and no two that differ in

@@ -5,11 +5,12 @@
 //! a revision.
 
 use super::Repository;
+use super::names::FileName;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::registry::{Entry, Registry, suggestion};
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// What a path into the hub begins with.
 pub const PREFIX: &str = "hub:";
@@ -194,8 +195,7 @@ fn explicit(reference: &str) -> Result<DatasetFile> {
         }
         Some((name, revision)) => (name, Some(revision.to_string()), rest.to_string()),
     };
-    let plain = |part| matches!(part, Component::Normal(_));
-    if file.is_empty() || file.ends_with('/') || !Path::new(&file).components().all(plain) {
+    if FileName::parse(&file).is_err() {
         return Err(shape());
     }
     Ok(DatasetFile {

@@ -1,273 +1,273 @@
 //! One file from the hub into its cache.
 //!
-//! `hf-hub` downloads into `blobs/<etag>.part`, goes on with such a file, renames it to `blobs/<etag>` and
-//! links it into the snapshot. It does not look at what arrived, asks for bytes beyond the end when a whole
-//! `.part` was left behind, appends to a `.part` when a server ignores the range, fetches again what another
-//! program fetched while it waited, and notes a commit as a branch. All of that is put right around it.
+//! The hub is asked once what the file is; that answer is checked, and it alone gives the blob its name. The content
+//! goes to `blobs/<hash>.part`, which a later attempt goes on with, and becomes `blobs/<hash>` when its hash is right.
 
+use super::answers::Metadata;
+use super::cache::State;
+use super::client::Client;
 use super::failure::Failure;
-use super::{Hub, Repository, is_plain};
-use crate::data::digest;
+use super::names::{Commit, Etag, FileName};
+use super::{Hub, Repository};
 use crate::progress::Progress;
-use hf_hub::api::sync::{Api, ApiRepo};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Downloads that break off after they brought something are tried again so often.
-const ATTEMPTS: usize = 5;
-
-/// The commit that a file's revision stands for now.
-pub fn commit_of(api: &Api, repository: &Repository, file: &str) -> Result<String, Failure> {
-    let url = api.repo(repository.at(&repository.revision)).url(file);
-    let commit = api.metadata(&url)?.commit_hash().to_string();
-    if is_plain(&commit) {
-        Ok(commit)
-    } else {
-        Err(Failure::Nonsense(format!("the commit `{commit}`")))
-    }
-}
-
-/// Notes which commit a branch or tag stands for, as every Hugging Face program does.
-pub fn remember(hub: &Hub, repository: &Repository, commit: &str) -> Result<(), Failure> {
-    if repository.revision == commit {
-        return Ok(());
-    }
-    let folder = hub.cache.join(repository.at("").folder_name()).join("refs");
-    let reference = folder.join(&repository.revision);
-    if std::fs::read_to_string(&reference).is_ok_and(|noted| noted.trim() == commit) {
-        return Ok(());
-    }
-    // hf-hub's own `create_ref` empties the file before it fills it; another program may read it in between.
-    let note = || {
-        std::fs::create_dir_all(reference.parent().unwrap_or(&folder))?;
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-        file.write_all(commit.as_bytes())?;
-        // A temporary file is its owner's alone; a cache may be everybody's.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        }
-        file.persist(&reference)?;
-        Ok(())
-    };
-    note().map_err(|error: std::io::Error| Failure::Disk(error.to_string()))
-}
-
-/// Makes sure that a file of a commit is in the cache, whole, and returns its path in the snapshot.
-pub fn download(
-    hub: &Hub,
-    api: &Api,
-    repository: &Repository,
-    commit: &str,
-    file: &str,
-    progress: &dyn Progress,
-) -> Result<PathBuf, Failure> {
-    let cached = hub.cached_repo(repository, commit);
-    let pointer = cached.pointer_path(commit).join(file);
-    if pointer.exists() {
-        return Ok(pointer);
-    }
-    let remote = api.repo(repository.at(commit));
-    let metadata = api.metadata(&remote.url(file))?;
-    if metadata.commit_hash() != commit {
-        let message = format!("commit {} where {commit} was asked for", metadata.commit_hash());
-        return Err(Failure::Nonsense(message));
-    }
-    if !metadata.etag().split('/').all(is_plain) {
-        return Err(Failure::Nonsense(format!("the etag `{}`", metadata.etag())));
-    }
-    let transfer = Transfer {
-        label: format!("{} {file}", repository.name),
-        blob: cached.blob_path(metadata.etag()),
-        etag: metadata.etag().to_string(),
-        size: metadata.size() as u64,
-        file,
-        pointer,
-        progress,
-    };
-    let _lock = transfer.lock(&hub.cache.join(".locks").join(repository.at(commit).folder_name()))?;
-    let folder = hub.cache.join(repository.at(commit).folder_name());
-    let reference = folder.join("refs").join(commit);
-    let noted = reference.exists();
-    let outcome = transfer.run(&remote);
-    if !noted {
-        // hf-hub notes every commit as if it were a branch; the Python library does not.
-        let _ = std::fs::remove_file(reference);
-    }
-    outcome?;
-    Ok(transfer.pointer)
-}
 
 /// One file on its way.
-struct Transfer<'a> {
-    label: String,
-    blob: PathBuf,
-    etag: String,
-    size: u64,
-    file: &'a str,
-    pointer: PathBuf,
-    progress: &'a dyn Progress,
+pub struct Transfer<'a> {
+    /// The cache and what is known of the hub.
+    pub hub: &'a Hub,
+    /// The hub.
+    pub client: &'a Client,
+    /// Whose file it is.
+    pub repository: &'a Repository,
+    /// The file.
+    pub file: &'a FileName,
+    /// The longest it may be.
+    pub most: u64,
+    /// Is told how it goes.
+    pub progress: &'a dyn Progress,
+}
+
+/// Why an attempt at the content ended.
+enum Stop {
+    /// Another may bring more.
+    Lost(Failure),
+    /// No other will.
+    Failed(Failure),
 }
 
 impl Transfer<'_> {
-    /// Takes the lock that the Python library takes, too, and waits for it: whoever holds it is fetching this very file.
-    fn lock(&self, folder: &Path) -> Result<File, Failure> {
-        let disk = |error: std::io::Error| Failure::Disk(error.to_string());
-        let path = folder.join(format!("{}.lock", self.etag));
-        std::fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(disk)?;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(disk)?;
-        if file.try_lock().is_err() {
-            let message = format!("waiting for another program that is downloading {}", self.label);
-            self.progress.stage(&message);
-            file.lock().map_err(disk)?;
+    /// Makes sure that the file of a commit is in the cache, whole, and returns its path in the snapshot.
+    pub fn run(&self, commit: &Commit) -> Result<PathBuf, Failure> {
+        if self.is_there(commit) {
+            return Ok(self.place(commit));
         }
-        Ok(file)
+        let metadata = self.client.metadata(self.repository, commit.as_str(), self.file)?;
+        if metadata.commit != *commit {
+            let message = format!("the commit {} where {commit} was asked for", metadata.commit);
+            return Err(Failure::Nonsense(message));
+        }
+        self.bring(&metadata)
     }
 
-    fn part(&self) -> PathBuf {
-        self.blob.with_extension("part")
+    /// As [`Transfer::run`], for the commit that the repository's revision is now; the path and that commit.
+    pub fn run_at_revision(&self) -> Result<(PathBuf, Commit), Failure> {
+        let metadata = self
+            .client
+            .metadata(self.repository, &self.repository.revision, self.file)?;
+        let path = match self.is_there(&metadata.commit) {
+            true => self.place(&metadata.commit),
+            false => self.bring(&metadata)?,
+        };
+        Ok((path, metadata.commit))
     }
 
-    fn received(&self) -> u64 {
-        self.part().metadata().map_or(0, |part| part.len())
+    fn place(&self, commit: &Commit) -> PathBuf {
+        self.hub
+            .cache
+            .snapshot(self.repository, commit)
+            .join(self.file.as_str())
+    }
+
+    fn label(&self) -> String {
+        format!("{} {}", self.repository.name, self.file)
+    }
+
+    fn is_there(&self, commit: &Commit) -> bool {
+        match self.hub.cache.state(self.repository, commit, self.file, self.progress) {
+            State::Good => true,
+            State::Absent => false,
+            State::Damaged(how) => {
+                tracing::warn!("{}: damaged in the cache: {how}; it is downloaded again", self.label());
+                false
+            }
+        }
+    }
+
+    fn too_large(&self, size: u64) -> Failure {
+        Failure::Nonsense(format!(
+            "a length of {size} bytes, more than the {} that a file of this sort may have",
+            self.most
+        ))
     }
 
     /// Brings blob and link about.
-    fn run(&self, remote: &ApiRepo) -> Result<(), Failure> {
-        let disk = |error: std::io::Error| Failure::Disk(error.to_string());
-        if self.pointer.exists() {
-            return Ok(());
+    fn bring(&self, metadata: &Metadata) -> Result<PathBuf, Failure> {
+        let Metadata { commit, etag, size } = metadata;
+        if let Some(size) = size.filter(|size| *size > self.most) {
+            return Err(self.too_large(size));
         }
-        if self.pointer.is_symlink() {
-            // A link to a blob that was deleted.
-            std::fs::remove_file(&self.pointer).map_err(disk)?;
+        let cache = &self.hub.cache;
+        let blob = cache.blob(self.repository, etag)?;
+        let _lock = cache.lock(self.repository, etag, &self.label(), self.progress)?;
+        // Another program, or another revision, may have brought it.
+        let there = cache.checked(self.repository, etag, &blob, self.file, self.progress);
+        if there != State::Good {
+            self.fetch(metadata, &blob)?;
         }
-        if self.blob.metadata().is_ok_and(|blob| blob.len() == self.size) {
-            return self.link();
-        }
-        if self.blob.exists() {
-            std::fs::remove_file(&self.blob).map_err(disk)?;
-        }
-        // Left behind between its last byte and its new name; if it is not what it should be, it is gone now.
-        if self.whole() && self.adopt().is_ok() {
-            return Ok(());
-        }
-        self.fetch(remote)
+        cache.link(self.repository, commit, self.file, etag)?;
+        Ok(self.place(commit))
     }
 
-    fn whole(&self) -> bool {
-        self.part().exists() && self.received() >= self.size
-    }
-
-    /// Makes a whole `.part` the blob. hf-hub would ask for the bytes after its last one, which is an error.
-    fn adopt(&self) -> Result<(), Failure> {
-        std::fs::rename(self.part(), &self.blob).map_err(|error| Failure::Disk(error.to_string()))?;
-        self.check()?;
-        self.link()
-    }
-
-    /// Lets hf-hub download; tries again while every attempt brings something.
-    fn fetch(&self, remote: &ApiRepo) -> Result<(), Failure> {
-        let mut attempt = 1;
+    /// Downloads the blob, with what an earlier attempt left.
+    fn fetch(&self, metadata: &Metadata, blob: &Path) -> Result<(), Failure> {
+        let path = blob.with_extension("part");
+        let (mut part, mut received) = open_part(&path).map_err(Failure::disk)?;
+        // Of a file of unknown length, nobody can say whether a part is one of it.
+        if metadata.size.is_none_or(|size| received > size) {
+            received = restart(&mut part).map_err(Failure::disk)?;
+        }
         loop {
-            let before = self.received();
-            let bar = Bar {
-                transfer: self,
-                done: before,
-            };
-            match remote.download_with_progress(self.file, bar).map_err(Failure::from) {
-                Ok(_) => return self.check(),
-                Err(Failure::Network(_)) if self.whole() => return self.adopt(),
-                Err(Failure::Network(_)) if self.received() > before && attempt < ATTEMPTS => {
-                    tracing::info!("{}: the connection broke at {} bytes", self.label, self.received());
-                    std::thread::sleep(Duration::from_millis(500));
+            let resumed = received > 0;
+            self.fill(metadata, &mut part, received)?;
+            part.sync_all().map_err(Failure::disk)?;
+            match self.adopt(&metadata.etag, &path, blob) {
+                // The earlier part was another file's: once more, from the beginning.
+                Err(Failure::Damaged(how)) if resumed => {
+                    tracing::info!("{}: what was here already is of no use: {how}", self.label());
+                    received = restart(&mut part).map_err(Failure::disk)?;
+                }
+                Err(Failure::Damaged(how)) => {
+                    std::fs::remove_file(&path).map_err(Failure::disk)?;
+                    return Err(Failure::Damaged(format!(
+                        "arrived damaged and was deleted: {how} as announced; run the same command again"
+                    )));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Makes a whole part the blob.
+    fn adopt(&self, etag: &Etag, part: &Path, blob: &Path) -> Result<(), Failure> {
+        self.progress.stage(&format!("checking the hash of {}", self.label()));
+        let found = etag.of_file(part).map_err(|error| Failure::Disk(error.to_string()))?;
+        if found != *etag {
+            return Err(Failure::Damaged(format!("its {} is {found}, not {etag}", etag.kind())));
+        }
+        std::fs::rename(part, blob).map_err(Failure::disk)?;
+        self.hub.cache.note_good(self.repository, etag, blob);
+        Ok(())
+    }
+
+    /// Fills the part up; tries again while every attempt brings something.
+    fn fill(&self, metadata: &Metadata, part: &mut File, mut received: u64) -> Result<(), Failure> {
+        let limits = self.client.limits();
+        let mut attempt = 1;
+        while metadata.size.is_none_or(|size| received < size) {
+            let before = received;
+            match self.attempt(metadata, part, &mut received) {
+                Ok(()) => return Ok(()),
+                Err(Stop::Lost(_))
+                    if received > before && attempt < limits.file_attempts && metadata.size.is_some() =>
+                {
+                    tracing::info!("{}: the connection broke at {received} bytes", self.label());
+                    std::thread::sleep(limits.pause);
                     attempt += 1;
                 }
-                Err(failure) => return Err(failure),
+                Err(Stop::Lost(failure) | Stop::Failed(failure)) => return Err(failure),
             }
         }
+        Ok(())
     }
 
-    /// Holds what arrived against what was announced; a damaged file does not stay.
-    fn check(&self) -> Result<(), Failure> {
-        let disk = |error: std::io::Error| Failure::Disk(error.to_string());
-        let length = self.blob.metadata().map_err(disk)?.len();
-        if length < self.size {
-            // The beginning is good: the next attempt goes on from here.
-            let _ = std::fs::remove_file(&self.pointer);
-            std::fs::rename(&self.blob, self.part()).map_err(disk)?;
-            return Err(Failure::Network(format!(
-                "{length} of {} bytes arrived before the server ended the file",
-                self.size
-            )));
-        }
-        // The name of a large file's blob is its SHA-256; of a small one's it is git's hash.
-        let hashed = self.etag.len() == 64 && self.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let mut damage = None;
-        if length > self.size {
-            damage = Some(format!("{length} bytes arrived where {} were announced", self.size));
-        } else if hashed {
-            self.progress.stage(&format!("checking the hash of {}", self.label));
-            let found = digest::of_file(&self.blob).map_err(|error| Failure::Disk(error.to_string()))?;
-            if found != self.etag.to_lowercase() {
-                damage = Some(format!("its SHA-256 is {found}, not {} as announced", self.etag));
+    /// Asks for what is missing and writes what comes, up to the announced length.
+    fn attempt(&self, metadata: &Metadata, part: &mut File, received: &mut u64) -> Result<(), Stop> {
+        let disk = |error| Stop::Failed(Failure::disk(error));
+        let content = self.client.content(self.repository, metadata, self.file, *received);
+        let (start, mut body) = match content {
+            // The server does not have what comes after the part.
+            Err(Failure::Status(416)) if *received > 0 => {
+                *received = restart(part).map_err(disk)?;
+                self.client.content(self.repository, metadata, self.file, 0)
             }
+            content => content,
         }
-        match damage {
-            None => Ok(()),
-            Some(damage) => {
-                let _ = std::fs::remove_file(&self.pointer);
-                std::fs::remove_file(&self.blob).map_err(disk)?;
-                let message = format!("arrived damaged and was deleted: {damage}; run the same command again");
-                Err(Failure::Damaged(message))
+        .map_err(Stop::Failed)?;
+        if start.from < *received {
+            // It does not know ranges and sends the whole file.
+            *received = restart(part).map_err(disk)?;
+        }
+        if let Some(size) = start.size.filter(|size| *size > self.most) {
+            return Err(Stop::Failed(self.too_large(size)));
+        }
+        let label = self.label();
+        let most = match start.size {
+            Some(size) => size,
+            None => self.client.limits().unannounced.min(self.most),
+        };
+        let mut buffer = vec![0; 1 << 16];
+        self.progress.download(&label, *received, most);
+        loop {
+            let room = most.saturating_sub(*received);
+            if room == 0 && start.size.is_some() {
+                // Whatever still comes does not belong to the file.
+                return Ok(());
             }
+            // Where the length is not known, one byte more than there may be shows that there is more.
+            let wanted = if start.size.is_some() { room } else { room + 1 };
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(buffer.len());
+            let length = match body.read(&mut buffer[..wanted]) {
+                Ok(length) => length,
+                Err(failure @ Failure::Cut(_)) => return Err(Stop::Lost(failure)),
+                Err(failure) => return Err(Stop::Failed(failure)),
+            };
+            if length == 0 {
+                let Some(size) = start.size else {
+                    self.progress.download(&label, *received, *received);
+                    return Ok(());
+                };
+                let message = format!("{received} of {size} bytes arrived before the server ended the file");
+                // Without a length of the body, a broken connection looks the same.
+                return Err(match start.length {
+                    Some(_) => Stop::Failed(Failure::Network(message)),
+                    None => Stop::Lost(Failure::Cut(message)),
+                });
+            }
+            if length as u64 > room {
+                let message = format!("a file of more than {most} bytes that did not say how long it is");
+                return Err(Stop::Failed(Failure::Nonsense(message)));
+            }
+            part.write_all(&buffer[..length]).map_err(disk)?;
+            *received += length as u64;
+            self.progress.download(&label, *received, most);
         }
-    }
-
-    /// Links the snapshot to a blob that is there already.
-    fn link(&self) -> Result<(), Failure> {
-        let disk = |error: std::io::Error| Failure::Disk(error.to_string());
-        let folder = self.pointer.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(disk)?;
-        #[cfg(unix)]
-        {
-            // snapshots/<commit>/<file> to blobs/<etag>: as many steps up as the file has parts, and two.
-            let up = Path::new(self.file).components().count() + 1;
-            let mut target = PathBuf::from_iter(std::iter::repeat_n("..", up));
-            target.push("blobs");
-            target.push(&self.etag);
-            std::os::unix::fs::symlink(target, &self.pointer).map_err(disk)
-        }
-        #[cfg(not(unix))]
-        std::fs::copy(&self.blob, &self.pointer).map(|_| ()).map_err(disk)
     }
 }
 
-/// hf-hub's events as this crate's.
-struct Bar<'a> {
-    transfer: &'a Transfer<'a>,
-    done: u64,
+/// Opens a part at its end, and says how long it is. What is not a file of its own, but a link, a pipe or a second name
+/// of another file, is replaced: the bytes must not go elsewhere.
+fn open_part(path: &Path) -> std::io::Result<(File, u64)> {
+    let own = match path.symlink_metadata() {
+        Ok(there) => there.is_file() && has_one_name(&there),
+        Err(_) => false,
+    };
+    if !own {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = File::options().create_new(true).read(true).write(true).open(path)?;
+        return Ok((file, 0));
+    }
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    Ok((file, length))
 }
 
-impl hf_hub::api::Progress for Bar<'_> {
-    fn init(&mut self, _size: usize, _filename: &str) {
-        // Called once before and once after the request; what is here already follows as an update.
-        self.done = 0;
-    }
+#[cfg(unix)]
+fn has_one_name(there: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(there) == 1
+}
 
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        let Transfer { label, size, .. } = self.transfer;
-        self.transfer.progress.download(label, self.done, *size);
-    }
+#[cfg(not(unix))]
+fn has_one_name(_there: &std::fs::Metadata) -> bool {
+    true
+}
 
-    fn finish(&mut self) {}
+fn restart(part: &mut File) -> std::io::Result<u64> {
+    part.set_len(0)?;
+    part.seek(SeekFrom::Start(0))
 }

@@ -1,23 +1,28 @@
 //! What goes wrong with a download, and what to do about it.
 
+use super::client::Client;
+use super::names::FileName;
 use super::{Hub, Repository};
 use crate::error::{Error, ErrorKind};
-use hf_hub::api::sync::{Api, ApiError};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a request or a download failed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Failure {
     /// The hub answered with this status.
     Status(u16),
-    /// The hub could not be reached, or the connection broke.
+    /// The hub answered with this status and asks not to be asked again for so long.
+    Busy(u16, Duration),
+    /// The hub could not be reached, or does not answer.
     Network(String),
+    /// The connection broke; another attempt may bring more.
+    Cut(String),
     /// The cache could not be written.
     Disk(String),
-    /// Another program holds hf-hub's own lock on this file.
-    Locked(PathBuf),
+    /// Something stands in the cache through which it would be left.
+    Foreign(String),
     /// The file that arrived is not the file that was announced.
     Damaged(String),
     /// The hub's answer makes no sense.
@@ -28,9 +33,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Status(status) => write!(f, "status {status}"),
-            Failure::Locked(path) => write!(f, "{} is locked", path.display()),
+            Failure::Busy(status, wait) => write!(f, "status {status}, to be asked again in {} s", wait.as_secs()),
             Failure::Network(message)
+            | Failure::Cut(message)
             | Failure::Disk(message)
+            | Failure::Foreign(message)
             | Failure::Damaged(message)
             | Failure::Nonsense(message) => f.write_str(message),
         }
@@ -39,55 +46,50 @@ impl fmt::Display for Failure {
 
 impl From<ureq::Error> for Failure {
     fn from(error: ureq::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error {
-            ureq::Error::StatusCode(status) => Failure::Status(status),
-            ureq::Error::Json(error) => Failure::Nonsense(format!("not the JSON of the hub: {error}")),
             ureq::Error::BadUri(message) => Failure::Nonsense(format!("not an address: {message}; see HF_ENDPOINT")),
-            ureq::Error::Http(error) => Failure::Nonsense(format!("not a request: {error}; see HF_ENDPOINT, HF_TOKEN")),
+            ureq::Error::Http(error) => Failure::Nonsense(format!("not a request: {error}; see HF_ENDPOINT")),
+            ureq::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                ) =>
+            {
+                Failure::Cut(error.to_string())
+            }
             error => Failure::Network(error.to_string()),
         }
     }
 }
 
-impl From<io::Error> for Failure {
-    /// Errors of copying a body to the disk come from either side; only the disk's have kinds of their own.
-    fn from(error: io::Error) -> Self {
-        use io::ErrorKind::*;
-        match error.kind() {
-            StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem | NotADirectory
-            | IsADirectory | AlreadyExists | NotFound => Failure::Disk(error.to_string()),
-            _ => Failure::Network(error.to_string()),
-        }
-    }
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::RequestError(error) => Failure::from(*error),
-            ApiError::IoError(error) => Failure::from(error),
-            ApiError::TooManyRetries(error) => Failure::from(*error),
-            ApiError::LockAcquisition(path) => Failure::Locked(path),
-            error => Failure::Nonsense(error.to_string()),
-        }
-    }
-}
-
 impl Failure {
+    /// A failure of the file system below the cache.
+    pub fn disk(error: io::Error) -> Failure {
+        Failure::Disk(error.to_string())
+    }
+
     /// Whether trying later, or using the cache meanwhile, is sensible: the hub is away or overloaded.
     pub fn unreachable(&self) -> bool {
-        matches!(self, Failure::Network(_) | Failure::Status(429 | 500..=599))
+        matches!(
+            self,
+            Failure::Network(_) | Failure::Cut(_) | Failure::Busy(..) | Failure::Status(408 | 429 | 500..=599)
+        )
     }
 
     /// The error for the user. Asks the hub once more to tell a missing repository from a missing revision.
-    pub fn explain(self, hub: &Hub, api: &Api, repository: &Repository, file: Option<&str>) -> Error {
+    pub fn explain(self, hub: &Hub, client: &Client, repository: &Repository, file: Option<&str>) -> Error {
         let page = hub.page(repository);
         let resume = "run the same command again; it goes on where it stopped";
         let kind = match self {
-            Failure::Disk(_) => ErrorKind::Output,
+            Failure::Disk(_) | Failure::Foreign(_) => ErrorKind::Output,
             _ => ErrorKind::Input,
         };
         let message = match self {
+            Failure::Status(401) if hub.withholds_token() => format!(
+                "the hub wants to know who is asking (401), and the token is not sent over plain http ({page}); use an \
+                 https address in HF_ENDPOINT"
+            ),
             Failure::Status(401) => match &hub.token {
                 None => format!(
                     "the hub wants to know who is asking (401): the repository is gated or private, or does not exist. Check \
@@ -106,28 +108,34 @@ impl Failure {
                  give a fine-grained token the right to read gated repositories ({}/settings/tokens)",
                 hub.endpoint
             ),
-            Failure::Status(404) => missing(api, repository, file, &page),
-            Failure::Status(status @ (429 | 500..=599)) => {
+            Failure::Status(404) => missing(client, repository, file, &page),
+            Failure::Status(status @ (408 | 429 | 500..=599)) => {
                 format!("the hub is overloaded or out of order (status {status}); {resume}")
             }
-            Failure::Status(status) => format!("the hub answered with status {status}"),
-            Failure::Network(message) => format!(
+            Failure::Busy(status, wait) => format!(
+                "the hub is overloaded (status {status}) and asks to be left alone for {} s; wait and {resume}",
+                wait.as_secs()
+            ),
+            Failure::Status(status) => {
+                format!("the hub answered with status {status}, which is no answer to this request")
+            }
+            Failure::Network(message) | Failure::Cut(message) => format!(
                 "the connection to {} failed: {message}; {resume}. Behind a mirror, set HF_ENDPOINT",
                 hub.endpoint
             ),
             Failure::Disk(message) => format!(
                 "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder that has it \
                  and may be written, then {resume}",
-                hub.cache.display()
+                hub.cache.root().display()
             ),
-            Failure::Locked(path) => format!(
-                "another program is downloading this file ({}); wait for it and run the same command again",
-                path.display()
+            Failure::Foreign(message) => format!(
+                "will not write through the cache {}: {message}; remove it from the cache, or set HF_HOME to another folder",
+                hub.cache.root().display()
             ),
             Failure::Damaged(message) => message,
             Failure::Nonsense(message) => format!("unexpected answer of the hub: {message}"),
         };
-        let error = Error::new(kind, message);
+        let error = Error::new(kind, hub.without_token(message));
         match file {
             Some(file) => error.at(file).at(repository),
             None => error.at(repository),
@@ -136,10 +144,10 @@ impl Failure {
 }
 
 /// What a 404 means.
-fn missing(api: &Api, repository: &Repository, file: Option<&str>, page: &str) -> String {
+fn missing(client: &Client, repository: &Repository, file: Option<&str>, page: &str) -> String {
     let revision = &repository.revision;
     let exists = |revision: &str| {
-        let answer = api.repo(repository.at(revision)).info().map_err(Failure::from);
+        let answer = client.listing(&repository.at(revision));
         !matches!(answer, Err(Failure::Status(401 | 403 | 404)))
     };
     if file.is_some() && exists(revision) {
@@ -149,4 +157,12 @@ fn missing(api: &Api, repository: &Repository, file: Option<&str>, page: &str) -
     } else {
         format!("there is no such repository on the hub ({page}); check the spelling of `org/name`")
     }
+}
+
+/// The name of a file that is to be fetched.
+///
+/// # Errors
+/// It is not the name of a file below a folder.
+pub fn file_name(name: &str) -> Result<FileName, Failure> {
+    FileName::parse(name).map_err(|fault| Failure::Nonsense(format!("the file name {name:?}: {fault}")))
 }

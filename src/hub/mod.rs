@@ -1,35 +1,51 @@
 //! Models and corpora of the Hugging Face hub, kept in the cache that every Hugging Face program shares.
 //!
-//! The crate `hf-hub` speaks to the hub and lays out the cache (`blobs`, `refs`, `snapshots`). Supplied
-//! here, since it does not: the rest of the environment (`HF_HUB_CACHE`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...),
-//! work from the cache without a network, one commit for all files of a model, checks of size and hash,
-//! locks that the Python library honours, and errors that name the fix.
+//! The hub and its mirrors are not trusted: what they answer is checked ([`answers`], [`names`]) before it becomes part
+//! of a path, every content is held against its hash, and every conversation ends (`client`). The environment is the
+//! Python library's (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...), and so is the cache with its locks.
 //!
 //! A model of a branch is looked up on the hub every time and taken from the cache when the hub cannot be
 //! reached; one of a commit never changes and, once in the cache, needs no network at all.
 
+#[doc(hidden)]
+pub mod address;
+#[doc(hidden)]
+pub mod answers;
+mod cache;
+mod client;
 pub mod datasets;
 mod download;
 mod failure;
+#[doc(hidden)]
+pub mod names;
 
 use crate::error::{Error, Result};
 use crate::files::input;
+use crate::files::names::is_device;
 use crate::progress::Progress;
+use address::Address;
+use answers::Listing;
+use cache::{Cache, State};
+use client::Client;
+pub use client::Limits;
 use datasets::DatasetFile;
-use failure::Failure;
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use download::Transfer;
+use failure::{Failure, file_name};
+use names::{Commit, FileName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+/// The longest name of a repository or revision, in bytes.
+const LONGEST_NAME: usize = 200;
 
 /// Small files that are fetched where a repository has them, besides everything named `tokenizer*.json`.
 const SMALL: [&str; 9] = [
@@ -86,14 +102,17 @@ impl Repository {
     fn new(kind: Kind, name: &str, revision: Option<&str>) -> Result<Self> {
         let plain = |part: &str| {
             let known = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            !part.is_empty() && known && !part.starts_with('.') && !part.contains("..")
+            let inside = names::stays_inside(part).is_ok() && !is_device(part);
+            known && inside && !part.starts_with('.') && !part.ends_with('.') && !part.contains("..")
         };
-        if name.split('/').count() > 2 || !name.split('/').all(plain) {
+        // In the cache, `--` stands for the `/`; the hub allows it in no name either.
+        let joined = name.contains("--") || name.split('/').any(|part| part.starts_with('-') || part.ends_with('-'));
+        if name.split('/').count() > 2 || !name.split('/').all(plain) || joined || name.len() > LONGEST_NAME {
             let message = format!("`{name}` is not the name of a repository on the hub, `org/name`");
             return Err(Error::config(message));
         }
         let revision = revision.unwrap_or("main");
-        if !revision.split('/').all(plain) {
+        if !revision.split('/').all(plain) || revision.len() > LONGEST_NAME {
             let message = format!("`{revision}` is not a branch, tag or commit of {name}");
             return Err(Error::config(message));
         }
@@ -106,16 +125,15 @@ impl Repository {
 
     /// Whether the revision is a commit, which never changes.
     fn pinned(&self) -> bool {
-        is_commit(&self.revision)
+        Commit::parse(&self.revision).is_some()
     }
 
-    /// As hf-hub wants it, at any revision.
-    fn at(&self, revision: &str) -> Repo {
-        let kind = match self.kind {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
-        };
-        Repo::with_revision(self.name.clone(), kind, revision.to_string())
+    /// The same repository at another revision.
+    fn at(&self, revision: &str) -> Repository {
+        Repository {
+            revision: revision.to_string(),
+            ..self.clone()
+        }
     }
 }
 
@@ -127,10 +145,6 @@ impl fmt::Display for Repository {
         };
         write!(f, "{kind}{} (revision {})", self.name, self.revision)
     }
-}
-
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// How much of a model is wanted.
@@ -154,19 +168,21 @@ pub struct Snapshot {
 /// The hub and its cache.
 #[derive(Clone)]
 pub struct Hub {
-    cache: PathBuf,
+    cache: Cache,
     endpoint: String,
     token: Option<String>,
     offline: bool,
+    limits: Limits,
 }
 
 impl Hub {
     /// The hub as the environment describes it, with the names and defaults of the Python library:
     /// `HF_HUB_CACHE` or `HF_HOME`/hub or `XDG_CACHE_HOME`/huggingface/hub, `HF_TOKEN` or the file that
-    /// `hf auth login` wrote, `HF_ENDPOINT`, `HF_HUB_OFFLINE`.
+    /// `hf auth login` wrote, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_ETAG_TIMEOUT` (seconds to wait for an answer)
+    /// and `HF_HUB_DOWNLOAD_TIMEOUT` (seconds in which nothing of a file arrives).
     ///
     /// # Errors
-    /// There is no home directory to hold a cache, and no variable that names another place.
+    /// There is no home directory to hold a cache, and no variable that names another place; a time is none.
     pub fn from_environment() -> Result<Hub> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let folder = |name| variable(name).map(PathBuf::from);
@@ -179,8 +195,6 @@ impl Hub {
         let cache = folder("HF_HUB_CACHE")
             .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
             .unwrap_or_else(|| home.join("hub"));
-        // Links in the cache are relative to it, which needs a path that does not depend on the folder of the process.
-        let cache = std::path::absolute(&cache).map_err(|source| Error::reading(&cache, source))?;
         let stored = || {
             let path = folder("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
             std::fs::read_to_string(path).ok()
@@ -191,14 +205,46 @@ impl Hub {
             .map(|token| token.trim().to_string())
             .filter(|token| !token.is_empty());
         let yes = |value: String| ["1", "ON", "YES", "TRUE"].contains(&value.trim().to_uppercase().as_str());
+        let seconds = |name, default| match variable(name) {
+            None => Ok(default),
+            Some(value) => match value.trim().parse() {
+                Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+                _ => Err(Error::config(format!(
+                    "{name} is `{value}`, not a number of seconds from 1 to 86400"
+                ))),
+            },
+        };
+        let mut limits = Limits::default();
+        limits.answer = seconds("HF_HUB_ETAG_TIMEOUT", limits.answer)?;
+        limits.idle = seconds("HF_HUB_DOWNLOAD_TIMEOUT", limits.idle)?;
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_string());
         Ok(Hub {
-            cache,
-            endpoint: variable("HF_ENDPOINT").map_or(ENDPOINT.to_string(), |endpoint| {
-                endpoint.trim_end_matches('/').to_string()
-            }),
-            token,
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+            limits,
+            ..Hub::new(&cache, &endpoint, token)?
         })
+    }
+
+    /// A hub at an address, with a cache in a folder that need not exist yet.
+    ///
+    /// # Errors
+    /// The folder of the process is gone.
+    pub fn new(cache: &Path, endpoint: &str, token: Option<String>) -> Result<Hub> {
+        // Links in the cache are relative to it, which needs a path that does not depend on the folder of the process.
+        let cache = std::path::absolute(cache).map_err(|source| Error::reading(cache, source))?;
+        Ok(Hub {
+            cache: Cache::new(cache),
+            endpoint: endpoint.trim_end_matches('/').to_string(),
+            token,
+            offline: false,
+            limits: Limits::default(),
+        })
+    }
+
+    /// The same hub with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Hub {
+        Hub { limits, ..self }
     }
 
     /// The address of a repository, for people.
@@ -210,35 +256,88 @@ impl Hub {
         format!("{}/{kind}{}", self.endpoint, repository.name)
     }
 
-    fn cached_repo(&self, repository: &Repository, revision: &str) -> CacheRepo {
-        Cache::new(self.cache.clone()).repo(repository.at(revision))
+    /// Whether there is a token that the endpoint may not see; see [`client::may_see_the_token`].
+    fn withholds_token(&self) -> bool {
+        let open = Address::parse(&self.endpoint).is_ok_and(|address| !client::may_see_the_token(&address));
+        self.token.is_some() && open
     }
 
-    /// The commit that a revision stood for when it was last looked up.
-    fn cached_commit(&self, repository: &Repository) -> Option<String> {
-        if repository.pinned() {
-            return Some(repository.revision.clone());
+    /// A message without the token, which a hub that was told it may put into its answers. Shorter ones are no secrets, but
+    /// parts of words.
+    fn without_token(&self, message: String) -> String {
+        match self.token.as_deref().filter(|token| token.len() >= 8) {
+            Some(token) => message.replace(token, "(the token)"),
+            None => message,
         }
-        let folder = self.cache.join(repository.at("").folder_name());
-        let commit = std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?;
-        Some(commit.trim().to_string()).filter(|commit| is_plain(commit))
     }
 
-    /// A model whose wanted parts are all in the cache. Does not use the network.
+    /// A model whose wanted parts are all in the cache. Does not use the network, and hashes nothing.
     pub fn cached_model(&self, repository: &Repository, parts: Parts) -> Option<Snapshot> {
-        let commit = self.cached_commit(repository)?;
-        let folder = self.cached_repo(repository, &commit).pointer_path(&commit);
+        let commit = self.cache.commit(repository)?;
+        let folder = self.cache.snapshot(repository, &commit);
         let there = |file: &str| folder.join(file).exists();
         let weights = || there(WEIGHTS) || shards(&folder).is_ok_and(|shards| shards.iter().all(|shard| there(shard)));
         let complete = there(CONFIG) && there(TOKENIZER) && (parts == Parts::Tokenizer || weights());
+        let commit = commit.to_string();
         complete.then_some(Snapshot { folder, commit })
     }
 
-    /// A data set's file that is in the cache. Does not use the network.
+    /// A data set's file that is in the cache. Does not use the network, and hashes nothing.
     pub fn cached_file(&self, file: &DatasetFile) -> Option<PathBuf> {
-        let commit = self.cached_commit(&file.repository)?;
-        let path = self.cached_repo(&file.repository, &commit).pointer_path(&commit);
-        Some(path.join(&file.file)).filter(|path| path.exists())
+        let commit = self.cache.commit(&file.repository)?;
+        let name = FileName::parse(&file.file).ok()?;
+        let path = self.cache.snapshot(&file.repository, &commit).join(name.as_str());
+        Some(path).filter(|path| path.exists())
+    }
+
+    /// Files of the cache that are about to be used without asking the hub: whether they are what their hashes say.
+    fn check_cached<'a>(
+        &self,
+        repository: &Repository,
+        files: impl IntoIterator<Item = &'a str>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some(commit) = self.cache.commit(repository) else {
+            return Ok(());
+        };
+        for file in files {
+            let Ok(name) = FileName::parse(file) else {
+                continue;
+            };
+            if let State::Damaged(how) = self.cache.state(repository, &commit, &name, progress) {
+                let message = format!(
+                    "is damaged in the cache {}: {how}; run again where the hub can be reached and without \
+                     HF_HUB_OFFLINE, which downloads it anew",
+                    self.cache.root().display()
+                );
+                return Err(Error::input(message).at(file).at(repository));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Hub::check_cached`], for all wanted parts of a model.
+    fn check_cached_model(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        parts: Parts,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let entries = std::fs::read_dir(&snapshot.folder).map_err(|source| Error::reading(&snapshot.folder, source))?;
+        let there: BTreeSet<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        let shards = match parts == Parts::Everything && !there.contains(WEIGHTS) {
+            true => shards(&snapshot.folder)?,
+            false => BTreeSet::new(),
+        };
+        let weights = |file: &str| parts == Parts::Everything && [WEIGHTS, INDEX].contains(&file);
+        let wanted = there
+            .iter()
+            .map(String::as_str)
+            .filter(|file| is_small(file) || weights(file));
+        self.check_cached(repository, wanted.chain(shards.iter().map(String::as_str)), progress)
     }
 
     /// Makes sure that a model is in the cache and returns its folder. Only safetensors weights are
@@ -250,90 +349,111 @@ impl Hub {
     /// a file arrives damaged; the disk is full. Each names the repository, the file and the fix.
     pub fn fetch_model(&self, repository: &Repository, parts: Parts, progress: &dyn Progress) -> Result<Snapshot> {
         let cached = self.cached_model(repository, parts);
-        match cached {
-            Some(snapshot) if self.offline || repository.pinned() => return Ok(snapshot),
+        let check = |snapshot: &Snapshot| self.check_cached_model(repository, snapshot, parts, progress);
+        let cached = match cached {
+            Some(snapshot) if self.offline => return check(&snapshot).map(|()| snapshot),
             None if self.offline => return Err(self.offline_error(&repository.to_string())),
-            _ => {}
-        }
-        progress.stage(&format!("asking the hub for {repository}"));
-        let api = self.api(repository)?;
-        let info = match api
-            .repo(repository.at(&repository.revision))
-            .info()
-            .map_err(Failure::from)
-        {
-            Ok(info) => info,
-            Err(failure) => return self.without(cached, failure, &api, repository),
+            Some(snapshot) if repository.pinned() => match check(&snapshot) {
+                Ok(()) => return Ok(snapshot),
+                // What is damaged is downloaded anew.
+                Err(_) => None,
+            },
+            cached => cached,
         };
-        if !is_plain(&info.sha) {
-            let message = format!("the hub names the commit `{}`, which is none", info.sha);
+        progress.stage(&format!("asking the hub for {repository}"));
+        let client = self.client()?;
+        let listing = match client.listing(repository) {
+            Ok(listing) => listing,
+            Err(failure) => {
+                let snapshot = self.without(cached, failure, &client, repository)?;
+                return check(&snapshot).map(|()| snapshot);
+            }
+        };
+        if repository.pinned() && Commit::parse(&repository.revision).as_ref() != Some(&listing.commit) {
+            let message = format!(
+                "the hub answers with the commit {}, which was not asked for",
+                listing.commit
+            );
             return Err(Error::input(message).at(repository));
         }
-        let usable = cached.filter(|snapshot| snapshot.commit == info.sha);
-        match self.fetch_parts(&api, repository, &info, parts, progress) {
+        let usable = cached.filter(|snapshot| snapshot.commit == listing.commit.as_str());
+        match self.fetch_parts(&client, repository, &listing, parts, progress) {
             Ok(snapshot) => Ok(snapshot),
             // What was missing of a usable snapshot are files that another program did not want either.
-            Err(Problem::Download(file, failure)) if usable.is_some() && failure.unreachable() => {
-                tracing::warn!("{repository}: {file} could not be fetched; going on without it");
-                Ok(usable.expect("it was just seen"))
-            }
-            Err(Problem::Download(file, failure)) => Err(failure.explain(self, &api, repository, Some(&file))),
+            Err(Problem::Download(file, failure)) => match usable {
+                Some(snapshot) if failure.unreachable() => {
+                    check(&snapshot)?;
+                    let failure = self.without_token(failure.to_string());
+                    tracing::warn!("{repository}: {file} could not be fetched ({failure}); going on without it");
+                    Ok(snapshot)
+                }
+                _ => Err(failure.explain(self, &client, repository, Some(&file))),
+            },
             Err(Problem::Refused(error)) => Err(error),
         }
     }
 
     /// Uses the cache when the hub cannot be asked, if that is possible.
-    fn without<T>(&self, cached: Option<T>, failure: Failure, api: &Api, repository: &Repository) -> Result<T> {
+    fn without<T>(&self, cached: Option<T>, failure: Failure, client: &Client, repository: &Repository) -> Result<T> {
         match cached {
             Some(cached) if failure.unreachable() => {
+                let failure = self.without_token(failure.to_string());
                 tracing::warn!("{repository}: the hub cannot be reached ({failure}); using what is in the cache");
                 Ok(cached)
             }
-            _ => Err(failure.explain(self, api, repository, None)),
+            _ => Err(failure.explain(self, client, repository, None)),
         }
     }
 
     fn fetch_parts(
         &self,
-        api: &Api,
+        client: &Client,
         repository: &Repository,
-        info: &RepoInfo,
+        listing: &Listing,
         parts: Parts,
         progress: &dyn Progress,
     ) -> std::result::Result<Snapshot, Problem> {
-        let files: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        self.check_usable(repository, &files, parts).map_err(Problem::Refused)?;
-        let commit = info.sha.as_str();
-        let fetch = |file: &str| {
-            download::download(self, api, repository, commit, file, progress)
-                .map_err(|failure| Problem::Download(file.to_string(), failure))
+        let Listing { commit, files } = listing;
+        self.check_usable(repository, files, parts).map_err(Problem::Refused)?;
+        let fetch = |file: &str, most: u64| {
+            let problem = |failure| Problem::Download(file.to_string(), failure);
+            let transfer = Transfer {
+                hub: self,
+                client,
+                repository,
+                file: &file_name(file).map_err(problem)?,
+                most,
+                progress,
+            };
+            transfer.run(commit).map_err(problem)
         };
-        let tokenizer = |file: &str| file.starts_with("tokenizer") && file.ends_with(".json");
-        for file in files.iter().filter(|file| SMALL.contains(file) || tokenizer(file)) {
-            fetch(file)?;
+        // A tokenizer in a folder that Windows cannot have is none that is needed.
+        for file in files
+            .iter()
+            .filter(|file| is_small(file) && FileName::parse(file).is_ok())
+        {
+            fetch(file, self.limits.small_file)?;
         }
-        let folder = self.cached_repo(repository, commit).pointer_path(commit);
+        let folder = self.cache.snapshot(repository, commit);
         if parts == Parts::Everything {
             if files.contains(WEIGHTS) {
-                fetch(WEIGHTS)?;
+                fetch(WEIGHTS, self.limits.file)?;
             } else {
-                fetch(INDEX)?;
+                fetch(INDEX, self.limits.small_file)?;
                 for shard in shards(&folder).map_err(Problem::Refused)? {
-                    fetch(&shard)?;
+                    fetch(&shard, self.limits.file)?;
                 }
             }
         }
         // Only now: until everything is here, the revision goes on meaning what it meant.
-        download::remember(self, repository, commit)
-            .map_err(|failure| Problem::Download(CONFIG.to_string(), failure))?;
-        Ok(Snapshot {
-            folder,
-            commit: commit.to_string(),
-        })
+        let noted = self.cache.note(repository, commit);
+        noted.map_err(|failure| Problem::Download(CONFIG.to_string(), failure))?;
+        let commit = commit.to_string();
+        Ok(Snapshot { folder, commit })
     }
 
     /// Refuses, before anything large is downloaded, a repository that cannot be used.
-    fn check_usable(&self, repository: &Repository, files: &BTreeSet<&str>, parts: Parts) -> Result<()> {
+    fn check_usable(&self, repository: &Repository, files: &BTreeSet<String>, parts: Parts) -> Result<()> {
         let any = |extension: &str| files.iter().any(|file| file.ends_with(extension));
         let weights = files.contains(WEIGHTS) || files.contains(INDEX);
         let message = if any(".gguf") && !weights {
@@ -372,40 +492,65 @@ impl Hub {
     /// As [`Hub::fetch_model`].
     pub fn fetch_file(&self, file: &DatasetFile, progress: &dyn Progress) -> Result<PathBuf> {
         let repository = &file.repository;
-        let cached = self.cached_file(file);
-        match cached {
-            Some(path) if self.offline || repository.pinned() => return Ok(path),
+        let name = file_name(&file.file).map_err(|failure| Error::config(failure).at(repository))?;
+        let check = || self.check_cached(repository, [file.file.as_str()], progress);
+        let cached = match self.cached_file(file) {
+            Some(path) if self.offline => return check().map(|()| path),
             None if self.offline => return Err(self.offline_error(&file.to_string())),
-            _ => {}
-        }
+            Some(path) if repository.pinned() => match check() {
+                Ok(()) => return Ok(path),
+                // What is damaged is downloaded anew.
+                Err(_) => None,
+            },
+            cached => cached,
+        };
         progress.stage(&format!("asking the hub for {file}"));
-        let api = self.api(repository)?;
-        let fetched = download::commit_of(&api, repository, &file.file).and_then(|commit| {
-            let path = download::download(self, &api, repository, &commit, &file.file, progress)?;
-            download::remember(self, repository, &commit)?;
+        let client = self.client()?;
+        let transfer = Transfer {
+            hub: self,
+            client: &client,
+            repository,
+            file: &name,
+            most: self.limits.file,
+            progress,
+        };
+        let fetched = transfer.run_at_revision().and_then(|(path, commit)| {
+            self.cache.note(repository, &commit)?;
             Ok(path)
         });
         match fetched {
             Ok(path) => Ok(path),
-            Err(failure) if cached.is_some() => self.without(cached, failure, &api, repository),
-            Err(failure) => Err(failure.explain(self, &api, repository, Some(&file.file))),
+            Err(failure) if cached.is_some() => {
+                let path = self.without(cached, failure, &client, repository)?;
+                check().map(|()| path)
+            }
+            Err(failure) => Err(failure.explain(self, &client, repository, Some(&file.file))),
         }
     }
 
-    fn api(&self, repository: &Repository) -> Result<Api> {
-        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone())
-            .with_token(self.token.clone())
-            .with_progress(false)
-            .with_user_agent("zprune", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| Error::input(format!("cannot speak to the hub: {error}")).at(repository))
+    fn client(&self) -> Result<Client> {
+        let refuse = |fault: &str| Error::config(format!("HF_ENDPOINT is no address of a hub: {fault}"));
+        // Checked first, and not shown: whoever writes a password there does not want it in a message.
+        if self.endpoint.contains('@') {
+            return Err(refuse("it names a user; give a token in HF_TOKEN instead"));
+        }
+        let address = Address::parse(&self.endpoint).map_err(|fault| refuse(&fault).at(&self.endpoint))?;
+        if address.has_query() {
+            return Err(refuse("it has a question mark").at(&self.endpoint));
+        }
+        if self.withholds_token() {
+            tracing::warn!(
+                "the token is not sent to {}: over plain http, everyone on the way could read it; use https",
+                self.endpoint
+            );
+        }
+        Client::new(address, self.token.as_deref(), self.limits.clone()).map_err(Error::config)
     }
 
     fn offline_error(&self, what: &str) -> Error {
         Error::input(format!(
             "is not in the cache {}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE",
-            self.cache.display()
+            self.cache.root().display()
         ))
         .at(what)
     }
@@ -419,9 +564,9 @@ enum Problem {
     Refused(Error),
 }
 
-/// One part of a path and nothing that leads elsewhere.
-fn is_plain(name: &str) -> bool {
-    matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(part)] if part == name)
+/// A file that is fetched with every model that has it.
+fn is_small(file: &str) -> bool {
+    SMALL.contains(&file) || (file.starts_with("tokenizer") && file.ends_with(".json"))
 }
 
 /// The weight files that a snapshot's index names.
@@ -437,7 +582,7 @@ fn shards(folder: &Path) -> Result<BTreeSet<String>> {
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     match shards
         .iter()
-        .find(|shard| !is_plain(shard) || !shard.ends_with(".safetensors"))
+        .find(|shard| shard.contains('/') || FileName::parse(shard).is_err() || !shard.ends_with(".safetensors"))
     {
         None => Ok(shards),
         Some(shard) => {

@@ -1,0 +1,371 @@
+//! Requests to the hub, with an end to everything: redirects, attempts, silence, slowness, sizes.
+//!
+//! Redirects are followed here and not by `ureq`, because what they say about a file counts, and because the token
+//! goes to the endpoint's own scheme, host and port only. It is never sent over plain http except to this machine.
+//! (The crate `hf-hub` was here before; neither 0.5 nor 1.0 has these limits or checks hashes.)
+
+use super::address::{Address, escaped_part, escaped_path};
+use super::answers::{self, Answer, Listing, Metadata, Start};
+use super::failure::Failure;
+use super::names::FileName;
+use super::{Kind, Repository};
+use std::io::Read;
+use std::time::{Duration, Instant};
+use ureq::Agent;
+use ureq::http::HeaderValue;
+
+/// Limits of the conversation with the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// For a name to be looked up, and for a connection to be made.
+    pub connect: Duration,
+    /// From a request to the end of the answer's headers.
+    pub answer: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+    /// A body brings [`Limits::least`] bytes in every such time.
+    pub window: Duration,
+    /// Bytes that arrive in [`Limits::window`], at least.
+    pub least: u64,
+    /// For the whole description of a repository.
+    pub description_time: Duration,
+    /// Bytes of the description of a repository, at most.
+    pub description_size: u64,
+    /// Redirects one after another.
+    pub redirects: usize,
+    /// Attempts at a request that the hub was too busy for, or whose connection broke before an answer.
+    pub attempts: usize,
+    /// Attempts at a file whose connection breaks after it brought something.
+    pub file_attempts: usize,
+    /// Between two attempts; twice as long after each of a request's.
+    pub pause: Duration,
+    /// What the hub may ask us to wait before the next attempt; if it asks for more, there is none.
+    pub longest_pause: Duration,
+    /// Bytes of a configuration, a tokenizer or an index, at most.
+    pub small_file: u64,
+    /// Bytes of any other file, at most.
+    pub file: u64,
+    /// Bytes of a file whose length was not announced, at most.
+    pub unannounced: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            window: Duration::from_secs(60),
+            least: 60 << 10,
+            description_time: Duration::from_secs(120),
+            description_size: 64 << 20,
+            redirects: 10,
+            attempts: 3,
+            file_attempts: 5,
+            pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(60),
+            small_file: 256 << 20,
+            file: 1 << 40,
+            unannounced: 1 << 30,
+        }
+    }
+}
+
+/// A connection to the hub.
+pub struct Client {
+    agent: Agent,
+    endpoint: Address,
+    token: Option<HeaderValue>,
+    limits: Limits,
+}
+
+/// What came of a request: the answers, each but the last a redirect to the next, and the last one's body.
+struct Reply {
+    chain: Vec<Answer>,
+    body: Body,
+}
+
+impl Client {
+    /// Prepares requests; asks nothing yet.
+    ///
+    /// # Errors
+    /// The token cannot be one.
+    pub fn new(endpoint: Address, token: Option<&str>, limits: Limits) -> Result<Client, Failure> {
+        let config = Agent::config_builder()
+            .user_agent(concat!("zprune/", env!("CARGO_PKG_VERSION")))
+            // The bytes as they are: their number and hash are known, and nothing unpacks to more.
+            .accept_encoding("identity")
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_resolve(Some(limits.connect))
+            .timeout_connect(Some(limits.connect))
+            .timeout_send_request(Some(limits.answer))
+            .timeout_recv_response(Some(limits.answer))
+            .timeout_per_read(Some(limits.idle))
+            .timeout_per_write(Some(limits.idle))
+            .build();
+        let header = |token| -> Result<HeaderValue, Failure> {
+            let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                // Without the token: messages are copied into tickets.
+                Failure::Nonsense("the token in HF_TOKEN or its file has a character that no token has".to_string())
+            })?;
+            header.set_sensitive(true);
+            Ok(header)
+        };
+        Ok(Client {
+            agent: config.into(),
+            endpoint,
+            token: token.map(header).transpose()?,
+            limits,
+        })
+    }
+
+    /// The limits of this conversation.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The files and the commit of a repository at its revision.
+    pub fn listing(&self, repository: &Repository) -> Result<Listing, Failure> {
+        let path = format!(
+            "/api/{}/{}/revision/{}",
+            match repository.kind {
+                Kind::Model => "models",
+                Kind::Dataset => "datasets",
+            },
+            repository.name,
+            escaped_part(&repository.revision)
+        );
+        let Reply { mut body, .. } = self.get(&path, None, |_| Ok(false))?;
+        let (started, mut text, mut buffer) = (Instant::now(), Vec::new(), vec![0; 1 << 16]);
+        loop {
+            match body.read(&mut buffer)? {
+                0 => return answers::listing(&text),
+                length => text.extend_from_slice(&buffer[..length]),
+            }
+            if text.len() as u64 > self.limits.description_size {
+                let message = format!("a description of more than {} bytes", self.limits.description_size);
+                return Err(Failure::Nonsense(message));
+            }
+            if started.elapsed() > self.limits.description_time {
+                let message = format!("the description did not end within {:?}", self.limits.description_time);
+                return Err(Failure::Network(message));
+            }
+        }
+    }
+
+    /// What the hub says about a file at a revision.
+    pub fn metadata(&self, repository: &Repository, revision: &str, file: &FileName) -> Result<Metadata, Failure> {
+        let path = file_path(repository, revision, file);
+        let asked = match self.get(&path, Some("bytes=0-0"), answers::is_complete) {
+            // An empty file has no first byte.
+            Err(Failure::Status(416)) => self.get(&path, None, answers::is_complete),
+            asked => asked,
+        };
+        answers::metadata(&asked?.chain)
+    }
+
+    /// The content of a file of a commit, from a byte on if the hub can do that.
+    pub fn content(
+        &self,
+        repository: &Repository,
+        metadata: &Metadata,
+        file: &FileName,
+        from: u64,
+    ) -> Result<(Start, Body), Failure> {
+        let path = file_path(repository, metadata.commit.as_str(), file);
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        let Reply { chain, body } = self.get(&path, range.as_deref(), |_| Ok(false))?;
+        Ok((answers::start(&chain, metadata, from)?, body))
+    }
+
+    /// Asks until there is an answer that more attempts would not change.
+    fn get(
+        &self,
+        path: &str,
+        range: Option<&str>,
+        enough: impl Fn(&[Answer]) -> Result<bool, Failure>,
+    ) -> Result<Reply, Failure> {
+        let (mut attempt, mut pause) = (1, self.limits.pause);
+        loop {
+            let outcome = self.follow(self.endpoint.below(path), range, &enough);
+            let again = attempt < self.limits.attempts;
+            let wait = match outcome {
+                Ok(reply) => {
+                    let answer = &reply.chain[reply.chain.len() - 1];
+                    match answer.status {
+                        200..=299 => return Ok(reply),
+                        // Followed as far as it was wanted.
+                        _ if answer.redirects() => return Ok(reply),
+                        status @ (408 | 429 | 500 | 502 | 503 | 504) => {
+                            let asked = answer.retry_after().map(Duration::from_secs);
+                            match asked {
+                                Some(asked) if asked > self.limits.longest_pause => {
+                                    return Err(Failure::Busy(status, asked));
+                                }
+                                _ if !again => return Err(Failure::Status(status)),
+                                asked => asked.unwrap_or(pause),
+                            }
+                        }
+                        status => return Err(Failure::Status(status)),
+                    }
+                }
+                Err(Failure::Cut(_)) if again => pause,
+                Err(failure) => return Err(failure),
+            };
+            std::thread::sleep(wait);
+            (attempt, pause) = (attempt + 1, pause * 2);
+        }
+    }
+
+    /// Asks, and follows redirects until what came is enough or is no redirect.
+    fn follow(
+        &self,
+        mut address: Address,
+        range: Option<&str>,
+        enough: impl Fn(&[Answer]) -> Result<bool, Failure>,
+    ) -> Result<Reply, Failure> {
+        let (mut chain, mut visited): (Vec<Answer>, Vec<Address>) = (Vec::new(), Vec::new());
+        // Once the way has led elsewhere, the token stays away, also if it leads back.
+        let mut own = true;
+        loop {
+            own &= address.same_origin(&self.endpoint);
+            let (answer, body) = self.send(&address, range, own)?;
+            visited.push(address);
+            let (from, redirects) = (&visited[visited.len() - 1], answer.redirects());
+            chain.push(answer);
+            if !redirects || enough(&chain)? {
+                return Ok(Reply { chain, body });
+            }
+            let answer = &chain[chain.len() - 1];
+            let Some(location) = answer.header("Location")? else {
+                let message = format!("status {} without a Location ({from})", answer.status);
+                return Err(Failure::Nonsense(message));
+            };
+            let next = from.join(location).map_err(|fault| {
+                let message = format!(
+                    "status {} with a Location that cannot be followed: {fault} ({from})",
+                    answer.status
+                );
+                Failure::Nonsense(message)
+            })?;
+            let way = || {
+                let way: Vec<String> = visited.iter().chain([&next]).map(Address::to_string).collect();
+                way.join(" -> ")
+            };
+            if visited.contains(&next) {
+                return Err(Failure::Nonsense(format!("redirects in a circle: {}", way())));
+            }
+            if visited.len() > self.limits.redirects {
+                let message = format!("more than {} redirects: {}", self.limits.redirects, way());
+                return Err(Failure::Nonsense(message));
+            }
+            if from.is_secure() && !next.is_secure() {
+                return Err(Failure::Nonsense(format!("a redirect from https to http: {}", way())));
+            }
+            address = next;
+        }
+    }
+
+    /// One request, one answer.
+    fn send(&self, address: &Address, range: Option<&str>, own: bool) -> Result<(Answer, Body), Failure> {
+        let mut request = self.agent.get(address.text());
+        if let Some(range) = range {
+            request = request.header("Range", range);
+        }
+        let token = self.token.as_ref();
+        if let Some(token) = token.filter(|_| own && may_see_the_token(address)) {
+            request = request.header("Authorization", token);
+        }
+        if address.is_loopback() {
+            // A proxy is another machine, which could not reach this one, and must not see the token.
+            request = request.config().proxy(None).build();
+        }
+        let response = request.call().map_err(|error| self.failure(error))?;
+        let headers = response.headers().iter();
+        let answer = Answer {
+            status: response.status().as_u16(),
+            headers: headers
+                .map(|(name, value)| {
+                    let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                    (name.as_str().to_string(), value)
+                })
+                .collect(),
+        };
+        if let Some(coding) = answer.header("Content-Encoding")?
+            && !coding.eq_ignore_ascii_case("identity")
+        {
+            let message = format!("a body packed as {coding:?}, which was not asked for");
+            return Err(Failure::Nonsense(message));
+        }
+        let body = Body {
+            reader: response.into_body().into_reader(),
+            limits: self.limits.clone(),
+            spent: Duration::ZERO,
+            arrived: 0,
+        };
+        Ok((answer, body))
+    }
+
+    fn failure(&self, error: ureq::Error) -> Failure {
+        use ureq::Timeout::{Connect, Resolve};
+        match error {
+            ureq::Error::Timeout(Connect | Resolve) => {
+                Failure::Network(format!("no connection within {:?}", self.limits.connect))
+            }
+            ureq::Error::Timeout(_) => Failure::Network(format!(
+                "no answer within {:?}",
+                self.limits.answer.min(self.limits.idle)
+            )),
+            error => Failure::from(error),
+        }
+    }
+}
+
+/// The token is as good as a password: over plain http, everyone on the way reads it.
+pub fn may_see_the_token(address: &Address) -> bool {
+    address.is_secure() || address.is_loopback()
+}
+
+fn file_path(repository: &Repository, revision: &str, file: &FileName) -> String {
+    let kind = match repository.kind {
+        Kind::Model => "",
+        Kind::Dataset => "/datasets",
+    };
+    let (revision, file) = (escaped_part(revision), escaped_path(file.as_str()));
+    format!("{kind}/{}/resolve/{revision}/{file}", repository.name)
+}
+
+/// A body on its way, which must not stand still.
+pub struct Body {
+    reader: ureq::BodyReader<'static>,
+    limits: Limits,
+    /// Time spent waiting for the bytes of the current window. Time the caller takes to store them does not count.
+    spent: Duration,
+    arrived: u64,
+}
+
+impl Body {
+    /// Reads what is there; nothing at the end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        let started = Instant::now();
+        let length = self
+            .reader
+            .read(buffer)
+            .map_err(|error| match ureq::Error::from(error) {
+                ureq::Error::Timeout(_) => Failure::Cut(format!("nothing arrived for {:?}", self.limits.idle)),
+                error => Failure::from(error),
+            })?;
+        self.spent += started.elapsed();
+        self.arrived += length as u64;
+        if length > 0 && self.spent > self.limits.window {
+            if self.arrived < self.limits.least {
+                let Limits { window, least, .. } = self.limits;
+                let message = format!("only {} bytes arrived in {window:?}, fewer than {least}", self.arrived);
+                return Err(Failure::Cut(message));
+            }
+            (self.spent, self.arrived) = (Duration::ZERO, 0);
+        }
+        Ok(length)
+    }
+}
