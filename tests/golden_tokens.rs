@@ -2,6 +2,7 @@
 //!
 //! `tests/golden/tokens` was made by `tools/make_golden_tokens.py`, which names its versions in each file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use zprune::data::corpus::{Corpus, Join};
 use zprune::data::digest;
@@ -50,6 +51,103 @@ fn token_ids_equal_transformers() {
                 case["ids_sha256"].as_str().expect("a digest"),
                 "{model}: {name}"
             );
+        }
+    }
+}
+
+/// The tiny tokenizer of the tests with these files beside it.
+fn tiny_with(files: &serde_json::Value) -> tempfile::TempDir {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(fixtures.join(name), folder.path().join(name)).expect("fixtures are in the repository");
+    }
+    for (name, text) in files.as_object().expect("files by name") {
+        std::fs::write(folder.path().join(name), text.as_str().expect("a text")).expect("writable");
+    }
+    folder
+}
+
+#[test]
+fn files_beside_the_tokenizer_count_as_for_transformers() {
+    let golden = include_str!("golden/tokens/settings.json");
+    let golden: serde_json::Value = serde_json::from_str(golden).expect("golden files are JSON");
+    let text = golden["text"].as_str().expect("a text");
+    let cases = golden["cases"].as_array().expect("a list of cases");
+    assert!(cases.len() >= 30, "only {} cases", cases.len());
+    let mut digests = BTreeSet::new();
+    for case in cases {
+        let name = case["name"].as_str().expect("a name");
+        let folder = tiny_with(&case["files"]);
+        let tokenizer = Tokenizer::load(folder.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let want: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
+        let got = tokenizer.encode(text, Bos::Tokenizer, VOCABULARY).expect("encodable");
+        assert_eq!(got, want, "{name}");
+        for (role, key) in [("bos_token", "bos"), ("eos_token", "eos")] {
+            let id = tokenizer.special(role).map(|special| u64::from(special.id));
+            assert_eq!(id, case[key].as_u64(), "{name}: {role}");
+        }
+        let digest = zprune::data::tokenizer::digest(folder.path()).expect("readable");
+        assert_eq!(digest, tokenizer.digest(), "{name}");
+        digests.insert((digest, want));
+    }
+    let unlike: BTreeSet<&String> = digests.iter().map(|(digest, _)| digest).collect();
+    let ids: BTreeSet<&Vec<u32>> = digests.iter().map(|(_, ids)| ids).collect();
+    assert!(unlike.len() >= ids.len(), "other tokens, but the same digest");
+}
+
+#[test]
+fn files_that_contradict_the_tokenizer_are_refused_by_name() {
+    let class = |class: &str, rest: &str| format!("{{\"tokenizer_class\": \"{class}\"{rest}}}");
+    for (file, text, expect) in [
+        (
+            "tokenizer_config.json",
+            class(
+                "PreTrainedTokenizerFast",
+                r#", "added_tokens_decoder": {"300": {"content": "<x>"}}"#,
+            ),
+            &["tokenizer_config.json: token `<x>` has the id 300 there, but 259 with tokenizer.json"][..],
+        ),
+        (
+            "added_tokens.json",
+            r#"{"<x>": 260}"#.to_string(),
+            &["added_tokens.json: token `<x>` has the id 260 there, but 259 with tokenizer.json"],
+        ),
+        (
+            "tokenizer_config.json",
+            class("GPT2Tokenizer", r#", "add_prefix_space": true"#),
+            &["tokenizer_config.json: `add_prefix_space` = true, but", "GPT2Tokenizer"],
+        ),
+        (
+            "tokenizer_config.json",
+            class("Qwen2TokenizerFast", r#", "add_prefix_space": true"#),
+            &["`add_prefix_space` = true", "Qwen2Tokenizer"],
+        ),
+        (
+            "tokenizer_config.json",
+            class("PreTrainedTokenizerFast", r#", "split_special_tokens": "yes""#),
+            &["tokenizer_config.json: `split_special_tokens` is neither true nor false: \"yes\""],
+        ),
+        (
+            "tokenizer_config.json",
+            class("PreTrainedTokenizerFast", r#", "added_tokens_decoder": {"259": "<x>"}"#),
+            &["tokenizer_config.json: `added_tokens_decoder`: `259` is not an object"],
+        ),
+        (
+            "added_tokens.json",
+            r#"{"<x>": "one"}"#.to_string(),
+            &["added_tokens.json: `<x>` has no token id"],
+        ),
+        (
+            "special_tokens_map.json",
+            "[]".to_string(),
+            &["special_tokens_map.json: not a JSON object"],
+        ),
+    ] {
+        let folder = tiny_with(&serde_json::json!({ file: text }));
+        let error = Tokenizer::load(folder.path()).err().expect("contradicting").to_string();
+        for part in expect {
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 }

@@ -190,7 +190,7 @@ fn what_is_too_long_is_cut_on_the_left_and_a_continuation_never() {
     let model = root("models/tiny-llama");
     let spec = read_spec(&model).expect("the embedded model");
     let tokenizer = Tokenizer::load(&model).expect("the embedded model");
-    let encoder = Encoder::new(&tokenizer, &spec, Harness::default()).expect("a tokenizer with <s>");
+    let encoder = Encoder::new(&tokenizer, &spec, Harness::default());
     let text = "the sea was calm and ".repeat(300).trim_end().to_string();
     let encoded = encoder
         .encode(&asked(&text, " said the captain"), "line 1")
@@ -219,7 +219,7 @@ fn white_space_at_the_end_of_a_context_belongs_to_the_continuation() {
     let model = root("models/tiny-llama");
     let spec = read_spec(&model).expect("the embedded model");
     let tokenizer = Tokenizer::load(&model).expect("the embedded model");
-    let encoder = Encoder::new(&tokenizer, &spec, Harness::V0_4_0).expect("a tokenizer with </s>");
+    let encoder = Encoder::new(&tokenizer, &spec, Harness::V0_4_0);
     let moved = encoder.encode(&asked("the captain ", "said"), "").expect("short");
     let plain = encoder.encode(&asked("the captain", " said"), "").expect("short");
     assert_eq!(moved.requests[0].input, plain.requests[0].input);
@@ -233,6 +233,92 @@ fn white_space_at_the_end_of_a_context_belongs_to_the_continuation() {
         .expect_err("no context")
         .to_string();
     assert!(blank.contains("line 2: choice 0: its context has no tokens"), "{blank}");
+}
+
+/// The first token of an empty context, where these files are beside the tokenizer of a model that says BOS is 1.
+fn prefix(files: &[(&str, &str)], harness: Harness) -> Result<u32, String> {
+    let fixtures = root("tests/fixtures/tiny");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(fixtures.join(name), folder.path().join(name)).expect("fixtures are in the repository");
+    }
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("writable");
+    }
+    let spec = read_spec(folder.path()).expect("the tiny model");
+    let tokenizer = Tokenizer::load(folder.path()).expect("the tiny tokenizer");
+    let encoder = Encoder::new(&tokenizer, &spec, harness);
+    let encoded = encoder.encode(&asked("", " said"), "line 1");
+    encoded
+        .map(|it| it.requests[0].input[0])
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_context_is_the_token_that_the_tokenizer_names() {
+    const CONFIG: &str = "tokenizer_config.json";
+    for (files, newest, before) in [
+        // As Qwen 2.5: no BOS, whatever the model's configuration says of one.
+        (&[(CONFIG, r#"{"bos_token": null, "eos_token": "</s>"}"#)][..], 2, 2),
+        (&[(CONFIG, r#"{"eos_token": "</s>"}"#)], 2, 2),
+        (&[(CONFIG, r#"{"bos_token": "<s>", "eos_token": "</s>"}"#)], 1, 2),
+        (
+            &[(CONFIG, r#"{"bos_token": {"content": "<unk>"}, "eos_token": "</s>"}"#)],
+            0,
+            2,
+        ),
+        // The map goes before the configuration, but for one that lists the added tokens itself.
+        (
+            &[
+                (CONFIG, r#"{"bos_token": "<s>", "eos_token": "</s>"}"#),
+                (
+                    "special_tokens_map.json",
+                    r#"{"bos_token": "</s>", "eos_token": {"content": "<s>"}}"#,
+                ),
+            ],
+            2,
+            1,
+        ),
+        (
+            &[
+                (
+                    CONFIG,
+                    r#"{"bos_token": "<s>", "eos_token": "</s>", "added_tokens_decoder": {}}"#,
+                ),
+                (
+                    "special_tokens_map.json",
+                    r#"{"bos_token": "</s>", "eos_token": "<s>"}"#,
+                ),
+            ],
+            1,
+            2,
+        ),
+        // A class of tokenizers has names of its own.
+        (
+            &[(
+                CONFIG,
+                r#"{"tokenizer_class": "GPT2Tokenizer", "bos_token": "<unk>", "eos_token": "</s>"}"#,
+            )],
+            0,
+            2,
+        ),
+    ] {
+        assert_eq!(prefix(files, Harness::default()), Ok(newest), "{files:?}");
+        assert_eq!(prefix(files, Harness::V0_4_0), Ok(before), "{files:?}");
+    }
+    for files in [
+        &[][..],
+        &[(CONFIG, "{}")],
+        &[(CONFIG, r#"{"bos_token": null, "eos_token": null}"#)],
+    ] {
+        let error = prefix(files, Harness::default()).expect_err("no name");
+        assert!(error.contains("line 1: choice 0: its context is empty"), "{error}");
+    }
+    let error = prefix(&[(CONFIG, r#"{"bos_token": "<new>"}"#)], Harness::default()).expect_err("a token too many");
+    assert!(
+        error.contains("`<new>` (259) that takes its place is outside"),
+        "{error}"
+    );
 }
 
 #[test]

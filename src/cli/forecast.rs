@@ -52,6 +52,9 @@ pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Res
             "memory, {name}: about {} ({forecast})\n",
             ByteSize(forecast.fixed() + forecast.streams)
         ));
+        if let Some(why) = forecast.too_much(experiment) {
+            text.push_str(&format!("memory, {name}: too much for this machine: {why}\n"));
+        }
         if let Some(budget) = experiment.machine.memory {
             let spilled = (forecast.fixed() + forecast.streams).saturating_sub(budget.0);
             let what = match (forecast.fixed() > budget.0, spilled) {

@@ -44,9 +44,12 @@ pub(super) struct TextFile {
 impl TextFile {
     /// Opens a file; one whose name ends in `.gz` is unpacked while it is read.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        TextFile::open_within(path, limit())
+    }
+
+    fn open_within(path: &Path, limit: u64) -> Result<Self> {
         let file = input::open(path)?;
         let size = file.metadata().map_err(|source| Error::reading(path, source))?.len();
-        let limit = limit();
         let name = path.to_string_lossy().to_lowercase();
         let (reader, stem): (Box<dyn Read>, &str) = match name.strip_suffix(".gz") {
             Some(stem) => (Box::new(Unpacked::new(file, size, limit)), stem),
@@ -216,6 +219,29 @@ mod tests {
             let error = lines(wide).expect_err("UTF-16").to_string();
             assert!(error.starts_with("line 1: text in UTF-16, not in UTF-8"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_in_memory_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.txt");
+        std::fs::write(&path, "eleven byte").expect("writable");
+        TextFile::open_within(&path, 11).expect("it fits");
+        let error = TextFile::open_within(&path, 10).err().expect("too long").to_string();
+        assert!(error.contains("x.txt: has more than 10 B of text"), "{error}");
+        let packed = folder.path().join("x.txt.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"eleven byte").expect("in memory");
+        std::fs::write(&packed, encoder.finish().expect("in memory")).expect("writable");
+        let read = |limit| {
+            TextFile::open_within(&packed, limit)
+                .expect("a file")
+                .lines()
+                .collect::<Result<Vec<_>>>()
+        };
+        read(11).expect("it fits");
+        let error = read(10).expect_err("too long").to_string();
+        assert!(error.contains("unpack to more than 10 B"), "{error}");
     }
 
     #[test]

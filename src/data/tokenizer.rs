@@ -1,14 +1,27 @@
 //! Tokenisation through a model directory's own `tokenizer.json` (crate `tokenizers`).
 //!
-//! A text is encoded once, as a whole, with the tokenizer's own special tokens; the papers' perplexity
-//! protocol depends on that (one BOS at the very front, where the tokenizer adds one).
+//! A text gets the ids that encoding it once, as a whole, with the tokenizer's own special tokens gives; the papers'
+//! perplexity protocol depends on that (one BOS at the very front, where the tokenizer adds one).
+
+mod file;
+mod pieces;
+mod settings;
+pub mod words;
 
 use crate::data::digest;
 use crate::data::guard::guarded;
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::files::input;
+use crate::memory;
+use bytesize::ByteSize;
+use file::TokenizerFile;
+use pieces::Place;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use settings::Settings;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use tokenizers::{AddedToken, Encoding, Token};
 
 /// Whether a text starts with the tokenizer's special tokens (a BOS, where it adds one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -28,6 +41,9 @@ impl Bos {
     }
 }
 
+/// Memory that encoding takes per byte of text; measured.
+const BYTES_PER_BYTE: u64 = 110;
+
 /// A special token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Special {
@@ -37,98 +53,171 @@ pub struct Special {
     pub text: String,
 }
 
-/// A loaded tokenizer and the hash of the file it came from.
+/// A loaded tokenizer and the hash of what it came from.
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
+    settings: Settings,
+    /// Where long texts are cut, if that is known to change nothing.
+    place: Option<Place>,
     digest: String,
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from the model directory `dir`.
+    /// Loads `tokenizer.json` from the model directory `dir`, with the tokens that only the files beside it know.
     ///
     /// # Errors
-    /// The file is missing or is not a tokenizer.
+    /// The file is missing or is not a tokenizer, or the files beside it are malformed or contradict it.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let bytes = input::read(&path, input::TOKENIZER)?;
+        let text = input::read_text(&path, input::TOKENIZER)?;
+        let fail = |message: String| Error::input(format!("not a tokenizer: {message}")).at(path.display());
+        let file = TokenizerFile::parse(&text).at(path.display())?;
         let load = || {
-            let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
+            let mut inner = tokenizers::Tokenizer::from_bytes(text.as_bytes())?;
             // A file may ask for texts to be cut or padded to a training length; transformers ignores that
             // unless its caller asks for it too, and here a text is always encoded whole.
             inner.with_truncation(None)?.with_padding(None);
             Ok(inner)
         };
-        let inner =
-            sound(load).map_err(|message| Error::input(format!("not a tokenizer: {message}")).at(path.display()))?;
-        let digest = digest::of_bytes(&bytes);
-        Ok(Tokenizer { path, inner, digest })
+        let mut inner = sound(load).map_err(fail)?;
+        let settings = Settings::read(dir, &file)?;
+        let tokens: Vec<AddedToken> = settings.additions.iter().map(|it| it.token.clone()).collect();
+        sound(|| inner.add_tokens(tokens)).map_err(fail)?;
+        for addition in &settings.additions {
+            let text = &addition.token.content;
+            let id = inner.token_to_id(text);
+            if let Some((declared, file)) = addition.declared
+                && id != Some(declared)
+            {
+                let found = id.map_or("none".to_string(), |id| id.to_string());
+                let message = format!("token `{text}` has the id {declared} there, but {found} with tokenizer.json");
+                return Err(Error::input(message).at(dir.join(file).display()));
+            }
+        }
+        inner.set_encode_special_tokens(settings.split_special_tokens);
+        let digest = digest_of(&text, &settings);
+        let place = Place::of(&file, &inner);
+        Ok(Tokenizer {
+            path,
+            inner,
+            settings,
+            place,
+            digest,
+        })
     }
 
-    /// SHA-256 of `tokenizer.json`.
+    /// SHA-256 of `tokenizer.json`, or, where the files beside it change what it does, of it and that.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Encodes a text, with the tokenizer's own special tokens or without.
+    /// Encodes a text, with the tokenizer's own special tokens or without. A long text is encoded in pieces, where that
+    /// is known to give the same tokens.
     ///
     /// # Errors
-    /// The tokenizer fails, or yields an id outside a vocabulary of `vocabulary` tokens.
+    /// The tokenizer fails, there is no memory for the text, or an id is outside a vocabulary of `vocabulary` tokens.
     pub fn encode(&self, text: &str, bos: Bos, vocabulary: usize) -> Result<Vec<u32>> {
-        let fail = |message: String| Error::input(message).at(self.path.display());
-        let encoding = sound(|| self.inner.encode_fast(text, bos == Bos::Tokenizer))
-            .map_err(|message| fail(format!("cannot encode the text: {message}")))?;
-        let ids = encoding.get_ids();
+        self.encode_by(text, bos, vocabulary, pieces::PIECE)
+    }
+
+    fn encode_by(&self, text: &str, bos: Bos, vocabulary: usize, least: usize) -> Result<Vec<u32>> {
+        let pieces = match self.place {
+            Some(place) => place.pieces(text, least),
+            None => vec![text],
+        };
+        let ids = match &pieces[..] {
+            [whole] => self.ids(whole, bos)?,
+            _ => {
+                let (before, behind) = match bos {
+                    Bos::Tokenizer => self.around()?,
+                    Bos::Never => (Vec::new(), Vec::new()),
+                };
+                let parts: Vec<Vec<u32>> = pieces
+                    .par_iter()
+                    .enumerate()
+                    .map(|(index, piece)| {
+                        let mut ids = self.ids(piece, Bos::Never)?;
+                        if let (1.., Some(Place::Line { prefix: Some(prefix) })) = (index, self.place) {
+                            debug_assert_eq!(ids.first(), Some(&prefix));
+                            ids.remove(0);
+                        }
+                        Ok(ids)
+                    })
+                    .collect::<Result<_>>()?;
+                [before, parts.concat(), behind].concat()
+            }
+        };
         match ids.iter().find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(fail(format!(
+            Some(id) => Err(self.fail(format!(
                 "token id {id} is outside the model's vocabulary of {vocabulary}; tokenizer and config.json do not belong together"
             ))),
-            None => Ok(ids.to_vec()),
+            None => Ok(ids),
         }
+    }
+
+    fn fail(&self, message: impl fmt::Display) -> Error {
+        Error::input(message).at(self.path.display())
+    }
+
+    /// Encodes a text at once.
+    fn ids(&self, text: &str, bos: Bos) -> Result<Vec<u32>> {
+        let wanted = text.len() as u64 * BYTES_PER_BYTE;
+        if text.len() > pieces::PIECE
+            && let Some(free) = memory::available().filter(|free| *free < wanted)
+        {
+            return Err(self.fail(format!(
+                "cannot encode the text: this tokenizer needs all {} of it at once, which takes about {}, and {} of memory \
+                 are free; take a part of the text",
+                ByteSize(text.len() as u64),
+                ByteSize(wanted),
+                ByteSize(free)
+            )));
+        }
+        let encoding = sound(|| self.inner.encode_fast(text, bos == Bos::Tokenizer))
+            .map_err(|message| self.fail(format!("cannot encode the text: {message}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The special tokens that the tokenizer puts before a text and behind it.
+    fn around(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "a".to_string(), (0, 1))], 0);
+        let whole = sound(|| self.inner.post_process(text, None, true))
+            .map_err(|message| self.fail(format!("cannot encode the text: {message}")))?;
+        let ids = whole.get_ids();
+        let place = ids.iter().position(|id| *id == u32::MAX);
+        let place = place.ok_or_else(|| self.fail("cannot encode the text: its post-processor leaves the text out"))?;
+        Ok((ids[..place].to_vec(), ids[place + 1..].to_vec()))
+    }
+
+    /// The token that the files beside `tokenizer.json` name by `role`, `bos_token` or `eos_token`, or that tokenizers
+    /// of their class have for it. What `config.json` says does not count: it is the model's, not the tokenizer's.
+    pub fn special(&self, role: &str) -> Option<Special> {
+        let text = self.settings.named(role)?;
+        let id = self.inner.token_to_id(text)?;
+        Some(Special {
+            id,
+            text: text.to_string(),
+        })
     }
 }
 
-impl Tokenizer {
-    /// The token that `tokenizer_config.json`, `special_tokens_map.json` or else `config.json` names by `role`:
-    /// `bos_token` or `eos_token`. None of them needs to.
-    ///
-    /// # Errors
-    /// One of the files is malformed, or names a token that the tokenizer does not have.
-    pub fn special(&self, role: &str) -> Result<Option<Special>> {
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let named = self.beside(name)?;
-            let value = named.get(role);
-            let text = value.and_then(|value| value.get("content").or(Some(value))?.as_str());
-            if let Some(text) = text {
-                let id = self.inner.token_to_id(text).ok_or_else(|| {
-                    Error::input(format!("{role} `{text}` is not in tokenizer.json"))
-                        .at(self.path.with_file_name(name).display())
-                })?;
-                return Ok(Some(Special {
-                    id,
-                    text: text.to_string(),
-                }));
-            }
-        }
-        let named = self.beside("config.json")?;
-        let id = named.get(format!("{role}_id"));
-        // A list names several ends of a text; the first is the one that texts are trained with.
-        let id = id.and_then(|id| id.get(0).unwrap_or(id).as_u64());
-        let id = id.and_then(|id| u32::try_from(id).ok());
-        Ok(id.and_then(|id| {
-            let text = self.inner.id_to_token(id)?;
-            Some(Special { id, text })
-        }))
-    }
+/// The digest of the tokenizer in a model directory, without loading it; see [`Tokenizer::digest`].
+///
+/// # Errors
+/// As [`Tokenizer::load`], as far as the files are read.
+pub fn digest(dir: &Path) -> Result<String> {
+    let path = dir.join("tokenizer.json");
+    let text = input::read_text(&path, input::TOKENIZER)?;
+    let settings = Settings::read(dir, &TokenizerFile::parse(&text).at(path.display())?)?;
+    Ok(digest_of(&text, &settings))
+}
 
-    /// A JSON file beside the tokenizer's; null where there is none.
-    fn beside(&self, name: &str) -> Result<serde_json::Value> {
-        let path = self.path.with_file_name(name);
-        match input::read_text_if_there(&path, input::SMALL)? {
-            None => Ok(serde_json::Value::Null),
-            Some(text) => serde_json::from_str(&text)
-                .map_err(|error| Error::input(format!("not JSON: {error}")).at(path.display())),
-        }
+fn digest_of(text: &str, settings: &Settings) -> String {
+    let own = digest::of_bytes(text.as_bytes());
+    match settings.changes() {
+        changes if changes.is_empty() => own,
+        changes => digest::of_bytes(format!("{own}\n{changes}").as_bytes()),
     }
 }
 
@@ -162,5 +251,151 @@ mod tests {
             .encode("eleven byte", Bos::Never, 259)
             .expect("all bytes are tokens");
         assert_eq!(ids.len(), 11);
+    }
+
+    #[test]
+    fn pieces_give_the_tokens_of_the_whole() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let novel = std::fs::read_to_string(root.join("corpora/persuasion.txt")).expect("an embedded corpus");
+        let start = novel.char_indices().nth(60_000).map_or(novel.len(), |(at, _)| at);
+        let odd = "ab cd<s>ef gh</s> ij kl\n\n\u{e9}\u{301}t\u{e9} 12 345\n  x y\t z\n a b' c's d<s>\n";
+        let text = novel[..start].to_string() + &odd.repeat(20);
+        for (model, kind) in [("tiny-llama", "Llama"), ("tiny-opt", "Gpt2")] {
+            let own = std::fs::read_to_string(root.join("models").join(model).join("tokenizer.json"));
+            let own: serde_json::Value = serde_json::from_str(&own.expect("embedded")).expect("JSON");
+            for (name, changed, place) in variants(&own) {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                std::fs::write(folder.path().join("tokenizer.json"), changed.to_string()).expect("writable");
+                let tokenizer = Tokenizer::load(folder.path()).expect("a tokenizer");
+                assert_eq!(tokenizer.place.is_some(), place, "{kind} {name}: {:?}", tokenizer.place);
+                for bos in [Bos::Tokenizer, Bos::Never] {
+                    let whole = tokenizer.ids(&text, bos).expect("encodable");
+                    for least in [1, 50, 1000] {
+                        let pieces = tokenizer.encode_by(&text, bos, usize::MAX, least).expect("encodable");
+                        assert!(whole == pieces, "{model} {name}, pieces of {least}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tokenizers of all kinds that are cut, and some that are not, made of one file.
+    fn variants(own: &serde_json::Value) -> Vec<(&'static str, serde_json::Value, bool)> {
+        use serde_json::json;
+        let with = |name, normalizer: serde_json::Value, pre: serde_json::Value, place| {
+            let mut changed = own.clone();
+            changed["normalizer"] = normalizer;
+            changed["pre_tokenizer"] = pre;
+            (name, changed, place)
+        };
+        let bytes = |regex: bool, space: bool| json!({"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": regex});
+        let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let sequence = |steps: Vec<serde_json::Value>| json!({"type": "Sequence", "pretokenizers": steps});
+        let none = serde_json::Value::Null;
+        let mut all = vec![
+            ("as it is", own.clone(), true),
+            with("GPT-2 with a space", none.clone(), bytes(true, true), true),
+            with("NFC", json!({"type": "NFC"}), bytes(true, false), true),
+            with(
+                "NFKD and small",
+                json!({"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "Lowercase"}]}),
+                bytes(true, false),
+                true,
+            ),
+            with(
+                "digits",
+                none.clone(),
+                sequence(vec![
+                    json!({"type": "Digits", "individual_digits": true}),
+                    bytes(true, false),
+                ]),
+                true,
+            ),
+            with(
+                "an unknown pattern",
+                none.clone(),
+                sequence(vec![split("."), bytes(false, false)]),
+                false,
+            ),
+            with(
+                "a normalizer that sees far",
+                json!({"type": "Strip", "strip_left": true, "strip_right": true}),
+                bytes(true, false),
+                false,
+            ),
+            with("no words", none.clone(), bytes(false, false), false),
+        ];
+        for words in [
+            words::GPT2_WORDS,
+            words::LLAMA3_WORDS,
+            words::QWEN2_WORDS,
+            words::TEKKEN_WORDS,
+        ] {
+            all.push(with(
+                words,
+                none.clone(),
+                sequence(vec![split(words), bytes(false, false)]),
+                true,
+            ));
+        }
+        // SentencePiece's kind: a few merges, bytes for the rest, and one word from beginning to end or between spaces.
+        let mut vocabulary: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
+        vocabulary.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+        vocabulary.extend(('a'..='z').map(String::from));
+        vocabulary.extend(
+            [
+                "\u{2581}",
+                "\n",
+                "\n\n",
+                "\u{2581}\u{2581}",
+                "th",
+                "he",
+                "the",
+                "\u{2581}the",
+                "in",
+                "er",
+                "\u{2581}a",
+            ]
+            .map(String::from),
+        );
+        let merges = [
+            ["\n", "\n"],
+            ["\u{2581}", "\u{2581}"],
+            ["t", "h"],
+            ["th", "e"],
+            ["h", "e"],
+            ["\u{2581}", "the"],
+            ["i", "n"],
+            ["e", "r"],
+            ["\u{2581}", "a"],
+        ];
+        let ids: serde_json::Map<String, serde_json::Value> = vocabulary
+            .iter()
+            .enumerate()
+            .map(|(id, token)| (token.clone(), id.into()))
+            .collect();
+        let model = json!({"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": ids, "merges": merges});
+        let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+        let prepend =
+            json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, replace.clone()]});
+        let meta = |scheme: &str, split: bool| json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": split});
+        let gemma =
+            json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+        for (name, normalizer, pre) in [
+            ("Llama 2", prepend, none.clone()),
+            ("Gemma", replace, gemma),
+            ("Metaspace, first", none.clone(), meta("first", false)),
+            ("Metaspace, always", none.clone(), meta("always", false)),
+            ("Metaspace, never", none.clone(), meta("never", false)),
+            ("Metaspace, words", none.clone(), meta("always", true)),
+        ] {
+            let (name, mut changed, place) = with(name, normalizer, pre, true);
+            changed["model"] = model.clone();
+            let token = |id: u32, text: &str| json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+            changed["added_tokens"] = json!([token(0, "<unk>"), token(1, "<s>"), token(2, "</s>")]);
+            all.push((name, changed, place));
+        }
+        all
     }
 }

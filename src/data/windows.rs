@@ -5,13 +5,17 @@
 
 use crate::data::digest;
 use crate::error::{Error, ErrorKind, Located, Result};
-use crate::files::write_whole;
+use crate::files::{input, write_whole};
+use crate::memory;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
 /// The one tensor of a token windows file.
 const TENSOR: &str = "input_ids";
+
+/// The largest file that is read where the system does not say how much memory is free, in bytes.
+const LIMIT: u64 = 4 << 30;
 
 /// `count` windows of `length` tokens each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +67,16 @@ impl TokenWindows {
     /// # Errors
     /// The file is missing, is not such a file, or holds an id that is negative or does not fit 32 bits.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::reading(path, source))?;
-        TokenWindows::parse(&bytes).at(path.display())
+        // The file and the ids are in memory together.
+        let limit = memory::available().map_or(LIMIT, |free| free / 2);
+        TokenWindows::parse(&input::read(path, limit)?).at(path.display())
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads the bytes of a token windows file.
+    ///
+    /// # Errors
+    /// As [`TokenWindows::read`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| Error::input(format!("not a token windows file (safetensors): {error}")))?;
         let names = file.names();
@@ -85,28 +94,21 @@ impl TokenWindows {
             return Err(Error::input(message));
         };
         let data = tensor.data();
-        let values: Vec<i64> = match tensor.dtype() {
-            Dtype::I64 => data.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)).collect(),
-            Dtype::I32 => {
-                let ids = data.as_chunks().0.iter();
-                ids.map(|id| i32::from_le_bytes(*id).into()).collect()
-            }
-            Dtype::U32 => {
-                let ids = data.as_chunks().0.iter();
-                ids.map(|id| u32::from_le_bytes(*id).into()).collect()
-            }
+        let ids = match tensor.dtype() {
+            Dtype::I64 => ids(data.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)), length)?,
+            Dtype::I32 => ids(
+                data.as_chunks().0.iter().map(|id| i32::from_le_bytes(*id).into()),
+                length,
+            )?,
+            Dtype::U32 => ids(
+                data.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id).into()),
+                length,
+            )?,
             other => {
                 let message = format!("`{TENSOR}` has type {other:?}; token ids are I64, I32 or U32");
                 return Err(Error::input(message));
             }
         };
-        let mut ids = Vec::with_capacity(values.len());
-        for (index, value) in values.into_iter().enumerate() {
-            ids.push(u32::try_from(value).map_err(|_| {
-                let (window, token) = (index / length.max(1), index % length.max(1));
-                Error::input(format!("{value} is no token id (window {window}, token {token})"))
-            })?);
-        }
         TokenWindows::new(ids, length)
     }
 
@@ -165,6 +167,18 @@ impl TokenWindows {
         let bytes: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         digest::of_bytes(&bytes)
     }
+}
+
+/// Token ids of windows of `length`.
+fn ids(values: impl ExactSizeIterator<Item = i64>, length: usize) -> Result<Vec<u32>> {
+    let mut ids = Vec::with_capacity(values.len());
+    for (index, value) in values.enumerate() {
+        ids.push(u32::try_from(value).map_err(|_| {
+            let (window, token) = (index / length.max(1), index % length.max(1));
+            Error::input(format!("{value} is no token id (window {window}, token {token})"))
+        })?);
+    }
+    Ok(ids)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     vocabulary: usize,
     bos: Bos,
-    /// What an empty context is; a text that begins with it gets no special tokens from the tokenizer.
+    /// What an empty context is: a token that the tokenizer names, whatever `config.json` says; a text that begins with it gets no special tokens from the tokenizer.
     prefix: Option<Special>,
     /// Tokens that the model sees at most.
     longest: usize,
@@ -52,22 +52,19 @@ pub struct EncodedRequest {
 
 impl<'a> Encoder<'a> {
     /// An encoder for a model.
-    ///
-    /// # Errors
-    /// The tokenizer's configuration is malformed.
-    pub fn new(tokenizer: &'a Tokenizer, spec: &ModelSpec, harness: Harness) -> Result<Self> {
-        let end = tokenizer.special("eos_token")?;
+    pub fn new(tokenizer: &'a Tokenizer, spec: &ModelSpec, harness: Harness) -> Self {
+        let end = tokenizer.special("eos_token");
         let prefix = match harness {
             Harness::V0_3 | Harness::V0_4_0 => end,
-            Harness::V0_4_9_2 => tokenizer.special("bos_token")?.or(end),
+            Harness::V0_4_9_2 => tokenizer.special("bos_token").or(end),
         };
-        Ok(Encoder {
+        Encoder {
             tokenizer,
             vocabulary: spec.vocabulary,
             bos: harness.bos(),
             prefix,
             longest: spec.longest_window.unwrap_or(usize::MAX).min(spec.max_positions),
-        })
+        }
     }
 
     /// Tokenises a document.
@@ -108,9 +105,15 @@ impl<'a> Encoder<'a> {
     fn alone(&self, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let Some(prefix) = &self.prefix else {
             return Err(Error::input(
-                "its context is empty, and tokenizer_config.json names no `bos_token` or `eos_token` to take its place",
+                "its context is empty, and the files beside tokenizer.json name no `bos_token` or `eos_token` to take its place",
             ));
         };
+        if prefix.id as usize >= self.vocabulary {
+            return Err(Error::input(format!(
+                "its context is empty, and the token `{}` ({}) that takes its place is outside the model's vocabulary of {}",
+                prefix.text, prefix.id, self.vocabulary
+            )));
+        }
         let mut tokens = self.tokenizer.encode(continuation, Bos::Never, self.vocabulary)?;
         if tokens.first() == Some(&prefix.id) {
             let targets = tokens.split_off(1);

@@ -5,13 +5,14 @@
 //! factor of a layer, and the residual streams of all windows. Only the streams can be put on disk. Time counts
 //! matrix products and factorisations and nothing else. Both are estimates; runs record what they used.
 
+use super::machine::Processor;
 use super::plan::{Cell, Experiment};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
 use crate::calibrate::SAMPLE;
 use crate::error::{Error, Result};
-use crate::memory::Room;
+use crate::memory::{self, Room};
 use crate::prune::Propagate;
 use crate::spec::{ModelSpec, Role, Tap};
 use bytesize::ByteSize;
@@ -110,10 +111,13 @@ impl Forecast {
     /// The room that a budget leaves for residual streams and for what cells may share.
     ///
     /// # Errors
-    /// The budget does not hold what must be in memory.
+    /// The budget, or without one the memory that is free, does not hold what must be in memory.
     pub fn room(&self, experiment: &Experiment) -> Result<Room> {
         let Some(budget) = experiment.machine.memory else {
-            return Ok(Room::unlimited());
+            return match self.too_much(experiment) {
+                None => Ok(Room::unlimited()),
+                Some(why) => Err(Error::config(why)),
+            };
         };
         match budget.0.checked_sub(self.fixed()) {
             Some(left) => Ok(Room::new(left, &experiment.machine.scratch_folder())),
@@ -128,6 +132,25 @@ impl Forecast {
                 )))
             }
         }
+    }
+}
+
+impl Forecast {
+    /// Why this machine's memory will not do for a run on its CPU without a budget, if so.
+    pub fn too_much(&self, experiment: &Experiment) -> Option<String> {
+        if experiment.machine.memory.is_some() || experiment.machine.backend != Processor::Cpu {
+            return None;
+        }
+        let wanted = self.fixed().saturating_add(self.streams);
+        let free = memory::available().filter(|free| *free < wanted)?;
+        let hint = match self.fixed() < free {
+            true => "; with `memory` (--memory), activations that do not fit go to scratch files",
+            false => "",
+        };
+        let (wanted, free) = (ByteSize(wanted), ByteSize(free));
+        Some(format!(
+            "about {wanted} of memory are needed ({self}), but {free} are free{hint}"
+        ))
     }
 }
 

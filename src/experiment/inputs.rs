@@ -6,7 +6,7 @@
 
 use super::identity::ModelIdentity;
 use super::plan::{Experiment, ModelPlan};
-use crate::data::digest;
+use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
@@ -227,7 +227,7 @@ fn model(
         let identity = ModelIdentity {
             config: digest::of_file(&config)?,
             weights: checkpoint.files().digest(),
-            tokenizer: digest::of_file(&tokenizer)?,
+            tokenizer: tokenizer::digest(&path)?,
         };
         input = Some(ModelInput { identity, checkpoint });
     }
@@ -260,6 +260,10 @@ fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<(
         for linear in &spec.block.linears {
             pattern.fits(linear.inputs).at(linear.tensor).at(path.display())?;
         }
+    }
+    if let Some(plan) = &experiment.calibration {
+        let checked = plan.check_size(plan.length.of(spec), experiment.seeds.len());
+        checked.at("calibration").at(path.display())?;
     }
     let calibration = experiment
         .calibration

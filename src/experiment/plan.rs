@@ -28,8 +28,12 @@ use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// More calibration tokens than this are a slip: their ids alone would take 4 GiB.
-const MOST_CALIBRATION_TOKENS: usize = 1 << 30;
+/// More calibration tokens than this are a slip: 67 million, where papers take 262 thousand. The activations of a model
+/// of width 4096 would take a terabyte.
+const MOST_CALIBRATION_TOKENS: usize = 1 << 26;
+
+/// Of all seeds together, whose ids are in memory at once: 1 GiB.
+const MOST_TOKENS_OF_SEEDS: usize = 1 << 28;
 
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
@@ -536,6 +540,7 @@ pub(super) fn calibration(
         propagate: propagate.unwrap_or_default(),
     };
     calibration.validate()?;
+    calibration.check_size(calibration.length.fixed().unwrap_or(1), seeds.len())?;
     Ok(calibration)
 }
 
@@ -742,15 +747,32 @@ impl CalibrationPlan {
     /// No window, windows too short to predict anything, or more tokens than anybody means.
     pub fn validate(&self) -> Result<()> {
         let (sequences, length) = (self.sequences, self.length);
+        self.check_size(length.fixed().unwrap_or(1), 1)?;
         if sequences == 0 || length.fixed().is_some_and(|length| length < 2) {
             return Err(Error::config(
                 "calibration needs at least one sequence of at least 2 tokens",
             ));
         }
-        let tokens = sequences.checked_mul(length.fixed().unwrap_or(1));
+        Ok(())
+    }
+
+    /// Checks that the windows of so many seeds, each of `length` tokens, can be held.
+    ///
+    /// # Errors
+    /// They are more tokens than anybody means.
+    pub fn check_size(&self, length: usize, seeds: usize) -> Result<()> {
+        let sequences = self.sequences;
+        let tokens = sequences.checked_mul(length);
         if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
             return Err(Error::config(format!(
                 "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
+            )));
+        }
+        let all = tokens.and_then(|tokens| tokens.checked_mul(seeds));
+        if all.is_none_or(|tokens| tokens > MOST_TOKENS_OF_SEEDS) {
+            return Err(Error::config(format!(
+                "{sequences} sequences of {length} tokens for each of {seeds} seeds are more than {MOST_TOKENS_OF_SEEDS} \
+                 calibration tokens"
             )));
         }
         Ok(())

@@ -114,7 +114,7 @@ fn encoded(name: &str) -> String {
 
 fn too_large(path: &Path, size: u64, limit: u64) -> Error {
     let (size, limit) = (ByteSize(size), ByteSize(limit));
-    Error::input(format!("has {size} or more; a file of this kind has {limit} at most")).at(path.display())
+    Error::input(format!("has {size} or more; files of its kind are read up to {limit}")).at(path.display())
 }
 
 fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
@@ -122,13 +122,31 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
     if kind.is_file() {
         return Ok(());
     }
-    let what = if kind.is_dir() { "a folder" } else { special(kind) };
-    let hint = if kind.is_dir() {
-        "a file is needed here"
-    } else {
-        "inputs are read more than once, so only files will do; write its content to a file first"
-    };
-    Err(Error::input(format!("is {what}; {hint}")).at(path.display()))
+    if kind.is_dir() {
+        return Err(Error::input(format!("is a folder; a file is needed here{}", inside(path))).at(path.display()));
+    }
+    let what = special(kind);
+    Err(Error::input(format!(
+        "is {what}; inputs are read more than once, so only files will do: write its content to a file first"
+    ))
+    .at(path.display()))
+}
+
+/// The first files of a folder, for its message.
+fn inside(folder: &Path) -> String {
+    const SHOWN: usize = 4;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let mut names: Vec<String> = files
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    names.truncate(SHOWN);
+    match &names[..] {
+        [] => String::new(),
+        names => format!(", such as one of those in it: {}{more}", names.join(", ")),
+    }
 }
 
 #[cfg(unix)]
@@ -160,7 +178,7 @@ mod tests {
         assert_eq!(read(&path, 4).expect("of that size"), b"four");
         let error = read(&path, 3).expect_err("too large").to_string();
         assert!(
-            error.contains("x: has 4 B or more; a file of this kind has 3 B"),
+            error.contains("x: has 4 B or more; files of its kind are read up to 3 B"),
             "{error}"
         );
         let error = open(folder.path()).expect_err("a folder").to_string();

@@ -9,6 +9,7 @@
 //! Nothing that zprune did not write is replaced or removed: see [`OutputFile`].
 
 pub mod input;
+pub mod json;
 pub mod names;
 mod output;
 mod staging;

@@ -9,6 +9,7 @@
 //! original is not known here for certain are refused, since a guess would silently change the tokens.
 
 use super::{Gguf, required};
+use crate::data::tokenizer::words::{GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
@@ -20,19 +21,6 @@ const SPACE: &str = "\u{2581}";
 /// The longest token taken apart in search of merges, in characters. SentencePiece trains pieces of 16;
 /// the search is quadratic in the length.
 const LONGEST_PIECE: usize = 1024;
-
-/// GPT-2's words (its `encoder.py`).
-const GPT2_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-/// LLaMA 3's words (its `tokenizer.json`): at most three digits together.
-const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Qwen 2's words (its `tokenizer.json`): digits one by one.
-const QWEN2_WORDS: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Mistral's Tekken words (the `tokenizer.json` of Mistral Nemo).
-const TEKKEN_WORDS: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// What llama.cpp does where `tokenizer.ggml.pre` is `default`, one split after the other.
 const DEFAULT_SPLITS: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"];

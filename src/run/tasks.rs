@@ -57,7 +57,7 @@ impl PreparedTask {
             .map(|(plan, file)| {
                 let task = &TASKS.find(&plan.name)?.item;
                 let read = tasks::read(task, &file.path, plan.limit, plan.harness)?;
-                let encoder = Encoder::new(&tokenizer, &folder.spec, plan.harness)?;
+                let encoder = Encoder::new(&tokenizer, &folder.spec, plan.harness);
                 let documents: Vec<Encoded> = read
                     .par_iter()
                     .map(|(_, place, document)| encoder.encode(document, place))

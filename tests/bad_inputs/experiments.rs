@@ -394,6 +394,28 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["experiment.toml:8:1: ", "4000000000000000000 sequences of 16 tokens"],
     },
     Case {
+        name: "a thousand million calibration tokens",
+        change: Experiment("sequences = 4\nlength = 16", "sequences = 500_000\nlength = 2_048"),
+        expect: &["experiment.toml:8:1: 500000 sequences of 2048 tokens are more than 67108864 calibration tokens"],
+    },
+    Case {
+        name: "more calibration tokens of all seeds than any memory holds",
+        change: Other(|folder| {
+            let seeds: Vec<String> = (0..40).map(|seed| seed.to_string()).collect();
+            folder.replace(
+                "experiment.toml",
+                "seeds = [0, 1]",
+                &format!("seeds = [{}]", seeds.join(", ")),
+            );
+            folder.replace(
+                "experiment.toml",
+                "sequences = 4\nlength = 16",
+                "sequences = 32_768\nlength = 2_048",
+            );
+        }),
+        expect: &["experiment.toml:8:1: 32768 sequences of 2048 tokens for each of 40 seeds are more than"],
+    },
+    Case {
         name: "no evaluation windows",
         change: Experiment("windows = 4", "windows = 0"),
         expect: &["experiment.toml:28:1: ", "at least one window"],

@@ -12,6 +12,13 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
+/// Makes a named pipe that nobody writes to.
+#[cfg(unix)]
+fn pipe(folder: &super::tiny::Folder, name: &str) {
+    let made = std::process::Command::new("mkfifo").arg(folder.path(name)).status();
+    assert!(made.expect("mkfifo is there").success());
+}
+
 const TEXTS: &[Case] = &[
     Case {
         name: "no tokenizer",
@@ -32,7 +39,7 @@ const TEXTS: &[Case] = &[
     Case {
         name: "a tokenizer that is broken within its decoder",
         change: Other(|folder| folder.replace("model/tokenizer.json", "\"decoder\": {", "\"decoder\": {,")),
-        expect: &["model/tokenizer.json: not a tokenizer: ", "line: 18"],
+        expect: &["model/tokenizer.json: not a tokenizer: ", "line 18"],
     },
     Case {
         name: "a tokenizer that merges unknown tokens",
@@ -125,6 +132,137 @@ const TEXTS: &[Case] = &[
         name: "a corpus that is a folder",
         change: Experiment("corpus = \"novel.txt\"", "corpus = \"model\""),
         expect: &["model: is a folder; a file is needed here"],
+    },
+    Case {
+        name: "a corpus whose format is not known",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel.html");
+            folder.write("novel.html", tiny::text(100, 100));
+        }),
+        expect: &[
+            "novel.html: `.html` is not a format of texts: plain text ends in .txt, .text, .raw, .tokens, JSON lines in",
+        ],
+    },
+    Case {
+        name: "a corpus without an ending",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel");
+            folder.write("novel", tiny::text(100, 100));
+        }),
+        expect: &["novel: has no ending that says what it holds: "],
+    },
+    Case {
+        name: "a packed archive",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel.tar.gz");
+            folder.write("novel.tar.gz", packed(tiny::text(100, 100).as_bytes()));
+        }),
+        expect: &["novel.tar.gz: `.tar` is not a format of texts"],
+    },
+    Case {
+        name: "a corpus in UTF-16",
+        change: Content("novel.txt", b"\xff\xfeI\0t\0 \0w\0a\0s\0\n\0"),
+        expect: &["novel.txt: line 1: text in UTF-16, not in UTF-8; convert it: `iconv -f UTF-16 -t UTF-8`"],
+    },
+    Case {
+        name: "a corpus in UTF-16 without a mark",
+        change: Content("novel.txt", b"I\0t\0 \0w\0a\0s\0\n\0"),
+        expect: &["novel.txt: line 1: text in UTF-16"],
+    },
+    #[cfg(unix)]
+    Case {
+        name: "a corpus that is a pipe",
+        change: Other(|folder| {
+            Absent("novel.txt").apply(folder);
+            pipe(folder, "novel.txt");
+        }),
+        expect: &["novel.txt: is a pipe; inputs are read more than once"],
+    },
+    #[cfg(unix)]
+    Case {
+        name: "a tokenizer that is a pipe",
+        change: Other(|folder| {
+            Absent("model/tokenizer.json").apply(folder);
+            pipe(folder, "model/tokenizer.json");
+        }),
+        expect: &["model/tokenizer.json: is a pipe"],
+    },
+    #[cfg(unix)]
+    Case {
+        name: "weights that are a pipe",
+        change: Other(|folder| {
+            Absent("model/model.safetensors").apply(folder);
+            pipe(folder, "model/model.safetensors");
+        }),
+        expect: &["model/model.safetensors: is a pipe"],
+    },
+    #[cfg(unix)]
+    Case {
+        name: "a device that never ends",
+        change: Other(|folder| {
+            Absent("novel.txt").apply(folder);
+            std::os::unix::fs::symlink("/dev/zero", folder.path("novel.txt")).expect("a link");
+        }),
+        expect: &["novel.txt: is a device"],
+    },
+    #[cfg(unix)]
+    Case {
+        name: "a configuration that never ends",
+        change: Other(|folder| {
+            Absent("model/config.json").apply(folder);
+            std::os::unix::fs::symlink("/dev/zero", folder.path("model/config.json")).expect("a link");
+        }),
+        expect: &["model/config.json: is a device"],
+    },
+    Case {
+        name: "gzip that expands without an end",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "novel.txt", "novel.txt.gz");
+            folder.write("novel.txt.gz", packed(&vec![b'a'; 80 << 20]));
+        }),
+        expect: &[
+            "novel.txt.gz: line 1: cannot read: its ",
+            " unpack to more than 64.0 MiB",
+        ],
+    },
+    Case {
+        name: "a tokenizer whose rules announce more than they hold",
+        change: Other(|folder| {
+            folder.replace(
+                "model/tokenizer.json",
+                "\"normalizer\": null",
+                "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"/P///w==\"}",
+            );
+        }),
+        expect: &["model/tokenizer.json: `normalizer`: `precompiled_charsmap`: truncated"],
+    },
+    Case {
+        name: "a tokenizer with random tokens",
+        change: Other(|folder| folder.replace("model/tokenizer.json", "\"dropout\": null", "\"dropout\": 0.5")),
+        expect: &["model/tokenizer.json: `model.dropout` = 0.5 makes the tokens of a text random"],
+    },
+    Case {
+        name: "an added token of another id",
+        change: Content(
+            "model/tokenizer_config.json",
+            b"{\"added_tokens_decoder\": {\"7\": {\"content\": \"<x>\"}}}",
+        ),
+        expect: &["model/tokenizer_config.json: token `<x>` has the id 7 there, but 259 with tokenizer.json"],
+    },
+    Case {
+        name: "JSONL of lists",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\"}\n[\"text\"]\n"),
+        expect: &["calibration.jsonl: line 2: not an object with a string `text`: a list; "],
+    },
+    Case {
+        name: "JSONL of strings",
+        change: Content("calibration.jsonl", b"\"text\"\n"),
+        expect: &["calibration.jsonl: line 1: not an object with a string `text`: it does not begin with `{`"],
+    },
+    Case {
+        name: "JSONL with a text twice",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\", \"text\": \"two\"}\n"),
+        expect: &["calibration.jsonl: line 1: ", "duplicate field `text`"],
     },
     Case {
         name: "JSONL broken at a line",

@@ -160,7 +160,7 @@ fn json_lines(file: TextFile) -> Result<Vec<String>> {
             continue;
         }
         let row: Row = json_object(&line, "an object with a string `text`").at(format_args!("line {number}"))?;
-        room.take(&row.text)?;
+        room.take(row.text.len())?;
         documents.push(row.text);
     }
     Ok(documents)
@@ -174,13 +174,16 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new() -> Self {
-        let limit = text_file::limit();
+        Room::of(text_file::limit())
+    }
+
+    pub(super) fn of(limit: u64) -> Self {
         Room { limit, left: limit }
     }
 
-    /// Takes the place of a row.
-    pub(super) fn take(&mut self, row: &str) -> Result<()> {
-        let bytes = (row.len() + size_of::<String>()) as u64;
+    /// Takes the place of a row of `length` bytes.
+    pub(super) fn take(&mut self, length: usize) -> Result<()> {
+        let bytes = (length + size_of::<String>()) as u64;
         self.left = self
             .left
             .checked_sub(bytes)
@@ -195,7 +198,7 @@ fn text_rows(file: TextFile, join: Join) -> Result<Vec<String>> {
     let mut whole = String::new();
     for line in file.lines() {
         let (_, mut row) = line?;
-        room.take(&row)?;
+        room.take(row.len())?;
         match join {
             Join::None => whole.push_str(&row),
             Join::Lines | Join::Spaces => {
@@ -240,6 +243,34 @@ mod tests {
         assert_eq!(corpus.joined(Join::Lines), "a\n\nb\u{e9}");
         let corpus = Corpus::read(&path, Join::Spaces).expect("readable");
         assert_eq!(corpus.joined(Join::Spaces), "a  b\u{e9}");
+    }
+
+    #[test]
+    fn rows_are_the_same_whatever_ends_their_lines() {
+        let text = " \n = Title = \n \n Text , more . \n\n end";
+        let marked = format!("\u{feff}{text}");
+        for join in [Join::Wikitext, Join::Lines, Join::Spaces, Join::None] {
+            let (_dir, path) = file("x.raw", text.as_bytes());
+            let want = Corpus::read(&path, join).expect("readable");
+            for other in [&text.replace('\n', "\r\n"), &text.replace('\n', "\r"), &marked] {
+                let (_dir, path) = file("x.raw", other.as_bytes());
+                assert_eq!(
+                    Corpus::read(&path, join).expect("readable"),
+                    want,
+                    "{join:?}: {other:?}"
+                );
+            }
+        }
+        let (_dir, path) = file(
+            "x.jsonl",
+            b"\xef\xbb\xbf{\"text\": \"one\\r\\n\"}\r\n{\"text\": \"two\"}\r\n",
+        );
+        let corpus = Corpus::read(&path, Join::None).expect("readable");
+        assert_eq!(
+            corpus.documents(),
+            ["one\r\n", "two"],
+            "what a document holds is its own"
+        );
     }
 
     #[test]

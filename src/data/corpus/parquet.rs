@@ -4,6 +4,7 @@
 //! are never decoded. A row is taken as it is: the hub's WikiText rows keep their newline, and its blank
 //! rows are empty strings already.
 
+use super::Room;
 use crate::data::guard::guarded;
 use crate::error::{Error, Located, Result};
 use ::parquet::basic::{ConvertedType, LogicalType};
@@ -27,10 +28,11 @@ const BATCH: usize = 1024;
 /// # Errors
 /// The file is truncated or malformed, has no text column, or a null in it.
 pub fn rows(file: File) -> Result<Vec<String>> {
-    guarded(|| read(file)).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
+    guarded(|| read(file, Room::new()))
+        .unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
 }
 
-fn read(file: File) -> Result<Vec<String>> {
+fn read(file: File, mut room: Room) -> Result<Vec<String>> {
     let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema_descr();
@@ -45,7 +47,8 @@ fn read(file: File) -> Result<Vec<String>> {
                 "row group {index}: the text is not stored as strings"
             )));
         };
-        append(strings, schema.column(column).max_def_level(), &mut rows).at(format_args!("row group {index}"))?;
+        append(strings, schema.column(column).max_def_level(), &mut rows, &mut room)
+            .at(format_args!("row group {index}"))?;
         let found = rows.len() - before;
         if found != expected {
             let message = format!("row group {index} holds {found} rows, but its header says {expected}");
@@ -60,14 +63,23 @@ fn read(file: File) -> Result<Vec<String>> {
 /// # Errors
 /// The file is truncated or malformed, or has a column of a type that no task uses (dates, binary data).
 pub fn objects(file: File) -> Result<Vec<serde_json::Map<String, Value>>> {
+    objects_within(file, Room::new())
+}
+
+fn objects_within(file: File, mut room: Room) -> Result<Vec<serde_json::Map<String, Value>>> {
     let read = || {
         let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
         let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let mut read = |(index, row): (usize, std::result::Result<Row, ParquetError>)| {
+            let fields = object(&row.map_err(broken)?).at(format_args!("row {}", index + 1))?;
+            room.take(fields.values().map(size).sum())?;
+            Ok(fields)
+        };
         reader
             .get_row_iter(None)
             .map_err(broken)?
             .enumerate()
-            .map(|(index, row)| object(&row.map_err(broken)?).at(format_args!("row {}", index + 1)))
+            .map(&mut read)
             .collect()
     };
     guarded(read).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
@@ -77,6 +89,17 @@ fn object(row: &Row) -> Result<serde_json::Map<String, Value>> {
     row.get_column_iter()
         .map(|(name, field)| Ok((name.clone(), value(field).at(format_args!("field `{name}`"))?)))
         .collect()
+}
+
+/// Bytes of a value, about.
+fn size(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(size).sum(),
+        Value::Object(map) => map.values().map(size).sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + inner
 }
 
 fn value(field: &Field) -> Result<Value> {
@@ -142,7 +165,12 @@ fn is_text(column: &ColumnDescriptor) -> bool {
 }
 
 /// Appends the strings of one row group.
-fn append(mut reader: ColumnReaderImpl<ByteArrayType>, max_level: i16, rows: &mut Vec<String>) -> Result<()> {
+fn append(
+    mut reader: ColumnReaderImpl<ByteArrayType>,
+    max_level: i16,
+    rows: &mut Vec<String>,
+    room: &mut Room,
+) -> Result<()> {
     let mut values: Vec<ByteArray> = Vec::new();
     let mut levels: Vec<i16> = Vec::new();
     loop {
@@ -163,7 +191,32 @@ fn append(mut reader: ColumnReaderImpl<ByteArrayType>, max_level: i16, rows: &mu
         for value in &values {
             let text = std::str::from_utf8(value.data())
                 .map_err(|_| Error::input("not valid UTF-8").at(format_args!("row {}", rows.len() + 1)))?;
+            // A few bytes can stand for any number of equal rows.
+            room.take(text.len())?;
             rows.push(text.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_do_not_fit_in_memory_are_refused() {
+        let open = |name: &str| {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
+            File::open(folder.join(name)).expect("a fixture")
+        };
+        read(open("ptb.parquet"), Room::of(1 << 20)).expect("it fits");
+        let error = read(open("ptb.parquet"), Room::of(100))
+            .expect_err("too long")
+            .to_string();
+        assert!(error.contains("row group 0: has more than 100 B of text"), "{error}");
+        objects_within(open("arc_easy.parquet"), Room::of(1 << 20)).expect("it fits");
+        let error = objects_within(open("arc_easy.parquet"), Room::of(100))
+            .expect_err("too long")
+            .to_string();
+        assert!(error.contains("has more than 100 B of text"), "{error}");
     }
 }

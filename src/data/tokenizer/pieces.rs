@@ -1,0 +1,236 @@
+//! Long texts in pieces, with the ids of the whole: the crate `tokenizers` needs about a hundred bytes of memory for
+//! every byte of a text that it encodes at once.
+//!
+//! A text is cut only where it can be shown from `tokenizer.json` that no step sees across the place:
+//!
+//! - Where a pre-tokenizer makes words: before the space between two small Latin letters (`foo| bar`). All known
+//!   patterns end a word there and none looks at what stands before it; normalizers leave these three characters alone
+//!   and do not join them; every model takes word by word.
+//! - Where a BPE model takes a text as one word: before a line feed that follows a letter, a digit, a space or a mark, if
+//!   no token has the two within it, so that no merge can cross. What the tokenizer puts in front of a text, and of what
+//!   follows an added token, is one token, which is taken off the later pieces.
+//!
+//! In both, no added token may contain the place or take white space from behind it. Other tokenizers get their texts
+//! whole, if there is memory for that.
+
+use super::file::{TokenizerFile, kind, pattern};
+use super::words::{GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS};
+use serde_json::Value;
+use tokenizers::AddedToken;
+
+/// The least length of a piece, in bytes: beyond it pieces save no more time, and each needs about 25 MB.
+pub(super) const PIECE: usize = 1 << 18;
+
+/// SentencePiece's visible space.
+const SPACE: &str = "\u{2581}";
+
+/// A place where texts may be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before the space between two small Latin letters.
+    Word,
+    /// Before a line feed that follows one of the characters that usually end a line. With the token in front of every
+    /// piece, if there is one.
+    Line {
+        /// To be taken off all pieces but the first.
+        prefix: Option<u32>,
+    },
+}
+
+impl Place {
+    /// Where texts may be cut for this tokenizer, if anywhere.
+    pub(super) fn of(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
+        let place = if makes_words(file) {
+            Place::Word
+        } else {
+            single_word(file, tokenizer)?
+        };
+        let added = tokenizer.get_added_tokens_decoder();
+        added.values().all(|token| place.is_clear_of(token)).then_some(place)
+    }
+
+    /// Whether a place between `before` and `after` is one where texts may be cut; `after` begins with what follows.
+    fn is_between(self, before: u8, after: &[u8]) -> bool {
+        match (self, after) {
+            (Place::Word, [b' ', next, ..]) => before.is_ascii_lowercase() && next.is_ascii_lowercase(),
+            (Place::Line { .. }, [b'\n', ..]) => ends_line(before.into()),
+            _ => false,
+        }
+    }
+
+    /// Whether an added token is found or not found without regard to the other side of a cut.
+    fn is_clear_of(self, token: &AddedToken) -> bool {
+        let characters: Vec<char> = token.content.chars().collect();
+        let (Some(first), Some(last)) = (characters.first(), characters.last()) else {
+            return true;
+        };
+        // White space of any kind may become a space or a line feed by normalisation, a capital a small letter.
+        let crosses = |pair: &[char]| match self {
+            Place::Word => pair[0].is_alphabetic() && pair[1].is_whitespace(),
+            Place::Line { .. } => pair[0] != '\n' && pair[1].is_whitespace() && pair[1] != ' ',
+        };
+        let within = characters.windows(2).any(crosses);
+        // One that takes the white space behind it, one behind which a text begins anew, and one that counts only where
+        // no word ends before it.
+        let behind = match self {
+            Place::Word => token.rstrip && last.is_alphabetic(),
+            Place::Line { .. } => token.rstrip || ends_line(*last),
+        };
+        let before = token.single_word && first.is_whitespace();
+        !(within || behind || before)
+    }
+
+    /// The pieces of a text, each of `least` bytes or more but for the last.
+    pub(super) fn pieces(self, text: &str, least: usize) -> Vec<&str> {
+        let bytes = text.as_bytes();
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        let mut at = least.max(1);
+        while at < bytes.len() {
+            if self.is_between(bytes[at - 1], &bytes[at..]) {
+                // Space and line feed are characters of their own.
+                pieces.push(&text[start..at]);
+                start = at;
+                at += least.max(1);
+            } else {
+                at += 1;
+            }
+        }
+        pieces.push(&text[start..]);
+        pieces
+    }
+}
+
+/// Whether a line feed behind this character may begin a piece: added tokens end otherwise.
+fn ends_line(character: char) -> bool {
+    character.is_ascii_alphanumeric() || " .,;:!?\"'".contains(character)
+}
+
+/// Whether normalizer and pre-tokenizer are known to end a word before the space between two small letters, and to do
+/// the same on either side as without the other.
+fn makes_words(file: &TokenizerFile) -> bool {
+    let local = |step: &Value| {
+        matches!(
+            kind(step),
+            "NFC" | "NFD" | "NFKC" | "NFKD" | "Lowercase" | "StripAccents" | "Nmt"
+        )
+    };
+    let known = |regex: &str| [GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS].contains(&regex);
+    // Some is a step that sees no further than a word; true, that it ends one at the space.
+    let ends_words = |step: &Value| match kind(step) {
+        "ByteLevel" => Some(step.get("use_regex").and_then(Value::as_bool).unwrap_or(true)),
+        "Split" => {
+            let whole = step.get("behavior").and_then(Value::as_str) == Some("Isolated")
+                && step.get("invert").and_then(Value::as_bool) == Some(false);
+            pattern(step, "Regex")
+                .filter(|regex| whole && known(regex))
+                .map(|_| true)
+        }
+        "Digits" | "Punctuation" => Some(false),
+        "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer" => Some(true),
+        _ => None,
+    };
+    let steps = TokenizerFile::steps(&file.pre_tokenizer);
+    let steps: Option<Vec<bool>> = steps.into_iter().map(ends_words).collect();
+    let words = steps.is_some_and(|steps| steps.contains(&true));
+    words && TokenizerFile::steps(&file.normalizer).into_iter().all(local)
+}
+
+/// The place for a BPE model that takes a whole text, or what lies between spaces, as one word.
+fn single_word(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
+    let model = &file.model;
+    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    let plain = model.kind.as_deref() == Some("BPE")
+        && !model.ignore_merges
+        && empty(&model.continuing_subword_prefix)
+        && empty(&model.end_of_word_suffix);
+    if !plain {
+        return None;
+    }
+    let mut prefixed = false;
+    for step in TokenizerFile::steps(&file.normalizer) {
+        let text = |key: &str| step.get(key).and_then(Value::as_str);
+        match kind(step) {
+            "Replace" if pattern(step, "String") == Some(" ") && text("content") == Some(SPACE) => {}
+            "Prepend" if text("prepend") == Some(SPACE) => prefixed = true,
+            _ => return None,
+        }
+    }
+    for step in TokenizerFile::steps(&file.pre_tokenizer) {
+        match kind(step) {
+            "Metaspace" => {
+                let replaced = step.get("replacement").and_then(Value::as_str) == Some(SPACE);
+                let scheme = step.get("prepend_scheme").and_then(Value::as_str)?;
+                if !replaced || prefixed {
+                    return None;
+                }
+                prefixed = scheme != "never";
+            }
+            "Split" if pattern(step, "String") == Some(" ") => {}
+            _ => return None,
+        }
+    }
+    let vocabulary = tokenizer.get_vocab(true);
+    // A character without a token of its own could be taken together with its neighbour.
+    if !["\n", "<0x0A>"].iter().any(|feed| vocabulary.contains_key(*feed)) {
+        return None;
+    }
+    let crosses = |token: &String| {
+        token
+            .as_bytes()
+            .windows(2)
+            .any(|pair| pair[1] == b'\n' && pair[0] != b'\n')
+    };
+    if vocabulary.keys().any(crosses) {
+        return None;
+    }
+    let prefix = prefixed.then(|| vocabulary.get(SPACE).copied());
+    match prefix {
+        Some(None) => None,
+        found => Some(Place::Line {
+            prefix: found.flatten(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_text_and_begin_at_their_places() {
+        let text = "It was the best of times,\nit was the worst.\n\n\u{e9}t\u{e9} de lumi\u{e8}re ab cd ef";
+        for least in 0..text.len() {
+            for (place, begin) in [(Place::Word, ' '), (Place::Line { prefix: None }, '\n')] {
+                let pieces = place.pieces(text, least);
+                assert_eq!(pieces.concat(), text);
+                assert!(pieces[1..].iter().all(|piece| piece.starts_with(begin)), "{pieces:?}");
+                assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() >= least));
+            }
+        }
+        let pieces = Place::Word.pieces("ab cd E fg\n hi jk", 1);
+        assert_eq!(pieces, ["ab", " cd E fg\n hi", " jk"]);
+        let pieces = Place::Line { prefix: None }.pieces("a\n\nb\n", 1);
+        assert_eq!(pieces, ["a", "\n\nb", "\n"]);
+    }
+
+    #[test]
+    fn added_tokens_that_reach_across_a_place_forbid_it() {
+        let line = Place::Line { prefix: None };
+        for (content, rstrip, single_word, word, at_line) in [
+            ("<|endoftext|>", false, false, true, true),
+            ("<|endoftext|>", true, false, true, false),
+            ("two words", false, false, false, false),
+            ("mask", true, false, false, false),
+            ("\n\n", false, false, true, true),
+            ("a\nb", false, false, false, false),
+            (" x", false, true, false, false),
+            ("x", false, true, true, false),
+            ("two words>", false, false, false, true),
+        ] {
+            let token = AddedToken::from(content, false).rstrip(rstrip).single_word(single_word);
+            assert_eq!(Place::Word.is_clear_of(&token), word, "{token:?}");
+            assert_eq!(line.is_clear_of(&token), at_line, "{token:?}");
+        }
+    }
+}
