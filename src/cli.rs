@@ -29,6 +29,7 @@ use crate::gguf::import;
 use crate::hub::Parts;
 use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
+use crate::model::folder::Links;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::criterion::CRITERIA;
@@ -98,9 +99,9 @@ enum Command {
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),
     /// Store a pruned model without its zeros, losslessly; loading it needs `expand` first
-    Compress(archive::Archive),
+    Compress(archive::Compress),
     /// Restore the model directory that an archive was made from
-    Expand(archive::Archive),
+    Expand(archive::Expand),
     /// Write the tokens an experiment calibrates with and is measured on, for another program; needs no weights
     Tokens {
         /// Experiment file
@@ -154,6 +155,23 @@ impl Common {
             protocol: self.protocol.clone(),
             bos: self.bos,
             machine: self.machine.clone(),
+        }
+    }
+}
+
+/// The argument of every command that copies files of a model directory.
+#[derive(Debug, clap::Args)]
+struct FollowLinks {
+    /// Copy also the files that links in the model directory lead to outside of it
+    #[arg(long)]
+    follow_links: bool,
+}
+
+impl FollowLinks {
+    fn links(&self) -> Links {
+        match self.follow_links {
+            true => Links::Follow,
+            false => Links::Inside,
         }
     }
 }

@@ -8,10 +8,23 @@ use clap::Args;
 use indicatif::HumanBytes;
 use std::path::PathBuf;
 
-/// Arguments of both commands.
+/// Arguments of `zprune compress`.
 #[derive(Debug, Args)]
-pub struct Archive {
-    /// Model directory, or archive
+pub struct Compress {
+    /// Model directory
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    links: super::FollowLinks,
+    /// Directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Arguments of `zprune expand`.
+#[derive(Debug, Args)]
+pub struct Expand {
+    /// Archive
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Directory to make; it must not exist
@@ -20,13 +33,18 @@ pub struct Archive {
 }
 
 /// Runs `zprune compress`.
-pub fn compress(arguments: &Archive) -> Result<()> {
-    let sizes = archive::compress(&arguments.folder, &arguments.out, &Display::new())?;
+pub fn compress(arguments: &Compress) -> Result<()> {
+    let sizes = archive::compress(
+        &arguments.folder,
+        &arguments.out,
+        arguments.links.links(),
+        &Display::new(),
+    )?;
     let percent = |bytes: f64| 100.0 * bytes / sizes.dense as f64;
     print(&format!(
         "{}: {} tensors compressed, {} left as they are\n\
          dense {}, stored {} ({:.1} %), least possible with these values {} ({:.1} %)\n\
-         storage only: no program runs faster for it, and zprune expand restores the directory before use",
+         storage only: no program runs faster for it, and zprune expand restores the directory before use{}",
         arguments.out.display(),
         sizes.compressed,
         sizes.plain,
@@ -35,11 +53,26 @@ pub fn compress(arguments: &Archive) -> Result<()> {
         percent(sizes.stored as f64),
         HumanBytes(sizes.bound as u64),
         percent(sizes.bound),
+        left_out(&sizes.left_out),
     ))
 }
 
 /// Runs `zprune expand`.
-pub fn expand(arguments: &Archive) -> Result<()> {
+pub fn expand(arguments: &Expand) -> Result<()> {
     let expanded = archive::expand(&arguments.folder, &arguments.out, &Display::new())?;
-    print(&format!("{}: {expanded} tensors expanded", arguments.out.display()))
+    print(&format!(
+        "{}: {} files as they were archived, by their SHA-256; {} tensors expanded{}",
+        arguments.out.display(),
+        expanded.files,
+        expanded.tensors,
+        left_out(&expanded.left_out)
+    ))
+}
+
+fn left_out(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    match &names[..] {
+        [] => String::new(),
+        names => format!("\nleft out, not part of the model: {}", names.join(", ")),
+    }
 }

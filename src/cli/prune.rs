@@ -66,6 +66,8 @@ pub struct Prune {
     /// Calibration seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    links: super::FollowLinks,
     /// Directory to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -101,7 +103,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
     };
     let common = arguments.common.resolved();
     let experiment = single::pruning(&common, pruning)?;
-    let pruned = jobs::prune::prune(&experiment, &arguments.out, &Display::new())?;
+    let pruned = jobs::prune::prune(&experiment, &arguments.out, arguments.links.links(), &Display::new())?;
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print(&format!(
         "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\

@@ -55,10 +55,21 @@ fn text(verdict: &Verdict) -> String {
         Some(claim) => text.push_str(&format!("pruning.json says: {claim}\n")),
         None => text.push_str("there is no pruning.json to hold it against\n"),
     }
+    if let Some(files) = verdict.files {
+        text.push_str(&format!("{files} files are what zprune wrote, by their SHA-256\n"));
+    }
+    if let Some(kept) = verdict.kept {
+        text.push_str(&format!(
+            "{kept} pruned tensors: every weight that stayed is that of the original, bit for bit\n"
+        ));
+    }
     if let Some(identical) = verdict.identical {
         text.push_str(&format!(
             "{identical} other tensors are those of the original, bit for bit\n"
         ));
+    }
+    for unchecked in &verdict.unchecked {
+        text.push_str(&format!("not checked: {unchecked}\n"));
     }
     text
 }

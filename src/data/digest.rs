@@ -3,8 +3,81 @@
 use crate::error::{Error, Result};
 use crate::files::input;
 use sha1::Sha1;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::path::Path;
+
+/// What a file held: enough to tell whether another one is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDigest {
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+impl FileDigest {
+    /// Of a file with this content.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        FileDigest {
+            bytes: bytes.len() as u64,
+            sha256: of_bytes(bytes),
+        }
+    }
+
+    /// Reads a file in pieces.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let mut file = input::open(path)?;
+        let mut running = Running::default();
+        std::io::copy(&mut file, &mut running).map_err(|source| Error::reading(path, source))?;
+        Ok(running.finish())
+    }
+}
+
+impl fmt::Display for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes with SHA-256 {}", self.bytes, self.sha256)
+    }
+}
+
+/// A digest of what is written to it.
+#[derive(Debug, Clone, Default)]
+pub struct Running {
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Running {
+    /// Takes more of the content.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+    }
+
+    /// The digest of everything that was taken.
+    pub fn finish(self) -> FileDigest {
+        FileDigest {
+            bytes: self.bytes,
+            sha256: hexadecimal(&self.hash.finalize()),
+        }
+    }
+}
+
+impl std::io::Write for Running {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// SHA-256 of `bytes`.
 pub fn of_bytes(bytes: &[u8]) -> String {
@@ -37,6 +110,7 @@ fn of_content<D: Digest>(file: &mut std::fs::File, hash: D) -> std::io::Result<S
     let mut hash = HashWriter(hash);
     std::io::copy(file, &mut hash)?;
     Ok(hexadecimal(&hash.0.finalize()))
+    Ok(FileDigest::of_file(path)?.sha256)
 }
 
 /// Lower-case hexadecimal digits of `bytes`.

@@ -93,15 +93,6 @@ impl Staging {
         file.sync_all().map_err(fail)
     }
 
-    /// Copies a file unchanged, under its own name.
-    ///
-    /// # Errors
-    /// It cannot be read, or the disk refuses.
-    pub fn copy(&self, from: &Path) -> Result<()> {
-        let content = std::fs::read(from).map_err(|source| Error::reading(from, source))?;
-        self.write(from.file_name().unwrap_or_default(), &content)
-    }
-
     /// Gives the folder its final name, on disk.
     ///
     /// # Errors

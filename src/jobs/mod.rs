@@ -1,6 +1,5 @@
-//! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`]),
-//! store it in less space ([`archive`]), time it
-//! ([`mod@bench`]).
+//! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`])
+//! against what is recorded ([`provenance`]), store it in less space ([`archive`]), time it ([`mod@bench`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
 //! it adds is its output: a model directory, a JSON file, a verdict.
@@ -8,5 +7,7 @@
 pub mod archive;
 pub mod bench;
 pub mod eval;
+pub mod provenance;
 pub mod prune;
+mod seal;
 pub mod verify;

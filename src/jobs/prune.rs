@@ -1,68 +1,25 @@
 //! Pruning one model into a directory of its own.
 //!
 //! The output is a dense Hugging Face directory with the source's files, shards, tensors and types, and
-//! [`PRUNING`] beside them. It appears under its name when it is complete.
+//! [`PRUNING`] beside them. It appears under its name when it is complete and was opened as a loader opens it.
 
+use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA};
+use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
-use crate::experiment::identity::Identity;
-use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::inputs::{self, Inputs, ModelInput};
 use crate::experiment::plan::{Experiment, Pruning};
-use crate::files::{Staging, input};
+use crate::files::Staging;
 use crate::hub::Parts;
 use crate::memory;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{ModelWriter, PRUNING};
+use crate::model::families::read_spec;
+use crate::model::folder::{Found, Links, ModelFolder};
 use crate::progress::Progress;
-use crate::prune::LayerRecord;
 use crate::prune::workbench::Workbench;
 use crate::run::{Findings, Opened, PreparedModel, Runner, identify};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Version of the layout of [`PruningFile`].
-pub const SCHEMA: u32 = 1;
-
-/// What `pruning.json` says: how the weights beside it came about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PruningFile {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// Version of zprune.
-    pub zprune: String,
-    /// Label of the method.
-    pub method: String,
-    /// The protocol it was asked for under, if any; what that sets is part of `cell`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    /// Everything that decided the weights: hashes of the source, method, pattern, calibration, seed.
-    pub cell: Identity,
-    /// Fraction of prunable weights removed.
-    pub sparsity: f64,
-    /// SHA-256 of the calibration tokens, as little-endian 32-bit words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration_tokens: Option<String>,
-    /// What happened to every layer.
-    pub layers: Vec<LayerRecord>,
-}
-
-impl PruningFile {
-    /// Reads the file of a pruned model directory; `None` where there is none.
-    ///
-    /// # Errors
-    /// It is there and cannot be understood.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(PRUNING);
-        let Some(text) = input::read_text_if_there(&path, input::SMALL)? else {
-            return Ok(None);
-        };
-        let file: PruningFile = serde_json::from_str(&text)
-            .map_err(|error| Error::input(format!("not a record of pruning: {error}")).at(path.display()))?;
-        if file.schema != SCHEMA {
-            let message = format!("has schema {}, but this zprune reads schema {SCHEMA}", file.schema);
-            return Err(Error::input(message).at(path.display()));
-        }
-        Ok(Some(file))
-    }
-}
 
 /// What pruning did, for the user.
 #[derive(Debug, Clone)]
@@ -84,7 +41,7 @@ pub struct Pruned {
 ///
 /// # Panics
 /// The experiment does not have exactly one pruning cell: a mistake of the caller.
-pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Result<Pruned> {
+pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn Progress) -> Result<Pruned> {
     let staging = Staging::new(out)?;
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
@@ -101,11 +58,8 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     };
     let input = inputs.models[0].as_ref().expect("all inputs are there");
     let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
-    let mut writer = ModelWriter::begin(
-        &input.checkpoint,
-        &inputs.folders[0].as_ref().expect("all inputs are there").path,
-        &staging,
-    )?;
+    let folder = &inputs.folders[0].as_ref().expect("all inputs are there").path;
+    let mut writer = ModelWriter::begin(&input.checkpoint, folder, &staging, links)?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
@@ -116,7 +70,16 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
     };
     let findings = findings.at(experiment.models[0].path.display())?;
     progress.stage("writing");
-    writer.finish()?;
+    let copied = writer.finish()?;
+    progress.stage("reading it back");
+    let fingerprints = Fingerprints {
+        kept_weights: match identity.pruning.as_ref() {
+            Some(pruning) => Kept::by(&pruning.solver)?,
+            None => Kept::Unchanged,
+        },
+        original: unchanged(input, &copied).at(folder.display())?,
+        output: loadable(&staging)?,
+    };
     let file = PruningFile {
         schema: SCHEMA,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
@@ -126,10 +89,10 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         sparsity: findings.sparsity.unwrap_or(0.0),
         calibration_tokens: findings.calibration_tokens,
         layers: findings.layers,
+        fingerprints: Some(fingerprints),
+        checksum: None,
     };
-    let mut text = serde_json::to_string_pretty(&file).map_err(|error| Error::output(out, error))?;
-    text.push('\n');
-    staging.write(PRUNING, text.as_bytes())?;
+    staging.write(PRUNING, &file.to_bytes()?)?;
     staging.commit()?;
     progress.finish();
     Ok(Pruned {
@@ -138,6 +101,43 @@ pub fn prune(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Re
         prune_seconds: findings.time.prune.as_secs_f64(),
         peak_resident_bytes: memory::peak_resident(),
     })
+}
+
+/// The digests of the original's files, which must still be those that pruning began with.
+fn unchanged(input: &ModelInput, copied: &[Found]) -> Result<BTreeMap<String, FileDigest>> {
+    let (mut digests, weights) = input.checkpoint.files().digests();
+    for found in copied {
+        digests.insert(name_of(&found.name)?, FileDigest::of_file(&found.place)?);
+    }
+    let sha256 = |name: &str| digests.get(name).map_or("", |digest| digest.sha256.as_str());
+    let known = &input.identity;
+    for (what, now, before) in [
+        ("its weights", weights.as_str(), &known.weights),
+        ("config.json", sha256("config.json"), &known.config),
+        ("tokenizer.json", sha256("tokenizer.json"), &known.tokenizer),
+    ] {
+        if now != before {
+            let message =
+                format!("{what} changed while the model was pruned; prune it again when nothing writes to it");
+            return Err(Error::input(message));
+        }
+    }
+    Ok(digests)
+}
+
+/// The digests of what was written, which must load: nothing else is worth a name.
+fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
+    let folder = staging.path("");
+    Checkpoint::open(&folder, read_spec(&folder)?)?;
+    let files = ModelFolder::open(&folder, Links::Inside)?.files(|_| true)?;
+    let digest = |found: &Found| Ok((name_of(&found.name)?, FileDigest::of_file(&found.place)?));
+    files.iter().map(digest).collect()
+}
+
+/// A file's name as JSON can hold it.
+fn name_of(name: &Path) -> Result<String> {
+    let text = name.to_str().map(str::to_string);
+    text.ok_or_else(|| Error::input("its name is not UTF-8; rename it").at(name.display()))
 }
 
 /// Prunes on a backend; every block is written as soon as it is ready.

@@ -6,27 +6,20 @@
 //! Owns the bytes on disk and nothing of what they mean. Memory never holds more than the tensor being
 //! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
 
+use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Result};
-use crate::files::Staging;
+use crate::files::{Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
-use crate::model::weights::INDEX;
+use crate::model::folder::{Found, Links, ModelFolder};
+use crate::model::weights::{INDEX, WeightFiles};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 impl Staging {
-    /// Copies the record of pruning, where there is one: for copies that hold the same weights.
-    ///
-    /// # Errors
-    /// It cannot be read, or the disk refuses.
-    pub fn copy_pruning(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(PRUNING);
-        if path.exists() { self.copy(&path) } else { Ok(()) }
-    }
-
     /// Begins a safetensors file with room for `tensors`, in their order.
     ///
     /// # Errors
@@ -50,8 +43,9 @@ pub struct TensorFile {
 
 struct Slot {
     start: u64,
-    bytes: usize,
-    filled: bool,
+    bytes: u64,
+    /// Bytes written so far.
+    filled: u64,
 }
 
 impl TensorFile {
@@ -74,8 +68,8 @@ impl TensorFile {
             header.insert(tensor.to_string(), info);
             let slot = Slot {
                 start: start as u64,
-                bytes,
-                filled: false,
+                bytes: bytes as u64,
+                filled: 0,
             };
             slots.insert(tensor.to_string(), slot);
             start += bytes;
@@ -101,16 +95,32 @@ impl TensorFile {
     /// # Panics
     /// The file has no such tensor, or it has another size: a mistake of the caller, not of the user.
     pub fn put(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
-        let slot = self.slots.get_mut(tensor).expect("the header announced this tensor");
+        self.append(tensor, bytes)?;
+        let slot = &self.slots[tensor];
         assert_eq!(
-            slot.bytes,
-            bytes.len(),
+            slot.bytes, slot.filled,
             "the header announced {tensor} with another size"
         );
+        Ok(())
+    }
+
+    /// Writes the next bytes of one tensor, for those that are not in memory as a whole. Tensors may take turns.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// The file has no such tensor, or it is shorter: a mistake of the caller, not of the user.
+    pub fn append(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
+        let slot = self.slots.get_mut(tensor).expect("the header announced this tensor");
+        let filled = slot.filled + bytes.len() as u64;
+        assert!(filled <= slot.bytes, "the header announced {tensor} with another size");
         let fail = |error| Error::output(&self.name, error);
-        self.file.seek(SeekFrom::Start(slot.start)).map_err(fail)?;
+        self.file
+            .seek(SeekFrom::Start(slot.start + slot.filled))
+            .map_err(fail)?;
         self.file.write_all(bytes).map_err(fail)?;
-        slot.filled = true;
+        slot.filled = filled;
         Ok(())
     }
 
@@ -122,7 +132,7 @@ impl TensorFile {
     /// # Panics
     /// A tensor was never written: a mistake of the caller.
     pub fn finish(self) -> Result<()> {
-        let gap = self.slots.iter().find(|(_, slot)| !slot.filled);
+        let gap = self.slots.iter().find(|(_, slot)| slot.filled < slot.bytes);
         assert!(
             gap.is_none(),
             "a tensor was never written: {:?}",
@@ -138,6 +148,9 @@ const COMPANIONS: &[&str] = &[".json", ".txt", ".model", ".jinja"];
 /// Legal files, whatever their ending.
 const LEGAL: &[&str] = &["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING"];
 
+/// Bytes copied at a time.
+const PIECE: usize = 1 << 20;
+
 /// Files of the original that would be untrue of a copy with other weights.
 const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
 
@@ -147,6 +160,8 @@ pub const PRUNING: &str = "pruning.json";
 /// Writes a pruned copy of a checkpoint while its blocks pass by.
 pub struct ModelWriter<'a> {
     checkpoint: &'a Checkpoint,
+    /// The files that were copied.
+    copied: Vec<Found>,
     files: Vec<TensorFile>,
     /// Which file a tensor is in.
     places: BTreeMap<String, usize>,
@@ -158,10 +173,10 @@ impl<'a> ModelWriter<'a> {
     ///
     /// # Errors
     /// A file cannot be read, or the disk refuses.
-    pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging) -> Result<Self> {
-        copy_companions(folder, staging)?;
-        if folder.join(INDEX).exists() && checkpoint.files().each().count() > 1 {
-            staging.copy(&folder.join(INDEX))?;
+    pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging, links: Links) -> Result<Self> {
+        let copied = copied(checkpoint.files(), folder, links)?;
+        for found in &copied {
+            copy(found, staging)?;
         }
         let spec = checkpoint.spec();
         let mut pruned = HashSet::new();
@@ -173,6 +188,7 @@ impl<'a> ModelWriter<'a> {
         }
         let mut writer = ModelWriter {
             checkpoint,
+            copied,
             files: Vec::new(),
             places: BTreeMap::new(),
         };
@@ -200,38 +216,54 @@ impl<'a> ModelWriter<'a> {
         self.files[self.places[name]].put(name, &stored_bytes(linear))
     }
 
-    /// Closes all files.
+    /// Closes all files. Returns those of the original that were copied.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(self) -> Result<()> {
-        self.files.into_iter().try_for_each(TensorFile::finish)
+    pub fn finish(self) -> Result<Vec<Found>> {
+        self.files.into_iter().try_for_each(TensorFile::finish)?;
+        Ok(self.copied)
     }
 }
 
-/// Copies configuration, tokenizer and licence from a model directory; no weights, and nothing that
-/// describes the original's weights.
+/// The files that a pruned copy of a model takes over as they are: configuration, tokenizer, licence, and the index of
+/// its shards where it has one; nothing else that describes the original's weights.
 ///
 /// # Errors
-/// A file cannot be read, or the disk refuses.
-pub fn copy_companions(folder: &Path, staging: &Staging) -> Result<()> {
-    let unreadable = |source| Error::reading(folder, source);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        names.push(entry.map_err(unreadable)?.file_name());
-    }
-    names.sort();
-    for name in names {
-        let text = name.to_string_lossy();
-        let wanted = COMPANIONS.iter().any(|ending| text.ends_with(ending))
-            || LEGAL.iter().any(|start| text.to_uppercase().starts_with(start));
-        let path = folder.join(&name);
-        // Hub snapshots hold links to files.
-        if wanted && !text.starts_with('.') && !LEFT_BEHIND.contains(&&*text) && path.is_file() {
-            staging.copy(&path)?;
+/// The folder cannot be read, or one of the files cannot be copied ([`ModelFolder::files`]).
+pub fn copied(files: &WeightFiles, folder: &Path, links: Links) -> Result<Vec<Found>> {
+    ModelFolder::open(folder, links)?.files(|name| {
+        let companion = COMPANIONS.iter().any(|ending| name.ends_with(ending))
+            || LEGAL.iter().any(|start| name.to_uppercase().starts_with(start));
+        let untrue = name.starts_with('.') || LEFT_BEHIND.contains(&name);
+        (companion && !untrue) || (name == INDEX && files.indexed())
+    })
+}
+
+/// Copies a file in pieces, and says what it held.
+///
+/// # Errors
+/// It cannot be read, or the disk refuses.
+pub fn copy(found: &Found, staging: &Staging) -> Result<FileDigest> {
+    let unreadable = |source| Error::reading(&found.place, source);
+    let fail = |error| Error::output(&staging.named(&found.name), error);
+    let mut from = input::open(&found.place)?;
+    let mut to = File::create(staging.path(&found.name)).map_err(fail)?;
+    let mut digest = Running::default();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(bytes) => {
+                to.write_all(&piece[..bytes]).map_err(fail)?;
+                digest.update(&piece[..bytes]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
         }
     }
-    Ok(())
+    to.sync_all().map_err(fail)?;
+    Ok(digest.finish())
 }
 
 /// A weight in the checkpoint's type and orientation.

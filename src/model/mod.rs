@@ -7,7 +7,9 @@
 pub mod checkpoint;
 pub mod export;
 pub mod families;
+pub mod folder;
 pub mod forward;
+pub mod header;
 pub mod random;
 pub mod source;
 pub mod weights;

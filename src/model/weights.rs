@@ -4,13 +4,14 @@
 //! Owns finding and reading the files; knows names, types and shapes, and nothing of what a tensor is
 //! for. A truncated or malformed file is refused by name.
 
-use crate::error::{Error, Result};
+use crate::data::digest::{FileDigest, Running};
+use crate::error::{Error, Located, Result};
 use crate::files::input;
+use crate::model::header::Header;
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
-use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
+use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
@@ -32,6 +33,11 @@ struct Shard {
 const PIECE: usize = 64 << 20;
 
 impl Shard {
+    /// Its file name.
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or(SINGLE)
+    }
+
     /// Takes pages out of this process. Only advice: where it is not taken, nothing is lost but memory.
     fn release(&self, start: usize, length: usize) {
         #[cfg(unix)]
@@ -85,6 +91,8 @@ pub(super) struct Location {
 
 /// The weight files of a model directory.
 pub struct WeightFiles {
+    /// Whether an index says which files these are.
+    indexed: bool,
     shards: Vec<Shard>,
     tensors: HashMap<String, Location>,
 }
@@ -96,6 +104,7 @@ impl WeightFiles {
     /// Missing, truncated or malformed files.
     pub fn open(dir: &Path) -> Result<Self> {
         let mut files = WeightFiles {
+            indexed: !dir.join(SINGLE).exists(),
             shards: Vec::new(),
             tensors: HashMap::new(),
         };
@@ -121,27 +130,26 @@ impl WeightFiles {
         // what can be defended against; shards are checked for size when they are opened.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::reading(&path, source))?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|error| Error::input(explain(&error)).at(path.display()))?;
-        // The format: eight bytes of header length, the header, then the data the offsets count from.
-        let data = 8 + header;
+        let header = Header::read(&map[..], map.len() as u64).at(path.display())?;
+        let data = header.data() as usize;
         let shard = self.shards.len();
-        for (name, info) in metadata.tensors() {
+        let mut order = Vec::new();
+        for tensor in header.tensors {
+            // The data fill the map, so every offset fits.
             let location = Location {
                 shard,
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start: data + info.data_offsets.0,
-                end: data + info.data_offsets.1,
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                start: data + tensor.start as usize,
+                end: data + tensor.end as usize,
             };
-            self.tensors.insert(name, location);
+            self.tensors.insert(tensor.name.clone(), location);
+            order.push(tensor.name);
         }
-        let order = metadata.offset_keys();
-        let metadata = metadata.metadata().clone().unwrap_or_default();
         self.shards.push(Shard {
             path,
             map,
-            metadata: metadata.into_iter().collect(),
+            metadata: header.metadata,
             order,
         });
         Ok(())
@@ -183,6 +191,11 @@ impl WeightFiles {
         Ok(())
     }
 
+    /// Whether these are the shards that [`INDEX`] names, be they many or one.
+    pub fn indexed(&self) -> bool {
+        self.indexed
+    }
+
     /// A tensor by its stored name.
     pub(super) fn get(&self, name: &str) -> Option<(&str, &Location)> {
         self.tensors
@@ -220,7 +233,7 @@ impl WeightFiles {
                 })
             };
             StoredFile {
-                name: shard.path.file_name().and_then(|name| name.to_str()).unwrap_or(SINGLE),
+                name: shard.name(),
                 metadata: &shard.metadata,
                 tensors: shard.order.iter().filter_map(stored).collect(),
             }
@@ -229,31 +242,31 @@ impl WeightFiles {
 
     /// SHA-256 of all weight files, in order of their names.
     pub fn digest(&self) -> String {
+        let mut all = Running::default();
+        self.pieces(|_, bytes| all.update(bytes));
+        all.finish().sha256
+    }
+
+    /// The digest of every weight file by its name, and what [`WeightFiles::digest`] says.
+    pub fn digests(&self) -> (BTreeMap<String, FileDigest>, String) {
+        let (mut all, mut each) = (Running::default(), BTreeMap::<String, Running>::new());
+        self.pieces(|shard, bytes| {
+            all.update(bytes);
+            each.entry(shard.name().to_string()).or_default().update(bytes);
+        });
+        let each = each.into_iter().map(|(name, running)| (name, running.finish()));
+        (each.collect(), all.finish().sha256)
+    }
+
+    /// The content of all files, in order of their names.
+    fn pieces(&self, mut take: impl FnMut(&Shard, &[u8])) {
         let mut order: Vec<&Shard> = self.shards.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut hash = Sha256::new();
         for shard in order {
             for (index, bytes) in shard.map.chunks(PIECE).enumerate() {
-                hash.update(bytes);
+                take(shard, bytes);
                 shard.release(index * PIECE, bytes.len());
             }
         }
-        crate::data::digest::hexadecimal(&hash.finalize())
     }
-}
-
-fn explain(error: &safetensors::SafeTensorError) -> String {
-    use safetensors::SafeTensorError as Cause;
-    let reason = match error {
-        Cause::HeaderTooSmall => "the file is shorter than a header",
-        Cause::HeaderTooLarge | Cause::InvalidHeaderLength => "the header's length does not fit the file",
-        Cause::InvalidHeader(_) | Cause::InvalidHeaderDeserialization(_) => "the header is not valid",
-        Cause::MetadataIncompleteBuffer => "the data does not fill the file as the header says",
-        Cause::TensorInvalidInfo => "a tensor's offsets do not fit its shape and type",
-        Cause::InvalidOffset(name) => {
-            return format!("truncated or corrupt safetensors file: tensor `{name}` overlaps or leaves a gap");
-        }
-        _ => return format!("truncated or corrupt safetensors file: {error}"),
-    };
-    format!("truncated or corrupt safetensors file: {reason}")
 }

@@ -95,6 +95,34 @@ const WEIGHTS: &[Case] = &[
         expect: &["model/model.safetensors: truncated or corrupt"],
     },
     Case {
+        name: "a tensor twice in the header",
+        change: Stored(|bytes| {
+            let a = r#""a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
+            *bytes = header_only(&format!("{{{a},{a}}}"));
+        }),
+        expect: &[
+            "model/model.safetensors: truncated or corrupt",
+            "tensor `a` stands twice in the header",
+        ],
+    },
+    Case {
+        name: "overlapping data",
+        change: Stored(|bytes| {
+            let info = |range: &str| format!(r#"{{"dtype":"U8","shape":[2],"data_offsets":{range}}}"#);
+            let header = format!(r#"{{"a":{},"b":{}}}"#, info("[0,2]"), info("[1,3]"));
+            *bytes = [header_only(&header), vec![0; 3]].concat();
+        }),
+        expect: &["model/model.safetensors: truncated or corrupt", "tensor `b` overlaps"],
+    },
+    Case {
+        name: "a gap in the data",
+        change: Stored(|bytes| {
+            let header = r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#;
+            *bytes = [header_only(header), vec![0; 3]].concat();
+        }),
+        expect: &["model/model.safetensors: truncated or corrupt", "leaves a gap"],
+    },
+    Case {
         name: "truncated data",
         change: Stored(|bytes| bytes.truncate(bytes.len() - 1)),
         expect: &[

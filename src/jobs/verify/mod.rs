@@ -1,17 +1,24 @@
-//! Checking a model directory: that it loads, that its weights are finite, that its zeros are where its
+//! Checking a model directory: that it loads, that its weights are finite, that its files and zeros are what its
 //! `pruning.json` says, and that nothing else differs from the model it came from.
+//!
+//! Every difference is a fault of the verdict with the file or tensor it is in, and what cannot be checked is said: a
+//! verdict without faults that left things out must not read like one that did not.
 
-use super::prune::PruningFile;
+mod files;
+mod original;
+
+use super::provenance::{Kept, PruningFile};
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::plan::ComponentPlan;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
-use crate::model::weights::StoredTensor;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
 use ndarray::{ArrayView2, Axis};
-use std::collections::{BTreeMap, BTreeSet};
+use original::Original;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What was found in one prunable tensor.
@@ -34,8 +41,14 @@ pub struct Verdict {
     pub tensors: Vec<TensorFinding>,
     /// What `pruning.json` says was done, if there is one.
     pub claimed: Option<String>,
+    /// Files that are what `pruning.json` says, by their SHA-256.
+    pub files: Option<usize>,
     /// Tensors outside the prunable ones that are bit for bit those of the other directory.
     pub identical: Option<usize>,
+    /// Prunable tensors whose weights that stayed are bit for bit those of the other directory.
+    pub kept: Option<usize>,
+    /// What could not be checked, and why.
+    pub unchecked: Vec<String>,
     /// Everything that is not as it should be.
     pub faults: Vec<String>,
 }
@@ -53,37 +66,65 @@ impl Verdict {
     /// # Errors
     /// Lists the faults.
     pub fn check(&self, folder: &Path) -> Result<()> {
-        const MOST: usize = 20;
-        if self.faults.is_empty() {
-            return Ok(());
+        match self.listed() {
+            None => Ok(()),
+            Some(faults) => Err(Error::new(ErrorKind::Mismatch, faults).at(folder.display())),
         }
+    }
+
+    /// The faults, one a line, as many as somebody may want to read.
+    fn listed(&self) -> Option<String> {
+        const MOST: usize = 20;
         let mut lines: Vec<String> = self.faults.iter().take(MOST).cloned().collect();
         if self.faults.len() > MOST {
             lines.push(format!("and {} more", self.faults.len() - MOST));
         }
-        Err(Error::new(ErrorKind::Mismatch, lines.join("\n")).at(folder.display()))
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }
 
 /// Checks the directory `folder`, and holds it against the one it was made from, if given.
 ///
 /// # Errors
-/// A directory cannot be loaded at all. What loads and is wrong is a fault of the verdict.
+/// A directory cannot be loaded at all, or its `pruning.json` was changed. What loads and is wrong is a fault of the verdict.
 pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
-    let spec = read_spec(folder)?;
     let claim = PruningFile::read(folder)?;
-    let checkpoint = Checkpoint::open(folder, spec)?;
+    let mut verdict = Verdict {
+        claimed: claim.as_ref().map(describe),
+        ..Verdict::default()
+    };
+    progress.stage("hashing the files");
+    files::check(folder, claim.as_ref(), &mut verdict)?;
     let original = against
-        .map(|path| Checkpoint::open(path, read_spec(path)?))
+        .map(|path| Original::open(path, folder, claim.as_ref()))
         .transpose()?;
+    if let Some(original) = &original {
+        original.check_files(folder, &mut verdict)?;
+    }
+    // Files that are not what was written may be why nothing loads: that is said too.
+    if let Err(error) = weights(folder, claim.as_ref(), original.as_ref(), &mut verdict, progress) {
+        return Err(match verdict.listed() {
+            None => error,
+            Some(faults) => Error::new(error.kind(), format!("{error}\n{faults}")),
+        });
+    }
+    progress.finish();
+    Ok(verdict)
+}
+
+/// Checks the weights of the directory `folder`.
+fn weights(
+    folder: &Path,
+    claim: Option<&PruningFile>,
+    original: Option<&Original>,
+    verdict: &mut Verdict,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
     let spec = checkpoint.spec();
     progress.stage("checking that all weights are finite");
     checkpoint.check_finite().at(folder.display())?;
 
-    let mut verdict = Verdict::default();
-    if let Some(claim) = &claim {
-        verdict.claimed = Some(describe(claim));
-    }
     progress.start(1, spec.blocks);
     progress.cell("zeros and patterns");
     let mut counted = BTreeSet::new();
@@ -101,8 +142,8 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
                     .map(|(keep, of)| format!("{keep}:{of}"))
                     .collect(),
             });
-            if let Some(claim) = &claim {
-                let target = layer_pattern(claim, checkpoint.spec(), index, linear.role)?;
+            if let Some(claim) = claim {
+                let target = layer_pattern(claim, spec, index, linear.role).at(folder.join(PRUNING).display())?;
                 let fault = hold(claim, target, &linear.name, weight);
                 verdict
                     .faults
@@ -112,7 +153,7 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
         }
         progress.step()?;
     }
-    if let Some(claim) = &claim {
+    if let Some(claim) = claim {
         let unknown = claim.layers.iter().filter(|layer| !counted.contains(&layer.tensor));
         let faults = unknown.map(|layer| {
             format!(
@@ -121,13 +162,20 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
             )
         });
         verdict.faults.extend(faults);
+        let removed: usize = claim.layers.iter().map(|layer| layer.removed).sum();
+        let sparsity = removed as f64 / spec.prunable() as f64;
+        if (sparsity - claim.sparsity).abs() > 1e-9 {
+            let claimed = claim.sparsity;
+            verdict.faults.push(format!(
+                "pruning.json says that {claimed} of all weights were removed, but its layers add up to {sparsity}"
+            ));
+        }
     }
-    if let Some(original) = &original {
+    if let Some(original) = original {
         progress.stage("comparing with the original");
-        compare(&checkpoint, original, &counted, &mut verdict);
+        original.check_tensors(&checkpoint, &counted, verdict);
     }
-    progress.finish();
-    Ok(verdict)
+    Ok(())
 }
 
 fn describe(claim: &PruningFile) -> String {
@@ -164,6 +212,13 @@ fn hold(
     let Some(layer) = claim.layers.iter().find(|layer| layer.tensor == name) else {
         return Some("pruning.json does not mention it".to_string());
     };
+    let (outputs, inputs) = weight.dim();
+    if layer.shape != [outputs, inputs] {
+        return Some(format!(
+            "is {outputs} x {inputs}, but pruning.json says {} x {}",
+            layer.shape[0], layer.shape[1]
+        ));
+    }
     let zeros = weight.iter().filter(|weight| **weight == 0.0).count();
     if zeros != layer.zeros {
         return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
@@ -208,41 +263,4 @@ fn structured(weight: ArrayView2<f32>, keep: usize, of: usize) -> Option<(usize,
             (kept > keep).then_some((row, index * of))
         })
     })
-}
-
-/// Tensors outside the prunable ones must be the same, and no tensor may be lost, added or changed in kind.
-fn compare(checkpoint: &Checkpoint, original: &Checkpoint, prunable: &BTreeSet<String>, verdict: &mut Verdict) {
-    let stored: BTreeSet<&str> = prunable
-        .iter()
-        .filter_map(|name| checkpoint.stored_name(name).ok())
-        .collect();
-    fn tensors(checkpoint: &Checkpoint) -> BTreeMap<&str, StoredTensor<'_>> {
-        let all = checkpoint.files().each().flat_map(|file| file.tensors);
-        all.map(|tensor| (tensor.name, tensor)).collect()
-    }
-    let (ours, theirs) = (tensors(checkpoint), tensors(original));
-    let mut identical = 0;
-    for (name, tensor) in &ours {
-        match theirs.get(name) {
-            None => verdict.faults.push(format!("{name}: the original has no such tensor")),
-            Some(other) if other.dtype != tensor.dtype || other.shape != tensor.shape => {
-                verdict.faults.push(format!(
-                    "{name}: is {:?} {:?}, in the original {:?} {:?}",
-                    tensor.dtype, tensor.shape, other.dtype, other.shape
-                ));
-            }
-            Some(_) if stored.contains(name) => {}
-            Some(other) if other.bytes != tensor.bytes => {
-                verdict
-                    .faults
-                    .push(format!("{name}: is not prunable, but differs from the original"));
-            }
-            Some(_) => identical += 1,
-        }
-    }
-    let lost = theirs.keys().filter(|name| !ours.contains_key(*name));
-    verdict
-        .faults
-        .extend(lost.map(|name| format!("{name}: is missing; the original has it")));
-    verdict.identical = Some(identical);
 }

@@ -1,11 +1,15 @@
 //! Claim: `prune`, `eval`, `verify`, `compress` and `expand` do what a sweep does, write directories that
 //! are whole or not there, and refuse what cannot be used with a message that says where the fault is.
 
+mod archives;
+mod damage;
+mod layouts;
+#[path = "../tiny/mod.rs"]
 mod tiny;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use tiny::{Folder, Tensor};
+use tiny::{Files, Folder};
 use zprune::data::windows::TokenWindows;
 
 const QUERY: &str = "model.layers.1.self_attn.q_proj.weight";
@@ -48,6 +52,36 @@ fn left_nothing(folder: &Folder, words: &str) {
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
         .find(|name| name.starts_with('.'));
     assert_eq!(hidden, None, "{words}: left a temporary folder");
+}
+
+/// Every file of a folder, by its path below it.
+fn tree(folder: &Path) -> Files {
+    let mut files = Files::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(inner) = folders.pop() {
+        for entry in std::fs::read_dir(inner).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("a path below it").to_path_buf();
+                files.insert(name, std::fs::read(&path).expect("readable"));
+            }
+        }
+    }
+    files
+}
+
+/// Makes a folder with these files, in place of what was there.
+fn lay_out(folder: &Path, files: &Files) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).expect("ours");
+    }
+    for (name, content) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("it is below the folder")).expect("writable");
+        std::fs::write(path, content).expect("writable");
+    }
 }
 
 const PRUNE: &str = "prune --model model --method sparsegpt --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16 --out out";
@@ -184,121 +218,6 @@ fn every_family_prunes_and_verifies() {
         let found = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
         assert!(number(&found, "perplexity") > 1.0, "{name}");
     }
-}
-
-#[test]
-fn verify_finds_what_is_not_as_recorded() {
-    let folder = Folder::new();
-    works(&run(
-        &folder,
-        &PRUNE
-            .replace("--out out", "--out pruned")
-            .replace("--sparsity 0.5", "--keep 2 --of 4"),
-    ));
-    let path = folder.path("pruned/model.safetensors");
-    let stored = std::fs::read(&path).expect("written");
-    let parsed = safetensors::SafeTensors::deserialize(&stored).expect("valid");
-    let place = |name: &str| {
-        let data = parsed.tensor(name).expect("there").data();
-        data.as_ptr() as usize - stored.as_ptr() as usize
-    };
-    let changed = |at: usize, value: f32| {
-        let mut bytes = stored.clone();
-        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        std::fs::write(&path, bytes).expect("writable");
-    };
-    let query = parsed.tensor(QUERY).expect("there").data();
-    let zero = query.chunks_exact(4).position(|value| value == [0; 4]).expect("pruned");
-    let kept = query
-        .chunks_exact(4)
-        .position(|value| value != [0; 4])
-        .expect("not empty");
-    let verify = "verify pruned --against model";
-
-    changed(place(QUERY) + 4 * zero, 0.5);
-    refused(&folder, verify, 1, &[QUERY, "zeros, but pruning.json says 512"]);
-    // As many zeros as before, but in other places.
-    let mut bytes = stored.clone();
-    let (from, to) = (place(QUERY) + 4 * kept, place(QUERY) + 4 * zero);
-    let value: [u8; 4] = bytes[from..from + 4].try_into().expect("four bytes");
-    bytes[to..to + 4].copy_from_slice(&value);
-    bytes[from + 4 * 8..from + 4 * 16].fill(0);
-    std::fs::write(&path, bytes).expect("writable");
-    refused(&folder, verify, 1, &[QUERY]);
-    changed(place("model.norm.weight"), 1.25);
-    refused(
-        &folder,
-        verify,
-        1,
-        &["model.norm.weight: is not prunable, but differs from the original"],
-    );
-    changed(place(QUERY), f32::NAN);
-    refused(&folder, verify, 2, &["pruned", QUERY, "NaN"]);
-    std::fs::write(&path, &stored).expect("writable");
-    works(&run(&folder, verify));
-    folder.replace("pruned/pruning.json", "\"schema\": 1", "\"schema\": 9");
-    refused(
-        &folder,
-        verify,
-        2,
-        &["pruned/pruning.json: has schema 9, but this zprune reads schema 1"],
-    );
-}
-
-#[test]
-fn archives_restore_every_bit() {
-    let folder = Folder::new();
-    // A negative zero is not what pruning writes, and must come back.
-    let mut tensors = tiny::weights();
-    let shape = tensors[QUERY].shape.clone();
-    let values = (0..shape.iter().product()).map(|index| [0.0, -0.0, 1.0, 0.0][index % 4]);
-    tensors.insert(QUERY.to_string(), Tensor::new(&shape, values));
-    tiny::save(&tensors, &folder.path("model/model.safetensors"));
-    works(&run(&folder, &PRUNE.replace("--out out", "--out pruned")));
-    for source in ["model", "pruned"] {
-        let text = works(&run(&folder, &format!("compress {source} --out {source}-archive")));
-        assert!(text.contains("storage only"), "{text}");
-        works(&run(&folder, &format!("expand {source}-archive --out {source}-back")));
-        works(&run(&folder, &format!("verify {source}-back --against {source}")));
-        let bytes = |name: String| {
-            let bytes = std::fs::read(folder.path(name).join("model.safetensors")).expect("written");
-            let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
-            let tensors = parsed
-                .iter()
-                .map(|(name, view)| (name.to_string(), view.data().to_vec()));
-            tensors.collect::<std::collections::BTreeMap<_, _>>()
-        };
-        assert_eq!(bytes(source.to_string()), bytes(format!("{source}-back")));
-    }
-    let size = |name: &str| std::fs::metadata(folder.path(name)).expect("written").len();
-    assert!(size("pruned-archive/model.safetensors") < size("pruned/model.safetensors") * 8 / 10);
-    refused(
-        &folder,
-        "compress pruned-archive --out out",
-        2,
-        &["holds an archive already"],
-    );
-    refused(
-        &folder,
-        "eval --model pruned-archive --corpus novel.txt --length 16",
-        2,
-        &["is missing"],
-    );
-    let path = folder.path("pruned-archive/model.safetensors");
-    let mut bytes = std::fs::read(&path).expect("written");
-    let start = {
-        let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
-        let mask = parsed.tensor(&QUERY.replace("weight", "bitmask")).expect("compressed");
-        mask.data().as_ptr() as usize - bytes.as_ptr() as usize
-    };
-    bytes[start] ^= 1;
-    std::fs::write(&path, bytes).expect("writable");
-    refused(
-        &folder,
-        "expand pruned-archive --out out",
-        2,
-        &["pruned-archive", "one bit for each value"],
-    );
 }
 
 #[test]

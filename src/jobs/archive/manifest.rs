@@ -1,0 +1,279 @@
+//! `zprune-archive.json`: what the model directory held that an archive was made from, to the last bit.
+//!
+//! Owns the file's layout and the checks that it can be used: reading it is a function of its bytes, and nothing
+//! in it can lead out of the directory that is restored, whoever wrote it.
+
+use crate::data::digest::FileDigest;
+use crate::error::{Error, ErrorKind, Located, Result};
+use crate::files::input;
+use crate::jobs::seal;
+use crate::model::header::Header;
+use crate::model::weights::INDEX;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+/// The manifest's name in an archive.
+pub const MANIFEST: &str = "zprune-archive.json";
+
+/// Version of the layout of [`Manifest`].
+pub const FORMAT: u32 = 1;
+
+/// The longest manifest that is read, in bytes: the headers of a model of 100,000 tensors have 15 MB.
+const LARGEST: u64 = 512 << 20;
+
+/// What an archive restores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of zprune.
+    pub zprune: String,
+    /// Every file of the model directory, by its path with `/` between its parts.
+    pub files: BTreeMap<String, FileDigest>,
+    /// Folders with nothing in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty_folders: Vec<String>,
+    /// Those of the files that hold the model's weights. The archive has others under their names.
+    pub weights: BTreeMap<String, Archived>,
+    /// The index of these files, if there was one. The archive has another under its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<ArchivedIndex>,
+    /// SHA-256 of this file with 64 zeros in this place.
+    pub checksum: String,
+}
+
+/// A weight file and what stands for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archived {
+    /// The file in the archive.
+    pub archived: FileDigest,
+    /// The original's safetensors header, as it is stored.
+    pub header: String,
+    /// SHA-256 of the data of the original's tensors.
+    pub tensors: BTreeMap<String, String>,
+}
+
+/// An index and what stands for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchivedIndex {
+    /// The file in the archive.
+    pub archived: FileDigest,
+    /// The text of the original.
+    pub text: String,
+}
+
+impl Manifest {
+    /// Reads the manifest of the archive in `folder`.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        if path
+            .metadata()
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
+            let message = format!("holds no {MANIFEST}, so it is not an archive that zprune can restore");
+            return Err(Error::input(message).at(folder.display()));
+        }
+        let bytes = input::read(&path, LARGEST)?;
+        Self::parse(&bytes).at(path.display())
+    }
+
+    /// Reads the content of a manifest.
+    ///
+    /// # Errors
+    /// It cannot be understood, contradicts itself, or was changed after zprune wrote it.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let unreadable = |error| Error::input(format!("does not describe an archive: {error}"));
+        let Version { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if format != FORMAT {
+            let message = format!("has format {format}, but this zprune reads format {FORMAT}");
+            return Err(Error::input(message));
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if !seal::is_intact(bytes, &manifest.checksum) {
+            let message = "was changed after zprune wrote it: its checksum does not fit its content";
+            return Err(Error::input(message));
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The content of the file, sealed with its checksum.
+    ///
+    /// # Errors
+    /// None that a manifest of text and whole numbers could cause.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let open = Manifest {
+            checksum: seal::OPEN.to_string(),
+            ..self.clone()
+        };
+        let text =
+            serde_json::to_string_pretty(&open).map_err(|error| Error::new(ErrorKind::Output, error).at(MANIFEST))?;
+        Ok(seal::seal(text + "\n").into_bytes())
+    }
+
+    /// Bytes of everything that the archive restores; `None` beyond what 64 bits count.
+    pub fn bytes(&self) -> Option<u64> {
+        self.files
+            .values()
+            .try_fold(0u64, |all, file| all.checked_add(file.bytes))
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |place: &str, what: &str| Err(Error::input(what).at(format!("`{place}`")));
+        for path in self.files.keys().chain(&self.empty_folders) {
+            if !stays_inside(path) || path == MANIFEST {
+                return refuse(path, "is not the path of a file in a model directory");
+            }
+        }
+        if self.bytes().is_none() {
+            return Err(Error::input("its files are larger than 64 bits can count"));
+        }
+        if let Some(index) = &self.index
+            && self.files.get(INDEX) != Some(&FileDigest::of_bytes(index.text.as_bytes()))
+        {
+            return refuse(INDEX, "is not the text that the manifest holds");
+        }
+        for (name, weights) in &self.weights {
+            let header = weights.header().at(format!("`{name}`"))?;
+            let bytes = header.data().checked_add(header.data_bytes());
+            if self.files.get(name).is_none_or(|file| Some(file.bytes) != bytes) {
+                return refuse(name, "is not as long as its header says");
+            }
+            let names = header.tensors.iter().map(|tensor| &tensor.name);
+            if header.tensors.len() != weights.tensors.len()
+                || !names.into_iter().all(|it| weights.tensors.contains_key(it))
+            {
+                return refuse(name, "does not have a hash for each tensor of its header");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Archived {
+    /// The original's header.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn header(&self) -> Result<Header> {
+        Header::parse(self.header.clone())
+    }
+}
+
+/// Whether a path leads to a place below the folder it starts in, on every system.
+pub(super) fn stays_inside(path: &str) -> bool {
+    let plain = |part: &str| matches!(Path::new(part).components().collect::<Vec<_>>()[..], [Component::Normal(it)] if it == part);
+    !path.contains('\\') && path.split('/').all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let header = r#"{"a.weight":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#.to_string();
+        let archived = FileDigest::of_bytes(b"archived");
+        Manifest {
+            format: FORMAT,
+            zprune: "0.1.0".to_string(),
+            files: BTreeMap::from([
+                (
+                    "model.safetensors".to_string(),
+                    FileDigest {
+                        bytes: 8 + header.len() as u64 + 2,
+                        sha256: "x".to_string(),
+                    },
+                ),
+                ("sub/LICENSE".to_string(), FileDigest::of_bytes(b"MIT")),
+            ]),
+            empty_folders: vec!["sub/empty".to_string()],
+            weights: BTreeMap::from([(
+                "model.safetensors".to_string(),
+                Archived {
+                    archived,
+                    header,
+                    tensors: BTreeMap::from([("a.weight".to_string(), "y".to_string())]),
+                },
+            )]),
+            index: None,
+            checksum: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_no_bit_of_it_may_change() {
+        let bytes = manifest().to_bytes().expect("text and numbers");
+        let read = Manifest::parse(&bytes).expect("as written");
+        let checksum = read.checksum.clone();
+        assert_eq!(read, Manifest { checksum, ..manifest() });
+        for place in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[place] ^= 1 << bit;
+                assert!(Manifest::parse(&changed).is_err(), "byte {place}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_manifest_leads_out_of_its_directory_or_contradicts_itself() {
+        let file = |path: &str| {
+            let mut manifest = manifest();
+            manifest.files.insert(path.to_string(), FileDigest::of_bytes(b""));
+            manifest
+        };
+        let of_weights = |change: fn(&mut Archived)| {
+            let mut manifest = manifest();
+            manifest.weights.values_mut().for_each(change);
+            manifest
+        };
+        let mut endless = manifest();
+        endless.files.values_mut().for_each(|file| file.bytes = u64::MAX);
+        let folder = Manifest {
+            empty_folders: vec!["..".to_string()],
+            ..manifest()
+        };
+        let index = Manifest {
+            index: Some(ArchivedIndex {
+                archived: FileDigest::of_bytes(b"{}"),
+                text: "{}".to_string(),
+            }),
+            ..manifest()
+        };
+        for (manifest, expect) in [
+            (file("../evil"), "not the path"),
+            (file("a/../../evil"), "not the path"),
+            (file("/etc/passwd"), "not the path"),
+            (file("a//b"), "not the path"),
+            (file("./a"), "not the path"),
+            (file("a/."), "not the path"),
+            (file(""), "not the path"),
+            (file("..\\evil"), "not the path"),
+            (file(MANIFEST), "not the path"),
+            (folder, "not the path"),
+            (endless, "64 bits"),
+            (index, "is not the text"),
+            (
+                of_weights(|it| it.header = "{}".to_string()),
+                "as long as its header says",
+            ),
+            (of_weights(|it| it.header = "{".to_string()), "the header is not valid"),
+            (of_weights(|it| it.tensors.clear()), "a hash for each tensor"),
+        ] {
+            let bytes = manifest.to_bytes().expect("text and numbers");
+            let error = Manifest::parse(&bytes).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{expect}: {error}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A smaller directory for the same model: zeros are left out, a bit says where they were.
+//!
+//! The layout of every compressed tensor is the one that compressed-tensors called `sparse-bitmask` (its
+//! releases up to 0.14 read it): `X.weight` becomes `X.compressed` (the non-zero elements, row-major),
+//! `X.bitmask` (rows of bits, lowest bit first), `X.row_offsets` and `X.shape`. It saves storage and
+//! nothing else: programs expand it before they compute.
+//!
+//! Owns both directions, which undo each other: [`expand`] restores every file of the directory byte for byte, and
+//! checks each against the SHA-256 in the [`manifest`]. Neither holds more of a tensor than a part of a row, and
+//! [`compress`] gives its archive a name when it has seen that it restores everything. A matrix that would not
+//! become smaller is left as it is.
+
+pub mod manifest;
+mod pack;
+mod unpack;
+
+use crate::data::digest::FileDigest;
+use crate::error::{Error, Located, Result};
+use crate::files::{Staging, input};
+use crate::model::export::copy;
+use crate::model::folder::{Found, Links, ModelFolder};
+use crate::model::header::Entry;
+use crate::model::weights::{INDEX, WeightFiles};
+use crate::progress::Progress;
+use bytesize::ByteSize;
+use manifest::{ArchivedIndex, FORMAT, MANIFEST, Manifest};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const WEIGHT: &str = ".weight";
+const COMPRESSED: &str = ".compressed";
+const BITMASK: &str = ".bitmask";
+const ROW_OFFSETS: &str = ".row_offsets";
+const SHAPE: &str = ".shape";
+
+/// Bytes of a tensor in memory at a time, about.
+const PIECE: usize = 1 << 20;
+
+/// What an archive takes, in bytes of tensor data.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sizes {
+    /// Every element stored.
+    pub dense: u64,
+    /// As archived.
+    pub stored: u64,
+    /// The least that any code could take that stores the non-zero elements as they are and their places
+    /// as if each element of a matrix were zero independently.
+    pub bound: f64,
+    /// Tensors that were compressed.
+    pub compressed: usize,
+    /// Tensors that were left as they are.
+    pub plain: usize,
+    /// Folders of the directory that are no part of the model and not in the archive.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// What an archive restored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expanded {
+    /// Files, all checked.
+    pub files: usize,
+    /// Tensors that were expanded.
+    pub tensors: usize,
+    /// Files beside the archive's own that were left out.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// A matrix of the original as the archive has it.
+struct Matrix<'a> {
+    /// Its name without [`WEIGHT`].
+    stem: &'a str,
+    rows: usize,
+    columns: usize,
+    /// Bytes per element.
+    width: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A tensor that could be compressed.
+    fn of(tensor: &'a Entry) -> Option<Self> {
+        let stem = tensor.name.strip_suffix(WEIGHT)?;
+        let [rows, columns] = tensor.shape[..] else {
+            return None;
+        };
+        let width = tensor.dtype.bitsize() / 8;
+        let whole = tensor.dtype.bitsize().is_multiple_of(8);
+        (whole && tensor.bytes() > 0).then_some(Matrix {
+            stem,
+            rows,
+            columns,
+            width,
+        })
+    }
+
+    /// The name of one of its four parts.
+    fn part(&self, ending: &str) -> String {
+        format!("{}{ending}", self.stem)
+    }
+
+    /// Bytes of bits for one row.
+    fn row_bytes(&self) -> usize {
+        self.columns.div_ceil(8)
+    }
+
+    /// Columns of one row that are in memory together: whole bytes of bits.
+    fn step(&self) -> usize {
+        (PIECE / self.width).next_multiple_of(8)
+    }
+}
+
+/// Archives the model directory `folder` in `out`.
+///
+/// # Errors
+/// The directory cannot be read, holds an archive already or what cannot be copied, or the disk refuses.
+pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress) -> Result<Sizes> {
+    let staging = Staging::new(out)?;
+    let (weights, indexed) = weight_files(folder)?;
+    let listing =
+        ModelFolder::open(folder, links)?.everything(|name| weights.iter().any(|it| Path::new(it) == name))?;
+    if listing.files.iter().any(|found| found.name == Path::new(MANIFEST)) {
+        let message = format!("holds an archive already ({MANIFEST})");
+        return Err(Error::input(message).at(folder.display()));
+    }
+    let mut sizes = Sizes {
+        left_out: listing.left_out,
+        ..Sizes::default()
+    };
+    let mut manifest = Manifest {
+        format: FORMAT,
+        zprune: env!("CARGO_PKG_VERSION").to_string(),
+        files: BTreeMap::new(),
+        empty_folders: listing.empty.iter().map(|path| portable(path)).collect::<Result<_>>()?,
+        weights: BTreeMap::new(),
+        index: None,
+        checksum: String::new(),
+    };
+    progress.start(1, listing.files.len());
+    let (mut places, mut index) = (Map::new(), None);
+    for found in &listing.files {
+        let name = portable(&found.name).at(folder.display())?;
+        progress.cell(&name);
+        let digest = if weights.contains(&name) {
+            let (archived, digest) = pack::pack(found, &name, &staging, &mut sizes, &mut places)?;
+            manifest.weights.insert(name.clone(), archived);
+            digest
+        } else if indexed && name == INDEX {
+            let text = String::from_utf8(input::read(&found.place, input::SMALL)?)
+                .map_err(|_| Error::input("is not UTF-8").at(found.place.display()))?;
+            let digest = FileDigest::of_bytes(text.as_bytes());
+            index = Some(text);
+            digest
+        } else {
+            make_folder(&staging, found.name.parent())?;
+            copy(found, &staging)?
+        };
+        manifest.files.insert(name, digest);
+        progress.step()?;
+    }
+    for empty in &listing.empty {
+        make_folder(&staging, Some(empty))?;
+    }
+    if let Some(text) = index {
+        let own = own_index(&text, places, sizes.stored).at(folder.join(INDEX).display())?;
+        staging.write(INDEX, &own)?;
+        let archived = FileDigest::of_bytes(&own);
+        manifest.index = Some(ArchivedIndex { archived, text });
+    }
+    staging.write(MANIFEST, &manifest.to_bytes()?)?;
+
+    progress.stage("reading it back");
+    let written = Manifest::read(&staging.path(""))?;
+    for (name, archived) in &written.weights {
+        unpack::unpack(&staging.path(name), archived, &written.files[name], &mut |_| Ok(())).map_err(|error| {
+            let message = format!("does not come back as it is (does another program write to it?): {error}");
+            Error::input(message).at(folder.join(name).display())
+        })?;
+    }
+    staging.commit()?;
+    progress.finish();
+    Ok(sizes)
+}
+
+/// Restores in `out` the model directory that the archive `folder` was made from.
+///
+/// # Errors
+/// The archive cannot be read, something in it is not what was archived, or the disk refuses or is too small.
+pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expanded> {
+    let manifest = Manifest::read(folder)?;
+    let staging = Staging::new(out)?;
+    room_for(&manifest, &staging, out)?;
+    let mut expanded = Expanded::default();
+    progress.start(1, manifest.files.len());
+    for (name, digest) in &manifest.files {
+        progress.cell(name);
+        let path = folder.join(name);
+        let target = Path::new(name);
+        make_folder(&staging, target.parent())?;
+        if !path.exists() {
+            return Err(Error::input("is missing from the archive").at(path.display()));
+        }
+        if let Some(archived) = manifest.weights.get(name) {
+            let fail = |error| Error::output(&staging.named(target), error);
+            let mut file = File::create(staging.path(target)).map_err(fail)?;
+            let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
+            expanded.tensors += unpack::unpack(&path, archived, digest, &mut write)?;
+            file.sync_all().map_err(fail)?;
+        } else if name == INDEX
+            && let Some(index) = &manifest.index
+        {
+            is_archived(&path, FileDigest::of_file(&path)?, &index.archived)?;
+            staging.write(INDEX, index.text.as_bytes())?;
+        } else {
+            let found = Found {
+                name: target.to_path_buf(),
+                place: path.clone(),
+            };
+            is_archived(&path, copy(&found, &staging)?, digest)?;
+        }
+        expanded.files += 1;
+        progress.step()?;
+    }
+    for empty in &manifest.empty_folders {
+        make_folder(&staging, Some(Path::new(empty)))?;
+    }
+    expanded.left_out = others(folder, &manifest)?;
+    staging.commit()?;
+    progress.finish();
+    Ok(expanded)
+}
+
+/// Refuses a file of the archive that is not what was archived.
+fn is_archived(path: &Path, found: FileDigest, wanted: &FileDigest) -> Result<()> {
+    if found == *wanted {
+        return Ok(());
+    }
+    let message = format!("is not what was archived: it has {found}, but {MANIFEST} says {wanted}");
+    Err(Error::input(message).at(path.display()))
+}
+
+/// The files that hold the model's weights, and whether an index says so.
+fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
+    let files = WeightFiles::open(folder)?;
+    let mut names = Vec::new();
+    for stored in files.each() {
+        if let Some(tensor) = stored.tensors.iter().find(|tensor| tensor.name.ends_with(BITMASK)) {
+            let message = format!("holds an archive already (tensor `{}`)", tensor.name);
+            return Err(Error::input(message).at(stored.name).at(folder.display()));
+        }
+        names.push(stored.name.to_string());
+    }
+    Ok((names, files.indexed()))
+}
+
+/// The index of the archive's own tensors, with what the original's says beside its map.
+fn own_index(text: &str, places: Map<String, Value>, stored: u64) -> Result<Vec<u8>> {
+    let mut index: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| Error::input(format!("not a shard index: {error}")))?;
+    let metadata = index.entry("metadata").or_insert_with(|| json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert("total_size".to_string(), json!(stored));
+    }
+    index.insert("weight_map".to_string(), Value::Object(places));
+    Ok(format!("{:#}\n", Value::Object(index)).into_bytes())
+}
+
+/// A path below a model directory as it stands in a manifest.
+fn portable(path: &Path) -> Result<String> {
+    let parts = path.iter().map(|part| part.to_str()).collect::<Option<Vec<_>>>();
+    let portable = parts.map(|parts| parts.join("/"));
+    portable
+        .filter(|path| manifest::stays_inside(path))
+        .ok_or_else(|| Error::input("its name is not UTF-8, or has a backslash in it; rename it").at(path.display()))
+}
+
+/// Makes a folder of the directory under construction, and those it is in.
+fn make_folder(staging: &Staging, folder: Option<&Path>) -> Result<()> {
+    let folder = folder.unwrap_or(Path::new(""));
+    std::fs::create_dir_all(staging.path(folder)).map_err(|error| Error::output(&staging.named(folder), error))
+}
+
+/// Refuses an archive that restores more than the disk has room for: what it asks for is far more than it has.
+fn room_for(manifest: &Manifest, staging: &Staging, out: &Path) -> Result<()> {
+    let wanted = manifest.bytes().unwrap_or(u64::MAX);
+    // Where the system does not tell, a full disk is an error as everywhere else.
+    match fs4::available_space(staging.path("")) {
+        Ok(free) if free < wanted => {
+            let (wanted, free) = (ByteSize(wanted), ByteSize(free));
+            Err(Error::output(
+                out,
+                format!("the archive restores {wanted}, but there are only {free} free"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What lies in the archive's folder and belongs to it in no way.
+fn others(folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let listing = ModelFolder::open(folder, Links::Follow)?.everything(|_| true)?;
+    let ours = |path: &Path| {
+        let name = portable(path);
+        name.is_ok_and(|name| name == MANIFEST || manifest.files.contains_key(&name))
+    };
+    let files = listing.files.into_iter().map(|found| found.name);
+    Ok(files.filter(|path| !ours(path)).chain(listing.left_out).collect())
+}

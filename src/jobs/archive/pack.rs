@@ -1,0 +1,223 @@
+//! One weight file of a model becomes one of an archive.
+//!
+//! The file is read twice, in pieces: once to hash it and to count what is not zero, so that the new header can be
+//! written, and once to write the parts. What comes back from them is held against the hashes afterwards, so a file
+//! that changes between the two readings is found.
+
+use super::manifest::Archived;
+use super::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
+use crate::data::digest::{FileDigest, Running};
+use crate::error::{Error, Located, Result};
+use crate::files::{Staging, input};
+use crate::model::export::TensorFile;
+use crate::model::folder::Found;
+use crate::model::header::{Entry, Header};
+use safetensors::Dtype;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+/// What becomes of a tensor.
+enum Plan<'a> {
+    Plain,
+    /// With so many elements that are not zero.
+    Compressed(Matrix<'a>, usize),
+}
+
+/// A weight file under the reader.
+struct Source<'a> {
+    found: &'a Found,
+    reader: BufReader<File>,
+    piece: Vec<u8>,
+}
+
+/// Writes the archive's file for the weight file `found`, called `name`. Returns what restores it, and its digest.
+///
+/// # Errors
+/// The file cannot be read or is malformed, or the disk refuses.
+pub(super) fn pack(
+    found: &Found,
+    name: &str,
+    staging: &Staging,
+    sizes: &mut Sizes,
+    places: &mut Map<String, Value>,
+) -> Result<(Archived, FileDigest)> {
+    let place = found.place.display();
+    let file = input::open(&found.place)?;
+    let length = file
+        .metadata()
+        .map_err(|source| Error::reading(&found.place, source))?
+        .len();
+    let mut source = Source {
+        found,
+        reader: BufReader::with_capacity(PIECE, file),
+        piece: Vec::new(),
+    };
+    let header = Header::read(&mut source.reader, length).at(&place)?;
+    let names: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+
+    let mut whole = Running::default();
+    whole.update(&header.stored());
+    let mut tensors = BTreeMap::new();
+    let mut plans = Vec::new();
+    for tensor in &header.tensors {
+        let matrix = Matrix::of(tensor);
+        let mut kept = 0;
+        let mut running = Running::default();
+        // Pieces end where elements do: a piece has a power of two bytes, and so has an element.
+        source.each(tensor.bytes(), |bytes| {
+            whole.update(bytes);
+            running.update(bytes);
+            kept += matrix.as_ref().map_or(0, |matrix| count(bytes, matrix.width));
+            Ok(())
+        })?;
+        tensors.insert(tensor.name.clone(), running.finish().sha256);
+        plans.push(plan(tensor, matrix, kept, &names, sizes));
+    }
+
+    let announced: Vec<_> = header
+        .tensors
+        .iter()
+        .zip(&plans)
+        .flat_map(|(tensor, plan)| parts(tensor, plan))
+        .collect();
+    for (part, ..) in &announced {
+        places.insert(part.clone(), name.into());
+    }
+    let listed = announced
+        .iter()
+        .map(|(part, dtype, shape)| (part.as_str(), *dtype, shape.as_slice()));
+    let mut file = staging.tensors(name, listed, &header.metadata)?;
+    source
+        .reader
+        .seek(SeekFrom::Start(header.data()))
+        .map_err(|error| Error::reading(&found.place, error))?;
+    for (tensor, plan) in header.tensors.iter().zip(&plans) {
+        match plan {
+            Plan::Plain => source.each(tensor.bytes(), |bytes| file.append(&tensor.name, bytes))?,
+            Plan::Compressed(matrix, _) => source.compress(matrix, &mut file)?,
+        }
+    }
+    file.finish()?;
+    let archived = Archived {
+        archived: FileDigest::of_file(&staging.path(name))?,
+        header: header.text,
+        tensors,
+    };
+    Ok((archived, whole.finish()))
+}
+
+/// Whether an element is the zero that pruning writes; a negative zero is not, since it has to come back.
+fn is_zero(element: &[u8]) -> bool {
+    element.iter().all(|byte| *byte == 0)
+}
+
+/// Elements that are not zero.
+fn count(bytes: &[u8], width: usize) -> usize {
+    bytes.chunks_exact(width).filter(|element| !is_zero(element)).count()
+}
+
+fn plan<'a>(
+    tensor: &Entry,
+    matrix: Option<Matrix<'a>>,
+    kept: usize,
+    names: &HashSet<&str>,
+    sizes: &mut Sizes,
+) -> Plan<'a> {
+    sizes.dense += tensor.bytes();
+    if let Some(matrix) = matrix {
+        let (rows, columns, width) = (matrix.rows, matrix.columns, matrix.width);
+        let stored = (kept * width + rows * matrix.row_bytes() + 8 * rows + 16) as u64;
+        let taken =
+            [COMPRESSED, BITMASK, ROW_OFFSETS, SHAPE].map(|ending| names.contains(matrix.part(ending).as_str()));
+        if stored < tensor.bytes() && !taken.contains(&true) {
+            sizes.stored += stored;
+            sizes.compressed += 1;
+            sizes.bound += (kept * width) as f64 + entropy(kept, rows * columns) / 8.0;
+            return Plan::Compressed(matrix, kept);
+        }
+    }
+    sizes.stored += tensor.bytes();
+    sizes.bound += tensor.bytes() as f64;
+    sizes.plain += 1;
+    Plan::Plain
+}
+
+/// Bits that say which `kept` of `all` independent elements are there.
+fn entropy(kept: usize, all: usize) -> f64 {
+    let share = |part: usize| {
+        let p = part as f64 / all as f64;
+        if part == 0 { 0.0 } else { -p * p.log2() }
+    };
+    all as f64 * (share(kept) + share(all - kept))
+}
+
+/// What the archive's header says of a tensor.
+fn parts(tensor: &Entry, plan: &Plan) -> Vec<(String, Dtype, Vec<usize>)> {
+    match plan {
+        Plan::Plain => vec![(tensor.name.clone(), tensor.dtype, tensor.shape.clone())],
+        Plan::Compressed(matrix, kept) => vec![
+            (matrix.part(COMPRESSED), tensor.dtype, vec![*kept]),
+            (matrix.part(BITMASK), Dtype::U8, vec![matrix.rows, matrix.row_bytes()]),
+            (matrix.part(ROW_OFFSETS), Dtype::I64, vec![matrix.rows]),
+            (matrix.part(SHAPE), Dtype::I64, vec![2]),
+        ],
+    }
+}
+
+impl Source<'_> {
+    /// The next bytes of the file.
+    fn next(&mut self, bytes: usize) -> Result<&[u8]> {
+        self.piece.resize(bytes, 0);
+        let read = self.reader.read_exact(&mut self.piece);
+        read.map_err(|error| Error::reading(&self.found.place, error))?;
+        Ok(&self.piece)
+    }
+
+    /// The next `bytes` of the file, piece by piece.
+    fn each(&mut self, bytes: u64, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(PIECE as u64);
+            take(self.next(piece as usize)?)?;
+            left -= piece;
+        }
+        Ok(())
+    }
+
+    /// Writes the parts of a matrix, whose data come next.
+    fn compress(&mut self, matrix: &Matrix, file: &mut TensorFile) -> Result<()> {
+        let names = [COMPRESSED, BITMASK, ROW_OFFSETS].map(|ending| matrix.part(ending));
+        let mut parts: [Vec<u8>; 3] = Default::default();
+        let mut seen: i64 = 0;
+        for _ in 0..matrix.rows {
+            parts[2].extend(seen.to_le_bytes());
+            for first in (0..matrix.columns).step_by(matrix.step()) {
+                let columns = matrix.step().min(matrix.columns - first);
+                let elements = self.next(columns * matrix.width)?;
+                let [values, bits, _] = &mut parts;
+                for eight in elements.chunks(8 * matrix.width) {
+                    let mut byte = 0u8;
+                    for (bit, element) in eight.chunks_exact(matrix.width).enumerate() {
+                        if !is_zero(element) {
+                            values.extend_from_slice(element);
+                            byte |= 1 << bit;
+                            seen += 1;
+                        }
+                    }
+                    bits.push(byte);
+                }
+                for (name, part) in names.iter().zip(&mut parts).filter(|(_, part)| part.len() >= PIECE) {
+                    file.append(name, part)?;
+                    part.clear();
+                }
+            }
+        }
+        for (name, part) in names.iter().zip(&parts) {
+            file.append(name, part)?;
+        }
+        let shape = [matrix.rows, matrix.columns].map(|size| (size as i64).to_le_bytes());
+        file.append(&matrix.part(SHAPE), shape.as_flattened())
+    }
+}

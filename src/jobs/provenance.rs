@@ -1,0 +1,327 @@
+//! `pruning.json`: what was done to a model, to which one, and what was written.
+//!
+//! Owns the file's layout and the checks that it can be trusted as it stands: it seals itself with a checksum,
+//! so that a record that was weakened afterwards is told from one that zprune wrote. Reading it is a function of
+//! its bytes; holding files against it is [`verify`](super::verify)'s work.
+
+use super::seal;
+use crate::data::digest::FileDigest;
+use crate::error::{Error, ErrorKind, Located, Result};
+use crate::experiment::identity::Identity;
+use crate::experiment::plan::ComponentPlan;
+use crate::files::input;
+use crate::model::export::PRUNING;
+use crate::prune::LayerRecord;
+use crate::prune::solver::SOLVERS;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Version of the layout of [`PruningFile`].
+pub const SCHEMA: u32 = 2;
+
+/// The layout before there were fingerprints.
+const WITHOUT_FINGERPRINTS: u32 = 1;
+
+/// The longest record that is read, in bytes: one of 100,000 layers has 30 MB.
+const LARGEST: u64 = 256 << 20;
+
+/// What `pruning.json` says: how the weights beside it came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruningFile {
+    /// [`SCHEMA`], or an older one.
+    pub schema: u32,
+    /// Version of zprune.
+    pub zprune: String,
+    /// Label of the method.
+    pub method: String,
+    /// The protocol it was asked for under, if any; what that sets is part of `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Everything that decided the weights: hashes of the source, method, pattern, calibration, seed.
+    pub cell: Identity,
+    /// Fraction of prunable weights removed.
+    pub sparsity: f64,
+    /// SHA-256 of the calibration tokens, as little-endian 32-bit words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_tokens: Option<String>,
+    /// What happened to every layer.
+    pub layers: Vec<LayerRecord>,
+    /// The files before and after; absent in schema 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprints: Option<Fingerprints>,
+    /// SHA-256 of this file with 64 zeros in this place; absent in schema 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+/// The files a pruned model was made from, and those that were written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprints {
+    /// What happened to the weights that stayed.
+    pub kept_weights: Kept,
+    /// Files of the original, by name: weights, their index, and all that was copied.
+    pub original: BTreeMap<String, FileDigest>,
+    /// Files of the pruned model but this one, by name.
+    pub output: BTreeMap<String, FileDigest>,
+}
+
+/// What a method does to the weights that it does not remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// They are the original's, bit for bit.
+    Unchanged,
+    /// They make up for those that went.
+    Updated,
+}
+
+impl PruningFile {
+    /// Reads the file of a pruned model directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be understood, or was changed after zprune wrote it.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(PRUNING);
+        if path
+            .metadata()
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
+            return Ok(None);
+        }
+        let bytes = input::read(&path, LARGEST)?;
+        Self::parse(&bytes).at(path.display()).map(Some)
+    }
+
+    /// Reads the content of the file.
+    ///
+    /// # Errors
+    /// It cannot be understood ([`ErrorKind::Input`]), or was changed after zprune wrote it ([`ErrorKind::Mismatch`]).
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let unreadable = |error| Error::input(format!("not a record of pruning: {error}"));
+        let Version { schema } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if ![WITHOUT_FINGERPRINTS, SCHEMA].contains(&schema) {
+            let message =
+                format!("has schema {schema}, but this zprune reads schemas {WITHOUT_FINGERPRINTS} and {SCHEMA}");
+            return Err(Error::input(message));
+        }
+        let file: PruningFile = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let changed = |what: &str| {
+            let message = format!("was changed after zprune wrote it ({what}), so it proves nothing");
+            Err(Error::new(ErrorKind::Mismatch, message))
+        };
+        match (schema, &file.checksum, &file.fingerprints) {
+            (SCHEMA, Some(checksum), Some(_)) if !seal::is_intact(bytes, checksum) => {
+                return changed("its checksum does not fit its content");
+            }
+            (SCHEMA, Some(_), Some(_)) | (WITHOUT_FINGERPRINTS, None, None) => {}
+            _ => return changed("its schema does not fit its content"),
+        }
+        file.check()?;
+        Ok(file)
+    }
+
+    /// The content of the file, sealed with its checksum.
+    ///
+    /// # Errors
+    /// A number is none that JSON has.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let open = PruningFile {
+            checksum: Some(seal::OPEN.to_string()),
+            ..self.clone()
+        };
+        let text = serde_json::to_string_pretty(&open).map_err(|error| Error::numeric(error).at(PRUNING))?;
+        Ok(seal::seal(text + "\n").into_bytes())
+    }
+
+    /// What happened to the weights that stayed: as recorded, or as the solver does it.
+    ///
+    /// # Errors
+    /// This zprune does not know the solver.
+    pub fn kept(&self) -> Result<Kept> {
+        match (&self.fingerprints, &self.cell.pruning) {
+            (Some(fingerprints), _) => Ok(fingerprints.kept_weights),
+            (None, Some(pruning)) => Kept::by(&pruning.solver),
+            (None, None) => Ok(Kept::Unchanged),
+        }
+    }
+
+    /// Numbers that contradict each other are nobody's result.
+    fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}")));
+        if let Some(pruning) = &self.cell.pruning {
+            pruning.pattern.validate()?;
+        }
+        if !(0.0..=1.0).contains(&self.sparsity) {
+            return refuse(format!("sparsity {} is not between 0 and 1", self.sparsity));
+        }
+        let mut names = BTreeSet::new();
+        for layer in &self.layers {
+            let [outputs, inputs] = layer.shape;
+            if !names.insert(&layer.tensor) {
+                return refuse(format!("layer `{}` stands twice", layer.tensor));
+            }
+            let all = outputs.checked_mul(inputs);
+            if all.is_none_or(|all| layer.zeros > all || layer.removed > layer.zeros) {
+                let (removed, zeros) = (layer.removed, layer.zeros);
+                return refuse(format!(
+                    "layer `{}` of {outputs} x {inputs} cannot have {removed} weights removed and {zeros} zeros",
+                    layer.tensor
+                ));
+            }
+        }
+        let names = self
+            .fingerprints
+            .iter()
+            .flat_map(|it| it.original.keys().chain(it.output.keys()));
+        for name in names {
+            if !is_plain(name) {
+                return refuse(format!("`{name}` is not the name of a file"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// What a recorded solver does.
+    ///
+    /// # Errors
+    /// This zprune does not know it.
+    pub fn by(solver: &ComponentPlan) -> Result<Self> {
+        Ok(match solver.build(&SOLVERS)?.updates() {
+            true => Kept::Updated,
+            false => Kept::Unchanged,
+        })
+    }
+}
+
+/// Whether a name leads nowhere but to an entry of its own folder.
+fn is_plain(name: &str) -> bool {
+    let parts: Vec<_> = Path::new(name).components().collect();
+    matches!(parts[..], [std::path::Component::Normal(part)] if part == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::identity::ModelIdentity;
+
+    fn file() -> PruningFile {
+        let digest = |bytes| FileDigest {
+            bytes,
+            sha256: crate::data::digest::of_bytes(b"x"),
+        };
+        PruningFile {
+            schema: SCHEMA,
+            zprune: "0.1.0".to_string(),
+            method: "wanda".to_string(),
+            protocol: None,
+            cell: Identity {
+                numbers: 2,
+                backend: "cpu".to_string(),
+                compute: Default::default(),
+                model: ModelIdentity {
+                    config: "c".to_string(),
+                    weights: "w".to_string(),
+                    tokenizer: "t".to_string(),
+                },
+                pruning: None,
+                evaluations: Vec::new(),
+                tasks: Vec::new(),
+            },
+            sparsity: 0.5,
+            calibration_tokens: None,
+            layers: vec![LayerRecord {
+                tensor: "a.weight".to_string(),
+                shape: [2, 4],
+                removed: 4,
+                zeros: 4,
+                damping: None,
+                output_error: Some(0.125),
+            }],
+            fingerprints: Some(Fingerprints {
+                kept_weights: Kept::Unchanged,
+                original: BTreeMap::from([("model.safetensors".to_string(), digest(8))]),
+                output: BTreeMap::from([("model.safetensors".to_string(), digest(8))]),
+            }),
+            checksum: None,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_no_bit_of_it_may_change() {
+        let bytes = file().to_bytes().expect("plain numbers");
+        let read = PruningFile::parse(&bytes).expect("as written");
+        assert_eq!(PruningFile { checksum: None, ..read }, file());
+        for place in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[place] ^= 1 << bit;
+                assert!(PruningFile::parse(&changed).is_err(), "byte {place}, bit {bit}");
+            }
+        }
+        let text = String::from_utf8(bytes).expect("JSON");
+        // Made to look like a file from before there were fingerprints.
+        let older = text.replace("\"schema\": 2", "\"schema\": 1");
+        let error = PruningFile::parse(older.as_bytes()).expect_err("weakened");
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        let layer = |change: fn(&mut LayerRecord)| {
+            let mut file = file();
+            change(&mut file.layers[0]);
+            file
+        };
+        let twice = PruningFile {
+            layers: [file().layers, file().layers].concat(),
+            ..file()
+        };
+        let elsewhere = |name: &str| {
+            let mut file = file();
+            let of = file.fingerprints.as_mut().expect("made so");
+            of.output
+                .insert(name.to_string(), of.output["model.safetensors"].clone());
+            file
+        };
+        for (file, expect) in [
+            (layer(|layer| layer.zeros = usize::MAX), "cannot have"),
+            (layer(|layer| layer.shape = [usize::MAX, 2]), "cannot have"),
+            (layer(|layer| layer.removed = 5), "cannot have"),
+            (twice, "stands twice"),
+            (
+                PruningFile {
+                    sparsity: 7.0,
+                    ..file()
+                },
+                "not between 0 and 1",
+            ),
+            (elsewhere("../x"), "not the name of a file"),
+            (elsewhere("/etc/passwd"), "not the name of a file"),
+            (elsewhere(""), "not the name of a file"),
+        ] {
+            let bytes = file.to_bytes().expect("plain numbers");
+            let error = PruningFile::parse(&bytes).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{error}");
+        }
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{\"schema\": -1}",
+            "{\"schema\": 1e99}",
+            "{\"schema\": 2}",
+            "null",
+        ] {
+            assert!(PruningFile::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The files of a directory against the hashes in its `pruning.json`.
+
+use super::{PruningFile, Verdict};
+use crate::data::digest::FileDigest;
+use crate::error::{Error, Result};
+use crate::model::export::PRUNING;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Files that people add to a model and no program reads to compute.
+const ADDED: &[&str] = &["README.md"];
+
+/// Adds to the verdict which files are not what was written, are missing, or were added.
+pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Verdict) -> Result<()> {
+    let Some(claim) = claim else {
+        verdict
+            .unchecked
+            .push(format!("whether anything changed: there is no {PRUNING}"));
+        return Ok(());
+    };
+    let Some(fingerprints) = &claim.fingerprints else {
+        verdict.unchecked.push(format!(
+            "hashes of the files: {PRUNING} is of an older zprune and has none, so that weights which changed within their \
+             pattern would not be seen; prune again to have them"
+        ));
+        return Ok(());
+    };
+    let mut same = 0;
+    for (name, wanted) in &fingerprints.output {
+        let path = folder.join(name);
+        if !path.is_file() {
+            verdict.faults.push(format!("{name}: is missing; zprune wrote it"));
+            continue;
+        }
+        let found = FileDigest::of_file(&path)?;
+        if found == *wanted {
+            same += 1;
+        } else {
+            verdict.faults.push(format!(
+                "{name}: is not what zprune wrote: it has {found}, not {wanted}"
+            ));
+        }
+    }
+    verdict.files = Some(same);
+    added(folder, &fingerprints.output, verdict)
+}
+
+/// Adds to the verdict what is in the directory beside the files that belong there.
+pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, verdict: &mut Verdict) -> Result<()> {
+    let unreadable = |source| Error::reading(folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        names.push(entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    for name in names {
+        if known.contains_key(&name) || name == PRUNING {
+            continue;
+        }
+        if name.starts_with('.') || ADDED.contains(&name.as_str()) {
+            verdict.unchecked.push(format!("{name}: it was added later"));
+        } else {
+            verdict
+                .faults
+                .push(format!("{name}: was added; zprune did not write it"));
+        }
+    }
+    Ok(())
+}

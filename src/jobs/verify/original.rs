@@ -1,0 +1,256 @@
+//! A directory against the one it was made from: that it is that one, and what differs.
+
+use super::{Kept, PruningFile, Verdict, files};
+use crate::data::digest::{self, FileDigest};
+use crate::error::{Located, Result};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::export::{PRUNING, copied};
+use crate::model::families::read_spec;
+use crate::model::folder::{Found, Links};
+use crate::model::header::METADATA;
+use crate::model::weights::StoredTensor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// How the weights of a prunable tensor may differ from the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Allowed {
+    /// Not at all: nobody says that anything was done.
+    Nothing,
+    /// By zeros: the method leaves the weights that stay as they are.
+    Zeros,
+    /// In every way: the method updates the weights that stay.
+    Anything,
+}
+
+/// The directory that another one is held against.
+pub(super) struct Original<'a> {
+    path: PathBuf,
+    checkpoint: Checkpoint,
+    claim: Option<&'a PruningFile>,
+    allowed: Allowed,
+    /// Files that were copied when it was pruned.
+    copied: Vec<Found>,
+    /// Whether both directories say the same of how they came about, so that they must be copies of each other.
+    copy: bool,
+}
+
+impl<'a> Original<'a> {
+    /// Opens the directory `path` that `folder`, of which `claim` is said, is held against.
+    ///
+    /// # Errors
+    /// It cannot be loaded, or the solver is none that this zprune knows.
+    pub(super) fn open(path: &Path, folder: &Path, claim: Option<&'a PruningFile>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path, read_spec(path)?)?;
+        // Nothing is copied here, so links may lead where they want.
+        let copied = copied(checkpoint.files(), path, Links::Follow)?;
+        let record = |folder: &Path| std::fs::read(folder.join(PRUNING)).ok();
+        let copy = record(path) == record(folder);
+        let allowed = match claim {
+            Some(claim) if !copy => match claim.kept().at(folder.join(PRUNING).display())? {
+                Kept::Unchanged => Allowed::Zeros,
+                Kept::Updated => Allowed::Anything,
+            },
+            _ => Allowed::Nothing,
+        };
+        Ok(Original {
+            path: path.to_path_buf(),
+            checkpoint,
+            claim,
+            allowed,
+            copied,
+            copy,
+        })
+    }
+
+    /// Adds to the verdict whether this is the original that was recorded, and which of its other files are not the same in
+    /// `folder`.
+    pub(super) fn check_files(&self, folder: &Path, verdict: &mut Verdict) -> Result<()> {
+        self.identify(verdict)?;
+        let named = self
+            .copied
+            .iter()
+            .map(|found| found.name.to_string_lossy().into_owned());
+        let copied: BTreeMap<String, &Found> = named.zip(&self.copied).collect();
+        for (name, found) in &copied {
+            let path = folder.join(name);
+            let known = |verdict: &Verdict| {
+                verdict
+                    .faults
+                    .iter()
+                    .any(|fault| fault.starts_with(&format!("{name}: ")))
+            };
+            if !path.is_file() {
+                if !known(verdict) {
+                    verdict.faults.push(format!("{name}: is missing; the original has it"));
+                }
+            } else if FileDigest::of_file(&path)? != FileDigest::of_file(&found.place)? {
+                verdict.faults.push(format!("{name}: differs from the original's"));
+            }
+        }
+        let fingerprints = self.claim.and_then(|claim| claim.fingerprints.as_ref());
+        if fingerprints.is_none() {
+            let mut belongs: BTreeMap<String, ()> = copied.into_keys().map(|name| (name, ())).collect();
+            belongs.extend(self.checkpoint.files().each().map(|file| (file.name.to_string(), ())));
+            files::added(folder, &belongs, verdict)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this is the model that was pruned.
+    fn identify(&self, verdict: &mut Verdict) -> Result<()> {
+        let Some(claim) = self.claim.filter(|_| !self.copy) else {
+            return Ok(());
+        };
+        let mut others = Vec::new();
+        if let Some(fingerprints) = &claim.fingerprints {
+            let (mut now, _) = self.checkpoint.files().digests();
+            for found in &self.copied {
+                let name = found.name.to_string_lossy().into_owned();
+                now.insert(name, FileDigest::of_file(&found.place)?);
+            }
+            let names: BTreeSet<&String> = now.keys().chain(fingerprints.original.keys()).collect();
+            let differs = |name: &&String| now.get(*name) != fingerprints.original.get(*name);
+            others.extend(names.into_iter().filter(differs).cloned());
+        } else {
+            let recorded = &claim.cell.model;
+            for (name, wanted) in [
+                ("config.json", &recorded.config),
+                ("tokenizer.json", &recorded.tokenizer),
+            ] {
+                let path = self.path.join(name);
+                if !path.is_file() || digest::of_file(&path)? != *wanted {
+                    others.push(name.to_string());
+                }
+            }
+            if self.checkpoint.files().digest() != recorded.weights {
+                others.push("the weights".to_string());
+            }
+        }
+        if !others.is_empty() {
+            verdict.faults.push(format!(
+                "{} is not the model that was pruned: {PRUNING} has other hashes of {}",
+                self.path.display(),
+                others.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds to the verdict which tensors are not the original's: those that are not prunable must be the same, the others
+    /// as the method leaves them, and none may be lost, added or changed in kind or place.
+    pub(super) fn check_tensors(&self, checkpoint: &Checkpoint, prunable: &BTreeSet<String>, verdict: &mut Verdict) {
+        let stored: BTreeSet<&str> = prunable
+            .iter()
+            .filter_map(|name| checkpoint.stored_name(name).ok())
+            .collect();
+        let (ours, theirs) = (tensors(checkpoint), tensors(&self.checkpoint));
+        let (mut identical, mut kept) = (0, 0);
+        for (name, (file, tensor)) in &ours {
+            let fault = match theirs.get(name) {
+                None => Some("the original has no such tensor".to_string()),
+                Some((_, other)) if other.dtype != tensor.dtype || other.shape != tensor.shape => Some(format!(
+                    "is {:?} {:?}, in the original {:?} {:?}",
+                    tensor.dtype, tensor.shape, other.dtype, other.shape
+                )),
+                Some((place, _)) if place != file => Some(format!("is in {file}, in the original in {place}")),
+                Some((_, other)) if stored.contains(name) => {
+                    let fault = self.changed(tensor, other);
+                    kept += usize::from(fault.is_none());
+                    fault
+                }
+                Some((_, other)) if other.bytes != tensor.bytes => {
+                    Some("is not prunable, but differs from the original".to_string())
+                }
+                Some(_) => {
+                    identical += 1;
+                    None
+                }
+            };
+            verdict.faults.extend(fault.map(|fault| format!("{name}: {fault}")));
+        }
+        let lost = theirs.keys().filter(|name| !ours.contains_key(*name));
+        verdict
+            .faults
+            .extend(lost.map(|name| format!("{name}: is missing; the original has it")));
+        self.check_metadata(checkpoint, verdict);
+        verdict.identical = Some(identical);
+        match self.allowed {
+            Allowed::Anything => {
+                let solver = self.claim.and_then(|claim| claim.cell.pruning.as_ref());
+                let solver = solver.map_or("the method", |pruning| &pruning.solver.name);
+                verdict.unchecked.push(format!(
+                    "weights that stayed against the original's: `{solver}` changes them on purpose"
+                ));
+            }
+            Allowed::Nothing | Allowed::Zeros => verdict.kept = Some(kept),
+        }
+    }
+
+    /// What is wrong with a prunable tensor, if anything is.
+    fn changed(&self, tensor: &StoredTensor, other: &StoredTensor) -> Option<String> {
+        let width = (tensor.dtype.bitsize() / 8).max(1);
+        let zeros = self.allowed == Allowed::Zeros;
+        if self.allowed == Allowed::Anything || tensor.bytes == other.bytes {
+            return None;
+        }
+        let pairs = tensor.bytes.chunks_exact(width).zip(other.bytes.chunks_exact(width));
+        let mut wrong = pairs
+            .enumerate()
+            .filter(|(_, (ours, theirs))| ours != theirs && !(zeros && ours.iter().all(|byte| *byte == 0)))
+            .map(|(element, _)| element);
+        let first = wrong.next()?;
+        let count = 1 + wrong.count();
+        let columns = tensor.shape.last().copied().unwrap_or(1).max(1);
+        let place = format!(
+            "{count} elements, the first at [{}, {}]",
+            first / columns,
+            first % columns
+        );
+        Some(match (zeros, self.copy) {
+            (true, _) => {
+                format!("weights that stayed are not the original's, and the method does not change them: {place}")
+            }
+            (false, true) if self.claim.is_some() => format!("differs from the other copy: {place}"),
+            (false, _) => format!("differs from the original, and there is no {PRUNING} that says why: {place}"),
+        })
+    }
+
+    /// What the files say of themselves, with the one key that is added where it is missing.
+    fn check_metadata(&self, checkpoint: &Checkpoint, verdict: &mut Verdict) {
+        let ours: BTreeMap<&str, _> = checkpoint
+            .files()
+            .each()
+            .map(|file| (file.name, file.metadata))
+            .collect();
+        for file in self.checkpoint.files().each() {
+            let mut wanted = file.metadata.clone();
+            let plain = ours.get(file.name) == Some(&&wanted);
+            wanted.entry("format".to_string()).or_insert_with(|| "pt".to_string());
+            match ours.get(file.name) {
+                Some(found) if !plain && **found != wanted => {
+                    let name = file.name;
+                    verdict.faults.push(format!(
+                        "{name}: its {METADATA} is {found:?}, in the original {:?}",
+                        file.metadata
+                    ));
+                }
+                Some(_) => {}
+                None => verdict
+                    .faults
+                    .push(format!("{}: is missing; the original has it", file.name)),
+            }
+        }
+    }
+}
+
+/// All tensors, each with the file it is in.
+fn tensors(checkpoint: &Checkpoint) -> BTreeMap<&str, (&str, StoredTensor<'_>)> {
+    let files = checkpoint.files().each();
+    let all = files.flat_map(|file| {
+        file.tensors
+            .into_iter()
+            .map(move |tensor| (tensor.name, (file.name, tensor)))
+    });
+    all.collect()
+}
