@@ -116,7 +116,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         pruned
             .peak_resident_bytes
             .map_or(String::new(), |bytes| format!(", at most {} resident", ByteSize(bytes))),
-        common.model.display(),
+        pruned.original.display(),
     ))
 }
 

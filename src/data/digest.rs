@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::files::input;
-use sha1::Sha1;
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::Path;
@@ -89,8 +89,7 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 /// # Errors
 /// The file cannot be read.
 pub fn of_file(path: &Path) -> Result<String> {
-    let mut file = input::open(path)?;
-    of_content(&mut file, Sha256::new()).map_err(|source| Error::reading(path, source))
+    Ok(FileDigest::of_file(path)?.sha256)
 }
 
 /// The hash by which git knows a file's content: SHA-1 of `blob`, its length, a zero byte and the content.
@@ -110,7 +109,6 @@ fn of_content<D: Digest>(file: &mut std::fs::File, hash: D) -> std::io::Result<S
     let mut hash = HashWriter(hash);
     std::io::copy(file, &mut hash)?;
     Ok(hexadecimal(&hash.0.finalize()))
-    Ok(FileDigest::of_file(path)?.sha256)
 }
 
 /// Lower-case hexadecimal digits of `bytes`.

@@ -19,13 +19,15 @@ use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::run::{Findings, Opened, PreparedModel, Runner, identify};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What pruning did, for the user.
 #[derive(Debug, Clone)]
 pub struct Pruned {
     /// The content of `pruning.json`.
     pub file: PruningFile,
+    /// The model that was pruned: for a model of the hub, its folder in the cache.
+    pub original: PathBuf,
     /// Forward passes for statistics and propagation, in seconds.
     pub calibrate_seconds: f64,
     /// Scoring, selecting, updating, in seconds.
@@ -97,6 +99,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     progress.finish();
     Ok(Pruned {
         file,
+        original: folder.clone(),
         calibrate_seconds: findings.time.passes().as_secs_f64(),
         prune_seconds: findings.time.prune.as_secs_f64(),
         peak_resident_bytes: memory::peak_resident(),

@@ -116,14 +116,15 @@ impl<'a> Matrix<'a> {
 /// # Errors
 /// The directory cannot be read, holds an archive already or what cannot be copied, or the disk refuses.
 pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress) -> Result<Sizes> {
-    let staging = Staging::new(out)?;
     let (weights, indexed) = weight_files(folder)?;
+    // Before anything is written, so that an archive made inside the directory is no part of itself.
     let listing =
         ModelFolder::open(folder, links)?.everything(|name| weights.iter().any(|it| Path::new(it) == name))?;
     if listing.files.iter().any(|found| found.name == Path::new(MANIFEST)) {
         let message = format!("holds an archive already ({MANIFEST})");
         return Err(Error::input(message).at(folder.display()));
     }
+    let staging = Staging::new(out)?;
     let mut sizes = Sizes {
         left_out: listing.left_out,
         ..Sizes::default()
