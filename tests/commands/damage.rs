@@ -416,7 +416,7 @@ const DAMAGE: &[Damage] = &[
     },
     Damage {
         name: "a truncated weight file",
-        apply: |model| drop(model.file(WEIGHTS).pop()),
+        apply: |model| model.file(WEIGHTS).truncate(1000),
         expect: FILE,
         older: Some("truncated or corrupt"),
     },
