@@ -60,7 +60,11 @@ impl Answer {
 
 /// A value of the hub in a message: in quotes, without control characters, not longer than a line.
 fn shown(value: &str) -> String {
-    let text: String = value.chars().take(100).flat_map(char::escape_debug).collect();
+    let visible = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    let text: String = value.chars().take(100).map(visible).collect();
     match value.chars().count() > 100 {
         true => format!("`{text}...`"),
         false => format!("`{text}`"),

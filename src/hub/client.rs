@@ -66,7 +66,7 @@ impl Default for Limits {
             longest_pause: Duration::from_secs(60),
             small_file: 256 << 20,
             file: 1 << 40,
-            unannounced: 1 << 30,
+            unannounced: 64 << 20,
         }
     }
 }

@@ -121,7 +121,13 @@ impl Transfer<'_> {
         }
         loop {
             let resumed = received > 0;
-            self.fill(metadata, &mut part, received)?;
+            if let Err(failure) = self.fill(metadata, &mut part, received) {
+                if metadata.size.is_none() {
+                    // Nobody can go on with it.
+                    std::fs::remove_file(&path).map_err(Failure::disk)?;
+                }
+                return Err(failure);
+            }
             part.sync_all().map_err(Failure::disk)?;
             match self.adopt(&metadata.etag, &path, blob) {
                 // The earlier part was another file's: once more, from the beginning.

@@ -183,10 +183,12 @@ fn no_more_is_written_than_was_announced() {
                 stream.write_all(&piece[..(1 << 16) + if chunked { 2 } else { 0 }])?;
             }
         });
-        Place::new().refuses(
+        let place = Place::new();
+        place.refuses(
             &hub,
             &["a file of more than 1048576 bytes that did not say how long it is"],
         );
+        assert_eq!(std::fs::read_dir(place.inside("blobs")).expect("made").count(), 0);
     }
     // Nor does its description end, or it is packed.
     let hub = Hostile::new(|request, stream| {
@@ -206,6 +208,38 @@ fn no_more_is_written_than_was_announced() {
         )
     });
     Place::new().refuses(&hub, &["the connection to"]);
+}
+
+#[test]
+fn headers_and_chunks_that_are_none_are_refused() {
+    let many = "X-Y: z\r\n".repeat(5000);
+    for text in [
+        "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFFFFFFFF\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n{",
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\n{X\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nnull\n\r\n0\r\n\r\n",
+        "Content-Length: 18446744073709551615\r\n\r\n{",
+        "Content-Length: 99999999999999999999999\r\n\r\n{",
+        "Content-Length: -5\r\n\r\n{",
+        "Content-Length: five\r\n\r\n{",
+        "Content-Length: 5\r\nContent-Length: 6\r\n\r\nnull  ",
+        "Content-Range: bytes 0-0/x\r\nContent-Length: 4\r\n\r\nnull",
+        "no colon\r\n\r\n",
+        "X-\0: y\r\n\r\n",
+        "X-Y: \0\r\n\r\n",
+        "\u{e9}: \u{e9}\r\n\r\n",
+        &many,
+        &format!("X-Y: {}\r\n\r\n", "z".repeat(1 << 20)),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\n{text}");
+        for which in [Request::describes as fn(&Request) -> bool, of_files, of_contents] {
+            let hub = Hostile::writing(which, text.clone());
+            Place::new().refuses(&hub, &["org/tiny (revision main): "]);
+            assert!(hub.log().len() <= 15, "{} requests", hub.log().len());
+        }
+    }
 }
 
 #[test]
