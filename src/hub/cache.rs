@@ -189,7 +189,7 @@ impl Cache {
         }
         match etag.of_file(path) {
             Ok(found) if found == *etag => {
-                self.note_good(repository, etag, path);
+                self.note_good(repository, etag, &there);
                 State::Good
             }
             Ok(found) => State::Damaged(format!("its {} is {found}, not {etag}", etag.kind())),
@@ -197,14 +197,15 @@ impl Cache {
         }
     }
 
-    /// Notes that a blob has its hash, if it is large. A cache that may only be read is hashed every time.
-    pub fn note_good(&self, repository: &Repository, etag: &Etag, path: &Path) {
-        let Some(there) = path.metadata().ok().filter(|there| there.len() > SMALL) else {
+    /// Notes that a blob, as it was before it was hashed, has its hash; not of small ones, which are hashed every time, as are
+    /// those of a cache that may only be read.
+    pub fn note_good(&self, repository: &Repository, etag: &Etag, there: &Metadata) {
+        if there.len() <= SMALL {
             return;
-        };
+        }
         let path = Cache::note_of(repository, etag);
         let folder = self.folder(path.parent().unwrap_or(Path::new("")));
-        if let Err(failure) = folder.and_then(|_| self.write(&path, &identity(&there))) {
+        if let Err(failure) = folder.and_then(|_| self.write(&path, &identity(there))) {
             tracing::debug!("{repository}: the check of {etag} is not noted: {failure}");
         }
     }

@@ -154,7 +154,9 @@ impl Transfer<'_> {
             return Err(Failure::Damaged(format!("its {} is {found}, not {etag}", etag.kind())));
         }
         std::fs::rename(part, blob).map_err(Failure::disk)?;
-        self.hub.cache.note_good(self.repository, etag, blob);
+        // Renaming counts as a change.
+        let there = blob.metadata().map_err(Failure::disk)?;
+        self.hub.cache.note_good(self.repository, etag, &there);
         Ok(())
     }
 

@@ -6,6 +6,9 @@ use super::server::etag;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Mutex;
+use zprune::hub::datasets::DatasetFile;
+use zprune::hub::{Hub, Repository};
+use zprune::progress::Silent;
 
 #[test]
 fn a_hash_that_is_a_path_is_refused() {
@@ -156,6 +159,41 @@ fn other_descriptions_than_the_hubs_are_refused() {
     ] {
         let hub = Hostile::writing(|request| request.describes(), answer("200 OK", "", text.as_bytes()));
         Place::new().refuses(&hub, &["not the description of a repository"]);
+    }
+}
+
+#[test]
+fn a_corpus_goes_the_same_way() {
+    let fetch = |hub: &Hostile, place: &Place, file: &str| {
+        let file = DatasetFile {
+            repository: Repository::dataset("org/data", None).expect("a name"),
+            file: file.to_string(),
+        };
+        let hub = Hub::new(&place.cache(), &hub.address, None).expect("a hub");
+        let outcome = hub.with_limits(limits()).fetch_file(&file, &Silent);
+        place.untouched();
+        outcome.map_err(|error| error.to_string())
+    };
+    let place = Place::new();
+    let hub = Hostile::writing(|_| false, "");
+    let path = fetch(&hub, &place, "part/model.safetensors").expect("an honest hub");
+    assert!(std::fs::read(path).expect("there") == files()["model.safetensors"]);
+    assert_eq!(hub.log().len(), 2, "one answer about it, one with it: {:?}", hub.log());
+    let noted = place.cache().join("datasets--org--data/refs/main");
+    assert_eq!(std::fs::read_to_string(noted).expect("there"), COMMIT);
+    for file in ["../x", "a/../../../../x", "/x", "a\\b", ""] {
+        fetch(&hub, &place, file).expect_err(file);
+    }
+    assert_eq!(hub.log().len(), 2, "nobody was asked for these");
+    for (from, to, part) in [
+        (COMMIT, "../../../x", "the commit `../../../x`"),
+        ("ETag: \"", "ETag: \"../../../x", "the ETag `"),
+        ("X-Linked-Size: ", "X-Linked-Size: 99999999", "a length of "),
+    ] {
+        let text = facts("model.safetensors").replace(from, to);
+        let hub = Hostile::writing(|_| true, answer("200 OK", &text, b"evil"));
+        let message = fetch(&hub, &Place::new(), "part/model.safetensors").expect_err(part);
+        assert!(message.contains("org/data") && message.contains(part), "{message}");
     }
 }
 
