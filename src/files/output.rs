@@ -49,13 +49,18 @@ impl OutputFile<'_> {
             Place::Stream(path) if is_fifo(&path) => Ok(()),
             Place::Stream(path) => open_stream(&path).map(drop).map_err(|error| self.fail(error)),
             Place::File(path) => {
-                let mut folder = parent(&path);
-                while folder
-                    .symlink_metadata()
-                    .is_err_and(|error| error.kind() == ErrorKind::NotFound)
-                {
-                    folder = parent(folder);
-                }
+                let missing = |folder: &&Path| {
+                    let there = folder.symlink_metadata();
+                    there.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+                };
+                let mut folders = path
+                    .ancestors()
+                    .skip(1)
+                    .map(|folder| match folder.as_os_str().is_empty() {
+                        true => Path::new("."),
+                        false => folder,
+                    });
+                let folder = folders.find(|folder| !missing(folder)).unwrap_or(Path::new("."));
                 // Only the system knows who may write here, and it answers no question but an attempt.
                 let attempt = temporary_names(UNFINISHED).tempfile_in(folder);
                 attempt

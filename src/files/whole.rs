@@ -90,15 +90,18 @@ fn temporary(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> 
 /// # Errors
 /// The system refuses, or something else has the name.
 pub fn create_folders(folder: &Path) -> Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
+    // The folder that the program works in may have been removed, and has no parent by this name.
+    if folder.as_os_str().is_empty() || folder == Path::new(".") || folder.is_dir() {
         return Ok(());
     }
     create_folders(parent(folder))?;
     match std::fs::create_dir(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Err(Error::output(folder, "something that is not a folder has this name"))
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match folder.symlink_metadata() {
+            // It was there, and another process has removed it since.
+            Err(error) if error.kind() == ErrorKind::NotFound => create_folders(folder),
+            _ => Err(Error::output(folder, "something that is not a folder has this name")),
+        },
         made => made
             .and_then(|()| sync_folder(parent(folder)))
             .map_err(|error| Error::output(folder, error)),

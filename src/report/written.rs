@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 const LIST: &str = "written.jsonl";
 
 /// Names of all tables, without ending.
-pub(super) const TABLES: [&str; 6] = [
+const TABLES: [&str; 6] = [
     "perplexity",
     "accuracy",
     "published",
@@ -55,6 +55,10 @@ pub fn check(experiment: &Experiment, folder: &Path) -> Result<()> {
     let files = possible(experiment);
     names::check(&files)?;
     PlanFile::check(folder)?;
+    only_plain(&folder.join(LIST))?;
+    // Best effort: another process may be writing its report, and lists files before it writes them.
+    let list = File::open(folder.join(LIST));
+    let _waited = list.map(|list| list.lock_shared().map(|()| list));
     let known = Known::read(folder)?;
     for (file, _) in &files {
         known.older(folder, file, &experiment.name)?;

@@ -7,6 +7,7 @@
 mod checkpoints;
 mod configurations;
 mod experiments;
+mod outputs;
 mod records;
 mod texts;
 #[path = "../tiny/mod.rs"]
