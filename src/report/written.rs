@@ -54,16 +54,26 @@ struct Known {
 pub fn check(experiment: &Experiment, folder: &Path) -> Result<()> {
     let files = possible(experiment);
     names::check(&files)?;
+    match folder.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::output(folder, error)),
+        Ok(there) if !there.is_dir() => return Err(Error::output(folder, "it is not a folder")),
+        Ok(_) => {}
+    }
     PlanFile::check(folder)?;
+    let names: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
+    check_files(&names, folder, &experiment.name)
+}
+
+/// Checks that nothing with one of these names is somebody else's.
+fn check_files(files: &[&str], folder: &Path, experiment: &str) -> Result<()> {
     only_plain(&folder.join(LIST))?;
     // Best effort: another process may be writing its report, and lists files before it writes them.
     let list = File::open(folder.join(LIST));
     let _waited = list.map(|list| list.lock_shared().map(|()| list));
     let known = Known::read(folder)?;
-    for (file, _) in &files {
-        known.older(folder, file, &experiment.name)?;
-    }
-    Ok(())
+    let mut files = files.iter();
+    files.try_for_each(|file| known.older(folder, file, experiment).map(drop))
 }
 
 /// Every file that a report of an experiment may have, with `/`, and the labels it is named after.
@@ -93,9 +103,10 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
     if files.is_empty() {
         return Ok(());
     }
+    // Before anything is made, the list included.
+    let names: Vec<&str> = files.iter().filter_map(|(file, _)| file.to_str()).collect();
+    check_files(&names, folder, experiment)?;
     create_folders(folder)?;
-    // Before the list is opened, which would wait for ever if it were a FIFO.
-    Known::read(folder)?;
     let path = folder.join(LIST);
     let fail = |error| Error::output(&path, error);
     let mut list = File::options().append(true).create(true).open(&path).map_err(fail)?;
