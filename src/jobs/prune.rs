@@ -5,6 +5,7 @@
 
 use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA};
 use crate::data::digest::FileDigest;
+use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs, ModelInput};
 use crate::experiment::plan::{Experiment, Pruning};
@@ -74,13 +75,14 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     progress.stage("writing");
     let copied = writer.finish()?;
     progress.stage("reading it back");
+    let output = loadable(&staging)?;
     let fingerprints = Fingerprints {
         kept_weights: match identity.pruning.as_ref() {
             Some(pruning) => Kept::by(&pruning.solver)?,
             None => Kept::Unchanged,
         },
-        original: unchanged(input, &copied).at(folder.display())?,
-        output: loadable(&staging)?,
+        original: unchanged(input, folder, &copied, &output).at(folder.display())?,
+        output,
     };
     let file = PruningFile {
         schema: SCHEMA,
@@ -106,23 +108,35 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     })
 }
 
-/// The digests of the original's files, which must still be those that pruning began with.
-fn unchanged(input: &ModelInput, copied: &[Found]) -> Result<BTreeMap<String, FileDigest>> {
+/// The digests of the original's files, which must still be those that pruning began with and copied.
+fn unchanged(
+    input: &ModelInput,
+    folder: &Path,
+    copied: &[Found],
+    output: &BTreeMap<String, FileDigest>,
+) -> Result<BTreeMap<String, FileDigest>> {
+    let changed = |what: &str| {
+        let message = format!("{what} changed while the model was pruned; prune it again when nothing writes to it");
+        Err(Error::input(message))
+    };
     let (mut digests, weights) = input.checkpoint.files().digests();
     for found in copied {
-        digests.insert(name_of(&found.name)?, FileDigest::of_file(&found.place)?);
+        let (name, digest) = (found.text(), FileDigest::of_file(&found.place)?);
+        if output.get(&name) != Some(&digest) {
+            return changed(&name);
+        }
+        digests.insert(name, digest);
     }
-    let sha256 = |name: &str| digests.get(name).map_or("", |digest| digest.sha256.as_str());
+    let config = digests.get("config.json").map_or("", |digest| digest.sha256.as_str());
+    let tokenizer = tokenizer::digest(folder)?;
     let known = &input.identity;
     for (what, now, before) in [
         ("its weights", weights.as_str(), &known.weights),
-        ("config.json", sha256("config.json"), &known.config),
-        ("tokenizer.json", sha256("tokenizer.json"), &known.tokenizer),
+        ("config.json", config, &known.config),
+        ("its tokenizer", tokenizer.as_str(), &known.tokenizer),
     ] {
         if now != before {
-            let message =
-                format!("{what} changed while the model was pruned; prune it again when nothing writes to it");
-            return Err(Error::input(message));
+            return changed(what);
         }
     }
     Ok(digests)
@@ -133,14 +147,8 @@ fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
     let folder = staging.path("");
     Checkpoint::open(&folder, read_spec(&folder)?)?;
     let files = ModelFolder::open(&folder, Links::Inside)?.files(|_| true)?;
-    let digest = |found: &Found| Ok((name_of(&found.name)?, FileDigest::of_file(&found.place)?));
+    let digest = |found: &Found| Ok((found.text(), FileDigest::of_file(&found.place)?));
     files.iter().map(digest).collect()
-}
-
-/// A file's name as JSON can hold it.
-fn name_of(name: &Path) -> Result<String> {
-    let text = name.to_str().map(str::to_string);
-    text.ok_or_else(|| Error::input("its name is not UTF-8; rename it").at(name.display()))
 }
 
 /// Prunes on a backend; every block is written as soon as it is ready.

@@ -51,6 +51,13 @@ pub struct ModelFolder {
     links: Links,
 }
 
+impl Found {
+    /// Its path below the directory as text; names that are none are refused where files are found.
+    pub fn text(&self) -> String {
+        self.name.to_string_lossy().into_owned()
+    }
+}
+
 impl ModelFolder {
     /// Looks at a directory.
     ///
@@ -132,6 +139,9 @@ impl ModelFolder {
     /// A file, or a link to one; `None` for a link to a folder.
     fn file(&self, name: PathBuf, kind: FileType) -> Result<Option<Found>> {
         let path = self.path.join(&name);
+        if name.to_str().is_none() {
+            return Err(self.refused(&name, "its name is not UTF-8; rename it"));
+        }
         let place = match path.canonicalize() {
             Ok(place) => place,
             Err(error) if kind.is_symlink() => {

@@ -128,21 +128,47 @@ fn links_that_lead_out_of_the_directory_are_not_copied_unasked() {
     assert!(plain("third/model.safetensors") && plain("third/LICENSE") && plain("third-archive/model.safetensors"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_no_record_can_hold_is_refused_before_the_work() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    folder.write(
+        Path::new("model").join(std::ffi::OsStr::from_bytes(b"b\xff.json")),
+        "{}",
+    );
+    refused(&folder, PRUNE, 2, &["its name is not UTF-8; rename it"]);
+    refused(
+        &folder,
+        "compress model --out out",
+        2,
+        &["its name is not UTF-8; rename it"],
+    );
+}
+
 #[test]
 fn the_original_and_the_output_are_recorded_with_their_hashes() {
     let folder = Folder::new();
+    // What zprune knows of a tokenizer is then not the hash of its file.
+    folder.write("model/tokenizer_config.json", "{\"split_special_tokens\": true}");
     works(&run(&folder, &PRUNE.replace("--out out", "--out pruned")));
+    works(&run(&folder, "verify pruned --against model"));
     let recorded = std::fs::read_to_string(folder.path("pruned/pruning.json")).expect("written");
     let recorded: serde_json::Value = serde_json::from_str(&recorded).expect("JSON");
     let names = |key: &str| -> Vec<String> {
         let files = recorded["fingerprints"][key].as_object().expect("files by name");
         files.keys().cloned().collect()
     };
+    let files = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
     assert_eq!(
-        names("original"),
-        ["config.json", "model.safetensors", "tokenizer.json"]
+        (names("original"), names("output")),
+        (files.map(String::from).into(), files.map(String::from).into())
     );
-    assert_eq!(names("output"), ["config.json", "model.safetensors", "tokenizer.json"]);
     assert_eq!(recorded["fingerprints"]["kept_weights"], "updated");
     for (name, file) in recorded["fingerprints"]["original"].as_object().expect("files by name") {
         let bytes = std::fs::read(Path::new(&folder.path("model")).join(name)).expect("there");

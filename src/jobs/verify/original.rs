@@ -2,6 +2,7 @@
 
 use super::{Kept, PruningFile, Verdict, files};
 use crate::data::digest::{self, FileDigest};
+use crate::data::tokenizer;
 use crate::error::{Located, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{PRUNING, copied};
@@ -67,10 +68,7 @@ impl<'a> Original<'a> {
     /// `folder`.
     pub(super) fn check_files(&self, folder: &Path, verdict: &mut Verdict) -> Result<()> {
         self.identify(verdict)?;
-        let named = self
-            .copied
-            .iter()
-            .map(|found| found.name.to_string_lossy().into_owned());
+        let named = self.copied.iter().map(|found| found.text());
         let copied: BTreeMap<String, &Found> = named.zip(&self.copied).collect();
         for (name, found) in &copied {
             let path = folder.join(name);
@@ -106,7 +104,7 @@ impl<'a> Original<'a> {
         if let Some(fingerprints) = &claim.fingerprints {
             let (mut now, _) = self.checkpoint.files().digests();
             for found in &self.copied {
-                let name = found.name.to_string_lossy().into_owned();
+                let name = found.text();
                 now.insert(name, FileDigest::of_file(&found.place)?);
             }
             let names: BTreeSet<&String> = now.keys().chain(fingerprints.original.keys()).collect();
@@ -114,14 +112,14 @@ impl<'a> Original<'a> {
             others.extend(names.into_iter().filter(differs).cloned());
         } else {
             let recorded = &claim.cell.model;
-            for (name, wanted) in [
-                ("config.json", &recorded.config),
-                ("tokenizer.json", &recorded.tokenizer),
-            ] {
-                let path = self.path.join(name);
-                if !path.is_file() || digest::of_file(&path)? != *wanted {
-                    others.push(name.to_string());
-                }
+            let sha256 = |name: &str| digest::of_file(&self.path.join(name)).ok();
+            if sha256("config.json").as_ref() != Some(&recorded.config) {
+                others.push("config.json".to_string());
+            }
+            // What zprune records of a tokenizer was the hash of this file, and is that of all that it goes by.
+            let tokenizer = [sha256("tokenizer.json"), tokenizer::digest(&self.path).ok()];
+            if !tokenizer.contains(&Some(recorded.tokenizer.clone())) {
+                others.push("tokenizer.json".to_string());
             }
             if self.checkpoint.files().digest() != recorded.weights {
                 others.push("the weights".to_string());
