@@ -2,7 +2,7 @@
 //!
 //! Redirects are followed here and not by `ureq`, because what they say about a file counts, and because the token
 //! goes to the endpoint's own scheme, host and port only. It is never sent over plain http except to this machine.
-//! (The crate `hf-hub` was here before; neither 0.5 nor 1.0 has these limits or checks hashes.)
+//! (The crate `hf-hub` 0.5 has none of this; 1.0 needs an asynchronous runtime and does not check small files' hashes.)
 
 use super::address::{Address, escaped_part, escaped_path};
 use super::answers::{self, Answer, Listing, Metadata, Start};
