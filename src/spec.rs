@@ -55,6 +55,8 @@ pub struct HeadSpec {
     pub project: Option<String>,
     /// Tensor name; `None` when the head is the embedding table.
     pub tensor: Option<String>,
+    /// The names under which checkpoints store a head, tied or not. A tied one may be stored as the head only.
+    pub stored: &'static [&'static str],
     /// Bound `c` of the logits: each becomes `c tanh(x / c)` (Gemma 2).
     pub softcap: Option<f32>,
 }
@@ -299,8 +301,15 @@ impl BlockSpec {
 
 impl ModelSpec {
     /// Every tensor the forward pass reads, with its shape. Made one block at a time: a configuration that
-    /// claims a billion blocks costs no more than looking for the first one that is not there.
+    /// claims more blocks than there are costs no more than looking for the first one that is not there.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
+        let [before, after] = self.outer_tensors();
+        let blocks = (0..self.blocks).flat_map(|index| self.block_tensors(index));
+        before.into_iter().chain(blocks).chain(after)
+    }
+
+    /// The tensors before the blocks and those after them, with their shapes.
+    pub fn outer_tensors(&self) -> [Vec<(String, Vec<usize>)>; 2] {
         let mut before = vec![(
             self.embedding.tensor.clone(),
             vec![self.vocabulary, self.embedding.width],
@@ -321,8 +330,7 @@ impl ModelSpec {
         if let Some(name) = &self.head.tensor {
             after.push((name.clone(), vec![self.vocabulary, self.embedding.width]));
         }
-        let blocks = (0..self.blocks).flat_map(|index| self.block_tensors(index));
-        before.into_iter().chain(blocks).chain(after)
+        [before, after]
     }
 
     /// The tensors of block `index`, with their shapes.

@@ -3,7 +3,7 @@
 use super::streams::say;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Running};
-use crate::stats::Summary;
+use crate::stats::{Shown, Summary};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
@@ -191,11 +191,15 @@ impl Progress for Display {
             return;
         };
         let interval = summary.interval.map_or(String::new(), |interval| {
-            format!(" ({:.2} to {:.2})", interval.low.exp(), interval.high.exp())
+            format!(
+                " ({:.2} to {:.2})",
+                Shown(interval.low.exp()),
+                Shown(interval.high.exp())
+            )
         });
         let so_far = format!(
             "{evaluation} {:.2}{interval}, {} of {windows} windows",
-            summary.mean.exp(),
+            Shown(summary.mean.exp()),
             means.len()
         );
         self.show(&format!(": {so_far}"));

@@ -12,6 +12,7 @@ use crate::experiment::raw::{RawEvaluation, RawTask};
 use crate::experiment::single;
 use crate::jobs;
 use crate::report;
+use crate::stats::Shown;
 use clap::Args;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -87,7 +88,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     output.write(&found)?;
     print(&format!(
         "perplexity {:.4} ({} windows of {} tokens, {})",
-        found.perplexity,
+        Shown(found.perplexity),
         found.windows.len(),
         found.tokens / found.windows.len(),
         common.model.display(),

@@ -69,7 +69,7 @@ pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Res
             .sum::<Result<f64>>()?;
         text.push_str(&format!(
             "time, {name}: about {} for products and factorisations, at {:.0} GFLOP/s as a product runs now\n",
-            indicatif::HumanDuration(Duration::from_secs_f64(work / rate)),
+            indicatif::HumanDuration(Duration::try_from_secs_f64(work / rate).unwrap_or(Duration::MAX)),
             rate / 1e9
         ));
     }
@@ -84,11 +84,11 @@ fn evaluated(experiment: &Experiment, inputs: &Inputs, spec: &ModelSpec) -> usiz
         .iter()
         .enumerate()
         .map(|(index, plan)| match plan.windows {
-            Some(windows) => windows * plan.length.of(spec),
+            Some(windows) => windows.saturating_mul(plan.length.of(spec)),
             None => {
                 let bytes = files.get(index).and_then(|file| std::fs::metadata(&file.path).ok());
                 bytes.map_or(0, |file| file.len() as usize / 4)
             }
         });
-    tokens.sum()
+    tokens.fold(0, usize::saturating_add)
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::RawCalibration;
 use crate::experiment::single;
+use crate::files::names::quoted;
 use crate::hub::datasets::PREFIX;
 use crate::jobs;
 use crate::prune::Propagate;
@@ -107,7 +108,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print(&format!(
         "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\
-         zprune verify {0} --against {} checks it",
+         zprune verify {} --against {} checks it",
         arguments.out.display(),
         pruned.file.method,
         100.0 * pruned.file.sparsity,
@@ -116,7 +117,8 @@ pub fn run(arguments: &Prune) -> Result<()> {
         pruned
             .peak_resident_bytes
             .map_or(String::new(), |bytes| format!(", at most {} resident", ByteSize(bytes))),
-        pruned.original.display(),
+        quoted(&arguments.out),
+        quoted(&pruned.original),
     ))
 }
 

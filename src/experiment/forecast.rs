@@ -36,49 +36,52 @@ pub struct Forecast {
 }
 
 /// Rows that a Gram matrix takes in double precision at a time.
-const WIDENED_ROWS: u64 = 1024;
+const WIDENED_ROWS: u128 = 1024;
 
 impl Forecast {
     /// The memory of a model in an experiment whose evaluations have so many tokens.
     ///
     /// # Errors
-    /// Never for a resolved experiment.
+    /// The experiment needs more than any machine can address.
     pub fn new(experiment: &Experiment, spec: &ModelSpec, evaluated: usize) -> Result<Self> {
         let needs = needs(experiment)?;
-        let elements = |tensors: &mut dyn Iterator<Item = (String, Vec<usize>)>| -> u64 {
-            tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+        // Wide enough for products of any sizes that a configuration and an experiment may have.
+        let elements = |tensors: &[(String, Vec<usize>)]| -> u128 {
+            let shapes = tensors.iter().map(|(_, shape)| shape);
+            shapes
+                .map(|shape| shape.iter().map(|size| *size as u128).product::<u128>())
+                .sum()
         };
-        let block = elements(&mut spec.block_tensors(0).into_iter());
-        let all = elements(&mut spec.tensors());
-        let width = spec.width as u64;
-        let outputs = |wanted: fn(Role) -> bool| -> u64 {
+        let block = elements(&spec.block_tensors(0));
+        let [before, after] = spec.outer_tensors();
+        let blocks = spec.blocks as u128;
+        let width = spec.width as u128;
+        let evaluated = evaluated as u128;
+        let outputs = |wanted: fn(Role) -> bool| -> u128 {
             let linears = spec.block.linears.iter().filter(|linear| wanted(linear.role));
-            linears.map(|linear| linear.outputs as u64).sum()
+            linears.map(|linear| linear.outputs as u128).sum()
         };
+        let tap_width = |tap: Tap| spec.block.tap_width(tap) as u128;
         // The stream, its normalised copy, and what is made of it.
         let attention = 2 * width + outputs(|role| role.tap() == Tap::AttentionIn) + 2 * width;
         let mlp = 2 * width + outputs(|role| role.tap() == Tap::MlpIn) + width;
         let calibrated = experiment.calibration.as_ref();
         let (sequences, length) = calibrated.map_or((0, 0), |plan| (plan.sequences, plan.length.of(spec)));
-        let tokens = (sequences * length) as u64;
-        let batch = (Cpu.batch_tokens(spec.width) as u64)
-            .min(tokens.max(evaluated as u64))
-            .max(length as u64);
-        let squares = |bytes: u64| Tap::ALL.map(|tap| bytes * (spec.block.tap_width(tap) as u64).pow(2));
-        let grams: u64 = if needs.gram { squares(8).iter().sum() } else { 0 };
-        let widest = Tap::ALL
-            .map(|tap| spec.block.tap_width(tap) as u64)
-            .into_iter()
-            .max()
-            .unwrap_or(0);
+        let tokens = sequences as u128 * length as u128;
+        let batch = (Cpu.batch_tokens(spec.width) as u128)
+            .min(tokens.max(evaluated))
+            .max(length as u128);
+        let squares = |bytes: u128| Tap::ALL.map(|tap| bytes * tap_width(tap).pow(2));
+        let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
+        let widest = Tap::ALL.map(tap_width).into_iter().max().unwrap_or(0);
         let widened = if needs.gram { 8 * WIDENED_ROWS * widest } else { 0 };
-        let logits = (rayon::current_num_threads() * 64 * spec.vocabulary * 4) as u64;
+        let logits = rayon::current_num_threads() as u128 * 64 * spec.vocabulary as u128 * 4;
         let passing = grams + widened + (4 * batch * attention.max(mlp)).max(logits);
         let layer = spec
             .block
             .linears
             .iter()
-            .map(|linear| (linear.outputs * linear.inputs) as u64)
+            .map(|linear| linear.outputs as u128 * linear.inputs as u128)
             .max()
             .unwrap_or(0);
         // Scores and mask; for SparseGPT the matrix under factorisation, what comes of it, and errors of a band.
@@ -88,18 +91,25 @@ impl Forecast {
             0
         };
         let pruning = factoring + 5 * layer;
-        let samples: u64 = 4 * SAMPLE as u64 * Tap::ALL.map(|tap| spec.block.tap_width(tap) as u64).iter().sum::<u64>();
+        let samples: u128 = 4 * SAMPLE as u128 * Tap::ALL.map(tap_width).iter().sum::<u128>();
         let dense = calibrated.is_some_and(|plan| plan.propagate == Propagate::Dense);
+        let bytes = |count: u128| {
+            // All parts together must be a number of bytes, too.
+            let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 8);
+            bytes.ok_or_else(|| {
+                Error::config(format!(
+                    "{count} bytes of memory would be needed at once, for {sequences} calibration sequences of {length} \
+                     tokens and {} blocks of width {width}; that is more than a machine can have",
+                    spec.blocks
+                ))
+            })
+        };
         Ok(Forecast {
-            ends: 4 * (all - block * spec.blocks as u64),
-            blocks: 4 * (2 * block + layer),
-            work: passing.max(pruning),
-            dense: if dense {
-                (grams + samples) * spec.blocks as u64
-            } else {
-                0
-            },
-            streams: 4 * width * (tokens + evaluated as u64),
+            ends: bytes(4 * (elements(&before) + elements(&after)))?,
+            blocks: bytes(4 * (2 * block + layer))?,
+            work: bytes(passing.max(pruning))?,
+            dense: if dense { bytes((grams + samples) * blocks)? } else { 0 },
+            streams: bytes(4 * width * (tokens + evaluated))?,
         })
     }
 
@@ -194,7 +204,9 @@ pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
 /// As [`Experiment::method`].
 pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evaluated: usize) -> Result<f64> {
     let linears = || spec.block.linears.iter();
-    let weights: f64 = linears().map(|linear| (linear.outputs * linear.inputs) as f64).sum();
+    let weights: f64 = linears()
+        .map(|linear| linear.outputs as f64 * linear.inputs as f64)
+        .sum();
     let attention = spec.block.attention;
     // Every token looks at half a window, on average, twice: for scores and for values.
     let mixing = |length: usize| 2.0 * length as f64 * (attention.heads * attention.head_dim) as f64;
@@ -213,7 +225,7 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
         return Ok(total);
     }
     let length = plan.length.of(spec);
-    let tokens = (plan.sequences * length) as f64;
+    let tokens = plan.sequences as f64 * length as f64;
     // Once for statistics, once through the pruned block.
     total += 2.0 * blocks * tokens * (2.0 * weights + mixing(length));
     if needs.gram {

@@ -11,6 +11,7 @@ use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
+use crate::model::found::{Wanted, instead};
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
@@ -175,12 +176,14 @@ impl Inputs {
     }
 }
 
-fn absent(what: &str, path: &Path, obtain: Option<&str>) -> String {
-    let how = match obtain {
-        Some(obtain) => format!("to get it: {obtain}"),
-        None => "paths are relative to the folder zprune is started in".to_string(),
-    };
-    format!("{what} {} is not there; {how}", path.display())
+/// That a file is not there, how to get it, and what is there instead.
+fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>) -> String {
+    let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
+    let mut how: Vec<String> = obtain.into_iter().chain(instead).collect();
+    if how.is_empty() {
+        how.push("paths are relative to the folder zprune is started in".to_string());
+    }
+    format!("{what} {} is not there; {}", path.display(), how.join("; "))
 }
 
 fn not_cached(what: &str, described: &str) -> String {
@@ -207,7 +210,16 @@ fn model(
     let (config, tokenizer) = (path.join("config.json"), path.join("tokenizer.json"));
     let obtain = plan.obtain.as_deref();
     if !config.exists() {
-        missing.push(absent("model", &config, obtain));
+        // A folder that lacks it, or no folder at all.
+        let named = if path.is_dir() { &config } else { &path };
+        missing.push(match path.is_file() {
+            true => format!(
+                "model {} is no model directory; {}",
+                path.display(),
+                instead(&path, Wanted::Model).unwrap_or_default()
+            ),
+            false => absent("model", named, obtain, instead(&path, Wanted::Model)),
+        });
         return Ok((None, None));
     }
     let spec = read_spec(&path)?;
@@ -215,10 +227,12 @@ fn model(
     let weights_wanted = parts == Parts::Everything;
     let (weights_there, tokenizer_there) = (WeightFiles::is_in(&path), tokenizer.exists());
     if weights_wanted && !weights_there {
-        missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain));
+        let instead = instead(&path, Wanted::Weights);
+        missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain, instead));
     }
     if !tokenizer_there {
-        missing.push(absent("tokenizer", &tokenizer, obtain));
+        let instead = instead(&path, Wanted::Tokenizer);
+        missing.push(absent("tokenizer", &tokenizer, obtain, instead));
         return Ok((None, None));
     }
     let mut input = None;
@@ -239,7 +253,7 @@ fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String
     let path = match datasets::file(named)? {
         None if named.exists() => named.to_path_buf(),
         None => {
-            missing.push(absent(what, named, obtain));
+            missing.push(absent(what, named, obtain, None));
             return Ok(None);
         }
         Some(remote) => match Hub::from_environment()?.cached_file(&remote) {

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The text with `null` in place of every such number outside strings. A key that must be a number has none then, which
-/// its reader says.
+/// The text with the word of every such number in quotes. Where a key must be a number, its reader refuses it by that word.
 pub fn standard(text: &str) -> Cow<'_, str> {
     const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !NUMBERS.iter().any(|number| text.contains(number)) {
@@ -13,7 +12,7 @@ pub fn standard(text: &str) -> Cow<'_, str> {
     let (mut rest, mut quoted) = (text, false);
     while let Some(first) = rest.chars().next() {
         if let Some(number) = NUMBERS.iter().find(|number| !quoted && rest.starts_with(**number)) {
-            standard.push_str("null");
+            standard.push_str(&format!("\"{number}\""));
             rest = &rest[number.len()..];
             continue;
         }
@@ -35,17 +34,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pythons_numbers_become_null_outside_strings() {
+    fn pythons_numbers_become_words_outside_strings() {
         for (text, want) in [
             (
                 r#"{"a": Infinity, "b": [-Infinity, NaN]}"#,
-                r#"{"a": null, "b": [null, null]}"#,
+                r#"{"a": "Infinity", "b": ["-Infinity", "NaN"]}"#,
             ),
             (
                 r#"{"NaN": "Infinity \" NaN \\", "b": NaN}"#,
-                r#"{"NaN": "Infinity \" NaN \\", "b": null}"#,
+                r#"{"NaN": "Infinity \" NaN \\", "b": "NaN"}"#,
             ),
-            ("{\"\u{e9}\\\u{e9}\": Infinity", "{\"\u{e9}\\\u{e9}\": null"),
+            ("{\"\u{e9}\\\u{e9}\": Infinity", "{\"\u{e9}\\\u{e9}\": \"Infinity\""),
             ("\"\\", "\"\\"),
             ("{}", "{}"),
         ] {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The longest name, in bytes, that common file systems take.
 pub const LONGEST: usize = 255;
@@ -57,6 +58,12 @@ pub fn check<'a>(files: impl IntoIterator<Item = &'a (String, String)>) -> Resul
         }
     }
     Ok(())
+}
+
+/// A path as a shell takes it, for messages that name a command.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    shlex::try_quote(&text).map_or_else(|_| text.clone(), |quoted| quoted.into_owned())
 }
 
 #[cfg(test)]

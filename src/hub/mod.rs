@@ -20,8 +20,8 @@ mod failure;
 pub mod names;
 
 use crate::error::{Error, Result};
-use crate::files::input;
 use crate::files::names::is_device;
+use crate::files::{input, json};
 use crate::progress::Progress;
 use address::Address;
 use answers::Listing;
@@ -577,7 +577,7 @@ fn shards(folder: &Path) -> Result<BTreeSet<String>> {
     }
     let path = folder.join(INDEX);
     let text = input::read_text(&path, input::SMALL)?;
-    let index: Index = serde_json::from_str(&text)
+    let index: Index = serde_json::from_str(&json::standard(&text))
         .map_err(|error| Error::input(format!("not a shard index: {error}")).at(path.display()))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     match shards

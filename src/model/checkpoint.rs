@@ -63,6 +63,12 @@ impl Checkpoint {
     /// Missing, truncated or malformed files; missing tensors; wrong shapes; unsupported element types.
     pub fn open(dir: &Path, spec: ModelSpec) -> Result<Self> {
         let files = WeightFiles::open(dir)?;
+        if dir.join("adapter_config.json").exists() {
+            tracing::warn!(
+                "{}: holds an adapter (adapter_config.json) beside the weights, which is not applied",
+                dir.display()
+            );
+        }
         let checkpoint = Checkpoint { spec, files };
         for (name, shape) in checkpoint.spec.tensors() {
             checkpoint.check(&name, &shape).at(dir.display())?;
@@ -81,12 +87,20 @@ impl Checkpoint {
         &self.files
     }
 
-    /// The stored name and place of a tensor of the specification.
+    /// The stored name and place of a tensor of the specification. Programs that store a shared matrix once may store
+    /// it as the head's.
     fn find(&self, name: &str) -> Result<(&str, &Location)> {
+        let head = self.spec.head.tensor.as_ref().unwrap_or(&self.spec.embedding.tensor);
+        let stored = self.spec.head.stored.iter().filter(|_| name == head);
         self.files
             .get(name)
             .or_else(|| self.files.get(name.strip_prefix(self.spec.base_prefix)?))
-            .ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
+            .or_else(|| stored.copied().find_map(|stored| self.files.get(stored)))
+            .ok_or_else(|| {
+                let promised = self.files.promised(name);
+                let promised = promised.map(|file| format!(": the index says it is in `{file}`, but it is not"));
+                Error::input(format!("tensor `{name}` is missing{}", promised.unwrap_or_default()))
+            })
     }
 
     fn locate(&self, name: &str) -> Result<&Location> {
@@ -112,15 +126,15 @@ impl Checkpoint {
     /// A tied head that is stored all the same must equal the embedding: where they differ,
     /// transformers silently unties them, so either reading would be a guess.
     fn check_tie(&self) -> Result<()> {
-        const HEAD: &str = "lm_head.weight";
-        let Some((_, head)) = self.files.get(HEAD).filter(|_| self.spec.head.tensor.is_none()) else {
+        let mut heads = self.spec.head.stored.iter().filter(|_| self.spec.head.tensor.is_none());
+        let Some((stored, head)) = heads.find_map(|name| self.files.get(name)) else {
             return Ok(());
         };
         let embedding = self.locate(&self.spec.embedding.tensor)?;
         if self.files.bytes(head) == self.files.bytes(embedding) {
             return Ok(());
         }
-        let message = format!("`tie_word_embeddings` is true, but tensor `{HEAD}` differs from the embedding");
+        let message = format!("`tie_word_embeddings` is true, but tensor `{stored}` differs from the embedding");
         Err(Error::input(message).at(self.files.path(head).display()))
     }
 

@@ -9,6 +9,7 @@ pub mod export;
 pub mod families;
 pub mod folder;
 pub mod forward;
+pub mod found;
 pub mod header;
 pub mod random;
 pub mod source;

@@ -6,7 +6,8 @@
 
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
-use crate::files::input;
+use crate::files::{input, json};
+use crate::model::found::{Wanted, instead};
 use crate::model::header::Header;
 use memmap2::Mmap;
 #[cfg(unix)]
@@ -19,6 +20,9 @@ use std::path::{Component, Path, PathBuf};
 pub const SINGLE: &str = "model.safetensors";
 /// Which tensor is in which shard.
 pub const INDEX: &str = "model.safetensors.index.json";
+
+/// How the small files begin that stand for large ones in a clone without Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 struct Shard {
     path: PathBuf,
@@ -95,6 +99,8 @@ pub struct WeightFiles {
     indexed: bool,
     shards: Vec<Shard>,
     tensors: HashMap<String, Location>,
+    /// Tensors that the index names and that are not where it says. Nobody may need them.
+    promised: BTreeMap<String, String>,
 }
 
 impl WeightFiles {
@@ -107,13 +113,15 @@ impl WeightFiles {
             indexed: !dir.join(SINGLE).exists(),
             shards: Vec::new(),
             tensors: HashMap::new(),
+            promised: BTreeMap::new(),
         };
         if dir.join(SINGLE).exists() {
             files.add_shard(dir.join(SINGLE))?;
         } else if dir.join(INDEX).exists() {
             files.add_index(dir)?;
         } else {
-            return Err(Error::input(format!("holds neither {SINGLE} nor {INDEX}")).at(dir.display()));
+            let found = instead(dir, Wanted::Weights).map_or(String::new(), |found| format!("; {found}"));
+            return Err(Error::input(format!("holds neither {SINGLE} nor {INDEX}{found}")).at(dir.display()));
         }
         Ok(files)
     }
@@ -130,10 +138,14 @@ impl WeightFiles {
         // what can be defended against; shards are checked for size when they are opened.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::reading(&path, source))?;
+        if map.starts_with(LFS_POINTER) {
+            let message = "a pointer of Git LFS and not the weights themselves; fetch these with `git lfs pull`";
+            return Err(Error::input(message).at(path.display()));
+        }
         let header = Header::read(&map[..], map.len() as u64).at(path.display())?;
         let data = header.data() as usize;
         let shard = self.shards.len();
-        let mut order = Vec::new();
+        let (mut order, mut twice) = (Vec::new(), Vec::new());
         for tensor in header.tensors {
             // The data fill the map, so every offset fits.
             let location = Location {
@@ -143,7 +155,9 @@ impl WeightFiles {
                 start: data + tensor.start as usize,
                 end: data + tensor.end as usize,
             };
-            self.tensors.insert(tensor.name.clone(), location);
+            if let Some(before) = self.tensors.insert(tensor.name.clone(), location) {
+                twice.push((tensor.name.clone(), before));
+            }
             order.push(tensor.name);
         }
         self.shards.push(Shard {
@@ -152,7 +166,29 @@ impl WeightFiles {
             metadata: header.metadata,
             order,
         });
-        Ok(())
+        twice
+            .iter()
+            .try_for_each(|(name, before)| self.check_copy(name, before))
+    }
+
+    /// Holds two copies of a tensor against each other. Programs differ in which one they read, transformers taking the
+    /// later file and others what the index says, so copies that differ make two models of one checkpoint.
+    fn check_copy(&self, name: &str, before: &Location) -> Result<()> {
+        let after = &self.tensors[name];
+        let equal =
+            before.dtype == after.dtype && before.shape == after.shape && self.bytes(before) == self.bytes(after);
+        self.release(before);
+        self.release(after);
+        if equal {
+            return Ok(());
+        }
+        let file = |location: &Location| self.shards[location.shard].name().to_string();
+        let (first, second) = (file(before), file(after));
+        Err(Error::input(format!(
+            "tensor `{name}` is in `{first}` and, with other values, in `{second}`; programs differ in which one they \
+             read: remove the copy that is out of date"
+        ))
+        .at(self.path(after).parent().unwrap_or(Path::new(".")).display()))
     }
 
     fn add_index(&mut self, dir: &Path) -> Result<()> {
@@ -162,7 +198,7 @@ impl WeightFiles {
         }
         let path = dir.join(INDEX);
         let text = input::read_text(&path, input::SMALL)?;
-        let index: Index = serde_json::from_str(&text)
+        let index: Index = serde_json::from_str(&json::standard(&text))
             .map_err(|error| Error::input(format!("not a shard index: {error}")).at(path.display()))?;
         let mut files: Vec<&String> = index.weight_map.values().collect();
         files.sort();
@@ -176,24 +212,34 @@ impl WeightFiles {
                 let message = format!("shard `{file}` is not a plain file name");
                 return Err(Error::input(message).at(path.display()));
             }
-            self.add_shard(dir.join(file))?;
-        }
-        for (name, file) in &index.weight_map {
-            let found = self
-                .tensors
-                .get(name)
-                .is_some_and(|location| self.shards[location.shard].path.file_name() == Some(file.as_ref()));
-            if !found {
-                let message = format!("tensor `{name}` is not in `{file}` as the index says");
+            let shard = dir.join(file);
+            if !shard.exists() {
+                let tensors = index.weight_map.values().filter(|named| *named == file).count();
+                let message = format!("shard `{file}`, which holds {tensors} of the tensors, is not there");
                 return Err(Error::input(message).at(path.display()));
             }
+            self.add_shard(shard)?;
         }
+        let elsewhere = |name: &str, file: &str| {
+            let location = self.tensors.get(name);
+            location.is_none_or(|location| self.shards[location.shard].name() != file)
+        };
+        let promised = index
+            .weight_map
+            .into_iter()
+            .filter(|(name, file)| elsewhere(name, file));
+        self.promised = promised.collect();
         Ok(())
     }
 
     /// Whether these are the shards that [`INDEX`] names, be they many or one.
     pub fn indexed(&self) -> bool {
         self.indexed
+    }
+
+    /// The file that a tensor is in by what the index says, where that is not so.
+    pub(super) fn promised(&self, name: &str) -> Option<&str> {
+        self.promised.get(name).map(String::as_str)
     }
 
     /// A tensor by its stored name.

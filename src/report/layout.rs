@@ -10,7 +10,7 @@ use crate::prune::pattern::Pattern;
 use crate::stats::average::macro_average;
 use crate::stats::power::POWER;
 use crate::stats::proportion::FEW;
-use crate::stats::{Interval, Summary, normal_quantile};
+use crate::stats::{Interval, Shown, Summary, normal_quantile};
 
 /// All chapters of a report that have something to show.
 pub fn chapters(results: &Results, families: &[Family]) -> Vec<Chapter> {
@@ -246,10 +246,14 @@ impl View<'_> {
                 .map(|accuracy| accuracy.interval.map(|share| 100.0 * share)),
         };
         let mut text = match (spread, &section.measure) {
-            (None, _) => format!("{:.*}", digits(summary.mean), summary.mean),
+            (None, _) => format!("{:.*}", digits(summary.mean), Shown(summary.mean)),
             (Some(interval), Measure::Perplexity { .. }) => {
                 let digits = digits(summary.mean);
-                format!("{:.digits$} ± {:.digits$}", summary.mean, summary.mean - interval.low)
+                format!(
+                    "{:.digits$} ± {:.digits$}",
+                    Shown(summary.mean),
+                    Shown(summary.mean - interval.low)
+                )
             }
             // These intervals are not symmetric.
             (Some(interval), Measure::Accuracy { .. }) => {
@@ -338,7 +342,7 @@ impl View<'_> {
         columns.push(Column::words("source"));
         let row = |it: &Published| {
             let off = it.off().map(|off| match it.section.measure {
-                Measure::Perplexity { .. } => format!("{off:+.1} %"),
+                Measure::Perplexity { .. } => format!("{:+.1} %", Shown(off)),
                 Measure::Accuracy { .. } => format!("{off:+.2} points"),
             });
             let published = match it.deviation {
@@ -351,7 +355,7 @@ impl View<'_> {
                 it.pattern.to_string(),
                 it.method.to_string(),
                 it.ours
-                    .map(|ours| format!("{ours:.*}", digits(ours)))
+                    .map(|ours| format!("{:.*}", digits(ours), Shown(ours)))
                     .unwrap_or_default(),
                 published,
                 off.unwrap_or_default(),
@@ -407,7 +411,11 @@ impl View<'_> {
             let digits = difference_digits(test);
             let ends = |interval: Interval| {
                 let interval = interval.map(|end| test.shown(end));
-                format!("{:+.digits$} to {:+.digits$}{unit}", interval.low, interval.high)
+                format!(
+                    "{:+.digits$} to {:+.digits$}{unit}",
+                    Shown(interval.low),
+                    Shown(interval.high)
+                )
             };
             let verdict = test.verdict(self.confidence());
             let mut row = Vec::new();
@@ -419,7 +427,7 @@ impl View<'_> {
                 Cell::plain(test.pattern.to_string()),
                 Cell::plain(format!("{} against {}", test.ours, test.other)),
                 Cell {
-                    text: format!("{:+.digits$}{unit}", test.shown(test.difference.mean)),
+                    text: format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
                     mark: if verdict == Verdict::NotTold {
                         Mark::None
                     } else {
@@ -510,11 +518,12 @@ impl View<'_> {
         let ends = |interval: Option<Interval>| {
             let interval = interval.map(|it| it.map(|end| section.measure.shown(end)));
             Cell::plain(interval.map_or(String::new(), |it| {
-                format!("{:.digits$} to {:.digits$}", it.low, it.high)
+                format!("{:.digits$} to {:.digits$}", Shown(it.low), Shown(it.high))
             }))
         };
         let spread = crate::stats::variance_of(&entry.values()).map(f64::sqrt);
-        let range = (summary.n > 1).then(|| format!("{:.digits$} to {:.digits$}", summary.min, summary.max));
+        let range =
+            (summary.n > 1).then(|| format!("{:.digits$} to {:.digits$}", Shown(summary.min), Shown(summary.max)));
         Some(vec![
             Cell::plain(&entry.method),
             Cell::plain(entry.pattern.map_or(String::new(), |pattern| pattern.to_string())),
@@ -628,7 +637,7 @@ fn detectable(test: &Test, digits: usize) -> Option<String> {
     let difference = test.shown(test.detectable?);
     Some(match test.measure {
         Measure::Accuracy { .. } if difference > 100.0 => "over 100".to_string(),
-        _ => format!("{difference:.digits$}"),
+        _ => format!("{:.digits$}", Shown(difference)),
     })
 }
 

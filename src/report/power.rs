@@ -11,10 +11,10 @@ use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::reference::Reference;
 use crate::prune::pattern::Pattern;
 use crate::stats::average::{Macro, macro_average};
-use crate::stats::normal_quantile;
 use crate::stats::power::{POWER, independent_disagreement, minimum_detectable_accuracy, most_disagreement};
 use crate::stats::proportion::is_possible;
 use crate::stats::signs::mcnemar;
+use crate::stats::{Shown, normal_quantile};
 
 /// A share of documents on which two similar models might disagree, to show what pairing gains.
 const SIMILAR: f64 = 0.1;
@@ -349,8 +349,8 @@ impl Place<'_> {
                 rows.push(vec![
                     Cell::plain(format!("{ours} against {other}")),
                     Cell::plain(evaluation),
-                    Cell::plain(format!("{difference:+.2}")),
-                    Cell::plain(format!("{:+.2} %", 100.0 * (first / second - 1.0))),
+                    Cell::plain(format!("{:+.2}", Shown(difference))),
+                    Cell::plain(format!("{:+.2} %", Shown(100.0 * (first / second - 1.0)))),
                     super::sheet::number(deviation, 3),
                     super::sheet::number(detectable, 3),
                     super::sheet::number(seeds, 0),

@@ -1,5 +1,7 @@
 //! A table as it is laid out, before it becomes Markdown, LaTeX, HTML or text for a terminal.
 
+use crate::stats::Shown;
+
 /// A table with its title and notes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
@@ -97,5 +99,9 @@ impl Cell {
 
 /// A number where there is one.
 pub fn number(value: Option<f64>, digits: usize) -> Cell {
-    Cell::plain(value.map(|value| format!("{value:.digits$}")).unwrap_or_default())
+    Cell::plain(
+        value
+            .map(|value| format!("{:.digits$}", Shown(value)))
+            .unwrap_or_default(),
+    )
 }

@@ -20,7 +20,7 @@ use crate::prune::workbench::Workbench;
 use crate::record::{Record, RecordFile, Status, is_done};
 use crate::registry::nearest;
 use crate::report::{PlanFile, PlannedCell};
-use crate::stats::Summary;
+use crate::stats::{Shown, Summary};
 use bytesize::ByteSize;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -478,10 +478,10 @@ impl<'a> Sweep<'a> {
                     "the dense perplexity on {} is {:.4}, but {:.4} is expected, within {} %: it is off by {:.3} %. \
                      Weights, tokens, BOS, join or context length differ from the run it comes from; nothing was pruned",
                     plan_of.name,
-                    found.perplexity,
-                    expected.perplexity,
+                    Shown(found.perplexity),
+                    Shown(expected.perplexity),
                     100.0 * expected.tolerance,
-                    100.0 * off
+                    Shown(100.0 * off)
                 )));
             }
         }
@@ -601,9 +601,13 @@ fn summary(record: &Record, confidence: f64) -> String {
             let results = record.evaluations.iter().map(|it| {
                 let interval = Summary::of(&it.windows, confidence).and_then(|summary| summary.interval);
                 let interval = interval.map_or(String::new(), |interval| {
-                    format!(" ({:.2} to {:.2})", interval.low.exp(), interval.high.exp())
+                    format!(
+                        " ({:.2} to {:.2})",
+                        Shown(interval.low.exp()),
+                        Shown(interval.high.exp())
+                    )
                 });
-                format!("{} {:.2}{interval}", it.name, it.perplexity)
+                format!("{} {:.2}{interval}", it.name, Shown(it.perplexity))
             });
             let tasks = record.tasks.iter().filter_map(|task| {
                 let metric = task.metrics.get("acc")?;

@@ -26,10 +26,12 @@ pub mod paired;
 pub mod power;
 pub mod proportion;
 pub mod rank;
+pub mod shown;
 pub mod signs;
 pub mod summary;
 pub mod variance;
 
+pub use shown::Shown;
 pub use summary::{Interval, Summary};
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};

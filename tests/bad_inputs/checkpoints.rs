@@ -44,7 +44,17 @@ const WEIGHTS: &[Case] = &[
             std::fs::remove_file(folder.path("model/model.safetensors")).expect("the file is there");
             std::fs::create_dir(folder.path("model/model.safetensors")).expect("the name is free");
         }),
-        expect: &["model/model.safetensors: cannot read: "],
+        expect: &["model/model.safetensors: is a folder; a file is needed here"],
+    },
+    Case {
+        name: "a pointer of Git LFS",
+        change: Content(
+            "model/model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        ),
+        expect: &[
+            "model/model.safetensors: a pointer of Git LFS and not the weights themselves; fetch these with `git lfs pull`",
+        ],
     },
     Case {
         name: "a truncated header",
@@ -192,15 +202,79 @@ const WEIGHTS: &[Case] = &[
     Case {
         name: "an index that names a missing shard",
         change: Other(|folder| shard(folder, r#"{"weight_map": {"model.norm.weight": "third.safetensors"}}"#)),
-        expect: &["model/third.safetensors: no such file"],
+        expect: &[
+            "model/model.safetensors.index.json: shard `third.safetensors`, which holds 1 of the tensors, is not there",
+        ],
     },
     Case {
-        name: "an index that names a tensor of another shard",
+        name: "an index that names a tensor which no shard has",
         change: Other(|folder| {
-            let map = r#"{"model.norm.weight": "first.safetensors", "model.embed_tokens.weight": "first.safetensors"}"#;
+            let map = r#"{"model.norm.weight": "first.safetensors", "model.layers.1": "second.safetensors"}"#;
             shard(folder, &format!("{{\"weight_map\": {map}}}"));
+            let mut second = tiny::weights().split_off("model.layers.1");
+            second.remove("model.norm.weight").expect("it is the last one");
+            tiny::save(&second, &folder.path("model/second.safetensors"));
         }),
-        expect: &["model/model.safetensors.index.json: tensor `model.norm.weight` is not in `first.safetensors`"],
+        expect: &[
+            "model: tensor `model.norm.weight` is missing: the index says it is in `first.safetensors`, but it is not",
+        ],
+    },
+    Case {
+        name: "a tensor in two shards with two values",
+        change: Other(|folder| {
+            let map = r#"{"model.norm.weight": "first.safetensors", "model.layers.1": "second.safetensors"}"#;
+            shard(folder, &format!("{{\"weight_map\": {map}}}"));
+            let mut first = tiny::weights();
+            first.split_off("model.layers.1");
+            first.insert("model.norm.weight".into(), Tensor::new(&[32], (0..32).map(|_| 2.0)));
+            tiny::save(&first, &folder.path("model/first.safetensors"));
+        }),
+        expect: &[
+            "model: tensor `model.norm.weight` is in `first.safetensors` and, with other values, in `second.safetensors`",
+            "remove the copy that is out of date",
+        ],
+    },
+    Case {
+        name: "weights in PyTorch's own format only",
+        change: Other(|folder| {
+            let model = |name| folder.path("model").join(name);
+            std::fs::rename(model("model.safetensors"), model("pytorch_model.bin")).expect("the file is there");
+        }),
+        expect: &[
+            "checkpoint model/model.safetensors is not there; to get it: train it; there are weights in PyTorch's own format \
+             (`pytorch_model.bin`), which can hold programs and are not read; load it with transformers",
+        ],
+    },
+    Case {
+        name: "a variant only",
+        change: Other(|folder| {
+            let model = |name| folder.path("model").join(name);
+            std::fs::rename(model("model.safetensors"), model("model.fp16.safetensors")).expect("the file is there");
+        }),
+        expect: &["there is a variant of them (`model.fp16.safetensors`); rename"],
+    },
+    Case {
+        name: "a folder one level too high",
+        change: Other(|folder| {
+            std::fs::rename(folder.path("model"), folder.path("inner")).expect("the folder is there");
+            std::fs::create_dir(folder.path("model")).expect("the name is free");
+            std::fs::rename(folder.path("inner"), folder.path("model/my model")).expect("the folder is there");
+        }),
+        expect: &["the model is in a folder below (`my model/`); give 'model/my model'"],
+    },
+    Case {
+        name: "a file for a model",
+        change: Experiment("path = \"model\"", "path = \"model/config.json\""),
+        expect: &[
+            "model model/config.json is no model directory; it is a file; give the folder that holds config.json",
+        ],
+    },
+    Case {
+        name: "a name of the hub without its prefix",
+        change: Experiment("path = \"model\"", "path = \"org/model\""),
+        expect: &[
+            "model org/model is not there; to get it: train it; if it is a model of the Hugging Face hub, write `hub:org/model`",
+        ],
     },
     Case {
         name: "an index that leaves tensors out",

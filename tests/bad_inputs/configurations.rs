@@ -20,9 +20,45 @@ const CONFIGURATIONS: &[Case] = &[
         expect: &["model/config.json: not a JSON object"],
     },
     Case {
-        name: "a missing key",
+        name: "a missing size, whose default is another model's",
         change: Config("\"hidden_size\": 32,", ""),
-        expect: &["model/config.json: key `hidden_size` is missing"],
+        expect: &[
+            "config.json: key `hidden_size` is missing; 4096 is taken, as transformers does",
+            "tensor `model.embed_tokens.weight` has shape [259, 32], but config.json implies [259, 4096]",
+        ],
+    },
+    Case {
+        name: "a null where transformers takes none",
+        change: Config("\"hidden_size\": 32,", "\"hidden_size\": null,"),
+        expect: &["model/config.json: key `hidden_size` must be a positive integer, but is null; for the default, leave the key out"],
+    },
+    Case {
+        name: "no heads",
+        change: Config("\"num_attention_heads\": 4", "\"num_attention_heads\": 0"),
+        expect: &["model/config.json: key `num_attention_heads` must be a positive integer, but is 0"],
+    },
+    Case {
+        name: "heads of no width",
+        change: Config("\"num_attention_heads\": 4", "\"num_attention_heads\": 4, \"head_dim\": 0"),
+        expect: &["model/config.json: key `head_dim` must be a positive integer, but is 0"],
+    },
+    Case {
+        name: "a vocabulary that no memory holds",
+        change: Config("\"vocab_size\": 259", "\"vocab_size\": 4294967295"),
+        expect: &["model/config.json: key `vocab_size` = 4294967295 is too large; the limit is 16777216"],
+    },
+    Case {
+        name: "sizes that are absurd together",
+        change: Config(
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 90000, \"intermediate_size\": 16000000",
+        ),
+        expect: &["model/config.json: the sizes make a model of ", "parameters", "; the limit is 35184372088832"],
+    },
+    Case {
+        name: "attention to what comes after",
+        change: Config("\"vocab_size\"", "\"is_causal\": null, \"vocab_size\""),
+        expect: &["model/config.json: key `is_causal` = null changes the model's mathematics"],
     },
     Case {
         name: "no model type",
@@ -96,7 +132,12 @@ const CONFIGURATIONS: &[Case] = &[
     },
     Case {
         name: "more blocks than the checkpoint has, by far",
-        change: Config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4000000000"),
+        change: Config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4294967295"),
+        expect: &["model/config.json: key `num_hidden_layers` = 4294967295 is too large; the limit is 100000"],
+    },
+    Case {
+        name: "more blocks than the checkpoint has",
+        change: Config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000"),
         expect: &["model: tensor `model.layers.2.input_layernorm.weight` is missing"],
     },
     Case {
@@ -120,12 +161,12 @@ const CONFIGURATIONS: &[Case] = &[
     },
     Case {
         name: "kinds of layers for other blocks",
-        change: Config("\"llama\"", "\"mistral\", \"layer_types\": [\"full_attention\"]"),
+        change: Config("\"llama\"", "\"qwen2\", \"layer_types\": [\"full_attention\"]"),
         expect: &["model/config.json: key `layer_types` must list one kind for each of 2 blocks"],
     },
     Case {
         name: "an unsupported kind of layer",
-        change: Config("\"llama\"", "\"mistral\", \"layer_types\": [\"full_attention\", \"linear_attention\"]"),
+        change: Config("\"llama\"", "\"qwen2\", \"layer_types\": [\"full_attention\", \"linear_attention\"]"),
         expect: &["model/config.json: key `layer_types`: \"linear_attention\" is not supported"],
     },
     Case {

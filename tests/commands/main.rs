@@ -263,7 +263,7 @@ fn damaged_models_are_refused_by_every_command() {
                 let index = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
                 folder.write("model/model.safetensors.index.json", index);
             },
-            "model/model-00001-of-00002.safetensors: no such file or directory",
+            "shard `model-00001-of-00002.safetensors`, which holds 1 of the tensors, is not there",
         ),
     ];
     let commands = [

@@ -16,7 +16,7 @@ mod unpack;
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
-use crate::files::{Staging, input};
+use crate::files::{Staging, input, json};
 use crate::model::export::copy;
 use crate::model::folder::{Found, Links, ModelFolder};
 use crate::model::header::Entry;
@@ -257,8 +257,8 @@ fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
 
 /// The index of the archive's own tensors, with what the original's says beside its map.
 fn own_index(text: &str, places: Map<String, Value>, stored: u64) -> Result<Vec<u8>> {
-    let mut index: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| Error::input(format!("not a shard index: {error}")))?;
+    let mut index: Map<String, Value> = serde_json::from_str(&json::standard(text))
+        .map_err(|error| Error::input(format!("not a shard index: {error}")))?;
     let metadata = index.entry("metadata").or_insert_with(|| json!({}));
     if let Some(metadata) = metadata.as_object_mut() {
         metadata.insert("total_size".to_string(), json!(stored));

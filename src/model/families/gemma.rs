@@ -18,77 +18,105 @@ const WINDOW: usize = 4096;
 
 /// Reads a Gemma 2 configuration: every second block, from the first on, within the window.
 pub fn gemma2(config: &mut Config) -> Result<ModelSpec> {
-    let window = window(config)?;
-    let reaches = reaches(config, window, 2, |block| block % 2 == 0, |_| 0)?;
-    let head_dim = config.count("head_dim")?.unwrap_or(256);
-    let frequencies = vec![Rotary::PLAIN.frequencies(config, head_dim)?];
+    let positions = config.count("max_position_embeddings")?.unwrap_or(8192);
+    let head_dim = config.size_or("head_dim", 256)?;
     let bounds = (
-        softcap(config, "attn_logit_softcapping", Some(50.0))?,
-        softcap(config, "final_logit_softcapping", Some(30.0))?,
+        config.positive_or_null("attn_logit_softcapping", Some(50.0))?,
+        config.positive_or_null("final_logit_softcapping", Some(30.0))?,
     );
-    read(config, "gemma2", head_dim, false, reaches, frequencies, bounds)
+    let variant = Variant {
+        family: "gemma2",
+        vocabulary: 256_000,
+        positions,
+        head_dim,
+        head_norms: false,
+        reaches: reached(config, 2, |_| 0)?,
+        frequencies: vec![Rotary::shared(config, positions)?.frequencies(head_dim)?],
+        bounds,
+    };
+    read(config, variant)
 }
 
 /// Reads the configuration of a Gemma 3 text model: full attention in every sixth block.
 pub fn gemma3(config: &mut Config) -> Result<ModelSpec> {
-    let window = window(config)?;
-    let period = match config.count("sliding_window_pattern")? {
-        Some(period) => period,
-        None => config.count("_sliding_window_pattern")?.unwrap_or(6),
-    };
-    let reaches = reaches(config, window, period, |block| (block + 1) % period != 0, usize::from)?;
-    let head_dim = config.count("head_dim")?.unwrap_or(256);
-    let full = Rotary {
-        theta: ("rope_theta", 1_000_000.0),
-        layer: Some("full_attention"),
-        ..Rotary::PLAIN
-    };
-    let sliding = Rotary {
-        theta: ("rope_local_base_freq", 10_000.0),
-        layer: Some("sliding_attention"),
-        scaled: false,
-        ..Rotary::PLAIN
-    };
+    let positions = config.count("max_position_embeddings")?.unwrap_or(131_072);
+    let head_dim = config.size_or("head_dim", 256)?;
+    let period = config.count("sliding_window_pattern")?.unwrap_or(6);
+    // Written beside `layer_types`, which it was made into.
+    config.get("_sliding_window_pattern");
+    let reaches = reached(config, period, usize::from)?;
+    let [full, sliding] = Rotary::by_kind(config, positions)?;
+    // Without blocks of a kind, nobody looks at the settings of that kind.
+    let used = |list: usize| reaches.iter().any(|reach| reach.rotary == list);
     let frequencies = vec![
-        full.frequencies(config, head_dim)?,
-        sliding.frequencies(config, head_dim)?,
+        if used(0) {
+            full.frequencies(head_dim)?
+        } else {
+            Vec::new()
+        },
+        if used(1) {
+            sliding.frequencies(head_dim)?
+        } else {
+            Vec::new()
+        },
     ];
-    let bounds = (
-        softcap(config, "attn_logit_softcapping", None)?,
-        softcap(config, "final_logit_softcapping", None)?,
-    );
-    read(config, "gemma3_text", head_dim, true, reaches, frequencies, bounds)
+    // The configuration class has the key from Gemma 2; the attention has no bound.
+    config.ignore("attn_logit_softcapping");
+    let variant = Variant {
+        family: "gemma3_text",
+        vocabulary: 262_208,
+        positions,
+        head_dim,
+        head_norms: true,
+        reaches,
+        frequencies,
+        bounds: (None, config.positive_or_null("final_logit_softcapping", None)?),
+    };
+    read(config, variant)
 }
 
-fn window(config: &mut Config) -> Result<Option<usize>> {
-    Ok(match config.count("sliding_window")? {
-        None if !config.has("sliding_window") => Some(WINDOW),
-        window => window,
-    })
+/// Full attention in every block whose number, from 1 on, `period` divides.
+fn reached(config: &mut Config, period: usize, rotary: impl Fn(bool) -> usize) -> Result<Vec<Reach>> {
+    let window = config.count_or_null("sliding_window", Some(WINDOW))?;
+    let blocks = blocks(config)?;
+    reaches(
+        config,
+        blocks,
+        window,
+        period,
+        |block| (block + 1) % period != 0,
+        rotary,
+    )
 }
 
-/// A bound that is absent has its default; a null switches it off.
-fn softcap(config: &mut Config, key: &str, default: Option<f32>) -> Result<Option<f32>> {
-    if config.has(key) {
-        config.positive(key)
-    } else {
-        Ok(default)
-    }
+fn blocks(config: &mut Config) -> Result<usize> {
+    config.blocks("num_hidden_layers", 26)
 }
 
-fn read(
-    config: &mut Config,
+/// Where the two families differ.
+struct Variant {
     family: &'static str,
+    /// Entries of the vocabulary where nothing is written.
+    vocabulary: usize,
+    positions: usize,
     head_dim: usize,
+    /// Norms of query and key heads.
     head_norms: bool,
     reaches: Vec<Reach>,
     frequencies: Vec<Vec<f32>>,
-    (score_bound, logit_bound): (Option<f32>, Option<f32>),
-) -> Result<ModelSpec> {
-    let width = config.required_count("hidden_size")?;
-    let middle = config.required_count("intermediate_size")?;
-    let heads = config.required_count("num_attention_heads")?;
-    let kv_heads = config.count("num_key_value_heads")?.unwrap_or(4);
+    /// Of attention scores, of logits.
+    bounds: (Option<f32>, Option<f32>),
+}
+
+fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
+    let Variant { head_dim, .. } = variant;
+    let (score_bound, logit_bound) = variant.bounds;
+    let blocks = blocks(config)?;
+    let vocabulary = config.size("vocab_size", variant.vocabulary)?;
+    let width = config.size("hidden_size", 2304)?;
+    let middle = config.size("intermediate_size", 9216)?;
+    let heads = config.size("num_attention_heads", 8)?;
+    let kv_heads = config.size_or("num_key_value_heads", 4)?;
     divide(heads, "num_attention_heads", kv_heads, "num_key_value_heads")?;
     let scalar = config.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let epsilon = config.epsilon("rms_norm_eps", 1e-6)?;
@@ -110,7 +138,7 @@ fn read(
         (NormPlace::Mlp, norm("pre_feedforward_layernorm")),
         (NormPlace::MlpOutput, norm("post_feedforward_layernorm")),
     ];
-    if head_norms {
+    if variant.head_norms {
         norms.push((NormPlace::Query, norm("self_attn.q_norm")));
         norms.push((NormPlace::Key, norm("self_attn.k_norm")));
     }
@@ -124,11 +152,11 @@ fn read(
     };
     let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
     Ok(ModelSpec {
-        family,
-        vocabulary: config.required_count("vocab_size")?,
+        family: variant.family,
+        vocabulary,
         width,
-        blocks: config.required_count("num_hidden_layers")?,
-        max_positions: config.count("max_position_embeddings")?.unwrap_or(8192),
+        blocks,
+        max_positions: variant.positions,
         longest_window: None,
         embedding: EmbeddingSpec {
             tensor: "model.embed_tokens.weight".into(),
@@ -136,7 +164,9 @@ fn read(
             project: None,
             scale: Some((width as f64).sqrt() as f32),
         },
-        positions: Positions::Rotary { frequencies },
+        positions: Positions::Rotary {
+            frequencies: variant.frequencies,
+        },
         block: BlockSpec {
             prefix: "model.layers.{}.",
             attention: AttentionSpec {
@@ -158,12 +188,13 @@ fn read(
                 linear(Role::Down, "mlp.down_proj", width, middle, false),
             ],
         },
-        reaches,
+        reaches: variant.reaches,
         base_prefix: "model.",
         final_norm: Some(norm("model.norm")),
         head: HeadSpec {
             project: None,
             tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            stored: &["lm_head.weight"],
             softcap: logit_bound,
         },
     })

@@ -10,14 +10,28 @@ use crate::spec::{
 
 /// Reads a GPT-2 configuration.
 pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
-    let width = config.required_count("n_embd")?;
-    let heads = config.required_count("n_head")?;
+    for (common, own) in [
+        ("hidden_size", "n_embd"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+        ("max_position_embeddings", "n_positions"),
+    ] {
+        config.alias(common, own);
+    }
+    let blocks = config.blocks("n_layer", 12)?;
+    let vocabulary = config.size("vocab_size", 50_257)?;
+    let width = config.size("n_embd", 768)?;
+    let heads = config.size("n_head", 12)?;
     let head_dim = divide(width, "n_embd", heads, "n_head")?;
-    let middle = config.count("n_inner")?.unwrap_or(4 * width);
-    let max_positions = config.required_count("n_positions")?;
+    let middle = config.size_or_null("n_inner")?.unwrap_or(4 * width);
+    let max_positions = config.size("n_positions", 1024)?;
     let epsilon = config.epsilon("layer_norm_epsilon", 1e-5)?;
     let tied = config.flag("tie_word_embeddings", true)?;
     let activation = config.activation("activation_function", Activation::GeluTanh)?;
+    let scaled = config.flag("scale_attn_weights", true)?;
+    let usual = AttentionSpec::new(heads, heads, head_dim);
+    // Scores are always computed in single precision here.
+    config.flag("reorder_and_upcast_attn", false)?;
 
     let norm = |tensor: &str| NormSpec {
         kind: NormKind::Layer,
@@ -35,9 +49,9 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
     };
     Ok(ModelSpec {
         family: "gpt2",
-        vocabulary: config.required_count("vocab_size")?,
+        vocabulary,
         width,
-        blocks: config.required_count("n_layer")?,
+        blocks,
         max_positions,
         longest_window: Some(max_positions),
         embedding: EmbeddingSpec {
@@ -52,7 +66,10 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
         },
         block: BlockSpec {
             prefix: "transformer.h.{}.",
-            attention: AttentionSpec::new(heads, heads, head_dim),
+            attention: AttentionSpec {
+                scale: if scaled { usual.scale } else { 1.0 },
+                ..usual
+            },
             norms: vec![(NormPlace::Attention, norm("ln_1")), (NormPlace::Mlp, norm("ln_2"))],
             norm_first: true,
             parallel: false,
@@ -70,6 +87,7 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
         head: HeadSpec {
             project: None,
             tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            stored: &["lm_head.weight"],
             softcap: None,
         },
     })

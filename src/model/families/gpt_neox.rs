@@ -3,7 +3,7 @@
 
 use super::rotary::Rotary;
 use super::{Config, divide};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,
     NormSpec, Positions, Reach, Role,
@@ -11,21 +11,28 @@ use crate::spec::{
 
 /// Reads a GPT-NeoX configuration.
 pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
-    let width = config.required_count("hidden_size")?;
-    let middle = config.required_count("intermediate_size")?;
-    let heads = config.required_count("num_attention_heads")?;
+    let blocks = config.blocks("num_hidden_layers", 44)?;
+    let vocabulary = config.size("vocab_size", 50_432)?;
+    let width = config.size("hidden_size", 6144)?;
+    let middle = config.size("intermediate_size", 24_576)?;
+    let heads = config.size("num_attention_heads", 64)?;
     let head_dim = divide(width, "hidden_size", heads, "num_attention_heads")?;
+    // No key of this family, but transformers takes it for the rotated features, and for nothing else.
+    if let Some(written) = config
+        .count_or_null("head_dim", None)?
+        .filter(|written| *written != head_dim)
+    {
+        return Err(Error::input(format!(
+            "key `head_dim` = {written} is not `hidden_size` / `num_attention_heads` = {head_dim}, which this family's heads have"
+        )));
+    }
+    let positions = config.count("max_position_embeddings")?.unwrap_or(2048);
     let epsilon = config.epsilon("layer_norm_eps", 1e-5)?;
     let bias = config.flag("attention_bias", true)?;
     let tied = config.flag("tie_word_embeddings", false)?;
     let parallel = config.flag("use_parallel_residual", true)?;
     let activation = config.activation("hidden_act", Activation::Gelu)?;
-    let rotary = Rotary {
-        theta: ("rotary_emb_base", 10_000.0),
-        partial: Some(config.number("rotary_pct")?.unwrap_or(0.25)),
-        ..Rotary::PLAIN
-    };
-    let frequencies = rotary.frequencies(config, head_dim)?;
+    let frequencies = Rotary::neox(config, positions)?.frequencies(head_dim)?;
 
     let norm = |tensor: &str| NormSpec {
         kind: NormKind::Layer,
@@ -43,10 +50,10 @@ pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
     };
     Ok(ModelSpec {
         family: "gpt_neox",
-        vocabulary: config.required_count("vocab_size")?,
+        vocabulary,
         width,
-        blocks: config.required_count("num_hidden_layers")?,
-        max_positions: config.count("max_position_embeddings")?.unwrap_or(2048),
+        blocks,
+        max_positions: positions,
         longest_window: None,
         embedding: EmbeddingSpec {
             tensor: "gpt_neox.embed_in.weight".into(),
@@ -86,6 +93,7 @@ pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
         head: HeadSpec {
             project: None,
             tensor: (!tied).then(|| "embed_out.weight".to_string()),
+            stored: &["embed_out.weight", "lm_head.weight"],
             softcap: None,
         },
     })

@@ -15,9 +15,11 @@ use crate::spec::{
 /// transformers' value when a Mistral or Qwen configuration does not mention `sliding_window` (null means none).
 const WINDOW: usize = 4096;
 
-/// Where the families with this block differ.
+/// Where the families with this block differ. Defaults are those of transformers' configuration classes.
 struct Variant {
     family: &'static str,
+    /// Entries of the vocabulary, width of the MLP and positions where nothing is written.
+    defaults: [usize; 3],
     /// Key and value heads where nothing is written; `None` for as many as query heads.
     kv_heads: Option<usize>,
     /// Features per head where nothing is written; `None` for the width shared among the heads.
@@ -36,6 +38,7 @@ pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     let bias = config.flag("attention_bias", false)?;
     let variant = Variant {
         family: "llama",
+        defaults: [32_000, 11_008, 2048],
         kv_heads: None,
         head_dim: None,
         biases: (bias, bias),
@@ -46,17 +49,19 @@ pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Reads a Mistral configuration: every block within the sliding window.
+/// Reads a Mistral configuration: every block within the sliding window, also where `layer_types` says otherwise.
 pub fn mistral(config: &mut Config) -> Result<ModelSpec> {
-    let window = window(config)?;
+    let window = config.count_or_null("sliding_window", Some(WINDOW))?;
+    config.ignore("layer_types");
     let variant = Variant {
         family: "mistral",
-        kv_heads: Some(config.required_count("num_key_value_heads")?),
+        defaults: [32_000, 14_336, 131_072],
+        kv_heads: Some(8),
         head_dim: None,
         biases: (false, false),
         mlp_bias: false,
         head_norms: false,
-        reaches: reaches(config, window, 1, |_| window.is_some(), |_| 0)?,
+        reaches: vec![Reach { window, rotary: 0 }],
     };
     read(config, variant)
 }
@@ -65,6 +70,7 @@ pub fn mistral(config: &mut Config) -> Result<ModelSpec> {
 pub fn qwen2(config: &mut Config) -> Result<ModelSpec> {
     let variant = Variant {
         family: "qwen2",
+        defaults: [151_936, 22_016, 32_768],
         kv_heads: Some(32),
         head_dim: None,
         biases: (true, false),
@@ -80,6 +86,7 @@ pub fn qwen3(config: &mut Config) -> Result<ModelSpec> {
     let bias = config.flag("attention_bias", false)?;
     let variant = Variant {
         family: "qwen3",
+        defaults: [151_936, 22_016, 32_768],
         kv_heads: Some(32),
         head_dim: Some(128),
         biases: (bias, bias),
@@ -90,22 +97,16 @@ pub fn qwen3(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-fn window(config: &mut Config) -> Result<Option<usize>> {
-    Ok(match config.count("sliding_window")? {
-        None if !config.has("sliding_window") => Some(WINDOW),
-        window => window,
-    })
-}
-
 /// Qwen: where windows are switched on, the blocks from `max_window_layers` on have them.
 fn late_windows(config: &mut Config) -> Result<Vec<Reach>> {
     let on = config.flag("use_sliding_window", false)?;
-    let window = window(config)?.filter(|_| on);
+    let window = config.count_or_null("sliding_window", Some(WINDOW))?.filter(|_| on);
     let first = config.natural("max_window_layers")?.unwrap_or(28);
-    let blocks = config.required_count("num_hidden_layers")?;
+    let blocks = blocks(config)?;
     let period = if window.is_some() && first < blocks { blocks } else { 1 };
     reaches(
         config,
+        blocks,
         window,
         period,
         |block| window.is_some() && block >= first,
@@ -113,26 +114,31 @@ fn late_windows(config: &mut Config) -> Result<Vec<Reach>> {
     )
 }
 
+fn blocks(config: &mut Config) -> Result<usize> {
+    config.blocks("num_hidden_layers", 32)
+}
+
 fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
-    let width = config.required_count("hidden_size")?;
-    let middle = config.required_count("intermediate_size")?;
-    let heads = config.required_count("num_attention_heads")?;
-    let kv_heads = match config.count("num_key_value_heads")? {
-        Some(kv_heads) => kv_heads,
-        // A null, written out, means as many as query heads in every family.
-        None if config.has("num_key_value_heads") => heads,
-        None => variant.kv_heads.unwrap_or(heads),
-    };
+    let [vocabulary, middle, positions] = variant.defaults;
+    let blocks = blocks(config)?;
+    let vocabulary = config.size("vocab_size", vocabulary)?;
+    let width = config.size("hidden_size", 4096)?;
+    let middle = config.size("intermediate_size", middle)?;
+    let heads = config.size("num_attention_heads", 32)?;
+    // A null, written out, means as many as query heads in every family.
+    let kv_heads = config
+        .count_or_null("num_key_value_heads", variant.kv_heads)?
+        .unwrap_or(heads);
     divide(heads, "num_attention_heads", kv_heads, "num_key_value_heads")?;
-    let head_dim = match config.count("head_dim")?.or(variant.head_dim) {
+    let head_dim = match config.count_or_null("head_dim", variant.head_dim)? {
         Some(dim) => dim,
         None => divide(width, "hidden_size", heads, "num_attention_heads")?,
     };
-    let positions = config.count("max_position_embeddings")?.unwrap_or(2048);
+    let positions = config.count("max_position_embeddings")?.unwrap_or(positions);
     let epsilon = config.epsilon("rms_norm_eps", 1e-6)?;
     let activation = config.activation("hidden_act", Activation::Silu)?;
     let tied = config.flag("tie_word_embeddings", false)?;
-    let frequencies = Rotary::PLAIN.frequencies(config, head_dim)?;
+    let frequencies = Rotary::shared(config, positions)?.frequencies(head_dim)?;
 
     let norm = |tensor: &str| NormSpec {
         kind: NormKind::Rms,
@@ -160,9 +166,9 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
     let ((bias, output_bias), mlp_bias) = (variant.biases, variant.mlp_bias);
     Ok(ModelSpec {
         family: variant.family,
-        vocabulary: config.required_count("vocab_size")?,
+        vocabulary,
         width,
-        blocks: config.required_count("num_hidden_layers")?,
+        blocks,
         max_positions: positions,
         longest_window: None,
         embedding: EmbeddingSpec {
@@ -197,6 +203,7 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
         head: HeadSpec {
             project: None,
             tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            stored: &["lm_head.weight"],
             softcap: None,
         },
     })

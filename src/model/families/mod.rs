@@ -3,9 +3,12 @@
 //! Owns the reading of configurations. A key that changes the mathematics and is not supported is an
 //! error that names the key; keys that only concern training, generation or bookkeeping are ignored; a
 //! key nobody here has heard of is reported in the log, since it may matter.
+//!
+//! What a key means, alone and beside others, is what transformers makes of it: `tools/check_config_keys.py` asks it.
 
 use crate::error::{Error, Located, Result};
-use crate::files::input;
+use crate::files::{input, json};
+use crate::model::found::{Wanted, instead};
 use crate::registry::{Entry, Registry};
 use crate::spec::{Activation, ModelSpec, Reach};
 use serde_json::{Map, Value};
@@ -17,6 +20,7 @@ mod gpt2;
 mod gpt_neox;
 mod llama;
 mod opt;
+mod quantization;
 mod rotary;
 
 /// Reads one family's configuration.
@@ -113,6 +117,11 @@ const REFUSED: &[(&str, &str)] = &[
 /// Names the file, and the key where there is one.
 pub fn read_spec(dir: &Path) -> Result<ModelSpec> {
     let path = dir.join("config.json");
+    if !path.exists()
+        && let Some(found) = instead(dir, Wanted::Model)
+    {
+        return Err(Error::input(format!("is not there; {found}")).at(path.display()));
+    }
     let text = input::read_text(&path, input::SMALL)?;
     parse_spec(&text).at(path.display())
 }
@@ -122,7 +131,8 @@ pub fn read_spec(dir: &Path) -> Result<ModelSpec> {
 /// # Errors
 /// Names the line of broken JSON, or the key that is missing, of the wrong type or unsupported.
 pub fn parse_spec(text: &str) -> Result<ModelSpec> {
-    let json: Value = serde_json::from_str(text).map_err(|error| Error::input(format!("not valid JSON: {error}")))?;
+    let json: Value = serde_json::from_str(&json::standard(text))
+        .map_err(|error| Error::input(format!("not valid JSON: {error}")))?;
     let Value::Object(map) = json else {
         return Err(Error::input("not a JSON object"));
     };
@@ -139,8 +149,32 @@ pub fn parse_spec(text: &str) -> Result<ModelSpec> {
         .map_err(|error| Error::input(error.to_string()))
         .at("key `model_type`")?;
     let spec = (entry.item)(&mut config)?;
+    quantization::refuse(&mut config)?;
     config.refuse_the_rest()?;
+    check_size(&spec)?;
     Ok(spec)
+}
+
+/// Parameters that a model may claim. What is computed from sizes alone (forecasts, counts) stays in range.
+const MOST_PARAMETERS: u128 = 1 << 45;
+
+/// Refuses a model whose sizes together are absurd, before anything is made that grows with them.
+fn check_size(spec: &ModelSpec) -> Result<()> {
+    let elements = |tensors: &[(String, Vec<usize>)]| -> u128 {
+        let sizes = tensors.iter();
+        let of = |shape: &[usize]| shape.iter().map(|size| *size as u128).product::<u128>();
+        sizes.map(|(_, shape)| of(shape)).sum()
+    };
+    let [before, after] = spec.outer_tensors();
+    let blocks = elements(&spec.block_tensors(0)) * spec.blocks as u128;
+    let total = elements(&before) + blocks + elements(&after);
+    if total > MOST_PARAMETERS {
+        return Err(Error::input(format!(
+            "the sizes make a model of {total} parameters ({} blocks, {} wide, a vocabulary of {}); the limit is {MOST_PARAMETERS}",
+            spec.blocks, spec.width, spec.vocabulary
+        )));
+    }
+    Ok(())
 }
 
 /// A `config.json` under reading; remembers which keys were used.
@@ -253,7 +287,6 @@ const MATHEMATICAL: &[(&str, Value)] = &[
     ("partial_rotary_factor", Value::Null),
     ("per_layer_config", Value::Null),
     ("qk_layernorm", Value::Bool(false)),
-    ("quantization_config", Value::Null),
     ("query_pre_attn_scalar", Value::Null),
     ("reorder_and_upcast_attn", Value::Bool(false)),
     ("residual_multiplier", Value::Null),
@@ -262,6 +295,7 @@ const MATHEMATICAL: &[(&str, Value)] = &[
     ("scale_attn_by_inverse_layer_idx", Value::Bool(false)),
     ("scale_attn_weights", Value::Bool(true)),
     ("sliding_window", Value::Null),
+    ("transformers_weights", Value::Null),
     ("use_bidirectional_attention", Value::Bool(false)),
     ("use_mrope", Value::Bool(false)),
     ("use_parallel_residual", Value::Bool(false)),
@@ -272,31 +306,90 @@ const MATHEMATICAL: &[(&str, Value)] = &[
 impl Config {
     /// The value of `key`, or `None` when it is absent or null.
     pub fn get(&mut self, key: &str) -> Option<&Value> {
+        self.written(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key` if it is written, even as null.
+    fn written(&mut self, key: &str) -> Option<&Value> {
         self.read.insert(key.to_string());
-        self.map.get(key).filter(|value| !value.is_null())
+        self.map.get(key)
     }
 
-    /// Whether `key` is written at all, even as null.
-    pub fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
+    fn is_null(&mut self, key: &str) -> bool {
+        self.written(key).is_some_and(Value::is_null)
     }
 
+    /// Makes `old` another name of `key`, which counts where both are written.
+    pub fn alias(&mut self, old: &str, key: &str) {
+        if let Some(value) = self.map.remove(old) {
+            self.map.insert(key.to_string(), value);
+        }
+    }
+
+    /// Takes note of a key that changes nothing in this family, although it does in others: transformers does not
+    /// look at it either. Said aloud, since whoever wrote it meant something.
+    pub fn ignore(&mut self, key: &str) {
+        if let Some(value) = self.get(key) {
+            tracing::warn!("config.json: key `{key}` = {value} is ignored, as transformers ignores it for this family");
+        }
+    }
+
+    /// The value of a key, `None` where it is absent. A null is refused, as transformers refuses it.
     fn typed<T>(&mut self, key: &str, wanted: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
-        self.get(key)
+        self.written(key)
             .map(|value| {
-                convert(value).ok_or_else(|| Error::input(format!("key `{key}` must be {wanted}, but is {value}")))
+                convert(value).ok_or_else(|| {
+                    let hint = if value.is_null() {
+                        "; for the default, leave the key out"
+                    } else {
+                        ""
+                    };
+                    Error::input(format!("key `{key}` must be {wanted}, but is {value}{hint}"))
+                })
             })
             .transpose()
     }
 
     /// A positive integer, if given.
     pub fn count(&mut self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "a positive integer", |value| {
-            value
-                .as_u64()
-                .filter(|n| (1..=u64::from(u32::MAX)).contains(n))
-                .map(|n| n as usize)
-        })
+        let count = self.typed(key, "a positive integer", |value| value.as_u64().filter(|n| *n > 0))?;
+        let within = |count| limited(key, usize::try_from(count).unwrap_or(usize::MAX), u32::MAX as usize);
+        count.map(within).transpose()
+    }
+
+    /// A positive integer of a key whose null means "none": absent, it is `default`.
+    pub fn count_or_null(&mut self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
+        if self.is_null(key) {
+            return Ok(None);
+        }
+        Ok(self.count(key)?.or(default))
+    }
+
+    /// A size that tensors have, within [`LARGEST_SIZE`]; `default`, transformers' own, is rarely what a model has, so
+    /// taking it is said.
+    pub fn size(&mut self, key: &str, default: usize) -> Result<usize> {
+        let Some(size) = self.count(key)? else {
+            tracing::warn!("config.json: key `{key}` is missing; {default} is taken, as transformers does");
+            return Ok(default);
+        };
+        limited(key, size, LARGEST_SIZE)
+    }
+
+    /// A size that tensors have and that many configurations leave to its default.
+    pub fn size_or(&mut self, key: &str, default: usize) -> Result<usize> {
+        limited(key, self.count(key)?.unwrap_or(default), LARGEST_SIZE)
+    }
+
+    /// A size that tensors have; absent and null mean that it follows from others.
+    pub fn size_or_null(&mut self, key: &str) -> Result<Option<usize>> {
+        let size = self.count_or_null(key, None)?;
+        size.map(|size| limited(key, size, LARGEST_SIZE)).transpose()
+    }
+
+    /// The number of blocks, as [`Config::size`].
+    pub fn blocks(&mut self, key: &str, default: usize) -> Result<usize> {
+        let blocks = self.count(key)?.map(|blocks| limited(key, blocks, MOST_BLOCKS));
+        blocks.unwrap_or_else(|| self.size(key, default))
     }
 
     /// An integer from 0 on, if given.
@@ -311,6 +404,14 @@ impl Config {
         self.typed(key, "a positive number", |value| {
             value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0)
         })
+    }
+
+    /// A positive number of a key whose null means "none": absent, it is `default`.
+    pub fn positive_or_null(&mut self, key: &str, default: Option<f32>) -> Result<Option<f32>> {
+        if self.is_null(key) {
+            return Ok(None);
+        }
+        Ok(self.positive(key)?.or(default))
     }
 
     /// A finite number, if given.
@@ -331,25 +432,21 @@ impl Config {
         )
     }
 
-    /// A positive integer that must be there.
-    pub fn required_count(&mut self, key: &str) -> Result<usize> {
-        let value = self.count(key)?;
-        required(key, value)
-    }
-
     /// The activation function named by `key`; `default` when absent.
     pub fn activation(&mut self, key: &str, default: Activation) -> Result<Activation> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(Value::String(name)) if name == "relu" => Ok(Activation::Relu),
-            Some(Value::String(name)) if name == "silu" || name == "swish" => Ok(Activation::Silu),
-            Some(Value::String(name)) if name == "gelu" => Ok(Activation::Gelu),
-            // Three names of one formula.
-            Some(Value::String(name)) if ["gelu_new", "gelu_fast", "gelu_pytorch_tanh"].contains(&name.as_str()) => {
+        let Some(value) = self.written(key) else {
+            return Ok(default);
+        };
+        match value.as_str() {
+            Some("relu") => Ok(Activation::Relu),
+            Some("silu" | "swish") => Ok(Activation::Silu),
+            Some("gelu" | "gelu_python") => Ok(Activation::Gelu),
+            // Names of one formula.
+            Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate") => {
                 Ok(Activation::GeluTanh)
             }
-            Some(other) => Err(Error::input(format!(
-                "key `{key}`: activation {other} is not supported (supported: relu, silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh)"
+            _ => Err(Error::input(format!(
+                "key `{key}`: activation {value} is not supported (supported: relu, silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh)"
             ))),
         }
     }
@@ -367,14 +464,18 @@ impl Config {
     /// Refuses keys that change the mathematics and were not read; logs keys nobody knows.
     fn refuse_the_rest(&self) -> Result<()> {
         for (key, value) in &self.map {
-            if self.read.contains(key) || value.is_null() || INERT.contains(&key.as_str()) {
+            if self.read.contains(key) || INERT.contains(&key.as_str()) {
                 continue;
             }
             match MATHEMATICAL.iter().find(|(name, _)| name == key) {
                 Some((_, off)) if value == off => {}
+                // transformers takes a null for "no", and then every token sees those after it.
+                None | Some(_) if value.is_null() && key != "is_causal" => {}
+                Some(_) if key == "layer_types" && all_full(value) => {}
                 Some(_) => {
                     return Err(Error::input(format!(
-                        "key `{key}` = {value} changes the model's mathematics and is not supported for this family"
+                        "key `{key}` = {value} changes the model's mathematics and is not supported for this family; \
+                         if it has no meaning for this model, remove it from config.json"
                     )));
                 }
                 None => tracing::warn!("config.json: key `{key}` = {value} is unknown and was ignored"),
@@ -384,25 +485,43 @@ impl Config {
     }
 }
 
+/// Kinds of blocks that all attend to everything before, which is what families without windows do.
+fn all_full(kinds: &Value) -> bool {
+    let kinds = kinds.as_array().map(Vec::as_slice).unwrap_or_default();
+    !kinds.is_empty() && kinds.iter().all(|kind| kind == "full_attention")
+}
+
 fn required<T>(key: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::input(format!("key `{key}` is missing")))
 }
 
-/// More blocks than any model has; their kinds are listed before any tensor shows that they are not there.
+/// More blocks than any model has: plans and forecasts look at them before any tensor shows that they are not there.
 const MOST_BLOCKS: usize = 100_000;
 
-/// What the attention of each block reaches: as `layer_types` says, or, where it is absent, repeating
+/// A larger width, vocabulary or number of heads than any model has.
+const LARGEST_SIZE: usize = 1 << 24;
+
+fn limited(key: &str, value: usize, limit: usize) -> Result<usize> {
+    if value > limit {
+        return Err(Error::input(format!(
+            "key `{key}` = {value} is too large; the limit is {limit}"
+        )));
+    }
+    Ok(value)
+}
+
+/// What the attention of each of `blocks` blocks reaches: as `layer_types` says, or, where it is absent, repeating
 /// with a `period`. `sliding` tells whether a block has the window, `rotary` which frequencies it uses then.
 fn reaches(
     config: &mut Config,
+    blocks: usize,
     window: Option<usize>,
     period: usize,
     sliding: impl Fn(usize) -> bool,
     rotary: impl Fn(bool) -> usize,
 ) -> Result<Vec<Reach>> {
-    let blocks = config.required_count("num_hidden_layers")?;
     let kinds: Vec<bool> = match config.get("layer_types") {
-        None => (0..period.min(blocks).min(MOST_BLOCKS)).map(sliding).collect(),
+        None => (0..period.min(blocks)).map(sliding).collect(),
         Some(Value::Array(kinds)) if kinds.len() == blocks => kinds
             .iter()
             .map(|kind| match kind.as_str() {
@@ -421,7 +540,7 @@ fn reaches(
     };
     if window.is_none() && kinds.contains(&true) {
         return Err(Error::input(
-            "key `sliding_window` is missing, but `layer_types` has sliding_attention",
+            "key `sliding_window` says that there is no window, but some blocks have sliding_attention",
         ));
     }
     Ok(kinds

@@ -16,13 +16,15 @@ const EPSILON: f32 = 1e-5;
 
 /// Reads an OPT configuration.
 pub fn opt(config: &mut Config) -> Result<ModelSpec> {
-    let width = config.required_count("hidden_size")?;
-    let middle = config.required_count("ffn_dim")?;
-    let heads = config.required_count("num_attention_heads")?;
+    let blocks = config.blocks("num_hidden_layers", 12)?;
+    let vocabulary = config.size("vocab_size", 50_272)?;
+    let width = config.size("hidden_size", 768)?;
+    let middle = config.size("ffn_dim", 3072)?;
+    let heads = config.size("num_attention_heads", 12)?;
     let head_dim = divide(width, "hidden_size", heads, "num_attention_heads")?;
     let norm_first = config.flag("do_layer_norm_before", true)?;
     let without_final_norm = config.flag("_remove_final_layer_norm", false)?;
-    let embedding_width = config.count("word_embed_proj_dim")?.unwrap_or(width);
+    let embedding_width = config.size_or_null("word_embed_proj_dim")?.unwrap_or(width);
     let bias = config.flag("enable_bias", true)?;
     let affine = config.flag("layer_norm_elementwise_affine", true)?;
     let tied = config.flag("tie_word_embeddings", true)?;
@@ -42,13 +44,13 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
         bias,
         transposed: false,
     };
-    let max_positions = config.required_count("max_position_embeddings")?;
+    let max_positions = config.size("max_position_embeddings", 2048)?;
     let projected = embedding_width != width;
     Ok(ModelSpec {
         family: "opt",
-        vocabulary: config.required_count("vocab_size")?,
+        vocabulary,
         width,
-        blocks: config.required_count("num_hidden_layers")?,
+        blocks,
         max_positions,
         longest_window: Some(max_positions),
         embedding: EmbeddingSpec {
@@ -86,6 +88,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
         head: HeadSpec {
             project: projected.then(|| "model.decoder.project_out.weight".to_string()),
             tensor: (!tied).then(|| "lm_head.weight".to_string()),
+            stored: &["lm_head.weight"],
             softcap: None,
         },
     })

@@ -10,48 +10,158 @@ use std::f64::consts::TAU;
 /// Wider heads are a slip; their rotary frequencies would be computed before any tensor shows it.
 const WIDEST_HEAD: usize = 65_536;
 
-/// What a family says about its rotary positions.
-pub struct Rotary<'a> {
-    /// Top-level key of the base, and the base where nothing is written.
-    pub theta: (&'a str, f64),
-    /// Fraction of a head's features that is rotated where nothing is written; `None` for families that
-    /// always rotate all and do not know the setting.
-    pub partial: Option<f64>,
-    /// The kind of layer, for families whose settings differ by kind.
-    pub layer: Option<&'a str>,
-    /// Whether `rope_scaling` concerns this kind of layer.
-    pub scaled: bool,
+/// Rotary settings of one kind of block, gathered from wherever a configuration keeps them.
+pub struct Rotary {
+    /// The object they are from, for messages.
+    key: String,
+    map: Map<String, Value>,
+    /// Base, where the settings do not say.
+    theta: f64,
+    /// Whether the family rotates a fraction of a head, and which one where the settings do not say; `None` for those
+    /// that rotate all of it.
+    fraction: Option<f64>,
+    /// Tokens of pretraining that stand above what the settings say.
+    original: Option<f64>,
+    /// Tokens of pretraining where nothing says.
+    max_positions: f64,
 }
 
-impl Rotary<'_> {
-    /// All of a head rotated, base 10,000: what most families do where nothing is written.
-    pub const PLAIN: Rotary<'static> = Rotary {
-        theta: ("rope_theta", 10_000.0),
-        partial: None,
-        layer: None,
-        scaled: true,
-    };
+impl Rotary {
+    /// Settings of a family whose blocks are all alike. A `rope_scaling` that says something replaces
+    /// `rope_parameters`, and both come before the top-level `rope_theta`.
+    ///
+    /// # Errors
+    /// Names the key that is malformed or unsupported.
+    pub fn shared(config: &mut Config, max_positions: usize) -> Result<Rotary> {
+        let theta = base_of(config, "rope_theta", 10_000.0)?;
+        refuse_partial(config)?;
+        Rotary::flat(config, max_positions, theta, None)
+    }
+
+    /// Settings of GPT-NeoX, whose names for base and fraction are its own. Those of later versions stand beside them
+    /// in files of transformers 4.45 to 4.57, and are not looked at.
+    ///
+    /// # Errors
+    /// As [`Rotary::shared`].
+    pub fn neox(config: &mut Config, max_positions: usize) -> Result<Rotary> {
+        let theta = base_of(config, "rotary_emb_base", 10_000.0)?;
+        let fraction = config.number("rotary_pct")?.unwrap_or(0.25);
+        for (other, own, value) in [
+            ("rope_theta", "rotary_emb_base", theta),
+            ("partial_rotary_factor", "rotary_pct", fraction),
+        ] {
+            // A copy of what is said already needs no word.
+            if config
+                .get(other)
+                .and_then(Value::as_f64)
+                .is_some_and(|other| other != value)
+            {
+                tracing::warn!("config.json: key `{other}` is ignored beside `{own}` = {value}, as in transformers");
+            }
+        }
+        Rotary::flat(config, max_positions, theta, Some(fraction))
+    }
+
+    fn flat(config: &mut Config, max_positions: usize, theta: f64, fraction: Option<f64>) -> Result<Rotary> {
+        let scaling = object(config, "rope_scaling")?.filter(|map| !map.is_empty());
+        let parameters = object(config, "rope_parameters")?;
+        let (key, map) = match (scaling, parameters) {
+            (Some(map), _) => ("rope_scaling", map),
+            (None, map) => ("rope_parameters", map.unwrap_or_default()),
+        };
+        for kind in ["full_attention", "sliding_attention"] {
+            if map.contains_key(kind) {
+                return Err(Error::input(format!(
+                    "key `{key}.{kind}`: settings for each kind of block are not supported for this family"
+                )));
+            }
+        }
+        Ok(Rotary {
+            key: key.to_string(),
+            map,
+            theta,
+            fraction,
+            original: config
+                .count_or_null("original_max_position_embeddings", None)?
+                .map(|tokens| tokens as f64),
+            max_positions: max_positions as f64,
+        })
+    }
+
+    /// Settings of Gemma 3: for blocks with full attention and for those with a window. A `rope_scaling` is merged into
+    /// the former's, and the top-level bases count where these say none.
+    ///
+    /// # Errors
+    /// As [`Rotary::shared`].
+    pub fn by_kind(config: &mut Config, max_positions: usize) -> Result<[Rotary; 2]> {
+        refuse_partial(config)?;
+        let bases = [
+            base_of(config, "rope_theta", 1_000_000.0)?,
+            base_of(config, "rope_local_base_freq", 10_000.0)?,
+        ];
+        let parameters = object(config, "rope_parameters")?;
+        let scaling = object(config, "rope_scaling")?;
+        // As transformers: where neither is written, both kinds say "default", and a scaling must say otherwise.
+        let plain = || Map::from_iter([("rope_type".to_string(), Value::from("default"))]);
+        let of = |kind: &str| match parameters.as_ref().map(|parameters| parameters.get(kind)) {
+            None | Some(None | Some(Value::Null)) => Ok(None),
+            Some(Some(Value::Object(map))) => Ok(Some(map.clone())),
+            Some(Some(other)) => Err(Error::input(format!(
+                "key `rope_parameters.{kind}` must be an object, but is {other}"
+            ))),
+        };
+        if let Some(stray) = parameters
+            .iter()
+            .flat_map(Map::keys)
+            .find(|key| !["full_attention", "sliding_attention"].contains(&key.as_str()))
+        {
+            return Err(Error::input(format!(
+                "key `rope_parameters.{stray}`: this family has settings for each kind of block, in `full_attention` and \
+                 `sliding_attention`"
+            )));
+        }
+        let (full, sliding) = (of("full_attention")?, of("sliding_attention")?);
+        let merged = match (full, scaling) {
+            (None, Some(_)) if parameters.is_some() => {
+                return Err(Error::input(
+                    "key `rope_scaling` belongs to `rope_parameters.full_attention`, which is missing",
+                ));
+            }
+            (full, scaling) => {
+                let mut map = full.unwrap_or_else(plain);
+                map.extend(scaling.unwrap_or_default());
+                map
+            }
+        };
+        let settings = |kind: &str, map, theta| Rotary {
+            key: format!("rope_parameters.{kind}"),
+            map,
+            theta,
+            fraction: None,
+            original: None,
+            max_positions: max_positions as f64,
+        };
+        // Only other families look at it.
+        config.get("original_max_position_embeddings");
+        Ok([
+            settings("full_attention", merged, bases[0]),
+            settings("sliding_attention", sliding.unwrap_or_else(plain), bases[1]),
+        ])
+    }
 
     /// One angular frequency per rotated pair of a head's features.
     ///
     /// # Errors
     /// Names the key that is malformed or unsupported.
-    pub fn frequencies(&self, config: &mut Config, head_dim: usize) -> Result<Vec<f32>> {
-        if !head_dim.is_multiple_of(2) || head_dim > WIDEST_HEAD {
+    pub fn frequencies(&self, head_dim: usize) -> Result<Vec<f32>> {
+        let Rotary { key, map, .. } = self;
+        if head_dim > WIDEST_HEAD || (self.fraction.is_none() && !head_dim.is_multiple_of(2)) {
             return Err(Error::input(format!(
                 "key `head_dim` = {head_dim} must be even and at most {WIDEST_HEAD} for rotary positions"
             )));
         }
-        let top_theta = config.number(self.theta.0)?;
-        let default_theta = top_theta.unwrap_or(self.theta.1);
-        let Some((key, map)) = self.settings(config)? else {
-            return base(
-                rotated(head_dim, self.partial.unwrap_or(1.0), "partial_rotary_factor")?,
-                default_theta,
-            );
-        };
         let number = |name: &str| match map.get(name) {
-            None | Some(Value::Null) => Ok(None),
+            None => Ok(None),
             Some(value) => match value.as_f64().filter(|x| x.is_finite() && *x > 0.0) {
                 Some(x) => Ok(Some(x)),
                 None => Err(Error::input(format!(
@@ -60,7 +170,7 @@ impl Rotary<'_> {
             },
         };
         let need = |name: &str| number(name)?.ok_or_else(|| Error::input(format!("key `{key}.{name}` is missing")));
-        let fraction = match (number("partial_rotary_factor")?, self.partial) {
+        let fraction = match (number("partial_rotary_factor")?, self.fraction) {
             (Some(fraction), None) if fraction != 1.0 => {
                 return Err(Error::input(format!(
                     "key `{key}.partial_rotary_factor` is not supported for this family"
@@ -68,13 +178,13 @@ impl Rotary<'_> {
             }
             (written, default) => written.or(default).unwrap_or(1.0),
         };
-        let features = rotated(head_dim, fraction, &format!("{key}.partial_rotary_factor"))?;
-        let plain = base(features, number("rope_theta")?.unwrap_or(default_theta))?;
-        let kind = ["rope_type", "type"].into_iter().find_map(|name| {
-            let value = map.get(name).filter(|value| !value.is_null())?;
-            Some((name, value))
-        });
-        let kind = match kind {
+        let features = rotated(head_dim, fraction, key)?;
+        let plain = base(features, number("rope_theta")?.unwrap_or(self.theta));
+        // The old name counts where the new one is not written.
+        let kind = match ["rope_type", "type"]
+            .into_iter()
+            .find_map(|name| Some((name, map.get(name)?)))
+        {
             None => "default",
             Some((_, Value::String(kind))) => kind,
             Some((name, other)) => {
@@ -94,11 +204,12 @@ impl Rotary<'_> {
                 )
             }
             "llama3" => {
+                let original = number("original_max_position_embeddings")?;
                 let bands = Bands {
                     factor: need("factor")?,
                     low: need("low_freq_factor")?,
                     high: need("high_freq_factor")?,
-                    original: need("original_max_position_embeddings")?,
+                    original: self.original.or(original).unwrap_or(self.max_positions),
                 };
                 if bands.low >= bands.high {
                     return Err(Error::input(format!(
@@ -123,54 +234,60 @@ impl Rotary<'_> {
                 )));
             }
         };
-        for (name, value) in &map {
+        for (name, value) in map {
             if !value.is_null() && !known.contains(&name.as_str()) && !used.contains(&name.as_str()) {
                 tracing::warn!("config.json: key `{key}.{name}` = {value} means nothing for `{kind}` and was ignored");
             }
         }
         Ok(frequencies)
     }
+}
 
-    /// The settings object for this kind of layer, with its key. As in transformers, a `rope_scaling`
-    /// that says something comes before `rope_parameters`.
-    fn settings(&self, config: &mut Config) -> Result<Option<(String, Map<String, Value>)>> {
-        let object = |key: &str, value: Option<&Value>| match value {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(map)) if map.is_empty() => Ok(None),
-            Some(Value::Object(map)) => Ok(Some((key.to_string(), map.clone()))),
-            Some(other) => Err(Error::input(format!("key `{key}` must be an object, but is {other}"))),
-        };
-        let scaling = object("rope_scaling", config.get("rope_scaling"))?;
-        let parameters = object("rope_parameters", config.get("rope_parameters"))?;
-        let parameters = match (parameters, self.layer) {
-            (Some((key, map)), Some(layer)) => object(&format!("{key}.{layer}"), map.get(layer))?,
-            (parameters, _) => parameters,
-        };
-        Ok(scaling.filter(|_| self.scaled).or(parameters))
+/// An object that may be absent or null.
+fn object(config: &mut Config, key: &str) -> Result<Option<Map<String, Value>>> {
+    match config.get(key) {
+        None => Ok(None),
+        Some(Value::Object(map)) => Ok(Some(map.clone())),
+        Some(other) => Err(Error::input(format!("key `{key}` must be an object, but is {other}"))),
     }
 }
 
-/// The rotated features of a head.
+/// A top-level base.
+fn base_of(config: &mut Config, key: &str, default: f64) -> Result<f64> {
+    let theta = config.number(key)?.unwrap_or(default);
+    if theta <= 0.0 {
+        return Err(Error::input(format!("key `{key}` must be positive, but is {theta}")));
+    }
+    Ok(theta)
+}
+
+/// Families that rotate all of a head: versions of transformers disagree on what less would mean there.
+fn refuse_partial(config: &mut Config) -> Result<()> {
+    const KEY: &str = "partial_rotary_factor";
+    match config.get(KEY).map(|value| (value.as_f64(), value.to_string())) {
+        None | Some((Some(1.0), _)) => Ok(()),
+        Some((_, value)) => Err(Error::input(format!(
+            "key `{KEY}` = {value} changes the model's mathematics and is not supported for this family"
+        ))),
+    }
+}
+
+/// The features of a head that are rotated. An odd number is rounded up when they are paired.
 fn rotated(head_dim: usize, fraction: f64, key: &str) -> Result<usize> {
     let features = (head_dim as f64 * fraction) as usize;
-    if fraction > 1.0 || features < 2 || !features.is_multiple_of(2) {
+    if fraction > 1.0 || features == 0 || features.next_multiple_of(2) > head_dim {
         return Err(Error::input(format!(
-            "key `{key}` = {fraction} rotates {features} of {head_dim} features; an even number of at least 2 is needed"
+            "key `{key}`: a fraction of {fraction} rotates {features} of {head_dim} features, which cannot be paired"
         )));
     }
     Ok(features)
 }
 
 /// `theta^(-2i / features)` for every pair `i`.
-fn base(features: usize, theta: f64) -> Result<Vec<f32>> {
-    if theta <= 0.0 {
-        return Err(Error::input(format!(
-            "key `rope_theta` must be positive, but is {theta}"
-        )));
-    }
-    Ok((0..features / 2)
+fn base(features: usize, theta: f64) -> Vec<f32> {
+    (0..features.div_ceil(2))
         .map(|pair| theta.powf(-((2 * pair) as f64) / features as f64) as f32)
-        .collect())
+        .collect()
 }
 
 /// LLaMA 3.1's scaling: long wavelengths are stretched by `factor`, short ones kept, the band between

@@ -3,6 +3,7 @@
 //! Plots are 640 pixels wide, so that their text can still be read when a page shrinks them to a telephone's width.
 
 use crate::error::{Error, Result};
+use crate::stats::Shown;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
@@ -368,7 +369,7 @@ impl Axis {
         let digits = (-finest.log10().floor()).clamp(0.0, 6.0) as usize;
         // Not "-0".
         let tick = if tick == 0.0 { 0.0 } else { tick };
-        format!("{tick:.digits$}")
+        format!("{:.digits$}", Shown(tick))
     }
 }
 
