@@ -279,6 +279,10 @@ fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<(
         let checked = plan.check_size(plan.length.of(spec), experiment.seeds.len());
         checked.at("calibration").at(path.display())?;
     }
+    for plan in &experiment.evaluations {
+        let checked = plan.check_size(plan.length.of(spec));
+        checked.at(&plan.name).at(path.display())?;
+    }
     let calibration = experiment
         .calibration
         .iter()

@@ -32,8 +32,8 @@ use std::path::{Path, PathBuf};
 /// of width 4096 would take a terabyte.
 const MOST_CALIBRATION_TOKENS: usize = 1 << 26;
 
-/// Of all seeds together, whose ids are in memory at once: 1 GiB.
-const MOST_TOKENS_OF_SEEDS: usize = 1 << 28;
+/// Of all seeds together, and of an evaluation: their ids are in memory at once and take 1 GiB.
+const MOST_TOKENS: usize = 1 << 28;
 
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
@@ -769,9 +769,9 @@ impl CalibrationPlan {
             )));
         }
         let all = tokens.and_then(|tokens| tokens.checked_mul(seeds));
-        if all.is_none_or(|tokens| tokens > MOST_TOKENS_OF_SEEDS) {
+        if all.is_none_or(|tokens| tokens > MOST_TOKENS) {
             return Err(Error::config(format!(
-                "{sequences} sequences of {length} tokens for each of {seeds} seeds are more than {MOST_TOKENS_OF_SEEDS} \
+                "{sequences} sequences of {length} tokens for each of {seeds} seeds are more than {MOST_TOKENS} \
                  calibration tokens"
             )));
         }
@@ -783,12 +783,25 @@ impl EvaluationPlan {
     /// Checks the numbers on their own.
     ///
     /// # Errors
-    /// No window, or windows too short to predict anything.
+    /// No window, windows too short to predict anything, or more tokens than can be held.
     pub fn validate(&self) -> Result<()> {
         if self.length.fixed().is_some_and(|length| length < 2) || self.windows == Some(0) {
             return Err(Error::config(
                 "an evaluation needs `length` of at least 2 and at least one window",
             ));
+        }
+        self.check_size(self.length.fixed().unwrap_or(1))
+    }
+
+    /// Checks that the windows, each of `length` tokens, can be held.
+    ///
+    /// # Errors
+    /// They are more tokens than anybody means.
+    pub fn check_size(&self, length: usize) -> Result<()> {
+        let windows = self.windows.unwrap_or(1);
+        if windows.checked_mul(length).is_none_or(|tokens| tokens > MOST_TOKENS) {
+            let message = format!("{windows} windows of {length} tokens are more than {MOST_TOKENS} tokens");
+            return Err(Error::config(message));
         }
         Ok(())
     }

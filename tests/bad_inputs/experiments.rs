@@ -416,6 +416,11 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["experiment.toml:8:1: 32768 sequences of 2048 tokens for each of 40 seeds are more than"],
     },
     Case {
+        name: "more evaluation windows than any memory holds",
+        change: Experiment("windows = 4", "windows = 1_152_921_504_606_846_977"),
+        expect: &["experiment.toml:28:1: 1152921504606846977 windows of 16 tokens are more than 268435456 tokens"],
+    },
+    Case {
         name: "no evaluation windows",
         change: Experiment("windows = 4", "windows = 0"),
         expect: &["experiment.toml:28:1: ", "at least one window"],

@@ -1,6 +1,6 @@
 //! `tokenizer.json` as data: what its neighbours and the cutting of texts ask about it, and what must be known before
-//! the crate `tokenizers` reads it. That crate reserves memory by sizes in the file and follows nested lists without
-//! an end, which ends the program where a panic could be caught.
+//! the crate `tokenizers` reads it: that crate reserves memory by sizes in the file, and where there is no such memory
+//! the program ends, while a panic could be caught.
 
 use crate::error::{Error, Located, Result};
 use base64::Engine;
@@ -8,9 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::AddedToken;
-
-/// Real files nest eight levels; one of the crate's readers takes time and stack by the depth.
-const DEEPEST: usize = 32;
 
 /// The longest replacement in SentencePiece's own rules has 33 bytes.
 const LONGEST_REPLACEMENT: usize = 256;
@@ -61,16 +58,10 @@ impl TokenizerFile {
     /// Parses the file and refuses what the crate must not see.
     ///
     /// # Errors
-    /// Broken JSON, and by name: steps nested too deep, malformed or overlong replacements, random tokens.
+    /// Broken JSON, and by name: malformed or overlong replacements, random tokens.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let file: TokenizerFile =
             serde_json::from_str(text).map_err(|error| Error::input(format!("not a tokenizer: {error}")))?;
-        for (name, part) in [("normalizer", &file.normalizer), ("pre_tokenizer", &file.pre_tokenizer)] {
-            if depth(part) > DEEPEST {
-                let message = format!("not a tokenizer: `{name}` is nested deeper than {DEEPEST} levels");
-                return Err(Error::input(message));
-            }
-        }
         let growth = growth(&file.normalizer).at("`normalizer`")?;
         if growth > MOST_GROWTH {
             let message =
@@ -105,14 +96,6 @@ pub(super) fn kind(step: &Value) -> &str {
 /// The literal text or the regular expression that a step looks for.
 pub(super) fn pattern<'a>(step: &'a Value, sort: &str) -> Option<&'a str> {
     step.get("pattern")?.get(sort)?.as_str()
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// How many times longer the normalizer can make a text, at most.
@@ -195,19 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn replacements_that_multiply_and_deep_nests_are_refused() {
+    fn replacements_that_multiply_are_refused() {
         let eight = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});
         parsed(json!({"type": "Sequence", "normalizers": vec![eight.clone(); 5]})).expect("32768 times");
         let error = parsed(json!({"type": "Sequence", "normalizers": vec![eight; 30]}))
             .err()
             .expect("8^30");
         assert!(error.to_string().contains("times as long"), "{error}");
-        let mut deep = json!({"type": "NFC"});
-        for _ in 0..40 {
-            deep = json!({"type": "Sequence", "normalizers": [deep]});
-        }
-        let error = parsed(deep).err().expect("too deep").to_string();
-        assert!(error.contains("nested deeper than 32 levels"), "{error}");
     }
 
     #[test]
