@@ -4,22 +4,31 @@
 //! ends. Several processes may append to one file; a cell gets no second good record. A program killed while
 //! writing leaves at most an unfinished last line, which the next to append removes; any other damage is
 //! refused with its line, and nothing is written over.
+//!
+//! A line ends in a checksum of everything before it ([`Record::line`]), and what is read must obey the rules that hold of every record
+//! ([`invariants`]): a number that was edited is refused, not reported.
 
+mod invariants;
 pub(crate) mod journal;
 
+use crate::data::digest;
 use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
+use crate::files::write_whole;
 use crate::prune::LayerRecord;
-use journal::Journal;
+use journal::{Journal, Locked};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// Version of the record's layout. It rises when records gain a field, since older versions of zprune refuse fields
 /// that they do not know: so they say why.
 ///
-/// 1: perplexity. 2: tasks.
-pub const SCHEMA: u32 = 2;
+/// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others.
+pub const SCHEMA: u32 = 3;
+
+/// The first layout with a checksum.
+const CHECKED: u32 = 3;
 
 /// The oldest layout that is read. Fields that came later are absent from older records.
 pub const OLDEST_SCHEMA: u32 = 1;
@@ -35,6 +44,8 @@ pub enum Status {
     Ok,
     /// It failed; `error` says why. A rerun tries it again.
     Failed,
+    /// The good record that the cell had so far is not to be trusted; `error` says why. A rerun makes another.
+    Withdrawn,
 }
 
 /// One cell's result.
@@ -70,6 +81,42 @@ pub struct Record {
     pub layers: Vec<LayerRecord>,
     /// Where and when it ran. Reruns of the same cell differ here and nowhere else.
     pub run: RunInfo,
+    /// In a file, the checksum of all of the above; absent in memory, and before schema 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+impl Record {
+    /// The record as a line of `runs.jsonl`, without the line end: JSON whose last key, `check`, is the checksum of the rest. The
+    /// checksum is that of the record as zprune writes it, so spaces and other spellings of the same numbers do not change it.
+    ///
+    /// # Errors
+    /// It breaks a rule, and could not be read again.
+    pub fn line(&self) -> Result<String> {
+        invariants::check(self).map_err(|broken| Error::numeric(format!("cell {}: {broken}", self.id)))?;
+        let checked = Record {
+            check: (self.schema >= CHECKED).then(|| self.checksum()),
+            ..self.clone()
+        };
+        Ok(checked.text())
+    }
+
+    /// The first sixteen hexadecimal digits of the SHA-256 of the record without its `check`.
+    fn checksum(&self) -> String {
+        let without = match &self.check {
+            None => self.text(),
+            Some(_) => Record {
+                check: None,
+                ..self.clone()
+            }
+            .text(),
+        };
+        digest::of_bytes(without.as_bytes())[..16].to_string()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("a record holds nothing that JSON cannot")
+    }
 }
 
 /// Labels of a cell.
@@ -166,25 +213,72 @@ pub struct RunInfo {
     pub spilled_bytes: Option<u64>,
 }
 
-/// An open `runs.jsonl`, to which other processes may append as well.
+/// An open `runs.jsonl`, to which other processes may append as well, and which other programs may replace.
 pub struct RecordFile {
     journal: Journal,
     known: Known,
+    /// The records that came since the file was opened, from this process and others. If a file that replaces the one that was open
+    /// lacks some of them, they are written again; what it lacks of older ones is left to whoever replaced it.
+    fresh: Vec<Record>,
 }
 
 /// What has been read of a file.
 #[derive(Default)]
 struct Known {
     records: Vec<Record>,
-    lines: usize,
+    /// The line of each record.
+    lines: Vec<usize>,
+    /// Lines read.
+    read: usize,
+    /// The good record of every cell that has one, by its place among the records.
+    good: HashMap<String, usize>,
+    /// The checksum of each record.
+    sums: Vec<String>,
 }
 
 impl Known {
     /// Reads the lines that come next.
     fn extend(&mut self, path: &Path, news: &[u8]) -> Result<()> {
-        self.records.extend(parse(path, news, self.lines)?);
-        self.lines += news.iter().filter(|byte| **byte == b'\n').count();
+        for line in news.split_inclusive(|byte| *byte == b'\n') {
+            self.read += 1;
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if !line.is_empty() {
+                let record = record(line).and_then(|(record, sum)| self.add(record, sum));
+                record.map_err(|error| error.at(format_args!("{}:{}", path.display(), self.read)))?;
+            }
+        }
         Ok(())
+    }
+
+    /// Adds the record of the line that was read last.
+    fn add(&mut self, record: Record, sum: String) -> Result<()> {
+        match (record.status, self.good.get(&record.id)) {
+            (Status::Ok, Some(first)) if !invariants::agree(&self.records[*first], &record) => {
+                return Err(Error::input(format!(
+                    "the record contradicts the good record of the same cell ({}) in line {}; equal cells have equal numbers, so one \
+                     of the two is wrong: remove its line",
+                    record.id, self.lines[*first]
+                )));
+            }
+            (Status::Ok, _) => {
+                self.good.insert(record.id.clone(), self.records.len());
+            }
+            (Status::Withdrawn, _) => {
+                self.good.remove(&record.id);
+            }
+            (Status::Failed, _) => {}
+        }
+        self.sums.push(sum);
+        self.lines.push(self.read);
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Adds a record that was just written.
+    fn wrote(&mut self, record: Record) -> Result<()> {
+        self.read += 1;
+        let sum = record.checksum();
+        self.add(record, sum)
     }
 }
 
@@ -192,24 +286,88 @@ impl RecordFile {
     /// Opens (or creates) the file in a results folder, removes an unfinished last line and reads the others.
     ///
     /// # Errors
-    /// The file cannot be written or locked, or a line is damaged.
+    /// The file cannot be written or locked, or a line is damaged or was edited.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut file = RecordFile {
-            journal: Journal::open(folder.join("runs.jsonl"), BEGINNING)?,
-            known: Known::default(),
-        };
-        let news = std::mem::take(&mut file.journal.lock()?.news);
-        file.known.extend(file.journal.path(), &news)?;
-        Ok(file)
+        let mut journal = Journal::open(folder.join("runs.jsonl"), BEGINNING)?;
+        let news = std::mem::take(&mut journal.lock()?.news);
+        let mut known = Known::default();
+        known.extend(journal.path(), &news)?;
+        Ok(RecordFile {
+            journal,
+            known,
+            fresh: Vec::new(),
+        })
     }
 
-    /// Reads what other processes have appended since.
+    /// Reads what other processes have appended since. If the file was replaced, it gets the records that it lacks.
     ///
     /// # Errors
-    /// The file cannot be read or locked, or a line is damaged.
+    /// The file cannot be read, locked or written, or a line is damaged or was edited.
     pub fn refresh(&mut self) -> Result<()> {
-        let news = self.journal.news()?;
-        self.known.extend(self.journal.path(), &news)
+        match self.journal.is_current() {
+            true => Ok(()),
+            false => self.caught_up(None, |_, _| Ok(())),
+        }
+    }
+
+    /// Reads the whole file again and makes sure that every record that came since it was opened is there.
+    ///
+    /// # Errors
+    /// As [`RecordFile::refresh`].
+    pub fn settle(&mut self) -> Result<()> {
+        self.journal.rewind();
+        self.refresh()
+    }
+
+    /// Locks the file, reads what is new, and then does something. `next` is a record that is about to be written: if nothing can
+    /// be written any more, it is saved elsewhere.
+    fn caught_up<T>(
+        &mut self,
+        next: Option<&Record>,
+        then: impl FnOnce(&mut Known, &mut Locked) -> Result<T>,
+    ) -> Result<T> {
+        let path = self.journal.path().to_path_buf();
+        let RecordFile { journal, known, fresh } = self;
+        let mut locked = match journal.lock() {
+            Ok(locked) => locked,
+            Err(error) => return Err(rescued(error, &path, fresh.iter().chain(next))),
+        };
+        let news = std::mem::take(&mut locked.news);
+        if !locked.anew {
+            let before = known.records.len();
+            let read = known.extend(&path, &news);
+            fresh.extend_from_slice(&known.records[before..]);
+            read.map_err(|error| rescued(error, &path, next.into_iter()))?;
+            return then(known, &mut locked);
+        }
+        let mut there = Known::default();
+        if let Err(error) = there.extend(&path, &news) {
+            drop(locked);
+            // The next to look at the file finds it as damaged as now.
+            journal.rewind();
+            return Err(rescued(error, &path, fresh.iter().chain(next)));
+        }
+        let before: HashSet<&String> = known.sums.iter().collect();
+        let others = there.records.iter().zip(&there.sums);
+        let others = others.filter(|(_, sum)| !before.contains(sum));
+        fresh.extend(others.map(|(record, _)| record.clone()));
+        let sums: HashSet<&String> = there.sums.iter().collect();
+        let needless = |record: &Record| record.status != Status::Withdrawn && there.good.contains_key(&record.id);
+        let lacks = |record: &&Record| !sums.contains(&record.checksum()) && !needless(record);
+        let lacking: Vec<Record> = fresh.iter().filter(lacks).cloned().collect();
+        *known = there;
+        if !lacking.is_empty() {
+            tracing::warn!(
+                "{}: was replaced or written anew while the sweep ran; {} of its records that it lacks are written again",
+                path.display(),
+                lacking.len()
+            );
+        }
+        for record in lacking {
+            locked.append(&record.line()?)?;
+            known.wrote(record)?;
+        }
+        then(known, &mut locked)
     }
 
     /// All records, oldest first.
@@ -217,51 +375,94 @@ impl RecordFile {
         &self.known.records
     }
 
+    /// The records that came since the file was opened, from this process and others.
+    pub fn fresh(&self) -> &[Record] {
+        &self.fresh
+    }
+
+    /// The good record of a cell.
+    pub fn good(&self, id: &str) -> Option<&Record> {
+        self.known.good.get(id).map(|place| &self.known.records[*place])
+    }
+
     /// Whether a cell has a good record.
     pub fn has(&self, id: &str) -> bool {
-        is_done(&self.known.records, id)
+        self.good(id).is_some()
     }
 
     /// Appends a record and waits until it is on disk; `false`, and nothing is written, if the cell has a good
-    /// record by now.
+    /// record by now that this one does not withdraw.
     ///
     /// # Errors
     /// The disk is full or the file cannot be written; the file is cut back to whole lines.
     pub fn append(&mut self, record: Record) -> Result<bool> {
-        let line = serde_json::to_string(&record).map_err(|error| Error::output(self.journal.path(), error))?;
-        let RecordFile { journal, known } = self;
-        let path = journal.path().to_path_buf();
-        let mut locked = journal.lock()?;
-        known.extend(&path, &locked.news)?;
-        if is_done(&known.records, &record.id) {
-            return Ok(false);
+        let line = record.line()?;
+        let wrote = self.caught_up(Some(&record), |known, locked| {
+            if known.good.contains_key(&record.id) && record.status != Status::Withdrawn {
+                return Ok(false);
+            }
+            locked.append(&line)?;
+            known.wrote(record.clone())?;
+            Ok(true)
+        })?;
+        if wrote {
+            self.fresh.push(record);
+            // Another program may have put its file in place while the line was written.
+            self.refresh()?;
         }
-        locked.append(&line)?;
-        known.lines += 1;
-        known.records.push(record);
-        Ok(true)
+        Ok(wrote)
     }
 }
 
-/// Whether a cell has a good record among these.
-pub fn is_done(records: &[Record], id: &str) -> bool {
-    let mut of_cell = records.iter().filter(|record| record.id == id);
-    of_cell.any(|record| record.status == Status::Ok)
+/// Saves records whose file is no file of records any more, into one of their own beside it, and says so in the error.
+fn rescued<'a>(error: Error, path: &Path, records: impl Iterator<Item = &'a Record>) -> Error {
+    let lines: Vec<String> = records.filter_map(|record| record.line().ok()).collect();
+    if lines.is_empty() {
+        return error;
+    }
+    let saved = path.with_file_name(format!("runs.rescued-{}.jsonl", std::process::id()));
+    let text = lines.join("\n") + "\n";
+    match write_whole(&saved, text.as_bytes()) {
+        Ok(()) => {
+            let (count, saved) = (lines.len(), saved.display());
+            let kind = error.kind();
+            let message = format!(
+                "{error}; what it may lack of this run, {count} records, is in {saved}: mend the file, append them"
+            );
+            Error::new(kind, message)
+        }
+        // The first error is the cause.
+        Err(_) => error,
+    }
+}
+
+/// What stands of every cell: its latest good record, unless that was withdrawn, else the latest that says why there is none.
+pub fn standing(records: &[Record]) -> HashMap<&str, &Record> {
+    let mut standing: HashMap<&str, &Record> = HashMap::new();
+    for record in records {
+        let good = standing
+            .get(record.id.as_str())
+            .is_some_and(|old| old.status == Status::Ok);
+        if record.status != Status::Failed || !good {
+            standing.insert(&record.id, record);
+        }
+    }
+    standing
 }
 
 /// Reads a results folder's records, changing nothing.
 ///
 /// # Errors
-/// The file is missing, or a line other than an unfinished last one is damaged.
+/// The file is missing, or a line other than an unfinished last one is damaged or was edited.
 pub fn read(folder: &Path) -> Result<Vec<Record>> {
     let path = folder.join("runs.jsonl");
-    parse(&path, &journal::read(&path)?, 0)
+    parse(&path, &journal::read(&path)?)
 }
 
 /// The same for a folder in which nothing may have been recorded yet.
 ///
 /// # Errors
-/// A line other than an unfinished last one is damaged.
+/// A line other than an unfinished last one is damaged or was edited.
 pub fn read_if_any(folder: &Path) -> Result<Vec<Record>> {
     match folder.join("runs.jsonl").exists() {
         true => read(folder),
@@ -269,35 +470,54 @@ pub fn read_if_any(folder: &Path) -> Result<Vec<Record>> {
     }
 }
 
-/// The records in `bytes`, which are whole lines and follow `before` other lines of the file at `path`.
-fn parse(path: &Path, bytes: &[u8], before: usize) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
-        }
-        let place = format!("{}:{}", path.display(), before + index + 1);
-        let fail = |message: String| Error::input(message).at(&place);
-        #[derive(Deserialize)]
-        struct Versioned {
-            schema: u32,
-        }
-        let schema = serde_json::from_slice(line).map(|versioned: Versioned| versioned.schema);
-        if let Some(other) = schema.ok().filter(|schema| !(OLDEST_SCHEMA..=SCHEMA).contains(schema)) {
-            return Err(fail(format!(
-                "the record has schema {other}, but this zprune reads schemas {OLDEST_SCHEMA} to {SCHEMA}; use the zprune \
-                 that wrote it, or another results folder"
-            )));
-        }
-        let record: Record =
-            serde_json::from_slice(line).map_err(|error| fail(format!("not a record: {}", json_in_line(&error))))?;
-        if record.cell.id() != record.id {
-            return Err(fail(format!(
-                "the record's id {} is not the hash of its cell; it was edited",
-                record.id
-            )));
-        }
-        records.push(record);
+/// The records in the whole lines `bytes`; `path` is what errors name. For [`read`] and the fuzzer.
+///
+/// # Errors
+/// A line is damaged or was edited, or two records contradict each other.
+#[doc(hidden)]
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
+    let mut known = Known::default();
+    known.extend(path, bytes)?;
+    Ok(known.records)
+}
+
+/// What to do about a line that was edited.
+const MEND: &str = "put the line back from a copy, or remove it, and the same experiment runs its cell again";
+
+/// The record in a line, which must be as zprune wrote it, and its checksum.
+fn record(line: &[u8]) -> Result<(Record, String)> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema: u32,
     }
-    Ok(records)
+    let schema = serde_json::from_slice(line).map(|versioned: Versioned| versioned.schema);
+    if let Some(other) = schema.ok().filter(|schema| !(OLDEST_SCHEMA..=SCHEMA).contains(schema)) {
+        return Err(Error::input(format!(
+            "the record has schema {other}, but this zprune reads schemas {OLDEST_SCHEMA} to {SCHEMA}; use the zprune \
+             that wrote it, or another results folder"
+        )));
+    }
+    let not_a_record = |error| Error::input(format!("not a record: {}", json_in_line(&error)));
+    let mut record: Record = serde_json::from_slice(line).map_err(not_a_record)?;
+    if record.cell.id() != record.id {
+        let message = format!(
+            "the record's id {} is not the hash of its cell; it was edited: {MEND}",
+            record.id
+        );
+        return Err(Error::input(message));
+    }
+    let check = record.check.take();
+    if check.is_none() && record.schema >= CHECKED {
+        return Err(Error::input(format!(
+            "the record has no checksum (`check`); it was edited: {MEND}"
+        )));
+    }
+    let sum = record.checksum();
+    if let Some(check) = check.filter(|check| *check != sum) {
+        let message = format!("the record's checksum {check} does not fit it; it was edited or damaged: {MEND}");
+        return Err(Error::input(message));
+    }
+    invariants::check(&record)
+        .map_err(|broken| Error::input(format!("the record cannot be what zprune wrote: {broken}; {MEND}")))?;
+    Ok((record, sum))
 }

@@ -213,6 +213,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 .map_or(Vec::new(), |findings| findings.evaluations.clone()),
             tasks: tasks.iter().map(|task| task.record.clone()).collect(),
             layers: findings.map_or(Vec::new(), |findings| findings.layers),
+            check: None,
         };
         Ok((record, tasks))
     }

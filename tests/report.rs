@@ -11,13 +11,13 @@ use zprune::report::sheet::Mark;
 use zprune::report::{PlanFile, PlannedCell, Report, power, text};
 
 fn quickstart() -> Report {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
-    Report::read(&folder).expect("results/quickstart is in the repository")
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
+    Report::read(&folder).expect("docs/quickstart is in the repository")
 }
 
 #[test]
 fn committed_tables_plots_and_page_equal_what_the_committed_records_give() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
     let mut compared = 0;
     for (path, content) in quickstart().files().expect("drawable") {
         // Pixels may differ in their last bit on another processor; that they are there is enough.
@@ -30,7 +30,7 @@ fn committed_tables_plots_and_page_equal_what_the_committed_records_give() {
         let same = committed == content;
         assert!(
             same,
-            "{} is not what the records give: zprune report results/quickstart",
+            "{} is not what the records give: zprune report docs/quickstart",
             path.display()
         );
         compared += 1;
@@ -39,11 +39,188 @@ fn committed_tables_plots_and_page_equal_what_the_committed_records_give() {
 }
 
 #[test]
+fn the_example_is_what_the_readmes_first_command_makes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let example = root.join("docs/quickstart");
+    let plan = PlanFile::read(&example).expect("a plan");
+    let kept = zprune::record::read(&example).expect("records");
+    let good: Vec<&str> = kept
+        .iter()
+        .filter(|it| it.error.is_none())
+        .map(|it| it.id.as_str())
+        .collect();
+    assert_eq!(plan.cell.len(), 40);
+    assert!(
+        plan.cell.iter().all(|cell| good.contains(&cell.id.as_str())),
+        "a cell has no record"
+    );
+    // The dense model and magnitude pruning, whose numbers depend on no near-tie.
+    let cells: Vec<&PlannedCell> = plan.cell.iter().filter(|cell| cell.seed.is_none()).take(2).collect();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_zprune"));
+    command
+        .current_dir(root)
+        .args(["run", "experiments/quickstart.toml", "--results"])
+        .arg(folder.path());
+    for cell in &cells {
+        command.args(["--cell", &cell.id]);
+    }
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    let made = folder.path().join("quickstart");
+    let text = |folder: &Path| std::fs::read_to_string(folder.join("plan.toml")).expect("a plan");
+    assert_eq!(
+        text(&made),
+        text(&example),
+        "docs/quickstart is not what the command makes any more; CONTRIBUTING.md says how to make it"
+    );
+    let records = zprune::record::read(&made).expect("records");
+    assert_eq!(records.len(), 2);
+    for record in &records {
+        let old = kept.iter().find(|it| it.id == record.id).expect("the ids are the same");
+        let (now, then) = (record.evaluations[0].perplexity, old.evaluations[0].perplexity);
+        assert!(
+            (now - then).abs() <= 1e-5 * then,
+            "{}: {now} is not {then}",
+            record.label.method
+        );
+    }
+}
+
+#[test]
+fn no_results_are_committed_where_a_run_looks_for_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = std::process::Command::new("git")
+        .current_dir(root)
+        .args(["ls-files", "results"])
+        .output();
+    // A package from a registry is no repository, and has no results at all.
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {
+        return;
+    };
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.lines().all(|file| file.ends_with(".md")), "{listed}");
+}
+
+/// More methods than anybody looks at: `wanda-0`, `wanda-1`, ...
+fn many_methods(count: usize) -> String {
+    let method = |index| format!("[[method]]\nname = \"wanda-{index}\"\ncriterion = \"wanda\"\n");
+    (0..count).map(method).collect()
+}
+
+#[test]
+fn reports_of_hundreds_of_methods_are_bounded_and_say_what_they_leave_out() {
+    let plan = plan_of(&many_methods(297));
+    let records = records_of(&plan, 0.05, 0);
+    let report = Report::new(Results::join(plan.clone(), &records));
+    // 300 methods by two, on two models by two measures.
+    assert_eq!(
+        (report.families[0].tests.len(), report.families[0].refused),
+        (0, 4 * 300 * 299 / 2)
+    );
+    let files = report.files().expect("drawable");
+    let text = |name: &str| {
+        let found = files.iter().find(|(path, _)| path.ends_with(name));
+        String::from_utf8(found.expect("a file").1.clone()).expect("UTF-8")
+    };
+    let comparisons = text("comparisons.md");
+    assert!(
+        comparisons.contains("179400 comparisons, and more than 10000 are not made"),
+        "{comparisons}"
+    );
+    assert_eq!(text("perplexity.md").matches("| wanda-").count(), 297);
+    let size: usize = files.iter().map(|(_, content)| content.len()).sum();
+    assert!(size < 64 << 20, "{size} bytes");
+
+    let against: Vec<String> = (0..297).map(|index| format!("\"wanda-{index}\"")).collect();
+    let declared = format!(
+        "{}[[comparison]]\nfamily = \"ria first\"\nours = \"ria\"\nagainst = [{}]\nmodels = [\"a\"]\n",
+        many_methods(297),
+        against.join(", ")
+    );
+    let plan = plan_of(&declared);
+    let report = Report::new(Results::join(plan, &records));
+    assert_eq!(
+        (report.families[0].tests.len(), report.families[0].refused),
+        (2 * 297, 0)
+    );
+    let plots = zprune::report::plots::all(&report.results, &report.families).expect("drawable");
+    let plot = plots
+        .iter()
+        .find(|plot| plot.name == "differences-a-text")
+        .expect("a plot");
+    assert!(
+        plot.caption
+            .ends_with("Only the first 120 of 297 comparisons of a pattern are drawn; all are in the tables."),
+        "{}",
+        plot.caption
+    );
+    for plot in plots {
+        let png = zprune::report::plots::raster::png(&plot)
+            .expect("there is memory")
+            .expect("it is not too large");
+        let height = u32::from_be_bytes(png[20..24].try_into().expect("a PNG has a header"));
+        assert!(height < 16_000, "{} is {height} pixels high", plot.name);
+    }
+}
+
+#[test]
+fn labels_are_texts_in_every_format_and_no_formulas_tags_or_commands() {
+    let methods = "[[method]]\nname = \"=1+1|<b>x</b>\"\ncriterion = \"wanda\"\n\
+                   [[method]]\nname = \"@cmd [z](http://y) \\\\input{x} & $y$\"\ncriterion = \"wanda\"\n";
+    let mut plan = plan_of(methods);
+    plan.experiment.description = "first\n<script>second</script>".to_string();
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 0)));
+    let files = report.files().expect("drawable");
+    let all_of = |ending: &str| -> Vec<String> {
+        let own = files
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|it| it == ending));
+        own.map(|(_, content)| String::from_utf8(content.clone()).expect("UTF-8"))
+            .collect()
+    };
+    for table in all_of("csv") {
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        for row in reader.records() {
+            for field in row.expect("as many fields as heads").iter() {
+                let number = field.parse::<f64>().is_ok();
+                assert!(number || !field.starts_with(['=', '+', '-', '@']), "{field}");
+            }
+        }
+    }
+    assert!(
+        all_of("csv")
+            .iter()
+            .any(|table| table.contains(",'=1+1|<b>x</b>,") && table.contains(",-"))
+    );
+    for table in all_of("md") {
+        let bars = |line: &str| line.replace("\\|", "").matches('|').count();
+        let mut expected = 0;
+        for line in table.lines() {
+            let found = bars(line);
+            assert!(!line.starts_with('|') || expected == 0 || found == expected, "{line}");
+            expected = if line.starts_with('|') { found } else { 0 };
+        }
+        let live = table.replace("\\<", "");
+        let tags = live.contains("<b>") || live.contains("<script>");
+        assert!(!tags && !live.contains("[z](http"), "{table}");
+    }
+    let page = &all_of("html")[0];
+    assert!(page.contains("&lt;b&gt;x&lt;/b&gt;") && !page.contains("<b>") && !page.contains("<script"));
+    for table in all_of("tex") {
+        assert!(
+            !table.contains("\\input{x}") && !table.contains("$y$") && !table.contains(" & \\$y"),
+            "{table}"
+        );
+    }
+}
+
+#[test]
 fn the_readme_shows_the_committed_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a committed file");
     let readme = read("README.md");
-    let table = read("results/quickstart/tables/perplexity.md");
+    let table = read("docs/quickstart/tables/perplexity.md");
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
     assert!(rows.len() > 5, "the table has only {} rows", rows.len());
     for row in rows {
@@ -67,7 +244,7 @@ fn a_method_without_calibration_has_one_run_and_no_spread_over_seeds() {
 
 #[test]
 fn a_report_made_again_is_the_same_to_the_byte_in_whatever_order_cells_ran() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
     let plan = PlanFile::read(&folder).expect("a plan");
     let mut records = zprune::record::read(&folder).expect("records");
     let first = quickstart().files().expect("drawable");
@@ -80,7 +257,7 @@ fn a_report_made_again_is_the_same_to_the_byte_in_whatever_order_cells_ran() {
 
 #[test]
 fn only_times_differ_when_the_same_cells_run_again_elsewhere() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
     let plan = PlanFile::read(&folder).expect("a plan");
     let mut records = zprune::record::read(&folder).expect("records");
     for (index, record) in records.iter_mut().enumerate() {
@@ -158,7 +335,7 @@ fn noise(parts: &[u64]) -> f64 {
 
 /// Records in which RIA is better than Wanda by `lead` nats per window and by `documents` of WNLI's size.
 fn records_of(plan: &PlanFile, lead: f64, documents: usize) -> Vec<Record> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
     let like = zprune::record::read(&folder).expect("records").remove(0);
     plan.cell
         .iter()

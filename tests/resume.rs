@@ -9,9 +9,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::process::{Child, Stdio};
-use std::time::Instant;
-use sweeps::{CELLS, RECORDS, assert_same_reports, busy, finish, lines, records, said};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+use sweeps::{CELLS, EVENTS, RECORDS, assert_same_reports, busy, finish, lines, records, said, sealed, wait_for};
 use tiny::{Folder, Tensor};
 
 /// The experiment, started and left alone.
@@ -129,6 +131,9 @@ fn a_finished_experiment_runs_nothing_again() {
     );
     assert_eq!(folder.results(), before);
     assert_eq!(second.stdout, first.stdout);
+    let first_words = "nothing was run: all 9 cells have results in results/tiny already. To run them again, choose another folder with \
+                       --results, or remove that one";
+    assert!(said(&second).trim_start().starts_with(first_words), "{}", said(&second));
 }
 
 #[test]
@@ -265,7 +270,7 @@ fn a_cell_that_failed_for_a_passing_reason_gets_its_result_from_the_next_run() {
     record["status"] = "failed".into();
     record["error"] = "the machine was out of memory".into();
     record["evaluations"] = Value::Array(Vec::new());
-    all[4] = record.to_string();
+    all[4] = sealed(record);
     folder.write(RECORDS, all.join("\n") + "\n");
 
     let output = finish(&folder);
@@ -290,4 +295,207 @@ fn results_that_cannot_be_written_are_an_error_of_their_own() {
         "{}",
         said(&output)
     );
+}
+
+/// A sweep that is disturbed once it has recorded a cell, and what becomes of it.
+fn disturbed(folder: &Folder, disturb: impl FnOnce()) -> Output {
+    let mut command = folder.zprune(&["experiment.toml"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the program starts");
+    wait_for("a record", || {
+        std::fs::read_to_string(folder.path(EVENTS)).is_ok_and(|log| log.contains("\"done\""))
+    });
+    disturb();
+    child.wait_with_output().expect("a child can be waited for")
+}
+
+const WEIGHTS: &str = "model/model.safetensors";
+
+/// Writes other weights over the end of the file, as a training script does that saves again.
+fn overwrite(path: &Path) {
+    let mut file = std::fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("the weights are writable");
+    file.seek(SeekFrom::End(-4)).expect("it is longer");
+    file.write_all(&0.25f32.to_le_bytes()).expect("writable");
+}
+
+#[test]
+fn inputs_that_change_during_a_sweep_end_it_and_no_record_has_their_old_hash_and_new_numbers() {
+    type Change = fn(&Folder);
+    let changes: [(&str, Change, &str); 6] = [
+        (
+            WEIGHTS,
+            |folder| overwrite(&folder.path(WEIGHTS)),
+            "was written to or touched",
+        ),
+        (
+            WEIGHTS,
+            |folder| {
+                let file = std::fs::File::options().write(true).open(folder.path(WEIGHTS));
+                file.and_then(|file| file.set_len(4000))
+                    .expect("the weights are writable");
+            },
+            " to 4000 bytes while it was in use",
+        ),
+        (
+            WEIGHTS,
+            |folder| {
+                std::fs::copy(folder.path(WEIGHTS), folder.path("new")).expect("readable");
+                overwrite(&folder.path("new"));
+                std::fs::rename(folder.path("new"), folder.path(WEIGHTS)).expect("one folder");
+            },
+            "was replaced by another file",
+        ),
+        (
+            "model/tokenizer.json",
+            |folder| folder.replace("model/tokenizer.json", "\"version\"", " \"version\""),
+            "grew from ",
+        ),
+        (
+            "novel.txt",
+            |folder| folder.write("novel.txt", tiny::text(7, 3000)),
+            "novel.txt: the file ",
+        ),
+        (
+            "calibration.jsonl",
+            |folder| std::fs::remove_file(folder.path("calibration.jsonl")).expect("it is there"),
+            "was removed",
+        ),
+    ];
+    let undisturbed = busy();
+    finish(&undisturbed);
+    let good = records(&undisturbed);
+    for (file, change, says) in changes {
+        let folder = busy();
+        let output = disturbed(&folder, || change(&folder));
+        let text = said(&output);
+        // The change may be seen when a block is read that is no more there, or when the record is to be written.
+        assert_eq!(output.status.code(), Some(2), "{file}: {} {text}", output.status);
+        assert!(text.contains(file) && text.contains(says), "{text}");
+        assert!(
+            text.contains(" has no record, ") && text.contains("the same command goes on"),
+            "{text}"
+        );
+        let all = records(&folder);
+        assert!((1..CELLS).contains(&all.len()), "{} records", all.len());
+        assert_eq!(all, good[..all.len()], "{file}");
+    }
+}
+
+#[test]
+fn a_change_that_leaves_no_trace_in_size_and_times_is_found_by_the_hash_at_the_end() {
+    let folder = busy();
+    let path = folder.path(WEIGHTS);
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("the weights are writable");
+    // SAFETY: nothing else in this process looks at the file while it is mapped.
+    #[allow(unsafe_code)]
+    let mut map = unsafe { memmap2::MmapMut::map_mut(&file) }.expect("a small file can be mapped");
+    let last = map.len() - 4;
+    // The first write to a page takes the time; what follows before it goes to disk does not.
+    let bytes = map[last..].to_vec();
+    map[last..].copy_from_slice(&bytes);
+    let old = bytes[0];
+    let output = disturbed(&folder, || map[last] = old ^ 0x40);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "model.safetensors: the content is not what it was when the run hashed it",
+        "the 9 records of this run that come from it are withdrawn",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let all = records(&folder);
+    assert_eq!(all.len(), 2 * CELLS);
+    assert!(all[CELLS..].iter().all(|record| record["status"] == "withdrawn"));
+    // The old content has no results any more.
+    map[last] = old;
+    let again = finish(&folder);
+    assert!(
+        said(&again).contains("9 cells run, 0 had results already"),
+        "{}",
+        said(&again)
+    );
+    let undisturbed = busy();
+    finish(&undisturbed);
+    assert_eq!(records(&folder)[2 * CELLS..], records(&undisturbed));
+}
+
+#[test]
+fn a_replaced_file_of_records_gets_what_it_lacks() {
+    type Way = fn(&Path, &[u8]);
+    let ways: [(&str, Way); 4] = [
+        ("cp and mv", |path, old| {
+            let copy = path.with_extension("copy");
+            std::fs::write(&copy, old).expect("writable");
+            std::fs::rename(&copy, path).expect("one folder");
+        }),
+        ("cp over it", |path, old| std::fs::write(path, old).expect("writable")),
+        ("removal", |path, _| std::fs::remove_file(path).expect("it is there")),
+        ("an editor's two steps", |path, old| {
+            std::fs::rename(path, path.with_extension("old")).expect("one folder");
+            std::thread::sleep(Duration::from_millis(5));
+            std::fs::write(path, old).expect("writable");
+        }),
+    ];
+    let undisturbed = busy();
+    finish(&undisturbed);
+    for (name, way) in ways {
+        let folder = busy();
+        let output = disturbed(&folder, || {
+            for _ in 0..3 {
+                let files = [RECORDS, EVENTS].map(|file| folder.path(file));
+                let old = files.each_ref().map(|file| std::fs::read(file).unwrap_or_default());
+                std::thread::sleep(Duration::from_millis(150));
+                for (file, old) in files.iter().zip(old).filter(|(file, _)| file.exists()) {
+                    way(file, &old);
+                }
+            }
+        });
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        for path in ["results/tiny/runs.old", "results/tiny/events.old"] {
+            let _ = std::fs::remove_file(folder.path(path));
+        }
+        let mut all = records(&folder);
+        assert_eq!(all.len(), CELLS, "{name}: {}", said(&output));
+        all.sort_by_key(|record| record["id"].to_string());
+        let mut expected = records(&undisturbed);
+        expected.sort_by_key(|record| record["id"].to_string());
+        assert_eq!(all, expected, "{name}");
+        let log = std::fs::read_to_string(folder.path(EVENTS)).expect("there are events");
+        assert_eq!(log.matches("\"event\":\"done\"").count(), CELLS, "{name}: {log}");
+    }
+}
+
+#[test]
+fn a_file_of_records_that_is_replaced_by_something_else_is_left_alone_and_the_records_are_saved() {
+    let folder = busy();
+    let output = disturbed(&folder, || {
+        folder.write("notes", "my notes\n");
+        std::fs::rename(folder.path("notes"), folder.path(RECORDS)).expect("one folder");
+    });
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("runs.jsonl:1: not a record: ") && text.contains("runs.rescued-"),
+        "{text}"
+    );
+    assert_eq!(lines(&folder), ["my notes"]);
+    let saved = folder.results();
+    let (name, saved) = saved
+        .iter()
+        .find(|(path, _)| path.to_string_lossy().contains("runs.rescued-"))
+        .expect("the records are saved");
+    std::fs::remove_file(folder.path(name)).expect("it is there");
+    folder.write(RECORDS, saved);
+    let count = lines(&folder).len();
+    assert!((1..=CELLS).contains(&count), "{count} records");
+    let output = finish(&folder);
+    let expected = format!("{} cells run, {count} had results already", CELLS - count);
+    assert!(said(&output).contains(&expected), "{}", said(&output));
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use sweeps::{CELLS, EVENTS, RECORDS, assert_same_reports, busy, finish, lines, records, said};
+use sweeps::{CELLS, EVENTS, RECORDS, assert_same_reports, busy, finish, lines, records, said, wait_for};
 use tiny::Folder;
 
 /// Exit code of a process that stopped because it was asked to.
@@ -27,15 +27,6 @@ fn start(folder: &Folder) -> Child {
 fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([name, &child.id().to_string()]).status();
     assert!(status.expect("the system has `kill`").success());
-}
-
-/// Waits until `done`, which a minute is enough for.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn events(folder: &Folder) -> Vec<Value> {

@@ -70,6 +70,14 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         stop: progress.stop_on_signals()?,
     };
     let outcome = run::run(&experiment, &inputs, &folder, &options, &progress)?;
+    if outcome.ran + outcome.elsewhere + outcome.left == 0 {
+        say(&format!(
+            "nothing was run: all {} cells have results in {} already. To run them again, choose another folder with --results, or \
+             remove that one",
+            outcome.skipped,
+            folder.display()
+        ));
+    }
     let mut wrote = vec!["runs.jsonl".to_string()];
     // One cell of many makes no table; `zprune report` makes it from all of them.
     if arguments.cell.is_empty() {

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod guard;
 pub mod python_random;
 pub mod sampler;
+pub mod stamp;
 pub mod table;
 mod text_file;
 pub mod tokenizer;

@@ -6,6 +6,7 @@
 
 use super::identity::ModelIdentity;
 use super::plan::{Experiment, ModelPlan};
+use crate::data::stamp::Watched;
 use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
@@ -15,7 +16,7 @@ use crate::model::found::{Wanted, instead};
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A model directory that is there and fits.
@@ -24,6 +25,50 @@ pub struct ModelInput {
     pub identity: ModelIdentity,
     /// The opened checkpoint.
     pub checkpoint: Checkpoint,
+    folder: PathBuf,
+    config: Watched,
+    /// `tokenizer.json`, and of [`COMPANIONS`] those that are there.
+    tokenizer: Vec<Watched>,
+    weights: Vec<Watched>,
+}
+
+/// Files beside `tokenizer.json` that may change what it does.
+const COMPANIONS: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
+impl ModelInput {
+    /// The files that decide the model's numbers, as they were before they were hashed.
+    fn files(&self) -> impl Iterator<Item = &Watched> {
+        std::iter::once(&self.config)
+            .chain(&self.tokenizer)
+            .chain(&self.weights)
+    }
+
+    /// Hashes all of them again.
+    fn rehash(&self) -> Result<()> {
+        same_content(&self.config, &self.identity.config)?;
+        let names = |files: &[Watched]| {
+            let paths: Vec<String> = files.iter().map(|it| it.path().display().to_string()).collect();
+            paths.join(", ")
+        };
+        if tokenizer::digest(&self.folder)? != self.identity.tokenizer {
+            return Err(Error::input(OTHER_CONTENT).at(names(&self.tokenizer)));
+        }
+        if self.checkpoint.files().digest()? == self.identity.weights {
+            return Ok(());
+        }
+        Err(Error::input(OTHER_CONTENT).at(names(&self.weights)))
+    }
+}
+
+/// What is said of a file whose size and times are as they were.
+const OTHER_CONTENT: &str = "the content is not what it was when the run hashed it, though size and times are";
+
+/// Hashes a file again.
+fn same_content(file: &Watched, digest: &str) -> Result<()> {
+    match digest::of_file(file.path())? == digest {
+        true => Ok(()),
+        false => Err(Error::input(OTHER_CONTENT).at(file.path().display())),
+    }
 }
 
 /// A model directory whose configuration fits; its weights may be missing.
@@ -43,6 +88,7 @@ pub struct FileInput {
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: String,
+    watched: Watched,
 }
 
 /// All inputs of an experiment; `None` where a file is not there.
@@ -164,6 +210,34 @@ impl Inputs {
         })
     }
 
+    /// The files that all models have in common.
+    fn texts(&self) -> impl Iterator<Item = &FileInput> {
+        let evaluations = self.evaluations.iter().chain(&self.tasks).flatten();
+        self.calibration.values().chain(evaluations)
+    }
+
+    /// Checks that the files that decide the numbers of a model's cells are those that were hashed, and were not written to since.
+    /// Looks at no content, so that it can be asked before every record; what it cannot see [`Inputs::rehash`] does.
+    ///
+    /// # Errors
+    /// Names the file, and says what became of it.
+    pub fn unchanged(&self, model: usize) -> Result<()> {
+        let own = self.models[model].iter().flat_map(ModelInput::files);
+        own.chain(self.texts().map(|file| &file.watched))
+            .try_for_each(Watched::check)
+    }
+
+    /// The same by hashing all of these files again.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn rehash(&self, model: usize) -> Result<()> {
+        self.models[model].iter().try_for_each(ModelInput::rehash)?;
+        let mut seen = BTreeSet::new();
+        let mut files = self.texts().filter(|file| seen.insert(&file.path));
+        files.try_for_each(|file| same_content(&file.watched, &file.digest))
+    }
+
     /// Refuses to go on while anything is missing.
     ///
     /// # Errors
@@ -222,6 +296,7 @@ fn model(
         });
         return Ok((None, None));
     }
+    let watched_config = Watched::new(&config)?;
     let spec = read_spec(&path)?;
     check_fit(experiment, &path, &spec)?;
     let weights_wanted = parts == Parts::Everything;
@@ -238,12 +313,29 @@ fn model(
     let mut input = None;
     if weights_wanted && weights_there {
         let checkpoint = Checkpoint::open(&path, spec.clone())?;
+        let companions = COMPANIONS
+            .iter()
+            .map(|name| path.join(name))
+            .filter(|path| path.exists());
+        let watched_tokenizer = std::iter::once(tokenizer.clone()).chain(companions);
+        let watched_tokenizer = watched_tokenizer
+            .map(|path| Watched::new(&path))
+            .collect::<Result<Vec<_>>>()?;
+        let weights = checkpoint.files().paths().into_iter().map(Watched::new);
+        let weights = weights.collect::<Result<Vec<Watched>>>()?;
         let identity = ModelIdentity {
             config: digest::of_file(&config)?,
-            weights: checkpoint.files().digest(),
+            weights: checkpoint.files().digest()?,
             tokenizer: tokenizer::digest(&path)?,
         };
-        input = Some(ModelInput { identity, checkpoint });
+        input = Some(ModelInput {
+            identity,
+            checkpoint,
+            config: watched_config,
+            tokenizer: watched_tokenizer,
+            weights,
+            folder: path.clone(),
+        });
     }
     Ok((Some(ModelFolder { path, commit, spec }), input))
 }
@@ -264,8 +356,9 @@ fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String
             }
         },
     };
+    let watched = Watched::new(&path)?;
     let digest = digest::of_file(&path)?;
-    Ok(Some(FileInput { path, digest }))
+    Ok(Some(FileInput { path, digest, watched }))
 }
 
 /// Checks what the architecture makes impossible.

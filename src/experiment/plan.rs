@@ -35,6 +35,9 @@ const MOST_CALIBRATION_TOKENS: usize = 1 << 26;
 /// Of all seeds together, and of an evaluation: their ids are in memory at once and take 1 GiB.
 const MOST_TOKENS: usize = 1 << 28;
 
+/// More cells than this are a slip, too: a plan holds all of them.
+const MOST_CELLS: usize = 100_000;
+
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
 
@@ -429,6 +432,13 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
             let message = format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name);
             return Err(Error::config(message).at(sweep_place));
         }
+    }
+    let cells = experiment.count();
+    if cells.max(experiment.seeds.len()) > MOST_CELLS {
+        let message = format!(
+            "models, methods, patterns and seeds make {cells} cells, and an experiment has at most {MOST_CELLS}: divide it into several"
+        );
+        return Err(Error::config(message).at(sweep_place));
     }
     if let Some(seed) = (1..experiment.seeds.len())
         .map(|index| (experiment.seeds[index], &experiment.seeds[..index]))
@@ -907,6 +917,15 @@ impl Experiment {
     /// Cells of one model that calibrate with the same seed.
     pub fn cells_per_seed(&self) -> usize {
         self.patterns.len() * self.methods.iter().filter(|method| method.calibrated).count()
+    }
+
+    /// How many cells there are.
+    fn count(&self) -> usize {
+        let calibrated = self.methods.iter().filter(|method| method.calibrated).count();
+        let rounds = calibrated.saturating_mul(self.seeds.len().max(1));
+        let methods = rounds.saturating_add(self.methods.len() - calibrated);
+        let of_model = methods.saturating_mul(self.patterns.len()).saturating_add(1);
+        of_model.saturating_mul(self.models.len())
     }
 
     /// A cell in words: `tiny-llama, wanda, 50 %, seed 0`.

@@ -17,7 +17,7 @@ mod whole;
 
 pub use output::OutputFile;
 pub use staging::{Staging, remove_on_signals};
-pub use whole::{create_folders, only_plain, remove_unfinished, write_whole};
+pub use whole::{create_folders, create_whole, only_plain, remove_unfinished, sync_parent, write_whole};
 
 use std::path::Path;
 

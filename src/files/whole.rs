@@ -44,6 +44,27 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     }
 }
 
+/// The same where nothing is there yet; `false`, and nothing is written, if something is by now.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn create_whole(path: &Path, content: &[u8]) -> Result<bool> {
+    let fail = |error: std::io::Error| Error::output(path, error);
+    match temporary(path, content, None).map_err(fail)?.persist_noclobber(path) {
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(fail(error.error)),
+        Ok(_) => sync_parent(path).map(|()| true),
+    }
+}
+
+/// Makes sure that the name of a file that was just made is on disk; see [`write_whole`], which does so.
+///
+/// # Errors
+/// The disk refuses.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    sync_folder(parent(path)).map_err(|error| Error::output(path, error))
+}
+
 /// Refuses a path at which something is that is not a plain file: a link, a folder, a device. Nothing may be there at all.
 ///
 /// # Errors

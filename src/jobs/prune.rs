@@ -119,7 +119,7 @@ fn unchanged(
         let message = format!("{what} changed while the model was pruned; prune it again when nothing writes to it");
         Err(Error::input(message))
     };
-    let (mut digests, weights) = input.checkpoint.files().digests();
+    let (mut digests, weights) = input.checkpoint.files().digests()?;
     for found in copied {
         let (name, digest) = (found.text(), FileDigest::of_file(&found.place)?);
         if output.get(&name) != Some(&digest) {

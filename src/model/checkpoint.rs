@@ -131,7 +131,7 @@ impl Checkpoint {
             return Ok(());
         };
         let embedding = self.locate(&self.spec.embedding.tensor)?;
-        if self.files.bytes(head) == self.files.bytes(embedding) {
+        if self.files.read(head)? == self.files.read(embedding)? {
             return Ok(());
         }
         let message = format!("`tie_word_embeddings` is true, but tensor `{stored}` differs from the embedding");
@@ -162,9 +162,7 @@ impl Checkpoint {
     pub fn elements(&self, name: &str) -> Result<Vec<f32>> {
         let location = self.locate(name)?;
         let storage = self.storage(name)?;
-        let values = storage.decode(self.files.bytes(location));
-        // Decoded once, the stored bytes would only fill memory until the system needs it.
-        self.files.release(location);
+        let values = storage.decode(&self.files.read(location)?);
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(position) => Err(self.not_finite(name, location, position, values[position])),
@@ -251,13 +249,13 @@ impl Checkpoint {
         for (name, _) in self.spec.tensors() {
             let location = self.locate(&name)?;
             let storage = self.storage(&name)?;
-            let pieces = self.files.bytes(location).par_chunks(PIECE * storage.bytes());
+            let bytes = self.files.read(location)?;
+            let pieces = bytes.par_chunks(PIECE * storage.bytes());
             let found = pieces.enumerate().find_map_first(|(piece, bytes)| {
                 let values = storage.decode(bytes);
                 let position = values.iter().position(|value| !value.is_finite())?;
                 Some((piece * PIECE + position, values[position]))
             });
-            self.files.release(location);
             if let Some((position, value)) = found {
                 return Err(self.not_finite(&name, location, position, value));
             }

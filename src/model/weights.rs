@@ -1,5 +1,6 @@
 //! Weight files as they are stored: `model.safetensors`, or shards with `model.safetensors.index.json`,
-//! read through memory maps.
+//! headers through memory maps, data from the file: one that is cut while it is in use must end in an error, and reading
+//! what a map has lost ends the process.
 //!
 //! Owns finding and reading the files; knows names, types and shapes, and nothing of what a tensor is
 //! for. A truncated or malformed file is refused by name.
@@ -10,10 +11,9 @@ use crate::files::{input, json};
 use crate::model::found::{Wanted, instead};
 use crate::model::header::Header;
 use memmap2::Mmap;
-#[cfg(unix)]
-use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 /// The only weight file of a small checkpoint.
@@ -26,6 +26,7 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 struct Shard {
     path: PathBuf,
+    file: File,
     map: Mmap,
     /// `__metadata__` of the header.
     metadata: BTreeMap<String, String>,
@@ -33,8 +34,8 @@ struct Shard {
     order: Vec<String>,
 }
 
-/// Bytes hashed before their pages are released.
-const PIECE: usize = 64 << 20;
+/// Bytes hashed at a time.
+const PIECE: usize = 4 << 20;
 
 impl Shard {
     /// Its file name.
@@ -42,23 +43,19 @@ impl Shard {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or(SINGLE)
     }
 
-    /// Takes pages out of this process. Only advice: where it is not taken, nothing is lost but memory.
-    fn release(&self, start: usize, length: usize) {
+    /// Fills `buffer` with the file's bytes from `start` on.
+    fn read(&self, start: usize, buffer: &mut [u8]) -> Result<()> {
         #[cfg(unix)]
-        {
-            // SAFETY: the map is of a file, shared or private and never written through: dropped pages come back
-            // from the file with the same bytes, so no reference into the map ever sees another value.
-            #[allow(unsafe_code)]
-            let advised = unsafe {
-                self.map
-                    .unchecked_advise_range(UncheckedAdvice::DontNeed, start, length)
-            };
-            if let Err(error) = advised {
-                tracing::debug!("{}: pages are not released: {error}", self.path.display());
-            }
-        }
+        let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, start as u64);
+        // A file that is mapped cannot be cut on Windows.
         #[cfg(not(unix))]
-        let _ = (start, length);
+        let read = std::io::Read::read_exact(&mut &self.map[start..], buffer);
+        read.map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::input("the file became shorter while it was in use").at(self.path.display())
+            }
+            _ => Error::reading(&self.path, error),
+        })
     }
 }
 
@@ -162,6 +159,7 @@ impl WeightFiles {
         }
         self.shards.push(Shard {
             path,
+            file,
             map,
             metadata: header.metadata,
             order,
@@ -175,11 +173,7 @@ impl WeightFiles {
     /// later file and others what the index says, so copies that differ make two models of one checkpoint.
     fn check_copy(&self, name: &str, before: &Location) -> Result<()> {
         let after = &self.tensors[name];
-        let equal =
-            before.dtype == after.dtype && before.shape == after.shape && self.bytes(before) == self.bytes(after);
-        self.release(before);
-        self.release(after);
-        if equal {
+        if before.dtype == after.dtype && before.shape == after.shape && self.read(before)? == self.read(after)? {
             return Ok(());
         }
         let file = |location: &Location| self.shards[location.shard].name().to_string();
@@ -250,14 +244,13 @@ impl WeightFiles {
     }
 
     /// A tensor's data.
-    pub(super) fn bytes(&self, location: &Location) -> &[u8] {
-        &self.shards[location.shard].map[location.start..location.end]
-    }
-
-    /// Takes a tensor's pages out of this process. They stay in the system's cache, and reading them again works
-    /// as before; but a run's resident memory is then what it computes with, not what it has ever read.
-    pub(super) fn release(&self, location: &Location) {
-        self.shards[location.shard].release(location.start, location.end - location.start);
+    ///
+    /// # Errors
+    /// The file cannot be read, or became shorter.
+    pub(super) fn read(&self, location: &Location) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; location.end - location.start];
+        self.shards[location.shard].read(location.start, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The file a tensor is in.
@@ -275,7 +268,7 @@ impl WeightFiles {
                     name,
                     dtype: location.dtype,
                     shape: &location.shape,
-                    bytes: self.bytes(location),
+                    bytes: &shard.map[location.start..location.end],
                 })
             };
             StoredFile {
@@ -286,33 +279,49 @@ impl WeightFiles {
         })
     }
 
+    /// Where the weight files are, in order of their names.
+    pub fn paths(&self) -> Vec<&Path> {
+        let mut paths: Vec<&Path> = self.shards.iter().map(|shard| shard.path.as_path()).collect();
+        paths.sort();
+        paths
+    }
+
     /// SHA-256 of all weight files, in order of their names.
-    pub fn digest(&self) -> String {
+    ///
+    /// # Errors
+    /// A file cannot be read, or became shorter.
+    pub fn digest(&self) -> Result<String> {
         let mut all = Running::default();
-        self.pieces(|_, bytes| all.update(bytes));
-        all.finish().sha256
+        self.pieces(|_, bytes| all.update(bytes))?;
+        Ok(all.finish().sha256)
     }
 
     /// The digest of every weight file by its name, and what [`WeightFiles::digest`] says.
-    pub fn digests(&self) -> (BTreeMap<String, FileDigest>, String) {
+    ///
+    /// # Errors
+    /// As [`WeightFiles::digest`].
+    pub fn digests(&self) -> Result<(BTreeMap<String, FileDigest>, String)> {
         let (mut all, mut each) = (Running::default(), BTreeMap::<String, Running>::new());
         self.pieces(|shard, bytes| {
             all.update(bytes);
             each.entry(shard.name().to_string()).or_default().update(bytes);
-        });
+        })?;
         let each = each.into_iter().map(|(name, running)| (name, running.finish()));
-        (each.collect(), all.finish().sha256)
+        Ok((each.collect(), all.finish().sha256))
     }
 
     /// The content of all files, in order of their names.
-    fn pieces(&self, mut take: impl FnMut(&Shard, &[u8])) {
+    fn pieces(&self, mut take: impl FnMut(&Shard, &[u8])) -> Result<()> {
         let mut order: Vec<&Shard> = self.shards.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut buffer = vec![0; PIECE];
         for shard in order {
-            for (index, bytes) in shard.map.chunks(PIECE).enumerate() {
-                take(shard, bytes);
-                shard.release(index * PIECE, bytes.len());
+            for start in (0..shard.map.len()).step_by(PIECE) {
+                let piece = &mut buffer[..PIECE.min(shard.map.len() - start)];
+                shard.read(start, piece)?;
+                take(shard, piece);
             }
         }
+        Ok(())
     }
 }

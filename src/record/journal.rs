@@ -3,28 +3,50 @@
 //! Appending holds an exclusive lock for as long as one line takes, reading a shared one; the operating
 //! system releases either when a process dies. A process killed while it writes leaves at most an unfinished
 //! last line, which whoever appends next removes. Lines are synchronised to disk before the lock is released.
+//!
+//! An editor, `sed -i`, or `cp` and `mv` put another file in the place of the one that is open, or write it anew: what is
+//! appended to the old one is lost. So before every line the open file is held against its path, and its last known bytes
+//! against what is there. The new file is read from its beginning, and whoever owns the journal appends what it lacks; a file
+//! that is gone is put back.
 
+use crate::data::stamp::Stamp;
 use crate::error::{Error, Result};
-use crate::files::{input, only_plain};
+use crate::files::{create_whole, input, only_plain, sync_parent};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes at the end of what is known that are compared with the file.
+const TAIL: usize = 4096;
+
+/// How often a file is looked at again because another program is still replacing it.
+const ATTEMPTS: usize = 100;
+
+/// How long a file that was replaced must stay as it is before it is read: the other program knows of no locks.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// An open file of lines, and how far it has been read.
 pub(crate) struct Journal {
     path: PathBuf,
-    file: File,
     /// How every line begins.
     beginning: &'static str,
+    file: File,
     /// Bytes read so far; always the end of a line.
     read: u64,
+    /// The last of these bytes, up to [`TAIL`] of them.
+    tail: Vec<u8>,
+    /// Whether the file is to be read from its beginning.
+    anew: bool,
 }
 
 /// A journal that no other process can append to.
 pub(crate) struct Locked<'a> {
     journal: &'a mut Journal,
-    /// The whole lines that came since the journal was last read.
+    /// The whole lines that came since the journal was last read; with `anew` all lines.
     pub(crate) news: Vec<u8>,
+    /// Whether the file is another one than before, was written anew, or was [rewound](Journal::rewind).
+    pub(crate) anew: bool,
 }
 
 impl Journal {
@@ -34,13 +56,13 @@ impl Journal {
     /// # Errors
     /// The file cannot be written, or is a link or not a plain file.
     pub(crate) fn open(path: PathBuf, beginning: &'static str) -> Result<Self> {
-        only_plain(&path)?;
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         Ok(Journal {
-            file: file.map_err(|error| Error::output(&path, error))?,
+            file: opened(&path)?,
             path,
             beginning,
             read: 0,
+            tail: Vec::new(),
+            anew: false,
         })
     }
 
@@ -49,83 +71,155 @@ impl Journal {
         &self.path
     }
 
-    /// The whole lines that came since the last call.
-    ///
-    /// # Errors
-    /// The file cannot be locked or read, or has become shorter.
-    pub(crate) fn news(&mut self) -> Result<Vec<u8>> {
-        // Without anything new there is nothing to lock for; a lock may be a message to a file server.
-        let length = self
-            .file
-            .metadata()
-            .map_err(|error| Error::reading(&self.path, error))?;
-        if length.len() == self.read {
-            return Ok(Vec::new());
-        }
-        self.file.lock_shared().map_err(|error| unlockable(&self.path, error))?;
-        let news = self.read_on();
-        self.unlock()?;
-        let mut news = news?;
-        news.truncate(whole_lines(&news));
-        self.read += news.len() as u64;
-        Ok(news)
+    /// Whether the file is in its place and as long as it was when it was last read: then there is nothing to lock for, and
+    /// a lock may be a message to a file server.
+    pub(crate) fn is_current(&self) -> bool {
+        let at_path = Stamp::at(&self.path);
+        let open = Stamp::of(&self.file);
+        let same = |at_path: Stamp, open: Stamp| at_path.same_file(&open) && open.length() == self.read;
+        !self.anew && at_path.is_ok_and(|at_path| open.is_ok_and(|open| same(at_path, open)))
+    }
+
+    /// Forgets what was read, so that all of it is news again.
+    pub(crate) fn rewind(&mut self) {
+        self.read = 0;
+        self.tail.clear();
+        self.anew = true;
     }
 
     /// Waits until no other process appends, and keeps it so until the guard is dropped. An unfinished last
     /// line is removed.
     ///
     /// # Errors
-    /// The file cannot be locked, read or cut, or has become shorter.
+    /// The file cannot be locked, read or cut, cannot be put back where it was removed, or ends in something that is not ours.
     pub(crate) fn lock(&mut self) -> Result<Locked<'_>> {
-        self.file.lock().map_err(|error| unlockable(&self.path, error))?;
-        let mut locked = Locked {
-            journal: self,
-            news: Vec::new(),
-        };
-        locked.catch_up()?;
-        Ok(locked)
+        let mut replaced = false;
+        let mut seen = None;
+        for _ in 0..ATTEMPTS {
+            self.file.lock().map_err(|error| unlockable(&self.path, error))?;
+            if !self.is_in_place()? {
+                replaced = true;
+                self.reopen()?;
+                continue;
+            }
+            if !self.continues()? {
+                replaced = true;
+                self.rewind();
+            }
+            if replaced {
+                let stamp = Stamp::of(&self.file).map_err(|error| Error::reading(&self.path, error))?;
+                if seen.as_ref() != Some(&stamp) {
+                    seen = Some(stamp);
+                    self.file.unlock().map_err(|error| Error::output(&self.path, error))?;
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+            }
+            let mut locked = Locked {
+                anew: std::mem::take(&mut self.anew),
+                journal: self,
+                news: Vec::new(),
+            };
+            locked.catch_up()?;
+            return Ok(locked);
+        }
+        let message = "another program replaces the file all the time; end it, and run again";
+        Err(Error::output(&self.path, message))
     }
 
-    fn read_on(&mut self) -> Result<Vec<u8>> {
+    /// Whether the file still has what was read last where it was read: not so if it was cut or written anew in its place.
+    fn continues(&self) -> Result<bool> {
+        let known = self.tail.len() as u64;
+        let mut found = Vec::new();
         let fail = |error| Error::reading(&self.path, error);
         let mut file = &self.file;
-        let length = file.metadata().map_err(fail)?.len();
-        if length < self.read {
-            let message = format!(
-                "the file became shorter while it was in use: {length} bytes of {}",
-                self.read
-            );
-            return Err(Error::input(message).at(self.path.display()));
+        file.seek(SeekFrom::Start(self.read - known)).map_err(fail)?;
+        file.take(known).read_to_end(&mut found).map_err(fail)?;
+        Ok(found == self.tail)
+    }
+
+    /// Whether the open file is the one at its path.
+    fn is_in_place(&self) -> Result<bool> {
+        let fail = |error| Error::reading(&self.path, error);
+        let open = Stamp::of(&self.file).map_err(fail)?;
+        match Stamp::at(&self.path) {
+            Ok(at_path) => Ok(at_path.same_file(&open)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(fail(error)),
         }
-        file.seek(SeekFrom::Start(self.read)).map_err(fail)?;
+    }
+
+    /// Opens the file that is at the path by now. Where none is, the one that was removed is put back first.
+    fn reopen(&mut self) -> Result<()> {
+        if !self.path.exists() {
+            let mut bytes = self.from(0)?;
+            bytes.truncate(whole_lines(&bytes));
+            // If it is there by now, another process, or the one that removed it, was faster.
+            if create_whole(&self.path, &bytes)? {
+                tracing::warn!(
+                    "{}: was removed while it was in use, and is put back",
+                    self.path.display()
+                );
+            }
+        }
+        // The lock of the old file goes with it.
+        self.file = opened(&self.path)?;
+        self.rewind();
+        Ok(())
+    }
+
+    /// The bytes of the open file from a place on.
+    fn from(&self, place: u64) -> Result<Vec<u8>> {
+        let fail = |error| Error::reading(&self.path, error);
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(place)).map_err(fail)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
         Ok(bytes)
     }
 
-    fn unlock(&self) -> Result<()> {
-        self.file.unlock().map_err(|error| Error::output(&self.path, error))
+    /// Whole lines were read, or written, after those that were known.
+    fn know(&mut self, lines: &[u8]) {
+        self.read += lines.len() as u64;
+        self.tail.extend_from_slice(&lines[lines.len().saturating_sub(TAIL)..]);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
     }
+}
+
+/// The file at a path, for reading and appending.
+fn opened(path: &Path) -> Result<File> {
+    only_plain(path)?;
+    let fail = |error| Error::output(path, error);
+    let new = !path.exists();
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(fail)?;
+    if new {
+        sync_parent(path)?;
+    }
+    Ok(file)
 }
 
 impl Locked<'_> {
     fn catch_up(&mut self) -> Result<()> {
-        let Locked { journal, news } = self;
-        *news = journal.read_on()?;
-        let whole = whole_lines(news);
-        let unfinished = whole < news.len();
-        if !is_begun(&news[whole..], journal.beginning) {
-            let message =
-                "the last line has no end, and zprune did not begin it; end it with a line break, or remove it";
-            return Err(Error::input(message).at(journal.path.display()));
-        }
-        news.truncate(whole);
-        journal.read += whole as u64;
-        if unfinished {
+        let journal = &mut *self.journal;
+        let mut bytes = journal.from(journal.read)?;
+        let rest = bytes.split_off(whole_lines(&bytes));
+        if !rest.is_empty() {
+            if !is_begun(&rest, journal.beginning) {
+                let message =
+                    "the last line has no end, and zprune did not begin it; end it with a line break, or remove it";
+                return Err(Error::input(message).at(journal.path.display()));
+            }
             tracing::warn!("{}: removed an unfinished last line", journal.path.display());
-            let cut = journal.file.set_len(journal.read);
+            let cut = journal.file.set_len(journal.read + bytes.len() as u64);
             cut.map_err(|error| Error::output(&journal.path, error))?;
         }
+        journal.know(&bytes);
+        self.news = bytes;
         Ok(())
     }
 
@@ -142,7 +236,7 @@ impl Locked<'_> {
             let _ = file.set_len(journal.read);
             return Err(Error::output(&journal.path, error));
         }
-        journal.read += line.len() as u64;
+        journal.know(line.as_bytes());
         Ok(())
     }
 }
@@ -200,17 +294,31 @@ mod tests {
         Journal::open(folder.path().join("lines"), "h").expect("a temporary folder is writable")
     }
 
+    fn append(journal: &mut Journal, line: &str) {
+        journal.lock().expect("nobody holds it").append(line).expect("writable");
+    }
+
+    /// What is new, and whether it comes from another file.
+    fn news(journal: &mut Journal) -> (String, bool) {
+        let locked = journal.lock().expect("nobody holds it");
+        (String::from_utf8_lossy(&locked.news).into_owned(), locked.anew)
+    }
+
+    fn content(folder: &tempfile::TempDir) -> String {
+        std::fs::read_to_string(folder.path().join("lines")).expect("readable")
+    }
+
     #[test]
     fn every_line_is_news_once() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (mut one, mut other) = (journal(&folder), journal(&folder));
-        one.lock().expect("nobody holds it").append("a").expect("writable");
-        assert_eq!(one.news().expect("readable"), b"", "its own line is no news");
-        assert_eq!(other.news().expect("readable"), b"a\n");
-        assert_eq!(other.news().expect("readable"), b"");
-        one.lock().expect("nobody holds it").append("b").expect("writable");
-        let locked = other.lock().expect("nobody holds it");
-        assert_eq!(locked.news, b"b\n");
+        append(&mut one, "a");
+        assert!(one.is_current() && !other.is_current(), "its own line is no news");
+        assert_eq!(news(&mut one), (String::new(), false));
+        assert_eq!(news(&mut other), ("a\n".to_string(), false));
+        assert!(other.is_current());
+        append(&mut one, "b");
+        assert_eq!(news(&mut other), ("b\n".to_string(), false));
     }
 
     #[test]
@@ -218,21 +326,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("lines");
         std::fs::write(&path, "whole\nhal").expect("writable");
-        let mut lines = journal(&folder);
-        assert_eq!(lines.news().expect("readable"), b"whole\n");
         assert_eq!(read(&path).expect("readable"), b"whole\n");
-        lines.lock().expect("nobody holds it").append("next").expect("writable");
-        assert_eq!(std::fs::read(&path).expect("readable"), b"whole\nnext\n");
+        let mut lines = journal(&folder);
+        assert_eq!(news(&mut lines), ("whole\n".to_string(), false));
+        append(&mut lines, "next");
+        assert_eq!(content(&folder), "whole\nnext\n");
     }
 
     #[test]
     fn text_of_somebody_else_is_left_alone() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("lines");
-        std::fs::write(&path, "his first\nmy notes").expect("writable");
-        let error = journal(&folder).lock().err().expect("notes are no line").to_string();
-        assert!(error.contains("zprune did not begin it"), "{error}");
-        assert_eq!(std::fs::read(&path).expect("readable"), b"his first\nmy notes");
+        for text in ["my notes", "his first\nmy notes"] {
+            std::fs::write(&path, text).expect("writable");
+            let error = journal(&folder).lock().err().expect("notes are no line").to_string();
+            assert!(error.contains("zprune did not begin it"), "{error}");
+            assert_eq!(content(&folder), text);
+        }
     }
 
     #[cfg(unix)]
@@ -247,17 +357,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_shorter_is_refused() {
+    fn a_file_that_was_replaced_or_written_anew_is_read_from_its_beginning() {
+        let ways: [fn(&Path, &str); 2] = [
+            |path, text| {
+                let other = path.with_extension("new");
+                std::fs::write(&other, text).expect("writable");
+                std::fs::rename(&other, path).expect("one folder");
+            },
+            |path, text| std::fs::write(path, text).expect("writable"),
+        ];
+        for way in ways {
+            for text in ["", "one\n", "two\none\n", "one\ntwo\nthree\n".repeat(1000).as_str()] {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let mut lines = journal(&folder);
+                append(&mut lines, "one");
+                append(&mut lines, "deux");
+                way(&folder.path().join("lines"), text);
+                assert!(!lines.is_current());
+                assert_eq!(news(&mut lines), (text.to_string(), true));
+                append(&mut lines, "last");
+                assert_eq!(content(&folder), format!("{text}last\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_put_back() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("lines");
-        std::fs::write(&path, "one\ntwo\n").expect("writable");
-        let mut lines = journal(&folder);
-        lines.news().expect("readable");
-        std::fs::write(&path, "one\n").expect("writable");
-        let error = lines.lock().err().expect("the file lost a line").to_string();
-        assert!(
-            error.contains("became shorter while it was in use: 4 bytes of 8"),
-            "{error}"
-        );
+        let (mut one, mut other) = (journal(&folder), journal(&folder));
+        append(&mut one, "one");
+        append(&mut other, "other");
+        std::fs::remove_file(folder.path().join("lines")).expect("it is there");
+        append(&mut one, "two");
+        assert_eq!(news(&mut other), ("one\nother\ntwo\n".to_string(), true));
+        assert_eq!(content(&folder), "one\nother\ntwo\n");
+        let files = std::fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(files, 1, "nothing else is left in the folder");
     }
 }

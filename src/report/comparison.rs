@@ -19,6 +19,10 @@ use std::collections::BTreeSet;
 /// Name of the family of an experiment that declares none.
 const EVERY_PAIR: &str = "every pair of methods";
 
+/// Pairs that are compared where no family is declared. Memory and time grow with their number, and a correction for more
+/// leaves nothing to find.
+pub const MOST_PAIRS: usize = 10_000;
+
 /// What a comparison says once its family is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -92,6 +96,8 @@ pub struct Family {
     pub tests: Vec<Test>,
     /// Comparisons that could not be made yet.
     pub missing: usize,
+    /// Pairs that are not compared because they are more than [`MOST_PAIRS`]; 0 if all are.
+    pub refused: usize,
 }
 
 impl Family {
@@ -129,6 +135,17 @@ pub fn families(results: &Results) -> Vec<Family> {
     let experiment = &results.plan.experiment;
     if experiment.comparisons.is_empty() {
         let methods = &experiment.methods;
+        let pairs = methods.len() * methods.len().saturating_sub(1) / 2;
+        let refused = pairs.saturating_mul(experiment.patterns.len() * results.sections.len());
+        if refused > MOST_PAIRS {
+            return vec![Family {
+                name: EVERY_PAIR.to_string(),
+                declared: false,
+                tests: Vec::new(),
+                missing: 0,
+                refused,
+            }];
+        }
         let mut wanted = Vec::new();
         for section in &results.sections {
             for pattern in &experiment.patterns {
@@ -180,6 +197,7 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
         declared,
         missing: wanted.len() - tests.len(),
         tests,
+        refused: 0,
     }
 }
 

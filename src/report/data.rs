@@ -1,6 +1,7 @@
 //! The numbers of a report with all their digits: CSV to compute with, one JSON document with everything.
 //!
-//! What does not exist is an empty field, or absent. Times are the last columns and the keys `seconds`; nothing else differs
+//! A text that a spreadsheet would take for a formula has an apostrophe before it in CSV, and none in JSON. What does not exist is an
+//! empty field, or absent. Times are the last columns and the keys `seconds`; nothing else differs
 //! when the same cells are run again.
 
 use super::comparison::{Family, Test};
@@ -139,13 +140,21 @@ fn csv(rows: &[Row], file: &str) -> Result<String> {
     for row in rows {
         let fields = row.iter().map(|(_, value)| match value {
             Value::Null => String::new(),
-            Value::String(text) => text.clone(),
+            Value::String(text) => inert(text),
             other => other.to_string(),
         });
         writer.write_record(fields).map_err(|error| fail(file, &error))?;
     }
     let bytes = writer.into_inner().map_err(|error| fail(file, &error))?;
     String::from_utf8(bytes).map_err(|error| fail(file, &error))
+}
+
+/// A text that a spreadsheet shows and does not compute. Numbers are not texts, so a negative one stays one.
+fn inert(text: &str) -> String {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+        true => format!("'{text}"),
+        false => text.to_string(),
+    }
 }
 
 fn rows(results: &Results, accuracies: bool) -> Vec<Row> {

@@ -75,10 +75,13 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("$>$"),
             '[' | ']' => out.extend(['{', c, '}']),
             '±' => out.push_str("$\\pm$"),
+            '|' => out.push_str("\\textbar{}"),
             '≈' => out.push_str("$\\approx$"),
             '×' => out.push_str("$\\times$"),
             '“' => out.push_str("``"),
             '”' => out.push_str("''"),
+            // A line of its own would end the row or the paragraph.
+            control if control.is_control() => out.push(' '),
             other => out.push(other),
         }
     }
@@ -94,6 +97,10 @@ mod tests {
     fn what_latex_would_read_as_commands_is_printed() {
         assert_eq!(escaped("50 % of a_b & <1 ± 2"), "50 \\% of a\\_b \\& $<$1 $\\pm$ 2");
         assert_eq!(escaped("\\input{x}"), "\\textbackslash{}input\\{x\\}");
+        assert_eq!(
+            escaped("a|b\n\n$c^2~"),
+            "a\\textbar{}b  \\$c\\textasciicircum{}2\\textasciitilde{}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the tables of a report say: methods by patterns, methods by models, methods by tasks, comparisons, sources of
 //! uncertainty, and published values beside ours.
 
-use super::comparison::{Family, Test, Verdict};
+use super::comparison::{Family, MOST_PAIRS, Test, Verdict};
 use super::published::{self, Published};
 use super::results::{Entry, Measure, Results, Section};
 use super::sheet::{Cell, Chapter, Column, Mark, Sheet, number};
@@ -381,7 +381,8 @@ impl View<'_> {
 
     /// Every comparison of every family.
     fn comparisons(&self) -> Vec<Sheet> {
-        let families = self.families.iter().filter(|family| !family.tests.is_empty());
+        let families = self.families.iter();
+        let families = families.filter(|family| !family.tests.is_empty() || family.refused > 0);
         families.map(|family| self.family(family)).collect()
     }
 
@@ -464,6 +465,13 @@ impl View<'_> {
                  chosen after the fact, and the correction is the strictest."
                     .to_string(),
             );
+        }
+        if family.refused > 0 {
+            notes = vec![format!(
+                "Nothing is compared: without a declared family every pair of methods would be, {} comparisons, and more than \
+                 {MOST_PAIRS} are not made. Declare those that are meant ([[comparison]]).",
+                family.refused
+            )];
         }
         if family.missing > 0 {
             notes.push(format!(

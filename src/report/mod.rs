@@ -74,9 +74,10 @@ impl Report {
     /// A chapter in Markdown.
     pub fn markdown(&self, chapter: &Chapter) -> String {
         let experiment = &self.results.plan.experiment;
-        let mut before = format!("# {}\n\n", experiment.name);
+        let mut before = format!("# {}\n\n", text::escaped(&experiment.name));
         if !experiment.description.is_empty() {
-            before.push_str(&format!("{}\n\n", experiment.description));
+            let lines: Vec<String> = experiment.description.lines().map(text::escaped).collect();
+            before.push_str(&format!("{}\n\n", lines.join("\n")));
         }
         text::markdown(chapter, &before)
     }
@@ -110,7 +111,7 @@ impl Report {
         for plot in plots {
             let png = plots::raster::png(&plot)?;
             files.push((format!("plots/{}.svg", plot.name).into(), plot.svg.into_bytes()));
-            files.push((format!("plots/{}.png", plot.name).into(), png));
+            files.extend(png.map(|png| (format!("plots/{}.png", plot.name).into(), png)));
         }
         Ok(files)
     }

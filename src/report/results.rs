@@ -175,9 +175,10 @@ pub struct Results {
 
 impl Results {
     /// Joins a plan with records; records of other cells are left out, and of several records of one
-    /// cell the latest good one counts.
+    /// cell the one that [stands](record::standing) counts.
     pub fn join(plan: PlanFile, records: &[Record]) -> Results {
         let experiment = &plan.experiment;
+        let standing = record::standing(records);
         let mut sections = Vec::new();
         for model in &experiment.models {
             let mut measures: Vec<Measure> = Vec::new();
@@ -185,7 +186,10 @@ impl Results {
                 evaluation: it.name.clone(),
             }));
             let cells: Vec<&PlannedCell> = plan.cell.iter().filter(|cell| cell.model == model.name).collect();
-            let found: Vec<Option<&Record>> = cells.iter().map(|cell| latest(records, &cell.id)).collect();
+            let found: Vec<Option<&Record>> = cells
+                .iter()
+                .map(|cell| standing.get(cell.id.as_str()).copied())
+                .collect();
             for task in found.iter().flatten().flat_map(|record| &record.tasks) {
                 let metrics = [("acc", true), ("acc_norm", task.correct_norm.is_some())];
                 for (metric, _) in metrics.into_iter().filter(|(_, there)| *there) {
@@ -234,22 +238,14 @@ impl Results {
 
     /// Cells done, failed and planned.
     pub fn progress(&self, records: &[Record]) -> (usize, usize, usize) {
-        let state = |status| {
-            let cells = self.plan.cell.iter();
-            cells
-                .filter(|cell| latest(records, &cell.id).is_some_and(|record| record.status == status))
-                .count()
-        };
-        (state(Status::Ok), state(Status::Failed), self.plan.cell.len())
+        let standing = record::standing(records);
+        let cells = self.plan.cell.iter();
+        let found: Vec<&Record> = cells
+            .filter_map(|cell| standing.get(cell.id.as_str()).copied())
+            .collect();
+        let good = found.iter().filter(|record| record.status == Status::Ok).count();
+        (good, found.len() - good, self.plan.cell.len())
     }
-}
-
-/// The latest good record of a cell, else its latest failure.
-fn latest<'a>(records: &'a [Record], id: &str) -> Option<&'a Record> {
-    let of_cell = || records.iter().rev().filter(|record| record.id == id);
-    of_cell()
-        .find(|record| record.status == Status::Ok)
-        .or_else(|| of_cell().next())
 }
 
 fn entry(
@@ -270,7 +266,7 @@ fn entry(
         .collect();
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
     let mean = |values: Vec<f64>| Summary::of(&values, confidence).map(|summary| summary.mean);
-    let failed = found.iter().flatten().filter(|record| record.status == Status::Failed);
+    let failed = found.iter().flatten().filter(|record| record.status != Status::Ok);
     Entry {
         method: method.to_string(),
         pattern,

@@ -21,7 +21,7 @@ pub fn terminal(chapter: &Chapter) -> String {
         format!(
             "{}\n{}\n{notes}\n",
             sheet.title,
-            table(sheet, UTF8_HORIZONTAL_ONLY, &text)
+            table(sheet, UTF8_HORIZONTAL_ONLY, &str::to_string, &text)
         )
     };
     chapter.sheets.iter().map(of).collect::<Vec<_>>().join("\n")
@@ -30,7 +30,6 @@ pub fn terminal(chapter: &Chapter) -> String {
 /// A chapter in Markdown; `before` comes above its tables.
 pub fn markdown(chapter: &Chapter, before: &str) -> String {
     let mut text = before.to_string();
-    let escaped = |text: &str| text.replace('|', "\\|");
     for sheet in &chapter.sheets {
         let cell = |cell: &Cell| match cell.mark {
             Mark::Best => format!("**{}**", escaped(&cell.text)),
@@ -39,11 +38,11 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
         };
         text.push_str(&format!(
             "## {}\n\n{}\n\n",
-            sheet.title,
-            table(sheet, ASCII_MARKDOWN, &cell)
+            escaped(&sheet.title),
+            table(sheet, ASCII_MARKDOWN, &escaped, &cell)
         ));
         for note in &sheet.notes {
-            text.push_str(&format!("{note}\n\n"));
+            text.push_str(&format!("{}\n\n", escaped(note)));
         }
     }
     text.truncate(text.trim_end().len());
@@ -51,10 +50,29 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
     text
 }
 
-fn table(sheet: &Sheet, style: TableStyle, text: &dyn Fn(&Cell) -> String) -> Table {
+/// Text that Markdown shows as it stands, in one line: no columns, HTML, emphasis or links come from it.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let next = rest.peek().copied().unwrap_or(' ');
+        match c {
+            '\\' | '|' | '`' | '*' => out.extend(['\\', c]),
+            // Where these could begin a tag, an entity, or the target of a link or a picture.
+            '<' if next.is_ascii_alphabetic() || "/!?".contains(next) => out.push_str("\\<"),
+            '&' if next.is_ascii_alphabetic() || next == '#' => out.push_str("\\&"),
+            ']' if "([:".contains(next) => out.push_str("\\]"),
+            control if control.is_control() => out.push(' '),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn table(sheet: &Sheet, style: TableStyle, head: &dyn Fn(&str) -> String, text: &dyn Fn(&Cell) -> String) -> Table {
     let mut table = Table::new();
     table.load_style(style);
-    table.set_header(sheet.columns.iter().map(|column| column.title.as_str()));
+    table.set_header(sheet.columns.iter().map(|column| head(&column.title)));
     for row in &sheet.rows {
         table.add_row(row.iter().map(text));
     }
@@ -64,4 +82,27 @@ fn table(sheet: &Sheet, style: TableStyle, text: &dyn Fn(&Cell) -> String) -> Ta
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_markdown_would_read_as_markup_is_shown() {
+        for (text, shown) in [
+            (
+                "5.47 ± 0.01, p < 0.0001 [1.2, 3.4] & more",
+                "5.47 ± 0.01, p < 0.0001 [1.2, 3.4] & more",
+            ),
+            ("a|b\\|c", "a\\|b\\\\\\|c"),
+            ("<script>alert(1)</script>", "\\<script>alert(1)\\</script>"),
+            ("![x](http://y) [z][1]", "![x\\](http://y) [z\\][1]"),
+            ("&lt;b&gt; *bold* `code`", "\\&lt;b\\&gt; \\*bold\\* \\`code\\`"),
+            ("two\nlines\tand\ra tab", "two lines and a tab"),
+            ("tiny_llama-7b", "tiny_llama-7b"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
 }

@@ -236,15 +236,15 @@ fn size(svg: &[u8]) -> Option<[u32; 2]> {
     Some([width.parse().ok()?, height.parse().ok()?])
 }
 
-/// Whether a PNG file has twice the size of an SVG file.
+/// Whether a PNG file has the size that an SVG file is drawn at.
 fn begins_as_png(png: &[u8], svg: &[u8]) -> bool {
-    let wanted = size(svg).map(|size| size.map(|length| (length as f32 * raster::SCALE) as u32));
+    let at = |scale: f32| size(svg).map(|size| size.map(|length| (length as f32 * scale) as u32));
     let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR");
     let found = header.and_then(|header| header.first_chunk::<8>());
     let found = found.map(|bytes| {
         [&bytes[..4], &bytes[4..]].map(|part| part.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
     });
-    found.is_some() && found == wanted
+    found.is_some() && raster::SCALES.into_iter().any(|scale| found == at(scale))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::record::journal::Journal;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Something that happened.
@@ -93,6 +93,8 @@ struct Entry<'a> {
 pub(crate) struct EventLog {
     journal: Journal,
     host: String,
+    /// The lines of this process, for a log that is replaced by one without them.
+    written: Vec<String>,
 }
 
 impl EventLog {
@@ -110,6 +112,7 @@ impl EventLog {
         Ok(EventLog {
             journal,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
+            written: Vec::new(),
         })
     }
 
@@ -127,6 +130,16 @@ impl EventLog {
             event,
         };
         let line = serde_json::to_string(&entry).map_err(|error| Error::output(self.journal.path(), error))?;
-        self.journal.lock()?.append(&line)
+        let mut locked = self.journal.lock()?;
+        if locked.anew {
+            let news = std::mem::take(&mut locked.news);
+            let there: HashSet<&[u8]> = news.split(|byte| *byte == b'\n').collect();
+            for line in self.written.iter().filter(|line| !there.contains(line.as_bytes())) {
+                locked.append(line)?;
+            }
+        }
+        locked.append(&line)?;
+        self.written.push(line);
+        Ok(())
     }
 }

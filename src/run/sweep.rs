@@ -17,13 +17,13 @@ use crate::experiment::plan::{Cell, Experiment};
 use crate::files::{create_folders, remove_unfinished};
 use crate::progress::{Progress, Running};
 use crate::prune::workbench::Workbench;
-use crate::record::{Record, RecordFile, Status, is_done};
+use crate::record::{Record, RecordFile, Status, standing};
 use crate::registry::nearest;
 use crate::report::{PlanFile, PlannedCell};
 use crate::stats::{Shown, Summary};
 use bytesize::ByteSize;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,16 +135,17 @@ pub struct Prospect {
 
 /// All cells of an experiment, in its order, as `records` and the claims in `folder` show them. Changes nothing.
 pub fn prospects(experiment: &Experiment, inputs: &Inputs, records: &[Record], folder: &Path) -> Vec<Prospect> {
-    let (claims, costs) = (Claims::of(folder), Costs::of(records));
+    let (claims, costs, standing) = (Claims::of(folder), Costs::of(records), standing(records));
     let cells = experiment.cells().into_iter().zip(identify(experiment, inputs));
     cells
         .map(|(cell, identity)| {
             let id = identity.as_ref().map(Identity::id);
-            let state = match &id {
-                Some(id) if is_done(records, id) => State::Done,
-                Some(id) if claims.held(id) => State::Running,
-                Some(id) if records.iter().any(|record| record.id == *id) => State::Failed,
-                _ => State::Pending,
+            let found = id.as_deref().and_then(|id| standing.get(id));
+            let state = match (&id, found.map(|record| record.status)) {
+                (_, Some(Status::Ok)) => State::Done,
+                (Some(id), _) if claims.held(id) => State::Running,
+                (_, Some(Status::Failed | Status::Withdrawn)) => State::Failed,
+                (_, None) => State::Pending,
             };
             let seconds = identity.and_then(|identity| costs.expected(&identity));
             Prospect {
@@ -187,6 +188,10 @@ pub fn run(
         });
         check_stop(&options.stop)?;
     }
+    // Texts are tokens by now, and weights are looked through: whatever was written to since it was hashed would be in them.
+    for index in (0..models.len()).filter(|index| models[*index].is_some()) {
+        inputs.unchanged(index)?;
+    }
 
     create_folders(folder)?;
     let mut file = RecordFile::open(folder)?;
@@ -224,11 +229,12 @@ pub fn run(
         let mut sweep = Sweep {
             folder,
             experiment,
+            inputs,
             cells: &cells,
             models: &models,
             options,
             claims: Claims::of(folder),
-            before: file.records().len(),
+            recorded: Vec::new(),
             file,
             events,
             progress: Watched {
@@ -246,10 +252,11 @@ pub fn run(
             Ok(Opened::Gpu(gpu)) => sweep.run(gpu.as_ref(), pending),
             Err(error) => Err(error),
         };
-        sweep.end(ended)?;
+        let ended = ended.and_then(|()| sweep.vouch());
+        let settled = sweep.file.settle();
+        sweep.end(ended.and(settled))?;
         file = sweep.file;
     }
-    file.refresh()?;
     Claims::of(folder).tidy(|id| file.has(id));
     progress.finish();
     Ok(outcome)
@@ -291,6 +298,7 @@ fn pending<'a>(
     file: &RecordFile,
 ) -> Vec<&'a (Cell, Identity)> {
     let open = |entry: &&(Cell, Identity)| !file.has(&entry.1.id());
+    let asked: HashSet<String> = wanted.iter().map(|(_, identity)| identity.id()).collect();
     let pruned: BTreeSet<usize> = wanted
         .iter()
         .copied()
@@ -300,7 +308,7 @@ fn pending<'a>(
         .collect();
     let needed = |entry: &&(Cell, Identity)| {
         let (cell, identity) = entry;
-        let asked = wanted.iter().any(|(_, wanted)| wanted == identity);
+        let asked = asked.contains(&identity.id());
         let held_against = cell.pruning.is_none()
             && pruned.contains(&cell.model)
             && !experiment.models[cell.model].expected.is_empty();
@@ -313,13 +321,15 @@ fn pending<'a>(
 struct Sweep<'a> {
     folder: &'a Path,
     experiment: &'a Experiment,
+    inputs: &'a Inputs,
     cells: &'a [(Cell, Identity)],
     models: &'a [Option<PreparedModel<'a>>],
     options: &'a Options,
     claims: Claims,
+    /// A failure that was there when it was opened is tried again, a later one is a result.
     file: RecordFile,
-    /// Records there were at the start: a failure among them is tried again, a later one is a result.
-    before: usize,
+    /// Models and ids of the cells to which this process gave a good record.
+    recorded: Vec<(usize, String)>,
     events: EventLog,
     progress: Watched<'a>,
     outcome: &'a mut Outcome,
@@ -389,11 +399,21 @@ impl<'a> Sweep<'a> {
         let blocks = self.blocks(cell);
         self.progress.begin(&id, &label, blocks);
         let (record, tasks) = runner.record(cell, identity, &self.progress)?;
-        write_samples(self.folder, &id, &tasks)?;
         let good = record.status == Status::Ok;
         let seconds = record.run.total_seconds;
         let result = summary(&record, self.experiment.confidence);
-        self.file.append(record.clone())?;
+        self.inputs.unchanged(cell.model).map_err(|error| {
+            let message = format!(
+                "{error}; {label} has no record, since its numbers may come from both contents; {} cells were recorded before. \
+                 When nothing writes to the file any more, the same command goes on",
+                self.outcome.ran
+            );
+            Error::new(error.kind(), message)
+        })?;
+        write_samples(self.folder, &id, &tasks)?;
+        if self.file.append(record.clone())? && good {
+            self.recorded.push((cell.model, id.clone()));
+        }
         self.events.write(match &record.error {
             None => Event::Done {
                 id: &id,
@@ -427,9 +447,8 @@ impl<'a> Sweep<'a> {
 
     /// Whether a pending cell has a result by now that this process did not give it, and counts it.
     fn settled(&mut self, cell: &Cell, id: &str) -> bool {
-        let since = &self.file.records()[self.before..];
         let good = self.file.has(id);
-        if !good && since.iter().all(|record| record.id != id) {
+        if !good && self.file.fresh().iter().all(|record| record.id != id) {
             return false;
         }
         // Two methods may be the same under different names: the first one's record serves both.
@@ -457,10 +476,8 @@ impl<'a> Sweep<'a> {
             .find(|(cell, _)| cell.model == model && cell.pruning.is_none());
         let dense = dense.map_or(String::new(), |(_, identity)| identity.id());
         let fail = |message: String| Error::new(ErrorKind::Mismatch, message).at(&plan.name);
-        let mut records = self.file.records().iter().rev().filter(|record| record.id == dense);
-        let Some(record) = records.find(|record| record.status == Status::Ok) else {
-            let since = &self.file.records()[self.before..];
-            return match since.iter().any(|record| record.id == dense) {
+        let Some(record) = self.file.good(&dense) else {
+            return match self.file.fresh().iter().any(|record| record.id == dense) {
                 false => Ok(false),
                 true => Err(fail(
                     "the dense model has no result to hold against `expected`".to_string(),
@@ -486,6 +503,45 @@ impl<'a> Sweep<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Hashes the inputs of what was recorded once more, since two writes within one step of a file system's clock leave no
+    /// trace. Records whose input is another one by now are withdrawn: nobody can tell which of them saw what.
+    fn vouch(&mut self) -> Result<()> {
+        let models: BTreeSet<usize> = self.recorded.iter().map(|(model, _)| *model).collect();
+        let mut doubts = Ok(());
+        for model in models {
+            if let Err(error) = self.inputs.unchanged(model) {
+                // Every record was written before that, so it is as good as its hash.
+                tracing::warn!("{error}, after the last of its cells was recorded");
+                continue;
+            }
+            let name = &self.experiment.models[model].name;
+            self.progress.stage(&format!("hashing the inputs of {name} again"));
+            let Err(error) = self.inputs.rehash(model) else {
+                continue;
+            };
+            let own = self.recorded.iter().filter(|(of, _)| *of == model);
+            let own: Vec<Record> = own.filter_map(|(_, id)| self.file.good(id).cloned()).collect();
+            let count = own.len();
+            for record in own {
+                self.file.append(Record {
+                    status: Status::Withdrawn,
+                    error: Some(error.to_string()),
+                    sparsity: None,
+                    calibration_tokens: None,
+                    evaluations: Vec::new(),
+                    tasks: Vec::new(),
+                    layers: Vec::new(),
+                    ..record
+                })?;
+            }
+            let message = format!(
+                "{error}; the {count} records of this run that come from it are withdrawn. When nothing writes to it any more, run again"
+            );
+            doubts = doubts.and(Err(Error::new(error.kind(), message)));
+        }
+        doubts
     }
 
     /// Writes down how the sweep ended.

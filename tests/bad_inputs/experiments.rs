@@ -5,6 +5,21 @@ use super::{Case, refuses_all};
 
 const EXPERIMENTS: &[Case] = &[
     Case {
+        name: "more cells than a plan can hold",
+        change: Other(|folder| {
+            let seeds: Vec<String> = (0..30_000).map(|seed| seed.to_string()).collect();
+            folder.replace(
+                "experiment.toml",
+                "seeds = [0, 1]",
+                &format!("seeds = [{}]", seeds.join(", ")),
+            );
+        }),
+        expect: &[
+            "experiment.toml:",
+            "models, methods, patterns and seeds make 120001 cells, and an experiment has at most 100000: divide it into several",
+        ],
+    },
+    Case {
         name: "an unknown protocol",
         change: Experiment("name = \"tiny\"", "name = \"tiny\"\nprotocol = \"wandas\""),
         expect: &["experiment.toml:2:12: unknown protocol `wandas`; did you mean `wanda`?"],

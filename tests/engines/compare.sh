@@ -7,8 +7,8 @@ zprune=$1 experiment=$2 results=$3
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# `run`, which says where, when and how fast, is the last part of every record.
-timeless() { sed -E 's/"run":\{[^{}]*\}//' "$1" | sort; }
+# `run`, which says where, when and how fast, and `check`, the checksum of all that, are the last parts of every record.
+timeless() { sed -E 's/"run":\{[^{}]*\},"check":"[0-9a-f]*"//' "$1" | sort; }
 
 "$zprune" run "$experiment" --results "$scratch" >"$scratch/table" 2>"$scratch/log" || { cat "$scratch/log"; exit 1; }
 name=$(basename "$(dirname "$(find "$scratch" -name runs.jsonl)")")

@@ -4,6 +4,8 @@ use crate::tiny::{self, Files, Folder};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Output;
+use std::time::{Duration, Instant};
+use zprune::record::Record;
 
 pub const RECORDS: &str = "results/tiny/runs.jsonl";
 pub const EVENTS: &str = "results/tiny/events.jsonl";
@@ -38,6 +40,15 @@ pub fn finish(folder: &Folder) -> Output {
     output
 }
 
+/// Waits until `done`, which a minute is enough for.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What a program wrote to standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -49,15 +60,23 @@ pub fn lines(folder: &Folder) -> Vec<String> {
     text.lines().map(str::to_string).collect()
 }
 
+/// A changed record as a line with the checksum of what it says now.
+pub fn sealed(record: Value) -> String {
+    let mut record: Record = serde_json::from_value(record).expect("a record is well formed");
+    record.check = None;
+    record.line().expect("its numbers fit each other")
+}
+
 /// The records, without where, when and how fast they were made.
 pub fn records(folder: &Folder) -> Vec<Value> {
     let parse = |line: &String| {
         let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
-        record
-            .as_object_mut()
-            .expect("a record is an object")
-            .remove("run")
-            .expect("a record says how it ran");
+        for key in ["run", "check"] {
+            let fields = record.as_object_mut().expect("a record is an object");
+            fields
+                .remove(key)
+                .expect("a record says how it ran, and has a checksum");
+        }
         record
     };
     lines(folder).iter().map(parse).collect()
@@ -87,7 +106,7 @@ fn timeless(line: &str) -> String {
     record["run"] = json!({
         "version": "", "machine": "", "finished": "", "calibrate_seconds": 1.0, "prune_seconds": 1.0, "total_seconds": 1.0,
     });
-    record.to_string()
+    sealed(record)
 }
 
 fn assert_same_files(one: &Files, other: &Files) {

@@ -102,7 +102,7 @@ impl<'a> Original<'a> {
         };
         let mut others = Vec::new();
         if let Some(fingerprints) = &claim.fingerprints {
-            let (mut now, _) = self.checkpoint.files().digests();
+            let (mut now, _) = self.checkpoint.files().digests()?;
             for found in &self.copied {
                 let name = found.text();
                 now.insert(name, FileDigest::of_file(&found.place)?);
@@ -121,7 +121,7 @@ impl<'a> Original<'a> {
             if !tokenizer.contains(&Some(recorded.tokenizer.clone())) {
                 others.push("tokenizer.json".to_string());
             }
-            if self.checkpoint.files().digest() != recorded.weights {
+            if self.checkpoint.files().digest()? != recorded.weights {
                 others.push("the weights".to_string());
             }
         }

@@ -1,7 +1,7 @@
 //! Paired differences with their intervals, one below the other.
 
 use super::canvas::{Anchor, Axis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::heading;
+use super::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{Family, Test, Verdict};
@@ -29,6 +29,11 @@ pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Optio
             None => panels.push((test.pattern, vec![test])),
         }
     }
+    let all = panels.iter().map(|(_, own)| own.len()).max().unwrap_or(0);
+    for (_, own) in &mut panels {
+        own.truncate(ROWS);
+    }
+    let tests: Vec<&Test> = panels.iter().flat_map(|(_, own)| own.iter().copied()).collect();
     let longest = tests.iter().map(|test| label(test).chars().count()).max().unwrap_or(0) as i32;
     let left = (24 + longest * TEXT / 2).clamp(120, 300);
     let bottom = TOP + ROW * tests.len() as i32 + PANEL * panels.len() as i32;
@@ -63,9 +68,10 @@ pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Optio
     })?;
     let caption = format!(
         "Paired differences of the family “{}”, {}: the first method less the second on the same texts. Each pattern has its own \
-         scale.",
+         scale.{}",
         family.name,
-        heading(section)
+        heading(section),
+        cut(all.min(ROWS), all, "comparisons of a pattern")
     );
     Ok(Some((caption, svg)))
 }

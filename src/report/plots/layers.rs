@@ -2,6 +2,7 @@
 //! output.
 
 use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
+use super::{PANELS, cut};
 use crate::error::Result;
 use crate::prune::LayerRecord;
 use crate::prune::pattern::Pattern;
@@ -65,10 +66,12 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<
     let Some(pattern) = highest else {
         return Ok(None);
     };
-    let entries: Vec<&Entry> = methods
+    let mut entries: Vec<&Entry> = methods
         .iter()
         .filter_map(|method| there().find(|entry| entry.method == *method && entry.pattern == Some(pattern)))
         .collect();
+    let all = entries.len();
+    entries.truncate(PANELS);
     let mut kinds: Vec<String> = Vec::new();
     let mut blocks = BTreeSet::new();
     for layer in entries.iter().flat_map(|entry| &entry.layers) {
@@ -140,8 +143,10 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<
         Ok(())
     })?;
     let caption = format!(
-        "{} of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.",
-        quantity.caption, section.model
+        "{} of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.{}",
+        quantity.caption,
+        section.model,
+        cut(entries.len(), all, "methods")
     );
     Ok(Some((caption, svg)))
 }

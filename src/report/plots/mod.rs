@@ -14,6 +14,20 @@ use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
 
+/// Rows of a panel. More are no picture any more, and their pixels take memory without bound; all are in the tables.
+const ROWS: usize = 120;
+
+/// Panels of a picture that has one per method.
+const PANELS: usize = 40;
+
+/// What a caption says of a picture that leaves something out.
+fn cut(shown: usize, all: usize, what: &str) -> String {
+    match shown < all {
+        true => format!(" Only the first {shown} of {all} {what} are drawn; all are in the tables."),
+        false => String::new(),
+    }
+}
+
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plot {

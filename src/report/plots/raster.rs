@@ -7,8 +7,11 @@ use resvg::usvg::{Options, Tree, fontdb};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Pixels of a PNG per pixel of the SVG: sharp enough for slides and print.
-pub const SCALE: f32 = 2.0;
+/// Pixels of a PNG per pixel of the SVG: sharp enough for slides and print. The second for pictures of many panels.
+pub const SCALES: [f32; 2] = [2.0, 1.0];
+
+/// The most pixels of a PNG: a quarter of a GiB while it is drawn.
+const MOST: f32 = (1 << 26) as f32;
 
 /// The font, parsed once.
 fn fonts() -> Arc<fontdb::Database> {
@@ -22,11 +25,11 @@ fn fonts() -> Arc<fontdb::Database> {
     Arc::clone(fonts)
 }
 
-/// The bytes of a PNG file.
+/// The bytes of a PNG file; `None` for a picture that is too large for one.
 ///
 /// # Errors
 /// The plot is no SVG, or there is no memory for its pixels.
-pub fn png(plot: &Plot) -> Result<Vec<u8>> {
+pub fn png(plot: &Plot) -> Result<Option<Vec<u8>>> {
     let fail = |message: String| Error::output(Path::new(&format!("{}.png", plot.name)), message);
     let options = Options {
         fontdb: fonts(),
@@ -34,8 +37,17 @@ pub fn png(plot: &Plot) -> Result<Vec<u8>> {
     };
     let tree = Tree::from_str(&plot.svg, &options).map_err(|error| fail(error.to_string()))?;
     let size = tree.size();
-    let (width, height) = ((size.width() * SCALE) as u32, (size.height() * SCALE) as u32);
+    let fits = |scale: &f32| size.width() * size.height() * scale * scale <= MOST;
+    let Some(scale) = SCALES.into_iter().find(fits) else {
+        let (width, height) = (size.width(), size.height());
+        tracing::warn!(
+            "{}: {width} x {height} points are too many for a PNG; the SVG is there",
+            plot.name
+        );
+        return Ok(None);
+    };
+    let (width, height) = ((size.width() * scale) as u32, (size.height() * scale) as u32);
     let mut pixels = Pixmap::new(width, height).ok_or_else(|| fail(format!("{width} x {height} pixels")))?;
-    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-    pixels.encode_png().map_err(|error| fail(error.to_string()))
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    pixels.encode_png().map(Some).map_err(|error| fail(error.to_string()))
 }

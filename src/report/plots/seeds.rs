@@ -1,7 +1,7 @@
 //! What every calibration seed scored, method by method, a panel per pattern.
 
 use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::heading;
+use super::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::report::results::{Entry, Section};
 
@@ -24,6 +24,10 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     }
     if !section.entries.iter().any(|entry| entry.runs.len() > 1) {
         return Ok(None);
+    }
+    let all = panels.iter().map(|(_, entries)| entries.len()).max().unwrap_or(0);
+    for (_, entries) in &mut panels {
+        entries.truncate(ROWS);
     }
     let longest = methods.iter().map(|it| it.chars().count()).max().unwrap_or(0) as i32;
     let left = (28 + longest * TEXT / 2).clamp(80, 260);
@@ -75,8 +79,9 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     })?;
     Ok(Some((
         format!(
-            "Perplexity of every calibration seed, {}; a panel per pattern.",
-            heading(section)
+            "Perplexity of every calibration seed, {}; a panel per pattern.{}",
+            heading(section),
+            cut(all.min(ROWS), all, "methods")
         ),
         svg,
     )))

@@ -1,0 +1,165 @@
+//! Which file a path leads to, and in what state: what tells a file from another at its place, and from itself after it was written to.
+
+use crate::error::{Error, Result};
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A file's state, as far as the system tells without reading it. Times have the system's own steps (milliseconds, as a
+/// rule), and two writes within one step look the same: a hash says what a stamp cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    place: Place,
+    length: u64,
+    modified: Option<SystemTime>,
+    /// When anything about it changed last, in seconds and nanoseconds; nobody can set it back.
+    changed: Option<(i64, i64)>,
+}
+
+/// Device and inode; elsewhere than on Unix, when the file was created.
+#[cfg(unix)]
+type Place = (u64, u64);
+#[cfg(not(unix))]
+type Place = Option<SystemTime>;
+
+impl Stamp {
+    /// The state of an open file.
+    ///
+    /// # Errors
+    /// As the system's.
+    pub fn of(file: &File) -> std::io::Result<Stamp> {
+        file.metadata().map(|metadata| Stamp::new(&metadata))
+    }
+
+    /// The state of the file at a path; links are followed.
+    ///
+    /// # Errors
+    /// As the system's, when there is none or it cannot be looked at.
+    pub fn at(path: &Path) -> std::io::Result<Stamp> {
+        std::fs::metadata(path).map(|metadata| Stamp::new(&metadata))
+    }
+
+    #[cfg(unix)]
+    fn new(metadata: &Metadata) -> Stamp {
+        use std::os::unix::fs::MetadataExt;
+        Stamp {
+            place: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            changed: Some((metadata.ctime(), metadata.ctime_nsec())),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new(metadata: &Metadata) -> Stamp {
+        Stamp {
+            place: metadata.created().ok(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            changed: None,
+        }
+    }
+
+    /// Bytes in the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether both are of one file, in whatever state.
+    pub fn same_file(&self, other: &Stamp) -> bool {
+        self.place == other.place
+    }
+}
+
+/// A file that must stay as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+impl Watched {
+    /// Takes the file's state. To be called before the file is read.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn new(path: &Path) -> Result<Watched> {
+        Ok(Watched {
+            path: path.to_path_buf(),
+            stamp: Stamp::at(path).map_err(|error| Error::reading(path, error))?,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that the file is the same and was not written to.
+    ///
+    /// # Errors
+    /// Names the file and says what became of it.
+    pub fn check(&self) -> Result<()> {
+        let (old, what) = (&self.stamp, Stamp::at(&self.path));
+        let what = match what {
+            Ok(new) if new == *old => return Ok(()),
+            Ok(new) if !new.same_file(old) => "was replaced by another file".to_string(),
+            Ok(new) if new.length < old.length => format!("was cut from {} to {} bytes", old.length, new.length),
+            Ok(new) if new.length > old.length => format!("grew from {} to {} bytes", old.length, new.length),
+            Ok(_) => "was written to or touched".to_string(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was removed".to_string(),
+            Err(error) => format!("cannot be looked at any more: {error}"),
+        };
+        Err(Error::input(format!("the file {what} while it was in use")).at(self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        let write = |content: &str| std::fs::write(&path, content).expect("writable");
+        let cases: [(&str, &dyn Fn()); 5] = [
+            ("was cut from 4 to 3 bytes", &|| write("one")),
+            ("grew from 4 to 5 bytes", &|| write("three")),
+            ("was written to or touched", &|| {
+                // Within one step of the clock a second write leaves no trace.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                write("five");
+            }),
+            ("was replaced by another file", &|| {
+                let other = folder.path().join("other");
+                std::fs::write(&other, "four").expect("writable");
+                std::fs::rename(&other, &path).expect("one folder");
+            }),
+            ("was removed", &|| std::fs::remove_file(&path).expect("it is there")),
+        ];
+        for (what, change) in cases {
+            write("four");
+            let watched = Watched::new(&path).expect("it is there");
+            watched.check().expect("nothing happened yet");
+            change();
+            let error = watched.check().expect_err(what).to_string();
+            assert!(error.contains(what) && error.contains("weights: "), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_time_that_was_set_back_does_not_hide_a_write() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        std::fs::write(&path, "four").expect("writable");
+        let before = std::fs::metadata(&path).and_then(|it| it.modified()).expect("a time");
+        let watched = Watched::new(&path).expect("it is there");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::write(&path, "five").expect("writable");
+        let file = File::options().write(true).open(&path).expect("writable");
+        file.set_modified(before).expect("a file's owner sets its times");
+        assert!(watched.check().is_err());
+    }
+}

@@ -1,0 +1,234 @@
+//! What holds of every record that zprune wrote, whatever its schema: numbers that follow from others do, and all are in
+//! their range. A record that breaks a rule was edited or damaged.
+
+use super::{EvaluationRecord, Metric, Record, Status, TaskRecord};
+use crate::eval::metrics::{mean, right, standard_error};
+use crate::eval::perplexity::perplexity;
+use crate::prune::LayerRecord;
+
+/// Relative difference that summing in another order makes.
+const ROUNDING: f64 = 1e-9;
+
+/// The least mean negative log-likelihood, in nats: probabilities are at most 1, but for rounding.
+const LEAST: f64 = -0.01;
+
+/// How far two records of one cell may be apart: more than other vector units make of it, less than any change of a method does.
+/// Relative for perplexities, in nats for windows.
+const SAME: f64 = 1e-4;
+
+/// A rule that does not hold, in words.
+type Broken = Result<(), String>;
+
+fn rule(holds: bool, broken: impl FnOnce() -> String) -> Broken {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// Checks everything that can be told from a record alone.
+///
+/// # Errors
+/// Says which number breaks which rule.
+pub(super) fn check(record: &Record) -> Broken {
+    let good = record.status == Status::Ok;
+    rule(good == record.error.is_none(), || match good {
+        true => "its status is `ok`, but it has an `error`".to_string(),
+        false => "it has no result and no `error` that says why".to_string(),
+    })?;
+    if let Some(sparsity) = record.sparsity {
+        share("sparsity", sparsity)?;
+    }
+    if let Some(tokens) = &record.calibration_tokens {
+        digest("calibration_tokens", tokens)?;
+    }
+    if good {
+        complete(record)?;
+    }
+    for (index, evaluation) in record.evaluations.iter().enumerate() {
+        let length = record.cell.evaluations.get(index).map(|cell| cell.length);
+        of_evaluation(evaluation, length).map_err(|broken| format!("evaluation {}: {broken}", evaluation.name))?;
+    }
+    for task in &record.tasks {
+        of_task(task).map_err(|broken| format!("task {}: {broken}", task.name))?;
+    }
+    for layer in &record.layers {
+        of_layer(layer).map_err(|broken| format!("layer {}: {broken}", layer.tensor))?;
+    }
+    if let (Some(sparsity), false) = (record.sparsity, record.layers.is_empty()) {
+        let sum = |of: fn(&LayerRecord) -> f64| record.layers.iter().map(of).sum::<f64>();
+        let removed = sum(|layer| layer.removed as f64) / sum(|layer| weights(layer) as f64);
+        rule((sparsity - removed).abs() <= ROUNDING, || {
+            format!("sparsity is {sparsity}, but its layers say {removed}")
+        })?;
+    }
+    let run = &record.run;
+    for (name, seconds) in [
+        ("calibrate_seconds", run.calibrate_seconds),
+        ("prune_seconds", run.prune_seconds),
+        ("total_seconds", run.total_seconds),
+    ] {
+        rule(seconds.is_finite() && seconds >= 0.0, || {
+            format!("{name} = {seconds} is no duration")
+        })?;
+    }
+    Ok(())
+}
+
+/// A good record has everything that its cell asks for.
+fn complete(record: &Record) -> Broken {
+    let cell = &record.cell;
+    rule(record.sparsity.is_some() == cell.pruning.is_some(), || {
+        "`sparsity` belongs to pruned models, and to all of them".to_string()
+    })?;
+    let (found, asked) = (record.evaluations.len(), cell.evaluations.len());
+    rule(found == asked, || {
+        format!("it has {found} evaluations, but its cell asks for {asked}")
+    })?;
+    let (found, asked) = (record.tasks.len(), cell.tasks.len());
+    rule(found == asked, || {
+        format!("it has {found} tasks, but its cell asks for {asked}")
+    })?;
+    for (task, asked) in record.tasks.iter().zip(&cell.tasks) {
+        let same = task.name == asked.name && task.version == asked.version && task.data_digest == asked.data;
+        rule(same, || {
+            format!("task {} is not the {} that its cell asks for", task.name, asked.name)
+        })?;
+    }
+    Ok(())
+}
+
+fn of_evaluation(evaluation: &EvaluationRecord, length: Option<usize>) -> Broken {
+    let windows = &evaluation.windows;
+    rule(!windows.is_empty(), || "`windows` is empty".to_string())?;
+    let bad = windows.iter().position(|window| !window.is_finite() || *window < LEAST);
+    rule(bad.is_none(), || {
+        let index = bad.unwrap_or_default();
+        format!("window {index} = {} is no mean negative log-likelihood", windows[index])
+    })?;
+    let expected = perplexity(windows).map_err(|error| error.to_string())?;
+    let found = evaluation.perplexity;
+    rule((found - expected).abs() <= ROUNDING * expected, || {
+        format!("perplexity = {found}, but its windows give {expected}")
+    })?;
+    let tokens = length.map(|length| length.saturating_mul(windows.len()));
+    rule(tokens.is_none_or(|tokens| tokens == evaluation.tokens), || {
+        format!(
+            "tokens = {}, but it has {} windows of {}",
+            evaluation.tokens,
+            windows.len(),
+            length.unwrap_or_default()
+        )
+    })?;
+    digest("token_digest", &evaluation.token_digest)
+}
+
+fn of_task(task: &TaskRecord) -> Broken {
+    digest("data_digest", &task.data_digest)?;
+    rule(task.documents > 0, || "`documents` is 0".to_string())?;
+    let length = |name: &str, length: usize| {
+        rule(length == task.documents, || {
+            format!(
+                "`{name}` is about {length} documents, but `documents` is {}",
+                task.documents
+            )
+        })
+    };
+    length("correct", task.correct.len())?;
+    if let Some(correct) = &task.correct_norm {
+        length("correct_norm", correct.len())?;
+    }
+    if let Some(sources) = &task.sources {
+        length("sources", sources.len())?;
+    }
+    accuracy("acc", task.metrics.get("acc"), Some(&task.correct))?;
+    accuracy("acc_norm", task.metrics.get("acc_norm"), task.correct_norm.as_deref())?;
+    for (name, metric) in &task.metrics {
+        let others = !["acc", "acc_norm"].contains(&name.as_str());
+        rule(!others || metric.value.is_finite() && metric.value >= 0.0, || {
+            format!("{name} = {} is no score", metric.value)
+        })?;
+    }
+    Ok(())
+}
+
+/// An accuracy with its uncertainty, against the documents it counts; neither is there without the other.
+fn accuracy(name: &str, metric: Option<&Metric>, correct: Option<&str>) -> Broken {
+    let (Some(metric), Some(correct)) = (metric, correct) else {
+        return rule(metric.is_none() && correct.is_none(), || {
+            format!("`{name}` and the outcomes of its documents are not both there")
+        });
+    };
+    let digits = correct.bytes().all(|mark| matches!(mark, b'0' | b'1'));
+    rule(digits, || format!("the outcomes of `{name}` are not all 0 or 1"))?;
+    let outcomes: Vec<bool> = correct.bytes().map(|mark| mark == b'1').collect();
+    let counted = mean(&outcomes);
+    rule((metric.value - counted).abs() <= ROUNDING, || {
+        format!(
+            "{name} = {}, but {} of {} documents are right",
+            metric.value,
+            right(&outcomes),
+            outcomes.len()
+        )
+    })?;
+    let near = |found: f64, expected: f64| (found - expected).abs() <= ROUNDING;
+    let stderr = match (metric.stderr, standard_error(&outcomes)) {
+        (Some(found), Some(expected)) => near(found, expected),
+        (found, expected) => found.is_none() == expected.is_none(),
+    };
+    rule(stderr, || {
+        format!("the standard error of {name} does not follow from its documents")
+    })?;
+    if let Some([low, high]) = metric.interval {
+        let holds =
+            low >= -ROUNDING && low <= counted + ROUNDING && counted <= high + ROUNDING && high <= 1.0 + ROUNDING;
+        rule(holds, || {
+            format!("the interval of {name}, {low} to {high}, does not hold {counted}")
+        })?;
+    }
+    Ok(())
+}
+
+fn of_layer(layer: &LayerRecord) -> Broken {
+    let (all, removed, zeros) = (weights(layer), layer.removed as u128, layer.zeros as u128);
+    rule(all > 0 && removed <= zeros && zeros <= all, || {
+        format!("{removed} removed and {zeros} zeros of {all} weights cannot be")
+    })?;
+    for (name, value) in [("damping", layer.damping), ("output_error", layer.output_error)] {
+        let holds = value.is_none_or(|value| value.is_finite() && value >= 0.0);
+        rule(holds, || format!("{name} = {} is negative", value.unwrap_or(f64::NAN)))?;
+    }
+    Ok(())
+}
+
+fn weights(layer: &LayerRecord) -> u128 {
+    layer.shape[0] as u128 * layer.shape[1] as u128
+}
+
+fn share(name: &str, value: f64) -> Broken {
+    rule((0.0..=1.0).contains(&value), || {
+        format!("{name} = {value} is no fraction from 0 to 1")
+    })
+}
+
+fn digest(name: &str, text: &str) -> Broken {
+    let holds = text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    rule(holds, || format!("`{name}` is no SHA-256"))
+}
+
+/// Whether two good records of one cell say the same, but for what other vector units make of it.
+pub(super) fn agree(one: &Record, other: &Record) -> bool {
+    let windows = |one: &[f64], other: &[f64]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= SAME)
+    };
+    let evaluations = one.evaluations.iter().zip(&other.evaluations).all(|(one, other)| {
+        one.token_digest == other.token_digest
+            && (one.perplexity - other.perplexity).abs() <= SAME * one.perplexity
+            && windows(&one.windows, &other.windows)
+    });
+    let tasks = one.tasks.iter().zip(&other.tasks).all(|(one, other)| {
+        (&one.correct, &one.correct_norm, &one.sources) == (&other.correct, &other.correct_norm, &other.sources)
+    });
+    let sparsity = match (one.sparsity, other.sparsity) {
+        (Some(one), Some(other)) => (one - other).abs() <= SAME,
+        (one, other) => one == other,
+    };
+    evaluations && tasks && sparsity && one.calibration_tokens == other.calibration_tokens
+}
