@@ -5,7 +5,7 @@
 
 use super::whole::sync_folder;
 use super::{LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,9 +40,9 @@ impl Staging {
     pub fn new(target: &Path) -> Result<Self> {
         check_free(target)?;
         let beside = parent(target);
-        create_folders(beside)?;
+        create_folders(beside).at(target.display())?;
         remove_unfinished(beside);
-        let fail = |error| Error::output(beside, error);
+        let fail = |error| Error::output(beside, error).at(target.display());
         for _ in 0..ATTEMPTS {
             let mut lock = temporary_names(LOCK).tempfile_in(beside).map_err(fail)?;
             // Where files cannot be locked, nobody takes the folder for a dead process's either.

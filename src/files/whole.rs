@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all, and what is left of them when their writer is killed.
 
 use super::{LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use std::fs::{File, Metadata, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 5;
 /// The folder cannot be written to, or something is there that is not a plain file, or that is read-only.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let fail = |error: std::io::Error| Error::output(path, error);
-    create_folders(parent(path))?;
+    create_folders(parent(path)).at(path.display())?;
     only_plain(path)?;
     let permissions = path.metadata().ok().map(|there| there.permissions());
     if let Some(permissions) = &permissions {
@@ -112,8 +112,16 @@ fn temporary(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> 
 /// The system refuses, or something else has the name.
 pub fn create_folders(folder: &Path) -> Result<()> {
     // The folder that the program works in may have been removed, and has no parent by this name.
-    if folder.as_os_str().is_empty() || folder == Path::new(".") || folder.is_dir() {
+    if folder.as_os_str().is_empty() || folder == Path::new(".") {
         return Ok(());
+    }
+    match folder.metadata() {
+        Ok(there) if there.is_dir() => return Ok(()),
+        // Only what is missing can be made.
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(Error::output(folder, error));
+        }
+        _ => {}
     }
     create_folders(parent(folder))?;
     match std::fs::create_dir(folder) {

@@ -9,7 +9,7 @@ use super::{data, html, latex};
 use crate::data::digest;
 use crate::error::{Error, Result};
 use crate::experiment::plan::Experiment;
-use crate::files::{create_folders, names, only_plain, write_whole};
+use crate::files::{create_folders, names, only_plain, remove_unfinished, write_whole};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -107,6 +107,9 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
     let names: Vec<&str> = files.iter().filter_map(|(file, _)| file.to_str()).collect();
     check_files(&names, folder, experiment)?;
     create_folders(folder)?;
+    for written in [folder.to_path_buf(), folder.join("tables"), folder.join("plots")] {
+        remove_unfinished(&written);
+    }
     let path = folder.join(LIST);
     let fail = |error| Error::output(&path, error);
     let mut list = File::options().append(true).create(true).open(&path).map_err(fail)?;

@@ -56,7 +56,7 @@ impl Claims {
         }
         let mut note = String::new();
         let read = file.read_to_string(&mut note);
-        if read.is_err() || !(note.is_empty() || note.starts_with(NOTE)) {
+        if read.is_err() || !is_note(&note) {
             return Err(Error::output(&path, "zprune did not write it; rename or remove it"));
         }
         // For people who wonder; nothing reads it, and an old note is as good as none.
@@ -111,6 +111,11 @@ impl Claims {
     }
 }
 
+/// Whether a file holds the note of a claim, or what a loss of power has left of one: its beginning, or zeros.
+fn is_note(text: &str) -> bool {
+    text.starts_with(NOTE) || NOTE.starts_with(text) || text.bytes().all(|byte| byte == 0)
+}
+
 impl Claim {
     /// Gives up the claim of a cell that has a good record.
     pub(crate) fn settled(self) {
@@ -149,5 +154,19 @@ mod tests {
         }
         claims.tidy(|id| id == "recorded");
         assert!(!claims.path("recorded").exists() && claims.path("interrupted").exists());
+    }
+
+    #[test]
+    fn a_note_cut_short_by_a_loss_of_power_is_no_obstacle_and_a_strange_file_is_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let claims = Claims::of(folder.path());
+        std::fs::create_dir(folder.path().join("claims")).expect("writable");
+        for left in ["", "proc", "process 12", "\0\0\0\0"] {
+            std::fs::write(claims.path("a"), left).expect("writable");
+            assert!(claims.take("a").expect("it is a claim").is_some(), "{left:?}");
+        }
+        std::fs::write(claims.path("a"), "my notes").expect("writable");
+        assert!(claims.take("a").is_err());
+        assert_eq!(std::fs::read(claims.path("a")).expect("readable"), b"my notes");
     }
 }
