@@ -322,7 +322,10 @@ mod tests {
         );
         small.machine.memory = Some(ByteSize::gib(60));
         assert!(forecast.room(&small).is_ok());
+        // Without a budget, what the machine has free is the limit; a tiny model fits any.
         small.machine.memory = None;
+        let tiny = parse_spec(include_str!("../../models/tiny-llama/config.json")).expect("the embedded model's");
+        let forecast = Forecast::new(&small, &tiny, 2048).expect("known");
         let unlimited = forecast.room(&small).expect("no limit");
         assert!(unlimited.reserve(1 << 50).is_some());
     }
