@@ -95,6 +95,34 @@ fn keep(v: vec4<f32>, to: vec4<u32>) {
     }
 }
 
+// The first four results are of the queries in vector a, the last four of those in vector b.
+#define fade(u)
+#for i in 0..4
+    {u}{i} *= factor_a[{i}];
+#end
+#for i in 4..8
+    {u}{i} *= factor_b[{i}u - 4u];
+#end
+#end
+
+#define add_values(u, v)
+#for i in 0..4
+    {u}{i} += a[{i}] * {v};
+#end
+#for i in 4..8
+    {u}{i} += b[{i}u - 4u] * {v};
+#end
+#end
+
+#define keep_all(u, vector)
+#for i in 0..4
+    keep({u}{i} * inverse_a[{i}], to + vec4(0u, {i}u, 0u, {vector}));
+#end
+#for i in 4..8
+    keep({u}{i} * inverse_b[{i}u - 4u], to + vec4(0u, {i}u, 0u, {vector}));
+#end
+#end
+
 // x: tile of queries, the longest first; y: head and part of its features; z: sequence.
 @compute @workgroup_size(THREADS)
 fn attention(
@@ -115,23 +143,12 @@ fn attention(
     let query = first + 8u * row;
     let keys_at = DEPTH * QUERY_ROW;
 
-    // Written out: an array of results would live in memory.
-    var y0 = vec4(0.0);
-    var y1 = vec4(0.0);
-    var y2 = vec4(0.0);
-    var y3 = vec4(0.0);
-    var y4 = vec4(0.0);
-    var y5 = vec4(0.0);
-    var y6 = vec4(0.0);
-    var y7 = vec4(0.0);
-    var z0 = vec4(0.0);
-    var z1 = vec4(0.0);
-    var z2 = vec4(0.0);
-    var z3 = vec4(0.0);
-    var z4 = vec4(0.0);
-    var z5 = vec4(0.0);
-    var z6 = vec4(0.0);
-    var z7 = vec4(0.0);
+    // Every result is a variable of its own: an array of them would live in memory.
+#for u in y, z
+#for i in 0..8
+    var {u}{i} = vec4(0.0);
+#end
+#end
     var largest_a = vec4(UNSEEN);
     var largest_b = vec4(UNSEEN);
     var sums_a = vec4(0.0);
@@ -144,14 +161,11 @@ fn attention(
     let end = min(first + QUERIES, p.length);
     for (var tile = begin; tile < end; tile += KEYS) {
         // Scores with the keys column, column + LANES, ...
-        var a0 = vec4(0.0);
-        var a1 = vec4(0.0);
-        var a2 = vec4(0.0);
-        var a3 = vec4(0.0);
-        var b0 = vec4(0.0);
-        var b1 = vec4(0.0);
-        var b2 = vec4(0.0);
-        var b3 = vec4(0.0);
+#for u in a, b
+#for n in 0..4
+        var {u}{n} = vec4(0.0);
+#end
+#end
         for (var depth = 0u; depth < p.head_dim; depth += DEPTH) {
             workgroupBarrier();
             for (var i = lane; i < QUERIES / 4u * DEPTH; i += THREADS) {
@@ -193,25 +207,18 @@ fn attention(
                 let qa = stage[f * QUERY_ROW + 2u * row];
                 let qb = stage[f * QUERY_ROW + 2u * row + 1u];
                 let k = stage[keys_at + f * KEY_ROW + column];
-                a0 += qa * k.x;
-                a1 += qa * k.y;
-                a2 += qa * k.z;
-                a3 += qa * k.w;
-                b0 += qb * k.x;
-                b1 += qb * k.y;
-                b2 += qb * k.z;
-                b3 += qb * k.w;
+#for u in a, b
+#for n in 0..4
+                {u}{n} += q{u} * k[{n}];
+#end
+#end
             }
         }
         let key = tile + column;
-        a0 = finished(a0, key, query);
-        a1 = finished(a1, key + LANES, query);
-        a2 = finished(a2, key + 2u * LANES, query);
-        a3 = finished(a3, key + 3u * LANES, query);
-        b0 = finished(b0, key, query + 4u);
-        b1 = finished(b1, key + LANES, query + 4u);
-        b2 = finished(b2, key + 2u * LANES, query + 4u);
-        b3 = finished(b3, key + 3u * LANES, query + 4u);
+#for n in 0..4
+        a{n} = finished(a{n}, key + {n}u * LANES, query);
+        b{n} = finished(b{n}, key + {n}u * LANES, query + 4u);
+#end
         // Values of the tile before are no longer read: barriers lie between.
         exchange[column * (QUERIES / 4u) + 2u * row] = max(max(a0, a1), max(a2, a3));
         exchange[column * (QUERIES / 4u) + 2u * row + 1u] = max(max(b0, b1), max(b2, b3));
@@ -226,42 +233,21 @@ fn attention(
         let factor_b = exp(largest_b - top_b);
         largest_a = top_a;
         largest_b = top_b;
-        a0 = weights(a0, top_a);
-        a1 = weights(a1, top_a);
-        a2 = weights(a2, top_a);
-        a3 = weights(a3, top_a);
-        b0 = weights(b0, top_b);
-        b1 = weights(b1, top_b);
-        b2 = weights(b2, top_b);
-        b3 = weights(b3, top_b);
+#for u in a, b
+#for n in 0..4
+        {u}{n} = weights({u}{n}, top_{u});
+#end
+#end
         sums_a = sums_a * factor_a + ((a0 + a1) + (a2 + a3));
         sums_b = sums_b * factor_b + ((b0 + b1) + (b2 + b3));
         let to = column * QUERY_ROW + 2u * row;
-        stage[to] = a0;
-        stage[to + 1u] = b0;
-        stage[to + LANES * QUERY_ROW] = a1;
-        stage[to + LANES * QUERY_ROW + 1u] = b1;
-        stage[to + 2u * LANES * QUERY_ROW] = a2;
-        stage[to + 2u * LANES * QUERY_ROW + 1u] = b2;
-        stage[to + 3u * LANES * QUERY_ROW] = a3;
-        stage[to + 3u * LANES * QUERY_ROW + 1u] = b3;
-        y0 *= factor_a.x;
-        y1 *= factor_a.y;
-        y2 *= factor_a.z;
-        y3 *= factor_a.w;
-        y4 *= factor_b.x;
-        y5 *= factor_b.y;
-        y6 *= factor_b.z;
-        y7 *= factor_b.w;
+#for n in 0..4
+        stage[to + {n}u * LANES * QUERY_ROW] = a{n};
+        stage[to + {n}u * LANES * QUERY_ROW + 1u] = b{n};
+#end
+        #fade(y)
         if OWNED > 1u {
-            z0 *= factor_a.x;
-            z1 *= factor_a.y;
-            z2 *= factor_a.z;
-            z3 *= factor_a.w;
-            z4 *= factor_b.x;
-            z5 *= factor_b.y;
-            z6 *= factor_b.z;
-            z7 *= factor_b.w;
+            #fade(z)
         }
         for (var part = 0u; part < KEYS; part += VALUES) {
             workgroupBarrier();
@@ -291,24 +277,10 @@ fn attention(
                 let b = stage[(part + k) * QUERY_ROW + 2u * row + 1u];
                 // Lanes beyond the last vector compute what nobody reads.
                 let v = exchange[k * VECTORS + min(column, VECTORS - 1u)];
-                y0 += a.x * v;
-                y1 += a.y * v;
-                y2 += a.z * v;
-                y3 += a.w * v;
-                y4 += b.x * v;
-                y5 += b.y * v;
-                y6 += b.z * v;
-                y7 += b.w * v;
+                #add_values(y, v)
                 if OWNED > 1u {
                     let w = exchange[k * VECTORS + min(column + LANES, VECTORS - 1u)];
-                    z0 += a.x * w;
-                    z1 += a.y * w;
-                    z2 += a.z * w;
-                    z3 += a.w * w;
-                    z4 += b.x * w;
-                    z5 += b.y * w;
-                    z6 += b.z * w;
-                    z7 += b.w * w;
+                    #add_values(z, w)
                 }
             }
         }
@@ -327,23 +299,9 @@ fn attention(
     let inverse_b = 1.0 / all_b;
     let to = vec4(sequence, query, query_column, vector + column);
     if column < VECTORS {
-        keep(y0 * inverse_a.x, to + vec4(0u, 0u, 0u, 0u));
-        keep(y1 * inverse_a.y, to + vec4(0u, 1u, 0u, 0u));
-        keep(y2 * inverse_a.z, to + vec4(0u, 2u, 0u, 0u));
-        keep(y3 * inverse_a.w, to + vec4(0u, 3u, 0u, 0u));
-        keep(y4 * inverse_b.x, to + vec4(0u, 4u, 0u, 0u));
-        keep(y5 * inverse_b.y, to + vec4(0u, 5u, 0u, 0u));
-        keep(y6 * inverse_b.z, to + vec4(0u, 6u, 0u, 0u));
-        keep(y7 * inverse_b.w, to + vec4(0u, 7u, 0u, 0u));
+        #keep_all(y, 0u)
     }
     if column + LANES < VECTORS {
-        keep(z0 * inverse_a.x, to + vec4(0u, 0u, 0u, LANES));
-        keep(z1 * inverse_a.y, to + vec4(0u, 1u, 0u, LANES));
-        keep(z2 * inverse_a.z, to + vec4(0u, 2u, 0u, LANES));
-        keep(z3 * inverse_a.w, to + vec4(0u, 3u, 0u, LANES));
-        keep(z4 * inverse_b.x, to + vec4(0u, 4u, 0u, LANES));
-        keep(z5 * inverse_b.y, to + vec4(0u, 5u, 0u, LANES));
-        keep(z6 * inverse_b.z, to + vec4(0u, 6u, 0u, LANES));
-        keep(z7 * inverse_b.w, to + vec4(0u, 7u, 0u, LANES));
+        #keep_all(z, LANES)
     }
 }

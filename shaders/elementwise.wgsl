@@ -30,10 +30,6 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read_write> x: array<X>;
 @group(0) @binding(2) var<storage, read> z: array<Z>;
 
-fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return (group.y * groups.x + group.x) * 256u + lane;
-}
-
 // The error function to 1 in 10^7: Abramowitz and Stegun's rational forms would give 1.5e-7 only in exact
 // arithmetic, so the series is summed near 0 and the continued fraction's fit used elsewhere.
 fn erf(x: f32) -> f32 {
@@ -92,7 +88,7 @@ fn activate_one(v: f32) -> f32 {
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn add(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -104,7 +100,7 @@ fn add(
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn scale(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -116,7 +112,7 @@ fn scale(
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn activate(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -129,7 +125,7 @@ fn activate(
 }
 
 // `x` is the up projection, `z` the gate.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn gate(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -141,7 +137,7 @@ fn gate(
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn add_positions(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -155,7 +151,7 @@ fn add_positions(
 }
 
 // `x` takes the chosen columns of `z`.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn columns(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

@@ -12,8 +12,6 @@ struct Parameters {
     width: u32,
     // Pieces of ROWS rows.
     pieces: u32,
-    // First tile column of this dispatch: see `gram`.
-    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;

@@ -1,6 +1,6 @@
 // RMS and layer norm of runs of `width` features, one workgroup a run.
 
-override THREADS: u32 = 256u;
+const THREADS: u32 = 256u;
 
 alias X = f32;
 alias Y = f32;

@@ -188,13 +188,13 @@ fn take(to: vec2<u32>, v: vec4<f32>) {
 }
 
 // Columns of features that were never active become 0; `factors` holds 1 where a feature is dead.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn clear_dead(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 256u + lane;
+    let i = index(group, groups, lane);
     if i < p.rows * p.columns && factors[i % p.columns] == 1.0 {
         weights[i] = 0.0;
     }

@@ -15,13 +15,13 @@ struct Parameters {
 // Cosine and sine of every (position, pair).
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn rotate(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 256u + lane;
+    let i = index(group, groups, lane);
     if i >= p.tokens * p.pairs {
         return;
     }

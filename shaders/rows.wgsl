@@ -13,13 +13,13 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> chosen: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<Y>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn rows(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 256u + lane;
+    let i = index(group, groups, lane);
     if i >= p.count * p.width {
         return;
     }

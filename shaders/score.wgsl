@@ -33,13 +33,13 @@ fn key(weight: f32, row: u32, column: u32) -> u32 {
 }
 
 // Four columns of a row an invocation.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn score(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 256u + lane;
+    let i = index(group, groups, lane);
     let quads = (p.width + 3u) / 4u;
     if i >= p.rows * quads {
         return;

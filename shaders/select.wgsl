@@ -46,7 +46,7 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read_write> work: array<u32>;
 
 var<workgroup> bins: array<atomic<u32>, BINS>;
-var<workgroup> shared_sums: array<u32, 256>;
+var<workgroup> shared_sums: array<u32, LANES>;
 var<workgroup> coarse: array<u32, 16>;
 var<workgroup> found: array<u32, 4>;
 // The words of a mask that a workgroup makes.
@@ -64,10 +64,6 @@ fn four_at(i: u32) -> vec4<u32> {
     return vec4<u32>(key_at(i), key_at(i + 1u), key_at(i + 2u), key_at(i + 3u));
 }
 
-fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return (group.y * groups.x + group.x) * 256u + lane;
-}
-
 // The target rank among all keys, counted from 0.
 fn target_rank(n: u32) -> u32 {
     if p.reference == 1u {
@@ -76,12 +72,12 @@ fn target_rank(n: u32) -> u32 {
     return p.count - 1u;
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn start(@builtin(local_invocation_index) lane: u32) {
-    for (var b = lane; b < BINS; b += 256u) {
+    for (var b = lane; b < BINS; b += LANES) {
         atomicStore(&state[HISTOGRAM + b], 0u);
     }
-    for (var c = lane; c < p.width; c += 256u) {
+    for (var c = lane; c < p.width; c += LANES) {
         atomicStore(&state[TIED + c], 0u);
     }
     if lane == 0u {
@@ -115,7 +111,7 @@ fn tally_four(four: vec4<u32>, prefix: u32, shift: u32, here: u32) {
 }
 
 fn clear_bins(lane: u32) {
-    for (var b = lane; b < BINS; b += 256u) {
+    for (var b = lane; b < BINS; b += LANES) {
         atomicStore(&bins[b], 0u);
     }
     workgroupBarrier();
@@ -164,7 +160,7 @@ fn locate(rank: u32, lane: u32) {
     workgroupBarrier();
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn histogram(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -174,7 +170,7 @@ fn histogram(
     let prefix = atomicLoad(&state[PREFIX]);
     let n = p.rows * p.width;
     let quads = n / 4u;
-    let stride = groups.x * groups.y * 256u;
+    let stride = groups.x * groups.y * LANES;
     for (var q = index(group, groups, lane); q < quads; q += stride) {
         tally_four(keys[q], prefix, p.shift, 4u);
     }
@@ -182,7 +178,7 @@ fn histogram(
         tally_four(keys[quads], prefix, p.shift, n % 4u);
     }
     workgroupBarrier();
-    for (var b = lane; b < BINS; b += 256u) {
+    for (var b = lane; b < BINS; b += LANES) {
         let count = atomicLoad(&bins[b]);
         if count > 0u {
             atomicAdd(&state[HISTOGRAM + b], count);
@@ -191,9 +187,9 @@ fn histogram(
 }
 
 // One workgroup: finds the bin of the target rank.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn pick(@builtin(local_invocation_index) lane: u32) {
-    for (var b = lane; b < BINS; b += 256u) {
+    for (var b = lane; b < BINS; b += LANES) {
         atomicStore(&bins[b], atomicLoad(&state[HISTOGRAM + b]));
         atomicStore(&state[HISTOGRAM + b], 0u);
     }
@@ -232,7 +228,7 @@ fn tied_columns(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
 }
 
 // One workgroup: the column and the row in which the ties that go run out.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
         found[0] = atomicLoad(&state[TIES]);
@@ -243,7 +239,7 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     }
     let threshold = atomicLoad(&state[THRESHOLD]);
     // Columns: 256 runs of consecutive ones.
-    let run = (p.width + 255u) / 256u;
+    let run = (p.width + LANES - 1u) / LANES;
     var sum = 0u;
     for (var c = lane * run; c < min((lane + 1u) * run, p.width); c++) {
         sum += atomicLoad(&state[TIED + c]);
@@ -270,7 +266,7 @@ fn tied_boundary(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     let column = found[1];
     let left = found[2];
-    let piece = (p.rows + 255u) / 256u;
+    let piece = (p.rows + LANES - 1u) / LANES;
     sum = 0u;
     for (var r = lane * piece; r < min((lane + 1u) * piece, p.rows); r++) {
         sum += u32(key_at(r * p.width + column) == threshold);
@@ -310,7 +306,7 @@ fn going(four: vec4<u32>, row: u32, column: u32, threshold: u32, last_column: u3
 
 // The mask of these columns, 256 words a workgroup: eight invocations a word, four columns each, so that neighbours
 // read neighbouring keys; `work` holds the mask.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn mark(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -318,7 +314,7 @@ fn mark(
 ) {
     let here = (p.width + 31u) / 32u;
     let words = p.rows * here;
-    let first = (group.y * groups.x + group.x) * 256u;
+    let first = (group.y * groups.x + group.x) * LANES;
     let threshold = atomicLoad(&state[THRESHOLD]);
     let last_column = atomicLoad(&state[COLUMN]);
     let last_row = atomicLoad(&state[ROW]);
@@ -344,7 +340,7 @@ fn mark(
 }
 
 // Every row on its own, one workgroup each; `work` takes the mask.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn rows(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -374,7 +370,7 @@ fn rows(
     var last = ALL;
     // Whether some of the equal keys stay.
     if rank + 1u < found[2] {
-        let run = (p.width + 255u) / 256u;
+        let run = (p.width + LANES - 1u) / LANES;
         var sum = 0u;
         for (var c = lane * run; c < min((lane + 1u) * run, p.width); c++) {
             sum += u32(key_at(start + c) == threshold);
@@ -420,7 +416,7 @@ fn rows(
 }
 
 // N:M groups: one invocation a word of 32 columns; a column's rank within its group decides.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn structured(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

@@ -26,12 +26,8 @@ struct Parameters {
 var<workgroup> parts: array<vec3<f32>, 256>;
 var<workgroup> tally: atomic<u32>;
 
-fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return (group.y * groups.x + group.x) * 256u + lane;
-}
-
 // sum w, sum |w|, sum w^2 of a row, one workgroup each: three values a row.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn row_sums(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -42,7 +38,7 @@ fn row_sums(
         return;
     }
     var sum = vec3(0.0);
-    for (var c = lane; c < p.columns; c += 256u) {
+    for (var c = lane; c < p.columns; c += LANES) {
         let w = f32(weights[row * p.columns + c]);
         sum += vec3(w, abs(w), w * w);
     }
@@ -85,7 +81,7 @@ fn column_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 }
 
 // Weights of magnitude below the bound, added to counts[0].
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn count_below(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -97,7 +93,7 @@ fn count_below(
     workgroupBarrier();
     var count = 0u;
     let n = p.rows * p.columns;
-    let stride = groups.x * groups.y * 256u;
+    let stride = groups.x * groups.y * LANES;
     for (var i = index(group, groups, lane); i < n; i += stride) {
         count += u32(abs(f32(weights[i])) < p.bound);
     }
@@ -115,7 +111,7 @@ fn removed(i: u32) -> bool {
 }
 
 // Sets what the mask removes to 0.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn remove(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -128,7 +124,7 @@ fn remove(
 }
 
 // A working copy in single precision.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn widen(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -177,7 +173,7 @@ fn stored(v: f32) -> f32 {
 }
 
 // The working copy back, rounded to the checkpoint's type.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn narrow(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -191,7 +187,7 @@ fn narrow(
 
 // Rounds to the checkpoint's type in place; counts[0] adds zeros, counts[1] the weights that are not finite
 // or were removed and are not 0.
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn finish(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -203,7 +199,7 @@ fn finish(
     workgroupBarrier();
     var zeros = 0u;
     let n = p.rows * p.columns;
-    let stride = groups.x * groups.y * 256u;
+    let stride = groups.x * groups.y * LANES;
     for (var i = index(group, groups, lane); i < n; i += stride) {
         let v = stored(f32(weights[i]));
         weights[i] = W(v);

@@ -62,7 +62,7 @@ fn a_shader_that_does_not_compile_is_named_with_its_line() {
     };
     let memory = gpu.hardware().allocate(4).expect("room");
     let kernel = Kernel::new(shader, "broken");
-    let Err(error) = gpu.hardware().run(&kernel, &[], &[write(&memory)], [1, 1, 1]) else {
+    let Err(error) = gpu.hardware().run(&kernel, &0u32, &[write(&memory)], [1, 1, 1]) else {
         panic!("an integer is no float");
     };
     assert_eq!(error.kind(), ErrorKind::Device);

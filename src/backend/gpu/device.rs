@@ -8,6 +8,7 @@
 use super::adapter::{self, Choice, Tier};
 use super::shader::{Shader, Variant};
 use crate::error::{Error, ErrorKind, Result};
+use bytemuck::{Pod, bytes_of};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -48,8 +49,6 @@ pub struct Kernel {
     pub variant: Variant,
     /// The function.
     pub entry: &'static str,
-    /// Its `override`s.
-    pub overrides: Vec<(&'static str, f64)>,
 }
 
 impl PartialEq for Shader {
@@ -65,7 +64,6 @@ impl Kernel {
             shader,
             variant: Variant::default(),
             entry,
-            overrides: Vec::new(),
         }
     }
 
@@ -83,19 +81,9 @@ impl Kernel {
         self
     }
 
-    /// Sets an `override`.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: f64) -> Self {
-        self.overrides.push((name, value));
-        self
-    }
-
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.shader.name, self.entry, &self.variant).hash(&mut hasher);
-        for (name, value) in &self.overrides {
-            (name, value.to_bits()).hash(&mut hasher);
-        }
         hasher.finish()
     }
 }
@@ -457,13 +445,10 @@ impl Device {
     ///
     /// # Errors
     /// The shader does not compile here, or the device was lost.
-    pub fn run(&self, kernel: &Kernel, parameters: &[u32], bound: &[Bound], groups: [u32; 3]) -> Result<()> {
+    pub fn run(&self, kernel: &Kernel, parameters: &impl Pod, bound: &[Bound], groups: [u32; 3]) -> Result<()> {
         self.check()?;
-        assert!(
-            parameters.len() * 4 <= SLOT,
-            "{}: too many parameters",
-            kernel.shader.name
-        );
+        let parameters = bytes_of(parameters);
+        assert!(parameters.len() <= SLOT, "{}: too many parameters", kernel.shader.name);
         let pipeline = self.pipeline(kernel, bound)?;
         let parts = bound.iter().map(|bound| {
             let buffer = bound.memory.buffer();
@@ -482,9 +467,7 @@ impl Device {
             group
         });
         let end = recorder.slots.len() + SLOT;
-        recorder
-            .slots
-            .extend(parameters.iter().flat_map(|value| value.to_le_bytes()));
+        recorder.slots.extend_from_slice(parameters);
         recorder.slots.resize(end, 0);
         recorder.dispatch(&self.device, &pipeline, &group, groups);
         if end == DISPATCHES * SLOT {
@@ -712,8 +695,8 @@ impl Device {
             module: &module,
             entry_point: Some(kernel.entry),
             compilation_options: PipelineCompilationOptions {
-                constants: &kernel.overrides,
                 zero_initialize_workgroup_memory: false,
+                ..PipelineCompilationOptions::default()
             },
             cache: None,
         });

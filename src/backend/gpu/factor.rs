@@ -4,7 +4,7 @@
 //! precision, as SparseGPT's own code.
 
 use super::device::{Kernel, Memory, read, write};
-use super::{Gpu, grid, shader};
+use super::{Gpu, grid, parameters, shader};
 use crate::error::Result;
 use crate::linalg::Failure;
 
@@ -47,12 +47,12 @@ impl Gpu {
                 .with_type("F", if doubles { "f64" } else { "f32" })
                 .with_constant("BLOCK", block as u32)
                 .with_constant("THREADS", threads as u32);
-            let parameters = [
-                inputs as u32,
-                first as u32,
-                (scale as f32).to_bits(),
-                (damping as f32).to_bits(),
-            ];
+            let parameters = parameters::Factor {
+                inputs: inputs as u32,
+                block: first as u32,
+                scale: scale as f32,
+                damping: damping as f32,
+            };
             let bound = [
                 read(gram),
                 write(&work),

@@ -9,7 +9,9 @@
 
 pub mod adapter;
 pub mod device;
+mod expand;
 mod factor;
+pub mod parameters;
 pub mod shader;
 
 use crate::backend::moments::{Moments, Needs};
@@ -23,26 +25,15 @@ pub use factor::DeviceFactor;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ndarray::{Array2, ArrayView1, ArrayView2};
+use parameters::{EXCHANGE, Elementwise, LANES, SQUARE_ROWS, TILE};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
-
-/// Invocations of the kernels that give each element one.
-const LANES: usize = 256;
 
 /// Workgroups along one axis of a grid; every device allows this many.
 const AXIS: usize = 65535;
 
 /// Bytes that logits may take at one time.
 const LOGITS: u64 = 256 << 20;
-
-/// Rows and columns of a tile of the large products.
-const TILE: usize = 128;
-
-/// Vectors of four that the attention kernel exchanges at a time; `EXCHANGE` in `attention.wgsl`.
-const EXCHANGE: usize = 512;
-
-/// Rows whose squares one workgroup adds up; `ROWS` in `moments.wgsl`.
-const SQUARE_ROWS: usize = 256;
 
 /// Computes on a GPU.
 pub struct Gpu {
@@ -184,7 +175,7 @@ impl Gpu {
     }
 
     /// A kernel over all elements of `x`, one invocation each.
-    fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: &[u32]) -> Result<()> {
+    fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: Elementwise) -> Result<()> {
         let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
         let other = match z {
             Some(z) => {
@@ -193,10 +184,17 @@ impl Gpu {
             }
             None => read(self.nothing()),
         };
-        let mut all = vec![x.len() as u32, x.columns as u32];
-        all.extend(parameters);
-        self.device
-            .run(&kernel, &all, &[write(&x.memory), other], grid(x.len().div_ceil(LANES)))
+        let parameters = Elementwise {
+            count: x.len() as u32,
+            width: x.columns as u32,
+            ..parameters
+        };
+        self.device.run(
+            &kernel,
+            &parameters,
+            &[write(&x.memory), other],
+            grid(x.len().div_ceil(LANES)),
+        )
     }
 
     /// Moments without their Gram matrix.
@@ -236,7 +234,10 @@ impl Gpu {
             .with_type("Y", y.element.name());
         self.device.run(
             &kernel,
-            &[rows.len() as u32, x.columns as u32],
+            &parameters::Rows {
+                count: rows.len() as u32,
+                width: x.columns as u32,
+            },
             &[read(&x.memory), read(&there), write(&y.memory)],
             grid(y.len().div_ceil(LANES)),
         )?;
@@ -275,7 +276,12 @@ impl Gpu {
                 .with_type("X", x.element.name())
                 .with_type("W", weight.element.name())
                 .with_type("Y", y.element.name());
-            let parameters = [rows as u32, inputs as u32, outputs as u32, has_bias];
+            let parameters = parameters::MatmulAny {
+                rows: rows as u32,
+                inputs: inputs as u32,
+                outputs: outputs as u32,
+                has_bias,
+            };
             let bound = [x_bound, weight_bound, bias_bound, y_bound];
             let groups = [outputs.div_ceil(64) as u32, rows.div_ceil(64) as u32, 1];
             return self.device.run(&kernel, &parameters, &bound, groups);
@@ -289,15 +295,15 @@ impl Gpu {
                 .with_type("Y4", y.element.four())
         };
         let tiles = (rows.div_ceil(TILE), outputs.div_ceil(TILE));
-        let parameters = [
-            rows as u32,
-            outputs as u32,
-            inputs as u32,
+        let parameters = parameters::Matmul {
+            rows: rows as u32,
+            columns: outputs as u32,
+            inner: inputs as u32,
             has_bias,
-            tiles.0 as u32,
-            tiles.1 as u32,
-            outputs as u32,
-        ];
+            row_tiles: tiles.0 as u32,
+            column_tiles: tiles.1 as u32,
+            stride: outputs as u32,
+        };
         let bound = [x_bound, weight_bound, y_bound, bias_bound];
         self.device.run(&kernel, &parameters, &bound, grid(tiles.0 * tiles.1))
     }
@@ -309,12 +315,17 @@ pub(crate) fn grid(groups: usize) -> [u32; 3] {
     [groups.div_ceil(rows).max(1) as u32, rows as u32, 1]
 }
 
-fn numbered(activation: Activation) -> u32 {
-    match activation {
+/// Tells `elementwise.wgsl` which activation is meant.
+fn activated(activation: Activation) -> Elementwise {
+    let activation = match activation {
         Activation::Relu => 0,
         Activation::Silu => 1,
         Activation::Gelu => 2,
         Activation::GeluTanh => 3,
+    };
+    Elementwise {
+        activation,
+        ..Elementwise::default()
     }
 }
 
@@ -384,15 +395,24 @@ impl Backend for Gpu {
     }
 
     fn add_positions(&self, x: &mut Tensor, table: &Tensor, offset: usize, length: usize) -> Result<()> {
-        self.each("add_positions", x, Some(table), &[0, 0, offset as u32, length as u32])
+        let parameters = Elementwise {
+            offset: offset as u32,
+            length: length as u32,
+            ..Elementwise::default()
+        };
+        self.each("add_positions", x, Some(table), parameters)
     }
 
     fn add(&self, x: &mut Tensor, y: &Tensor) -> Result<()> {
-        self.each("add", x, Some(y), &[])
+        self.each("add", x, Some(y), Elementwise::default())
     }
 
     fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
-        self.each("scale", x, None, &[0, factor.to_bits()])
+        let parameters = Elementwise {
+            factor,
+            ..Elementwise::default()
+        };
+        self.each("scale", x, None, parameters)
     }
 
     fn columns(&self, x: &Tensor, columns: Columns) -> Result<Tensor> {
@@ -400,8 +420,14 @@ impl Backend for Gpu {
         let Columns {
             first, width, stride, ..
         } = columns;
-        let parameters = [0, 0, 0, 0, first as u32, width as u32, stride as u32, x.columns as u32];
-        self.each("columns", &y, Some(x), &parameters)?;
+        let parameters = Elementwise {
+            first: first as u32,
+            run: width as u32,
+            stride: stride as u32,
+            source_width: x.columns as u32,
+            ..Elementwise::default()
+        };
+        self.each("columns", &y, Some(x), parameters)?;
         Ok(y)
     }
 
@@ -424,15 +450,15 @@ impl Backend for Gpu {
         let kernel = Kernel::new(shader::NORMALISE, "normalise")
             .with_type("X", x.element.name())
             .with_type("Y", y.element.name())
-            .with("THREADS", f64::from(threads));
-        let parameters = [
-            runs as u32,
-            width as u32,
-            u32::from(kind == NormKind::Layer),
-            epsilon.to_bits(),
-            u32::from(gain.is_some()),
-            u32::from(bias.is_some()),
-        ];
+            .with_constant("THREADS", threads);
+        let parameters = parameters::Normalise {
+            runs: runs as u32,
+            width: width as u32,
+            centred: u32::from(kind == NormKind::Layer),
+            epsilon,
+            has_gain: u32::from(gain.is_some()),
+            has_bias: u32::from(bias.is_some()),
+        };
         let bound = [
             read(&x.memory),
             read(gain.map_or(self.nothing(), |gain| &gain.memory)),
@@ -468,7 +494,13 @@ impl Backend for Gpu {
         };
         let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
         let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
-        let parameters = [x.rows, heads, head_dim, pairs, length].map(|value| value as u32);
+        let parameters = parameters::Rotate {
+            tokens: x.rows as u32,
+            heads: heads as u32,
+            head_dim: head_dim as u32,
+            pairs: pairs as u32,
+            length: length as u32,
+        };
         let count = x.rows * pairs;
         self.device.run(
             &kernel,
@@ -495,8 +527,8 @@ impl Backend for Gpu {
             write(&y.memory),
         ];
         let sequences = queries.rows / length;
-        let (scale, window) = (shape.scale.to_bits(), window.unwrap_or(0) as u32);
-        let softcap = shape.softcap.unwrap_or(0.0).to_bits();
+        let (scale, window) = (shape.scale, window.unwrap_or(0) as u32);
+        let softcap = shape.softcap.unwrap_or(0.0);
         let [tokens, heads, kv_heads, head_dim] =
             [length, shape.heads, shape.kv_heads, shape.head_dim].map(|count| count as u32);
         let room = self.device.workgroup_memory() >> 10;
@@ -505,7 +537,14 @@ impl Backend for Gpu {
             let kernel = Kernel::new(shader::ATTENTION_COOPERATIVE, "attention")
                 .with_constant("HEAD_DIM", head_dim)
                 .with_constant("SUBGROUPS", subgroups);
-            let parameters = [tokens, heads, kv_heads, window, scale, softcap];
+            let parameters = parameters::AttentionCooperative {
+                length: tokens,
+                heads,
+                kv_heads,
+                window,
+                scale,
+                softcap,
+            };
             let groups = [tokens.div_ceil(16 * subgroups), heads, sequences as u32];
             self.device.run(&kernel, &parameters, &bound, groups)?;
             return Ok(y);
@@ -534,18 +573,26 @@ impl Backend for Gpu {
             .with_constant("VECTORS", vectors as u32)
             .with_constant("OWNED", vectors.div_ceil(lanes) as u32)
             .with_constant("PARTS", parts as u32);
-        let parameters = [tokens, heads, kv_heads, head_dim, window, scale, softcap];
+        let parameters = parameters::Attention {
+            length: tokens,
+            heads,
+            kv_heads,
+            head_dim,
+            window,
+            scale,
+            softcap,
+        };
         let groups = [length.div_ceil(tile), shape.heads * parts, sequences].map(|count| count as u32);
         self.device.run(&kernel, &parameters, &bound, groups)?;
         Ok(y)
     }
 
     fn activate(&self, activation: Activation, x: &mut Tensor) -> Result<()> {
-        self.each("activate", x, None, &[numbered(activation)])
+        self.each("activate", x, None, activated(activation))
     }
 
     fn gate(&self, activation: Activation, gate: &Tensor, up: &mut Tensor) -> Result<()> {
-        self.each("gate", up, Some(gate), &[numbered(activation)])
+        self.each("gate", up, Some(gate), activated(activation))
     }
 
     fn log_likelihoods(
@@ -566,12 +613,12 @@ impl Backend for Gpu {
         for first in (0..x.rows).step_by(rows) {
             let count = rows.min(x.rows - first);
             self.multiply_into(head, None, x, (first, count), &logits)?;
-            let parameters = [
-                count as u32,
-                head.rows as u32,
-                softcap.unwrap_or(0.0).to_bits(),
-                first as u32,
-            ];
+            let parameters = parameters::Likelihood {
+                rows: count as u32,
+                vocabulary: head.rows as u32,
+                softcap: softcap.unwrap_or(0.0),
+                first: first as u32,
+            };
             let bound = [read(&logits.memory), read(&there), write(&results)];
             self.device.run(&kernel, &parameters, &bound, grid(count))?;
         }
@@ -602,7 +649,11 @@ impl Backend for Gpu {
     fn accumulate(&self, moments: &mut DeviceMoments, x: &Tensor) -> Result<()> {
         let element = x.element.name();
         let pieces = x.rows.div_ceil(SQUARE_ROWS);
-        let parameters = [x.rows as u32, x.columns as u32, pieces as u32];
+        let parameters = parameters::Moments {
+            rows: x.rows as u32,
+            width: x.columns as u32,
+            pieces: pieces as u32,
+        };
         if let Some(squares) = &moments.squares {
             let sums = self.device.allocate((pieces * x.columns * 4) as u64)?;
             let kernel = Kernel::new(shader::MOMENTS, "squares").with_type("X", element);
@@ -615,21 +666,19 @@ impl Backend for Gpu {
                 .run(&kernel, &parameters, &[read(&sums), write(squares)], groups)?;
         }
         if let Some(gram) = &moments.gram {
-            if self.cooperates(x) && x.columns.is_multiple_of(8) {
-                let tiles = x.columns.div_ceil(TILE);
-                let kernel = Kernel::new(shader::GRAM_COOPERATIVE, "gram");
-                let parameters = [x.rows as u32, x.columns as u32, tiles as u32];
-                let bound = [read(&x.memory), write(gram)];
-                self.device
-                    .run(&kernel, &parameters, &bound, grid(tiles * (tiles + 1) / 2))?;
-                moments.tokens += x.rows;
-                return Ok(());
-            }
             let bound = [read(&x.memory), write(gram)];
-            if x.columns.is_multiple_of(4) {
+            let cooperative = self.cooperates(x) && x.columns.is_multiple_of(8);
+            if cooperative || x.columns.is_multiple_of(4) {
+                let kernel = match cooperative {
+                    true => Kernel::new(shader::GRAM_COOPERATIVE, "gram"),
+                    false => Kernel::new(shader::GRAM_F32, "gram").with_type("X4", x.element.four()),
+                };
                 let tiles = x.columns.div_ceil(TILE);
-                let kernel = Kernel::new(shader::GRAM_F32, "gram").with_type("X4", x.element.four());
-                let parameters = [x.rows as u32, x.columns as u32, tiles as u32];
+                let parameters = parameters::Gram {
+                    rows: x.rows as u32,
+                    columns: x.columns as u32,
+                    tiles: tiles as u32,
+                };
                 self.device
                     .run(&kernel, &parameters, &bound, grid(tiles * (tiles + 1) / 2))?;
             } else {

@@ -1,9 +1,9 @@
 //! Shaders: plain WGSL files, specialised by naming element types and constants.
 //!
-//! A file stands on its own for a shader compiler. Two kinds of lines may be replaced before it is
-//! compiled: `alias Name = type;` and `const NAME: u32 = value;`. Everything else that varies is an
-//! `override`, given when the pipeline is made.
+//! Before a shader is compiled, its `#for` and `#define` blocks are written out (`expand.rs`), and two kinds of
+//! lines may be replaced: `alias Name = type;` and `const NAME: u32 = value;`. Nothing else varies.
 
+use super::expand::expand;
 use std::fmt::Write;
 
 /// One file under `shaders/`.
@@ -16,13 +16,13 @@ pub struct Shader {
 }
 
 macro_rules! shaders {
-    ($($(#[$doc:meta])* $name:ident = $file:literal $(+ $common:literal)?;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $file:literal $(+ $common:literal)*;)*) => {
         $($(#[$doc])* pub const $name: Shader = Shader {
             name: $file,
-            // Functions that files share come last, so that lines keep their numbers.
+            // Functions that files share come last.
             text: concat!(
                 include_str!(concat!("../../../shaders/", $file)),
-                $(include_str!(concat!("../../../shaders/", $common)))?
+                $(include_str!(concat!("../../../shaders/", $common)),)*
             ),
         };)*
         /// Every shader.
@@ -32,41 +32,41 @@ macro_rules! shaders {
 
 shaders! {
     /// Rows of a matrix in another order.
-    ROWS = "rows.wgsl";
+    ROWS = "rows.wgsl" + "common_index.wgsl";
     /// Element by element: sums, factors, activations, columns, positions.
-    ELEMENTWISE = "elementwise.wgsl";
+    ELEMENTWISE = "elementwise.wgsl" + "common_index.wgsl";
     /// RMS and layer norms.
     NORMALISE = "normalise.wgsl";
     /// Rotary positions.
-    ROTATE = "rotate.wgsl";
+    ROTATE = "rotate.wgsl" + "common_index.wgsl";
     /// `x W^T`, any shape.
     MATMUL_ANY = "matmul_any.wgsl";
     /// `x W^T` for widths that are multiples of 4.
-    MATMUL_F32 = "matmul_f32.wgsl";
+    MATMUL_F32 = "matmul_f32.wgsl" + "common_tiles.wgsl";
     /// `x W^T` in half precision on cooperative matrices.
-    MATMUL_COOPERATIVE = "matmul_cooperative.wgsl";
+    MATMUL_COOPERATIVE = "matmul_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
     /// Gram matrices in half precision on cooperative matrices.
-    GRAM_COOPERATIVE = "gram_cooperative.wgsl";
+    GRAM_COOPERATIVE = "gram_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
     /// Gram matrices for widths that are multiples of 4.
-    GRAM_F32 = "gram_f32.wgsl";
+    GRAM_F32 = "gram_f32.wgsl" + "common_tiles.wgsl";
     /// Causal attention in tiles.
     ATTENTION = "attention.wgsl";
     /// The same in half precision on cooperative matrices.
-    ATTENTION_COOPERATIVE = "attention_cooperative.wgsl";
+    ATTENTION_COOPERATIVE = "attention_cooperative.wgsl" + "common_halves.wgsl";
     /// Log-likelihoods of rows of logits.
     LIKELIHOOD = "likelihood.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
     /// Sums over weights, and changes of every weight.
-    WEIGH = "weigh.wgsl";
+    WEIGH = "weigh.wgsl" + "common_index.wgsl";
     /// Scores as keys.
-    SCORE = "score.wgsl" + "common_score.wgsl";
+    SCORE = "score.wgsl" + "common_score.wgsl" + "common_index.wgsl";
     /// The lowest keys.
-    SELECT = "select.wgsl";
+    SELECT = "select.wgsl" + "common_index.wgsl";
     /// Inverse factors.
     FACTOR = "factor.wgsl";
     /// SparseGPT's update.
-    OBS = "obs.wgsl" + "common_score.wgsl";
+    OBS = "obs.wgsl" + "common_score.wgsl" + "common_index.wgsl";
 }
 
 /// What a shader's replaceable lines become.
@@ -79,18 +79,18 @@ pub struct Variant {
 }
 
 impl Shader {
-    /// The text with a variant's lines replaced. Lines keep their numbers, one further down where half
-    /// precision has to be enabled.
+    /// The text a compiler reads: blocks written out, and a variant's lines replaced.
     ///
     /// # Panics
-    /// The file has no such line: a mistake of the caller.
+    /// A block is not closed, or the file has no such line: mistakes in this program that `tests/shaders.rs` finds.
     pub fn specialise(&self, variant: &Variant) -> String {
-        let mut text = String::new();
+        let expanded = expand(self.text).unwrap_or_else(|error| panic!("shaders/{}: {error}", self.name));
+        let mut text = String::with_capacity(expanded.len());
         if variant.types.iter().any(|(_, kind)| kind.contains("f16")) && !self.text.contains("enable f16;") {
             text.push_str("enable f16;\n");
         }
         let mut replaced = 0;
-        for line in self.text.lines() {
+        for line in expanded.lines() {
             let alias = variant
                 .types
                 .iter()

@@ -6,6 +6,7 @@
 use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
+use crate::backend::gpu::parameters::{self, ABSENT, LANES, SUM_ROWS, TERMS, TIED, TIED_ROWS, TOGETHER};
 use crate::backend::gpu::shader;
 use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, grid};
 use crate::calibrate::statistics::{Diagonal, damped};
@@ -17,26 +18,8 @@ use crate::prune::score::{Power, Score, Term};
 use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
 
-/// Invocations per workgroup of the kernels here.
-const LANES: usize = 256;
-
 /// Workgroups of kernels that walk over a matrix in strides: enough for the largest devices.
 const WALKERS: usize = 1024;
-
-/// Words of a selection's state before the ties of each column: `TIED` in `select.wgsl`.
-const STATE: usize = 8 + 2048;
-
-/// Rows whose ties one workgroup counts; `TIED_ROWS` in `select.wgsl`.
-const TIED_ROWS: usize = 256;
-
-/// Terms that the kernels have room for.
-const TERMS: usize = 4;
-
-/// Rows that one workgroup adds up per column; `ROWS` in `weigh.wgsl`.
-const SUM_ROWS: usize = 256;
-
-/// Rows that go through a block of columns together; `TOGETHER` in `obs.wgsl`.
-const TOGETHER: usize = 8;
 
 /// Statistics of a tap: vectors on the host, matrices on the device.
 pub struct Statistics {
@@ -130,8 +113,10 @@ struct Piece<'a> {
 
 /// A score as the kernels read it.
 struct Packed {
-    /// The uniform's `terms` and `term_count`.
-    terms: Vec<u32>,
+    /// Two entries a term; see `common_score.wgsl`.
+    terms: [[u32; 4]; 2 * TERMS],
+    term_count: u32,
+    /// All vectors of all terms, one after the other.
     factors: Memory,
 }
 
@@ -187,13 +172,13 @@ impl Piece<'_> {
         let kernel = Kernel::new(shader::WEIGH, entry)
             .with_type("W", self.weight.element.name())
             .with_type("S", "f32");
-        let parameters = [
-            rows as u32,
-            columns as u32,
-            self.words() as u32,
-            bound.to_bits(),
+        let parameters = parameters::Weigh {
+            rows: rows as u32,
+            columns: columns as u32,
+            words: self.words() as u32,
+            bound,
             storage,
-        ];
+        };
         let bound = [
             write(&self.weight.memory),
             write(sums.unwrap_or(&spare[0])),
@@ -215,32 +200,31 @@ impl Piece<'_> {
             let message = format!("a score of {} terms; the GPU backend has room for {TERMS}", terms.len());
             return Err(Error::config(message));
         }
-        const ABSENT: u32 = u32::MAX;
         let mut factors: Vec<f32> = Vec::new();
-        let mut packed = Vec::new();
-        for term in terms {
-            for vector in [&term.row, &term.column, &term.inner_row, &term.inner_column] {
-                packed.push(vector.as_ref().map_or(ABSENT, |vector| {
+        let mut packed = [[0; 4]; 2 * TERMS];
+        for (term, [places, rest]) in terms.iter().zip(packed.as_chunks_mut().0) {
+            let vectors = [&term.row, &term.column, &term.inner_row, &term.inner_column];
+            *places = vectors.map(|vector| {
+                vector.as_ref().map_or(ABSENT, |vector| {
                     let start = factors.len();
                     factors.extend(vector);
                     start as u32
-                }));
-            }
+                })
+            });
             let power = match term.power {
                 Power::One => 1,
                 Power::Two => 2,
                 Power::Three => 3,
             };
-            packed.extend([term.shift.to_bits(), power, 0, 0]);
+            *rest = [term.shift.to_bits(), power, 0, 0];
         }
-        packed.resize(8 * TERMS, 0);
-        packed.push(terms.len() as u32);
         let memory = self.gpu.hardware().allocate((factors.len().max(1) * 4) as u64)?;
         if !factors.is_empty() {
             self.gpu.hardware().upload(&memory, bytemuck::cast_slice(&factors))?;
         }
         Ok(Packed {
             terms: packed,
+            term_count: terms.len() as u32,
             factors: memory,
         })
     }
@@ -273,8 +257,14 @@ impl Piece<'_> {
         let (rows, columns) = self.size();
         let current = self.current();
         let kernel = Kernel::new(shader::SCORE, "score").with_type("W", current.element.name());
-        let mut parameters = packed.terms.clone();
-        parameters.extend([rows, columns, first, width].map(|value| value as u32));
+        let parameters = parameters::Score {
+            terms: packed.terms,
+            term_count: packed.term_count,
+            rows: rows as u32,
+            columns: columns as u32,
+            first: first as u32,
+            width: width as u32,
+        };
         let bound = [
             read(&current.memory),
             read(&packed.factors),
@@ -313,17 +303,17 @@ impl Piece<'_> {
 
     /// A kernel of `select.wgsl` over keys of `width` columns.
     fn pick(&self, entry: &'static str, run: &Selecting, shift: u32, work: &Memory, groups: [u32; 3]) -> Result<()> {
-        let parameters = [
-            self.weight.rows as u32,
-            run.width as u32,
+        let parameters = parameters::Select {
+            rows: self.weight.rows as u32,
+            width: run.width as u32,
             shift,
-            run.count as u32,
-            u32::from(run.reference),
-            (run.first / 32) as u32,
-            self.words() as u32,
-            run.keep as u32,
-            run.of as u32,
-        ];
+            count: run.count as u32,
+            reference: u32::from(run.reference),
+            first_word: (run.first / 32) as u32,
+            words: self.words() as u32,
+            keep: run.keep as u32,
+            group_size: run.of as u32,
+        };
         let bound = [read(run.keys), write(run.state), write(work)];
         self.gpu
             .hardware()
@@ -438,7 +428,7 @@ impl Workpiece for Piece<'_> {
         let mask = self.cleared(rows * self.words())?;
         let unusable = self.cleared(1)?;
         let keys = self.keys(score, 0, columns, &unusable)?;
-        let state = self.gpu.hardware().allocate(((STATE + columns) * 4) as u64)?;
+        let state = self.gpu.hardware().allocate(((TIED + columns) * 4) as u64)?;
         let whole = Selecting {
             keys: &keys,
             state: &state,
@@ -517,7 +507,7 @@ impl Workpiece for Piece<'_> {
         let current = self.current();
         let unusable = self.cleared(1)?;
         let errors = device.allocate((rows * COLUMN_BLOCK * 4) as u64)?;
-        let state = device.allocate(((STATE + columns) * 4) as u64)?;
+        let state = device.allocate(((TIED + columns) * 4) as u64)?;
         let terms = match follow {
             Some(Score::Terms(terms)) => terms.as_slice(),
             Some(Score::Dense(_)) => {
@@ -539,11 +529,16 @@ impl Workpiece for Piece<'_> {
         };
         let on_the_way = follow.is_some() && of > 0;
         let kernel = |entry| Kernel::new(shader::OBS, entry);
-        let parameters = |first: usize, width: usize| {
-            let mut parameters = packed.terms.clone();
-            let of = if on_the_way { of } else { 0 };
-            parameters.extend([rows, columns, first, width, self.words(), keep, of].map(|value| value as u32));
-            parameters
+        let parameters = |first: usize, width: usize| parameters::Obs {
+            terms: packed.terms,
+            term_count: packed.term_count,
+            rows: rows as u32,
+            columns: columns as u32,
+            first: first as u32,
+            width: width as u32,
+            words: self.words() as u32,
+            keep: keep as u32,
+            group_size: if on_the_way { of as u32 } else { 0 },
         };
         let mut bound = [
             write(&current.memory),

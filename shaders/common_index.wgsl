@@ -1,0 +1,8 @@
+
+// Invocations of a workgroup in kernels that give each element one.
+const LANES: u32 = 256u;
+
+// The number of an invocation in its grid.
+fn index(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
+    return (group.y * groups.x + group.x) * LANES + lane;
+}
