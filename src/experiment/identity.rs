@@ -20,10 +20,10 @@ use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 
 /// Raised by every change of zprune that changes numbers, so that old records are not mistaken for new ones.
-pub const NUMBERS: u32 = 2;
+pub const NUMBERS: u32 = 3;
 
 /// The same for changes that only a GPU sees.
-pub const GPU_NUMBERS: u32 = 3;
+pub const GPU_NUMBERS: u32 = 4;
 
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
