@@ -360,7 +360,7 @@ const CASES: &[Case] = &[
         name: "more blocks than tensors",
         file: "q4_0.gguf",
         change: |draft| draft.set("llama.block_count", u32_value(u32::MAX)),
-        expect: "key `llama.block_count` = 4294967295",
+        expect: "key `num_hidden_layers` = 4294967295 is too large",
     },
     Case {
         name: "heads that do not divide",

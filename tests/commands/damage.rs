@@ -280,7 +280,7 @@ const DAMAGE: &[Damage] = &[
         name: "no configuration",
         apply: |model| drop(model.pruned.remove(Path::new("config.json"))),
         expect: "config.json: is missing; zprune wrote it",
-        older: Some("config.json: no such file"),
+        older: Some("config.json: is not there"),
     },
     Damage {
         name: "a file that was added",

@@ -165,7 +165,13 @@ fn nothing_is_lost_and_nothing_is_false() {
                 std::fs::create_dir_all(path.parent().expect("it is in the folder")).expect("writable");
                 std::fs::write(path, content.as_deref().unwrap_or_default()).expect("writable");
             }
-            let again = traced::run(root, &SWEEP.arguments(), "none");
+            let mut again = traced::run(root, &SWEEP.arguments(), "none");
+            // What somebody else wrote is not written over; its owner takes it away.
+            let foreign = "results/tiny/plan.toml: cannot write: zprune did not write it";
+            if command.contains("> results/tiny/plan.toml") && again.stderr.contains(foreign) {
+                std::fs::remove_file(root.join("results/tiny/plan.toml")).expect("it is there");
+                again = traced::run(root, &SWEEP.arguments(), "none");
+            }
             if again.code != 0 {
                 fail(&format!("the next run ends with {}: {}", again.code, again.stderr));
                 continue;
