@@ -36,6 +36,15 @@ impl Address {
         if host.is_empty() {
             return Err("it has no host".to_string());
         }
+        // The parser of addresses takes `34[::1]`, which is no host and would not be read again as it is written.
+        let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let named = |host: &str| {
+            host.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+        };
+        if !inside.map_or(named(&host), |inside| inside.parse::<Ipv6Addr>().is_ok()) {
+            return Err("its host is neither a name nor an address".to_string());
+        }
         let place = authority.as_str().rsplit('@').next().unwrap_or_default();
         let port = match authority.port_u16() {
             Some(port) => port,
@@ -255,6 +264,8 @@ mod tests {
             "http://a:/",
             "http:a",
             "//",
+            "https://34[::1]:8080/",
+            "http://[::g]/",
         ] {
             assert!(base.join(location).is_err(), "{location}: {:?}", base.join(location));
         }
