@@ -337,7 +337,7 @@ impl RecordFile {
             let before = known.records.len();
             let read = known.extend(&path, &news);
             fresh.extend_from_slice(&known.records[before..]);
-            read.map_err(|error| rescued(error, &path, next.into_iter()))?;
+            read.map_err(|error| rescued(error, &path, fresh.iter().chain(next)))?;
             return then(known, &mut locked);
         }
         let mut there = Known::default();
@@ -404,7 +404,13 @@ impl RecordFile {
             locked.append(&line)?;
             known.wrote(record.clone())?;
             Ok(true)
-        })?;
+        });
+        if wrote.is_err() {
+            // Whoever looks at the file next puts it there, or saves it elsewhere with the others.
+            self.fresh.push(record);
+            return wrote;
+        }
+        let wrote = wrote?;
         if wrote {
             self.fresh.push(record);
             // Another program may have put its file in place while the line was written.

@@ -44,6 +44,9 @@ const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Bytes that the file of a token has at most.
+const LARGEST_TOKEN: u64 = 1 << 16;
+
 /// The longest name of a repository or revision, in bytes.
 const LONGEST_NAME: usize = 200;
 
@@ -197,7 +200,7 @@ impl Hub {
             .unwrap_or_else(|| home.join("hub"));
         let stored = || {
             let path = folder("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-            std::fs::read_to_string(path).ok()
+            input::read_text(&path, LARGEST_TOKEN).ok()
         };
         let token = variable("HF_TOKEN")
             .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))

@@ -207,7 +207,14 @@ impl Locked<'_> {
     fn catch_up(&mut self) -> Result<()> {
         let journal = &mut *self.journal;
         let mut bytes = journal.from(journal.read)?;
-        let rest = bytes.split_off(whole_lines(&bytes));
+        let mut rest = bytes.split_off(whole_lines(&bytes));
+        if is_whole(&rest) {
+            let mut file = &journal.file;
+            let ended = file.write_all(b"\n").and_then(|()| file.sync_data());
+            ended.map_err(|error| Error::output(&journal.path, error))?;
+            bytes.append(&mut rest);
+            bytes.push(b'\n');
+        }
         if !rest.is_empty() {
             if !is_begun(&rest, journal.beginning) {
                 let message =
@@ -248,7 +255,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// The whole lines of a file that others may be appending to. Changes nothing and needs no permission to write.
+/// The whole lines of a file that others may be appending to; the last may lack its end. Changes nothing and needs no permission to write.
 ///
 /// # Errors
 /// The file is missing or cannot be read.
@@ -259,7 +266,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let _ = file.lock_shared();
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(fail)?;
-    bytes.truncate(whole_lines(&bytes));
+    let whole = whole_lines(&bytes);
+    if !is_whole(&bytes[whole..]) {
+        bytes.truncate(whole);
+    }
     Ok(bytes)
 }
 
@@ -273,6 +283,11 @@ pub(crate) fn unlockable(path: &Path, error: std::io::Error) -> Error {
         }
         _ => Error::output(path, format!("no lock: {error}")),
     }
+}
+
+/// Whether a last line lacks nothing but its end: an editor, or a loss of power, may have taken that alone.
+fn is_whole(line: &[u8]) -> bool {
+    line.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 /// Whether a killed process may have left this of a line. A loss of power may leave zeros.
@@ -319,6 +334,17 @@ mod tests {
         assert!(other.is_current());
         append(&mut one, "b");
         assert_eq!(news(&mut other), ("b\n".to_string(), false));
+    }
+
+    #[test]
+    fn a_last_line_that_lacks_only_its_end_is_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lines");
+        std::fs::write(&path, "{\"a\":1}\n{\"a\":2}").expect("writable");
+        assert_eq!(read(&path).expect("readable"), b"{\"a\":1}\n{\"a\":2}");
+        let mut lines = journal(&folder);
+        append(&mut lines, "{}");
+        assert_eq!(content(&folder), "{\"a\":1}\n{\"a\":2}\n{}\n");
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl<'a> Undisturbed<'a> {
         left.retain(|path, content| {
             // What could not be removed is removed by the next run that writes there, if it is not empty.
             let harmless = again.code != 0 || content.as_ref().is_some_and(Vec::is_empty);
-            let excused = is_rescued(path) || harmless && could_not_be_removed(&run, root, path);
+            let excused = jobs::is_rescued(path) || harmless && could_not_be_removed(&run, root, path);
             !excused && !self.after.contains_key(path)
         });
         if !left.is_empty() {
@@ -168,14 +168,14 @@ impl<'a> Undisturbed<'a> {
             }
             let whole = match path.file_name().and_then(|name| name.to_str()) {
                 Some("runs.jsonl") => self.are_true(content.as_deref().unwrap_or_default()),
-                _ if is_rescued(path) => self.are_true(content.as_deref().unwrap_or_default()),
+                _ if jobs::is_rescued(path) => self.are_true(content.as_deref().unwrap_or_default()),
                 // Their lines are checked by what reads them; claims hold nothing.
                 Some("events.jsonl" | "written.jsonl" | "claims") => true,
                 Some(name) if name.ends_with(".lock") => true,
                 _ => self.after.get(path) == Some(content),
             };
             let claim = path.components().any(|part| part.as_os_str() == "claims");
-            let known = self.after.contains_key(path) || claim || is_rescued(path);
+            let known = self.after.contains_key(path) || claim || jobs::is_rescued(path);
             if !known && !could_not_be_removed(run, root, path) {
                 return Err(format!("{} is left", path.display()));
             }
@@ -196,13 +196,6 @@ impl<'a> Undisturbed<'a> {
         let mut found = jobs::timeless(lines).into_iter();
         found.all(|record| expected.contains(&record) || !jobs::is_good(&record))
     }
-}
-
-/// Whether records were put here because the file that is to hold them could not be read. The message says so, and they are
-/// the user's to append.
-fn is_rescued(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("runs.rescued-"))
 }
 
 /// Whether the removal of a path failed, or of the unfinished folder that it is in, or looking for what is in that.

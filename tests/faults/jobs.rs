@@ -156,7 +156,7 @@ impl Job {
     /// What the job has made in a folder, in a form that is the same for every run that did the same.
     pub fn made(&self, folder: &Path) -> Tree {
         let mut tree = tree(folder);
-        tree.retain(|path, _| path.starts_with(self.makes));
+        tree.retain(|path, _| path.starts_with(self.makes) && !is_rescued(path));
         // Who was when at which cell, and which files were about to be written: a run that goes on adds to them.
         tree.remove(Path::new("results/tiny/events.jsonl"));
         tree.remove(Path::new("results/tiny/written.jsonl"));
@@ -205,6 +205,13 @@ fn timeless_line(line: &str) -> String {
     // The checksum of all of it.
     fields.remove("check");
     record.to_string()
+}
+
+/// Whether records were put here because the file that is to hold them could not be read. The message says so, and they are
+/// the user's to append.
+pub fn is_rescued(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("runs.rescued-"))
 }
 
 /// Whether a record says that its cell went well; one that did not, and one that withdraws another, is run again.

@@ -6,7 +6,7 @@
 
 use super::rotary::Rotary;
 use super::{Config, divide, reaches};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,
     NormSpec, Positions, Reach, Role,
@@ -49,10 +49,15 @@ pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Reads a Mistral configuration: every block within the sliding window, also where `layer_types` says otherwise.
+/// Reads a Mistral configuration: every block within the sliding window. With `layer_types` transformers reads it as another family.
 pub fn mistral(config: &mut Config) -> Result<ModelSpec> {
     let window = config.count_or_null("sliding_window", Some(WINDOW))?;
-    config.ignore("layer_types");
+    if let Some(kinds) = config.get("layer_types") {
+        return Err(Error::input(format!(
+            "key `layer_types` = {kinds}: transformers reads a Mistral model that has it as a `ministral`, whose blocks differ, and \
+             that family is not supported; remove the key if all blocks are alike"
+        )));
+    }
     let variant = Variant {
         family: "mistral",
         defaults: [32_000, 14_336, 131_072],
