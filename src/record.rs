@@ -6,7 +6,7 @@
 //! refused with its line, and nothing is written over.
 //!
 //! A line ends in a checksum of everything before it ([`Record::line`]), and what is read must obey the rules that hold of every record
-//! ([`invariants`]): a number that was edited is refused, not reported.
+//! (`invariants`): a number that was edited is refused, not reported.
 
 mod invariants;
 pub(crate) mod journal;

@@ -365,7 +365,7 @@ impl Config {
         Ok(self.count(key)?.or(default))
     }
 
-    /// A size that tensors have, within [`LARGEST_SIZE`]; `default`, transformers' own, is rarely what a model has, so
+    /// A size that tensors have, within `LARGEST_SIZE`; `default`, transformers' own, is rarely what a model has, so
     /// taking it is said.
     pub fn size(&mut self, key: &str, default: usize) -> Result<usize> {
         let Some(size) = self.count(key)? else {
