@@ -208,7 +208,8 @@ impl Locked<'_> {
         let journal = &mut *self.journal;
         let mut bytes = journal.from(journal.read)?;
         let mut rest = bytes.split_off(whole_lines(&bytes));
-        if is_whole(&rest) {
+        // Only ours: nothing is written into a file of others.
+        if rest.starts_with(journal.beginning.as_bytes()) && is_whole(&rest) {
             let mut file = &journal.file;
             let ended = file.write_all(b"\n").and_then(|()| file.sync_data());
             ended.map_err(|error| Error::output(&journal.path, error))?;
@@ -342,7 +343,7 @@ mod tests {
         let path = folder.path().join("lines");
         std::fs::write(&path, "{\"a\":1}\n{\"a\":2}").expect("writable");
         assert_eq!(read(&path).expect("readable"), b"{\"a\":1}\n{\"a\":2}");
-        let mut lines = journal(&folder);
+        let mut lines = Journal::open(path, "{\"a\"").expect("a temporary folder is writable");
         append(&mut lines, "{}");
         assert_eq!(content(&folder), "{\"a\":1}\n{\"a\":2}\n{}\n");
     }
