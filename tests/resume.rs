@@ -88,8 +88,8 @@ fn an_unfinished_last_line_is_removed_and_its_cell_runs_again() {
     finish(&undisturbed);
     let whole = lines(&undisturbed);
     let last = whole.last().expect("there are records");
-    // One byte of the line, half of it, and all of it without its line end.
-    for length in [1, last.len() / 2, last.len()] {
+    // One byte of the line, half of it, and all of it but its last byte.
+    for length in [1, last.len() / 2, last.len() - 1] {
         let folder = Folder::new();
         finish(&folder);
         folder.write(RECORDS, whole[..CELLS - 1].join("\n") + "\n" + &last[..length]);
@@ -111,6 +111,17 @@ fn an_unfinished_last_line_is_removed_and_its_cell_runs_again() {
         );
         assert_same_results(&folder, &undisturbed);
     }
+}
+
+#[test]
+fn a_last_record_that_lacks_only_its_line_end_is_kept() {
+    let folder = Folder::new();
+    finish(&folder);
+    let whole = lines(&folder);
+    folder.write(RECORDS, whole.join("\n"));
+    let output = finish(&folder);
+    assert!(!said(&output).contains("removed an unfinished"), "{}", said(&output));
+    assert_eq!(lines(&folder), whole, "no record was lost or made again");
 }
 
 #[test]
