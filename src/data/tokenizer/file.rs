@@ -28,7 +28,9 @@ pub(super) struct TokenizerFile {
     #[serde(default)]
     pub(super) pre_tokenizer: Value,
     #[serde(default)]
-    pub(super) model: ModelPart,
+    pub(super) post_processor: Value,
+    #[serde(default)]
+    pub(super) model: OwnModel,
 }
 
 /// An added token and its id.
@@ -40,18 +42,61 @@ pub(super) struct OwnToken {
 }
 
 /// The model without its vocabulary and merges.
-#[derive(Default, Deserialize)]
-pub(super) struct ModelPart {
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct OwnModel {
     #[serde(default, rename = "type")]
     pub(super) kind: Option<String>,
     #[serde(default)]
     dropout: Option<f64>,
     #[serde(default)]
-    pub(super) ignore_merges: bool,
+    unk_token: Option<String>,
     #[serde(default)]
-    pub(super) continuing_subword_prefix: Option<String>,
+    fuse_unk: Option<bool>,
     #[serde(default)]
-    pub(super) end_of_word_suffix: Option<String>,
+    byte_fallback: Option<bool>,
+    #[serde(default)]
+    ignore_merges: Option<bool>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    end_of_word_suffix: Option<String>,
+}
+
+impl OwnModel {
+    /// Plain BPE with these settings.
+    pub(super) fn bpe(unk_token: Option<String>, fuse_unk: bool, byte_fallback: bool) -> Self {
+        OwnModel {
+            kind: Some("BPE".to_string()),
+            unk_token,
+            fuse_unk: Some(fuse_unk),
+            byte_fallback: Some(byte_fallback),
+            ..OwnModel::default()
+        }
+    }
+
+    /// Whether it is a BPE model without marks on the parts of a word; files that name no kind have this one.
+    pub(super) fn is_plain_bpe(&self) -> bool {
+        let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+        self.kind.as_deref().is_none_or(|kind| kind == "BPE")
+            && empty(&self.continuing_subword_prefix)
+            && empty(&self.end_of_word_suffix)
+    }
+
+    /// Whether a word that is a token is not put together by merges.
+    pub(super) fn ignores_merges(&self) -> bool {
+        self.ignore_merges.unwrap_or(false)
+    }
+
+    /// Whether what the vocabulary lacks becomes the tokens of its bytes.
+    pub(super) fn falls_back_to_bytes(&self) -> bool {
+        self.byte_fallback.unwrap_or(false)
+    }
+
+    /// The token for what the vocabulary lacks, and whether several of them become one.
+    pub(super) fn unknown(&self) -> Option<(&str, bool)> {
+        let token = self.unk_token.as_deref().filter(|token| !token.is_empty());
+        token.map(|token| (token, self.fuse_unk.unwrap_or(false)))
+    }
 }
 
 impl TokenizerFile {

@@ -139,12 +139,7 @@ fn makes_words(file: &TokenizerFile) -> bool {
 /// The place for a BPE model that takes a whole text, or what lies between spaces, as one word.
 fn single_word(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
     let model = &file.model;
-    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
-    let plain = model.kind.as_deref() == Some("BPE")
-        && !model.ignore_merges
-        && empty(&model.continuing_subword_prefix)
-        && empty(&model.end_of_word_suffix);
-    if !plain {
+    if model.kind.is_none() || !model.is_plain_bpe() || model.ignores_merges() {
         return None;
     }
     let mut prefixed = false;

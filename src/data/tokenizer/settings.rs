@@ -2,14 +2,18 @@
 //!
 //! `tokenizer_config.json` with `added_tokens_decoder` speaks alone. Without that key `special_tokens_map.json` goes
 //! before it, and `added_tokens.json` has further tokens. Tokens that only these files know are added to those of
-//! `tokenizer.json`. `add_bos_token` and `add_eos_token` are ignored, as there: the post-processor decides.
+//! `tokenizer.json`, unless the tokenizer's class makes it anew ([`super::class`]). `add_bos_token` and `add_eos_token` of
+//! `tokenizer_config.json` are ignored, as there, and those of `special_tokens_map.json` are not.
 
-use super::file::{TokenizerFile, kind};
+use super::class::class;
+use super::file::{OwnModel, OwnToken, TokenizerFile, kind};
 use crate::error::{Error, Located, Result};
 use crate::files::{input, json};
 use serde_json::{Map, Value};
 use std::path::Path;
 use tokenizers::AddedToken;
+use tokenizers::normalizers::NormalizerWrapper;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 /// Keys of the tokens that every tokenizer may name.
 const NAMED: [&str; 7] = [
@@ -22,58 +26,12 @@ const NAMED: [&str; 7] = [
     "mask_token",
 ];
 
+/// Whether texts begin with BOS and end with EOS.
+const AROUND: [&str; 2] = ["add_bos_token", "add_eos_token"];
+
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
-
-/// A class of transformers that makes a tokenizer anew from vocabulary and merges, with its own pre-tokenizer.
-struct Class {
-    name: &'static str,
-    /// Models whose tokenizers are of this class where no file says otherwise.
-    models: &'static [&'static str],
-    /// Whether a text starts with a space that it does not have, unless `add_prefix_space` says otherwise.
-    space: Option<bool>,
-    bos: Option<&'static str>,
-    eos: Option<&'static str>,
-}
-
-const CLASSES: [Class; 5] = [
-    Class {
-        name: "LlamaTokenizer",
-        models: &[],
-        space: Some(true),
-        bos: Some("<s>"),
-        eos: Some("</s>"),
-    },
-    Class {
-        name: "GPT2Tokenizer",
-        models: &["gpt2", "opt"],
-        space: Some(false),
-        bos: Some("<|endoftext|>"),
-        eos: Some("<|endoftext|>"),
-    },
-    Class {
-        name: "GPTNeoXTokenizer",
-        models: &["gpt_neox"],
-        space: Some(false),
-        bos: Some("<|endoftext|>"),
-        eos: Some("<|endoftext|>"),
-    },
-    Class {
-        name: "Qwen2Tokenizer",
-        models: &["qwen2", "qwen3"],
-        space: Some(false),
-        bos: None,
-        eos: Some("<|endoftext|>"),
-    },
-    Class {
-        name: "GemmaTokenizer",
-        models: &["gemma2", "gemma3_text"],
-        space: None,
-        bos: Some("<bos>"),
-        eos: Some("<eos>"),
-    },
-];
 
 /// A token to be added, with the id it is said to have and the file that says so.
 pub(super) struct Addition {
@@ -83,29 +41,38 @@ pub(super) struct Addition {
 
 /// What the files say.
 pub(super) struct Settings {
-    /// Tokens to be added to those of `tokenizer.json`, in order.
+    /// Tokens to be added, in order: to those of `tokenizer.json`, or, where a class makes the tokenizer anew, to none.
     pub(super) additions: Vec<Addition>,
     /// Whether special tokens that are written in a text are text.
     pub(super) split_special_tokens: bool,
+    /// What takes the place of `tokenizer.json` but for vocabulary and merges, where a class makes the tokenizer anew.
+    pub(super) remade: Option<TokenizerFile>,
+    /// The tokens before a text and behind it, where not the post-processor of `tokenizer.json` decides.
+    pub(super) around: Option<[Option<String>; 2]>,
     named: Map<String, Value>,
-    class: Option<&'static Class>,
+    /// What all this changes; see [`Settings::changes`].
+    changes: String,
 }
 
 impl Settings {
-    /// Reads the files beside the `tokenizer.json` in `folder`, which is `own`.
+    /// Reads the files beside the `tokenizer.json` in `folder`, whose text is `text` and which is `own`.
     ///
     /// # Errors
-    /// A file is malformed, or contradicts `tokenizer.json` where transformers would follow it.
-    pub(super) fn read(folder: &Path, own: &TokenizerFile) -> Result<Self> {
+    /// A file is malformed, or a class that transformers would follow is not supported.
+    pub(super) fn read(folder: &Path, text: &str, own: &TokenizerFile) -> Result<Self> {
         let mut config = object(folder, CONFIG)?;
         let model = object(folder, "config.json")?;
         let place = |name: &str| folder.join(name).display().to_string();
+        let class = class(&config, &model, text.contains("\"ByteLevel\"")).at(place(CONFIG))?;
 
         // As transformers 5 does: the older name of a list, if the newer is not there.
         if !filled(config.get("extra_special_tokens"))
             && let Some(list) = config.remove("additional_special_tokens")
         {
             config.insert("extra_special_tokens".into(), list);
+        }
+        for key in AROUND {
+            config.remove(key);
         }
         let mut known: Vec<(u32, AddedToken, &'static str)> = Vec::new();
         let decoder = config.remove("added_tokens_decoder").filter(|value| !value.is_null());
@@ -148,33 +115,46 @@ impl Settings {
         }
         known.sort_by_key(|(id, ..)| *id);
 
-        // Named ones first, in the order in which every class has them, then those of this model alone.
-        let named: Map<String, Value> = NAMED
-            .iter()
-            .filter_map(|key| Some((key.to_string(), content(config.get(*key)?).into())))
-            .collect();
-        let of_model = config.iter().filter(|(key, value)| {
-            key.ends_with("_token") && !NAMED.contains(&key.as_str()) && content(value).is_some()
-        });
-        let special: Vec<Value> = NAMED
-            .iter()
-            .filter_map(|key| config.get(*key).filter(|value| content(value).is_some()))
-            .chain(of_model.map(|(_, value)| value))
-            .cloned()
-            .chain(extra(&config))
+        // Named ones first, in the order in which every class has them, then those of the class and of this model alone.
+        let default = |role: &str| {
+            let tokens = class.map_or(&[][..], |class| class.tokens);
+            tokens
+                .iter()
+                .find(|(of, _)| *of == role)
+                .map(|(_, token)| Value::from(*token))
+        };
+        let mut roles: Vec<&str> = NAMED.to_vec();
+        roles.extend(class.iter().flat_map(|class| class.tokens).map(|(role, _)| *role));
+        roles.extend(config.keys().map(String::as_str).filter(|key| key.ends_with("_token")));
+        let mut named = Map::new();
+        for role in roles {
+            // A null says that there is none.
+            let value = config.get(role).cloned().or_else(|| default(role));
+            if let Some(value) = value.filter(|value| content(value).is_some())
+                && !named.contains_key(role)
+            {
+                named.insert(role.to_string(), value);
+            }
+        }
+        let special: Vec<Value> = named.values().cloned().chain(extra(&config)).collect();
+        let named: Map<String, Value> = named
+            .into_iter()
+            .filter_map(|(role, value)| Some((role, content(&value)?.into())))
             .collect();
 
+        // A class that makes the tokenizer anew begins without added tokens.
+        let there: &[OwnToken] = if class.is_some() { &[] } else { &own.added_tokens };
         let mut additions: Vec<Addition> = known
             .iter()
-            .filter(|(_, token, _)| !own.added_tokens.iter().any(|own| own.token == *token))
+            .filter(|(_, token, _)| !there.iter().any(|own| own.token == *token))
             .map(|(id, token, file)| Addition {
                 token: token.clone(),
                 declared: Some((*id, *file)),
             })
             .collect();
-        for value in special {
-            let token = special_token(&value).at(place(CONFIG))?;
-            let there = own.added_tokens.iter().any(|own| own.token.content == token.content)
+        for value in &special {
+            let token = special_token(value).at(place(CONFIG))?;
+            let there = there.iter().any(|own| own.token.content == token.content)
                 || additions.iter().any(|addition| addition.token.content == token.content);
             if !there && !token.content.is_empty() {
                 additions.push(Addition { token, declared: None });
@@ -184,50 +164,82 @@ impl Settings {
             let text = &addition.token.content;
             addition.token.special |= named.values().any(|value| value.as_str() == Some(text));
         }
-
-        let class = class(&config, &model, own);
-        let settings = Settings {
-            additions,
-            split_special_tokens: flag(&config, "split_special_tokens")
-                .at(place(CONFIG))?
-                .unwrap_or(false),
-            named,
-            class,
-        };
-        let space = flag(&config, "add_prefix_space").at(place(CONFIG))?;
-        if let Some(class) = class
-            && let Some(default) = class.space
-            && space.unwrap_or(default) != adds_space(own)
-        {
-            let said = match space {
-                Some(value) => format!("`add_prefix_space` = {value}"),
-                None => format!("no `add_prefix_space`, which is {default} for a {}", class.name),
-            };
-            let message = format!(
-                "{said}, but tokenizer.json has a pre-tokenizer that does the opposite, and transformers' {} would follow the \
-                 former; make them agree",
-                class.name
-            );
-            return Err(Error::input(message).at(place(CONFIG)));
+        if class.is_some_and(|class| class.plain) {
+            let plain = special.iter().filter_map(content);
+            let plain: Vec<Addition> = plain
+                .filter(|text| !text.is_empty())
+                .map(|text| Addition {
+                    token: AddedToken::from(text, true),
+                    declared: None,
+                })
+                .collect();
+            additions.extend(plain);
         }
+
+        let flag = |key: &str| flag(&config, key).at(place(CONFIG));
+        let text_of = |role: &str| named.get(role).and_then(Value::as_str);
+        let mut remade = None;
+        if let Some(class) = class {
+            let space = flag("add_prefix_space")?.or(class.space).unwrap_or(false);
+            let legacy = flag("legacy")?.unwrap_or(false);
+            let unknown = text_of("unk_token").unwrap_or("None");
+            remade = Some(class.remade(own, space, legacy, unknown).at(place("tokenizer.json"))?);
+        }
+        let [begins, ends] = [flag(AROUND[0])?, flag(AROUND[1])?];
+        let decided = match class.and_then(|class| class.around) {
+            Some((begin, end)) => Some((begins.unwrap_or(begin), ends.unwrap_or(end))),
+            None if begins.is_some() || ends.is_some() => Some((begins.unwrap_or(false), ends.unwrap_or(false))),
+            None => None,
+        };
+        let around = decided.map(|(begins, ends)| {
+            [("bos_token", begins), ("eos_token", ends)]
+                .map(|(role, wanted)| text_of(role).filter(|_| wanted).map(String::from))
+        });
+        let split_special_tokens = flag("split_special_tokens")?.unwrap_or(false);
+        let mut settings = Settings {
+            additions,
+            split_special_tokens,
+            remade,
+            around,
+            named,
+            changes: String::new(),
+        };
+        settings.changes = settings.differences(own);
         Ok(settings)
     }
 
     /// How the token of this role is written: as the files name it, or else as its class does.
     pub(super) fn named(&self, role: &str) -> Option<&str> {
-        match (self.named.get(role), role) {
-            (Some(named), _) => named.as_str(),
-            (None, "bos_token") => self.class.and_then(|class| class.bos),
-            (None, "eos_token") => self.class.and_then(|class| class.eos),
-            (None, _) => None,
-        }
+        self.named.get(role)?.as_str()
     }
 
     /// What the files change, for a digest; empty if nothing.
-    pub(super) fn changes(&self) -> String {
+    pub(super) fn changes(&self) -> &str {
+        &self.changes
+    }
+
+    fn differences(&self, own: &TokenizerFile) -> String {
         let mut text = String::new();
-        for Addition { token, .. } in &self.additions {
+        let mut tokens: Vec<&AddedToken> = self.additions.iter().map(|addition| &addition.token).collect();
+        if let Some(remade) = &self.remade {
+            // The last of several with one text counts, and those that are as in the file change nothing.
+            let last = |at: usize| !tokens[at + 1..].iter().any(|later| later.content == tokens[at].content);
+            let kept = |token: &AddedToken| own.added_tokens.iter().any(|own| own.token == *token);
+            let lost = |token: &AddedToken| !tokens.iter().any(|addition| addition.content == token.content);
+            for own in own.added_tokens.iter().filter(|own| lost(&own.token)) {
+                text += &format!("without {:?}\n", own.token);
+            }
+            let changed = (0..tokens.len()).filter(|at| last(*at) && !kept(tokens[*at]));
+            tokens = changed.map(|at| tokens[at]).collect();
+            text += &parts(own, remade);
+        }
+        for token in tokens {
             text += &format!("{token:?}\n");
+        }
+        if let Some(around) = &self.around
+            && added_around(&own.post_processor).as_ref() != Some(around)
+        {
+            text += &format!("around {around:?}\n");
         }
         if self.split_special_tokens {
             text += "split_special_tokens\n";
@@ -236,46 +248,80 @@ impl Settings {
     }
 }
 
-/// Whether a text gets a space in front.
-fn adds_space(own: &TokenizerFile) -> bool {
-    let normalizer = TokenizerFile::steps(&own.normalizer);
-    let steps = normalizer.into_iter().chain(TokenizerFile::steps(&own.pre_tokenizer));
-    steps.into_iter().any(|step| {
-        let prefix = step.get("add_prefix_space").and_then(Value::as_bool);
-        match kind(step) {
-            "Prepend" => true,
-            "ByteLevel" => prefix.unwrap_or(true),
-            // Older files have `add_prefix_space`, newer ones `prepend_scheme`.
-            "Metaspace" => match step.get("prepend_scheme").and_then(Value::as_str) {
-                Some(scheme) => scheme != "never",
-                None => prefix.unwrap_or(true),
-            },
-            _ => false,
+/// Parts of a tokenizer that was made anew that differ from the file's, one a line.
+fn parts(own: &TokenizerFile, remade: &TokenizerFile) -> String {
+    let mut text = String::new();
+    let mut compare = |name: &str, own: String, new: String| {
+        if own != new {
+            text += &format!("{name} {new}\n");
         }
-    })
-}
-
-fn is_byte_level(own: &TokenizerFile) -> bool {
-    let steps = TokenizerFile::steps(&own.pre_tokenizer);
-    steps.into_iter().any(|step| kind(step) == "ByteLevel")
-}
-
-/// The class that makes the tokenizer anew, if one does.
-fn class(config: &Map<String, Value>, model: &Map<String, Value>, own: &TokenizerFile) -> Option<&'static Class> {
-    let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(String::from);
-    let model_type = text(model, "model_type").unwrap_or_default();
-    let registered = CLASSES.iter().find(|class| class.models.contains(&model_type.as_str()));
-    let said = text(config, "tokenizer_class").or_else(|| text(model, "tokenizer_class"));
-    let Some(said) = said else {
-        return registered;
     };
-    let said = said.trim_end_matches("Fast");
-    // Known there as naming the wrong class.
-    if model_type == "qwen2" {
-        return registered;
+    compare(
+        "normalizer",
+        normalizer(&own.normalizer),
+        normalizer(&remade.normalizer),
+    );
+    compare(
+        "pre_tokenizer",
+        pre_tokenizer(&own.pre_tokenizer),
+        pre_tokenizer(&remade.pre_tokenizer),
+    );
+    let model = |model: &OwnModel| {
+        let unknown = model.unknown();
+        format!("{unknown:?} {} {}", model.falls_back_to_bytes(), model.ignores_merges())
+    };
+    compare("model", model(&own.model), model(&remade.model));
+    text
+}
+
+/// A normalizer as the crate writes it, so that equal ones look alike.
+fn normalizer(part: &Value) -> String {
+    let parsed: Option<NormalizerWrapper> = serde_json::from_value(part.clone()).ok();
+    written(parsed.and_then(|it| serde_json::to_value(it).ok()), part)
+}
+
+/// The same of a pre-tokenizer, without what concerns places in the text only.
+fn pre_tokenizer(part: &Value) -> String {
+    let parsed: Option<PreTokenizerWrapper> = serde_json::from_value(part.clone()).ok();
+    let mut value = parsed.and_then(|it| serde_json::to_value(it).ok());
+    if let Some(value) = &mut value {
+        without_offsets(value);
     }
-    let class = CLASSES.iter().find(|class| class.name == said)?;
-    (class.name != "LlamaTokenizer" || !is_byte_level(own)).then_some(class)
+    written(value, part)
+}
+
+fn written(parsed: Option<Value>, part: &Value) -> String {
+    parsed.as_ref().unwrap_or(part).to_string()
+}
+
+fn without_offsets(part: &mut Value) {
+    if let Some(map) = part.as_object_mut() {
+        map.remove("trim_offsets");
+        let inner = map.get_mut("pretokenizers").and_then(Value::as_array_mut);
+        inner.into_iter().flatten().for_each(without_offsets);
+    }
+}
+
+/// The tokens that a post-processor puts before a text and behind it, if that is one each at most and easily seen.
+fn added_around(processor: &Value) -> Option<[Option<String>; 2]> {
+    if processor.is_null() || kind(processor) == "ByteLevel" {
+        return Some([None, None]);
+    }
+    if kind(processor) != "TemplateProcessing" {
+        return None;
+    }
+    let parts = processor.get("single")?.as_array()?;
+    let token = |part: &Value| part.get("SpecialToken")?.get("id")?.as_str().map(String::from);
+    let at = parts.iter().position(|part| part.get("Sequence").is_some())?;
+    let (before, behind) = (&parts[..at], &parts[at + 1..]);
+    if before.len() > 1 || behind.len() > 1 {
+        return None;
+    }
+    let of = |parts: &[Value]| match parts {
+        [] => Some(None),
+        [part, ..] => token(part).map(Some),
+    };
+    Some([of(before)?, of(behind)?])
 }
 
 /// A JSON object beside the tokenizer's; empty where there is none.
