@@ -85,5 +85,6 @@ pub mod data;
 pub mod tensor;
 pub mod files;
 pub mod memory;
+pub mod threads;
 pub mod registry;
 pub mod error;

@@ -8,8 +8,9 @@ use bytesize::ByteSize;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Smaller budgets are a slip, such as a forgotten unit.
 const LEAST: u64 = 16 << 20;
@@ -152,9 +153,27 @@ impl Scratch {
     }
 }
 
+/// What [`available`] said stands so long: small files are read by the thousand, and the system takes longer to answer
+/// than they take to be read.
+const STANDS: Duration = Duration::from_millis(50);
+
 /// Bytes that this process can still take before the system swaps it out or ends it: free memory and swap, within the
-/// limits of its control group and of its address space; `None` where the system does not tell.
+/// limits of its control group and of its address space; `None` where the system does not tell. It may be 50 ms old.
 pub fn available() -> Option<u64> {
+    static KNOWN: Mutex<Option<(Instant, Option<u64>)>> = Mutex::new(None);
+    // Whoever panicked while it was held left a whole value.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match *known {
+        Some((asked, free)) if asked.elapsed() < STANDS => free,
+        _ => {
+            let free = available_now();
+            *known = Some((Instant::now(), free));
+            free
+        }
+    }
+}
+
+fn available_now() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let kibibytes = |text: &str, key: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(key))?;

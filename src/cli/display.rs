@@ -4,6 +4,7 @@ use super::streams::say;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Running};
 use crate::stats::{Shown, Summary};
+use crate::threads;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
@@ -56,7 +57,10 @@ impl Display {
         };
         if display.terminal {
             display.style("{spinner} {msg}");
-            display.bar.enable_steady_tick(Duration::from_millis(200));
+            // Without a thread of its own, the bar moves when there is news.
+            if threads::check("the progress bar").is_ok() {
+                display.bar.enable_steady_tick(Duration::from_millis(200));
+            }
         } else {
             display.bar.set_draw_target(ProgressDrawTarget::hidden());
         }
@@ -94,7 +98,7 @@ impl Display {
                     bar.suspend(|| say("stopping after this block (again: stop at once)"));
                 }
             };
-            std::thread::Builder::new().spawn(wait).map_err(fail)?;
+            threads::start("signals", wait)?;
         }
         Ok(stop)
     }

@@ -26,6 +26,7 @@ use crate::registry::{Registry, suggestion};
 use serde::{Deserialize, Serialize};
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// More calibration tokens than this are a slip: 67 million, where papers take 262 thousand. The activations of a model
@@ -449,14 +450,23 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Ex
     Ok(experiment)
 }
 
+/// Confidence that intervals may have. Their ends are quantiles of resampled means: above, an end rests on less than five
+/// of them, and soon on none. Below, an interval misses more often than it covers.
+pub const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
+
 /// Checks the confidence of a report's intervals.
 ///
 /// # Errors
-/// It is no fraction between 0 and 1.
+/// It is no such fraction.
 pub fn check_confidence(confidence: f64) -> Result<()> {
-    match confidence > 0.0 && confidence < 1.0 {
+    match CONFIDENCE.contains(&confidence) {
         true => Ok(()),
-        false => Err(Error::config(format!("confidence {confidence} is not between 0 and 1"))),
+        false => Err(Error::config(format!(
+            "confidence {confidence} is not between {} and {}: the ends of intervals are quantiles of resampled means, \
+             of which too few are farther out, and below one half they miss more often than not; 0.95 is usual",
+            CONFIDENCE.start(),
+            CONFIDENCE.end()
+        ))),
     }
 }
 
@@ -657,9 +667,11 @@ fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, wha
     if name.is_empty() {
         return Err(Error::config(format!("a {what} is empty")));
     }
-    if name.chars().any(char::is_control) {
+    if let Some(hidden) = name.chars().find(|c| names::is_hidden(*c)) {
         return Err(Error::config(format!(
-            "{what} {name:?} has a line break or another control character; choose another `name`"
+            "{what} {name:?} has a line break or another control character or one that is not seen (U+{:04X}); choose \
+             another `name`",
+            u32::from(hidden)
         )));
     }
     if others.any(|other| other == name) {

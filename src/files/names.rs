@@ -24,6 +24,16 @@ pub fn plain(label: &str) -> String {
     }
 }
 
+/// Whether a character is not seen, or changes how a line or the text around it is read: control characters, the ends of
+/// lines and paragraphs, what turns the direction of writing, and what has no width. What joins and parts letters
+/// (U+200C and U+200D) is part of some scripts.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Whether Windows takes a name for a device.
 pub fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_lowercase();
@@ -92,6 +102,16 @@ mod tests {
             ("com10", "com10"),
         ] {
             assert_eq!(plain(label), name);
+        }
+    }
+
+    #[test]
+    fn what_one_does_not_see_is_known() {
+        for hidden in "\n\t\u{7f}\u{85}\u{202e}\u{2066}\u{2069}\u{200f}\u{61c}\u{2028}\u{2029}\u{200b}\u{feff}\u{e0041}".chars() {
+            assert!(is_hidden(hidden), "{hidden:?}");
+        }
+        for seen in "a ä-_.=\u{a0}\u{200d}字ع".chars() {
+            assert!(!is_hidden(seen), "{seen:?}");
         }
     }
 

@@ -6,6 +6,8 @@
 use super::whole::sync_folder;
 use super::{LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_names};
 use crate::error::{Error, Located, Result};
+#[cfg(unix)]
+use crate::threads;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -181,8 +183,7 @@ pub fn remove_on_signals() -> Result<()> {
             signal_hook::low_level::exit(ErrorKind::Interrupted.exit_code().into());
         }
     };
-    let thread = std::thread::Builder::new().name("signals".to_string());
-    thread.spawn(wait).map(drop).map_err(fail)
+    threads::start("signals", wait)
 }
 
 /// Where the system has no such signals, the next process that writes there removes what was under construction.

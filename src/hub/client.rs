@@ -9,6 +9,7 @@ use super::answers::{self, Answer, Listing, Metadata, Start};
 use super::failure::Failure;
 use super::names::FileName;
 use super::{Kind, Repository};
+use crate::threads;
 use std::io::Read;
 use std::time::{Duration, Instant};
 use ureq::Agent;
@@ -281,6 +282,8 @@ impl Client {
             // A proxy is another machine, which could not reach this one, and must not see the token.
             request = request.config().proxy(None).build();
         }
+        // A name is looked up on a thread, so that there is an end to it.
+        threads::check("looking up the hub's name").map_err(|error| Failure::Network(error.to_string()))?;
         let response = request.call().map_err(|error| self.failure(error))?;
         let headers = response.headers().iter();
         let answer = Answer {

@@ -3,7 +3,7 @@
 
 use crate::data::digest;
 use crate::error::Result as CrateResult;
-use crate::files::names::{LONGEST, is_device};
+use crate::files::names::{LONGEST, is_device, is_hidden};
 use std::fmt;
 use std::path::Path;
 
@@ -57,7 +57,7 @@ pub fn stays_inside(name: &str) -> Result<(), &'static str> {
     if name.starts_with('/') {
         return Err("it is an absolute path");
     }
-    if name.chars().any(char::is_control) {
+    if name.chars().any(is_hidden) {
         return Err("it has a control character");
     }
     if name.contains('\\') {

@@ -310,14 +310,21 @@ pub fn prune_model<B: Workbench>(
         _ => None,
     };
     thread::scope(|scope| {
-        let mut next = Some(scope.spawn(|| Block::load(backend, source, 0)));
+        // Where the system starts no more threads, a block is read when its turn comes.
+        let ahead = |index: usize| {
+            let thread = thread::Builder::new();
+            thread.spawn_scoped(scope, move || Block::load(backend, source, index)).ok()
+        };
+        let mut next = ahead(0);
         for index in 0..spec.blocks {
             let mut took = PruneTime::default();
             let started = Instant::now();
-            let coming = next.take().expect("a block is prepared while the one before is pruned");
-            let mut block = coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let mut block = match next.take() {
+                Some(coming) => coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                None => Block::load(backend, source, index)?,
+            };
             if index + 1 < spec.blocks {
-                next = Some(scope.spawn(move || Block::load(backend, source, index + 1)));
+                next = ahead(index + 1);
             }
             took.upload = started.elapsed();
 

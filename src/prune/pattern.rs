@@ -101,13 +101,22 @@ impl Pattern {
     }
 }
 
+/// Digits after the point of a percentage that is neither close to 0 nor to 100, and those that the smallest number needs.
+const DIGITS: usize = 6;
+const MOST_DIGITS: usize = 325;
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pattern::Unstructured { sparsity } => {
-                // A percentage without trailing zeros: 50 %, 62.5 %.
-                let percent = format!("{:.6}", sparsity * 100.0);
-                write!(f, "{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+                // A percentage without trailing zeros: 50 %, 62.5 %. It takes more digits to tell some from nothing and all.
+                let with = |digits: usize| {
+                    let percent = format!("{:.digits$}", sparsity * 100.0);
+                    percent.trim_end_matches('0').trim_end_matches('.').to_string()
+                };
+                let told = |percent: &String| percent != "0" && percent != "100";
+                let percent = (DIGITS..MOST_DIGITS).map(with).find(told);
+                write!(f, "{} %", percent.unwrap_or_else(|| with(DIGITS)))
             }
             Pattern::Structured { keep, of } => write!(f, "{keep}:{of}"),
         }
@@ -137,7 +146,20 @@ mod tests {
     fn patterns_print_as_papers_write_them() {
         assert_eq!(Pattern::Unstructured { sparsity: 0.5 }.to_string(), "50 %");
         assert_eq!(Pattern::Unstructured { sparsity: 0.625 }.to_string(), "62.5 %");
+        assert_eq!(Pattern::Unstructured { sparsity: 0.1 }.to_string(), "10 %");
+        assert_eq!(Pattern::Unstructured { sparsity: 1.0 / 3.0 }.to_string(), "33.333333 %");
         assert_eq!(Pattern::Structured { keep: 2, of: 4 }.to_string(), "2:4");
+    }
+
+    #[test]
+    fn hardly_anything_is_not_nothing_and_nearly_all_is_not_all() {
+        let shown = |sparsity: f64| Pattern::Unstructured { sparsity }.to_string();
+        assert_eq!(shown(1e-9), "0.0000001 %");
+        assert_eq!(shown(0.999999999), "99.9999999 %");
+        for sparsity in [f64::MIN_POSITIVE, 5e-324, 1.0 - f64::EPSILON / 2.0, 0.99999999] {
+            let text = shown(sparsity);
+            assert!(text != "0 %" && text != "100 %", "{sparsity:e}: {text}");
+        }
     }
 
     #[test]

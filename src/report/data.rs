@@ -8,6 +8,7 @@ use super::comparison::{Family, Test};
 use super::published::published;
 use super::results::{Entry, Measure, Results, Section};
 use crate::error::{Error, Result};
+use crate::files::names;
 use crate::stats::Interval;
 use crate::stats::bootstrap::{RESAMPLES, SEED};
 use serde_json::{Map, Value, json};
@@ -149,9 +150,16 @@ fn csv(rows: &[Row], file: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| fail(file, &error))
 }
 
-/// A text that a spreadsheet shows and does not compute. Numbers are not texts, so a negative one stays one.
+/// How formulas begin in spreadsheets, also in the wide and small forms that some take for the same.
+const FORMULA: [char; 13] = [
+    '=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−',
+];
+
+/// A text that a spreadsheet shows and does not compute. Numbers are not texts, so a negative one stays one. What has no ink
+/// before a formula is left out by some.
 fn inert(text: &str) -> String {
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+    let blank = |c: char| c.is_whitespace() || names::is_hidden(c);
+    match text.trim_start_matches(blank).starts_with(FORMULA) || text.starts_with(['\t', '\r', '\n']) {
         true => format!("'{text}"),
         false => text.to_string(),
     }

@@ -3,6 +3,7 @@
 use super::Report;
 use super::plots::Plot;
 use super::sheet::{Cell, Column, Mark, Sheet};
+use crate::files::names;
 
 /// The style of the page. Plots are drawn in black on white; their inks become the page's.
 const STYLE: &str = include_str!("page.css");
@@ -200,9 +201,11 @@ fn settings(report: &Report) -> String {
     format!("<dl>\n{rows}</dl>\n")
 }
 
-/// Text that HTML shows as it stands.
+/// Text that HTML shows as it stands; nothing in it turns the direction of what follows.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
+    let hidden = |c: char| names::is_hidden(c) && c != '\n';
+    text.replace(hidden, " ")
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")

@@ -1,6 +1,7 @@
 //! Tables in LaTeX, for papers; they need the package `booktabs`, and `longtable` where one is longer than a page.
 
 use super::sheet::{Cell, Chapter, Mark, Sheet};
+use crate::files::names;
 
 /// Rows beyond which a table would not fit on a page.
 const PAGE: usize = 40;
@@ -81,7 +82,7 @@ fn escaped(text: &str) -> String {
             '“' => out.push_str("``"),
             '”' => out.push_str("''"),
             // A line of its own would end the row or the paragraph.
-            control if control.is_control() => out.push(' '),
+            hidden if names::is_hidden(hidden) => out.push(' '),
             other => out.push(other),
         }
     }

@@ -1,6 +1,7 @@
 //! Tables as Markdown and for a terminal.
 
 use super::sheet::{Cell, Chapter, Mark, Sheet};
+use crate::files::names;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table, TableStyle};
 
@@ -62,7 +63,7 @@ pub fn escaped(text: &str) -> String {
             '<' if next.is_ascii_alphabetic() || "/!?".contains(next) => out.push_str("\\<"),
             '&' if next.is_ascii_alphabetic() || next == '#' => out.push_str("\\&"),
             ']' if "([:".contains(next) => out.push_str("\\]"),
-            control if control.is_control() => out.push(' '),
+            hidden if names::is_hidden(hidden) => out.push(' '),
             other => out.push(other),
         }
     }

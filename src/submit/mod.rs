@@ -8,6 +8,7 @@ mod slurm;
 mod snakemake;
 
 use crate::error::{Error, Result};
+use crate::files::names;
 use crate::registry::{Entry, Registry};
 use std::fs::File;
 use std::io::Read;
@@ -119,7 +120,7 @@ impl Sweep {
         let lines = resources.lines.iter().map(|it| ("--line", it));
         let machine = self.machine.iter().map(|it| ("an option of the machine", it));
         for (option, text) in partition.chain(lines).chain(machine) {
-            if text.chars().any(char::is_control) {
+            if text.chars().any(names::is_hidden) {
                 let message =
                     format!("{option}: {text:?} has line ends or other control characters, which no script can hold");
                 return Err(Error::config(message));
@@ -179,7 +180,7 @@ fn quoted(words: &[&str]) -> Result<String> {
 
 /// A path as text without control characters, which no script can hold.
 fn text(path: &Path) -> Result<&str> {
-    let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
+    let text = path.to_str().filter(|text| !text.chars().any(names::is_hidden));
     text.ok_or_else(|| {
         Error::config("a job script cannot name this path: it is not UTF-8 or has control characters")
             .at(path.display())

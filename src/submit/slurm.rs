@@ -6,6 +6,7 @@
 
 use super::{Scripts, Sweep, quoted, text};
 use crate::error::Result;
+use crate::files::names;
 
 /// SLURM's default limit on the tasks of an array (`MaxArraySize` is 1001, indices start at 0).
 const MOST_TASKS: usize = 1001;
@@ -20,7 +21,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
             let labels: Vec<&str> = cells.iter().map(|cell| cell.label.as_str()).collect();
             let arguments: Vec<String> = cells.iter().map(|cell| format!("--cell {}", cell.id)).collect();
             // A label is the user's; in a comment it must stay on its line.
-            let labels = labels.join("; ").replace(char::is_control, " ");
+            let labels = labels.join("; ").replace(names::is_hidden, " ");
             format!("    '{}' # {labels}\n", arguments.join(" "))
         })
         .collect();

@@ -5,6 +5,7 @@
 
 use super::{Scripts, Sweep, quoted, text};
 use crate::error::{Error, Result};
+use crate::files::names;
 use std::collections::BTreeMap;
 
 pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
@@ -65,7 +66,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
             "\n# {}\nrule cells_{index}:\n    output: touch(\"done/{{id}}.done\")\n    \
              wildcard_constraints: id={}\n    params: cell=lambda wildcards: CELLS[wildcards.id]\n    \
              message: \"{{params.cell}}\"\n    threads: {threads}\n{resources_line}    retries: 1\n    shell: {}\n",
-            kind.replace(char::is_control, " "),
+            kind.replace(names::is_hidden, " "),
             python(&ids.join("|")),
             python(&command)
         ));

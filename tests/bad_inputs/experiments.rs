@@ -448,7 +448,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a confidence above 1",
         change: Experiment("[sweep]", "[report]\nconfidence = 2\n\n[sweep]"),
-        expect: &["experiment.toml:15:1: confidence 2 is not between 0 and 1"],
+        expect: &["experiment.toml:15:1: confidence 2 is not between 0.5 and 0.999"],
     },
 ];
 

@@ -445,10 +445,10 @@ fn labels_that_make_no_names_are_refused_before_the_sweep() {
 fn impossible_confidences_and_numbers_of_threads_are_refused() {
     let folder = Folder::new();
     works(&folder.run());
-    for confidence in ["5.0", "nan", "0.0", "1.0", "-0.5", "inf"] {
+    for confidence in ["5.0", "nan", "0.0", "1.0", "-0.5", "inf", "0.4999", "0.9991", "0.9999999", "0.9999999999999999"] {
         let report = format!("[report]\nconfidence = {confidence}\n\n[sweep]");
         folder.replace("experiment.toml", "[sweep]", &report);
-        refused(&folder, "run experiment.toml", 2, &["is not between 0 and 1"]);
+        refused(&folder, "run experiment.toml", 2, &["is not between 0.5 and 0.999: the ends of intervals"]);
         folder.replace("experiment.toml", &report, "[sweep]");
         folder.replace(
             "results/tiny/plan.toml",
@@ -459,7 +459,7 @@ fn impossible_confidences_and_numbers_of_threads_are_refused() {
             &folder,
             "report results/tiny",
             2,
-            &["results/tiny/plan.toml", "is not between 0 and 1"],
+            &["results/tiny/plan.toml", "is not between 0.5 and 0.999: the ends of intervals"],
         );
         folder.replace(
             "results/tiny/plan.toml",

@@ -1,0 +1,49 @@
+//! Threads beside those that compute: where the system refuses one, that is an error with a reason and never a panic.
+
+use crate::error::{Error, Result};
+use std::io;
+use std::thread::Builder;
+
+/// Starts a thread that nobody waits for; `name` says what it is for.
+///
+/// # Errors
+/// The system refuses.
+pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = Builder::new().name(name.to_string());
+    thread.spawn(work).map(drop).map_err(|error| refused(name, &error))
+}
+
+/// Checks that a thread can be started, before somebody else's code does so and panics if it cannot.
+///
+/// # Errors
+/// The system refuses.
+pub fn check(name: &str) -> Result<()> {
+    let thread = Builder::new().name(name.to_string());
+    let started = thread.spawn(|| ()).map_err(|error| refused(name, &error))?;
+    // A thread without work has no reason to panic.
+    let _ended = started.join();
+    Ok(())
+}
+
+fn refused(name: &str, error: &io::Error) -> Error {
+    Error::config(format!(
+        "the system starts no thread for {name} ({error}); allow more processes (`ulimit -u`), or set RAYON_NUM_THREADS to fewer"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_thread_was_for_and_what_to_do() {
+        let error = refused("signals", &io::Error::from(io::ErrorKind::WouldBlock));
+        assert!(
+            error.to_string().starts_with("the system starts no thread for signals ("),
+            "{error}"
+        );
+        assert!(error.to_string().contains("ulimit -u"), "{error}");
+        assert_eq!(error.kind().exit_code(), 2);
+        check("a test").expect("this machine has room for a thread");
+    }
+}
