@@ -39,7 +39,9 @@ mod tests {
     fn a_refusal_says_what_the_thread_was_for_and_what_to_do() {
         let error = refused("signals", &io::Error::from(io::ErrorKind::WouldBlock));
         assert!(
-            error.to_string().starts_with("the system starts no thread for signals ("),
+            error
+                .to_string()
+                .starts_with("the system starts no thread for signals ("),
             "{error}"
         );
         assert!(error.to_string().contains("ulimit -u"), "{error}");

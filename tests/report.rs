@@ -193,6 +193,25 @@ fn labels_are_texts_in_every_format_and_no_formulas_tags_or_commands() {
         tables.iter().any(|table| table.contains("'=1+1|<b>x</b>,")),
         "{tables:?}"
     );
+    for label in [
+        "\u{a0}=1+1",
+        "  +1",
+        "＝1+1",
+        "\u{3000}＠x",
+        "－1",
+        "﹢1",
+        "−1",
+        "\t=1",
+        "\u{feff}@x",
+    ] {
+        let mut plan = plan.clone();
+        plan.experiment.methods[0].name = label.to_string();
+        let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 0)));
+        let files = report.files().expect("drawable");
+        let table = files.iter().find(|(path, _)| path.ends_with("perplexity.csv"));
+        let table = String::from_utf8_lossy(&table.expect("a table").1).into_owned();
+        assert!(table.contains(&format!("'{label}")), "{label:?}: {table}");
+    }
     // Negative numbers stay numbers.
     let negative = quickstart().files().expect("drawable");
     let negative = negative.iter().filter(|(path, _)| path.ends_with("comparisons.csv"));

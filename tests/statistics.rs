@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::path::Path;
+use zprune::experiment::plan::CONFIDENCE;
 use zprune::stats::bootstrap::{Bootstrap, RESAMPLES, Units, bca};
 use zprune::stats::multiplicity::holm;
 use zprune::stats::paired::{TextMean, Texts};
@@ -190,4 +191,10 @@ fn variance_components_follow_from_statsmodels_mean_squares() {
         let window = (number(&case, "window_square") - rest) / seeds;
         close(components.text_component, window.max(0.0), 1e-9, "windows");
     }
+}
+
+#[test]
+fn the_widest_intervals_still_rest_on_several_resampled_means() {
+    let beyond = RESAMPLES as f64 * (1.0 - CONFIDENCE.end()) / 2.0;
+    assert!(beyond > 4.9, "only {beyond} of {RESAMPLES} means are beyond an end");
 }

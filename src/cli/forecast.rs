@@ -50,13 +50,16 @@ pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Res
         let name = &experiment.models[index].name;
         text.push_str(&format!(
             "memory, {name}: about {} ({forecast})\n",
-            ByteSize(forecast.fixed() + forecast.streams)
+            ByteSize(forecast.whole())
         ));
         if let Some(why) = forecast.too_much(experiment) {
             text.push_str(&format!("memory, {name}: too much for this machine: {why}\n"));
         }
         if let Some(budget) = experiment.machine.memory {
-            let spilled = (forecast.fixed() + forecast.streams).saturating_sub(budget.0);
+            let spilled = forecast
+                .fixed()
+                .saturating_add(forecast.streams)
+                .saturating_sub(budget.0);
             let what = match (forecast.fixed() > budget.0, spilled) {
                 (true, _) => format!("too little: {} cannot go to disk", ByteSize(forecast.fixed())),
                 (false, 0) => "enough".to_string(),

@@ -2,14 +2,15 @@
 //!
 //! Memory is what the program holds at its fullest: the weights outside the blocks, two blocks (the one under work
 //! and the next one being read), either a batch of activations passing a block or the scores, Gram matrices and
-//! factor of a layer, and the residual streams of all windows. Only the streams can be put on disk. Time counts
-//! matrix products and factorisations and nothing else. Both are estimates; runs record what they used.
+//! factor of a layer, the residual streams of all windows, statistics that cells share, tokens, and the program itself with
+//! what its allocator keeps. Only the streams can be put on disk. Time counts matrix products and factorisations and
+//! nothing else. Both are estimates, memory one from above; runs record what they used.
 
 use super::machine::Processor;
 use super::plan::{Cell, Experiment};
-use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
+use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
 use crate::error::{Error, Result};
 use crate::memory::{self, Room};
@@ -27,13 +28,35 @@ pub struct Forecast {
     pub ends: u64,
     /// Two blocks.
     pub blocks: u64,
-    /// The larger of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer.
+    /// The largest of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer; a layer
+    /// on its way to a file; the stored bytes of a matrix that is read.
     pub work: u64,
     /// Gram matrices of all blocks, with `propagate = "dense"`.
     pub dense: u64,
+    /// Gram matrices and factors of block 0, which the cells of a seed share where there is room for them.
+    pub shared: u64,
     /// Residual streams of all calibration and evaluation windows.
     pub streams: u64,
+    /// Token windows of all seeds and evaluations.
+    pub tokens: u64,
+    /// The program, its threads, and what its allocator keeps beside what was asked of it.
+    pub program: u64,
 }
+
+/// The program's code, tables and buffers, measured.
+const PROGRAM: u64 = 48 << 20;
+
+/// What a thread keeps: its stack, and its own part of the allocator.
+const THREAD: u64 = 4 << 20;
+
+/// The allocator keeps what was freed for a while, and hands out whole pages: one byte for so many of those in use.
+const SLACK: u64 = 16;
+
+/// Memory that must stay free beside a run: one byte for so many of the run's, within limits. Other programs want some, and
+/// a forecast is one.
+const RESERVE: u64 = 32;
+const LEAST_RESERVE: u64 = 128 << 20;
+const MOST_RESERVE: u64 = 2 << 30;
 
 /// Rows that a Gram matrix takes in double precision at a time.
 const WIDENED_ROWS: u128 = 1024;
@@ -62,21 +85,39 @@ impl Forecast {
             linears.map(|linear| linear.outputs as u128).sum()
         };
         let tap_width = |tap: Tap| spec.block.tap_width(tap) as u128;
-        // The stream, its normalised copy, and what is made of it.
-        let attention = 2 * width + outputs(|role| role.tap() == Tap::AttentionIn) + 2 * width;
-        let mlp = 2 * width + outputs(|role| role.tap() == Tap::MlpIn) + width;
+        // A batch that was on disk, its normalised copy, and what is made of it: queries, keys and values, twice where one
+        // layer gives all three, what attention makes of them, and its output.
+        let projected = outputs(|role| role.tap() == Tap::AttentionIn);
+        let fused = spec
+            .block
+            .linears
+            .iter()
+            .any(|linear| matches!(linear.role, Role::Fused(_)));
+        let projected = if fused { 2 * projected } else { projected };
+        let attention = 2 * width + projected + tap_width(Tap::AttentionOut) + width;
+        // The attention's output and its sum with the stream stay until the end.
+        let mlp = 4 * width + outputs(|role| role.tap() == Tap::MlpIn);
         let calibrated = experiment.calibration.as_ref();
         let (sequences, length) = calibrated.map_or((0, 0), |plan| (plan.sequences, plan.length.of(spec)));
         let tokens = sequences as u128 * length as u128;
+        let windows = experiment.evaluations.iter().map(|plan| plan.length.of(spec));
+        let longest = windows.chain([length]).max().unwrap_or(0);
         let batch = (Cpu.batch_tokens(spec.width) as u128)
             .min(tokens.max(evaluated))
-            .max(length as u128);
+            .max(longest as u128);
         let squares = |bytes: u128| Tap::ALL.map(|tap| bytes * tap_width(tap).pow(2));
         let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
         let widest = Tap::ALL.map(tap_width).into_iter().max().unwrap_or(0);
         let widened = if needs.gram { 8 * WIDENED_ROWS * widest } else { 0 };
-        let logits = rayon::current_num_threads() as u128 * 64 * spec.vocabulary as u128 * 4;
-        let passing = grams + widened + (4 * batch * attention.max(mlp)).max(logits);
+        let threads = rayon::current_num_threads() as u128;
+        // Before the head, the batch is normalised once more.
+        let logits = threads * 64 * spec.vocabulary as u128 * 4 + 4 * batch * width;
+        let scores = threads * 64 * longest as u128 * 4;
+        // Operands rounded to bfloat16 are copies of half the size.
+        let rounded = |values: u128| match experiment.machine.compute {
+            Compute::Bf16 => 2 * values,
+            _ => 0,
+        };
         let layer = spec
             .block
             .linears
@@ -84,18 +125,28 @@ impl Forecast {
             .map(|linear| linear.outputs as u128 * linear.inputs as u128)
             .max()
             .unwrap_or(0);
-        // Scores and mask; for SparseGPT the matrix under factorisation, what comes of it, and errors of a band.
-        let factoring = if needs.gram {
-            grams.max(3 * 8 * widest * widest)
-        } else {
-            0
+        let passing = grams
+            + widened
+            + (4 * batch * attention.max(mlp) + scores).max(logits)
+            + rounded(batch * widest + layer.max(spec.vocabulary as u128 * width));
+        // The Gram matrices that are still to be used, the matrix under factorisation and what comes of it; the factor is
+        // used in single precision.
+        let factoring = |place: usize| {
+            let left: u128 = squares(8)[place..].iter().sum();
+            left + squares(16)[place] + squares(4)[place]
         };
-        let pruning = factoring + 5 * layer;
+        let factoring = (0..Tap::ALL.len()).map(factoring).max().unwrap_or(0);
+        let factoring = if needs.gram { factoring } else { 0 };
+        // Scores, the mask and the one before it, and the scores among which the threshold lies.
+        let pruning = factoring + 7 * layer;
+        // A layer as it was, as it became, and as it is stored, while the next is read.
+        let written = 12 * layer;
+        let read = elements(&before).max(elements(&after)).max(layer) * 4;
         let samples: u128 = 4 * SAMPLE as u128 * Tap::ALL.map(tap_width).iter().sum::<u128>();
         let dense = calibrated.is_some_and(|plan| plan.propagate == Propagate::Dense);
         let bytes = |count: u128| {
             // All parts together must be a number of bytes, too.
-            let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 8);
+            let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 16);
             bytes.ok_or_else(|| {
                 Error::config(format!(
                     "{count} bytes of memory would be needed at once, for {sequences} calibration sequences of {length} \
@@ -104,18 +155,37 @@ impl Forecast {
                 ))
             })
         };
-        Ok(Forecast {
+        let shared = match calibrated {
+            Some(plan) if plan.propagate == Propagate::Block && experiment.cells_per_seed() > 1 => {
+                statistics_bytes(spec, needs)
+            }
+            _ => 0,
+        };
+        let seeds = experiment.seeds.len().max(1) as u128;
+        let mut forecast = Forecast {
             ends: bytes(4 * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (2 * block + layer))?,
-            work: bytes(passing.max(pruning))?,
+            work: bytes(passing.max(pruning).max(written).max(read))?,
             dense: if dense { bytes((grams + samples) * blocks)? } else { 0 },
+            shared: bytes(u128::from(shared))?,
             streams: bytes(4 * width * (tokens + evaluated))?,
-        })
+            tokens: bytes(4 * (seeds * tokens + evaluated))?,
+            program: PROGRAM + THREAD * threads as u64,
+        };
+        forecast.program += forecast.whole() / SLACK;
+        Ok(forecast)
     }
 
-    /// What no disk can take over.
+    /// What no disk can take over, and no run does without.
     pub fn fixed(&self) -> u64 {
-        self.ends + self.blocks + self.work + self.dense
+        [self.ends, self.blocks, self.work, self.dense, self.tokens, self.program]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Everything, with nothing on disk.
+    pub fn whole(&self) -> u64 {
+        self.fixed().saturating_add(self.shared).saturating_add(self.streams)
     }
 
     /// The room that a budget leaves for residual streams and for what cells may share.
@@ -151,15 +221,16 @@ impl Forecast {
         if experiment.machine.memory.is_some() || experiment.machine.backend != Processor::Cpu {
             return None;
         }
-        let wanted = self.fixed().saturating_add(self.streams);
-        let free = memory::available().filter(|free| *free < wanted)?;
-        let hint = match self.fixed() < free {
-            true => "; with `memory` (--memory), activations that do not fit go to scratch files",
+        let wanted = self.whole();
+        let reserve = (wanted / RESERVE).clamp(LEAST_RESERVE, MOST_RESERVE);
+        let free = memory::available().filter(|free| free.saturating_sub(reserve) < wanted)?;
+        let hint = match self.fixed() < free.saturating_sub(reserve) {
+            true => "; with `memory` (--memory), what does not fit goes to scratch files or is computed again",
             false => "",
         };
-        let (wanted, free) = (ByteSize(wanted), ByteSize(free));
+        let (wanted, reserve, free) = (ByteSize(wanted), ByteSize(reserve), ByteSize(free));
         Some(format!(
-            "about {wanted} of memory are needed ({self}), but {free} are free{hint}"
+            "about {wanted} of memory are needed ({self}) and {reserve} are kept free, but only {free} are free{hint}"
         ))
     }
 }
@@ -176,7 +247,16 @@ impl fmt::Display for Forecast {
         if self.dense > 0 {
             write!(f, ", statistics of all blocks {}", ByteSize(self.dense))?;
         }
-        write!(f, ", activations {}", ByteSize(self.streams))
+        if self.shared > 0 {
+            write!(f, ", statistics that cells share {}", ByteSize(self.shared))?;
+        }
+        write!(
+            f,
+            ", activations {}, tokens {}, the program {}",
+            ByteSize(self.streams),
+            ByteSize(self.tokens),
+            ByteSize(self.program)
+        )
     }
 }
 
@@ -192,9 +272,10 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
 
 /// Bytes of a block's Gram matrices and their factors.
 pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
-    let widths = Tap::ALL.map(|tap| spec.block.tap_width(tap) as u64);
+    let widths = Tap::ALL.map(|tap| spec.block.tap_width(tap) as u128);
     let per_pair = if needs.gram { 2 * 8 } else { 0 };
-    widths.iter().map(|width| per_pair * width * width + 8 * width).sum()
+    let bytes: u128 = widths.iter().map(|width| per_pair * width * width + 8 * width).sum();
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Operations of single precision that the products and factorisations of a cell take; those of double precision

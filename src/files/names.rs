@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn what_one_does_not_see_is_known() {
-        for hidden in "\n\t\u{7f}\u{85}\u{202e}\u{2066}\u{2069}\u{200f}\u{61c}\u{2028}\u{2029}\u{200b}\u{feff}\u{e0041}".chars() {
+        for hidden in
+            "\n\t\u{7f}\u{85}\u{202e}\u{2066}\u{2069}\u{200f}\u{61c}\u{2028}\u{2029}\u{200b}\u{feff}\u{e0041}".chars()
+        {
             assert!(is_hidden(hidden), "{hidden:?}");
         }
         for seen in "a ä-_.=\u{a0}\u{200d}字ع".chars() {

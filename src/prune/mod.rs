@@ -313,7 +313,9 @@ pub fn prune_model<B: Workbench>(
         // Where the system starts no more threads, a block is read when its turn comes.
         let ahead = |index: usize| {
             let thread = thread::Builder::new();
-            thread.spawn_scoped(scope, move || Block::load(backend, source, index)).ok()
+            thread
+                .spawn_scoped(scope, move || Block::load(backend, source, index))
+                .ok()
         };
         let mut next = ahead(0);
         for index in 0..spec.blocks {

@@ -151,9 +151,7 @@ fn csv(rows: &[Row], file: &str) -> Result<String> {
 }
 
 /// How formulas begin in spreadsheets, also in the wide and small forms that some take for the same.
-const FORMULA: [char; 13] = [
-    '=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−',
-];
+const FORMULA: [char; 13] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−'];
 
 /// A text that a spreadsheet shows and does not compute. Numbers are not texts, so a negative one stays one. What has no ink
 /// before a formula is left out by some.

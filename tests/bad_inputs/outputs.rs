@@ -414,6 +414,26 @@ fn labels_that_make_no_names_are_refused_before_the_sweep() {
             vec!["evaluation name"],
         ),
         (
+            "name = \"novel\"",
+            "name = \"left\\u202Etfel\"".to_string(),
+            vec!["evaluation name", "U+202E"],
+        ),
+        (
+            "path = \"model\"\n",
+            "name = \"one\\u2028two\"\npath = \"model\"\n".to_string(),
+            vec!["model name", "U+2028"],
+        ),
+        (
+            "name = \"wanda\"\n",
+            "name = \"\\u2067wanda\\u2069\"\n".to_string(),
+            vec!["method name", "U+2067"],
+        ),
+        (
+            "[sweep]",
+            "[[comparison]]\nfamily = \"a\\u2029\"\nours = \"wanda\"\nagainst = [\"dense\"]\n\n[sweep]".to_string(),
+            vec!["family", "U+2029"],
+        ),
+        (
             "name = \"wanda\"\n",
             "name = \"\\u001b[31m\"\n".to_string(),
             vec!["method name"],
@@ -445,10 +465,26 @@ fn labels_that_make_no_names_are_refused_before_the_sweep() {
 fn impossible_confidences_and_numbers_of_threads_are_refused() {
     let folder = Folder::new();
     works(&folder.run());
-    for confidence in ["5.0", "nan", "0.0", "1.0", "-0.5", "inf", "0.4999", "0.9991", "0.9999999", "0.9999999999999999"] {
+    for confidence in [
+        "5.0",
+        "nan",
+        "0.0",
+        "1.0",
+        "-0.5",
+        "inf",
+        "0.4999",
+        "0.9991",
+        "0.9999999",
+        "0.9999999999999999",
+    ] {
         let report = format!("[report]\nconfidence = {confidence}\n\n[sweep]");
         folder.replace("experiment.toml", "[sweep]", &report);
-        refused(&folder, "run experiment.toml", 2, &["is not between 0.5 and 0.999: the ends of intervals"]);
+        refused(
+            &folder,
+            "run experiment.toml",
+            2,
+            &["is not between 0.5 and 0.999: the ends of intervals"],
+        );
         folder.replace("experiment.toml", &report, "[sweep]");
         folder.replace(
             "results/tiny/plan.toml",
@@ -459,7 +495,10 @@ fn impossible_confidences_and_numbers_of_threads_are_refused() {
             &folder,
             "report results/tiny",
             2,
-            &["results/tiny/plan.toml", "is not between 0.5 and 0.999: the ends of intervals"],
+            &[
+                "results/tiny/plan.toml",
+                "is not between 0.5 and 0.999: the ends of intervals",
+            ],
         );
         folder.replace(
             "results/tiny/plan.toml",
@@ -476,6 +515,90 @@ fn impossible_confidences_and_numbers_of_threads_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{threads}: {}", says(&output));
         assert!(says(&output).contains("RAYON_NUM_THREADS"), "{}", says(&output));
     }
+}
+
+/// What starts a program as a user that has no other process, so that a limit of processes is one of its threads; `None` where
+/// this user may not.
+#[cfg(target_os = "linux")]
+fn as_a_user_of_its_own(threads: u32) -> Option<Vec<String>> {
+    let user = (60_000 + std::process::id() % 1000).to_string();
+    let id = std::process::Command::new("id").arg("-u").output().ok()?;
+    let root = String::from_utf8_lossy(&id.stdout).trim() == "0";
+    let before: &[&str] = if root { &[] } else { &["sudo", "-n"] };
+    let limit = format!("--nproc={threads}");
+    let words = [
+        "setpriv",
+        "--reuid",
+        &user,
+        "--regid",
+        &user,
+        "--clear-groups",
+        "prlimit",
+        &limit,
+    ];
+    let words: Vec<String> = before.iter().chain(&words).map(|word| word.to_string()).collect();
+    let mut probe = std::process::Command::new(&words[0]);
+    let probed = probe.args(&words[1..]).arg("true").output().ok()?;
+    probed.status.success().then_some(words)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thread_that_the_system_refuses_is_an_error_or_done_without() {
+    use std::os::unix::fs::PermissionsExt;
+    let open = |path: &Path| {
+        let mode = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(path, mode).expect("our own file");
+    };
+    let mut done = 0;
+    for threads in 1..=8 {
+        let Some(words) = as_a_user_of_its_own(threads) else {
+            println!("skipped: no limit of processes can be set here");
+            return;
+        };
+        for command in [
+            "run experiment.toml",
+            "prune --model model --method magnitude --sparsity 0.5 --out out/pruned",
+        ] {
+            let folder = Folder::new();
+            std::fs::create_dir_all(folder.path("out")).expect("writable");
+            std::fs::copy(env!("CARGO_BIN_EXE_zprune"), folder.path("zprune")).expect("writable");
+            ["", "out", "zprune"].iter().for_each(|path| open(&folder.path(path)));
+            let mut program = std::process::Command::new(&words[0]);
+            let started = program
+                .args(&words[1..])
+                .arg("env")
+                .args(["RAYON_NUM_THREADS=2", "./zprune"]);
+            let output = started
+                .args(command.split_whitespace())
+                .current_dir(folder.path(""))
+                .output();
+            let output = output.expect("the program starts");
+            let text = says(&output);
+            assert!(!text.contains("panicked"), "{threads} threads: {text}");
+            match output.status.code() {
+                Some(0) => done += 1,
+                Some(2) => assert!(
+                    text.contains("thread") && text.contains("RAYON_NUM_THREADS"),
+                    "{threads}: {text}"
+                ),
+                other => panic!("{threads} threads: {other:?}: {text}"),
+            }
+        }
+    }
+    // With a thread for signals but none to read ahead, and with more.
+    assert!(done >= 6, "only {done} of 16 commands did their work");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_small_limit_of_the_stack_is_no_obstacle() {
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_zprune");
+    let script = format!(
+        "ulimit -S -s 64; set -e; '{program}' list; '{program}' plan experiment.toml; '{program}' experiment.toml"
+    );
+    works(&shell(&folder, &script));
 }
 
 #[cfg(unix)]
