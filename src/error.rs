@@ -89,6 +89,9 @@ impl Error {
     pub fn reading(path: &Path, source: std::io::Error) -> Self {
         let message = match source.kind() {
             std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
+            std::io::ErrorKind::NotADirectory => {
+                "a file (or a pipe or device) stands where a folder is needed; give a folder".to_string()
+            }
             _ => format!("cannot read: {source}"),
         };
         Error::input(message).at(path.display())

@@ -110,7 +110,8 @@ impl Watched {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was removed".to_string(),
             Err(error) => format!("cannot be looked at any more: {error}"),
         };
-        Err(Error::input(format!("the file {what} while it was in use")).at(self.path.display()))
+        let message = format!("the file {what} while it was in use; start again when nothing writes to it any more");
+        Err(Error::input(message).at(self.path.display()))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::input::{self, BYTE_ORDER_MARK};
 use crate::memory;
 use bytesize::ByteSize;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -73,9 +73,11 @@ impl TextFile {
     }
 }
 
-/// A gzip file, unpacked up to a limit.
+/// A gzip file of one or several parts, unpacked up to a limit. Zero bytes behind them, with which tapes and some
+/// programs fill a block, are no part, as for gzip itself.
 struct Unpacked {
-    decoder: MultiGzDecoder<File>,
+    /// `None` once everything has been read.
+    part: Option<GzDecoder<BufReader<File>>>,
     size: u64,
     limit: u64,
     unpacked: u64,
@@ -84,7 +86,7 @@ struct Unpacked {
 impl Unpacked {
     fn new(file: File, size: u64, limit: u64) -> Self {
         Unpacked {
-            decoder: MultiGzDecoder::new(file),
+            part: Some(GzDecoder::new(BufReader::new(file))),
             size,
             limit,
             unpacked: 0,
@@ -92,9 +94,50 @@ impl Unpacked {
     }
 }
 
+/// Whether another part follows.
+fn another(packed: &mut impl BufRead) -> io::Result<bool> {
+    let mut zeros = false;
+    loop {
+        let bytes = packed.fill_buf()?;
+        let Some(first) = bytes.first() else {
+            return Ok(false);
+        };
+        if *first != 0 && zeros {
+            return Err(io::Error::other(
+                "behind the packed text there are zeros and then something else; pack the text again",
+            ));
+        }
+        if *first != 0 {
+            return Ok(true);
+        }
+        zeros = true;
+        let count = bytes.iter().take_while(|byte| **byte == 0).count();
+        packed.consume(count);
+    }
+}
+
+impl Unpacked {
+    /// Bytes of the part at hand, or of the next one.
+    fn unpack(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(part) = &mut self.part {
+            let count = part.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let ended = self.part.take().map(GzDecoder::into_inner);
+            if let Some(mut packed) = ended
+                && another(&mut packed)?
+            {
+                self.part = Some(GzDecoder::new(packed));
+            }
+        }
+        Ok(0)
+    }
+}
+
 impl Read for Unpacked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.decoder.read(buffer)?;
+        let count = self.unpack(buffer)?;
         self.unpacked += count as u64;
         let most = self.limit.min(UNSUSPICIOUS.max(self.size.saturating_mul(EXPANSION)));
         if self.unpacked > most {
@@ -242,6 +285,39 @@ mod tests {
         read(11).expect("it fits");
         let error = read(10).expect_err("too long").to_string();
         assert!(error.contains("unpack to more than 10 B"), "{error}");
+    }
+
+    #[test]
+    fn gzip_in_parts_and_with_zeros_behind_is_unpacked() {
+        let pack = |text: &str| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text.as_bytes()).expect("in memory");
+            encoder.finish().expect("in memory")
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.txt.gz");
+        let read = |bytes: Vec<u8>| -> Result<String> {
+            std::fs::write(&path, bytes).expect("writable");
+            let lines = TextFile::open(&path).expect("a file").lines();
+            lines.map(|line| line.map(|(_, text)| text)).collect()
+        };
+        let two = [pack("one\ntw"), pack(""), pack("o\n")].concat();
+        assert_eq!(read(two.clone()).expect("two parts"), "one\ntwo\n");
+        for zeros in [1, 511, 1 << 17] {
+            assert_eq!(read([&two[..], &vec![0; zeros]].concat()).expect("zeros"), "one\ntwo\n");
+        }
+        for (bytes, expect) in [
+            ([&two[..], b"garbage behind it"].concat(), "invalid gzip header"),
+            (
+                [&two[..], &[0; 9], &pack("x")].concat(),
+                "zeros and then something else",
+            ),
+            (two[..two.len() - 1].to_vec(), "cannot read: "),
+            (Vec::new(), "cannot read: "),
+        ] {
+            let error = read(bytes).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{error}");
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use crate::data::digest;
 use crate::error::{Error, ErrorKind, Located, Result};
+use crate::files::header::Header;
 use crate::files::{input, write_whole};
 use crate::memory;
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
 /// The one tensor of a token windows file.
@@ -77,10 +78,9 @@ impl TokenWindows {
     /// # Errors
     /// As [`TokenWindows::read`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| Error::input(format!("not a token windows file (safetensors): {error}")))?;
-        let names = file.names();
-        let Ok(tensor) = file.tensor(TENSOR) else {
+        let header = Header::read(bytes, bytes.len() as u64).at("not a token windows file (safetensors)")?;
+        let names: Vec<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let Some(tensor) = header.tensors.iter().find(|tensor| tensor.name == TENSOR) else {
             let message = format!("has no tensor `{TENSOR}`, which holds the token windows, but {names:?}");
             return Err(Error::input(message));
         };
@@ -88,13 +88,14 @@ impl TokenWindows {
             let message = format!("a token windows file holds `{TENSOR}` alone, but here are {names:?}");
             return Err(Error::input(message));
         }
-        let &[_, length] = tensor.shape() else {
-            let shape = tensor.shape();
+        let &[_, length] = &tensor.shape[..] else {
+            let shape = &tensor.shape;
             let message = format!("`{TENSOR}` has shape {shape:?}; it must be [windows, tokens per window]");
             return Err(Error::input(message));
         };
-        let data = tensor.data();
-        let ids = match tensor.dtype() {
+        // It is the only one, and fills the file.
+        let data = &bytes[header.data() as usize..];
+        let ids = match tensor.dtype {
             Dtype::I64 => ids(data.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)), length)?,
             Dtype::I32 => ids(
                 data.as_chunks().0.iter().map(|id| i32::from_le_bytes(*id).into()),
@@ -197,5 +198,20 @@ mod tests {
         assert!(error.to_string().contains("3 tokens, which fill 0 windows of 4"));
         let error = TokenWindows::consecutive(&[1, 2, 3, 4], 2, Some(3)).expect_err("two windows only");
         assert!(error.to_string().contains("fill 2 windows of 2, but 3 are needed"));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        let file = |header: &str| {
+            let length = (header.len() as u64).to_le_bytes();
+            TokenWindows::parse(&[&length, header.as_bytes(), &[0; 64]].concat())
+        };
+        let one = r#""input_ids":{"dtype":"I64","shape":[2,4],"data_offsets":[0,64]}"#;
+        file(&format!("{{{one}}}")).expect("two windows");
+        let error = file(&format!("{{{one},{one}}}")).expect_err("twice").to_string();
+        assert!(
+            error.contains("not a token windows file") && error.contains("tensor `input_ids` stands twice"),
+            "{error}"
+        );
     }
 }

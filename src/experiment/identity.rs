@@ -54,7 +54,8 @@ pub struct ModelIdentity {
     pub config: String,
     /// Weight files.
     pub weights: String,
-    /// `tokenizer.json`.
+    /// `tokenizer.json`, and what the files beside it change; absent where the model has none and needs none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer: String,
 }
 

@@ -93,7 +93,7 @@ pub struct FileInput {
 
 /// All inputs of an experiment; `None` where a file is not there.
 pub struct Inputs {
-    /// One per model: the directory, if it has a configuration and a tokenizer.
+    /// One per model: the directory, if it has a configuration and, where texts are read, a tokenizer.
     pub folders: Vec<Option<ModelFolder>>,
     /// One per model: the model, if all of it is there and was asked for.
     pub models: Vec<Option<ModelInput>>,
@@ -305,7 +305,7 @@ fn model(
         let instead = instead(&path, Wanted::Weights);
         missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain, instead));
     }
-    if !tokenizer_there {
+    if !tokenizer_there && experiment.reads_texts() {
         let instead = instead(&path, Wanted::Tokenizer);
         missing.push(absent("tokenizer", &tokenizer, obtain, instead));
         return Ok((None, None));
@@ -317,7 +317,7 @@ fn model(
             .iter()
             .map(|name| path.join(name))
             .filter(|path| path.exists());
-        let watched_tokenizer = std::iter::once(tokenizer.clone()).chain(companions);
+        let watched_tokenizer = tokenizer_there.then(|| tokenizer.clone()).into_iter().chain(companions);
         let watched_tokenizer = watched_tokenizer
             .map(|path| Watched::new(&path))
             .collect::<Result<Vec<_>>>()?;

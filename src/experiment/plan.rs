@@ -895,6 +895,13 @@ impl Experiment {
         self.methods[index].build(self.selection, self.linear_algebra)
     }
 
+    /// Whether any text is tokenised; otherwise a model needs no tokenizer.
+    pub fn reads_texts(&self) -> bool {
+        let calibration = self.calibration.iter().any(|plan| plan.corpus.is_some());
+        let evaluations = self.evaluations.iter().any(|plan| plan.corpus.is_some());
+        calibration || evaluations || !self.tasks.is_empty()
+    }
+
     /// All cells, in the order they run: per model the dense one, then seed by seed, so that an
     /// interrupted sweep has whole tables of fewer seeds. A method that does not calibrate runs once.
     pub fn cells(&self) -> Vec<Cell> {

@@ -1,6 +1,42 @@
-//! JSON as Python's `json` module writes it: with `NaN`, `Infinity` and `-Infinity`, which JSON does not have.
+//! JSON as other programs write it: with `NaN`, `Infinity` and `-Infinity`, which JSON does not have (Python's `json`
+//! module), and with a key that stands twice, of which one program takes the first value and another the last.
 
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+
+/// What the message of a repeated key ends with.
+pub const TWICE: &str = " stands twice";
+
+/// An object's entries in their order. An object with a key twice is refused.
+pub struct Unique<V>(pub Vec<(String, V)>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Unique<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Unique<V>, A::Error> {
+                let (mut seen, mut entries) = (HashSet::new(), Vec::new());
+                while let Some(key) = map.next_key::<String>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(A::Error::custom(format!("key `{key}`{TWICE}")));
+                    }
+                    entries.push((key, map.next_value()?));
+                }
+                Ok(Unique(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
 
 /// The text with the word of every such number in quotes. Where a key must be a number, its reader refuses it by that word.
 pub fn standard(text: &str) -> Cow<'_, str> {

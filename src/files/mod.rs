@@ -8,6 +8,7 @@
 //!
 //! Nothing that zprune did not write is replaced or removed: see [`OutputFile`].
 
+pub mod header;
 pub mod input;
 pub mod json;
 pub mod names;

@@ -28,13 +28,16 @@ pub fn instead(path: &Path, wanted: Wanted) -> Option<String> {
         return Some(file(path));
     }
     if !path.is_dir() {
-        return repository(path);
+        return match path.exists() {
+            true => Some("it is a pipe or a device; give the folder that holds the model".to_string()),
+            false => repository(path),
+        };
     }
     let names = names(path);
     match wanted {
         Wanted::Model => without_configuration(path, &names),
-        Wanted::Weights => without_weights(path, &names),
-        Wanted::Tokenizer => without_tokenizer(&names),
+        Wanted::Weights => Some(without_weights(path, &names)),
+        Wanted::Tokenizer => Some(without_tokenizer(&names)),
     }
 }
 
@@ -194,7 +197,7 @@ fn without_configuration(folder: &Path, names: &BTreeSet<String>) -> Option<Stri
     ))
 }
 
-fn without_weights(folder: &Path, names: &BTreeSet<String>) -> Option<String> {
+fn without_weights(folder: &Path, names: &BTreeSet<String>) -> String {
     let variant = |name: &str| {
         // model.fp16.safetensors, model.fp16-00001-of-00002.safetensors, model.safetensors.index.fp16.json
         let rest = name.strip_prefix("model.").unwrap_or("safetensors");
@@ -202,31 +205,35 @@ fn without_weights(folder: &Path, names: &BTreeSet<String>) -> Option<String> {
     };
     let part = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
     if having(names, variant).next().is_some() {
-        return Some(format!(
+        return format!(
             "there is a variant of them ({}); rename its files to model.safetensors, or for several \
              model.safetensors.index.json and what it names, if this variant is meant",
             listed(having(names, variant))
-        ));
+        );
     }
     if having(names, part).next().is_some() {
-        return Some(format!(
+        return format!(
             "there are shards ({}) without model.safetensors.index.json, which says what is in which; get that file too",
             listed(having(names, part))
-        ));
+        );
     }
     if let Some(form) = other_form(folder, names) {
-        return Some(form);
+        return form;
     }
     let stored = || having(names, |name| name.ends_with(".safetensors"));
-    stored().next().is_some().then(|| {
-        format!(
+    if stored().next().is_some() {
+        return format!(
             "there is {} under a name that transformers does not look for; rename it if these are the weights",
             listed(stored())
-        )
-    })
+        );
+    }
+    format!(
+        "the folder has no weights at all ({}); get model.safetensors from where the model is from",
+        listed(names.iter().map(String::as_str))
+    )
 }
 
-fn without_tokenizer(names: &BTreeSet<String>) -> Option<String> {
+fn without_tokenizer(names: &BTreeSet<String>) -> String {
     let slow = |name: &str| {
         [
             "tokenizer.model",
@@ -238,13 +245,17 @@ fn without_tokenizer(names: &BTreeSet<String>) -> Option<String> {
         ]
         .contains(&name)
     };
-    having(names, slow).next().is_some().then(|| {
-        format!(
+    if having(names, slow).next().is_some() {
+        return format!(
             "there is its older form ({}); load it with transformers' AutoTokenizer, which converts it, and \
              `save_pretrained(DIR)` into the model's folder",
             listed(having(names, slow))
-        )
-    })
+        );
+    }
+    format!(
+        "the folder has no tokenizer in any form ({}); get tokenizer.json from where the model is from",
+        listed(names.iter().map(String::as_str))
+    )
 }
 
 #[cfg(test)]
@@ -344,6 +355,22 @@ mod tests {
             (&["model.safetensors"], Model, &["weights without the configuration"]),
             (&["notes.txt"], Model, &["there is only `notes.txt`"]),
             (
+                &["config.json", "model.safetensors"],
+                Tokenizer,
+                &[
+                    "no tokenizer in any form (`config.json`, `model.safetensors`)",
+                    "get tokenizer.json",
+                ],
+            ),
+            (
+                &["config.json", "tokenizer.json"],
+                Weights,
+                &[
+                    "no weights at all (`config.json`, `tokenizer.json`)",
+                    "get model.safetensors",
+                ],
+            ),
+            (
                 &["config.json", "tokenizer.model"],
                 Tokenizer,
                 &["`tokenizer.model`", "AutoTokenizer"],
@@ -369,6 +396,11 @@ mod tests {
         );
         assert!(said("x.gguf").contains("zprune import"), "{}", said("x.gguf"));
         assert_eq!(instead(Path::new("/no/such/folder"), Wanted::Model), None);
+        #[cfg(unix)]
+        {
+            let said = instead(Path::new("/dev/null"), Wanted::Model).expect("a device");
+            assert!(said.contains("a pipe or a device"), "{said}");
+        }
         assert_eq!(instead(Path::new("./a/b"), Wanted::Model), None);
         for name in ["org/name", "https://huggingface.co/org/name/"] {
             let said = instead(Path::new(name), Wanted::Model).expect("a name of the hub");

@@ -10,7 +10,6 @@ pub mod families;
 pub mod folder;
 pub mod forward;
 pub mod found;
-pub mod header;
 pub mod random;
 pub mod source;
 pub mod weights;

@@ -7,9 +7,9 @@
 
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
+use crate::files::header::{Header, SHORTER};
 use crate::files::{input, json};
 use crate::model::found::{Wanted, instead};
-use crate::model::header::Header;
 use memmap2::Mmap;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
@@ -51,9 +51,7 @@ impl Shard {
         #[cfg(not(unix))]
         let read = std::io::Read::read_exact(&mut &self.map[start..], buffer);
         read.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                Error::input("the file became shorter while it was in use").at(self.path.display())
-            }
+            std::io::ErrorKind::UnexpectedEof => Error::input(SHORTER).at(self.path.display()),
             _ => Error::reading(&self.path, error),
         })
     }
@@ -96,6 +94,8 @@ pub struct WeightFiles {
     indexed: bool,
     shards: Vec<Shard>,
     tensors: HashMap<String, Location>,
+    /// Equal copies, in earlier files, of tensors that a later file has too.
+    copies: Vec<(String, Location)>,
     /// Tensors that the index names and that are not where it says. Nobody may need them.
     promised: BTreeMap<String, String>,
 }
@@ -107,6 +107,7 @@ impl WeightFiles {
     /// Missing, truncated or malformed files.
     pub fn open(dir: &Path) -> Result<Self> {
         let mut files = WeightFiles {
+            copies: Vec::new(),
             indexed: !dir.join(SINGLE).exists(),
             shards: Vec::new(),
             tensors: HashMap::new(),
@@ -166,7 +167,9 @@ impl WeightFiles {
         });
         twice
             .iter()
-            .try_for_each(|(name, before)| self.check_copy(name, before))
+            .try_for_each(|(name, before)| self.check_copy(name, before))?;
+        self.copies.append(&mut twice);
+        Ok(())
     }
 
     /// Holds two copies of a tensor against each other. Programs differ in which one they read, transformers taking the
@@ -188,13 +191,20 @@ impl WeightFiles {
     fn add_index(&mut self, dir: &Path) -> Result<()> {
         #[derive(serde::Deserialize)]
         struct Index {
-            weight_map: BTreeMap<String, String>,
+            weight_map: json::Unique<String>,
         }
         let path = dir.join(INDEX);
         let text = input::read_text(&path, input::SMALL)?;
-        let index: Index = serde_json::from_str(&json::standard(&text))
-            .map_err(|error| Error::input(format!("not a shard index: {error}")).at(path.display()))?;
-        let mut files: Vec<&String> = index.weight_map.values().collect();
+        let index: Index = serde_json::from_str(&json::standard(&text)).map_err(|error| {
+            let message = error.to_string();
+            let hint = match message.contains(json::TWICE) {
+                true => " of the map; remove the entry that is out of date",
+                false => "; get it again from where the model is from",
+            };
+            Error::input(format!("not a shard index: {message}{hint}")).at(path.display())
+        })?;
+        let weight_map: BTreeMap<String, String> = index.weight_map.0.into_iter().collect();
+        let mut files: Vec<&String> = weight_map.values().collect();
         files.sort();
         files.dedup();
         for file in files {
@@ -208,20 +218,25 @@ impl WeightFiles {
             }
             let shard = dir.join(file);
             if !shard.exists() {
-                let tensors = index.weight_map.values().filter(|named| *named == file).count();
-                let message = format!("shard `{file}`, which holds {tensors} of the tensors, is not there");
+                let tensors = weight_map.values().filter(|named| *named == file).count();
+                let message = format!(
+                    "shard `{file}`, which holds {tensors} of the tensors, is not there; get it from where the model is from"
+                );
                 return Err(Error::input(message).at(path.display()));
             }
             self.add_shard(shard)?;
+        }
+        // Of equal copies the one counts that the index names, so that a model that is written anew has it there.
+        for (name, copy) in std::mem::take(&mut self.copies) {
+            if weight_map.get(&name).map(String::as_str) == Some(self.shards[copy.shard].name()) {
+                self.tensors.insert(name, copy);
+            }
         }
         let elsewhere = |name: &str, file: &str| {
             let location = self.tensors.get(name);
             location.is_none_or(|location| self.shards[location.shard].name() != file)
         };
-        let promised = index
-            .weight_map
-            .into_iter()
-            .filter(|(name, file)| elsewhere(name, file));
+        let promised = weight_map.into_iter().filter(|(name, file)| elsewhere(name, file));
         self.promised = promised.collect();
         Ok(())
     }
@@ -263,7 +278,7 @@ impl WeightFiles {
         self.shards.iter().enumerate().map(|(index, shard)| {
             let stored = |name: &'_ String| {
                 let (name, location) = self.tensors.get_key_value(name)?;
-                // A tensor that two shards hold is read from the later one, and belongs to it alone.
+                // A tensor that two shards hold belongs to one of them alone.
                 (location.shard == index).then(|| StoredTensor {
                     name,
                     dtype: location.dtype,

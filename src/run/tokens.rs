@@ -33,7 +33,9 @@ impl ModelTokens {
         let missing = || Error::input(inputs.missing.join("\n"));
         let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
         let files = inputs.evaluations.as_ref().ok_or_else(missing)?;
-        let tokenizer = Tokenizer::load(&folder.path)?;
+        let texts = experiment.reads_texts();
+        let tokenizer = texts.then(|| Tokenizer::load(&folder.path)).transpose()?;
+        let tokenizer = || tokenizer.as_ref().ok_or_else(missing);
         let vocabulary = folder.spec.vocabulary;
         let bos = experiment.bos;
         let evaluations = experiment
@@ -48,7 +50,7 @@ impl ModelTokens {
                         corpus.keep(rows).at(plan.source().display())?;
                     }
                     let text = corpus.into_joined(join);
-                    let ids = tokenizer.encode(&text, bos, vocabulary)?;
+                    let ids = tokenizer()?.encode(&text, bos, vocabulary)?;
                     TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
                         .at(plan.source().display())
                 }
@@ -71,11 +73,16 @@ impl ModelTokens {
                 if source.is_none() {
                     let corpus = Corpus::read(&file.path, join)?;
                     source = Some(CalibrationSource::new(
-                        corpus, join, sampling, bos, &tokenizer, vocabulary,
+                        corpus,
+                        join,
+                        sampling,
+                        bos,
+                        tokenizer()?,
+                        vocabulary,
                     )?);
                 }
                 let source = source.as_ref().expect("the source was just made");
-                let windows = source.draw(&tokenizer, vocabulary, *seed, plan.sequences, length);
+                let windows = source.draw(tokenizer()?, vocabulary, *seed, plan.sequences, length);
                 calibration.insert(*seed, windows.at(plan.source().display())?);
             }
         }

@@ -112,7 +112,7 @@ const WEIGHTS: &[Case] = &[
         }),
         expect: &[
             "model/model.safetensors: truncated or corrupt",
-            "tensor `a` stands twice in the header",
+            "tensor `a` stands twice in the header; download or copy it again",
         ],
     },
     Case {
@@ -198,6 +198,25 @@ const WEIGHTS: &[Case] = &[
         name: "an index without its map",
         change: Other(|folder| shard(folder, "{\"metadata\": {}}")),
         expect: &["model/model.safetensors.index.json: not a shard index: missing field `weight_map`"],
+    },
+    Case {
+        name: "an index that names a tensor twice",
+        change: Other(|folder| {
+            let map = r#"{"model.norm.weight": "first.safetensors", "model.norm.weight": "second.safetensors"}"#;
+            shard(folder, &format!("{{\"weight_map\": {map}}}"));
+        }),
+        expect: &[
+            "model/model.safetensors.index.json: not a shard index: key `model.norm.weight` stands twice",
+            "remove the entry that is out of date",
+        ],
+    },
+    Case {
+        name: "an index with two maps",
+        change: Other(|folder| {
+            let map = r#""weight_map": {"model.norm.weight": "first.safetensors"}"#;
+            shard(folder, &format!("{{{map}, {map}}}"));
+        }),
+        expect: &["model/model.safetensors.index.json: not a shard index: duplicate field `weight_map`"],
     },
     Case {
         name: "an index that names a missing shard",

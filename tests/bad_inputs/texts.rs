@@ -244,6 +244,97 @@ const TEXTS: &[Case] = &[
         expect: &["model/tokenizer.json: `model.dropout` = 0.5 makes the tokens of a text random"],
     },
     Case {
+        name: "a tokenizer whose rules have no trie",
+        change: Other(|folder| {
+            folder.replace(
+                "model/tokenizer.json",
+                "\"normalizer\": null",
+                "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAAAA==\"}",
+            );
+        }),
+        expect: &[
+            "model/tokenizer.json: `normalizer`: `precompiled_charsmap`: its trie is empty; take `normalizer` from",
+        ],
+    },
+    Case {
+        name: "a tokenizer whose rules lead nowhere",
+        change: Other(|folder| {
+            folder.replace(
+                "model/tokenizer.json",
+                "\"normalizer\": null",
+                "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"BAAAAAD8//9hAA==\"}",
+            );
+        }),
+        expect: &[
+            "model/tokenizer.json: ",
+            "get tokenizer.json again from where the model is from",
+        ],
+    },
+    Case {
+        name: "no tokenizer, and no word on how to get it",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "obtain = \"train it\"\n", "");
+            Absent("model/tokenizer.json").apply(folder);
+        }),
+        expect: &[
+            "model/tokenizer.json is not there; the folder has no tokenizer in any form (`config.json`, `model.safetensors`); get \
+             tokenizer.json from where the model is from",
+        ],
+    },
+    Case {
+        name: "an added token that the model does not have",
+        change: Other(|folder| {
+            folder.write(
+                "model/tokenizer_config.json",
+                "{\"added_tokens_decoder\": {\"259\": {\"content\": \"e\"}}}",
+            );
+            folder.write("model/special_tokens_map.json", "{}");
+        }),
+        expect: &["model/tokenizer_config.json: token `e` has the id 259 there, but 104 with tokenizer.json"],
+    },
+    Case {
+        name: "an added token beyond the vocabulary",
+        change: Other(|folder| {
+            folder.write("model/special_tokens_map.json", "{\"pad_token\": \" \"}");
+        }),
+        expect: &[
+            "model/special_tokens_map.json: token ` `, which this file adds with id 259, is outside the model's vocabulary of 259; \
+             remove it, or",
+        ],
+    },
+    Case {
+        name: "JSONL with a NaN",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\", \"score\": NaN}\n"),
+        expect: &[
+            "calibration.jsonl: line 1: ",
+            "`NaN` and `Infinity` are not JSON: write null in their place",
+        ],
+    },
+    Case {
+        name: "JSONL with half a character",
+        change: Content("calibration.jsonl", b"{\"text\": \"one\"}\n{\"text\": \"\\ud83d!\"}\n"),
+        expect: &[
+            "calibration.jsonl: line 2: ",
+            "half of a character in UTF-16, which is none: write `\\ufffd`",
+        ],
+    },
+    Case {
+        name: "JSONL with a second half alone",
+        change: Content("calibration.jsonl", b"{\"text\": \"\\ude00\"}\n"),
+        expect: &["calibration.jsonl: line 1: ", "half of a character in UTF-16"],
+    },
+    Case {
+        name: "JSONL that was joined of marked files",
+        change: Content(
+            "calibration.jsonl",
+            b"{\"text\": \"one\"}\n\xef\xbb\xbf{\"text\": \"two\"}\n",
+        ),
+        expect: &[
+            "calibration.jsonl: line 2: ",
+            "a byte order mark stands before it, as where files were joined; remove it",
+        ],
+    },
+    Case {
         name: "an added token of another id",
         change: Content(
             "model/tokenizer_config.json",

@@ -67,6 +67,60 @@ fn the_layout_that_was_found_is_written() {
     }
 }
 
+#[test]
+fn of_equal_copies_the_one_stays_that_the_index_names() {
+    const NORM: &str = "model.norm.weight";
+    for named in ["first.safetensors", "second.safetensors"] {
+        let folder = Folder::new();
+        let mut first = tiny::weights();
+        let second = first.split_off("model.layers.1");
+        first.insert(NORM.into(), second[NORM].clone());
+        let metadata = "{\"format\": \"pt\"}";
+        folder.write("model/first.safetensors", file(&first, metadata));
+        folder.write("model/second.safetensors", file(&second, metadata));
+        std::fs::remove_file(folder.path("model/model.safetensors")).expect("there");
+        let place = |name: &String| match name {
+            name if name == NORM => named,
+            name if first.contains_key(name) => "first.safetensors",
+            _ => "second.safetensors",
+        };
+        let map: serde_json::Map<String, serde_json::Value> = first
+            .keys()
+            .chain(second.keys())
+            .map(|name| (name.clone(), place(name).into()))
+            .collect();
+        let index = serde_json::json!({ "weight_map": map });
+        folder.write("model/model.safetensors.index.json", index.to_string());
+        works(&run(&folder, &PRUNE.replace("--out out", "--out pruned")));
+        works(&run(&folder, "verify pruned --against model"));
+        for (name, file) in &map {
+            let file = file.as_str().expect("a file");
+            let bytes = std::fs::read(folder.path("pruned").join(file)).expect("the index names it");
+            let held = safetensors::SafeTensors::deserialize(&bytes).expect("a weight file");
+            assert!(held.tensor(name).is_ok(), "{named}: {name} is not in {file}");
+        }
+    }
+}
+
+#[test]
+fn tokens_from_a_file_need_no_tokenizer() {
+    let folder = Folder::new();
+    let ids: Vec<u32> = (0..64).map(|id| id * 3 % 259).collect();
+    let windows = zprune::data::windows::TokenWindows::new(ids, 16).expect("four windows");
+    windows.write(&folder.path("tokens.safetensors")).expect("writable");
+    let eval = "eval --model model --tokens tokens.safetensors";
+    let with = works(&run(&folder, eval));
+    std::fs::remove_file(folder.path("model/tokenizer.json")).expect("there");
+    let without = works(&run(&folder, eval));
+    assert!(with.contains("perplexity") && with == without, "{with}{without}");
+    refused(
+        &folder,
+        "eval --model model --corpus novel.txt --length 16",
+        2,
+        &["model/tokenizer.json is not there; the folder has no tokenizer in any form"],
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn links_that_lead_out_of_the_directory_are_not_copied_unasked() {

@@ -30,10 +30,6 @@ const DECLINED: &[(&str, &str)] = &[
     ),
     ("use_bidirectional_attention", "as `is_causal`"),
     (
-        "partial_rotary_factor",
-        "families that rotate all of a head: ignored by some versions, an error in others",
-    ),
-    (
         "head_dim",
         "GPT-NeoX: transformers takes it for the rotated features and for nothing else",
     ),

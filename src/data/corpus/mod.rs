@@ -7,9 +7,11 @@ pub(super) mod parquet;
 
 use super::text_file::{self, TextFile};
 use crate::error::{Error, Located, Result, json_in_line};
-use crate::files::input;
+use crate::files::{input, json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Endings of plain text, as the papers' corpora have them.
@@ -141,10 +143,27 @@ pub(super) fn json_object<T: DeserializeOwned>(line: &str, wanted: &str) -> Resu
                 "a list; every line holds one object, and the file is no list of them",
             ));
         }
+        Some(input::BYTE_ORDER_MARK) => {
+            return Err(fail(
+                "a byte order mark stands before it, as where files were joined; remove it",
+            ));
+        }
         Some('{') | None => {}
         Some(_) => return Err(fail("it does not begin with `{`")),
     }
-    serde_json::from_str(line.trim_end()).map_err(|error| fail(&json_in_line(&error)))
+    serde_json::from_str(line.trim_end()).map_err(|error| {
+        let message = json_in_line(&error);
+        let hint = if message.contains("surrogate") || message.contains("hex escape") {
+            "; half of a character in UTF-16, which is none: write `\\ufffd` in its place"
+        } else if matches!(json::standard(line), Cow::Owned(_))
+            && serde_json::from_str::<Value>(&json::standard(line)).is_ok()
+        {
+            "; `NaN` and `Infinity` are not JSON: write null in their place"
+        } else {
+            ""
+        };
+        fail(&(message + hint))
+    })
 }
 
 fn json_lines(file: TextFile) -> Result<Vec<String>> {

@@ -186,6 +186,11 @@ fn longest_rule(encoded: &str) -> Result<usize> {
             "a trie of {size} bytes is not made of 32-bit units"
         )));
     }
+    if size == 0 {
+        return Err(Error::input(
+            "its trie is empty; take `normalizer` from the original tokenizer.json, or set it to null",
+        ));
+    }
     let texts = rest.get(size..).ok_or_else(truncated)?;
     Ok(texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(0))
 }
@@ -207,8 +212,9 @@ mod tests {
             (&[][..], "truncated: 0 bytes"),
             (&[0xff, 0xff, 0xff, 0xff, 0, 0], "not made of 32-bit units"),
             (&[0xfc, 0xff, 0xff, 0xff, 0, 0], "truncated: 6 bytes"),
+            (&[0, 0, 0, 0, b'a', 0], "its trie is empty"),
             (
-                &[&[0, 0, 0, 0][..], &[b'a'; 300]].concat(),
+                &[&[4, 0, 0, 0, 0, 0, 0, 0][..], &[b'a'; 300]].concat(),
                 "a replacement has 300 bytes",
             ),
         ] {

@@ -5,13 +5,15 @@
 //!
 //! - Where a pre-tokenizer makes words: before the space between two small Latin letters (`foo| bar`). All known
 //!   patterns end a word there and none looks at what stands before it; normalizers leave these three characters alone
-//!   and do not join them; every model takes word by word.
+//!   and do not join them; every model takes word by word. Where one of the known regular expressions makes the words,
+//!   and no space is put in front of a text, also between Latin letters and digits (`ab|12`), and before the marks that
+//!   end the parts of a Chinese or Japanese sentence.
 //! - Where a BPE model takes a text as one word: before a line feed that follows a letter, a digit, a space or a mark, if
 //!   no token has the two within it, so that no merge can cross. What the tokenizer puts in front of a text, and of what
 //!   follows an added token, is one token, which is taken off the later pieces.
 //!
 //! In both, no added token may contain the place or take white space from behind it. Other tokenizers get their texts
-//! whole, if there is memory for that.
+//! whole, as does a text without such a place (one word without an end), if there is memory for that.
 
 use super::file::{TokenizerFile, kind, pattern};
 use super::words::{GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS};
@@ -28,7 +30,12 @@ const SPACE: &str = "\u{2581}";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Before the space between two small Latin letters.
-    Word,
+    Word {
+        /// Between a Latin letter and a digit, too.
+        digits: bool,
+        /// Before a mark between the parts of a Chinese or Japanese sentence, too.
+        marks: bool,
+    },
     /// Before a line feed that follows one of the characters that usually end a line. With the token in front of every
     /// piece, if there is one.
     Line {
@@ -40,21 +47,31 @@ pub(super) enum Place {
 impl Place {
     /// Where texts may be cut for this tokenizer, if anywhere.
     pub(super) fn of(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
-        let place = if makes_words(file) {
-            Place::Word
-        } else {
-            single_word(file, tokenizer)?
-        };
         let added = tokenizer.get_added_tokens_decoder();
-        added.values().all(|token| place.is_clear_of(token)).then_some(place)
+        let clear = |place: Place| added.values().all(|token| place.is_clear_of(token));
+        if !makes_words(file) {
+            return single_word(file, tokenizer).filter(|place| clear(*place));
+        }
+        let only = |digits, marks| Place::Word { digits, marks };
+        let narrow = makes_words_by_pattern(file);
+        let digits = narrow && clear(only(true, false));
+        let marks = narrow && !decomposes(file) && clear(only(false, true));
+        Some(only(digits, marks)).filter(|place| clear(*place))
     }
 
-    /// Whether a place between `before` and `after` is one where texts may be cut; `after` begins with what follows.
-    fn is_between(self, before: u8, after: &[u8]) -> bool {
-        match (self, after) {
-            (Place::Word, [b' ', next, ..]) => before.is_ascii_lowercase() && next.is_ascii_lowercase(),
-            (Place::Line { .. }, [b'\n', ..]) => ends_line(before.into()),
-            _ => false,
+    /// Whether the place between `before` and `after`, neither of them empty, is one where texts may be cut.
+    fn is_between(self, before: &str, after: &str) -> bool {
+        let (Some(last), Some(next)) = (before.chars().next_back(), after.chars().next()) else {
+            return false;
+        };
+        match self {
+            Place::Word { digits, marks } => match next {
+                ' ' => last.is_ascii_lowercase() && after[1..].starts_with(|c: char| c.is_ascii_lowercase()),
+                '0'..='9' => digits && last.is_ascii_alphabetic(),
+                'a'..='z' | 'A'..='Z' => digits && last.is_ascii_digit(),
+                _ => marks && is_mark(next) && is_east_asian(last),
+            },
+            Place::Line { .. } => next == '\n' && ends_line(last),
         }
     }
 
@@ -66,18 +83,29 @@ impl Place {
         };
         // White space of any kind may become a space or a line feed by normalisation, a capital a small letter.
         let crosses = |pair: &[char]| match self {
-            Place::Word => pair[0].is_alphabetic() && pair[1].is_whitespace(),
+            Place::Word { digits, marks } => {
+                let space = pair[0].is_alphabetic() && pair[1].is_whitespace();
+                let digit = (pair[0].is_alphabetic() && pair[1].is_numeric())
+                    || (pair[0].is_numeric() && pair[1].is_alphabetic());
+                let mark = !pair[0].is_ascii() && pair[0].is_alphabetic() && !pair[1].is_alphanumeric();
+                space || (digits && digit) || (marks && mark)
+            }
             Place::Line { .. } => pair[0] != '\n' && pair[1].is_whitespace() && pair[1] != ' ',
         };
         let within = characters.windows(2).any(crosses);
         // One that takes the white space behind it, one behind which a text begins anew, and one that counts only where
         // no word ends before it.
         let behind = match self {
-            Place::Word => token.rstrip && last.is_alphabetic(),
+            Place::Word { .. } => token.rstrip && last.is_alphabetic(),
             Place::Line { .. } => token.rstrip || ends_line(*last),
         };
         let before = token.single_word && first.is_whitespace();
-        !(within || behind || before)
+        // One that counts only where no word goes on at its sides: at these places a piece would seem to end one.
+        let alone = match self {
+            Place::Word { digits, marks } => token.single_word && (digits || marks),
+            Place::Line { .. } => false,
+        };
+        !(within || behind || before || alone)
     }
 
     /// The pieces of a text, each of `least` bytes or more but for the last.
@@ -87,8 +115,7 @@ impl Place {
         let mut start = 0;
         let mut at = least.max(1);
         while at < bytes.len() {
-            if self.is_between(bytes[at - 1], &bytes[at..]) {
-                // Space and line feed are characters of their own.
+            if text.is_char_boundary(at) && self.is_between(&text[..at], &text[at..]) {
                 pieces.push(&text[start..at]);
                 start = at;
                 at += least.max(1);
@@ -103,7 +130,44 @@ impl Place {
 
 /// Whether a line feed behind this character may begin a piece: added tokens end otherwise.
 fn ends_line(character: char) -> bool {
-    character.is_ascii_alphanumeric() || " .,;:!?\"'".contains(character)
+    character.is_ascii_alphanumeric()
+        || " .,;:!?\"'".contains(character)
+        || is_east_asian(character)
+        || is_mark(character)
+}
+
+/// Whether this is a letter of Chinese or Japanese that no normalizer joins with what follows.
+fn is_east_asian(character: char) -> bool {
+    matches!(character, '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}')
+}
+
+/// Whether this is a mark between parts of a sentence: ideographic comma and full stop, and `,!?:;` in full width.
+fn is_mark(character: char) -> bool {
+    "\u{3001}\u{3002}\u{ff0c}\u{ff01}\u{ff1f}\u{ff1a}\u{ff1b}".contains(character)
+}
+
+/// The regular expressions that are known to end words where scripts change.
+const KNOWN: [&str; 4] = [GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS];
+
+/// Whether words are made by one of the known regular expressions, and no step puts a space in front of a text.
+fn makes_words_by_pattern(file: &TokenizerFile) -> bool {
+    let flag = |step: &Value, key: &str| step.get(key).and_then(Value::as_bool).unwrap_or(true);
+    let steps = TokenizerFile::steps(&file.pre_tokenizer);
+    let known = |step: &Value| match kind(step) {
+        "ByteLevel" => flag(step, "use_regex"),
+        "Split" => pattern(step, "Regex").is_some_and(|regex| KNOWN.contains(&regex)),
+        _ => false,
+    };
+    let space = |step: &Value| kind(step) == "ByteLevel" && flag(step, "add_prefix_space");
+    steps.iter().any(|step| known(step)) && !steps.iter().any(|step| space(step))
+}
+
+/// Whether the normalizer takes letters apart, so that a mark of the script may end one.
+fn decomposes(file: &TokenizerFile) -> bool {
+    let steps = TokenizerFile::steps(&file.normalizer);
+    steps
+        .into_iter()
+        .any(|step| matches!(kind(step), "NFD" | "NFKD" | "StripAccents"))
 }
 
 /// Whether normalizer and pre-tokenizer are known to end a word before the space between two small letters, and to do
@@ -115,7 +179,6 @@ fn makes_words(file: &TokenizerFile) -> bool {
             "NFC" | "NFD" | "NFKC" | "NFKD" | "Lowercase" | "StripAccents" | "Nmt"
         )
     };
-    let known = |regex: &str| [GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS].contains(&regex);
     // Some is a step that sees no further than a word; true, that it ends one at the space.
     let ends_words = |step: &Value| match kind(step) {
         "ByteLevel" => Some(step.get("use_regex").and_then(Value::as_bool).unwrap_or(true)),
@@ -123,7 +186,7 @@ fn makes_words(file: &TokenizerFile) -> bool {
             let whole = step.get("behavior").and_then(Value::as_str) == Some("Isolated")
                 && step.get("invert").and_then(Value::as_bool) == Some(false);
             pattern(step, "Regex")
-                .filter(|regex| whole && known(regex))
+                .filter(|regex| whole && KNOWN.contains(regex))
                 .map(|_| true)
         }
         "Digits" | "Punctuation" => Some(false),
@@ -192,19 +255,39 @@ fn single_word(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Optio
 mod tests {
     use super::*;
 
+    const WORD: Place = Place::Word {
+        digits: false,
+        marks: false,
+    };
+
     #[test]
     fn pieces_are_the_text_and_begin_at_their_places() {
         let text = "It was the best of times,\nit was the worst.\n\n\u{e9}t\u{e9} de lumi\u{e8}re ab cd ef";
         for least in 0..text.len() {
-            for (place, begin) in [(Place::Word, ' '), (Place::Line { prefix: None }, '\n')] {
+            for (place, begin) in [(WORD, ' '), (Place::Line { prefix: None }, '\n')] {
                 let pieces = place.pieces(text, least);
                 assert_eq!(pieces.concat(), text);
                 assert!(pieces[1..].iter().all(|piece| piece.starts_with(begin)), "{pieces:?}");
                 assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() >= least));
             }
         }
-        let pieces = Place::Word.pieces("ab cd E fg\n hi jk", 1);
+        let pieces = WORD.pieces("ab cd E fg\n hi jk", 1);
         assert_eq!(pieces, ["ab", " cd E fg\n hi", " jk"]);
+        let everywhere = Place::Word {
+            digits: true,
+            marks: true,
+        };
+        let pieces = everywhere.pieces("ab12cd 3\u{5b57}\u{3002}\u{5b57}\u{ff0c}x\u{3002}\u{e9}1", 1);
+        assert_eq!(
+            pieces,
+            [
+                "ab",
+                "12",
+                "cd 3\u{5b57}",
+                "\u{3002}\u{5b57}",
+                "\u{ff0c}x\u{3002}\u{e9}1"
+            ]
+        );
         let pieces = Place::Line { prefix: None }.pieces("a\n\nb\n", 1);
         assert_eq!(pieces, ["a", "\n\nb", "\n"]);
     }
@@ -224,7 +307,7 @@ mod tests {
             ("two words>", false, false, false, true),
         ] {
             let token = AddedToken::from(content, false).rstrip(rstrip).single_word(single_word);
-            assert_eq!(Place::Word.is_clear_of(&token), word, "{token:?}");
+            assert_eq!(WORD.is_clear_of(&token), word, "{token:?}");
             assert_eq!(line.is_clear_of(&token), at_line, "{token:?}");
         }
     }

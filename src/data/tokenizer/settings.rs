@@ -33,10 +33,13 @@ const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
-/// A token to be added, with the id it is said to have and the file that says so.
+/// A token to be added.
 pub(super) struct Addition {
     pub(super) token: AddedToken,
-    pub(super) declared: Option<(u32, &'static str)>,
+    /// The id it is said to have.
+    pub(super) declared: Option<u32>,
+    /// The file that names it, or, for a token of a class, that names the class.
+    pub(super) file: &'static str,
 }
 
 /// What the files say.
@@ -75,6 +78,8 @@ impl Settings {
             config.remove(key);
         }
         let mut known: Vec<(u32, AddedToken, &'static str)> = Vec::new();
+        // What the map of special tokens names.
+        let mut mapped: Vec<Value> = Vec::new();
         let decoder = config.remove("added_tokens_decoder").filter(|value| !value.is_null());
         if let Some(decoder) = decoder {
             known = declared(&decoder).at("`added_tokens_decoder`").at(place(CONFIG))?;
@@ -83,6 +88,7 @@ impl Settings {
                 let value = match (key.as_str(), value) {
                     ("extra_special_tokens", Value::Array(list)) => joined(config.get(&key), list),
                     ("additional_special_tokens", list) => {
+                        mapped.extend(list.as_array().into_iter().flatten().cloned());
                         if !filled(config.get("extra_special_tokens")) {
                             config.insert("extra_special_tokens".into(), list);
                         }
@@ -94,6 +100,10 @@ impl Settings {
                     }
                     (_, value) => value,
                 };
+                match &value {
+                    Value::Array(list) => mapped.extend(list.iter().cloned()),
+                    other => mapped.push(other.clone()),
+                }
                 config.insert(key, value);
             }
             let special: Vec<String> = NAMED
@@ -149,15 +159,22 @@ impl Settings {
             .filter(|(_, token, _)| !there.iter().any(|own| own.token == *token))
             .map(|(id, token, file)| Addition {
                 token: token.clone(),
-                declared: Some((*id, *file)),
+                declared: Some(*id),
+                file,
             })
             .collect();
+        let mapped = |text: &str| mapped.iter().any(|value| content(value) == Some(text));
         for value in &special {
             let token = special_token(value).at(place(CONFIG))?;
             let there = there.iter().any(|own| own.token.content == token.content)
                 || additions.iter().any(|addition| addition.token.content == token.content);
             if !there && !token.content.is_empty() {
-                additions.push(Addition { token, declared: None });
+                let file = if mapped(&token.content) { SPECIAL } else { CONFIG };
+                additions.push(Addition {
+                    token,
+                    declared: None,
+                    file,
+                });
             }
         }
         for addition in &mut additions {
@@ -171,6 +188,7 @@ impl Settings {
                 .map(|text| Addition {
                     token: AddedToken::from(text, true),
                     declared: None,
+                    file: CONFIG,
                 })
                 .collect();
             additions.extend(plain);

@@ -5,9 +5,9 @@
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
+use crate::files::header::Header;
 use crate::files::input;
 use crate::jobs::seal;
-use crate::model::header::Header;
 use crate::model::weights::INDEX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

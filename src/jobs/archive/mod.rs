@@ -16,10 +16,10 @@ mod unpack;
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
+use crate::files::header::Entry;
 use crate::files::{Staging, input, json};
 use crate::model::export::copy;
 use crate::model::folder::{Found, Links, ModelFolder};
-use crate::model::header::Entry;
 use crate::model::weights::{INDEX, WeightFiles};
 use crate::progress::Progress;
 use bytesize::ByteSize;

@@ -32,6 +32,7 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
     let usual = AttentionSpec::new(heads, heads, head_dim);
     // Scores are always computed in single precision here.
     config.flag("reorder_and_upcast_attn", false)?;
+    config.ignore("partial_rotary_factor");
 
     let norm = |tensor: &str| NormSpec {
         kind: NormKind::Layer,

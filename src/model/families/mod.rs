@@ -284,7 +284,6 @@ const MATHEMATICAL: &[(&str, Value)] = &[
     ("num_local_experts", Value::Null),
     ("original_max_position_embeddings", Value::Null),
     ("parallel_residual", Value::Bool(false)),
-    ("partial_rotary_factor", Value::Null),
     ("per_layer_config", Value::Null),
     ("qk_layernorm", Value::Bool(false)),
     ("query_pre_attn_scalar", Value::Null),
@@ -582,7 +581,6 @@ mod tests {
         for extra in [
             r#""attn_logit_softcapping": 50.0"#,
             r#""num_local_experts": 8"#,
-            r#""partial_rotary_factor": 0.5"#,
             r#""hidden_act": "quick_gelu""#,
             r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#,
             r#""quantization_config": {"bits": 4}"#,
@@ -592,6 +590,34 @@ mod tests {
             let text = format!("{LLAMA}, {extra}}}");
             assert!(message(&text).contains(key), "{extra}: {}", message(&text));
         }
+    }
+
+    #[test]
+    fn a_fraction_of_a_head_counts_where_transformers_looks_at_it() {
+        let read = |rest: &str| parse_spec(&format!("{LLAMA}, {rest}}}"));
+        let whole = read("\"rope_theta\": 500.0").expect("supported");
+        for ignored in [
+            r#""rope_theta": 500.0, "partial_rotary_factor": 0.5"#,
+            r#""partial_rotary_factor": 0.5, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}"#,
+            r#""rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}"#,
+        ] {
+            assert_eq!(read(ignored).expect("ignored"), whole, "{ignored}");
+        }
+        for (rest, key) in [
+            (
+                r#""partial_rotary_factor": 0.5, "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#,
+                "key `partial_rotary_factor` = 0.5 with `rope_type` \"linear\"",
+            ),
+            (
+                r#""rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}"#,
+                "key `rope_parameters.partial_rotary_factor` = 0.5 with `rope_type` \"linear\"",
+            ),
+        ] {
+            let text = format!("{LLAMA}, {rest}}}");
+            assert!(message(&text).contains(key), "{}", message(&text));
+        }
+        let whole = r#""partial_rotary_factor": 1.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#;
+        read(whole).expect("all of a head");
     }
 
     #[test]

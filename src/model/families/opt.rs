@@ -28,6 +28,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
     let bias = config.flag("enable_bias", true)?;
     let affine = config.flag("layer_norm_elementwise_affine", true)?;
     let tied = config.flag("tie_word_embeddings", true)?;
+    config.ignore("partial_rotary_factor");
     let activation = config.activation("activation_function", Activation::Relu)?;
 
     let norm = |tensor: &str| NormSpec {

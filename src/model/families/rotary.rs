@@ -20,6 +20,8 @@ pub struct Rotary {
     /// Whether the family rotates a fraction of a head, and which one where the settings do not say; `None` for those
     /// that rotate all of it.
     fraction: Option<f64>,
+    /// A fraction above the settings, for families that rotate all of a head.
+    partial: Option<Value>,
     /// Tokens of pretraining that stand above what the settings say.
     original: Option<f64>,
     /// Tokens of pretraining where nothing says.
@@ -34,8 +36,9 @@ impl Rotary {
     /// Names the key that is malformed or unsupported.
     pub fn shared(config: &mut Config, max_positions: usize) -> Result<Rotary> {
         let theta = base_of(config, "rope_theta", 10_000.0)?;
-        refuse_partial(config)?;
-        Rotary::flat(config, max_positions, theta, None)
+        let partial = config.get(PARTIAL).cloned();
+        let flat = Rotary::flat(config, max_positions, theta, None)?;
+        Ok(Rotary { partial, ..flat })
     }
 
     /// Settings of GPT-NeoX, whose names for base and fraction are its own. Those of later versions stand beside them
@@ -81,6 +84,7 @@ impl Rotary {
             map,
             theta,
             fraction,
+            partial: None,
             original: config
                 .count_or_null("original_max_position_embeddings", None)?
                 .map(|tokens| tokens as f64),
@@ -94,7 +98,7 @@ impl Rotary {
     /// # Errors
     /// As [`Rotary::shared`].
     pub fn by_kind(config: &mut Config, max_positions: usize) -> Result<[Rotary; 2]> {
-        refuse_partial(config)?;
+        config.ignore(PARTIAL);
         let bases = [
             base_of(config, "rope_theta", 1_000_000.0)?,
             base_of(config, "rope_local_base_freq", 10_000.0)?,
@@ -138,6 +142,7 @@ impl Rotary {
             map,
             theta,
             fraction: None,
+            partial: None,
             original: None,
             max_positions: max_positions as f64,
         };
@@ -170,13 +175,9 @@ impl Rotary {
             },
         };
         let need = |name: &str| number(name)?.ok_or_else(|| Error::input(format!("key `{key}.{name}` is missing")));
-        let fraction = match (number("partial_rotary_factor")?, self.fraction) {
-            (Some(fraction), None) if fraction != 1.0 => {
-                return Err(Error::input(format!(
-                    "key `{key}.partial_rotary_factor` is not supported for this family"
-                )));
-            }
-            (written, default) => written.or(default).unwrap_or(1.0),
+        let fraction = match self.fraction {
+            Some(default) => number(PARTIAL)?.unwrap_or(default),
+            None => 1.0,
         };
         let features = rotated(head_dim, fraction, key)?;
         let plain = base(features, number("rope_theta")?.unwrap_or(self.theta));
@@ -193,7 +194,10 @@ impl Rotary {
                 )));
             }
         };
-        let known = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+        if self.fraction.is_none() {
+            self.without_fraction(kind)?;
+        }
+        let known = ["rope_type", "type", "rope_theta", PARTIAL];
         let (frequencies, used): (Vec<f32>, &[&str]) = match kind {
             "default" => (plain, &[]),
             "linear" => {
@@ -241,7 +245,31 @@ impl Rotary {
         }
         Ok(frequencies)
     }
+
+    /// Looks at a fraction in the settings of a family that rotates all of a head. In its plain kind, transformers does not
+    /// look at it; in every other it makes too few frequencies, and the model fails.
+    fn without_fraction(&self, kind: &str) -> Result<()> {
+        let (key, value) = match (self.map.get(PARTIAL), &self.partial) {
+            (Some(value), _) => (format!("{}.{PARTIAL}", self.key), value),
+            (None, Some(value)) => (PARTIAL.to_string(), value),
+            (None, None) => return Ok(()),
+        };
+        if value.is_null() || value.as_f64() == Some(1.0) {
+            return Ok(());
+        }
+        if kind == "default" {
+            tracing::warn!("config.json: key `{key}` = {value} is ignored, as transformers ignores it for this family");
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "key `{key}` = {value} with `rope_type` \"{kind}\": models of this family rotate all of a head, and fail in transformers \
+             with these settings; remove the key"
+        )))
+    }
 }
+
+/// The key of the fraction of a head that is rotated.
+const PARTIAL: &str = "partial_rotary_factor";
 
 /// An object that may be absent or null.
 fn object(config: &mut Config, key: &str) -> Result<Option<Map<String, Value>>> {
@@ -259,17 +287,6 @@ fn base_of(config: &mut Config, key: &str, default: f64) -> Result<f64> {
         return Err(Error::input(format!("key `{key}` must be positive, but is {theta}")));
     }
     Ok(theta)
-}
-
-/// Families that rotate all of a head: versions of transformers disagree on what less would mean there.
-fn refuse_partial(config: &mut Config) -> Result<()> {
-    const KEY: &str = "partial_rotary_factor";
-    match config.get(KEY).map(|value| (value.as_f64(), value.to_string())) {
-        None | Some((Some(1.0), _)) => Ok(()),
-        Some((_, value)) => Err(Error::input(format!(
-            "key `{KEY}` = {value} changes the model's mathematics and is not supported for this family"
-        ))),
-    }
 }
 
 /// The features of a head that are rotated. An odd number is rounded up when they are paired.

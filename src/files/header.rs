@@ -4,10 +4,11 @@
 //! overlap or leave a gap, a length that does not fit the file. Of two equal names the `safetensors` crate takes
 //! the last and other programs the first; here such a file is refused.
 
+use super::json::{TWICE, Unique};
 use crate::error::{Error, Result};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -21,6 +22,10 @@ const PREFIX: u64 = 8;
 
 /// The key under which a file says what it is; every other key names a tensor.
 pub const METADATA: &str = "__metadata__";
+
+/// The message for a file that lost its end between two looks at it.
+pub const SHORTER: &str =
+    "the file became shorter while it was in use; start again when the program that writes to it has ended";
 
 /// A header whose tensors fill the data of its file without overlap or gap.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +97,7 @@ impl Header {
     /// As [`Header::parse`]; the data do not fill the file; the system's errors.
     pub fn read(mut file: impl Read, length: u64) -> Result<Self> {
         let unreadable = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => corrupt("the file became shorter while it was read"),
+            std::io::ErrorKind::UnexpectedEof => Error::input(SHORTER),
             _ => Error::input(format!("cannot read: {error}")),
         };
         if length < PREFIX {
@@ -141,9 +146,6 @@ struct Raw {
     tensors: Vec<(String, TensorInfo)>,
 }
 
-/// What the message of a repeated name ends with.
-const TWICE: &str = " stands twice";
-
 /// A name that has not been there before.
 fn once<E: serde::de::Error>(seen: &mut HashSet<String>, what: &str, name: &str) -> std::result::Result<(), E> {
     match seen.insert(name.to_string()) {
@@ -171,7 +173,9 @@ impl<'de> Deserialize<'de> for Raw {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == METADATA {
                         once(&mut seen, "key", &name)?;
-                        raw.metadata = map.next_value::<Option<Unique>>()?.map_or(Vec::new(), |it| it.0);
+                        let metadata = map.next_value::<Option<Unique<String>>>();
+                        let metadata = metadata.map_err(|error| A::Error::custom(format!("metadata {error}")))?;
+                        raw.metadata = metadata.map_or(Vec::new(), |it| it.0);
                     } else {
                         once(&mut seen, "tensor", &name)?;
                         raw.tensors.push((name, map.next_value()?));
@@ -184,34 +188,10 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// Texts by keys that do not repeat.
-struct Unique(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Unique;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("texts by key")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Unique, A::Error> {
-                let (mut seen, mut texts) = (HashSet::new(), Vec::new());
-                while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    once(&mut seen, "metadata key", &key)?;
-                    texts.push((key, value));
-                }
-                Ok(Unique(texts))
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
 fn corrupt(reason: &str) -> Error {
-    Error::input(format!("truncated or corrupt safetensors file: {reason}"))
+    Error::input(format!(
+        "truncated or corrupt safetensors file: {reason}; download or copy it again, or have its program write it again"
+    ))
 }
 
 fn explain(error: &SafeTensorError) -> String {
