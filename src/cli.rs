@@ -10,6 +10,7 @@ mod eval;
 mod forecast;
 mod json;
 mod prune;
+mod signals;
 mod streams;
 mod submit;
 mod sweep;
@@ -227,27 +228,11 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
-/// A file that outgrows the limit of the system (`ulimit -f`) ends a program by a signal. With a handler for it, writing fails
-/// instead, and the error names the file.
-#[cfg(unix)]
-fn outlive_limits_of_files() -> Result<()> {
-    let seen = std::sync::Arc::default();
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, seen)
-        .map(drop)
-        .map_err(|error| Error::output(Path::new("signal handlers"), error))
-}
-
-/// Where the system has no such signal, writing fails anyway.
-#[cfg(not(unix))]
-fn outlive_limits_of_files() -> Result<()> {
-    Ok(())
-}
-
 fn dispatch(command: Command) -> Result<()> {
-    outlive_limits_of_files()?;
+    signals::outlive_limits_of_files()?;
     // A run stops after the block it is at; everything else has nothing to record.
     if !matches!(command, Command::Run(_)) {
-        files::remove_on_signals()?;
+        files::remove_on_signals(&signals::ending())?;
     }
     match command {
         Command::Run(arguments) => sweep::run(&arguments),

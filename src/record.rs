@@ -513,6 +513,13 @@ fn record(line: &[u8]) -> Result<(Record, String)> {
         return Err(Error::input(message));
     }
     let check = record.check.take();
+    let newer = record.cell.is_sealed() || record.status == Status::Withdrawn || check.is_some();
+    if record.schema < CHECKED && newer {
+        return Err(Error::input(format!(
+            "the record has schema {}, but what is in it came with schema {CHECKED}; it was edited: {MEND}",
+            record.schema
+        )));
+    }
     if check.is_none() && record.schema >= CHECKED {
         return Err(Error::input(format!(
             "the record has no checksum (`check`); it was edited: {MEND}"

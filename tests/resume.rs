@@ -339,7 +339,7 @@ fn inputs_that_change_during_a_sweep_end_it_and_no_record_has_their_old_hash_and
         (
             WEIGHTS,
             |folder| overwrite(&folder.path(WEIGHTS)),
-            "was written to or touched",
+            "was written to while it was in use",
         ),
         (
             WEIGHTS,
@@ -393,6 +393,28 @@ fn inputs_that_change_during_a_sweep_end_it_and_no_record_has_their_old_hash_and
         assert!((1..CELLS).contains(&all.len()), "{} records", all.len());
         assert_eq!(all, good[..all.len()], "{file}");
     }
+}
+
+#[test]
+fn inputs_that_are_touched_and_keep_their_content_do_not_end_a_sweep() {
+    use std::os::unix::fs::PermissionsExt;
+    let undisturbed = busy();
+    finish(&undisturbed);
+    let folder = busy();
+    let at = |name: &str| folder.path(name);
+    let output = disturbed(&folder, || {
+        std::fs::hard_link(at(WEIGHTS), at("other name")).expect("one file system");
+        let text = std::fs::File::options().write(true).open(at("novel.txt"));
+        let later = std::time::SystemTime::now() + Duration::from_secs(60);
+        text.and_then(|file| file.set_modified(later))
+            .expect("the text is ours");
+        let private = std::fs::Permissions::from_mode(0o600);
+        for name in ["model/tokenizer.json", "model/config.json", "calibration.jsonl"] {
+            std::fs::set_permissions(at(name), private.clone()).expect("the files are ours");
+        }
+    });
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(records(&folder), records(&undisturbed));
 }
 
 #[test]
@@ -509,4 +531,81 @@ fn a_file_of_records_that_is_replaced_by_something_else_is_left_alone_and_the_re
     let output = finish(&folder);
     let expected = format!("{} cells run, {count} had results already", CELLS - count);
     assert!(said(&output).contains(&expected), "{}", said(&output));
+}
+
+#[test]
+fn links_that_take_a_place_in_the_results_folder_are_not_written_through() {
+    use std::os::unix::fs::symlink;
+    let undisturbed = busy();
+    finish(&undisturbed);
+    let good = records(&undisturbed);
+    // Where the file or folder goes, and what is linked in its place.
+    for (file, says) in [
+        (RECORDS, "runs.jsonl: "),
+        (EVENTS, "events.jsonl: "),
+        ("results/tiny/tables", "tables: "),
+        ("results/tiny/claims", "claims: "),
+    ] {
+        let folder = busy();
+        let moved = folder.path("moved");
+        let output = disturbed(&folder, || {
+            match file.contains('.') || folder.path(file).exists() {
+                true => std::fs::rename(folder.path(file), &moved).expect("one file system"),
+                false => std::fs::create_dir(&moved).expect("writable"),
+            }
+            symlink(&moved, folder.path(file)).expect("writable");
+        });
+        let before: Vec<_> = match moved.is_dir() {
+            true => std::fs::read_dir(&moved)
+                .expect("readable")
+                .flatten()
+                .map(|it| it.file_name())
+                .collect(),
+            false => Vec::new(),
+        };
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{file}: {text}");
+        assert!(text.contains(says) && text.contains("it is a link"), "{file}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+        assert!(
+            before.iter().all(|name| name.to_string_lossy().ends_with(".lock")),
+            "{file}: {before:?}"
+        );
+        // The next run says the same.
+        let again = folder.run();
+        assert_eq!(again.status.code(), Some(3), "{file}: {}", said(&again));
+        assert!(
+            said(&again).contains(says) && said(&again).contains("it is a link"),
+            "{file}: {}",
+            said(&again)
+        );
+        // Put back what was there, and nothing that was computed is lost.
+        std::fs::remove_file(folder.path(file)).expect("a link");
+        std::fs::rename(&moved, folder.path(file)).expect("one file system");
+        let saved = folder.results();
+        let saved = saved
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("runs.rescued-"));
+        let mut all = lines(&folder);
+        let first = all.len();
+        for (path, content) in saved {
+            let text = String::from_utf8(content.clone()).expect("records are UTF-8");
+            let known = all.clone();
+            all.extend(text.lines().map(str::to_string).filter(|line| !known.contains(line)));
+            std::fs::remove_file(folder.path(path)).expect("it is there");
+        }
+        let done = text.lines().filter(|line| line.contains(": perplexity novel")).count();
+        assert!(
+            all.len() >= done,
+            "{file}: {done} cells were reported, {} are recorded",
+            all.len()
+        );
+        if file == RECORDS {
+            assert!(all.len() > first, "the record that was just computed is lost: {text}");
+        }
+        folder.write(RECORDS, all.join("\n") + "\n");
+        finish(&folder);
+        assert_eq!(records(&folder).len(), CELLS, "{file}");
+        assert_eq!(records(&folder), good, "{file}");
+    }
 }

@@ -226,7 +226,13 @@ fn a_process_leaves_claimed_cells_alone_and_takes_over_those_of_a_dead_one() {
 
 #[test]
 fn a_first_signal_stops_after_the_block_and_a_second_at_once() {
-    for (name, number) in [("-INT", 2), ("-TERM", 15)] {
+    let ignored = Command::new("sh").args(["-c", "kill -HUP $$; exit 0"]).status();
+    let ignored = ignored.expect("a shell").success();
+    // Under `nohup`, a terminal that goes away ends nothing.
+    for (name, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
+        if name == "-HUP" && ignored {
+            continue;
+        }
         let folder = busy();
         let child = while_one_is_held_still(&folder, |child| signal(child, name));
         signal(&child, "-CONT");

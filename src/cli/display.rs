@@ -1,14 +1,14 @@
 //! Shows progress: one bar with time left on a terminal, plain lines elsewhere.
 
+use super::signals::{self, refused};
 use super::streams::say;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::{Progress, Running};
 use crate::stats::{Shown, Summary};
 use crate::threads;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -80,18 +80,16 @@ impl Display {
     /// The system refuses.
     pub(super) fn stop_on_signals(&self) -> Result<Arc<AtomicBool>> {
         let stop = Arc::new(AtomicBool::new(false));
-        let fail = |error: std::io::Error| Error::output(Path::new("signal handlers"), error);
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let ending = signals::ending();
+        for signal in ending.iter().copied() {
             // In this order, so that the first signal sets the flag only after it was looked at.
             let code = i32::from(crate::error::ErrorKind::Interrupted.exit_code());
-            signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(fail)?;
-            signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
+            signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(refused)?;
+            signal_hook::flag::register(signal, stop.clone()).map_err(refused)?;
         }
         #[cfg(unix)]
         {
-            let mut signals =
-                signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
-                    .map_err(fail)?;
+            let mut signals = signal_hook::iterator::Signals::new(&ending).map_err(refused)?;
             let bar = self.bar.clone();
             let wait = move || {
                 if signals.forever().next().is_some() {

@@ -1,7 +1,7 @@
 //! Results as JSON in a file that the user names.
 
 use crate::error::{Error, Result};
-use crate::files::OutputFile;
+use crate::files::{Access, OutputFile};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -27,6 +27,7 @@ impl<'a> JsonOutput<'a> {
             inputs,
             force,
             ours,
+            access: Access::OPEN,
         });
         if let Some(file) = &file {
             file.check()?;

@@ -5,7 +5,7 @@ use super::sweep::Target;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::{self, DENSE, Experiment};
-use crate::files::OutputFile;
+use crate::files::{Access, OutputFile, no_links};
 use crate::record::read_if_any;
 use crate::run::{self, State};
 use crate::submit::{self, Cell, ENGINES, Resources, Sweep};
@@ -68,13 +68,18 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
         inputs: &reads,
         force: arguments.force,
         ours: submit::is_script,
+        access: Access::OPEN,
     };
+    let results = sweep.folder();
+    let own = |path: &PathBuf| no_links(&results, path.strip_prefix(&results).unwrap_or(path));
     if arguments.write {
-        files.iter().try_for_each(|(path, _)| output(path).check())?;
+        let mut paths = files.iter().map(|(path, _)| path);
+        paths.try_for_each(|path| own(path).and_then(|()| output(path).check()))?;
     }
     let mut text = String::new();
     for (path, content) in &files {
         if arguments.write {
+            own(path)?;
             output(path).write(content.as_bytes())?;
             text.push_str(&format!("wrote {}\n", path.display()));
         } else {

@@ -39,6 +39,14 @@ impl Stamp {
         std::fs::metadata(path).map(|metadata| Stamp::new(&metadata))
     }
 
+    /// The state of what is at a path, which is the link where one is there.
+    ///
+    /// # Errors
+    /// As [`Stamp::at`].
+    pub fn in_place(path: &Path) -> std::io::Result<Stamp> {
+        std::fs::symlink_metadata(path).map(|metadata| Stamp::new(&metadata))
+    }
+
     #[cfg(unix)]
     fn new(metadata: &Metadata) -> Stamp {
         use std::os::unix::fs::MetadataExt;
@@ -95,18 +103,19 @@ impl Watched {
         &self.path
     }
 
-    /// Checks that the file is the same and was not written to.
+    /// Checks that the file is the same and as long as it was. Its state by now where only its times are others: it has another
+    /// name, other permissions, or was written to, and a hash says which.
     ///
     /// # Errors
     /// Names the file and says what became of it.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<Option<Stamp>> {
         let (old, what) = (&self.stamp, Stamp::at(&self.path));
         let what = match what {
-            Ok(new) if new == *old => return Ok(()),
+            Ok(new) if new == *old => return Ok(None),
             Ok(new) if !new.same_file(old) => "was replaced by another file".to_string(),
             Ok(new) if new.length < old.length => format!("was cut from {} to {} bytes", old.length, new.length),
             Ok(new) if new.length > old.length => format!("grew from {} to {} bytes", old.length, new.length),
-            Ok(_) => "was written to or touched".to_string(),
+            Ok(new) => return Ok(Some(new)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was removed".to_string(),
             Err(error) => format!("cannot be looked at any more: {error}"),
         };
@@ -124,14 +133,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("weights");
         let write = |content: &str| std::fs::write(&path, content).expect("writable");
-        let cases: [(&str, &dyn Fn()); 5] = [
+        let cases: [(&str, &dyn Fn()); 4] = [
             ("was cut from 4 to 3 bytes", &|| write("one")),
             ("grew from 4 to 5 bytes", &|| write("three")),
-            ("was written to or touched", &|| {
-                // Within one step of the clock a second write leaves no trace.
-                std::thread::sleep(std::time::Duration::from_millis(50));
-                write("five");
-            }),
             ("was replaced by another file", &|| {
                 let other = folder.path().join("other");
                 std::fs::write(&other, "four").expect("writable");
@@ -142,10 +146,32 @@ mod tests {
         for (what, change) in cases {
             write("four");
             let watched = Watched::new(&path).expect("it is there");
-            watched.check().expect("nothing happened yet");
+            assert_eq!(watched.check().expect("nothing happened yet"), None);
             change();
             let error = watched.check().expect_err(what).to_string();
             assert!(error.contains(what) && error.contains("weights: "), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_leaves_the_size_is_seen_by_its_times() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        let ways: [&dyn Fn(); 3] = [
+            &|| std::fs::write(&path, "five").expect("writable"),
+            &|| std::fs::hard_link(&path, folder.path().join("other name")).expect("one folder"),
+            &|| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours"),
+        ];
+        std::fs::write(&path, "four").expect("writable");
+        for change in ways {
+            let watched = Watched::new(&path).expect("it is there");
+            // Within one step of the clock a second change leaves no trace.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            change();
+            let stamp = watched.check().expect("the same file");
+            assert_eq!(stamp, Some(Stamp::at(&path).expect("it is there")));
         }
     }
 
@@ -161,6 +187,6 @@ mod tests {
         std::fs::write(&path, "five").expect("writable");
         let file = File::options().write(true).open(&path).expect("writable");
         file.set_modified(before).expect("a file's owner sets its times");
-        assert!(watched.check().is_err());
+        assert!(watched.check().expect("the same file").is_some());
     }
 }

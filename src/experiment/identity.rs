@@ -25,6 +25,12 @@ pub const NUMBERS: u32 = 3;
 /// The same for changes that only a GPU sees.
 pub const GPU_NUMBERS: u32 = 4;
 
+/// The first [`NUMBERS`] that came after every record and every `pruning.json` had a checksum.
+const SEALED: u32 = 3;
+
+/// The same of [`GPU_NUMBERS`].
+const GPU_SEALED: u32 = 4;
+
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
@@ -216,6 +222,12 @@ impl Identity {
                 })
                 .collect(),
         }
+    }
+
+    /// Whether the zprune that had these numbers wrote a checksum with them: then a file without one was changed.
+    pub fn is_sealed(&self) -> bool {
+        let first = if self.backend == "gpu" { GPU_SEALED } else { SEALED };
+        self.numbers >= first
     }
 
     /// The first sixteen hexadecimal digits of the identity's SHA-256; among a million cells a clash has probability 3e-8.

@@ -6,7 +6,7 @@
 
 use super::identity::ModelIdentity;
 use super::plan::{Experiment, ModelPlan};
-use crate::data::stamp::Watched;
+use crate::data::stamp::{Stamp, Watched};
 use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::spec::ModelSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A model directory that is there and fits.
 pub struct ModelInput {
@@ -43,31 +44,32 @@ impl ModelInput {
             .chain(&self.weights)
     }
 
-    /// Hashes all of them again.
-    fn rehash(&self) -> Result<()> {
-        same_content(&self.config, &self.identity.config)?;
-        let names = |files: &[Watched]| {
-            let paths: Vec<String> = files.iter().map(|it| it.path().display().to_string()).collect();
-            paths.join(", ")
+    /// Hashes those of them again that are hashed together with one that is `wanted`; `otherwise` is what is said of them if they
+    /// have another content.
+    fn rehash(&self, wanted: &dyn Fn(&Watched) -> bool, otherwise: &str) -> Result<()> {
+        if wanted(&self.config) {
+            same_content(&self.config, &self.identity.config, otherwise)?;
+        }
+        let other = |files: &[Watched]| {
+            let wanted: Vec<&Watched> = files.iter().filter(|file| wanted(file)).collect();
+            let paths: Vec<String> = wanted.iter().map(|it| it.path().display().to_string()).collect();
+            Err(Error::input(otherwise).at(paths.join(", ")))
         };
-        if tokenizer::digest(&self.folder)? != self.identity.tokenizer {
-            return Err(Error::input(OTHER_CONTENT).at(names(&self.tokenizer)));
+        if self.tokenizer.iter().any(wanted) && tokenizer::digest(&self.folder)? != self.identity.tokenizer {
+            return other(&self.tokenizer);
         }
-        if self.checkpoint.files().digest()? == self.identity.weights {
-            return Ok(());
+        if self.weights.iter().any(wanted) && self.checkpoint.files().digest()? != self.identity.weights {
+            return other(&self.weights);
         }
-        Err(Error::input(OTHER_CONTENT).at(names(&self.weights)))
+        Ok(())
     }
 }
 
-/// What is said of a file whose size and times are as they were.
-const OTHER_CONTENT: &str = "the content is not what it was when the run hashed it, though size and times are";
-
-/// Hashes a file again.
-fn same_content(file: &Watched, digest: &str) -> Result<()> {
+/// Hashes a file again; `otherwise` is what is said of it if it has another content.
+fn same_content(file: &Watched, digest: &str, otherwise: &str) -> Result<()> {
     match digest::of_file(file.path())? == digest {
         true => Ok(()),
-        false => Err(Error::input(OTHER_CONTENT).at(file.path().display())),
+        false => Err(Error::input(otherwise).at(file.path().display())),
     }
 }
 
@@ -105,6 +107,8 @@ pub struct Inputs {
     pub tasks: Option<Vec<FileInput>>,
     /// What is missing, and how to get it.
     pub missing: Vec<String>,
+    /// The states in which files were hashed once more and had the content that they had before.
+    hashed_again: Mutex<BTreeMap<PathBuf, Stamp>>,
 }
 
 /// Downloads what the experiment takes from the hub and the cache does not have. The only step of an
@@ -207,6 +211,7 @@ impl Inputs {
             evaluations: complete.then_some(evaluations),
             tasks: (tasks.len() == experiment.tasks.len()).then_some(tasks),
             missing,
+            hashed_again: Mutex::default(),
         })
     }
 
@@ -217,14 +222,37 @@ impl Inputs {
     }
 
     /// Checks that the files that decide the numbers of a model's cells are those that were hashed, and were not written to since.
-    /// Looks at no content, so that it can be asked before every record; what it cannot see [`Inputs::rehash`] does.
+    /// Looks at no content where size and times are as they were, so that it can be asked before every record; what it cannot see
+    /// [`Inputs::rehash`] does. A file that was touched, or was given another name or other permissions, is hashed again.
     ///
     /// # Errors
     /// Names the file, and says what became of it.
     pub fn unchanged(&self, model: usize) -> Result<()> {
         let own = self.models[model].iter().flat_map(ModelInput::files);
-        own.chain(self.texts().map(|file| &file.watched))
-            .try_for_each(Watched::check)
+        let mut known = self.hashed_again.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut touched = BTreeMap::new();
+        for file in own.chain(self.texts().map(|file| &file.watched)) {
+            if let Some(stamp) = file.check()?.filter(|stamp| known.get(file.path()) != Some(stamp)) {
+                touched.insert(file.path().to_path_buf(), stamp);
+            }
+        }
+        if touched.is_empty() {
+            return Ok(());
+        }
+        const WRITTEN: &str = "the file was written to while it was in use";
+        self.hash(model, &|file| touched.contains_key(file.path()), WRITTEN)?;
+        for (path, stamp) in &touched {
+            // It may have been written to while it was hashed.
+            if Stamp::at(path).ok().as_ref() != Some(stamp) {
+                return Err(Error::input(WRITTEN).at(path.display()));
+            }
+            tracing::info!(
+                "{}: was touched while it was in use; its content is what it was",
+                path.display()
+            );
+        }
+        known.append(&mut touched);
+        Ok(())
     }
 
     /// The same by hashing all of these files again.
@@ -232,10 +260,19 @@ impl Inputs {
     /// # Errors
     /// Names the file.
     pub fn rehash(&self, model: usize) -> Result<()> {
-        self.models[model].iter().try_for_each(ModelInput::rehash)?;
+        const OTHERWISE: &str = "the content is not what it was when the run hashed it, though size and times are";
+        self.hash(model, &|_| true, OTHERWISE)
+    }
+
+    /// Hashes the `wanted` files of a model's cells again; `otherwise` is what is said of one that has another content.
+    fn hash(&self, model: usize, wanted: &dyn Fn(&Watched) -> bool, otherwise: &str) -> Result<()> {
+        let mut model = self.models[model].iter();
+        model.try_for_each(|model| model.rehash(wanted, otherwise))?;
         let mut seen = BTreeSet::new();
-        let mut files = self.texts().filter(|file| seen.insert(&file.path));
-        files.try_for_each(|file| same_content(&file.watched, &file.digest))
+        let mut files = self
+            .texts()
+            .filter(|file| wanted(&file.watched) && seen.insert(&file.path));
+        files.try_for_each(|file| same_content(&file.watched, &file.digest, otherwise))
     }
 
     /// Refuses to go on while anything is missing.

@@ -8,6 +8,7 @@
 //!
 //! Nothing that zprune did not write is replaced or removed: see [`OutputFile`].
 
+mod access;
 pub mod header;
 pub mod input;
 pub mod json;
@@ -16,11 +17,13 @@ mod output;
 mod staging;
 mod whole;
 
+pub use access::Access;
 pub use output::OutputFile;
 pub use staging::{Staging, remove_on_signals};
-pub use whole::{create_folders, create_whole, only_plain, remove_unfinished, sync_parent, write_whole};
+pub use whole::{create_folders, create_whole, no_links, only_plain, remove_unfinished, sync_parent, write_whole};
 
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// How temporary names begin.
 const PREFIX: &str = ".zprune-";
@@ -34,17 +37,28 @@ const UNFINISHED: &str = ".tmp";
 /// How the name of the lock file beside an unfinished folder ends.
 const LOCK: &str = ".lock";
 
-/// Makes temporary names with this ending, for files that the umask alone decides about.
-fn temporary_names(ending: &str) -> tempfile::Builder<'_, '_> {
+/// Makes a file with a temporary name with this ending. The umask takes bits of `access` away.
+fn temporary_file(folder: &Path, ending: &str, access: Access) -> std::io::Result<NamedTempFile> {
     let mut names = tempfile::Builder::new();
     names.prefix(PREFIX).rand_bytes(RANDOM).suffix(ending);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Without this, temporary files are their owner's alone. The system takes the umask's bits away.
-        names.permissions(std::fs::Permissions::from_mode(0o666));
+        // Without this, temporary files are their owner's alone.
+        names.permissions(std::fs::Permissions::from_mode(access.of_data().mode()));
     }
-    names
+    #[cfg(not(unix))]
+    let _ = access;
+    names.tempfile_in(folder).map_err(without_name)
+}
+
+/// An error of a temporary file without the file's name: whoever reads it has never heard of it.
+fn without_name(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((what, _)) => std::io::Error::new(error.kind(), what),
+        None => error,
+    }
 }
 
 /// The random part of a temporary name with this ending; `None` for every other name.

@@ -1,7 +1,7 @@
 //! Files that a user names for a result: whether they may be written, decided before the work and again when it is done.
 
-use super::whole::{remove_unfinished, write_whole};
-use super::{UNFINISHED, parent, temporary_names};
+use super::whole::{remove_unfinished, write_for};
+use super::{Access, UNFINISHED, parent, temporary_file, without_name};
 use crate::error::{Error, Result};
 use std::fs::{File, FileType, Metadata};
 use std::io::{ErrorKind, Write};
@@ -25,6 +25,8 @@ pub struct OutputFile<'a> {
     pub force: bool,
     /// Whether a plain file holds what this command writes.
     pub ours: fn(&Path) -> bool,
+    /// Who may read what is written, if it is a plain file.
+    pub access: Access,
 }
 
 /// Where the bytes go.
@@ -62,9 +64,9 @@ impl OutputFile<'_> {
                     });
                 let folder = folders.find(|folder| !missing(folder)).unwrap_or(Path::new("."));
                 // Only the system knows who may write here, and it answers no question but an attempt.
-                let attempt = temporary_names(UNFINISHED).tempfile_in(folder);
+                let attempt = temporary_file(folder, UNFINISHED, Access::OPEN);
                 attempt
-                    .map(drop)
+                    .and_then(|file| file.close().map_err(without_name))
                     .map_err(|error| Error::output(folder, error).at(self.path.display()))
             }
         }
@@ -87,7 +89,7 @@ impl OutputFile<'_> {
             Place::Stream(path) => open_stream(&path).and_then(|mut stream| stream.write_all(content)),
             Place::File(path) => {
                 remove_unfinished(parent(&path));
-                return write_whole(&path, content);
+                return write_for(&path, content, self.access);
             }
         };
         wrote.map_err(|error| self.fail(error))
@@ -251,6 +253,7 @@ mod tests {
             inputs,
             force,
             ours: starts_with_ours,
+            access: Access::OPEN,
         }
     }
 

@@ -3,9 +3,11 @@
 //! A folder under construction has a lock file beside it for as long as its process lives, so that what a killed process left can
 //! be removed by the next one ([`remove_unfinished`]), and signals remove it at once ([`remove_on_signals`]).
 
-use super::whole::sync_folder;
-use super::{LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_names};
+use super::whole::{sync_folder, sync_parent};
+use super::{Access, LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_file};
 use crate::error::{Error, Located, Result};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 #[cfg(unix)]
 use crate::threads;
 use std::fs::File;
@@ -29,6 +31,8 @@ fn under_work() -> MutexGuard<'static, Vec<PathBuf>> {
 pub struct Staging {
     folder: PathBuf,
     target: PathBuf,
+    /// What was made in it, by paths below it. Everything else there was put there by somebody else.
+    made: RefCell<BTreeSet<PathBuf>>,
     /// Says to other processes that this one lives.
     _lock: NamedTempFile,
 }
@@ -46,7 +50,7 @@ impl Staging {
         remove_unfinished(beside);
         let fail = |error| Error::output(beside, error).at(target.display());
         for _ in 0..ATTEMPTS {
-            let mut lock = temporary_names(LOCK).tempfile_in(beside).map_err(fail)?;
+            let mut lock = temporary_file(beside, LOCK, Access::OPEN).map_err(fail)?;
             // Where files cannot be locked, nobody takes the folder for a dead process's either.
             let _ = lock.as_file().lock();
             // For people who wonder; nothing reads it.
@@ -67,6 +71,7 @@ impl Staging {
             return Ok(Staging {
                 folder,
                 target: target.to_path_buf(),
+                made: RefCell::default(),
                 _lock: lock,
             });
         }
@@ -84,15 +89,78 @@ impl Staging {
         self.target.join(name)
     }
 
-    /// Writes a small file.
+    /// An error of something that looked into the folder, with the final names of its files.
+    pub fn renamed(&self, error: Error) -> Error {
+        let [temporary, own] = [&self.folder, &self.target].map(|path| path.display().to_string());
+        Error::new(error.kind(), error.to_string().replace(&temporary, &own))
+    }
+
+    /// Narrows who may use the folder itself, to what `access` allows. To be called before anything is made in it.
     ///
     /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, name: impl AsRef<Path>, content: &[u8]) -> Result<()> {
-        let fail = |error| Error::output(&self.named(name.as_ref()), error);
-        let mut file = File::create(self.path(&name)).map_err(fail)?;
-        file.write_all(content).map_err(fail)?;
-        file.sync_all().map_err(fail)
+    /// The system refuses.
+    pub fn restrict(&self, access: Access) -> Result<()> {
+        restrict(&self.folder, access).map_err(|error| Error::output(&self.target, error))
+    }
+
+    /// Makes a folder below it, in a folder that is there.
+    ///
+    /// # Errors
+    /// The disk refuses, or somebody has put something there.
+    pub fn folder(&self, name: impl AsRef<Path>, access: Access) -> Result<()> {
+        let name = name.as_ref();
+        let made = std::fs::create_dir(self.path(name)).and_then(|()| restrict(&self.path(name), access));
+        made.map_err(|error| Error::output(&self.named(name), error))?;
+        self.made.borrow_mut().insert(name.to_path_buf());
+        Ok(())
+    }
+
+    /// Makes a file for those whom `access` allows to use it, and the umask.
+    ///
+    /// # Errors
+    /// The disk refuses, or somebody has put something there.
+    pub fn create(&self, name: impl AsRef<Path>, access: Access) -> Result<File> {
+        let name = name.as_ref();
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, access.mode());
+        #[cfg(not(unix))]
+        let _ = access;
+        let file = options.open(self.path(name));
+        let file = file.map_err(|error| Error::output(&self.named(name), error))?;
+        self.made.borrow_mut().insert(name.to_path_buf());
+        Ok(file)
+    }
+
+    /// Writes a small file for those whom `access` allows to use it, and the umask.
+    ///
+    /// # Errors
+    /// The disk refuses, or somebody has put something there.
+    pub fn write(&self, name: impl AsRef<Path>, content: &[u8], access: Access) -> Result<()> {
+        let mut file = self.create(&name, access.of_data())?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        written.map_err(|error| Error::output(&self.named(name.as_ref()), error))
+    }
+
+    /// Whether a file or folder below it was made here, and not put there by somebody else.
+    pub fn has_made(&self, name: &Path) -> bool {
+        self.made.borrow().contains(name)
+    }
+
+    /// What somebody else has put there, by paths below the folder. It stays where it is.
+    fn strangers(&self, below: &Path) -> std::io::Result<Vec<PathBuf>> {
+        let mut strangers = Vec::new();
+        for entry in std::fs::read_dir(self.path(below))? {
+            let entry = entry?;
+            let name = below.join(entry.file_name());
+            if !self.has_made(&name) {
+                strangers.push(name);
+            } else if entry.file_type()?.is_dir() {
+                strangers.extend(self.strangers(&name)?);
+            }
+        }
+        Ok(strangers)
     }
 
     /// Gives the folder its final name, on disk.
@@ -101,6 +169,13 @@ impl Staging {
     /// The disk refuses, or something else took the name meanwhile.
     pub fn commit(self) -> Result<()> {
         let fail = |error| Error::output(&self.target, error);
+        for stranger in self.strangers(Path::new("")).map_err(fail)? {
+            let name = self.named(&stranger);
+            tracing::warn!(
+                "{}: another program put it there; it is none of what zprune wrote",
+                name.display()
+            );
+        }
         sync_folders(&self.folder).map_err(fail)?;
         check_free(&self.target)?;
         let mut all = under_work();
@@ -110,8 +185,26 @@ impl Staging {
         }
         std::fs::rename(&self.folder, &self.target).map_err(fail)?;
         all.retain(|folder| *folder != self.folder);
-        sync_folder(parent(&self.target)).map_err(fail)
+        sync_parent(&self.target)
     }
+}
+
+/// Takes permissions away that `access` does not have, but for the owner's.
+#[cfg(unix)]
+fn restrict(folder: &Path, access: Access) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = folder.metadata()?.permissions().mode();
+    let narrow = mode & (access.of_folder().mode() | !0o777);
+    match narrow == mode {
+        true => Ok(()),
+        false => std::fs::set_permissions(folder, std::fs::Permissions::from_mode(narrow)),
+    }
+}
+
+/// Where the system has no such permissions, there is nothing to take away.
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: Access) -> std::io::Result<()> {
+    Ok(())
 }
 
 impl Drop for Staging {
@@ -165,16 +258,15 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-/// From now on, Ctrl-C and a request to terminate end the program at once, and what it has under construction is removed first.
+/// From now on, each of these signals ends the program at once, and what it has under construction is removed first.
 ///
 /// # Errors
 /// The system refuses.
 #[cfg(unix)]
-pub fn remove_on_signals() -> Result<()> {
+pub fn remove_on_signals(signals: &[i32]) -> Result<()> {
     use crate::error::ErrorKind;
-    use signal_hook::consts::{SIGINT, SIGTERM};
     let fail = |error| Error::output(Path::new("signal handlers"), error);
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+    let mut signals = signal_hook::iterator::Signals::new(signals).map_err(fail)?;
     let wait = move || {
         if signals.forever().next().is_some() {
             // Held until the end, so that nothing is begun or finished any more.
@@ -191,7 +283,7 @@ pub fn remove_on_signals() -> Result<()> {
 /// # Errors
 /// None.
 #[cfg(not(unix))]
-pub fn remove_on_signals() -> Result<()> {
+pub fn remove_on_signals(_: &[i32]) -> Result<()> {
     Ok(())
 }
 
@@ -227,7 +319,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let target = folder.path().join("deep/model");
         let staging = Staging::new(&target).expect("writable");
-        staging.write("config.json", b"{}").expect("writable");
+        staging.write("config.json", b"{}", Access::OPEN).expect("writable");
         assert!(!target.exists(), "nothing is visible before the commit");
         // Another process that cleans up meanwhile leaves it alone.
         remove_unfinished(&folder.path().join("deep"));
@@ -238,10 +330,43 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_else_puts_there_is_told_from_what_was_made() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("model");
+        let staging = Staging::new(&target).expect("writable");
+        staging.folder("sub", Access::OPEN).expect("writable");
+        staging.write("sub/config.json", b"{}", Access::OPEN).expect("writable");
+        for name in ["notes.txt", "sub/notes.txt", "taken.json"] {
+            std::fs::write(staging.path(name), "the user's own").expect("writable");
+        }
+        let error = staging
+            .write("taken.json", b"{}", Access::OPEN)
+            .expect_err("it is there");
+        assert!(error.to_string().contains("model/taken.json: cannot write"), "{error}");
+        let mut strangers = staging.strangers(Path::new("")).expect("readable");
+        strangers.sort();
+        assert_eq!(
+            strangers,
+            ["notes.txt", "sub/notes.txt", "taken.json"].map(PathBuf::from)
+        );
+        assert!(staging.has_made(Path::new("sub/config.json")));
+        let own = staging.renamed(Error::reading(&staging.path("x"), std::io::ErrorKind::NotFound.into()));
+        assert!(
+            own.to_string().starts_with(&*target.join("x").to_string_lossy()),
+            "{own}"
+        );
+        staging.commit().expect("the name is free");
+        assert_eq!(
+            std::fs::read(target.join("taken.json")).expect("kept"),
+            b"the user's own"
+        );
+    }
+
+    #[test]
     fn an_abandoned_folder_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let staging = Staging::new(&folder.path().join("model")).expect("writable");
-        staging.write("config.json", b"{}").expect("writable");
+        staging.write("config.json", b"{}", Access::OPEN).expect("writable");
         drop(staging);
         assert!(names(folder.path()).is_empty());
     }
@@ -281,7 +406,7 @@ mod tests {
         std::fs::write(usual.join("file"), "").expect("writable");
         let target = folder.path().join("model");
         let staging = Staging::new(&target).expect("writable");
-        staging.write("config.json", b"{}").expect("writable");
+        staging.write("config.json", b"{}", Access::OPEN).expect("writable");
         staging.commit().expect("the name is free");
         super::super::write_whole(&target.join("table.md"), b"a table").expect("writable");
         assert_eq!(mode(&target), mode(&usual));

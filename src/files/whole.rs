@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all, and what is left of them when their writer is killed.
 
-use super::{LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_names};
-use crate::error::{Error, Located, Result};
+use super::{Access, LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_file};
+use crate::error::{Error, ErrorKind as Kind, Located, Result};
 use std::fs::{File, Metadata, Permissions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -18,12 +18,21 @@ const ATTEMPTS: usize = 5;
 /// # Errors
 /// The folder cannot be written to, or something is there that is not a plain file, or that is read-only.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    write_for(path, content, Access::OPEN)
+}
+
+/// The same for a file that may be open to no more people than `access` says.
+///
+/// # Errors
+/// As [`write_whole`].
+pub(super) fn write_for(path: &Path, content: &[u8], access: Access) -> Result<()> {
     let fail = |error: std::io::Error| Error::output(path, error);
     create_folders(parent(path)).at(path.display())?;
     only_plain(path)?;
     let permissions = path.metadata().ok().map(|there| there.permissions());
     if let Some(permissions) = &permissions {
-        if std::fs::read(path).is_ok_and(|old| old == content) {
+        let as_narrow = narrowed(permissions, access) == *permissions;
+        if as_narrow && std::fs::read(path).is_ok_and(|old| old == content) {
             return Ok(());
         }
         if permissions.readonly() {
@@ -32,14 +41,14 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     }
     let mut attempt = 1;
     loop {
-        match temporary(path, content, permissions.as_ref())
+        match temporary(path, content, permissions.as_ref(), access)
             .map_err(fail)?
             .persist(path)
         {
             // Between its creation and its lock, another process removed it as left over.
             Err(error) if error.error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(fail(error.error)),
-            Ok(_) => return sync_folder(parent(path)).map_err(fail),
+            Ok(_) => return sync_parent(path),
         }
     }
 }
@@ -50,19 +59,26 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
 /// The folder cannot be written to.
 pub fn create_whole(path: &Path, content: &[u8]) -> Result<bool> {
     let fail = |error: std::io::Error| Error::output(path, error);
-    match temporary(path, content, None).map_err(fail)?.persist_noclobber(path) {
+    let made = temporary(path, content, None, Access::OPEN).map_err(fail)?;
+    match made.persist_noclobber(path) {
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(fail(error.error)),
         Ok(_) => sync_parent(path).map(|()| true),
     }
 }
 
-/// Makes sure that the name of a file that was just made is on disk; see [`write_whole`], which does so.
+/// Makes sure that the name of a file or folder that was just made is on disk; see [`write_whole`], which does so.
 ///
 /// # Errors
-/// The disk refuses.
+/// The disk refuses. What was made is there nevertheless, and the error says so.
 pub fn sync_parent(path: &Path) -> Result<()> {
-    sync_folder(parent(path)).map_err(|error| Error::output(path, error))
+    sync_folder(parent(path)).map_err(|error| {
+        let message = format!(
+            "it is whole and has its name, but the system could not make sure that the name is on disk: {error}; it may be gone \
+             after a loss of power"
+        );
+        Error::new(Kind::Output, message).at(path.display())
+    })
 }
 
 /// Refuses a path at which something is that is not a plain file: a link, a folder, a device. Nothing may be there at all.
@@ -75,9 +91,31 @@ pub fn only_plain(path: &Path) -> Result<()> {
         there => there.map_err(|error| Error::output(path, error))?,
     };
     match not_plain(&there) {
-        Some(what) => Err(Error::output(path, format!("{what}, and this must be a plain file"))),
+        Some(what) => {
+            let message =
+                format!("{what}, and this must be a plain file; put one in its place, or name another folder");
+            Err(Error::output(path, message))
+        }
         None => Ok(()),
     }
+}
+
+/// Refuses a path below a folder of results that leads through a link, or to one: what is written there would be elsewhere. The
+/// folder itself may be a link.
+///
+/// # Errors
+/// Names the link.
+pub fn no_links(folder: &Path, below: impl AsRef<Path>) -> Result<()> {
+    let mut path = folder.to_path_buf();
+    for part in below.as_ref() {
+        path.push(part);
+        if path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+            let message = "it is a link, and nothing is written through links in a results folder; put what it leads to in its \
+                           place, or choose another results folder";
+            return Err(Error::output(&path, message));
+        }
+    }
+    Ok(())
 }
 
 /// What something is that is not a plain file.
@@ -94,16 +132,34 @@ fn not_plain(there: &Metadata) -> Option<&'static str> {
 }
 
 /// A temporary file beside `path` with this content, on disk.
-fn temporary(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> std::io::Result<NamedTempFile> {
-    let mut file = temporary_names(UNFINISHED).tempfile_in(parent(path))?;
+fn temporary(
+    path: &Path,
+    content: &[u8],
+    permissions: Option<&Permissions>,
+    access: Access,
+) -> std::io::Result<NamedTempFile> {
+    let mut file = temporary_file(parent(path), UNFINISHED, access)?;
     // Where files cannot be locked, runs are refused elsewhere; reports of finished ones still can be written.
     let _ = file.as_file().lock();
-    file.write_all(content)?;
+    file.as_file_mut().write_all(content)?;
     if let Some(permissions) = permissions {
-        file.as_file().set_permissions(permissions.clone())?;
+        file.as_file().set_permissions(narrowed(permissions, access))?;
     }
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// Permissions without those that `access` does not have.
+#[cfg(unix)]
+fn narrowed(permissions: &Permissions, access: Access) -> Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    Permissions::from_mode(permissions.mode() & (access.of_data().with_executing().mode() | !0o777))
+}
+
+/// Permissions, where the system has no others.
+#[cfg(not(unix))]
+fn narrowed(permissions: &Permissions, _: Access) -> Permissions {
+    permissions.clone()
 }
 
 /// Makes a folder and what is missing above it, each of them on disk.
@@ -202,7 +258,7 @@ mod tests {
     fn only_temporary_files_without_a_writer_are_removed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("table.md");
-        let living = temporary(&path, b"a table", None).expect("writable");
+        let living = temporary(&path, b"a table", None, Access::OPEN).expect("writable");
         let others = ["notes.tmp", ".tmpabcdef.tmp", ".zprune-notes.tmp", ".zprune-.tmp"];
         others
             .iter()
@@ -271,6 +327,58 @@ mod tests {
         assert_eq!(std::fs::read(at("mine")).expect("readable"), b"the user's own");
         assert_eq!(std::fs::read(at("finished")).expect("readable"), b"kept");
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 5);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_below_a_folder_are_refused_and_the_folder_may_be_one() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("real/tables")).expect("writable");
+        std::fs::create_dir(at("elsewhere")).expect("writable");
+        symlink("real", at("results")).expect("writable");
+        symlink("../elsewhere", at("real/plots")).expect("writable");
+        symlink("nowhere", at("real/dangling")).expect("writable");
+        for below in ["", "tables", "tables/a.md", "claims/a.lock"] {
+            no_links(&at("results"), below).expect(below);
+        }
+        for (below, link) in [
+            ("plots", "plots"),
+            ("plots/a/b.svg", "plots"),
+            ("dangling/a", "dangling"),
+        ] {
+            let error = no_links(&at("results"), below).expect_err(below).to_string();
+            assert!(
+                error.contains(&format!("results/{link}: cannot write: it is a link")),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn errors_do_not_name_temporary_files() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let missing = folder.path().join("missing");
+        let error = temporary_file(&missing, UNFINISHED, Access::OPEN).expect_err("no folder");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(!error.to_string().contains(PREFIX), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_open_to_no_more_people_than_it_may_be() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tokens");
+        let private = Access::try_from("600".to_string()).expect("octal");
+        let mode = || path.metadata().expect("it is there").permissions().mode() & 0o777;
+        write_for(&path, b"new", private).expect("writable");
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("it is ours");
+        write_for(&path, b"newer", private).expect("writable");
+        assert_eq!(mode(), 0o600);
     }
 
     #[cfg(unix)]

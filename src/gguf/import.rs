@@ -13,7 +13,7 @@ use super::tokenizer::{self, Converted};
 use super::{Gguf, Tensor, required};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
-use crate::files::{Staging, input};
+use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families;
 use crate::progress::Progress;
@@ -136,9 +136,9 @@ pub fn import(path: &Path, folder: &Path, options: Options, progress: &dyn Progr
     // What was written must load: nothing else is worth a name.
     progress.stage("reading it back");
     let whole = staging.path("");
-    let spec = families::read_spec(&whole)?;
-    Checkpoint::open(&whole, spec)?;
-    Tokenizer::load(&whole).at(path.display())?;
+    let loaded = families::read_spec(&whole).and_then(|spec| Checkpoint::open(&whole, spec));
+    let loaded = loaded.and_then(|_| Tokenizer::load(&whole).at(path.display()));
+    loaded.map_err(|error| staging.renamed(error))?;
     staging.commit()?;
     Ok(model.summary(folder, options))
 }
@@ -222,9 +222,10 @@ impl<'a> Model<'a> {
     }
 
     fn write(&self, path: &Path, staging: &Staging, options: Options, progress: &dyn Progress) -> Result<()> {
+        let access = Access::of(path)?;
         let json = |name: &str, value: &serde_json::Value| {
             let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error).at(name))?;
-            staging.write(name, (text + "\n").as_bytes())
+            staging.write(name, (text + "\n").as_bytes(), access)
         };
         json("config.json", &self.config)?;
         json("generation_config.json", &self.tokenizer.ids.clone().into())?;
@@ -241,7 +242,7 @@ impl<'a> Model<'a> {
             let layout = shard
                 .iter()
                 .map(|tensor| (tensor.name.as_str(), dtype_of(options.dtype), tensor.shape.as_slice()));
-            let mut file = staging.tensors(&shard_name(index, shards.len()), layout, &BTreeMap::new())?;
+            let mut file = staging.tensors(&shard_name(index, shards.len()), layout, &BTreeMap::new(), access)?;
             for tensor in *shard {
                 progress.stage(&tensor.name);
                 let bytes = tensor.bytes(options.dtype).at(path.display())?;

@@ -122,7 +122,8 @@ impl Transfer<'_> {
         loop {
             let resumed = received > 0;
             if let Err(failure) = self.fill(metadata, &mut part, received) {
-                if metadata.size.is_none() {
+                let empty = part.metadata().is_ok_and(|there| there.len() == 0);
+                if metadata.size.is_none() || empty {
                     // Nobody can go on with it.
                     std::fs::remove_file(&path).map_err(Failure::disk)?;
                 }

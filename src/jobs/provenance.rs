@@ -23,6 +23,9 @@ pub const SCHEMA: u32 = 2;
 /// The layout before there were fingerprints.
 const WITHOUT_FINGERPRINTS: u32 = 1;
 
+/// What to do about a file that is not as zprune wrote it.
+const MEND: &str = "put it back from a copy, or prune the model again";
+
 /// The longest record that is read, in bytes: one of 100,000 layers has 30 MB.
 const LARGEST: u64 = 256 << 20;
 
@@ -104,23 +107,25 @@ impl PruningFile {
         struct Version {
             schema: u32,
         }
-        let unreadable = |error| Error::input(format!("not a record of pruning: {error}"));
+        let unreadable = |error| Error::input(format!("not a record of pruning: {error}; {MEND}"));
         let Version { schema } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if ![WITHOUT_FINGERPRINTS, SCHEMA].contains(&schema) {
-            let message =
-                format!("has schema {schema}, but this zprune reads schemas {WITHOUT_FINGERPRINTS} and {SCHEMA}");
+            let message = format!(
+                "has schema {schema}, but this zprune reads schemas {WITHOUT_FINGERPRINTS} and {SCHEMA}; use the zprune that wrote it"
+            );
             return Err(Error::input(message));
         }
         let file: PruningFile = serde_json::from_slice(bytes).map_err(unreadable)?;
         let changed = |what: &str| {
-            let message = format!("was changed after zprune wrote it ({what}), so it proves nothing");
+            let message = format!("was changed after zprune wrote it ({what}), so it proves nothing; {MEND}");
             Err(Error::new(ErrorKind::Mismatch, message))
         };
         match (schema, &file.checksum, &file.fingerprints) {
             (SCHEMA, Some(checksum), Some(_)) if !seal::is_intact(bytes, checksum) => {
                 return changed("its checksum does not fit its content");
             }
-            (SCHEMA, Some(_), Some(_)) | (WITHOUT_FINGERPRINTS, None, None) => {}
+            (SCHEMA, Some(_), Some(_)) => {}
+            (WITHOUT_FINGERPRINTS, None, None) if !file.cell.is_sealed() => {}
             _ => return changed("its schema does not fit its content"),
         }
         file.check()?;
@@ -154,9 +159,9 @@ impl PruningFile {
 
     /// Numbers that contradict each other are nobody's result.
     fn check(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}")));
-        if let Some(pruning) = &self.cell.pruning {
-            pruning.pattern.validate()?;
+        let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}; {MEND}")));
+        if let Some(Err(error)) = self.cell.pruning.as_ref().map(|pruning| pruning.pattern.validate()) {
+            return refuse(error.to_string());
         }
         if !(0.0..=1.0).contains(&self.sparsity) {
             return refuse(format!("sparsity {} is not between 0 and 1", self.sparsity));
@@ -272,6 +277,29 @@ mod tests {
         let older = text.replace("\"schema\": 2", "\"schema\": 1");
         let error = PruningFile::parse(older.as_bytes()).expect_err("weakened");
         assert_eq!(error.kind(), ErrorKind::Mismatch);
+    }
+
+    #[test]
+    fn a_file_without_hashes_is_older_than_they_are() {
+        let without = |numbers, backend: &str| {
+            let mut value = serde_json::to_value(file()).expect("plain numbers");
+            value.as_object_mut().expect("an object").remove("fingerprints");
+            value["schema"] = WITHOUT_FINGERPRINTS.into();
+            value["cell"]["numbers"] = serde_json::Value::from(numbers);
+            value["cell"]["backend"] = backend.into();
+            PruningFile::parse(value.to_string().as_bytes())
+        };
+        for (numbers, backend) in [(1, "cpu"), (2, "cpu"), (3, "gpu")] {
+            without(numbers, backend).expect("zprune wrote such files");
+        }
+        for (numbers, backend) in [(3, "cpu"), (4, "gpu"), (9, "cpu")] {
+            let error = without(numbers, backend).expect_err("its hashes were taken away");
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+            assert!(
+                error.to_string().contains("was changed after zprune wrote it"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs, ModelInput};
 use crate::experiment::plan::{Experiment, Pruning};
-use crate::files::Staging;
+use crate::files::{Access, Staging};
 use crate::hub::Parts;
 use crate::memory;
 use crate::model::checkpoint::Checkpoint;
@@ -75,7 +75,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     progress.stage("writing");
     let copied = writer.finish()?;
     progress.stage("reading it back");
-    let output = loadable(&staging)?;
+    let output = loadable(&staging).map_err(|error| staging.renamed(error))?;
     let fingerprints = Fingerprints {
         kept_weights: match identity.pruning.as_ref() {
             Some(pruning) => Kept::by(&pruning.solver)?,
@@ -96,7 +96,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
         fingerprints: Some(fingerprints),
         checksum: None,
     };
-    staging.write(PRUNING, &file.to_bytes()?)?;
+    staging.write(PRUNING, &file.to_bytes()?, narrowest(input, &copied)?)?;
     staging.commit()?;
     progress.finish();
     Ok(Pruned {
@@ -106,6 +106,15 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
         prune_seconds: findings.time.prune.as_secs_f64(),
         peak_resident_bytes: memory::peak_resident(),
     })
+}
+
+/// Who may use all files of the original: what is said of all of them is for nobody else.
+fn narrowest(input: &ModelInput, copied: &[Found]) -> Result<Access> {
+    let weights = input.checkpoint.files().paths();
+    let mut places = weights
+        .into_iter()
+        .chain(copied.iter().map(|found| found.place.as_path()));
+    places.try_fold(Access::OPEN, |access, place| Ok(access.and(Access::of(place)?)))
 }
 
 /// The digests of the original's files, which must still be those that pruning began with and copied.
@@ -142,13 +151,15 @@ fn unchanged(
     Ok(digests)
 }
 
-/// The digests of what was written, which must load: nothing else is worth a name.
+/// The digests of what was written, which must load: nothing else is worth a name. What somebody else has put beside it is none
+/// of it.
 fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
     let folder = staging.path("");
     Checkpoint::open(&folder, read_spec(&folder)?)?;
     let files = ModelFolder::open(&folder, Links::Inside)?.files(|_| true)?;
-    let digest = |found: &Found| Ok((found.text(), FileDigest::of_file(&found.place)?));
-    files.iter().map(digest).collect()
+    let own = files.iter().filter(|found| staging.has_made(&found.name));
+    own.map(|found| Ok((found.text(), FileDigest::of_file(&found.place)?)))
+        .collect()
 }
 
 /// Prunes on a backend; every block is written as soon as it is ready.

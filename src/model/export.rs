@@ -8,7 +8,7 @@
 
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Result};
-use crate::files::{Staging, input};
+use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::folder::{Found, Links, ModelFolder};
 use crate::model::weights::{INDEX, WeightFiles};
@@ -20,7 +20,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 impl Staging {
-    /// Begins a safetensors file with room for `tensors`, in their order.
+    /// Begins a safetensors file with room for `tensors`, in their order, for those whom `access` allows to use it.
     ///
     /// # Errors
     /// The disk refuses.
@@ -29,8 +29,10 @@ impl Staging {
         name: &str,
         tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
         metadata: &BTreeMap<String, String>,
+        access: Access,
     ) -> Result<TensorFile> {
-        TensorFile::create(&self.path(name), self.named(Path::new(name)), tensors, metadata)
+        let file = self.create(name, access.of_data())?;
+        TensorFile::begin(file, self.named(Path::new(name)), tensors, metadata)
     }
 }
 
@@ -49,10 +51,10 @@ struct Slot {
 }
 
 impl TensorFile {
-    /// Creates the file at `path`, called `name` in messages, with room for `tensors` in their order.
+    /// Begins an empty file, called `name` in messages, with room for `tensors` in their order.
     /// transformers refuses files whose metadata do not say `"format": "pt"`, so that is added where it is missing.
-    fn create<'a>(
-        path: &Path,
+    fn begin<'a>(
+        mut file: File,
         name: PathBuf,
         tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
         metadata: &BTreeMap<String, String>,
@@ -81,7 +83,6 @@ impl TensorFile {
         slots.values_mut().for_each(|slot| slot.start += data);
 
         let fail = |error| Error::output(&name, error);
-        let mut file = File::create(path).map_err(fail)?;
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
         file.write_all(&header).map_err(fail)?;
         Ok(TensorFile { file, name, slots })
@@ -175,8 +176,9 @@ impl<'a> ModelWriter<'a> {
     /// A file cannot be read, or the disk refuses.
     pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging, links: Links) -> Result<Self> {
         let copied = copied(checkpoint.files(), folder, links)?;
+        staging.restrict(Access::of(folder)?)?;
         for found in &copied {
-            copy(found, staging)?;
+            copy(found, staging, Access::of(&found.place)?)?;
         }
         let spec = checkpoint.spec();
         let mut pruned = HashSet::new();
@@ -194,7 +196,8 @@ impl<'a> ModelWriter<'a> {
         };
         for stored in checkpoint.files().each() {
             let tensors = stored.tensors.iter().map(|it| (it.name, it.dtype, it.shape));
-            let mut file = staging.tensors(stored.name, tensors, stored.metadata)?;
+            let access = Access::of(&folder.join(stored.name))?;
+            let mut file = staging.tensors(stored.name, tensors, stored.metadata, access)?;
             for tensor in &stored.tensors {
                 if pruned.contains(tensor.name) {
                     writer.places.insert(tensor.name.to_string(), writer.files.len());
@@ -240,15 +243,15 @@ pub fn copied(files: &WeightFiles, folder: &Path, links: Links) -> Result<Vec<Fo
     })
 }
 
-/// Copies a file in pieces, and says what it held.
+/// Copies a file in pieces, for those whom `access` allows to use the copy, and says what it held.
 ///
 /// # Errors
 /// It cannot be read, or the disk refuses.
-pub fn copy(found: &Found, staging: &Staging) -> Result<FileDigest> {
+pub fn copy(found: &Found, staging: &Staging, access: Access) -> Result<FileDigest> {
     let unreadable = |source| Error::reading(&found.place, source);
     let fail = |error| Error::output(&staging.named(&found.name), error);
     let mut from = input::open(&found.place)?;
-    let mut to = File::create(staging.path(&found.name)).map_err(fail)?;
+    let mut to = staging.create(&found.name, access)?;
     let mut digest = Running::default();
     let mut piece = vec![0; PIECE];
     loop {
@@ -287,7 +290,7 @@ mod tests {
         let staging = Staging::new(&target).expect("writable");
         let tensors = [("b", Dtype::F32, &[2usize, 1][..]), ("a", Dtype::F16, &[3])];
         let mut file = staging
-            .tensors("model.safetensors", tensors, &BTreeMap::new())
+            .tensors("model.safetensors", tensors, &BTreeMap::new(), Access::OPEN)
             .expect("writable");
         file.put("a", &[1, 2, 3, 4, 5, 6]).expect("writable");
         file.put("b", &[9; 8]).expect("writable");

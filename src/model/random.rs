@@ -5,7 +5,7 @@
 //! transformers initialises with, norms do nothing, biases are 0.
 
 use crate::error::{Error, Result};
-use crate::files::Staging;
+use crate::files::{Access, Staging};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
 use crate::model::weights::INDEX;
@@ -82,7 +82,7 @@ impl RandomWeights {
             let listed = tensors
                 .iter()
                 .map(|(name, shape)| (name.as_str(), dtype, shape.as_slice()));
-            let mut file = staging.tensors(&name, listed, &BTreeMap::new())?;
+            let mut file = staging.tensors(&name, listed, &BTreeMap::new(), Access::OPEN)?;
             for (tensor, shape) in tensors {
                 let values = match shape[..] {
                     [rows, columns] => self.values(tensor, rows, columns),
@@ -95,7 +95,7 @@ impl RandomWeights {
             file.finish()?;
         }
         let index = serde_json::json!({"weight_map": places}).to_string();
-        staging.write(INDEX, index.as_bytes())
+        staging.write(INDEX, index.as_bytes(), Access::OPEN)
     }
 }
 

@@ -74,7 +74,7 @@ impl Journal {
     /// Whether the file is in its place and as long as it was when it was last read: then there is nothing to lock for, and
     /// a lock may be a message to a file server.
     pub(crate) fn is_current(&self) -> bool {
-        let at_path = Stamp::at(&self.path);
+        let at_path = Stamp::in_place(&self.path);
         let open = Stamp::of(&self.file);
         let same = |at_path: Stamp, open: Stamp| at_path.same_file(&open) && open.length() == self.read;
         !self.anew && at_path.is_ok_and(|at_path| open.is_ok_and(|open| same(at_path, open)))
@@ -138,11 +138,11 @@ impl Journal {
         Ok(found == self.tail)
     }
 
-    /// Whether the open file is the one at its path.
+    /// Whether the open file is the one at its path. A link to it is not.
     fn is_in_place(&self) -> Result<bool> {
         let fail = |error| Error::reading(&self.path, error);
         let open = Stamp::of(&self.file).map_err(fail)?;
-        match Stamp::at(&self.path) {
+        match Stamp::in_place(&self.path) {
             Ok(at_path) => Ok(at_path.same_file(&open)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(fail(error)),
@@ -381,6 +381,26 @@ mod tests {
         std::os::unix::fs::symlink(&notes, folder.path().join("lines")).expect("writable");
         assert!(Journal::open(folder.path().join("lines"), "h").is_err());
         assert_eq!(std::fs::read(&notes).expect("readable"), b"hal");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_takes_the_files_place_is_not_followed_either() {
+        for target in ["moved", "notes", "nothing"] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let at = |name: &str| folder.path().join(name);
+            std::fs::write(at("notes"), "mine\n").expect("writable");
+            let mut lines = journal(&folder);
+            append(&mut lines, "one");
+            std::fs::rename(at("lines"), at("moved")).expect("one folder");
+            std::os::unix::fs::symlink(at(target), at("lines")).expect("writable");
+            assert!(!lines.is_current(), "{target}");
+            let error = lines.lock().err().expect("a link").to_string();
+            assert!(error.contains("lines: cannot write: it is a link"), "{target}: {error}");
+            assert_eq!(std::fs::read(at("moved")).expect("readable"), b"one\n");
+            assert_eq!(std::fs::read(at("notes")).expect("readable"), b"mine\n");
+            assert!(!at("nothing").exists());
+        }
     }
 
     #[test]

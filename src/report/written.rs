@@ -9,7 +9,7 @@ use super::{data, html, latex};
 use crate::data::digest;
 use crate::error::{Error, Result};
 use crate::experiment::plan::Experiment;
-use crate::files::{create_folders, names, only_plain, remove_unfinished, write_whole};
+use crate::files::{create_folders, names, no_links, only_plain, remove_unfinished, write_whole};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -107,8 +107,10 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
     let names: Vec<&str> = files.iter().filter_map(|(file, _)| file.to_str()).collect();
     check_files(&names, folder, experiment)?;
     create_folders(folder)?;
-    for written in [folder.to_path_buf(), folder.join("tables"), folder.join("plots")] {
-        remove_unfinished(&written);
+    for written in ["", "tables", "plots"] {
+        if no_links(folder, written).is_ok() {
+            remove_unfinished(&folder.join(written));
+        }
     }
     let path = folder.join(LIST);
     let fail = |error| Error::output(&path, error);
@@ -170,6 +172,7 @@ impl Known {
 
     /// The content of a file that a report of zprune 0.1.0 wrote; `None` where there is no file, or one from the list.
     fn older(&self, folder: &Path, file: &str, experiment: &str) -> Result<Option<Vec<u8>>> {
+        no_links(folder, file)?;
         let path = folder.join(file);
         let Some(content) = plain_content(&path)? else {
             return Ok(None);

@@ -6,7 +6,7 @@
 //! leaves the cell alone.
 
 use crate::error::{Error, Result};
-use crate::files::{create_folders, only_plain};
+use crate::files::{create_folders, no_links, only_plain};
 use crate::record::journal::unlockable;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -37,6 +37,12 @@ impl Claims {
         }
     }
 
+    /// Refuses a path that leads out of the results folder.
+    fn own(&self, path: &Path) -> Result<()> {
+        let results = self.folder.parent().unwrap_or(Path::new(""));
+        no_links(results, path.strip_prefix(results).unwrap_or(path))
+    }
+
     fn path(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.lock"))
     }
@@ -47,6 +53,7 @@ impl Claims {
     /// The folder cannot be written, or its file system has no locks.
     pub(crate) fn take(&self, id: &str) -> Result<Option<Claim>> {
         let path = self.path(id);
+        self.own(&path)?;
         only_plain(&path)?;
         let mut file = self.open(&path)?;
         match file.try_lock() {
@@ -99,6 +106,9 @@ impl Claims {
     /// Removes what processes that were killed between a record and its claim have left, and the folder if no claim is
     /// left in it. `done` says whether a cell has a good record.
     pub(crate) fn tidy(&self, done: impl Fn(&str) -> bool) {
+        if self.own(&self.folder).is_err() {
+            return;
+        }
         // What cannot be removed does no harm.
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -119,8 +129,10 @@ fn is_note(text: &str) -> bool {
 impl Claim {
     /// Gives up the claim of a cell that has a good record.
     pub(crate) fn settled(self) {
-        // A file that stays does no harm: its cell is never run again.
-        let _ = std::fs::remove_file(&self.path);
+        // A file that stays does no harm: its cell is never run again. Behind a link it would be somebody else's.
+        if self.path.parent().is_some_and(|folder| !folder.is_symlink()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

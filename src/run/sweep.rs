@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment};
-use crate::files::{create_folders, remove_unfinished};
+use crate::files::{create_folders, no_links, remove_unfinished};
 use crate::progress::{Progress, Running};
 use crate::prune::workbench::Workbench;
 use crate::record::{Record, RecordFile, Status, standing};
@@ -195,13 +195,18 @@ pub fn run(
 
     create_folders(folder)?;
     let mut file = RecordFile::open(folder)?;
-    for folder in [folder.to_path_buf(), folder.join("tables"), folder.join("plots")] {
-        remove_unfinished(&folder);
+    for written in ["", "tables", "plots"] {
+        if no_links(folder, written).is_ok() {
+            remove_unfinished(&folder.join(written));
+        }
     }
     let plan = plan_file(experiment, inputs, &cells);
     plan.write(folder)?;
 
     let pending = pending(experiment, &cells, &wanted, &file);
+    if !pending.is_empty() {
+        no_links(folder, "claims")?;
+    }
     for (_, identity) in &pending {
         check_samples(folder, &identity.id(), experiment)?;
     }
@@ -410,10 +415,16 @@ impl<'a> Sweep<'a> {
             );
             Error::new(error.kind(), message)
         })?;
-        write_samples(self.folder, &id, &tasks)?;
+        let samples = write_samples(self.folder, &id, &tasks);
         if self.file.append(record.clone())? && good {
             self.recorded.push((cell.model, id.clone()));
         }
+        samples.map_err(|error| {
+            let message = format!(
+                "{error}; {label} is recorded without these; to have them, remove its line of runs.jsonl and run again"
+            );
+            Error::new(error.kind(), message)
+        })?;
         self.events.write(match &record.error {
             None => Event::Done {
                 id: &id,

@@ -9,7 +9,7 @@ use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, Measure, TASKS, Task};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
-use crate::files::OutputFile;
+use crate::files::{Access, OutputFile, no_links};
 use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord};
@@ -323,6 +323,7 @@ pub(super) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -
             text += &serde_json::to_string(sample).map_err(|error| Error::output(&path, error))?;
             text.push('\n');
         }
+        own(folder, &path)?;
         samples_file(&path).write(text.as_bytes())?;
     }
     Ok(())
@@ -334,8 +335,18 @@ pub(super) fn check_samples(folder: &Path, cell: &str, experiment: &Experiment) 
         .tasks
         .iter()
         .map(|task| samples_path(folder, cell, &task.name));
-    let mut there = paths.filter(|path| path.symlink_metadata().is_ok());
-    there.try_for_each(|path| samples_file(&path).check())
+    for path in paths {
+        own(folder, &path)?;
+        if path.exists() {
+            samples_file(&path).check()?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a file of samples that would be elsewhere than in the results folder.
+fn own(folder: &Path, path: &Path) -> Result<()> {
+    no_links(folder, path.strip_prefix(folder).unwrap_or(path))
 }
 
 fn samples_path(folder: &Path, cell: &str, task: &str) -> PathBuf {
@@ -353,6 +364,7 @@ fn samples_file(path: &Path) -> OutputFile<'_> {
             let read = File::open(path).and_then(|file| BufReader::new(file).read_line(&mut line));
             read.is_ok() && line.starts_with("{\"doc\":")
         },
+        access: Access::OPEN,
     }
 }
 

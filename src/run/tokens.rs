@@ -9,8 +9,8 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Experiment, ModelPlan};
-use crate::files::OutputFile;
 use crate::files::names::{self, plain};
+use crate::files::{Access, OutputFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -122,35 +122,40 @@ pub fn write_tokens(
     inputs.require_all()?;
     let named = names_of(experiment);
     names::check(named.iter().flatten())?;
-    fn output<'a>(path: &'a Path, inputs: &'a [PathBuf], force: bool) -> OutputFile<'a> {
+    fn output<'a>(path: &'a Path, inputs: &'a [PathBuf], force: bool, access: Access) -> OutputFile<'a> {
         OutputFile {
             path,
             inputs,
             force,
             ours: |path| TokenWindows::read(path).is_ok(),
+            access,
         }
     }
     for (name, _) in named.iter().flatten() {
-        output(&folder.join(name), reads, force).check()?;
+        output(&folder.join(name), reads, force, Access::OPEN).check()?;
     }
     let mut files = Vec::new();
     for (index, named) in named.iter().enumerate() {
         let tokens = ModelTokens::new(experiment, inputs, index)?;
-        let windows = tokens.calibration.values().chain(&tokens.evaluations);
-        for ((name, _), windows) in named.iter().zip(windows) {
+        let calibration = tokens.calibration.iter();
+        let calibration = calibration.map(|(seed, windows)| (&inputs.calibration[seed], windows));
+        let evaluations = inputs.evaluations.iter().flatten().zip(&tokens.evaluations);
+        for ((name, _), (text, windows)) in named.iter().zip(calibration.chain(evaluations)) {
             let (path, content) = (folder.join(name), windows.file()?);
+            // Tokens are the text to whoever has the tokenizer.
+            let access = Access::of(&text.path)?;
             if !force && TokenWindows::read(&path).is_ok_and(|there| there != *windows) {
                 let message =
                     "the file exists and holds other tokens; choose another --out, or replace it with --force";
                 return Err(Error::output(&path, message));
             }
-            files.push((path, content));
+            files.push((path, content, access));
         }
     }
-    for (path, content) in &files {
-        output(path, reads, force).write(content)?;
+    for (path, content, access) in &files {
+        output(path, reads, force, *access).write(content)?;
     }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+    Ok(files.into_iter().map(|(path, ..)| path).collect())
 }
 
 /// The files of every model, with `/`, in the order of its tokens, each with the labels it is named after.

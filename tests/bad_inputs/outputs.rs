@@ -637,6 +637,157 @@ fn the_umask_is_respected() {
     assert!(count > 30, "only {count} files");
 }
 
+/// Permission bits of a file or folder.
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().expect("it is there").permissions().mode() & 0o777
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_made_from_a_private_file_is_as_private() {
+    let folder = Folder::new();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf/q8_0.gguf");
+    std::fs::copy(gguf, folder.path("model.gguf")).expect("a file of the repository");
+    for private in [
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "model.gguf",
+        "calibration.jsonl",
+    ] {
+        set_mode(&folder.path(private), 0o600);
+    }
+    set_mode(&folder.path("model"), 0o750);
+    set_mode(&folder.path("model/config.json"), 0o644);
+    let program = env!("CARGO_BIN_EXE_zprune");
+    let prune = "prune --model model --method magnitude --sparsity 0.5 --out pruned";
+    works(&shell(&folder, &format!(
+        "umask 022; set -e; '{program}' {prune}; '{program}' compress pruned --out archive; '{program}' expand archive --out again
+         '{program}' import model.gguf --out imported; '{program}' tokens experiment.toml --out tokens"
+    )));
+    for made in ["pruned", "archive", "again"] {
+        for (name, expected) in [
+            ("", 0o750),
+            ("model.safetensors", 0o600),
+            ("tokenizer.json", 0o600),
+            ("config.json", 0o644),
+            ("pruning.json", 0o600),
+        ] {
+            assert_eq!(mode(&folder.path(made).join(name)), expected, "{made}/{name}");
+        }
+    }
+    assert_eq!(mode(&folder.path("archive/zprune-archive.json")), 0o600);
+    for entry in std::fs::read_dir(folder.path("imported")).expect("written") {
+        let path = entry.expect("readable").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    for (name, expected) in [("calibration_seed0", 0o600), ("evaluation_novel", 0o644)] {
+        let path = folder.path(format!("tokens/model/{name}.safetensors"));
+        assert_eq!(mode(&path), expected, "{name}");
+    }
+    // What was opened to everybody before is closed when it is made from a private text.
+    set_mode(&folder.path("tokens/model/calibration_seed0.safetensors"), 0o644);
+    works(&run(&folder, "tokens experiment.toml --out tokens"));
+    assert_eq!(mode(&folder.path("tokens/model/calibration_seed0.safetensors")), 0o600);
+    // An archive that was closed afterwards gives nobody what he could not read in it.
+    set_mode(&folder.path("archive/config.json"), 0o600);
+    works(&shell(
+        &folder,
+        &format!("umask 022; '{program}' expand archive --out closed"),
+    ));
+    assert_eq!(mode(&folder.path("closed/config.json")), 0o600);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_a_results_folder_are_not_written_through() {
+    use std::os::unix::fs::symlink;
+    for (linked, command) in [
+        ("tables", "run experiment.toml"),
+        ("plots", "run experiment.toml"),
+        ("claims", "run experiment.toml"),
+        ("submit", "submit experiment.toml --engine slurm --write"),
+        ("submit", "submit experiment.toml --engine slurm --write --force"),
+    ] {
+        for target in ["elsewhere", "not there"] {
+            let folder = Folder::new();
+            std::fs::create_dir_all(folder.path("elsewhere")).expect("writable");
+            write_at(&folder, "x", "");
+            let link = folder.path("results/tiny").join(linked);
+            symlink(folder.path(target), &link).expect("writable");
+            let output = run(&folder, command);
+            let text = says(&output);
+            assert_eq!(output.status.code(), Some(3), "{linked}: {text}");
+            for part in [linked, "it is a link", "in its place"] {
+                assert!(text.contains(part), "{linked}: does not say `{part}`: {text}");
+            }
+            assert!(link.is_symlink() && !folder.path("not there").exists());
+            assert_eq!(
+                std::fs::read_dir(folder.path("elsewhere")).expect("there").count(),
+                0,
+                "{linked}"
+            );
+        }
+    }
+    let folder = Folder::new();
+    works(&run(&folder, "submit experiment.toml --engine slurm --write"));
+    folder.write("mine", "# Written by `zprune submit`: mine");
+    let script = folder.path("results/tiny/submit/submit.sh");
+    std::fs::remove_file(&script).expect("written");
+    symlink(folder.path("mine"), &script).expect("writable");
+    refused(
+        &folder,
+        "submit experiment.toml --engine slurm --write",
+        3,
+        &["submit/submit.sh: cannot write: it is a link"],
+    );
+    // The folder of all results, and that of one experiment, may be elsewhere.
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("scratch/tiny")).expect("writable");
+    std::fs::create_dir(folder.path("results")).expect("writable");
+    symlink("../scratch/tiny", folder.path("results/tiny")).expect("writable");
+    works(&folder.run());
+    assert!(folder.path("scratch/tiny/tables/perplexity.md").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn errors_name_what_the_user_named() {
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_zprune");
+    // As much as a file may have, so that each command ends while it writes.
+    for (blocks, command, name) in [
+        (
+            1,
+            "prune --model model --method magnitude --sparsity 0.5 --out pruned",
+            "pruned/",
+        ),
+        (1, "tokens experiment.toml --out tokens", "tokens/model/"),
+        (
+            0,
+            "eval --model model --corpus novel.txt --length 16 --json found.json",
+            "found.json",
+        ),
+        (0, "submit experiment.toml --engine slurm --write", "submit/"),
+    ] {
+        let output = shell(&folder, &format!("ulimit -f {blocks}; '{program}' {command}"));
+        let text = says(&output);
+        assert_eq!(output.status.code(), Some(3), "{command}: {text}");
+        assert!(
+            text.contains(name) && text.contains("cannot write"),
+            "{command}: {text}"
+        );
+        assert!(!text.contains(".zprune-"), "{command}: {text}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn streams_that_take_nothing_end_no_command_in_a_panic() {
@@ -705,6 +856,29 @@ fn streams_that_take_nothing_end_no_command_in_a_panic() {
     assert_eq!(records.lines().count(), 9, "the records stay");
 }
 
+/// Whether these tests run under `nohup`, so that the program does, too, and a terminal that goes away does not end it.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "kill -HUP $$; exit 0"])
+        .status();
+    output.expect("a shell").success()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_that_goes_away_ends_no_run_that_is_to_outlive_it() {
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_zprune");
+    let bench = "bench --shape smollm2-135m --layers 8 --write big";
+    let output = shell(
+        &folder,
+        &format!("trap '' HUP; '{program}' {bench} & child=$!; sleep 0.2; kill -HUP $child; wait $child"),
+    );
+    works(&output);
+    assert!(folder.path("big/config.json").exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn interrupted_folders_are_removed_at_once_or_by_the_next_command() {
@@ -747,7 +921,11 @@ fn interrupted_folders_are_removed_at_once_or_by_the_next_command() {
             .status();
         assert!(sent.expect("there is kill").success());
     };
-    for signal in ["-INT", "-TERM"] {
+    let mut signals = vec!["-INT", "-TERM"];
+    if !hangup_is_ignored() {
+        signals.push("-HUP");
+    }
+    for signal in signals {
         let mut child = begun();
         kill(&child, signal);
         let status = child.wait().expect("it ends");

@@ -4,6 +4,7 @@ use super::Change::*;
 use super::tiny::Folder;
 use super::{Case, complaint, folder_with, results};
 use serde_json::Value;
+use zprune::experiment::identity::Identity;
 
 const RECORDS: &str = "results/tiny/runs.jsonl";
 
@@ -62,6 +63,34 @@ const DAMAGED_RECORDS: &[Case] = &[
             })
         }),
         expect: &["results/tiny/runs.jsonl:2: the record has no checksum (`check`); it was edited"],
+    },
+    Case {
+        name: "a record without its checksum, made to look older than checksums are",
+        change: Other(|folder| {
+            change_record(folder, 1, |record| {
+                record.as_object_mut().expect("an object").remove("check");
+                record["schema"] = 2.into();
+                record["evaluations"][0]["windows"] = vec![1.0; 4].into();
+                record["evaluations"][0]["perplexity"] = 1f64.exp().into();
+            })
+        }),
+        expect: &[
+            "results/tiny/runs.jsonl:2: the record has schema 2, but what is in it came with schema 3; it was edited",
+        ],
+    },
+    Case {
+        name: "an older record that withdraws another",
+        change: Other(|folder| {
+            change_record(folder, 1, |record| {
+                record.as_object_mut().expect("an object").remove("check");
+                grow_older(record);
+                record["status"] = "withdrawn".into();
+                record["error"] = "the weights changed".into();
+            })
+        }),
+        expect: &[
+            "results/tiny/runs.jsonl:2: the record has schema 2, but what is in it came with schema 3; it was edited",
+        ],
     },
     Case {
         name: "another perplexity",
@@ -251,6 +280,14 @@ fn fail(record: &mut Value) {
     record["error"] = "out of memory".into();
 }
 
+/// Makes it the record of the last zprune that wrote no checksums.
+fn grow_older(record: &mut Value) {
+    record["schema"] = 2.into();
+    record["cell"]["numbers"] = 2.into();
+    let cell: Identity = serde_json::from_value(record["cell"].clone()).expect("the cell of a record");
+    record["id"] = cell.id().into();
+}
+
 /// A record with a checksum that fits it, as someone makes who means to deceive.
 fn forged(mut record: Value) -> String {
     record.as_object_mut().expect("an object").remove("check");
@@ -322,10 +359,10 @@ fn numbers_that_cannot_be_are_refused_whatever_the_checksum_and_the_schema() {
         for schema in [2, 3] {
             let mut record: Value = serde_json::from_str(lines[1]).expect("a record is JSON");
             change(&mut record);
-            record["schema"] = schema.into();
             let line = match schema {
                 2 => {
                     record.as_object_mut().expect("an object").remove("check");
+                    grow_older(&mut record);
                     record.to_string()
                 }
                 _ => forged(record),

@@ -82,6 +82,51 @@ fn everything_in_the_directory_comes_back() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn permissions_come_back() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("model/code/private")).expect("writable");
+    std::fs::create_dir_all(folder.path("model/empty")).expect("writable");
+    folder.write("model/code/convert.sh", "#!/bin/sh\n");
+    folder.write("model/code/private/key", "secret");
+    let modes = [
+        ("code/convert.sh", 0o755),
+        ("code/private/key", 0o600),
+        ("code/private", 0o700),
+        ("empty", 0o711),
+        ("config.json", 0o444),
+        ("model.safetensors", 0o640),
+        ("", 0o750),
+    ];
+    for (name, mode) in modes {
+        std::fs::set_permissions(folder.path("model").join(name), std::fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    comes_back(&folder, "model");
+    let mode = |path: PathBuf| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    // What the tests' own umask takes away stays away.
+    std::fs::create_dir(folder.path("usual")).expect("writable");
+    let umask = mode(folder.path("usual"));
+    for (name, wanted) in modes {
+        assert_eq!(mode(folder.path("model-back").join(name)), wanted & umask, "{name}");
+        let archived = mode(folder.path("model-archive").join(name));
+        assert_eq!(archived & !(wanted | 0o200), 0, "{name} is wider in the archive");
+    }
+    // An archive from before there were permissions has those of its files.
+    let path = folder.path("model-archive").join(MANIFEST);
+    let manifest = Manifest::parse(&std::fs::read(&path).expect("written")).expect("whole");
+    let older = Manifest {
+        format: 1,
+        permissions: BTreeMap::new(),
+        ..manifest
+    };
+    std::fs::write(&path, older.to_bytes().expect("text and numbers")).expect("writable");
+    works(&run(&folder, "expand model-archive --out older"));
+    assert_eq!(mode(folder.path("older/code/private/key")), 0o600);
+    assert_eq!(mode(folder.path("older/code/convert.sh")), 0o755 & umask);
+}
+
 fn comes_back_without_git(folder: &Folder) {
     folder.write("model/.git/objects/pack", "a second copy of everything");
     let text = works(&run(folder, "compress model --out model-archive"));
@@ -291,6 +336,7 @@ fn made(folder: &Folder, header: &str, files: BTreeMap<String, FileDigest>) {
         empty_folders: Vec::new(),
         weights: BTreeMap::from([(WEIGHTS.to_string(), archived)]),
         index: None,
+        permissions: BTreeMap::new(),
         checksum: String::new(),
     };
     std::fs::create_dir_all(folder.path("archive")).expect("writable");

@@ -63,6 +63,8 @@ impl Model {
             record.remove("fingerprints");
             record.remove("checksum");
             record["schema"] = 1.into();
+            // What the last zprune without hashes had.
+            record["cell"]["numbers"] = 2.into();
         });
     }
 
@@ -373,6 +375,21 @@ const DAMAGE: &[Damage] = &[
         older: None,
     },
     Damage {
+        name: "a pruning.json without its hashes, made to look older than they are",
+        apply: |model| {
+            model.record(|record| {
+                let record = record.as_object_mut().expect("an object");
+                record.remove("fingerprints");
+                record.remove("checksum");
+                record["schema"] = 1.into();
+                record["cell"]["numbers"] = zprune::experiment::identity::NUMBERS.into();
+            });
+            model.tensor(QUERY)[3] ^= 0x80;
+        },
+        expect: SEAL,
+        older: Some(SEAL),
+    },
+    Damage {
         name: "a pruning.json that is not JSON",
         apply: |model| model.file("pruning.json").truncate(100),
         expect: "pruning.json: not a record of pruning",
@@ -542,38 +559,155 @@ fn what_people_add_to_publish_a_model_is_said_and_no_fault() {
 }
 
 #[test]
-fn a_copy_is_held_against_its_twin() {
+fn a_pruned_model_is_not_its_own_original() {
     let (folder, model) = pruned("wanda");
-    let twin = |change: fn(&mut Model)| {
-        let mut twin = Model {
-            pruned: model.pruned.clone(),
-            original: model.pruned.clone(),
-        };
-        change(&mut twin);
-        twin
+    lay_out(&folder.path("copy"), &model.pruned);
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("pruned", folder.path("link")).expect("writable");
+    let mut older = Model {
+        pruned: model.pruned.clone(),
+        original: model.original.clone(),
     };
-    let (text, content) = verdict(&folder, &twin(|_| ()));
-    assert!(content, "{text}");
-    let (text, content) = verdict(
-        &folder,
-        &twin(|model| {
-            model.grow_older();
-            model.original = model.pruned.clone();
-            move_mask_to_zero(model);
-        }),
+    older.grow_older();
+    lay_out(&folder.path("older"), &older.pruned);
+    lay_out(&folder.path("older-copy"), &older.pruned);
+    // Nothing was done to it, and nothing says so; it is still no other model.
+    let mut cases = vec![
+        ("pruned", "pruned"),
+        ("pruned", "./pruned"),
+        ("pruned", "copy"),
+        ("copy", "pruned"),
+        ("older", "older-copy"),
+        ("model", "model"),
+    ];
+    if cfg!(unix) {
+        cases.push(("pruned", "link"));
+    }
+    for (folder_of, against) in cases {
+        let output = run(&folder, &format!("verify {folder_of} --against {against}"));
+        let text = says(&output);
+        assert_eq!(output.status.code(), Some(1), "{folder_of} {against}: {text}");
+        assert!(
+            text.contains(&format!("{against} is no original: it is this model, or a copy of it")),
+            "{text}"
+        );
+        assert!(text.contains("nothing was compared"), "{text}");
+        assert!(!text.contains("of the original, bit for bit"), "{text}");
+    }
+    // A copy that lost or changed its record is another model than the one that was pruned.
+    let mut changed = model.pruned.clone();
+    changed.remove(Path::new("pruning.json"));
+    lay_out(&folder.path("copy"), &changed);
+    let output = run(&folder, "verify pruned --against copy");
+    assert_eq!(output.status.code(), Some(1), "{}", says(&output));
+    assert!(
+        says(&output).contains("copy is not the model that was pruned"),
+        "{}",
+        says(&output)
     );
-    assert!(!content && text.contains("differs from the other copy"), "{text}");
-    // An original against itself: nothing was done, and nothing has to say so.
+    // Two directories of which nothing is said are what they are.
     lay_out(&folder.path("same"), &model.original);
     works(&run(&folder, "verify same --against model"));
 }
 
-fn move_mask_to_zero(model: &mut Model) {
-    let place = kept(model, QUERY)[0];
-    let data = model.tensor(QUERY);
-    let other = places(data, true)[0];
-    data.copy_within(place..place + WIDTH, other);
-    data[place..place + WIDTH].fill(0);
+#[test]
+fn files_that_cannot_be_opened_are_a_finding_where_their_hashes_say_more() {
+    let (folder, whole) = pruned("wanda");
+    type Change = fn(&mut Model);
+    let changes: [(&str, Change); 5] = [
+        ("truncated weights", |model| model.file(WEIGHTS).truncate(1000)),
+        ("no weights", |model| drop(model.pruned.remove(Path::new(WEIGHTS)))),
+        ("no configuration", |model| {
+            drop(model.pruned.remove(Path::new("config.json")))
+        }),
+        ("a configuration that is none", |model| {
+            model.file("config.json").truncate(20)
+        }),
+        ("weights of another sort", |model| {
+            *model.file(WEIGHTS) = b"no tensors".to_vec()
+        }),
+    ];
+    for (name, change) in changes {
+        let mut model = Model {
+            pruned: whole.pruned.clone(),
+            original: whole.original.clone(),
+        };
+        change(&mut model);
+        lay_out(&folder.path("damaged"), &model.pruned);
+        for command in ["verify damaged", "verify damaged --against model"] {
+            let output = run(&folder, command);
+            let text = says(&output);
+            assert_eq!(output.status.code(), Some(1), "{name}: {text}");
+            let said = ["is not what zprune wrote", "is missing; zprune wrote it"];
+            assert!(said.iter().any(|part| text.contains(part)), "{name}: {text}");
+        }
+    }
+    // An original that is none is a mistake, but what was found before is said.
+    std::fs::create_dir(folder.path("empty")).expect("writable");
+    let output = run(&folder, "verify pruned --against empty");
+    assert_eq!(output.status.code(), Some(2), "{}", says(&output));
+    let mut record = whole.pruned[Path::new("pruning.json")].clone();
+    record.truncate(100);
+    folder.write("pruned/pruning.json", record);
+    let text = says(&run(&folder, "verify pruned"));
+    assert!(
+        text.contains("put it back from a copy, or prune the model again"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_that_somebody_puts_into_the_unfinished_folder_is_not_taken_for_the_programs_own() {
+    let folder = Folder::new();
+    folder.write("calibration.jsonl", {
+        let document = serde_json::json!({ "text": super::tiny::text(3, 20_000) });
+        format!("{document}\n")
+    });
+    let command = PRUNE
+        .replace("--out out", "--sampling packed --out out")
+        .replace("--sequences 4 --length 16", "--sequences 400 --length 128");
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut child = folder
+        .zprune(&words)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let since = std::time::Instant::now();
+    let unfinished = loop {
+        let entries = std::fs::read_dir(folder.path(".")).expect("readable").flatten();
+        let mut folders = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.join(WEIGHTS).exists());
+        let begun = folders.find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(".zprune-"))
+        });
+        if let Some(found) = begun {
+            break found;
+        }
+        assert!(
+            child.try_wait().expect("a child").is_none(),
+            "it ended before anything could be put there"
+        );
+        assert!(
+            since.elapsed() < std::time::Duration::from_secs(60),
+            "nothing was begun"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    std::fs::write(unfinished.join("notes.json"), "{}").expect("writable");
+    let output = child.wait_with_output().expect("it ends");
+    let text = works(&output);
+    assert!(text.contains("out/notes.json: another program put it there"), "{text}");
+    let record = std::fs::read_to_string(folder.path("out/pruning.json")).expect("written");
+    assert!(!record.contains("notes.json"), "{record}");
+    let output = run(&folder, "verify out");
+    assert_eq!(output.status.code(), Some(1), "{}", says(&output));
+    assert!(
+        says(&output).contains("notes.json: was added; zprune did not write it"),
+        "{}",
+        says(&output)
+    );
 }
 
 #[test]

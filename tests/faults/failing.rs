@@ -116,6 +116,11 @@ impl<'a> Undisturbed<'a> {
         self.check(root, &run).map_err(said)?;
         // Without the failure the same command goes on to the same end; a directory that is whole is not made again.
         let finished = difference(&self.job.made(root), &self.made).is_none();
+        let unsynced =
+            what.starts_with("S ") && path.is_dir() && path == root.join(self.job.makes).parent().unwrap_or(root);
+        if finished && run.code != 0 && unsynced && !run.stderr.contains("it is whole and has its name") {
+            return Err(said("does not say that it is whole".to_string()));
+        }
         let again = traced::run(root, &self.job.arguments(), "none");
         if again.code != 0 && !finished {
             return Err(said(format!("the next run ends with {}: {}", again.code, again.stderr)));

@@ -211,6 +211,24 @@ fn no_more_is_written_than_was_announced() {
 }
 
 #[test]
+fn an_answer_without_content_leaves_no_file() {
+    for refusal in [
+        answer("500 Internal Server Error", "", b""),
+        answer("404 Not Found", "", b""),
+        answer("302 Found", "Location: http://127.0.0.1:9/nobody\r\n", b""),
+        b"nonsense\r\n\r\n".to_vec(),
+    ] {
+        let hub = Hostile::new(move |request, stream| match request.describes() {
+            true => stream.write_all(&honest(request)),
+            false => stream.write_all(&refusal),
+        });
+        let place = Place::new();
+        place.fetch(&hub).expect_err("no content");
+        assert_eq!(std::fs::read_dir(place.inside("blobs")).expect("made").count(), 0);
+    }
+}
+
+#[test]
 fn headers_and_chunks_that_are_none_are_refused() {
     let many = "X-Y: z\r\n".repeat(5000);
     for text in [

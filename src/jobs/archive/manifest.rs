@@ -6,18 +6,24 @@
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::files::header::Header;
-use crate::files::input;
+use crate::files::{Access, input};
 use crate::jobs::seal;
 use crate::model::weights::INDEX;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 /// The manifest's name in an archive.
 pub const MANIFEST: &str = "zprune-archive.json";
 
-/// Version of the layout of [`Manifest`].
-pub const FORMAT: u32 = 1;
+/// Version of the layout of [`Manifest`]. 1: files and hashes. 2: permissions.
+pub const FORMAT: u32 = 2;
+
+/// The oldest layout that is read.
+const OLDEST_FORMAT: u32 = 1;
+
+/// The model directory itself, among [`Manifest::permissions`].
+pub(super) const ITSELF: &str = ".";
 
 /// The longest manifest that is read, in bytes: the headers of a model of 100,000 tensors have 15 MB.
 const LARGEST: u64 = 512 << 20;
@@ -26,7 +32,7 @@ const LARGEST: u64 = 512 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// [`FORMAT`], or an older one.
     pub format: u32,
     /// Version of zprune.
     pub zprune: String,
@@ -40,6 +46,9 @@ pub struct Manifest {
     /// The index of these files, if there was one. The archive has another under its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<ArchivedIndex>,
+    /// Who may use each file and folder, and the directory itself (`.`); absent in format 1, and where the system does not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub permissions: BTreeMap<String, Access>,
     /// SHA-256 of this file with 64 zeros in this place.
     pub checksum: String,
 }
@@ -95,8 +104,8 @@ impl Manifest {
         }
         let unreadable = |error| Error::input(format!("does not describe an archive: {error}"));
         let Version { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if format != FORMAT {
-            let message = format!("has format {format}, but this zprune reads format {FORMAT}");
+        if !(OLDEST_FORMAT..=FORMAT).contains(&format) {
+            let message = format!("has format {format}, but this zprune reads formats {OLDEST_FORMAT} to {FORMAT}");
             return Err(Error::input(message));
         }
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(unreadable)?;
@@ -129,11 +138,24 @@ impl Manifest {
             .try_fold(0u64, |all, file| all.checked_add(file.bytes))
     }
 
+    /// The folders below the directory, each after the one it is in.
+    pub(super) fn folders(&self) -> BTreeSet<&Path> {
+        let files = self.files.keys().flat_map(|path| Path::new(path).ancestors().skip(1));
+        let empty = self.empty_folders.iter().flat_map(|path| Path::new(path).ancestors());
+        files.chain(empty).filter(|path| *path != Path::new("")).collect()
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |place: &str, what: &str| Err(Error::input(what).at(format!("`{place}`")));
         for path in self.files.keys().chain(&self.empty_folders) {
             if !stays_inside(path) || path == MANIFEST {
                 return refuse(path, "is not the path of a file in a model directory");
+            }
+        }
+        let folders = self.folders();
+        for path in self.permissions.keys() {
+            if !(path == ITSELF || self.files.contains_key(path) || folders.contains(Path::new(path))) {
+                return refuse(path, "has permissions, but is no file or folder of the archive");
             }
         }
         if self.bytes().is_none() {
@@ -207,6 +229,10 @@ mod tests {
                 },
             )]),
             index: None,
+            permissions: BTreeMap::from([ITSELF, "sub", "sub/LICENSE", "sub/empty"].map(|path| {
+                let access = Access::try_from("755".to_string()).expect("octal digits");
+                (path.to_string(), access)
+            })),
             checksum: String::new(),
         }
     }
@@ -244,6 +270,10 @@ mod tests {
             empty_folders: vec!["..".to_string()],
             ..manifest()
         };
+        let permissions = Manifest {
+            permissions: BTreeMap::from([("../evil".to_string(), Access::OPEN)]),
+            ..manifest()
+        };
         let index = Manifest {
             index: Some(ArchivedIndex {
                 archived: FileDigest::of_bytes(b"{}"),
@@ -262,6 +292,7 @@ mod tests {
             (file("..\\evil"), "not the path"),
             (file(MANIFEST), "not the path"),
             (folder, "not the path"),
+            (permissions, "no file or folder of the archive"),
             (endless, "64 bits"),
             (index, "is not the text"),
             (

@@ -5,8 +5,8 @@
 //! `X.bitmask` (rows of bits, lowest bit first), `X.row_offsets` and `X.shape`. It saves storage and
 //! nothing else: programs expand it before they compute.
 //!
-//! Owns both directions, which undo each other: [`expand`] restores every file of the directory byte for byte, and
-//! checks each against the SHA-256 in the [`manifest`]. Neither holds more of a tensor than a part of a row, and
+//! Owns both directions, which undo each other: [`expand`] restores every file of the directory byte for byte, with its
+//! permissions as far as the umask allows, and checks each against the SHA-256 in the [`manifest`]. Neither holds more of a tensor than a part of a row, and
 //! [`compress`] gives its archive a name when it has seen that it restores everything. A matrix that would not
 //! become smaller is left as it is.
 
@@ -17,16 +17,15 @@ mod unpack;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
 use crate::files::header::Entry;
-use crate::files::{Staging, input, json};
+use crate::files::{Access, Staging, input, json};
 use crate::model::export::copy;
-use crate::model::folder::{Found, Links, ModelFolder};
+use crate::model::folder::{Found, Links, Listing, ModelFolder};
 use crate::model::weights::{INDEX, WeightFiles};
 use crate::progress::Progress;
 use bytesize::ByteSize;
 use manifest::{ArchivedIndex, FORMAT, MANIFEST, Manifest};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -125,10 +124,7 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         return Err(Error::input(message).at(folder.display()));
     }
     let staging = Staging::new(out)?;
-    let mut sizes = Sizes {
-        left_out: listing.left_out,
-        ..Sizes::default()
-    };
+    let mut sizes = Sizes::default();
     let mut manifest = Manifest {
         format: FORMAT,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
@@ -136,51 +132,69 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         empty_folders: listing.empty.iter().map(|path| portable(path)).collect::<Result<_>>()?,
         weights: BTreeMap::new(),
         index: None,
+        permissions: BTreeMap::new(),
         checksum: String::new(),
     };
+    let mut permit = |name: &str, access: Access| {
+        // Elsewhere there are none.
+        if cfg!(unix) {
+            manifest.permissions.insert(name.to_string(), access);
+        }
+    };
+    let own = Access::of(folder)?;
+    staging.restrict(own)?;
+    permit(manifest::ITSELF, own);
+    for below in folders(&listing) {
+        let access = Access::of(&folder.join(below))?;
+        staging.folder(below, access)?;
+        permit(&portable(below).at(folder.display())?, access);
+    }
     progress.start(1, listing.files.len());
     let (mut places, mut index) = (Map::new(), None);
+    // What is said of all files is for nobody else than those who may use all of them.
+    let mut narrowest = Access::OPEN;
     for found in &listing.files {
         let name = portable(&found.name).at(folder.display())?;
         progress.cell(&name);
+        let access = Access::of(&found.place)?;
+        narrowest = narrowest.and(access);
+        permit(&name, access);
         let digest = if weights.contains(&name) {
-            let (archived, digest) = pack::pack(found, &name, &staging, &mut sizes, &mut places)?;
+            let (archived, digest) = pack::pack(found, &name, access, &staging, &mut sizes, &mut places)?;
             manifest.weights.insert(name.clone(), archived);
             digest
         } else if indexed && name == INDEX {
             let text = String::from_utf8(input::read(&found.place, input::SMALL)?)
                 .map_err(|_| Error::input("is not UTF-8").at(found.place.display()))?;
             let digest = FileDigest::of_bytes(text.as_bytes());
-            index = Some(text);
+            index = Some((text, access));
             digest
         } else {
-            make_folder(&staging, found.name.parent())?;
-            copy(found, &staging)?
+            copy(found, &staging, access)?
         };
         manifest.files.insert(name, digest);
         progress.step()?;
     }
-    for empty in &listing.empty {
-        make_folder(&staging, Some(empty))?;
-    }
-    if let Some(text) = index {
+    if let Some((text, access)) = index {
         let own = own_index(&text, places, sizes.stored).at(folder.join(INDEX).display())?;
-        staging.write(INDEX, &own)?;
+        staging.write(INDEX, &own, access)?;
         let archived = FileDigest::of_bytes(&own);
         manifest.index = Some(ArchivedIndex { archived, text });
     }
-    staging.write(MANIFEST, &manifest.to_bytes()?)?;
+    staging.write(MANIFEST, &manifest.to_bytes()?, narrowest)?;
 
     progress.stage("reading it back");
-    let written = Manifest::read(&staging.path(""))?;
+    let written = Manifest::read(&staging.path("")).map_err(|error| staging.renamed(error))?;
     for (name, archived) in &written.weights {
         unpack::unpack(&staging.path(name), archived, &written.files[name], &mut |_| Ok(())).map_err(|error| {
+            let error = staging.renamed(error);
             let message = format!("does not come back as it is (does another program write to it?): {error}");
             Error::input(message).at(folder.join(name).display())
         })?;
     }
     staging.commit()?;
     progress.finish();
+    sizes.left_out = listing.left_out;
     Ok(sizes)
 }
 
@@ -193,18 +207,27 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
     let staging = Staging::new(out)?;
     room_for(&manifest, &staging, out)?;
     let mut expanded = Expanded::default();
+    staging.restrict(restored(&manifest, folder, manifest::ITSELF)?)?;
+    for below in manifest.folders() {
+        let access = match folder.join(below).exists() {
+            true => restored(&manifest, folder, below.to_str().unwrap_or_default())?,
+            // An empty folder may have been lost on the way.
+            false => Access::OPEN,
+        };
+        staging.folder(below, access)?;
+    }
     progress.start(1, manifest.files.len());
     for (name, digest) in &manifest.files {
         progress.cell(name);
         let path = folder.join(name);
         let target = Path::new(name);
-        make_folder(&staging, target.parent())?;
         if !path.exists() {
             return Err(Error::input("is missing from the archive").at(path.display()));
         }
+        let access = restored(&manifest, folder, name)?;
         if let Some(archived) = manifest.weights.get(name) {
             let fail = |error| Error::output(&staging.named(target), error);
-            let mut file = File::create(staging.path(target)).map_err(fail)?;
+            let mut file = staging.create(target, access)?;
             let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
             expanded.tensors += unpack::unpack(&path, archived, digest, &mut write)?;
             file.sync_all().map_err(fail)?;
@@ -212,19 +235,16 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
             && let Some(index) = &manifest.index
         {
             is_archived(&path, FileDigest::of_file(&path)?, &index.archived)?;
-            staging.write(INDEX, index.text.as_bytes())?;
+            staging.write(INDEX, index.text.as_bytes(), access)?;
         } else {
             let found = Found {
                 name: target.to_path_buf(),
                 place: path.clone(),
             };
-            is_archived(&path, copy(&found, &staging)?, digest)?;
+            is_archived(&path, copy(&found, &staging, access)?, digest)?;
         }
         expanded.files += 1;
         progress.step()?;
-    }
-    for empty in &manifest.empty_folders {
-        make_folder(&staging, Some(Path::new(empty)))?;
     }
     expanded.left_out = others(folder, &manifest)?;
     staging.commit()?;
@@ -276,10 +296,20 @@ fn portable(path: &Path) -> Result<String> {
         .ok_or_else(|| Error::input("its name is not UTF-8, or has a backslash in it; rename it").at(path.display()))
 }
 
-/// Makes a folder of the directory under construction, and those it is in.
-fn make_folder(staging: &Staging, folder: Option<&Path>) -> Result<()> {
-    let folder = folder.unwrap_or(Path::new(""));
-    std::fs::create_dir_all(staging.path(folder)).map_err(|error| Error::output(&staging.named(folder), error))
+/// The folders of a directory, each after the one it is in.
+fn folders(listing: &Listing) -> BTreeSet<&Path> {
+    let files = listing.files.iter().flat_map(|found| found.name.ancestors().skip(1));
+    let empty = listing.empty.iter().flat_map(|folder| folder.ancestors());
+    files.chain(empty).filter(|path| *path != Path::new("")).collect()
+}
+
+/// Who may use a restored file or folder: as before, but for those who may not use it in the archive.
+fn restored(manifest: &Manifest, folder: &Path, name: &str) -> Result<Access> {
+    let there = Access::of(&folder.join(name))?;
+    Ok(match manifest.permissions.get(name) {
+        Some(before) => before.and(there.with_executing()),
+        None => there,
+    })
 }
 
 /// Refuses an archive that restores more than the disk has room for: what it asks for is far more than it has.

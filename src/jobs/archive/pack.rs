@@ -9,7 +9,7 @@ use super::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Entry, Header};
-use crate::files::{Staging, input};
+use crate::files::{Access, Staging, input};
 use crate::model::export::TensorFile;
 use crate::model::folder::Found;
 use safetensors::Dtype;
@@ -32,13 +32,14 @@ struct Source<'a> {
     piece: Vec<u8>,
 }
 
-/// Writes the archive's file for the weight file `found`, called `name`. Returns what restores it, and its digest.
+/// Writes the archive's file for the weight file `found`, called `name`, for those whom `access` allows to use it. Returns what restores it, and its digest.
 ///
 /// # Errors
 /// The file cannot be read or is malformed, or the disk refuses.
 pub(super) fn pack(
     found: &Found,
     name: &str,
+    access: Access,
     staging: &Staging,
     sizes: &mut Sizes,
     places: &mut Map<String, Value>,
@@ -88,7 +89,7 @@ pub(super) fn pack(
     let listed = announced
         .iter()
         .map(|(part, dtype, shape)| (part.as_str(), *dtype, shape.as_slice()));
-    let mut file = staging.tensors(name, listed, &header.metadata)?;
+    let mut file = staging.tensors(name, listed, &header.metadata, access)?;
     source
         .reader
         .seek(SeekFrom::Start(header.data()))
@@ -101,7 +102,7 @@ pub(super) fn pack(
     }
     file.finish()?;
     let archived = Archived {
-        archived: FileDigest::of_file(&staging.path(name))?,
+        archived: FileDigest::of_file(&staging.path(name)).map_err(|error| staging.renamed(error))?,
         header: header.text,
         tensors,
     };

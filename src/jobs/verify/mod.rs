@@ -95,21 +95,41 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
     };
     progress.stage("hashing the files");
     files::check(folder, claim.as_ref(), &mut verdict)?;
-    let original = against
-        .map(|path| Original::open(path, folder, claim.as_ref()))
-        .transpose()?;
-    if let Some(original) = &original {
-        original.check_files(folder, &mut verdict)?;
-    }
-    // Files that are not what was written may be why nothing loads: that is said too.
-    if let Err(error) = weights(folder, claim.as_ref(), original.as_ref(), &mut verdict, progress) {
+    if let Err(error) = content(folder, against, claim.as_ref(), &mut verdict, progress) {
+        // Files that are not what was written may be why nothing can be opened: then that is what was found.
         return Err(match verdict.listed() {
             None => error,
-            Some(faults) => Error::new(error.kind(), format!("{error}\n{faults}")),
+            Some(faults) => Error::new(ErrorKind::Mismatch, format!("{error}\n{faults}")),
         });
     }
     progress.finish();
     Ok(verdict)
+}
+
+/// Checks what needs the files to be open: the weights, and everything against the original.
+fn content(
+    folder: &Path,
+    against: Option<&Path>,
+    claim: Option<&PruningFile>,
+    verdict: &mut Verdict,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let original = match against {
+        Some(path) if original::is_copy(path, folder) => {
+            verdict.faults.push(format!(
+                "{} is no original: it is this model, or a copy of it with the same {PRUNING}; nothing was compared. Name the model \
+                 that was pruned",
+                path.display()
+            ));
+            None
+        }
+        Some(path) => Some(Original::open(path, claim)?),
+        None => None,
+    };
+    if let Some(original) = &original {
+        original.check_files(folder, verdict)?;
+    }
+    weights(folder, claim, original.as_ref(), verdict, progress)
 }
 
 /// Checks the weights of the directory `folder`.

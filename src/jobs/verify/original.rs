@@ -32,27 +32,29 @@ pub(super) struct Original<'a> {
     allowed: Allowed,
     /// Files that were copied when it was pruned.
     copied: Vec<Found>,
-    /// Whether both directories say the same of how they came about, so that they must be copies of each other.
-    copy: bool,
+}
+
+/// Whether a directory is the pruned one itself, or has the same record of how it came about: then it is not what was pruned.
+pub(super) fn is_copy(path: &Path, folder: &Path) -> bool {
+    let record = |folder: &Path| std::fs::read(folder.join(PRUNING)).ok();
+    let place = |folder: &Path| folder.canonicalize().ok();
+    let both = |one: Option<_>, other| one.is_some() && one == other;
+    both(record(path), record(folder)) || place(path).is_some() && place(path) == place(folder)
 }
 
 impl<'a> Original<'a> {
-    /// Opens the directory `path` that `folder`, of which `claim` is said, is held against.
+    /// Opens the directory `path` that a directory of which `claim` is said is held against.
     ///
     /// # Errors
     /// It cannot be loaded, or the solver is none that this zprune knows.
-    pub(super) fn open(path: &Path, folder: &Path, claim: Option<&'a PruningFile>) -> Result<Self> {
+    pub(super) fn open(path: &Path, claim: Option<&'a PruningFile>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path, read_spec(path)?)?;
         // Nothing is copied here, so links may lead where they want.
         let copied = copied(checkpoint.files(), path, Links::Follow)?;
-        let record = |folder: &Path| std::fs::read(folder.join(PRUNING)).ok();
-        let copy = record(path) == record(folder);
-        let allowed = match claim {
-            Some(claim) if !copy => match claim.kept().at(folder.join(PRUNING).display())? {
-                Kept::Unchanged => Allowed::Zeros,
-                Kept::Updated => Allowed::Anything,
-            },
-            _ => Allowed::Nothing,
+        let allowed = match claim.map(PruningFile::kept).transpose().at(PRUNING)? {
+            Some(Kept::Unchanged) => Allowed::Zeros,
+            Some(Kept::Updated) => Allowed::Anything,
+            None => Allowed::Nothing,
         };
         Ok(Original {
             path: path.to_path_buf(),
@@ -60,7 +62,6 @@ impl<'a> Original<'a> {
             claim,
             allowed,
             copied,
-            copy,
         })
     }
 
@@ -82,8 +83,13 @@ impl<'a> Original<'a> {
                 if !known(verdict) {
                     verdict.faults.push(format!("{name}: is missing; the original has it"));
                 }
-            } else if FileDigest::of_file(&path)? != FileDigest::of_file(&found.place)? {
-                verdict.faults.push(format!("{name}: differs from the original's"));
+            } else {
+                match FileDigest::of_file(&path) {
+                    Ok(digest) if digest == FileDigest::of_file(&found.place)? => {}
+                    Ok(_) => verdict.faults.push(format!("{name}: differs from the original's")),
+                    Err(error) if !known(verdict) => verdict.faults.push(format!("{name}: {error}")),
+                    Err(_) => {}
+                }
             }
         }
         let fingerprints = self.claim.and_then(|claim| claim.fingerprints.as_ref());
@@ -97,7 +103,7 @@ impl<'a> Original<'a> {
 
     /// Whether this is the model that was pruned.
     fn identify(&self, verdict: &mut Verdict) -> Result<()> {
-        let Some(claim) = self.claim.filter(|_| !self.copy) else {
+        let Some(claim) = self.claim else {
             return Ok(());
         };
         let mut others = Vec::new();
@@ -205,12 +211,9 @@ impl<'a> Original<'a> {
             first / columns,
             first % columns
         );
-        Some(match (zeros, self.copy) {
-            (true, _) => {
-                format!("weights that stayed are not the original's, and the method does not change them: {place}")
-            }
-            (false, true) if self.claim.is_some() => format!("differs from the other copy: {place}"),
-            (false, _) => format!("differs from the original, and there is no {PRUNING} that says why: {place}"),
+        Some(match zeros {
+            true => format!("weights that stayed are not the original's, and the method does not change them: {place}"),
+            false => format!("differs from the original, and there is no {PRUNING} that says why: {place}"),
         })
     }
 

@@ -1,0 +1,49 @@
+//! Signals of the system that end the program, and those that must not.
+
+use crate::error::{Error, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::Path;
+
+/// The signals that ask the program to end: Ctrl-C, a request to terminate, and a terminal that goes away, unless whoever started
+/// the program said that it is to outlive that (`nohup`).
+pub(super) fn ending() -> Vec<i32> {
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(unix)]
+    if !is_ignored(signal_hook::consts::SIGHUP) {
+        signals.push(signal_hook::consts::SIGHUP);
+    }
+    signals
+}
+
+/// Whether the program was started with this signal switched off.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call changes nothing and fills the old one in, which is read only if it did.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init_ref().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// What cannot be set up is an error of the system.
+pub(super) fn refused(error: std::io::Error) -> Error {
+    Error::output(Path::new("signal handlers"), error)
+}
+
+/// A file that outgrows the limit of the system (`ulimit -f`) ends a program by a signal. With a handler for it, writing fails
+/// instead, and the error names the file.
+#[cfg(unix)]
+pub(super) fn outlive_limits_of_files() -> Result<()> {
+    let seen = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, seen)
+        .map(drop)
+        .map_err(refused)
+}
+
+/// Where the system has no such signal, writing fails anyway.
+#[cfg(not(unix))]
+pub(super) fn outlive_limits_of_files() -> Result<()> {
+    Ok(())
+}
