@@ -14,12 +14,12 @@ pub(crate) mod journal;
 use crate::data::digest;
 use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
-use crate::files::write_whole;
+use crate::files::{create_whole, write_whole};
 use crate::prune::LayerRecord;
 use journal::{Journal, Locked};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Version of the record's layout. It rises when records gain a field, since older versions of zprune refuse fields
 /// that they do not know: so they say why.
@@ -220,6 +220,8 @@ pub struct RecordFile {
     /// The records that came since the file was opened, from this process and others. If a file that replaces the one that was open
     /// lacks some of them, they are written again; what it lacks of older ones is left to whoever replaced it.
     fresh: Vec<Record>,
+    /// Where these were saved when they could not be written.
+    saved: Option<PathBuf>,
 }
 
 /// What has been read of a file.
@@ -296,6 +298,7 @@ impl RecordFile {
             journal,
             known,
             fresh: Vec::new(),
+            saved: None,
         })
     }
 
@@ -327,17 +330,22 @@ impl RecordFile {
         then: impl FnOnce(&mut Known, &mut Locked) -> Result<T>,
     ) -> Result<T> {
         let path = self.journal.path().to_path_buf();
-        let RecordFile { journal, known, fresh } = self;
+        let RecordFile {
+            journal,
+            known,
+            fresh,
+            saved,
+        } = self;
         let mut locked = match journal.lock() {
             Ok(locked) => locked,
-            Err(error) => return Err(rescued(error, &path, fresh.iter().chain(next))),
+            Err(error) => return Err(rescued(error, &path, saved, fresh.iter().chain(next))),
         };
         let news = std::mem::take(&mut locked.news);
         if !locked.anew {
             let before = known.records.len();
             let read = known.extend(&path, &news);
             fresh.extend_from_slice(&known.records[before..]);
-            read.map_err(|error| rescued(error, &path, fresh.iter().chain(next)))?;
+            read.map_err(|error| rescued(error, &path, saved, fresh.iter().chain(next)))?;
             return then(known, &mut locked);
         }
         let mut there = Known::default();
@@ -345,7 +353,7 @@ impl RecordFile {
             drop(locked);
             // The next to look at the file finds it as damaged as now.
             journal.rewind();
-            return Err(rescued(error, &path, fresh.iter().chain(next)));
+            return Err(rescued(error, &path, saved, fresh.iter().chain(next)));
         }
         let before: HashSet<&String> = known.sums.iter().collect();
         let others = there.records.iter().zip(&there.sums);
@@ -363,9 +371,11 @@ impl RecordFile {
                 lacking.len()
             );
         }
-        for record in lacking {
-            locked.append(&record.line()?)?;
-            known.wrote(record)?;
+        for (index, record) in lacking.iter().enumerate() {
+            if let Err(error) = locked.append(&record.line()?) {
+                return Err(rescued(error, &path, saved, lacking[index..].iter().chain(next)));
+            }
+            known.wrote(record.clone())?;
         }
         then(known, &mut locked)
     }
@@ -420,26 +430,56 @@ impl RecordFile {
     }
 }
 
-/// Saves records whose file is no file of records any more, into one of their own beside it, and says so in the error.
-fn rescued<'a>(error: Error, path: &Path, records: impl Iterator<Item = &'a Record>) -> Error {
+/// Saves records that cannot be written to their file into one of their own, and says so in the error. `saved` is where they were
+/// saved before.
+fn rescued<'a>(
+    error: Error,
+    path: &Path,
+    saved: &mut Option<PathBuf>,
+    records: impl Iterator<Item = &'a Record>,
+) -> Error {
     let lines: Vec<String> = records.filter_map(|record| record.line().ok()).collect();
     if lines.is_empty() {
         return error;
     }
-    let saved = path.with_file_name(format!("runs.rescued-{}.jsonl", std::process::id()));
     let text = lines.join("\n") + "\n";
-    match write_whole(&saved, text.as_bytes()) {
-        Ok(()) => {
-            let (count, saved) = (lines.len(), saved.display());
+    let again = saved.take().filter(|place| write_whole(place, text.as_bytes()).is_ok());
+    *saved = again.or_else(|| set_aside(path, text.as_bytes()));
+    match saved {
+        Some(place) => {
+            let (count, place) = (lines.len(), place.display());
             let kind = error.kind();
             let message = format!(
-                "{error}; what it may lack of this run, {count} records, is in {saved}: mend the file, append them"
+                "{error}; what it may lack of this run, {count} records, is in {place}: mend the file, append them"
             );
             Error::new(kind, message)
         }
         // The first error is the cause.
-        Err(_) => error,
+        None => error,
     }
+}
+
+/// Writes lines to a new file beside their own, or where that cannot be, in the system's folder for temporary files: a full
+/// disk is often not the only one.
+fn set_aside(path: &Path, lines: &[u8]) -> Option<PathBuf> {
+    /// Files of earlier processes with the same number.
+    const MOST: usize = 1000;
+    let process = std::process::id();
+    let folders = [path.parent().map(Path::to_path_buf), Some(std::env::temp_dir())];
+    folders.into_iter().flatten().find_map(|folder| {
+        let names = (1..=MOST).map(|number| match number {
+            1 => format!("runs.rescued-{process}.jsonl"),
+            _ => format!("runs.rescued-{process}-{number}.jsonl"),
+        });
+        for place in names.map(|name| folder.join(name)) {
+            match create_whole(&place, lines) {
+                Ok(true) => return Some(place),
+                Ok(false) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    })
 }
 
 /// What stands of every cell: its latest good record, unless that was withdrawn, else the latest that says why there is none.

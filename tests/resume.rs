@@ -549,6 +549,10 @@ fn links_that_take_a_place_in_the_results_folder_are_not_written_through() {
         let folder = busy();
         let moved = folder.path("moved");
         let output = disturbed(&folder, || {
+            // While a cell is computed whose record cannot be written any more.
+            wait_for("a second cell", || {
+                std::fs::read_to_string(folder.path(EVENTS)).is_ok_and(|log| log.matches("\"claimed\"").count() > 1)
+            });
             match file.contains('.') || folder.path(file).exists() {
                 true => std::fs::rename(folder.path(file), &moved).expect("one file system"),
                 false => std::fs::create_dir(&moved).expect("writable"),
@@ -608,4 +612,50 @@ fn links_that_take_a_place_in_the_results_folder_are_not_written_through() {
         assert_eq!(records(&folder).len(), CELLS, "{file}");
         assert_eq!(records(&folder), good, "{file}");
     }
+}
+
+#[test]
+fn a_record_that_its_file_has_no_room_for_is_saved_beside_it() {
+    let undisturbed = busy();
+    finish(&undisturbed);
+    let good = records(&undisturbed);
+    let size = std::fs::metadata(undisturbed.path(RECORDS))
+        .expect("there are records")
+        .len();
+    let folder = busy();
+    // A file that is no record of this run, from a process that had the same number.
+    std::fs::create_dir_all(folder.path("results/tiny")).expect("writable");
+    let program = env!("CARGO_BIN_EXE_zprune");
+    let script = format!(
+        "echo mine >results/tiny/runs.rescued-$$.jsonl; ulimit -f {}; exec '{program}' experiment.toml",
+        size / 2 / 512
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path(""))
+        .output();
+    let output = output.expect("a shell");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{}: {text}", output.status);
+    assert!(
+        text.contains("runs.jsonl: cannot write: ") && text.contains(", 1 records, is in "),
+        "{text}"
+    );
+    let mut all = lines(&folder);
+    let mut mine = 0;
+    for (path, content) in folder.results() {
+        if path.to_string_lossy().contains("runs.rescued-") {
+            let saved = String::from_utf8(content).expect("UTF-8");
+            match saved == "mine\n" {
+                true => mine += 1,
+                false => all.extend(saved.lines().map(str::to_string)),
+            }
+        }
+    }
+    assert_eq!(mine, 1, "a file of somebody else was replaced");
+    assert!((1..CELLS).contains(&all.len()), "{} records", all.len());
+    folder.write(RECORDS, all.join("\n") + "\n");
+    assert_eq!(records(&folder), good[..all.len()]);
+    finish(&folder);
+    assert_eq!(records(&folder), good);
 }

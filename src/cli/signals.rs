@@ -7,12 +7,19 @@ use std::path::Path;
 /// The signals that ask the program to end: Ctrl-C, a request to terminate, and a terminal that goes away, unless whoever started
 /// the program said that it is to outlive that (`nohup`).
 pub(super) fn ending() -> Vec<i32> {
-    let mut signals = vec![SIGINT, SIGTERM];
-    #[cfg(unix)]
-    if !is_ignored(signal_hook::consts::SIGHUP) {
-        signals.push(signal_hook::consts::SIGHUP);
-    }
-    signals
+    [SIGINT, SIGTERM].into_iter().chain(hangup()).collect()
+}
+
+/// The signal of a terminal that goes away, where it is to end the program.
+#[cfg(unix)]
+fn hangup() -> Option<i32> {
+    Some(signal_hook::consts::SIGHUP).filter(|signal| !is_ignored(*signal))
+}
+
+/// Other systems have none.
+#[cfg(not(unix))]
+fn hangup() -> Option<i32> {
+    None
 }
 
 /// Whether the program was started with this signal switched off.

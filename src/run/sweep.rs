@@ -259,12 +259,23 @@ pub fn run(
         };
         let ended = ended.and_then(|()| sweep.vouch());
         let settled = sweep.file.settle();
-        sweep.end(ended.and(settled))?;
+        sweep.end(both(ended, settled))?;
         file = sweep.file;
     }
     Claims::of(folder).tidy(|id| file.has(id));
     progress.finish();
     Ok(outcome)
+}
+
+/// Two outcomes as one. The second may say what became of records that the first could not write.
+fn both(first: Result<()>, second: Result<()>) -> Result<()> {
+    match (first, second) {
+        (Err(first), Err(second)) => Err(match second.to_string().starts_with(&first.to_string()) {
+            true => second,
+            false => Error::new(first.kind(), format!("{first}\n{second}")),
+        }),
+        (first, second) => first.and(second),
+    }
 }
 
 /// The cells with these ids, or all.

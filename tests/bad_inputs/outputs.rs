@@ -665,7 +665,9 @@ fn what_is_made_from_a_private_file_is_as_private() {
         set_mode(&folder.path(private), 0o600);
     }
     set_mode(&folder.path("model"), 0o750);
-    set_mode(&folder.path("model/config.json"), 0o644);
+    for open in ["model/config.json", "novel.txt"] {
+        set_mode(&folder.path(open), 0o644);
+    }
     let program = env!("CARGO_BIN_EXE_zprune");
     let prune = "prune --model model --method magnitude --sparsity 0.5 --out pruned";
     works(&shell(&folder, &format!(
