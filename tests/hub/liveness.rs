@@ -218,9 +218,9 @@ fn an_answer_without_content_leaves_no_file() {
         answer("302 Found", "Location: http://127.0.0.1:9/nobody\r\n", b""),
         b"nonsense\r\n\r\n".to_vec(),
     ] {
-        let hub = Hostile::new(move |request, stream| match request.describes() {
-            true => stream.write_all(&honest(request)),
-            false => stream.write_all(&refusal),
+        let hub = Hostile::new(move |request, stream| match of_contents(request) {
+            true => stream.write_all(&refusal),
+            false => stream.write_all(&honest(request)),
         });
         let place = Place::new();
         place.fetch(&hub).expect_err("no content");
