@@ -6,10 +6,10 @@
 use super::whole::{sync_folder, sync_parent};
 use super::{Access, LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_file};
 use crate::error::{Error, Located, Result};
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 #[cfg(unix)]
 use crate::threads;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
