@@ -43,13 +43,15 @@ pub struct Forecast {
     pub program: u64,
 }
 
-/// The program's code, tables and buffers, measured.
-const PROGRAM: u64 = 48 << 20;
+/// The program's code, tables, buffers and a small tokenizer, measured.
+const PROGRAM: u64 = 64 << 20;
 
 /// What a thread keeps: its stack, and its own part of the allocator.
 const THREAD: u64 = 4 << 20;
 
-/// The allocator keeps what was freed for a while, and hands out whole pages: one byte for so many of those in use.
+/// The allocator keeps what was freed for a while: at most so much of the buffers that come and go with a batch or a layer,
+/// and beside that one byte for so many of those in use. Measured on models of 3 MB to 10 GB.
+const KEPT: u64 = 256 << 20;
 const SLACK: u64 = 16;
 
 /// Memory that must stay free beside a run: one byte for so many of the run's, within limits. Other programs want some, and
@@ -172,7 +174,7 @@ impl Forecast {
             tokens: bytes(4 * (seeds * tokens + evaluated))?,
             program: PROGRAM + THREAD * threads as u64,
         };
-        forecast.program += forecast.whole() / SLACK;
+        forecast.program += forecast.work.min(KEPT) + forecast.whole() / SLACK;
         Ok(forecast)
     }
 

@@ -4,6 +4,7 @@
 mod archives;
 mod damage;
 mod layouts;
+mod memory;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 
