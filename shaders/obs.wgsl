@@ -5,8 +5,8 @@
 const TOGETHER: u32 = 8u;
 
 struct Parameters {
-    terms: array<vec4<u32>, 8>,
-    term_count: u32,
+    numbers: array<vec4<u32>, 4>,
+    starts: array<vec4<u32>, 2>,
     rows: u32,
     columns: u32,
     first: u32,
@@ -26,6 +26,9 @@ struct Parameters {
 @group(0) @binding(5) var<storage, read> factors: array<f32>;
 // As in score.wgsl.
 @group(0) @binding(6) var<storage, read_write> unusable: atomic<u32>;
+
+// The formula of the score that is followed: this line is replaced.
+fn value(weight: f32, row: u32, column: u32) -> f32 { return abs(weight); }
 
 var<workgroup> error: array<f32, TOGETHER>;
 var<workgroup> scores: array<array<f32, 128>, TOGETHER>;
@@ -55,7 +58,7 @@ fn block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
             for (var r = 0u; r < TOGETHER; r++) {
                 let row = first_row + r;
                 if inside && lane >= j && lane < j + p.group_size && row < p.rows {
-                    let score = score_of(weight[r], row, column);
+                    let score = value(weight[r], row, column);
                     if (bitcast<u32>(score) & 0x7fffffffu) >= 0x7f800000u || score < 0.0 {
                         atomicMax(&unusable, 0xffffffffu - (row * p.columns + column));
                     }

@@ -3,13 +3,15 @@
 alias W = f32;
 
 struct Parameters {
-    terms: array<vec4<u32>, 8>,
-    term_count: u32,
+    numbers: array<vec4<u32>, 4>,
+    starts: array<vec4<u32>, 2>,
     rows: u32,
     // Columns of the matrix, the first one scored, and how many.
     columns: u32,
     first: u32,
     width: u32,
+    // Words per row of the mask.
+    words: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -19,9 +21,16 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read_write> keys: array<vec4<u32>>;
 // All ones less the first place in the matrix of a score that is NaN, infinite or negative; 0: none is.
 @group(0) @binding(4) var<storage, read_write> unusable: atomic<u32>;
+@group(0) @binding(5) var<storage, read> mask: array<u32>;
+@group(0) @binding(6) var<storage, read> matrix0: array<f32>;
+@group(0) @binding(7) var<storage, read> matrix1: array<f32>;
+@group(0) @binding(8) var<storage, read> matrix2: array<f32>;
+
+// The score's formula: this line is replaced.
+fn value(weight: f32, row: u32, column: u32) -> f32 { return abs(weight); }
 
 fn key(weight: f32, row: u32, column: u32) -> u32 {
-    let bits = bitcast<u32>(score_of(weight, row, column));
+    let bits = bitcast<u32>(value(weight, row, column));
     // Non-negative floats order like their bits; -0 counts as 0.
     if bits == 0x80000000u {
         return 0u;

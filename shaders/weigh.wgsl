@@ -1,108 +1,24 @@
-// What criteria and checks ask of a weight matrix as a whole, and changes of every weight.
+// Changes of every weight, and what checks ask of the matrix as a whole.
 
 alias W = f32;
 alias S = f32;
-
-// Rows that one workgroup adds up per column.
-const ROWS: u32 = 256u;
 
 struct Parameters {
     rows: u32,
     columns: u32,
     // Words per row of the mask.
     words: u32,
-    bound: f32,
     // Type the checkpoint stores: 0 f32, 1 f16, 2 bf16.
     storage: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> weights: array<W>;
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;
-@group(0) @binding(4) var<storage, read> mask: array<u32>;
-@group(0) @binding(5) var<storage, read_write> wide: array<S>;
+@group(0) @binding(2) var<storage, read_write> counts: array<atomic<u32>>;
+@group(0) @binding(3) var<storage, read> mask: array<u32>;
+@group(0) @binding(4) var<storage, read_write> wide: array<S>;
 
-var<workgroup> parts: array<vec3<f32>, 256>;
 var<workgroup> tally: atomic<u32>;
-
-// sum w, sum |w|, sum w^2 of a row, one workgroup each: three values a row.
-@compute @workgroup_size(LANES)
-fn row_sums(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = group.y * groups.x + group.x;
-    if row >= p.rows {
-        return;
-    }
-    var sum = vec3(0.0);
-    for (var c = lane; c < p.columns; c += LANES) {
-        let w = f32(weights[row * p.columns + c]);
-        sum += vec3(w, abs(w), w * w);
-    }
-    parts[lane] = sum;
-    workgroupBarrier();
-    for (var half = 128u; half > 0u; half /= 2u) {
-        if lane < half {
-            parts[lane] += parts[lane + half];
-        }
-        workgroupBarrier();
-    }
-    if lane == 0u {
-        sums[3u * row] = parts[0].x;
-        sums[3u * row + 1u] = parts[0].y;
-        sums[3u * row + 2u] = parts[0].z;
-    }
-}
-
-// The same of ROWS rows of 64 columns: (pieces, columns, 3).
-@compute @workgroup_size(64, 4)
-fn column_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    let column = group.x * 64u + lane.x;
-    let first = group.y * ROWS;
-    var sum = vec3(0.0);
-    if column < p.columns {
-        for (var row = first + lane.y; row < min(first + ROWS, p.rows); row += 4u) {
-            let w = f32(weights[row * p.columns + column]);
-            sum += vec3(w, abs(w), w * w);
-        }
-    }
-    parts[lane.y * 64u + lane.x] = sum;
-    workgroupBarrier();
-    if lane.y == 0u && column < p.columns {
-        let all = (parts[lane.x] + parts[64u + lane.x]) + (parts[128u + lane.x] + parts[192u + lane.x]);
-        let to = 3u * (group.y * p.columns + column);
-        sums[to] = all.x;
-        sums[to + 1u] = all.y;
-        sums[to + 2u] = all.z;
-    }
-}
-
-// Weights of magnitude below the bound, added to counts[0].
-@compute @workgroup_size(LANES)
-fn count_below(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    if lane == 0u {
-        atomicStore(&tally, 0u);
-    }
-    workgroupBarrier();
-    var count = 0u;
-    let n = p.rows * p.columns;
-    let stride = groups.x * groups.y * LANES;
-    for (var i = index(group, groups, lane); i < n; i += stride) {
-        count += u32(abs(f32(weights[i])) < p.bound);
-    }
-    atomicAdd(&tally, count);
-    workgroupBarrier();
-    if lane == 0u {
-        atomicAdd(&counts[0], atomicLoad(&tally));
-    }
-}
 
 fn removed(i: u32) -> bool {
     let row = i / p.columns;

@@ -12,7 +12,7 @@
 //!
 //! 1. **The backend speaks transformer** ([`backend`]): a dozen operations on `[tokens, features]` matrices.
 //! 2. **An architecture is data** ([`spec`]): `config.json` becomes a [`spec::ModelSpec`]; there is one forward pass.
-//! 3. **A score is data** ([`prune::score`]): `sum g_i h_j |w_ij r_i c_j + shift|^p` covers every criterion here.
+//! 3. **A score is a formula** ([`prune::score`]): what it needs is read off it, and it runs where the weights are.
 //! 4. **A method is a product** ([`prune::Method`]): criterion x solver x allocator x comparison group.
 //!
 //! # Numbers

@@ -14,7 +14,7 @@ use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::solver::SOLVERS;
-use zprune::prune::workbench::solve;
+use zprune::prune::workbench::{scores_of, solve};
 
 /// Inputs of the golden cases were 4, 4, 2 and 1 sequences long.
 const CASES: [(&str, usize); 4] = [("real", 4), ("dead", 4), ("gauss", 2), ("ties", 1)];
@@ -106,11 +106,9 @@ fn statistics_equal_the_running_means_of_the_originals() {
     let golden = Golden::open();
     for (case, sequences) in CASES {
         let statistics = golden.statistics(case, sequences);
-        let norms = Array2::from_shape_vec(
-            (1, statistics.squared_norms().len()),
-            statistics.squared_norms().iter().map(|q| *q as f32).collect(),
-        )
-        .expect("one value per feature");
+        let norms = statistics.squared_norms().expect("gathered");
+        let norms = Array2::from_shape_vec((1, norms.len()), norms.iter().map(|q| *q as f32).collect())
+            .expect("one value per feature");
         let error = difference(norms.view(), golden.get(&format!("{case}.sq_norm")).view());
         assert!(error < 1e-5, "{case}: squared norms differ by {error}");
         let hessian = statistics
@@ -134,10 +132,7 @@ fn scores_equal_pytorch() {
         };
         for (name, golden_name) in SCORED {
             let want = golden.get(&format!("{case}.{golden_name}.score"));
-            let got = criterion(name)
-                .score(&layer)
-                .and_then(|score| score.evaluate(weight.view()));
-            let got = got.expect("scores are usable");
+            let got = scores_of(&layer, &criterion(name).score()).expect("scores are usable");
             // Relative per element, with a floor where a score is next to nothing.
             let largest = want.iter().fold(0.0f32, |largest, value| largest.max(*value));
             for ((place, got), want) in got.indexed_iter().zip(&want) {
@@ -164,10 +159,7 @@ fn masks_equal_pytorch_bit_for_bit() {
             statistics: &statistics,
         };
         for (name, golden_name) in SCORED {
-            let score = criterion(name)
-                .score(&layer)
-                .and_then(|score| score.evaluate(weight.view()));
-            let scores = score.expect("scores are usable");
+            let scores = scores_of(&layer, &criterion(name).score()).expect("scores are usable");
             for (suffix, pattern, group) in [
                 ("matrix50", Pattern::Unstructured { sparsity: 0.5 }, Group::Matrix),
                 ("matrix70", Pattern::Unstructured { sparsity: 0.7 }, Group::Matrix),

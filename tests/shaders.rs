@@ -31,7 +31,15 @@ fn every_shader_is_valid_in_every_precision() {
             // In double precision, not half.
             let types = vec![("F", "f64")];
             let constants = vec![("BLOCK", 64), ("THREADS", 256)];
-            validate(shader, &Variant { types, constants });
+            let functions = Vec::new();
+            validate(
+                shader,
+                &Variant {
+                    types,
+                    constants,
+                    functions,
+                },
+            );
             validate(shader, &Variant::default());
             continue;
         }
@@ -41,7 +49,7 @@ fn every_shader_is_valid_in_every_precision() {
         let types = aliases(shader).into_iter().map(|name| (name, half(name))).collect();
         let variant = Variant {
             types,
-            constants: Vec::new(),
+            ..Variant::default()
         };
         validate(shader, &variant);
     }
@@ -54,8 +62,8 @@ fn constants_are_replaced_where_they_stand() {
         .find(|shader| shader.name == "attention.wgsl")
         .expect("listed");
     let variant = Variant {
-        types: Vec::new(),
         constants: vec![("VECTORS", 32), ("OWNED", 2)],
+        ..Variant::default()
     };
     let text = shader.specialise(&variant);
     assert!(text.contains("const VECTORS: u32 = 32u;"), "{text}");

@@ -4,7 +4,7 @@ use crate::backend::moments::Moments;
 use crate::error::{Error, Result};
 use crate::linalg::{self, Failure, Provider};
 use ndarray::{ArcArray2, Array2};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Statistics of one tap over a calibration set of `sequences` sequences.
 ///
@@ -13,9 +13,10 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub struct LayerStatistics {
     sequences: usize,
-    squared_norms: Vec<f64>,
+    squared_norms: Option<Vec<f64>>,
     gram: Option<ArcArray2<f64>>,
     provider: Provider,
+    full: OnceLock<Arc<Array2<f32>>>,
     factor: OnceLock<std::result::Result<InverseFactor, String>>,
 }
 
@@ -45,41 +46,73 @@ impl LayerStatistics {
     pub fn new(moments: &Moments, sequences: usize, provider: Provider) -> Self {
         LayerStatistics {
             sequences,
-            squared_norms: moments.squares.iter().map(|sum| sum / sequences as f64).collect(),
+            squared_norms: Some(moments.squares.iter().map(|sum| sum / sequences as f64).collect()),
             gram: moments.gram.clone(),
             provider,
+            full: OnceLock::new(),
             factor: OnceLock::new(),
         }
     }
 
-    /// Statistics for methods that look at weights only: every input feature counts as 1.
-    pub fn none(inputs: usize) -> Self {
+    /// Statistics for methods that look at weights only: whoever asks for one gets an error.
+    pub fn none() -> Self {
         LayerStatistics {
             sequences: 1,
-            squared_norms: vec![1.0; inputs],
+            squared_norms: None,
             gram: None,
             provider: Provider::Faer,
+            full: OnceLock::new(),
             factor: OnceLock::new(),
         }
     }
 
     /// `||x_j||^2 / sequences` per input feature `j`.
-    pub fn squared_norms(&self) -> &[f64] {
-        &self.squared_norms
+    ///
+    /// # Errors
+    /// No sums of squares were gathered.
+    pub fn squared_norms(&self) -> Result<&[f64]> {
+        self.squared_norms
+            .as_deref()
+            .ok_or_else(|| not_gathered("sums of squares"))
     }
 
     /// `H = 2 / sequences * X X^T`; only the lower triangle is filled.
     ///
     /// # Errors
-    /// No Gram matrix was accumulated: the component forgot to declare that it needs one.
+    /// No Gram matrix was gathered.
     pub fn hessian(&self) -> Result<Array2<f64>> {
         let scale = self.scale();
         Ok(self.gram()?.mapv(|value| value * scale))
     }
 
+    /// Who factors matrices.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// `X X^T / sequences` in single precision, both triangles; made once for all layers of a tap.
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered.
+    pub fn full_gram(&self) -> Result<Arc<Array2<f32>>> {
+        let lower = self.gram()?;
+        let full = self.full.get_or_init(|| {
+            let scale = 1.0 / self.sequences as f64;
+            let mut full = Array2::zeros(lower.dim());
+            for (row, values) in lower.rows().into_iter().enumerate() {
+                for (column, value) in values.iter().enumerate().take(row + 1) {
+                    let value = (value * scale) as f32;
+                    full[[row, column]] = value;
+                    full[[column, row]] = value;
+                }
+            }
+            Arc::new(full)
+        });
+        Ok(full.clone())
+    }
+
     fn gram(&self) -> Result<&ArcArray2<f64>> {
-        let missing = || Error::numeric("the Gram matrix of this layer was not accumulated");
-        self.gram.as_ref().ok_or_else(missing)
+        self.gram.as_ref().ok_or_else(|| not_gathered("Gram matrix"))
     }
 
     /// What makes a Gram matrix a Hessian.
@@ -111,6 +144,13 @@ impl LayerStatistics {
         let dead = diagonal.dead;
         Ok(InverseFactor { upper, damping, dead })
     }
+}
+
+/// The error of a step that asks for a statistic it did not declare.
+pub(crate) fn not_gathered(what: &str) -> Error {
+    Error::numeric(format!(
+        "the {what} of this layer's inputs was not gathered: a step of the method asks for what its `needs` do not say"
+    ))
 }
 
 /// The diagonal of a Hessian before damping.

@@ -6,6 +6,7 @@
 
 pub mod allocator;
 pub mod criterion;
+pub mod formula;
 pub mod mask;
 pub mod pattern;
 pub mod score;
@@ -345,9 +346,7 @@ pub fn prune_model<B: Workbench>(
                     block_statistics(backend, &moments[index], *sequences, method.provider)
                         .at(format_args!("block {index}"))?
                 }
-                (None, _) => {
-                    TapStatistics::none(Tap::ALL.map(|tap| (tap, backend.no_statistics(spec.block.tap_width(tap)))))
-                }
+                (None, _) => TapStatistics::none(Tap::ALL.map(|tap| (tap, backend.no_statistics()))),
             };
             took.calibrate = started.elapsed();
 

@@ -1,227 +1,355 @@
-//! A score is data.
+//! A score is a formula over what is known of a layer: its weights, sums over them, statistics of its inputs.
 //!
-//! `S_ij = sum_t g_i h_j |w_ij r_i c_j + shift|^p` covers magnitude, Wanda, RIA, Z-Pruner and the OBS
-//! saliency, so one loop here (and one kernel on a GPU) evaluates them all, and a solver that changes
-//! weights can evaluate the same score again on the changed ones. A dense matrix is the way out for
-//! anything else.
+//! A criterion writes down the formula ([`Score`]); what it needs of calibration is read off the formula, and what does
+//! not depend on single weights is computed once, in `f64` on the host ([`resolve`]). What is left is one value per weight
+//! in `f32`, which every workbench evaluates where the weights are ([`Values`]). A solver that changes weights evaluates
+//! the same score again on the changed ones.
 
-use crate::backend::cpu::simd::vectorised;
+use super::formula::Formula;
+use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
-use ndarray::{Array2, ArrayView2, Axis, s};
-use rayon::prelude::*;
+use crate::prune::workbench::{LayerView, Matrix};
+use ndarray::ArcArray2;
+use std::fmt;
 
-/// One summand. An absent factor is 1 everywhere.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Term {
-    /// `g`: factor of a row, outside the power.
-    pub row: Option<Vec<f32>>,
-    /// `h`: factor of a column, outside the power.
-    pub column: Option<Vec<f32>>,
-    /// `r`: factor of a row, inside the power.
-    pub inner_row: Option<Vec<f32>>,
-    /// `c`: factor of a column, inside the power.
-    pub inner_column: Option<Vec<f32>>,
-    /// Added inside the power.
-    pub shift: f32,
-    /// `p`.
-    pub power: Power,
-}
+/// How important each weight of a layer is, as a formula; the lowest values are removed first.
+pub type Score = Formula<Quantity>;
 
-/// The exponents that scores use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Power {
-    /// `|x|`.
-    #[default]
-    One,
-    /// `x^2`.
-    Two,
-    /// `|x|^3`.
-    Three,
-}
-
-/// How important each weight of a layer is; the lowest go first.
+/// What a score speaks of.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Score {
-    /// A sum of terms.
-    Terms(Vec<Term>),
-    /// One value per weight.
-    Dense(Array2<f32>),
+pub enum Quantity {
+    /// The weight at each place.
+    Weight,
+    /// `||x_j||^2 / sequences` of each input feature `j`: one value per column.
+    InputSquares,
+    /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`: one value per column, infinite where the feature was
+    /// zero on every calibration token.
+    Pivots,
+    /// The number of rows (outputs).
+    Rows,
+    /// The number of columns (inputs).
+    Columns,
+    /// Sums of a formula over the weights.
+    Sum(Over, Box<Score>),
+    /// One value per weight that somebody else computed.
+    Given(ArcArray2<f32>),
 }
 
-impl Score {
-    /// The scores of a whole layer, `(outputs, inputs)`.
-    ///
-    /// # Errors
-    /// A score is NaN, infinite or negative; names the row and the column.
-    pub fn evaluate(&self, weight: ArrayView2<f32>) -> Result<Array2<f32>> {
-        self.evaluate_columns(weight, 0)
-    }
-
-    /// The scores of some consecutive columns, of which `weight` holds the current values and
-    /// `first` is the index of the first within the layer.
-    ///
-    /// # Errors
-    /// As [`Score::evaluate`].
-    pub fn evaluate_columns(&self, weight: ArrayView2<f32>, first: usize) -> Result<Array2<f32>> {
-        let columns = weight.ncols();
-        let scores = match self {
-            Score::Dense(scores) => scores.slice(s![.., first..first + columns]).to_owned(),
-            Score::Terms(terms) => {
-                let mut scores = Array2::zeros(weight.dim());
-                let factors: Vec<_> = terms.iter().map(|term| term.columns(first, columns)).collect();
-                scores
-                    .axis_iter_mut(Axis(0))
-                    .into_par_iter()
-                    .zip(weight.axis_iter(Axis(0)))
-                    .enumerate()
-                    .for_each(|(row, (mut scores, weight))| {
-                        let scores = scores.as_slice_mut().expect("a fresh array is contiguous");
-                        let copied;
-                        let weight = match weight.as_slice() {
-                            Some(weight) => weight,
-                            None => {
-                                copied = weight.to_vec();
-                                &copied
-                            }
-                        };
-                        vectorised(
-                            #[inline(always)]
-                            || {
-                                for (term, (h, c)) in terms.iter().zip(&factors) {
-                                    term.add_row(scores, weight, row, h, c);
-                                }
-                            },
-                        );
-                    });
-                scores
-            }
-        };
-        refuse_unusable(&scores, first)?;
-        Ok(scores)
-    }
+/// What a sum runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Each row: one sum per row.
+    Row,
+    /// Each column: one sum per column.
+    Column,
+    /// The values of a vector: one sum.
+    Vector,
 }
 
-impl Score {
-    /// The score of one weight whose current value is `weight`.
-    ///
-    /// # Errors
-    /// The score is NaN, infinite or negative.
-    pub fn evaluate_one(&self, weight: f32, row: usize, column: usize) -> Result<f32> {
-        let value = match self {
-            Score::Dense(scores) => scores[[row, column]],
-            Score::Terms(terms) => terms.iter().map(|term| term.value(weight, row, column)).sum(),
-        };
-        if usable(value) {
-            Ok(value)
-        } else {
-            Err(unusable(value, row, column))
+/// The weight at each place.
+pub fn weight() -> Score {
+    Formula::Leaf(Quantity::Weight)
+}
+
+/// `||x_j||^2 / sequences` of each input feature.
+pub fn input_squares() -> Score {
+    Formula::Leaf(Quantity::InputSquares)
+}
+
+/// `U_jj` of the damped inverse Hessian's factor of each input feature.
+pub fn pivots() -> Score {
+    Formula::Leaf(Quantity::Pivots)
+}
+
+/// The number of weights.
+pub fn entries() -> Score {
+    Formula::Leaf(Quantity::Rows) * Formula::Leaf(Quantity::Columns)
+}
+
+/// Sums over each row.
+pub fn row_sums(of: Score) -> Score {
+    Formula::Leaf(Quantity::Sum(Over::Row, Box::new(of)))
+}
+
+/// Sums over each column.
+pub fn column_sums(of: Score) -> Score {
+    Formula::Leaf(Quantity::Sum(Over::Column, Box::new(of)))
+}
+
+/// The sum of the values of a vector (one value per row, or per column).
+pub fn sum(of: Score) -> Score {
+    Formula::Leaf(Quantity::Sum(Over::Vector, Box::new(of)))
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Quantity::Weight => write!(f, "w"),
+            Quantity::InputSquares => write!(f, "input_squares"),
+            Quantity::Pivots => write!(f, "pivots"),
+            Quantity::Rows => write!(f, "rows"),
+            Quantity::Columns => write!(f, "columns"),
+            Quantity::Sum(Over::Row, of) => write!(f, "row_sums({of})"),
+            Quantity::Sum(Over::Column, of) => write!(f, "column_sums({of})"),
+            Quantity::Sum(Over::Vector, of) => write!(f, "sum({of})"),
+            Quantity::Given(values) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
         }
     }
 }
 
-/// Selection orders scores by their bits, which is right only for finite values that are not negative.
-fn usable(value: f32) -> bool {
-    value.is_finite() && value >= 0.0
-}
-
-fn unusable(value: f32, row: usize, column: usize) -> Error {
-    Error::numeric(format!("the score at row {row}, column {column} is {value}"))
-}
-
-fn refuse_unusable(scores: &Array2<f32>, first: usize) -> Result<()> {
-    let rows = scores.axis_iter(Axis(0)).into_par_iter().enumerate();
-    let worst = rows.find_map_first(|(row, scores)| {
-        // Counted, not searched: a loop without a way out is vectorised.
-        let unusable: usize = scores.iter().map(|value| usize::from(!usable(*value))).sum();
-        let place = || {
-            scores
-                .iter()
-                .position(|value| !usable(*value))
-                .map(|column| (row, column))
-        };
-        (unusable > 0).then(place).flatten()
+/// The statistics that a score asks for.
+pub fn needs(score: &Score) -> Needs {
+    let mut needs = Needs::NOTHING;
+    score.leaves(&mut |quantity| {
+        needs = needs.and(match quantity {
+            Quantity::InputSquares => Needs::SQUARES,
+            Quantity::Pivots => Needs::GRAM,
+            Quantity::Sum(_, of) => self::needs(of),
+            Quantity::Weight | Quantity::Rows | Quantity::Columns | Quantity::Given(_) => Needs::NOTHING,
+        });
     });
-    match worst {
-        None => Ok(()),
-        Some((row, column)) => Err(unusable(scores[[row, column]], row, first + column)),
+    needs
+}
+
+/// What a formula of one value per weight is evaluated from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// The current weight.
+    Weight,
+    /// 1 where the weight is kept, 0 where the mask removes it.
+    Kept,
+    /// One of [`Values::matrices`]; one of a single row or column is repeated.
+    Matrix(usize),
+    /// One of [`Values::vectors`], a value for each row.
+    Row(usize),
+    /// One of [`Values::vectors`], a value for each column.
+    Column(usize),
+}
+
+/// A formula of one value per weight, with what it is evaluated from.
+#[derive(Debug, Clone)]
+pub struct Values {
+    /// The formula.
+    pub formula: Formula<Operand>,
+    /// Matrices on the workbench.
+    pub matrices: Vec<Matrix>,
+    /// Vectors on the host.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+impl From<Formula<Operand>> for Values {
+    fn from(formula: Formula<Operand>) -> Self {
+        Values {
+            formula,
+            matrices: Vec::new(),
+            vectors: Vec::new(),
+        }
     }
 }
 
-impl Term {
-    /// The factors of `count` columns from `first` on, outside and inside the power.
-    fn columns(&self, first: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
-        let of = |factors: &Option<Vec<f32>>| match factors {
-            Some(factors) => factors[first..first + count].to_vec(),
-            None => vec![1.0; count],
-        };
-        (of(&self.column), of(&self.inner_column))
+impl Values {
+    /// A formula over matrices: `formula` is given a leaf for each, in their order.
+    pub fn over<const N: usize>(
+        matrices: [&Matrix; N],
+        formula: impl FnOnce([Formula<Operand>; N]) -> Formula<Operand>,
+    ) -> Self {
+        Values {
+            formula: formula(std::array::from_fn(|index| Formula::Leaf(Operand::Matrix(index)))),
+            matrices: matrices.map(Clone::clone).to_vec(),
+            vectors: Vec::new(),
+        }
+    }
+}
+
+/// Computes everything of a score that does not depend on single weights.
+///
+/// # Errors
+/// A statistic was not gathered, the Hessian cannot be factored, a given matrix or a sum does not fit, or the backend
+/// fails.
+pub fn resolve(score: &Score, layer: &dyn LayerView) -> Result<Values> {
+    let mut resolving = Resolving {
+        layer,
+        sums: Vec::new(),
+    };
+    resolving.values(score)
+}
+
+/// A value that does not depend on single weights.
+#[derive(Debug, Clone)]
+enum Known {
+    One(f64),
+    Rows(Vec<f64>),
+    Columns(Vec<f64>),
+}
+
+struct Resolving<'a> {
+    layer: &'a dyn LayerView,
+    /// Sums over rows and columns that are known.
+    sums: Vec<(Over, &'a Score, Vec<f64>)>,
+}
+
+impl<'a> Resolving<'a> {
+    fn values<'s: 'a>(&mut self, score: &'s Score) -> Result<Values> {
+        self.add_up(score)?;
+        let mut values = Values::from(Formula::Number(0.0));
+        values.formula = self.lowered(score, &mut values.matrices, &mut values.vectors)?;
+        Ok(values)
     }
 
-    /// Adds this term's scores of one row, given the factors of its columns.
-    #[inline(always)]
-    fn add_row(&self, scores: &mut [f32], weight: &[f32], row: usize, h: &[f32], c: &[f32]) {
-        let (outer, inner) = (at(&self.row, row), at(&self.inner_row, row));
-        for (((score, weight), h), c) in scores.iter_mut().zip(weight).zip(h).zip(c) {
-            *score += self.combine(*weight, outer * h, inner * c);
+    /// Computes the sums over the weights that a score asks for: those whose own formulas are known go together.
+    fn add_up<'s: 'a>(&mut self, score: &'s Score) -> Result<()> {
+        let mut wanted: Vec<(Over, &'s Score)> = Vec::new();
+        sums_of(score, &mut wanted);
+        wanted.retain(|(over, of)| !self.sums.iter().any(|(known, sum, _)| known == over && sum == of));
+        while !wanted.is_empty() {
+            let known = |(over, of): &(Over, &Score)| self.sums.iter().any(|(o, s, _)| o == over && s == of);
+            let (ready, later): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, of)| {
+                let mut inner = Vec::new();
+                sums_of(of, &mut inner);
+                inner.iter().all(known)
+            });
+            let requests = ready.iter().map(|(over, of)| {
+                let mut values = Values::from(Formula::Number(0.0));
+                values.formula = self.lowered(of, &mut values.matrices, &mut values.vectors)?;
+                Ok((*over, values))
+            });
+            let requests: Vec<(Over, Values)> = requests.collect::<Result<_>>()?;
+            let found = self.layer.sums(&requests)?;
+            for ((over, of), sums) in ready.into_iter().zip(found) {
+                self.sums.push((over, of, sums));
+            }
+            wanted = later;
+        }
+        Ok(())
+    }
+
+    /// The part of a score that depends on single weights, over operands that hold the rest.
+    fn lowered(
+        &self,
+        score: &Score,
+        matrices: &mut Vec<Matrix>,
+        vectors: &mut Vec<Vec<f32>>,
+    ) -> Result<Formula<Operand>> {
+        if let Some(known) = self.known(score)? {
+            return Ok(match known {
+                Known::One(value) => Formula::Number(value),
+                Known::Rows(values) => Formula::Leaf(Operand::Row(placed(vectors, values))),
+                Known::Columns(values) => Formula::Leaf(Operand::Column(placed(vectors, values))),
+            });
+        }
+        Ok(match score {
+            Formula::Leaf(Quantity::Given(values)) => {
+                if values.dim() != self.layer.dim() {
+                    let message = format!(
+                        "scores of {:?} weights for a layer of {:?}",
+                        values.dim(),
+                        self.layer.dim()
+                    );
+                    return Err(Error::config(message));
+                }
+                matrices.push(self.layer.matrix(values.view())?);
+                Formula::Leaf(Operand::Matrix(matrices.len() - 1))
+            }
+            Formula::Leaf(_) => Formula::Leaf(Operand::Weight),
+            Formula::Number(value) => Formula::Number(*value),
+            Formula::Unary(function, of) => Formula::Unary(*function, Box::new(self.lowered(of, matrices, vectors)?)),
+            Formula::Binary(function, a, b) => {
+                let a = Box::new(self.lowered(a, matrices, vectors)?);
+                Formula::Binary(*function, a, Box::new(self.lowered(b, matrices, vectors)?))
+            }
+        })
+    }
+
+    /// The value of a score that does not depend on single weights; `None` where it does.
+    fn known(&self, score: &Score) -> Result<Option<Known>> {
+        Ok(match score {
+            Formula::Number(value) => Some(Known::One(*value)),
+            Formula::Leaf(quantity) => match quantity {
+                Quantity::Weight | Quantity::Given(_) => None,
+                Quantity::InputSquares => Some(Known::Columns(self.layer.squared_norms()?.to_vec())),
+                Quantity::Pivots => {
+                    let pivots = self.layer.pivots()?.into_iter();
+                    Some(Known::Columns(
+                        pivots.map(|pivot| pivot.unwrap_or(f64::INFINITY)).collect(),
+                    ))
+                }
+                Quantity::Rows => Some(Known::One(self.layer.dim().0 as f64)),
+                Quantity::Columns => Some(Known::One(self.layer.dim().1 as f64)),
+                Quantity::Sum(Over::Vector, of) => match self.known(of)? {
+                    Some(Known::Rows(values) | Known::Columns(values)) => {
+                        Some(Known::One(values.iter().fold(0.0, |sum, value| sum + value)))
+                    }
+                    _ => {
+                        return Err(Error::config(format!(
+                            "`sum({of})`: only a vector has such a sum; take row_sums or column_sums first"
+                        )));
+                    }
+                },
+                Quantity::Sum(over, of) => {
+                    let found = self
+                        .sums
+                        .iter()
+                        .find(|(known, sum, _)| known == over && *sum == of.as_ref());
+                    let (_, _, values) = found.expect("sums over the weights are computed before they are used");
+                    Some(match over {
+                        Over::Row => Known::Rows(values.clone()),
+                        _ => Known::Columns(values.clone()),
+                    })
+                }
+            },
+            Formula::Unary(function, of) => self.known(of)?.map(|known| known.map(|value| function.of(value))),
+            Formula::Binary(function, a, b) => match (self.known(a)?, self.known(b)?) {
+                (Some(a), Some(b)) => a.with(b, |a, b| function.of(a, b)),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// The sums over rows and columns in a score, inner ones too.
+fn sums_of<'s>(score: &'s Score, into: &mut Vec<(Over, &'s Score)>) {
+    score.leaves(&mut |quantity| {
+        if let Quantity::Sum(over, of) = quantity {
+            sums_of(of, into);
+            let sum = (*over, of.as_ref());
+            if *over != Over::Vector && !into.contains(&sum) {
+                into.push(sum);
+            }
+        }
+    });
+}
+
+/// The index of a vector among those of a formula, in single precision.
+fn placed(vectors: &mut Vec<Vec<f32>>, values: Vec<f64>) -> usize {
+    let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+    match vectors.iter().position(|known| *known == values) {
+        Some(index) => index,
+        None => {
+            vectors.push(values);
+            vectors.len() - 1
+        }
+    }
+}
+
+impl Known {
+    fn map(self, function: impl Fn(f64) -> f64) -> Known {
+        let all = |values: Vec<f64>| values.into_iter().map(&function).collect();
+        match self {
+            Known::One(value) => Known::One(function(value)),
+            Known::Rows(values) => Known::Rows(all(values)),
+            Known::Columns(values) => Known::Columns(all(values)),
         }
     }
 
-    fn value(&self, weight: f32, row: usize, column: usize) -> f32 {
-        let outer = at(&self.row, row) * at(&self.column, column);
-        self.combine(weight, outer, at(&self.inner_row, row) * at(&self.inner_column, column))
-    }
-
-    #[inline(always)]
-    fn combine(&self, weight: f32, outer: f32, inner: f32) -> f32 {
-        let x = weight * inner + self.shift;
-        outer
-            * match self.power {
-                Power::One => x.abs(),
-                Power::Two => x * x,
-                Power::Three => (x * x * x).abs(),
-            }
-    }
-}
-
-/// An absent factor is 1.
-fn at(factors: &Option<Vec<f32>>, index: usize) -> f32 {
-    factors.as_ref().map_or(1.0, |factors| factors[index])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::array;
-
-    #[test]
-    fn a_term_is_what_its_formula_says() {
-        let term = Term {
-            row: Some(vec![2.0, 3.0]),
-            column: Some(vec![1.0, 10.0, 100.0]),
-            inner_row: Some(vec![0.5, 1.0]),
-            inner_column: Some(vec![1.0, 2.0, 4.0]),
-            shift: 1.0,
-            power: Power::Three,
-        };
-        let weight = array![[2.0f32, -2.0, 1.0], [0.0, 1.0, -1.0]];
-        let scores = Score::Terms(vec![term.clone()])
-            .evaluate(weight.view())
-            .expect("finite");
-        // 2*1*|2*.5*1+1|^3 = 16; 2*10*|-2*.5*2+1|^3 = 20; 2*100*|1*.5*4+1|^3 = 5400; 3; 3*10*27; 3*100*27.
-        assert_eq!(scores, array![[16.0, 20.0, 5400.0], [3.0, 810.0, 8100.0]]);
-        let part = Score::Terms(vec![term])
-            .evaluate_columns(weight.slice(s![.., 1..]), 1)
-            .expect("finite");
-        assert_eq!(part, scores.slice(s![.., 1..]));
-    }
-
-    #[test]
-    fn a_nan_score_is_refused_with_its_place() {
-        let error =
-            Score::Dense(array![[0.0, 1.0], [f32::NAN, 0.0]]).evaluate(array![[0.0f32, 0.0], [0.0, 0.0]].view());
-        assert_eq!(
-            error.expect_err("NaN").to_string(),
-            "the score at row 1, column 0 is NaN"
-        );
+    /// `None` where one has a value per row and the other one per column: together they have one per weight.
+    fn with(self, other: Known, function: impl Fn(f64, f64) -> f64) -> Option<Known> {
+        let pairs = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| function(a, b)).collect();
+        Some(match (self, other) {
+            (Known::One(a), b) => b.map(|b| function(a, b)),
+            (a, Known::One(b)) => a.map(|a| function(a, b)),
+            (Known::Rows(a), Known::Rows(b)) => Known::Rows(pairs(a, b)),
+            (Known::Columns(a), Known::Columns(b)) => Known::Columns(pairs(a, b)),
+            _ => return None,
+        })
     }
 }

@@ -18,7 +18,6 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
-use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
@@ -27,9 +26,9 @@ use zprune::prune::Layer;
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
-use zprune::prune::score::Score;
+use zprune::prune::score::{Quantity, Score};
 use zprune::prune::solver::{SOLVERS, Solution};
-use zprune::prune::workbench::{self, LayerView};
+use zprune::prune::workbench;
 
 /// Columns that SparseGPT compares and updates together.
 const BLOCK: usize = 128;
@@ -130,16 +129,12 @@ fn criterion(name: &str) -> Box<dyn Criterion> {
 struct Given(Array2<f32>);
 
 impl Criterion for Given {
-    fn needs(&self) -> Needs {
-        Needs::NOTHING
-    }
-
     fn group(&self) -> Group {
         Group::Row
     }
 
-    fn score(&self, _layer: &dyn LayerView) -> Result<Score> {
-        Ok(Score::Dense(self.0.clone()))
+    fn score(&self) -> Score {
+        Score::Leaf(Quantity::Given(self.0.to_shared()))
     }
 }
 
@@ -148,10 +143,8 @@ fn score(name: &str, weight: &Array2<f32>, statistics: &LayerStatistics) -> Arra
         weight: weight.view(),
         statistics,
     };
-    let score = criterion(name)
-        .score(&layer)
-        .and_then(|score| score.evaluate(weight.view()));
-    score.unwrap_or_else(|error| panic!("{name}: {error}"))
+    let scores = workbench::scores_of(&layer, &criterion(name).score());
+    scores.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn solve(

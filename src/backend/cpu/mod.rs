@@ -8,7 +8,7 @@ mod attention;
 mod bf16;
 mod elementwise;
 mod gram;
-mod product;
+pub(crate) mod product;
 pub(crate) mod simd;
 
 use crate::backend::moments::{Moments, Needs};

@@ -81,6 +81,13 @@ impl Kernel {
         self
     }
 
+    /// Replaces what a function of one line returns.
+    #[must_use]
+    pub fn with_function(mut self, name: &'static str, expression: String) -> Self {
+        self.variant.functions.push((name, expression));
+        self
+    }
+
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.shader.name, self.entry, &self.variant).hash(&mut hasher);

@@ -149,7 +149,7 @@ impl Gpu {
         })
     }
 
-    fn upload_as(&self, host: ArrayView2<f32>, element: Element) -> Result<Tensor> {
+    pub(crate) fn upload_as(&self, host: ArrayView2<f32>, element: Element) -> Result<Tensor> {
         let (rows, columns) = host.dim();
         let tensor = self.tensor(rows, columns, element)?;
         let host = host.as_standard_layout();
@@ -244,7 +244,13 @@ impl Gpu {
         Ok(y)
     }
 
-    fn multiply(&self, weight: &Tensor, bias: Option<&Tensor>, x: &Tensor, result: Element) -> Result<Tensor> {
+    pub(crate) fn multiply(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+        result: Element,
+    ) -> Result<Tensor> {
         let y = self.tensor(x.rows, weight.rows, result)?;
         self.multiply_into(weight, bias, x, (0, x.rows), &y)?;
         Ok(y)

@@ -17,7 +17,7 @@ pub const EXCHANGE: usize = 512;
 /// Rows whose squares one workgroup adds up: `ROWS` of `moments.wgsl`.
 pub const SQUARE_ROWS: usize = 256;
 
-/// Rows that one workgroup adds up per column: `ROWS` of `weigh.wgsl`.
+/// Rows that one workgroup adds up per column: `ROWS` of `sums.wgsl`.
 pub const SUM_ROWS: usize = 256;
 
 /// Words of a selection's state before the ties of each column: `TIED` of `select.wgsl`.
@@ -29,24 +29,23 @@ pub const TIED_ROWS: usize = 256;
 /// Rows that go through a block of columns together: `TOGETHER` of `obs.wgsl`.
 pub const TOGETHER: usize = 8;
 
-/// Stands for a factor that is 1 everywhere: `ABSENT` of `common_score.wgsl`.
-pub const ABSENT: u32 = u32::MAX;
-
 /// Every constant that stands in a shader too.
 pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ELEMENTWISE, "LANES", LANES as u32),
     (shader::MATMUL_F32, "TILE", TILE as u32),
     (shader::ATTENTION, "EXCHANGE", EXCHANGE as u32),
     (shader::MOMENTS, "ROWS", SQUARE_ROWS as u32),
-    (shader::WEIGH, "ROWS", SUM_ROWS as u32),
+    (shader::SUMS, "ROWS", SUM_ROWS as u32),
     (shader::SELECT, "TIED", TIED as u32),
     (shader::SELECT, "TIED_ROWS", TIED_ROWS as u32),
     (shader::OBS, "TOGETHER", TOGETHER as u32),
-    (shader::SCORE, "ABSENT", ABSENT),
 ];
 
-/// Terms of a score that the kernels have room for.
-pub const TERMS: usize = 4;
+/// Constants of a formula that the kernels have room for.
+pub const NUMBERS: usize = 16;
+
+/// Vectors of a formula that the kernels have room for.
+pub const VECTORS: usize = 8;
 
 /// The type of a field as WGSL sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,18 +269,60 @@ parameters! {
         columns: u32,
         /// Words per row of the mask.
         words: u32,
-        /// Weights of smaller magnitude are counted.
-        bound: f32,
         /// Type the checkpoint stores: 0 f32, 1 f16, 2 bf16.
         storage: u32,
     }
 
+    /// Sums of formulas over weights.
+    Sums of SUMS {
+        /// Constants of the formulas, as bits.
+        numbers: [[u32; 4]; NUMBERS / 4],
+        /// Where each vector of the formulas begins.
+        starts: [[u32; 4]; VECTORS / 4],
+        /// Rows of the weight.
+        rows: u32,
+        /// Columns of the weight.
+        columns: u32,
+        /// Words per row of the mask.
+        words: u32,
+    }
+
+    /// Matrices from formulas.
+    Map of MAP {
+        /// Constants of the formula, as bits.
+        numbers: [[u32; 4]; NUMBERS / 4],
+        /// Where each vector of the formula begins.
+        starts: [[u32; 4]; VECTORS / 4],
+        /// Rows of the result.
+        rows: u32,
+        /// Columns of the result.
+        columns: u32,
+        /// Words per row of the mask.
+        words: u32,
+    }
+
+    /// Matrices with the entries of another in other places.
+    Moves of MOVES {
+        /// Rows of the result.
+        rows: u32,
+        /// Columns of the result.
+        columns: u32,
+        /// Columns of the source.
+        width: u32,
+        /// Rows of the places: those of the source, or 1.
+        place_rows: u32,
+        /// Words per row of a mask.
+        words: u32,
+        /// What entries are multiplied by.
+        factor: f32,
+    }
+
     /// Scores as keys.
     Score of SCORE {
-        /// Two entries a term; see `common_score.wgsl`.
-        terms: [[u32; 4]; 2 * TERMS],
-        /// Terms.
-        term_count: u32,
+        /// Constants of the formula, as bits.
+        numbers: [[u32; 4]; NUMBERS / 4],
+        /// Where each vector of the formula begins.
+        starts: [[u32; 4]; VECTORS / 4],
         /// Rows of the weight.
         rows: u32,
         /// Columns of the weight.
@@ -290,6 +331,8 @@ parameters! {
         first: u32,
         /// Columns that are scored.
         width: u32,
+        /// Words per row of the mask.
+        words: u32,
     }
 
     /// The lowest keys.
@@ -328,10 +371,10 @@ parameters! {
 
     /// SparseGPT's update.
     Obs of OBS {
-        /// Two entries a term; see `common_score.wgsl`.
-        terms: [[u32; 4]; 2 * TERMS],
-        /// Terms.
-        term_count: u32,
+        /// Constants of the formula, as bits.
+        numbers: [[u32; 4]; NUMBERS / 4],
+        /// Where each vector of the formula begins.
+        starts: [[u32; 4]; VECTORS / 4],
         /// Rows of the weight.
         rows: u32,
         /// Columns of the weight.

@@ -1,7 +1,8 @@
 //! Shaders: plain WGSL files, specialised by naming element types and constants.
 //!
-//! Before a shader is compiled, its `#for` and `#define` blocks are written out (`expand.rs`), and two kinds of
-//! lines may be replaced: `alias Name = type;` and `const NAME: u32 = value;`. Nothing else varies.
+//! Before a shader is compiled, its `#for` and `#define` blocks are written out (`expand.rs`), and three kinds of
+//! lines may be replaced: `alias Name = type;`, `const NAME: u32 = value;` and what a function of one line returns,
+//! `fn name(...) -> type { return ...; }`. Nothing else varies.
 
 use super::expand::expand;
 use std::fmt::Write;
@@ -57,16 +58,22 @@ shaders! {
     LIKELIHOOD = "likelihood.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
-    /// Sums over weights, and changes of every weight.
+    /// Changes of every weight, and checks.
     WEIGH = "weigh.wgsl" + "common_index.wgsl";
+    /// Sums of formulas over weights.
+    SUMS = "sums.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
+    /// Matrices from formulas.
+    MAP = "map.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
+    /// Matrices with the entries of another in other places.
+    MOVES = "moves.wgsl" + "common_index.wgsl";
     /// Scores as keys.
-    SCORE = "score.wgsl" + "common_score.wgsl" + "common_index.wgsl";
+    SCORE = "score.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
     /// The lowest keys.
     SELECT = "select.wgsl" + "common_index.wgsl";
     /// Inverse factors.
     FACTOR = "factor.wgsl";
     /// SparseGPT's update.
-    OBS = "obs.wgsl" + "common_score.wgsl" + "common_index.wgsl";
+    OBS = "obs.wgsl" + "common_formula.wgsl" + "common_index.wgsl";
 }
 
 /// What a shader's replaceable lines become.
@@ -76,6 +83,8 @@ pub struct Variant {
     pub types: Vec<(&'static str, &'static str)>,
     /// `const NAME: u32 = VALUE;`
     pub constants: Vec<(&'static str, u32)>,
+    /// `fn NAME(...) -> ... { return EXPRESSION; }`
+    pub functions: Vec<(&'static str, String)>,
 }
 
 impl Shader {
@@ -99,15 +108,21 @@ impl Shader {
                 .constants
                 .iter()
                 .find(|(name, _)| line.starts_with(&format!("const {name}: u32 = ")));
-            let written = match (alias, constant) {
-                (Some((name, kind)), _) => writeln!(text, "alias {name} = {kind};"),
-                (None, Some((name, value))) => writeln!(text, "const {name}: u32 = {value}u;"),
-                (None, None) => writeln!(text, "{line}"),
+            let function = line.split_once(" { return ").and_then(|(head, _)| {
+                let mut functions = variant.functions.iter();
+                let (_, expression) = functions.find(|(name, _)| head.starts_with(&format!("fn {name}(")))?;
+                Some((head, expression))
+            });
+            let written = match (alias, constant, function) {
+                (Some((name, kind)), ..) => writeln!(text, "alias {name} = {kind};"),
+                (_, Some((name, value)), _) => writeln!(text, "const {name}: u32 = {value}u;"),
+                (.., Some((head, expression))) => writeln!(text, "{head} {{ return {expression}; }}"),
+                (None, None, None) => writeln!(text, "{line}"),
             };
             written.expect("a string grows");
-            replaced += usize::from(alias.is_some() || constant.is_some());
+            replaced += usize::from(alias.is_some() || constant.is_some() || function.is_some());
         }
-        let wanted = variant.types.len() + variant.constants.len();
+        let wanted = variant.types.len() + variant.constants.len() + variant.functions.len();
         assert_eq!(
             replaced, wanted,
             "{}: {variant:?} names a line that is not there",

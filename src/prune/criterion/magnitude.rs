@@ -1,11 +1,8 @@
 //! Magnitude: `S = |w|`. The baseline of every paper, compared over a whole matrix there.
 
 use super::Criterion;
-use crate::backend::moments::Needs;
-use crate::error::Result;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Score, Term};
-use crate::prune::workbench::LayerView;
+use crate::prune::score::{Score, weight};
 use serde::{Deserialize, Serialize};
 
 /// The magnitude criterion; no parameters.
@@ -14,15 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Magnitude {}
 
 impl Criterion for Magnitude {
-    fn needs(&self) -> Needs {
-        Needs::NOTHING
-    }
-
     fn group(&self) -> Group {
         Group::Matrix
     }
 
-    fn score(&self, _layer: &dyn LayerView) -> Result<Score> {
-        Ok(Score::Terms(vec![Term::default()]))
+    fn score(&self) -> Score {
+        weight().abs()
     }
 }

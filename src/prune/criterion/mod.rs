@@ -1,6 +1,6 @@
 //! Criteria: how important is each weight?
 //!
-//! A criterion looks at one layer (its weights and the statistics of its inputs) and returns a
+//! A criterion writes down a formula over the weights of one layer and the statistics of its inputs: a
 //! [`Score`]. It selects nothing and changes nothing. Its struct is also its parameter table in the
 //! experiment file. Adding one is a file here and a line in [`CRITERIA`].
 
@@ -14,8 +14,7 @@ use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::Build;
 use crate::prune::pattern::Group;
-use crate::prune::score::Score;
-use crate::prune::workbench::LayerView;
+use crate::prune::score::{self, Score};
 use crate::registry::{Entry, Registry};
 
 /// Scores the weights of a layer.
@@ -28,9 +27,6 @@ pub trait Criterion: Send + Sync {
         Ok(())
     }
 
-    /// The statistics [`Criterion::score`] will ask for.
-    fn needs(&self) -> Needs;
-
     /// The comparison group of the paper's own code.
     fn group(&self) -> Group;
 
@@ -40,11 +36,13 @@ pub trait Criterion: Send + Sync {
         false
     }
 
-    /// The importance of every weight; higher is kept.
-    ///
-    /// # Errors
-    /// A factorisation fails.
-    fn score(&self, layer: &dyn LayerView) -> Result<Score>;
+    /// The importance of every weight, as a formula; the lowest are removed. What it needs of calibration is read off it.
+    fn score(&self) -> Score;
+
+    /// The statistics that the score asks for.
+    fn needs(&self) -> Needs {
+        score::needs(&self.score())
+    }
 }
 
 /// All criteria.
@@ -79,12 +77,6 @@ pub const CRITERIA: Registry<Build<dyn Criterion>> = Registry {
     ],
 };
 
-/// `norm` inverted, or 0 when it is 0: an all-zero row or column has no relative importance, and
-/// without this guard one such row makes the whole matrix NaN.
-fn inverse_or_zero(norm: f64) -> f64 {
-    if norm > 0.0 { 1.0 / norm } else { 0.0 }
-}
-
 /// Refuses a parameter that is not a finite number of at least `least`.
 fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
     if value.is_finite() && value >= least {
@@ -94,9 +86,4 @@ fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
             "parameter `{name}` = {value} must be a number of at least {least}"
         )))
     }
-}
-
-/// Factors as the scoring loop wants them.
-fn narrow(values: impl IntoIterator<Item = f64>) -> Vec<f32> {
-    values.into_iter().map(|value| value as f32).collect()
 }

@@ -3,15 +3,13 @@
 //!
 //! `S_ij = w_ij^2 / U_jj^2` with `H^-1 = U^T U`: the error of removing `w_ij` when the columns to its
 //! right may still be adjusted. `U_jj^2` already is that sub-problem's inverse diagonal; it is not
-//! rooted again. SparseGPT is this criterion with the solver of the same name, which evaluates it anew
-//! on the updated weights of each block of 128 columns.
+//! rooted again. A feature that was never active costs nothing to remove: its pivot is infinite. SparseGPT is this
+//! criterion with the solver of the same name, which evaluates it anew on the updated weights of each block of 128
+//! columns.
 
-use super::{Criterion, narrow};
-use crate::backend::moments::Needs;
-use crate::error::Result;
+use super::Criterion;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Power, Score, Term};
-use crate::prune::workbench::LayerView;
+use crate::prune::score::{Score, pivots, weight};
 use serde::{Deserialize, Serialize};
 
 /// The OBS criterion; no parameters.
@@ -20,10 +18,6 @@ use serde::{Deserialize, Serialize};
 pub struct Obs {}
 
 impl Criterion for Obs {
-    fn needs(&self) -> Needs {
-        Needs::GRAM
-    }
-
     fn group(&self) -> Group {
         Group::ColumnBlock
     }
@@ -32,16 +26,7 @@ impl Criterion for Obs {
         true
     }
 
-    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
-        // A feature that was never active costs nothing to remove.
-        let inverse = layer
-            .pivots()?
-            .into_iter()
-            .map(|pivot| pivot.map_or(0.0, |pivot| 1.0 / pivot));
-        Ok(Score::Terms(vec![Term {
-            inner_column: Some(narrow(inverse)),
-            power: Power::Two,
-            ..Term::default()
-        }]))
+    fn score(&self) -> Score {
+        (weight() * pivots().inverse()).square()
     }
 }

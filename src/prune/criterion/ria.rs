@@ -6,12 +6,10 @@
 //! Deviations: sums and ratios are not rounded to half precision on the way; an all-zero row or column
 //! contributes 0 where the reference divides by zero.
 
-use super::{Criterion, at_least, inverse_or_zero, narrow};
-use crate::backend::moments::Needs;
+use super::{Criterion, at_least};
 use crate::error::Result;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Score, Term};
-use crate::prune::workbench::LayerView;
+use crate::prune::score::{Score, column_sums, input_squares, row_sums, weight};
 use serde::{Deserialize, Serialize};
 
 /// The RIA criterion.
@@ -33,30 +31,15 @@ impl Criterion for Ria {
         at_least("activation_power", self.activation_power, 0.0)
     }
 
-    fn needs(&self) -> Needs {
-        Needs::SQUARES
-    }
-
     fn group(&self) -> Group {
         Group::Matrix
     }
 
-    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
-        let sums = layer.sums()?;
-        let inverse = |sums: Vec<f64>| Some(narrow(sums.into_iter().map(inverse_or_zero)));
-        let norms = layer.squared_norms();
-        let column = Some(narrow(norms.iter().map(|q| q.powf(0.5 * self.activation_power))));
-        Ok(Score::Terms(vec![
-            Term {
-                column: column.clone(),
-                inner_column: inverse(sums.columns.magnitude),
-                ..Term::default()
-            },
-            Term {
-                column,
-                inner_row: inverse(sums.rows.magnitude),
-                ..Term::default()
-            },
-        ]))
+    fn score(&self) -> Score {
+        let size = || weight().abs();
+        let activation = || input_squares().power(0.5 * self.activation_power);
+        let of_column = size() * column_sums(size()).inverse();
+        let of_row = size() * row_sums(size()).inverse();
+        activation() * of_column + activation() * of_row
     }
 }

@@ -3,12 +3,9 @@
 //! `S_ij = |w_ij| * ||x_j||_2`, compared within each output row. The reference's norm is divided by the
 //! square root of the number of sequences, a constant that cancels in every comparison; it is kept.
 
-use super::{Criterion, narrow};
-use crate::backend::moments::Needs;
-use crate::error::Result;
+use super::Criterion;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Score, Term};
-use crate::prune::workbench::LayerView;
+use crate::prune::score::{Score, input_squares, weight};
 use serde::{Deserialize, Serialize};
 
 /// The Wanda criterion; no parameters.
@@ -17,18 +14,11 @@ use serde::{Deserialize, Serialize};
 pub struct Wanda {}
 
 impl Criterion for Wanda {
-    fn needs(&self) -> Needs {
-        Needs::SQUARES
-    }
-
     fn group(&self) -> Group {
         Group::Row
     }
 
-    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
-        Ok(Score::Terms(vec![Term {
-            column: Some(narrow(layer.squared_norms().iter().map(|q| q.sqrt()))),
-            ..Term::default()
-        }]))
+    fn score(&self) -> Score {
+        weight().abs() * input_squares().root()
     }
 }

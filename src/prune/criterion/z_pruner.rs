@@ -14,12 +14,11 @@
 //! count as normalised weights 0 and score 0, where the reference divides by zero. Without that guard a
 //! single one makes the whole matrix NaN there, and then nothing is pruned.
 
-use super::{Criterion, at_least, inverse_or_zero, narrow};
-use crate::backend::moments::Needs;
+use super::{Criterion, at_least};
 use crate::error::{Error, Result};
+use crate::prune::formula::Formula;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Power, Score, Term};
-use crate::prune::workbench::{AxisSums, LayerView};
+use crate::prune::score::{Score, column_sums, entries, input_squares, row_sums, sum, weight};
 use serde::{Deserialize, Serialize};
 
 /// The Z-Pruner criterion. Defaults are the released code's constants.
@@ -60,100 +59,40 @@ impl Criterion for ZPruner {
         at_least("activation_power", self.activation_power, 0.0)
     }
 
-    fn needs(&self) -> Needs {
-        Needs::SQUARES
-    }
-
     fn group(&self) -> Group {
         Group::Matrix
     }
 
-    fn score(&self, layer: &dyn LayerView) -> Result<Score> {
-        let (rows, columns) = layer.dim();
-        let n = (rows * columns) as f64;
-        let sums = layer.sums()?;
-        let row_scale = inverse_norms(&sums.rows);
-        let column_scale = inverse_norms(&sums.columns);
-        let by_row = ZScore::of(&sums.rows, &row_scale, n);
-        let by_column = ZScore::of(&sums.columns, &column_scale, n);
-        // `rho`: the fraction of weights below `small_threshold` times the mean magnitude.
-        let mean = sums.rows.magnitude.iter().sum::<f64>() / n;
-        let small = layer.count_below(self.small_threshold * mean)? as f64 / n;
-        let alpha = self.row_weight * (1.0 - self.small_share * small);
+    fn score(&self) -> Score {
+        let mean = sum(row_sums(weight().abs())) / entries();
+        let near_zero = weight().abs().below(self.small_threshold * mean);
+        let rho = sum(row_sums(near_zero)) / entries();
+        let alpha = || self.row_weight * (1.0 - self.small_share * rho.clone());
 
-        let q = layer.squared_norms();
+        let row_scale = || row_sums(weight().square()).root().inverse();
+        let column_scale = || column_sums(weight().square()).root().inverse();
         // What has no norm has no weights to keep: its scores are 0, whatever the shift of the z-scores.
-        let present = |scale: &f64| if *scale > 0.0 { 1.0 } else { 0.0 };
-        let row = Some(narrow(row_scale.iter().map(present)));
-        let activation: Vec<f64> = q
-            .iter()
-            .zip(&column_scale)
-            .map(|(q, scale)| q.powf(0.5 * self.activation_power) * present(scale))
-            .collect();
-        let column = |share: f64| Some(narrow(activation.iter().map(|a| share * a)));
-        Ok(Score::Terms(vec![
-            Term {
-                row: row.clone(),
-                column: column(alpha),
-                inner_row: Some(narrow(row_scale.iter().map(|scale| scale * by_row.scale))),
-                shift: by_row.shift as f32,
-                power: Power::Three,
-                ..Term::default()
-            },
-            Term {
-                row,
-                column: column(1.0 - alpha),
-                inner_column: Some(narrow(column_scale.iter().map(|scale| scale * by_column.scale))),
-                shift: by_column.shift as f32,
-                power: Power::Three,
-                ..Term::default()
-            },
-        ]))
+        let present = |scale: Score| Formula::Number(0.0).below(scale);
+        let activation = || input_squares().power(0.5 * self.activation_power) * present(column_scale());
+
+        let by_row = z_score(row_sums(weight()), row_sums(weight().square()), row_scale());
+        let by_column = z_score(column_sums(weight()), column_sums(weight().square()), column_scale());
+        let of_row = alpha() * activation();
+        let of_column = (1.0 - alpha()) * activation();
+        present(row_scale()) * of_row * by_row.cube().abs() + present(row_scale()) * of_column * by_column.cube().abs()
     }
 }
 
-/// One over the Euclidean norm of each row or column; 0 where that is 0.
-fn inverse_norms(sums: &AxisSums) -> Vec<f64> {
-    sums.square
-        .iter()
-        .map(|square| inverse_or_zero(square.sqrt()))
-        .collect()
-}
-
-/// `z = x * scale + shift` turns a matrix's entries into z-scores.
-struct ZScore {
-    scale: f64,
-    shift: f64,
-}
-
-impl ZScore {
-    /// Mean and unbiased standard deviation over the whole matrix of its `n` entries, each divided by the
-    /// norm of its row (or column). A matrix without any spread (all entries equal, up to rounding)
-    /// keeps scale 1.
-    fn of(sums: &AxisSums, scale: &[f64], n: f64) -> ZScore {
-        let mean = sums
-            .value
-            .iter()
-            .zip(scale)
-            .map(|(sum, scale)| sum * scale)
-            .sum::<f64>()
-            / n;
-        let squares: f64 = sums
-            .square
-            .iter()
-            .zip(scale)
-            .map(|(sum, scale)| sum * scale * scale)
-            .sum();
-        // The mean is small beside the deviation in every matrix that has a spread worth the name.
-        let deviation = ((squares - n * mean * mean).max(0.0) / (n - 1.0).max(1.0)).sqrt();
-        let scale = if deviation > 1e-7 * mean.abs() {
-            1.0 / deviation
-        } else {
-            1.0
-        };
-        ZScore {
-            scale,
-            shift: -mean * scale,
-        }
-    }
+/// The z-scores of the weights divided by the norm of their row (or column), given the sums of the weights and of their
+/// squares along it and one over the norm. Mean and unbiased standard deviation are those of the whole matrix; a matrix
+/// without any spread (all entries equal, up to rounding) keeps scale 1.
+fn z_score(sums: Score, squares: Score, inverse_norm: Score) -> Score {
+    let mean = || sum(sums.clone() * inverse_norm.clone()) / entries();
+    let squares = sum(squares * inverse_norm.clone() * inverse_norm.clone());
+    // The mean is small beside the deviation in every matrix that has a spread worth the name.
+    let variance = (squares - entries() * mean() * mean()).maximum(0.0) / (entries() - 1.0).maximum(1.0);
+    let deviation = variance.root();
+    let spread = (1e-7 * mean().abs()).below(deviation.clone());
+    let scale = spread.clone() * deviation.inverse() + (1.0 - spread);
+    weight() * (inverse_norm.clone() * scale.clone()) + -mean() * scale
 }

@@ -15,6 +15,7 @@ use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::criterion::Criterion;
 use crate::prune::pattern::{Group, Pattern, Target};
+use crate::prune::score::resolve;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ impl Solver for Obs {
     }
 
     fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>> {
-        let score = criterion.score(piece)?;
+        let score = resolve(&criterion.score(), piece)?;
         let within_block = match target.pattern {
             Pattern::Structured { .. } => true,
             Pattern::Unstructured { .. } => target.group == Group::ColumnBlock,

@@ -5,6 +5,7 @@ use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::criterion::Criterion;
 use crate::prune::pattern::Target;
+use crate::prune::score::resolve;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ impl Solver for OneShot {
     }
 
     fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>> {
-        let score = criterion.score(piece)?;
+        let score = resolve(&criterion.score(), piece)?;
         piece.select(&score, target)?;
         piece.remove()?;
         Ok(None)

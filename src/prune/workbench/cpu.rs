@@ -1,6 +1,9 @@
 //! Pruning on the host, in plain ndarray: the reference that other workbenches are held against.
 
-use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
+mod matrices;
+mod values;
+
+use super::{Finished, LayerView, Matrix, Workbench, Workpiece};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
@@ -11,14 +14,16 @@ use crate::prune::Layer;
 use crate::prune::criterion::Criterion;
 use crate::prune::mask::{Mask, lowest_of, select};
 use crate::prune::pattern::{COLUMN_BLOCK, Pattern, Target};
-use crate::prune::score::Score;
+use crate::prune::score::{Over, Score, Values, resolve};
 use crate::prune::solver::{Solution, Solver};
 use crate::tensor::StorageType;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis, s};
+use matrices::{fits, handle};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
+use values::{Evaluation, ones_where_kept, scores, usable};
 
 impl<P: Products> Workbench for P {
     type Statistics = LayerStatistics;
@@ -28,8 +33,8 @@ impl<P: Products> Workbench for P {
         Ok(LayerStatistics::new(moments, sequences, provider))
     }
 
-    fn no_statistics(&self, inputs: usize) -> LayerStatistics {
-        LayerStatistics::none(inputs)
+    fn no_statistics(&self) -> LayerStatistics {
+        LayerStatistics::none()
     }
 
     fn workpiece<'a>(
@@ -54,72 +59,31 @@ pub fn solve(layer: &Layer, solver: &dyn Solver, criterion: &dyn Criterion, targ
     Ok(Solution { weight, mask, damping })
 }
 
-impl LayerView for Layer<'_> {
-    fn dim(&self) -> (usize, usize) {
-        self.weight.dim()
-    }
-
-    fn squared_norms(&self) -> &[f64] {
-        self.statistics.squared_norms()
-    }
-
-    fn sums(&self) -> Result<WeightSums> {
-        Ok(sums(self.weight))
-    }
-
-    fn count_below(&self, bound: f64) -> Result<usize> {
-        let below = |weight: &&f32| f64::from(weight.abs()) < bound;
-        Ok(self.weight.iter().filter(below).count())
-    }
-
-    fn pivots(&self) -> Result<Vec<Option<f64>>> {
-        let factor = self.statistics.inverse_factor()?;
-        let pivots = factor.upper.diag().into_iter().zip(&factor.dead);
-        Ok(pivots.map(|(pivot, dead)| (!dead).then_some(*pivot)).collect())
-    }
+/// The scores of a layer on the host, `(outputs, inputs)`.
+///
+/// # Errors
+/// The score asks for a statistic that was not gathered, or is NaN, infinite or negative; names the row and the column.
+pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
+    let mut weight = layer.weight.to_owned();
+    let resolved = resolve(score, &Piece::new(&mut weight, StorageType::F32, layer.statistics))?;
+    scores(&Evaluation::new(&resolved, weight.dim(), None)?, weight.view(), 0)
 }
 
-/// The sums of both axes in one pass over the weights.
-fn sums(weight: ArrayView2<f32>) -> WeightSums {
-    /// Rows added up together. Fixed, so that a result does not depend on the number of threads.
-    const ROWS: usize = 64;
-    let columns = weight.ncols();
-    let bands = weight.axis_chunks_iter(Axis(0), ROWS).into_par_iter();
-    let parts: Vec<(AxisSums, AxisSums)> = bands
-        .map(|band| {
-            let (mut by_row, mut by_column) = (AxisSums::zeros(0), AxisSums::zeros(columns));
-            for row in band.rows() {
-                let (mut value, mut magnitude, mut square) = (0.0, 0.0, 0.0);
-                for (column, weight) in row.iter().enumerate() {
-                    let wide = f64::from(*weight);
-                    value += wide;
-                    magnitude += wide.abs();
-                    square += wide * wide;
-                    by_column.value[column] += wide;
-                    by_column.magnitude[column] += wide.abs();
-                    by_column.square[column] += wide * wide;
-                }
-                by_row.value.push(value);
-                by_row.magnitude.push(magnitude);
-                by_row.square.push(square);
-            }
-            (by_row, by_column)
-        })
-        .collect();
-    let (mut by_row, mut by_column) = (AxisSums::zeros(0), AxisSums::zeros(columns));
-    let add = |sums: &mut [f64], part: &[f64]| sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-    for (rows, part) in parts {
-        by_row.value.extend(rows.value);
-        by_row.magnitude.extend(rows.magnitude);
-        by_row.square.extend(rows.square);
-        add(&mut by_column.value, &part.value);
-        add(&mut by_column.magnitude, &part.magnitude);
-        add(&mut by_column.square, &part.square);
-    }
-    WeightSums {
-        rows: by_row,
-        columns: by_column,
-    }
+/// The score of one weight of a layer.
+///
+/// # Errors
+/// It is NaN, infinite or negative, or an operand does not fit.
+pub(super) fn score_of(score: &Values, weight: ArrayView2<f32>, (row, column): (usize, usize)) -> Result<f32> {
+    let evaluation = Evaluation::new(score, weight.dim(), None)?;
+    let mut value = [0.0];
+    evaluation.along(
+        row,
+        column,
+        &[weight[[row, column]]],
+        &mut evaluation.scratch(),
+        &mut value,
+    );
+    usable(value[0], row, column)
 }
 
 /// A layer on the host.
@@ -139,13 +103,6 @@ impl<'a> Piece<'a> {
             statistics,
         }
     }
-
-    fn view(&self) -> Layer<'_> {
-        Layer {
-            weight: self.weight.view(),
-            statistics: self.statistics,
-        }
-    }
 }
 
 impl LayerView for Piece<'_> {
@@ -153,26 +110,63 @@ impl LayerView for Piece<'_> {
         self.weight.dim()
     }
 
-    fn squared_norms(&self) -> &[f64] {
+    fn squared_norms(&self) -> Result<&[f64]> {
         self.statistics.squared_norms()
     }
 
-    fn sums(&self) -> Result<WeightSums> {
-        self.view().sums()
+    fn weight(&self) -> Result<Matrix> {
+        Ok(handle(self.weight.clone()))
     }
 
-    fn count_below(&self, bound: f64) -> Result<usize> {
-        self.view().count_below(bound)
+    fn kept(&self) -> Result<Matrix> {
+        Ok(handle(ones_where_kept(&self.mask)))
+    }
+
+    fn gram(&self) -> Result<Matrix> {
+        let gram = self.statistics.full_gram()?;
+        Ok(Matrix::shared(gram.dim(), gram))
+    }
+
+    fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
+        Ok(handle(ones_where_kept(&self.chosen(score, target)?)))
+    }
+
+    fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>> {
+        let wanted: Vec<(Over, &Values)> = wanted.iter().map(|(over, values)| (*over, values)).collect();
+        values::sums(self.weight.dim(), Some(self.weight.view()), Some(&self.mask), &wanted)
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
-        self.view().pivots()
+        let factor = self.statistics.inverse_factor()?;
+        let pivots = factor.upper.diag().into_iter().zip(&factor.dead);
+        Ok(pivots.map(|(pivot, dead)| (!dead).then_some(*pivot)).collect())
+    }
+}
+
+impl Piece<'_> {
+    /// The mask that a target makes of the scores of the current weights.
+    fn chosen(&self, score: &Values, target: &Target) -> Result<Mask> {
+        let evaluation = Evaluation::new(score, self.weight.dim(), Some(&self.mask))?;
+        select(scores(&evaluation, self.weight.view(), 0)?.view(), target)
     }
 }
 
 impl Workpiece for Piece<'_> {
-    fn select(&mut self, score: &Score, target: &Target) -> Result<()> {
-        self.mask = select(score.evaluate(self.weight.view())?.view(), target)?;
+    fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
+        self.mask = self.chosen(score, target)?;
+        Ok(())
+    }
+
+    fn keep(&mut self, kept: &Matrix) -> Result<()> {
+        fits(kept.dim(), self.weight.dim())?;
+        let kept: &Array2<f32> = kept.there()?;
+        self.mask = Mask::from_entries(kept.mapv(|kept| kept == 0.0));
+        Ok(())
+    }
+
+    fn set_weight(&mut self, weight: &Matrix) -> Result<()> {
+        fits(weight.dim(), self.weight.dim())?;
+        self.weight.assign(weight.there::<Array2<f32>>()?);
         Ok(())
     }
 
@@ -181,7 +175,7 @@ impl Workpiece for Piece<'_> {
         Ok(())
     }
 
-    fn reconstruct(&mut self, follow: Option<&Score>, target: &Target) -> Result<f64> {
+    fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {
         let factor = self.statistics.inverse_factor()?;
         let upper = factor.upper.mapv(|value| value as f32);
         let Piece { weight, mask, .. } = self;
@@ -191,15 +185,18 @@ impl Workpiece for Piece<'_> {
             }
         }
         let columns = weight.ncols();
+        let follow = follow
+            .map(|score| Evaluation::new(score, weight.dim(), None))
+            .transpose()?;
         let width = block_width(target.pattern);
         for first in (0..columns).step_by(width) {
             let block = first..(first + width).min(columns);
-            let groups = match (follow, target.pattern) {
+            let groups = match (&follow, target.pattern) {
                 (None, _) => None,
                 (Some(score), Pattern::Structured { keep, of }) => Some((score, keep, of)),
                 (Some(score), Pattern::Unstructured { .. }) => {
                     let current = weight.slice(s![.., block.clone()]);
-                    let chosen = select(score.evaluate_columns(current, first)?.view(), target)?;
+                    let chosen = select(scores(score, current, first)?.view(), target)?;
                     let mut entries = mask.entries_mut();
                     entries.slice_mut(s![.., block.clone()]).assign(&chosen.entries());
                     None
@@ -252,7 +249,7 @@ fn update_block(
     mask: &mut Mask,
     upper: &Array2<f32>,
     block: Range<usize>,
-    groups: Option<(&Score, usize, usize)>,
+    groups: Option<(&Evaluation, usize, usize)>,
 ) -> Result<Array2<f32>> {
     let mut errors = Array2::zeros((weight.nrows(), block.len()));
     let mut entries = mask.entries_mut();
@@ -263,55 +260,46 @@ fn update_block(
         .zip(entries.slice_mut(s![.., block.clone()]).axis_iter_mut(Axis(0)))
         .zip(errors.axis_iter_mut(Axis(0)))
         .enumerate()
-        .try_for_each(|(row, ((mut weight, mut mask), mut errors))| {
-            for (column, global) in block.clone().enumerate() {
-                if let Some((score, keep, of)) = groups
-                    && column.is_multiple_of(of)
-                {
-                    choose_group(score, row, global, of - keep, &weight, column..column + of, &mut mask)?;
+        .try_for_each_init(
+            || groups.map(|(score, ..)| score.scratch()),
+            |scratch, (row, ((mut weight, mut mask), mut errors))| {
+                for (column, global) in block.clone().enumerate() {
+                    if let (Some((score, keep, of)), Some(scratch)) = (groups, scratch.as_mut())
+                        && column.is_multiple_of(of)
+                    {
+                        let group = column..column + of;
+                        let current = &weight.as_slice().expect("rows of a layer are contiguous")[group.clone()];
+                        let mut scores = vec![0.0; of];
+                        score.along(row, global, current, scratch, &mut scores);
+                        for (place, score) in scores.iter().enumerate() {
+                            usable(*score, row, global + place)?;
+                        }
+                        for index in lowest_of(&scores, of - keep) {
+                            mask[group.start + index] = true;
+                        }
+                    }
+                    let current = weight[column];
+                    let kept = if mask[column] { 0.0 } else { current };
+                    let error = (current - kept) / upper[[global, global]];
+                    errors[column] = error;
+                    if error != 0.0 {
+                        let pull = upper.slice(s![global, global..block.end]);
+                        let pull = pull.as_slice().expect("rows of a factor are contiguous");
+                        let weight = weight.as_slice_mut().expect("rows of a layer are contiguous");
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                let later = weight[column..].iter_mut().zip(pull);
+                                later.for_each(|(weight, pull)| *weight -= error * pull);
+                            },
+                        );
+                    }
+                    weight[column] = kept;
                 }
-                let current = weight[column];
-                let kept = if mask[column] { 0.0 } else { current };
-                let error = (current - kept) / upper[[global, global]];
-                errors[column] = error;
-                if error != 0.0 {
-                    let pull = upper.slice(s![global, global..block.end]);
-                    let pull = pull.as_slice().expect("rows of a factor are contiguous");
-                    let weight = weight.as_slice_mut().expect("rows of a layer are contiguous");
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            let later = weight[column..].iter_mut().zip(pull);
-                            later.for_each(|(weight, pull)| *weight -= error * pull);
-                        },
-                    );
-                }
-                weight[column] = kept;
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
     Ok(errors)
-}
-
-/// Marks the lowest `count` of one row's N:M group, scored on its current weights.
-fn choose_group(
-    score: &Score,
-    row: usize,
-    first: usize,
-    count: usize,
-    weight: &ArrayViewMut1<f32>,
-    group: Range<usize>,
-    mask: &mut ArrayViewMut1<bool>,
-) -> Result<()> {
-    let scores: Vec<f32> = group
-        .clone()
-        .zip(first..)
-        .map(|(column, global)| score.evaluate_one(weight[column], row, global))
-        .collect::<Result<_>>()?;
-    for index in lowest_of(&scores, count) {
-        mask[group.start + index] = true;
-    }
-    Ok(())
 }
 
 /// `W[:, later] -= errors U[block, later]`, in bands of rows.

@@ -3,20 +3,29 @@
 //!
 //! The inverse factor is computed on the device too, once per tap, and shared by the tap's layers.
 
-use super::{AxisSums, Finished, LayerView, WeightSums, Workbench, Workpiece};
+mod matrices;
+mod written;
+
+use super::cpu::score_of;
+use super::{Finished, LayerView, Matrices, Matrix, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
-use crate::backend::gpu::parameters::{self, ABSENT, LANES, SUM_ROWS, TERMS, TIED, TIED_ROWS, TOGETHER};
+use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS, TIED, TIED_ROWS, TOGETHER};
 use crate::backend::gpu::shader;
 use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, grid};
-use crate::calibrate::statistics::{Diagonal, damped};
+use crate::calibrate::statistics::{Diagonal, damped, not_gathered};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
+use crate::prune::formula::Formula;
 use crate::prune::mask::PackedMask;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
-use crate::prune::score::{Power, Score, Term};
+use crate::prune::score::{Operand, Over, Values};
 use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
+use written::Written;
+
+/// Formulas that one kernel adds up: the parts of a vector.
+const SUMMED: usize = 4;
 
 /// Workgroups of kernels that walk over a matrix in strides: enough for the largest devices.
 const WALKERS: usize = 1024;
@@ -24,8 +33,10 @@ const WALKERS: usize = 1024;
 /// Statistics of a tap: vectors on the host, matrices on the device.
 pub struct Statistics {
     sequences: usize,
-    squared_norms: Vec<f64>,
+    squared_norms: Option<Vec<f64>>,
     gram: Option<Arc<Memory>>,
+    /// Both triangles of the Gram matrix, divided by the sequences.
+    full: OnceLock<std::result::Result<Arc<Tensor>, Error>>,
     factor: OnceLock<std::result::Result<Factor, Error>>,
 }
 
@@ -43,15 +54,25 @@ impl Statistics {
         factor.as_ref().map_err(Error::clone)
     }
 
+    fn full_gram(&self, gpu: &Gpu) -> Result<Arc<Tensor>> {
+        let gram = self.gram.as_ref().ok_or_else(|| not_gathered("Gram matrix"))?;
+        let inputs = self.squared_norms()?.len();
+        matrices::symmetric(gpu, gram, inputs, 1.0 / self.sequences as f64).map(Arc::new)
+    }
+
+    fn squared_norms(&self) -> Result<&[f64]> {
+        self.squared_norms
+            .as_deref()
+            .ok_or_else(|| not_gathered("sums of squares"))
+    }
+
     fn factorise(&self, gpu: &Gpu) -> Result<Factor> {
-        let gram = self
-            .gram
-            .as_ref()
-            .ok_or_else(|| Error::numeric("the Gram matrix of this layer was not accumulated"))?;
+        let gram = self.gram.as_ref().ok_or_else(|| not_gathered("Gram matrix"))?;
         // The Hessian is 2 / sequences times the Gram matrix, whose diagonal is the sums of squares.
-        let diagonal = Diagonal::new(self.squared_norms.iter().map(|norm| 2.0 * norm).collect());
+        let norms = self.squared_norms()?;
+        let diagonal = Diagonal::new(norms.iter().map(|norm| 2.0 * norm).collect());
         let scale = 2.0 / self.sequences as f64;
-        let inputs = self.squared_norms.len();
+        let inputs = norms.len();
         let (there, damping) = damped(|damping| gpu.inverse_factor(gram, inputs, scale, damping * diagonal.mean))?;
         let dead = diagonal.dead;
         Ok(Factor { there, damping, dead })
@@ -67,17 +88,19 @@ impl Workbench for Gpu {
         let squares = squares.squares.iter();
         Ok(Statistics {
             sequences,
-            squared_norms: squares.map(|sum| sum / sequences as f64).collect(),
+            squared_norms: Some(squares.map(|sum| sum / sequences as f64).collect()),
             gram: moments.gram.clone(),
+            full: OnceLock::new(),
             factor: OnceLock::new(),
         })
     }
 
-    fn no_statistics(&self, inputs: usize) -> Statistics {
+    fn no_statistics(&self) -> Statistics {
         Statistics {
             sequences: 1,
-            squared_norms: vec![1.0; inputs],
+            squared_norms: None,
             gram: None,
+            full: OnceLock::new(),
             factor: OnceLock::new(),
         }
     }
@@ -106,18 +129,9 @@ struct Piece<'a> {
     /// A copy in single precision, while weights in half precision are updated.
     working: Option<Tensor>,
     /// Rows of whole words, bit `j mod 32` of word `j / 32` set where column `j` is removed.
-    mask: Option<Memory>,
+    mask: Option<Arc<Memory>>,
     storage: StorageType,
     statistics: &'a Statistics,
-}
-
-/// A score as the kernels read it.
-struct Packed {
-    /// Two entries a term; see `common_score.wgsl`.
-    terms: [[u32; 4]; 2 * TERMS],
-    term_count: u32,
-    /// All vectors of all terms, one after the other.
-    factors: Memory,
 }
 
 impl Piece<'_> {
@@ -150,24 +164,17 @@ impl Piece<'_> {
     }
 
     /// A kernel of `weigh.wgsl` over the weights.
-    fn weigh(
-        &self,
-        entry: &'static str,
-        bound: f32,
-        outputs: (Option<&Memory>, Option<&Memory>),
-        groups: [u32; 3],
-    ) -> Result<()> {
+    fn weigh(&self, entry: &'static str, counts: Option<&Memory>, groups: [u32; 3]) -> Result<()> {
         let (rows, columns) = self.size();
         let storage = match self.storage {
             StorageType::F32 => 0,
             StorageType::F16 => 1,
             StorageType::BF16 => 2,
         };
-        let (sums, counts) = outputs;
         let device = self.gpu.hardware();
         // Bindings that an entry point does not use still need something of the right kind bound, and
         // nothing may be bound for writing twice.
-        let spare = [device.allocate(4)?, device.allocate(4)?, device.allocate(4)?];
+        let spare = [device.allocate(4)?, device.allocate(4)?];
         let wide = self.working.as_ref().filter(|_| entry == "widen" || entry == "narrow");
         let kernel = Kernel::new(shader::WEIGH, entry)
             .with_type("W", self.weight.element.name())
@@ -176,17 +183,89 @@ impl Piece<'_> {
             rows: rows as u32,
             columns: columns as u32,
             words: self.words() as u32,
-            bound,
             storage,
         };
         let bound = [
             write(&self.weight.memory),
-            write(sums.unwrap_or(&spare[0])),
-            write(counts.unwrap_or(&spare[1])),
-            read(self.mask.as_ref().unwrap_or(device.nothing())),
-            write(wide.map_or(&spare[2], |wide| &wide.memory)),
+            write(counts.unwrap_or(&spare[0])),
+            read(self.mask.as_ref().map_or(device.nothing(), |mask| mask)),
+            write(wide.map_or(&spare[1], |wide| &wide.memory)),
         ];
         device.run(&kernel, &parameters, &bound, groups)
+    }
+
+    /// A kernel of `sums.wgsl`: sums of up to four formulas over a matrix of `dim`, one after the other for each row; or for
+    /// each column of each [`SUM_ROWS`] rows.
+    fn add_up(&self, dim: (usize, usize), over: Over, formulas: &[&Values], into: &Memory) -> Result<()> {
+        let (rows, columns) = dim;
+        let device = self.gpu.hardware();
+        let written = Written::new(self.gpu, formulas, dim)?;
+        let mut parts = written.expressions.clone();
+        parts.resize(SUMMED, "0.0".to_string());
+        let (entry, groups) = match over {
+            Over::Row => ("row_sums", grid(rows)),
+            _ => (
+                "column_sums",
+                [columns.div_ceil(64) as u32, rows.div_ceil(SUM_ROWS) as u32, 1],
+            ),
+        };
+        let weight = if written.reads_weight {
+            "f32(weights[place])"
+        } else {
+            "0.0"
+        };
+        let kernel = Kernel::new(shader::SUMS, entry)
+            .with_type("W", self.current().element.name())
+            .with_constant("COUNT", formulas.len() as u32)
+            .with_function("values", format!("vec4({})", parts.join(", ")))
+            .with_function("weight_at", weight.to_string());
+        let parameters = parameters::Sums {
+            numbers: written.numbers,
+            starts: written.starts,
+            rows: rows as u32,
+            columns: columns as u32,
+            words: columns.div_ceil(32) as u32,
+        };
+        let nothing = device.nothing();
+        let mask = self.mask_for(&written)?;
+        let weights = if written.reads_weight {
+            &self.current().memory
+        } else {
+            nothing
+        };
+        let mask = read(mask.as_ref().map_or(nothing, |mask| mask));
+        let mut bound = vec![read(weights), read(&written.factors), write(into), mask];
+        bound.extend(written.bound(nothing));
+        device.run(&kernel, &parameters, &bound, groups)
+    }
+
+    /// Sums of up to four formulas over the weights, on the host.
+    fn added(&self, over: Over, formulas: &[&Values]) -> Result<Vec<Vec<f64>>> {
+        let (rows, columns) = self.size();
+        let count = formulas.len();
+        let (pieces, length) = match over {
+            Over::Row => (1, rows),
+            _ => (rows.div_ceil(SUM_ROWS), columns),
+        };
+        let sums = self.gpu.hardware().allocate((count * pieces * length * 4) as u64)?;
+        self.add_up((rows, columns), over, formulas, &sums)?;
+        let sums = self.values(&sums, count * pieces * length)?;
+        let of = |which: usize, place: usize| {
+            let parts = (0..pieces).map(|piece| f64::from(sums[count * (piece * length + place) + which]));
+            parts.sum()
+        };
+        Ok((0..count)
+            .map(|which| (0..length).map(|place| of(which, place)).collect())
+            .collect())
+    }
+
+    /// The mask, where formulas read it and there is one: else everything is kept.
+    fn mask_for(&self, written: &Written) -> Result<Option<Arc<Memory>>> {
+        match (&self.mask, written.reads_mask) {
+            (_, false) => Ok(None),
+            (Some(mask), true) => Ok(Some(mask.clone())),
+            (None, true) => Ok(Some(Arc::new(self.cleared(self.weight.rows * self.words())?))),
+        }
     }
 
     /// One invocation per weight.
@@ -195,110 +274,67 @@ impl Piece<'_> {
         grid((rows * columns).div_ceil(LANES))
     }
 
-    fn packed(&self, terms: &[Term]) -> Result<Packed> {
-        if terms.len() > TERMS {
-            let message = format!("a score of {} terms; the GPU backend has room for {TERMS}", terms.len());
-            return Err(Error::config(message));
-        }
-        let mut factors: Vec<f32> = Vec::new();
-        let mut packed = [[0; 4]; 2 * TERMS];
-        for (term, [places, rest]) in terms.iter().zip(packed.as_chunks_mut().0) {
-            let vectors = [&term.row, &term.column, &term.inner_row, &term.inner_column];
-            *places = vectors.map(|vector| {
-                vector.as_ref().map_or(ABSENT, |vector| {
-                    let start = factors.len();
-                    factors.extend(vector);
-                    start as u32
-                })
-            });
-            let power = match term.power {
-                Power::One => 1,
-                Power::Two => 2,
-                Power::Three => 3,
-            };
-            *rest = [term.shift.to_bits(), power, 0, 0];
-        }
-        let memory = self.gpu.hardware().allocate((factors.len().max(1) * 4) as u64)?;
-        if !factors.is_empty() {
-            self.gpu.hardware().upload(&memory, bytemuck::cast_slice(&factors))?;
-        }
-        Ok(Packed {
-            terms: packed,
-            term_count: terms.len() as u32,
-            factors: memory,
-        })
-    }
-
     /// Keys of the scores of `width` columns from `first` on.
-    fn keys(&self, score: &Score, first: usize, width: usize, unusable: &Memory) -> Result<Memory> {
+    fn keys(&self, score: &Written, first: usize, width: usize, unusable: &Memory) -> Result<Memory> {
         let (rows, columns) = self.size();
         let device = self.gpu.hardware();
         let keys = device.allocate((rows * width * 4) as u64)?;
-        match score {
-            Score::Terms(terms) => {
-                let packed = self.packed(terms)?;
-                self.score(&packed, &keys, first, width, unusable)?;
-            }
-            Score::Dense(scores) => {
-                debug_assert_eq!(scores.dim(), (rows, columns));
-                let part = scores.slice(ndarray::s![.., first..first + width]);
-                let bits: Vec<u32> = part.iter().map(|score| (score + 0.0).to_bits()).collect();
-                if let Some(place) = bits.iter().position(|bits| *bits >= f32::INFINITY.to_bits()) {
-                    let place = (place / width, first + place % width);
-                    return Err(self.unusable(score, place)?);
-                }
-                device.upload(&keys, bytemuck::cast_slice(&bits))?;
-            }
-        }
-        Ok(keys)
-    }
-
-    fn score(&self, packed: &Packed, keys: &Memory, first: usize, width: usize, unusable: &Memory) -> Result<()> {
-        let (rows, columns) = self.size();
         let current = self.current();
-        let kernel = Kernel::new(shader::SCORE, "score").with_type("W", current.element.name());
+        let kernel = Kernel::new(shader::SCORE, "score")
+            .with_type("W", current.element.name())
+            .with_function("value", score.expressions[0].clone());
         let parameters = parameters::Score {
-            terms: packed.terms,
-            term_count: packed.term_count,
+            numbers: score.numbers,
+            starts: score.starts,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,
             width: width as u32,
+            words: columns.div_ceil(32) as u32,
         };
-        let bound = [
+        let mask = self.mask_for(score)?;
+        let mask = read(mask.as_ref().map_or(device.nothing(), |mask| mask));
+        let mut bound = vec![
             read(&current.memory),
-            read(&packed.factors),
-            write(keys),
+            read(&score.factors),
+            write(&keys),
             write(unusable),
+            mask,
         ];
-        self.gpu.hardware().run(
-            &kernel,
-            &parameters,
-            &bound,
-            grid((rows * width.div_ceil(4)).div_ceil(LANES)),
-        )
-    }
-
-    /// The error of a score that cannot be ordered, with the value at its place.
-    fn unusable(&self, score: &Score, (row, column): (usize, usize)) -> Result<Error> {
-        let weights = self.gpu.download(self.current())?;
-        Ok(match score.evaluate_one(weights[[row, column]], row, column) {
-            Err(error) => error,
-            // The device's rounding made it overflow where the host's did not.
-            Ok(_) => Error::numeric(format!("the score at row {row}, column {column} is not finite")),
-        })
+        bound.extend(score.bound(device.nothing()));
+        let groups = grid((rows * width.div_ceil(4)).div_ceil(LANES));
+        device.run(&kernel, &parameters, &bound, groups)?;
+        Ok(keys)
     }
 
     /// Reads what kernels reported about unusable scores.
-    fn check_scores(&self, unusable: &Memory, score: &Score) -> Result<()> {
+    fn check_scores(&self, unusable: &Memory, score: &Values) -> Result<()> {
         match self.words_of(unusable, 1)?[0] {
             0 => Ok(()),
             reported => {
                 let place = (u32::MAX - reported) as usize;
-                let columns = self.weight.columns;
-                Err(self.unusable(score, (place / columns, place % columns))?)
+                let (row, column) = (place / self.weight.columns, place % self.weight.columns);
+                // Where the host finds it usable, the device's rounding made it overflow.
+                self.score_at(score, row, column)?;
+                Err(Error::numeric(format!(
+                    "the score at row {row}, column {column} is not finite"
+                )))
             }
         }
+    }
+
+    /// The score of one weight, computed on the host.
+    ///
+    /// # Errors
+    /// It is NaN, infinite or negative.
+    fn score_at(&self, score: &Values, row: usize, column: usize) -> Result<f32> {
+        let mut there = score.clone();
+        for matrix in &mut there.matrices {
+            let host = self.gpu.download(matrix.there()?)?;
+            *matrix = Matrix::new(host.dim(), host);
+        }
+        let weights = self.gpu.download(self.current())?;
+        score_of(&there, weights.view(), (row, column))
     }
 
     /// A kernel of `select.wgsl` over keys of `width` columns.
@@ -358,58 +394,40 @@ impl LayerView for Piece<'_> {
         self.size()
     }
 
-    fn squared_norms(&self) -> &[f64] {
-        &self.statistics.squared_norms
+    fn squared_norms(&self) -> Result<&[f64]> {
+        self.statistics.squared_norms()
     }
 
-    fn sums(&self) -> Result<WeightSums> {
-        let (rows, columns) = self.size();
-        let pieces = rows.div_ceil(SUM_ROWS);
-        let device = self.gpu.hardware();
-        let by_row = device.allocate((3 * rows * 4) as u64)?;
-        let by_column = device.allocate((3 * pieces * columns * 4) as u64)?;
-        self.weigh("row_sums", 0.0, (Some(&by_row), None), grid(rows))?;
-        let groups = [columns.div_ceil(64) as u32, pieces as u32, 1];
-        self.weigh("column_sums", 0.0, (Some(&by_column), None), groups)?;
-        let by_row = self.values(&by_row, 3 * rows)?;
-        let by_column = self.values(&by_column, 3 * pieces * columns)?;
-        let of_row = |which: usize| (0..rows).map(|row| f64::from(by_row[3 * row + which])).collect();
-        let of_column = |which: usize| {
-            (0..columns)
-                .map(|column| {
-                    (0..pieces)
-                        .map(|piece| f64::from(by_column[3 * (piece * columns + column) + which]))
-                        .sum()
-                })
-                .collect()
-        };
-        Ok(WeightSums {
-            rows: AxisSums {
-                value: of_row(0),
-                magnitude: of_row(1),
-                square: of_row(2),
-            },
-            columns: AxisSums {
-                value: of_column(0),
-                magnitude: of_column(1),
-                square: of_column(2),
-            },
-        })
+    fn weight(&self) -> Result<Matrix> {
+        self.map(self.size(), &Values::from(Formula::Leaf(Operand::Weight)))
     }
 
-    fn count_below(&self, bound: f64) -> Result<usize> {
-        let (rows, columns) = self.size();
-        // The smallest f32 that is not below the bound counts as below it, as it does in f64.
-        let narrow = bound as f32;
-        let narrow = if f64::from(narrow) < bound {
-            narrow.next_up()
-        } else {
-            narrow
-        };
-        let counts = self.cleared(1)?;
-        let groups = grid((rows * columns).div_ceil(LANES).min(WALKERS));
-        self.weigh("count_below", narrow, (None, Some(&counts)), groups)?;
-        Ok(self.words_of(&counts, 1)?[0] as usize)
+    fn kept(&self) -> Result<Matrix> {
+        self.map(self.size(), &Values::from(Formula::Leaf(Operand::Kept)))
+    }
+
+    fn gram(&self) -> Result<Matrix> {
+        let gram = self.statistics.full.get_or_init(|| self.statistics.full_gram(self.gpu));
+        let gram = gram.as_ref().map_err(Error::clone)?;
+        Ok(Matrix::shared((gram.rows, gram.columns), gram.clone()))
+    }
+
+    fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
+        matrices::unpacked(self.gpu, &self.chosen(score, target)?, self.size())
+    }
+
+    fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>> {
+        let mut sums = vec![Vec::new(); wanted.len()];
+        for over in [Over::Row, Over::Column] {
+            let places: Vec<usize> = (0..wanted.len()).filter(|place| wanted[*place].0 == over).collect();
+            for places in places.chunks(SUMMED) {
+                let formulas: Vec<&Values> = places.iter().map(|place| &wanted[*place].1).collect();
+                for (place, found) in places.iter().zip(self.added(over, &formulas)?) {
+                    sums[*place] = found;
+                }
+            }
+        }
+        Ok(sums)
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
@@ -421,13 +439,15 @@ impl LayerView for Piece<'_> {
     }
 }
 
-impl Workpiece for Piece<'_> {
-    fn select(&mut self, score: &Score, target: &Target) -> Result<()> {
+impl Piece<'_> {
+    /// The mask that a target makes of the scores of the current weights.
+    fn chosen(&self, score: &Values, target: &Target) -> Result<Memory> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
         let mask = self.cleared(rows * self.words())?;
         let unusable = self.cleared(1)?;
-        let keys = self.keys(score, 0, columns, &unusable)?;
+        let written = Written::new(self.gpu, &[score], (rows, columns))?;
+        let keys = self.keys(&written, 0, columns, &unusable)?;
         let state = self.gpu.hardware().allocate(((TIED + columns) * 4) as u64)?;
         let whole = Selecting {
             keys: &keys,
@@ -469,7 +489,7 @@ impl Workpiece for Piece<'_> {
                     if count == 0 && !whole.reference {
                         continue;
                     }
-                    let keys = self.keys(score, first, width, &unusable)?;
+                    let keys = self.keys(&written, first, width, &unusable)?;
                     let run = Selecting {
                         keys: &keys,
                         first,
@@ -482,15 +502,46 @@ impl Workpiece for Piece<'_> {
             }
         }
         self.check_scores(&unusable, score)?;
-        self.mask = Some(mask);
+        Ok(mask)
+    }
+}
+
+impl Workpiece for Piece<'_> {
+    fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
+        self.mask = Some(Arc::new(self.chosen(score, target)?));
+        Ok(())
+    }
+
+    fn keep(&mut self, kept: &Matrix) -> Result<()> {
+        let (rows, columns) = self.size();
+        matrices::fits(kept.dim(), (rows, columns))?;
+        let mask = self.cleared(rows * self.words())?;
+        matrices::packed(self.gpu, kept.there()?, &mask)?;
+        self.mask = Some(Arc::new(mask));
+        Ok(())
+    }
+
+    fn set_weight(&mut self, weight: &Matrix) -> Result<()> {
+        matrices::fits(weight.dim(), self.size())?;
+        let there: &Tensor = weight.there()?;
+        if self.weight.element == Element::F32 {
+            let bytes = (there.rows * there.columns * 4) as u64;
+            return self.gpu.hardware().copy(&there.memory, (&self.weight.memory, 0), bytes);
+        }
+        // Written back, rounded, when the piece is finished.
+        let (rows, columns) = self.size();
+        let working = self.gpu.tensor(rows, columns, Element::F32)?;
+        let bytes = (rows * columns * 4) as u64;
+        self.gpu.hardware().copy(&there.memory, (&working.memory, 0), bytes)?;
+        self.working = Some(working);
         Ok(())
     }
 
     fn remove(&mut self) -> Result<()> {
-        self.weigh("remove", 0.0, (None, None), self.each())
+        self.weigh("remove", None, self.each())
     }
 
-    fn reconstruct(&mut self, follow: Option<&Score>, target: &Target) -> Result<f64> {
+    fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
         let factor = self.statistics.inverse_factor(self.gpu)?;
@@ -498,26 +549,23 @@ impl Workpiece for Piece<'_> {
         let device = self.gpu.hardware();
         if self.weight.element != Element::F32 {
             self.working = Some(self.gpu.tensor(rows, columns, Element::F32)?);
-            self.weigh("widen", 0.0, (None, None), self.each())?;
+            self.weigh("widen", None, self.each())?;
         }
         if self.mask.is_none() {
-            self.mask = Some(self.cleared(rows * self.words())?);
+            self.mask = Some(Arc::new(self.cleared(rows * self.words())?));
         }
         let mask = self.mask.as_ref().expect("there is a mask now");
         let current = self.current();
         let unusable = self.cleared(1)?;
         let errors = device.allocate((rows * COLUMN_BLOCK * 4) as u64)?;
         let state = device.allocate(((TIED + columns) * 4) as u64)?;
-        let terms = match follow {
-            Some(Score::Terms(terms)) => terms.as_slice(),
-            Some(Score::Dense(_)) => {
-                return Err(Error::config(
-                    "a score that follows the update must be made of terms on the GPU; use backend = \"cpu\"",
-                ));
-            }
-            None => &[],
-        };
-        let packed = self.packed(terms)?;
+        let none = Values::from(Formula::Number(0.0));
+        let written = Written::new(self.gpu, &[follow.unwrap_or(&none)], (rows, columns))?;
+        if written.has_matrices() {
+            let message =
+                "a score that follows the update cannot read other matrices on the GPU; use backend = \"cpu\"";
+            return Err(Error::config(message));
+        }
         let (block_width, keep, of) = match target.pattern {
             Pattern::Unstructured { .. } => (COLUMN_BLOCK, 0, 0),
             Pattern::Structured { keep, of } if of > COLUMN_BLOCK => {
@@ -528,10 +576,13 @@ impl Workpiece for Piece<'_> {
             Pattern::Structured { keep, of } => (COLUMN_BLOCK / of * of, keep, of),
         };
         let on_the_way = follow.is_some() && of > 0;
-        let kernel = |entry| Kernel::new(shader::OBS, entry);
+        let kernel = |entry| {
+            let kernel = Kernel::new(shader::OBS, entry);
+            kernel.with_function("value", written.expressions[0].clone())
+        };
         let parameters = |first: usize, width: usize| parameters::Obs {
-            terms: packed.terms,
-            term_count: packed.term_count,
+            numbers: written.numbers,
+            starts: written.starts,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,
@@ -545,7 +596,7 @@ impl Workpiece for Piece<'_> {
             read(upper),
             write(mask),
             write(&errors),
-            read(&packed.factors),
+            read(&written.factors),
             write(&unusable),
         ];
         let dead: Vec<f32> = factor.dead.iter().map(|dead| f32::from(u8::from(*dead))).collect();
@@ -554,7 +605,7 @@ impl Workpiece for Piece<'_> {
             device.upload(&dead_memory, bytemuck::cast_slice(&dead))?;
             bound[4] = read(&dead_memory);
             device.run(&kernel("clear_dead"), &parameters(0, 0), &bound, self.each())?;
-            bound[4] = read(&packed.factors);
+            bound[4] = read(&written.factors);
         }
         for first in (0..columns).step_by(block_width) {
             let width = block_width.min(columns - first);
@@ -562,8 +613,7 @@ impl Workpiece for Piece<'_> {
                 let count = removed(rows * width, sparsity);
                 let reference = target.selection == Selection::Reference;
                 if count > 0 || reference {
-                    let keys = device.allocate((rows * width * 4) as u64)?;
-                    self.score(&packed, &keys, first, width, &unusable)?;
+                    let keys = self.keys(&written, first, width, &unusable)?;
                     let run = Selecting {
                         keys: &keys,
                         state: &state,
@@ -594,12 +644,12 @@ impl Workpiece for Piece<'_> {
     fn finish(&mut self) -> Result<Finished> {
         let (rows, columns) = self.size();
         if self.working.is_some() {
-            self.weigh("narrow", 0.0, (None, None), self.each())?;
+            self.weigh("narrow", None, self.each())?;
             self.working = None;
         }
         let counts = self.cleared(2)?;
         let groups = grid((rows * columns).div_ceil(LANES).min(WALKERS));
-        self.weigh("finish", 0.0, (None, Some(&counts)), groups)?;
+        self.weigh("finish", Some(&counts), groups)?;
         let length = rows * self.words();
         // Mask and counts come back together: every way back waits for the device.
         let device = self.gpu.hardware();

@@ -1,73 +1,195 @@
 //! The workbench: what a backend must be able to do to a weight matrix for it to be pruned there.
 //!
-//! [`LayerView`] is what a criterion sees, [`Workpiece`] what a solver may do, [`Workbench`] a backend
-//! that offers both. Criteria and solvers are written against these and never learn where the numbers
-//! are; only scalars, vectors and, at the end, the mask come to the host.
+//! [`Matrices`] is a small vocabulary over matrices in the backend's memory, [`LayerView`] what a criterion sees of a
+//! layer, [`Workpiece`] what a solver may do to it, [`Workbench`] a backend that offers all of them. Criteria, refiners
+//! and solvers are written against these and never learn where the numbers are. How closely two workbenches must agree
+//! is declared in [`OPERATIONS`] and held by `tests/workbench_contract`.
 
 mod cpu;
 mod gpu;
 mod timed;
 
-pub use cpu::solve;
+pub use cpu::{scores_of, solve};
 
-use crate::backend::Backend;
-use crate::error::Result;
+use crate::backend::{Agreement, Backend};
+use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::prune::mask::PackedMask;
 use crate::prune::pattern::Target;
-use crate::prune::score::Score;
+use crate::prune::score::{Over, Values};
 use crate::tensor::StorageType;
+use ndarray::{Array2, ArrayView2};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 
-/// Sums over the weights of each row, or of each column.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AxisSums {
-    /// `sum w`.
-    pub value: Vec<f64>,
-    /// `sum |w|`.
-    pub magnitude: Vec<f64>,
-    /// `sum w^2`.
-    pub square: Vec<f64>,
+/// A matrix in a workbench's memory. It never changes; what is computed from it is a new one.
+#[derive(Clone)]
+pub struct Matrix {
+    dim: (usize, usize),
+    there: Arc<dyn Any + Send + Sync>,
 }
 
-impl AxisSums {
-    /// Nothing added yet, for an axis of some length.
-    pub(crate) fn zeros(length: usize) -> Self {
-        AxisSums {
-            value: vec![0.0; length],
-            magnitude: vec![0.0; length],
-            square: vec![0.0; length],
+impl Matrix {
+    /// A matrix of `(rows, columns)`, of the workbench's own type.
+    fn new<T: Any + Send + Sync>(dim: (usize, usize), there: T) -> Self {
+        Matrix {
+            dim,
+            there: Arc::new(there),
         }
+    }
+
+    /// `(rows, columns)`.
+    pub fn dim(&self) -> (usize, usize) {
+        self.dim
+    }
+
+    /// A matrix that others hold too.
+    fn shared<T: Any + Send + Sync>(dim: (usize, usize), there: Arc<T>) -> Self {
+        Matrix { dim, there }
+    }
+
+    /// The matrix as its workbench made it.
+    ///
+    /// # Errors
+    /// It is on another workbench.
+    fn there<T: Any>(&self) -> Result<&T> {
+        let there = self.there.downcast_ref();
+        there.ok_or_else(|| Error::numeric("a matrix of another workbench was given to this one"))
     }
 }
 
-/// Sums over a weight matrix along both axes: all that criteria ask of the weights as a whole.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WeightSums {
-    /// One entry per output.
-    pub rows: AxisSums,
-    /// One entry per input.
-    pub columns: AxisSums,
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({} x {})", self.dim.0, self.dim.1)
+    }
+}
+
+/// Every operation of [`Matrices`], with how closely it must agree with a plain `f64` loop on random inputs. Formulas of
+/// sums, products, roots and quotients are rounded once an operation.
+pub const OPERATIONS: &[(&str, Agreement)] = &[
+    ("matrix and read", Agreement::Exact),
+    ("map", Agreement::Close { abs: 0.0, rel: 1e-6 }),
+    ("reduce rows", Agreement::Close { abs: 0.0, rel: 2e-6 }),
+    ("reduce columns", Agreement::Close { abs: 0.0, rel: 2e-6 }),
+    ("total", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("product", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("transpose", Agreement::Exact),
+    ("gather", Agreement::Exact),
+    ("scatter", Agreement::Exact),
+    ("choose", Agreement::Exact),
+    ("inverse_factor", Agreement::Close { abs: 0.0, rel: 2e-5 }),
+];
+
+/// What a workbench computes with matrices. A formula over matrices ([`Values`]) does everything elementwise: copies,
+/// sums, products, masks, thresholds, scaled rows and columns (a matrix of one column or one row is repeated). Nothing is
+/// changed in place.
+pub trait Matrices {
+    /// Puts a matrix into the workbench's memory.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn matrix(&self, host: ArrayView2<f32>) -> Result<Matrix>;
+
+    /// Copies a matrix to the host.
+    ///
+    /// # Errors
+    /// The backend fails.
+    fn read(&self, matrix: &Matrix) -> Result<Array2<f32>>;
+
+    /// The matrix of `dim` whose entries are a formula's values.
+    ///
+    /// # Errors
+    /// An operand does not fit, or there is no room.
+    fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix>;
+
+    /// A formula's sums over the rows of a matrix of `dim` (one column), or over its columns (one row).
+    ///
+    /// # Errors
+    /// As [`Matrices::map`]; and sums of a vector are [`Matrices::total`]'s.
+    fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix>;
+
+    /// The sum of all of a formula's values over a matrix of `dim`, added up in `f64` or with as many digits.
+    ///
+    /// # Errors
+    /// As [`Matrices::map`].
+    fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64>;
+
+    /// `A B^T`, in single precision.
+    ///
+    /// # Errors
+    /// The matrices have different numbers of columns, or there is no room.
+    fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
+
+    /// `A^T`.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn transpose(&self, a: &Matrix) -> Result<Matrix>;
+
+    /// `result[i, j] = A[i, places[i, j]]`; a single row of places serves all rows, so that it permutes columns. A negative
+    /// place gives 0.
+    ///
+    /// # Errors
+    /// The rows do not fit, or there is no room.
+    fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix>;
+
+    /// The matrix of `columns` columns with `result[i, places[i, j]] = A[i, j]` and 0 elsewhere; negative places are left
+    /// out. No place of a row may occur twice.
+    ///
+    /// # Errors
+    /// The rows do not fit, or there is no room.
+    fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix>;
+
+    /// The upper triangular `U` with `(G + damping I)^-1 = U^T U`, for a symmetric `G`.
+    ///
+    /// # Errors
+    /// The sum is not positive definite; names the pivot.
+    fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix>;
 }
 
 /// What a criterion sees of one linear layer, wherever its numbers are.
-pub trait LayerView {
+pub trait LayerView: Matrices {
     /// `(outputs, inputs)`.
     fn dim(&self) -> (usize, usize);
 
     /// `||x_j||^2 / sequences` per input feature `j`.
-    fn squared_norms(&self) -> &[f64];
-
-    /// Sums of the weights along both axes.
     ///
     /// # Errors
-    /// The backend fails.
-    fn sums(&self) -> Result<WeightSums>;
+    /// No sums of squares were gathered.
+    fn squared_norms(&self) -> Result<&[f64]>;
 
-    /// Number of weights of magnitude below `bound`.
+    /// The current weights, `(outputs, inputs)`.
     ///
     /// # Errors
-    /// The backend fails.
-    fn count_below(&self, bound: f64) -> Result<usize>;
+    /// There is no room.
+    fn weight(&self) -> Result<Matrix>;
+
+    /// 1 where a weight is kept, 0 where the mask removes it.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn kept(&self) -> Result<Matrix>;
+
+    /// `X X^T / sequences` of the layer's inputs, both triangles; its diagonal is [`LayerView::squared_norms`]. Made once for
+    /// all layers of a tap.
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered, or there is no room.
+    fn gram(&self) -> Result<Matrix>;
+
+    /// 1 where a target keeps a weight and 0 where it removes one, for scores over the layer; the layer's own mask
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// A score is NaN, infinite or negative, or the pattern does not fit.
+    fn choose(&self, score: &Values, target: &Target) -> Result<Matrix>;
+
+    /// Sums of formulas over each row or each column, in one pass over the weights.
+    ///
+    /// # Errors
+    /// A formula asks for more than the workbench can do at once, or the backend fails.
+    fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>>;
 
     /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`; `None` where feature `j` was zero on
     /// every calibration token.
@@ -83,7 +205,19 @@ pub trait Workpiece: LayerView {
     ///
     /// # Errors
     /// A score is NaN, infinite or negative, or the pattern does not fit.
-    fn select(&mut self, score: &Score, target: &Target) -> Result<()>;
+    fn select(&mut self, score: &Values, target: &Target) -> Result<()>;
+
+    /// Makes a matrix of ones (kept) and zeros (removed) the mask.
+    ///
+    /// # Errors
+    /// It is not as large as the layer, or the backend fails.
+    fn keep(&mut self, kept: &Matrix) -> Result<()>;
+
+    /// Gives the layer other weights.
+    ///
+    /// # Errors
+    /// They are not as many as the layer's, or the backend fails.
+    fn set_weight(&mut self, weight: &Matrix) -> Result<()>;
 
     /// Sets the weights that the mask removes to 0.
     ///
@@ -98,7 +232,7 @@ pub trait Workpiece: LayerView {
     ///
     /// # Errors
     /// A score is unusable, or the Hessian cannot be factored.
-    fn reconstruct(&mut self, follow: Option<&Score>, target: &Target) -> Result<f64>;
+    fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64>;
 
     /// Rounds the weights to the checkpoint's type and reports. The workpiece is done.
     ///
@@ -129,8 +263,8 @@ pub trait Workbench: Backend {
     /// An activation was not finite (names the feature), or the backend fails.
     fn statistics(&self, moments: &Self::Moments, sequences: usize, provider: Provider) -> Result<Self::Statistics>;
 
-    /// Statistics for methods that look at weights only: every input feature counts as 1.
-    fn no_statistics(&self, inputs: usize) -> Self::Statistics;
+    /// Statistics for methods that look at weights only: whoever asks for one gets an error.
+    fn no_statistics(&self) -> Self::Statistics;
 
     /// Puts a layer's weights on the bench.
     fn workpiece<'a>(

@@ -1,13 +1,14 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Finished, LayerView, WeightSums, Workbench, Workpiece};
+use super::{Finished, LayerView, Matrices, Matrix, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::error::Result;
 use crate::linalg::Provider;
 use crate::prune::pattern::Target;
-use crate::prune::score::Score;
+use crate::prune::score::{Over, Values};
 use crate::tensor::StorageType;
+use ndarray::{Array2, ArrayView2};
 
 impl<B: Workbench> Workbench for Timed<'_, B> {
     type Statistics = B::Statistics;
@@ -18,8 +19,8 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
         })
     }
 
-    fn no_statistics(&self, inputs: usize) -> B::Statistics {
-        self.inner().no_statistics(inputs)
+    fn no_statistics(&self) -> B::Statistics {
+        self.inner().no_statistics()
     }
 
     fn workpiece<'a>(
@@ -45,22 +46,96 @@ struct TimedPiece<'a, B> {
     inner: Box<dyn Workpiece + 'a>,
 }
 
+impl<B: Backend> Matrices for TimedPiece<'_, B> {
+    fn matrix(&self, host: ArrayView2<f32>) -> Result<Matrix> {
+        self.bench
+            .time("matrix", 0.0, 4 * host.len(), |_| self.inner.matrix(host))
+    }
+
+    fn read(&self, matrix: &Matrix) -> Result<Array2<f32>> {
+        self.bench.time("read", 0.0, size(matrix), |_| self.inner.read(matrix))
+    }
+
+    fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix> {
+        let bytes = 4 * dim.0 * dim.1 + values.matrices.iter().map(size).sum::<usize>();
+        self.bench.time("map", 0.0, bytes, |_| self.inner.map(dim, values))
+    }
+
+    fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix> {
+        let bytes = values.matrices.iter().map(size).sum();
+        self.bench
+            .time("reduce", 0.0, bytes, |_| self.inner.reduce(dim, over, values))
+    }
+
+    fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64> {
+        let bytes = values.matrices.iter().map(size).sum();
+        self.bench.time("total", 0.0, bytes, |_| self.inner.total(dim, values))
+    }
+
+    fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        let flops = 2.0 * a.dim().0 as f64 * a.dim().1 as f64 * b.dim().0 as f64;
+        self.bench
+            .time("product", flops, size(a) + size(b), |_| self.inner.product(a, b))
+    }
+
+    fn transpose(&self, a: &Matrix) -> Result<Matrix> {
+        self.bench
+            .time("transpose", 0.0, 2 * size(a), |_| self.inner.transpose(a))
+    }
+
+    fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix> {
+        let bytes = 3 * size(places);
+        self.bench.time("gather", 0.0, bytes, |_| self.inner.gather(a, places))
+    }
+
+    fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
+        let bytes = 3 * size(a);
+        self.bench
+            .time("scatter", 0.0, bytes, |_| self.inner.scatter(a, places, columns))
+    }
+
+    fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix> {
+        self.bench
+            .time("factor", 0.0, 0, |_| self.inner.inverse_factor(gram, damping))
+    }
+}
+
+/// Bytes of a matrix.
+fn size(matrix: &Matrix) -> usize {
+    4 * matrix.dim().0 * matrix.dim().1
+}
+
 impl<B: Backend> LayerView for TimedPiece<'_, B> {
     fn dim(&self) -> (usize, usize) {
         self.inner.dim()
     }
 
-    fn squared_norms(&self) -> &[f64] {
+    fn squared_norms(&self) -> Result<&[f64]> {
         self.inner.squared_norms()
     }
 
-    fn sums(&self) -> Result<WeightSums> {
-        self.bench.time("score: sums", 0.0, self.bytes, |_| self.inner.sums())
+    fn weight(&self) -> Result<Matrix> {
+        let bytes = 2 * self.bytes;
+        self.bench.time("copy", 0.0, bytes, |_| self.inner.weight())
     }
 
-    fn count_below(&self, bound: f64) -> Result<usize> {
+    fn kept(&self) -> Result<Matrix> {
+        self.bench.time("copy", 0.0, self.bytes, |_| self.inner.kept())
+    }
+
+    fn gram(&self) -> Result<Matrix> {
+        self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.gram())
+    }
+
+    fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
+        let bytes = 2 * self.bytes;
         self.bench
-            .time("score: count below", 0.0, self.bytes, |_| self.inner.count_below(bound))
+            .time("score and select", 0.0, bytes, |_| self.inner.choose(score, target))
+    }
+
+    fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>> {
+        self.bench
+            .time("score: sums", 0.0, self.bytes, |_| self.inner.sums(wanted))
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
@@ -80,9 +155,19 @@ where
 }
 
 impl<B: Backend> Workpiece for TimedPiece<'_, B> {
-    fn select(&mut self, score: &Score, target: &Target) -> Result<()> {
+    fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
         let (bench, bytes) = (self.bench, self.bytes);
         bench.time("score and select", 0.0, bytes, |_| self.inner.select(score, target))
+    }
+
+    fn keep(&mut self, kept: &Matrix) -> Result<()> {
+        let bench = self.bench;
+        bench.time("copy", 0.0, size(kept), |_| self.inner.keep(kept))
+    }
+
+    fn set_weight(&mut self, weight: &Matrix) -> Result<()> {
+        let bench = self.bench;
+        bench.time("copy", 0.0, 2 * size(weight), |_| self.inner.set_weight(weight))
     }
 
     fn remove(&mut self) -> Result<()> {
@@ -90,7 +175,7 @@ impl<B: Backend> Workpiece for TimedPiece<'_, B> {
         bench.time("remove", 0.0, 2 * bytes, |_| self.inner.remove())
     }
 
-    fn reconstruct(&mut self, follow: Option<&Score>, target: &Target) -> Result<f64> {
+    fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {
         self.factor()?;
         let (bench, bytes) = (self.bench, self.bytes);
         let (rows, columns) = self.dim();

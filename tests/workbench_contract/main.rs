@@ -2,7 +2,9 @@
 //! included; given the same weights and inputs, sums agree to rounding, masks differ only among scores
 //! that rounding cannot tell apart, and updated weights agree where the masks do.
 
+#[path = "../gpu/mod.rs"]
 mod gpu;
+mod vocabulary;
 
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
@@ -15,9 +17,10 @@ use zprune::backend::{Backend, Compute};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::{Failure, Provider};
 use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::formula::{Binary, Formula};
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
-use zprune::prune::score::Score;
+use zprune::prune::score::{Operand, Over, Quantity, Score, Values, resolve};
 use zprune::prune::solver::SOLVERS;
 use zprune::prune::workbench::Workbench;
 use zprune::tensor::StorageType;
@@ -78,13 +81,14 @@ fn equal_scores_give_equal_masks_ties_included() {
                     0 => normal(&mut random, rows, columns).mapv(f32::abs),
                     _ => Array2::from_shape_fn((rows, columns), |_| random.random_range(0..levels) as f32 * 0.5),
                 };
-                let none = gpu.no_statistics(columns);
+                let none = gpu.no_statistics();
                 let mut weight = gpu.upload(scores.view()).expect("room");
                 let mut piece = gpu.workpiece(&mut weight, StorageType::F32, &none);
                 for target in targets(columns) {
                     let place = format!("tier {tier}, {case}, {rows} x {columns}, {target:?}");
                     let want = select(scores.view(), &target).expect("fits");
-                    let score = Score::Dense(scores.clone());
+                    let given = Score::Leaf(Quantity::Given(scores.to_shared()));
+                    let score = resolve(&given, piece.as_ref()).expect("fits");
                     piece
                         .select(&score, &target)
                         .unwrap_or_else(|error| panic!("{place}: {error}"));
@@ -106,31 +110,40 @@ fn sums_and_counts_agree() {
         for (rows, columns) in [(37, 200), (700, 300)] {
             let mut random = ChaCha8Rng::seed_from_u64(9);
             let mut on_host = normal(&mut random, rows, columns);
-            let none = Cpu.no_statistics(columns);
+            let none = Cpu.no_statistics();
             let mut on_device = gpu.upload(on_host.view()).expect("room");
-            let there = gpu.no_statistics(columns);
+            let there = gpu.no_statistics();
             let want = Cpu.workpiece(&mut on_host, StorageType::F32, &none);
             let got = gpu.workpiece(&mut on_device, StorageType::F32, &there);
-            for bound in [0.0, 0.1, 0.73, 9.0] {
-                let counts = (
-                    got.count_below(bound).expect("computes"),
-                    want.count_below(bound).expect("computes"),
-                );
-                assert_eq!(counts.0, counts.1, "tier {tier}, below {bound}");
+            let w = || Formula::Leaf(Operand::Weight);
+            let formulas = [
+                w(),
+                w().abs(),
+                w().square(),
+                w().abs().root().cube() - 0.5 * w().sign(),
+                w().inverse().minimum(3.0),
+            ];
+            let mut wanted: Vec<(Over, Values)> = Vec::new();
+            for over in [Over::Row, Over::Column] {
+                wanted.extend(formulas.iter().map(|formula| (over, formula.clone().into())));
+                for bound in [0.0, 0.1, 0.73, 9.0] {
+                    wanted.push((over, w().abs().below(bound).into()));
+                }
             }
-            let (got, want) = (got.sums().expect("computes"), want.sums().expect("computes"));
-            for (got, want) in [
-                (&got.rows.value, &want.rows.value),
-                (&got.rows.magnitude, &want.rows.magnitude),
-                (&got.rows.square, &want.rows.square),
-                (&got.columns.value, &want.columns.value),
-                (&got.columns.magnitude, &want.columns.magnitude),
-                (&got.columns.square, &want.columns.square),
-            ] {
-                assert_eq!(got.len(), want.len());
+            let (got, want) = (
+                got.sums(&wanted).expect("computes"),
+                want.sums(&wanted).expect("computes"),
+            );
+            for ((over, values), (got, want)) in wanted.iter().zip(got.iter().zip(&want)) {
+                let place = format!("tier {tier}, {over:?}, {:?}", values.formula);
+                assert_eq!(got.len(), if *over == Over::Row { rows } else { columns }, "{place}");
+                assert_eq!(got.len(), want.len(), "{place}");
+                // Counts agree exactly, however the bound is rounded.
+                let exact = matches!(values.formula, Formula::Binary(Binary::Below, ..));
                 let largest = want.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
                 for (got, want) in got.iter().zip(want) {
-                    assert!((got - want).abs() < 1e-6 * largest, "tier {tier}: {got}, not {want}");
+                    let within = if exact { 0.0 } else { 1e-6 * largest };
+                    assert!((got - want).abs() <= within, "{place}: {got}, not {want}");
                 }
             }
         }
@@ -292,12 +305,10 @@ fn an_unusable_score_is_refused_with_its_place() {
     on_every_tier(|gpu, _| {
         let mut weight = Array2::from_elem((3, 40), 1.0f32);
         weight[[1, 33]] = f32::INFINITY;
-        let none = gpu.no_statistics(40);
+        let none = gpu.no_statistics();
         let mut there = gpu.upload(weight.view()).expect("room");
         let mut piece = gpu.workpiece(&mut there, StorageType::F32, &none);
-        let score = criterion("magnitude")
-            .score(piece.as_ref())
-            .expect("no statistics needed");
+        let score = resolve(&criterion("magnitude").score(), piece.as_ref()).expect("no statistics needed");
         let target = targets(40)[1];
         let error = piece.select(&score, &target).expect_err("infinite");
         assert_eq!(error.to_string(), "the score at row 1, column 33 is inf");

@@ -1,0 +1,29 @@
+// What a formula written into a kernel calls (src/prune/formula/wgsl.rs). The kernel's parameters have its constants in
+// `numbers`, as bits, and in `starts` where each of its vectors begins in `factors`.
+
+fn number(i: u32) -> f32 {
+    return bitcast<f32>(p.numbers[i / 4u][i % 4u]);
+}
+
+fn vector(i: u32, place: u32) -> f32 {
+    return factors[p.starts[i / 4u][i % 4u] + place];
+}
+
+fn square(x: f32) -> f32 {
+    return x * x;
+}
+
+fn cube(x: f32) -> f32 {
+    return x * x * x;
+}
+
+fn inverse(x: f32) -> f32 {
+    if x > 0.0 {
+        return 1.0 / x;
+    }
+    return 0.0;
+}
+
+fn below(x: f32, bound: f32) -> f32 {
+    return select(0.0, 1.0, x < bound);
+}

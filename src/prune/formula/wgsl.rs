@@ -1,0 +1,58 @@
+//! A formula as text of WGSL. The functions it calls stand in `shaders/common_formula.wgsl`.
+
+use super::{Binary, Formula, Unary};
+
+/// An expression of type `f32`. `leaf` and `number` say how a leaf and a constant are read; constants come from the
+/// kernel's parameters, so that one pipeline serves all values.
+pub fn expression<L>(
+    formula: &Formula<L>,
+    leaf: &mut dyn FnMut(&L) -> String,
+    number: &mut dyn FnMut(f64) -> String,
+) -> String {
+    match formula {
+        Formula::Leaf(value) => leaf(value),
+        Formula::Number(value) => number(*value),
+        Formula::Unary(function, of) => {
+            let of = expression(of, leaf, number);
+            let name = match function {
+                Unary::Negate => return format!("(-{of})"),
+                Unary::Abs => "abs",
+                Unary::Square => "square",
+                Unary::Cube => "cube",
+                Unary::Root => "sqrt",
+                Unary::Inverse => "inverse",
+                Unary::Sign => "sign",
+            };
+            format!("{name}({of})")
+        }
+        Formula::Binary(function, a, b) => {
+            let a = expression(a, leaf, number);
+            // A value is below a constant in single precision exactly where it is in double precision, if the
+            // constant is rounded up.
+            let b = match (function, b.as_ref()) {
+                (Binary::Below, Formula::Number(bound)) => number(f64::from(not_below(*bound))),
+                (_, b) => expression(b, leaf, number),
+            };
+            match function {
+                Binary::Add => format!("({a} + {b})"),
+                Binary::Subtract => format!("({a} - {b})"),
+                Binary::Multiply => format!("({a} * {b})"),
+                Binary::Divide => format!("({a} / {b})"),
+                Binary::Minimum => format!("min({a}, {b})"),
+                Binary::Maximum => format!("max({a}, {b})"),
+                Binary::Power => format!("pow({a}, {b})"),
+                Binary::Below => format!("below({a}, {b})"),
+            }
+        }
+    }
+}
+
+/// The smallest `f32` that is not below a value.
+fn not_below(value: f64) -> f32 {
+    let narrow = value as f32;
+    if f64::from(narrow) < value {
+        narrow.next_up()
+    } else {
+        narrow
+    }
+}

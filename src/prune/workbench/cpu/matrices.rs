@@ -1,0 +1,137 @@
+//! The vocabulary over matrices on the host.
+
+use super::super::{Matrices, Matrix};
+use super::Piece;
+use super::values::{Evaluation, mapped, sums};
+use crate::backend::cpu::product;
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::prune::score::{Over, Values};
+use ndarray::{Array2, ArrayView2};
+
+/// An array as a handle.
+pub fn handle(array: Array2<f32>) -> Matrix {
+    Matrix::new(array.dim(), array)
+}
+
+/// Refuses a matrix of another size.
+///
+/// # Errors
+/// The sizes differ.
+pub fn fits(got: (usize, usize), want: (usize, usize)) -> Result<()> {
+    if got == want {
+        return Ok(());
+    }
+    Err(Error::numeric(format!(
+        "a matrix of {got:?} does not fit one of {want:?}"
+    )))
+}
+
+impl Piece<'_> {
+    /// A formula over a matrix of `dim`, and the weights if it reads them.
+    fn evaluation<'a>(
+        &'a self,
+        dim: (usize, usize),
+        values: &'a Values,
+    ) -> Result<(Evaluation<'a>, Option<ArrayView2<'a, f32>>)> {
+        let evaluation = Evaluation::new(values, dim, Some(&self.mask))?;
+        let weight = evaluation.reads_weight().then(|| self.weight.view());
+        if weight.is_some() || evaluation.reads_mask() {
+            fits(dim, self.weight.dim())?;
+        }
+        Ok((evaluation, weight))
+    }
+
+    /// Sums over rows or columns.
+    fn summed(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Vec<f64>> {
+        let (_, weight) = self.evaluation(dim, values)?;
+        let sums = sums(dim, weight, Some(&self.mask), &[(over, values)])?;
+        Ok(sums.into_iter().flatten().collect())
+    }
+}
+
+impl Matrices for Piece<'_> {
+    fn matrix(&self, host: ArrayView2<f32>) -> Result<Matrix> {
+        Ok(handle(host.as_standard_layout().into_owned()))
+    }
+
+    fn read(&self, matrix: &Matrix) -> Result<Array2<f32>> {
+        matrix.there().cloned()
+    }
+
+    fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix> {
+        let (evaluation, weight) = self.evaluation(dim, values)?;
+        Ok(handle(mapped(&evaluation, dim, 0, weight)))
+    }
+
+    fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix> {
+        let shape = match over {
+            Over::Row => (dim.0, 1),
+            Over::Column => (1, dim.1),
+            Over::Vector => return Err(Error::config("a matrix is reduced over its rows or its columns")),
+        };
+        let sums = self
+            .summed(dim, over, values)?
+            .into_iter()
+            .map(|sum| sum as f32)
+            .collect();
+        Ok(handle(
+            Array2::from_shape_vec(shape, sums).expect("one sum a row or column"),
+        ))
+    }
+
+    fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64> {
+        Ok(self.summed(dim, Over::Row, values)?.iter().sum())
+    }
+
+    fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        fits((b.dim().0, a.dim().1), b.dim())?;
+        Ok(handle(product::linear(b.there()?, None, a.there()?)))
+    }
+
+    fn transpose(&self, a: &Matrix) -> Result<Matrix> {
+        let a: &Array2<f32> = a.there()?;
+        Ok(handle(a.t().as_standard_layout().into_owned()))
+    }
+
+    fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix> {
+        let columns = places.dim().1;
+        let (a, places) = placed(a, places)?;
+        let entry = |(row, column): (usize, usize)| match places[[row.min(places.nrows() - 1), column]] {
+            place if place < 0.0 => 0.0,
+            place => a[[row, place as usize]],
+        };
+        Ok(handle(Array2::from_shape_fn((a.nrows(), columns), entry)))
+    }
+
+    fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
+        fits((places.dim().0, a.dim().1), places.dim())?;
+        let (a, places) = placed(a, places)?;
+        let mut into = Array2::zeros((a.nrows(), columns));
+        for ((row, column), value) in a.indexed_iter() {
+            let place = places[[row.min(places.nrows() - 1), column]];
+            if place >= 0.0 {
+                into[[row, place as usize]] = *value;
+            }
+        }
+        Ok(handle(into))
+    }
+
+    fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix> {
+        let gram: &Array2<f32> = gram.there()?;
+        let mut damped = gram.mapv(f64::from);
+        damped.diag_mut().mapv_inplace(|value| value + damping);
+        let factor = linalg::inverse_factor(self.statistics.provider(), damped);
+        let factor = factor.map_err(|failure| Error::numeric(failure.to_string()))?;
+        Ok(handle(factor.mapv(|value| value as f32)))
+    }
+}
+
+/// A matrix and the places that entries are taken from or put to.
+fn placed<'a>(a: &'a Matrix, places: &'a Matrix) -> Result<(&'a Array2<f32>, &'a Array2<f32>)> {
+    let rows = places.dim().0;
+    if rows != 1 {
+        fits((rows, a.dim().1), a.dim())?;
+    }
+    Ok((a.there()?, places.there()?))
+}

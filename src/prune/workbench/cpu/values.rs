@@ -1,0 +1,306 @@
+//! Formulas over weights on the host.
+
+use super::super::Matrix;
+use crate::error::{Error, Result};
+use crate::prune::formula::program::{Along, LEAVES, Program, Real, Scratch};
+use crate::prune::mask::Mask;
+use crate::prune::score::{Operand, Over, Values};
+use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A formula ready to be evaluated: its steps, and what they read.
+pub struct Evaluation<'a> {
+    program: Program<Operand>,
+    sources: Vec<Source<'a>>,
+}
+
+/// What one leaf reads.
+enum Source<'a> {
+    Weight,
+    Own(Array2<f32>),
+    Full(ArrayView2<'a, f32>),
+    Rows(&'a [f32]),
+    Columns(&'a [f32]),
+    One(f32),
+}
+
+impl<'a> Evaluation<'a> {
+    /// Prepares a formula over a layer of `dim` weights.
+    ///
+    /// # Errors
+    /// An operand is as large as neither the layer nor one of its rows or columns, or there are too many.
+    pub fn new(values: &'a Values, dim: (usize, usize), mask: Option<&Mask>) -> Result<Self> {
+        let program = Program::new(&values.formula);
+        if program.leaves().len() > LEAVES {
+            let message = format!(
+                "a formula of {} different values; there is room for {LEAVES}",
+                program.leaves().len()
+            );
+            return Err(Error::config(message));
+        }
+        let source = |operand: &Operand| {
+            Ok(match *operand {
+                Operand::Weight => Source::Weight,
+                Operand::Kept => match mask {
+                    Some(mask) => Source::Own(ones_where_kept(mask)),
+                    None => Source::One(1.0),
+                },
+                Operand::Matrix(index) => matrix(&values.matrices[index], dim)?,
+                Operand::Row(index) => Source::Rows(vector(&values.vectors[index], dim.0)?),
+                Operand::Column(index) => Source::Columns(vector(&values.vectors[index], dim.1)?),
+            })
+        };
+        let sources = program.leaves().iter().map(source).collect::<Result<_>>()?;
+        Ok(Evaluation { program, sources })
+    }
+
+    /// Whether the formula reads the weights, which [`Evaluation::along`] is given.
+    pub fn reads_weight(&self) -> bool {
+        self.program.leaves().contains(&Operand::Weight)
+    }
+
+    /// Whether the formula reads the mask.
+    pub fn reads_mask(&self) -> bool {
+        self.program.leaves().contains(&Operand::Kept)
+    }
+
+    /// Room for one thread.
+    pub fn scratch<T: Real>(&self) -> Scratch<T> {
+        self.program.scratch()
+    }
+
+    /// The values of a row from column `first` on, where `weight` are the weights there.
+    pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], scratch: &mut Scratch<T>, into: &mut [T]) {
+        let columns = first..first + into.len();
+        let mut leaves = [Along::One(0.0); LEAVES];
+        for (leaf, source) in leaves.iter_mut().zip(&self.sources) {
+            *leaf = match source {
+                Source::Weight => Along::Each(weight),
+                Source::Own(matrix) => Along::Each(&along_row(matrix.view(), row)[columns.clone()]),
+                Source::Full(matrix) => Along::Each(&along_row(*matrix, row)[columns.clone()]),
+                Source::Rows(values) => Along::One(values[row]),
+                Source::Columns(values) => Along::Each(&values[columns.clone()]),
+                Source::One(value) => Along::One(*value),
+            };
+        }
+        self.program.evaluate(&leaves[..self.sources.len()], scratch, into);
+    }
+}
+
+/// A mask as a matrix of ones (kept) and zeros.
+pub fn ones_where_kept(mask: &Mask) -> Array2<f32> {
+    mask.entries().mapv(|removed| f32::from(u8::from(!removed)))
+}
+
+fn along_row(matrix: ArrayView2<'_, f32>, row: usize) -> &[f32] {
+    matrix
+        .index_axis_move(Axis(0), row)
+        .to_slice()
+        .expect("rows of a matrix are contiguous")
+}
+
+fn matrix(matrix: &Matrix, dim: (usize, usize)) -> Result<Source<'_>> {
+    let there: &Array2<f32> = matrix.there()?;
+    let contiguous = || there.as_slice().expect("matrices of the workbench are contiguous");
+    match matrix.dim() {
+        of if of == dim => Ok(Source::Full(there.view())),
+        (1, 1) => Ok(Source::One(there[[0, 0]])),
+        (rows, 1) if rows == dim.0 => Ok(Source::Rows(contiguous())),
+        (1, columns) if columns == dim.1 => Ok(Source::Columns(contiguous())),
+        of => Err(Error::numeric(format!(
+            "a matrix of {of:?} does not fit one of {dim:?}"
+        ))),
+    }
+}
+
+fn vector(values: &[f32], length: usize) -> Result<&[f32]> {
+    if values.len() == length {
+        Ok(values)
+    } else {
+        Err(Error::numeric(format!(
+            "a vector of {} values where there should be {length}",
+            values.len()
+        )))
+    }
+}
+
+/// The formula's values at `width` columns from `first` on, where `weight` holds the weights of these columns.
+pub fn mapped(
+    evaluation: &Evaluation,
+    (rows, width): (usize, usize),
+    first: usize,
+    weight: Option<ArrayView2<f32>>,
+) -> Array2<f32> {
+    let mut values = Array2::zeros((rows, width));
+    let into = values.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+    into.for_each_init(
+        || evaluation.scratch(),
+        |scratch, (row, mut into)| {
+            let into = into.as_slice_mut().expect("a fresh array is contiguous");
+            let weight = weight.map_or(&[][..], |weight| along_row(weight, row));
+            evaluation.along(row, first, weight, scratch, into);
+        },
+    );
+    values
+}
+
+/// Scores of some consecutive columns, of which `weight` holds the current values and `first` is the index of the first
+/// within the layer.
+///
+/// # Errors
+/// A score is NaN, infinite or negative; names the row and the column.
+pub fn scores(evaluation: &Evaluation, weight: ArrayView2<f32>, first: usize) -> Result<Array2<f32>> {
+    let scores = mapped(evaluation, weight.dim(), first, Some(weight));
+    refuse_unusable(&scores, first)?;
+    Ok(scores)
+}
+
+/// Refuses a score that selection cannot order.
+///
+/// # Errors
+/// The score is NaN, infinite or negative.
+pub fn usable(value: f32, row: usize, column: usize) -> Result<f32> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        let message = format!("the score at row {row}, column {column} is {value}");
+        Err(Error::numeric(message))
+    }
+}
+
+fn refuse_unusable(scores: &Array2<f32>, first: usize) -> Result<()> {
+    let unusable = |value: &f32| !(value.is_finite() && *value >= 0.0);
+    let rows = scores.axis_iter(Axis(0)).into_par_iter().enumerate();
+    let worst = rows.find_map_first(|(row, scores)| {
+        // Counted, not searched: a loop without a way out is vectorised.
+        let count: usize = scores.iter().map(|value| usize::from(unusable(value))).sum();
+        let place = || Some((row, scores.iter().position(unusable)?));
+        (count > 0).then(place).flatten()
+    });
+    match worst {
+        None => Ok(()),
+        Some((row, column)) => usable(scores[[row, column]], row, first + column).map(drop),
+    }
+}
+
+/// Rows added up together. Fixed, so that a result does not depend on the number of threads.
+const ROWS: usize = 64;
+/// Rows whose sums are kept side by side, since each is one long chain of additions.
+const TOGETHER: usize = 8;
+/// Columns whose values of [`TOGETHER`] rows stay in the first cache.
+const CHUNK: usize = 256;
+
+/// Sums of formulas over the rows or columns of a matrix of `dim`, in `f64`: each from the first value to the last, columns
+/// in bands of rows. `weight` is given where a formula reads it.
+///
+/// # Errors
+/// An operand does not fit.
+pub fn sums(
+    (rows, columns): (usize, usize),
+    weight: Option<ArrayView2<f32>>,
+    mask: Option<&Mask>,
+    wanted: &[(Over, &Values)],
+) -> Result<Vec<Vec<f64>>> {
+    // A formula whose sums are wanted along both axes is evaluated once.
+    let mut formulas: Vec<(&Values, Option<usize>, Option<usize>)> = Vec::new();
+    for (place, &(over, values)) in wanted.iter().enumerate() {
+        let same = |known: &Values| known.formula == values.formula && known.vectors == values.vectors;
+        let known = formulas
+            .iter()
+            .position(|(known, ..)| known.matrices.is_empty() && values.matrices.is_empty() && same(known));
+        let index = known.unwrap_or_else(|| {
+            formulas.push((values, None, None));
+            formulas.len() - 1
+        });
+        match over {
+            Over::Row => formulas[index].1 = Some(place),
+            _ => formulas[index].2 = Some(place),
+        }
+    }
+    let evaluations: Vec<Evaluation> = formulas
+        .iter()
+        .map(|(values, ..)| Evaluation::new(values, (rows, columns), mask))
+        .collect::<Result<_>>()?;
+    let bands = (0..rows.div_ceil(ROWS))
+        .into_par_iter()
+        .map(|band| band * ROWS..rows.min((band + 1) * ROWS));
+    let parts: Vec<Vec<(Vec<f64>, Vec<f64>)>> = bands
+        .map(|band| {
+            let each = evaluations.iter().zip(&formulas);
+            each.map(|(evaluation, (_, by_row, by_column))| {
+                let asked = (by_row.is_some(), by_column.is_some());
+                band_sums(evaluation, weight, band.clone(), columns, asked)
+            })
+            .collect()
+        })
+        .collect();
+    let mut sums: Vec<Vec<f64>> = wanted
+        .iter()
+        .map(|(over, _)| match over {
+            Over::Row => Vec::with_capacity(rows),
+            _ => vec![0.0; columns],
+        })
+        .collect();
+    for part in parts {
+        for ((of_rows, of_columns), (_, by_row, by_column)) in part.into_iter().zip(&formulas) {
+            if let Some(place) = by_row {
+                sums[*place].extend(of_rows);
+            }
+            if let Some(place) = by_column {
+                sums[*place]
+                    .iter_mut()
+                    .zip(of_columns)
+                    .for_each(|(sum, part)| *sum += part);
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// The sums over the rows of a band, and over its columns.
+fn band_sums(
+    evaluation: &Evaluation,
+    weight: Option<ArrayView2<f32>>,
+    band: Range<usize>,
+    columns: usize,
+    (by_row, by_column): (bool, bool),
+) -> (Vec<f64>, Vec<f64>) {
+    let rows = band.len();
+    let mut scratch = evaluation.scratch::<f64>();
+    let mut values = vec![0.0f64; TOGETHER * CHUNK];
+    let mut of_rows = vec![0.0; rows];
+    let mut of_columns = vec![0.0; if by_column { columns } else { 0 }];
+    for (group, sums) in of_rows.chunks_mut(TOGETHER).enumerate() {
+        for start in (0..columns).step_by(CHUNK) {
+            let width = CHUNK.min(columns - start);
+            for row in 0..sums.len() {
+                let inside = group * TOGETHER + row;
+                let part = weight.map_or(&[][..], |weight| {
+                    &along_row(weight, band.start + inside)[start..start + width]
+                });
+                let into = &mut values[row * CHUNK..][..width];
+                evaluation.along(band.start + inside, start, part, &mut scratch, into);
+                if by_column {
+                    let sums = of_columns[start..start + width].iter_mut();
+                    sums.zip(&*into).for_each(|(sum, value)| *sum += value);
+                }
+            }
+            if by_row && sums.len() == TOGETHER {
+                let mut chains = [0.0; TOGETHER];
+                chains.copy_from_slice(sums);
+                for column in 0..width {
+                    for (row, chain) in chains.iter_mut().enumerate() {
+                        *chain += values[row * CHUNK + column];
+                    }
+                }
+                sums.copy_from_slice(&chains);
+            } else if by_row {
+                for (sum, values) in sums.iter_mut().zip(values.chunks(CHUNK)) {
+                    *sum = values[..width].iter().fold(*sum, |sum, value| sum + value);
+                }
+            }
+        }
+    }
+    (of_rows, of_columns)
+}

@@ -1,0 +1,292 @@
+//! The vocabulary over matrices on the device.
+
+use super::super::{Matrices, Matrix};
+use super::written::Written;
+use super::{Piece, WALKERS};
+use crate::backend::Backend;
+use crate::backend::gpu::device::{Kernel, Memory, read, write};
+use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
+use crate::backend::gpu::{Element, Gpu, Tensor, grid, shader};
+use crate::error::{Error, Result};
+use crate::prune::score::{Over, Values};
+use ndarray::{Array2, ArrayView2};
+
+/// A tensor in single precision as a handle.
+fn handle(tensor: Tensor) -> Matrix {
+    Matrix::new((tensor.rows, tensor.columns), tensor)
+}
+
+/// Takes entries to other places; see `moves.wgsl`.
+fn moved(
+    gpu: &Gpu,
+    entry: &'static str,
+    parameters: &parameters::Moves,
+    (x, places): (&Memory, Option<&Memory>),
+    into: &Memory,
+    count: usize,
+) -> Result<()> {
+    let device = gpu.hardware();
+    let spare = device.allocate(4)?;
+    let bound = [
+        read(x),
+        read(places.unwrap_or(device.nothing())),
+        write(into),
+        write(&spare),
+    ];
+    device.run(
+        &Kernel::new(shader::MOVES, entry),
+        parameters,
+        &bound,
+        grid(count.div_ceil(LANES)),
+    )
+}
+
+/// Both triangles of a symmetric matrix of which the lower one is given, times a factor.
+pub fn symmetric(gpu: &Gpu, lower: &Memory, inputs: usize, factor: f64) -> Result<Tensor> {
+    let into = gpu.tensor(inputs, inputs, Element::F32)?;
+    let parameters = parameters::Moves {
+        rows: inputs as u32,
+        columns: inputs as u32,
+        factor: factor as f32,
+        ..parameters::Moves::default()
+    };
+    moved(
+        gpu,
+        "symmetric",
+        &parameters,
+        (lower, None),
+        &into.memory,
+        inputs * inputs,
+    )?;
+    Ok(into)
+}
+
+/// A mask as a matrix of ones (kept) and zeros.
+pub fn unpacked(gpu: &Gpu, mask: &Memory, (rows, columns): (usize, usize)) -> Result<Matrix> {
+    let into = gpu.tensor(rows, columns, Element::F32)?;
+    let parameters = parameters::Moves {
+        rows: rows as u32,
+        columns: columns as u32,
+        words: columns.div_ceil(32) as u32,
+        ..parameters::Moves::default()
+    };
+    let device = gpu.hardware();
+    let bound = [
+        read(device.nothing()),
+        read(device.nothing()),
+        write(&into.memory),
+        write(mask),
+    ];
+    let groups = grid((rows * columns).div_ceil(LANES));
+    device.run(&Kernel::new(shader::MOVES, "unpack"), &parameters, &bound, groups)?;
+    Ok(handle(into))
+}
+
+/// A matrix of ones (kept) and zeros as a mask.
+pub fn packed(gpu: &Gpu, kept: &Tensor, mask: &Memory) -> Result<()> {
+    let words = kept.columns.div_ceil(32);
+    let parameters = parameters::Moves {
+        rows: kept.rows as u32,
+        columns: kept.columns as u32,
+        words: words as u32,
+        ..parameters::Moves::default()
+    };
+    let device = gpu.hardware();
+    let spare = device.allocate(4)?;
+    let bound = [read(&kept.memory), read(device.nothing()), write(&spare), write(mask)];
+    let groups = grid((kept.rows * words).div_ceil(LANES));
+    device.run(&Kernel::new(shader::MOVES, "pack"), &parameters, &bound, groups)
+}
+
+impl Piece<'_> {
+    /// A kernel of `map.wgsl`.
+    fn mapped(
+        &self,
+        entry: &'static str,
+        dim: (usize, usize),
+        values: &Values,
+        into: &Memory,
+        groups: [u32; 3],
+    ) -> Result<()> {
+        let device = self.gpu.hardware();
+        let written = Written::new(self.gpu, &[values], dim)?;
+        if (written.reads_weight || written.reads_mask) && dim != self.size() {
+            return Err(unfit(dim, self.size()));
+        }
+        let weight = if written.reads_weight {
+            "f32(weights[place])"
+        } else {
+            "0.0"
+        };
+        let kernel = Kernel::new(shader::MAP, entry)
+            .with_type("W", self.current().element.name())
+            .with_function("value", written.expressions[0].clone())
+            .with_function("weight_at", weight.to_string());
+        let parameters = parameters::Map {
+            numbers: written.numbers,
+            starts: written.starts,
+            rows: dim.0 as u32,
+            columns: dim.1 as u32,
+            words: dim.1.div_ceil(32) as u32,
+        };
+        let nothing = device.nothing();
+        let mask = self.mask_for(&written)?;
+        let weights = if written.reads_weight {
+            &self.current().memory
+        } else {
+            nothing
+        };
+        let mut bound = vec![
+            read(weights),
+            read(&written.factors),
+            read(mask.as_ref().map_or(nothing, |mask| mask)),
+            write(into),
+        ];
+        bound.extend(written.bound(nothing));
+        device.run(&kernel, &parameters, &bound, groups)
+    }
+
+    /// Gathers or scatters.
+    fn placed(&self, entry: &'static str, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
+        let (rows, width) = a.dim();
+        let place_rows = places.dim().0;
+        if place_rows != rows && place_rows != 1 {
+            return Err(unfit(places.dim(), a.dim()));
+        }
+        let into = self.gpu.tensor(rows, columns, Element::F32)?;
+        let count = if entry == "scatter" {
+            self.gpu.hardware().clear(&into.memory)?;
+            rows * width
+        } else {
+            rows * columns
+        };
+        let parameters = parameters::Moves {
+            rows: rows as u32,
+            columns: columns as u32,
+            width: width as u32,
+            place_rows: place_rows as u32,
+            ..parameters::Moves::default()
+        };
+        let (a, places): (&Tensor, &Tensor) = (a.there()?, places.there()?);
+        moved(
+            self.gpu,
+            entry,
+            &parameters,
+            (&a.memory, Some(&places.memory)),
+            &into.memory,
+            count,
+        )?;
+        Ok(handle(into))
+    }
+}
+
+/// Refuses a matrix of another size.
+///
+/// # Errors
+/// The sizes differ.
+pub fn fits(got: (usize, usize), want: (usize, usize)) -> Result<()> {
+    if got == want { Ok(()) } else { Err(unfit(got, want)) }
+}
+
+fn unfit(got: (usize, usize), want: (usize, usize)) -> Error {
+    Error::numeric(format!("a matrix of {got:?} does not fit one of {want:?}"))
+}
+
+impl Matrices for Piece<'_> {
+    fn matrix(&self, host: ArrayView2<f32>) -> Result<Matrix> {
+        Ok(handle(self.gpu.upload_as(host, Element::F32)?))
+    }
+
+    fn read(&self, matrix: &Matrix) -> Result<Array2<f32>> {
+        self.gpu.download(matrix.there()?)
+    }
+
+    fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix> {
+        let into = self.gpu.tensor(dim.0, dim.1, Element::F32)?;
+        self.mapped("map", dim, values, &into.memory, grid((dim.0 * dim.1).div_ceil(LANES)))?;
+        Ok(handle(into))
+    }
+
+    fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix> {
+        let (rows, columns) = dim;
+        let (length, mut pieces) = match over {
+            Over::Row => (rows, 1),
+            Over::Column => (columns, rows.div_ceil(SUM_ROWS)),
+            Over::Vector => return Err(Error::config("a matrix is reduced over its rows or its columns")),
+        };
+        let mut sums = self.gpu.tensor(pieces, length, Element::F32)?;
+        self.add_up(dim, over, &[values], &sums.memory)?;
+        while pieces > 1 {
+            let parts = handle(sums);
+            let dim = parts.dim();
+            pieces = dim.0.div_ceil(SUM_ROWS);
+            sums = self.gpu.tensor(pieces, length, Element::F32)?;
+            let whole = Values::over([&parts], |[part]| part);
+            self.add_up(dim, Over::Column, &[&whole], &sums.memory)?;
+        }
+        if over == Over::Row {
+            (sums.rows, sums.columns) = (rows, 1);
+        }
+        Ok(handle(sums))
+    }
+
+    fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64> {
+        let groups = (dim.0 * dim.1).div_ceil(LANES).min(WALKERS);
+        let sums = self.gpu.hardware().allocate((2 * groups * 4) as u64)?;
+        self.mapped("total", dim, values, &sums, [groups as u32, 1, 1])?;
+        let parts = self.values(&sums, 2 * groups)?;
+        Ok(parts.iter().map(|part| f64::from(*part)).sum())
+    }
+
+    fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        let (x, weight): (&Tensor, &Tensor) = (a.there()?, b.there()?);
+        if x.columns != weight.columns {
+            return Err(unfit(b.dim(), a.dim()));
+        }
+        Ok(handle(self.gpu.multiply(weight, None, x, Element::F32)?))
+    }
+
+    fn transpose(&self, a: &Matrix) -> Result<Matrix> {
+        let (rows, columns) = a.dim();
+        let into = self.gpu.tensor(columns, rows, Element::F32)?;
+        let parameters = parameters::Moves {
+            rows: columns as u32,
+            columns: rows as u32,
+            width: columns as u32,
+            ..parameters::Moves::default()
+        };
+        let a: &Tensor = a.there()?;
+        moved(
+            self.gpu,
+            "transpose",
+            &parameters,
+            (&a.memory, None),
+            &into.memory,
+            rows * columns,
+        )?;
+        Ok(handle(into))
+    }
+
+    fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix> {
+        self.placed("gather", a, places, places.dim().1)
+    }
+
+    fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
+        if places.dim().1 != a.dim().1 {
+            return Err(unfit(places.dim(), a.dim()));
+        }
+        self.placed("scatter", a, places, columns)
+    }
+
+    fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix> {
+        let there: &Tensor = gram.there()?;
+        let factor = self.gpu.inverse_factor(&there.memory, there.columns, 1.0, damping)?;
+        let factor = factor.map_err(|failure| Error::numeric(failure.to_string()))?;
+        Ok(handle(Tensor {
+            memory: factor.upper,
+            rows: there.rows,
+            columns: there.columns,
+            element: Element::F32,
+        }))
+    }
+}
