@@ -16,8 +16,10 @@ use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::prune::criterion::CRITERIA;
+use zprune::prune::layer::run_steps;
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::recipe::Steps;
 use zprune::prune::solver::SOLVERS;
 use zprune::prune::workbench::Workbench;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
@@ -202,9 +204,8 @@ fn prune_layer(bencher: Bencher, method: &str) {
         .with_inputs(|| weight.clone())
         .bench_local_refs(|weight| {
             let mut piece = Cpu.workpiece(weight, StorageType::F32, &statistics);
-            solver
-                .solve(piece.as_mut(), criterion.as_ref(), &target)
-                .expect("prunes");
+            let steps = Steps::new(criterion.as_ref(), solver.as_ref());
+            run_steps(piece.as_mut(), steps, &target).expect("prunes");
         });
 }
 

@@ -9,6 +9,8 @@ struct Parameters {
     columns: u32,
     // Words per row of the mask.
     words: u32,
+    // 0, which a compiler does not know.
+    zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -39,11 +41,16 @@ fn map(
     }
 }
 
+// The same value; a compiler that takes (a + b) - a for b, as Mesa's does, cannot look through it.
+fn rounded(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) | p.zero);
+}
+
 // A sum and what rounding left out of it.
 fn add(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-    let sum = a.x + b.x;
-    let of_b = sum - a.x;
-    let lost = (a.x - (sum - of_b)) + (b.x - of_b);
+    let sum = rounded(a.x + b.x);
+    let of_b = rounded(sum - a.x);
+    let lost = (a.x - rounded(sum - of_b)) + (b.x - of_b);
     return vec2(sum, a.y + b.y + lost);
 }
 

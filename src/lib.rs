@@ -13,7 +13,7 @@
 //! 1. **The backend speaks transformer** ([`backend`]): a dozen operations on `[tokens, features]` matrices.
 //! 2. **An architecture is data** ([`spec`]): `config.json` becomes a [`spec::ModelSpec`]; there is one forward pass.
 //! 3. **A score is a formula** ([`prune::score`]): what it needs is read off it, and it runs where the weights are.
-//! 4. **A method is a product** ([`prune::Method`]): criterion x solver x allocator x comparison group.
+//! 4. **A method is a recipe** ([`prune::recipe`]): allocate, score, permute, select, refine, solve, compensate.
 //!
 //! # Numbers
 //!
@@ -31,11 +31,11 @@
 //! use zprune::backend::moments::{Moments, Needs};
 //! use zprune::calibrate::statistics::LayerStatistics;
 //! use zprune::linalg::Provider;
-//! use zprune::prune::Layer;
 //! use zprune::prune::criterion::CRITERIA;
+//! use zprune::prune::layer::{Layer, solve};
 //! use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+//! use zprune::prune::recipe::Steps;
 //! use zprune::prune::solver::SOLVERS;
-//! use zprune::prune::workbench::solve;
 //!
 //! # fn main() -> zprune::error::Result<()> {
 //! let weight = array![[0.1f32, -2.0, 0.3, 0.4], [1.0, 0.2, -0.3, 0.1]];
@@ -52,7 +52,7 @@
 //!     group: Group::Row,
 //!     selection: Selection::Exact,
 //! };
-//! let pruned = solve(&layer, solver.as_ref(), criterion.as_ref(), &target)?;
+//! let pruned = solve(&layer, Steps::new(criterion.as_ref(), solver.as_ref()), &target)?;
 //! // Wanda keeps the small weights that read the large feature.
 //! assert_eq!(pruned.weight, array![[0.0, -2.0, 0.3, 0.0], [1.0, 0.0, -0.3, 0.0]]);
 //! # Ok(())

@@ -15,7 +15,7 @@ use crate::data::digest;
 use crate::error::{Error, Result, json_in_line};
 use crate::experiment::identity::Identity;
 use crate::files::{create_whole, write_whole};
-use crate::prune::LayerRecord;
+use crate::prune::layer::LayerRecord;
 use journal::{Journal, Locked};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -33,6 +33,12 @@ impl<T> Registry<T> {
     pub fn find(&self, name: &str) -> Result<&'static Entry<T>> {
         self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.entries.iter().map(|entry| entry.name).collect();
+            if names.is_empty() {
+                return Error::config(format!(
+                    "unknown {} `{name}`: there is none yet; leave it out",
+                    self.kind
+                ));
+            }
             Error::config(format!("unknown {} `{name}`{}", self.kind, suggestion(name, &names)))
         })
     }

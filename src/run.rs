@@ -20,6 +20,8 @@ use crate::backend::cpu::{Cpu, CpuBf16};
 use crate::backend::gpu::Gpu;
 use crate::backend::moments::Needs;
 use crate::calibrate::BlockMoments;
+use crate::calibrate::Stage;
+use crate::calibrate::passes::dense_moments;
 use crate::data::windows::TokenWindows;
 use crate::error::{ErrorKind, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
@@ -32,11 +34,9 @@ use crate::memory::{self, Reserved, Room};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
+use crate::prune::layer::LayerRecord;
+use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_model};
 use crate::prune::workbench::Workbench;
-use crate::prune::{
-    Calibration, LayerRecord, Propagate, PruneTime, PrunedBlock, TapStatistics, dense_moments, first_statistics,
-    prune_model,
-};
 use crate::record::{EvaluationRecord, Label, Record, RunInfo, SCHEMA, Status};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -259,28 +259,29 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let spec = checkpoint.spec();
         let method = self.experiment.method(pruning.method)?;
         let windows = pruning.seed.map(|seed| (seed, &self.model.calibration[&seed]));
-        let propagate = self
+        let stage = self
             .experiment
             .calibration
             .as_ref()
-            .map_or(Propagate::Block, |plan| plan.propagate);
+            .map_or(Stage::Block, |plan| plan.stage);
         let mut sharing = PruneTime::default();
-        if let (Some((seed, windows)), Propagate::Dense) = (windows, propagate) {
+        if let (Some((seed, windows)), Stage::Dense) = (windows, stage) {
             let started = Instant::now();
             self.share_dense(seed, windows)?;
             sharing.calibrate = started.elapsed();
         }
-        if let (Some((seed, windows)), Propagate::Block) = (windows, propagate) {
+        if let (Some((seed, windows)), Stage::Block) = (windows, stage) {
             let started = Instant::now();
             self.share_first(seed, windows, method.needs())?;
             sharing.calibrate = started.elapsed();
         }
         let calibration = match (windows, &self.dense) {
             (None, _) => Calibration::Nothing,
-            (Some((_, windows)), Some((_, moments))) if propagate == Propagate::Dense => Calibration::Dense {
+            (Some((_, windows)), Some((_, moments))) if stage == Stage::Dense => Calibration::Dense {
                 moments,
                 sequences: windows.count(),
             },
+            (Some((_, windows)), _) if stage == Stage::Staged => Calibration::Staged(windows),
             (Some((seed, windows)), _) => match &self.first {
                 Some(first) if first.seed == seed && first.needs.cover(method.needs()) => Calibration::Continued {
                     windows,

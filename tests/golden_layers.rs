@@ -9,12 +9,12 @@ use safetensors::SafeTensors;
 use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::Provider;
-use zprune::prune::Layer;
 use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::layer::{Layer, scores_of, solve};
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::recipe::Steps;
 use zprune::prune::solver::SOLVERS;
-use zprune::prune::workbench::{scores_of, solve};
 
 /// Inputs of the golden cases were 4, 4, 2 and 1 sequences long.
 const CASES: [(&str, usize); 4] = [("real", 4), ("dead", 4), ("gauss", 2), ("ties", 1)];
@@ -261,7 +261,9 @@ fn updated_weights_equal_pytorch() {
                 group,
                 selection: Selection::Reference,
             };
-            let solution = solve(&layer, solver.as_ref(), criterion(name).as_ref(), &target).expect("solvable");
+            let criterion = criterion(name);
+            let steps = Steps::new(criterion.as_ref(), solver.as_ref());
+            let solution = solve(&layer, steps, &target).expect("solvable");
             solution.mask.check(&target).expect("the mask is what was asked for");
             assert_eq!(solution.damping, Some(0.01));
             let error = difference(solution.weight.view(), want.view());

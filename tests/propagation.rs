@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::Needs;
+use zprune::calibrate::passes::dense_moments;
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::PerplexityScorer;
 use zprune::memory::Room;
@@ -12,9 +13,10 @@ use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
 use zprune::prune::criterion::CRITERIA;
+use zprune::prune::model::{Calibration, PrunedBlock, first_statistics, prune_model};
 use zprune::prune::pattern::{Group, Pattern, Selection};
+use zprune::prune::recipe::Recipe;
 use zprune::prune::solver::SOLVERS;
-use zprune::prune::{Calibration, Method, PrunedBlock, dense_moments, first_statistics, prune_model};
 use zprune::spec::Tap;
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
@@ -28,12 +30,12 @@ fn windows() -> TokenWindows {
     TokenWindows::new((0..96).map(|t| t * 37 % 89).collect(), 24).expect("four windows")
 }
 
-fn method(criterion: &str, solver: &str) -> Method {
+fn method(criterion: &str, solver: &str) -> Recipe {
     let none = toml::Table::new();
     let criterion = (CRITERIA.find(criterion).expect("registered").item)(&none)
         .expect("defaults")
         .component;
-    Method {
+    Recipe {
         group: Group::Row,
         solver: (SOLVERS.find(solver).expect("registered").item)(&none)
             .expect("defaults")
@@ -56,7 +58,7 @@ fn many_windows() -> TokenWindows {
     TokenWindows::new(ids, 128).expect("whole windows")
 }
 
-fn pruned(checkpoint: &Checkpoint, method: &Method, calibration: &Calibration<Cpu>) -> Vec<Vec<LinearWeights>> {
+fn pruned(checkpoint: &Checkpoint, method: &Recipe, calibration: &Calibration<Cpu>) -> Vec<Vec<LinearWeights>> {
     let ends = Ends::upload(&Cpu, checkpoint).expect("room");
     let mut blocks = Vec::new();
     prune_model(&Cpu, checkpoint, &ends, method, HALF, calibration, |pruned| {
@@ -150,8 +152,7 @@ fn moments_are_the_same_bits_whatever_else_is_accumulated() {
     assert_eq!(squares.len(), checkpoint.spec().blocks);
     for (block, (squares, all)) in squares.iter().zip(&all).enumerate() {
         for tap in Tap::ALL {
-            assert_eq!(squares.tap(tap).squares, all.tap(tap).squares, "block {block}, {tap:?}");
-            assert!(squares.tap(tap).squares.iter().any(|sum| *sum > 0.0));
+XX
         }
     }
 }
@@ -169,7 +170,9 @@ fn a_layers_output_error_is_what_its_formula_says() {
         inputs.insert(tap, x.slice(s![..windows.length(), ..]).mapv(f64::from));
         Ok(())
     };
-    hidden.observe(&Cpu, spec, &block, keep).expect("computes");
+    hidden
+        .observe(&Cpu, spec, &block, Tap::MlpMiddle, keep)
+        .expect("computes");
     for (criterion, solver) in [("wanda", "one-shot"), ("obs", "obs")] {
         let method = method(criterion, solver);
         let mut after = Vec::new();

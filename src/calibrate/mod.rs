@@ -1,17 +1,43 @@
 //! Calibration: what a method needs to know about a layer's inputs, streamed over the tokens.
 //!
-//! Owns which moments accumulate at which tap, what a layer's criterion and solver see of them
-//! ([`statistics`]), and a few inputs to measure a layer's output on. It does not choose inputs: the pruning loop decides whether they come from
-//! pruned or dense blocks.
+//! Owns which moments accumulate at which tap, the passes that gather them ([`passes`]), what the steps of a recipe see
+//! of them ([`statistics`]), and a few inputs to measure a layer's output on. The pruning loop decides which pass a block
+//! gets, by its [`Stage`].
 
+pub mod passes;
 pub mod statistics;
 
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::spec::{ModelSpec, Tap};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What a layer's statistics are gathered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// On the dense block, whose inputs come from the blocks pruned before it: as in the papers' code.
+    #[default]
+    Block,
+    /// On what was pruned so far, tap by tap: queries, keys and values, then the attention's output, then the MLP.
+    Staged,
+    /// On the dense model; one pass serves every method and pattern of a sweep.
+    Dense,
+}
+
+/// Whose outputs a solver reproduces on calibration text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// The layer's own, on the inputs it now gets.
+    #[default]
+    Pruned,
+    /// The dense model's.
+    Dense,
+}
 
 /// Tokens that layers' outputs are compared on, evenly spaced over the first sequence: few enough to cost nothing, and not only
 /// the first ones, whose activations are unlike all others.
@@ -28,14 +54,14 @@ pub struct BlockMoments<B: Backend> {
 }
 
 impl<B: Backend> BlockMoments<B> {
-    /// Empty accumulators for every tap, of sequences of `length` tokens.
+    /// Empty accumulators for some taps, of sequences of `length` tokens.
     ///
     /// # Errors
     /// The backend has no room.
-    pub fn new(backend: &B, spec: &ModelSpec, needs: Needs, length: usize) -> Result<Self> {
-        let empty = |tap| Ok((tap, backend.moments(spec.block.tap_width(tap), needs)?));
+    pub fn new(backend: &B, spec: &ModelSpec, taps: &[Tap], needs: Needs, length: usize) -> Result<Self> {
+        let empty = |tap: &Tap| Ok((*tap, backend.moments(spec.block.tap_width(*tap), needs)?));
         Ok(BlockMoments {
-            moments: Tap::ALL.into_iter().map(empty).collect::<Result<_>>()?,
+            moments: taps.iter().map(empty).collect::<Result<_>>()?,
             samples: Samples::<B>::new(),
             length,
         })
@@ -57,9 +83,9 @@ impl<B: Backend> BlockMoments<B> {
         backend.accumulate(moments, x)
     }
 
-    /// The accumulator of a tap.
-    pub fn tap(&self, tap: Tap) -> &B::Moments {
-        &self.moments[&tap]
+    /// The accumulators.
+    pub fn taps(&self) -> impl Iterator<Item = (Tap, &B::Moments)> {
+        self.moments.iter().map(|(tap, moments)| (*tap, moments))
     }
 
     /// Some of the inputs.

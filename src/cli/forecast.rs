@@ -1,10 +1,10 @@
 //! What `zprune plan` says of shared work, memory and time.
 
+use crate::calibrate::Stage;
 use crate::error::Result;
 use crate::experiment::forecast::{Forecast, operations, rate};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment};
-use crate::prune::Propagate;
 use crate::spec::ModelSpec;
 use bytesize::ByteSize;
 use std::time::Duration;
@@ -14,13 +14,16 @@ pub fn shared(experiment: &Experiment) -> String {
     let mut text = String::new();
     let sharing = experiment.cells_per_seed();
     if let Some(plan) = experiment.calibration.as_ref().filter(|_| sharing > 1) {
-        let (what, how) = match plan.propagate {
-            Propagate::Dense => ("the calibration pass", "of the dense model"),
-            Propagate::Block => ("block 0's statistics", "since nothing is pruned before it"),
+        let (what, how) = match plan.stage {
+            Stage::Dense => ("the calibration pass", "of the dense model"),
+            Stage::Block => ("block 0's statistics", "since nothing is pruned before it"),
+            Stage::Staged => ("", ""),
         };
-        text.push_str(&format!(
-            "shared: {what}, by the {sharing} calibrated cells of each model and seed, {how}\n"
-        ));
+        if !what.is_empty() {
+            text.push_str(&format!(
+                "shared: {what}, by the {sharing} calibrated cells of each model and seed, {how}\n"
+            ));
+        }
     }
     let fixed: Vec<&str> = experiment
         .methods

@@ -2,6 +2,7 @@
 
 use super::Display;
 use super::streams::print;
+use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
@@ -11,7 +12,6 @@ use crate::experiment::single;
 use crate::files::names::quoted;
 use crate::hub::datasets::PREFIX;
 use crate::jobs;
-use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use bytesize::ByteSize;
 use clap::Args;
@@ -61,9 +61,21 @@ pub struct Prune {
     /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048]
     #[arg(long, value_name = "L")]
     length: Option<usize>,
-    /// Whose outputs the next block sees [default: block]
+    /// What a layer's statistics are gathered on [default: block]
+    #[arg(long, alias = "propagate", value_enum)]
+    stage: Option<Stage>,
+    /// Whose outputs solvers reproduce [default: pruned]
     #[arg(long, value_enum)]
-    propagate: Option<Propagate>,
+    target: Option<Goal>,
+    /// Mask refinement
+    #[arg(long, value_name = "NAME")]
+    refine: Option<String>,
+    /// Which columns share an N:M group
+    #[arg(long, value_name = "NAME")]
+    permutation: Option<String>,
+    /// What a bias makes up for
+    #[arg(long, value_name = "NAME")]
+    compensate: Option<String>,
     /// Calibration seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -91,10 +103,14 @@ pub fn run(arguments: &Prune) -> Result<()> {
         sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),
         sequences: arguments.sequences.or(drawn.then_some(128)),
         length: arguments.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
-        propagate: arguments.propagate,
+        stage: arguments.stage,
+        target: arguments.target,
     };
     let pruning = single::Pruning {
         method: arguments.method.clone(),
+        refine: arguments.refine.clone(),
+        permutation: arguments.permutation.clone(),
+        compensate: arguments.compensate.clone(),
         settings: arguments.set.clone(),
         group: arguments.group,
         selection: arguments.selection,

@@ -209,13 +209,14 @@ fn header(experiment: &Experiment) -> String {
     }
     if let Some(calibration) = &experiment.calibration {
         text.push_str(&format!(
-            "calibration: {} windows of {} tokens from {}, inputs from {} blocks\n",
+            "calibration: {} windows of {} tokens from {}, inputs from {}\n",
             calibration.sequences,
             calibration.length,
             calibration.source().display(),
-            match calibration.propagate {
-                crate::prune::Propagate::Block => "pruned",
-                crate::prune::Propagate::Dense => "dense",
+            match calibration.stage {
+                crate::calibrate::Stage::Block => "pruned blocks",
+                crate::calibrate::Stage::Staged => "pruned blocks and layers",
+                crate::calibrate::Stage::Dense => "dense blocks",
             }
         ));
     }

@@ -12,9 +12,9 @@ use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
+use crate::calibrate::Stage;
 use crate::error::{Error, Result};
 use crate::memory::{self, Room};
-use crate::prune::Propagate;
 use crate::spec::{ModelSpec, Role, Tap};
 use bytesize::ByteSize;
 use ndarray::Array2;
@@ -145,7 +145,7 @@ impl Forecast {
         let written = 12 * layer;
         let read = elements(&before).max(elements(&after)).max(layer) * 4;
         let samples: u128 = 4 * SAMPLE as u128 * Tap::ALL.map(tap_width).iter().sum::<u128>();
-        let dense = calibrated.is_some_and(|plan| plan.propagate == Propagate::Dense);
+        let dense = calibrated.is_some_and(|plan| plan.stage == Stage::Dense);
         let bytes = |count: u128| {
             // All parts together must be a number of bytes, too.
             let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 16);

@@ -6,15 +6,15 @@
 
 use super::inputs::{FileInput, ModelInput};
 use super::machine::Processor;
-use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment};
+use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, StepPlans};
 use crate::backend::Compute;
+use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::digest;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::eval::tasks::{Harness, TASKS};
 use crate::linalg::Provider;
-use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,9 @@ pub struct PruningIdentity {
     pub solver: ComponentPlan,
     /// From where.
     pub allocator: ComponentPlan,
+    /// The other steps.
+    #[serde(flatten)]
+    pub steps: StepPlans,
     /// Among which weights; absent for N:M patterns, which have groups of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
@@ -108,8 +111,9 @@ pub struct CalibrationIdentity {
     pub sequences: usize,
     /// Tokens per window.
     pub length: usize,
-    /// Whose outputs the next block saw.
-    pub propagate: Propagate,
+    /// What a layer's statistics were gathered on.
+    #[serde(rename = "propagate")]
+    pub stage: Stage,
     /// Seed of the draw.
     pub seed: u64,
     /// Who factored matrices.
@@ -175,6 +179,7 @@ impl Identity {
                 criterion: method.criterion.clone(),
                 solver: method.solver.clone(),
                 allocator: method.allocator.clone(),
+                steps: method.steps.clone(),
                 group: match pruning.pattern {
                     Pattern::Unstructured { .. } => Some(method.group),
                     Pattern::Structured { .. } => None,
@@ -247,7 +252,7 @@ impl CalibrationIdentity {
             bos: bos(experiment, plan.tokens.is_some()),
             sequences: plan.sequences,
             length: plan.length.of(spec),
-            propagate: plan.propagate,
+            stage: plan.stage,
             seed,
             linear_algebra: experiment.linear_algebra,
         }

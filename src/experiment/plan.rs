@@ -8,6 +8,7 @@ use super::raw::{
     RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, RawTask, Source,
 };
 use super::reference::Reference;
+use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -18,10 +19,14 @@ use crate::hub::Repository;
 use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
+use crate::prune::component::{Build, Built};
 use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::{Group, Pattern, Selection};
+use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::recipe::Recipe;
+use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
-use crate::prune::{Build, Built, Method, Propagate};
 use crate::registry::{Registry, suggestion};
 use serde::{Deserialize, Serialize};
 use serde_spanned::Spanned;
@@ -141,8 +146,9 @@ pub struct CalibrationPlan {
     pub sequences: usize,
     /// Tokens per window.
     pub length: Length,
-    /// Whose outputs the next block sees.
-    pub propagate: Propagate,
+    /// What a layer's statistics are gathered on.
+    #[serde(rename = "propagate")]
+    pub stage: Stage,
 }
 
 /// A component by name, with all its parameters.
@@ -169,6 +175,23 @@ pub struct MethodPlan {
     pub solver: ComponentPlan,
     /// From where.
     pub allocator: ComponentPlan,
+    /// The other steps.
+    #[serde(flatten)]
+    pub steps: StepPlans,
+}
+
+/// The steps that a method may do without.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepPlans {
+    /// Which columns share an N:M group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permutation: Option<ComponentPlan>,
+    /// Which mask of the same size is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refine: Option<ComponentPlan>,
+    /// What a bias makes up for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<ComponentPlan>,
 }
 
 /// One evaluation.
@@ -537,7 +560,11 @@ pub(super) fn calibration(
         }
     };
     let length = agree(protocol, "length", calibration.length, |it| it.context)?;
-    let propagate = agree(protocol, "propagate", calibration.propagate, |it| it.propagate)?;
+    let stage = agree(protocol, "stage", calibration.stage, |it| it.stage)?;
+    if calibration.target == Some(Goal::Dense) {
+        let message = "target = \"dense\": no solver here reproduces the dense model's outputs yet; leave `target` out";
+        return Err(Error::config(message));
+    }
     let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
     if let Some(tokens) = &calibration.tokens {
         one_draw(tokens, seeds)?;
@@ -557,7 +584,7 @@ pub(super) fn calibration(
         sampling,
         sequences: sequences.ok_or_else(|| missing("sequences"))?,
         length: length.ok_or_else(|| missing("length"))?,
-        propagate: propagate.unwrap_or_default(),
+        stage: stage.unwrap_or_default(),
     };
     calibration.validate()?;
     calibration.check_size(calibration.length.fixed().unwrap_or(1), seeds.len())?;
@@ -727,7 +754,23 @@ pub(super) fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize
         Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
         None => component(&ALLOCATORS, &default("uniform"))?,
     };
-    let needs = score.component.needs().and(solve.component.needs());
+    let mut needs = score.component.needs().and(solve.component.needs());
+    let mut steps = StepPlans::default();
+    if let Some(raw) = &raw.permutation {
+        let (plan, built) = component(&PERMUTATIONS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.permutation = Some(plan);
+    }
+    if let Some(raw) = &raw.refine {
+        let (plan, built) = component(&REFINERS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.refine = Some(plan);
+    }
+    if let Some(raw) = &raw.compensate {
+        let (plan, built) = component(&COMPENSATIONS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.compensate = Some(plan);
+    }
     let label = || match (criterion.name.as_str(), solver.name.as_str()) {
         ("obs", "obs") => "sparsegpt".to_string(),
         (criterion, "one-shot") => criterion.to_string(),
@@ -745,21 +788,30 @@ pub(super) fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize
         criterion,
         solver,
         allocator,
+        steps,
     })
 }
 
 impl MethodPlan {
     /// Makes the method ready to use.
-    pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Method> {
-        Ok(Method {
+    pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Recipe> {
+        Ok(Recipe {
             criterion: self.criterion.build(&CRITERIA)?,
             solver: self.solver.build(&SOLVERS)?,
             allocator: self.allocator.build(&ALLOCATORS)?,
+            permutation: optional(&self.steps.permutation, &PERMUTATIONS)?,
+            refiner: optional(&self.steps.refine, &REFINERS)?,
+            compensation: optional(&self.steps.compensate, &COMPENSATIONS)?,
             group: self.group,
             selection,
             provider,
         })
     }
+}
+
+/// Makes a step that a method may do without.
+fn optional<T: ?Sized>(plan: &Option<ComponentPlan>, registry: &'static Registry<Build<T>>) -> Result<Option<Box<T>>> {
+    plan.as_ref().map(|plan| plan.build(registry)).transpose()
 }
 
 impl CalibrationPlan {
@@ -891,7 +943,7 @@ impl Experiment {
     ///
     /// # Errors
     /// Never for a resolved experiment; a plan file edited by hand may name things that do not exist.
-    pub fn method(&self, index: usize) -> Result<Method> {
+    pub fn method(&self, index: usize) -> Result<Recipe> {
         self.methods[index].build(self.selection, self.linear_algebra)
     }
 

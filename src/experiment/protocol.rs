@@ -5,11 +5,11 @@
 //! those settings may be left out; one that is written and differs is refused. Numbers of windows, corpora
 //! and joins of other corpora than WikiText-2 stay free.
 
+use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
-use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Selection};
 use crate::registry::{Entry, Registry};
 use crate::spec::ModelSpec;
@@ -34,8 +34,8 @@ pub struct Protocol {
     pub selection: Selection,
     /// The comparison group of every one-shot method, where it is not the criterion's own.
     pub one_shot: Option<Group>,
-    /// Whose outputs the next block sees.
-    pub propagate: Propagate,
+    /// What a layer's statistics are gathered on.
+    pub stage: Stage,
 }
 
 /// SparseGPT's code for LLaMA: 2048 tokens, 128 documents of C4, thresholds that remove ties.
@@ -47,7 +47,7 @@ const SPARSEGPT: Protocol = Protocol {
     sequences: 128,
     selection: Selection::Reference,
     one_shot: None,
-    propagate: Propagate::Block,
+    stage: Stage::Block,
 };
 
 /// All protocols.

@@ -5,6 +5,7 @@ use super::machine::Wanted;
 use super::plan::Expected;
 use super::protocol::Length;
 use crate::backend::Compute;
+use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -12,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
 use crate::files::input;
 use crate::linalg::Provider;
-use crate::prune::Propagate;
 use crate::prune::pattern::{Group, Selection};
 use crate::registry::with_suggestion;
 use serde::Deserialize;
@@ -101,8 +101,11 @@ pub struct RawCalibration {
     pub sequences: Option<usize>,
     /// Tokens per window.
     pub length: Option<Length>,
-    /// Whose outputs the next block sees.
-    pub propagate: Option<Propagate>,
+    /// What a layer's statistics are gathered on; `propagate` in files of earlier versions.
+    #[serde(alias = "propagate")]
+    pub stage: Option<Stage>,
+    /// Whose outputs solvers reproduce.
+    pub target: Option<Goal>,
 }
 
 /// The sweep.
@@ -143,6 +146,12 @@ pub struct RawMethod {
     pub solver: Option<Spanned<RawComponent>>,
     /// From where; `uniform` by default.
     pub allocator: Option<Spanned<RawComponent>>,
+    /// Which columns share an N:M group; those that stand together by default.
+    pub permutation: Option<Spanned<RawComponent>>,
+    /// Which mask of the same size is better; the criterion's by default.
+    pub refine: Option<Spanned<RawComponent>>,
+    /// What a bias makes up for; nothing by default.
+    pub compensate: Option<Spanned<RawComponent>>,
     /// Among which weights; the criterion's own by default.
     pub group: Option<Group>,
 }

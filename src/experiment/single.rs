@@ -9,8 +9,8 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
-use crate::prune::Method;
 use crate::prune::pattern::{Group, Pattern, Selection};
+use crate::prune::recipe::Recipe;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,13 @@ pub struct Common {
 pub struct Pruning {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`.
     pub method: String,
-    /// Parameters as `key=value`, `solver.key=value`, `allocator.key=value`.
+    /// Mask refinement.
+    pub refine: Option<String>,
+    /// Permutation of columns.
+    pub permutation: Option<String>,
+    /// Compensation by a bias.
+    pub compensate: Option<String>,
+    /// Parameters as `key=value`, and with the step before it (`solver.key=value`).
     pub settings: Vec<String>,
     /// Comparison group; the protocol's or the criterion's own by default.
     pub group: Option<Group>,
@@ -54,7 +60,8 @@ pub struct Pruning {
 pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
     pruning.pattern.validate()?;
-    let raw = named_method(&pruning.method, &pruning.settings, pruning.group)?;
+    let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
+    let raw = named_method(&pruning.method, steps, &pruning.settings, pruning.group)?;
     let method = method(&raw, protocol, &|_| "--method".to_string())?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
@@ -81,8 +88,10 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
 ///
 /// # Errors
 /// Unknown names.
-pub fn method_alone(name: &str) -> Result<Method> {
-    let plan = method(&named_method(name, &[], None)?, None, &|_| "--method".to_string())?;
+pub fn method_alone(name: &str) -> Result<Recipe> {
+    let plan = method(&named_method(name, [None; 3], &[], None)?, None, &|_| {
+        "--method".to_string()
+    })?;
     plan.build(Selection::Exact, Provider::Faer)
 }
 
@@ -168,8 +177,13 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
     Ok((experiment, protocol))
 }
 
-/// A method as the command line names it.
-fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result<RawMethod> {
+/// A method as the command line names it, with permutation, refinement and compensation.
+fn named_method(
+    name: &str,
+    [permutation, refine, compensate]: [Option<&str>; 3],
+    settings: &[String],
+    group: Option<Group>,
+) -> Result<RawMethod> {
     let (criterion, solver) = match name.split_once('+') {
         Some((criterion, solver)) => (criterion, solver),
         None if name == "sparsegpt" => ("obs", "obs"),
@@ -178,6 +192,9 @@ fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result
     let mut criterion = component(criterion);
     let mut solver = component(solver);
     let mut allocator = component("uniform");
+    let mut permutation = permutation.map(component);
+    let mut refine = refine.map(component);
+    let mut compensate = compensate.map(component);
     for setting in settings {
         let (key, value) = setting
             .split_once('=')
@@ -186,6 +203,9 @@ fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result
             Some(("solver", key)) => (&mut solver, key),
             Some(("allocator", key)) => (&mut allocator, key),
             Some(("criterion", key)) => (&mut criterion, key),
+            Some(("permutation", key)) => (named(&mut permutation, "permutation")?, key),
+            Some(("refine", key)) => (named(&mut refine, "refine")?, key),
+            Some(("compensate", key)) => (named(&mut compensate, "compensate")?, key),
             _ => (&mut criterion, key.trim()),
         };
         part.parameters.insert(key.to_string(), value_of(value.trim()));
@@ -196,8 +216,21 @@ fn named_method(name: &str, settings: &[String], group: Option<Group>) -> Result
         criterion: spanned(criterion),
         solver: Some(spanned(solver)),
         allocator: Some(spanned(allocator)),
+        permutation: permutation.map(spanned),
+        refine: refine.map(spanned),
+        compensate: compensate.map(spanned),
         group,
     })
+}
+
+/// The step that a setting is for.
+fn named<'a>(step: &'a mut Option<RawComponent>, name: &str) -> Result<&'a mut RawComponent> {
+    let message = || {
+        Error::config(format!(
+            "--set {name}.… is for a step that is not there; give --{name} NAME"
+        ))
+    };
+    step.as_mut().ok_or_else(message)
 }
 
 fn component(name: &str) -> RawComponent {

@@ -15,9 +15,10 @@ use crate::model::forward::Ends;
 use crate::model::random::RandomWeights;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
+use crate::prune::model::{Calibration, PruneTime, prune_model};
 use crate::prune::pattern::Pattern;
+use crate::prune::recipe::Recipe;
 use crate::prune::workbench::Workbench;
-use crate::prune::{Calibration, Method, PruneTime, prune_model};
 use crate::registry::{Entry, Registry};
 use crate::run::Opened;
 use crate::spec::ModelSpec;
@@ -75,7 +76,7 @@ pub struct Benchmark {
     /// Blocks to prune; all of the shape's where there are fewer.
     pub layers: usize,
     /// How they are pruned.
-    pub method: Method,
+    pub method: Recipe,
     /// How much goes.
     pub pattern: Pattern,
     /// Calibration sequences.

@@ -11,7 +11,7 @@ use crate::experiment::identity::Identity;
 use crate::experiment::plan::ComponentPlan;
 use crate::files::input;
 use crate::model::export::PRUNING;
-use crate::prune::LayerRecord;
+use crate::prune::layer::LayerRecord;
 use crate::prune::solver::SOLVERS;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,6 +244,7 @@ mod tests {
             sparsity: 0.5,
             calibration_tokens: None,
             layers: vec![LayerRecord {
+                pattern: None,
                 tensor: "a.weight".to_string(),
                 shape: [2, 4],
                 removed: 4,

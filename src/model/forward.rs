@@ -279,7 +279,7 @@ impl<B: Backend> Hidden<B> {
         self.batches.change(backend, |_, x| pass.run(x, &mut listen))
     }
 
-    /// Lets `listen` see the inputs of a block's linear layers without moving the stream.
+    /// Lets `listen` see the inputs of a block's linear layers up to the tap `last`, without moving the stream.
     ///
     /// # Errors
     /// The backend or the listener fails.
@@ -288,11 +288,12 @@ impl<B: Backend> Hidden<B> {
         backend: &B,
         spec: &ModelSpec,
         block: &Block<B>,
+        last: Tap,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
         let rotary = self.rotary.get(block.reach.rotary);
         let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
-        self.batches.each(backend, |x| pass.observe(x, &mut listen))
+        self.batches.each(backend, |x| pass.observe(x, last, &mut listen))
     }
 
     /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
@@ -418,11 +419,16 @@ impl<'a, B: Backend> Pass<'a, B> {
         self.join(x, &transformed, NormPlace::Mlp)
     }
 
-    /// As [`Pass::run`], up to the last tap: the down projection's output would serve nobody.
-    fn observe(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<()> {
+    /// As [`Pass::run`], up to the tap `last`: what comes after it would serve nobody.
+    fn observe(&self, x: &B::Tensor, last: Tap, listen: Listener<B::Tensor>) -> Result<()> {
+        match last {
+            Tap::AttentionIn => return self.attention_input(x, listen).map(drop),
+            Tap::AttentionOut => return self.mixed(x, listen).map(drop),
+            Tap::MlpIn | Tap::MlpMiddle => {}
+        }
         if self.spec.block.parallel {
             self.mixed(x, listen)?;
-            return self.mlp_middle(x, listen).map(drop);
+            return self.observe_mlp(x, last, listen);
         }
         let attended = self.attention(x, listen)?;
         // A copy of the stream, not the attention's output, takes the sum: it may be stored more precisely.
@@ -435,7 +441,14 @@ impl<'a, B: Backend> Pass<'a, B> {
         };
         let mut sum = self.backend.columns(x, whole)?;
         self.join(&mut sum, &attended, NormPlace::Attention)?;
-        self.mlp_middle(&sum, listen).map(drop)
+        self.observe_mlp(&sum, last, listen)
+    }
+
+    fn observe_mlp(&self, x: &B::Tensor, last: Tap, listen: Listener<B::Tensor>) -> Result<()> {
+        match last {
+            Tap::MlpMiddle => self.mlp_middle(x, listen).map(drop),
+            _ => self.mlp_input(x, listen).map(drop),
+        }
     }
 
     /// Adds `y` to `x`; post-norm models normalise the sum.
@@ -503,12 +516,18 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok([part(0)?, part(1)?, part(2)?])
     }
 
+    /// The input of queries, keys and values; `None` where that is `x` itself.
+    fn attention_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
+        let entered = self.enter(x, NormPlace::Attention)?;
+        listen(Tap::AttentionIn, entered.as_ref().unwrap_or(x))?;
+        Ok(entered)
+    }
+
     /// Attention up to the input of its output projection.
     fn mixed(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let backend = self.backend;
-        let entered = self.enter(x, NormPlace::Attention)?;
+        let entered = self.attention_input(x, listen)?;
         let input = entered.as_ref().unwrap_or(x);
-        listen(Tap::AttentionIn, input)?;
         let [mut queries, mut keys, mut values] = self.project(input)?;
         let length = match self.order {
             Order::Windows(length) => length,
@@ -543,11 +562,17 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(self.normed(NormPlace::AttentionOutput, &output)?.unwrap_or(output))
     }
 
+    /// The input of gate and up projections; `None` where that is `x` itself.
+    fn mlp_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
+        let entered = self.enter(x, NormPlace::Mlp)?;
+        listen(Tap::MlpIn, entered.as_ref().unwrap_or(x))?;
+        Ok(entered)
+    }
+
     fn mlp_middle(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let Pass { backend, block, .. } = self;
-        let entered = self.enter(x, NormPlace::Mlp)?;
+        let entered = self.mlp_input(x, listen)?;
         let input = entered.as_ref().unwrap_or(x);
-        listen(Tap::MlpIn, input)?;
         let mut middle = block.apply(backend, Role::Up, input)?;
         let activation = self.spec.block.activation;
         if block.has(Role::Gate) {

@@ -4,7 +4,7 @@
 use super::{EvaluationRecord, Metric, Record, Status, TaskRecord};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
-use crate::prune::LayerRecord;
+use crate::prune::layer::LayerRecord;
 
 /// Relative difference that summing in another order makes.
 const ROUNDING: f64 = 1e-9;

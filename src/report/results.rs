@@ -4,7 +4,7 @@
 use super::plan_file::{PlanFile, PlannedCell};
 use crate::error::Result;
 use crate::experiment::plan::DENSE;
-use crate::prune::LayerRecord;
+use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
 use crate::record::{self, Record, Status};
 use crate::stats::Summary;

@@ -22,13 +22,13 @@ use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
 use zprune::model::source::WeightSource;
-use zprune::prune::Layer;
 use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::layer::{self, Layer, Solution};
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::recipe::Steps;
 use zprune::prune::score::{Quantity, Score};
-use zprune::prune::solver::{SOLVERS, Solution};
-use zprune::prune::workbench;
+use zprune::prune::solver::SOLVERS;
 
 /// Columns that SparseGPT compares and updates together.
 const BLOCK: usize = 128;
@@ -143,7 +143,7 @@ fn score(name: &str, weight: &Array2<f32>, statistics: &LayerStatistics) -> Arra
         weight: weight.view(),
         statistics,
     };
-    let scores = workbench::scores_of(&layer, &criterion(name).score());
+    let scores = layer::scores_of(&layer, &criterion(name).score());
     scores.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -160,7 +160,7 @@ fn solve(
     };
     let entry = SOLVERS.find(solver).expect("registered");
     let component = (entry.item)(&toml::Table::new()).expect("defaults are legal").component;
-    let solution = workbench::solve(&layer, component.as_ref(), criterion, target);
+    let solution = layer::solve(&layer, Steps::new(criterion, component.as_ref()), target);
     let solution = solution.unwrap_or_else(|error| panic!("{solver}, {target:?}: {error}"));
     solution
         .mask

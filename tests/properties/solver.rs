@@ -243,8 +243,9 @@ fn a_hessian_beyond_all_damping_fails_and_names_the_pivot() {
         .expect("no parameters")
         .component;
     for name in ["wanda", "obs"] {
-        let error = workbench::solve(&layer, solver.as_ref(), criterion(name).as_ref(), &structured(2, 4))
-            .expect_err("indefinite");
+        let criterion = criterion(name);
+        let steps = Steps::new(criterion.as_ref(), solver.as_ref());
+        let error = layer::solve(&layer, steps, &structured(2, 4)).expect_err("indefinite");
         // Pivots are visited from the last feature to the first, and 2 is the second of the coupled pair.
         let want = "the Hessian is not positive definite (pivot 2), even with damping 1";
         assert_eq!(error.to_string(), want, "{name}");

@@ -18,10 +18,13 @@ use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::{Failure, Provider};
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::formula::{Binary, Formula};
+use zprune::prune::layer::run_steps;
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
-use zprune::prune::score::{Operand, Over, Quantity, Score, Values, resolve};
+use zprune::prune::recipe::Steps;
+use zprune::prune::score::{Quantity, Score, resolve};
 use zprune::prune::solver::SOLVERS;
+use zprune::prune::values::{Operand, Over, Values};
 use zprune::prune::workbench::Workbench;
 use zprune::tensor::StorageType;
 
@@ -170,9 +173,8 @@ fn pruned<B: Workbench>(
     let mut there = backend.upload(weight.view()).expect("room");
     let mut piece = backend.workpiece(&mut there, storage, &statistics);
     let place = format!("{criterion_name}, {target:?}");
-    solver
-        .solve(piece.as_mut(), criterion.as_ref(), target)
-        .unwrap_or_else(|error| panic!("{place}: {error}"));
+    let steps = Steps::new(criterion.as_ref(), solver.as_ref());
+    run_steps(piece.as_mut(), steps, target).unwrap_or_else(|error| panic!("{place}: {error}"));
     let finished = piece.finish().expect("computes");
     drop(piece);
     finished

@@ -299,6 +299,8 @@ parameters! {
         columns: u32,
         /// Words per row of the mask.
         words: u32,
+        /// 0, which a compiler does not know.
+        zero: u32,
     }
 
     /// Matrices with the entries of another in other places.

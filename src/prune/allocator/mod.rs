@@ -6,7 +6,7 @@
 mod uniform;
 
 use crate::error::Result;
-use crate::prune::Build;
+use crate::prune::component::{Build, parsed};
 use crate::prune::pattern::Pattern;
 use crate::registry::{Entry, Registry};
 use crate::spec::{ModelSpec, Role};
@@ -26,6 +26,6 @@ pub const ALLOCATORS: Registry<Build<dyn Allocator>> = Registry {
     entries: &[Entry {
         name: "uniform",
         summary: "the same pattern in every layer",
-        item: |table| crate::prune::parsed(table, |it: uniform::Uniform| Box::new(it)),
+        item: |table| parsed(table, |it: uniform::Uniform| Box::new(it)),
     }],
 };

@@ -12,10 +12,12 @@ mod z_pruner;
 
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
-use crate::prune::Build;
+use crate::prune::component::{Build, Built, parsed};
 use crate::prune::pattern::Group;
 use crate::prune::score::{self, Score};
 use crate::registry::{Entry, Registry};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Scores the weights of a layer.
 pub trait Criterion: Send + Sync {
@@ -52,30 +54,40 @@ pub const CRITERIA: Registry<Build<dyn Criterion>> = Registry {
         Entry {
             name: "magnitude",
             summary: "|w|; needs no calibration; group matrix",
-            item: |table| crate::prune::built(table, |it: magnitude::Magnitude| Box::new(it)),
+            item: |table| built(table, |it: magnitude::Magnitude| Box::new(it)),
         },
         Entry {
             name: "wanda",
             summary: "|w| times the norm of its input (arXiv 2306.11695); group row",
-            item: |table| crate::prune::built(table, |it: wanda::Wanda| Box::new(it)),
+            item: |table| built(table, |it: wanda::Wanda| Box::new(it)),
         },
         Entry {
             name: "ria",
             summary: "relative importance and activations (ICLR 2024); group matrix; parameter activation_power",
-            item: |table| crate::prune::built(table, |it: ria::Ria| Box::new(it)),
+            item: |table| built(table, |it: ria::Ria| Box::new(it)),
         },
         Entry {
             name: "z-pruner",
             summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 4 parameters",
-            item: |table| crate::prune::built(table, |it: z_pruner::ZPruner| Box::new(it)),
+            item: |table| built(table, |it: z_pruner::ZPruner| Box::new(it)),
         },
         Entry {
             name: "obs",
             summary: "optimal brain surgeon saliency w^2 / [H^-1]_jj of the remaining problem (arXiv 2301.00774); group column-block",
-            item: |table| crate::prune::built(table, |it: obs::Obs| Box::new(it)),
+            item: |table| built(table, |it: obs::Obs| Box::new(it)),
         },
     ],
 };
+
+/// A criterion made from its parameters, which are checked.
+fn built<P>(table: &toml::Table, boxed: fn(P) -> Box<dyn Criterion>) -> Result<Built<dyn Criterion>>
+where
+    P: DeserializeOwned + Serialize,
+{
+    let built = parsed(table, boxed)?;
+    built.component.validate()?;
+    Ok(built)
+}
 
 /// Refuses a parameter that is not a finite number of at least `least`.
 fn at_least(name: &str, value: f64, least: f64) -> Result<()> {

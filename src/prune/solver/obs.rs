@@ -13,9 +13,8 @@
 use super::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::criterion::Criterion;
-use crate::prune::pattern::{Group, Pattern, Target};
-use crate::prune::score::resolve;
+use crate::prune::pattern::Target;
+use crate::prune::values::Values;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
 
@@ -33,16 +32,11 @@ impl Solver for Obs {
         true
     }
 
-    fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>> {
-        let score = resolve(&criterion.score(), piece)?;
-        let within_block = match target.pattern {
-            Pattern::Structured { .. } => true,
-            Pattern::Unstructured { .. } => target.group == Group::ColumnBlock,
-        };
-        let follow = criterion.follows_update() && within_block;
-        if !follow {
-            piece.select(&score, target)?;
-        }
-        piece.reconstruct(follow.then_some(&score), target).map(Some)
+    fn follows(&self) -> bool {
+        true
+    }
+
+    fn solve(&self, piece: &mut dyn Workpiece, follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
+        piece.reconstruct(follow, target).map(Some)
     }
 }

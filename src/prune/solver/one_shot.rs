@@ -1,11 +1,10 @@
-//! One-shot: score once, remove the lowest, change nothing else.
+//! One-shot: remove what the mask says, change nothing else.
 
 use super::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::criterion::Criterion;
 use crate::prune::pattern::Target;
-use crate::prune::score::resolve;
+use crate::prune::values::Values;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +22,7 @@ impl Solver for OneShot {
         false
     }
 
-    fn solve(&self, piece: &mut dyn Workpiece, criterion: &dyn Criterion, target: &Target) -> Result<Option<f64>> {
-        let score = resolve(&criterion.score(), piece)?;
-        piece.select(&score, target)?;
+    fn solve(&self, piece: &mut dyn Workpiece, _follow: Option<&Values>, _target: &Target) -> Result<Option<f64>> {
         piece.remove()?;
         Ok(None)
     }

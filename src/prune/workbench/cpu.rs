@@ -3,19 +3,17 @@
 mod matrices;
 mod values;
 
-use super::{Finished, LayerView, Matrix, Workbench, Workpiece};
+use super::{Finished, LayerView, Workbench, Workpiece};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
 use crate::calibrate::statistics::LayerStatistics;
 use crate::error::Result;
 use crate::linalg::Provider;
-use crate::prune::Layer;
-use crate::prune::criterion::Criterion;
 use crate::prune::mask::{Mask, lowest_of, select};
+use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Pattern, Target};
-use crate::prune::score::{Over, Score, Values, resolve};
-use crate::prune::solver::{Solution, Solver};
+use crate::prune::values::{Over, Values};
 use crate::tensor::StorageType;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -45,28 +43,6 @@ impl<P: Products> Workbench for P {
     ) -> Box<dyn Workpiece + 'a> {
         Box::new(Piece::new(weight, storage, statistics))
     }
-}
-
-/// Prunes one layer on the host, without rounding its weights.
-///
-/// # Errors
-/// A score is unusable or a factorisation fails.
-pub fn solve(layer: &Layer, solver: &dyn Solver, criterion: &dyn Criterion, target: &Target) -> Result<Solution> {
-    let mut weight = layer.weight.to_owned();
-    let mut piece = Piece::new(&mut weight, StorageType::F32, layer.statistics);
-    let damping = solver.solve(&mut piece, criterion, target)?;
-    let mask = piece.mask;
-    Ok(Solution { weight, mask, damping })
-}
-
-/// The scores of a layer on the host, `(outputs, inputs)`.
-///
-/// # Errors
-/// The score asks for a statistic that was not gathered, or is NaN, infinite or negative; names the row and the column.
-pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
-    let mut weight = layer.weight.to_owned();
-    let resolved = resolve(score, &Piece::new(&mut weight, StorageType::F32, layer.statistics))?;
-    scores(&Evaluation::new(&resolved, weight.dim(), None)?, weight.view(), 0)
 }
 
 /// The score of one weight of a layer.

@@ -9,61 +9,15 @@ mod cpu;
 mod gpu;
 mod timed;
 
-pub use cpu::{scores_of, solve};
-
 use crate::backend::{Agreement, Backend};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::Provider;
 use crate::prune::mask::PackedMask;
+use crate::prune::matrix::Matrix;
 use crate::prune::pattern::Target;
-use crate::prune::score::{Over, Values};
+use crate::prune::values::{Over, Values};
 use crate::tensor::StorageType;
 use ndarray::{Array2, ArrayView2};
-use std::any::Any;
-use std::fmt;
-use std::sync::Arc;
-
-/// A matrix in a workbench's memory. It never changes; what is computed from it is a new one.
-#[derive(Clone)]
-pub struct Matrix {
-    dim: (usize, usize),
-    there: Arc<dyn Any + Send + Sync>,
-}
-
-impl Matrix {
-    /// A matrix of `(rows, columns)`, of the workbench's own type.
-    fn new<T: Any + Send + Sync>(dim: (usize, usize), there: T) -> Self {
-        Matrix {
-            dim,
-            there: Arc::new(there),
-        }
-    }
-
-    /// `(rows, columns)`.
-    pub fn dim(&self) -> (usize, usize) {
-        self.dim
-    }
-
-    /// A matrix that others hold too.
-    fn shared<T: Any + Send + Sync>(dim: (usize, usize), there: Arc<T>) -> Self {
-        Matrix { dim, there }
-    }
-
-    /// The matrix as its workbench made it.
-    ///
-    /// # Errors
-    /// It is on another workbench.
-    fn there<T: Any>(&self) -> Result<&T> {
-        let there = self.there.downcast_ref();
-        there.ok_or_else(|| Error::numeric("a matrix of another workbench was given to this one"))
-    }
-}
-
-impl fmt::Debug for Matrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Matrix({} x {})", self.dim.0, self.dim.1)
-    }
-}
 
 /// Every operation of [`Matrices`], with how closely it must agree with a plain `f64` loop on random inputs. Formulas of
 /// sums, products, roots and quotients are rounded once an operation.

@@ -1,12 +1,13 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Finished, LayerView, Matrices, Matrix, Workbench, Workpiece};
+use super::{Finished, LayerView, Matrices, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::error::Result;
 use crate::linalg::Provider;
+use crate::prune::matrix::Matrix;
 use crate::prune::pattern::Target;
-use crate::prune::score::{Over, Values};
+use crate::prune::values::{Over, Values};
 use crate::tensor::StorageType;
 use ndarray::{Array2, ArrayView2};
 

@@ -4,7 +4,7 @@
 use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
 use super::{PANELS, cut};
 use crate::error::Result;
-use crate::prune::LayerRecord;
+use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
 use crate::report::results::{Entry, Section};
 use plotters::style::RGBColor;

@@ -1,12 +1,13 @@
 //! The vocabulary over matrices on the host.
 
-use super::super::{Matrices, Matrix};
+use super::super::Matrices;
 use super::Piece;
 use super::values::{Evaluation, mapped, sums};
 use crate::backend::cpu::product;
 use crate::error::{Error, Result};
 use crate::linalg;
-use crate::prune::score::{Over, Values};
+use crate::prune::matrix::Matrix;
+use crate::prune::values::{Over, Values};
 use ndarray::{Array2, ArrayView2};
 
 /// An array as a handle.

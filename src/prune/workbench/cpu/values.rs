@@ -1,10 +1,10 @@
 //! Formulas over weights on the host.
 
-use super::super::Matrix;
 use crate::error::{Error, Result};
 use crate::prune::formula::program::{Along, LEAVES, Program, Real, Scratch};
 use crate::prune::mask::Mask;
-use crate::prune::score::{Operand, Over, Values};
+use crate::prune::matrix::Matrix;
+use crate::prune::values::{Operand, Over, Values};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! The vocabulary over matrices on the device.
 
-use super::super::{Matrices, Matrix};
+use super::super::Matrices;
 use super::written::Written;
 use super::{Piece, WALKERS};
 use crate::backend::Backend;
@@ -8,7 +8,8 @@ use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
 use crate::backend::gpu::{Element, Gpu, Tensor, grid, shader};
 use crate::error::{Error, Result};
-use crate::prune::score::{Over, Values};
+use crate::prune::matrix::Matrix;
+use crate::prune::values::{Over, Values};
 use ndarray::{Array2, ArrayView2};
 
 /// A tensor in single precision as a handle.
@@ -128,6 +129,7 @@ impl Piece<'_> {
             rows: dim.0 as u32,
             columns: dim.1 as u32,
             words: dim.1.div_ceil(32) as u32,
+            zero: 0,
         };
         let nothing = device.nothing();
         let mask = self.mask_for(&written)?;

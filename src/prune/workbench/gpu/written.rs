@@ -1,12 +1,12 @@
 //! Formulas as kernels read them: text, constants, vectors.
 
-use super::super::Matrix;
 use crate::backend::gpu::device::{Bound, Memory, read};
 use crate::backend::gpu::parameters::{NUMBERS, VECTORS};
 use crate::backend::gpu::{Gpu, Tensor};
 use crate::error::{Error, Result};
 use crate::prune::formula::wgsl;
-use crate::prune::score::{Operand, Values};
+use crate::prune::matrix::Matrix;
+use crate::prune::values::{Operand, Values};
 
 /// Matrices beside the weights that a kernel reads.
 pub const MATRICES: usize = 3;

@@ -1,0 +1,55 @@
+//! Passes of calibration text through a model, for the moments of its layers' inputs.
+
+use super::BlockMoments;
+use crate::backend::Backend;
+use crate::backend::moments::Needs;
+use crate::data::windows::TokenWindows;
+use crate::error::Result;
+use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::source::WeightSource;
+use crate::spec::{ModelSpec, Tap};
+
+/// One dense pass: the moments of every block.
+///
+/// # Errors
+/// The checkpoint is unusable or the backend fails.
+pub fn dense_moments<B: Backend>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: Needs,
+) -> Result<Vec<BlockMoments<B>>> {
+    let spec = source.spec();
+    let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
+    (0..spec.blocks)
+        .map(|index| {
+            let block = Block::load(backend, source, index)?;
+            let mut moments = BlockMoments::new(backend, spec, &Tap::ALL, needs, windows.length())?;
+            hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
+            Ok(moments)
+        })
+        .collect()
+}
+
+/// One pass of windows of `length` tokens up to the last of some taps of a block, which stays as it is: their moments.
+///
+/// # Errors
+/// The backend fails.
+pub fn observe<B: Backend>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    block: &Block<B>,
+    taps: &[Tap],
+    needs: Needs,
+    length: usize,
+) -> Result<BlockMoments<B>> {
+    let mut moments = BlockMoments::new(backend, spec, taps, needs, length)?;
+    let last = taps.iter().copied().max().unwrap_or(Tap::AttentionIn);
+    hidden.observe(backend, spec, block, last, |tap, x| match taps.contains(&tap) {
+        true => moments.accumulate(backend, tap, x),
+        false => Ok(()),
+    })?;
+    Ok(moments)
+}

@@ -1,0 +1,129 @@
+//! One layer through the steps of a recipe.
+
+use super::mask::Mask;
+use super::pattern::{Pattern, Target};
+use super::recipe::Steps;
+use super::score::{Score, resolve};
+use super::workbench::{Workbench, Workpiece};
+use crate::backend::cpu::Cpu;
+use crate::calibrate::statistics::LayerStatistics;
+use crate::error::{Error, Result};
+use crate::tensor::StorageType;
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+/// One linear layer on the host.
+pub struct Layer<'a> {
+    /// `(outputs, inputs)`.
+    pub weight: ArrayView2<'a, f32>,
+    /// Statistics of the layer's inputs.
+    pub statistics: &'a LayerStatistics,
+}
+
+/// What pruning did to one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Tensor name.
+    pub tensor: String,
+    /// `[outputs, inputs]`.
+    pub shape: [usize; 2],
+    /// How much the allocator had removed; records of earlier versions do not say, and gave every layer the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
+    /// Weights the mask removed.
+    pub removed: usize,
+    /// Zeros in the pruned weight; more than `removed` only where the checkpoint had zeros already, a
+    /// feature was never active, or a weight was rounded to zero.
+    pub zeros: usize,
+    /// Damping of the Hessian as a fraction of its mean diagonal, where one was factored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damping: Option<f64>,
+    /// What pruning did to the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens,
+    /// where there was calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<f64>,
+}
+
+/// A pruned layer.
+#[derive(Debug, Clone)]
+pub struct Solution {
+    /// The new weights, `(outputs, inputs)`; 0 where the mask removes.
+    pub weight: Array2<f32>,
+    /// What was removed.
+    pub mask: Mask,
+    /// Damping of the Hessian, as a fraction of its mean diagonal, where one was factored.
+    pub damping: Option<f64>,
+}
+
+/// Prunes one layer on the host, without rounding its weights.
+///
+/// # Errors
+/// As [`run_steps`].
+pub fn solve(layer: &Layer, steps: Steps, target: &Target) -> Result<Solution> {
+    let mut weight = layer.weight.to_owned();
+    let mut piece = Cpu.workpiece(&mut weight, StorageType::F32, layer.statistics);
+    let damping = run_steps(piece.as_mut(), steps, target)?;
+    let mask = piece.finish()?.mask.unpacked();
+    drop(piece);
+    Ok(Solution { weight, mask, damping })
+}
+
+/// The scores of a layer on the host, `(outputs, inputs)`.
+///
+/// # Errors
+/// The score asks for a statistic that was not gathered.
+pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
+    let mut weight = layer.weight.to_owned();
+    let piece = Cpu.workpiece(&mut weight, StorageType::F32, layer.statistics);
+    let values = resolve(score, piece.as_ref())?;
+    piece.read(&piece.map(piece.dim(), &values)?)
+}
+
+/// Takes a layer through the steps, without rounding its weights. Returns the damping of the Hessian, as a fraction of its
+/// mean diagonal, where one was factored.
+///
+/// # Errors
+/// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
+pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Option<f64>> {
+    if let Some(permutation) = steps.permutation {
+        permutation.permute(piece, target)?;
+    }
+    let score = resolve(&steps.criterion.score(), piece)?;
+    let follows = steps.follows(target);
+    if !follows {
+        piece.select(&score, target)?;
+        if let Some(refiner) = steps.refiner {
+            refiner.refine(piece, target)?;
+        }
+    }
+    let damping = steps.solver.solve(piece, follows.then_some(&score), target)?;
+    if let Some(compensation) = steps.compensation {
+        compensation.compensate(piece)?;
+    }
+    Ok(damping)
+}
+
+/// Prunes one layer in place and holds its steps to their promises.
+///
+/// # Errors
+/// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.
+pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, target: &Target) -> Result<LayerRecord> {
+    let (rows, columns) = piece.dim();
+    let damping = run_steps(piece, steps, target)?;
+    // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
+    let finished = piece.finish()?;
+    finished.mask.check(target)?;
+    if let Some((place, weight)) = finished.fault {
+        let what = if weight.is_finite() { "removed" } else { "pruned" };
+        return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
+    }
+    Ok(LayerRecord {
+        tensor: name.to_string(),
+        shape: [rows, columns],
+        pattern: Some(target.pattern),
+        removed: finished.mask.removed(),
+        zeros: finished.zeros,
+        damping,
+        output_error: None,
+    })
+}

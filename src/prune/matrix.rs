@@ -1,0 +1,48 @@
+//! Handles of matrices in a workbench's memory.
+
+use crate::error::{Error, Result};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// A matrix in a workbench's memory. It never changes; what is computed from it is a new one.
+#[derive(Clone)]
+pub struct Matrix {
+    dim: (usize, usize),
+    there: Arc<dyn Any + Send + Sync>,
+}
+
+impl Matrix {
+    /// A matrix of `(rows, columns)`, of the workbench's own type.
+    pub(in crate::prune) fn new<T: Any + Send + Sync>(dim: (usize, usize), there: T) -> Self {
+        Matrix {
+            dim,
+            there: Arc::new(there),
+        }
+    }
+
+    /// `(rows, columns)`.
+    pub fn dim(&self) -> (usize, usize) {
+        self.dim
+    }
+
+    /// A matrix that others hold too.
+    pub(in crate::prune) fn shared<T: Any + Send + Sync>(dim: (usize, usize), there: Arc<T>) -> Self {
+        Matrix { dim, there }
+    }
+
+    /// The matrix as its workbench made it.
+    ///
+    /// # Errors
+    /// It is on another workbench.
+    pub(in crate::prune) fn there<T: Any>(&self) -> Result<&T> {
+        let there = self.there.downcast_ref();
+        there.ok_or_else(|| Error::numeric("a matrix of another workbench was given to this one"))
+    }
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({} x {})", self.dim.0, self.dim.1)
+    }
+}

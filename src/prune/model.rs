@@ -1,0 +1,395 @@
+//! The loop over blocks, taps and layers.
+
+use super::layer::{LayerRecord, prune_layer};
+use super::pattern::{Pattern, Target};
+use super::recipe::Recipe;
+use super::workbench::Workbench;
+use crate::backend::moments::Needs;
+#[cfg(doc)]
+use crate::calibrate::Stage;
+use crate::calibrate::passes;
+use crate::calibrate::{BlockMoments, Samples};
+use crate::data::windows::TokenWindows;
+use crate::error::{Located, Result};
+use crate::linalg::Provider;
+use crate::model::checkpoint::LinearWeights;
+use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::source::WeightSource;
+use crate::spec::{ModelSpec, Role, Tap};
+use crate::tensor::StorageType;
+use ndarray::Array2;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where a model's calibration statistics come from.
+pub enum Calibration<'a, B: Workbench> {
+    /// The method needs none.
+    Nothing,
+    /// These windows, moved through the pruned blocks: [`Stage::Block`].
+    Windows(&'a TokenWindows),
+    /// The same, where the statistics of block 0 are known: nothing is pruned before it, so every method and
+    /// pattern finds the same ones there.
+    Continued {
+        /// The windows.
+        windows: &'a TokenWindows,
+        /// As [`first_statistics`] makes them.
+        first: &'a TapStatistics<B>,
+    },
+    /// The same windows, observed anew for each tap of a block: [`Stage::Staged`].
+    Staged(&'a TokenWindows),
+    /// One dense pass over this many sequences: [`Stage::Dense`].
+    Dense {
+        /// Per block.
+        moments: &'a [BlockMoments<B>],
+        /// Sequences in the pass.
+        sequences: usize,
+    },
+}
+
+impl<'a, B: Workbench> Calibration<'a, B> {
+    /// The windows that move through the blocks as they are pruned.
+    fn windows(&self) -> Option<&'a TokenWindows> {
+        match self {
+            Calibration::Windows(windows) | Calibration::Staged(windows) | Calibration::Continued { windows, .. } => {
+                Some(windows)
+            }
+            Calibration::Nothing | Calibration::Dense { .. } => None,
+        }
+    }
+}
+
+/// What is known of the inputs of a block's layers.
+pub struct TapStatistics<B: Workbench> {
+    of: BTreeMap<Tap, B::Statistics>,
+    samples: Samples<B>,
+}
+
+/// Time spent in the stages of pruning.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PruneTime {
+    /// Waiting for weights that are read, converted and uploaded while the block before is under work.
+    pub upload: Duration,
+    /// Forward passes for statistics, and those.
+    pub calibrate: Duration,
+    /// Scoring, selecting, updating.
+    pub prune: Duration,
+    /// Forward passes through pruned blocks, for the calibration of later ones.
+    pub propagate: Duration,
+}
+
+impl PruneTime {
+    /// All forward passes: what calibration costs.
+    pub fn passes(&self) -> Duration {
+        self.calibrate + self.propagate
+    }
+}
+
+impl std::ops::AddAssign for PruneTime {
+    fn add_assign(&mut self, other: PruneTime) {
+        self.upload += other.upload;
+        self.calibrate += other.calibrate;
+        self.prune += other.prune;
+        self.propagate += other.propagate;
+    }
+}
+
+/// The statistics that block 0 has under [`Stage::Block`], whatever is done to it.
+///
+/// # Errors
+/// The checkpoint is unusable, an activation is not finite, or the backend fails.
+pub fn first_statistics<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: Needs,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let hidden = Hidden::embed(backend, source.spec(), ends, windows)?;
+    let block = Block::load(backend, source, 0)?;
+    let found = observed(
+        backend,
+        source.spec(),
+        &hidden,
+        &block,
+        &Tap::ALL,
+        needs,
+        windows,
+        provider,
+    );
+    found.at("block 0")
+}
+
+/// A block that has just been pruned.
+pub struct PrunedBlock<'a, B: Workbench> {
+    /// Its place in the model.
+    pub index: usize,
+    /// On the backend.
+    pub block: &'a Block<B>,
+    /// What the block took.
+    pub time: PruneTime,
+    backend: &'a B,
+    source: &'a dyn WeightSource,
+    updated: bool,
+}
+
+impl<B: Workbench> PrunedBlock<'_, B> {
+    /// The block's linear layers as they would be saved, one at a time. A solver that only removes leaves every
+    /// other weight exactly as the checkpoint has it, whatever precision the backend computes in.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn weights(&self) -> impl Iterator<Item = Result<LinearWeights>> + '_ {
+        self.source.spec().block.linears.iter().map(|spec| {
+            let mut linear = self.source.linear(self.index, spec)?;
+            let pruned = self.backend.download(self.block.weight(linear.role))?;
+            if self.updated {
+                linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
+            } else {
+                linear.weight.zip_mut_with(&pruned, |weight, pruned| {
+                    if *pruned == 0.0 {
+                        *weight = 0.0;
+                    }
+                });
+            }
+            Ok(linear)
+        })
+    }
+}
+
+/// Prunes a whole model, block by block. `pruned` receives every block as soon as it is ready, in order.
+///
+/// # Errors
+/// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
+pub fn prune_model<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    recipe: &Recipe,
+    pattern: Pattern,
+    calibration: &Calibration<B>,
+    mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
+) -> Result<(Vec<LayerRecord>, PruneTime)> {
+    let spec = source.spec();
+    let mut records = Vec::new();
+    let mut time = PruneTime::default();
+    let mut stream = match calibration.windows() {
+        Some(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows)),
+        None => None,
+    };
+    thread::scope(|scope| {
+        // Where the system starts no more threads, a block is read when its turn comes.
+        let ahead = |index: usize| {
+            let thread = thread::Builder::new();
+            thread
+                .spawn_scoped(scope, move || Block::load(backend, source, index))
+                .ok()
+        };
+        let mut next = ahead(0);
+        for index in 0..spec.blocks {
+            let mut took = PruneTime::default();
+            let started = Instant::now();
+            let mut block = match next.take() {
+                Some(coming) => coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                None => Block::load(backend, source, index)?,
+            };
+            if index + 1 < spec.blocks {
+                next = ahead(index + 1);
+            }
+            took.upload = started.elapsed();
+
+            let mut turn = Turn {
+                backend,
+                spec,
+                recipe,
+                pattern,
+                index,
+                stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
+                took: &mut took,
+            };
+            records.extend(turn.prune(&mut block, calibration)?);
+
+            let started = Instant::now();
+            if let Some((hidden, _)) = &mut stream
+                && index + 1 < spec.blocks
+            {
+                hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+                backend.wait()?;
+            }
+            took.propagate = started.elapsed();
+            time += took;
+            pruned(PrunedBlock {
+                index,
+                block: &block,
+                time: took,
+                backend,
+                source,
+                updated: recipe.solver.updates(),
+            })?;
+            // What the caller asked of the backend is not the next block's time.
+            backend.wait()?;
+        }
+        Ok((records, time))
+    })
+}
+
+/// A block under work.
+struct Turn<'a, B: Workbench> {
+    backend: &'a B,
+    spec: &'a ModelSpec,
+    recipe: &'a Recipe,
+    pattern: Pattern,
+    index: usize,
+    /// The residual stream before the block, where calibration windows move through the model.
+    stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
+    took: &'a mut PruneTime,
+}
+
+impl<B: Workbench> Turn<'_, B> {
+    /// Prunes the block's layers, in their order.
+    fn prune(&mut self, block: &mut Block<B>, calibration: &Calibration<B>) -> Result<Vec<LayerRecord>> {
+        let (backend, index) = (self.backend, self.index);
+        let started = Instant::now();
+        let known = match calibration {
+            Calibration::Continued { first, .. } if index == 0 => Some(*first),
+            _ => None,
+        };
+        let mut found = match calibration {
+            _ if known.is_some() => TapStatistics::none([]),
+            Calibration::Nothing => TapStatistics::none(Tap::ALL.map(|tap| (tap, backend.no_statistics()))),
+            Calibration::Windows(_) | Calibration::Continued { .. } => self.observed(block, &Tap::ALL)?,
+            // Each tap is observed when its layers' turn comes.
+            Calibration::Staged(_) => TapStatistics::none([]),
+            Calibration::Dense { moments, sequences } => {
+                let found = block_statistics(backend, &moments[index], *sequences, self.recipe.provider);
+                found.at(format_args!("block {index}"))?
+            }
+        };
+        self.took.calibrate += started.elapsed();
+
+        let layers = block.layers();
+        let mut records = Vec::with_capacity(layers.len());
+        for (place, (role, name, storage)) in layers.iter().enumerate() {
+            let tap = role.tap();
+            if known.is_none() && !found.of.contains_key(&tap) {
+                let started = Instant::now();
+                found = self.observed(block, &[tap])?;
+                self.took.calibrate += started.elapsed();
+            }
+            let statistics = known.unwrap_or(&found);
+            records.push(self.layer(block, (*role, name, *storage), statistics)?);
+            // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
+            if layers[place + 1..].iter().all(|(later, ..)| later.tap() != tap) {
+                found.of.remove(&tap);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Prunes one layer, and measures what that did to its outputs.
+    fn layer(
+        &mut self,
+        block: &mut Block<B>,
+        (role, name, storage): (Role, &str, StorageType),
+        statistics: &TapStatistics<B>,
+    ) -> Result<LayerRecord> {
+        let Turn { backend, recipe, .. } = self;
+        let target = Target {
+            pattern: recipe.allocator.layer(self.spec, self.index, role, self.pattern)?,
+            group: recipe.group,
+            selection: recipe.selection,
+        };
+        let tap = role.tap();
+        let output = |block: &Block<B>| {
+            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(role), None, x)?);
+            statistics.samples.get(&tap).map(of).transpose()
+        };
+        let started = Instant::now();
+        let dense = output(block)?;
+        self.took.calibrate += started.elapsed();
+
+        let started = Instant::now();
+        let mut piece = backend.workpiece(block.weight_mut(role), storage, &statistics.of[&tap]);
+        let mut record = prune_layer(piece.as_mut(), name, recipe.steps(), &target).at(name)?;
+        drop(piece);
+        self.took.prune += started.elapsed();
+
+        let started = Instant::now();
+        let sparse = output(block)?;
+        record.output_error = dense.zip(sparse).and_then(|(dense, sparse)| relative(&dense, &sparse));
+        self.took.calibrate += started.elapsed();
+        Ok(record)
+    }
+
+    /// The statistics of some of the block's inputs, as the block now is.
+    fn observed(&self, block: &Block<B>, taps: &[Tap]) -> Result<TapStatistics<B>> {
+        let Some((hidden, windows)) = self.stream else {
+            return Ok(TapStatistics::none([]));
+        };
+        let found = observed(
+            self.backend,
+            self.spec,
+            hidden,
+            block,
+            taps,
+            self.recipe.needs(),
+            windows,
+            self.recipe.provider,
+        );
+        found.at(format_args!("block {}", self.index))
+    }
+}
+
+/// The statistics of some of a block's inputs.
+#[expect(clippy::too_many_arguments, reason = "each is another thing, and two places call it")]
+fn observed<B: Workbench>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    block: &Block<B>,
+    taps: &[Tap],
+    needs: Needs,
+    windows: &TokenWindows,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let moments = passes::observe(backend, spec, hidden, block, taps, needs, windows.length())?;
+    backend.wait()?;
+    block_statistics(backend, &moments, windows.count(), provider)
+}
+
+fn block_statistics<B: Workbench>(
+    backend: &B,
+    moments: &BlockMoments<B>,
+    sequences: usize,
+    provider: Provider,
+) -> Result<TapStatistics<B>> {
+    let of = |(tap, moments): (Tap, &B::Moments)| {
+        let statistics = backend.statistics(moments, sequences, provider);
+        Ok((tap, statistics.at(format_args!("tap {tap:?}"))?))
+    };
+    Ok(TapStatistics {
+        of: moments.taps().map(of).collect::<Result<_>>()?,
+        samples: moments.samples().clone(),
+    })
+}
+
+impl<B: Workbench> TapStatistics<B> {
+    /// Statistics that come from no inputs.
+    fn none<const TAPS: usize>(of: [(Tap, B::Statistics); TAPS]) -> Self {
+        TapStatistics {
+            of: of.into(),
+            samples: Samples::<B>::new(),
+        }
+    }
+}
+
+/// `||dense - sparse||^2 / ||dense||^2`; `None` where the output was 0 all over.
+fn relative(dense: &Array2<f32>, sparse: &Array2<f32>) -> Option<f64> {
+    let square = |value: f64| value * value;
+    let pairs = dense.iter().zip(sparse);
+    let error: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let all: f64 = dense.iter().map(|value| square(f64::from(*value))).sum();
+    (all > 0.0).then(|| error / all)
+}

@@ -1,0 +1,100 @@
+//! A method is a recipe: one component for each step that a layer goes through.
+
+use super::allocator::Allocator;
+use super::compensation::Compensation;
+use super::criterion::Criterion;
+use super::pattern::{Group, Pattern, Selection, Target};
+use super::permutation::Permutation;
+use super::refiner::Refiner;
+use super::solver::Solver;
+use crate::backend::moments::Needs;
+use crate::linalg::Provider;
+
+/// A pruning method, step by step.
+pub struct Recipe {
+    /// How much is removed from each layer.
+    pub allocator: Box<dyn Allocator>,
+    /// How important each weight is.
+    pub criterion: Box<dyn Criterion>,
+    /// Which columns share an N:M group; without one, those that stand together.
+    pub permutation: Option<Box<dyn Permutation>>,
+    /// Which mask of the same size is better; without one, the criterion's is kept.
+    pub refiner: Option<Box<dyn Refiner>>,
+    /// What the kept weights become.
+    pub solver: Box<dyn Solver>,
+    /// What a bias makes up for.
+    pub compensation: Option<Box<dyn Compensation>>,
+    /// Among which weights the lowest scores are removed.
+    pub group: Group,
+    /// What happens to ties.
+    pub selection: Selection,
+    /// Who factors matrices.
+    pub provider: Provider,
+}
+
+impl Recipe {
+    /// The steps that one layer goes through.
+    pub fn steps(&self) -> Steps<'_> {
+        Steps {
+            criterion: self.criterion.as_ref(),
+            permutation: self.permutation.as_deref(),
+            refiner: self.refiner.as_deref(),
+            solver: self.solver.as_ref(),
+            compensation: self.compensation.as_deref(),
+        }
+    }
+
+    /// The statistics that the steps ask for together; calibration gathers them once.
+    pub fn needs(&self) -> Needs {
+        self.steps().needs()
+    }
+}
+
+/// The steps that one layer goes through, in this order.
+#[derive(Clone, Copy)]
+pub struct Steps<'a> {
+    /// How important each weight is.
+    pub criterion: &'a dyn Criterion,
+    /// Which columns share an N:M group.
+    pub permutation: Option<&'a dyn Permutation>,
+    /// Which mask of the same size is better.
+    pub refiner: Option<&'a dyn Refiner>,
+    /// What the kept weights become.
+    pub solver: &'a dyn Solver,
+    /// What a bias makes up for.
+    pub compensation: Option<&'a dyn Compensation>,
+}
+
+impl<'a> Steps<'a> {
+    /// A criterion and a solver, and nothing else.
+    pub fn new(criterion: &'a dyn Criterion, solver: &'a dyn Solver) -> Self {
+        Steps {
+            criterion,
+            permutation: None,
+            refiner: None,
+            solver,
+            compensation: None,
+        }
+    }
+
+    /// The statistics that the steps ask for together.
+    pub fn needs(&self) -> Needs {
+        let optional = [
+            self.permutation.map(Permutation::needs),
+            self.refiner.map(Refiner::needs),
+            self.compensation.map(Compensation::needs),
+        ];
+        let all = optional.into_iter().flatten();
+        all.fold(self.criterion.needs().and(self.solver.needs()), Needs::and)
+    }
+
+    /// Whether the solver chooses the mask while it updates, from the criterion's scores of the updated weights: where both
+    /// can, no refiner wants a finished mask, and no comparison group reaches beyond the columns under work.
+    pub fn follows(&self, target: &Target) -> bool {
+        let within_block = match target.pattern {
+            Pattern::Structured { .. } => true,
+            Pattern::Unstructured { .. } => target.group == Group::ColumnBlock,
+        };
+        self.solver.follows() && self.criterion.follows_update() && self.refiner.is_none() && within_block
+    }
+}
