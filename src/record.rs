@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 /// Version of the record's layout. It rises when records gain a field, since older versions of zprune refuse fields
 /// that they do not know: so they say why.
 ///
-/// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others.
-pub const SCHEMA: u32 = 3;
+/// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
+pub const SCHEMA: u32 = 4;
 
 /// The first layout with a checksum.
 const CHECKED: u32 = 3;
