@@ -180,7 +180,7 @@ fn selection(bencher: Bencher, group: &Group) {
 fn prune_layer(bencher: Bencher, method: &str) {
     let (outputs, inputs) = (4096, 11008);
     let (criterion, pattern) = match method.strip_suffix(" 2:4") {
-        Some(criterion) => (criterion, Pattern::Structured { keep: 2, of: 4 }),
+        Some(criterion) => (criterion, Pattern::NofM { keep: 2, of: 4 }),
         None => (method, Pattern::Unstructured { sparsity: 0.5 }),
     };
     let nothing = toml::Table::new();

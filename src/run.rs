@@ -110,7 +110,7 @@ impl<'a> PreparedModel<'a> {
 }
 
 /// Runs the cells of one model, sharing what they share: the weights outside the blocks and, per seed, the
-/// statistics of block 0 or, with `propagate = "dense"`, of all blocks.
+/// statistics of block 0 or, with `stage = "dense"`, of all blocks.
 pub(crate) struct Runner<'a, B: Workbench> {
     backend: &'a B,
     experiment: &'a Experiment,

@@ -165,9 +165,9 @@ fn masks_equal_pytorch_bit_for_bit() {
                 ("matrix70", Pattern::Unstructured { sparsity: 0.7 }, Group::Matrix),
                 ("row50", Pattern::Unstructured { sparsity: 0.5 }, Group::Row),
                 ("row70", Pattern::Unstructured { sparsity: 0.7 }, Group::Row),
-                ("keep2of4", Pattern::Structured { keep: 2, of: 4 }, Group::Row),
-                ("keep4of8", Pattern::Structured { keep: 4, of: 8 }, Group::Row),
-                ("keep1of4", Pattern::Structured { keep: 1, of: 4 }, Group::Row),
+                ("keep2of4", Pattern::NofM { keep: 2, of: 4 }, Group::Row),
+                ("keep4of8", Pattern::NofM { keep: 4, of: 8 }, Group::Row),
+                ("keep1of4", Pattern::NofM { keep: 1, of: 4 }, Group::Row),
             ] {
                 let target = Target {
                     pattern,
@@ -178,7 +178,7 @@ fn masks_equal_pytorch_bit_for_bit() {
                 mask.check(&target).expect("the mask is what was asked for");
                 let want = golden.get(&format!("{case}.{golden_name}.{suffix}.pruned"));
                 let want = want.mapv(|entry| entry == 1.0);
-                if let Pattern::Structured { of, .. } = pattern {
+                if let Pattern::NofM { of, .. } = pattern {
                     // The originals leave the order of ties inside an N:M group unspecified: there, the
                     // scores that go must be the same, if not the places.
                     let removed = |mask: ArrayView2<bool>| removed_scores(scores.view(), mask, of);
@@ -235,13 +235,13 @@ fn updated_weights_equal_pytorch() {
             (
                 "obs",
                 "sparsegpt.keep2of4.weight",
-                Pattern::Structured { keep: 2, of: 4 },
+                Pattern::NofM { keep: 2, of: 4 },
                 Group::ColumnBlock,
             ),
             (
                 "obs",
                 "sparsegpt.keep4of8.weight",
-                Pattern::Structured { keep: 4, of: 8 },
+                Pattern::NofM { keep: 4, of: 8 },
                 Group::ColumnBlock,
             ),
             ("wanda", "wanda.50.obs_update.weight", sparsity(0.5), Group::Row),

@@ -90,7 +90,7 @@ pub struct Prune {
 pub fn run(arguments: &Prune) -> Result<()> {
     let pattern = match (arguments.sparsity, arguments.keep, arguments.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
-        (None, Some(keep), Some(of)) => Pattern::Structured { keep, of },
+        (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
         _ => return Err(Error::config("give either --sparsity, or --keep and --of")),
     };
     let drawn = arguments.tokens.is_none();

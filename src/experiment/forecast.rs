@@ -31,7 +31,7 @@ pub struct Forecast {
     /// The largest of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer; a layer
     /// on its way to a file; the stored bytes of a matrix that is read.
     pub work: u64,
-    /// Gram matrices of all blocks, with `propagate = "dense"`.
+    /// Gram matrices of all blocks, with `stage = "dense"`.
     pub dense: u64,
     /// Gram matrices and factors of block 0, which the cells of a seed share where there is room for them.
     pub shared: u64,
@@ -158,7 +158,7 @@ impl Forecast {
             })
         };
         let shared = match calibrated {
-            Some(plan) if plan.propagate == Propagate::Block && experiment.cells_per_seed() > 1 => {
+            Some(plan) if plan.stage == Stage::Block && experiment.cells_per_seed() > 1 => {
                 statistics_bytes(spec, needs)
             }
             _ => 0,
@@ -206,7 +206,7 @@ impl Forecast {
             None => {
                 let hint = match self.dense {
                     0 => "",
-                    _ => "; propagate = \"block\" keeps the Gram matrices of one block only",
+                    _ => "; stage = \"block\" keeps the Gram matrices of one block only",
                 };
                 Err(Error::config(format!(
                     "memory = \"{budget}\" is not enough: about {} must be in memory ({self}){hint}",
@@ -388,19 +388,19 @@ mod tests {
         let gram = "criterion = \"obs\"\nsolver = \"obs\"";
         let sparse = Forecast::new(&experiment("", gram), &shape(), 0).expect("known");
         assert!(sparse.work > found.work + 8 * 11008 * 11008, "{sparse}");
-        let dense = Forecast::new(&experiment("propagate = \"dense\"", gram), &shape(), 0).expect("known");
+        let dense = Forecast::new(&experiment("stage = \"dense\"", gram), &shape(), 0).expect("known");
         let (grams, samples) = (8 * (3 * 4096u64.pow(2) + 11008u64.pow(2)), 4 * 128 * (3 * 4096 + 11008));
         assert_eq!(dense.dense, 32 * (grams + samples));
     }
 
     #[test]
     fn a_budget_below_what_must_be_in_memory_is_refused_with_the_estimate() {
-        let mut small = experiment("propagate = \"dense\"", "criterion = \"obs\"\nsolver = \"obs\"");
+        let mut small = experiment("stage = \"dense\"", "criterion = \"obs\"\nsolver = \"obs\"");
         small.machine.memory = Some(ByteSize::gib(20));
         let forecast = Forecast::new(&small, &shape(), 2048).expect("known");
         let error = forecast.room(&small).expect_err("too little").to_string();
         assert!(
-            error.contains("20.0 GiB") && error.contains("propagate = \"block\""),
+            error.contains("20.0 GiB") && error.contains("stage = \"block\""),
             "{error}"
         );
         small.machine.memory = Some(ByteSize::gib(60));

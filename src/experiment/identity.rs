@@ -182,7 +182,7 @@ impl Identity {
                 steps: method.steps.clone(),
                 group: match pruning.pattern {
                     Pattern::Unstructured { .. } => Some(method.group),
-                    Pattern::Structured { .. } => None,
+                    Pattern::NofM { .. } => None,
                 },
                 pattern: pruning.pattern,
                 selection: experiment.selection,

@@ -713,7 +713,7 @@ fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, wha
 pub(super) fn pattern(raw: &RawPattern) -> Result<Pattern> {
     let pattern = match (raw.sparsity, raw.keep, raw.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
-        (None, Some(keep), Some(of)) => Pattern::Structured { keep, of },
+        (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
         _ => {
             return Err(Error::config(
                 "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one",

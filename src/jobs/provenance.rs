@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Version of the layout of [`PruningFile`].
-pub const SCHEMA: u32 = 2;
+/// Version of the layout of [`PruningFile`]. 2: fingerprints and a checksum. 3: the pattern of each layer.
+pub const SCHEMA: u32 = 3;
 
 /// The layout before there were fingerprints.
 const WITHOUT_FINGERPRINTS: u32 = 1;
@@ -109,9 +109,9 @@ impl PruningFile {
         }
         let unreadable = |error| Error::input(format!("not a record of pruning: {error}; {MEND}"));
         let Version { schema } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if ![WITHOUT_FINGERPRINTS, SCHEMA].contains(&schema) {
+        if !(WITHOUT_FINGERPRINTS..=SCHEMA).contains(&schema) {
             let message = format!(
-                "has schema {schema}, but this zprune reads schemas {WITHOUT_FINGERPRINTS} and {SCHEMA}; use the zprune that wrote it"
+                "has schema {schema}, but this zprune reads schemas {WITHOUT_FINGERPRINTS} to {SCHEMA}; use the zprune that wrote it"
             );
             return Err(Error::input(message));
         }
@@ -121,10 +121,10 @@ impl PruningFile {
             Err(Error::new(ErrorKind::Mismatch, message))
         };
         match (schema, &file.checksum, &file.fingerprints) {
-            (SCHEMA, Some(checksum), Some(_)) if !seal::is_intact(bytes, checksum) => {
+            (2..=SCHEMA, Some(checksum), Some(_)) if !seal::is_intact(bytes, checksum) => {
                 return changed("its checksum does not fit its content");
             }
-            (SCHEMA, Some(_), Some(_)) => {}
+            (2..=SCHEMA, Some(_), Some(_)) => {}
             (WITHOUT_FINGERPRINTS, None, None) if !file.cell.is_sealed() => {}
             _ => return changed("its schema does not fit its content"),
         }
@@ -275,7 +275,7 @@ mod tests {
         }
         let text = String::from_utf8(bytes).expect("JSON");
         // Made to look like a file from before there were fingerprints.
-        let older = text.replace("\"schema\": 2", "\"schema\": 1");
+        let older = text.replace(&format!("\"schema\": {SCHEMA}"), "\"schema\": 1");
         let error = PruningFile::parse(older.as_bytes()).expect_err("weakened");
         assert_eq!(error.kind(), ErrorKind::Mismatch);
     }

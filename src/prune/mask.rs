@@ -134,7 +134,7 @@ impl PackedMask {
     pub fn check(&self, target: &Target) -> Result<()> {
         let (rows, columns) = (self.rows, self.columns);
         let wrong = match target.pattern {
-            Pattern::Structured { keep, of } => (0..rows).into_par_iter().find_map_first(|row| {
+            Pattern::NofM { keep, of } => (0..rows).into_par_iter().find_map_first(|row| {
                 (0..columns.div_ceil(of)).find_map(|group| {
                     let got = self.removed_in(row, group * of..((group + 1) * of).min(columns));
                     let want = of - keep;
@@ -188,7 +188,7 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let mut mask = Mask::keep_all((rows, columns));
     match (target.pattern, target.group) {
-        (pattern @ Pattern::Structured { keep, of }, _) => {
+        (pattern @ Pattern::NofM { keep, of }, _) => {
             pattern.fits(columns)?;
             mask.0
                 .axis_iter_mut(Axis(0))
@@ -396,7 +396,7 @@ mod tests {
         mask.entries_mut().slice_mut(s![.., ..4]).fill(true);
         assert!(mask.check(&exact).is_ok());
         let structured = Target {
-            pattern: Pattern::Structured { keep: 2, of: 4 },
+            pattern: Pattern::NofM { keep: 2, of: 4 },
             ..exact
         };
         let error = mask.check(&structured).expect_err("four of the first four are removed");

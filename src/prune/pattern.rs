@@ -14,7 +14,7 @@ pub enum Pattern {
         sparsity: f64,
     },
     /// Of every `of` consecutive inputs of an output, `keep` are kept.
-    Structured {
+    NofM {
         /// Weights kept per group.
         keep: usize,
         /// Weights per group.
@@ -67,7 +67,7 @@ impl Pattern {
     pub fn sparsity(&self) -> f64 {
         match self {
             Pattern::Unstructured { sparsity } => *sparsity,
-            Pattern::Structured { keep, of } => 1.0 - *keep as f64 / *of as f64,
+            Pattern::NofM { keep, of } => 1.0 - *keep as f64 / *of as f64,
         }
     }
 
@@ -80,7 +80,7 @@ impl Pattern {
             Pattern::Unstructured { sparsity } if !(sparsity > 0.0 && sparsity < 1.0) => Err(Error::config(format!(
                 "sparsity {sparsity} is not between 0 and 1; it is the fraction of weights removed, for example 0.5"
             ))),
-            Pattern::Structured { keep, of } if keep == 0 || keep >= of => Err(Error::config(format!(
+            Pattern::NofM { keep, of } if keep == 0 || keep >= of => Err(Error::config(format!(
                 "keep = {keep}, of = {of}: keep must be at least 1 and less than of; 2:4 is keep = 2, of = 4"
             ))),
             _ => Ok(()),
@@ -93,7 +93,7 @@ impl Pattern {
     /// The columns are not a multiple of `of`.
     pub fn fits(&self, inputs: usize) -> Result<()> {
         match *self {
-            Pattern::Structured { keep, of } if !inputs.is_multiple_of(of) => Err(Error::config(format!(
+            Pattern::NofM { keep, of } if !inputs.is_multiple_of(of) => Err(Error::config(format!(
                 "pattern {keep}:{of} needs input features in multiples of {of}, but a layer has {inputs}"
             ))),
             _ => Ok(()),
@@ -118,7 +118,7 @@ impl fmt::Display for Pattern {
                 let percent = (DIGITS..MOST_DIGITS).map(with).find(told);
                 write!(f, "{} %", percent.unwrap_or_else(|| with(DIGITS)))
             }
-            Pattern::Structured { keep, of } => write!(f, "{keep}:{of}"),
+            Pattern::NofM { keep, of } => write!(f, "{keep}:{of}"),
         }
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(Pattern::Unstructured { sparsity: 0.625 }.to_string(), "62.5 %");
         assert_eq!(Pattern::Unstructured { sparsity: 0.1 }.to_string(), "10 %");
         assert_eq!(Pattern::Unstructured { sparsity: 1.0 / 3.0 }.to_string(), "33.333333 %");
-        assert_eq!(Pattern::Structured { keep: 2, of: 4 }.to_string(), "2:4");
+        assert_eq!(Pattern::NofM { keep: 2, of: 4 }.to_string(), "2:4");
     }
 
     #[test]
@@ -168,11 +168,11 @@ mod tests {
             Pattern::Unstructured { sparsity: 0.0 },
             Pattern::Unstructured { sparsity: 1.0 },
             Pattern::Unstructured { sparsity: f64::NAN },
-            Pattern::Structured { keep: 0, of: 4 },
-            Pattern::Structured { keep: 4, of: 4 },
+            Pattern::NofM { keep: 0, of: 4 },
+            Pattern::NofM { keep: 4, of: 4 },
         ] {
             assert!(pattern.validate().is_err(), "{pattern:?}");
         }
-        assert!(Pattern::Structured { keep: 2, of: 4 }.fits(6).is_err());
+        assert!(Pattern::NofM { keep: 2, of: 4 }.fits(6).is_err());
     }
 }

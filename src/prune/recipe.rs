@@ -92,7 +92,7 @@ impl<'a> Steps<'a> {
     /// can, no refiner wants a finished mask, and no comparison group reaches beyond the columns under work.
     pub fn follows(&self, target: &Target) -> bool {
         let within_block = match target.pattern {
-            Pattern::Structured { .. } => true,
+            Pattern::NofM { .. } => true,
             Pattern::Unstructured { .. } => target.group == Group::ColumnBlock,
         };
         self.solver.follows() && self.criterion.follows_update() && self.refiner.is_none() && within_block

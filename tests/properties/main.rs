@@ -179,7 +179,7 @@ fn unstructured(sparsity: f64, group: Group, selection: Selection) -> Target {
 
 fn structured(keep: usize, of: usize) -> Target {
     Target {
-        pattern: Pattern::Structured { keep, of },
+        pattern: Pattern::NofM { keep, of },
         group: Group::Row,
         selection: Selection::Exact,
     }
@@ -188,7 +188,7 @@ fn structured(keep: usize, of: usize) -> Target {
 /// The places of every comparison group, made without the code under test.
 fn comparison_groups((rows, columns): (usize, usize), target: &Target) -> Vec<Vec<(usize, usize)>> {
     let (height, width) = match (target.pattern, target.group) {
-        (Pattern::Structured { of, .. }, _) => (1, of),
+        (Pattern::NofM { of, .. }, _) => (1, of),
         (_, Group::Matrix) => (rows, columns),
         (_, Group::Row) => (1, columns),
         (_, Group::ColumnBlock) => (rows, BLOCK),
@@ -212,7 +212,7 @@ fn comparison_groups((rows, columns): (usize, usize), target: &Target) -> Vec<Ve
 fn quota(n: usize, pattern: Pattern) -> usize {
     match pattern {
         Pattern::Unstructured { sparsity } => (n as f64 * sparsity).trunc() as usize,
-        Pattern::Structured { keep, of } => of - keep,
+        Pattern::NofM { keep, of } => of - keep,
     }
 }
 
@@ -242,7 +242,7 @@ fn any_sparsity() -> impl Strategy<Value = f64> {
 fn any_target() -> impl Strategy<Value = Target> {
     let pattern = prop_oneof![
         any_sparsity().prop_map(|sparsity| Pattern::Unstructured { sparsity }),
-        one_of(&STRUCTURED).prop_map(|(keep, of)| Pattern::Structured { keep, of }),
+        one_of(&STRUCTURED).prop_map(|(keep, of)| Pattern::NofM { keep, of }),
     ];
     (pattern, one_of(&GROUPS), one_of(&SELECTIONS)).prop_map(|(pattern, group, selection)| Target {
         pattern,

@@ -47,7 +47,7 @@ fn targets(columns: usize) -> Vec<Target> {
     for (keep, of) in [(2, 4), (4, 8), (1, 3), (3, 24)] {
         if columns.is_multiple_of(of) {
             targets.push(Target {
-                pattern: Pattern::Structured { keep, of },
+                pattern: Pattern::NofM { keep, of },
                 group: Group::Row,
                 selection: Selection::Exact,
             });

@@ -9,12 +9,10 @@ mod original;
 
 use super::provenance::{Kept, PruningFile};
 use crate::error::{Error, ErrorKind, Located, Result};
-use crate::experiment::plan::ComponentPlan;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
 use crate::progress::Progress;
-use crate::prune::allocator::ALLOCATORS;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
 use ndarray::{ArrayView2, Axis};
 use original::Original;
@@ -163,8 +161,7 @@ fn weights(
                     .collect(),
             });
             if let Some(claim) = claim {
-                let target = layer_pattern(claim, spec, index, linear.role).at(folder.join(PRUNING).display())?;
-                let fault = hold(claim, target, &linear.name, weight);
+                let fault = hold(claim, &linear.name, weight);
                 verdict
                     .faults
                     .extend(fault.map(|fault| format!("{}: {fault}", linear.name)));
@@ -205,30 +202,8 @@ fn describe(claim: &PruningFile) -> String {
     }
 }
 
-/// The pattern a layer was given by the claimed allocator.
-fn layer_pattern(
-    claim: &PruningFile,
-    spec: &crate::spec::ModelSpec,
-    block: usize,
-    role: crate::spec::Role,
-) -> Result<Option<(Pattern, Option<Group>)>> {
-    let Some(pruning) = &claim.cell.pruning else {
-        return Ok(None);
-    };
-    let allocator = ComponentPlan::build(&pruning.allocator, &ALLOCATORS)?;
-    Ok(Some((
-        allocator.layer(spec, block, role, pruning.pattern)?,
-        pruning.group,
-    )))
-}
-
 /// Holds one layer against what `pruning.json` says of it; `None` when all is well.
-fn hold(
-    claim: &PruningFile,
-    target: Option<(Pattern, Option<Group>)>,
-    name: &str,
-    weight: ArrayView2<f32>,
-) -> Option<String> {
+fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<String> {
     let Some(layer) = claim.layers.iter().find(|layer| layer.tensor == name) else {
         return Some("pruning.json does not mention it".to_string());
     };
@@ -243,8 +218,10 @@ fn hold(
     if zeros != layer.zeros {
         return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
     }
-    match target? {
-        (Pattern::Structured { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| {
+    let pruning = claim.cell.pruning.as_ref()?;
+    // The record says what each layer was given; before it did, all were given the same.
+    match (layer.pattern.unwrap_or(pruning.pattern), pruning.group) {
+        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| {
             format!(
                 "is not {keep}:{of} at output {row}, inputs {column} to {}",
                 column + of - 1

@@ -169,7 +169,7 @@ impl Workpiece for Piece<'_> {
             let block = first..(first + width).min(columns);
             let groups = match (&follow, target.pattern) {
                 (None, _) => None,
-                (Some(score), Pattern::Structured { keep, of }) => Some((score, keep, of)),
+                (Some(score), Pattern::NofM { keep, of }) => Some((score, keep, of)),
                 (Some(score), Pattern::Unstructured { .. }) => {
                     let current = weight.slice(s![.., block.clone()]);
                     let chosen = select(scores(score, current, first)?.view(), target)?;
@@ -214,7 +214,7 @@ impl Workpiece for Piece<'_> {
 fn block_width(pattern: Pattern) -> usize {
     match pattern {
         Pattern::Unstructured { .. } => COLUMN_BLOCK,
-        Pattern::Structured { of, .. } => (COLUMN_BLOCK / of).max(1) * of,
+        Pattern::NofM { of, .. } => (COLUMN_BLOCK / of).max(1) * of,
     }
 }
 

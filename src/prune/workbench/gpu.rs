@@ -461,7 +461,7 @@ impl Piece<'_> {
             of: 0,
         };
         match (target.pattern, target.group) {
-            (Pattern::Structured { keep, of }, _) => {
+            (Pattern::NofM { keep, of }, _) => {
                 let run = Selecting { keep, of, ..whole };
                 self.pick(
                     "structured",
@@ -569,12 +569,12 @@ impl Workpiece for Piece<'_> {
         }
         let (block_width, keep, of) = match target.pattern {
             Pattern::Unstructured { .. } => (COLUMN_BLOCK, 0, 0),
-            Pattern::Structured { keep, of } if of > COLUMN_BLOCK => {
+            Pattern::NofM { keep, of } if of > COLUMN_BLOCK => {
                 let message =
                     format!("pattern {keep}:{of} with an update needs groups of at most {COLUMN_BLOCK} on the GPU");
                 return Err(Error::config(message));
             }
-            Pattern::Structured { keep, of } => (COLUMN_BLOCK / of * of, keep, of),
+            Pattern::NofM { keep, of } => (COLUMN_BLOCK / of * of, keep, of),
         };
         let on_the_way = follow.is_some() && of > 0;
         let kernel = |entry| {

@@ -37,7 +37,7 @@ pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Opti
     let shown: Vec<usize> = (0..methods.len())
         .filter(|index| points.iter().any(|entry| entry.method == methods[*index]))
         .collect();
-    let structured = |entry: &Entry| matches!(entry.pattern, Some(Pattern::Structured { .. }));
+    let structured = |entry: &Entry| matches!(entry.pattern, Some(Pattern::NofM { .. }));
 
     let mut items: Vec<Item> = shown
         .iter()
