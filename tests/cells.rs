@@ -195,19 +195,22 @@ fn records_of_the_first_schema_are_read_and_their_ids_hold() {
 }
 
 #[test]
-fn records_of_the_second_schema_are_read_and_their_ids_hold() {
-    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records/schema_2");
-    let text = std::fs::read_to_string(fixture.join("runs.jsonl")).expect("the fixture is in the repository");
-    let records = zprune::record::read(&fixture).expect("this zprune reads them");
-    assert_eq!(records.len(), 3);
-    for (record, line) in records.iter().zip(text.lines()) {
-        assert!(line.starts_with("{\"schema\":2,"));
-        assert_eq!(record.cell.id(), record.id);
-        assert_eq!(
-            record.line().expect("its numbers fit each other"),
-            line,
-            "written again it is the same"
-        );
+fn records_of_later_schemas_are_read_and_their_ids_hold() {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");
+    for schema in 2..zprune::record::SCHEMA {
+        let fixture = fixtures.join(format!("schema_{schema}"));
+        let text = std::fs::read_to_string(fixture.join("runs.jsonl")).expect("the fixture is in the repository");
+        let records = zprune::record::read(&fixture).expect("this zprune reads them");
+        assert_eq!(records.len(), 3);
+        for (record, line) in records.iter().zip(text.lines()) {
+            assert!(line.starts_with(&format!("{{\"schema\":{schema},")));
+            assert_eq!(record.cell.id(), record.id);
+            assert_eq!(
+                record.line().expect("its numbers fit each other"),
+                line,
+                "written again it is the same"
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Claims about whose outputs a block's calibration statistics come from.
 
 use ndarray::{Array2, s};
+use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 use zprune::backend::cpu::Cpu;
@@ -246,4 +247,66 @@ fn activations_in_a_scratch_file_change_no_bit() {
         assert!(room.reserve(bytes).is_some(), "all room was given back");
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
     }
+}
+
+/// The ids that `tools/make_golden_staged.py` makes.
+fn made_windows(first: u64) -> TokenWindows {
+    let id = |t: u64| ((t * 7919 + (t / 13) * 104_729) % 1999 + 3) as u32;
+    TokenWindows::new((first..first + 8 * 128).map(id).collect(), 128).expect("eight windows")
+}
+
+#[test]
+fn staged_sparsegpt_is_that_of_pytorch() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(root.join("tests/golden/staged/sparsegpt.safetensors")).expect("readable");
+    let golden = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let folder = root.join("models/tiny-llama");
+    let checkpoint = Checkpoint::open(&folder, read_spec(&folder).expect("supported")).expect("a model");
+    let spec = checkpoint.spec();
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let mut method = method("obs", "obs");
+    method.group = Group::ColumnBlock;
+    let (windows, held) = (made_windows(0), made_windows(1 << 20));
+    let run = |calibration: &Calibration<Cpu>| {
+        let mut scorer = PerplexityScorer::new(&Cpu, spec, &ends, &held).expect("room");
+        let mut blocks = Vec::new();
+        prune_model(&Cpu, &checkpoint, &ends, &method, HALF, calibration, |pruned| {
+            blocks.push(pruned.weights().collect::<Result<Vec<_>, _>>()?);
+            scorer.advance(&Cpu, spec, pruned.block)
+        })
+        .expect("prunable");
+        let means = scorer.finish(&Cpu, &ends, |_| ()).expect("finite");
+        (blocks, means.iter().sum::<f64>() / means.len() as f64)
+    };
+    let (blocks, loss) = run(&Calibration::Staged(&windows));
+    let mut compared = 0;
+    for linear in blocks.iter().take(2).flatten() {
+        let name = linear.name.trim_start_matches("model.layers.").trim_end_matches(".weight");
+        let removed = golden.tensor(&format!("{name}.removed")).expect("a layer of the golden file");
+        let (rows, columns) = linear.weight.dim();
+        let bytes_a_row = columns.div_ceil(8);
+        let same = |((row, column), weight): ((usize, usize), &f32)| {
+            let bit = removed.data()[row * bytes_a_row + column / 8] >> (column % 8) & 1;
+            (*weight == 0.0) == (bit == 1)
+        };
+        let agreeing = linear.weight.indexed_iter().filter(|entry| same(*entry)).count();
+        let share = agreeing as f64 / (rows * columns) as f64;
+        // Scores closer to each other than single precision tells apart may be ordered either way.
+        assert!(share > 0.998, "{name}: the masks agree in {share}");
+        let want = golden.tensor(&format!("{name}.rows")).expect("a layer of the golden file");
+        let want = want.data().as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32());
+        let close = |(got, want): (&f32, f32)| usize::from((got - want).abs() <= 0.01 * want.abs().max(0.05));
+        let near: usize = linear.weight.iter().zip(want).map(close).sum();
+        assert!(near as f64 > 0.99 * (4 * columns) as f64, "{name}: {near} of {} weights", 4 * columns);
+        compared += 1;
+    }
+    assert_eq!(compared, 14);
+    let want = golden.tensor("loss").expect("there");
+    let want = f64::from_le_bytes(want.data().try_into().expect("one number"));
+    assert!((loss - want).abs() < 2e-3 * want, "loss {loss}, not {want}");
+    // A block at a time is another method, and the first layers' statistics are the same in both.
+    let (at_once, other) = run(&Calibration::Windows(&windows));
+    assert!(equal(&blocks[0][..3], &at_once[0][..3]), "queries, keys and values are pruned first");
+    assert!(!equal(&blocks[0][3..], &at_once[0][3..]));
+    assert!((other - want).abs() > (loss - want).abs(), "{other} is as near to {want} as {loss}");
 }

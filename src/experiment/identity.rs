@@ -89,6 +89,19 @@ pub struct PruningIdentity {
     pub calibration: Option<CalibrationIdentity>,
 }
 
+impl PruningIdentity {
+    /// The components of all steps.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
+        let StepPlans {
+            permutation,
+            refine,
+            compensate,
+        } = &self.steps;
+        let optional = [permutation, refine, compensate].into_iter().flatten();
+        [&self.criterion, &self.solver, &self.allocator].into_iter().chain(optional)
+    }
+}
+
 /// Calibration without paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationIdentity {

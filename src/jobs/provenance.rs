@@ -7,7 +7,7 @@
 use super::seal;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
-use crate::experiment::identity::Identity;
+use crate::experiment::identity::{Identity, PruningIdentity};
 use crate::experiment::plan::ComponentPlan;
 use crate::files::input;
 use crate::model::export::PRUNING;
@@ -162,6 +162,11 @@ impl PruningFile {
         let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}; {MEND}")));
         if let Some(Err(error)) = self.cell.pruning.as_ref().map(|pruning| pruning.pattern.validate()) {
             return refuse(error.to_string());
+        }
+        for component in self.cell.pruning.iter().flat_map(PruningIdentity::components) {
+            if !component.parameters.is_object() {
+                return refuse(format!("the parameters of `{}` are no table", component.name));
+            }
         }
         if !(0.0..=1.0).contains(&self.sparsity) {
             return refuse(format!("sparsity {} is not between 0 and 1", self.sparsity));
