@@ -1,4 +1,4 @@
-// What a formula written into a kernel calls (src/prune/formula/wgsl.rs). The kernel's parameters have its constants in
+// What a formula written into a kernel calls (src/prune/formula/wgsl.rs). The kernel's parameters have `zero`, its constants in
 // `numbers`, as bits, and in `starts` where each of its vectors begins in `factors`.
 
 fn number(i: u32) -> f32 {
@@ -7,6 +7,12 @@ fn number(i: u32) -> f32 {
 
 fn vector(i: u32, place: u32) -> f32 {
     return factors[p.starts[i / 4u][i % 4u] + place];
+}
+
+// The same value. A compiler may take a b + a c for a (b + c), or (a + b) - a for b, as Mesa's does; it cannot look
+// through this, so that results are rounded as they are written.
+fn rounded(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) | p.zero);
 }
 
 fn square(x: f32) -> f32 {

@@ -5,12 +5,12 @@ alias W = f32;
 struct Parameters {
     numbers: array<vec4<u32>, 4>,
     starts: array<vec4<u32>, 2>,
+    // 0, which a compiler does not know.
+    zero: u32,
     rows: u32,
     columns: u32,
     // Words per row of the mask.
     words: u32,
-    // 0, which a compiler does not know.
-    zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -39,11 +39,6 @@ fn map(
     if i < p.rows * p.columns {
         into[i] = value(weight_at(i), i / p.columns, i % p.columns);
     }
-}
-
-// The same value; a compiler that takes (a + b) - a for b, as Mesa's does, cannot look through it.
-fn rounded(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) | p.zero);
 }
 
 // A sum and what rounding left out of it.

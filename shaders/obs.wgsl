@@ -7,6 +7,8 @@ const TOGETHER: u32 = 8u;
 struct Parameters {
     numbers: array<vec4<u32>, 4>,
     starts: array<vec4<u32>, 2>,
+    // 0, which a compiler does not know.
+    zero: u32,
     rows: u32,
     columns: u32,
     first: u32,

@@ -5,6 +5,8 @@ alias W = f32;
 struct Parameters {
     numbers: array<vec4<u32>, 4>,
     starts: array<vec4<u32>, 2>,
+    // 0, which a compiler does not know.
+    zero: u32,
     rows: u32,
     // Columns of the matrix, the first one scored, and how many.
     columns: u32,

@@ -10,6 +10,8 @@ const COUNT: u32 = 1u;
 struct Parameters {
     numbers: array<vec4<u32>, 4>,
     starts: array<vec4<u32>, 2>,
+    // 0, which a compiler does not know.
+    zero: u32,
     rows: u32,
     columns: u32,
     // Words per row of the mask.

@@ -252,7 +252,7 @@ fn activations_in_a_scratch_file_change_no_bit() {
 /// The ids that `tools/make_golden_staged.py` makes.
 fn made_windows(first: u64) -> TokenWindows {
     let id = |t: u64| ((t * 7919 + (t / 13) * 104_729) % 1999 + 3) as u32;
-    TokenWindows::new((first..first + 8 * 128).map(id).collect(), 128).expect("eight windows")
+    TokenWindows::new((first..first + 32 * 128).map(id).collect(), 128).expect("whole windows")
 }
 
 #[test]
@@ -279,10 +279,15 @@ fn staged_sparsegpt_is_that_of_pytorch() {
         (blocks, means.iter().sum::<f64>() / means.len() as f64)
     };
     let (blocks, loss) = run(&Calibration::Staged(&windows));
-    let mut compared = 0;
+    let (mut compared, mut rows_compared, mut worst) = (0, 0, 0.0f32);
     for linear in blocks.iter().take(2).flatten() {
-        let name = linear.name.trim_start_matches("model.layers.").trim_end_matches(".weight");
-        let removed = golden.tensor(&format!("{name}.removed")).expect("a layer of the golden file");
+        let name = linear
+            .name
+            .trim_start_matches("model.layers.")
+            .trim_end_matches(".weight");
+        let removed = golden
+            .tensor(&format!("{name}.removed"))
+            .expect("a layer of the golden file");
         let (rows, columns) = linear.weight.dim();
         let bytes_a_row = columns.div_ceil(8);
         let same = |((row, column), weight): ((usize, usize), &f32)| {
@@ -291,22 +296,55 @@ fn staged_sparsegpt_is_that_of_pytorch() {
         };
         let agreeing = linear.weight.indexed_iter().filter(|entry| same(*entry)).count();
         let share = agreeing as f64 / (rows * columns) as f64;
-        // Scores closer to each other than single precision tells apart may be ordered either way.
-        assert!(share > 0.998, "{name}: the masks agree in {share}");
-        let want = golden.tensor(&format!("{name}.rows")).expect("a layer of the golden file");
-        let want = want.data().as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32());
-        let close = |(got, want): (&f32, f32)| usize::from((got - want).abs() <= 0.01 * want.abs().max(0.05));
-        let near: usize = linear.weight.iter().zip(want).map(close).sum();
-        assert!(near as f64 > 0.99 * (4 * columns) as f64, "{name}: {near} of {} weights", 4 * columns);
+        // Scores closer to each other than single precision tells apart may be ordered either way, and every such place
+        // changes what comes after it a little.
+        let least = if name.starts_with("0.") { 0.9999 } else { 0.99 };
+        assert!(share > least, "{name}: the masks agree in {share}");
+        // A flipped place changes what the update does to the rest of its row.
+        let want = golden
+            .tensor(&format!("{name}.rows"))
+            .expect("a layer of the golden file");
+        let want: Vec<f32> = want
+            .data()
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect();
+        for (row, want) in want.chunks_exact(columns).enumerate() {
+            let got = linear.weight.row(row);
+            if got
+                .iter()
+                .enumerate()
+                .all(|(column, weight)| same(((row, column), weight)))
+            {
+                let errors = got
+                    .iter()
+                    .zip(want)
+                    .map(|(got, want)| (got - want).abs() / want.abs().max(0.1));
+                worst = errors.fold(worst, f32::max);
+                rows_compared += 1;
+            }
+        }
         compared += 1;
     }
     assert_eq!(compared, 14);
+    // The few places that differ earlier in a block change the inputs of what comes after them.
+    println!("{rows_compared} rows, the largest error of a weight {worst}");
+    assert!(worst < 0.02, "a weight is off by {worst}");
+    assert!(rows_compared > 28, "only {rows_compared} of 56 rows have the same mask");
     let want = golden.tensor("loss").expect("there");
     let want = f64::from_le_bytes(want.data().try_into().expect("one number"));
     assert!((loss - want).abs() < 2e-3 * want, "loss {loss}, not {want}");
     // A block at a time is another method, and the first layers' statistics are the same in both.
     let (at_once, other) = run(&Calibration::Windows(&windows));
-    assert!(equal(&blocks[0][..3], &at_once[0][..3]), "queries, keys and values are pruned first");
+    assert!(
+        equal(&blocks[0][..3], &at_once[0][..3]),
+        "queries, keys and values are pruned first"
+    );
     assert!(!equal(&blocks[0][3..], &at_once[0][3..]));
-    assert!((other - want).abs() > (loss - want).abs(), "{other} is as near to {want} as {loss}");
+    assert!(
+        (other - want).abs() > (loss - want).abs(),
+        "{other} is as near to {want} as {loss}"
+    );
 }

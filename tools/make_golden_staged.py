@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from transformers import LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parent.parent
-SEQUENCES, LENGTH, SPARSITY, BLOCK = 8, 128, 0.5, 128
+SEQUENCES, LENGTH, SPARSITY, BLOCK = 32, 128, 0.5, 128
 GROUPS = [["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["self_attn.o_proj"],
           ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"]]
 # Of these blocks masks and weights are kept; of all others the perplexity sees what they became.

@@ -98,7 +98,9 @@ impl PruningIdentity {
             compensate,
         } = &self.steps;
         let optional = [permutation, refine, compensate].into_iter().flatten();
-        [&self.criterion, &self.solver, &self.allocator].into_iter().chain(optional)
+        [&self.criterion, &self.solver, &self.allocator]
+            .into_iter()
+            .chain(optional)
     }
 }
 

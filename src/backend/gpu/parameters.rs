@@ -279,6 +279,8 @@ parameters! {
         numbers: [[u32; 4]; NUMBERS / 4],
         /// Where each vector of the formulas begins.
         starts: [[u32; 4]; VECTORS / 4],
+        /// 0, which a compiler does not know.
+        zero: u32,
         /// Rows of the weight.
         rows: u32,
         /// Columns of the weight.
@@ -293,14 +295,14 @@ parameters! {
         numbers: [[u32; 4]; NUMBERS / 4],
         /// Where each vector of the formula begins.
         starts: [[u32; 4]; VECTORS / 4],
+        /// 0, which a compiler does not know.
+        zero: u32,
         /// Rows of the result.
         rows: u32,
         /// Columns of the result.
         columns: u32,
         /// Words per row of the mask.
         words: u32,
-        /// 0, which a compiler does not know.
-        zero: u32,
     }
 
     /// Matrices with the entries of another in other places.
@@ -325,6 +327,8 @@ parameters! {
         numbers: [[u32; 4]; NUMBERS / 4],
         /// Where each vector of the formula begins.
         starts: [[u32; 4]; VECTORS / 4],
+        /// 0, which a compiler does not know.
+        zero: u32,
         /// Rows of the weight.
         rows: u32,
         /// Columns of the weight.
@@ -377,6 +381,8 @@ parameters! {
         numbers: [[u32; 4]; NUMBERS / 4],
         /// Where each vector of the formula begins.
         starts: [[u32; 4]; VECTORS / 4],
+        /// 0, which a compiler does not know.
+        zero: u32,
         /// Rows of the weight.
         rows: u32,
         /// Columns of the weight.

@@ -25,15 +25,20 @@ pub fn expression<L>(
             };
             format!("{name}({of})")
         }
-        Formula::Binary(function, a, b) => {
-            let a = expression(a, leaf, number);
+        Formula::Binary(function, left, right) => {
+            let a = expression(left, leaf, number);
             // A value is below a constant in single precision exactly where it is in double precision, if the
             // constant is rounded up.
-            let b = match (function, b.as_ref()) {
+            let b = match (function, right.as_ref()) {
                 (Binary::Below, Formula::Number(bound)) => number(f64::from(not_below(*bound))),
                 (_, b) => expression(b, leaf, number),
             };
             match function {
+                // Two products are not added as one: see `rounded` there.
+                Binary::Add | Binary::Subtract if is_product(left) && is_product(right) => {
+                    let sign = if *function == Binary::Add { '+' } else { '-' };
+                    format!("(rounded({a}) {sign} {b})")
+                }
                 Binary::Add => format!("({a} + {b})"),
                 Binary::Subtract => format!("({a} - {b})"),
                 Binary::Multiply => format!("({a} * {b})"),
@@ -45,6 +50,10 @@ pub fn expression<L>(
             }
         }
     }
+}
+
+fn is_product<L>(formula: &Formula<L>) -> bool {
+    matches!(formula, Formula::Binary(Binary::Multiply | Binary::Divide, ..))
 }
 
 /// The smallest `f32` that is not below a value.

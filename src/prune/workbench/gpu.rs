@@ -223,6 +223,7 @@ impl Piece<'_> {
         let parameters = parameters::Sums {
             numbers: written.numbers,
             starts: written.starts,
+            zero: 0,
             rows: rows as u32,
             columns: columns as u32,
             words: columns.div_ceil(32) as u32,
@@ -287,6 +288,7 @@ impl Piece<'_> {
         let parameters = parameters::Score {
             numbers: score.numbers,
             starts: score.starts,
+            zero: 0,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,
@@ -584,6 +586,7 @@ impl Workpiece for Piece<'_> {
         let parameters = |first: usize, width: usize| parameters::Obs {
             numbers: written.numbers,
             starts: written.starts,
+            zero: 0,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,

@@ -126,10 +126,10 @@ impl Piece<'_> {
         let parameters = parameters::Map {
             numbers: written.numbers,
             starts: written.starts,
+            zero: 0,
             rows: dim.0 as u32,
             columns: dim.1 as u32,
             words: dim.1.div_ceil(32) as u32,
-            zero: 0,
         };
         let nothing = device.nothing();
         let mask = self.mask_for(&written)?;
