@@ -278,8 +278,12 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
     let folder = if path.is_dir() {
         path.to_path_buf()
     } else {
-        results.join(plan::read(path)?.name)
+        results.join(reported(path)?.name)
     };
+    if path.is_dir() && !folder.join("runs.jsonl").exists() {
+        let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";
+        return Err(Error::input(message).at(folder.display()));
+    }
     let records = record::read(&folder)?;
     let report = Report::new(Results::join(PlanFile::read(&folder)?, &records));
     report::write(&report, &folder)?;
@@ -292,10 +296,23 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
     ))
 }
 
+/// The experiment that a report is asked for by its file.
+fn reported(path: &Path) -> Result<plan::Experiment> {
+    plan::read(path).map_err(|error| match path.extension().is_some_and(|ending| ending == "toml") {
+        true => error,
+        false => Error::new(
+            error.kind(),
+            format!(
+                "{error}\na report is made of a results folder, such as results/NAME, or of an experiment file (.toml)"
+            ),
+        ),
+    })
+}
+
 fn show_power(path: &Path) -> Result<()> {
     let experiment = match path.is_dir() {
         true => PlanFile::read(path)?.experiment,
-        false => plan::read(path)?,
+        false => reported(path)?,
     };
     if experiment.references.is_empty() {
         let message = "it cites no published values: add a [[reference]] (experiments/README.md)";

@@ -80,9 +80,14 @@ impl Error {
         Error::new(ErrorKind::Numeric, message)
     }
 
-    /// A result that cannot be written.
+    /// A result that cannot be written. Where something that is no folder has the place of one above `path`, that is the reason,
+    /// whatever the system called it.
     pub fn output(path: &Path, message: impl fmt::Display) -> Self {
-        Error::new(ErrorKind::Output, format!("cannot write: {message}")).at(path.display())
+        let message = match in_the_way(path) {
+            Some(what) => format!("cannot write: {what}; choose another place"),
+            None => format!("cannot write: {message}"),
+        };
+        Error::new(ErrorKind::Output, message).at(path.display())
     }
 
     /// Reading `path` failed in the operating system.
@@ -90,7 +95,8 @@ impl Error {
         let message = match source.kind() {
             std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
             std::io::ErrorKind::NotADirectory => {
-                "a file (or a pipe or device) stands where a folder is needed; give a folder".to_string()
+                let what = in_the_way(path).unwrap_or_else(|| "what should be a folder is none".to_string());
+                format!("{what}; give a folder")
             }
             _ => format!("cannot read: {source}"),
         };
@@ -108,6 +114,21 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
+}
+
+/// What stands where `path` needs a folder, in words.
+fn in_the_way(path: &Path) -> Option<String> {
+    let above = path.ancestors().skip(1);
+    let lowest = above
+        .into_iter()
+        .find_map(|above| Some((above, above.symlink_metadata().ok()?)));
+    let (above, there) = lowest.filter(|(above, _)| !above.is_dir())?;
+    let what = match (there.is_file(), there.is_symlink() && !above.exists()) {
+        (true, _) => "a file",
+        (_, true) => "a link that leads nowhere",
+        (false, false) => "no folder",
+    };
+    Some(format!("{} is {what}, and a folder is needed there", above.display()))
 }
 
 impl fmt::Display for Error {
@@ -148,6 +169,42 @@ impl<T> Located<T> for Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_in_the_place_of_a_folder_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "a file").expect("writable");
+        for path in [file.join("x"), file.join("deep/er")] {
+            let system = std::fs::create_dir_all(&path).expect_err("a file is in the way");
+            let error = Error::output(&path, &system).to_string();
+            let named = format!(
+                "cannot write: {} is a file, and a folder is needed there",
+                file.display()
+            );
+            assert!(error.contains(&named), "{error}");
+            let system = std::fs::read(&path).expect_err("a file is in the way");
+            let error = Error::reading(&path, system).to_string();
+            assert!(error.contains(&format!("{} is a file", file.display())), "{error}");
+        }
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink("nowhere", &link).expect("writable");
+            let error = Error::output(&link.join("x"), "File exists").to_string();
+            assert!(error.contains("is a link that leads nowhere"), "{error}");
+        }
+        // Nothing is in the way here.
+        for path in [
+            folder.path().join("new/er"),
+            folder.path().join("new"),
+            file,
+            "new".into(),
+        ] {
+            let error = Error::output(&path, "no space").to_string();
+            assert!(error.ends_with("cannot write: no space"), "{error}");
+        }
+    }
 
     #[test]
     fn places_are_printed_from_the_outside_in() {

@@ -366,7 +366,8 @@ impl RecordFile {
         *known = there;
         if !lacking.is_empty() {
             tracing::warn!(
-                "{}: was replaced or written anew while the sweep ran; {} of its records that it lacks are written again",
+                "{}: lacks {} of this sweep's records, because they could not be written before or another program changed the \
+                 file; they are written again",
                 path.display(),
                 lacking.len()
             );

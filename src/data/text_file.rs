@@ -18,7 +18,7 @@ const LIMIT: u64 = 8 << 30;
 /// A text is held together with its rows and its tokens: about as much again each, and some room.
 const PARTS: u64 = 4;
 
-/// A gzip file of more than this is refused once it has expanded [`EXPANSION`] times. Texts do so 2 to 20 times.
+/// A packed file (gzip, parquet) of more than this is refused once it has expanded [`EXPANSION`] times. Texts do so 2 to 20 times.
 const UNSUSPICIOUS: u64 = 64 << 20;
 const EXPANSION: u64 = 200;
 
@@ -33,6 +33,16 @@ pub(super) fn too_long(limit: u64) -> Error {
         "has more than {} of text, and the memory that is free holds no more; take a part of it",
         ByteSize(limit)
     ))
+}
+
+/// Bytes that a packed file of `size` bytes may unpack to where a text may have `limit`.
+pub(super) fn most_unpacked(size: u64, limit: u64) -> u64 {
+    limit.min(UNSUSPICIOUS.max(size.saturating_mul(EXPANSION)))
+}
+
+/// What is said of a packed file that unpacks to more than that.
+pub(super) fn unpacks_too_far(size: u64, most: u64) -> String {
+    format!("its {} unpack to more than {}", ByteSize(size), ByteSize(most))
 }
 
 /// A text file, and its lower-case name without `.gz`.
@@ -139,12 +149,11 @@ impl Read for Unpacked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.unpack(buffer)?;
         self.unpacked += count as u64;
-        let most = self.limit.min(UNSUSPICIOUS.max(self.size.saturating_mul(EXPANSION)));
+        let most = most_unpacked(self.size, self.limit);
         if self.unpacked > most {
             return Err(io::Error::other(format!(
-                "its {} unpack to more than {}; unpack the file to see whether that is a text",
-                ByteSize(self.size),
-                ByteSize(most)
+                "{}; unpack the file to see whether that is a text",
+                unpacks_too_far(self.size, most)
             )));
         }
         Ok(count)

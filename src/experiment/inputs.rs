@@ -292,7 +292,10 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>
     let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
     let mut how: Vec<String> = obtain.into_iter().chain(instead).collect();
     if how.is_empty() {
-        how.push("paths are relative to the folder zprune is started in".to_string());
+        how.push(match path.is_symlink() {
+            true => "it is a link, and nothing is where it leads".to_string(),
+            false => "paths are relative to the folder zprune is started in".to_string(),
+        });
     }
     format!("{what} {} is not there; {}", path.display(), how.join("; "))
 }

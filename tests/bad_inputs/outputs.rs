@@ -69,6 +69,29 @@ fn is_result(folder: &Folder, name: &str) {
 }
 
 #[test]
+fn a_file_where_a_folder_is_needed_is_named() {
+    let folder = Folder::new();
+    for words in [
+        "prune --model model --method magnitude --sparsity 0.5 --out novel.txt/below",
+        "compress model --out novel.txt/below",
+        "tokens experiment.toml --out novel.txt/below/deeper",
+        "run experiment.toml --results novel.txt",
+        "run experiment.toml --results novel.txt/below",
+        "submit experiment.toml --engine slurm --write --results novel.txt/below",
+    ] {
+        refused(
+            &folder,
+            words,
+            3,
+            &[
+                "cannot write: ",
+                "novel.txt is a file, and a folder is needed there; choose another place",
+            ],
+        );
+    }
+}
+
+#[test]
 fn json_replaces_earlier_results_and_nothing_else() {
     let folder = Folder::new();
     folder.write("notes.json", "{\"mine\": 1}");
@@ -81,7 +104,10 @@ fn json_replaces_earlier_results_and_nothing_else() {
         ),
         ("taken", "taken: cannot write: it is a folder"),
         ("taken/", "taken/: cannot write: this is no name of a file"),
-        ("novel.txt/below", "cannot write"),
+        (
+            "novel.txt/below",
+            "cannot write: novel.txt is a file, and a folder is needed there",
+        ),
         ("model/config.json", "this command reads it (model)"),
         ("model/tokenizer.json", "this command reads it (model)"),
         ("./model/../model/model.safetensors", "this command reads it (model)"),

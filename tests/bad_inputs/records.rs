@@ -418,3 +418,25 @@ fn equal_good_records_of_one_cell_are_read_and_a_withdrawn_one_runs_again() {
     let after = std::fs::read_to_string(folder.path(RECORDS)).expect("records");
     assert_eq!(after.lines().count(), 11);
 }
+
+#[test]
+fn a_report_of_something_else_says_what_it_is_made_of() {
+    let folder = Folder::new();
+    for (target, expect) in [
+        (
+            "novel.txt",
+            "made of a results folder, such as results/NAME, or of an experiment file (.toml)",
+        ),
+        ("missing", "missing: no such file or directory"),
+        (
+            "missing",
+            "made of a results folder, such as results/NAME, or of an experiment file (.toml)",
+        ),
+        ("model", "model: has no runs.jsonl, so it is no results folder"),
+    ] {
+        let output = folder.zprune(&["report", target]).output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{target}: {said}");
+        assert!(said.contains(expect), "{target}: {said}");
+    }
+}

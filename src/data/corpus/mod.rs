@@ -3,11 +3,13 @@
 //! Owns file formats and joins. A join is part of the protocol, since it changes the tokens: the
 //! papers' WikiText-2 perplexity joins the hub's rows with a blank line, and a row keeps its own newline.
 
+mod pages;
 pub(super) mod parquet;
 
 use super::text_file::{self, TextFile};
 use crate::error::{Error, Located, Result, json_in_line};
 use crate::files::{input, json};
+use bytesize::ByteSize;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -189,6 +191,8 @@ fn json_lines(file: TextFile) -> Result<Vec<String>> {
 pub(super) struct Room {
     limit: u64,
     left: u64,
+    /// The size of the file, if it is packed.
+    packed: Option<u64>,
 }
 
 impl Room {
@@ -197,16 +201,49 @@ impl Room {
     }
 
     pub(super) fn of(limit: u64) -> Self {
-        Room { limit, left: limit }
+        Room {
+            limit,
+            left: limit,
+            packed: None,
+        }
+    }
+
+    /// Room for what a packed file of this many bytes unpacks to.
+    pub(super) fn unpacked(size: u64) -> Self {
+        Room {
+            packed: Some(size),
+            ..Room::of(text_file::most_unpacked(size, text_file::limit()))
+        }
+    }
+
+    /// Says whether there is room for so many bytes at once, and takes none.
+    pub(super) fn holds(&self, bytes: u64) -> Result<()> {
+        match bytes <= self.left {
+            true => Ok(()),
+            false => Err(self.full(bytes)),
+        }
+    }
+
+    /// How often there is room for so many bytes.
+    pub(super) fn times(&self, bytes: u64) -> u64 {
+        self.left / bytes.max(1)
+    }
+
+    fn full(&self, bytes: u64) -> Error {
+        match self.packed {
+            None => text_file::too_long(self.limit),
+            Some(size) => Error::input(format!(
+                "{}, this part alone to {}; take a part of it, if it is a text",
+                text_file::unpacks_too_far(size, self.limit),
+                ByteSize(bytes)
+            )),
+        }
     }
 
     /// Takes the place of a row of `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> Result<()> {
         let bytes = (length + size_of::<String>()) as u64;
-        self.left = self
-            .left
-            .checked_sub(bytes)
-            .ok_or_else(|| text_file::too_long(self.limit))?;
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| self.full(bytes))?;
         Ok(())
     }
 }

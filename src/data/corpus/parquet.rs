@@ -5,13 +5,15 @@
 //! rows are empty strings already.
 
 use super::Room;
+use super::pages::{self, Counted};
 use crate::data::guard::guarded;
 use crate::error::{Error, Located, Result};
 use ::parquet::basic::{ConvertedType, LogicalType};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::{ByteArray, ByteArrayType};
 use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use ::parquet::record::reader::TreeBuilder;
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
@@ -20,7 +22,7 @@ use std::fs::File;
 /// Columns that hold a corpus's text, the likeliest first: most data sets, the Penn Treebank, code.
 const COLUMNS: [&str; 3] = ["text", "sentence", "content"];
 
-/// Rows decoded at once.
+/// Rows decoded at once, at most.
 const BATCH: usize = 1024;
 
 /// Reads the text column.
@@ -28,18 +30,36 @@ const BATCH: usize = 1024;
 /// # Errors
 /// The file is truncated or malformed, has no text column, or a null in it.
 pub fn rows(file: File) -> Result<Vec<String>> {
-    guarded(|| read(file, Room::new()))
-        .unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
+    let room = room(&file)?;
+    guarded(|| read(file, room)).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
 }
 
-fn read(file: File, mut room: Room) -> Result<Vec<String>> {
+/// Room for what the file unpacks to.
+fn room(file: &File) -> Result<Room> {
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|error| Error::input(format!("cannot read: {error}")))?;
+    Ok(Room::unpacked(metadata.len()))
+}
+
+/// Rows of columns with such pages that may be decoded at once: a page's value can be as long as the page, and a few bytes can
+/// stand for it.
+fn rows_at_once(room: &Room, largest: u64) -> usize {
+    usize::try_from(room.times(largest)).unwrap_or(BATCH).clamp(1, BATCH)
+}
+
+pub(super) fn read(file: File, mut room: Room) -> Result<Vec<String>> {
     let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
+    let pages = file
+        .try_clone()
+        .map_err(|error| Error::input(format!("cannot read: {error}")))?;
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema_descr();
     let column = text_column(schema.columns())?;
     let mut rows: Vec<String> = Vec::new();
     for index in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(index).map_err(broken)?;
+        let group = Counted(reader.get_row_group(index).map_err(broken)?);
+        let largest = pages::largest(&pages, group.metadata().column(column), &room);
+        let at_once = rows_at_once(&room, largest.at(format_args!("row group {index}"))?);
         let expected = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         let before = rows.len();
         let ColumnReader::ByteArrayColumnReader(strings) = group.get_column_reader(column).map_err(broken)? else {
@@ -47,8 +67,14 @@ fn read(file: File, mut room: Room) -> Result<Vec<String>> {
                 "row group {index}: the text is not stored as strings"
             )));
         };
-        append(strings, schema.column(column).max_def_level(), &mut rows, &mut room)
-            .at(format_args!("row group {index}"))?;
+        append(
+            strings,
+            schema.column(column).max_def_level(),
+            at_once,
+            &mut rows,
+            &mut room,
+        )
+        .at(format_args!("row group {index}"))?;
         let found = rows.len() - before;
         if found != expected {
             let message = format!("row group {index} holds {found} rows, but its header says {expected}");
@@ -63,24 +89,34 @@ fn read(file: File, mut room: Room) -> Result<Vec<String>> {
 /// # Errors
 /// The file is truncated or malformed, or has a column of a type that no task uses (dates, binary data).
 pub fn objects(file: File) -> Result<Vec<serde_json::Map<String, Value>>> {
-    objects_within(file, Room::new())
+    let room = room(&file)?;
+    objects_within(file, room)
 }
 
-fn objects_within(file: File, mut room: Room) -> Result<Vec<serde_json::Map<String, Value>>> {
+pub(super) fn objects_within(file: File, mut room: Room) -> Result<Vec<serde_json::Map<String, Value>>> {
     let read = || {
         let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
+        let pages = file
+            .try_clone()
+            .map_err(|error| Error::input(format!("cannot read: {error}")))?;
         let reader = SerializedFileReader::new(file).map_err(broken)?;
-        let mut read = |(index, row): (usize, std::result::Result<Row, ParquetError>)| {
-            let fields = object(&row.map_err(broken)?).at(format_args!("row {}", index + 1))?;
-            room.take(fields.values().map(size).sum())?;
-            Ok(fields)
-        };
-        reader
-            .get_row_iter(None)
-            .map_err(broken)?
-            .enumerate()
-            .map(&mut read)
-            .collect()
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let mut objects = Vec::new();
+        for index in 0..reader.num_row_groups() {
+            let group = Counted(reader.get_row_group(index).map_err(broken)?);
+            let columns = group.metadata().columns().iter();
+            let largest = columns
+                .map(|column| pages::largest(&pages, column, &room))
+                .sum::<Result<u64>>();
+            let at_once = rows_at_once(&room, largest.at(format_args!("row group {index}"))?);
+            let tree = TreeBuilder::new().with_batch_size(at_once);
+            for row in tree.as_iter(schema.clone(), &group).map_err(broken)? {
+                let fields = object(&row.map_err(broken)?).at(format_args!("row {}", objects.len() + 1))?;
+                room.take(fields.values().map(size).sum())?;
+                objects.push(fields);
+            }
+        }
+        Ok(objects)
     };
     guarded(read).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
 }
@@ -168,6 +204,7 @@ fn is_text(column: &ColumnDescriptor) -> bool {
 fn append(
     mut reader: ColumnReaderImpl<ByteArrayType>,
     max_level: i16,
+    at_once: usize,
     rows: &mut Vec<String>,
     room: &mut Room,
 ) -> Result<()> {
@@ -178,7 +215,7 @@ fn append(
         levels.clear();
         let nullable = (max_level > 0).then_some(&mut levels);
         let (records, _, _) = reader
-            .read_records(BATCH, nullable, None, &mut values)
+            .read_records(at_once, nullable, None, &mut values)
             .map_err(|error| Error::input(format!("malformed or truncated: {error}")))?;
         if records == 0 {
             return Ok(());
@@ -201,6 +238,19 @@ fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_rows_are_decoded_at_once_where_a_page_is_large() {
+        for (room, largest, rows) in [
+            (1 << 40, 1 << 20, BATCH),
+            (100, 30, 3),
+            (100, 300, 1),
+            (0, 0, 1),
+            (100, 0, 100),
+        ] {
+            assert_eq!(rows_at_once(&Room::of(room), largest), rows, "{room}, {largest}");
+        }
+    }
 
     #[test]
     fn rows_that_do_not_fit_in_memory_are_refused() {
