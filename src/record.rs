@@ -450,8 +450,9 @@ fn rescued<'a>(
         Some(place) => {
             let (count, place) = (lines.len(), place.display());
             let kind = error.kind();
+            let records = if count == 1 { "record" } else { "records" };
             let message = format!(
-                "{error}; what it may lack of this run, {count} records, is in {place}: mend the file, append them"
+                "{error}; what it may lack of this run, {count} {records}, is in {place}: mend the file, append them"
             );
             Error::new(kind, message)
         }

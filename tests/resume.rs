@@ -638,7 +638,7 @@ fn a_record_that_its_file_has_no_room_for_is_saved_beside_it() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{}: {text}", output.status);
     assert!(
-        text.contains("runs.jsonl: cannot write: ") && text.contains(", 1 records, is in "),
+        text.contains("runs.jsonl: cannot write: ") && text.contains(", 1 record, is in "),
         "{text}"
     );
     let mut all = lines(&folder);

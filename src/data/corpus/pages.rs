@@ -515,6 +515,17 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_stand_for_much_are_counted() {
+        let texts = vec!["a".repeat(10_000); 3000];
+        let bytes = file(&texts, Compression::UNCOMPRESSED, None, WriterVersion::PARQUET_1_0);
+        assert!(bytes.len() < 20_000, "{} bytes", bytes.len());
+        for error in refused(&bytes, 1_000_000) {
+            assert!(error.contains("has more than 976.6 KiB of text"), "{error}");
+            assert!(!error.contains("a page"), "{error}");
+        }
+    }
+
+    #[test]
     fn headers_that_never_end_are_refused() {
         let deep = [0x5c; 100];
         let (endless, list) = ([0xff; 30], [0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1]);

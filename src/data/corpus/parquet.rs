@@ -262,7 +262,10 @@ mod tests {
         let error = read(open("ptb.parquet"), Room::of(100))
             .expect_err("too long")
             .to_string();
-        assert!(error.contains("row group 0: has more than 100 B of text"), "{error}");
+        assert!(
+            error.contains("row group 0: a page: has more than 100 B of text"),
+            "{error}"
+        );
         objects_within(open("arc_easy.parquet"), Room::of(1 << 20)).expect("it fits");
         let error = objects_within(open("arc_easy.parquet"), Room::of(100))
             .expect_err("too long")
