@@ -13,6 +13,7 @@ use crate::prune::values::{Operand, Over, Values};
 use crate::prune::workbench::LayerView;
 use ndarray::ArcArray2;
 use std::fmt;
+use std::rc::Rc;
 
 /// How important each weight of a layer is, as a formula; the lowest values are removed first.
 pub type Score = Formula<Quantity>;
@@ -111,72 +112,103 @@ pub fn resolve(score: &Score, layer: &dyn LayerView) -> Result<Values> {
     let mut resolving = Resolving {
         layer,
         sums: Vec::new(),
+        known: Vec::new(),
     };
+    resolving.add_up(score)?;
     resolving.values(score)
 }
 
-/// A value that does not depend on single weights.
-#[derive(Debug, Clone)]
-enum Known {
-    One(f64),
-    Rows(Vec<f64>),
-    Columns(Vec<f64>),
+/// How many values a score has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    One,
+    PerRow,
+    PerColumn,
+    PerWeight,
 }
+
+impl Shape {
+    fn with(self, other: Shape) -> Shape {
+        match (self, other) {
+            (Shape::One, shape) | (shape, Shape::One) => shape,
+            (a, b) if a == b => a,
+            _ => Shape::PerWeight,
+        }
+    }
+}
+
+fn shape(score: &Score) -> Shape {
+    match score {
+        Formula::Number(_) | Formula::Leaf(Quantity::Rows | Quantity::Columns | Quantity::Sum(Over::Vector, _)) => {
+            Shape::One
+        }
+        Formula::Leaf(Quantity::Sum(Over::Row, _)) => Shape::PerRow,
+        Formula::Leaf(Quantity::InputSquares | Quantity::Pivots | Quantity::Sum(Over::Column, _)) => Shape::PerColumn,
+        Formula::Leaf(Quantity::Weight | Quantity::Given(_)) => Shape::PerWeight,
+        Formula::Unary(_, of) => shape(of),
+        Formula::Binary(_, a, b) => shape(a).with(shape(b)),
+    }
+}
+
+/// The values of a score that has none for single weights: one, or one per row or column.
+type Known = Rc<[f64]>;
 
 struct Resolving<'a> {
     layer: &'a dyn LayerView,
-    /// Sums over rows and columns that are known.
-    sums: Vec<(Over, &'a Score, Vec<f64>)>,
+    /// Sums over rows and columns.
+    sums: Vec<(Over, &'a Score, Known)>,
+    /// Everything else that was computed: criteria write the same factor more than once.
+    known: Vec<(&'a Score, Known)>,
 }
 
 impl<'a> Resolving<'a> {
-    fn values<'s: 'a>(&mut self, score: &'s Score) -> Result<Values> {
-        self.add_up(score)?;
+    fn values(&mut self, score: &'a Score) -> Result<Values> {
         let mut values = Values::from(Formula::Number(0.0));
         values.formula = self.lowered(score, &mut values.matrices, &mut values.vectors)?;
         Ok(values)
     }
 
     /// Computes the sums over the weights that a score asks for: those whose own formulas are known go together.
-    fn add_up<'s: 'a>(&mut self, score: &'s Score) -> Result<()> {
-        let mut wanted: Vec<(Over, &'s Score)> = Vec::new();
+    fn add_up(&mut self, score: &'a Score) -> Result<()> {
+        let mut wanted: Vec<(Over, &'a Score)> = Vec::new();
         sums_of(score, &mut wanted);
-        wanted.retain(|(over, of)| !self.sums.iter().any(|(known, sum, _)| known == over && sum == of));
         while !wanted.is_empty() {
-            let known = |(over, of): &(Over, &Score)| self.sums.iter().any(|(o, s, _)| o == over && s == of);
             let (ready, later): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, of)| {
                 let mut inner = Vec::new();
                 sums_of(of, &mut inner);
-                inner.iter().all(known)
+                inner.iter().all(|(over, of)| self.sum(*over, of).is_some())
             });
-            let requests = ready.iter().map(|(over, of)| {
-                let mut values = Values::from(Formula::Number(0.0));
-                values.formula = self.lowered(of, &mut values.matrices, &mut values.vectors)?;
-                Ok((*over, values))
-            });
-            let requests: Vec<(Over, Values)> = requests.collect::<Result<_>>()?;
+            let mut requests = Vec::with_capacity(ready.len());
+            for (over, of) in &ready {
+                requests.push((*over, self.values(of)?));
+            }
             let found = self.layer.sums(&requests)?;
             for ((over, of), sums) in ready.into_iter().zip(found) {
-                self.sums.push((over, of, sums));
+                self.sums.push((over, of, sums.into()));
             }
             wanted = later;
         }
         Ok(())
     }
 
+    fn sum(&self, over: Over, of: &Score) -> Option<&Known> {
+        let mut sums = self.sums.iter();
+        sums.find(|(known, sum, _)| *known == over && *sum == of)
+            .map(|(.., sums)| sums)
+    }
+
     /// The part of a score that depends on single weights, over operands that hold the rest.
     fn lowered(
-        &self,
-        score: &Score,
+        &mut self,
+        score: &'a Score,
         matrices: &mut Vec<Matrix>,
         vectors: &mut Vec<Vec<f32>>,
     ) -> Result<Formula<Operand>> {
-        if let Some(known) = self.known(score)? {
-            return Ok(match known {
-                Known::One(value) => Formula::Number(value),
-                Known::Rows(values) => Formula::Leaf(Operand::Row(placed(vectors, values))),
-                Known::Columns(values) => Formula::Leaf(Operand::Column(placed(vectors, values))),
-            });
+        match shape(score) {
+            Shape::One => return Ok(Formula::Number(self.known(score)?[0])),
+            Shape::PerRow => return Ok(Formula::Leaf(Operand::Row(placed(vectors, &self.known(score)?)))),
+            Shape::PerColumn => return Ok(Formula::Leaf(Operand::Column(placed(vectors, &self.known(score)?)))),
+            Shape::PerWeight => {}
         }
         Ok(match score {
             Formula::Leaf(Quantity::Given(values)) => {
@@ -201,49 +233,48 @@ impl<'a> Resolving<'a> {
         })
     }
 
-    /// The value of a score that does not depend on single weights; `None` where it does.
-    fn known(&self, score: &Score) -> Result<Option<Known>> {
-        Ok(match score {
-            Formula::Number(value) => Some(Known::One(*value)),
+    /// The values of a score that has none for single weights.
+    fn known(&mut self, score: &'a Score) -> Result<Known> {
+        if let Some((_, values)) = self.known.iter().find(|(known, _)| *known == score) {
+            return Ok(values.clone());
+        }
+        let (rows, columns) = self.layer.dim();
+        let values: Known = match score {
+            Formula::Number(value) => [*value].into(),
             Formula::Leaf(quantity) => match quantity {
-                Quantity::Weight | Quantity::Given(_) => None,
-                Quantity::InputSquares => Some(Known::Columns(self.layer.squared_norms()?.to_vec())),
+                Quantity::InputSquares => self.layer.squared_norms()?.into(),
                 Quantity::Pivots => {
                     let pivots = self.layer.pivots()?.into_iter();
-                    Some(Known::Columns(
-                        pivots.map(|pivot| pivot.unwrap_or(f64::INFINITY)).collect(),
-                    ))
+                    pivots.map(|pivot| pivot.unwrap_or(f64::INFINITY)).collect()
                 }
-                Quantity::Rows => Some(Known::One(self.layer.dim().0 as f64)),
-                Quantity::Columns => Some(Known::One(self.layer.dim().1 as f64)),
-                Quantity::Sum(Over::Vector, of) => match self.known(of)? {
-                    Some(Known::Rows(values) | Known::Columns(values)) => {
-                        Some(Known::One(values.iter().fold(0.0, |sum, value| sum + value)))
-                    }
-                    _ => {
-                        return Err(Error::config(format!(
-                            "`sum({of})`: only a vector has such a sum; take row_sums or column_sums first"
-                        )));
-                    }
-                },
+                Quantity::Rows => [rows as f64].into(),
+                Quantity::Columns => [columns as f64].into(),
+                Quantity::Sum(Over::Vector, of) if shape(of) == Shape::PerWeight || shape(of) == Shape::One => {
+                    let message =
+                        format!("`sum({of})`: only a vector has such a sum; take row_sums or column_sums first");
+                    return Err(Error::config(message));
+                }
+                Quantity::Sum(Over::Vector, of) => [self.known(of)?.iter().fold(0.0, |sum, value| sum + value)].into(),
                 Quantity::Sum(over, of) => {
-                    let found = self
-                        .sums
-                        .iter()
-                        .find(|(known, sum, _)| known == over && *sum == of.as_ref());
-                    let (_, _, values) = found.expect("sums over the weights are computed before they are used");
-                    Some(match over {
-                        Over::Row => Known::Rows(values.clone()),
-                        _ => Known::Columns(values.clone()),
-                    })
+                    let sums = self.sum(*over, of);
+                    sums.expect("sums over the weights are computed before they are used")
+                        .clone()
                 }
+                Quantity::Weight | Quantity::Given(_) => unreachable!("one value per weight is not known on the host"),
             },
-            Formula::Unary(function, of) => self.known(of)?.map(|known| known.map(|value| function.of(value))),
-            Formula::Binary(function, a, b) => match (self.known(a)?, self.known(b)?) {
-                (Some(a), Some(b)) => a.with(b, |a, b| function.of(a, b)),
-                _ => None,
-            },
-        })
+            Formula::Unary(function, of) => self.known(of)?.iter().map(|value| function.of(*value)).collect(),
+            Formula::Binary(function, a, b) => {
+                let (a, b) = (self.known(a)?, self.known(b)?);
+                // One value stands for all.
+                let at = |values: &Known, index: usize| values[if values.len() == 1 { 0 } else { index }];
+                let length = a.len().max(b.len());
+                (0..length)
+                    .map(|index| function.of(at(&a, index), at(&b, index)))
+                    .collect()
+            }
+        };
+        self.known.push((score, values.clone()));
+        Ok(values)
     }
 }
 
@@ -261,36 +292,13 @@ fn sums_of<'s>(score: &'s Score, into: &mut Vec<(Over, &'s Score)>) {
 }
 
 /// The index of a vector among those of a formula, in single precision.
-fn placed(vectors: &mut Vec<Vec<f32>>, values: Vec<f64>) -> usize {
-    let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+fn placed(vectors: &mut Vec<Vec<f32>>, values: &[f64]) -> usize {
+    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
     match vectors.iter().position(|known| *known == values) {
         Some(index) => index,
         None => {
             vectors.push(values);
             vectors.len() - 1
         }
-    }
-}
-
-impl Known {
-    fn map(self, function: impl Fn(f64) -> f64) -> Known {
-        let all = |values: Vec<f64>| values.into_iter().map(&function).collect();
-        match self {
-            Known::One(value) => Known::One(function(value)),
-            Known::Rows(values) => Known::Rows(all(values)),
-            Known::Columns(values) => Known::Columns(all(values)),
-        }
-    }
-
-    /// `None` where one has a value per row and the other one per column: together they have one per weight.
-    fn with(self, other: Known, function: impl Fn(f64, f64) -> f64) -> Option<Known> {
-        let pairs = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| function(a, b)).collect();
-        Some(match (self, other) {
-            (Known::One(a), b) => b.map(|b| function(a, b)),
-            (a, Known::One(b)) => a.map(|a| function(a, b)),
-            (Known::Rows(a), Known::Rows(b)) => Known::Rows(pairs(a, b)),
-            (Known::Columns(a), Known::Columns(b)) => Known::Columns(pairs(a, b)),
-            _ => return None,
-        })
     }
 }
