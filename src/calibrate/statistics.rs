@@ -149,7 +149,7 @@ impl LayerStatistics {
 /// The error of a step that asks for a statistic it did not declare.
 pub(crate) fn not_gathered(what: &str) -> Error {
     Error::numeric(format!(
-        "the {what} of this layer's inputs was not gathered: a step of the method asks for what its `needs` do not say"
+        "{what} of this layer's inputs: not gathered; a step of the method asks for what its `needs` do not say"
     ))
 }
 

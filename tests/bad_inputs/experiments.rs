@@ -173,7 +173,38 @@ const EXPERIMENTS: &[Case] = &[
         ],
     },
     Case {
-        name: "an unknown propagation",
+        name: "an unknown stage",
+        change: Experiment("sequences = 4", "stage = \"block by block\"\nsequences = 4"),
+        expect: &["experiment.toml:12:9: unknown variant `block by block`", "`staged`"],
+    },
+    Case {
+        name: "an aim that no solver has",
+        change: Experiment("sequences = 4", "target = \"dense\"\nsequences = 4"),
+        expect: &["target = \"dense\": no solver here reproduces the dense model's outputs yet"],
+    },
+    Case {
+        name: "a refinement where there is none",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\nrefine = \"sparse-swaps\"",
+        ),
+        expect: &["unknown mask refinement `sparse-swaps`: there is none yet; leave it out"],
+    },
+    Case {
+        name: "a permutation where there is none",
+        change: Experiment("criterion = \"wanda\"", "criterion = \"wanda\"\npermutation = \"ria\""),
+        expect: &["unknown permutation `ria`: there is none yet; leave it out"],
+    },
+    Case {
+        name: "a compensation where there is none",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\ncompensate = { name = \"bias\" }",
+        ),
+        expect: &["unknown compensation `bias`: there is none yet; leave it out"],
+    },
+    Case {
+        name: "an unknown stage by its name of earlier versions",
         change: Experiment("sequences = 4", "propagate = \"blocks\"\nsequences = 4"),
         expect: &[
             "experiment.toml:12:13: unknown variant `blocks`",

@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
+use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
@@ -28,7 +29,9 @@ use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::recipe::Steps;
 use zprune::prune::score::{Quantity, Score};
-use zprune::prune::solver::SOLVERS;
+use zprune::prune::solver::{SOLVERS, Solver};
+use zprune::prune::values::Values;
+use zprune::prune::workbench::Workpiece;
 
 /// Columns that SparseGPT compares and updates together.
 const BLOCK: usize = 128;

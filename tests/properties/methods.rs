@@ -242,3 +242,54 @@ fn closed_form(weight: &Array2<f32>, squares: &[f64]) -> Array2<f32> {
         (relative * squares[column].powf(0.25)) as f32
     })
 }
+
+/// A solver that forgot to say what it needs.
+struct Forgetful;
+
+impl Solver for Forgetful {
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
+    fn updates(&self) -> bool {
+        true
+    }
+
+    fn solve(&self, piece: &mut dyn Workpiece, _follow: Option<&Values>, _target: &Target) -> Result<Option<f64>> {
+        piece.gram().map(|_| None)
+    }
+}
+
+#[test]
+fn a_step_that_asks_for_what_it_did_not_declare_is_an_error() {
+    let weight = normal(&mut seeded(1), 4, 8);
+    let target = unstructured(0.5, Group::Row, Selection::Exact);
+    for statistics in [LayerStatistics::none(), from_squares(&[1.0; 8])] {
+        let layer = Layer {
+            weight: weight.view(),
+            statistics: &statistics,
+        };
+        let magnitude = criterion("magnitude");
+        let error =
+            layer::solve(&layer, Steps::new(magnitude.as_ref(), &Forgetful), &target).expect_err("no Gram matrix");
+        assert!(
+            error
+                .to_string()
+                .contains("Gram matrix of this layer's inputs: not gathered"),
+            "{error}"
+        );
+    }
+    let statistics = LayerStatistics::none();
+    let layer = Layer {
+        weight: weight.view(),
+        statistics: &statistics,
+    };
+    // Without statistics every input would count the same, and the method would be another one.
+    let error = layer::scores_of(&layer, &criterion("wanda").score()).expect_err("no sums of squares");
+    assert!(
+        error
+            .to_string()
+            .contains("sums of squares of this layer's inputs: not gathered"),
+        "{error}"
+    );
+}
