@@ -23,8 +23,10 @@ use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::Request;
-use crate::experiment::plan;
+use crate::experiment::plan::Experiment;
+use crate::experiment::plan_file::PlanFile;
 use crate::experiment::protocol::PROTOCOLS;
+use crate::experiment::resolve;
 use crate::experiment::single;
 use crate::gguf::import;
 use crate::hub::Parts;
@@ -37,10 +39,10 @@ use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Registry;
-use crate::report::{self, PlanFile, Report, Results, power, text};
+use crate::report::{self, Report, Results, power, text};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
-use crate::{files, record, run};
+use crate::{files, jobs, record};
 use clap::{Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
@@ -262,13 +264,13 @@ fn dispatch(command: Command) -> Result<()> {
 }
 
 fn write_tokens(path: &Path, out: &Path, force: bool) -> Result<()> {
-    let experiment = plan::read(path)?;
+    let experiment = resolve::read(path)?;
     let progress = Display::new();
     inputs::fetch(&experiment, Parts::Tokenizer, &progress)?;
     progress.stage("tokenising");
     let mut reads = inputs::local(&experiment);
     reads.push(path.to_path_buf());
-    let files = run::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out, &reads, force)?;
+    let files = jobs::tokens::write_tokens(&experiment, &Inputs::inspect_texts(&experiment)?, out, &reads, force)?;
     progress.finish();
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     print(&list.join("\n"))
@@ -297,8 +299,8 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
 }
 
 /// The experiment that a report is asked for by its file.
-fn reported(path: &Path) -> Result<plan::Experiment> {
-    plan::read(path).map_err(|error| match path.extension().is_some_and(|ending| ending == "toml") {
+fn reported(path: &Path) -> Result<Experiment> {
+    resolve::read(path).map_err(|error| match path.extension().is_some_and(|ending| ending == "toml") {
         true => error,
         false => Error::new(
             error.kind(),

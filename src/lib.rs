@@ -67,6 +67,7 @@ pub mod cli;
 pub mod jobs;
 pub mod submit;
 pub mod run;
+pub mod cell;
 pub mod report;
 pub mod stats;
 pub mod record;

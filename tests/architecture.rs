@@ -79,7 +79,7 @@ fn every_shipped_experiment_is_listed_and_resolves() {
                 listing.contains(&format!("`{name}`")),
                 "experiments/README.md does not mention {name}"
             );
-            zprune::experiment::plan::read(&path).unwrap_or_else(|error| panic!("{error}"));
+            zprune::experiment::resolve::read(&path).unwrap_or_else(|error| panic!("{error}"));
             count += 1;
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tiny::Folder;
 use zprune::error::{ErrorKind, Result};
 use zprune::experiment::inputs::Inputs;
-use zprune::experiment::plan;
+use zprune::experiment::resolve;
 use zprune::progress::Progress;
 use zprune::record;
 use zprune::run::{self, Options, Outcome};
@@ -66,7 +66,7 @@ fn folder() -> Folder {
 }
 
 fn run(folder: &Folder, listener: &Listener) -> Result<Outcome> {
-    let experiment = plan::read(&folder.path("experiment.toml"))?;
+    let experiment = resolve::read(&folder.path("experiment.toml"))?;
     let inputs = Inputs::inspect(&experiment)?;
     let options = Options {
         stop: listener.stop.clone(),

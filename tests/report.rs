@@ -1,14 +1,16 @@
 //! Claims about reports: they are made of records alone, and the committed ones are what the records say.
 
 use std::path::Path;
-use zprune::experiment::plan::{self, DENSE};
+use zprune::experiment::plan::DENSE;
+use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::experiment::raw::Source;
+use zprune::experiment::resolve;
 use zprune::prune::pattern::Pattern;
 use zprune::record::{EvaluationRecord, Record, TaskRecord};
 use zprune::report::comparison::{Family, Verdict};
 use zprune::report::results::{Measure, Results, Section};
 use zprune::report::sheet::Mark;
-use zprune::report::{PlanFile, PlannedCell, Report, power, text};
+use zprune::report::{Report, power, text};
 
 fn quickstart() -> Report {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
@@ -334,7 +336,7 @@ fn plan_of(more: &str) -> PlanFile {
         path: "made.toml".into(),
         text,
     };
-    let experiment = plan::parse(&source).unwrap_or_else(|error| panic!("{error}"));
+    let experiment = resolve::parse(&source).unwrap_or_else(|error| panic!("{error}"));
     let cells = experiment.cells();
     let cell = cells.iter().enumerate().map(|(index, cell)| PlannedCell {
         id: format!("{index:016x}"),
@@ -601,7 +603,7 @@ fn accuracies_of_small_tasks_have_exact_intervals() {
 #[test]
 fn z_pruners_table_says_which_of_its_differences_could_have_been_seen() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/zpruner_table.toml");
-    let experiment = plan::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    let experiment = resolve::read(&path).unwrap_or_else(|error| panic!("{error}"));
     let said = text::markdown(&power::chapter(&experiment), "");
     let row = |start: &str, task: &str| {
         let found = said
@@ -707,7 +709,7 @@ fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and
             path: "made.toml".into(),
             text,
         };
-        let said = plan::parse(&source)
+        let said = resolve::parse(&source)
             .err()
             .unwrap_or_else(|| panic!("{}", case.more))
             .to_string();

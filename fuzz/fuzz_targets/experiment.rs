@@ -2,15 +2,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zprune::experiment::plan::{self, Experiment};
+use zprune::experiment::plan::Experiment;
 use zprune::experiment::raw::Source;
+use zprune::experiment::resolve;
 
 fuzz_target!(|text: String| {
     let source = Source {
         path: "x.toml".into(),
         text,
     };
-    if let Ok(experiment) = plan::parse(&source) {
+    if let Ok(experiment) = resolve::parse(&source) {
         if experiment.seeds.len() * experiment.patterns.len() * experiment.methods.len() < 10_000 {
             for cell in experiment.cells() {
                 assert!(!experiment.describe(&cell).is_empty());

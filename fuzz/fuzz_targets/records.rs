@@ -4,10 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
-use zprune::experiment::plan::{self, DENSE};
+use zprune::experiment::plan::DENSE;
+use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::experiment::raw::Source;
+use zprune::experiment::resolve;
 use zprune::record::{self, Record};
-use zprune::report::{PlanFile, PlannedCell, Report, Results};
+use zprune::report::{Report, Results};
 
 const EXPERIMENT: &str = include_str!("../../tests/fixtures/tiny/experiment.toml");
 
@@ -51,7 +53,7 @@ fn report(records: &[Record], folder: &Path) {
         path: "x.toml".into(),
         text: EXPERIMENT.to_string(),
     };
-    let experiment = plan::parse(&source).expect("a sound experiment");
+    let experiment = resolve::parse(&source).expect("a sound experiment");
     let cell = records.iter().map(|record| PlannedCell {
         id: record.id.clone(),
         model: experiment.models[0].name.clone(),

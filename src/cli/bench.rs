@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::experiment::machine::Request;
 use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
+use crate::linalg::Provider;
 use crate::prune::pattern::Pattern;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -65,7 +66,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
         sequences: arguments.sequences,
         length: arguments.length,
         seed: arguments.seed,
-        machine: arguments.machine.resolve()?,
+        machine: arguments.machine.resolve(Provider::Faer)?,
     };
     if let Some(out) = &arguments.write {
         bench::write(&benchmark, out, &Display::new())?;

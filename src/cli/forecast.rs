@@ -4,6 +4,7 @@ use crate::calibrate::Stage;
 use crate::error::Result;
 use crate::experiment::forecast::{Forecast, operations, rate};
 use crate::experiment::inputs::Inputs;
+use crate::experiment::machine::Machine;
 use crate::experiment::plan::{Cell, Experiment};
 use crate::spec::ModelSpec;
 use bytesize::ByteSize;
@@ -39,7 +40,7 @@ pub fn shared(experiment: &Experiment) -> String {
 }
 
 /// Memory and time of every model whose configuration is there.
-pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Result<String> {
+pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_do: &[Cell]) -> Result<String> {
     let mut text = String::new();
     let rate = rate()?;
     for (index, folder) in inputs.folders.iter().enumerate() {
@@ -55,7 +56,7 @@ pub fn expected(experiment: &Experiment, inputs: &Inputs, to_do: &[Cell]) -> Res
             "memory, {name}: about {} ({forecast})\n",
             ByteSize(forecast.whole())
         ));
-        if let Some(why) = forecast.too_much(experiment) {
+        if let Some(why) = forecast.too_much(experiment, machine) {
             text.push_str(&format!("memory, {name}: too much for this machine: {why}\n"));
         }
         if let Some(budget) = experiment.machine.memory {

@@ -4,7 +4,9 @@ use super::streams::print;
 use super::sweep::Target;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::plan::{self, DENSE, Experiment};
+use crate::experiment::machine::{Machine, MachinePlan};
+use crate::experiment::plan::Experiment;
+use crate::experiment::resolve;
 use crate::files::{Access, OutputFile, no_links};
 use crate::record::read_if_any;
 use crate::run::{self, State};
@@ -39,7 +41,8 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = plan::read_on(path, machine)?;
+    let experiment = resolve::read_for(path, machine)?;
+    let machine = experiment.machine_foreseen()?.machine;
     let inputs = Inputs::inspect(&experiment)?;
     inputs.require_all()?;
     let here = std::env::current_dir().map_err(|error| Error::reading(Path::new("."), error))?;
@@ -48,8 +51,8 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
         zprune: program()?,
         experiment: here.join(path),
         results: here.join(results),
-        machine: machine_arguments(&experiment),
-        cells: open_cells(&experiment, &inputs, &results.join(&experiment.name))?,
+        machine: machine_arguments(&experiment.machine, machine),
+        cells: open_cells(&experiment, machine, &inputs, &results.join(&experiment.name))?,
         directory: here,
         chunk: arguments.chunk.map(|chunk| chunk as usize),
         resources: arguments.resources.clone(),
@@ -97,38 +100,36 @@ fn program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|error| Error::reading(Path::new("the program's own path"), error))
 }
 
-/// What this machine was understood to be asked for, written out: ids depend on it, and a node may answer `auto` otherwise.
-fn machine_arguments(experiment: &Experiment) -> Vec<String> {
-    let machine = &experiment.machine;
+/// What the plan was understood to ask for, written out: ids depend on it, and a node may answer `auto` otherwise.
+fn machine_arguments(plan: &MachinePlan, machine: Machine) -> Vec<String> {
     let compute = machine.compute.name();
     let mut arguments: Vec<String> = ["--backend", &machine.backend.to_string(), "--compute", compute]
         .map(String::from)
         .to_vec();
-    if let Some(adapter) = &machine.adapter {
+    let plan = plan.settled(machine);
+    if let Some(adapter) = &plan.adapter {
         arguments.extend(["--adapter".to_string(), adapter.clone()]);
     }
-    if let Some(memory) = machine.memory {
+    if let Some(memory) = plan.memory {
         // In bytes: the rounded amount that is displayed may be more than was asked for.
         arguments.extend(["--memory".to_string(), format!("{}B", memory.0)]);
     }
-    if let Some(scratch) = &machine.scratch {
+    if let Some(scratch) = &plan.scratch {
         arguments.extend(["--scratch".to_string(), scratch.display().to_string()]);
     }
     arguments
 }
 
 /// The cells without a good record, each id once.
-fn open_cells(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<Cell>> {
+fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder: &Path) -> Result<Vec<Cell>> {
     let mut cells: Vec<Cell> = Vec::new();
-    for prospect in run::prospects(experiment, inputs, &read_if_any(folder)?, folder) {
+    for prospect in run::prospects(experiment, machine, inputs, &read_if_any(folder)?, folder) {
         let Some(id) = prospect.id.filter(|_| prospect.state != State::Done) else {
             continue;
         };
         if cells.iter().all(|cell| cell.id != id) {
             let cell = &prospect.cell;
-            let method = cell
-                .pruning
-                .map_or(DENSE, |pruning| &experiment.methods[pruning.method].name);
+            let method = experiment.method_name(cell);
             cells.push(Cell {
                 id,
                 label: experiment.describe(cell),

@@ -5,8 +5,9 @@ use super::forecast;
 use super::streams::{print, say};
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::{Processor, Request};
-use crate::experiment::plan::{self, Cell, DENSE, Experiment};
+use crate::experiment::machine::{Foreseen, Processor, Request};
+use crate::experiment::plan::{Cell, Experiment};
+use crate::experiment::resolve;
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
@@ -57,7 +58,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = plan::read_on(experiment, machine)?;
+    let experiment = resolve::read_for(experiment, machine)?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
     let progress = Display::new();
@@ -112,7 +113,7 @@ struct Planned<'a> {
     results: &'a Path,
     cells: Vec<PlannedCell<'a>>,
     /// What is missing, and how to get it.
-    missing: &'a [String],
+    missing: Vec<&'a str>,
 }
 
 /// A cell of it. An id is absent while a file that it depends on is missing.
@@ -135,24 +136,31 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = plan::read_on(experiment, machine)?;
+    let experiment = resolve::read_for(experiment, machine)?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
+    let foreseen = experiment.machine_foreseen()?;
     let inputs = Inputs::inspect(&experiment)?;
     let records = record::read_if_any(&folder)?;
-    let cells = run::prospects(&experiment, &inputs, &records, &folder);
+    let cells = run::prospects(&experiment, foreseen.machine, &inputs, &records, &folder);
+    let missing: Vec<&str> = inputs
+        .missing
+        .iter()
+        .chain(&foreseen.assumed)
+        .map(String::as_str)
+        .collect();
     if arguments.json {
         let planned = Planned {
             schema: 1,
             experiment: &experiment.name,
             results: &folder,
             cells: cells.iter().map(|prospect| planned(&experiment, prospect)).collect(),
-            missing: &inputs.missing,
+            missing,
         };
         let text = serde_json::to_string_pretty(&planned);
         return print(&text.map_err(|error| Error::output(Path::new("standard output"), error))?);
     }
-    let mut text = header(&experiment);
+    let mut text = header(&experiment, &foreseen);
     for prospect in &cells {
         let (id, state) = match (&prospect.id, prospect.state) {
             (None, _) => ("(needs its files)", "to do"),
@@ -168,12 +176,12 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let left = cells.len() - finished;
     text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
     text.push_str(&forecast::shared(&experiment));
-    if left > 0 && experiment.machine.backend == Processor::Cpu {
+    if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
         let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
-        text.push_str(&forecast::expected(&experiment, &inputs, &to_do)?);
+        text.push_str(&forecast::expected(&experiment, foreseen.machine, &inputs, &to_do)?);
     }
-    for missing in &inputs.missing {
+    for missing in missing {
         text.push_str(&format!("missing: {missing}\n"));
     }
     print(&text)
@@ -185,9 +193,7 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> PlannedC
         id: prospect.id.clone(),
         label: experiment.describe(cell),
         model: &experiment.models[cell.model].name,
-        method: cell
-            .pruning
-            .map_or(DENSE, |pruning| &experiment.methods[pruning.method].name),
+        method: experiment.method_name(cell),
         pattern: cell.pruning.map(|pruning| pruning.pattern),
         seed: cell.pruning.and_then(|pruning| pruning.seed),
         state: prospect.state,
@@ -196,11 +202,15 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> PlannedC
 }
 
 /// The experiment's settings, one line each.
-fn header(experiment: &Experiment) -> String {
+fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
     let mut text = format!("{}: {}\n", experiment.name, experiment.description);
-    let machine = &experiment.machine;
+    let machine = foreseen.machine;
+    let taken = match foreseen.assumed {
+        Some(_) => " (taken for granted)",
+        None => "",
+    };
     text.push_str(&format!(
-        "backend: {}, compute {}\n",
+        "backend: {}, compute {}{taken}\n",
         machine.backend,
         machine.compute.name()
     ));

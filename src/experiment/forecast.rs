@@ -6,7 +6,7 @@
 //! what its allocator keeps. Only the streams can be put on disk. Time counts matrix products and factorisations and
 //! nothing else. Both are estimates, memory one from above; runs record what they used.
 
-use super::machine::Processor;
+use super::machine::{Machine, Processor};
 use super::plan::{Cell, Experiment};
 use crate::backend::cpu::Cpu;
 use crate::backend::moments::Needs;
@@ -117,7 +117,7 @@ impl Forecast {
         let scores = threads * 64 * longest as u128 * 4;
         // Operands rounded to bfloat16 are copies of half the size.
         let rounded = |values: u128| match experiment.machine.compute {
-            Compute::Bf16 => 2 * values,
+            Some(Compute::Bf16) => 2 * values,
             _ => 0,
         };
         let layer = spec
@@ -194,9 +194,9 @@ impl Forecast {
     ///
     /// # Errors
     /// The budget, or without one the memory that is free, does not hold what must be in memory.
-    pub fn room(&self, experiment: &Experiment) -> Result<Room> {
+    pub fn room(&self, experiment: &Experiment, machine: Machine) -> Result<Room> {
         let Some(budget) = experiment.machine.memory else {
-            return match self.too_much(experiment) {
+            return match self.too_much(experiment, machine) {
                 None => Ok(Room::unlimited()),
                 Some(why) => Err(Error::config(why)),
             };
@@ -219,8 +219,8 @@ impl Forecast {
 
 impl Forecast {
     /// Why this machine's memory will not do for a run on its CPU without a budget, if so.
-    pub fn too_much(&self, experiment: &Experiment) -> Option<String> {
-        if experiment.machine.memory.is_some() || experiment.machine.backend != Processor::Cpu {
+    pub fn too_much(&self, experiment: &Experiment, machine: Machine) -> Option<String> {
+        if experiment.machine.memory.is_some() || machine.backend != Processor::Cpu {
             return None;
         }
         let wanted = self.whole();
@@ -350,8 +350,8 @@ pub fn rate() -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::plan::parse;
     use crate::experiment::raw::Source;
+    use crate::experiment::resolve::parse;
     use crate::model::families::parse_spec;
 
     fn experiment(extra: &str, method: &str) -> Experiment {
@@ -366,6 +366,11 @@ mod tests {
         };
         parse(&source).expect("a good experiment")
     }
+
+    const CPU: Machine = Machine {
+        backend: Processor::Cpu,
+        compute: Compute::F32,
+    };
 
     /// LLaMA-2-7B's.
     fn shape() -> ModelSpec {
@@ -398,18 +403,18 @@ mod tests {
         let mut small = experiment("stage = \"dense\"", "criterion = \"obs\"\nsolver = \"obs\"");
         small.machine.memory = Some(ByteSize::gib(20));
         let forecast = Forecast::new(&small, &shape(), 2048).expect("known");
-        let error = forecast.room(&small).expect_err("too little").to_string();
+        let error = forecast.room(&small, CPU).expect_err("too little").to_string();
         assert!(
             error.contains("20.0 GiB") && error.contains("stage = \"block\""),
             "{error}"
         );
         small.machine.memory = Some(ByteSize::gib(60));
-        assert!(forecast.room(&small).is_ok());
+        assert!(forecast.room(&small, CPU).is_ok());
         // Without a budget, what the machine has free is the limit; a tiny model fits any.
         small.machine.memory = None;
         let tiny = parse_spec(include_str!("../../models/tiny-llama/config.json")).expect("the embedded model's");
         let forecast = Forecast::new(&small, &tiny, 2048).expect("known");
-        let unlimited = forecast.room(&small).expect("no limit");
+        let unlimited = forecast.room(&small, CPU).expect("no limit");
         assert!(unlimited.reserve(1 << 50).is_some());
     }
 }

@@ -4,8 +4,8 @@
 //! or moving a model folder does not throw results away; changing one weight, one parameter or one
 //! byte of a corpus does.
 
-use super::inputs::{FileInput, ModelInput};
-use super::machine::Processor;
+use super::inputs::{Inputs, ModelIdentity};
+use super::machine::{Machine, Processor};
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, StepPlans};
 use crate::backend::Compute;
 use crate::calibrate::Stage;
@@ -51,18 +51,6 @@ pub struct Identity {
     /// Zero-shot tasks, in the experiment's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskIdentity>,
-}
-
-/// SHA-256 of a model's files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelIdentity {
-    /// `config.json`.
-    pub config: String,
-    /// Weight files.
-    pub weights: String,
-    /// `tokenizer.json`, and what the files beside it change; absent where the model has none and needs none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub tokenizer: String,
 }
 
 /// A pruning run without its labels.
@@ -177,15 +165,15 @@ pub struct TaskIdentity {
 }
 
 impl Identity {
-    /// The identity of a cell, from the plan and the hashes of the files it names.
-    pub fn of(
-        experiment: &Experiment,
-        cell: &Cell,
-        model: &ModelInput,
-        calibration_file: Option<&str>,
-        evaluations: &[FileInput],
-        tasks: &[FileInput],
-    ) -> Identity {
+    /// The identity of a cell, from the plan, the machine and the hashes of the files the cell depends on; `None` where one
+    /// of these is missing.
+    pub fn of(experiment: &Experiment, machine: Machine, inputs: &Inputs, cell: &Cell) -> Option<Identity> {
+        let model = inputs.models[cell.model].as_ref()?;
+        let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
+        let calibration_file = match cell.pruning.and_then(|pruning| pruning.seed) {
+            Some(seed) => Some(inputs.calibration.get(&seed)?.digest.as_str()),
+            None => None,
+        };
         let spec = model.checkpoint.spec();
         let pruning = cell.pruning.map(|pruning| {
             let method = &experiment.methods[pruning.method];
@@ -219,13 +207,13 @@ impl Identity {
                 windows: plan.windows,
             })
             .collect();
-        Identity {
-            numbers: match experiment.machine.backend {
+        Some(Identity {
+            numbers: match machine.backend {
                 Processor::Cpu => NUMBERS,
                 Processor::Gpu => GPU_NUMBERS,
             },
-            backend: experiment.machine.backend.to_string(),
-            compute: experiment.machine.compute,
+            backend: machine.backend.to_string(),
+            compute: machine.compute,
             model: model.identity.clone(),
             pruning,
             evaluations,
@@ -241,7 +229,7 @@ impl Identity {
                     harness: plan.harness,
                 })
                 .collect(),
-        }
+        })
     }
 
     /// Whether the zprune that had these numbers wrote a checksum with them: then a file without one was changed.
@@ -272,6 +260,13 @@ impl CalibrationIdentity {
             linear_algebra: experiment.linear_algebra,
         }
     }
+}
+
+/// The identities of all cells, in the experiment's order; `None` where a file they depend on is missing.
+pub fn identify(experiment: &Experiment, machine: Machine, inputs: &Inputs) -> Vec<Option<Identity>> {
+    let cells = experiment.cells();
+    let of = |cell: &Cell| Identity::of(experiment, machine, inputs, cell);
+    cells.iter().map(of).collect()
 }
 
 /// Tokens that come from a file are what they are, whatever a tokenizer would have done.

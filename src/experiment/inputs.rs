@@ -4,7 +4,6 @@
 //! is collected, not fatal: a plan can be shown without any weights. Only [`fetch`] uses the network;
 //! everything else looks into the hub's cache.
 
-use super::identity::ModelIdentity;
 use super::plan::{Experiment, ModelPlan};
 use crate::data::stamp::{Stamp, Watched};
 use crate::data::{digest, tokenizer};
@@ -16,9 +15,22 @@ use crate::model::found::{Wanted, instead};
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// SHA-256 of a model's files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// `config.json`.
+    pub config: String,
+    /// Weight files.
+    pub weights: String,
+    /// `tokenizer.json`, and what the files beside it change; absent where the model has none and needs none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tokenizer: String,
+}
 
 /// A model directory that is there and fits.
 pub struct ModelInput {

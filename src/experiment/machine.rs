@@ -1,8 +1,12 @@
-//! Who computes, and in what precision: what was asked for, and what it means on this machine.
+//! Who computes, and in what precision: what was asked for ([`Request`]), what that means on any machine
+//! ([`MachinePlan`]), and what it means on this one ([`Machine`]).
+//!
+//! Only [`MachinePlan::here`] and [`MachinePlan::foreseen`] look at this machine.
 
 use crate::backend::Compute;
 use crate::backend::gpu::adapter::{self, Choice, Tier};
 use crate::error::{Error, Result};
+use crate::linalg::Provider;
 use crate::memory::parse_budget;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -10,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// A backend as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
     /// This machine's cores.
@@ -60,14 +64,14 @@ pub struct Request {
     pub scratch: Option<PathBuf>,
 }
 
-/// Who computes, and how.
+/// Who is to compute, and how; the same on every machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct MachinePlan {
     /// Backend.
-    pub backend: Processor,
-    /// What weights and activations are stored in.
-    #[serde(default, skip_serializing_if = "Compute::is_default")]
-    pub compute: Compute,
+    pub backend: Wanted,
+    /// What weights and activations are stored in; `None` leaves it to the device: `f16` on a GPU that has it, else `f32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
     /// Part of the GPU's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
@@ -77,6 +81,25 @@ pub struct Machine {
     /// Folder of scratch files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
+}
+
+/// Who computes on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Backend.
+    pub backend: Processor,
+    /// What weights and activations are stored in.
+    pub compute: Compute,
+}
+
+/// Who would compute, for those who only plan: where the GPU that is asked for is not here, as on the login node of a
+/// cluster, half precision is taken for granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Who computes.
+    pub machine: Machine,
+    /// What was taken for granted, in words.
+    pub assumed: Option<String>,
 }
 
 impl Request {
@@ -92,80 +115,152 @@ impl Request {
         }
     }
 
-    /// What the request means on this machine.
+    /// What the request means, whatever the machine.
     ///
     /// # Errors
-    /// Half precision on the CPU, an amount of memory that is none, or a GPU that is not there when its abilities
-    /// decide the precision.
-    pub fn resolve(&self) -> Result<Machine> {
-        let wanted = match (self.backend, &self.adapter) {
+    /// A precision, a memory limit or a provider that the backend does not have, or an amount of memory that is none.
+    pub fn resolve(&self, provider: Provider) -> Result<MachinePlan> {
+        let backend = match (self.backend, &self.adapter) {
             (Some(wanted), _) => wanted,
             // Naming a GPU asks for it.
             (None, Some(_)) => Wanted::Gpu,
             (None, None) => Wanted::Cpu,
         };
-        let backend = match wanted {
-            Wanted::Cpu => Processor::Cpu,
-            Wanted::Gpu => Processor::Gpu,
-            Wanted::Auto if adapter::real_gpu() => Processor::Gpu,
-            Wanted::Auto => Processor::Cpu,
-        };
-        let compute = match (backend, self.compute) {
-            (Processor::Cpu, Some(Compute::F16)) => {
-                let message = "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\" or \"bf16\"";
-                return Err(Error::config(message));
-            }
-            (Processor::Cpu, compute) => compute.unwrap_or_default(),
-            (Processor::Gpu, Some(Compute::Bf16)) => {
-                let message = "compute = \"bf16\" is for backend = \"cpu\"; on a GPU, half precision is \"f16\"";
-                return Err(Error::config(message));
-            }
-            (Processor::Gpu, Some(compute)) => compute,
-            (Processor::Gpu, None) if adapter::best(&self.choice()?)?.tier >= Tier::F16 => Compute::F16,
-            (Processor::Gpu, None) => Compute::F32,
-        };
         let memory = self.memory.as_deref().map(parse_budget).transpose()?;
-        if backend == Processor::Gpu && memory.is_some() {
-            let message = "`memory` limits what backend = \"cpu\" keeps; a GPU's memory is what it is: leave it out";
-            return Err(Error::config(message));
-        }
         if self.scratch.is_some() && memory.is_none() {
             let message = "`scratch` is where activations go that `memory` has no room for; give `memory`, too";
             return Err(Error::config(message));
         }
-        Ok(Machine {
+        let plan = MachinePlan {
             backend,
-            compute,
+            compute: self.compute,
             memory,
             scratch: self.scratch.clone(),
-            adapter: self.adapter.clone().filter(|_| backend == Processor::Gpu),
-        })
-    }
-
-    fn choice(&self) -> Result<Choice> {
-        choice(self.adapter.clone())
+            adapter: self.adapter.clone().filter(|_| backend != Wanted::Cpu),
+        };
+        match backend {
+            Wanted::Cpu => plan.fits(Processor::Cpu, provider)?,
+            Wanted::Gpu => plan.fits(Processor::Gpu, provider)?,
+            // Which of them it will be is not known, but one of them must do.
+            Wanted::Auto => plan
+                .fits(Processor::Gpu, provider)
+                .or_else(|_| plan.fits(Processor::Cpu, provider))?,
+        }
+        Ok(plan)
     }
 }
 
-impl Machine {
+impl MachinePlan {
+    /// What the plan means on this machine. Looks for a GPU only where that decides something, and opens none.
+    ///
+    /// # Errors
+    /// A GPU that is not there when its abilities decide the precision, or a machine that `auto` makes one that the rest of
+    /// the plan does not fit.
+    pub fn here(&self, provider: Provider) -> Result<Machine> {
+        let backend = self.processor();
+        self.fits(backend, provider)?;
+        let compute = match (backend, self.compute) {
+            (_, Some(compute)) => compute,
+            (Processor::Cpu, None) => Compute::default(),
+            (Processor::Gpu, None) => half_if(adapter::best(&self.choice()?)?.tier),
+        };
+        Ok(Machine { backend, compute })
+    }
+
+    /// What the plan means here, or would mean where there is the GPU that it asks for.
+    ///
+    /// # Errors
+    /// As [`MachinePlan::here`], except that a GPU may be missing.
+    pub fn foreseen(&self, provider: Provider) -> Result<Foreseen> {
+        let backend = self.processor();
+        self.fits(backend, provider)?;
+        if let (Processor::Gpu, None) = (backend, self.compute) {
+            let choice = self.choice()?;
+            if let Err(missing) = adapter::best(&choice) {
+                let compute = half_if(choice.tier.unwrap_or(Tier::F16));
+                let name = compute.name();
+                return Ok(Foreseen {
+                    machine: Machine { backend, compute },
+                    assumed: Some(format!(
+                        "{missing}. Ids are those of compute = \"{name}\", which a GPU takes by itself if it can; to have \
+                         it for certain, write it down"
+                    )),
+                });
+            }
+        }
+        Ok(Foreseen {
+            machine: self.here(provider)?,
+            assumed: None,
+        })
+    }
+
+    /// The plan that asks for exactly this machine, for files that tell how results came about.
+    #[must_use]
+    pub fn settled(&self, machine: Machine) -> MachinePlan {
+        let gpu = machine.backend == Processor::Gpu;
+        MachinePlan {
+            backend: match machine.backend {
+                Processor::Cpu => Wanted::Cpu,
+                Processor::Gpu => Wanted::Gpu,
+            },
+            compute: Some(machine.compute).filter(|compute| gpu || !compute.is_default()),
+            adapter: self.adapter.clone().filter(|_| gpu),
+            ..self.clone()
+        }
+    }
+
+    /// The backend that is meant here.
+    fn processor(&self) -> Processor {
+        match self.backend {
+            Wanted::Cpu => Processor::Cpu,
+            Wanted::Gpu => Processor::Gpu,
+            Wanted::Auto if adapter::real_gpu() => Processor::Gpu,
+            Wanted::Auto => Processor::Cpu,
+        }
+    }
+
+    /// Refuses what a backend does not have.
+    fn fits(&self, processor: Processor, provider: Provider) -> Result<()> {
+        let message = match (processor, self.compute) {
+            (Processor::Cpu, Some(Compute::F16)) => {
+                "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\" or \"bf16\""
+            }
+            (Processor::Gpu, Some(Compute::Bf16)) => {
+                "compute = \"bf16\" is for backend = \"cpu\"; on a GPU, half precision is \"f16\""
+            }
+            (Processor::Gpu, _) if self.memory.is_some() => {
+                "`memory` limits what backend = \"cpu\" keeps; a GPU's memory is what it is: leave it out"
+            }
+            (Processor::Gpu, _) if provider != Provider::Faer => {
+                "linear_algebra = \"lapack\" is for backend = \"cpu\": a GPU factors matrices itself"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::config(message))
+    }
+
     /// Where scratch files go.
     pub fn scratch_folder(&self) -> PathBuf {
         self.scratch.clone().unwrap_or_else(std::env::temp_dir)
     }
 
-    /// Which adapter that is.
+    /// Which adapter is meant.
     ///
     /// # Errors
     /// An environment variable says something impossible.
     pub fn choice(&self) -> Result<Choice> {
-        choice(self.adapter.clone())
+        let choice = Choice {
+            name: self.adapter.clone(),
+            ..Choice::default()
+        };
+        choice.or_environment()
     }
 }
 
-fn choice(name: Option<String>) -> Result<Choice> {
-    let choice = Choice {
-        name,
-        ..Choice::default()
-    };
-    choice.or_environment()
+/// The precision of a GPU that nobody asked for another one.
+fn half_if(tier: Tier) -> Compute {
+    match tier >= Tier::F16 {
+        true => Compute::F16,
+        false => Compute::F32,
+    }
 }

@@ -1,16 +1,17 @@
-//! Experiments, in two stages: what was typed ([`raw`]) and what it means ([`plan`]); then what the
-//! files it names contain ([`inputs`]) and the content-derived id of every cell ([`identity`]).
+//! Experiments, in two stages: what was typed ([`raw`]) and what it means ([`resolve`] makes a [`plan`] of it, the same on
+//! every machine); then what this machine has ([`machine`]), what the files it names contain ([`inputs`]), and the
+//! content-derived id of every cell ([`identity`]).
 //!
 //! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
 //! step; acting code sees only the resolved stage.
 
 pub mod forecast;
-pub mod comparison;
 pub mod identity;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
+pub mod plan_file;
 pub mod protocol;
 pub mod raw;
-pub mod reference;
+pub mod resolve;
 pub mod single;

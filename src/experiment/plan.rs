@@ -1,35 +1,26 @@
-//! What an experiment means: components looked up, defaults filled in, contradictions refused, the grid
-//! of cells laid out. Looks at no file but the experiment's own.
+//! The types of a resolved experiment, and the grid of its cells.
 
-use super::comparison::Comparison;
-use super::machine::{Machine, Processor, Request};
-use super::protocol::{Length, Named, agree};
-use super::raw::{
-    RawCalibration, RawComponent, RawEvaluation, RawExperiment, RawMethod, RawModel, RawPattern, RawTask, Source,
-};
-use super::reference::Reference;
-use crate::calibrate::{Goal, Stage};
+use super::machine::{Foreseen, Machine, MachinePlan};
+use super::protocol::Length;
+use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
-use crate::error::{Error, Located, Result};
+use crate::error::{Error, Result};
 use crate::eval::tasks::{Harness, TASKS};
-use crate::files::names;
 use crate::hub::Repository;
-use crate::hub::datasets::{self, Use};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
-use crate::prune::component::{Build, Built};
+use crate::prune::component::Build;
 use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::recipe::Recipe;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
-use crate::registry::{Registry, suggestion};
+use crate::registry::Registry;
 use serde::{Deserialize, Serialize};
-use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -40,9 +31,6 @@ const MOST_CALIBRATION_TOKENS: usize = 1 << 26;
 
 /// Of all seeds together, and of an evaluation: their ids are in memory at once and take 1 GiB.
 const MOST_TOKENS: usize = 1 << 28;
-
-/// More cells than this are a slip, too: a plan holds all of them.
-const MOST_CELLS: usize = 100_000;
 
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
@@ -56,9 +44,9 @@ pub struct Experiment {
     pub description: String,
     /// Confidence of intervals.
     pub confidence: f64,
-    /// Who computes, and how.
+    /// Who is to compute, and how.
     #[serde(flatten)]
-    pub machine: Machine,
+    pub machine: MachinePlan,
     /// Provider of factorisations.
     pub linear_algebra: Provider,
     /// The protocol that the settings follow, if they follow one.
@@ -238,6 +226,54 @@ pub struct TaskPlan {
     pub harness: Harness,
 }
 
+/// A family: one method against others, on every model, pattern, evaluation and task named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Names the family.
+    pub family: String,
+    /// Label of the method that is compared.
+    pub ours: String,
+    /// Labels of the methods it is compared with.
+    pub against: Vec<String>,
+    /// Labels of models.
+    pub models: Vec<String>,
+    /// Patterns.
+    pub patterns: Vec<Pattern>,
+    /// Labels of evaluations.
+    pub evaluations: Vec<String>,
+    /// Names of zero-shot tasks.
+    pub tasks: Vec<String>,
+}
+
+/// Published values of several methods on one model, under one pattern, by one measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Where the values are printed.
+    pub source: String,
+    /// How they were obtained, as far as the source says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub protocol: String,
+    /// Label of the model.
+    pub model: String,
+    /// The pattern; none where there is only the unpruned model's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
+    /// Label of the evaluation, for perplexities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<String>,
+    /// Name of the zero-shot task, for accuracies in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Documents of the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documents: Option<usize>,
+    /// Values by label of the method.
+    pub values: BTreeMap<String, f64>,
+    /// Standard deviations over calibration seeds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deviations: BTreeMap<String, f64>,
+}
+
 /// One run of the grid, by position in the experiment's lists.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
@@ -256,221 +292,6 @@ pub struct Pruning {
     pub pattern: Pattern,
     /// Calibration seed, for methods that calibrate.
     pub seed: Option<u64>,
-}
-
-/// Reads and resolves an experiment file.
-///
-/// # Errors
-/// Everything that can be known without opening another file, with its place in this one.
-pub fn read(path: &Path) -> Result<Experiment> {
-    read_on(path, &Request::default())
-}
-
-/// As [`read`], on the machine that a command line asks for instead of the file's.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_on(path: &Path, request: &Request) -> Result<Experiment> {
-    let source = Source::read(path)?;
-    resolve(&source.parse()?, &source, request)
-}
-
-/// Resolves the text of an experiment file.
-///
-/// # Errors
-/// As [`read`].
-pub fn parse(source: &Source) -> Result<Experiment> {
-    resolve(&source.parse()?, source, &Request::default())
-}
-
-fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Experiment> {
-    let at = |offset: usize| source.place(offset);
-    let name = raw.name.get_ref();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || names::plain(name) != *name {
-        let message =
-            format!("name `{name}` becomes a folder: use letters, digits, `-`, `_` and `.`, and no name of a device");
-        return Err(Error::config(message).at(at(raw.name.span().start)));
-    }
-    if name.len() > names::LONGEST {
-        let message = format!(
-            "name becomes a folder, whose name has at most {} bytes; it has {}",
-            names::LONGEST,
-            name.len()
-        );
-        return Err(Error::config(message).at(at(raw.name.span().start)));
-    }
-    let sweep = raw.sweep.get_ref();
-    let sweep_place = at(raw.sweep.span().start);
-    not_empty(&raw.model, "[[model]]").at(source.path.display())?;
-    not_empty(&raw.method, "[[method]]").at(source.path.display())?;
-    if raw.task.is_empty() {
-        not_empty(&raw.evaluation, "[[evaluation]]").at(source.path.display())?;
-    }
-    not_empty(&sweep.patterns, "sweep.patterns").at(&sweep_place)?;
-
-    let protocol = match &raw.protocol {
-        None => None,
-        Some(name) => Some(Named::find(name.get_ref()).at(at(name.span().start))?),
-    };
-    let selection = agree(protocol, "selection", sweep.selection, |it| it.selection).at(&sweep_place)?;
-    let bos = agree(protocol, "bos", raw.bos, |it| it.bos).at(source.path.display())?;
-    let linear_algebra = raw
-        .compute
-        .linear_algebra
-        .as_ref()
-        .map_or(Provider::Faer, |provider| *provider.get_ref());
-    if !linear_algebra.available() {
-        let place = raw
-            .compute
-            .linear_algebra
-            .as_ref()
-            .map_or(0, |provider| provider.span().start);
-        let message = "linear_algebra = \"lapack\" needs a build with `cargo build --release --features lapack`";
-        return Err(Error::config(message).at(at(place)));
-    }
-    let asked = Request {
-        backend: raw.compute.backend,
-        compute: raw.compute.compute,
-        adapter: raw.compute.adapter.clone(),
-        memory: raw.compute.memory.clone(),
-        scratch: raw.compute.scratch.clone(),
-    };
-    let machine = request.or(&asked).resolve().at(source.path.display())?;
-    if machine.backend == Processor::Gpu && linear_algebra != Provider::Faer {
-        let message = "linear_algebra = \"lapack\" is for backend = \"cpu\": a GPU factors matrices itself";
-        return Err(Error::config(message).at(source.path.display()));
-    }
-    let confidence = match &raw.report {
-        None => 0.95,
-        Some(report) => {
-            let confidence = report.get_ref().confidence.unwrap_or(0.95);
-            check_confidence(confidence).at(at(report.span().start))?;
-            confidence
-        }
-    };
-
-    let mut experiment = Experiment {
-        name: name.clone(),
-        description: raw.description.clone(),
-        confidence,
-        machine,
-        linear_algebra,
-        protocol: protocol.map(|protocol| protocol.name.to_string()),
-        bos: bos.unwrap_or_default(),
-        selection: selection.unwrap_or_default(),
-        seeds: sweep.seeds.clone(),
-        patterns: Vec::new(),
-        calibration: None,
-        models: Vec::new(),
-        methods: Vec::new(),
-        evaluations: Vec::new(),
-        comparisons: Vec::new(),
-        references: Vec::new(),
-        tasks: Vec::new(),
-    };
-    for raw in &raw.model {
-        let place = at(raw.span().start);
-        let model = raw.get_ref();
-        let (path, hub) = model_place(model).at(&place)?;
-        // `hub:org/name` has the repository's own name as its last part, too.
-        let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = model.name.clone().or_else(folder).unwrap_or_default();
-        distinct(&name, experiment.models.iter().map(|model| &model.name), "model name").at(&place)?;
-        experiment.models.push(ModelPlan {
-            name,
-            path,
-            commit: None,
-            obtain: model.obtain.clone(),
-            hub,
-            expected: model.expected.clone(),
-        });
-    }
-    for raw in &sweep.patterns {
-        let place = at(raw.span().start);
-        let pattern = pattern(raw.get_ref()).at(&place)?;
-        if experiment.patterns.contains(&pattern) {
-            return Err(Error::config(format!("pattern {pattern} is listed twice")).at(place));
-        }
-        experiment.patterns.push(pattern);
-    }
-    for raw in &raw.method {
-        let place = at(raw.span().start);
-        let method = method(raw.get_ref(), protocol, &at)?;
-        distinct(
-            &method.name,
-            experiment.methods.iter().map(|method| &method.name),
-            "method name",
-        )
-        .at(&place)?;
-        if method.name == DENSE {
-            return Err(Error::config(format!("method name `{DENSE}` is taken by the unpruned model")).at(place));
-        }
-        experiment.methods.push(method);
-    }
-    for raw in &raw.evaluation {
-        let place = at(raw.span().start);
-        let name = &raw.get_ref().name;
-        distinct(
-            name,
-            experiment.evaluations.iter().map(|it| &it.name),
-            "evaluation name",
-        )
-        .at(&place)?;
-        let evaluation = evaluation(raw.get_ref(), protocol).at(&place)?;
-        experiment.evaluations.push(evaluation);
-    }
-    for raw in &raw.task {
-        let place = at(raw.span().start);
-        let task = task(raw.get_ref()).at(&place)?;
-        distinct(&task.name, experiment.tasks.iter().map(|it| &it.name), "task").at(&place)?;
-        experiment.tasks.push(task);
-    }
-    for (model, raw) in experiment.models.iter().zip(&raw.model) {
-        expectations(&model.expected, &experiment.evaluations).at(at(raw.span().start))?;
-    }
-    for raw in &raw.comparison {
-        let place = at(raw.span().start);
-        let comparison = Comparison::resolve(raw.get_ref(), &experiment).at(&place)?;
-        let others = experiment.comparisons.iter().map(|other| &other.family);
-        distinct(&comparison.family, others, "family").at(place)?;
-        experiment.comparisons.push(comparison);
-    }
-    for raw in &raw.reference {
-        let reference = Reference::resolve(raw.get_ref(), &experiment).at(at(raw.span().start))?;
-        experiment.references.push(reference);
-    }
-    if let Some(raw) = &raw.calibration {
-        let place = at(raw.span().start);
-        experiment.calibration = Some(calibration(raw.get_ref(), protocol, &sweep.seeds).at(place)?);
-    }
-    if let Some(method) = experiment.methods.iter().find(|method| method.calibrated) {
-        if experiment.calibration.is_none() {
-            let message = format!(
-                "method `{}` needs calibration, but there is no [calibration]",
-                method.name
-            );
-            return Err(Error::config(message).at(source.path.display()));
-        }
-        if experiment.seeds.is_empty() {
-            let message = format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name);
-            return Err(Error::config(message).at(sweep_place));
-        }
-    }
-    let cells = experiment.count();
-    if cells.max(experiment.seeds.len()) > MOST_CELLS {
-        let message = format!(
-            "models, methods, patterns and seeds make {cells} cells, and an experiment has at most {MOST_CELLS}: divide it into several"
-        );
-        return Err(Error::config(message).at(sweep_place));
-    }
-    if let Some(seed) = (1..experiment.seeds.len())
-        .map(|index| (experiment.seeds[index], &experiment.seeds[..index]))
-        .find_map(|(seed, earlier)| earlier.contains(&seed).then_some(seed))
-    {
-        return Err(Error::config(format!("seed {seed} is listed twice")).at(sweep_place));
-    }
-    Ok(experiment)
 }
 
 /// Confidence that intervals may have. Their ends are quantiles of resampled means: above, an end rests on less than five
@@ -493,304 +314,8 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
     }
 }
 
-/// Resolves an evaluation.
-pub(super) fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) -> Result<EvaluationPlan> {
-    one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false)?;
-    if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
-        return Err(Error::config("`rows` is a number of rows of the `corpus`, at least 1"));
-    }
-    let text = evaluation.corpus.as_deref();
-    let text = text.map(|corpus| text_plan(corpus, evaluation.join, Use::Evaluation));
-    let (corpus, join) = text.transpose()?.unzip();
-    let join = join.map(|(known, join)| match protocol {
-        Some(protocol) if !known => protocol.settings.join,
-        _ => join,
-    });
-    let length = agree(protocol, "length", evaluation.length, |it| it.context)?;
-    let evaluation = EvaluationPlan {
-        name: evaluation.name.clone(),
-        corpus,
-        tokens: evaluation.tokens.clone(),
-        obtain: evaluation.obtain.clone(),
-        join,
-        rows: evaluation.rows,
-        length: length.ok_or_else(|| missing("length"))?,
-        windows: evaluation.windows,
-    };
-    evaluation.validate()?;
-    Ok(evaluation)
-}
-
-/// Resolves a zero-shot task.
-pub(super) fn task(raw: &RawTask) -> Result<TaskPlan> {
-    let task = &TASKS.find(&raw.name)?.item;
-    if raw.limit == Some(0) {
-        return Err(Error::config("`limit` is a number of documents, at least 1"));
-    }
-    let data = raw.data.clone().unwrap_or_else(|| task.hub.into());
-    // A slip in a path into the hub is said now.
-    datasets::file(&data)?;
-    Ok(TaskPlan {
-        name: raw.name.clone(),
-        data,
-        obtain: raw.obtain.clone(),
-        limit: raw.limit,
-        harness: raw.harness.unwrap_or_default(),
-    })
-}
-
-/// Resolves calibration.
-pub(super) fn calibration(
-    calibration: &RawCalibration,
-    protocol: Option<Named>,
-    seeds: &[u64],
-) -> Result<CalibrationPlan> {
-    one_text(
-        &calibration.corpus,
-        &calibration.tokens,
-        calibration.join.is_some(),
-        calibration.sampling.is_some(),
-    )?;
-    let sampling = match &calibration.corpus {
-        None => None,
-        Some(_) => {
-            let sampling = agree(protocol, "sampling", calibration.sampling, |it| it.sampling)?;
-            let message = "missing field `sampling`: `documents` or `packed`";
-            Some(sampling.ok_or_else(|| Error::config(message))?)
-        }
-    };
-    let length = agree(protocol, "length", calibration.length, |it| it.context)?;
-    let stage = agree(protocol, "stage", calibration.stage, |it| it.stage)?;
-    if calibration.target == Some(Goal::Dense) {
-        let message = "target = \"dense\": no solver here reproduces the dense model's outputs yet; leave `target` out";
-        return Err(Error::config(message));
-    }
-    let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
-    if let Some(tokens) = &calibration.tokens {
-        one_draw(tokens, seeds)?;
-    }
-    let text = calibration.corpus.as_deref();
-    // Documents are drawn one by one: how they would be joined decides nothing, so it is left alone.
-    let alone = sampling == Some(Sampling::Documents);
-    let join = calibration.join.or(alone.then_some(Join::None));
-    let text = text.map(|corpus| text_plan(corpus, join, Use::Calibration));
-    let (corpus, join) = text.transpose()?.unzip();
-    let join = join.map(|(_, join)| join);
-    let calibration = CalibrationPlan {
-        corpus,
-        tokens: calibration.tokens.clone(),
-        obtain: calibration.obtain.clone(),
-        join,
-        sampling,
-        sequences: sequences.ok_or_else(|| missing("sequences"))?,
-        length: length.ok_or_else(|| missing("length"))?,
-        stage: stage.unwrap_or_default(),
-    };
-    calibration.validate()?;
-    calibration.check_size(calibration.length.fixed().unwrap_or(1), seeds.len())?;
-    Ok(calibration)
-}
-
 /// Stands for the seed in the name of a token windows file.
-const SEED: &str = "{seed}";
-
-/// Where a model is: its path as shown and, for one of the hub, its repository.
-pub(super) fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
-    match (&model.path, &model.hub) {
-        (Some(path), None) if model.revision.is_none() => {
-            if let Some(repository) = path.to_str().and_then(|path| path.strip_prefix(datasets::PREFIX)) {
-                let message = format!("a model of the hub is written `hub = \"{repository}\"`, not as a path");
-                return Err(Error::config(message));
-            }
-            Ok((path.clone(), None))
-        }
-        (None, Some(name)) => {
-            let repository = Repository::model(name, model.revision.as_deref())?;
-            Ok((format!("{}{name}", datasets::PREFIX).into(), Some(repository)))
-        }
-        (Some(_), None) => Err(Error::config(
-            "`revision` belongs to a model of the `hub`, not to a `path`",
-        )),
-        (Some(_), Some(_)) => Err(Error::config("a model has either `path` or `hub`, not both")),
-        (None, None) => Err(Error::config(
-            "missing field `path`: a model directory, or `hub = \"org/name\"` in its place",
-        )),
-    }
-}
-
-/// Refuses a text that is neither a corpus nor token windows, or both.
-fn one_text(corpus: &Option<PathBuf>, tokens: &Option<PathBuf>, joined: bool, sampled: bool) -> Result<()> {
-    let message = match (corpus, tokens) {
-        (Some(_), Some(_)) => "`tokens` takes the place of `corpus`; give one of them",
-        (None, None) => "missing field `corpus`: a text, or `tokens` with a token windows file in its place",
-        (None, Some(_)) if joined => "`tokens` are windows already; `join` belongs to a `corpus`",
-        (None, Some(_)) if sampled => "`tokens` are windows already; `sampling` belongs to a `corpus`",
-        _ => return Ok(()),
-    };
-    Err(Error::config(message))
-}
-
-/// A tokens file is one draw, so it cannot stand for several seeds unless its name tells them apart.
-fn one_draw(tokens: &Path, seeds: &[u64]) -> Result<()> {
-    if seeds.len() > 1 && !tokens.to_string_lossy().contains(SEED) {
-        let message = format!(
-            "`{}` is one draw, but there are {} seeds; name it with `{SEED}`, or give one seed",
-            tokens.display(),
-            seeds.len()
-        );
-        return Err(Error::config(message));
-    }
-    Ok(())
-}
-
-/// A corpus with everything spelled out, and how its rows are joined.
-/// Whether that was said, by the experiment or by the data set, comes with it.
-fn text_plan(corpus: &Path, join: Option<Join>, purpose: Use) -> Result<(PathBuf, (bool, Join))> {
-    let (corpus, own) = datasets::spelled_out(corpus, purpose)?;
-    let known = join.or(own);
-    Ok((corpus, (known.is_some(), known.unwrap_or(Join::None))))
-}
-
-/// Refuses a label that is none of the known ones.
-pub(super) fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
-    if known.contains(&name) {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "there is no {what} `{name}`{}",
-        suggestion(name, known)
-    )))
-}
-
-/// Checks what is expected of a model.
-fn expectations(expected: &BTreeMap<String, Expected>, evaluations: &[EvaluationPlan]) -> Result<()> {
-    let known: Vec<&str> = evaluations.iter().map(|it| it.name.as_str()).collect();
-    for (name, Expected { perplexity, tolerance }) in expected {
-        if !known.contains(&name.as_str()) {
-            let message = format!("`expected` names no evaluation `{name}`{}", suggestion(name, &known));
-            return Err(Error::config(message));
-        }
-        if !(*perplexity >= 1.0 && *tolerance >= 0.0 && perplexity.is_finite() && *tolerance < 1.0) {
-            return Err(Error::config(format!(
-                "expected.{name}: a perplexity is at least 1, and its tolerance a fraction of it below 1"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn missing(key: &str) -> Error {
-    Error::config(format!("missing field `{key}`; a `protocol` would set it"))
-}
-
-fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
-    if list.is_empty() {
-        return Err(Error::config(format!("there is no {what}; at least one is needed")));
-    }
-    Ok(())
-}
-
-fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
-    if name.is_empty() {
-        return Err(Error::config(format!("a {what} is empty")));
-    }
-    if let Some(hidden) = name.chars().find(|c| names::is_hidden(*c)) {
-        return Err(Error::config(format!(
-            "{what} {name:?} has a line break or another control character or one that is not seen (U+{:04X}); choose \
-             another `name`",
-            u32::from(hidden)
-        )));
-    }
-    if others.any(|other| other == name) {
-        return Err(Error::config(format!(
-            "{what} `{name}` is used twice; give one of them another `name`"
-        )));
-    }
-    Ok(())
-}
-
-/// Resolves a pattern.
-pub(super) fn pattern(raw: &RawPattern) -> Result<Pattern> {
-    let pattern = match (raw.sparsity, raw.keep, raw.of) {
-        (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
-        (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
-        _ => {
-            return Err(Error::config(
-                "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one",
-            ));
-        }
-    };
-    pattern.validate()?;
-    Ok(pattern)
-}
-
-/// Looks a component up and builds it once, to check its parameters.
-fn component<T: ?Sized>(
-    registry: &'static Registry<Build<T>>,
-    raw: &RawComponent,
-) -> Result<(ComponentPlan, Built<T>)> {
-    let entry = registry.find(&raw.name)?;
-    let built = (entry.item)(&raw.parameters).at(format_args!("{} `{}`", registry.kind, raw.name))?;
-    let plan = ComponentPlan {
-        name: raw.name.clone(),
-        parameters: built.parameters.clone(),
-    };
-    Ok((plan, built))
-}
-
-/// Resolves a method; `at` turns a byte offset of the file into a place.
-pub(super) fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
-    let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
-    let default = |name: &str| RawComponent {
-        name: name.to_string(),
-        parameters: toml::Table::new(),
-    };
-    let (criterion, score) = component(&CRITERIA, raw.criterion.get_ref()).at(place(&raw.criterion))?;
-    let (solver, solve) = match &raw.solver {
-        Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
-        None => component(&SOLVERS, &default("one-shot"))?,
-    };
-    let (allocator, _) = match &raw.allocator {
-        Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
-        None => component(&ALLOCATORS, &default("uniform"))?,
-    };
-    let mut needs = score.component.needs().and(solve.component.needs());
-    let mut steps = StepPlans::default();
-    if let Some(raw) = &raw.permutation {
-        let (plan, built) = component(&PERMUTATIONS, raw.get_ref()).at(place(raw))?;
-        needs = needs.and(built.component.needs());
-        steps.permutation = Some(plan);
-    }
-    if let Some(raw) = &raw.refine {
-        let (plan, built) = component(&REFINERS, raw.get_ref()).at(place(raw))?;
-        needs = needs.and(built.component.needs());
-        steps.refine = Some(plan);
-    }
-    if let Some(raw) = &raw.compensate {
-        let (plan, built) = component(&COMPENSATIONS, raw.get_ref()).at(place(raw))?;
-        needs = needs.and(built.component.needs());
-        steps.compensate = Some(plan);
-    }
-    let label = || match (criterion.name.as_str(), solver.name.as_str()) {
-        ("obs", "obs") => "sparsegpt".to_string(),
-        (criterion, "one-shot") => criterion.to_string(),
-        (criterion, solver) => format!("{criterion}+{solver}"),
-    };
-    // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
-    let own = score.component.group();
-    let group = agree(protocol, "group", raw.group, |it| {
-        it.one_shot.filter(|_| !score.component.follows_update()).unwrap_or(own)
-    });
-    Ok(MethodPlan {
-        name: raw.name.clone().unwrap_or_else(label),
-        group: group.at(place(&raw.criterion))?.unwrap_or(own),
-        calibrated: needs.anything(),
-        criterion,
-        solver,
-        allocator,
-        steps,
-    })
-}
+pub(super) const SEED: &str = "{seed}";
 
 impl MethodPlan {
     /// Makes the method ready to use.
@@ -991,12 +516,36 @@ impl Experiment {
     }
 
     /// How many cells there are.
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         let calibrated = self.methods.iter().filter(|method| method.calibrated).count();
         let rounds = calibrated.saturating_mul(self.seeds.len().max(1));
         let methods = rounds.saturating_add(self.methods.len() - calibrated);
         let of_model = methods.saturating_mul(self.patterns.len()).saturating_add(1);
         of_model.saturating_mul(self.models.len())
+    }
+
+    /// Who computes the experiment on this machine.
+    ///
+    /// # Errors
+    /// As [`MachinePlan::here`].
+    pub fn machine_here(&self) -> Result<Machine> {
+        self.machine.here(self.linear_algebra)
+    }
+
+    /// Who would compute it, for those who only plan.
+    ///
+    /// # Errors
+    /// As [`MachinePlan::foreseen`].
+    pub fn machine_foreseen(&self) -> Result<Foreseen> {
+        self.machine.foreseen(self.linear_algebra)
+    }
+
+    /// The label of a cell's method.
+    pub fn method_name(&self, cell: &Cell) -> &str {
+        match &cell.pruning {
+            Some(pruning) => &self.methods[pruning.method].name,
+            None => DENSE,
+        }
     }
 
     /// A cell in words: `tiny-llama, wanda, 50 %, seed 0`.

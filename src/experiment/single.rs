@@ -1,9 +1,12 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
 use super::machine::Request;
-use super::plan::{Experiment, ModelPlan, calibration, evaluation, method, model_place, task};
+use super::plan::{Experiment, ModelPlan};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
+use super::resolve::methods::method;
+use super::resolve::models::model_place;
+use super::resolve::texts::{calibration, evaluation, task};
 use crate::data::tokenizer::Bos;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -152,7 +155,7 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
         name: "single".to_string(),
         description: String::new(),
         confidence: 0.95,
-        machine: common.machine.resolve()?,
+        machine: common.machine.resolve(Provider::Faer)?,
         linear_algebra: Provider::Faer,
         protocol: protocol.map(|protocol| protocol.name.to_string()),
         bos: bos.unwrap_or_default(),

@@ -6,21 +6,20 @@
 
 use crate::backend::timed::{Tally, Timed};
 use crate::backend::{Backend, Compute};
+use crate::cell::{Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
-use crate::experiment::machine::Machine;
+use crate::experiment::machine::MachinePlan;
 use crate::files::{Access, Staging};
+use crate::linalg::Provider;
 use crate::model::families;
-use crate::model::forward::Ends;
 use crate::model::random::RandomWeights;
-use crate::model::source::WeightSource;
-use crate::progress::Progress;
-use crate::prune::model::{Calibration, PruneTime, prune_model};
+use crate::progress::{Progress, Silent};
+use crate::prune::model::PruneTime;
 use crate::prune::pattern::Pattern;
 use crate::prune::recipe::Recipe;
 use crate::prune::workbench::Workbench;
 use crate::registry::{Entry, Registry};
-use crate::run::Opened;
 use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
 use ndarray::Array2;
@@ -86,7 +85,7 @@ pub struct Benchmark {
     /// Seed of weights and tokens.
     pub seed: u64,
     /// Who computes.
-    pub machine: Machine,
+    pub machine: MachinePlan,
 }
 
 /// Seconds of the stages of one block.
@@ -144,11 +143,15 @@ pub struct Measured {
 /// An unknown shape, a sequence longer than its context, or the device fails.
 pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured> {
     let spec = checked_shape(benchmark)?;
-    match Opened::new(&benchmark.machine)? {
-        Opened::Cpu(cpu) => measure(&cpu, benchmark, spec, progress),
-        Opened::CpuBf16(cpu) => measure(&cpu, benchmark, spec, progress),
-        Opened::Gpu(gpu) => measure(gpu.as_ref(), benchmark, spec, progress),
-    }
+    let machine = benchmark.machine.here(Provider::Faer)?;
+    let backend = Opened::new(&benchmark.machine, machine)?;
+    backend.check(&benchmark.method, benchmark.pattern)?;
+    backend.run(Measure {
+        benchmark,
+        spec,
+        compute: machine.compute,
+        progress,
+    })
 }
 
 /// A tokenizer that knows no word: a written model is meant for token windows, which need none.
@@ -206,88 +209,98 @@ fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
     (0..count).map(|_| random.random_range(0..vocabulary)).collect()
 }
 
-fn measure<B: Workbench>(
-    backend: &B,
-    benchmark: &Benchmark,
+/// Times a benchmark on a backend.
+struct Measure<'a> {
+    benchmark: &'a Benchmark,
     spec: ModelSpec,
-    progress: &dyn Progress,
-) -> Result<Measured> {
-    let model_blocks = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks;
-    let ids = random_ids(benchmark, &spec);
-    let with_blocks = |blocks: usize| {
-        let spec = ModelSpec { blocks, ..spec.clone() };
-        RandomWeights::new(spec, benchmark.seed, StorageType::F16)
-    };
-    let source = with_blocks(spec.blocks);
-    let ends = Ends::upload(backend, &source)?;
-    progress.start(1, spec.blocks);
-
-    progress.stage("making kernels");
-    let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
-    prune(backend, &with_blocks(1), &ends, benchmark, &one, |_| Ok(()))?;
-
-    progress.cell(&benchmark.shape);
-    let windows = TokenWindows::new(ids, benchmark.length)?;
-    let mut blocks: Vec<Stages> = Vec::new();
-    prune(backend, &source, &ends, benchmark, &windows, |time| {
-        blocks.push(time.into());
-        progress.step()
-    })?;
-
-    progress.stage("timing each operation");
-    let timed = Timed::new(backend);
-    let ends = Ends::upload(&timed, &source)?;
-    prune(
-        &timed,
-        &with_blocks(spec.blocks.min(2)),
-        &ends,
-        benchmark,
-        &windows,
-        |_| Ok(()),
-    )?;
-    drop(ends);
-    let operations = timed.tallies();
-    let (bandwidth, products) = ceilings(backend)?;
-    progress.finish();
-    Ok(Measured {
-        shape: benchmark.shape.clone(),
-        backend: backend.name().to_string(),
-        device: backend.device(),
-        compute: benchmark.machine.compute,
-        model_seconds: whole(&blocks, model_blocks),
-        blocks,
-        model_blocks,
-        operations: operations
-            .into_iter()
-            .map(|(name, tally)| (name.to_string(), tally))
-            .collect(),
-        bandwidth,
-        products,
-    })
+    compute: Compute,
+    progress: &'a dyn Progress,
 }
 
+impl Work for Measure<'_> {
+    type Output = Measured;
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<Measured> {
+        let Measure {
+            benchmark,
+            spec,
+            compute,
+            progress,
+        } = self;
+        let model_blocks = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks;
+        let ids = random_ids(benchmark, &spec);
+        let with_blocks = |blocks: usize| {
+            let spec = ModelSpec { blocks, ..spec.clone() };
+            RandomWeights::new(spec, benchmark.seed, StorageType::F16)
+        };
+        progress.start(1, spec.blocks);
+
+        progress.stage("making kernels");
+        let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
+        prune(backend, &with_blocks(1), benchmark, &one, &Silent, |_| ())?;
+
+        progress.cell(&benchmark.shape);
+        let windows = TokenWindows::new(ids, benchmark.length)?;
+        let mut blocks: Vec<Stages> = Vec::new();
+        prune(
+            backend,
+            &with_blocks(spec.blocks),
+            benchmark,
+            &windows,
+            progress,
+            |time| {
+                blocks.push(time.into());
+            },
+        )?;
+
+        progress.stage("timing each operation");
+        let timed = Timed::new(backend);
+        let few = with_blocks(spec.blocks.min(2));
+        prune(&timed, &few, benchmark, &windows, &Silent, |_| ())?;
+        let operations = timed.tallies();
+        let (bandwidth, products) = ceilings(backend)?;
+        progress.finish();
+        Ok(Measured {
+            shape: benchmark.shape.clone(),
+            backend: backend.name().to_string(),
+            device: backend.device(),
+            compute,
+            model_seconds: whole(&blocks, model_blocks),
+            blocks,
+            model_blocks,
+            operations: operations
+                .into_iter()
+                .map(|(name, tally)| (name.to_string(), tally))
+                .collect(),
+            bandwidth,
+            products,
+        })
+    }
+}
+
+/// Prunes random weights as one cell that measures nothing; `done` is told what each block took.
 fn prune<B: Workbench>(
     backend: &B,
-    source: &dyn WeightSource,
-    ends: &Ends<B>,
+    source: &RandomWeights,
     benchmark: &Benchmark,
     windows: &TokenWindows,
-    mut done: impl FnMut(PruneTime) -> Result<()>,
+    progress: &dyn Progress,
+    mut done: impl FnMut(PruneTime),
 ) -> Result<()> {
-    let calibration = match benchmark.method.needs().anything() {
-        true => Calibration::Windows(windows),
-        false => Calibration::Nothing,
+    let calibrated = benchmark.method.needs().anything();
+    let mut model = Prepared::new(source);
+    if calibrated {
+        model.calibration.insert(benchmark.seed, windows.clone());
+    }
+    let treatment = Treatment {
+        recipe: &benchmark.method,
+        pattern: benchmark.pattern,
+        seed: calibrated.then_some(benchmark.seed),
     };
-    let method = &benchmark.method;
-    prune_model(
-        backend,
-        source,
-        ends,
-        method,
-        benchmark.pattern,
-        &calibration,
-        |pruned| done(pruned.time),
-    )?;
+    Runner::new(backend, &model, Sharing::NONE)?.run(Some(treatment), progress, |pruned| {
+        done(pruned.time);
+        Ok(())
+    })?;
     Ok(())
 }
 

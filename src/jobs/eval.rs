@@ -1,14 +1,15 @@
 //! Measuring one model as it is.
 
 use crate::backend::Compute;
+use crate::cell::{Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
 use crate::error::{Located, Result};
-use crate::experiment::identity::{EvaluationIdentity, Identity, ModelIdentity, TaskIdentity};
-use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::identity::{EvaluationIdentity, Identity, TaskIdentity, identify};
+use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
 use crate::hub::Parts;
 use crate::progress::Progress;
+use crate::prune::workbench::Workbench;
 use crate::record::TaskRecord;
-use crate::run::{Findings, Opened, PreparedModel, Runner, Sample, identify};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -111,21 +112,27 @@ fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Resu
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
-    let input = inputs.models[0].as_ref().expect("all inputs are there");
-    let identity = identify(experiment, &inputs)
+    let machine = experiment.machine_here()?;
+    let identity = identify(experiment, machine, &inputs)
         .swap_remove(0)
         .expect("the dense cell of a model that is there has an identity");
-    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
-    progress.start(1, input.checkpoint.spec().blocks);
+    let backend = Opened::new(&experiment.machine, machine)?;
+    let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
+    progress.start(1, model.source.spec().blocks);
     progress.cell(what);
-    let found = match Opened::new(&experiment.machine)? {
-        Opened::Cpu(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
-        Opened::CpuBf16(cpu) => Runner::new(&cpu, experiment, &model).and_then(|mut runner| runner.unpruned(progress)),
-        Opened::Gpu(gpu) => {
-            Runner::new(gpu.as_ref(), experiment, &model).and_then(|mut runner| runner.unpruned(progress))
-        }
-    };
+    let found = backend.run(Measure(&model, progress));
     let findings = found.at(experiment.models[0].path.display())?;
     progress.finish();
     Ok((identity, findings))
+}
+
+/// Measures a model as it is.
+struct Measure<'a>(&'a Prepared<'a>, &'a dyn Progress);
+
+impl Work for Measure<'_> {
+    type Output = Findings;
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<Findings> {
+        Runner::new(backend, self.0, Sharing::NONE)?.run(None, self.1, |_| Ok(()))
+    }
 }

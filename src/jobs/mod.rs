@@ -1,5 +1,6 @@
 //! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`])
-//! against what is recorded ([`provenance`]), store it in less space ([`archive`]), time it ([`mod@bench`]).
+//! against what is recorded ([`provenance`]), store it in less space ([`archive`]), time it ([`mod@bench`]), write the
+//! tokens it sees ([`tokens`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
 //! it adds is its output: a model directory, a JSON file, a verdict.
@@ -10,4 +11,5 @@ pub mod eval;
 pub mod provenance;
 pub mod prune;
 mod seal;
+pub mod tokens;
 pub mod verify;

@@ -221,7 +221,7 @@ fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::identity::ModelIdentity;
+    use crate::experiment::inputs::ModelIdentity;
 
     fn file() -> PruningFile {
         let digest = |bytes| FileDigest {

@@ -4,11 +4,13 @@
 //! [`PRUNING`] beside them. It appears under its name when it is complete and was opened as a loader opens it.
 
 use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA};
+use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::digest::FileDigest;
 use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
+use crate::experiment::identity::identify;
 use crate::experiment::inputs::{self, Inputs, ModelInput};
-use crate::experiment::plan::{Experiment, Pruning};
+use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging};
 use crate::hub::Parts;
 use crate::memory;
@@ -18,7 +20,6 @@ use crate::model::families::read_spec;
 use crate::model::folder::{Found, Links, ModelFolder};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
-use crate::run::{Findings, Opened, PreparedModel, Runner, identify};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -50,27 +51,36 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
+    let machine = experiment.machine_here()?;
     let cells = experiment.cells();
     let mut pruning = cells
         .iter()
-        .zip(identify(experiment, &inputs))
+        .zip(identify(experiment, machine, &inputs))
         .filter_map(|(cell, identity)| cell.pruning.zip(identity));
     let (pruning, identity) = match (pruning.next(), pruning.next()) {
         (Some(only), None) => only,
         _ => panic!("a pruning job has exactly one pruning cell"),
     };
     let input = inputs.models[0].as_ref().expect("all inputs are there");
-    let model = PreparedModel::new(experiment, &inputs, 0, input, progress)?;
+    let recipe = experiment.method(pruning.method)?;
+    let backend = Opened::new(&experiment.machine, machine)?;
+    backend.check(&recipe, pruning.pattern)?;
+    let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let folder = &inputs.folders[0].as_ref().expect("all inputs are there").path;
     let mut writer = ModelWriter::begin(&input.checkpoint, folder, &staging, links)?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
-    let findings = match Opened::new(&experiment.machine)? {
-        Opened::Cpu(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
-        Opened::CpuBf16(cpu) => pruned(&cpu, experiment, &model, &pruning, &mut writer, progress),
-        Opened::Gpu(gpu) => pruned(gpu.as_ref(), experiment, &model, &pruning, &mut writer, progress),
-    };
+    let findings = backend.run(Prune {
+        model: &model,
+        treatment: Treatment {
+            recipe: &recipe,
+            pattern: pruning.pattern,
+            seed: pruning.seed,
+        },
+        writer: &mut writer,
+        progress,
+    });
     let findings = findings.at(experiment.models[0].path.display())?;
     progress.stage("writing");
     let copied = writer.finish()?;
@@ -162,16 +172,21 @@ fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
         .collect()
 }
 
-/// Prunes on a backend; every block is written as soon as it is ready.
-fn pruned<B: Workbench>(
-    backend: &B,
-    experiment: &Experiment,
-    model: &PreparedModel,
-    pruning: &Pruning,
-    writer: &mut ModelWriter,
-    progress: &dyn Progress,
-) -> Result<Findings> {
-    Runner::new(backend, experiment, model)?.pruned(pruning, progress, |pruned| {
-        pruned.weights().try_for_each(|linear| writer.put(&linear?))
-    })
+/// Prunes a model; every block is written as soon as it is ready.
+struct Prune<'a, 'w> {
+    model: &'a Prepared<'a>,
+    treatment: Treatment<'a>,
+    writer: &'a mut ModelWriter<'w>,
+    progress: &'a dyn Progress,
+}
+
+impl Work for Prune<'_, '_> {
+    type Output = Findings;
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<Findings> {
+        let writer = self.writer;
+        Runner::new(backend, self.model, Sharing::NONE)?.run(Some(self.treatment), self.progress, |pruned| {
+            pruned.weights().try_for_each(|linear| writer.put(&linear?))
+        })
+    }
 }

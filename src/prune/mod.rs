@@ -3,7 +3,7 @@
 //! [`recipe`] says which steps there are, [`layer`] takes one layer through them and holds them to their promises (the mask
 //! satisfies the pattern exactly, masked weights are 0, all weights are finite), [`model`] goes through the blocks. The
 //! components live in [`allocator`], [`criterion`], [`permutation`], [`refiner`], [`solver`] and [`compensation`]; what
-//! they share in [`formula`], [`score`], [`pattern`], [`mask`] and [`workbench`].
+//! they share in [`formula`], [`score`], [`pattern`], [`mask`] and [`workbench`]. [`limits`] are a workbench's own.
 
 pub mod model;
 pub mod layer;
@@ -14,8 +14,10 @@ pub mod refiner;
 pub mod solver;
 pub mod compensation;
 pub mod criterion;
+pub mod operands;
 pub mod score;
 pub mod workbench;
+pub mod limits;
 pub mod values;
 pub mod matrix;
 pub mod formula;

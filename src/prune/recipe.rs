@@ -3,11 +3,14 @@
 use super::allocator::Allocator;
 use super::compensation::Compensation;
 use super::criterion::Criterion;
+use super::limits::Limits;
+use super::operands;
 use super::pattern::{Group, Pattern, Selection, Target};
 use super::permutation::Permutation;
 use super::refiner::Refiner;
 use super::solver::Solver;
 use crate::backend::moments::Needs;
+use crate::error::Result;
 use crate::linalg::Provider;
 
 /// A pruning method, step by step.
@@ -42,6 +45,21 @@ impl Recipe {
             solver: self.solver.as_ref(),
             compensation: self.compensation.as_deref(),
         }
+    }
+
+    /// Checks that a workbench can take layers through the steps under a pattern, before anything is computed.
+    ///
+    /// # Errors
+    /// A step needs more than the workbench has room for.
+    pub fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
+        let steps = self.steps();
+        let target = Target {
+            pattern,
+            group: self.group,
+            selection: self.selection,
+        };
+        operands::check(&steps.criterion.score(), steps.follows(&target), limits)?;
+        steps.solver.check(pattern, limits)
     }
 
     /// The statistics that the steps ask for together; calibration gathers them once.

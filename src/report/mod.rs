@@ -9,7 +9,6 @@ pub mod data;
 pub mod html;
 pub mod latex;
 pub mod layout;
-pub mod plan_file;
 pub mod plots;
 pub mod power;
 pub mod published;
@@ -19,7 +18,6 @@ pub mod tasks;
 pub mod text;
 mod written;
 
-pub use plan_file::{PlanFile, PlannedCell};
 pub use results::Results;
 pub use written::check;
 

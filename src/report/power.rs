@@ -7,8 +7,7 @@
 
 use super::layout::{p_value, percent};
 use super::sheet::{Cell, Chapter, Column, Sheet};
-use crate::experiment::plan::{DENSE, Experiment};
-use crate::experiment::reference::Reference;
+use crate::experiment::plan::{DENSE, Experiment, Reference};
 use crate::prune::pattern::Pattern;
 use crate::stats::average::{Macro, macro_average};
 use crate::stats::power::{POWER, independent_disagreement, minimum_detectable_accuracy, most_disagreement};

@@ -1,8 +1,7 @@
 //! Published values beside ours.
 
 use super::results::{Measure, Results, Section};
-use crate::experiment::plan::DENSE;
-use crate::experiment::reference::Reference;
+use crate::experiment::plan::{DENSE, Reference};
 use crate::prune::pattern::Pattern;
 
 /// A published value and ours.

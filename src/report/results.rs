@@ -1,9 +1,9 @@
 //! A plan joined with its records: for every model and measure, what each method scored under each pattern, run by run
 //! and text by text.
 
-use super::plan_file::{PlanFile, PlannedCell};
 use crate::error::Result;
 use crate::experiment::plan::DENSE;
+use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
 use crate::record::{self, Record, Status};

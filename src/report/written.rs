@@ -3,12 +3,12 @@
 //! Before a report writes a file, its path and hash are appended to `written.jsonl`; a file with another hash is the user's, and
 //! stays. Reports of zprune 0.1.0 have no such list: their files are known by how they begin.
 
-use super::PlanFile;
 use super::plots::{self, raster};
 use super::{data, html, latex};
 use crate::data::digest;
 use crate::error::{Error, Result};
 use crate::experiment::plan::Experiment;
+use crate::experiment::plan_file::PlanFile;
 use crate::files::{create_folders, names, no_links, only_plain, remove_unfinished, write_whole};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

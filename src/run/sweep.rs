@@ -1,167 +1,41 @@
-//! The outer loop of a run: which cells are to do, who does them, what becomes of them.
+//! The outer loop of a run: who does which cell, what becomes of it.
 //!
 //! Several processes may work on one results folder. Each claims a cell before it runs it ([`claims`](super::claims)) and looks
 //! at the records once more after it has the claim, so a cell is run once, and a good record is never doubled.
 //! A process that finds everything left claimed by others waits for them, and takes over what they leave: when the
 //! command ends, the sweep is complete.
 
+use super::choice::{pending, select};
 use super::claims::Claims;
 use super::events::{Event, EventLog};
+use super::expected::dense_fits;
+use super::options::{Options, Outcome};
 use super::pace::{Costs, Pace};
-use super::tasks::{check_samples, write_samples};
-use super::{Opened, PreparedModel, Runner, method_name};
-use crate::error::{Error, ErrorKind, Result};
-use crate::experiment::identity::Identity;
+use super::recorded::{record, vouch};
+use super::samples::{check_samples, write_samples};
+use super::summary::summary;
+use super::watched::{Watched, check_stop};
+use crate::cell::{Opened, Prepared, Runner, Sharing, Work};
+use crate::error::{Error, ErrorKind, Located, Result};
+use crate::experiment::identity::{Identity, identify};
 use crate::experiment::inputs::Inputs;
+use crate::experiment::machine::Machine;
 use crate::experiment::plan::{Cell, Experiment};
+use crate::experiment::plan_file::PlanFile;
 use crate::files::{create_folders, no_links, remove_unfinished};
-use crate::progress::{Progress, Running};
+use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
-use crate::record::{Record, RecordFile, Status, standing};
-use crate::registry::nearest;
-use crate::report::{PlanFile, PlannedCell};
-use crate::stats::{Shown, Summary};
-use bytesize::ByteSize;
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use crate::record::{RecordFile, Status, read_if_any, standing};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a waiting process looks again.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What a run is to do.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Ids of the cells to run; empty for all.
-    pub cells: Vec<String>,
-    /// Whether to wait for cells that other processes are at, or to leave them.
-    pub wait: bool,
-    /// Set by whoever wants the run to stop: it does so after the block it is at, and records nothing of that cell.
-    pub stop: Arc<AtomicBool>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            cells: Vec::new(),
-            wait: true,
-            stop: Arc::default(),
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Cells run now, by this process.
-    pub ran: usize,
-    /// Cells that other processes ran meanwhile.
-    pub elsewhere: usize,
-    /// Of both, cells that failed.
-    pub failed: usize,
-    /// Cells that had a good record already.
-    pub skipped: usize,
-    /// Cells left to other processes.
-    pub left: usize,
-}
-
-impl Outcome {
-    /// An error when cells failed, for the exit code.
-    ///
-    /// # Errors
-    /// Says how many failed.
-    pub fn check(&self, folder: &Path) -> Result<()> {
-        if self.failed == 0 {
-            return Ok(());
-        }
-        let message = format!(
-            "{} of {} cells failed; runs.jsonl says why, and the same command tries them again",
-            self.failed,
-            self.ran + self.elsewhere
-        );
-        Err(Error::new(ErrorKind::CellsFailed, message).at(folder.display()))
-    }
-}
-
-/// The ids of all cells, in the experiment's order; `None` where a file they depend on is missing.
-pub fn identify(experiment: &Experiment, inputs: &Inputs) -> Vec<Option<Identity>> {
-    experiment
-        .cells()
-        .iter()
-        .map(|cell| {
-            let model = inputs.models[cell.model].as_ref()?;
-            let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
-            let seed = cell.pruning.and_then(|pruning| pruning.seed);
-            let file = seed.map(|seed| inputs.calibration.get(&seed));
-            if file.is_some_and(|file| file.is_none()) {
-                return None;
-            }
-            let digest = file.flatten().map(|file| file.digest.as_str());
-            Some(Identity::of(experiment, cell, model, digest, evaluations, tasks))
-        })
-        .collect()
-}
-
-/// What has become of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It has a good record.
-    Done,
-    /// A process is at it.
-    Running,
-    /// Its records say why it failed; a run tries again.
-    Failed,
-    /// It has no record.
-    Pending,
-}
-
-/// A cell of an experiment, what has become of it, and what it is expected to take.
-#[derive(Debug, Clone)]
-pub struct Prospect {
-    /// The cell.
-    pub cell: Cell,
-    /// Its id; `None` where a file it depends on is missing.
-    pub id: Option<String>,
-    /// What has become of it.
-    pub state: State,
-    /// Mean seconds of the recorded cells of the same method, model and tokens, whatever pattern and seed, on whatever
-    /// machine; `None` if there are none.
-    pub seconds: Option<f64>,
-}
-
-/// All cells of an experiment, in its order, as `records` and the claims in `folder` show them. Changes nothing.
-pub fn prospects(experiment: &Experiment, inputs: &Inputs, records: &[Record], folder: &Path) -> Vec<Prospect> {
-    let (claims, costs, standing) = (Claims::of(folder), Costs::of(records), standing(records));
-    let cells = experiment.cells().into_iter().zip(identify(experiment, inputs));
-    cells
-        .map(|(cell, identity)| {
-            let id = identity.as_ref().map(Identity::id);
-            let found = id.as_deref().and_then(|id| standing.get(id));
-            let state = match (&id, found.map(|record| record.status)) {
-                (_, Some(Status::Ok)) => State::Done,
-                (Some(id), _) if claims.held(id) => State::Running,
-                (_, Some(Status::Failed | Status::Withdrawn)) => State::Failed,
-                (_, None) => State::Pending,
-            };
-            let seconds = identity.and_then(|identity| costs.expected(&identity));
-            Prospect {
-                cell,
-                id,
-                state,
-                seconds,
-            }
-        })
-        .collect()
-}
-
 /// Runs the cells of an experiment that have no good record in `folder`.
 ///
 /// # Errors
-/// Unusable inputs or an unknown cell (nothing is written then), unwritable results, and
+/// Unusable inputs, an unknown cell, a machine that cannot run a cell (nothing is written then), unwritable results, and
 /// [`ErrorKind::Interrupted`] when it was asked to stop. Failures of single cells are recorded and counted, not returned.
 pub fn run(
     experiment: &Experiment,
@@ -171,27 +45,23 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     inputs.require_all()?;
+    let machine = experiment.machine_here()?;
     let cells: Vec<(Cell, Identity)> = experiment
         .cells()
         .into_iter()
-        .zip(identify(experiment, inputs))
+        .zip(identify(experiment, machine, inputs))
         .filter_map(|(cell, identity)| Some((cell, identity?)))
         .collect();
     let wanted = select(experiment, &cells, &options.cells)?;
-    let mut models = Vec::new();
-    for (index, input) in inputs.models.iter().flatten().enumerate() {
-        // A cell that was asked for alone needs no other model.
-        models.push(if wanted.iter().any(|(cell, _)| cell.model == index) {
-            Some(PreparedModel::new(experiment, inputs, index, input, progress)?)
-        } else {
-            None
-        });
-        check_stop(&options.stop)?;
-    }
-    // Texts are tokens by now, and weights are looked through: whatever was written to since it was hashed would be in them.
-    for index in (0..models.len()).filter(|index| models[*index].is_some()) {
-        inputs.unchanged(index)?;
-    }
+    // Opened before anything that takes long, unless there is nothing to compute: then no GPU is needed.
+    let records = read_if_any(folder)?;
+    let known = standing(&records);
+    let has = |id: &str| known.get(id).is_some_and(|record| record.status == Status::Ok);
+    let backend = match &pending(experiment, &cells, &wanted, &has)[..] {
+        [] => None,
+        pending => Some(opened(experiment, machine, pending)?),
+    };
+    let models = prepared(experiment, machine, inputs, &wanted, options, progress)?;
 
     create_folders(folder)?;
     let mut file = RecordFile::open(folder)?;
@@ -200,29 +70,27 @@ pub fn run(
             remove_unfinished(&folder.join(written));
         }
     }
-    let plan = plan_file(experiment, inputs, &cells);
-    plan.write(folder)?;
+    PlanFile::new(experiment, machine, inputs, &cells).write(folder)?;
 
-    let pending = pending(experiment, &cells, &wanted, &file);
+    let pending = pending(experiment, &cells, &wanted, &|id| file.has(id));
     if !pending.is_empty() {
         no_links(folder, "claims")?;
     }
     for (_, identity) in &pending {
         check_samples(folder, &identity.id(), experiment)?;
     }
-    let model = |cell: &Cell| {
-        models[cell.model]
-            .as_ref()
-            .expect("the models of wanted cells are prepared")
-    };
-    let blocks = |cell: &Cell| model(cell).checkpoint.spec().blocks;
+    let blocks = |cell: &Cell| blocks(&models, cell);
     let mut outcome = Outcome {
         skipped: wanted.iter().filter(|(_, identity)| file.has(&identity.id())).count(),
         ..Outcome::default()
     };
     progress.start(pending.len(), pending.iter().map(|(cell, _)| blocks(cell)).sum());
-    // Opened late, so that an experiment without pending cells needs no GPU, and its folder stays as it is.
+    // A folder where nothing is to do stays as it is.
     if !pending.is_empty() {
+        let backend = match backend {
+            Some(backend) => backend,
+            None => opened(experiment, machine, &pending)?,
+        };
         let mut events = EventLog::open(folder)?;
         events.write(Event::Started {
             zprune: env!("CARGO_PKG_VERSION"),
@@ -242,22 +110,19 @@ pub fn run(
             recorded: Vec::new(),
             file,
             events,
-            progress: Watched {
-                inner: progress,
-                stop: &options.stop,
-                pace: RefCell::new(pace),
-                since: Instant::now(),
-                within: RefCell::new(Instant::now()),
-            },
+            progress: Watched::new(progress, &options.stop, pace),
             outcome: &mut outcome,
         };
-        let ended = match Opened::new(&experiment.machine) {
-            Ok(Opened::Cpu(cpu)) => sweep.run(&cpu, pending),
-            Ok(Opened::CpuBf16(cpu)) => sweep.run(&cpu, pending),
-            Ok(Opened::Gpu(gpu)) => sweep.run(gpu.as_ref(), pending),
-            Err(error) => Err(error),
-        };
-        let ended = ended.and_then(|()| sweep.vouch());
+        let ended = backend.run(Pending(&mut sweep, pending));
+        let ended = ended.and_then(|()| {
+            let Sweep {
+                recorded,
+                progress,
+                file,
+                ..
+            } = &mut sweep;
+            vouch(experiment, inputs, recorded, file, progress)
+        });
         let settled = sweep.file.settle();
         sweep.end(both(ended, settled))?;
         file = sweep.file;
@@ -265,6 +130,52 @@ pub fn run(
     Claims::of(folder).tidy(|id| file.has(id));
     progress.finish();
     Ok(outcome)
+}
+
+/// The backend, which can run every pending cell.
+fn opened(experiment: &Experiment, machine: Machine, pending: &[&(Cell, Identity)]) -> Result<Opened> {
+    let backend = Opened::new(&experiment.machine, machine)?;
+    for (cell, _) in pending {
+        if let Some(pruning) = &cell.pruning {
+            let recipe = experiment.method(pruning.method)?;
+            backend
+                .check(&recipe, pruning.pattern)
+                .at(&experiment.methods[pruning.method].name)?;
+        }
+    }
+    Ok(backend)
+}
+
+/// The models of the wanted cells; a cell that was asked for alone needs no other model.
+fn prepared<'a>(
+    experiment: &Experiment,
+    machine: Machine,
+    inputs: &'a Inputs,
+    wanted: &[&(Cell, Identity)],
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Option<Prepared<'a>>>> {
+    let mut models = Vec::new();
+    for index in 0..experiment.models.len() {
+        let model = match wanted.iter().any(|(cell, _)| cell.model == index) {
+            true => Some(Prepared::of(experiment, machine, inputs, index, progress)?),
+            false => None,
+        };
+        models.push(model);
+        check_stop(&options.stop)?;
+    }
+    // Texts are tokens by now, and weights are looked through: whatever was written to since it was hashed would be in them.
+    for index in (0..models.len()).filter(|index| models[*index].is_some()) {
+        inputs.unchanged(index)?;
+    }
+    Ok(models)
+}
+
+/// The blocks that a cell passes through.
+fn blocks(models: &[Option<Prepared>], cell: &Cell) -> usize {
+    models[cell.model]
+        .as_ref()
+        .map_or(0, |model| model.source.spec().blocks)
 }
 
 /// Two outcomes as one. The second may say what became of records that the first could not write.
@@ -278,68 +189,13 @@ fn both(first: Result<()>, second: Result<()>) -> Result<()> {
     }
 }
 
-/// The cells with these ids, or all.
-fn select<'a>(
-    experiment: &Experiment,
-    cells: &'a [(Cell, Identity)],
-    ids: &[String],
-) -> Result<Vec<&'a (Cell, Identity)>> {
-    if ids.is_empty() {
-        return Ok(cells.iter().collect());
-    }
-    let known: Vec<String> = cells.iter().map(|(_, identity)| identity.id()).collect();
-    for id in ids {
-        if !known.contains(id) {
-            let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let near = nearest(id, &names).and_then(|near| cells.iter().find(|(_, identity)| identity.id() == near));
-            let near = near.map_or(String::new(), |(cell, identity)| {
-                format!("; did you mean {} ({})?", identity.id(), experiment.describe(cell))
-            });
-            return Err(Error::config(format!(
-                "{} has no cell {id}{near} `zprune plan` lists all. An id changes with everything that changes a cell's numbers: \
-                 files, settings, backend",
-                experiment.name
-            )));
-        }
-    }
-    let wanted = cells.iter().zip(known).filter(|(_, id)| ids.contains(id));
-    Ok(wanted.map(|(cell, _)| cell).collect())
-}
-
-/// The wanted cells without a good record, and the dense cells that must be held against `expected` before.
-fn pending<'a>(
-    experiment: &Experiment,
-    cells: &'a [(Cell, Identity)],
-    wanted: &[&'a (Cell, Identity)],
-    file: &RecordFile,
-) -> Vec<&'a (Cell, Identity)> {
-    let open = |entry: &&(Cell, Identity)| !file.has(&entry.1.id());
-    let asked: HashSet<String> = wanted.iter().map(|(_, identity)| identity.id()).collect();
-    let pruned: BTreeSet<usize> = wanted
-        .iter()
-        .copied()
-        .filter(open)
-        .filter(|(cell, _)| cell.pruning.is_some())
-        .map(|(cell, _)| cell.model)
-        .collect();
-    let needed = |entry: &&(Cell, Identity)| {
-        let (cell, identity) = entry;
-        let asked = asked.contains(&identity.id());
-        let held_against = cell.pruning.is_none()
-            && pruned.contains(&cell.model)
-            && !experiment.models[cell.model].expected.is_empty();
-        asked || held_against
-    };
-    cells.iter().filter(open).filter(needed).collect()
-}
-
 /// The cells of an experiment, what they compute with, and where they go.
 struct Sweep<'a> {
     folder: &'a Path,
     experiment: &'a Experiment,
     inputs: &'a Inputs,
     cells: &'a [(Cell, Identity)],
-    models: &'a [Option<PreparedModel<'a>>],
+    models: &'a [Option<Prepared<'a>>],
     options: &'a Options,
     claims: Claims,
     /// A failure that was there when it was opened is tried again, a later one is a result.
@@ -349,6 +205,17 @@ struct Sweep<'a> {
     events: EventLog,
     progress: Watched<'a>,
     outcome: &'a mut Outcome,
+}
+
+/// The pending cells of a sweep.
+struct Pending<'s, 'a>(&'s mut Sweep<'a>, Vec<&'a (Cell, Identity)>);
+
+impl Work for Pending<'_, '_> {
+    type Output = ();
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<()> {
+        self.0.run(backend, self.1)
+    }
 }
 
 impl<'a> Sweep<'a> {
@@ -367,7 +234,7 @@ impl<'a> Sweep<'a> {
                 if self.settled(cell, &id) {
                     continue;
                 }
-                if cell.pruning.is_some() && !self.dense_fits(cell.model)? {
+                if cell.pruning.is_some() && !dense_fits(self.experiment, self.cells, &self.file, cell.model)? {
                     held.push(entry);
                     continue;
                 }
@@ -386,7 +253,8 @@ impl<'a> Sweep<'a> {
                 if runner.as_ref().is_none_or(|(model, _)| *model != cell.model) {
                     let model = self.models[cell.model].as_ref();
                     let model = model.expect("the models of pending cells are prepared");
-                    runner = Some((cell.model, Runner::new(backend, self.experiment, model)?));
+                    let sharing = Sharing::of(self.experiment)?;
+                    runner = Some((cell.model, Runner::new(backend, model, sharing)?));
                 }
                 let (_, runner) = runner.as_mut().expect("a runner for this cell's model was just made");
                 if self.cell(runner, cell, identity)? {
@@ -412,9 +280,8 @@ impl<'a> Sweep<'a> {
     fn cell<B: Workbench>(&mut self, runner: &mut Runner<B>, cell: &Cell, identity: &Identity) -> Result<bool> {
         let (id, label) = (identity.id(), self.experiment.describe(cell));
         self.events.write(Event::Claimed { id: &id, label: &label })?;
-        let blocks = self.blocks(cell);
-        self.progress.begin(&id, &label, blocks);
-        let (record, tasks) = runner.record(cell, identity, &self.progress)?;
+        self.progress.begin(&id, &label, blocks(self.models, cell));
+        let (record, tasks) = record(runner, self.experiment, cell, identity, &self.progress)?;
         let good = record.status == Status::Ok;
         let seconds = record.run.total_seconds;
         let result = summary(&record, self.experiment.confidence);
@@ -461,12 +328,6 @@ impl<'a> Sweep<'a> {
         Ok(good)
     }
 
-    fn blocks(&self, cell: &Cell) -> usize {
-        self.models[cell.model]
-            .as_ref()
-            .map_or(0, |model| model.checkpoint.spec().blocks)
-    }
-
     /// Whether a pending cell has a result by now that this process did not give it, and counts it.
     fn settled(&mut self, cell: &Cell, id: &str) -> bool {
         let good = self.file.has(id);
@@ -474,96 +335,15 @@ impl<'a> Sweep<'a> {
             return false;
         }
         // Two methods may be the same under different names: the first one's record serves both.
-        if self.progress.pace.borrow().is_open(id) {
+        if self.progress.is_open(id) {
             self.outcome.elsewhere += 1;
             self.outcome.failed += usize::from(!good);
             self.progress.end(id, None);
         } else {
             self.outcome.skipped += 1;
         }
-        self.progress.elsewhere(1, self.blocks(cell));
+        self.progress.elsewhere(1, blocks(self.models, cell));
         true
-    }
-
-    /// Whether the dense perplexities of a model are the expected ones, so that pruning it is worth while; `false` while
-    /// another process measures them.
-    fn dense_fits(&self, model: usize) -> Result<bool> {
-        let plan = &self.experiment.models[model];
-        if plan.expected.is_empty() {
-            return Ok(true);
-        }
-        let dense = self
-            .cells
-            .iter()
-            .find(|(cell, _)| cell.model == model && cell.pruning.is_none());
-        let dense = dense.map_or(String::new(), |(_, identity)| identity.id());
-        let fail = |message: String| Error::new(ErrorKind::Mismatch, message).at(&plan.name);
-        let Some(record) = self.file.good(&dense) else {
-            return match self.file.fresh().iter().any(|record| record.id == dense) {
-                false => Ok(false),
-                true => Err(fail(
-                    "the dense model has no result to hold against `expected`".to_string(),
-                )),
-            };
-        };
-        // The record may have been made under other labels; evaluations keep the experiment's order.
-        for (plan_of, found) in self.experiment.evaluations.iter().zip(&record.evaluations) {
-            let Some(expected) = plan.expected.get(&plan_of.name) else {
-                continue;
-            };
-            let off = (found.perplexity - expected.perplexity).abs() / expected.perplexity;
-            if off > expected.tolerance {
-                return Err(fail(format!(
-                    "the dense perplexity on {} is {:.4}, but {:.4} is expected, within {} %: it is off by {:.3} %. \
-                     Weights, tokens, BOS, join or context length differ from the run it comes from; nothing was pruned",
-                    plan_of.name,
-                    Shown(found.perplexity),
-                    Shown(expected.perplexity),
-                    100.0 * expected.tolerance,
-                    Shown(100.0 * off)
-                )));
-            }
-        }
-        Ok(true)
-    }
-
-    /// Hashes the inputs of what was recorded once more, since two writes within one step of a file system's clock leave no
-    /// trace. Records whose input is another one by now are withdrawn: nobody can tell which of them saw what.
-    fn vouch(&mut self) -> Result<()> {
-        let models: BTreeSet<usize> = self.recorded.iter().map(|(model, _)| *model).collect();
-        let mut doubts = Ok(());
-        for model in models {
-            if let Err(error) = self.inputs.unchanged(model) {
-                // Every record was written before that, so it is as good as its hash.
-                tracing::warn!("{error}, after the last of its cells was recorded");
-                continue;
-            }
-            let name = &self.experiment.models[model].name;
-            self.progress.stage(&format!("hashing the inputs of {name} again"));
-            let Err(error) = self.inputs.rehash(model) else {
-                continue;
-            };
-            let own = self.recorded.iter().filter(|(of, _)| *of == model);
-            let own: Vec<Record> = own.filter_map(|(_, id)| self.file.good(id).cloned()).collect();
-            let count = own.len();
-            for record in own {
-                self.file.append(Record {
-                    status: Status::Withdrawn,
-                    error: Some(error.to_string()),
-                    sparsity: None,
-                    calibration_tokens: None,
-                    evaluations: Vec::new(),
-                    tasks: Vec::new(),
-                    layers: Vec::new(),
-                    ..record
-                })?;
-            }
-            let message = format!(
-                "{error}; the {count} records of this run that come from it are withdrawn. When nothing writes to it any more, run again"
-            );
-            doubts = doubts.and(Err(Error::new(error.kind(), message)));
-        }
-        doubts
     }
 
     /// Writes down how the sweep ended.
@@ -574,7 +354,7 @@ impl<'a> Sweep<'a> {
                 failed: self.outcome.failed,
                 elsewhere: self.outcome.elsewhere,
                 left: self.outcome.left,
-                seconds: self.progress.since.elapsed().as_secs_f64(),
+                seconds: self.progress.seconds(),
             }),
             Err(error) => {
                 let reason = error.to_string();
@@ -587,157 +367,5 @@ impl<'a> Sweep<'a> {
                 Err(error)
             }
         }
-    }
-}
-
-/// Refuses to go on once the run was asked to stop.
-fn check_stop(stop: &AtomicBool) -> Result<()> {
-    match stop.load(Ordering::Relaxed) {
-        false => Ok(()),
-        true => Err(Error::new(
-            ErrorKind::Interrupted,
-            "stopped; finished cells are recorded, and the same command goes on with the others",
-        )),
-    }
-}
-
-/// Progress with a watch: adds estimates of the time left, and stops where it was asked to.
-struct Watched<'a> {
-    inner: &'a dyn Progress,
-    stop: &'a AtomicBool,
-    pace: RefCell<Pace>,
-    /// When the sweep started.
-    since: Instant,
-    /// When the current cell started.
-    within: RefCell<Instant>,
-}
-
-impl Watched<'_> {
-    fn begin(&self, id: &str, label: &str, blocks: usize) {
-        self.within.replace(Instant::now());
-        self.pace.borrow_mut().begin(id, blocks);
-        self.inner.cell(label);
-        self.tell();
-    }
-
-    fn end(&self, id: &str, seconds: Option<f64>) {
-        self.pace.borrow_mut().end(id, seconds);
-        self.tell();
-    }
-
-    fn tell(&self) {
-        let (cell, sweep) = self
-            .pace
-            .borrow()
-            .left(self.within.borrow().elapsed(), self.since.elapsed());
-        self.inner.left(cell, sweep);
-    }
-}
-
-impl Progress for Watched<'_> {
-    fn stage(&self, what: &str) {
-        self.inner.stage(what);
-    }
-    fn start(&self, cells: usize, steps: usize) {
-        self.inner.start(cells, steps);
-    }
-    fn cell(&self, label: &str) {
-        self.inner.cell(label);
-    }
-    fn step(&self) -> Result<()> {
-        self.inner.step()?;
-        self.pace.borrow_mut().step();
-        self.tell();
-        check_stop(self.stop)
-    }
-    fn answered(&self, running: &Running) {
-        self.inner.answered(running);
-    }
-
-    fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
-        self.inner.scored(evaluation, means, windows);
-    }
-    fn cell_done(&self, label: &str, result: &str) {
-        self.inner.cell_done(label, result);
-    }
-    fn elsewhere(&self, cells: usize, steps: usize) {
-        self.inner.elsewhere(cells, steps);
-    }
-    fn waiting(&self, cells: usize) {
-        self.inner.waiting(cells);
-    }
-    fn finish(&self) {
-        self.inner.finish();
-    }
-}
-
-/// A record in a few words: perplexities, with the interval of the mean over evaluation windows.
-fn summary(record: &Record, confidence: f64) -> String {
-    match &record.error {
-        Some(error) => format!("failed: {error}"),
-        None => {
-            let results = record.evaluations.iter().map(|it| {
-                let interval = Summary::of(&it.windows, confidence).and_then(|summary| summary.interval);
-                let interval = interval.map_or(String::new(), |interval| {
-                    format!(
-                        " ({:.2} to {:.2})",
-                        Shown(interval.low.exp()),
-                        Shown(interval.high.exp())
-                    )
-                });
-                format!("{} {:.2}{interval}", it.name, Shown(it.perplexity))
-            });
-            let tasks = record.tasks.iter().filter_map(|task| {
-                let metric = task.metrics.get("acc")?;
-                let interval = metric.interval.map_or(String::new(), |[low, high]| {
-                    format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high)
-                });
-                Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
-            });
-            let lists = [
-                ("perplexity", results.collect::<Vec<_>>()),
-                ("accuracy", tasks.collect()),
-            ];
-            let lists = lists.iter().filter(|(_, list)| !list.is_empty());
-            let lists: Vec<String> = lists
-                .map(|(what, list)| format!("{what} {}", list.join(", ")))
-                .collect();
-            let run = &record.run;
-            let resident = run
-                .peak_resident_bytes
-                .map(|bytes| format!(", {} resident", ByteSize(bytes)));
-            let spilled = run
-                .spilled_bytes
-                .map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
-            format!(
-                "{}, {:.1} s{}{}",
-                lists.join("; "),
-                run.total_seconds,
-                resident.unwrap_or_default(),
-                spilled.unwrap_or_default()
-            )
-        }
-    }
-}
-
-fn plan_file(experiment: &Experiment, inputs: &Inputs, cells: &[(Cell, Identity)]) -> PlanFile {
-    let planned = cells
-        .iter()
-        .map(|(cell, identity)| PlannedCell {
-            id: identity.id(),
-            model: experiment.models[cell.model].name.clone(),
-            method: method_name(experiment, cell),
-            seed: cell.pruning.and_then(|pruning| pruning.seed),
-            pattern: cell.pruning.map(|pruning| pruning.pattern),
-        })
-        .collect();
-    let mut experiment = experiment.clone();
-    for (plan, folder) in experiment.models.iter_mut().zip(&inputs.folders) {
-        plan.commit = folder.as_ref().and_then(|folder| folder.commit.clone());
-    }
-    PlanFile {
-        zprune: env!("CARGO_PKG_VERSION").to_string(),
-        experiment,
-        cell: planned,
     }
 }

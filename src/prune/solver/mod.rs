@@ -10,7 +10,8 @@ mod one_shot;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::component::{Build, parsed};
-use crate::prune::pattern::Target;
+use crate::prune::limits::Limits;
+use crate::prune::pattern::{Pattern, Target};
 use crate::prune::values::Values;
 use crate::prune::workbench::Workpiece;
 use crate::registry::{Entry, Registry};
@@ -26,6 +27,14 @@ pub trait Solver: Send + Sync {
     /// Whether the solver can choose the mask itself while it updates.
     fn follows(&self) -> bool {
         false
+    }
+
+    /// Checks that a workbench with these limits can solve under a pattern, before anything is computed.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn check(&self, _pattern: Pattern, _limits: &Limits) -> Result<()> {
+        Ok(())
     }
 
     /// Solves for a layer's weights, in place. The mask is chosen already, unless there is a score to follow: then the solver

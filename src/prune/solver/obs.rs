@@ -12,8 +12,9 @@
 
 use super::Solver;
 use crate::backend::moments::Needs;
-use crate::error::Result;
-use crate::prune::pattern::Target;
+use crate::error::{Error, Result};
+use crate::prune::limits::Limits;
+use crate::prune::pattern::{Pattern, Target};
 use crate::prune::values::Values;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,16 @@ impl Solver for Obs {
 
     fn follows(&self) -> bool {
         true
+    }
+
+    fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
+        match pattern {
+            Pattern::NofM { keep, of } if of > limits.updated_group => Err(Error::config(format!(
+                "pattern {keep}:{of} with an update needs groups of at most {} on the GPU; use backend = \"cpu\"",
+                limits.updated_group
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn solve(&self, piece: &mut dyn Workpiece, follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {

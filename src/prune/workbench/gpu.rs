@@ -10,20 +10,21 @@ use super::cpu::score_of;
 use super::{Finished, LayerView, Matrices, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
-use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS, TIED, TIED_ROWS, TOGETHER};
+use crate::backend::gpu::parameters::{self, LANES, NUMBERS, SUM_ROWS, TIED, TIED_ROWS, TOGETHER, VECTORS};
 use crate::backend::gpu::shader;
 use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, grid};
 use crate::calibrate::statistics::{Diagonal, damped, not_gathered};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::prune::formula::Formula;
+use crate::prune::limits::Limits;
 use crate::prune::mask::PackedMask;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
 use crate::prune::values::{Operand, Over, Values};
 use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
-use written::Written;
+use written::{MATRICES, Written};
 
 /// Formulas that one kernel adds up: the parts of a vector.
 const SUMMED: usize = 4;
@@ -103,6 +104,16 @@ impl Workbench for Gpu {
             gram: None,
             full: OnceLock::new(),
             factor: OnceLock::new(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            updated_group: COLUMN_BLOCK,
+            constants: NUMBERS,
+            vectors: VECTORS,
+            matrices: MATRICES,
+            followed_matrices: 0,
         }
     }
 

@@ -12,6 +12,7 @@ mod timed;
 use crate::backend::{Agreement, Backend};
 use crate::error::Result;
 use crate::linalg::Provider;
+use crate::prune::limits::Limits;
 use crate::prune::mask::PackedMask;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::Target;
@@ -219,6 +220,11 @@ pub trait Workbench: Backend {
 
     /// Statistics for methods that look at weights only: whoever asks for one gets an error.
     fn no_statistics(&self) -> Self::Statistics;
+
+    /// What it has room for.
+    fn limits(&self) -> Limits {
+        Limits::NONE
+    }
 
     /// Puts a layer's weights on the bench.
     fn workpiece<'a>(

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::error::Result;
 use crate::linalg::Provider;
+use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::Target;
 use crate::prune::values::{Over, Values};
@@ -22,6 +23,10 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
 
     fn no_statistics(&self) -> B::Statistics {
         self.inner().no_statistics()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner().limits()
     }
 
     fn workpiece<'a>(

@@ -1,7 +1,10 @@
 //! `plan.toml`: the experiment as the run that wrote it understood it.
 
+use super::identity::Identity;
+use super::inputs::Inputs;
+use super::machine::Machine;
+use super::plan::{Cell, Experiment, check_confidence};
 use crate::error::{Error, Located, Result};
-use crate::experiment::plan::{Experiment, check_confidence};
 use crate::files::{input, only_plain, write_whole};
 use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
@@ -42,6 +45,28 @@ pub struct PlannedCell {
 }
 
 impl PlanFile {
+    /// The plan of a run on this machine, whose cells have these identities.
+    pub fn new(experiment: &Experiment, machine: Machine, inputs: &Inputs, cells: &[(Cell, Identity)]) -> Self {
+        let planned = |(cell, identity): &(Cell, Identity)| PlannedCell {
+            id: identity.id(),
+            model: experiment.models[cell.model].name.clone(),
+            method: experiment.method_name(cell).to_string(),
+            seed: cell.pruning.and_then(|pruning| pruning.seed),
+            pattern: cell.pruning.map(|pruning| pruning.pattern),
+        };
+        let cell = cells.iter().map(planned).collect();
+        let mut experiment = experiment.clone();
+        experiment.machine = experiment.machine.settled(machine);
+        for (plan, folder) in experiment.models.iter_mut().zip(&inputs.folders) {
+            plan.commit = folder.as_ref().and_then(|folder| folder.commit.clone());
+        }
+        PlanFile {
+            zprune: env!("CARGO_PKG_VERSION").to_string(),
+            experiment,
+            cell,
+        }
+    }
+
     /// Reads a results folder's plan.
     ///
     /// # Errors

@@ -1,5 +1,4 @@
-//! Zero-shot tasks within a cell: documents prepared once per model, scored while its blocks pass by, summed up
-//! for the record, and kept choice by choice under `samples/`.
+//! Zero-shot tasks within a cell: documents prepared once per model, scored while its blocks pass by, summed up.
 
 use crate::backend::Backend;
 use crate::data::tokenizer::Tokenizer;
@@ -9,7 +8,6 @@ use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, Measure, TASKS, Task};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
-use crate::files::{Access, OutputFile, no_links};
 use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord};
@@ -18,10 +16,8 @@ use crate::stats::proportion::wilson;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Batches of a backend whose streams are kept at one time where blocks can be loaded again: enough to make
 /// loading cheap beside computing, few enough to show results on the way and to fit in memory.
@@ -31,7 +27,7 @@ const BATCHES_PER_PASS: usize = 32;
 const CONFIDENCE: f64 = 0.95;
 
 /// A task's documents in a model's tokens.
-pub(crate) struct PreparedTask {
+pub struct PreparedTask {
     name: String,
     task: &'static Task,
     digest: String,
@@ -43,7 +39,10 @@ pub(crate) struct PreparedTask {
 
 impl PreparedTask {
     /// Reads and tokenises every task of an experiment for one of its models.
-    pub(super) fn all(experiment: &Experiment, inputs: &Inputs, folder: &ModelFolder) -> Result<Vec<PreparedTask>> {
+    ///
+    /// # Errors
+    /// A file is missing, or has rows that the task cannot use.
+    pub fn all(experiment: &Experiment, inputs: &Inputs, folder: &ModelFolder) -> Result<Vec<PreparedTask>> {
         if experiment.tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -79,7 +78,7 @@ impl PreparedTask {
 
 impl PreparedTask {
     /// Distinct tokens of all documents, about.
-    pub(super) fn tokens(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         self.documents.iter().map(Encoded::tokens).sum()
     }
 }
@@ -100,9 +99,11 @@ fn warn_of_truncation(documents: &[Encoded], path: &Path) {
 
 /// What one task found.
 #[derive(Debug, Clone)]
-pub(crate) struct TaskFindings {
-    pub(crate) record: TaskRecord,
-    pub(crate) samples: Vec<Sample>,
+pub struct TaskFindings {
+    /// Its scores, summed up.
+    pub record: TaskRecord,
+    /// The scores of every document.
+    pub samples: Vec<Sample>,
 }
 
 /// One document's scores, a line of a samples file.
@@ -312,60 +313,6 @@ fn interval(outcomes: &[bool]) -> [f64; 2] {
 
 fn digits(outcomes: &[bool]) -> String {
     outcomes.iter().map(|right| if *right { '1' } else { '0' }).collect()
-}
-
-/// Writes `samples/<cell>/<task>.jsonl` into a results folder, each file whole.
-pub(super) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -> Result<()> {
-    for task in tasks {
-        let path = samples_path(folder, cell, &task.record.name);
-        let mut text = String::new();
-        for sample in &task.samples {
-            text += &serde_json::to_string(sample).map_err(|error| Error::output(&path, error))?;
-            text.push('\n');
-        }
-        own(folder, &path)?;
-        samples_file(&path).write(text.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Checks before a cell is run that its samples can be written.
-pub(super) fn check_samples(folder: &Path, cell: &str, experiment: &Experiment) -> Result<()> {
-    let paths = experiment
-        .tasks
-        .iter()
-        .map(|task| samples_path(folder, cell, &task.name));
-    for path in paths {
-        own(folder, &path)?;
-        if path.exists() {
-            samples_file(&path).check()?;
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a file of samples that would be elsewhere than in the results folder.
-fn own(folder: &Path, path: &Path) -> Result<()> {
-    no_links(folder, path.strip_prefix(folder).unwrap_or(path))
-}
-
-fn samples_path(folder: &Path, cell: &str, task: &str) -> PathBuf {
-    folder.join("samples").join(cell).join(format!("{task}.jsonl"))
-}
-
-/// A file of samples, which replaces nothing but an earlier one.
-fn samples_file(path: &Path) -> OutputFile<'_> {
-    OutputFile {
-        path,
-        inputs: &[],
-        force: false,
-        ours: |path| {
-            let mut line = String::new();
-            let read = File::open(path).and_then(|file| BufReader::new(file).read_line(&mut line));
-            read.is_ok() && line.starts_with("{\"doc\":")
-        },
-        access: Access::OPEN,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! The backend that computes: chosen and opened here, and nowhere else.
+
+use crate::backend::Compute;
+use crate::backend::cpu::{Cpu, CpuBf16};
+use crate::backend::gpu::Gpu;
+use crate::error::Result;
+use crate::experiment::machine::{Machine, MachinePlan, Processor};
+use crate::prune::pattern::Pattern;
+use crate::prune::recipe::Recipe;
+use crate::prune::workbench::Workbench;
+
+/// A backend that is ready to compute.
+pub enum Opened {
+    /// This machine's cores, in single precision.
+    Cpu(Cpu),
+    /// The same, with products of bfloat16.
+    CpuBf16(CpuBf16),
+    /// A GPU.
+    Gpu(Box<Gpu>),
+}
+
+/// Work that every backend can do.
+pub trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// The work's own.
+    fn on<B: Workbench>(self, backend: &B) -> Result<Self::Output>;
+}
+
+impl Opened {
+    /// Opens what a plan means on this machine.
+    ///
+    /// # Errors
+    /// The GPU is not there, or cannot do what is asked of it.
+    pub fn new(plan: &MachinePlan, machine: Machine) -> Result<Opened> {
+        Ok(match machine.backend {
+            Processor::Cpu if machine.compute == Compute::Bf16 => Opened::CpuBf16(CpuBf16::new()),
+            Processor::Cpu => Opened::Cpu(Cpu),
+            Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&plan.choice()?, machine.compute)?)),
+        })
+    }
+
+    /// Does a piece of work on it.
+    ///
+    /// # Errors
+    /// The work's own.
+    pub fn run<W: Work>(&self, work: W) -> Result<W::Output> {
+        match self {
+            Opened::Cpu(cpu) => work.on(cpu),
+            Opened::CpuBf16(cpu) => work.on(cpu),
+            Opened::Gpu(gpu) => work.on(gpu.as_ref()),
+        }
+    }
+
+    /// Checks that a recipe stays within the backend's limits under a pattern, before anything is computed.
+    ///
+    /// # Errors
+    /// It does not; says which limit.
+    pub fn check(&self, recipe: &Recipe, pattern: Pattern) -> Result<()> {
+        struct Check<'a>(&'a Recipe, Pattern);
+
+        impl Work for Check<'_> {
+            type Output = ();
+
+            fn on<B: Workbench>(self, backend: &B) -> Result<()> {
+                self.0.check(self.1, &backend.limits())
+            }
+        }
+
+        self.run(Check(recipe, pattern))
+    }
+}

@@ -1,0 +1,103 @@
+//! A model with everything that its cells need but a backend.
+
+use super::tasks::PreparedTask;
+use super::tokens::ModelTokens;
+use crate::calibrate::Stage;
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Located, Result};
+use crate::experiment::forecast::Forecast;
+use crate::experiment::inputs::Inputs;
+use crate::experiment::machine::Machine;
+use crate::experiment::plan::Experiment;
+use crate::memory::Room;
+use crate::model::source::WeightSource;
+use crate::progress::Progress;
+use std::collections::BTreeMap;
+
+/// A model with every token that it will see.
+pub struct Prepared<'a> {
+    /// Its weights.
+    pub source: &'a dyn WeightSource,
+    /// Calibration windows by seed.
+    pub calibration: BTreeMap<u64, TokenWindows>,
+    /// What a layer's statistics are gathered on.
+    pub stage: Stage,
+    /// The texts whose perplexity every cell measures, in the order of the findings.
+    pub evaluations: Vec<Evaluation>,
+    /// The zero-shot tasks that every cell is scored on.
+    pub tasks: Vec<PreparedTask>,
+    /// Memory that is left for activations.
+    pub room: Room,
+}
+
+/// A text that perplexity is measured on.
+pub struct Evaluation {
+    /// Its label.
+    pub name: String,
+    /// Its tokens.
+    pub windows: TokenWindows,
+}
+
+impl<'a> Prepared<'a> {
+    /// A model that is not calibrated, not measured, and may use all memory; the fields say what else there is.
+    pub fn new(source: &'a dyn WeightSource) -> Self {
+        Prepared {
+            source,
+            calibration: BTreeMap::new(),
+            stage: Stage::default(),
+            evaluations: Vec::new(),
+            tasks: Vec::new(),
+            room: Room::unlimited(),
+        }
+    }
+
+    /// The model at `index` of an experiment, all of whose files are there: reads and tokenises its texts, and looks
+    /// through its weights.
+    ///
+    /// # Errors
+    /// A text is too short or cannot be tokenised, a weight is not finite, or the machine's memory will not do.
+    pub fn of(
+        experiment: &Experiment,
+        machine: Machine,
+        inputs: &'a Inputs,
+        index: usize,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let missing = || Error::input(inputs.missing.join("\n"));
+        let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
+        let checkpoint = &inputs.models[index].as_ref().ok_or_else(missing)?.checkpoint;
+        let name = &experiment.models[index].name;
+        progress.stage(&format!("tokenising for {name}"));
+        let tokens = ModelTokens::new(experiment, inputs, index)?;
+        let tasks = PreparedTask::all(experiment, inputs, folder)?;
+        let evaluated = tokens
+            .evaluations
+            .iter()
+            .map(|windows| windows.ids().len())
+            .sum::<usize>()
+            + tasks.iter().map(PreparedTask::tokens).sum::<usize>();
+        let room = Forecast::new(experiment, checkpoint.spec(), evaluated)?
+            .room(experiment, machine)
+            .at(name)?;
+        progress.stage(&format!("checking the weights of {name}"));
+        checkpoint.check_finite()?;
+        let named = experiment.evaluations.iter().zip(tokens.evaluations);
+        Ok(Prepared {
+            source: checkpoint,
+            calibration: tokens.calibration,
+            stage: experiment
+                .calibration
+                .as_ref()
+                .map(|plan| plan.stage)
+                .unwrap_or_default(),
+            evaluations: named
+                .map(|(plan, windows)| Evaluation {
+                    name: plan.name.clone(),
+                    windows,
+                })
+                .collect(),
+            tasks,
+            room,
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! Runs the cells of one model on one backend.
+
+use super::prepared::Prepared;
+use super::tasks::{TaskFindings, TaskScores};
+use crate::backend::moments::Needs;
+use crate::calibrate::passes::dense_moments;
+use crate::calibrate::{BlockMoments, Stage};
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Located, Result};
+use crate::eval::perplexity::{PerplexityScorer, perplexity};
+use crate::experiment::forecast;
+use crate::experiment::plan::Experiment;
+use crate::memory::Reserved;
+use crate::model::forward::{Block, Ends};
+use crate::progress::Progress;
+use crate::prune::layer::LayerRecord;
+use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_model};
+use crate::prune::pattern::Pattern;
+use crate::prune::recipe::Recipe;
+use crate::prune::workbench::Workbench;
+use crate::record::EvaluationRecord;
+use std::time::Instant;
+
+/// What is done to a model in one cell.
+#[derive(Clone, Copy)]
+pub struct Treatment<'a> {
+    /// How it is pruned.
+    pub recipe: &'a Recipe,
+    /// How much is removed.
+    pub pattern: Pattern,
+    /// The seed of the calibration windows; `None` for recipes that look at weights only.
+    pub seed: Option<u64>,
+}
+
+/// What the cells of a model ask for together, so that it is computed once.
+#[derive(Debug, Clone, Copy)]
+pub struct Sharing {
+    /// Cells that calibrate with the same seed.
+    pub cells_per_seed: usize,
+    /// The statistics that all of them need.
+    pub needs: Needs,
+}
+
+impl Sharing {
+    /// One cell alone.
+    pub const NONE: Sharing = Sharing {
+        cells_per_seed: 1,
+        needs: Needs::NOTHING,
+    };
+
+    /// What the cells of an experiment share.
+    ///
+    /// # Errors
+    /// As [`Experiment::method`].
+    pub fn of(experiment: &Experiment) -> Result<Sharing> {
+        Ok(Sharing {
+            cells_per_seed: experiment.cells_per_seed(),
+            needs: forecast::needs(experiment)?,
+        })
+    }
+}
+
+/// Runs the cells of one model, and keeps what they share: the weights outside the blocks and, per seed, the
+/// statistics of block 0 or, under [`Stage::Dense`], of all blocks.
+pub struct Runner<'a, B: Workbench> {
+    backend: &'a B,
+    model: &'a Prepared<'a>,
+    sharing: Sharing,
+    ends: Ends<B>,
+    dense: Option<DensePass<B>>,
+    first: Option<FirstBlock<B>>,
+}
+
+/// The moments of all blocks of the dense model.
+struct DensePass<B: Workbench> {
+    seed: u64,
+    needs: Needs,
+    moments: Vec<BlockMoments<B>>,
+}
+
+/// The statistics of block 0 that all cells of a seed find.
+struct FirstBlock<B: Workbench> {
+    seed: u64,
+    needs: Needs,
+    statistics: TapStatistics<B>,
+    /// Their part of the budget.
+    _place: Reserved,
+}
+
+/// What a cell found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// What happened to every layer; empty for the dense model.
+    pub layers: Vec<LayerRecord>,
+    /// The fraction of the prunable weights that was removed; `None` for the dense model.
+    pub sparsity: Option<f64>,
+    /// SHA-256 of the calibration tokens, as little-endian 32-bit words; `None` where there was no calibration.
+    pub calibration_tokens: Option<String>,
+    /// How long pruning took.
+    pub time: PruneTime,
+    /// The perplexities, in the order of [`Prepared::evaluations`].
+    pub evaluations: Vec<EvaluationRecord>,
+    /// The scores on zero-shot tasks, in the order of [`Prepared::tasks`].
+    pub tasks: Vec<TaskFindings>,
+}
+
+impl<'a, B: Workbench> Runner<'a, B> {
+    /// Uploads what is outside the blocks.
+    ///
+    /// # Errors
+    /// The weights are unusable, or the backend has no room for them.
+    pub fn new(backend: &'a B, model: &'a Prepared<'a>, sharing: Sharing) -> Result<Self> {
+        Ok(Runner {
+            ends: Ends::upload(backend, model.source)?.within(model.room.clone()),
+            backend,
+            model,
+            sharing,
+            dense: None,
+            first: None,
+        })
+    }
+
+    /// The device that computes, where the machine does not say it all.
+    pub fn device(&self) -> Option<String> {
+        self.backend.device()
+    }
+
+    /// Bytes that the model's cells have written to scratch files so far.
+    pub fn spilled(&self) -> u64 {
+        self.model.room.spilled()
+    }
+
+    /// Runs one cell: measures the model as it is, or prunes it first. `take` receives every pruned block as soon as it
+    /// is ready, in order.
+    ///
+    /// # Errors
+    /// The weights are unusable, arithmetic breaks down, the backend fails, `take` fails, or `progress` stops it.
+    pub fn run(
+        &mut self,
+        treatment: Option<Treatment>,
+        progress: &dyn Progress,
+        take: impl FnMut(&PrunedBlock<B>) -> Result<()>,
+    ) -> Result<Findings> {
+        match treatment {
+            Some(treatment) => self.pruned(treatment, progress, take),
+            None => self.unpruned(progress),
+        }
+    }
+
+    fn unpruned(&mut self, progress: &dyn Progress) -> Result<Findings> {
+        let source = self.model.source;
+        let spec = source.spec();
+        let (backend, ends) = (self.backend, &self.ends);
+        let mut scorers = self.scorers()?;
+        let mut tasks = TaskScores::new(&self.model.tasks);
+        for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
+            let first = range.start;
+            let mut choices = tasks.scorer(backend, spec, ends, range)?;
+            for index in 0..spec.blocks {
+                let block = Block::load(backend, source, index)?;
+                choices.advance(backend, spec, &block)?;
+                if pass == 0 {
+                    for scorer in &mut scorers {
+                        scorer.advance(backend, spec, &block)?;
+                    }
+                    progress.step()?;
+                }
+            }
+            tasks.collect(choices, first, backend, ends, progress)?;
+        }
+        Ok(Findings {
+            evaluations: self.finish(scorers, progress)?,
+            tasks: tasks.findings()?,
+            ..Findings::default()
+        })
+    }
+
+    fn pruned(
+        &mut self,
+        treatment: Treatment,
+        progress: &dyn Progress,
+        mut take: impl FnMut(&PrunedBlock<B>) -> Result<()>,
+    ) -> Result<Findings> {
+        let Treatment { recipe, pattern, seed } = treatment;
+        let model = self.model;
+        let spec = model.source.spec();
+        let windows = seed.map(|seed| {
+            let windows = model.calibration.get(&seed);
+            let missing = || Error::config(format!("there are no calibration windows for seed {seed}"));
+            Ok((seed, windows.ok_or_else(missing)?))
+        });
+        let windows: Option<(u64, &TokenWindows)> = windows.transpose()?;
+        let mut sharing = PruneTime::default();
+        if let Some((seed, windows)) = windows {
+            let started = Instant::now();
+            match model.stage {
+                Stage::Dense => self.share_dense(seed, windows, recipe.needs())?,
+                Stage::Block => self.share_first(seed, windows, recipe)?,
+                Stage::Staged => {}
+            }
+            sharing.calibrate = started.elapsed();
+        }
+        let calibration = match (windows, model.stage, &self.dense) {
+            (None, ..) => Calibration::Nothing,
+            (Some((_, windows)), Stage::Dense, Some(dense)) => Calibration::Dense {
+                moments: &dense.moments,
+                sequences: windows.count(),
+            },
+            (Some((_, windows)), Stage::Staged, _) => Calibration::Staged(windows),
+            (Some((seed, windows)), ..) => match &self.first {
+                Some(first) if first.seed == seed && first.needs.cover(recipe.needs()) => Calibration::Continued {
+                    windows,
+                    first: &first.statistics,
+                },
+                _ => Calibration::Windows(windows),
+            },
+        };
+        let mut scorers = self.scorers()?;
+        // A pruned block exists once, so all documents go through it together.
+        let mut tasks = TaskScores::new(&model.tasks);
+        let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
+        let (layers, mut time) = prune_model(
+            self.backend,
+            model.source,
+            &self.ends,
+            recipe,
+            pattern,
+            &calibration,
+            |pruned| {
+                take(&pruned)?;
+                for scorer in &mut scorers {
+                    scorer.advance(self.backend, spec, pruned.block)?;
+                }
+                choices.advance(self.backend, spec, pruned.block)?;
+                progress.step()
+            },
+        )?;
+        time += sharing;
+        tasks.collect(choices, 0, self.backend, &self.ends, progress)?;
+        let removed: usize = layers.iter().map(|layer| layer.removed).sum();
+        Ok(Findings {
+            layers,
+            sparsity: Some(removed as f64 / spec.prunable() as f64),
+            calibration_tokens: windows.map(|(_, windows)| windows.digest()),
+            time,
+            evaluations: self.finish(scorers, progress)?,
+            tasks: tasks.findings()?,
+        })
+    }
+
+    /// Makes sure that the dense pass of this seed is there, with everything that any cell will ask of it.
+    fn share_dense(&mut self, seed: u64, windows: &TokenWindows, needs: Needs) -> Result<()> {
+        let known = self.dense.as_ref();
+        if known.is_some_and(|dense| dense.seed == seed && dense.needs.cover(needs)) {
+            return Ok(());
+        }
+        self.dense = None;
+        let needs = self.sharing.needs.and(needs);
+        let moments = dense_moments(self.backend, self.model.source, &self.ends, windows, needs)?;
+        self.dense = Some(DensePass { seed, needs, moments });
+        Ok(())
+    }
+
+    /// Sees to it that block 0's statistics of this seed are there, if more than one cell may ask for them and the
+    /// budget has a place for them: Gram matrices, and their factors. Made for the recipe at hand and made again for
+    /// the first that needs more, so that a process with few of the cells makes nothing in vain.
+    fn share_first(&mut self, seed: u64, windows: &TokenWindows, recipe: &Recipe) -> Result<()> {
+        let (known, needs) = (self.first.as_ref(), recipe.needs());
+        let there = known.is_some_and(|first| first.seed == seed && first.needs.cover(needs));
+        if there || self.sharing.cells_per_seed < 2 {
+            return Ok(());
+        }
+        self.first = None;
+        let source = self.model.source;
+        let bytes = forecast::statistics_bytes(source.spec(), needs);
+        let Some(place) = self.model.room.reserve(bytes) else {
+            return Ok(());
+        };
+        let statistics = first_statistics(self.backend, source, &self.ends, windows, needs, recipe.provider)?;
+        self.first = Some(FirstBlock {
+            seed,
+            needs,
+            statistics,
+            _place: place,
+        });
+        Ok(())
+    }
+
+    fn scorers(&self) -> Result<Vec<PerplexityScorer<'a, B>>> {
+        let spec = self.model.source.spec();
+        let texts = self.model.evaluations.iter();
+        texts
+            .map(|text| PerplexityScorer::new(self.backend, spec, &self.ends, &text.windows))
+            .collect()
+    }
+
+    fn finish(&self, scorers: Vec<PerplexityScorer<'a, B>>, progress: &dyn Progress) -> Result<Vec<EvaluationRecord>> {
+        let each = scorers.into_iter().zip(&self.model.evaluations);
+        each.map(|(scorer, text)| {
+            let (name, tokens) = (&text.name, &text.windows);
+            let scored = |means: &[f64]| progress.scored(name, means, tokens.count());
+            let windows = scorer.finish(self.backend, &self.ends, scored).at(name)?;
+            Ok(EvaluationRecord {
+                name: name.clone(),
+                perplexity: perplexity(&windows).at(name)?,
+                tokens: tokens.ids().len(),
+                token_digest: tokens.digest(),
+                windows,
+            })
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! Methods and patterns: components looked up, defaults filled in.
+
+use crate::error::{Error, Located, Result};
+use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
+use crate::experiment::protocol::{Named, agree};
+use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
+use crate::prune::component::{Build, Built};
+use crate::prune::criterion::CRITERIA;
+use crate::prune::pattern::Pattern;
+use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::refiner::REFINERS;
+use crate::prune::solver::SOLVERS;
+use crate::registry::Registry;
+use serde_spanned::Spanned;
+
+/// Resolves a pattern.
+pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
+    let pattern = match (raw.sparsity, raw.keep, raw.of) {
+        (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
+        (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
+        _ => {
+            return Err(Error::config(
+                "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one",
+            ));
+        }
+    };
+    pattern.validate()?;
+    Ok(pattern)
+}
+
+/// Looks a component up and builds it once, to check its parameters.
+fn component<T: ?Sized>(
+    registry: &'static Registry<Build<T>>,
+    raw: &RawComponent,
+) -> Result<(ComponentPlan, Built<T>)> {
+    let entry = registry.find(&raw.name)?;
+    let built = (entry.item)(&raw.parameters).at(format_args!("{} `{}`", registry.kind, raw.name))?;
+    let plan = ComponentPlan {
+        name: raw.name.clone(),
+        parameters: built.parameters.clone(),
+    };
+    Ok((plan, built))
+}
+
+/// Resolves a method; `at` turns a byte offset of the file into a place.
+pub fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
+    let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
+    let default = |name: &str| RawComponent {
+        name: name.to_string(),
+        parameters: toml::Table::new(),
+    };
+    let (criterion, score) = component(&CRITERIA, raw.criterion.get_ref()).at(place(&raw.criterion))?;
+    let (solver, solve) = match &raw.solver {
+        Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
+        None => component(&SOLVERS, &default("one-shot"))?,
+    };
+    let (allocator, _) = match &raw.allocator {
+        Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
+        None => component(&ALLOCATORS, &default("uniform"))?,
+    };
+    let mut needs = score.component.needs().and(solve.component.needs());
+    let mut steps = StepPlans::default();
+    if let Some(raw) = &raw.permutation {
+        let (plan, built) = component(&PERMUTATIONS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.permutation = Some(plan);
+    }
+    if let Some(raw) = &raw.refine {
+        let (plan, built) = component(&REFINERS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.refine = Some(plan);
+    }
+    if let Some(raw) = &raw.compensate {
+        let (plan, built) = component(&COMPENSATIONS, raw.get_ref()).at(place(raw))?;
+        needs = needs.and(built.component.needs());
+        steps.compensate = Some(plan);
+    }
+    let label = || match (criterion.name.as_str(), solver.name.as_str()) {
+        ("obs", "obs") => "sparsegpt".to_string(),
+        (criterion, "one-shot") => criterion.to_string(),
+        (criterion, solver) => format!("{criterion}+{solver}"),
+    };
+    // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
+    let own = score.component.group();
+    let group = agree(protocol, "group", raw.group, |it| {
+        it.one_shot.filter(|_| !score.component.follows_update()).unwrap_or(own)
+    });
+    Ok(MethodPlan {
+        name: raw.name.clone().unwrap_or_else(label),
+        group: group.at(place(&raw.criterion))?.unwrap_or(own),
+        calibrated: needs.anything(),
+        criterion,
+        solver,
+        allocator,
+        steps,
+    })
+}

@@ -1,0 +1,44 @@
+//! Labels and lists: what is empty, used twice or unknown.
+
+use crate::error::{Error, Result};
+use crate::files::names;
+use crate::registry::suggestion;
+
+/// Refuses a label that is none of the known ones.
+pub fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "there is no {what} `{name}`{}",
+        suggestion(name, known)
+    )))
+}
+
+/// Refuses an empty list.
+pub fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
+    if list.is_empty() {
+        return Err(Error::config(format!("there is no {what}; at least one is needed")));
+    }
+    Ok(())
+}
+
+/// Refuses a label that is empty, used twice, or has characters that are not seen.
+pub fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::config(format!("a {what} is empty")));
+    }
+    if let Some(hidden) = name.chars().find(|c| names::is_hidden(*c)) {
+        return Err(Error::config(format!(
+            "{what} {name:?} has a line break or another control character or one that is not seen (U+{:04X}); choose \
+             another `name`",
+            u32::from(hidden)
+        )));
+    }
+    if others.any(|other| other == name) {
+        return Err(Error::config(format!(
+            "{what} `{name}` is used twice; give one of them another `name`"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Published values that a report shows beside ours: what was printed, where, and by which protocol.
+//!
+//! References decide nothing that is computed. They are for comparing, and for asking how large a difference the published
+//! experiment could have seen (`zprune report --power`).
+
+use super::methods::pattern;
+use super::names::known;
+use crate::error::{Error, Result};
+use crate::eval::tasks::TASKS;
+use crate::experiment::plan::{DENSE, Experiment, Reference};
+use crate::experiment::raw::RawReference;
+
+/// Resolves a reference against the experiment that cites it.
+///
+/// # Errors
+/// Names and patterns the experiment does not have, no measure or two, values that cannot be.
+pub fn reference(raw: &RawReference, experiment: &Experiment) -> Result<Reference> {
+    let models: Vec<&str> = experiment.models.iter().map(|it| it.name.as_str()).collect();
+    known("model", &raw.model, &models)?;
+    let evaluations: Vec<&str> = experiment.evaluations.iter().map(|it| it.name.as_str()).collect();
+    match (&raw.evaluation, &raw.task, raw.documents) {
+        (Some(evaluation), None, None) => known("evaluation", evaluation, &evaluations)?,
+        (None, Some(task), Some(documents)) if documents > 0 => {
+            TASKS.find(task)?;
+        }
+        (None, Some(task), _) => {
+            return Err(Error::config(format!(
+                "`documents` is missing: the number of documents of `{task}`, without which nothing can be said about \
+                 the uncertainty of its accuracies"
+            )));
+        }
+        (Some(_), None, Some(_)) => {
+            return Err(Error::config("`documents` belongs to a `task`, not to an `evaluation`"));
+        }
+        _ => {
+            return Err(Error::config(
+                "a reference has either `evaluation` (perplexities) or `task` (accuracies in percent)",
+            ));
+        }
+    }
+    let methods: Vec<&str> = experiment
+        .methods
+        .iter()
+        .map(|it| it.name.as_str())
+        .chain([DENSE])
+        .collect();
+    for name in raw.values.keys() {
+        known("method", name, &methods)?;
+    }
+    for (name, deviation) in &raw.deviations {
+        let sensible = *deviation >= 0.0 && deviation.is_finite();
+        if !(sensible && raw.values.contains_key(name)) {
+            let message = format!("deviations.{name}: a standard deviation, at least 0, of a method that has a value");
+            return Err(Error::config(message));
+        }
+    }
+    let pattern = raw.pattern.as_ref().map(pattern).transpose()?;
+    if pattern.is_none() && raw.values.keys().any(|name| name != DENSE) {
+        let message = "missing field `pattern`: only a reference of the dense model alone has none";
+        return Err(Error::config(message));
+    }
+    if let Some(pattern) = pattern.filter(|pattern| !experiment.patterns.contains(pattern)) {
+        let message = format!("pattern {pattern} is none of the sweep's: add it to `sweep.patterns`");
+        return Err(Error::config(message));
+    }
+    let range = match raw.task {
+        Some(_) => 0.0..=100.0,
+        None => 1.0..=f64::MAX,
+    };
+    if raw.source.is_empty() || raw.values.is_empty() {
+        return Err(Error::config("a reference needs a `source` and at least one value"));
+    }
+    if let Some((name, value)) = raw.values.iter().find(|(_, value)| !range.contains(value)) {
+        let what = match raw.task {
+            Some(_) => "an accuracy in percent",
+            None => "a perplexity, at least 1",
+        };
+        return Err(Error::config(format!("values.{name} = {value} is not {what}")));
+    }
+    Ok(Reference {
+        source: raw.source.clone(),
+        protocol: raw.protocol.clone(),
+        model: raw.model.clone(),
+        pattern,
+        evaluation: raw.evaluation.clone(),
+        task: raw.task.clone(),
+        documents: raw.documents,
+        values: raw.values.clone(),
+        deviations: raw.deviations.clone(),
+    })
+}

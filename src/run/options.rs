@@ -1,0 +1,60 @@
+//! What a run is told to do, and how it ended.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What a run is to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Ids of the cells to run; empty for all.
+    pub cells: Vec<String>,
+    /// Whether to wait for cells that other processes are at, or to leave them.
+    pub wait: bool,
+    /// Set by whoever wants the run to stop: it does so after the block it is at, and records nothing of that cell.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            cells: Vec::new(),
+            wait: true,
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Cells run now, by this process.
+    pub ran: usize,
+    /// Cells that other processes ran meanwhile.
+    pub elsewhere: usize,
+    /// Of both, cells that failed.
+    pub failed: usize,
+    /// Cells that had a good record already.
+    pub skipped: usize,
+    /// Cells left to other processes.
+    pub left: usize,
+}
+
+impl Outcome {
+    /// An error when cells failed, for the exit code.
+    ///
+    /// # Errors
+    /// Says how many failed.
+    pub fn check(&self, folder: &Path) -> Result<()> {
+        if self.failed == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "{} of {} cells failed; runs.jsonl says why, and the same command tries them again",
+            self.failed,
+            self.ran + self.elsewhere
+        );
+        Err(Error::new(ErrorKind::CellsFailed, message).at(folder.display()))
+    }
+}

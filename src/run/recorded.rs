@@ -1,0 +1,127 @@
+//! What a cell found, as a record; and whether records still stand when a run ends.
+
+use crate::cell::{Findings, Runner, TaskFindings, Treatment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::experiment::identity::Identity;
+use crate::experiment::inputs::Inputs;
+use crate::experiment::plan::{Cell, Experiment};
+use crate::memory;
+use crate::progress::Progress;
+use crate::prune::workbench::Workbench;
+use crate::record::{Label, Record, RecordFile, RunInfo, SCHEMA, Status};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Runs a cell; a failure becomes part of the record. What its tasks found comes with it.
+///
+/// # Errors
+/// The run was asked to stop: the cell has no record.
+pub(crate) fn record<B: Workbench>(
+    runner: &mut Runner<B>,
+    experiment: &Experiment,
+    cell: &Cell,
+    identity: &Identity,
+    progress: &dyn Progress,
+) -> Result<(Record, Vec<TaskFindings>)> {
+    let started = Instant::now();
+    memory::forget_peak();
+    let spilled = runner.spilled();
+    let result = match &cell.pruning {
+        Some(pruning) => experiment.method(pruning.method).and_then(|recipe| {
+            let treatment = Treatment {
+                recipe: &recipe,
+                pattern: pruning.pattern,
+                seed: pruning.seed,
+            };
+            runner.run(Some(treatment), progress, |_| Ok(()))
+        }),
+        None => runner.run(None, progress, |_| Ok(())),
+    };
+    let (found, error) = match result {
+        Ok(found) => (found, None),
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) => (Findings::default(), Some(error.to_string())),
+    };
+    let record = Record {
+        schema: SCHEMA,
+        id: identity.id(),
+        status: if error.is_none() { Status::Ok } else { Status::Failed },
+        error,
+        label: Label {
+            model: experiment.models[cell.model].name.clone(),
+            method: experiment.method_name(cell).to_string(),
+            protocol: experiment.protocol.clone(),
+        },
+        cell: identity.clone(),
+        sparsity: found.sparsity,
+        calibration_tokens: found.calibration_tokens,
+        run: RunInfo {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            machine: format!(
+                "{} {}, {} cores",
+                std::env::consts::OS,
+                std::env::consts::ARCH,
+                rayon::current_num_threads()
+            ),
+            device: runner.device(),
+            finished: jiff::Timestamp::now()
+                .round(jiff::Unit::Second)
+                .map_or(String::new(), |t| t.to_string()),
+            calibrate_seconds: found.time.passes().as_secs_f64(),
+            prune_seconds: found.time.prune.as_secs_f64(),
+            total_seconds: started.elapsed().as_secs_f64(),
+            peak_resident_bytes: memory::peak_resident(),
+            spilled_bytes: Some(runner.spilled() - spilled).filter(|bytes| *bytes > 0),
+        },
+        evaluations: found.evaluations,
+        tasks: found.tasks.iter().map(|task| task.record.clone()).collect(),
+        layers: found.layers,
+        check: None,
+    };
+    Ok((record, found.tasks))
+}
+
+/// Hashes the inputs of what was recorded, models and ids, once more, since two writes within one step of a file system's clock leave no
+/// trace. Records whose input is another one by now are withdrawn: nobody can tell which of them saw what.
+pub(crate) fn vouch(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    recorded: &[(usize, String)],
+    file: &mut RecordFile,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let models: BTreeSet<usize> = recorded.iter().map(|(model, _)| *model).collect();
+    let mut doubts = Ok(());
+    for model in models {
+        if let Err(error) = inputs.unchanged(model) {
+            // Every record was written before that, so it is as good as its hash.
+            tracing::warn!("{error}, after the last of its cells was recorded");
+            continue;
+        }
+        let name = &experiment.models[model].name;
+        progress.stage(&format!("hashing the inputs of {name} again"));
+        let Err(error) = inputs.rehash(model) else {
+            continue;
+        };
+        let own = recorded.iter().filter(|(of, _)| *of == model);
+        let own: Vec<Record> = own.filter_map(|(_, id)| file.good(id).cloned()).collect();
+        let count = own.len();
+        for record in own {
+            file.append(Record {
+                status: Status::Withdrawn,
+                error: Some(error.to_string()),
+                sparsity: None,
+                calibration_tokens: None,
+                evaluations: Vec::new(),
+                tasks: Vec::new(),
+                layers: Vec::new(),
+                ..record
+            })?;
+        }
+        let message = format!(
+            "{error}; the {count} records of this run that come from it are withdrawn. When nothing writes to it any more, run again"
+        );
+        doubts = doubts.and(Err(Error::new(error.kind(), message)));
+    }
+    doubts
+}

@@ -1,0 +1,54 @@
+//! A record in one line of a log.
+
+use crate::record::Record;
+use crate::stats::{Shown, Summary};
+use bytesize::ByteSize;
+
+/// A record in a few words: perplexities, with the interval of the mean over evaluation windows.
+pub(crate) fn summary(record: &Record, confidence: f64) -> String {
+    match &record.error {
+        Some(error) => format!("failed: {error}"),
+        None => {
+            let results = record.evaluations.iter().map(|it| {
+                let interval = Summary::of(&it.windows, confidence).and_then(|summary| summary.interval);
+                let interval = interval.map_or(String::new(), |interval| {
+                    format!(
+                        " ({:.2} to {:.2})",
+                        Shown(interval.low.exp()),
+                        Shown(interval.high.exp())
+                    )
+                });
+                format!("{} {:.2}{interval}", it.name, Shown(it.perplexity))
+            });
+            let tasks = record.tasks.iter().filter_map(|task| {
+                let metric = task.metrics.get("acc")?;
+                let interval = metric.interval.map_or(String::new(), |[low, high]| {
+                    format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high)
+                });
+                Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
+            });
+            let lists = [
+                ("perplexity", results.collect::<Vec<_>>()),
+                ("accuracy", tasks.collect()),
+            ];
+            let lists = lists.iter().filter(|(_, list)| !list.is_empty());
+            let lists: Vec<String> = lists
+                .map(|(what, list)| format!("{what} {}", list.join(", ")))
+                .collect();
+            let run = &record.run;
+            let resident = run
+                .peak_resident_bytes
+                .map(|bytes| format!(", {} resident", ByteSize(bytes)));
+            let spilled = run
+                .spilled_bytes
+                .map(|bytes| format!(", {} written to scratch files", ByteSize(bytes)));
+            format!(
+                "{}, {:.1} s{}{}",
+                lists.join("; "),
+                run.total_seconds,
+                resident.unwrap_or_default(),
+                spilled.unwrap_or_default()
+            )
+        }
+    }
+}

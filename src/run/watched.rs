@@ -1,0 +1,112 @@
+//! The progress of a run, with estimates of the time left, and the end that was asked for.
+
+use super::pace::Pace;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Progress, Running};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Refuses to go on once the run was asked to stop.
+pub(crate) fn check_stop(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        false => Ok(()),
+        true => Err(Error::new(
+            ErrorKind::Interrupted,
+            "stopped; finished cells are recorded, and the same command goes on with the others",
+        )),
+    }
+}
+
+/// Progress with a watch: adds estimates of the time left, and stops where it was asked to.
+pub(crate) struct Watched<'a> {
+    inner: &'a dyn Progress,
+    stop: &'a AtomicBool,
+    pace: RefCell<Pace>,
+    /// When the sweep started.
+    since: Instant,
+    /// When the current cell started.
+    within: RefCell<Instant>,
+}
+
+impl<'a> Watched<'a> {
+    /// A sweep that starts now.
+    pub(crate) fn new(inner: &'a dyn Progress, stop: &'a AtomicBool, pace: Pace) -> Self {
+        Watched {
+            inner,
+            stop,
+            pace: RefCell::new(pace),
+            since: Instant::now(),
+            within: RefCell::new(Instant::now()),
+        }
+    }
+
+    /// Seconds since the sweep started.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.since.elapsed().as_secs_f64()
+    }
+
+    /// Whether a cell is to do, as far as was told.
+    pub(crate) fn is_open(&self, id: &str) -> bool {
+        self.pace.borrow().is_open(id)
+    }
+
+    /// A cell of so many blocks starts.
+    pub(crate) fn begin(&self, id: &str, label: &str, blocks: usize) {
+        self.within.replace(Instant::now());
+        self.pace.borrow_mut().begin(id, blocks);
+        self.inner.cell(label);
+        self.tell();
+    }
+
+    /// A cell is done, here if it is known how long it took.
+    pub(crate) fn end(&self, id: &str, seconds: Option<f64>) {
+        self.pace.borrow_mut().end(id, seconds);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let (cell, sweep) = self
+            .pace
+            .borrow()
+            .left(self.within.borrow().elapsed(), self.since.elapsed());
+        self.inner.left(cell, sweep);
+    }
+}
+
+impl Progress for Watched<'_> {
+    fn stage(&self, what: &str) {
+        self.inner.stage(what);
+    }
+    fn start(&self, cells: usize, steps: usize) {
+        self.inner.start(cells, steps);
+    }
+    fn cell(&self, label: &str) {
+        self.inner.cell(label);
+    }
+    fn step(&self) -> Result<()> {
+        self.inner.step()?;
+        self.pace.borrow_mut().step();
+        self.tell();
+        check_stop(self.stop)
+    }
+    fn answered(&self, running: &Running) {
+        self.inner.answered(running);
+    }
+
+    fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
+        self.inner.scored(evaluation, means, windows);
+    }
+    fn cell_done(&self, label: &str, result: &str) {
+        self.inner.cell_done(label, result);
+    }
+    fn elsewhere(&self, cells: usize, steps: usize) {
+        self.inner.elsewhere(cells, steps);
+    }
+    fn waiting(&self, cells: usize) {
+        self.inner.waiting(cells);
+    }
+    fn finish(&self) {
+        self.inner.finish();
+    }
+}
