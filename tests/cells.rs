@@ -511,3 +511,110 @@ fn nothing_is_submitted_when_everything_is_done() {
     );
     assert!(!folder.path("results/tiny/submit").exists());
 }
+
+/// The program where no GPU can be found, not even a software one.
+fn without_gpu(folder: &Folder, arguments: &[&str]) -> Output {
+    let mut command = folder.zprune(arguments);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nonexistent");
+    }
+    command.env("WGPU_BACKEND", "vulkan").env_remove("ZPRUNE_GPU_TIER");
+    command.output().expect("the program starts")
+}
+
+fn on_gpu(settings: &str) -> Folder {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "[sweep]",
+        &format!("[compute]\nbackend = \"gpu\"\n{settings}\n[sweep]"),
+    );
+    folder
+}
+
+fn planned_ids(output: &Output) -> BTreeSet<String> {
+    assert!(output.status.success(), "{}", said(output));
+    let plan: Value = serde_json::from_str(&shown(output)).expect("the plan is JSON");
+    ids(plan["cells"].as_array().expect("a list"))
+}
+
+#[test]
+fn what_an_experiment_for_a_gpu_means_is_known_without_one() {
+    let json = ["plan", "experiment.toml", "--json"];
+    for (settings, compute, assumed) in [("", "f16", true), ("compute = \"f32\"\n", "f32", false)] {
+        let folder = on_gpu(settings);
+        let plan = without_gpu(&folder, &["plan", "experiment.toml"]);
+        assert!(plan.status.success(), "{}", said(&plan));
+        let text = shown(&plan);
+        assert!(text.contains(&format!("backend: gpu, compute {compute}")), "{text}");
+        assert_eq!(text.contains("(taken for granted)"), assumed, "{text}");
+        assert_eq!(text.contains("no GPU was found"), assumed, "{text}");
+        // The ids are those of a machine that has what was taken for granted.
+        let told = [&json[..], &["--compute", compute]].concat();
+        let found = planned_ids(&without_gpu(&folder, &json));
+        assert_eq!(found, planned_ids(&without_gpu(&folder, &told)));
+        let on_cpu = [&json[..], &["--backend", "cpu", "--compute", "f32"]].concat();
+        assert!(found.is_disjoint(&planned_ids(&without_gpu(&folder, &on_cpu))));
+
+        for engine in ["slurm", "snakemake"] {
+            let scripts = without_gpu(&folder, &["submit", "experiment.toml", "--engine", engine]);
+            assert!(scripts.status.success(), "{}", said(&scripts));
+            let pinned = format!("--backend gpu --compute {compute}");
+            assert!(shown(&scripts).contains(&pinned), "{}", shown(&scripts));
+            assert!(found.iter().all(|id| shown(&scripts).contains(id)), "an id is missing");
+        }
+    }
+}
+
+#[test]
+fn results_of_a_gpu_are_reported_without_one() {
+    let folder = on_gpu("");
+    let run = without_gpu(&folder, &["run", "experiment.toml", "--backend", "cpu"]);
+    assert!(run.status.success(), "{}", said(&run));
+    for command in [
+        &["report", "experiment.toml"][..],
+        &["tokens", "experiment.toml", "--out", "out"],
+    ] {
+        let output = without_gpu(&folder, command);
+        assert!(output.status.success(), "{command:?}: {}", said(&output));
+    }
+    let plan = std::fs::read_to_string(folder.path("results/tiny/plan.toml")).expect("a run writes it");
+    assert!(plan.contains("backend = \"cpu\""), "a plan says who computed: {plan}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_before_anything_is_written() {
+    for settings in ["", "compute = \"f16\"\n", "adapter = \"Voodoo\"\n"] {
+        let folder = on_gpu(settings);
+        let run = without_gpu(&folder, &["run", "experiment.toml"]);
+        assert_eq!(run.status.code(), Some(2), "{settings}: {}", said(&run));
+        assert!(
+            said(&run).contains("backend = \"cpu\" works everywhere"),
+            "{}",
+            said(&run)
+        );
+        assert!(!folder.path("results").exists(), "{settings}: something was written");
+    }
+}
+
+#[test]
+fn auto_is_what_the_machine_has_and_must_fit_it() {
+    let folder = Folder::new();
+    folder.replace("experiment.toml", "[sweep]", "[compute]\nbackend = \"auto\"\n\n[sweep]");
+    let json = ["plan", "experiment.toml", "--json"];
+    let on_cpu = [&json[..], &["--backend", "cpu"]].concat();
+    assert_eq!(
+        planned_ids(&without_gpu(&folder, &json)),
+        planned_ids(&without_gpu(&folder, &on_cpu))
+    );
+    let half = without_gpu(&folder, &["run", "experiment.toml", "--compute", "f16"]);
+    assert_eq!(half.status.code(), Some(2), "{}", said(&half));
+    assert!(said(&half).contains("needs a GPU"), "{}", said(&half));
+    // No machine fits both.
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("readable");
+    let text = text.replace("\"auto\"", "\"auto\"\ncompute = \"f16\"\nmemory = \"1GiB\"");
+    folder.write("never.toml", text);
+    let never = without_gpu(&folder, &["tokens", "never.toml", "--out", "out"]);
+    assert_eq!(never.status.code(), Some(2), "{}", said(&never));
+    assert!(said(&never).contains("needs a GPU"), "{}", said(&never));
+}

@@ -167,3 +167,62 @@ fn two_processes_share_one_gpu() {
     let weights = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors")).expect("written");
     assert!(weights("a") == weights("b"), "the same command gave two models");
 }
+
+#[test]
+fn what_a_gpu_cannot_do_is_refused_before_the_first_cell() {
+    if gpu::best_tier().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let adapters = list();
+    let adapter = adapters.iter().min_by_key(|adapter| adapter.software).expect("one");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = root.join("models/tiny-llama");
+    let text = root.join("corpora/austen_calibration.txt");
+    let experiment = format!(
+        "name = \"large-groups\"\n[[model]]\npath = {model:?}\n[compute]\nadapter = {:?}\ncompute = \"f32\"\n\
+         [calibration]\ncorpus = {text:?}\nsampling = \"packed\"\nsequences = 2\nlength = 32\n\
+         [sweep]\nseeds = [0]\npatterns = [{{ sparsity = 0.5 }}, {{ keep = 128, of = 256 }}]\n\
+         [[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"obs\"\nsolver = \"obs\"\n\
+         [[evaluation]]\nname = \"e\"\ncorpus = {text:?}\nlength = 32\nwindows = 2\n",
+        adapter.name
+    );
+    std::fs::write(folder.path().join("x.toml"), experiment).expect("writable");
+    let zprune = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zprune"));
+        command.current_dir(folder.path()).args(arguments);
+        command.output().expect("the program starts")
+    };
+    let single = [
+        "prune",
+        "--model",
+        model.to_str().expect("UTF-8"),
+        "--method",
+        "sparsegpt",
+        "--keep",
+        "128",
+        "--of",
+        "256",
+        "--calibration",
+        text.to_str().expect("UTF-8"),
+        "--sequences",
+        "2",
+        "--length",
+        "32",
+        "--adapter",
+        &adapter.name,
+        "--compute",
+        "f32",
+        "--out",
+        "out",
+    ];
+    for arguments in [&["run", "x.toml"][..], &single] {
+        let output = zprune(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("groups of at most 128 on the GPU"), "{said}");
+        for made in ["results", "out"] {
+            assert!(!folder.path().join(made).exists(), "{made} was written");
+        }
+    }
+}
