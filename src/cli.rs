@@ -5,6 +5,7 @@
 
 mod archive;
 mod bench;
+mod common;
 mod display;
 mod eval;
 mod forecast;
@@ -18,21 +19,17 @@ mod threads;
 mod verify;
 
 use crate::backend::gpu::adapter;
-use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::Request;
 use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::resolve;
-use crate::experiment::single;
 use crate::gguf::import;
 use crate::hub::Parts;
 use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
-use crate::model::folder::Links;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::criterion::CRITERIA;
@@ -133,50 +130,6 @@ enum Command {
     List,
     /// List the devices zprune can compute on
     Devices,
-}
-
-/// Arguments of every command that computes with one model.
-#[derive(Debug, clap::Args)]
-struct Common {
-    /// Hugging Face model directory, or hub:org/name[@revision]
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// Settings of a paper's code: sparsegpt, wanda, ria or z-pruner
-    #[arg(long, value_name = "NAME")]
-    protocol: Option<String>,
-    /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
-    #[arg(long, value_enum)]
-    bos: Option<Bos>,
-    #[command(flatten)]
-    machine: Request,
-}
-
-impl Common {
-    fn resolved(&self) -> single::Common {
-        single::Common {
-            model: self.model.clone(),
-            protocol: self.protocol.clone(),
-            bos: self.bos,
-            machine: self.machine.clone(),
-        }
-    }
-}
-
-/// The argument of every command that copies files of a model directory.
-#[derive(Debug, clap::Args)]
-struct FollowLinks {
-    /// Copy also the files that links in the model directory lead to outside of it
-    #[arg(long)]
-    follow_links: bool,
-}
-
-impl FollowLinks {
-    fn links(&self) -> Links {
-        match self.follow_links {
-            true => Links::Follow,
-            false => Links::Inside,
-        }
-    }
 }
 
 /// Runs the program; returns its exit code.

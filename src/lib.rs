@@ -6,7 +6,8 @@
 //! experiment TOML -> plan of cells -> model -> calibrate -> prune, block by block -> evaluate -> record -> statistics -> report
 //! ```
 //!
-//! Everything left of "model" needs no weights; everything right of "record" needs no model.
+//! Everything left of "model" needs no weights and opens no GPU; everything right of "record" needs no model. What is between is one
+//! [`cell`].
 //!
 //! # Four ideas
 //!

@@ -1,6 +1,7 @@
 //! `zprune compress` and `zprune expand`.
 
-use super::Display;
+use super::common::FollowLinks;
+use super::display::Display;
 use super::streams::print;
 use crate::error::Result;
 use crate::jobs::archive;
@@ -15,7 +16,7 @@ pub struct Compress {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
-    links: super::FollowLinks,
+    links: FollowLinks,
     /// Directory to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

@@ -1,6 +1,6 @@
 //! `zprune bench`.
 
-use super::Display;
+use super::display::Display;
 use super::json::{self, JsonOutput};
 use super::streams::print;
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! `zprune eval`.
 
-use super::Display;
+use super::common::Common;
+use super::display::Display;
 use super::json::{self, JsonOutput};
 use super::streams::print;
 use crate::data::corpus::Join;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 pub struct Eval {
     #[command(flatten)]
-    common: super::Common,
+    common: Common,
     /// Evaluation corpus: text, JSONL, gzipped JSONL or parquet, or `hub:wikitext2`
     #[arg(
         long,

@@ -1,6 +1,7 @@
 //! `zprune prune`.
 
-use super::Display;
+use super::common::{Common, FollowLinks};
+use super::display::Display;
 use super::streams::print;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct Prune {
     #[command(flatten)]
-    common: super::Common,
+    common: Common,
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
     #[arg(long, value_name = "NAME")]
     method: String,
@@ -80,7 +81,7 @@ pub struct Prune {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    links: super::FollowLinks,
+    links: FollowLinks,
     /// Directory to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

@@ -1,6 +1,6 @@
 //! `zprune verify`.
 
-use super::Display;
+use super::display::Display;
 use super::streams::print;
 use crate::error::Result;
 use crate::jobs::verify::{Verdict, verify};

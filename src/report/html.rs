@@ -1,8 +1,8 @@
 //! The report as one page that needs no network and no script: tables, plots in place, light and dark.
 
-use super::Report;
 use super::plots::Plot;
-use super::sheet::{Cell, Column, Mark, Sheet};
+use super::sheet::{Cell, Chapter, Column, Mark, Sheet};
+use crate::experiment::plan_file::PlanFile;
 use crate::files::names;
 
 /// The style of the page. Plots are drawn in black on white; their inks become the page's.
@@ -17,10 +17,10 @@ pub(super) const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\
 const LONG: usize = 14;
 
 /// The whole page.
-pub fn page(report: &Report, plots: &[Plot]) -> String {
-    let experiment = &report.results.plan.experiment;
+pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
+    let experiment = &plan.experiment;
     let mut sections: Vec<(&str, &str, String)> = Vec::new();
-    for chapter in &report.chapters {
+    for chapter in chapters {
         // Curves explain scores, forests comparisons, seeds where uncertainty comes from.
         let kind = match chapter.file {
             "perplexity" => "perplexity-",
@@ -50,7 +50,7 @@ pub fn page(report: &Report, plots: &[Plot]) -> String {
             sections.push((kind, title, own));
         }
     }
-    sections.push(("settings", "Settings", settings(report)));
+    sections.push(("settings", "Settings", settings(plan)));
     let links: Vec<String> = sections
         .iter()
         .map(|(id, title, _)| format!("<a href=\"#{id}\">{}</a>", escaped(title)))
@@ -144,8 +144,7 @@ fn figure(plot: &Plot) -> String {
     )
 }
 
-fn settings(report: &Report) -> String {
-    let plan = &report.results.plan;
+fn settings(plan: &PlanFile) -> String {
     let experiment = &plan.experiment;
     let mut items = vec![("zprune".to_string(), plan.zprune.clone())];
     if let Some(protocol) = &experiment.protocol {

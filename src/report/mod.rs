@@ -6,6 +6,7 @@
 
 pub mod comparison;
 pub mod data;
+pub mod format;
 pub mod html;
 pub mod latex;
 pub mod layout;
@@ -88,7 +89,7 @@ impl Report {
         let confidence = self.results.plan.experiment.confidence;
         let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
         let plots = plots::all(&self.results, &self.families)?;
-        let page = html::page(self, &plots);
+        let page = html::page(&self.results.plan, &self.chapters, &plots);
         files.push(("report.html".into(), page.into_bytes()));
         let json = data::json(&self.results, &self.families)?;
         files.push(("report.json".into(), json.into_bytes()));

@@ -5,7 +5,7 @@
 //! range: the best case for it (every document on which they disagree won by the same method) and the worst plausible one
 //! (errors that have nothing to do with each other).
 
-use super::layout::{p_value, percent};
+use super::format::{p_value, percent};
 use super::sheet::{Cell, Chapter, Column, Sheet};
 use crate::experiment::plan::{DENSE, Experiment, Reference};
 use crate::prune::pattern::Pattern;

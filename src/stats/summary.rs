@@ -1,6 +1,6 @@
 //! A sample reduced to what a table shows.
 
-use super::{mean, student_quantile, variance_of};
+use super::distributions::{mean, student_quantile, variance_of};
 
 /// A sample reduced to what a table shows.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,51 +10,26 @@
 //! [`compress`] gives its archive a name when it has seen that it restores everything. A matrix that would not
 //! become smaller is left as it is.
 
+mod layout;
 pub mod manifest;
 mod pack;
 mod unpack;
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
-use crate::files::header::Entry;
 use crate::files::{Access, Staging, input, json};
 use crate::model::export::copy;
 use crate::model::folder::{Found, Links, Listing, ModelFolder};
 use crate::model::weights::{INDEX, WeightFiles};
 use crate::progress::Progress;
 use bytesize::ByteSize;
+use layout::BITMASK;
+pub use layout::Sizes;
 use manifest::{ArchivedIndex, FORMAT, MANIFEST, Manifest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-const WEIGHT: &str = ".weight";
-const COMPRESSED: &str = ".compressed";
-const BITMASK: &str = ".bitmask";
-const ROW_OFFSETS: &str = ".row_offsets";
-const SHAPE: &str = ".shape";
-
-/// Bytes of a tensor in memory at a time, about.
-const PIECE: usize = 1 << 20;
-
-/// What an archive takes, in bytes of tensor data.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sizes {
-    /// Every element stored.
-    pub dense: u64,
-    /// As archived.
-    pub stored: u64,
-    /// The least that any code could take that stores the non-zero elements as they are and their places
-    /// as if each element of a matrix were zero independently.
-    pub bound: f64,
-    /// Tensors that were compressed.
-    pub compressed: usize,
-    /// Tensors that were left as they are.
-    pub plain: usize,
-    /// Folders of the directory that are no part of the model and not in the archive.
-    pub left_out: Vec<PathBuf>,
-}
 
 /// What an archive restored.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,49 +40,6 @@ pub struct Expanded {
     pub tensors: usize,
     /// Files beside the archive's own that were left out.
     pub left_out: Vec<PathBuf>,
-}
-
-/// A matrix of the original as the archive has it.
-struct Matrix<'a> {
-    /// Its name without [`WEIGHT`].
-    stem: &'a str,
-    rows: usize,
-    columns: usize,
-    /// Bytes per element.
-    width: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// A tensor that could be compressed.
-    fn of(tensor: &'a Entry) -> Option<Self> {
-        let stem = tensor.name.strip_suffix(WEIGHT)?;
-        let [rows, columns] = tensor.shape[..] else {
-            return None;
-        };
-        let width = tensor.dtype.bitsize() / 8;
-        let whole = tensor.dtype.bitsize().is_multiple_of(8);
-        (whole && tensor.bytes() > 0).then_some(Matrix {
-            stem,
-            rows,
-            columns,
-            width,
-        })
-    }
-
-    /// The name of one of its four parts.
-    fn part(&self, ending: &str) -> String {
-        format!("{}{ending}", self.stem)
-    }
-
-    /// Bytes of bits for one row.
-    fn row_bytes(&self) -> usize {
-        self.columns.div_ceil(8)
-    }
-
-    /// Columns of one row that are in memory together: whole bytes of bits.
-    fn step(&self) -> usize {
-        (PIECE / self.width).next_multiple_of(8)
-    }
 }
 
 /// Archives the model directory `folder` in `out`.

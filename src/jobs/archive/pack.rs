@@ -4,8 +4,8 @@
 //! written, and once to write the parts. What comes back from them is held against the hashes afterwards, so a file
 //! that changes between the two readings is found.
 
+use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
 use super::manifest::Archived;
-use super::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Entry, Header};

@@ -3,8 +3,8 @@
 //! Everything is checked while it passes: the parts of a matrix against each other, every tensor and the file against
 //! the manifest's hashes. Memory holds pieces of rows, whatever an archive says of its sizes.
 
+use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE};
 use super::manifest::{Archived, MANIFEST};
-use super::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE};
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Entry, Header};

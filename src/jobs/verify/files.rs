@@ -1,8 +1,9 @@
 //! The files of a directory against the hashes in its `pruning.json`.
 
-use super::{PruningFile, Verdict};
+use super::verdict::Verdict;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Result};
+use crate::jobs::provenance::PruningFile;
 use crate::model::export::PRUNING;
 use std::collections::BTreeMap;
 use std::path::Path;

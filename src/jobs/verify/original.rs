@@ -1,10 +1,12 @@
 //! A directory against the one it was made from: that it is that one, and what differs.
 
-use super::{Kept, PruningFile, Verdict, files};
+use super::files;
+use super::verdict::Verdict;
 use crate::data::digest::{self, FileDigest};
 use crate::data::tokenizer;
 use crate::error::{Located, Result};
 use crate::files::header::METADATA;
+use crate::jobs::provenance::{Kept, PruningFile};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{PRUNING, copied};
 use crate::model::families::read_spec;

@@ -1,10 +1,10 @@
 //! Perplexity over sparsity.
 
 use super::canvas::{Anchor, Axis, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::heading;
+use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
-use crate::report::layout::percent;
+use crate::report::format::percent;
 use crate::report::results::{Entry, Section};
 
 const TOP: i32 = 44;

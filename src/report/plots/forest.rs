@@ -1,11 +1,11 @@
 //! Paired differences with their intervals, one below the other.
 
 use super::canvas::{Anchor, Axis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::{ROWS, cut, heading};
+use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{Family, Test, Verdict};
-use crate::report::layout::percent;
+use crate::report::format::percent;
 use crate::report::results::{Measure, Section};
 
 const ROW: i32 = 21;

@@ -1,7 +1,7 @@
 //! Time against quality: which methods nothing else beats in both.
 
 use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::heading;
+use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::results::Section;

@@ -2,7 +2,7 @@
 //! output.
 
 use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
-use super::{PANELS, cut};
+use super::plot::{PANELS, cut};
 use crate::error::Result;
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;

@@ -5,41 +5,16 @@ mod curve;
 mod forest;
 mod front;
 mod layers;
+mod plot;
 pub mod raster;
 mod seeds;
 
 use super::comparison::Family;
-use super::results::{Measure, Results, Section};
+use super::results::{Measure, Results};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
-
-/// Rows of a panel. More are no picture any more, and their pixels take memory without bound; all are in the tables.
-const ROWS: usize = 120;
-
-/// Panels of a picture that has one per method.
-const PANELS: usize = 40;
-
-/// What a caption says of a picture that leaves something out.
-fn cut(shown: usize, all: usize, what: &str) -> String {
-    match shown < all {
-        true => format!(" Only the first {shown} of {all} {what} are drawn; all are in the tables."),
-        false => String::new(),
-    }
-}
-
-/// A plot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plot {
-    /// Name of its files, without folder and ending.
-    pub name: String,
-    /// What it shows, in a sentence: for those who cannot see it, and below it in the page.
-    pub caption: String,
-    /// Whether it shows durations, which differ from run to run.
-    pub time: bool,
-    /// The picture.
-    pub svg: String,
-}
+pub use plot::Plot;
 
 /// All plots that have something to show.
 ///
@@ -145,9 +120,4 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
         }
     }
     names
-}
-
-/// A section in the heading of a plot.
-fn heading(section: &Section) -> String {
-    format!("{} on {}", section.model, section.measure.label())
 }

@@ -1,6 +1,6 @@
 //! PNG from SVG, by resvg and with a font of its own (DejaVu Sans), so that a machine without fonts draws the same picture.
 
-use super::Plot;
+use super::plot::Plot;
 use crate::error::{Error, Result};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};

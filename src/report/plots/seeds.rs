@@ -1,7 +1,7 @@
 //! What every calibration seed scored, method by method, a panel per pattern.
 
 use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
-use super::{ROWS, cut, heading};
+use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::report::results::{Entry, Section};
 

@@ -1,0 +1,51 @@
+//! Arguments that several commands have.
+
+use crate::data::tokenizer::Bos;
+use crate::experiment::machine::Request;
+use crate::experiment::single;
+use crate::model::folder::Links;
+use std::path::PathBuf;
+
+/// Arguments of every command that computes with one model.
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    /// Hugging Face model directory, or hub:org/name[@revision]
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// Settings of a paper's code: sparsegpt, wanda, ria or z-pruner
+    #[arg(long, value_name = "NAME")]
+    pub(super) protocol: Option<String>,
+    /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
+    #[arg(long, value_enum)]
+    pub(super) bos: Option<Bos>,
+    #[command(flatten)]
+    pub(super) machine: Request,
+}
+
+impl Common {
+    pub(super) fn resolved(&self) -> single::Common {
+        single::Common {
+            model: self.model.clone(),
+            protocol: self.protocol.clone(),
+            bos: self.bos,
+            machine: self.machine.clone(),
+        }
+    }
+}
+
+/// The argument of every command that copies files of a model directory.
+#[derive(Debug, clap::Args)]
+pub(super) struct FollowLinks {
+    /// Copy also the files that links in the model directory lead to outside of it
+    #[arg(long)]
+    pub(super) follow_links: bool,
+}
+
+impl FollowLinks {
+    pub(super) fn links(&self) -> Links {
+        match self.follow_links {
+            true => Links::Follow,
+            false => Links::Inside,
+        }
+    }
+}

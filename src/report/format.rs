@@ -1,0 +1,26 @@
+//! How numbers are written in tables.
+
+use crate::prune::pattern::Pattern;
+
+/// `95 %`.
+pub fn percent(confidence: f64) -> String {
+    Pattern::Unstructured { sparsity: confidence }.to_string()
+}
+
+/// Digits after the point that a value of this size is shown with: five or so in all.
+pub fn digits(value: f64) -> usize {
+    match value.abs() {
+        small if small < 100.0 => 2,
+        medium if medium < 1000.0 => 1,
+        _ => 0,
+    }
+}
+
+/// A p-value.
+pub fn p_value(p: f64) -> String {
+    match p {
+        tiny if tiny < 0.0001 => "< 0.0001".to_string(),
+        small if small < 0.01 => format!("{small:.4}"),
+        other => format!("{other:.3}"),
+    }
+}

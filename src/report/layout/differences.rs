@@ -1,0 +1,136 @@
+//! Tables of comparisons: one per family.
+
+use super::view::{View, detectable};
+use crate::report::comparison::{Family, MOST_PAIRS, Test, Verdict};
+use crate::report::format::{p_value, percent};
+use crate::report::results::Measure;
+use crate::report::sheet::{Cell, Column, Mark, Sheet};
+use crate::stats::power::POWER;
+use crate::stats::{Interval, Shown};
+
+impl View<'_> {
+    /// Every comparison of every family.
+    pub(super) fn comparisons(&self) -> Vec<Sheet> {
+        let families = self.families.iter();
+        let families = families.filter(|family| !family.tests.is_empty() || family.refused > 0);
+        families.map(|family| self.family(family)).collect()
+    }
+
+    pub(super) fn family(&self, family: &Family) -> Sheet {
+        let experiment = &self.results.plan.experiment;
+        let confidence = percent(self.confidence());
+        let several_models = experiment.models.len() > 1;
+        let mut columns = Vec::new();
+        if several_models {
+            columns.push(Column::words("model"));
+        }
+        columns.extend(["measure", "pattern", "comparison"].map(Column::words));
+        columns.extend([
+            Column::numbers("difference"),
+            Column::numbers(format!("{confidence} over texts")),
+            Column::numbers(format!("{confidence} over texts and seeds")),
+            Column::numbers("seeds agree"),
+            Column::numbers("p"),
+            Column::numbers("p (Holm)"),
+            Column::numbers("detectable"),
+        ]);
+        let row = |test: &Test| {
+            let unit = match test.measure {
+                Measure::Perplexity { .. } => " %",
+                Measure::Accuracy { .. } => "",
+            };
+            let digits = difference_digits(test);
+            let ends = |interval: Interval| {
+                let interval = interval.map(|end| test.shown(end));
+                format!(
+                    "{:+.digits$} to {:+.digits$}{unit}",
+                    Shown(interval.low),
+                    Shown(interval.high)
+                )
+            };
+            let verdict = test.verdict(self.confidence());
+            let mut row = Vec::new();
+            if several_models {
+                row.push(Cell::plain(&test.model));
+            }
+            row.extend([
+                Cell::plain(test.measure.label()),
+                Cell::plain(test.pattern.to_string()),
+                Cell::plain(format!("{} against {}", test.ours, test.other)),
+                Cell {
+                    text: format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
+                    mark: if verdict == Verdict::NotTold {
+                        Mark::None
+                    } else {
+                        Mark::Best
+                    },
+                },
+                Cell::plain(ends(test.over_texts)),
+                Cell::plain(ends(test.over_both)),
+                Cell::plain(agreement(test)),
+                Cell::plain(p_value(test.p)),
+                Cell::plain(p_value(test.adjusted)),
+                Cell::plain(detectable(test, digits).map_or(String::new(), |it| format!("{it}{unit}"))),
+            ]);
+            row
+        };
+        let mut notes = vec![
+            format!(
+                "Differences are paired on the same texts, the first method less the second, in percent of the \
+                 second's perplexity or in percentage points of accuracy; differences of one seed with the same seed. \
+                 The first interval is a BCa bootstrap over texts (windows in blocks of neighbours, documents with their \
+                 source), the second a t-interval over texts and seeds together. Bold differences survive Holm's \
+                 correction over the {} comparisons of this family.",
+                family.tests.len() + family.missing
+            ),
+            format!(
+                "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value. Detectable: the smallest \
+                 true difference that would be found with {} probability in this family.",
+                percent(POWER)
+            ),
+        ];
+        if !family.declared {
+            notes.push(
+                "The experiment declares no family ([[comparison]]), so every pair of methods is compared: nothing is \
+                 chosen after the fact, and the correction is the strictest."
+                    .to_string(),
+            );
+        }
+        if family.refused > 0 {
+            notes = vec![format!(
+                "Nothing is compared: without a declared family every pair of methods would be, {} comparisons, and more than \
+                 {MOST_PAIRS} are not made. Declare those that are meant ([[comparison]]).",
+                family.refused
+            )];
+        }
+        if family.missing > 0 {
+            notes.push(format!(
+                "{} comparisons of the family have no results yet.",
+                family.missing
+            ));
+        }
+        Sheet {
+            title: format!("Family: {}", family.name),
+            columns,
+            rows: family.tests.iter().map(row).collect(),
+            notes,
+        }
+    }
+}
+
+/// Digits after the point for a comparison: two of the detectable difference.
+fn difference_digits(test: &Test) -> usize {
+    match test.detectable.map(|it| test.shown(it)) {
+        Some(fine) if fine < 0.1 => 3,
+        _ => 2,
+    }
+}
+
+/// How many seeds have the sign of their mean difference.
+fn agreement(test: &Test) -> String {
+    let Some(p) = test.wilcoxon else {
+        return String::new();
+    };
+    let agree = test.seeds.iter().filter(|it| **it * test.difference.mean > 0.0).count();
+    format!("{agree} of {} (p {})", test.seeds.len(), p_value(p))
+}

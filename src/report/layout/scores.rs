@@ -1,0 +1,227 @@
+//! Tables of scores: methods by patterns, by models, by tasks, and published values beside ours.
+
+use super::view::View;
+use crate::experiment::plan::{DENSE, MethodPlan};
+use crate::prune::pattern::Pattern;
+use crate::report::format::digits;
+use crate::report::published::{self, Published};
+use crate::report::results::{Entry, Measure, Section};
+use crate::report::sheet::{Cell, Column, Sheet, number};
+use crate::stats::average::macro_average;
+use crate::stats::{Shown, normal_quantile};
+
+impl View<'_> {
+    pub(super) fn perplexity(&self) -> Vec<Sheet> {
+        let experiment = &self.results.plan.experiment;
+        let mut sheets = Vec::new();
+        let several = experiment.models.len() > 1;
+        if !several || experiment.patterns.len() > 1 {
+            sheets.extend(self.sections(true).map(|section| self.over_patterns(section)));
+        }
+        if several {
+            for evaluation in &experiment.evaluations {
+                let measured = |section: &&Section| section.measure.label() == evaluation.name;
+                let sections: Vec<&Section> = self.sections(true).filter(measured).collect();
+                for pattern in &experiment.patterns {
+                    sheets.push(self.over_models(&sections, *pattern));
+                }
+            }
+        }
+        sheets
+    }
+
+    /// Methods by patterns, on one model.
+    pub(super) fn over_patterns(&self, section: &Section) -> Sheet {
+        let experiment = &self.results.plan.experiment;
+        let mut columns = vec![Column::words("method"), Column::words("group")];
+        let published = |pattern: &Pattern| self.has_reference(section, *pattern);
+        for pattern in &experiment.patterns {
+            columns.push(Column::numbers(pattern.to_string()));
+            if published(pattern) {
+                columns.push(Column::numbers("published"));
+            }
+        }
+        columns.extend([Column::numbers("seeds"), Column::time("prune, s")]);
+        let row = |method: &str, group: String, calibrated: Option<bool>| {
+            let mut row = vec![Cell::plain(method), Cell::plain(group)];
+            for pattern in &experiment.patterns {
+                row.push(self.value(section, method, *pattern));
+                if published(pattern) {
+                    row.push(self.reference_cell(section, method, *pattern));
+                }
+            }
+            let entries: Vec<&Entry> = section.entries.iter().filter(|it| it.method == method).collect();
+            row.extend([seeds(&entries, calibrated), seconds(&entries)]);
+            row
+        };
+        let mut rows = vec![row(DENSE, String::new(), None)];
+        let of = |method: &MethodPlan| row(&method.name, method.group.to_string(), Some(method.calibrated));
+        rows.extend(experiment.methods.iter().map(of));
+        Sheet {
+            title: self.title(&section.model, &section.measure),
+            columns,
+            rows,
+            notes: self.notes(&[section], &experiment.patterns),
+        }
+    }
+
+    /// Methods by models, under one pattern.
+    pub(super) fn over_models(&self, sections: &[&Section], pattern: Pattern) -> Sheet {
+        let experiment = &self.results.plan.experiment;
+        let mut columns = vec![Column::words("method"), Column::words("group")];
+        for section in sections {
+            columns.push(Column::numbers(&section.model));
+            if self.has_reference(section, pattern) {
+                columns.push(Column::numbers("published"));
+            }
+        }
+        columns.push(Column::numbers("seeds"));
+        let row = |method: &str, group: String, calibrated: Option<bool>| {
+            let mut row = vec![Cell::plain(method), Cell::plain(group)];
+            for section in sections {
+                row.push(self.value(section, method, pattern));
+                if self.has_reference(section, pattern) {
+                    row.push(self.reference_cell(section, method, pattern));
+                }
+            }
+            let entries: Vec<&Entry> = sections.iter().filter_map(|it| it.entry(method, pattern)).collect();
+            row.push(seeds(&entries, calibrated));
+            row
+        };
+        let mut rows = vec![row(DENSE, String::new(), None)];
+        let of = |method: &MethodPlan| row(&method.name, method.group.to_string(), Some(method.calibrated));
+        rows.extend(experiment.methods.iter().map(of));
+        let measure = sections.first().map(|section| &section.measure);
+        let title = measure.map(|measure| self.title(&pattern.to_string(), measure));
+        Sheet {
+            title: title.unwrap_or_default(),
+            columns,
+            rows,
+            notes: self.notes(sections, &[pattern]),
+        }
+    }
+
+    /// Methods by tasks with their macro average, per model and pattern.
+    pub(super) fn accuracy(&self) -> Vec<Sheet> {
+        let experiment = &self.results.plan.experiment;
+        let mut sheets = Vec::new();
+        for model in &experiment.models {
+            let sections: Vec<&Section> = self.sections(false).filter(|it| it.model == model.name).collect();
+            if sections.is_empty() {
+                continue;
+            }
+            for pattern in &experiment.patterns {
+                let mut columns = vec![Column::words("method")];
+                for section in &sections {
+                    columns.push(Column::numbers(section.measure.label()));
+                    if self.has_reference(section, *pattern) {
+                        columns.push(Column::numbers("published"));
+                    }
+                }
+                columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds")]);
+                let row = |method: &str, calibrated: Option<bool>| {
+                    let mut row = vec![Cell::plain(method)];
+                    for section in &sections {
+                        row.push(self.value(section, method, *pattern));
+                        if self.has_reference(section, *pattern) {
+                            row.push(self.reference_cell(section, method, *pattern));
+                        }
+                    }
+                    let entries: Vec<&Entry> = sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
+                    row.extend([self.average(&sections, method, *pattern), seeds(&entries, calibrated)]);
+                    row
+                };
+                let mut rows = vec![row(DENSE, None)];
+                rows.extend(experiment.methods.iter().map(|it| row(&it.name, Some(it.calibrated))));
+                sheets.push(Sheet {
+                    title: format!("{}, {pattern}: accuracy in % (higher is better)", model.name),
+                    columns,
+                    rows,
+                    notes: self.notes(&sections, &[*pattern]),
+                });
+            }
+        }
+        sheets
+    }
+
+    /// The macro average of `acc` over all tasks, if a method has all of them.
+    pub(super) fn average(&self, sections: &[&Section], method: &str, pattern: Pattern) -> Cell {
+        let plain = sections
+            .iter()
+            .filter(|section| matches!(&section.measure, Measure::Accuracy { metric, .. } if *metric == "acc"));
+        let parts: Option<Vec<(f64, f64)>> = plain
+            .map(|section| {
+                let accuracy = section.entry(method, pattern)?.accuracy(self.confidence())?;
+                Some((100.0 * accuracy.value, 100.0 * accuracy.standard_error))
+            })
+            .collect();
+        let average = parts.and_then(|parts| macro_average(&parts));
+        Cell::plain(average.map_or(String::new(), |average| {
+            let half = normal_quantile(0.5 + self.confidence() / 2.0) * average.standard_error;
+            format!("{:.2} ± {half:.2}", average.value)
+        }))
+    }
+
+    /// Our values beside published ones.
+    pub(super) fn published(&self) -> Vec<Sheet> {
+        let experiment = &self.results.plan.experiment;
+        let rows = published::published(self.results);
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let mut columns = ["model", "measure", "pattern", "method"].map(Column::words).to_vec();
+        columns.extend(["ours", "published", "deviation"].map(Column::numbers));
+        columns.push(Column::words("source"));
+        let row = |it: &Published| {
+            let off = it.off().map(|off| match it.section.measure {
+                Measure::Perplexity { .. } => format!("{:+.1} %", Shown(off)),
+                Measure::Accuracy { .. } => format!("{off:+.2} points"),
+            });
+            let published = match it.deviation {
+                Some(deviation) => format!("{} (sd {deviation})", it.value),
+                None => it.value.to_string(),
+            };
+            let cells = [
+                it.section.model.clone(),
+                it.section.measure.label(),
+                it.pattern.to_string(),
+                it.method.to_string(),
+                it.ours
+                    .map(|ours| format!("{:.*}", digits(ours), Shown(ours)))
+                    .unwrap_or_default(),
+                published,
+                off.unwrap_or_default(),
+                it.source.to_string(),
+            ];
+            cells.map(Cell::plain).to_vec()
+        };
+        let mut sources: Vec<String> = Vec::new();
+        for reference in &experiment.references {
+            let text = format!("{}: {}", reference.source, reference.protocol);
+            if !reference.protocol.is_empty() && !sources.contains(&text) {
+                sources.push(text);
+            }
+        }
+        sources.push("Deviation: ours against the published value; empty where we have no result.".to_string());
+        Vec::from([Sheet {
+            title: "Published values beside ours".to_string(),
+            columns,
+            rows: rows.iter().map(row).collect(),
+            notes: sources,
+        }])
+    }
+}
+
+fn seeds(entries: &[&Entry], calibrated: Option<bool>) -> Cell {
+    let most = entries.iter().map(|entry| entry.runs.len()).max().unwrap_or(0);
+    Cell::plain(match calibrated {
+        None => String::new(),
+        Some(false) => "none".to_string(),
+        Some(true) => most.to_string(),
+    })
+}
+
+fn seconds(entries: &[&Entry]) -> Cell {
+    let seconds: Vec<f64> = entries.iter().filter_map(|entry| entry.seconds).collect();
+    number((!seconds.is_empty()).then(|| crate::stats::mean(&seconds)), 2)
+}
