@@ -1,6 +1,6 @@
 //! What a check found.
 
-use crate::error::{Error, ErrorKind, Located, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::path::Path;
 
 /// What was found in one prunable tensor.
