@@ -83,7 +83,11 @@ fn there<B: Backend>(backend: &B, rows: usize, columns: usize) -> B::Tensor {
 both!(
     linear,
     2 * TOKENS * WIDTH * MLP,
-    |backend| (backend, there(backend, TOKENS, WIDTH), there(backend, MLP, WIDTH)),
+    |backend| (
+        backend,
+        there(backend, TOKENS, WIDTH),
+        backend.upload_weight(random(MLP, WIDTH)).expect("room")
+    ),
     |input| input.0.linear(&input.2, None, &input.1).expect("computes")
 );
 

@@ -3,7 +3,10 @@
 //! Shapes are `(rows, columns)`; a linear layer's weight is `(outputs, inputs)`, as in Hugging Face
 //! checkpoints. This module owns no weights and reads no files.
 
-/// A whole model: embedding, equal blocks, head.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A whole model: embedding, blocks, head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
     /// Registry name of the family that read the configuration.
@@ -22,8 +25,8 @@ pub struct ModelSpec {
     pub embedding: EmbeddingSpec,
     /// How a token knows its place.
     pub positions: Positions,
-    /// What every block looks like.
-    pub block: BlockSpec,
+    /// What each block looks like: [`ModelSpec::block`].
+    pub shapes: Shapes,
     /// What each block's attention reaches. A list shorter than the blocks repeats: one entry serves
     /// all blocks, and a period of six makes every sixth block different.
     pub reaches: Vec<Reach>,
@@ -33,6 +36,26 @@ pub struct ModelSpec {
     pub final_norm: Option<NormSpec>,
     /// Where the logits come from.
     pub head: HeadSpec,
+}
+
+/// What each block of a model looks like. Most models have equal blocks, which share one specification; a model from which
+/// heads or neurons were removed may have blocks that differ in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shapes {
+    /// The specification of all blocks but the others.
+    usual: Arc<BlockSpec>,
+    /// Blocks that differ from the usual one, by their place.
+    others: BTreeMap<usize, Arc<BlockSpec>>,
+}
+
+impl From<BlockSpec> for Shapes {
+    /// Equal blocks.
+    fn from(block: BlockSpec) -> Self {
+        Shapes {
+            usual: Arc::new(block),
+            others: BTreeMap::new(),
+        }
+    }
 }
 
 /// Token embedding, `(vocabulary, width)`, and the optional projection to the residual stream.
@@ -220,10 +243,9 @@ pub enum Role {
     Down,
 }
 
-/// The four places of a block where a linear layer reads its input. Calibration statistics belong to
-/// a tap, so layers that read the same activations share them.
+/// The four places of a block where linear layers read their input, in the order a forward pass reaches them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Tap {
+pub enum TapPlace {
     /// Input of queries, keys and values.
     AttentionIn,
     /// Input of the attention output projection.
@@ -234,22 +256,41 @@ pub enum Tap {
     MlpMiddle,
 }
 
-impl Tap {
-    /// All taps, in the order a forward pass reaches them.
-    pub const ALL: [Tap; 4] = [Tap::AttentionIn, Tap::AttentionOut, Tap::MlpIn, Tap::MlpMiddle];
+impl TapPlace {
+    /// All places, in the order a forward pass reaches them.
+    pub const ALL: [TapPlace; 4] = [
+        TapPlace::AttentionIn,
+        TapPlace::AttentionOut,
+        TapPlace::MlpIn,
+        TapPlace::MlpMiddle,
+    ];
+}
+
+/// The input of some linear layers of a block. Calibration statistics belong to a tap, so layers that read the same
+/// activations share them. Taps of one block are in the order a forward pass reaches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tap {
+    /// Where in the block it is.
+    pub place: TapPlace,
+    /// Features of a token there.
+    pub width: usize,
 }
 
 impl Role {
-    /// The tap this role reads.
-    pub fn tap(self) -> Tap {
+    /// Where layers of this role read their input.
+    pub fn place(self) -> TapPlace {
         match self {
-            Role::Fused(_) | Role::Query | Role::Key | Role::Value => Tap::AttentionIn,
-            Role::Output => Tap::AttentionOut,
-            Role::Gate | Role::Up => Tap::MlpIn,
-            Role::Down => Tap::MlpMiddle,
+            Role::Fused(_) | Role::Query | Role::Key | Role::Value => TapPlace::AttentionIn,
+            Role::Output => TapPlace::AttentionOut,
+            Role::Gate | Role::Up => TapPlace::MlpIn,
+            Role::Down => TapPlace::MlpMiddle,
         }
     }
 }
+
+/// Names a linear layer within its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinearId(usize);
 
 /// One linear layer of a block.
 #[derive(Debug, Clone, PartialEq)]
@@ -269,6 +310,14 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
+    /// The tap it reads.
+    pub fn tap(&self) -> Tap {
+        Tap {
+            place: self.role.place(),
+            width: self.inputs,
+        }
+    }
+
     /// The weight's shape in the checkpoint.
     pub fn stored_shape(&self) -> [usize; 2] {
         if self.transposed {
@@ -285,12 +334,47 @@ impl BlockSpec {
         self.prefix.replace("{}", &index.to_string())
     }
 
-    /// The number of input features at a tap.
-    pub fn tap_width(&self, tap: Tap) -> usize {
-        self.linears
-            .iter()
-            .find(|linear| linear.role.tap() == tap)
-            .map_or(0, |linear| linear.inputs)
+    /// The linear layers with the names that they have in this block, in the order of [`BlockSpec::linears`].
+    pub fn layers(&self) -> impl Iterator<Item = (LinearId, &LinearSpec)> {
+        let named = self.linears.iter().enumerate();
+        named.map(|(place, linear)| (LinearId(place), linear))
+    }
+
+    /// A linear layer by its name.
+    ///
+    /// # Panics
+    /// The name is another block's, and this one has fewer layers.
+    pub fn linear(&self, id: LinearId) -> &LinearSpec {
+        &self.linears[id.0]
+    }
+
+    /// The tap at a place; `None` where no layer of the block reads there.
+    pub fn tap(&self, place: TapPlace) -> Option<Tap> {
+        let at = |linear: &&LinearSpec| linear.role.place() == place;
+        self.linears.iter().find(at).map(LinearSpec::tap)
+    }
+
+    /// All taps, in the order a forward pass reaches them.
+    pub fn taps(&self) -> Vec<Tap> {
+        TapPlace::ALL.into_iter().filter_map(|place| self.tap(place)).collect()
+    }
+
+    /// Hidden features of the MLP.
+    pub fn neurons(&self) -> usize {
+        self.tap(TapPlace::MlpMiddle).map_or(0, |tap| tap.width)
+    }
+
+    /// Number of weights that pruning may remove: all linear layers.
+    pub fn prunable(&self) -> usize {
+        self.linears.iter().map(|linear| linear.outputs * linear.inputs).sum()
+    }
+
+    /// Features a norm acts on together: a head's for queries and keys, else those of the residual stream, `width`.
+    pub fn norm_width(&self, place: NormPlace, width: usize) -> usize {
+        match place {
+            NormPlace::Query | NormPlace::Key => self.attention.head_dim,
+            _ => width,
+        }
     }
 
     /// The norm at a place, if there is one.
@@ -300,6 +384,35 @@ impl BlockSpec {
 }
 
 impl ModelSpec {
+    /// What block `index` looks like.
+    pub fn block(&self, index: usize) -> &Arc<BlockSpec> {
+        self.shapes.others.get(&index).unwrap_or(&self.shapes.usual)
+    }
+
+    /// Gives block `index` another specification than it has.
+    ///
+    /// # Panics
+    /// There is no such block.
+    pub fn set_block(&mut self, index: usize, block: BlockSpec) {
+        assert!(index < self.blocks, "block {index} of {}", self.blocks);
+        let Shapes { usual, others } = &mut self.shapes;
+        if block == **usual {
+            others.remove(&index);
+            return;
+        }
+        let same = others.values().find(|other| ***other == block).cloned();
+        others.insert(index, same.unwrap_or_else(|| Arc::new(block)));
+    }
+
+    /// The specifications there are, each with the number of blocks that have it. Costs what differs, not what there is: a
+    /// configuration may claim many blocks.
+    pub fn kinds(&self) -> impl Iterator<Item = (&BlockSpec, usize)> {
+        let Shapes { usual, others } = &self.shapes;
+        let usual = (usual.as_ref(), self.blocks - others.len());
+        let others = others.values().map(|block| (block.as_ref(), 1));
+        [usual].into_iter().filter(|(_, count)| *count > 0).chain(others)
+    }
+
     /// Every tensor the forward pass reads, with its shape. Made one block at a time: a configuration that
     /// claims more blocks than there are costs no more than looking for the first one that is not there.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
@@ -335,12 +448,17 @@ impl ModelSpec {
 
     /// The tensors of block `index`, with their shapes.
     pub fn block_tensors(&self, index: usize) -> Vec<(String, Vec<usize>)> {
-        let prefix = self.block.prefix_of(index);
+        self.tensors_of(self.block(index), index)
+    }
+
+    /// The tensors that a block would have as block `index`, with their shapes.
+    pub fn tensors_of(&self, block: &BlockSpec, index: usize) -> Vec<(String, Vec<usize>)> {
+        let prefix = block.prefix_of(index);
         let mut tensors = Vec::new();
-        for (place, norm) in &self.block.norms {
-            push_norm(&mut tensors, &prefix, norm, self.norm_width(*place));
+        for (place, norm) in &block.norms {
+            push_norm(&mut tensors, &prefix, norm, block.norm_width(*place, self.width));
         }
-        for linear in &self.block.linears {
+        for linear in &block.linears {
             let name = format!("{prefix}{}", linear.tensor);
             tensors.push((format!("{name}.weight"), linear.stored_shape().to_vec()));
             if linear.bias {
@@ -350,14 +468,6 @@ impl ModelSpec {
         tensors
     }
 
-    /// Features a norm acts on together: a head's for queries and keys, else the residual stream's.
-    pub fn norm_width(&self, place: NormPlace) -> usize {
-        match place {
-            NormPlace::Query | NormPlace::Key => self.block.attention.head_dim,
-            _ => self.width,
-        }
-    }
-
     /// What block `index`'s attention reaches.
     pub fn reach(&self, index: usize) -> Reach {
         self.reaches[index % self.reaches.len()]
@@ -365,13 +475,7 @@ impl ModelSpec {
 
     /// Number of weights that pruning may remove: all linear layers of all blocks.
     pub fn prunable(&self) -> usize {
-        self.blocks
-            * self
-                .block
-                .linears
-                .iter()
-                .map(|linear| linear.outputs * linear.inputs)
-                .sum::<usize>()
+        self.kinds().map(|(block, count)| count * block.prunable()).sum()
     }
 }
 

@@ -11,14 +11,17 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use zprune::backend::cpu::{Cpu, CpuBf16};
 use zprune::backend::gpu::adapter::Tier;
-use zprune::backend::moments::Needs;
+use zprune::backend::moments::{Moments, Needs};
 use zprune::backend::{Agreement, Backend, Columns, Compute, OPERATIONS, RotaryTable};
 use zprune::error::Result;
+use zprune::linalg::Provider;
+use zprune::prune::workbench::Workbench;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
+use zprune::tensor::StorageType;
 
 #[test]
 fn cpu_keeps_the_contract() {
-    let mut suite = Suite::new(Cpu);
+    let mut suite = Suite::new(Cpu, on_host);
     // Double precision sums: closer than the contract asks.
     suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
     suite.run().expect("the CPU backend computes");
@@ -26,7 +29,7 @@ fn cpu_keeps_the_contract() {
 
 #[test]
 fn the_cpu_keeps_the_contract_in_bfloat16() {
-    let mut suite = Suite::new(CpuBf16::new());
+    let mut suite = Suite::new(CpuBf16::new(), on_host);
     println!("{:?}", suite.backend.device());
     suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
     // One rounding of 2^-9 of each operand; nothing but products rounds anything.
@@ -45,21 +48,41 @@ fn the_gpu_keeps_the_contract_in_every_tier_it_has() {
         }
         let gpu = gpu::open(tier, Compute::F32);
         println!("tier {tier}: {} in f32", gpu.hardware().name());
-        Suite::new(gpu)
+        Suite::new(gpu, as_statistics)
             .run()
             .unwrap_or_else(|error| panic!("tier {tier}: {error}"));
         if tier >= Tier::F16 {
             let gpu = gpu::open(tier, Compute::F16);
             println!("tier {tier}: in f16");
-            let mut suite = Suite::new(gpu);
+            let mut suite = Suite::new(gpu, as_statistics);
             suite.rounding = 1.0 / 512.0;
             suite.run().unwrap_or_else(|error| panic!("tier {tier}, f16: {error}"));
         }
     }
 }
 
-struct Suite<B> {
+/// Sums of squares and the Gram matrix, read from a backend's moments.
+type Read<B> = fn(&B, &<B as Backend>::Moments) -> Result<(Vec<f64>, Array2<f64>)>;
+
+/// The CPU's moments are on the host.
+fn on_host<B>(_: &B, moments: &Moments) -> Result<(Vec<f64>, Array2<f64>)> {
+    assert_eq!(moments.tokens, 1033);
+    let gram = moments.gram.clone().expect("a Gram matrix was asked for");
+    Ok((moments.squares.clone(), gram.into_owned()))
+}
+
+/// As pruning sees moments: as statistics of a layer, here of one sequence.
+fn as_statistics<B: Workbench>(backend: &B, moments: &B::Moments) -> Result<(Vec<f64>, Array2<f64>)> {
+    let statistics = backend.statistics(moments, 1, Provider::Faer)?;
+    let mut weight = backend.upload_weight(Array2::zeros((1, 1)))?;
+    let piece = backend.workpiece(&mut weight, StorageType::F32, &statistics);
+    let gram = piece.read(&piece.gram()?)?;
+    Ok((piece.squared_norms()?.to_vec(), gram.mapv(f64::from)))
+}
+
+struct Suite<B: Backend> {
     backend: B,
+    read: Read<B>,
     /// Operations that must agree to a smaller relative difference than the contract's.
     tighter: Vec<(&'static str, f64)>,
     /// What roundings of stored values and operands may add to a bound, as a part of the largest value. In half
@@ -73,9 +96,10 @@ struct Suite<B> {
 }
 
 impl<B: Backend> Suite<B> {
-    fn new(backend: B) -> Self {
+    fn new(backend: B, read: Read<B>) -> Self {
         Suite {
             backend,
+            read,
             tighter: Vec::new(),
             rounding: 0.0,
             rounded: None,
@@ -166,6 +190,15 @@ impl<B: Backend> Suite<B> {
             &back,
             &wide(&x.t().to_owned()),
         );
+        for (case, host) in [
+            ("37 x 19", x.clone()),
+            ("a transposed matrix", x.clone().reversed_axes()),
+        ] {
+            let want = wide(&host);
+            let there = self.backend.upload_weight(host)?;
+            let back = self.backend.download_weight(&there)?;
+            self.check("upload_weight and download_weight", case, &back, &want);
+        }
         Ok(())
     }
 
@@ -173,7 +206,7 @@ impl<B: Backend> Suite<B> {
         let table = self.normal(11, 13);
         let ids: Vec<u32> = (0..42).map(|t| t * 7 % 11).collect();
         let want = Array2::from_shape_fn((42, 13), |(t, f)| f64::from(table[[ids[t] as usize, f]]));
-        let table = self.backend.upload(table.view())?;
+        let table = self.backend.upload_weight(table)?;
         let mut x = self.backend.embed(&table, &ids)?;
         let got = self.backend.download(&x)?;
         self.check("embed", "42 tokens", &got, &want);
@@ -298,7 +331,7 @@ impl<B: Backend> Suite<B> {
             let want = wide(&x).dot(&wide(&weight).t()) + wide(&bias).row(0);
             let there = self.backend.upload(x.view())?;
             let (weight, bias) = (
-                self.backend.upload(weight.view())?,
+                self.backend.upload_weight(weight)?,
                 self.backend.upload_vector(bias.row(0))?,
             );
             let got = self.backend.linear(&weight, Some(&bias), &there)?;
@@ -405,7 +438,7 @@ impl<B: Backend> Suite<B> {
         let head = self.normal(301, 41);
         let targets: Vec<u32> = (0..90).map(|t| t * 31 % 301).collect();
         let logits = wide(&x).dot(&wide(&head).t());
-        let (head, there) = (self.backend.upload(head.view())?, self.backend.upload(x.view())?);
+        let (head, there) = (self.backend.upload_weight(head)?, self.backend.upload(x.view())?);
         for softcap in [None, Some(4.0f32)] {
             let logits = match softcap {
                 None => logits.clone(),
@@ -450,18 +483,16 @@ impl<B: Backend> Suite<B> {
                 let x = self.backend.upload(x.view())?;
                 self.backend.accumulate(&mut there, &x)?;
             }
-            let moments = self.backend.read_moments(&there)?;
-            assert_eq!(moments.tokens, 1033);
+            let (squares, gram) = (self.read)(&self.backend, &there)?;
             let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
             let case = format!("1033 tokens, {width} features");
-            let squares = Array2::from_shape_fn((1, width), |(_, f)| moments.squares[f]);
+            let squares = Array2::from_shape_fn((1, width), |(_, f)| squares[f]);
             self.check_wide(
                 "accumulate squares",
                 &case,
                 &squares,
                 &want.diag().to_owned().insert_axis(ndarray::Axis(0)),
             );
-            let gram = moments.gram.expect("a Gram matrix was asked for").into_owned();
             let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
             self.check_wide("accumulate gram", &case, &lower(&gram), &lower(&want));
         }

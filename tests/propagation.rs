@@ -18,7 +18,7 @@ use zprune::prune::model::{Calibration, PrunedBlock, first_statistics, prune_mod
 use zprune::prune::pattern::{Group, Pattern, Selection};
 use zprune::prune::recipe::Recipe;
 use zprune::prune::solver::SOLVERS;
-use zprune::spec::Tap;
+use zprune::spec::TapPlace;
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
 
@@ -176,7 +176,13 @@ fn a_layers_output_error_is_what_its_formula_says() {
         Ok(())
     };
     hidden
-        .observe(&Cpu, spec, &block, Tap::MlpMiddle, keep)
+        .observe(
+            &Cpu,
+            spec,
+            &block,
+            spec.block(0).tap(TapPlace::MlpMiddle).expect("it has an MLP"),
+            keep,
+        )
         .expect("computes");
     for (criterion, solver) in [("wanda", "one-shot"), ("obs", "obs")] {
         let method = method(criterion, solver);
@@ -189,9 +195,9 @@ fn a_layers_output_error_is_what_its_formula_says() {
             Ok(())
         };
         let (records, _) = prune_model(&Cpu, &checkpoint, &ends, &method, HALF, &calibration, take).expect("prunable");
-        for ((linear, after), record) in spec.block.linears.iter().zip(&after).zip(&records) {
+        for ((linear, after), record) in spec.block(0).linears.iter().zip(&after).zip(&records) {
             let before = checkpoint.linear(0, linear).expect("there").weight.mapv(f64::from);
-            let x = &inputs[&linear.role.tap()];
+            let x = &inputs[&linear.tap()];
             let square = |weight: &Array2<f64>| x.dot(&weight.t()).iter().map(|y| y * y).sum::<f64>();
             let want = square(&(&before - &after.weight.mapv(f64::from))) / square(&before);
             let found = record.output_error.expect("there was calibration");

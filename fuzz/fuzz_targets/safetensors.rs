@@ -21,7 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(stored.tensors.iter().all(|tensor| !tensor.name.is_empty() || tensor.bytes.len() < bytes.len()));
         }
         if checkpoint.check_finite().is_ok() {
-            checkpoint.block(0).expect("what was checked can be read");
+            for linear in &checkpoint.spec().block(0).linears {
+                checkpoint.linear(0, linear).expect("what was checked can be read");
+            }
+            checkpoint.norms(0).expect("what was checked can be read");
         }
     }
 });

@@ -15,7 +15,7 @@ pub mod timed;
 
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
-use moments::{Moments, Needs};
+use moments::Needs;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,7 @@ pub enum Agreement {
 /// Every operation of [`Backend`] and its required agreement.
 pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("upload and download", Agreement::Exact),
+    ("upload_weight and download_weight", Agreement::Exact),
     ("embed", Agreement::Exact),
     ("add_positions", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("add", Agreement::Close { abs: 0.0, rel: 1e-7 }),
@@ -143,6 +144,10 @@ pub trait Backend: Send + Sync {
     /// A matrix, or a vector as a matrix of one row, in this backend's memory.
     type Tensor: Send + Sync;
 
+    /// A weight matrix of a linear layer, the head or the embedding, laid out as this backend's products want it. Only
+    /// products and look-ups take one, so its layout is the backend's own affair.
+    type Weight: Send + Sync;
+
     /// Streaming moments of a linear layer's inputs, in this backend's memory.
     type Moments: Send + Sync;
 
@@ -164,6 +169,21 @@ pub trait Backend: Send + Sync {
     /// Rows, columns and bytes of a tensor.
     fn extent(&self, tensor: &Self::Tensor) -> Extent;
 
+    /// Rows, columns and bytes of a weight as it was given; copies in other layouts do not count.
+    fn weight_extent(&self, weight: &Self::Weight) -> Extent;
+
+    /// Copies a weight `(outputs, inputs)` to the backend.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn upload_weight(&self, host: Array2<f32>) -> Result<Self::Weight>;
+
+    /// Copies a weight to the host.
+    ///
+    /// # Errors
+    /// The backend fails.
+    fn download_weight(&self, weight: &Self::Weight) -> Result<Array2<f32>>;
+
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
 
@@ -181,7 +201,7 @@ pub trait Backend: Send + Sync {
     fn download(&self, tensor: &Self::Tensor) -> Result<Array2<f32>>;
 
     /// Row `ids[t]` of `table` for every token `t`.
-    fn embed(&self, table: &Self::Tensor, ids: &[u32]) -> Result<Self::Tensor>;
+    fn embed(&self, table: &Self::Weight, ids: &[u32]) -> Result<Self::Tensor>;
 
     /// Adds row `offset + t mod length` of `table` to token `t`, in place.
     fn add_positions(&self, x: &mut Self::Tensor, table: &Self::Tensor, offset: usize, length: usize) -> Result<()>;
@@ -211,7 +231,7 @@ pub trait Backend: Send + Sync {
     ) -> Result<Self::Tensor>;
 
     /// `x W^T + b` for a weight `(outputs, inputs)`.
-    fn linear(&self, weight: &Self::Tensor, bias: Option<&Self::Tensor>, x: &Self::Tensor) -> Result<Self::Tensor>;
+    fn linear(&self, weight: &Self::Weight, bias: Option<&Self::Tensor>, x: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// Rotates the first `2 pairs` features of every head of `x`, in place; token `t` is at position
     /// `t mod length`.
@@ -239,7 +259,7 @@ pub trait Backend: Send + Sync {
     /// is one, and whether the target's logit is the greatest; the full logits are never kept.
     fn log_likelihoods(
         &self,
-        head: &Self::Tensor,
+        head: &Self::Weight,
         softcap: Option<f32>,
         x: &Self::Tensor,
         targets: &[u32],
@@ -250,7 +270,4 @@ pub trait Backend: Send + Sync {
 
     /// Adds the rows of `x` to the moments a method asked for.
     fn accumulate(&self, moments: &mut Self::Moments, x: &Self::Tensor) -> Result<()>;
-
-    /// The moments so far, on the host.
-    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments>;
 }

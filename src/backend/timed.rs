@@ -3,7 +3,7 @@
 //!
 //! Waiting costs a little; whole runs are timed without it.
 
-use crate::backend::moments::{Moments, Needs};
+use crate::backend::moments::Needs;
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -83,6 +83,7 @@ impl<'a, B: Backend> Timed<'a, B> {
 
 impl<B: Backend> Backend for Timed<'_, B> {
     type Tensor = B::Tensor;
+    type Weight = B::Weight;
     type Moments = (B::Moments, Needs);
 
     fn name(&self) -> &'static str {
@@ -105,6 +106,20 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.inner.extent(tensor)
     }
 
+    fn weight_extent(&self, weight: &B::Weight) -> Extent {
+        self.inner.weight_extent(weight)
+    }
+
+    fn upload_weight(&self, host: Array2<f32>) -> Result<B::Weight> {
+        // As uploads of tensors.
+        self.inner.upload_weight(host)
+    }
+
+    fn download_weight(&self, weight: &B::Weight) -> Result<Array2<f32>> {
+        let bytes = self.weight_extent(weight).bytes;
+        self.time("download", 0.0, bytes, |inner| inner.download_weight(weight))
+    }
+
     fn upload(&self, host: ArrayView2<f32>) -> Result<B::Tensor> {
         // Uploads run beside other work, so their time would be counted twice.
         self.inner.upload(host)
@@ -118,8 +133,8 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("download", 0.0, self.bytes(&[tensor]), |inner| inner.download(tensor))
     }
 
-    fn embed(&self, table: &B::Tensor, ids: &[u32]) -> Result<B::Tensor> {
-        let bytes = 8 * ids.len() * self.extent(table).columns;
+    fn embed(&self, table: &B::Weight, ids: &[u32]) -> Result<B::Tensor> {
+        let bytes = 8 * ids.len() * self.weight_extent(table).columns;
         self.time("embed", 0.0, bytes, |inner| inner.embed(table, ids))
     }
 
@@ -165,11 +180,11 @@ impl<B: Backend> Backend for Timed<'_, B> {
         })
     }
 
-    fn linear(&self, weight: &B::Tensor, bias: Option<&B::Tensor>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (w, rows) = (self.extent(weight), self.extent(x).rows);
+    fn linear(&self, weight: &B::Weight, bias: Option<&B::Tensor>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (w, rows) = (self.weight_extent(weight), self.extent(x).rows);
         let flops = 2.0 * (rows * w.rows) as f64 * w.columns as f64;
         let results = w.bytes / w.columns * rows;
-        self.time("linear", flops, self.bytes(&[weight, x]) + results, |inner| {
+        self.time("linear", flops, w.bytes + self.bytes(&[x]) + results, |inner| {
             inner.linear(weight, bias, x)
         })
     }
@@ -212,14 +227,14 @@ impl<B: Backend> Backend for Timed<'_, B> {
 
     fn log_likelihoods(
         &self,
-        head: &B::Tensor,
+        head: &B::Weight,
         softcap: Option<f32>,
         x: &B::Tensor,
         targets: &[u32],
     ) -> Result<Vec<Likelihood>> {
-        let w = self.extent(head);
+        let w = self.weight_extent(head);
         let flops = 2.0 * (targets.len() * w.rows) as f64 * w.columns as f64;
-        self.time("log_likelihoods", flops, self.bytes(&[head, x]), |inner| {
+        self.time("log_likelihoods", flops, w.bytes + self.bytes(&[x]), |inner| {
             inner.log_likelihoods(head, softcap, x, targets)
         })
     }
@@ -241,9 +256,5 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time(name, rows as f64 * (gram + 2 * columns) as f64, bytes, |inner| {
             inner.accumulate(moments, x)
         })
-    }
-
-    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments> {
-        self.inner.read_moments(&moments.0)
     }
 }

@@ -10,7 +10,7 @@ pub mod statistics;
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::spec::{ModelSpec, Tap};
+use crate::spec::Tap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,8 +58,8 @@ impl<B: Backend> BlockMoments<B> {
     ///
     /// # Errors
     /// The backend has no room.
-    pub fn new(backend: &B, spec: &ModelSpec, taps: &[Tap], needs: Needs, length: usize) -> Result<Self> {
-        let empty = |tap: &Tap| Ok((*tap, backend.moments(spec.block.tap_width(*tap), needs)?));
+    pub fn new(backend: &B, taps: &[Tap], needs: Needs, length: usize) -> Result<Self> {
+        let empty = |tap: &Tap| Ok((*tap, backend.moments(tap.width, needs)?));
         Ok(BlockMoments {
             moments: taps.iter().map(empty).collect::<Result<_>>()?,
             samples: Samples::<B>::new(),
@@ -79,7 +79,10 @@ impl<B: Backend> BlockMoments<B> {
             let rows: Vec<u32> = (0..count).map(place).collect();
             self.samples.insert(tap, Arc::new(backend.rows(x, &rows)?));
         }
-        let moments = self.moments.get_mut(&tap).expect("every tap has an accumulator");
+        let moments = self
+            .moments
+            .get_mut(&tap)
+            .expect("a tap is listened to because it has an accumulator");
         backend.accumulate(moments, x)
     }
 

@@ -25,7 +25,7 @@ pub fn dense_moments<B: Backend>(
     (0..spec.blocks)
         .map(|index| {
             let block = Block::load(backend, source, index)?;
-            let mut moments = BlockMoments::new(backend, spec, &Tap::ALL, needs, windows.length())?;
+            let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows.length())?;
             hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
             Ok(moments)
         })
@@ -45,8 +45,10 @@ pub fn observe<B: Backend>(
     needs: Needs,
     length: usize,
 ) -> Result<BlockMoments<B>> {
-    let mut moments = BlockMoments::new(backend, spec, taps, needs, length)?;
-    let last = taps.iter().copied().max().unwrap_or(Tap::AttentionIn);
+    let mut moments = BlockMoments::new(backend, taps, needs, length)?;
+    let Some(last) = taps.iter().copied().max() else {
+        return Ok(moments);
+    };
     hidden.observe(backend, spec, block, last, |tap, x| match taps.contains(&tap) {
         true => moments.accumulate(backend, tap, x),
         false => Ok(()),

@@ -15,7 +15,7 @@ use crate::calibrate::SAMPLE;
 use crate::calibrate::Stage;
 use crate::error::{Error, Result};
 use crate::memory::{self, Room};
-use crate::spec::{ModelSpec, Role, Tap};
+use crate::spec::{BlockSpec, ModelSpec, Role, TapPlace};
 use bytesize::ByteSize;
 use ndarray::Array2;
 use std::fmt;
@@ -70,35 +70,17 @@ impl Forecast {
     /// The experiment needs more than any machine can address.
     pub fn new(experiment: &Experiment, spec: &ModelSpec, evaluated: usize) -> Result<Self> {
         let needs = needs(experiment)?;
-        // Wide enough for products of any sizes that a configuration and an experiment may have.
-        let elements = |tensors: &[(String, Vec<usize>)]| -> u128 {
-            let shapes = tensors.iter().map(|(_, shape)| shape);
-            shapes
-                .map(|shape| shape.iter().map(|size| *size as u128).product::<u128>())
-                .sum()
-        };
-        let block = elements(&spec.block_tensors(0));
+        let largest = Sizes::largest(spec);
+        let Sizes {
+            block,
+            layer,
+            attention,
+            mlp,
+            taps,
+        } = largest;
         let [before, after] = spec.outer_tensors();
-        let blocks = spec.blocks as u128;
         let width = spec.width as u128;
         let evaluated = evaluated as u128;
-        let outputs = |wanted: fn(Role) -> bool| -> u128 {
-            let linears = spec.block.linears.iter().filter(|linear| wanted(linear.role));
-            linears.map(|linear| linear.outputs as u128).sum()
-        };
-        let tap_width = |tap: Tap| spec.block.tap_width(tap) as u128;
-        // A batch that was on disk, its normalised copy, and what is made of it: queries, keys and values, twice where one
-        // layer gives all three, what attention makes of them, and its output.
-        let projected = outputs(|role| role.tap() == Tap::AttentionIn);
-        let fused = spec
-            .block
-            .linears
-            .iter()
-            .any(|linear| matches!(linear.role, Role::Fused(_)));
-        let projected = if fused { 2 * projected } else { projected };
-        let attention = 2 * width + projected + tap_width(Tap::AttentionOut) + width;
-        // The attention's output and its sum with the stream stay until the end.
-        let mlp = 4 * width + outputs(|role| role.tap() == Tap::MlpIn);
         let calibrated = experiment.calibration.as_ref();
         let (sequences, length) = calibrated.map_or((0, 0), |plan| (plan.sequences, plan.length.of(spec)));
         let tokens = sequences as u128 * length as u128;
@@ -107,44 +89,44 @@ impl Forecast {
         let batch = (Cpu.batch_tokens(spec.width) as u128)
             .min(tokens.max(evaluated))
             .max(longest as u128);
-        let squares = |bytes: u128| Tap::ALL.map(|tap| bytes * tap_width(tap).pow(2));
+        let squares = |bytes: u128| taps.map(|width| bytes * width.pow(2));
         let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
-        let widest = Tap::ALL.map(tap_width).into_iter().max().unwrap_or(0);
+        let widest = taps.into_iter().max().unwrap_or(0);
         let widened = if needs.gram { 8 * WIDENED_ROWS * widest } else { 0 };
         let threads = rayon::current_num_threads() as u128;
         // Before the head, the batch is normalised once more.
         let logits = threads * 64 * spec.vocabulary as u128 * 4 + 4 * batch * width;
         let scores = threads * 64 * longest as u128 * 4;
-        // Operands rounded to bfloat16 are copies of half the size.
+        // Operands rounded to bfloat16 are copies of half the size: of activations for a product, of weights as long as
+        // these are used.
         let rounded = |values: u128| match experiment.machine.compute {
             Some(Compute::Bf16) => 2 * values,
             _ => 0,
         };
-        let layer = spec
-            .block
-            .linears
-            .iter()
-            .map(|linear| linear.outputs as u128 * linear.inputs as u128)
-            .max()
-            .unwrap_or(0);
         let passing = grams
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
-            + rounded(batch * widest + layer.max(spec.vocabulary as u128 * width));
+            + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
         // The Gram matrices that are still to be used, the matrix under factorisation and what comes of it; the factor is
         // used in single precision.
         let factoring = |place: usize| {
             let left: u128 = squares(8)[place..].iter().sum();
             left + squares(16)[place] + squares(4)[place]
         };
-        let factoring = (0..Tap::ALL.len()).map(factoring).max().unwrap_or(0);
+        let factoring = (0..taps.len()).map(factoring).max().unwrap_or(0);
         let factoring = if needs.gram { factoring } else { 0 };
         // Scores, the mask and the one before it, and the scores among which the threshold lies.
         let pruning = factoring + 7 * layer;
         // A layer as it was, as it became, and as it is stored, while the next is read.
         let written = 12 * layer;
         let read = elements(&before).max(elements(&after)).max(layer) * 4;
-        let samples: u128 = 4 * SAMPLE as u128 * Tap::ALL.map(tap_width).iter().sum::<u128>();
+        let statistics = |block: &BlockSpec| {
+            let widths = tap_widths(block);
+            let grams: u128 = widths.iter().map(|width| 8 * width.pow(2)).sum();
+            let samples = 4 * SAMPLE as u128 * widths.iter().sum::<u128>();
+            if needs.gram { grams + samples } else { samples }
+        };
+        let all_statistics = spec.kinds().map(|(block, count)| count as u128 * statistics(block));
         let dense = calibrated.is_some_and(|plan| plan.stage == Stage::Dense);
         let bytes = |count: u128| {
             // All parts together must be a number of bytes, too.
@@ -168,7 +150,7 @@ impl Forecast {
             ends: bytes(4 * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (2 * block + layer))?,
             work: bytes(passing.max(pruning).max(written).max(read))?,
-            dense: if dense { bytes((grams + samples) * blocks)? } else { 0 },
+            dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared))?,
             streams: bytes(4 * width * (tokens + evaluated))?,
             tokens: bytes(4 * (seeds * tokens + evaluated))?,
@@ -262,6 +244,64 @@ impl fmt::Display for Forecast {
     }
 }
 
+/// Elements of tensors, wide enough for products of any sizes that a configuration and an experiment may have.
+fn elements(tensors: &[(String, Vec<usize>)]) -> u128 {
+    let shapes = tensors.iter().map(|(_, shape)| shape);
+    shapes
+        .map(|shape| shape.iter().map(|size| *size as u128).product::<u128>())
+        .sum()
+}
+
+/// Features of a token at each tap of a block, 0 where it has none.
+fn tap_widths(block: &BlockSpec) -> [u128; TapPlace::ALL.len()] {
+    TapPlace::ALL.map(|place| block.tap(place).map_or(0, |tap| tap.width as u128))
+}
+
+/// Sizes of a block that memory depends on, in elements.
+#[derive(Default)]
+struct Sizes {
+    /// All tensors.
+    block: u128,
+    /// The weight of the largest layer.
+    layer: u128,
+    /// Features of a token that exist at one time in attention, and in the MLP.
+    attention: u128,
+    mlp: u128,
+    /// Features at every tap.
+    taps: [u128; TapPlace::ALL.len()],
+}
+
+impl Sizes {
+    /// The largest of each among the blocks of a model.
+    fn largest(spec: &ModelSpec) -> Self {
+        let width = spec.width as u128;
+        spec.kinds().fold(Sizes::default(), |largest, (block, _)| {
+            let outputs = |place: TapPlace| -> u128 {
+                let linears = block.linears.iter().filter(|linear| linear.role.place() == place);
+                linears.map(|linear| linear.outputs as u128).sum()
+            };
+            let layers = block.linears.iter();
+            let layer = layers.map(|linear| linear.outputs as u128 * linear.inputs as u128);
+            let taps = tap_widths(block);
+            let [_, mixed, ..] = taps;
+            // A batch that was on disk, its normalised copy, and what is made of it: queries, keys and values, twice where
+            // one layer gives all three, what attention makes of them, and its output.
+            let projected = outputs(TapPlace::AttentionIn);
+            let mut roles = block.linears.iter().map(|linear| linear.role);
+            let fused = roles.any(|role| matches!(role, Role::Fused(_)));
+            let projected = if fused { 2 * projected } else { projected };
+            Sizes {
+                block: largest.block.max(elements(&spec.tensors_of(block, 0))),
+                layer: largest.layer.max(layer.max().unwrap_or(0)),
+                attention: largest.attention.max(2 * width + projected + mixed + width),
+                // The attention's output and its sum with the stream stay until the end.
+                mlp: largest.mlp.max(4 * width + outputs(TapPlace::MlpIn)),
+                taps: std::array::from_fn(|place| taps[place].max(largest.taps[place])),
+            }
+        })
+    }
+}
+
 /// What the methods of an experiment ask of calibration together.
 ///
 /// # Errors
@@ -272,9 +312,9 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
     })
 }
 
-/// Bytes of a block's Gram matrices and their factors.
+/// Bytes of the Gram matrices of block 0 and their factors.
 pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
-    let widths = Tap::ALL.map(|tap| spec.block.tap_width(tap) as u128);
+    let widths = tap_widths(spec.block(0));
     let per_pair = if needs.gram { 2 * 8 } else { 0 };
     let bytes: u128 = widths.iter().map(|width| per_pair * width * width + 8 * width).sum();
     u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -286,19 +326,19 @@ pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
 /// # Errors
 /// As [`Experiment::method`].
 pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evaluated: usize) -> Result<f64> {
-    let linears = || spec.block.linears.iter();
-    let weights: f64 = linears()
-        .map(|linear| linear.outputs as f64 * linear.inputs as f64)
-        .sum();
-    let attention = spec.block.attention;
-    // Every token looks at half a window, on average, twice: for scores and for values.
-    let mixing = |length: usize| 2.0 * length as f64 * (attention.heads * attention.head_dim) as f64;
-    let blocks = spec.blocks as f64;
+    // Multiplications of all blocks for a token, with its look at half a window, on average, twice: for scores and for values.
+    let passing = |length: usize| -> f64 {
+        let of = |(block, count): (&BlockSpec, usize)| {
+            let mixed = block.attention.heads * block.attention.head_dim;
+            count as f64 * (2.0 * block.prunable() as f64 + 2.0 * length as f64 * mixed as f64)
+        };
+        spec.kinds().map(of).sum()
+    };
     let mut total = 0.0;
     for plan in &experiment.evaluations {
         let share = evaluated as f64 / experiment.evaluations.len() as f64;
         let head = 2.0 * (spec.vocabulary * spec.embedding.width) as f64;
-        total += share * (blocks * (2.0 * weights + mixing(plan.length.of(spec))) + head);
+        total += share * (passing(plan.length.of(spec)) + head);
     }
     let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
         return Ok(total);
@@ -310,20 +350,18 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     let length = plan.length.of(spec);
     let tokens = plan.sequences as f64 * length as f64;
     // Once for statistics, once through the pruned block.
-    total += 2.0 * blocks * tokens * (2.0 * weights + mixing(length));
+    total += 2.0 * tokens * passing(length);
     if needs.gram {
-        let squared: f64 = Tap::ALL
-            .map(|tap| (spec.block.tap_width(tap) as f64).powi(2))
-            .iter()
-            .sum();
-        let cubed: f64 = Tap::ALL
-            .map(|tap| (spec.block.tap_width(tap) as f64).powi(3))
-            .iter()
-            .sum();
-        let updates: f64 = linears()
-            .map(|linear| linear.outputs as f64 * (linear.inputs as f64).powi(2))
-            .sum();
-        total += blocks * (2.0 * tokens * squared + 2.0 * 2.0 / 3.0 * cubed + updates);
+        for (block, count) in spec.kinds() {
+            let widths = tap_widths(block).map(|width| width as f64);
+            let squared: f64 = widths.iter().map(|width| width.powi(2)).sum();
+            let cubed: f64 = widths.iter().map(|width| width.powi(3)).sum();
+            let linears = block.linears.iter();
+            let updates: f64 = linears
+                .map(|linear| linear.outputs as f64 * (linear.inputs as f64).powi(2))
+                .sum();
+            total += count as f64 * (2.0 * tokens * squared + 2.0 * 2.0 / 3.0 * cubed + updates);
+        }
     }
     Ok(total)
 }

@@ -416,7 +416,7 @@ fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String
 /// Checks what the architecture makes impossible.
 fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<()> {
     for pattern in &experiment.patterns {
-        for linear in &spec.block.linears {
+        for linear in spec.kinds().flat_map(|(block, _)| &block.linears) {
             pattern.fits(linear.inputs).at(linear.tensor).at(path.display())?;
         }
     }

@@ -176,7 +176,7 @@ impl<'a> Model<'a> {
         let tokenizer = tokenizer::convert(gguf, longest)?;
         let config = config(gguf, &tokenizer, longest, dtype)?;
         let spec = families::parse_spec(&config.to_string()).at("the configuration its metadata describe")?;
-        let head = spec.block.attention.head_dim;
+        let head = spec.block(0).attention.head_dim;
 
         // Every tensor has a norm, so a model of more blocks than tensors lacks one; said before a list is made.
         if spec.blocks > gguf.tensors().len() {

@@ -332,7 +332,7 @@ fn ceilings<B: Backend>(backend: &B) -> Result<(f64, f64)> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut noise = |rows: usize| Array2::from_shape_fn((rows, 4096), |_| random.random_range(-1.0..1.0f32));
     let mut x = backend.upload(noise(rows).view())?;
-    let w = backend.upload(noise(4096).view())?;
+    let w = backend.upload_weight(noise(4096))?;
     let best = |operation: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         let mut best = f64::INFINITY;
         for _ in 0..3 {

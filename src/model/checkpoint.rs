@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Located, Result};
 use crate::model::weights::{Location, WeightFiles};
-use crate::spec::{LinearSpec, ModelSpec, NormPlace, NormSpec, Reach, Role};
+use crate::spec::{LinearSpec, ModelSpec, NormSpec, Role};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
@@ -43,17 +43,6 @@ pub struct NormWeights {
     pub gain: Option<Array1<f32>>,
     /// Bias.
     pub bias: Option<Array1<f32>>,
-}
-
-/// One block's weights on the host.
-#[derive(Debug, Clone)]
-pub struct BlockWeights {
-    /// What the block's attention reaches.
-    pub reach: Reach,
-    /// The norms, in the order of [`BlockSpec::norms`](crate::spec::BlockSpec::norms).
-    pub norms: Vec<(NormPlace, NormWeights)>,
-    /// The linear layers, in the order of [`BlockSpec::linears`](crate::spec::BlockSpec::linears).
-    pub linears: Vec<LinearWeights>,
 }
 
 impl Checkpoint {
@@ -221,7 +210,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::elements`].
     pub fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
-        let stem = format!("{}{}", self.spec.block.prefix_of(index), linear.tensor);
+        let stem = format!("{}{}", self.spec.block(index).prefix_of(index), linear.tensor);
         let name = format!("{stem}.weight");
         let bias = linear.bias.then(|| self.vector(&format!("{stem}.bias"))).transpose()?;
         let stored = self.matrix(&name)?;

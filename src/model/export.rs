@@ -183,8 +183,8 @@ impl<'a> ModelWriter<'a> {
         let spec = checkpoint.spec();
         let mut pruned = HashSet::new();
         for index in 0..spec.blocks {
-            let prefix = spec.block.prefix_of(index);
-            for linear in &spec.block.linears {
+            let prefix = spec.block(index).prefix_of(index);
+            for linear in &spec.block(index).linears {
                 pruned.insert(checkpoint.stored_name(&format!("{prefix}{}.weight", linear.tensor))?);
             }
         }

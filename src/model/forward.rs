@@ -15,18 +15,18 @@ use crate::error::Result;
 use crate::memory::Room;
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
-use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap};
+use crate::spec::{BlockSpec, Fusion, LinearId, ModelSpec, NormPlace, NormSpec, Positions, Reach, Role, Tap, TapPlace};
 use crate::tensor::StorageType;
 use batches::Batches;
 use ndarray::{Array2, s};
+use std::sync::Arc;
 
 /// A linear layer on a backend.
-struct Linear<T> {
-    role: Role,
+struct Linear<B: Backend> {
     name: String,
     storage: StorageType,
-    weight: T,
-    bias: Option<T>,
+    weight: B::Weight,
+    bias: Option<B::Tensor>,
 }
 
 /// A norm's parameters on a backend.
@@ -37,9 +37,11 @@ struct Norm<T> {
 
 /// One block's weights on a backend.
 pub struct Block<B: Backend> {
+    spec: Arc<BlockSpec>,
     reach: Reach,
     norms: Vec<(NormPlace, Norm<B::Tensor>)>,
-    linears: Vec<Linear<B::Tensor>>,
+    /// As the specification lists them.
+    linears: Vec<(LinearId, Linear<B>)>,
 }
 
 impl<B: Backend> Block<B> {
@@ -54,33 +56,38 @@ impl<B: Backend> Block<B> {
             .iter()
             .map(|(place, norm)| Ok((*place, upload_norm(backend, norm)?)));
         let norms = norms.collect::<Result<_>>()?;
-        let linears = spec.block.linears.iter().map(|linear| {
+        let linears = spec.block(index).layers().map(|(id, linear)| {
             let LinearWeights {
-                role,
                 name,
                 weight,
                 bias,
                 storage,
                 ..
             } = source.linear(index, linear)?;
-            Ok(Linear {
-                role,
+            let linear = Linear {
                 name,
                 storage,
-                weight: backend.take(weight)?,
+                weight: backend.upload_weight(weight)?,
                 bias: upload_optional(backend, bias.as_ref())?,
-            })
+            };
+            Ok((id, linear))
         });
         Ok(Block {
+            spec: spec.block(index).clone(),
             reach: spec.reach(index),
             norms,
             linears: linears.collect::<Result<_>>()?,
         })
     }
 
-    /// Its linear layers: what they are for, the names of their weights, and how the checkpoint stores those.
-    pub fn layers(&self) -> Vec<(Role, String, StorageType)> {
-        let of = |linear: &Linear<B::Tensor>| (linear.role, linear.name.clone(), linear.storage);
+    /// What the block looks like.
+    pub fn spec(&self) -> &BlockSpec {
+        &self.spec
+    }
+
+    /// Its linear layers, with the names of their weights and how the checkpoint stores those.
+    pub fn layers(&self) -> Vec<(LinearId, String, StorageType)> {
+        let of = |(id, linear): &(LinearId, Linear<B>)| (*id, linear.name.clone(), linear.storage);
         self.linears.iter().map(of).collect()
     }
 
@@ -88,35 +95,42 @@ impl<B: Backend> Block<B> {
     ///
     /// # Panics
     /// The block has no such layer.
-    pub fn weight(&self, role: Role) -> &B::Tensor {
-        &self.linear(role).weight
+    pub fn weight(&self, id: LinearId) -> &B::Weight {
+        let linear = self.linears.iter().find(|(known, _)| *known == id);
+        &linear
+            .expect("a layer is asked for by what its own block calls it")
+            .1
+            .weight
     }
 
     /// The weight of a linear layer, to change.
     ///
     /// # Panics
     /// The block has no such layer.
-    pub fn weight_mut(&mut self, role: Role) -> &mut B::Tensor {
-        let linear = self.linears.iter_mut().find(|linear| linear.role == role);
-        &mut linear.expect("a block has the layers that its weights list").weight
-    }
-
-    fn linear(&self, role: Role) -> &Linear<B::Tensor> {
-        let linear = self.linears.iter().find(|linear| linear.role == role);
-        linear.expect("a family lists every role that its forward pass uses")
+    pub fn weight_mut(&mut self, id: LinearId) -> &mut B::Weight {
+        let linear = self.linears.iter_mut().find(|(known, _)| *known == id);
+        &mut linear
+            .expect("a layer is asked for by what its own block calls it")
+            .1
+            .weight
     }
 
     fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
-        let linear = self.linear(role);
+        let serves = |(id, _): &&(LinearId, Linear<B>)| self.spec.linear(*id).role == role;
+        let (_, linear) = self
+            .linears
+            .iter()
+            .find(serves)
+            .expect("a family lists every role that its forward pass uses");
         backend.linear(&linear.weight, linear.bias.as_ref(), x)
     }
 
     fn has(&self, role: Role) -> bool {
-        self.linears.iter().any(|linear| linear.role == role)
+        self.spec.linears.iter().any(|linear| linear.role == role)
     }
 
     fn fusion(&self) -> Option<Fusion> {
-        self.linears.iter().find_map(|linear| match linear.role {
+        self.spec.linears.iter().find_map(|linear| match linear.role {
             Role::Fused(fusion) => Some(fusion),
             _ => None,
         })
@@ -141,12 +155,12 @@ fn upload_norm<B: Backend>(backend: &B, norm: &NormWeights) -> Result<Norm<B::Te
 /// The weights outside the blocks, on a backend: embedding, positions, final norm, head.
 pub struct Ends<B: Backend> {
     width: usize,
-    embedding: B::Tensor,
-    project_in: Option<B::Tensor>,
+    embedding: B::Weight,
+    project_in: Option<B::Weight>,
     positions: Option<B::Tensor>,
     final_norm: Option<(NormSpec, Norm<B::Tensor>)>,
-    project_out: Option<B::Tensor>,
-    head: Option<B::Tensor>,
+    project_out: Option<B::Weight>,
+    head: Option<B::Weight>,
     softcap: Option<f32>,
     room: Room,
 }
@@ -164,7 +178,7 @@ impl<B: Backend> Ends<B> {
     /// A tensor is unusable, or the backend has no room.
     pub fn upload(backend: &B, weights: &dyn WeightSource) -> Result<Self> {
         let spec = weights.spec();
-        let matrix = |name: &String| backend.take(weights.matrix(name)?);
+        let matrix = |name: &String| backend.upload_weight(weights.matrix(name)?);
         let final_norm = match &spec.final_norm {
             Some(norm) => Some((norm.clone(), upload_norm(backend, &weights.norm("", norm)?)?)),
             None => None,
@@ -174,7 +188,7 @@ impl<B: Backend> Ends<B> {
             embedding: matrix(&spec.embedding.tensor)?,
             project_in: spec.embedding.project.as_ref().map(matrix).transpose()?,
             positions: match &spec.positions {
-                Positions::Learned { tensor, .. } => Some(matrix(tensor)?),
+                Positions::Learned { tensor, .. } => Some(backend.take(weights.matrix(tensor)?)?),
                 Positions::Rotary { .. } => None,
             },
             final_norm,
@@ -197,7 +211,7 @@ impl<B: Backend> Ends<B> {
         }
     }
 
-    fn head(&self) -> &B::Tensor {
+    fn head(&self) -> &B::Weight {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
@@ -216,7 +230,8 @@ impl<B: Backend> Ends<B> {
 
 /// Tokens that best move through a block together.
 fn batch_tokens<B: Backend>(backend: &B, spec: &ModelSpec) -> usize {
-    let outputs = spec.block.linears.iter().map(|linear| linear.outputs);
+    let linears = spec.kinds().flat_map(|(block, _)| &block.linears);
+    let outputs = linears.map(|linear| linear.outputs);
     backend.batch_tokens(outputs.max().unwrap_or(0).max(spec.width))
 }
 
@@ -409,7 +424,7 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     fn run(&self, x: &mut B::Tensor, listen: Listener<B::Tensor>) -> Result<()> {
         let attended = self.attention(x, listen)?;
-        if self.spec.block.parallel {
+        if self.block.spec.parallel {
             let transformed = self.mlp(x, listen)?;
             self.backend.add(x, &attended)?;
             return self.backend.add(x, &transformed);
@@ -421,12 +436,12 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     /// As [`Pass::run`], up to the tap `last`: what comes after it would serve nobody.
     fn observe(&self, x: &B::Tensor, last: Tap, listen: Listener<B::Tensor>) -> Result<()> {
-        match last {
-            Tap::AttentionIn => return self.attention_input(x, listen).map(drop),
-            Tap::AttentionOut => return self.mixed(x, listen).map(drop),
-            Tap::MlpIn | Tap::MlpMiddle => {}
+        match last.place {
+            TapPlace::AttentionIn => return self.attention_input(x, listen).map(drop),
+            TapPlace::AttentionOut => return self.mixed(x, listen).map(drop),
+            TapPlace::MlpIn | TapPlace::MlpMiddle => {}
         }
-        if self.spec.block.parallel {
+        if self.block.spec.parallel {
             self.mixed(x, listen)?;
             return self.observe_mlp(x, last, listen);
         }
@@ -445,16 +460,24 @@ impl<'a, B: Backend> Pass<'a, B> {
     }
 
     fn observe_mlp(&self, x: &B::Tensor, last: Tap, listen: Listener<B::Tensor>) -> Result<()> {
-        match last {
-            Tap::MlpMiddle => self.mlp_middle(x, listen).map(drop),
+        match last.place {
+            TapPlace::MlpMiddle => self.mlp_middle(x, listen).map(drop),
             _ => self.mlp_input(x, listen).map(drop),
+        }
+    }
+
+    /// Lets `listen` see the input of the layers that read at a place.
+    fn hear(&self, place: TapPlace, listen: Listener<B::Tensor>, x: &B::Tensor) -> Result<()> {
+        match self.block.spec.tap(place) {
+            Some(tap) => listen(tap, x),
+            None => Ok(()),
         }
     }
 
     /// Adds `y` to `x`; post-norm models normalise the sum.
     fn join(&self, x: &mut B::Tensor, y: &B::Tensor, place: NormPlace) -> Result<()> {
         self.backend.add(x, y)?;
-        if !self.spec.block.norm_first
+        if !self.block.spec.norm_first
             && let Some(normed) = self.normed(place, x)?
         {
             *x = normed;
@@ -464,7 +487,7 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     /// A sub-layer's input: normalised in pre-norm models, the stream itself in post-norm ones.
     fn enter(&self, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
-        if self.spec.block.norm_first {
+        if self.block.spec.norm_first {
             self.normed(place, x)
         } else {
             Ok(None)
@@ -473,11 +496,13 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     /// `x` through the norm at a place; `None` where the family has none.
     fn normed(&self, place: NormPlace, x: &B::Tensor) -> Result<Option<B::Tensor>> {
-        self.spec
-            .block
+        let Pass { backend, block, .. } = self;
+        let width = block.spec.norm_width(place, self.spec.width);
+        block
+            .spec
             .norm(place)
-            .zip(self.block.norm(place))
-            .map(|(spec, norm)| normalise(self.backend, spec, self.spec.norm_width(place), norm, x))
+            .zip(block.norm(place))
+            .map(|(spec, norm)| normalise(*backend, spec, width, norm, x))
             .transpose()
     }
 
@@ -492,7 +517,7 @@ impl<'a, B: Backend> Pass<'a, B> {
             ]);
         };
         let fused = block.apply(backend, Role::Fused(fusion), input)?;
-        let attention = &self.spec.block.attention;
+        let attention = &self.block.spec.attention;
         let part = |index: usize| {
             let columns = match fusion {
                 Fusion::Sections => {
@@ -519,7 +544,7 @@ impl<'a, B: Backend> Pass<'a, B> {
     /// The input of queries, keys and values; `None` where that is `x` itself.
     fn attention_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
         let entered = self.enter(x, NormPlace::Attention)?;
-        listen(Tap::AttentionIn, entered.as_ref().unwrap_or(x))?;
+        self.hear(TapPlace::AttentionIn, listen, entered.as_ref().unwrap_or(x))?;
         Ok(entered)
     }
 
@@ -544,15 +569,15 @@ impl<'a, B: Backend> Pass<'a, B> {
                 *heads = backend.rows(heads, layout.spread())?;
             }
             if let Some(table) = self.rotary {
-                backend.rotate(heads, table, self.spec.block.attention.head_dim, length)?;
+                backend.rotate(heads, table, self.block.spec.attention.head_dim, length)?;
             }
         }
         let window = self.block.reach.window;
-        let mut mixed = backend.attention(self.spec.block.attention, window, length, &queries, &keys, &values)?;
+        let mut mixed = backend.attention(self.block.spec.attention, window, length, &queries, &keys, &values)?;
         if let Order::Packed(layout) = self.order {
             mixed = backend.rows(&mixed, layout.gather())?;
         }
-        listen(Tap::AttentionOut, &mixed)?;
+        self.hear(TapPlace::AttentionOut, listen, &mixed)?;
         Ok(mixed)
     }
 
@@ -565,7 +590,7 @@ impl<'a, B: Backend> Pass<'a, B> {
     /// The input of gate and up projections; `None` where that is `x` itself.
     fn mlp_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
         let entered = self.enter(x, NormPlace::Mlp)?;
-        listen(Tap::MlpIn, entered.as_ref().unwrap_or(x))?;
+        self.hear(TapPlace::MlpIn, listen, entered.as_ref().unwrap_or(x))?;
         Ok(entered)
     }
 
@@ -574,14 +599,14 @@ impl<'a, B: Backend> Pass<'a, B> {
         let entered = self.mlp_input(x, listen)?;
         let input = entered.as_ref().unwrap_or(x);
         let mut middle = block.apply(backend, Role::Up, input)?;
-        let activation = self.spec.block.activation;
+        let activation = self.block.spec.activation;
         if block.has(Role::Gate) {
             let gate = block.apply(backend, Role::Gate, input)?;
             backend.gate(activation, &gate, &mut middle)?;
         } else {
             backend.activate(activation, &mut middle)?;
         }
-        listen(Tap::MlpMiddle, &middle)?;
+        self.hear(TapPlace::MlpMiddle, listen, &middle)?;
         Ok(middle)
     }
 

@@ -117,7 +117,7 @@ impl WeightSource for RandomWeights {
     }
 
     fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
-        let name = format!("{}{}.weight", self.spec.block.prefix_of(index), linear.tensor);
+        let name = format!("{}{}.weight", self.spec.block(index).prefix_of(index), linear.tensor);
         Ok(LinearWeights {
             role: linear.role,
             weight: self.values(&name, linear.outputs, linear.inputs),
@@ -128,10 +128,13 @@ impl WeightSource for RandomWeights {
         })
     }
 
-    fn norms(&self, _index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        let norms = self.spec.block.norms.iter();
-        let neutral = |(place, norm): &(NormPlace, NormSpec)| (*place, neutral(norm, self.spec.norm_width(*place)));
-        Ok(norms.map(neutral).collect())
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        let block = self.spec.block(index);
+        let neutral = |(place, norm): &(NormPlace, NormSpec)| {
+            let width = block.norm_width(*place, self.spec.width);
+            (*place, neutral(norm, width))
+        };
+        Ok(block.norms.iter().map(neutral).collect())
     }
 }
 
@@ -161,8 +164,7 @@ mod tests {
             "{variance}"
         );
         let source = RandomWeights::new(spec.clone(), 1, StorageType::F16);
-        let block = source.block(0).expect("made");
-        assert_eq!(block.linears.len(), spec.block.linears.len());
-        assert_ne!(block.linears[0].weight, block.linears[1].weight);
+        let weights = |id: usize| source.linear(0, &spec.block(0).linears[id]).expect("made").weight;
+        assert_ne!(weights(0), weights(3));
     }
 }

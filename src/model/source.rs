@@ -2,7 +2,7 @@
 //! care whether a checkpoint answers or a generator.
 
 use crate::error::Result;
-use crate::model::checkpoint::{BlockWeights, Checkpoint, LinearWeights, NormWeights};
+use crate::model::checkpoint::{Checkpoint, LinearWeights, NormWeights};
 use crate::spec::{LinearSpec, ModelSpec, NormPlace, NormSpec};
 use ndarray::Array2;
 
@@ -34,22 +34,6 @@ pub trait WeightSource: Sync {
     /// # Errors
     /// As [`WeightSource::matrix`].
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>>;
-
-    /// All weights of block `index`, at once.
-    ///
-    /// # Errors
-    /// As [`WeightSource::matrix`].
-    fn block(&self, index: usize) -> Result<BlockWeights> {
-        let spec = self.spec();
-        let linears = spec.block.linears.iter();
-        Ok(BlockWeights {
-            reach: spec.reach(index),
-            norms: self.norms(index)?,
-            linears: linears
-                .map(|linear| self.linear(index, linear))
-                .collect::<Result<_>>()?,
-        })
-    }
 }
 
 impl WeightSource for Checkpoint {
@@ -70,9 +54,9 @@ impl WeightSource for Checkpoint {
     }
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        let spec = Checkpoint::spec(self);
-        let prefix = spec.block.prefix_of(index);
-        let norms = spec.block.norms.iter();
+        let block = Checkpoint::spec(self).block(index);
+        let prefix = block.prefix_of(index);
+        let norms = block.norms.iter();
         norms
             .map(|(place, norm)| Ok((*place, Checkpoint::norm(self, &prefix, norm)?)))
             .collect()

@@ -15,7 +15,7 @@ use crate::linalg::Provider;
 use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
-use crate::spec::{ModelSpec, Role, Tap};
+use crate::spec::{LinearId, ModelSpec, Tap};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ pub fn first_statistics<B: Workbench>(
         source.spec(),
         &hidden,
         &block,
-        &Tap::ALL,
+        &block.spec().taps(),
         needs,
         windows,
         provider,
@@ -142,9 +142,9 @@ impl<B: Workbench> PrunedBlock<'_, B> {
     /// # Errors
     /// The backend fails.
     pub fn weights(&self) -> impl Iterator<Item = Result<LinearWeights>> + '_ {
-        self.source.spec().block.linears.iter().map(|spec| {
+        self.block.spec().layers().map(|(id, spec)| {
             let mut linear = self.source.linear(self.index, spec)?;
-            let pruned = self.backend.download(self.block.weight(linear.role))?;
+            let pruned = self.backend.download_weight(self.block.weight(id))?;
             if self.updated {
                 linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
             } else {
@@ -258,8 +258,11 @@ impl<B: Workbench> Turn<'_, B> {
         };
         let mut found = match calibration {
             _ if known.is_some() => TapStatistics::none([]),
-            Calibration::Nothing => TapStatistics::none(Tap::ALL.map(|tap| (tap, backend.no_statistics()))),
-            Calibration::Windows(_) | Calibration::Continued { .. } => self.observed(block, &Tap::ALL)?,
+            Calibration::Nothing => {
+                let taps = block.spec().taps().into_iter();
+                TapStatistics::none(taps.map(|tap| (tap, backend.no_statistics())))
+            }
+            Calibration::Windows(_) | Calibration::Continued { .. } => self.observed(block, &block.spec().taps())?,
             // Each tap is observed when its layers' turn comes.
             Calibration::Staged(_) => TapStatistics::none([]),
             Calibration::Dense { moments, sequences } => {
@@ -271,17 +274,18 @@ impl<B: Workbench> Turn<'_, B> {
 
         let layers = block.layers();
         let mut records = Vec::with_capacity(layers.len());
-        for (place, (role, name, storage)) in layers.iter().enumerate() {
-            let tap = role.tap();
+        for (place, (id, name, storage)) in layers.iter().enumerate() {
+            let tap = block.spec().linear(*id).tap();
             if known.is_none() && !found.of.contains_key(&tap) {
                 let started = Instant::now();
                 found = self.observed(block, &[tap])?;
                 self.took.calibrate += started.elapsed();
             }
             let statistics = known.unwrap_or(&found);
-            records.push(self.layer(block, (*role, name, *storage), statistics)?);
+            records.push(self.layer(block, (*id, name, *storage), statistics)?);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
-            if layers[place + 1..].iter().all(|(later, ..)| later.tap() != tap) {
+            let later = |(id, ..): &(LinearId, _, _)| block.spec().linear(*id).tap();
+            if layers[place + 1..].iter().all(|layer| later(layer) != tap) {
                 found.of.remove(&tap);
             }
         }
@@ -292,18 +296,21 @@ impl<B: Workbench> Turn<'_, B> {
     fn layer(
         &mut self,
         block: &mut Block<B>,
-        (role, name, storage): (Role, &str, StorageType),
+        (id, name, storage): (LinearId, &str, StorageType),
         statistics: &TapStatistics<B>,
     ) -> Result<LayerRecord> {
         let Turn { backend, recipe, .. } = self;
+        let linear = block.spec().linear(id);
+        let tap = linear.tap();
         let target = Target {
-            pattern: recipe.allocator.layer(self.spec, self.index, role, self.pattern)?,
+            pattern: recipe
+                .allocator
+                .layer(self.spec, self.index, linear.role, self.pattern)?,
             group: recipe.group,
             selection: recipe.selection,
         };
-        let tap = role.tap();
         let output = |block: &Block<B>| {
-            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(role), None, x)?);
+            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(id), None, x)?);
             statistics.samples.get(&tap).map(of).transpose()
         };
         let started = Instant::now();
@@ -311,7 +318,7 @@ impl<B: Workbench> Turn<'_, B> {
         self.took.calibrate += started.elapsed();
 
         let started = Instant::now();
-        let mut piece = backend.workpiece(block.weight_mut(role), storage, &statistics.of[&tap]);
+        let mut piece = backend.workpiece(block.weight_mut(id), storage, &statistics.of[&tap]);
         let mut record = prune_layer(piece.as_mut(), name, recipe.steps(), &target).at(name)?;
         drop(piece);
         self.took.prune += started.elapsed();
@@ -367,7 +374,7 @@ fn block_statistics<B: Workbench>(
 ) -> Result<TapStatistics<B>> {
     let of = |(tap, moments): (Tap, &B::Moments)| {
         let statistics = backend.statistics(moments, sequences, provider);
-        Ok((tap, statistics.at(format_args!("tap {tap:?}"))?))
+        Ok((tap, statistics.at(format_args!("tap {:?}", tap.place))?))
     };
     Ok(TapStatistics {
         of: moments.taps().map(of).collect::<Result<_>>()?,
@@ -377,9 +384,9 @@ fn block_statistics<B: Workbench>(
 
 impl<B: Workbench> TapStatistics<B> {
     /// Statistics that come from no inputs.
-    fn none<const TAPS: usize>(of: [(Tap, B::Statistics); TAPS]) -> Self {
+    fn none(of: impl IntoIterator<Item = (Tap, B::Statistics)>) -> Self {
         TapStatistics {
-            of: of.into(),
+            of: of.into_iter().collect(),
             samples: Samples::<B>::new(),
         }
     }

@@ -115,7 +115,7 @@ impl WeightSource for Formula {
     }
 
     fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
-        let stem = format!("{}{}", self.0.block.prefix_of(index), linear.tensor);
+        let stem = format!("{}{}", self.0.block(index).prefix_of(index), linear.tensor);
         let name = format!("{stem}.weight");
         let stored = self.matrix_of(&name, &linear.stored_shape());
         Ok(LinearWeights {
@@ -133,11 +133,13 @@ impl WeightSource for Formula {
     }
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        let prefix = self.0.block.prefix_of(index);
-        let norms = self.0.block.norms.iter();
-        let of =
-            |(place, norm): &(NormPlace, NormSpec)| (*place, self.norm_of(&prefix, norm, self.0.norm_width(*place)));
-        Ok(norms.map(of).collect())
+        let block = self.0.block(index);
+        let prefix = block.prefix_of(index);
+        let of = |(place, norm): &(NormPlace, NormSpec)| {
+            let width = block.norm_width(*place, self.0.width);
+            (*place, self.norm_of(&prefix, norm, width))
+        };
+        Ok(block.norms.iter().map(of).collect())
     }
 }
 

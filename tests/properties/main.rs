@@ -22,7 +22,6 @@ use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
-use zprune::model::source::WeightSource;
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::layer::{self, Layer, Solution};
 use zprune::prune::mask::{Mask, select};

@@ -184,7 +184,8 @@ fn z_pruners_closed_form_ranks_real_weights_as_the_literal_form_does_up_to_their
     let random = &mut seeded(1);
     let mut compared = 0;
     for block in 0..checkpoint.spec().blocks {
-        for linear in checkpoint.block(block).expect("the model is whole").linears {
+        for linear in &checkpoint.spec().block(block).linears {
+            let linear = checkpoint.linear(block, linear).expect("the model is whole");
             if !["q_proj", "gate_proj", "down_proj"]
                 .iter()
                 .any(|name| linear.name.contains(name))

@@ -85,7 +85,7 @@ fn equal_scores_give_equal_masks_ties_included() {
                     _ => Array2::from_shape_fn((rows, columns), |_| random.random_range(0..levels) as f32 * 0.5),
                 };
                 let none = gpu.no_statistics();
-                let mut weight = gpu.upload(scores.view()).expect("room");
+                let mut weight = gpu.upload_weight(scores.clone()).expect("room");
                 let mut piece = gpu.workpiece(&mut weight, StorageType::F32, &none);
                 for target in targets(columns) {
                     let place = format!("tier {tier}, {case}, {rows} x {columns}, {target:?}");
@@ -114,7 +114,7 @@ fn sums_and_counts_agree() {
             let mut random = ChaCha8Rng::seed_from_u64(9);
             let mut on_host = normal(&mut random, rows, columns);
             let none = Cpu.no_statistics();
-            let mut on_device = gpu.upload(on_host.view()).expect("room");
+            let mut on_device = gpu.upload_weight(on_host.clone()).expect("room");
             let there = gpu.no_statistics();
             let want = Cpu.workpiece(&mut on_host, StorageType::F32, &none);
             let got = gpu.workpiece(&mut on_device, StorageType::F32, &there);
@@ -170,7 +170,7 @@ fn pruned<B: Workbench>(
     let x = backend.upload(inputs.view()).expect("room");
     backend.accumulate(&mut moments, &x).expect("computes");
     let statistics = backend.statistics(&moments, 4, Provider::Faer).expect("finite");
-    let mut there = backend.upload(weight.view()).expect("room");
+    let mut there = backend.upload_weight(weight.clone()).expect("room");
     let mut piece = backend.workpiece(&mut there, storage, &statistics);
     let place = format!("{criterion_name}, {target:?}");
     let steps = Steps::new(criterion.as_ref(), solver.as_ref());
@@ -182,7 +182,7 @@ fn pruned<B: Workbench>(
         .check(target)
         .unwrap_or_else(|error| panic!("{place}: {error}"));
     assert!(finished.fault.is_none(), "{place}: {:?}", finished.fault);
-    let weight = backend.download(&there).expect("there");
+    let weight = backend.download_weight(&there).expect("there");
     let zeros = weight.iter().filter(|weight| **weight == 0.0).count();
     assert_eq!(zeros, finished.zeros, "{place}");
     (finished.mask.unpacked(), weight, zeros)
@@ -269,7 +269,7 @@ fn inverse_factors_agree() {
             let there = gpu.upload(x.view()).expect("room");
             gpu.accumulate(&mut got, &there).expect("computes");
             let got = gpu.statistics(&got, 2, Provider::Faer).expect("finite");
-            let mut weight = gpu.upload(Array2::zeros((1, inputs)).view()).expect("room");
+            let mut weight = gpu.upload_weight(Array2::zeros((1, inputs))).expect("room");
             let piece = gpu.workpiece(&mut weight, StorageType::F32, &got);
             let got = piece.pivots().expect("positive definite");
             for (j, got) in got.into_iter().enumerate() {
@@ -308,7 +308,7 @@ fn an_unusable_score_is_refused_with_its_place() {
         let mut weight = Array2::from_elem((3, 40), 1.0f32);
         weight[[1, 33]] = f32::INFINITY;
         let none = gpu.no_statistics();
-        let mut there = gpu.upload(weight.view()).expect("room");
+        let mut there = gpu.upload_weight(weight.clone()).expect("room");
         let mut piece = gpu.workpiece(&mut there, StorageType::F32, &none);
         let score = resolve(&criterion("magnitude").score(), piece.as_ref()).expect("no statistics needed");
         let target = targets(40)[1];

@@ -56,7 +56,7 @@ fn on_every_workbench(
         let x = backend.upload(inputs.view()).expect("room");
         backend.accumulate(&mut moments, &x).expect("computes");
         let statistics = backend.statistics(&moments, 4, Provider::Faer).expect("finite");
-        let mut there = backend.upload(weight.view()).expect("room");
+        let mut there = backend.upload_weight(weight.clone()).expect("room");
         test(backend.workpiece(&mut there, storage, &statistics).as_mut());
     }
     let size = format!("{rows} x {columns}");

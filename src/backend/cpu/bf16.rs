@@ -14,6 +14,7 @@ use crate::backend::Likelihood;
 use crate::spec::AttentionSpec;
 use ndarray::Array2;
 use rayon::prelude::*;
+use std::sync::OnceLock;
 
 /// Outputs side by side in a packed weight: four registers of 16 sums.
 const PANEL: usize = 64;
@@ -205,6 +206,36 @@ impl Band {
     }
 }
 
+/// A weight: its values, and their packed form. That is made for the first product and kept for those that follow, until
+/// the values change; a table that is only looked up in never has one.
+pub struct Weight {
+    values: Array2<f32>,
+    packed: OnceLock<Packed>,
+}
+
+impl Weight {
+    pub fn new(values: Array2<f32>) -> Self {
+        Weight {
+            values,
+            packed: OnceLock::new(),
+        }
+    }
+
+    pub fn values(&self) -> &Array2<f32> {
+        &self.values
+    }
+
+    /// Whoever may change the values makes the packed form untrue.
+    pub fn values_mut(&mut self) -> &mut Array2<f32> {
+        self.packed.take();
+        &mut self.values
+    }
+
+    fn packed(&self) -> &Packed {
+        self.packed.get_or_init(|| Packed::new(&self.values))
+    }
+}
+
 /// A matrix `(outputs, inputs)` in panels.
 struct Packed {
     panels: Vec<u32>,
@@ -304,9 +335,9 @@ fn tile<const N: usize>(
     N
 }
 
-pub fn linear(kernel: Kernel, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
-    let (outputs, inputs) = weight.dim();
-    let packed = Packed::new(weight);
+pub fn linear(kernel: Kernel, weight: &Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+    let (outputs, inputs) = weight.values().dim();
+    let packed = weight.packed();
     let mut y = Array2::zeros((x.nrows(), outputs));
     super::elements_mut(&mut y)
         .par_chunks_mut(BAND * outputs)
@@ -325,13 +356,13 @@ pub fn linear(kernel: Kernel, weight: &Array2<f32>, bias: Option<&Array2<f32>>, 
 
 pub fn log_likelihoods(
     kernel: Kernel,
-    head: &Array2<f32>,
+    head: &Weight,
     softcap: Option<f32>,
     x: &Array2<f32>,
     targets: &[u32],
 ) -> Vec<Likelihood> {
-    let (vocabulary, width) = head.dim();
-    let packed = Packed::new(head);
+    let (vocabulary, width) = head.values().dim();
+    let packed = head.packed();
     let nothing = Likelihood {
         log: 0.0,
         greatest: false,
@@ -601,7 +632,9 @@ mod tests {
             for (rows, outputs, inputs) in [(1, 1, 1), (7, 65, 33), (13, 64, 128), (100, 130, 1601), (5, 3, 4000)] {
                 let (x, w) = (random(rows, inputs, 1), random(outputs, inputs, 2));
                 let bias = random(1, outputs, 3);
+                let w = Weight::new(w);
                 let got = linear(kernel, &w, Some(&bias), &x);
+                let w = w.values();
                 for ((row, output), got) in got.indexed_iter() {
                     let terms = || {
                         x.row(row)
@@ -623,12 +656,33 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_is_packed_once_and_again_when_it_changes() {
+        let (x, kernel) = (random(5, 40, 7), Kernel::best());
+        let mut weight = Weight::new(random(70, 40, 8));
+        let before = linear(kernel, &weight, None, &x);
+        let panels = weight.packed().panels.as_ptr();
+        assert_eq!(linear(kernel, &weight, None, &x), before);
+        assert_eq!(
+            weight.packed().panels.as_ptr(),
+            panels,
+            "the panels of the first product serve the second"
+        );
+        weight.values_mut().row_mut(3).fill(0.0);
+        let after = linear(kernel, &weight, None, &x);
+        assert!(
+            after.column(3).iter().all(|value| *value == 0.0),
+            "the new values count"
+        );
+        assert_eq!(after.column(4), before.column(4));
+    }
+
+    #[test]
     fn an_infinite_activation_is_not_hidden() {
         for kernel in kernels() {
             let mut x = random(8, 32, 5);
             x[[3, 7]] = f32::INFINITY;
             x[[4, 7]] = f32::NAN;
-            let y = linear(kernel, &random(70, 32, 6), None, &x);
+            let y = linear(kernel, &Weight::new(random(70, 32, 6)), None, &x);
             assert!(y.row(3).iter().all(|value| value.is_infinite()), "{kernel:?}");
             assert!(y.row(4).iter().all(|value| value.is_nan()), "{kernel:?}");
             assert!(y.row(2).iter().all(|value| value.is_finite()), "{kernel:?}");

@@ -45,11 +45,23 @@ impl Default for CpuBf16 {
 
 /// The matrix products of a CPU backend; all other operations are the same in every precision.
 pub trait Products: Send + Sync {
+    /// A weight as these products take it.
+    type Weight: Send + Sync;
+
+    /// Makes a weight of a row-major matrix.
+    fn weight(values: Array2<f32>) -> Self::Weight;
+
+    /// The values of a weight, as they were given.
+    fn values(weight: &Self::Weight) -> &Array2<f32>;
+
+    /// The values of a weight, to change.
+    fn values_mut(weight: &mut Self::Weight) -> &mut Array2<f32>;
+
     /// What does them, where the machine's name does not say it.
     fn device(&self) -> Option<String>;
 
     /// [`Backend::linear`].
-    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32>;
+    fn linear(&self, weight: &Self::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32>;
 
     /// [`Backend::attention`], of `[queries, keys, values]`.
     fn attention(
@@ -63,7 +75,7 @@ pub trait Products: Send + Sync {
     /// [`Backend::log_likelihoods`].
     fn log_likelihoods(
         &self,
-        head: &Array2<f32>,
+        head: &Self::Weight,
         softcap: Option<f32>,
         x: &Array2<f32>,
         targets: &[u32],
@@ -71,11 +83,26 @@ pub trait Products: Send + Sync {
 }
 
 impl Products for Cpu {
+    /// Products in single precision take a matrix as it is.
+    type Weight = Array2<f32>;
+
+    fn weight(values: Array2<f32>) -> Array2<f32> {
+        values
+    }
+
+    fn values(weight: &Array2<f32>) -> &Array2<f32> {
+        weight
+    }
+
+    fn values_mut(weight: &mut Array2<f32>) -> &mut Array2<f32> {
+        weight
+    }
+
     fn device(&self) -> Option<String> {
         None
     }
 
-    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+    fn linear(&self, weight: &Self::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
         product::linear(weight, bias, x)
     }
 
@@ -91,7 +118,7 @@ impl Products for Cpu {
 
     fn log_likelihoods(
         &self,
-        head: &Array2<f32>,
+        head: &Self::Weight,
         softcap: Option<f32>,
         x: &Array2<f32>,
         targets: &[u32],
@@ -101,11 +128,25 @@ impl Products for Cpu {
 }
 
 impl Products for CpuBf16 {
+    type Weight = bf16::Weight;
+
+    fn weight(values: Array2<f32>) -> bf16::Weight {
+        bf16::Weight::new(values)
+    }
+
+    fn values(weight: &bf16::Weight) -> &Array2<f32> {
+        weight.values()
+    }
+
+    fn values_mut(weight: &mut bf16::Weight) -> &mut Array2<f32> {
+        weight.values_mut()
+    }
+
     fn device(&self) -> Option<String> {
         Some(self.0.name().to_string())
     }
 
-    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
+    fn linear(&self, weight: &Self::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
         bf16::linear(self.0, weight, bias, x)
     }
 
@@ -121,7 +162,7 @@ impl Products for CpuBf16 {
 
     fn log_likelihoods(
         &self,
-        head: &Array2<f32>,
+        head: &Self::Weight,
         softcap: Option<f32>,
         x: &Array2<f32>,
         targets: &[u32],
@@ -132,6 +173,7 @@ impl Products for CpuBf16 {
 
 impl<P: Products> Backend for P {
     type Tensor = Array2<f32>;
+    type Weight = P::Weight;
     type Moments = Moments;
 
     fn name(&self) -> &'static str {
@@ -148,6 +190,18 @@ impl<P: Products> Backend for P {
 
     fn batch_tokens(&self, _widest: usize) -> usize {
         BATCH_TOKENS
+    }
+
+    fn weight_extent(&self, weight: &P::Weight) -> Extent {
+        self.extent(P::values(weight))
+    }
+
+    fn upload_weight(&self, host: Array2<f32>) -> Result<P::Weight> {
+        self.take(host).map(P::weight)
+    }
+
+    fn download_weight(&self, weight: &P::Weight) -> Result<Array2<f32>> {
+        self.download(P::values(weight))
     }
 
     fn extent(&self, tensor: &Array2<f32>) -> Extent {
@@ -173,8 +227,8 @@ impl<P: Products> Backend for P {
         Ok(tensor.clone())
     }
 
-    fn embed(&self, table: &Array2<f32>, ids: &[u32]) -> Result<Array2<f32>> {
-        Ok(elementwise::rows(table, ids))
+    fn embed(&self, table: &P::Weight, ids: &[u32]) -> Result<Array2<f32>> {
+        Ok(elementwise::rows(P::values(table), ids))
     }
 
     fn add_positions(&self, x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) -> Result<()> {
@@ -212,7 +266,7 @@ impl<P: Products> Backend for P {
         Ok(elementwise::normalise(kind, epsilon, width, gain, bias, x))
     }
 
-    fn linear(&self, weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Result<Array2<f32>> {
+    fn linear(&self, weight: &P::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Result<Array2<f32>> {
         Ok(Products::linear(self, weight, bias, x))
     }
 
@@ -251,7 +305,7 @@ impl<P: Products> Backend for P {
 
     fn log_likelihoods(
         &self,
-        head: &Array2<f32>,
+        head: &P::Weight,
         softcap: Option<f32>,
         x: &Array2<f32>,
         targets: &[u32],
@@ -266,10 +320,6 @@ impl<P: Products> Backend for P {
     fn accumulate(&self, moments: &mut Moments, x: &Array2<f32>) -> Result<()> {
         gram::accumulate(moments, x);
         Ok(())
-    }
-
-    fn read_moments(&self, moments: &Moments) -> Result<Moments> {
-        Ok(moments.clone())
     }
 }
 

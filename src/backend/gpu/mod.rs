@@ -91,6 +91,9 @@ impl Tensor {
     }
 }
 
+/// A weight on the device, stored as activations are.
+pub struct Weight(pub(crate) Tensor);
+
 /// Moments on the device.
 pub struct DeviceMoments {
     inputs: usize,
@@ -337,6 +340,7 @@ fn activated(activation: Activation) -> Elementwise {
 
 impl Backend for Gpu {
     type Tensor = Tensor;
+    type Weight = Weight;
     type Moments = DeviceMoments;
 
     fn name(&self) -> &'static str {
@@ -371,6 +375,18 @@ impl Backend for Gpu {
         }
     }
 
+    fn weight_extent(&self, weight: &Weight) -> Extent {
+        self.extent(&weight.0)
+    }
+
+    fn upload_weight(&self, host: Array2<f32>) -> Result<Weight> {
+        self.upload(host.view()).map(Weight)
+    }
+
+    fn download_weight(&self, weight: &Weight) -> Result<Array2<f32>> {
+        self.download(&weight.0)
+    }
+
     fn upload(&self, host: ArrayView2<f32>) -> Result<Tensor> {
         self.upload_as(host, self.stored())
     }
@@ -395,9 +411,9 @@ impl Backend for Gpu {
         Ok(Array2::from_shape_vec((tensor.rows, tensor.columns), values).expect("a tensor has its elements"))
     }
 
-    fn embed(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    fn embed(&self, table: &Weight, ids: &[u32]) -> Result<Tensor> {
         // The residual stream is kept in 32 bits whatever the weights are.
-        self.rows_as(table, ids, Element::F32)
+        self.rows_as(&table.0, ids, Element::F32)
     }
 
     fn add_positions(&self, x: &mut Tensor, table: &Tensor, offset: usize, length: usize) -> Result<()> {
@@ -475,8 +491,8 @@ impl Backend for Gpu {
         Ok(y)
     }
 
-    fn linear(&self, weight: &Tensor, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
-        self.multiply(weight, bias, x, self.stored())
+    fn linear(&self, weight: &Weight, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
+        self.multiply(&weight.0, bias, x, self.stored())
     }
 
     fn rotate(&self, x: &mut Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
@@ -603,7 +619,7 @@ impl Backend for Gpu {
 
     fn log_likelihoods(
         &self,
-        head: &Tensor,
+        Weight(head): &Weight,
         softcap: Option<f32>,
         x: &Tensor,
         targets: &[u32],
@@ -695,21 +711,5 @@ impl Backend for Gpu {
         }
         moments.tokens += x.rows;
         Ok(())
-    }
-
-    fn read_moments(&self, moments: &DeviceMoments) -> Result<Moments> {
-        let inputs = moments.inputs;
-        let gram = match &moments.gram {
-            Some(memory) => Some(self.values(memory, inputs * inputs)?),
-            None => None,
-        };
-        Ok(Moments {
-            gram: gram.map(|gram| {
-                Array2::from_shape_vec((inputs, inputs), gram)
-                    .expect("a square matrix")
-                    .into_shared()
-            }),
-            ..self.read_squares(moments)?
-        })
     }
 }

@@ -87,7 +87,7 @@ fn weights(
     progress.cell("zeros and patterns");
     let mut counted = BTreeSet::new();
     for index in 0..spec.blocks {
-        for layer in &spec.block.linears {
+        for layer in &spec.block(index).linears {
             let linear = checkpoint.linear(index, layer)?;
             let weight = linear.weight.view();
             verdict.tensors.push(TensorFinding {

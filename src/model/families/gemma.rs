@@ -167,7 +167,7 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
         positions: Positions::Rotary {
             frequencies: variant.frequencies,
         },
-        block: BlockSpec {
+        shapes: BlockSpec {
             prefix: "model.layers.{}.",
             attention: AttentionSpec {
                 scale: f64::from(scalar).powf(-0.5) as f32,
@@ -187,7 +187,8 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
                 linear(Role::Up, "mlp.up_proj", middle, width, false),
                 linear(Role::Down, "mlp.down_proj", width, middle, false),
             ],
-        },
+        }
+        .into(),
         reaches: variant.reaches,
         base_prefix: "model.",
         final_norm: Some(norm("model.norm")),

@@ -65,7 +65,7 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
             tensor: "transformer.wpe.weight".into(),
             offset: 0,
         },
-        block: BlockSpec {
+        shapes: BlockSpec {
             prefix: "transformer.h.{}.",
             attention: AttentionSpec {
                 scale: if scaled { usual.scale } else { 1.0 },
@@ -81,7 +81,8 @@ pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
                 linear(Role::Up, "mlp.c_fc", middle, width),
                 linear(Role::Down, "mlp.c_proj", width, middle),
             ],
-        },
+        }
+        .into(),
         reaches: vec![Reach::default()],
         base_prefix: "transformer.",
         final_norm: Some(norm("transformer.ln_f")),

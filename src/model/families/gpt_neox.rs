@@ -64,7 +64,7 @@ pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
         positions: Positions::Rotary {
             frequencies: vec![frequencies],
         },
-        block: BlockSpec {
+        shapes: BlockSpec {
             prefix: "gpt_neox.layers.{}.",
             attention: AttentionSpec::new(heads, heads, head_dim),
             norms: vec![
@@ -86,7 +86,8 @@ pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
                 linear(Role::Up, "mlp.dense_h_to_4h", middle, width, true),
                 linear(Role::Down, "mlp.dense_4h_to_h", width, middle, true),
             ],
-        },
+        }
+        .into(),
         reaches: vec![Reach::default()],
         base_prefix: "gpt_neox.",
         final_norm: Some(norm("gpt_neox.final_layer_norm")),

@@ -185,7 +185,7 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
         positions: Positions::Rotary {
             frequencies: vec![frequencies],
         },
-        block: BlockSpec {
+        shapes: BlockSpec {
             prefix: "model.layers.{}.",
             attention: AttentionSpec::new(heads, kv_heads, head_dim),
             norms,
@@ -201,7 +201,8 @@ fn read(config: &mut Config, variant: Variant) -> Result<ModelSpec> {
                 linear(Role::Up, "mlp.up_proj", middle, width, mlp_bias),
                 linear(Role::Down, "mlp.down_proj", width, middle, mlp_bias),
             ],
-        },
+        }
+        .into(),
         reaches: variant.reaches,
         base_prefix: "model.",
         final_norm: Some(norm("model.norm")),

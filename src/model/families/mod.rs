@@ -166,7 +166,10 @@ fn check_size(spec: &ModelSpec) -> Result<()> {
         sizes.map(|(_, shape)| of(shape)).sum()
     };
     let [before, after] = spec.outer_tensors();
-    let blocks = elements(&spec.block_tensors(0)) * spec.blocks as u128;
+    let kinds = spec.kinds();
+    let blocks: u128 = kinds
+        .map(|(block, count)| elements(&spec.tensors_of(block, 0)) * count as u128)
+        .sum();
     let total = elements(&before) + blocks + elements(&after);
     if total > MOST_PARAMETERS {
         return Err(Error::input(format!(
@@ -671,7 +674,7 @@ mod tests {
         );
         assert_eq!((gemma2.reach(0).window, gemma2.reach(25).window), (Some(4096), None));
         assert_eq!(
-            (gemma2.block.attention.softcap, gemma2.head.softcap),
+            (gemma2.block(0).attention.softcap, gemma2.head.softcap),
             (Some(50.0), Some(30.0))
         );
 
@@ -705,6 +708,6 @@ mod tests {
             "tie_word_embeddings": true}"#,
         );
         assert_eq!(qwen.reach(23).window, None);
-        assert!(qwen.block.linears[0].bias && !qwen.block.linears[3].bias);
+        assert!(qwen.block(0).linears[0].bias && !qwen.block(0).linears[3].bias);
     }
 }

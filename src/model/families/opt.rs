@@ -64,7 +64,7 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
             tensor: "model.decoder.embed_positions.weight".into(),
             offset: POSITION_OFFSET,
         },
-        block: BlockSpec {
+        shapes: BlockSpec {
             prefix: "model.decoder.layers.{}.",
             attention: AttentionSpec::new(heads, heads, head_dim),
             norms: vec![
@@ -82,7 +82,8 @@ pub fn opt(config: &mut Config) -> Result<ModelSpec> {
                 linear(Role::Up, "fc1", middle, width),
                 linear(Role::Down, "fc2", width, middle),
             ],
-        },
+        }
+        .into(),
         reaches: vec![Reach::default()],
         base_prefix: "model.",
         final_norm: (norm_first && !without_final_norm).then(|| norm("model.decoder.final_layer_norm")),

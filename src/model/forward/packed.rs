@@ -134,7 +134,7 @@ impl<B: Backend> Packed<B> {
             let mut x = ends.embed(backend, spec, &layout.ids)?;
             if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
                 let rows: Vec<u32> = layout.positions.iter().map(|at| at + *offset as u32).collect();
-                backend.add(&mut x, &backend.embed(table, &rows)?)?;
+                backend.add(&mut x, &backend.rows(table, &rows)?)?;
             }
             batches.push(backend, &ends.room, x)?;
         }

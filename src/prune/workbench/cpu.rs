@@ -37,11 +37,11 @@ impl<P: Products> Workbench for P {
 
     fn workpiece<'a>(
         &'a self,
-        weight: &'a mut Array2<f32>,
+        weight: &'a mut P::Weight,
         storage: StorageType,
         statistics: &'a LayerStatistics,
     ) -> Box<dyn Workpiece + 'a> {
-        Box::new(Piece::new(weight, storage, statistics))
+        Box::new(Piece::new(P::values_mut(weight), storage, statistics))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, NUMBERS, SUM_ROWS, TIED, TIED_ROWS, TOGETHER, VECTORS};
 use crate::backend::gpu::shader;
-use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, grid};
+use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, Weight, grid};
 use crate::calibrate::statistics::{Diagonal, damped, not_gathered};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
@@ -119,7 +119,7 @@ impl Workbench for Gpu {
 
     fn workpiece<'a>(
         &'a self,
-        weight: &'a mut Tensor,
+        Weight(weight): &'a mut Weight,
         storage: StorageType,
         statistics: &'a Statistics,
     ) -> Box<dyn Workpiece + 'a> {

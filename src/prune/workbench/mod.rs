@@ -229,7 +229,7 @@ pub trait Workbench: Backend {
     /// Puts a layer's weights on the bench.
     fn workpiece<'a>(
         &'a self,
-        weight: &'a mut Self::Tensor,
+        weight: &'a mut Self::Weight,
         storage: StorageType,
         statistics: &'a Self::Statistics,
     ) -> Box<dyn Workpiece + 'a>;

@@ -31,11 +31,11 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
 
     fn workpiece<'a>(
         &'a self,
-        weight: &'a mut B::Tensor,
+        weight: &'a mut B::Weight,
         storage: StorageType,
         statistics: &'a B::Statistics,
     ) -> Box<dyn Workpiece + 'a> {
-        let bytes = self.extent(weight).bytes;
+        let bytes = self.weight_extent(weight).bytes;
         let inner = self.inner().workpiece(weight, storage, statistics);
         Box::new(TimedPiece {
             bench: self,
