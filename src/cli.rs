@@ -121,7 +121,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Type of the stored weights: f32 (exact), f16 or bf16
-        #[arg(long, default_value = "f32", value_parser = import::storage_type)]
+        #[arg(long, default_value = "f32", value_parser = StorageType::named)]
         dtype: StorageType,
     },
     /// Time pruning on random weights of a model's shape

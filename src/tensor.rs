@@ -4,6 +4,7 @@
 //! statistics); half precision exists only in files. A weight that a solver changed is rounded to the
 //! checkpoint's own type at once ([`StorageType::round`]), so that what is evaluated is what would be saved.
 
+use crate::error::{Error, Result};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,45 @@ impl StorageType {
         match self {
             StorageType::F32 => 4,
             StorageType::F16 | StorageType::BF16 => 2,
+        }
+    }
+
+    /// The type called `name`: `f32`, `f16` or `bf16`.
+    ///
+    /// # Errors
+    /// There is no such type.
+    pub fn named(name: &str) -> Result<Self> {
+        [StorageType::F32, StorageType::F16, StorageType::BF16]
+            .into_iter()
+            .find(|known| known.name() == name)
+            .ok_or_else(|| Error::config(format!("`{name}` is none of f32, f16, bf16")))
+    }
+
+    /// Its name in arguments and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            StorageType::F32 => "f32",
+            StorageType::F16 => "f16",
+            StorageType::BF16 => "bf16",
+        }
+    }
+
+    /// What configurations of models call it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            StorageType::F32 => "float32",
+            StorageType::F16 => "float16",
+            StorageType::BF16 => "bfloat16",
+        }
+    }
+
+    /// The type that safetensors calls so, if its elements can be pruned.
+    pub fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(StorageType::F32),
+            Dtype::F16 => Some(StorageType::F16),
+            Dtype::BF16 => Some(StorageType::BF16),
+            _ => None,
         }
     }
 

@@ -8,7 +8,7 @@
 
 use super::machine::{Machine, Processor};
 use super::plan::{Cell, Experiment};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cpu, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
@@ -60,9 +60,6 @@ const RESERVE: u64 = 32;
 const LEAST_RESERVE: u64 = 128 << 20;
 const MOST_RESERVE: u64 = 2 << 30;
 
-/// Rows that a Gram matrix takes in double precision at a time.
-const WIDENED_ROWS: u128 = 1024;
-
 impl Forecast {
     /// The memory of a model in an experiment whose evaluations have so many tokens.
     ///
@@ -92,11 +89,15 @@ impl Forecast {
         let squares = |bytes: u128| taps.map(|width| bytes * width.pow(2));
         let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
         let widest = taps.into_iter().max().unwrap_or(0);
-        let widened = if needs.gram { 8 * WIDENED_ROWS * widest } else { 0 };
+        let widened = if needs.gram {
+            8 * WIDENED_ROWS as u128 * widest
+        } else {
+            0
+        };
         let threads = rayon::current_num_threads() as u128;
         // Before the head, the batch is normalised once more.
-        let logits = threads * 64 * spec.vocabulary as u128 * 4 + 4 * batch * width;
-        let scores = threads * 64 * longest as u128 * 4;
+        let logits = threads * LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 4 * batch * width;
+        let scores = threads * SCORE_ROWS as u128 * longest as u128 * 4;
         // Operands rounded to bfloat16 are copies of half the size: of activations for a product, of weights as long as
         // these are used.
         let rounded = |values: u128| match experiment.machine.compute {

@@ -15,13 +15,12 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::export::Shards;
 use crate::model::families;
 use crate::progress::Progress;
 use crate::tensor::StorageType;
-use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::Dtype;
 use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::TAU;
@@ -88,30 +87,11 @@ impl fmt::Display for Summary {
             f,
             "  weights     {} bytes of {}, in {} file{}",
             self.bytes,
-            name_of(self.dtype),
+            self.dtype.name(),
             self.files,
             if self.files == 1 { "" } else { "s" }
         )?;
         write!(f, "  tokenizer   {} tokens", self.tokens)
-    }
-}
-
-/// The storage type called `name`: `f32`, `f16` or `bf16`.
-///
-/// # Errors
-/// There is no such type.
-pub fn storage_type(name: &str) -> Result<StorageType> {
-    [StorageType::F32, StorageType::F16, StorageType::BF16]
-        .into_iter()
-        .find(|dtype| name_of(*dtype) == name)
-        .ok_or_else(|| Error::config(format!("`{name}` is none of f32, f16, bf16")))
-}
-
-fn name_of(dtype: StorageType) -> &'static str {
-    match dtype {
-        StorageType::F32 => "f32",
-        StorageType::F16 => "f16",
-        StorageType::BF16 => "bf16",
     }
 }
 
@@ -233,56 +213,24 @@ impl<'a> Model<'a> {
         json("tokenizer_config.json", &self.tokenizer.config)?;
         json("special_tokens_map.json", &self.tokenizer.special)?;
 
-        let shards = self.shards(options);
-        if shards.len() > 1 {
-            json("model.safetensors.index.json", &self.index(&shards, options))?;
-        }
+        let mut tensors = self.tensors.iter();
         progress.start(0, self.tensors.len());
-        for (index, shard) in shards.iter().enumerate() {
-            let layout = shard
-                .iter()
-                .map(|tensor| (tensor.name.as_str(), dtype_of(options.dtype), tensor.shape.as_slice()));
-            let mut file = staging.tensors(&shard_name(index, shards.len()), layout, &BTreeMap::new(), access)?;
-            for tensor in *shard {
-                progress.stage(&tensor.name);
-                let bytes = tensor.bytes(options.dtype).at(path.display())?;
-                file.put(&tensor.name, &bytes)?;
-                progress.step()?;
-            }
-            file.finish()?;
-        }
+        self.shards(options).write(staging, access, |name, _| {
+            let tensor = tensors.next().expect("as many as were announced");
+            progress.stage(name);
+            let bytes = tensor.bytes(options.dtype).at(path.display())?;
+            progress.step()?;
+            Ok(bytes)
+        })?;
         progress.finish();
         Ok(())
     }
 
-    /// The tensors of each weight file, in order.
-    fn shards(&self, options: Options) -> Vec<&[Planned<'a>]> {
-        let mut shards = Vec::new();
-        let (mut start, mut size) = (0, 0);
-        for (index, tensor) in self.tensors.iter().enumerate() {
-            let bytes = tensor.elements() * options.dtype.bytes() as u64;
-            if index > start && size + bytes > options.shard_bytes {
-                shards.push(&self.tensors[start..index]);
-                (start, size) = (index, 0);
-            }
-            size += bytes;
-        }
-        shards.push(&self.tensors[start..]);
-        shards
-    }
-
-    fn index(&self, shards: &[&[Planned<'a>]], options: Options) -> serde_json::Value {
-        let mut files = Map::new();
-        for (index, shard) in shards.iter().enumerate() {
-            let file = shard_name(index, shards.len());
-            files.extend(shard.iter().map(|tensor| (tensor.name.clone(), json!(file))));
-        }
-        let size = self.parameters() * options.dtype.bytes() as u64;
-        json!({"metadata": {"total_size": size}, "weight_map": files})
-    }
-
-    fn parameters(&self) -> u64 {
-        self.tensors.iter().map(Planned::elements).sum()
+    /// The weight files.
+    fn shards(&self, options: Options) -> Shards {
+        let tensors = self.tensors.iter();
+        let announced = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
+        Shards::new(announced, options.dtype, options.shard_bytes)
     }
 
     fn summary(&self, folder: &Path, options: Options) -> Summary {
@@ -292,12 +240,13 @@ impl<'a> Model<'a> {
                 *found.entry(tensor.kind).or_default() += 1;
             }
         }
+        let shards = self.shards(options);
         Summary {
             folder: folder.to_path_buf(),
             tensors: self.tensors.len(),
-            parameters: self.parameters(),
-            bytes: self.parameters() * options.dtype.bytes() as u64,
-            files: self.shards(options).len(),
+            parameters: shards.parameters(),
+            bytes: shards.bytes(),
+            files: shards.count(),
             dtype: options.dtype,
             tokens: self.tokenizer.tokens,
             found,
@@ -343,7 +292,7 @@ impl Planned<'_> {
             None => Ok(bytes),
             Some((position, value)) if value.is_finite() => Err(Error::input(format!(
                 "tensor `{name}`: element {position} is {value}, too large for {}; choose --dtype f32 or bf16",
-                name_of(dtype)
+                dtype.name()
             ))),
             Some((position, value)) => Err(Error::input(format!("tensor `{name}`: element {position} is {value}"))),
         }
@@ -352,16 +301,7 @@ impl Planned<'_> {
 
 /// Rounds values to `dtype`, ties to even. Returns the first one that is not finite there, with its position.
 fn encode(values: &[f32], dtype: StorageType, bytes: &mut [u8]) -> Option<(usize, f32)> {
-    let pairs = values.iter().zip(bytes.chunks_exact_mut(dtype.bytes()));
-    match dtype {
-        StorageType::F32 => pairs.for_each(|(value, bytes)| bytes.copy_from_slice(&value.to_le_bytes())),
-        StorageType::F16 => {
-            pairs.for_each(|(value, bytes)| bytes.copy_from_slice(&f16::from_f32(*value).to_le_bytes()))
-        }
-        StorageType::BF16 => {
-            pairs.for_each(|(value, bytes)| bytes.copy_from_slice(&bf16::from_f32(*value).to_le_bytes()));
-        }
-    }
+    bytes.copy_from_slice(&dtype.encode(values.iter().copied()));
     let position = values.iter().position(|value| !dtype.round(*value).is_finite())?;
     Some((position, values[position]))
 }
@@ -372,21 +312,6 @@ fn paired_row(row: usize, head: usize) -> usize {
     let (start, inside) = (row / head * head, row % head);
     let half = head / 2;
     start + 2 * (inside % half) + inside / half
-}
-
-fn dtype_of(dtype: StorageType) -> Dtype {
-    match dtype {
-        StorageType::F32 => Dtype::F32,
-        StorageType::F16 => Dtype::F16,
-        StorageType::BF16 => Dtype::BF16,
-    }
-}
-
-fn shard_name(index: usize, shards: usize) -> String {
-    match shards {
-        1 => "model.safetensors".to_string(),
-        _ => format!("model-{:05}-of-{shards:05}.safetensors", index + 1),
-    }
 }
 
 /// llama.cpp's name of a Hugging Face tensor.
@@ -572,12 +497,7 @@ fn config(gguf: &Gguf, tokenizer: &Converted, longest: usize, dtype: StorageType
         "tie_word_embeddings",
         json!(!gguf.tensors().contains_key("output.weight")),
     );
-    let dtype = match dtype {
-        StorageType::F32 => "float32",
-        StorageType::F16 => "float16",
-        StorageType::BF16 => "bfloat16",
-    };
-    set("torch_dtype", json!(dtype));
+    set("torch_dtype", json!(dtype.torch_name()));
     config.extend(tokenizer.ids.clone());
     Ok(serde_json::Value::Object(config))
 }

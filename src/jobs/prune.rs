@@ -67,7 +67,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let folder = &inputs.folders[0].as_ref().expect("all inputs are there").path;
-    let mut writer = ModelWriter::begin(&input.checkpoint, folder, &staging, links)?;
+    let mut writer = ModelWriter::begin(&input.checkpoint, input.checkpoint.spec(), folder, &staging, links)?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));

@@ -10,7 +10,6 @@ use crate::spec::{LinearSpec, ModelSpec, NormSpec, Role};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
-use safetensors::Dtype;
 use std::path::Path;
 
 /// An opened checkpoint whose tensors fit the model's specification.
@@ -104,7 +103,7 @@ impl Checkpoint {
             let message = format!("tensor `{name}` has shape {got:?}, but config.json implies {shape:?}");
             return Err(Error::input(message).at(shard));
         }
-        if storage(location.dtype).is_none() {
+        if StorageType::of(location.dtype).is_none() {
             let dtype = location.dtype;
             let message = format!("tensor `{name}` has type {dtype:?}; only F32, F16 and BF16 weights can be pruned");
             return Err(Error::input(message).at(shard));
@@ -141,7 +140,8 @@ impl Checkpoint {
     /// The tensor is missing or of an unsupported type.
     pub fn storage(&self, name: &str) -> Result<StorageType> {
         let location = self.locate(name)?;
-        storage(location.dtype).ok_or_else(|| Error::input(format!("tensor `{name}` has type {:?}", location.dtype)))
+        StorageType::of(location.dtype)
+            .ok_or_else(|| Error::input(format!("tensor `{name}` has type {:?}", location.dtype)))
     }
 
     /// A tensor's elements, widened to `f32`, row-major.
@@ -250,14 +250,5 @@ impl Checkpoint {
             }
         }
         Ok(())
-    }
-}
-
-fn storage(dtype: Dtype) -> Option<StorageType> {
-    match dtype {
-        Dtype::F32 => Some(StorageType::F32),
-        Dtype::F16 => Some(StorageType::F16),
-        Dtype::BF16 => Some(StorageType::BF16),
-        _ => None,
     }
 }

@@ -1,147 +1,31 @@
-//! Writing model directories: safetensors files filled tensor by tensor, in a folder that appears whole or not at all.
+//! Writing model directories: weight files filled tensor by tensor, in a folder that appears whole or not at all.
 //!
 //! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
-//! that every tool that loads the one loads the other.
+//! that every tool that loads the one loads the other. Where its architecture is another, because blocks have fewer heads or
+//! neurons, the tensors of linear layers have other shapes, and its `config.json` is made anew ([`config`]).
 //!
-//! Owns the bytes on disk and nothing of what they mean. Memory never holds more than the tensor being
-//! written; a run that is killed, or a disk that fills up, leaves no folder under the final name.
+//! Owns the bytes on disk and nothing of what they mean. A run that is killed, or a disk that fills up, leaves no folder under
+//! the final name.
+
+mod config;
+mod shards;
+mod tensors;
+
+pub use config::emitted;
+pub use shards::{Shards, reindexed};
+pub use tensors::TensorFile;
 
 use crate::data::digest::{FileDigest, Running};
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::folder::{Found, Links, ModelFolder};
 use crate::model::weights::{INDEX, WeightFiles};
-use safetensors::Dtype;
-use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-
-impl Staging {
-    /// Begins a safetensors file with room for `tensors`, in their order, for those whom `access` allows to use it.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn tensors<'a>(
-        &self,
-        name: &str,
-        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
-        metadata: &BTreeMap<String, String>,
-        access: Access,
-    ) -> Result<TensorFile> {
-        let file = self.create(name, access.of_data())?;
-        TensorFile::begin(file, self.named(Path::new(name)), tensors, metadata)
-    }
-}
-
-/// A safetensors file whose header is written first and whose tensors follow in any order.
-pub struct TensorFile {
-    file: File,
-    name: PathBuf,
-    slots: BTreeMap<String, Slot>,
-}
-
-struct Slot {
-    start: u64,
-    bytes: u64,
-    /// Bytes written so far.
-    filled: u64,
-}
-
-impl TensorFile {
-    /// Begins an empty file, called `name` in messages, with room for `tensors` in their order.
-    /// transformers refuses files whose metadata do not say `"format": "pt"`, so that is added where it is missing.
-    fn begin<'a>(
-        mut file: File,
-        name: PathBuf,
-        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
-        metadata: &BTreeMap<String, String>,
-    ) -> Result<Self> {
-        let mut metadata = metadata.clone();
-        metadata.entry("format".to_string()).or_insert_with(|| "pt".to_string());
-        let mut header = Map::from_iter([("__metadata__".to_string(), json!(metadata))]);
-        let mut slots = BTreeMap::new();
-        let mut start = 0;
-        for (tensor, dtype, shape) in tensors {
-            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-            let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, start + bytes]});
-            header.insert(tensor.to_string(), info);
-            let slot = Slot {
-                start: start as u64,
-                bytes: bytes as u64,
-                filled: 0,
-            };
-            slots.insert(tensor.to_string(), slot);
-            start += bytes;
-        }
-        // The data begin on a multiple of eight bytes, as the format recommends.
-        let mut header = Value::Object(header).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let data = 8 + header.len() as u64;
-        slots.values_mut().for_each(|slot| slot.start += data);
-
-        let fail = |error| Error::output(&name, error);
-        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
-        file.write_all(&header).map_err(fail)?;
-        Ok(TensorFile { file, name, slots })
-    }
-
-    /// Writes one tensor's bytes, row-major and little-endian.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    ///
-    /// # Panics
-    /// The file has no such tensor, or it has another size: a mistake of the caller, not of the user.
-    pub fn put(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
-        self.append(tensor, bytes)?;
-        let slot = &self.slots[tensor];
-        assert_eq!(
-            slot.bytes, slot.filled,
-            "the header announced {tensor} with another size"
-        );
-        Ok(())
-    }
-
-    /// Writes the next bytes of one tensor, for those that are not in memory as a whole. Tensors may take turns.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    ///
-    /// # Panics
-    /// The file has no such tensor, or it is shorter: a mistake of the caller, not of the user.
-    pub fn append(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
-        let slot = self.slots.get_mut(tensor).expect("the header announced this tensor");
-        let filled = slot.filled + bytes.len() as u64;
-        assert!(filled <= slot.bytes, "the header announced {tensor} with another size");
-        let fail = |error| Error::output(&self.name, error);
-        self.file
-            .seek(SeekFrom::Start(slot.start + slot.filled))
-            .map_err(fail)?;
-        self.file.write_all(bytes).map_err(fail)?;
-        slot.filled = filled;
-        Ok(())
-    }
-
-    /// Closes the file, synchronised to disk.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    ///
-    /// # Panics
-    /// A tensor was never written: a mistake of the caller.
-    pub fn finish(self) -> Result<()> {
-        let gap = self.slots.iter().find(|(_, slot)| slot.filled < slot.bytes);
-        assert!(
-            gap.is_none(),
-            "a tensor was never written: {:?}",
-            gap.map(|(name, _)| name)
-        );
-        self.file.sync_all().map_err(|error| Error::output(&self.name, error))
-    }
-}
+use crate::spec::ModelSpec;
+use serde_json::Map;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::path::Path;
 
 /// The files of a model directory that a pruned copy takes over as they are.
 const COMPANIONS: &[&str] = &[".json", ".txt", ".model", ".jinja"];
@@ -158,75 +42,144 @@ const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
 /// What was done to a model, beside its weights.
 pub const PRUNING: &str = "pruning.json";
 
-/// Writes a pruned copy of a checkpoint while its blocks pass by.
+/// Where the configuration is.
+const CONFIG: &str = "config.json";
+
+/// Writes a copy of a checkpoint with other weights of its linear layers, and perhaps other numbers of heads and neurons.
 pub struct ModelWriter<'a> {
     checkpoint: &'a Checkpoint,
     /// The files that were copied.
     copied: Vec<Found>,
     files: Vec<TensorFile>,
-    /// Which file a tensor is in.
+    /// Which file a tensor is in that is written anew.
     places: BTreeMap<String, usize>,
 }
 
 impl<'a> ModelWriter<'a> {
-    /// Copies everything but the weights that pruning may change: configuration, tokenizer, index, and all
-    /// other tensors.
+    /// Copies everything that stays as it is: configuration, tokenizer, index, and all tensors but the weights of linear
+    /// layers. What the copy has that the checkpoint has not is said by `spec`: blocks with other numbers of heads or neurons
+    /// get tensors of other shapes, biases included, and then the configuration and the index are made anew.
     ///
     /// # Errors
-    /// A file cannot be read, or the disk refuses.
-    pub fn begin(checkpoint: &'a Checkpoint, folder: &Path, staging: &Staging, links: Links) -> Result<Self> {
-        let copied = copied(checkpoint.files(), folder, links)?;
+    /// A file cannot be read, no configuration says what `spec` is, or the disk refuses.
+    pub fn begin(
+        checkpoint: &'a Checkpoint,
+        spec: &ModelSpec,
+        folder: &Path,
+        staging: &Staging,
+        links: Links,
+    ) -> Result<Self> {
+        let resized = spec != checkpoint.spec();
+        let mut copied = copied(checkpoint.files(), folder, links)?;
         staging.restrict(Access::of(folder)?)?;
+        if resized {
+            let config = folder.join(CONFIG);
+            let text = emitted(&input::read_text(&config, input::SMALL)?, spec).at(config.display())?;
+            staging.write(CONFIG, text.as_bytes(), Access::of(&config)?)?;
+            copied.retain(|found| found.name != Path::new(CONFIG) && found.name != Path::new(INDEX));
+        }
         for found in &copied {
             copy(found, staging, Access::of(&found.place)?)?;
         }
-        let spec = checkpoint.spec();
-        let mut pruned = HashSet::new();
-        for index in 0..spec.blocks {
-            let prefix = spec.block(index).prefix_of(index);
-            for linear in &spec.block(index).linears {
-                pruned.insert(checkpoint.stored_name(&format!("{prefix}{}.weight", linear.tensor))?);
-            }
+        let mut shapes = BTreeMap::new();
+        for (name, shape) in spec.tensors() {
+            shapes.insert(checkpoint.stored_name(&name)?.to_string(), shape);
         }
+        let changed = changed(checkpoint, spec)?;
         let mut writer = ModelWriter {
             checkpoint,
             copied,
             files: Vec::new(),
             places: BTreeMap::new(),
         };
+        let (mut index, mut bytes) = (Map::new(), 0);
         for stored in checkpoint.files().each() {
-            let tensors = stored.tensors.iter().map(|it| (it.name, it.dtype, it.shape));
+            let shape = |name: &str, stored: &'_ [usize]| shapes.get(name).map_or(stored.to_vec(), Vec::clone);
+            let shaped: Vec<_> = stored.tensors.iter().map(|it| shape(it.name, it.shape)).collect();
+            let tensors = stored.tensors.iter().zip(&shaped);
+            let tensors = tensors.map(|(it, shape)| (it.name, it.dtype, shape.as_slice()));
             let access = Access::of(&folder.join(stored.name))?;
             let mut file = staging.tensors(stored.name, tensors, stored.metadata, access)?;
-            for tensor in &stored.tensors {
-                if pruned.contains(tensor.name) {
+            for (tensor, shape) in stored.tensors.iter().zip(&shaped) {
+                index.insert(tensor.name.to_string(), stored.name.into());
+                bytes += (shape.iter().product::<usize>() * tensor.dtype.bitsize() / 8) as u64;
+                if changed.contains(tensor.name) {
                     writer.places.insert(tensor.name.to_string(), writer.files.len());
-                } else {
+                } else if tensor.shape == shape.as_slice() {
                     file.put(tensor.name, tensor.bytes)?;
+                } else {
+                    return Err(Error::input(format!(
+                        "tensor `{}` has shape {:?} and would have {shape:?}; only linear layers can be written with \
+                         other shapes",
+                        tensor.name, tensor.shape
+                    ))
+                    .at(folder.join(stored.name).display()));
                 }
             }
             writer.files.push(file);
         }
+        if resized && checkpoint.files().indexed() {
+            let path = folder.join(INDEX);
+            let text = input::read_text(&path, input::SMALL)?;
+            let text = reindexed(&text, index, bytes).at(path.display())?;
+            staging.write(INDEX, text.as_bytes(), Access::of(&path)?)?;
+        }
         Ok(writer)
     }
 
-    /// Writes a linear layer's weight.
+    /// Writes a linear layer's weight, and its bias where that has another shape than the checkpoint's.
     ///
     /// # Errors
     /// The disk refuses.
+    ///
+    /// # Panics
+    /// The layer is not as large as the specification says: a mistake of the caller.
     pub fn put(&mut self, linear: &LinearWeights) -> Result<()> {
         let name = self.checkpoint.stored_name(&linear.name)?;
-        self.files[self.places[name]].put(name, &stored_bytes(linear))
+        self.files[self.places[name]].put(name, &stored_bytes(linear))?;
+        let Some(bias) = &linear.bias else { return Ok(()) };
+        let name = bias_of(&linear.name);
+        let stored = self.checkpoint.stored_name(&name)?;
+        if let Some(place) = self.places.get(stored) {
+            let bytes = self.checkpoint.storage(&name)?.encode(bias.iter().copied());
+            self.files[*place].put(stored, &bytes)?;
+        }
+        Ok(())
     }
 
     /// Closes all files. Returns those of the original that were copied.
     ///
     /// # Errors
     /// The disk refuses.
+    ///
+    /// # Panics
+    /// A linear layer was not written: a mistake of the caller.
     pub fn finish(self) -> Result<Vec<Found>> {
         self.files.into_iter().try_for_each(TensorFile::finish)?;
         Ok(self.copied)
     }
+}
+
+/// The stored names of the tensors that are written anew: the weights of linear layers, and the biases that have other shapes.
+fn changed(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<BTreeSet<String>> {
+    let mut changed = BTreeSet::new();
+    for index in 0..spec.blocks {
+        let block = spec.block(index);
+        let prefix = block.prefix_of(index);
+        for (linear, before) in block.linears.iter().zip(&checkpoint.spec().block(index).linears) {
+            let weight = format!("{prefix}{}.weight", linear.tensor);
+            if linear.bias && linear.outputs != before.outputs {
+                changed.insert(checkpoint.stored_name(&bias_of(&weight))?.to_string());
+            }
+            changed.insert(checkpoint.stored_name(&weight)?.to_string());
+        }
+    }
+    Ok(changed)
+}
+
+/// The name of a linear layer's bias, by that of its weight.
+fn bias_of(weight: &str) -> String {
+    format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
 }
 
 /// The files that a pruned copy of a model takes over as they are: configuration, tokenizer, licence, and the index of
@@ -275,34 +228,5 @@ fn stored_bytes(linear: &LinearWeights) -> Vec<u8> {
         linear.storage.encode(linear.weight.t().iter().copied())
     } else {
         linear.storage.encode(linear.weight.iter().copied())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use safetensors::SafeTensors;
-
-    #[test]
-    fn tensors_may_come_in_any_order_and_read_back() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = folder.path().join("deep/model");
-        let staging = Staging::new(&target).expect("writable");
-        let tensors = [("b", Dtype::F32, &[2usize, 1][..]), ("a", Dtype::F16, &[3])];
-        let mut file = staging
-            .tensors("model.safetensors", tensors, &BTreeMap::new(), Access::OPEN)
-            .expect("writable");
-        file.put("a", &[1, 2, 3, 4, 5, 6]).expect("writable");
-        file.put("b", &[9; 8]).expect("writable");
-        file.finish().expect("complete");
-        assert!(!target.exists(), "nothing is visible before the commit");
-        staging.commit().expect("the name is free");
-        let bytes = std::fs::read(target.join("model.safetensors")).expect("readable");
-        let read = SafeTensors::deserialize(&bytes).expect("a valid file");
-        assert_eq!(read.tensor("a").expect("there").data(), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(read.tensor("b").expect("there").data(), [9; 8]);
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a valid header");
-        assert_eq!(metadata.metadata().as_ref().expect("there")["format"], "pt");
-        assert!(Staging::new(&target).is_err(), "nothing is written over");
     }
 }

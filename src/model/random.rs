@@ -7,8 +7,8 @@
 use crate::error::{Error, Result};
 use crate::files::{Access, Staging};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::export::Shards;
 use crate::model::source::WeightSource;
-use crate::model::weights::INDEX;
 use crate::spec::{LinearSpec, ModelSpec, NormKind, NormPlace, NormSpec};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2};
@@ -16,7 +16,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 
 /// transformers' `initializer_range`.
 const DEVIATION: f32 = 0.02;
@@ -56,7 +55,7 @@ impl RandomWeights {
 }
 
 /// Bytes of tensors after which a written checkpoint begins another file.
-const SHARD_BYTES: usize = 2 << 30;
+const SHARD_BYTES: u64 = 2 << 30;
 
 impl RandomWeights {
     /// Writes the weight files of a checkpoint, and their index, into a folder under construction.
@@ -64,38 +63,15 @@ impl RandomWeights {
     /// # Errors
     /// The disk refuses.
     pub fn write(&self, staging: &Staging) -> Result<()> {
-        let mut shards: Vec<Vec<(String, Vec<usize>)>> = vec![Vec::new()];
-        let mut bytes = 0;
-        for (name, shape) in self.spec.tensors() {
-            let more = self.storage.bytes() * shape.iter().product::<usize>();
-            if bytes > 0 && bytes + more > SHARD_BYTES {
-                shards.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += more;
-            shards.last_mut().expect("there is always one").push((name, shape));
-        }
-        let dtype = self.storage.dtype();
-        let mut places = serde_json::Map::new();
-        for (index, tensors) in shards.iter().enumerate() {
-            let name = format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
-            let listed = tensors
-                .iter()
-                .map(|(name, shape)| (name.as_str(), dtype, shape.as_slice()));
-            let mut file = staging.tensors(&name, listed, &BTreeMap::new(), Access::OPEN)?;
-            for (tensor, shape) in tensors {
-                let values = match shape[..] {
-                    [rows, columns] => self.values(tensor, rows, columns),
-                    _ if tensor.ends_with(".weight") => Array2::ones((1, shape[0])),
-                    _ => Array2::zeros((1, shape[0])),
-                };
-                file.put(tensor, &self.storage.encode(values.into_iter()))?;
-                places.insert(tensor.clone(), name.clone().into());
-            }
-            file.finish()?;
-        }
-        let index = serde_json::json!({"weight_map": places}).to_string();
-        staging.write(INDEX, index.as_bytes(), Access::OPEN)
+        let shards = Shards::new(self.spec.tensors(), self.storage, SHARD_BYTES);
+        shards.write(staging, Access::OPEN, |tensor, shape| {
+            let values = match *shape {
+                [rows, columns] => self.values(tensor, rows, columns),
+                _ if tensor.ends_with(".weight") => Array2::ones((1, shape[0])),
+                _ => Array2::zeros((1, shape[0])),
+            };
+            Ok(self.storage.encode(values.into_iter()))
+        })
     }
 }
 

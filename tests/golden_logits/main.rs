@@ -5,6 +5,7 @@
 
 mod configurations;
 mod stored;
+mod uneven;
 
 use ndarray::ArrayView2;
 use safetensors::SafeTensors;

@@ -1,4 +1,5 @@
-//! Causal attention in tiles of query rows, so that scores never exceed a tile times the window.
+//! Causal attention in tiles of query rows, so that scores never exceed a tile times the window. The loop over sequences,
+//! tiles and heads, the mask and the softmax stand once; the two products of a head are each precision's own.
 
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::{elements, elements_mut};
@@ -9,77 +10,93 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 /// Query rows per tile. Keys after the tile's last row, or before its first row's window, are never touched.
-const TILE: usize = 64;
+pub const TILE: usize = 64;
 
+/// One head of a tile of query rows, and the run of keys that any of its rows sees.
+pub struct Tile {
+    /// Which sequence of the batch.
+    pub sequence: usize,
+    /// Which query head.
+    pub head: usize,
+    /// Query rows.
+    pub rows: usize,
+    /// Position of the first key.
+    pub begin: usize,
+    /// Number of keys.
+    pub seen: usize,
+}
+
+/// The two products of attention.
+pub trait HeadProducts: Sync {
+    /// A tile's first key is at a multiple of so many positions.
+    const BEGIN: usize;
+    /// A tile's keys are a multiple of so many; there may be fewer in the sequence.
+    const SEEN: usize;
+
+    /// Scores `(rows, seen)` of a tile, scaled; what `queries` holds beside the head's features is left alone.
+    fn scores(&self, tile: &Tile, queries: &[f32], scores: &mut [f32]);
+
+    /// The values of a tile's keys, weighted, into the head's features of `output`.
+    fn mix(&self, tile: &Tile, weights: &[f32], output: &mut [f32]);
+}
+
+/// Attention of whole sequences of `length` tokens, with keys and values in the hands of `heads`.
 pub fn causal(
+    heads: &impl HeadProducts,
     shape: AttentionSpec,
     window: Option<usize>,
     length: usize,
     queries: &Array2<f32>,
-    keys: &Array2<f32>,
-    values: &Array2<f32>,
 ) -> Array2<f32> {
-    let query_width = shape.heads * shape.head_dim;
-    let kv_width = shape.kv_heads * shape.head_dim;
+    let width = shape.heads * shape.head_dim;
     let mut output = Array2::zeros(queries.dim());
     elements_mut(&mut output)
-        .par_chunks_mut(length * query_width)
-        .zip(elements(queries).par_chunks(length * query_width))
-        .zip(elements(keys).par_chunks(length * kv_width))
-        .zip(elements(values).par_chunks(length * kv_width))
-        .for_each(|(((output, queries), keys), values)| {
+        .par_chunks_mut(length * width)
+        .zip(elements(queries).par_chunks(length * width))
+        .enumerate()
+        .for_each(|(sequence, (output, queries))| {
             output
-                .par_chunks_mut(TILE * query_width)
-                .zip(queries.par_chunks(TILE * query_width))
+                .par_chunks_mut(TILE * width)
+                .zip(queries.par_chunks(TILE * width))
                 .enumerate()
                 .for_each(|(tile, (output, queries))| {
-                    attend(shape, window, tile * TILE, output, queries, keys, values);
+                    attend(heads, shape, window, (sequence, tile * TILE), output, queries);
                 });
         });
     output
 }
 
-/// One tile of query rows starting at position `first`, all heads.
-fn attend(
+/// One tile of query rows of a sequence, starting at position `first`, all heads.
+fn attend<H: HeadProducts>(
+    products: &H,
     shape: AttentionSpec,
     window: Option<usize>,
-    first: usize,
+    (sequence, first): (usize, usize),
     output: &mut [f32],
     queries: &[f32],
-    keys: &[f32],
-    values: &[f32],
 ) {
-    let AttentionSpec {
-        heads,
-        kv_heads,
-        head_dim,
-        scale,
-        softcap,
-    } = shape;
-    let (query_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-    let rows = queries.len() / query_width;
+    let rows = queries.len() / (shape.heads * shape.head_dim);
     // The first key that the token at a position sees, and the run of keys that any row of the tile sees.
     let earliest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
-    let begin = earliest(first);
-    let seen = first + rows - begin;
+    let begin = earliest(first) / H::BEGIN * H::BEGIN;
+    let seen = (first + rows - begin).next_multiple_of(H::SEEN);
     let mut scores = vec![0.0f32; rows * seen];
-    for head in 0..heads {
-        let query_column = head * head_dim;
-        let kv_column = head / (heads / kv_heads) * head_dim;
-        let q = MatRef::from_row_major_slice_with_stride(&queries[query_column..], rows, head_dim, query_width);
-        let k =
-            MatRef::from_row_major_slice_with_stride(&keys[begin * kv_width + kv_column..], seen, head_dim, kv_width);
-        let v =
-            MatRef::from_row_major_slice_with_stride(&values[begin * kv_width + kv_column..], seen, head_dim, kv_width);
-        let into = MatMut::from_row_major_slice_mut(&mut scores, rows, seen);
-        matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
+    for head in 0..shape.heads {
+        let tile = Tile {
+            sequence,
+            head,
+            rows,
+            begin,
+            seen,
+        };
+        products.scores(&tile, queries, &mut scores);
         vectorised(
             #[inline(always)]
             || {
                 for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
                     let position = first + row;
                     let (from, to) = (earliest(position) - begin, position + 1 - begin);
-                    if let Some(bound) = softcap {
+                    if let Some(bound) = shape.softcap {
                         soften(&mut scores[from..to], bound);
                     }
                     softmax(&mut scores[from..to]);
@@ -88,11 +105,7 @@ fn attend(
                 }
             },
         );
-        // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
-        let columns = &mut output[query_column..];
-        let into = MatMut::from_column_major_slice_with_stride_mut(columns, head_dim, rows, query_width);
-        let scores = MatRef::from_row_major_slice(&scores, rows, seen);
-        matmul(into.transpose_mut(), Accum::Replace, scores, v, 1.0, Par::Seq);
+        products.mix(&tile, &scores, output);
     }
 }
 
@@ -103,4 +116,58 @@ fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score = exp(*score - shift));
     let scale = 1.0 / sum_of(scores, |score| score);
     scores.iter_mut().for_each(|score| *score *= scale);
+}
+
+/// Products in single precision.
+pub struct Single<'a> {
+    /// The heads.
+    pub shape: AttentionSpec,
+    /// Tokens of a sequence.
+    pub length: usize,
+    /// Keys of all sequences.
+    pub keys: &'a Array2<f32>,
+    /// Values of all sequences.
+    pub values: &'a Array2<f32>,
+}
+
+impl Single<'_> {
+    /// A tile's rows of keys or values.
+    fn rows<'b>(&self, tile: &Tile, of: &'b Array2<f32>) -> MatRef<'b, f32> {
+        let AttentionSpec {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
+        let width = kv_heads * head_dim;
+        let column = tile.head / (heads / kv_heads) * head_dim;
+        let sequence = &elements(of)[tile.sequence * self.length * width..][..self.length * width];
+        MatRef::from_row_major_slice_with_stride(&sequence[tile.begin * width + column..], tile.seen, head_dim, width)
+    }
+}
+
+impl HeadProducts for Single<'_> {
+    const BEGIN: usize = 1;
+    const SEEN: usize = 1;
+
+    fn scores(&self, tile: &Tile, queries: &[f32], scores: &mut [f32]) {
+        let AttentionSpec {
+            heads, head_dim, scale, ..
+        } = self.shape;
+        let (rows, width) = (tile.rows, heads * head_dim);
+        let q = MatRef::from_row_major_slice_with_stride(&queries[tile.head * head_dim..], rows, head_dim, width);
+        let into = MatMut::from_row_major_slice_mut(scores, rows, tile.seen);
+        let k = self.rows(tile, self.keys);
+        matmul(into, Accum::Replace, q, k.transpose(), scale, Par::Seq);
+    }
+
+    fn mix(&self, tile: &Tile, weights: &[f32], output: &mut [f32]) {
+        let AttentionSpec { heads, head_dim, .. } = self.shape;
+        // Built column-major and transposed: faer 0.24's `from_row_major_slice_with_stride_mut` swaps its strides.
+        let columns = &mut output[tile.head * head_dim..];
+        let into = MatMut::from_column_major_slice_with_stride_mut(columns, head_dim, tile.rows, heads * head_dim);
+        let weights = MatRef::from_row_major_slice(weights, tile.rows, tile.seen);
+        let v = self.rows(tile, self.values);
+        matmul(into.transpose_mut(), Accum::Replace, weights, v, 1.0, Par::Seq);
+    }
 }

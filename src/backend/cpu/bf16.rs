@@ -8,6 +8,7 @@
 //!
 //! Everything else (norms, softmax, residual stream, statistics) is the `f32` code.
 
+use super::attention::{HeadProducts, Tile};
 use super::elements;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::backend::Likelihood;
@@ -30,9 +31,6 @@ const PAIRS: usize = 768;
 
 /// Panels whose logits exist at one time, per task.
 const LOGIT_PANELS: usize = 16;
-
-/// Query rows per attention tile.
-const TILE: usize = 64;
 
 /// Who multiplies tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,8 +431,10 @@ impl Total {
     }
 }
 
-/// Keys and values of one head of one sequence, in panels.
-struct Heads {
+/// Keys and values of all heads of all sequences, in panels.
+pub struct Heads {
+    kernel: Kernel,
+    shape: AttentionSpec,
     keys: Vec<u32>,
     values: Vec<u32>,
     /// Elements of one head's keys and values.
@@ -446,7 +446,9 @@ struct Heads {
 }
 
 impl Heads {
-    fn new(shape: AttentionSpec, length: usize, keys: &[f32], values: &[f32]) -> Self {
+    /// Of sequences of `length` tokens.
+    pub fn new(kernel: Kernel, shape: AttentionSpec, length: usize, keys: &Array2<f32>, values: &Array2<f32>) -> Self {
+        let (keys, values) = (elements(keys), elements(values));
         let AttentionSpec { kv_heads, head_dim, .. } = shape;
         let width = kv_heads * head_dim;
         let (feature_pairs, position_pairs) = (head_dim.div_ceil(2), length.div_ceil(2));
@@ -454,6 +456,8 @@ impl Heads {
         let value_size = head_dim.next_multiple_of(PANEL) * position_pairs;
         let heads = keys.len() / (length * width) * kv_heads;
         let mut packed = Heads {
+            kernel,
+            shape,
             keys: vec![0; heads * key_size],
             values: vec![0; heads * value_size],
             key_size,
@@ -489,95 +493,47 @@ impl Heads {
             });
         packed
     }
+
+    /// Which of the packed heads a tile's query head reads.
+    fn kv(&self, tile: &Tile) -> usize {
+        let AttentionSpec { heads, kv_heads, .. } = self.shape;
+        tile.sequence * kv_heads + tile.head / (heads / kv_heads)
+    }
 }
 
-pub fn causal(
-    kernel: Kernel,
-    shape: AttentionSpec,
-    window: Option<usize>,
-    length: usize,
-    queries: &Array2<f32>,
-    keys: &Array2<f32>,
-    values: &Array2<f32>,
-) -> Array2<f32> {
-    let width = shape.heads * shape.head_dim;
-    let heads = Heads::new(shape, length, elements(keys), elements(values));
-    let mut output = Array2::zeros(queries.dim());
-    super::elements_mut(&mut output)
-        .par_chunks_mut(length * width)
-        .zip(elements(queries).par_chunks(length * width))
-        .enumerate()
-        .for_each(|(sequence, (output, queries))| {
-            output
-                .par_chunks_mut(TILE * width)
-                .zip(queries.par_chunks(TILE * width))
-                .enumerate()
-                .for_each(|(tile, (output, queries))| {
-                    attend(kernel, shape, window, &heads, (sequence, tile * TILE), output, queries);
-                });
-        });
-    output
-}
+impl HeadProducts for Heads {
+    /// Whole panels of keys, so that positions stay in their pairs.
+    const BEGIN: usize = PANEL;
+    const SEEN: usize = 2;
 
-/// One tile of query rows of a sequence, starting at position `first`, all heads.
-fn attend(
-    kernel: Kernel,
-    shape: AttentionSpec,
-    window: Option<usize>,
-    packed: &Heads,
-    (sequence, first): (usize, usize),
-    output: &mut [f32],
-    queries: &[f32],
-) {
-    let AttentionSpec {
-        heads,
-        kv_heads,
-        head_dim,
-        scale,
-        softcap,
-    } = shape;
-    let width = heads * head_dim;
-    let rows = queries.len() / width;
-    let earliest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
-    // Whole panels of keys, so that positions stay in their pairs.
-    let begin = earliest(first) / PANEL * PANEL;
-    let seen = (first + rows - begin).next_multiple_of(2);
-    let mut scores = vec![0.0f32; rows * seen];
-    for head in 0..heads {
-        let kv = sequence * kv_heads + head / (heads / kv_heads);
-        let keys = &packed.keys[kv * packed.key_size..][begin * packed.feature_pairs..packed.key_size];
-        let values = &packed.values[kv * packed.value_size..(kv + 1) * packed.value_size];
-        let q = Band::new(&queries[head * head_dim..], rows, head_dim, width);
-        multiply(kernel, &q, keys, (packed.feature_pairs, 0), &mut scores, (seen, seen));
+    fn scores(&self, tile: &Tile, queries: &[f32], scores: &mut [f32]) {
+        let AttentionSpec {
+            heads, head_dim, scale, ..
+        } = self.shape;
+        let keys = &self.keys[self.kv(tile) * self.key_size..][tile.begin * self.feature_pairs..self.key_size];
+        let q = Band::new(&queries[tile.head * head_dim..], tile.rows, head_dim, heads * head_dim);
+        let into = (tile.seen, tile.seen);
+        multiply(self.kernel, &q, keys, (self.feature_pairs, 0), scores, into);
         vectorised(
             #[inline(always)]
-            || {
-                for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-                    let position = first + row;
-                    let (from, to) = (earliest(position) - begin, position + 1 - begin);
-                    let visible = &mut scores[from..to];
-                    visible.iter_mut().for_each(|score| *score *= scale);
-                    if let Some(bound) = softcap {
-                        soften(visible, bound);
-                    }
-                    let shift = largest(visible);
-                    visible.iter_mut().for_each(|score| *score = exp(*score - shift));
-                    let factor = 1.0 / sum_of(visible, |score| score);
-                    visible.iter_mut().for_each(|score| *score *= factor);
-                    scores[..from].fill(0.0);
-                    scores[to..].fill(0.0);
-                }
-            },
+            || scores.iter_mut().for_each(|score| *score *= scale),
         );
-        let weights = Band::new(&scores, rows, seen, seen);
-        let positions = (packed.position_pairs, begin / 2);
+    }
+
+    fn mix(&self, tile: &Tile, weights: &[f32], output: &mut [f32]) {
+        let AttentionSpec { heads, head_dim, .. } = self.shape;
+        let kv = self.kv(tile);
+        let values = &self.values[kv * self.value_size..(kv + 1) * self.value_size];
+        let weights = Band::new(weights, tile.rows, tile.seen, tile.seen);
+        let positions = (self.position_pairs, tile.begin / 2);
+        let output = &mut output[tile.head * head_dim..];
         multiply(
-            kernel,
+            self.kernel,
             &weights,
             values,
             positions,
-            &mut output[head * head_dim..],
-            (head_dim, width),
+            output,
+            (head_dim, heads * head_dim),
         );
     }
 }

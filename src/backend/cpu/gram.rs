@@ -11,6 +11,9 @@ use rayon::prelude::*;
 /// Rows per partial sum. Fixed, so that a result does not depend on the number of threads.
 const ROWS: usize = 256;
 
+/// Rows that are in double precision at one time.
+pub const WIDENED_ROWS: usize = 4 * ROWS;
+
 /// Rows of a Gram matrix per task: small beside the matrix, since a task fills whole squares on the diagonal.
 const BAND: usize = 128;
 
@@ -18,7 +21,7 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
     let width = x.ncols();
     if let Some(gram) = &mut moments.gram {
         let gram = gram.as_slice_mut().expect("a Gram matrix is row-major and contiguous");
-        for rows in elements(x).chunks(4 * ROWS * width) {
+        for rows in elements(x).chunks(WIDENED_ROWS * width) {
             let wide: Vec<f64> = rows.par_iter().map(|value| f64::from(*value)).collect();
             // The longest rows first, so that no task is left for the end.
             gram.par_chunks_mut(BAND * width)

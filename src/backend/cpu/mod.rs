@@ -11,6 +11,9 @@ mod gram;
 pub(crate) mod product;
 pub(crate) mod simd;
 
+/// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
+pub use self::{attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, product::LOGIT_ROWS};
+
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
@@ -113,7 +116,13 @@ impl Products for Cpu {
         length: usize,
         [queries, keys, values]: [&Array2<f32>; 3],
     ) -> Array2<f32> {
-        attention::causal(shape, window, length, queries, keys, values)
+        let heads = attention::Single {
+            shape,
+            length,
+            keys,
+            values,
+        };
+        attention::causal(&heads, shape, window, length, queries)
     }
 
     fn log_likelihoods(
@@ -157,7 +166,8 @@ impl Products for CpuBf16 {
         length: usize,
         [queries, keys, values]: [&Array2<f32>; 3],
     ) -> Array2<f32> {
-        bf16::causal(self.0, shape, window, length, queries, keys, values)
+        let heads = bf16::Heads::new(self.0, shape, length, keys, values);
+        attention::causal(&heads, shape, window, length, queries)
     }
 
     fn log_likelihoods(

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 const ROWS: usize = 256;
 
 /// Rows whose logits exist at one time, per task.
-const LOGIT_ROWS: usize = 64;
+pub const LOGIT_ROWS: usize = 64;
 
 /// A row-major matrix as faer sees it.
 fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {

@@ -17,8 +17,8 @@ mod unpack;
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
-use crate::files::{Access, Staging, input, json};
-use crate::model::export::copy;
+use crate::files::{Access, Staging, input};
+use crate::model::export::{copy, reindexed};
 use crate::model::folder::{Found, Links, Listing, ModelFolder};
 use crate::model::weights::{INDEX, WeightFiles};
 use crate::progress::Progress;
@@ -26,7 +26,7 @@ use bytesize::ByteSize;
 use layout::BITMASK;
 pub use layout::Sizes;
 use manifest::{ArchivedIndex, FORMAT, MANIFEST, Manifest};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -108,9 +108,9 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         progress.step()?;
     }
     if let Some((text, access)) = index {
-        let own = own_index(&text, places, sizes.stored).at(folder.join(INDEX).display())?;
-        staging.write(INDEX, &own, access)?;
-        let archived = FileDigest::of_bytes(&own);
+        let own = reindexed(&text, places, sizes.stored).at(folder.join(INDEX).display())?;
+        staging.write(INDEX, own.as_bytes(), access)?;
+        let archived = FileDigest::of_bytes(own.as_bytes());
         manifest.index = Some(ArchivedIndex { archived, text });
     }
     staging.write(MANIFEST, &manifest.to_bytes()?, narrowest)?;
@@ -205,18 +205,6 @@ fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
         names.push(stored.name.to_string());
     }
     Ok((names, files.indexed()))
-}
-
-/// The index of the archive's own tensors, with what the original's says beside its map.
-fn own_index(text: &str, places: Map<String, Value>, stored: u64) -> Result<Vec<u8>> {
-    let mut index: Map<String, Value> = serde_json::from_str(&json::standard(text))
-        .map_err(|error| Error::input(format!("not a shard index: {error}")))?;
-    let metadata = index.entry("metadata").or_insert_with(|| json!({}));
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert("total_size".to_string(), json!(stored));
-    }
-    index.insert("weight_map".to_string(), Value::Object(places));
-    Ok(format!("{:#}\n", Value::Object(index)).into_bytes())
 }
 
 /// A path below a model directory as it stands in a manifest.

@@ -5,12 +5,13 @@
 //! key nobody here has heard of is reported in the log, since it may matter.
 //!
 //! What a key means, alone and beside others, is what transformers makes of it: `tools/check_config_keys.py` asks it.
+//! The exception is [`PER_BLOCK`]: transformers reads it, but builds no model of these families with it.
 
 use crate::error::{Error, Located, Result};
 use crate::files::{input, json};
 use crate::model::found::{Wanted, instead};
 use crate::registry::{Entry, Registry};
-use crate::spec::{Activation, ModelSpec, Reach};
+use crate::spec::{Activation, BlockSpec, ModelSpec, Reach};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,54 +27,127 @@ mod rotary;
 /// Reads one family's configuration.
 pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
 
+/// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
+pub struct Family {
+    /// Reads its configuration.
+    pub read: Reader,
+    /// The keys of sizes.
+    pub sizes: SizeKeys,
+}
+
+/// The keys of `config.json` for the sizes that a block may have of its own (`per_layer_config`).
+#[derive(Debug, Clone, Copy)]
+pub struct SizeKeys {
+    /// Hidden features of the MLP.
+    pub neurons: &'static str,
+    /// The heads of attention, in families that say how large a head is.
+    pub heads: Option<HeadKeys>,
+}
+
+/// The keys for the heads of attention.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadKeys {
+    /// Query heads.
+    pub heads: &'static str,
+    /// Key and value heads.
+    pub kv_heads: &'static str,
+    /// Features of a head.
+    pub head_dim: &'static str,
+}
+
+/// The keys of LLaMA and of the families that follow it.
+const LIKE_LLAMA: SizeKeys = SizeKeys {
+    neurons: "intermediate_size",
+    heads: Some(HeadKeys {
+        heads: "num_attention_heads",
+        kv_heads: "num_key_value_heads",
+        head_dim: "head_dim",
+    }),
+};
+
+/// The keys of a family whose heads share out the width of the model, so that none can be left out.
+const fn neurons_only(neurons: &'static str) -> SizeKeys {
+    SizeKeys { neurons, heads: None }
+}
+
+/// The key whose value is an object of blocks, each with the sizes that it has of its own.
+pub const PER_BLOCK: &str = "per_layer_config";
+
 /// All families, by the `model_type` of their `config.json`.
-pub const FAMILIES: Registry<Reader> = Registry {
+pub const FAMILIES: Registry<Family> = Registry {
     kind: "model family",
     entries: &[
         Entry {
             name: "gemma2",
             summary: "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows",
-            item: gemma::gemma2,
+            item: Family {
+                read: gemma::gemma2,
+                sizes: LIKE_LLAMA,
+            },
         },
         Entry {
             name: "gemma3_text",
             summary: "Gemma 3, text: norms around sub-layers and on query and key heads, one block in six unwindowed",
-            item: gemma::gemma3,
+            item: Family {
+                read: gemma::gemma3,
+                sizes: LIKE_LLAMA,
+            },
         },
         Entry {
             name: "gpt2",
             summary: "GPT-2: LayerNorm, learned positions, fused queries, keys and values, transposed weights",
-            item: gpt2::gpt2,
+            item: Family {
+                read: gpt2::gpt2,
+                sizes: neurons_only("n_inner"),
+            },
         },
         Entry {
             name: "gpt_neox",
             summary: "GPT-NeoX, Pythia: parallel sub-layers, fused queries, keys and values, partial rotary positions",
-            item: gpt_neox::gpt_neox,
+            item: Family {
+                read: gpt_neox::gpt_neox,
+                sizes: neurons_only("intermediate_size"),
+            },
         },
         Entry {
             name: "llama",
             summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
-            item: llama::llama,
+            item: Family {
+                read: llama::llama,
+                sizes: LIKE_LLAMA,
+            },
         },
         Entry {
             name: "mistral",
             summary: "Mistral: as llama, attention within a sliding window",
-            item: llama::mistral,
+            item: Family {
+                read: llama::mistral,
+                sizes: LIKE_LLAMA,
+            },
         },
         Entry {
             name: "opt",
             summary: "OPT: LayerNorm before or after, learned positions, biases, ReLU",
-            item: opt::opt,
+            item: Family {
+                read: opt::opt,
+                sizes: neurons_only("ffn_dim"),
+            },
         },
         Entry {
             name: "qwen2",
             summary: "Qwen 2, 2.5: as llama, with biases of queries, keys and values",
-            item: llama::qwen2,
+            item: Family {
+                read: llama::qwen2,
+                sizes: LIKE_LLAMA,
+            },
         },
         Entry {
             name: "qwen3",
             summary: "Qwen 3: as llama, with norms of query and key heads",
-            item: llama::qwen3,
+            item: Family {
+                read: llama::qwen3,
+                sizes: LIKE_LLAMA,
+            },
         },
     ],
 };
@@ -133,9 +207,24 @@ pub fn read_spec(dir: &Path) -> Result<ModelSpec> {
 pub fn parse_spec(text: &str) -> Result<ModelSpec> {
     let json: Value = serde_json::from_str(&json::standard(text))
         .map_err(|error| Error::input(format!("not valid JSON: {error}")))?;
-    let Value::Object(map) = json else {
+    let Value::Object(mut map) = json else {
         return Err(Error::input("not a JSON object"));
     };
+    let of_blocks = map.shift_remove(PER_BLOCK).filter(|sizes| !sizes.is_null());
+    let (mut spec, family) = read(map.clone())?;
+    check_size(&spec)?;
+    if let Some(sizes) = of_blocks {
+        let blocks = blocks_of_their_own(&map, &spec, &family.item.sizes, &sizes)?;
+        blocks
+            .into_iter()
+            .for_each(|(index, block)| spec.set_block(index, block));
+        check_size(&spec)?;
+    }
+    Ok(spec)
+}
+
+/// Reads a configuration of equal blocks.
+fn read(map: Map<String, Value>) -> Result<(ModelSpec, &'static Entry<Family>)> {
     let mut config = Config {
         map,
         read: BTreeSet::new(),
@@ -148,11 +237,50 @@ pub fn parse_spec(text: &str) -> Result<ModelSpec> {
         .find(&family)
         .map_err(|error| Error::input(error.to_string()))
         .at("key `model_type`")?;
-    let spec = (entry.item)(&mut config)?;
+    let spec = (entry.item.read)(&mut config)?;
     quantization::refuse(&mut config)?;
     config.refuse_the_rest()?;
-    check_size(&spec)?;
-    Ok(spec)
+    Ok((spec, entry))
+}
+
+/// The blocks whose sizes [`PER_BLOCK`] gives, by their place: each is what the configuration says with these sizes in place
+/// of its own. Key-value heads and the features of a head stay what they are in all blocks, unless they are given too.
+fn blocks_of_their_own(
+    map: &Map<String, Value>,
+    spec: &ModelSpec,
+    keys: &SizeKeys,
+    sizes: &Value,
+) -> Result<Vec<(usize, BlockSpec)>> {
+    let wrong = |message: String| Error::input(format!("key `{PER_BLOCK}`: {message}"));
+    let Value::Object(sizes) = sizes else {
+        return Err(wrong("must be an object of blocks, by their numbers".to_string()));
+    };
+    let mut known = vec![keys.neurons];
+    known.extend(keys.heads.iter().flat_map(|keys| [keys.heads, keys.kv_heads]));
+    let mut blocks = Vec::new();
+    for (name, own) in sizes {
+        let index = name.parse().ok().filter(|index| *index < spec.blocks);
+        let index = index.ok_or_else(|| wrong(format!("`{name}` is no block; there are {}", spec.blocks)))?;
+        let Value::Object(own) = own else {
+            return Err(wrong(format!("block {index} must be an object of sizes")));
+        };
+        if let Some(other) = own.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(wrong(format!(
+                "block {index}: `{other}` is not supported; blocks of this family may differ in {}",
+                known.join(", ")
+            )));
+        }
+        let mut map = map.clone();
+        if let Some(keys) = &keys.heads {
+            let attention = spec.block(0).attention;
+            map.insert(keys.kv_heads.to_string(), attention.kv_heads.into());
+            map.insert(keys.head_dim.to_string(), attention.head_dim.into());
+        }
+        map.extend(own.clone());
+        let (own, _) = read(map).at(format_args!("key `{PER_BLOCK}`, block {index}"))?;
+        blocks.push((index, own.block(index).as_ref().clone()));
+    }
+    Ok(blocks)
 }
 
 /// Parameters that a model may claim. What is computed from sizes alone (forecasts, counts) stays in range.
@@ -192,6 +320,7 @@ const INERT: &[&str] = &[
     "_name_or_path",
     "activation_dropout",
     "add_cross_attention",
+    "allow_global_per_layer_attribute_access",
     "architectures",
     "attention_dropout",
     "attn_pdrop",
@@ -287,7 +416,6 @@ const MATHEMATICAL: &[(&str, Value)] = &[
     ("num_local_experts", Value::Null),
     ("original_max_position_embeddings", Value::Null),
     ("parallel_residual", Value::Bool(false)),
-    ("per_layer_config", Value::Null),
     ("qk_layernorm", Value::Bool(false)),
     ("query_pre_attn_scalar", Value::Null),
     ("reorder_and_upcast_attn", Value::Bool(false)),
@@ -569,6 +697,7 @@ fn divide(total: usize, total_key: &str, parts: usize, parts_key: &str) -> Resul
 mod tests {
     use super::*;
     use crate::spec::Positions;
+    use std::collections::BTreeMap;
 
     const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "vocab_size": 100, "max_position_embeddings": 128"#;
@@ -621,6 +750,54 @@ mod tests {
         }
         let whole = r#""partial_rotary_factor": 1.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#;
         read(whole).expect("all of a head");
+    }
+
+    #[test]
+    fn blocks_have_the_sizes_that_are_theirs() {
+        let read = |of_blocks: &str| parse_spec(&format!(r#"{LLAMA}, "per_layer_config": {of_blocks}}}"#));
+        let equal = parse_spec(&format!("{LLAMA}}}")).expect("supported");
+        let sizes = |spec: &ModelSpec, index: usize| {
+            let block = spec.block(index);
+            let attention = block.attention;
+            (attention.heads, attention.kv_heads, attention.head_dim, block.neurons())
+        };
+        assert_eq!(read("null").expect("nothing"), equal);
+        assert_eq!(read(r#"{"1": {"intermediate_size": 128}}"#).expect("what it is"), equal);
+        let spec = read(r#"{"1": {"intermediate_size": 96, "num_attention_heads": 3, "num_key_value_heads": 3}}"#);
+        let spec = spec.expect("supported");
+        assert_eq!((sizes(&spec, 0), sizes(&spec, 1)), ((4, 4, 16, 128), (3, 3, 16, 96)));
+        assert_eq!(spec.prunable(), equal.prunable() - 3 * 64 * 32 - 4 * 64 * 16);
+        let shapes: BTreeMap<_, _> = spec.tensors().collect();
+        assert_eq!(shapes["model.layers.0.mlp.down_proj.weight"], [64, 128]);
+        assert_eq!(shapes["model.layers.1.mlp.down_proj.weight"], [64, 96]);
+        assert_eq!(shapes["model.layers.1.self_attn.o_proj.weight"], [64, 48]);
+        for (wrong, why) in [
+            ("[1]", "must be an object of blocks"),
+            (r#"{"2": {"intermediate_size": 96}}"#, "`2` is no block; there are 2"),
+            (r#"{"-1": {"intermediate_size": 96}}"#, "`-1` is no block"),
+            (r#"{"1": 96}"#, "block 1 must be an object of sizes"),
+            (r#"{"1": {"skip": ["mlp"]}}"#, "block 1: `skip` is not supported"),
+            (
+                r#"{"1": {"intermediate_size": 0}}"#,
+                "block 1: key `intermediate_size` must be a positive integer",
+            ),
+            (
+                r#"{"1": {"num_attention_heads": 3}}"#,
+                "block 1: key `num_attention_heads` = 3 is not divisible",
+            ),
+        ] {
+            let error = read(wrong).expect_err(wrong).to_string();
+            assert!(
+                error.contains("per_layer_config") && error.contains(why),
+                "{wrong}: {error}"
+            );
+        }
+        let heads = r#"{"model_type": "opt", "per_layer_config": {"1": {"num_attention_heads": 3}}}"#;
+        assert!(
+            message(heads).contains("blocks of this family may differ in ffn_dim"),
+            "{}",
+            message(heads)
+        );
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! The `config.json` of a model whose blocks have other numbers of heads or neurons than its original's.
+
+use crate::error::{Error, Result};
+use crate::files::json;
+use crate::model::families::{FAMILIES, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
+use crate::spec::{BlockSpec, ModelSpec};
+use serde_json::{Map, Value};
+
+/// Lets transformers read the sizes of all blocks from a configuration that gives some blocks others.
+const READABLE: &str = "allow_global_per_layer_attribute_access";
+
+/// The text of a `config.json`, changed so that it says `spec`. The sizes that most blocks have stand where sizes of all
+/// blocks do, those of other blocks in [`PER_BLOCK`], which transformers reads too, but builds no such LLaMA from: it refuses
+/// the shapes of the tensors.
+///
+/// A LLaMA whose heads do not share out the width evenly is refused by transformers, and written as what it is in all but
+/// name, a Mistral model without a window.
+///
+/// # Errors
+/// A `config.json` of this family cannot say it.
+pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
+    let unsaid = |why: &str| Error::input(format!("cannot say what the new model is: {why}"));
+    let family = FAMILIES.find(spec.family)?;
+    let mut config: Map<String, Value> = serde_json::from_str(&json::standard(text))
+        .map_err(|error| Error::input(format!("not valid JSON: {error}")))?;
+    config.shift_remove(PER_BLOCK);
+    config.shift_remove(READABLE);
+
+    let kinds = spec.kinds().max_by_key(|(_, count)| *count);
+    let (usual, _) = kinds.ok_or_else(|| unsaid("it has no blocks"))?;
+    config.extend(sizes(usual, &family.item.sizes));
+    if let Some(keys) = &family.item.sizes.heads {
+        config.insert(keys.head_dim.to_string(), usual.attention.head_dim.into());
+    }
+    let mut others = Map::new();
+    for index in 0..spec.blocks {
+        let own = sizes(spec.block(index), &family.item.sizes);
+        let own: Map<String, Value> = own.into_iter().filter(|(key, size)| config[key] != *size).collect();
+        if !own.is_empty() {
+            others.insert(index.to_string(), own.into());
+        }
+    }
+    if others.is_empty() {
+        if spec.family == "llama" && !spec.width.is_multiple_of(usual.attention.heads) {
+            as_mistral(&mut config, usual)?;
+        }
+    } else {
+        tracing::warn!(
+            "config.json: blocks have different sizes (key `{PER_BLOCK}`); this program reads that, transformers refuses it"
+        );
+        config.insert(PER_BLOCK.to_string(), others.into());
+        config.insert(READABLE.to_string(), true.into());
+    }
+    let text = format!("{:#}\n", Value::Object(config));
+    let said = parse_spec(&text)?;
+    let wanted = ModelSpec {
+        family: said.family,
+        ..spec.clone()
+    };
+    if said == wanted {
+        return Ok(text);
+    }
+    Err(unsaid(match family.item.sizes.heads {
+        Some(_) => "blocks may differ from the original's in their numbers of heads, key-value heads and neurons only",
+        None => "blocks of this family may differ from the original's in their number of neurons only",
+    }))
+}
+
+/// What a configuration says of a block's sizes.
+fn sizes(block: &BlockSpec, keys: &SizeKeys) -> Vec<(String, Value)> {
+    let mut sizes = vec![(keys.neurons, block.neurons())];
+    if let Some(HeadKeys { heads, kv_heads, .. }) = keys.heads {
+        sizes.push((heads, block.attention.heads));
+        sizes.push((kv_heads, block.attention.kv_heads));
+    }
+    let said = |(key, size): (&str, usize)| (key.to_string(), Value::from(size));
+    sizes.into_iter().map(said).collect()
+}
+
+fn as_mistral(config: &mut Map<String, Value>, usual: &BlockSpec) -> Result<()> {
+    if usual.linears.iter().any(|linear| linear.bias) {
+        return Err(Error::input(format!(
+            "{} heads do not share out the width evenly, which transformers refuses in a LLaMA, and no other family that this \
+             program reads has its biases",
+            usual.attention.heads
+        )));
+    }
+    for key in ["attention_bias", "mlp_bias"] {
+        config.shift_remove(key);
+    }
+    config.insert("model_type".to_string(), "mistral".into());
+    config.insert("architectures".to_string(), Value::from(vec!["MistralForCausalLM"]));
+    config.insert("sliding_window".to_string(), Value::Null);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+        "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 100, "max_position_embeddings": 128, "rope_theta": 500.0, "surprise": 3}"#;
+
+    /// A block with other numbers of heads, key-value heads and neurons.
+    fn narrowed(block: &BlockSpec, [heads, kv_heads, neurons]: [usize; 3]) -> BlockSpec {
+        use crate::spec::Role;
+        let mut block = block.clone();
+        (block.attention.heads, block.attention.kv_heads) = (heads, kv_heads);
+        let dim = block.attention.head_dim;
+        for linear in &mut block.linears {
+            match linear.role {
+                Role::Query => linear.outputs = heads * dim,
+                Role::Key | Role::Value => linear.outputs = kv_heads * dim,
+                Role::Output => linear.inputs = heads * dim,
+                Role::Gate | Role::Up => linear.outputs = neurons,
+                Role::Down => linear.inputs = neurons,
+                Role::Fused(_) => {}
+            }
+        }
+        block
+    }
+
+    fn emit(text: &str, sizes: [[usize; 3]; 3]) -> Result<Map<String, Value>> {
+        let mut spec = parse_spec(text).expect("supported");
+        for (index, sizes) in sizes.into_iter().enumerate() {
+            spec.set_block(index, narrowed(&spec.block(index).clone(), sizes));
+        }
+        let text = emitted(text, &spec)?;
+        Ok(serde_json::from_str(&text).expect("JSON"))
+    }
+
+    #[test]
+    fn equal_blocks_are_said_as_the_field_does() {
+        let config = emit(LLAMA, [[2, 1, 84]; 3]).expect("sayable");
+        assert_eq!(config["model_type"], "llama");
+        let sizes = [
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "intermediate_size",
+            "surprise",
+        ];
+        assert_eq!(
+            sizes.map(|key| config[key].as_u64().expect("a number")),
+            [2, 1, 16, 84, 3]
+        );
+        assert!(!config.contains_key(PER_BLOCK));
+    }
+
+    #[test]
+    fn heads_that_do_not_share_out_the_width_make_a_mistral() {
+        let config = emit(LLAMA, [[3, 1, 112]; 3]).expect("sayable");
+        assert_eq!(config["model_type"], "mistral");
+        assert_eq!(config["architectures"][0], "MistralForCausalLM");
+        let biased = LLAMA.replace("\"surprise\": 3", "\"mlp_bias\": true");
+        let error = emit(&biased, [[3, 1, 112]; 3])
+            .expect_err("no family has it")
+            .to_string();
+        assert!(error.contains("3 heads do not share out the width evenly"), "{error}");
+    }
+
+    #[test]
+    fn blocks_that_differ_are_said_one_by_one() {
+        let config = emit(LLAMA, [[4, 2, 112], [4, 2, 84], [2, 2, 112]]).expect("sayable");
+        let sizes = serde_json::json!({"1": {"intermediate_size": 84}, "2": {"num_attention_heads": 2}});
+        assert_eq!(config[PER_BLOCK], sizes);
+        assert_eq!(config[READABLE], true);
+        // The other way round: a model with such blocks becomes one of equal blocks.
+        let text = Value::Object(config).to_string();
+        assert!(!emit(&text, [[4, 2, 84]; 3]).expect("sayable").contains_key(PER_BLOCK));
+    }
+
+    #[test]
+    fn what_no_configuration_says_is_refused() {
+        let opt = r#"{"model_type": "opt", "num_hidden_layers": 3}"#;
+        let mut spec = parse_spec(opt).expect("supported");
+        let heads = narrowed(spec.block(1), [6, 6, spec.block(1).neurons()]);
+        spec.set_block(1, heads);
+        let error = emitted(opt, &spec).expect_err("not sayable").to_string();
+        assert!(error.contains("their number of neurons only"), "{error}");
+        let mut spec = parse_spec(LLAMA).expect("supported");
+        spec.blocks = 2;
+        let error = emitted(LLAMA, &spec).expect_err("not sayable").to_string();
+        assert!(error.contains("heads, key-value heads and neurons only"), "{error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Safetensors files that are filled tensor by tensor: memory never holds more than the tensor being written.
+
+use crate::error::{Error, Result};
+use crate::files::{Access, Staging};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+impl Staging {
+    /// Begins a safetensors file with room for `tensors`, in their order, for those whom `access` allows to use it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn tensors<'a>(
+        &self,
+        name: &str,
+        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
+        metadata: &BTreeMap<String, String>,
+        access: Access,
+    ) -> Result<TensorFile> {
+        let file = self.create(name, access.of_data())?;
+        TensorFile::begin(file, self.named(Path::new(name)), tensors, metadata)
+    }
+}
+
+/// A safetensors file whose header is written first and whose tensors follow in any order.
+pub struct TensorFile {
+    file: File,
+    name: PathBuf,
+    slots: BTreeMap<String, Slot>,
+}
+
+struct Slot {
+    start: u64,
+    bytes: u64,
+    /// Bytes written so far.
+    filled: u64,
+}
+
+impl TensorFile {
+    /// Begins an empty file, called `name` in messages, with room for `tensors` in their order.
+    /// transformers refuses files whose metadata do not say `"format": "pt"`, so that is added where it is missing.
+    fn begin<'a>(
+        mut file: File,
+        name: PathBuf,
+        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let mut metadata = metadata.clone();
+        metadata.entry("format".to_string()).or_insert_with(|| "pt".to_string());
+        let mut header = Map::from_iter([("__metadata__".to_string(), json!(metadata))]);
+        let mut slots = BTreeMap::new();
+        let mut start = 0;
+        for (tensor, dtype, shape) in tensors {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, start + bytes]});
+            header.insert(tensor.to_string(), info);
+            let slot = Slot {
+                start: start as u64,
+                bytes: bytes as u64,
+                filled: 0,
+            };
+            slots.insert(tensor.to_string(), slot);
+            start += bytes;
+        }
+        // The data begin on a multiple of eight bytes, as the format recommends.
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let data = 8 + header.len() as u64;
+        slots.values_mut().for_each(|slot| slot.start += data);
+
+        let fail = |error| Error::output(&name, error);
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
+        file.write_all(&header).map_err(fail)?;
+        Ok(TensorFile { file, name, slots })
+    }
+
+    /// Writes one tensor's bytes, row-major and little-endian.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// The file has no such tensor, or it has another size: a mistake of the caller, not of the user.
+    pub fn put(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
+        self.append(tensor, bytes)?;
+        let slot = &self.slots[tensor];
+        assert_eq!(
+            slot.bytes, slot.filled,
+            "the header announced {tensor} with another size"
+        );
+        Ok(())
+    }
+
+    /// Writes the next bytes of one tensor, for those that are not in memory as a whole. Tensors may take turns.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// The file has no such tensor, or it is shorter: a mistake of the caller, not of the user.
+    pub fn append(&mut self, tensor: &str, bytes: &[u8]) -> Result<()> {
+        let slot = self.slots.get_mut(tensor).expect("the header announced this tensor");
+        let filled = slot.filled + bytes.len() as u64;
+        assert!(filled <= slot.bytes, "the header announced {tensor} with another size");
+        let fail = |error| Error::output(&self.name, error);
+        self.file
+            .seek(SeekFrom::Start(slot.start + slot.filled))
+            .map_err(fail)?;
+        self.file.write_all(bytes).map_err(fail)?;
+        slot.filled = filled;
+        Ok(())
+    }
+
+    /// Closes the file, synchronised to disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    ///
+    /// # Panics
+    /// A tensor was never written: a mistake of the caller.
+    pub fn finish(self) -> Result<()> {
+        let gap = self.slots.iter().find(|(_, slot)| slot.filled < slot.bytes);
+        assert!(
+            gap.is_none(),
+            "a tensor was never written: {:?}",
+            gap.map(|(name, _)| name)
+        );
+        self.file.sync_all().map_err(|error| Error::output(&self.name, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::SafeTensors;
+
+    #[test]
+    fn tensors_may_come_in_any_order_and_read_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("deep/model");
+        let staging = Staging::new(&target).expect("writable");
+        let tensors = [("b", Dtype::F32, &[2usize, 1][..]), ("a", Dtype::F16, &[3])];
+        let mut file = staging
+            .tensors("model.safetensors", tensors, &BTreeMap::new(), Access::OPEN)
+            .expect("writable");
+        file.put("a", &[1, 2, 3, 4, 5, 6]).expect("writable");
+        file.put("b", &[9; 8]).expect("writable");
+        file.finish().expect("complete");
+        assert!(!target.exists(), "nothing is visible before the commit");
+        staging.commit().expect("the name is free");
+        let bytes = std::fs::read(target.join("model.safetensors")).expect("readable");
+        let read = SafeTensors::deserialize(&bytes).expect("a valid file");
+        assert_eq!(read.tensor("a").expect("there").data(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(read.tensor("b").expect("there").data(), [9; 8]);
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a valid header");
+        assert_eq!(metadata.metadata().as_ref().expect("there")["format"], "pt");
+        assert!(Staging::new(&target).is_err(), "nothing is written over");
+    }
+}
