@@ -42,9 +42,9 @@ pub struct ModelSpec {
 /// heads or neurons were removed may have blocks that differ in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shapes {
-    /// The specification of all blocks but the others.
+    /// The specification of block 0 and of all blocks but the others.
     usual: Arc<BlockSpec>,
-    /// Blocks that differ from the usual one, by their place.
+    /// Blocks that differ from block 0, by their place: equal models have equal lists.
     others: BTreeMap<usize, Arc<BlockSpec>>,
 }
 
@@ -396,6 +396,14 @@ impl ModelSpec {
     pub fn set_block(&mut self, index: usize, block: BlockSpec) {
         assert!(index < self.blocks, "block {index} of {}", self.blocks);
         let Shapes { usual, others } = &mut self.shapes;
+        if index == 0 {
+            let before = std::mem::replace(usual, Arc::new(block));
+            for place in 1..self.blocks {
+                others.entry(place).or_insert_with(|| before.clone());
+            }
+            others.retain(|_, other| other != usual);
+            return;
+        }
         if block == **usual {
             others.remove(&index);
             return;
@@ -410,7 +418,7 @@ impl ModelSpec {
         let Shapes { usual, others } = &self.shapes;
         let usual = (usual.as_ref(), self.blocks - others.len());
         let others = others.values().map(|block| (block.as_ref(), 1));
-        [usual].into_iter().filter(|(_, count)| *count > 0).chain(others)
+        std::iter::once(usual).chain(others)
     }
 
     /// Every tensor the forward pass reads, with its shape. Made one block at a time: a configuration that
@@ -485,5 +493,34 @@ fn push_norm(tensors: &mut Vec<(String, Vec<usize>)>, prefix: &str, norm: &NormS
         if norm.kind == NormKind::Layer {
             tensors.push((format!("{prefix}{name}.bias"), vec![width]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_what_its_blocks_are_in_whatever_order_they_were_given() {
+        let text = include_str!("../models/tiny-llama/config.json");
+        let equal = crate::model::families::parse_spec(text).expect("the embedded model's");
+        let other = BlockSpec {
+            parallel: true,
+            ..equal.block(0).as_ref().clone()
+        };
+        let mut forwards = equal.clone();
+        let mut backwards = equal.clone();
+        for index in 0..equal.blocks {
+            forwards.set_block(index, other.clone());
+            assert_ne!(forwards, equal);
+            assert_eq!(forwards.kinds().map(|(_, count)| count).sum::<usize>(), equal.blocks);
+            backwards.set_block(equal.blocks - 1 - index, other.clone());
+        }
+        assert_eq!(forwards, backwards);
+        assert_eq!(forwards.kinds().collect::<Vec<_>>(), [(&other, equal.blocks)]);
+        for index in 0..equal.blocks {
+            forwards.set_block(index, equal.block(index).as_ref().clone());
+        }
+        assert_eq!(forwards, equal);
     }
 }

@@ -9,6 +9,7 @@
 //! and infinities. [`Gguf::parse`] is a pure function of the bytes: every length is checked before it is
 //! used, nothing is allocated by a count that the file is too short for, and no input makes it panic.
 
+mod configuration;
 pub mod dequantise;
 pub mod import;
 pub mod tokenizer;
