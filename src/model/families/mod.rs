@@ -801,6 +801,30 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_what_its_blocks_are_in_whatever_order_they_were_given() {
+        let text = include_str!("../../../models/tiny-llama/config.json");
+        let equal = parse_spec(text).expect("the embedded model's");
+        let other = BlockSpec {
+            parallel: true,
+            ..equal.block(0).as_ref().clone()
+        };
+        let mut forwards = equal.clone();
+        let mut backwards = equal.clone();
+        for index in 0..equal.blocks {
+            forwards.set_block(index, other.clone());
+            assert_ne!(forwards, equal);
+            assert_eq!(forwards.kinds().map(|(_, count)| count).sum::<usize>(), equal.blocks);
+            backwards.set_block(equal.blocks - 1 - index, other.clone());
+        }
+        assert_eq!(forwards, backwards);
+        assert_eq!(forwards.kinds().collect::<Vec<_>>(), [(&other, equal.blocks)]);
+        for index in 0..equal.blocks {
+            forwards.set_block(index, equal.block(index).as_ref().clone());
+        }
+        assert_eq!(forwards, equal);
+    }
+
+    #[test]
     fn switched_off_and_inert_keys_are_accepted() {
         let text = format!(
             r#"{LLAMA}, "rope_interleaved": false, "sliding_window": null, "bos_token_id": 1, "surprise": 3}}"#
