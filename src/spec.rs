@@ -408,7 +408,9 @@ impl ModelSpec {
             others.remove(&index);
             return;
         }
-        let same = others.values().find(|other| ***other == block).cloned();
+        // Runs of equal blocks share one; a search among all would cost too much where none are equal.
+        let nearest = others.range(..index).next_back().map(|(_, other)| other);
+        let same = nearest.filter(|other| ***other == block).cloned();
         others.insert(index, same.unwrap_or_else(|| Arc::new(block)));
     }
 

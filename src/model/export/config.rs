@@ -5,6 +5,8 @@ use crate::files::json;
 use crate::model::families::{FAMILIES, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
 use crate::spec::{BlockSpec, ModelSpec};
 use serde_json::{Map, Value};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// Lets transformers read the sizes of all blocks from a configuration that gives some blocks others.
 const READABLE: &str = "allow_global_per_layer_attribute_access";
@@ -26,8 +28,17 @@ pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
     config.shift_remove(PER_BLOCK);
     config.shift_remove(READABLE);
 
-    let kinds = spec.kinds().max_by_key(|(_, count)| *count);
-    let (usual, _) = kinds.ok_or_else(|| unsaid("it has no blocks"))?;
+    let mut counts = BTreeMap::new();
+    for index in 0..spec.blocks {
+        let block = spec.block(index);
+        let sizes = (block.attention.heads, block.attention.kv_heads, block.neurons());
+        let (count, _) = counts.entry(sizes).or_insert((0, Reverse(index)));
+        *count += 1;
+    }
+    // Of sizes that are equally frequent, the first.
+    let most = counts.into_values().max();
+    let (_, Reverse(first)) = most.ok_or_else(|| unsaid("it has no blocks"))?;
+    let usual = spec.block(first);
     config.extend(sizes(usual, &family.item.sizes));
     if let Some(keys) = &family.item.sizes.heads {
         config.insert(keys.head_dim.to_string(), usual.attention.head_dim.into());
