@@ -131,8 +131,8 @@ fn plain(source: &dyn WeightSource, windows: &TokenWindows) -> Array2<f64> {
         let pairs = frequencies[0].len();
         for (position, mut row) in x.rows_mut().into_iter().enumerate() {
             for head in 0..row.len() / dim {
-                for pair in 0..pairs {
-                    let angle = position as f64 * f64::from(frequencies[0][pair]);
+                for (pair, frequency) in frequencies[0].iter().enumerate() {
+                    let angle = position as f64 * f64::from(*frequency);
                     let (a, b) = (head * dim + pair, head * dim + pair + pairs);
                     let (first, second) = (row[a], row[b]);
                     row[a] = first * angle.cos() - second * angle.sin();
