@@ -26,6 +26,9 @@ const WITHOUT_FINGERPRINTS: u32 = 1;
 /// What to do about a file that is not as zprune wrote it.
 const MEND: &str = "put it back from a copy, or prune the model again";
 
+/// The original's file whose hash is part of the cell, too.
+const CONFIG: &str = "config.json";
+
 /// The longest record that is read, in bytes: one of 100,000 layers has 30 MB.
 const LARGEST: u64 = 256 << 20;
 
@@ -186,6 +189,25 @@ impl PruningFile {
                 ));
             }
         }
+        if let (Some(fingerprints), Some(pruning)) = (&self.fingerprints, &self.cell.pruning) {
+            // A solver that this zprune does not know says nothing here.
+            if Kept::by(&pruning.solver).is_ok_and(|kept| kept != fingerprints.kept_weights) {
+                return refuse(format!(
+                    "solver `{}` does not do to the kept weights what `kept_weights` says",
+                    pruning.solver.name
+                ));
+            }
+            let config = fingerprints.original.get(CONFIG);
+            if config.is_some_and(|config| config.sha256 != self.cell.model.config) {
+                return refuse(format!("it has two hashes of the original's {CONFIG}"));
+            }
+            let same = |layer: &LayerRecord| layer.pattern.is_none_or(|pattern| pattern == pruning.pattern);
+            if let Some(layer) = self.layers.iter().find(|layer| !same(layer))
+                && pruning.allocator.name == "uniform"
+            {
+                return refuse(format!("layer `{}` has not the pattern of all layers", layer.tensor));
+            }
+        }
         let names = self
             .fingerprints
             .iter()
@@ -222,6 +244,7 @@ fn is_plain(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::experiment::inputs::ModelIdentity;
+    use crate::prune::pattern::Pattern;
 
     fn file() -> PruningFile {
         let digest = |bytes| FileDigest {
@@ -283,6 +306,45 @@ mod tests {
         let older = text.replace(&format!("\"schema\": {SCHEMA}"), "\"schema\": 1");
         let error = PruningFile::parse(older.as_bytes()).expect_err("weakened");
         assert_eq!(error.kind(), ErrorKind::Mismatch);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_whatever_its_checksum() {
+        let component = |name: &str| serde_json::json!({"name": name, "parameters": {}});
+        let mut whole = file();
+        let pruning = serde_json::json!({
+            "criterion": component("wanda"), "solver": component("one-shot"), "allocator": component("uniform"),
+            "group": "row", "pattern": {"sparsity": 0.5}, "selection": "exact",
+        });
+        whole.cell.pruning = Some(serde_json::from_value(pruning).expect("an identity"));
+        whole.layers[0].pattern = Some(Pattern::Unstructured { sparsity: 0.5 });
+        let read = |file: &PruningFile| PruningFile::parse(&file.to_bytes().expect("plain numbers"));
+        read(&whole).expect("nothing contradicts");
+        type Change = fn(&mut PruningFile);
+        let changes: [(Change, &str); 3] = [
+            (
+                |file| file.fingerprints.as_mut().expect("there").kept_weights = Kept::Updated,
+                "`one-shot` does not do to the kept weights what `kept_weights` says",
+            ),
+            (
+                |file| file.layers[0].pattern = Some(Pattern::Unstructured { sparsity: 0.25 }),
+                "layer `a.weight` has not the pattern of all layers",
+            ),
+            (
+                |file| {
+                    let digest = FileDigest::of_bytes(b"another");
+                    let fingerprints = file.fingerprints.as_mut().expect("there");
+                    fingerprints.original.insert(CONFIG.to_string(), digest);
+                },
+                "two hashes of the original's config.json",
+            ),
+        ];
+        for (change, says) in changes {
+            let mut changed = whole.clone();
+            change(&mut changed);
+            let error = read(&changed).expect_err(says).to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -756,6 +756,12 @@ fn records_of_pruning_that_cannot_be_are_refused() {
         ("parameters that are none", |record| {
             record["cell"]["pruning"]["allocator"]["parameters"] = serde_json::json!([null, 1e300])
         }),
+        ("parameters of no table", |record| {
+            record["cell"]["pruning"]["criterion"]["parameters"] = "none".into()
+        }),
+        ("nothing about the pruning", |record| {
+            record["cell"].as_object_mut().expect("an object").remove("pruning");
+        }),
         ("a layer twice", |record| {
             let layer = record["layers"][0].clone();
             record["layers"].as_array_mut().expect("a list").push(layer);

@@ -111,6 +111,10 @@ fn weights(
         progress.step()?;
     }
     if let Some(claim) = claim {
+        if claim.cell.pruning.is_none() {
+            let fault = "pruning.json does not say how the model was pruned";
+            verdict.faults.push(fault.to_string());
+        }
         let unknown = claim.layers.iter().filter(|layer| !counted.contains(&layer.tensor));
         let faults = unknown.map(|layer| {
             format!(
