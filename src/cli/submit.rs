@@ -2,7 +2,7 @@
 
 use super::streams::print;
 use super::sweep::Target;
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Machine, MachinePlan};
 use crate::experiment::plan::Experiment;
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
         machine,
     } = &arguments.target;
     let experiment = resolve::read_for(path, machine)?;
-    let machine = experiment.machine_foreseen()?.machine;
+    let machine = experiment.machine_foreseen().at(path.display())?.machine;
     let inputs = Inputs::inspect(&experiment)?;
     inputs.require_all()?;
     let here = std::env::current_dir().map_err(|error| Error::reading(Path::new("."), error))?;

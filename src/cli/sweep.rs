@@ -3,7 +3,7 @@
 use super::display::Display;
 use super::forecast;
 use super::streams::{print, say};
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Foreseen, Processor, Request};
 use crate::experiment::plan::{Cell, Experiment};
@@ -54,13 +54,15 @@ pub(super) struct Plan {
 
 pub(super) fn run(arguments: &Run) -> Result<()> {
     let Target {
-        experiment,
+        experiment: path,
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(experiment, machine)?;
+    let experiment = resolve::read_for(path, machine)?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
+    // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
+    experiment.machine_here().at(path.display())?;
     let progress = Display::new();
     inputs::fetch(&experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
@@ -132,14 +134,14 @@ struct PlannedCell<'a> {
 
 pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let Target {
-        experiment,
+        experiment: path,
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(experiment, machine)?;
+    let experiment = resolve::read_for(path, machine)?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
-    let foreseen = experiment.machine_foreseen()?;
+    let foreseen = experiment.machine_foreseen().at(path.display())?;
     let inputs = Inputs::inspect(&experiment)?;
     let records = record::read_if_any(&folder)?;
     let cells = run::prospects(&experiment, foreseen.machine, &inputs, &records, &folder);
