@@ -5,11 +5,13 @@
 
 mod archive;
 mod bench;
+mod choice;
 mod common;
 mod display;
 mod eval;
 mod forecast;
 mod json;
+mod machine;
 mod prune;
 mod signals;
 mod streams;

@@ -88,5 +88,6 @@ pub mod tensor;
 pub mod files;
 pub mod memory;
 pub mod threads;
+pub mod choices;
 pub mod registry;
 pub mod error;

@@ -55,7 +55,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
 ];
 
 /// What weights and activations are stored and multiplied in. Sums are kept in 32 bits at least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
     /// Single precision.

@@ -2,9 +2,9 @@
 
 use super::display::Display;
 use super::json::{self, JsonOutput};
+use super::machine::Machine;
 use super::streams::print;
 use crate::error::Result;
-use crate::experiment::machine::Request;
 use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
 use crate::linalg::Provider;
@@ -49,7 +49,7 @@ pub struct Bench {
     #[arg(long, requires = "json")]
     force: bool,
     #[command(flatten)]
-    machine: Request,
+    machine: Machine,
 }
 
 /// Runs the command.
@@ -66,7 +66,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
         sequences: arguments.sequences,
         length: arguments.length,
         seed: arguments.seed,
-        machine: arguments.machine.resolve(Provider::Faer)?,
+        machine: arguments.machine.request().resolve(Provider::Faer)?,
     };
     if let Some(out) = &arguments.write {
         bench::write(&benchmark, out, &Display::new())?;

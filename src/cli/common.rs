@@ -1,7 +1,8 @@
 //! Arguments that several commands have.
 
+use super::choice::choice;
+use super::machine::Machine;
 use crate::data::tokenizer::Bos;
-use crate::experiment::machine::Request;
 use crate::experiment::single;
 use crate::model::folder::Links;
 use std::path::PathBuf;
@@ -16,10 +17,10 @@ pub(super) struct Common {
     #[arg(long, value_name = "NAME")]
     pub(super) protocol: Option<String>,
     /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Bos>(&["As the tokenizer does by default; the papers' way", "Never"]))]
     pub(super) bos: Option<Bos>,
     #[command(flatten)]
-    pub(super) machine: Request,
+    pub(super) machine: Machine,
 }
 
 impl Common {
@@ -28,7 +29,7 @@ impl Common {
             model: self.model.clone(),
             protocol: self.protocol.clone(),
             bos: self.bos,
-            machine: self.machine.clone(),
+            machine: self.machine.request(),
         }
     }
 }

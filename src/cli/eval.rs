@@ -1,5 +1,6 @@
 //! `zprune eval`.
 
+use super::choice::{JOINS, choice};
 use super::common::Common;
 use super::display::Display;
 use super::json::{self, JsonOutput};
@@ -36,7 +37,7 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// How the corpus's rows become one text [default: the data set's or the protocol's way, or none]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Join>(&JOINS))]
     join: Option<Join>,
     /// Tokens per window [default: the protocol's, that of --tokens, or 2048]
     #[arg(long, value_name = "L")]
@@ -55,7 +56,12 @@ pub struct Eval {
     #[arg(long, value_name = "N", requires = "tasks")]
     limit: Option<usize>,
     /// The generation of lm-evaluation-harness whose scores are wanted [default: 0.4.9.2, which is the current one]
-    #[arg(long, value_enum, requires = "tasks")]
+    #[arg(long, requires = "tasks", value_parser = choice::<Harness>(&[
+        "The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the end-of-text \
+         token, a limit takes documents shuffled with seed 42",
+        "0.4.0 to 0.4.9.1: no BOS, an empty context is the end-of-text token, a limit takes the first documents",
+        "0.4.9.2 and later: special tokens as the tokenizer adds them, an empty context is the BOS token where there is one",
+    ]))]
     harness: Option<Harness>,
     /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]

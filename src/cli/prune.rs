@@ -1,5 +1,6 @@
 //! `zprune prune`.
 
+use super::choice::{JOINS, choice};
 use super::common::{Common, FollowLinks};
 use super::display::Display;
 use super::streams::print;
@@ -39,10 +40,18 @@ pub struct Prune {
     #[arg(long, requires = "keep")]
     of: Option<usize>,
     /// Comparison group; the criterion's own by default
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Group>(&[
+        "All weights of a matrix (magnitude, RIA, Z-Pruner)",
+        "The inputs of one output (Wanda)",
+        "128 consecutive columns of all rows (SparseGPT)",
+    ]))]
     group: Option<Group>,
     /// What happens to ties
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Selection>(&[
+        "Exactly trunc(n * sparsity); among equal scores the lower column goes first, then the lower row",
+        "As the papers' code: in groups matrix and column-block, every score not above the value at sorted index \
+         trunc(n * sparsity), so at least one more than exact, and all ties",
+    ]))]
     selection: Option<Selection>,
     /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
@@ -51,10 +60,13 @@ pub struct Prune {
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// How documents become one text for --sampling packed [default: wikitext for JSONL and parquet, else none]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Join>(&JOINS))]
     join: Option<Join>,
     /// How windows are drawn [default: the protocol's, or documents]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Sampling>(&[
+        "Draw a document, with replacement, until one is longer than a window; then draw a start in it",
+        "Join and tokenise the whole corpus once; draw starts in the token stream",
+    ]))]
     sampling: Option<Sampling>,
     /// Calibration windows [default: 128, or all of --tokens]
     #[arg(long, value_name = "N")]
@@ -63,10 +75,14 @@ pub struct Prune {
     #[arg(long, value_name = "L")]
     length: Option<usize>,
     /// What a layer's statistics are gathered on [default: block]
-    #[arg(long, alias = "propagate", value_enum)]
+    #[arg(long, alias = "propagate", value_parser = choice::<Stage>(&[
+        "The dense block, whose inputs come from the blocks pruned before it: as in the papers' code",
+        "What was pruned so far, layer by layer within a block, too",
+        "The dense model",
+    ]))]
     stage: Option<Stage>,
     /// Whose outputs solvers reproduce [default: pruned]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Goal>(&["The layer's own, on the inputs it now gets", "The dense model's"]))]
     target: Option<Goal>,
     /// Mask refinement
     #[arg(long, value_name = "NAME")]

@@ -2,10 +2,12 @@
 
 use super::display::Display;
 use super::forecast;
+use super::machine::Machine;
 use super::streams::{print, say};
+use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::{Foreseen, Processor, Request};
+use crate::experiment::machine::{Foreseen, Processor};
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::resolve;
 use crate::hub::Parts;
@@ -13,7 +15,6 @@ use crate::progress::Progress;
 use crate::record;
 use crate::report::{self, Report};
 use crate::run::{self, Options, State};
-use clap::ValueEnum;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub(super) struct Target {
     #[arg(long, default_value = "results", value_name = "DIR")]
     pub(super) results: PathBuf,
     #[command(flatten)]
-    pub(super) machine: Request,
+    pub(super) machine: Machine,
 }
 
 /// Arguments of `zprune run`.
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(path, machine)?;
+    let experiment = resolve::read_for(path, &machine.request())?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
@@ -138,7 +139,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(path, machine)?;
+    let experiment = resolve::read_for(path, &machine.request())?;
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
     let foreseen = experiment.machine_foreseen().at(path.display())?;
@@ -245,12 +246,11 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
     }
     for task in &experiment.tasks {
         let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
-        let harness = task.harness.to_possible_value().expect("no harness is hidden");
         text.push_str(&format!(
             "task: {}, {documents} documents from {}, as lm-evaluation-harness {} scores them\n",
             task.name,
             task.data.display(),
-            harness.get_name()
+            choices::name(&task.harness)
         ));
     }
     for method in &experiment.methods {

@@ -30,7 +30,7 @@ use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, Encoding, Token};
 
 /// Whether a text starts with the tokenizer's special tokens (a BOS, where it adds one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bos {
     /// As the tokenizer does by default; the papers' way.

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// A backend as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
     /// This machine's cores.
@@ -45,22 +45,17 @@ impl fmt::Display for Processor {
 }
 
 /// Who is asked to compute; whatever is absent has a default.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]
-    #[arg(long, value_enum)]
+    /// Who computes; the experiment's, or the CPU.
     pub backend: Option<Wanted>,
-    /// What weights and activations are stored in [default: f16 on a GPU that has it, else f32]
-    #[arg(long, value_enum)]
+    /// What weights and activations are stored in; half precision on a GPU that has it, else single.
     pub compute: Option<Compute>,
-    /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU
-    #[arg(long, value_name = "NAME")]
+    /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU.
     pub adapter: Option<String>,
-    /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file.
     pub memory: Option<String>,
-    /// Folder of scratch files [default: the system's folder for temporary files]
-    #[arg(long, value_name = "DIR")]
+    /// Folder of scratch files; the system's for temporary files.
     pub scratch: Option<PathBuf>,
 }
 

@@ -24,7 +24,7 @@ pub enum Pattern {
 
 /// The comparison group: the weights among which the lowest scores are removed. It changes results
 /// more than most criteria do, so it is an axis of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
     /// All weights of a matrix (magnitude, RIA, Z-Pruner).
@@ -39,7 +39,7 @@ pub enum Group {
 pub const COLUMN_BLOCK: usize = 128;
 
 /// How many of a group go when scores tie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
     /// Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row.

@@ -66,23 +66,17 @@ pub struct Cell {
 }
 
 /// What a task may use; whatever is absent is the engine's default.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default)]
 pub struct Resources {
-    /// Partition or queue of the cluster
-    #[arg(long, value_name = "NAME")]
+    /// Partition or queue of the cluster.
     pub partition: Option<String>,
-    /// Time for a task, as 90m, 4h or 2d
-    #[arg(long, value_name = "TIME", value_parser = minutes)]
+    /// Minutes for a task.
     pub time: Option<u64>,
-    /// Memory for a task, as 900M or 16G
-    // Not `--memory`, which is the run's own budget.
-    #[arg(long = "mem", id = "mem", value_name = "SIZE", value_parser = mebibytes)]
+    /// Mebibytes of memory for a task.
     pub memory: Option<u64>,
-    /// Cores for a task [default: 1]
-    #[arg(long, value_name = "N")]
+    /// Cores for a task; 1 if absent.
     pub cores: Option<usize>,
-    /// A further line of the engine's own, as --line '--gres=gpu:1' (may be given several times)
-    #[arg(long = "line", value_name = "LINE", allow_hyphen_values = true)]
+    /// Further lines in the engine's own language.
     pub lines: Vec<String>,
 }
 
@@ -187,48 +181,9 @@ fn text(path: &Path) -> Result<&str> {
     })
 }
 
-/// `90m`, `4h`, `2d` in minutes.
-fn minutes(typed: &str) -> std::result::Result<u64, String> {
-    scaled(typed, &[('m', 1), ('h', 60), ('d', 24 * 60)], "90m, 4h or 2d")
-}
-
-/// `900M`, `16G`, `1T` in MiB.
-fn mebibytes(typed: &str) -> std::result::Result<u64, String> {
-    scaled(typed, &[('M', 1), ('G', 1 << 10), ('T', 1 << 20)], "900M, 16G or 1T")
-}
-
-fn scaled(typed: &str, units: &[(char, u64)], examples: &str) -> std::result::Result<u64, String> {
-    let value = units.iter().find_map(|(unit, factor)| {
-        let count: u64 = typed.strip_suffix(*unit)?.parse().ok()?;
-        count.checked_mul(*factor).filter(|value| *value > 0)
-    });
-    value.ok_or_else(|| format!("write it as {examples}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_and_sizes_have_units() {
-        assert_eq!(
-            (minutes("90m"), minutes("4h"), minutes("2d")),
-            (Ok(90), Ok(240), Ok(2880))
-        );
-        assert_eq!((mebibytes("900M"), mebibytes("16G")), (Ok(900), Ok(16384)));
-        for wrong in [
-            "4",
-            "h",
-            "0h",
-            "-1h",
-            "1.5h",
-            "4 h",
-            "99999999999999999999h",
-            "18446744073709551615d",
-        ] {
-            assert!(minutes(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn words_survive_a_shell() {

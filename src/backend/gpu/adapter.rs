@@ -3,13 +3,14 @@
 //! An adapter is found by name or taken by merit, and put into one of four tiers; kernels are chosen by
 //! tier, so a tier can be forced down to test what smaller devices would run.
 
+use crate::choices;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
 
 /// What kernels may use; each tier includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// WebGPU's default limits: 128 MiB bindings, 16 KiB of workgroup memory, 256 invocations, no extensions.
@@ -55,7 +56,7 @@ impl Choice {
             self.name = variable("WGPU_ADAPTER_NAME");
         }
         if let (None, Some(tier)) = (self.tier, variable("ZPRUNE_GPU_TIER")) {
-            let parsed = <Tier as clap::ValueEnum>::from_str(&tier, true);
+            let parsed = choices::named("tier", &tier.to_lowercase());
             self.tier = Some(parsed.map_err(|_| {
                 Error::config(format!(
                     "ZPRUNE_GPU_TIER = {tier}: the tiers are base, subgroups, f16, cooperative"

@@ -20,7 +20,7 @@ use std::path::Path;
 const PLAIN: [&str; 4] = ["txt", "text", "raw", "tokens"];
 
 /// How the rows of a corpus become one text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Join {
     /// Rows as in the hub's `wikitext-2-raw-v1` (each keeps its newline, a blank row is the empty

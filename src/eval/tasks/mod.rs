@@ -160,23 +160,20 @@ pub const TASKS: Registry<Task> = Registry {
 };
 
 /// The generation of lm-evaluation-harness whose scores are wanted. Contexts and choices are the same in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Harness {
     /// The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the
     /// end-of-text token, a limit takes documents shuffled with seed 42. (The tagged release 0.3.0 also
     /// tokenised continuations on their own; that is not reproduced.)
     #[serde(rename = "0.3")]
-    #[value(name = "0.3")]
     V0_3,
     /// 0.4.0 to 0.4.9.1: no BOS, an empty context is the end-of-text token, a limit takes the first documents.
     #[serde(rename = "0.4.0")]
-    #[value(name = "0.4.0")]
     V0_4_0,
     /// 0.4.9.2 and later: special tokens as the tokenizer adds them, an empty context is the BOS token where
     /// there is one.
     #[default]
     #[serde(rename = "0.4.9.2")]
-    #[value(name = "0.4.9.2")]
     V0_4_9_2,
 }
 
