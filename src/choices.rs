@@ -3,8 +3,8 @@
 //! A type's names stand once, where serde reads them; messages, environment variables and the command line take them from
 //! there.
 
-use crate::error::{Error, Result};
-use crate::registry::suggestion;
+use crate::error::Result;
+use crate::registry::unknown;
 use serde::de::value::Error as Unread;
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserializer, Serialize, forward_to_deserialize_any};
@@ -23,7 +23,7 @@ pub fn names<T: DeserializeOwned>() -> &'static [&'static str] {
 /// No value has it; says which names there are. `kind` is what a value is called, such as `tier`.
 pub fn named<T: DeserializeOwned>(kind: &str, name: &str) -> Result<T> {
     let value: std::result::Result<T, Unread> = T::deserialize(name.into_deserializer());
-    value.map_err(|_| Error::config(format!("unknown {kind} `{name}`{}", suggestion(name, names::<T>()))))
+    value.map_err(|_| unknown(kind, name, names::<T>()))
 }
 
 /// A value's name; empty for a type that is no plain enum.

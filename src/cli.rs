@@ -34,10 +34,13 @@ use crate::hub::datasets::DATASETS;
 use crate::model::families::FAMILIES;
 use crate::progress::Progress;
 use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::COLUMN_BLOCK;
+use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
-use crate::registry::Registry;
+use crate::registry::Entry;
 use crate::report::{self, Report, Results, power, text};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
@@ -288,10 +291,13 @@ fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
 
 fn listing() -> String {
     let mut text = String::new();
-    section(&mut text, "model families (config.json `model_type`)", &FAMILIES);
-    section(&mut text, "criteria", &CRITERIA);
-    section(&mut text, "solvers", &SOLVERS);
-    section(&mut text, "allocators", &ALLOCATORS);
+    section(&mut text, "model families (config.json `model_type`)", FAMILIES.entries);
+    section(&mut text, "criteria", CRITERIA.entries());
+    section(&mut text, "solvers", SOLVERS.entries());
+    section(&mut text, "allocators", ALLOCATORS.entries());
+    section(&mut text, "permutations", PERMUTATIONS.entries());
+    section(&mut text, "mask refinements", REFINERS.entries());
+    section(&mut text, "compensations", COMPENSATIONS.entries());
     text.push_str("patterns\n");
     text.push_str("  { sparsity = 0.5 }       unstructured: a fraction of every comparison group\n");
     text.push_str("  { keep = 2, of = 4 }     N:M: of every 4 consecutive inputs of an output, 2 are kept\n");
@@ -301,20 +307,24 @@ fn listing() -> String {
     text.push_str(&format!(
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));
-    section(&mut text, "protocols", &PROTOCOLS);
-    section(&mut text, "engines of `zprune submit`", &ENGINES);
+    section(&mut text, "protocols", PROTOCOLS.entries);
+    section(&mut text, "engines of `zprune submit`", ENGINES.entries);
     section(
         &mut text,
         "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
-        &DATASETS,
+        DATASETS.entries,
     );
-    section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", &TASKS);
+    section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", TASKS.entries);
     text
 }
 
-fn section<T>(text: &mut String, title: &str, registry: &Registry<T>) {
+fn section<T: 'static>(text: &mut String, title: &str, entries: impl IntoIterator<Item = &'static Entry<T>>) {
+    let mut entries = entries.into_iter().peekable();
+    if entries.peek().is_none() {
+        return;
+    }
     text.push_str(&format!("{title}\n"));
-    for entry in registry.entries {
+    for entry in entries {
         text.push_str(&format!("  {:<23}  {}\n", entry.name, entry.summary));
     }
 }

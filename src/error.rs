@@ -4,8 +4,10 @@
 //! mend it. Its [`ErrorKind`] decides the exit code of the program and nothing else. Panics are kept
 //! for bugs; everything a user or a file can cause arrives here.
 
+use std::error::Error as Cause;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The crate's result type.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -53,6 +55,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     places: Vec<String>,
+    source: Option<Arc<dyn Cause + Send + Sync>>,
 }
 
 impl Error {
@@ -62,6 +65,7 @@ impl Error {
             kind,
             message: message.to_string(),
             places: Vec::new(),
+            source: None,
         }))
     }
 
@@ -90,6 +94,11 @@ impl Error {
         Error::new(ErrorKind::Output, message).at(path.display())
     }
 
+    /// Writing `path` failed, in the operating system or in what makes the text.
+    pub fn writing(path: &Path, source: impl Cause + Send + Sync + 'static) -> Self {
+        Error::output(path, &source).caused_by(source)
+    }
+
     /// Reading `path` failed in the operating system.
     pub fn reading(path: &Path, source: std::io::Error) -> Self {
         let message = match source.kind() {
@@ -100,7 +109,15 @@ impl Error {
             }
             _ => format!("cannot read: {source}"),
         };
-        Error::input(message).at(path.display())
+        Error::input(message).at(path.display()).caused_by(source)
+    }
+
+    /// Keeps the error that this one comes from, for [`source`](Cause::source). The message does not change: it says what is
+    /// worth knowing of the cause already.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Cause + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
     }
 
     /// Adds an outer place: the file, the tensor, the cell this happened in.
@@ -146,7 +163,11 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl Cause for Error {
+    fn source(&self) -> Option<&(dyn Cause + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Cause + 'static))
+    }
+}
 
 /// The message of a JSON error in a file with one value per line: without its own line, which is always
 /// the first, so that it does not contradict the file's.
@@ -213,5 +234,21 @@ mod tests {
             .at("model.safetensors");
         assert_eq!(error.to_string(), "model.safetensors: q_proj.weight: NaN at element 3");
         assert_eq!(error.kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn an_error_keeps_what_caused_it() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for error in [
+            Error::reading(Path::new("a"), full()).at("cell 1"),
+            Error::writing(Path::new("a"), full()).clone(),
+        ] {
+            let source = error
+                .source()
+                .and_then(|source| source.downcast_ref::<std::io::Error>());
+            let kind = source.expect("an error of the system").kind();
+            assert_eq!(kind, std::io::ErrorKind::StorageFull, "{error}");
+        }
+        assert!(Error::config("a mistake").source().is_none());
     }
 }

@@ -32,11 +32,11 @@
 //! use zprune::backend::moments::{Moments, Needs};
 //! use zprune::calibrate::statistics::LayerStatistics;
 //! use zprune::linalg::Provider;
-//! use zprune::prune::criterion::CRITERIA;
+//! use zprune::prune::criterion::Wanda;
 //! use zprune::prune::layer::{Layer, solve};
 //! use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 //! use zprune::prune::recipe::Steps;
-//! use zprune::prune::solver::SOLVERS;
+//! use zprune::prune::solver::OneShot;
 //!
 //! # fn main() -> zprune::error::Result<()> {
 //! let weight = array![[0.1f32, -2.0, 0.3, 0.4], [1.0, 0.2, -0.3, 0.1]];
@@ -46,14 +46,12 @@
 //! let statistics = LayerStatistics::new(&moments, 1, Provider::Faer);
 //! let layer = Layer { weight: weight.view(), statistics: &statistics };
 //!
-//! let criterion = (CRITERIA.find("wanda")?.item)(&toml::Table::new())?.component;
-//! let solver = (SOLVERS.find("one-shot")?.item)(&toml::Table::new())?.component;
 //! let target = Target {
 //!     pattern: Pattern::Unstructured { sparsity: 0.5 },
 //!     group: Group::Row,
 //!     selection: Selection::Exact,
 //! };
-//! let pruned = solve(&layer, Steps::new(criterion.as_ref(), solver.as_ref()), &target)?;
+//! let pruned = solve(&layer, Steps::new(&Wanda {}, &OneShot {}), &target)?;
 //! // Wanda keeps the small weights that read the large feature.
 //! assert_eq!(pruned.weight, array![[0.0, -2.0, 0.3, 0.0], [1.0, 0.0, -0.3, 0.0]]);
 //! # Ok(())

@@ -1,8 +1,8 @@
 //! Named components: one slice of [`Entry`] per kind of thing, look-up that suggests near names, and
 //! parameter tables that refuse unknown keys.
 //!
-//! Adding a criterion, solver, allocator or family is one file and one line in its registry; listings
-//! (`zprune list`) and error messages are made from the same slices, so they cannot go stale.
+//! Adding a family or a task is one file and one line in its registry; listings (`zprune list`) and error messages are made
+//! from the same slices, so they cannot go stale. What programs may add to is in `prune::component`.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -33,14 +33,16 @@ impl<T> Registry<T> {
     pub fn find(&self, name: &str) -> Result<&'static Entry<T>> {
         self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.entries.iter().map(|entry| entry.name).collect();
-            if names.is_empty() {
-                return Error::config(format!(
-                    "unknown {} `{name}`: there is none yet; leave it out",
-                    self.kind
-                ));
-            }
-            Error::config(format!("unknown {} `{name}`{}", self.kind, suggestion(name, &names)))
+            unknown(self.kind, name, &names)
         })
+    }
+}
+
+/// The error of a name that is none of the known ones.
+pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Error {
+    match known {
+        [] => Error::config(format!("unknown {kind} `{name}`: there is none yet; leave it out")),
+        known => Error::config(format!("unknown {kind} `{name}`{}", suggestion(name, known))),
     }
 }
 

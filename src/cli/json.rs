@@ -43,7 +43,7 @@ impl<'a> JsonOutput<'a> {
         let Some(file) = &self.0 else {
             return Ok(());
         };
-        let text = serde_json::to_string_pretty(result).map_err(|error| Error::output(file.path, error))?;
+        let text = serde_json::to_string_pretty(result).map_err(|error| Error::writing(file.path, error))?;
         file.write((text + "\n").as_bytes())
     }
 }

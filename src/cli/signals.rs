@@ -36,7 +36,7 @@ fn is_ignored(signal: i32) -> bool {
 
 /// What cannot be set up is an error of the system.
 pub(super) fn refused(error: std::io::Error) -> Error {
-    Error::output(Path::new("signal handlers"), error)
+    Error::writing(Path::new("signal handlers"), error)
 }
 
 /// A file that outgrows the limit of the system (`ulimit -f`) ends a program by a signal. With a handler for it, writing fails

@@ -23,7 +23,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// The text is lost.
 pub(super) fn printed(wrote: io::Result<()>) -> Result<()> {
     match wrote {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::output(Path::new("standard output"), error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::writing(Path::new("standard output"), error)),
         _ => Ok(()),
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
             missing,
         };
         let text = serde_json::to_string_pretty(&planned);
-        return print(&text.map_err(|error| Error::output(Path::new("standard output"), error))?);
+        return print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?);
     }
     let mut text = header(&experiment, &foreseen);
     for prospect in &cells {

@@ -179,7 +179,7 @@ impl<R: BufRead> Lines<R> {
         let count = self
             .reader
             .read_until(b'\n', &mut bytes)
-            .map_err(|source| Error::input(format!("cannot read: {source}")))?;
+            .map_err(|source| Error::input(format!("cannot read: {source}")).caused_by(source))?;
         let first = self.number == 0;
         if first && input::seems_utf16(&bytes) {
             return Err(Error::input(input::not_utf8(&[0xff, 0xfe])));

@@ -12,14 +12,13 @@ use crate::hub::Repository;
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
-use crate::prune::component::Build;
+use crate::prune::component::Components;
 use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::recipe::Recipe;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
-use crate::registry::Registry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -144,6 +143,9 @@ pub struct CalibrationPlan {
 pub struct ComponentPlan {
     /// Registry name.
     pub name: String,
+    /// The version of a component that the program added; built-in ones have none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
     /// All parameters, defaults filled in.
     pub parameters: serde_json::Value,
 }
@@ -335,8 +337,8 @@ impl MethodPlan {
 }
 
 /// Makes a step that a method may do without.
-fn optional<T: ?Sized>(plan: &Option<ComponentPlan>, registry: &'static Registry<Build<T>>) -> Result<Option<Box<T>>> {
-    plan.as_ref().map(|plan| plan.build(registry)).transpose()
+fn optional<T: ?Sized>(plan: &Option<ComponentPlan>, components: &Components<T>) -> Result<Option<Box<T>>> {
+    plan.as_ref().map(|plan| plan.build(components)).transpose()
 }
 
 impl CalibrationPlan {
@@ -408,10 +410,23 @@ impl EvaluationPlan {
 
 impl ComponentPlan {
     /// Makes the component again from its recorded parameters.
-    pub(crate) fn build<T: ?Sized>(&self, registry: &'static Registry<Build<T>>) -> Result<Box<T>> {
+    ///
+    /// # Errors
+    /// The program does not know it, or has another version of it.
+    pub(crate) fn build<T: ?Sized>(&self, components: &Components<T>) -> Result<Box<T>> {
         let table = toml::Table::try_from(&self.parameters)
             .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
-        Ok((registry.find(&self.name)?.item)(&table)?.component)
+        let built = components.build(&self.name, &table)?;
+        if built.version != self.version {
+            let version = |version: Option<u32>| version.map_or("no version".into(), |it| format!("version {it}"));
+            return Err(Error::config(format!(
+                "`{}` had {} when this was written, and has {} in this program",
+                self.name,
+                version(self.version),
+                version(built.version)
+            )));
+        }
+        Ok(built.component)
     }
 }
 

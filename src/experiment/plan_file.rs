@@ -116,8 +116,8 @@ impl PlanFile {
     /// # Errors
     /// Never for a resolved experiment.
     pub fn text(&self) -> Result<String> {
-        let plan =
-            toml::to_string(self).map_err(|error| Error::config(format!("the plan cannot be written: {error}")))?;
+        let plan = toml::to_string(self)
+            .map_err(|error| Error::config(format!("the plan cannot be written: {error}")).caused_by(error))?;
         Ok(format!(
             "{MARK}: the experiment as it was understood, and its cells.\n\n{plan}"
         ))

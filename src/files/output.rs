@@ -67,7 +67,7 @@ impl OutputFile<'_> {
                 let attempt = temporary_file(folder, UNFINISHED, Access::OPEN);
                 attempt
                     .and_then(|file| file.close().map_err(without_name))
-                    .map_err(|error| Error::output(folder, error).at(self.path.display()))
+                    .map_err(|error| Error::writing(folder, error).at(self.path.display()))
             }
         }
     }

@@ -48,7 +48,7 @@ impl Staging {
         let beside = parent(target);
         create_folders(beside).at(target.display())?;
         remove_unfinished(beside);
-        let fail = |error| Error::output(beside, error).at(target.display());
+        let fail = |error| Error::writing(beside, error).at(target.display());
         for _ in 0..ATTEMPTS {
             let mut lock = temporary_file(beside, LOCK, Access::OPEN).map_err(fail)?;
             // Where files cannot be locked, nobody takes the folder for a dead process's either.
@@ -100,7 +100,7 @@ impl Staging {
     /// # Errors
     /// The system refuses.
     pub fn restrict(&self, access: Access) -> Result<()> {
-        restrict(&self.folder, access).map_err(|error| Error::output(&self.target, error))
+        restrict(&self.folder, access).map_err(|error| Error::writing(&self.target, error))
     }
 
     /// Makes a folder below it, in a folder that is there.
@@ -110,7 +110,7 @@ impl Staging {
     pub fn folder(&self, name: impl AsRef<Path>, access: Access) -> Result<()> {
         let name = name.as_ref();
         let made = std::fs::create_dir(self.path(name)).and_then(|()| restrict(&self.path(name), access));
-        made.map_err(|error| Error::output(&self.named(name), error))?;
+        made.map_err(|error| Error::writing(&self.named(name), error))?;
         self.made.borrow_mut().insert(name.to_path_buf());
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Staging {
         #[cfg(not(unix))]
         let _ = access;
         let file = options.open(self.path(name));
-        let file = file.map_err(|error| Error::output(&self.named(name), error))?;
+        let file = file.map_err(|error| Error::writing(&self.named(name), error))?;
         self.made.borrow_mut().insert(name.to_path_buf());
         Ok(file)
     }
@@ -168,7 +168,7 @@ impl Staging {
     /// # Errors
     /// The disk refuses, or something else took the name meanwhile.
     pub fn commit(self) -> Result<()> {
-        let fail = |error| Error::output(&self.target, error);
+        let fail = |error| Error::writing(&self.target, error);
         for stranger in self.strangers(Path::new("")).map_err(fail)? {
             let name = self.named(&stranger);
             tracing::warn!(
@@ -226,7 +226,7 @@ fn check_free(target: &Path) -> Result<()> {
     let there = match target.symlink_metadata() {
         Ok(there) => there,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::output(target, error)),
+        Err(error) => return Err(Error::writing(target, error)),
     };
     let empty = there.is_dir() && std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
     if !empty {
@@ -265,7 +265,7 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
 #[cfg(unix)]
 pub fn remove_on_signals(signals: &[i32]) -> Result<()> {
     use crate::error::ErrorKind;
-    let fail = |error| Error::output(Path::new("signal handlers"), error);
+    let fail = |error| Error::writing(Path::new("signal handlers"), error);
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(fail)?;
     let wait = move || {
         if signals.forever().next().is_some() {

@@ -26,7 +26,7 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_whole`].
 pub(super) fn write_for(path: &Path, content: &[u8], access: Access) -> Result<()> {
-    let fail = |error: std::io::Error| Error::output(path, error);
+    let fail = |error: std::io::Error| Error::writing(path, error);
     create_folders(parent(path)).at(path.display())?;
     only_plain(path)?;
     let permissions = path.metadata().ok().map(|there| there.permissions());
@@ -58,7 +58,7 @@ pub(super) fn write_for(path: &Path, content: &[u8], access: Access) -> Result<(
 /// # Errors
 /// The folder cannot be written to.
 pub fn create_whole(path: &Path, content: &[u8]) -> Result<bool> {
-    let fail = |error: std::io::Error| Error::output(path, error);
+    let fail = |error: std::io::Error| Error::writing(path, error);
     let made = temporary(path, content, None, Access::OPEN).map_err(fail)?;
     match made.persist_noclobber(path) {
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -88,7 +88,7 @@ pub fn sync_parent(path: &Path) -> Result<()> {
 pub fn only_plain(path: &Path) -> Result<()> {
     let there = match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        there => there.map_err(|error| Error::output(path, error))?,
+        there => there.map_err(|error| Error::writing(path, error))?,
     };
     match not_plain(&there) {
         Some(what) => {
@@ -175,7 +175,7 @@ pub fn create_folders(folder: &Path) -> Result<()> {
         Ok(there) if there.is_dir() => return Ok(()),
         // Only what is missing can be made.
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(Error::output(folder, error));
+            return Err(Error::writing(folder, error));
         }
         _ => {}
     }
@@ -189,7 +189,7 @@ pub fn create_folders(folder: &Path) -> Result<()> {
         },
         made => made
             .and_then(|()| sync_folder(parent(folder)))
-            .map_err(|error| Error::output(folder, error)),
+            .map_err(|error| Error::writing(folder, error)),
     }
 }
 

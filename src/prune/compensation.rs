@@ -1,13 +1,23 @@
-//! Compensations: what can a bias make up for? Adding one is a file in a folder of this name and a line in [`COMPENSATIONS`].
+//! Compensations: what can a bias make up for?
+//!
+//! Adding one is a file in a folder of this name and a line in [`COMPENSATIONS`]; a program adds its own with
+//! [`COMPENSATIONS.register`](Components::register).
 
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::component::Build;
+use crate::prune::component::Components;
 use crate::prune::workbench::Workpiece;
-use crate::registry::Registry;
 
 /// A step of a recipe.
 pub trait Compensation: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The statistics that the step will ask for.
     fn needs(&self) -> Needs;
 
@@ -18,8 +28,6 @@ pub trait Compensation: Send + Sync {
     fn compensate(&self, piece: &mut dyn Workpiece) -> Result<()>;
 }
 
-/// All of them: none yet.
-pub const COMPENSATIONS: Registry<Build<dyn Compensation>> = Registry {
-    kind: "compensation",
-    entries: &[],
-};
+/// All of them: none is built in yet.
+pub static COMPENSATIONS: Components<dyn Compensation> =
+    Components::new("compensation", |compensation| compensation.validate(), &[]);

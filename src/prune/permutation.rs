@@ -1,14 +1,24 @@
-//! Permutations: which columns share an N:M group? Adding one is a file in a folder of this name and a line in [`PERMUTATIONS`].
+//! Permutations: which columns share an N:M group?
+//!
+//! Adding one is a file in a folder of this name and a line in [`PERMUTATIONS`]; a program adds its own with
+//! [`PERMUTATIONS.register`](Components::register).
 
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::component::Build;
+use crate::prune::component::Components;
 use crate::prune::pattern::Target;
 use crate::prune::workbench::Workpiece;
-use crate::registry::Registry;
 
 /// A step of a recipe.
 pub trait Permutation: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The statistics that the step will ask for.
     fn needs(&self) -> Needs;
 
@@ -19,8 +29,6 @@ pub trait Permutation: Send + Sync {
     fn permute(&self, piece: &mut dyn Workpiece, target: &Target) -> Result<()>;
 }
 
-/// All of them: none yet.
-pub const PERMUTATIONS: Registry<Build<dyn Permutation>> = Registry {
-    kind: "permutation",
-    entries: &[],
-};
+/// All of them: none is built in yet.
+pub static PERMUTATIONS: Components<dyn Permutation> =
+    Components::new("permutation", |permutation| permutation.validate(), &[]);

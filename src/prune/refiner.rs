@@ -1,14 +1,24 @@
-//! Refiners: which mask of the same size is better than the one that the scores chose? Adding one is a file in a folder of this name and a line in [`REFINERS`].
+//! Refiners: which mask of the same size is better than the one that the scores chose?
+//!
+//! Adding one is a file in a folder of this name and a line in [`REFINERS`]; a program adds its own with
+//! [`REFINERS.register`](Components::register).
 
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::component::Build;
+use crate::prune::component::Components;
 use crate::prune::pattern::Target;
 use crate::prune::workbench::Workpiece;
-use crate::registry::Registry;
 
 /// A step of a recipe.
 pub trait Refiner: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The statistics that the step will ask for.
     fn needs(&self) -> Needs;
 
@@ -19,8 +29,5 @@ pub trait Refiner: Send + Sync {
     fn refine(&self, piece: &mut dyn Workpiece, target: &Target) -> Result<()>;
 }
 
-/// All of them: none yet.
-pub const REFINERS: Registry<Build<dyn Refiner>> = Registry {
-    kind: "mask refinement",
-    entries: &[],
-};
+/// All of them: none is built in yet.
+pub static REFINERS: Components<dyn Refiner> = Components::new("mask refinement", |refiner| refiner.validate(), &[]);

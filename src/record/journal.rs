@@ -110,7 +110,7 @@ impl Journal {
                 let stamp = Stamp::of(&self.file).map_err(|error| Error::reading(&self.path, error))?;
                 if seen.as_ref() != Some(&stamp) {
                     seen = Some(stamp);
-                    self.file.unlock().map_err(|error| Error::output(&self.path, error))?;
+                    self.file.unlock().map_err(|error| Error::writing(&self.path, error))?;
                     std::thread::sleep(PAUSE);
                     continue;
                 }
@@ -189,7 +189,7 @@ impl Journal {
 /// The file at a path, for reading and appending.
 fn opened(path: &Path) -> Result<File> {
     only_plain(path)?;
-    let fail = |error| Error::output(path, error);
+    let fail = |error| Error::writing(path, error);
     let new = !path.exists();
     let file = OpenOptions::new()
         .read(true)
@@ -212,7 +212,7 @@ impl Locked<'_> {
         if rest.starts_with(journal.beginning.as_bytes()) && is_whole(&rest) {
             let mut file = &journal.file;
             let ended = file.write_all(b"\n").and_then(|()| file.sync_data());
-            ended.map_err(|error| Error::output(&journal.path, error))?;
+            ended.map_err(|error| Error::writing(&journal.path, error))?;
             bytes.append(&mut rest);
             bytes.push(b'\n');
         }
@@ -224,7 +224,7 @@ impl Locked<'_> {
             }
             tracing::warn!("{}: removed an unfinished last line", journal.path.display());
             let cut = journal.file.set_len(journal.read + bytes.len() as u64);
-            cut.map_err(|error| Error::output(&journal.path, error))?;
+            cut.map_err(|error| Error::writing(&journal.path, error))?;
         }
         journal.know(&bytes);
         self.news = bytes;
@@ -242,7 +242,7 @@ impl Locked<'_> {
         if let Err(error) = file.write_all(line.as_bytes()).and_then(|()| file.sync_data()) {
             // Best effort: a partial line that cannot be removed now is removed by whoever appends next.
             let _ = file.set_len(journal.read);
-            return Err(Error::output(&journal.path, error));
+            return Err(Error::writing(&journal.path, error));
         }
         journal.know(line.as_bytes());
         Ok(())

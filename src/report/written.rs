@@ -56,7 +56,7 @@ pub fn check(experiment: &Experiment, folder: &Path) -> Result<()> {
     names::check(&files)?;
     match folder.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::output(folder, error)),
+        Err(error) => return Err(Error::writing(folder, error)),
         Ok(there) if !there.is_dir() => return Err(Error::output(folder, "it is not a folder")),
         Ok(_) => {}
     }
@@ -113,7 +113,7 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
         }
     }
     let path = folder.join(LIST);
-    let fail = |error| Error::output(&path, error);
+    let fail = |error| Error::writing(&path, error);
     let mut list = File::options().append(true).create(true).open(&path).map_err(fail)?;
     // Where files cannot be locked, runs are refused elsewhere; reports of finished ones still can be written.
     let _ = list.lock();
@@ -131,7 +131,7 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
             let (file, sha256) = (file.to_string(), digest::of_bytes(content));
             if !known.written.contains(&(file.clone(), sha256.clone())) {
                 let line =
-                    serde_json::to_string(&Line { file, sha256 }).map_err(|error| Error::output(&path, error))?;
+                    serde_json::to_string(&Line { file, sha256 }).map_err(|error| Error::writing(&path, error))?;
                 lines.push_str(&line);
                 lines.push('\n');
             }
@@ -197,7 +197,7 @@ fn plain_content(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::output(path, error)),
+        Err(error) => Err(Error::writing(path, error)),
     }
 }
 

@@ -216,7 +216,7 @@ fn append(
         let nullable = (max_level > 0).then_some(&mut levels);
         let (records, _, _) = reader
             .read_records(at_once, nullable, None, &mut values)
-            .map_err(|error| Error::input(format!("malformed or truncated: {error}")))?;
+            .map_err(|error| Error::input(format!("malformed or truncated: {error}")).caused_by(error))?;
         if records == 0 {
             return Ok(());
         }

@@ -105,8 +105,8 @@ impl TokenizerFile {
     /// # Errors
     /// Broken JSON, and by name: malformed or overlong replacements, random tokens.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let file: TokenizerFile =
-            serde_json::from_str(text).map_err(|error| Error::input(format!("not a tokenizer: {error}")))?;
+        let file: TokenizerFile = serde_json::from_str(text)
+            .map_err(|error| Error::input(format!("not a tokenizer: {error}")).caused_by(error))?;
         let growth = growth(&file.normalizer).at("`normalizer`")?;
         if growth > MOST_GROWTH {
             let message =
@@ -172,7 +172,7 @@ fn growth(normalizer: &Value) -> Result<usize> {
 fn longest_rule(encoded: &str) -> Result<usize> {
     let bytes = STANDARD
         .decode(encoded)
-        .map_err(|error| Error::input(format!("not base64: {error}")))?;
+        .map_err(|error| Error::input(format!("not base64: {error}")).caused_by(error))?;
     let truncated = || {
         Error::input(format!(
             "truncated: {} bytes do not hold the trie they announce",

@@ -348,8 +348,11 @@ fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let Some(text) = input::read_text_if_there(&path, input::SMALL)? else {
         return Ok(Map::new());
     };
-    serde_json::from_str(&json::standard(&text))
-        .map_err(|error| Error::input(format!("not a JSON object: {error}")).at(path.display()))
+    serde_json::from_str(&json::standard(&text)).map_err(|error| {
+        Error::input(format!("not a JSON object: {error}"))
+            .caused_by(error)
+            .at(path.display())
+    })
 }
 
 fn flag(config: &Map<String, Value>, key: &str) -> Result<Option<bool>> {

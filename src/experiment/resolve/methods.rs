@@ -6,13 +6,12 @@ use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
-use crate::prune::component::{Build, Built};
+use crate::prune::component::{Built, Components};
 use crate::prune::criterion::CRITERIA;
 use crate::prune::pattern::Pattern;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
-use crate::registry::Registry;
 use serde_spanned::Spanned;
 
 /// Resolves a pattern.
@@ -32,13 +31,13 @@ pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
 
 /// Looks a component up and builds it once, to check its parameters.
 fn component<T: ?Sized>(
-    registry: &'static Registry<Build<T>>,
+    components: &Components<T>,
     raw: &RawComponent,
 ) -> Result<(ComponentPlan, Built<T>)> {
-    let entry = registry.find(&raw.name)?;
-    let built = (entry.item)(&raw.parameters).at(format_args!("{} `{}`", registry.kind, raw.name))?;
+    let built = components.build(&raw.name, &raw.parameters)?;
     let plan = ComponentPlan {
         name: raw.name.clone(),
+        version: built.version,
         parameters: built.parameters.clone(),
     };
     Ok((plan, built))

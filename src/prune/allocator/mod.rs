@@ -6,13 +6,22 @@
 mod uniform;
 
 use crate::error::Result;
-use crate::prune::component::{Build, parsed};
+use crate::prune::component::{Components, parsed};
 use crate::prune::pattern::Pattern;
-use crate::registry::{Entry, Registry};
+use crate::registry::Entry;
 use crate::spec::{ModelSpec, Role};
+pub use uniform::Uniform;
 
 /// Shares a sparsity out among layers.
 pub trait Allocator: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The pattern of one layer, given the pattern asked of the whole model.
     ///
     /// # Errors
@@ -21,11 +30,12 @@ pub trait Allocator: Send + Sync {
 }
 
 /// All allocators.
-pub const ALLOCATORS: Registry<Build<dyn Allocator>> = Registry {
-    kind: "allocator",
-    entries: &[Entry {
+pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
+    "allocator",
+    |allocator| allocator.validate(),
+    &[Entry {
         name: "uniform",
         summary: "the same pattern in every layer",
-        item: |table| parsed(table, |it: uniform::Uniform| Box::new(it)),
+        item: &|table| parsed(table, |it: Uniform| Box::new(it)),
     }],
-};
+);

@@ -2,7 +2,8 @@
 //!
 //! A criterion writes down a formula over the weights of one layer and the statistics of its inputs: a
 //! [`Score`]. It selects nothing and changes nothing. Its struct is also its parameter table in the
-//! experiment file. Adding one is a file here and a line in [`CRITERIA`].
+//! experiment file. Adding one is a file here and a line in [`CRITERIA`]; a program adds its own with
+//! [`CRITERIA.register`](Components::register) or [`register_formula`].
 
 mod magnitude;
 mod obs;
@@ -12,12 +13,15 @@ mod z_pruner;
 
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
-use crate::prune::component::{Build, Built, parsed};
+use crate::prune::component::{Built, Components, Name, parsed};
 use crate::prune::pattern::Group;
 use crate::prune::score::{self, Score};
-use crate::registry::{Entry, Registry};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use crate::registry::Entry;
+pub use magnitude::Magnitude;
+pub use obs::Obs;
+pub use ria::Ria;
+pub use wanda::Wanda;
+pub use z_pruner::ZPruner;
 
 /// Scores the weights of a layer.
 pub trait Criterion: Send + Sync {
@@ -48,45 +52,90 @@ pub trait Criterion: Send + Sync {
 }
 
 /// All criteria.
-pub const CRITERIA: Registry<Build<dyn Criterion>> = Registry {
-    kind: "criterion",
-    entries: &[
+pub static CRITERIA: Components<dyn Criterion> = Components::new(
+    "criterion",
+    |criterion| criterion.validate(),
+    &[
         Entry {
             name: "magnitude",
             summary: "|w|; needs no calibration; group matrix",
-            item: |table| built(table, |it: magnitude::Magnitude| Box::new(it)),
+            item: &|table| parsed(table, |it: Magnitude| Box::new(it)),
         },
         Entry {
             name: "wanda",
             summary: "|w| times the norm of its input (arXiv 2306.11695); group row",
-            item: |table| built(table, |it: wanda::Wanda| Box::new(it)),
+            item: &|table| parsed(table, |it: Wanda| Box::new(it)),
         },
         Entry {
             name: "ria",
             summary: "relative importance and activations (ICLR 2024); group matrix; parameter activation_power",
-            item: |table| built(table, |it: ria::Ria| Box::new(it)),
+            item: &|table| parsed(table, |it: Ria| Box::new(it)),
         },
         Entry {
             name: "z-pruner",
             summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 4 parameters",
-            item: |table| built(table, |it: z_pruner::ZPruner| Box::new(it)),
+            item: &|table| parsed(table, |it: ZPruner| Box::new(it)),
         },
         Entry {
             name: "obs",
             summary: "optimal brain surgeon saliency w^2 / [H^-1]_jj of the remaining problem (arXiv 2301.00774); group column-block",
-            item: |table| built(table, |it: obs::Obs| Box::new(it)),
+            item: &|table| parsed(table, |it: Obs| Box::new(it)),
         },
     ],
-};
+);
 
-/// A criterion made from its parameters, which are checked.
-fn built<P>(table: &toml::Table, boxed: fn(P) -> Box<dyn Criterion>) -> Result<Built<dyn Criterion>>
-where
-    P: DeserializeOwned + Serialize,
-{
-    let built = parsed(table, boxed)?;
-    built.component.validate()?;
-    Ok(built)
+/// Adds a criterion that is one formula without parameters. The formula is part of every cell's id, so that there is no need
+/// to raise the version when it changes.
+///
+/// ```
+/// use zprune::prune::component::Name;
+/// use zprune::prune::criterion::register_formula;
+/// use zprune::prune::pattern::Group;
+/// use zprune::prune::score::{input_squares, weight};
+///
+/// # fn main() -> zprune::error::Result<()> {
+/// let name = Name { name: "squared", version: 1, summary: "w^2 times its input's sum of squares" };
+/// register_formula(name, Group::Row, weight().square() * input_squares())?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`Components::register`].
+pub fn register_formula(name: Name, group: Group, score: Score) -> Result<()> {
+    let written = score.to_string();
+    CRITERIA.register_with(name, move |table| {
+        let known = |(key, value): (&String, &toml::Value)| key == "formula" && value.as_str() == Some(&written);
+        if !table.iter().all(known) {
+            return Err(Error::config(format!(
+                "it has no parameters; its formula is `{written}`"
+            )));
+        }
+        Ok(Built {
+            version: None,
+            parameters: serde_json::json!({ "formula": written }),
+            component: Box::new(Fixed {
+                group,
+                score: score.clone(),
+            }),
+        })
+    })
+}
+
+/// A criterion that is one formula.
+struct Fixed {
+    group: Group,
+    score: Score,
+}
+
+impl Criterion for Fixed {
+    fn group(&self) -> Group {
+        self.group
+    }
+
+    fn score(&self) -> Score {
+        self.score.clone()
+    }
 }
 
 /// Refuses a parameter that is not a finite number of at least `least`.

@@ -2,22 +2,32 @@
 //!
 //! A solver leaves the arithmetic to the [`Workpiece`], so that it runs on every backend. It does not decide how many
 //! weights are removed; the caller checks the mask, the zeros and that all weights are finite. Adding one is a file here
-//! and a line in [`SOLVERS`].
+//! and a line in [`SOLVERS`]; a program adds its own with [`SOLVERS.register`](Components::register).
 
 mod obs;
 mod one_shot;
 
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::component::{Build, parsed};
+use crate::prune::component::{Components, parsed};
 use crate::prune::limits::Limits;
 use crate::prune::pattern::{Pattern, Target};
 use crate::prune::values::Values;
 use crate::prune::workbench::Workpiece;
-use crate::registry::{Entry, Registry};
+use crate::registry::Entry;
+pub use obs::Obs;
+pub use one_shot::OneShot;
 
 /// Decides what the weights that are kept become.
 pub trait Solver: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The statistics that the solver will ask for.
     fn needs(&self) -> Needs;
 
@@ -47,18 +57,19 @@ pub trait Solver: Send + Sync {
 }
 
 /// All solvers.
-pub const SOLVERS: Registry<Build<dyn Solver>> = Registry {
-    kind: "solver",
-    entries: &[
+pub static SOLVERS: Components<dyn Solver> = Components::new(
+    "solver",
+    |solver| solver.validate(),
+    &[
         Entry {
             name: "one-shot",
             summary: "remove the lowest scores, leave the other weights as they are",
-            item: |table| parsed(table, |it: one_shot::OneShot| Box::new(it)),
+            item: &|table| parsed(table, |it: OneShot| Box::new(it)),
         },
         Entry {
             name: "obs",
             summary: "SparseGPT's update: the weights that stay make up for those that go (arXiv 2301.00774)",
-            item: |table| parsed(table, |it: obs::Obs| Box::new(it)),
+            item: &|table| parsed(table, |it: Obs| Box::new(it)),
         },
     ],
-};
+);
