@@ -20,16 +20,35 @@ pub fn dense_moments<B: Backend>(
     windows: &TokenWindows,
     needs: Needs,
 ) -> Result<Vec<BlockMoments<B>>> {
+    let mut all = Vec::new();
+    dense(backend, source, ends, windows, needs, |_, _, moments| {
+        all.push(moments);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// One dense pass that keeps nothing: every block, in order, with the moments of its inputs.
+///
+/// # Errors
+/// The checkpoint is unusable, the backend fails, or `each` does.
+pub fn dense<B: Backend>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: Needs,
+    mut each: impl FnMut(usize, Block<B>, BlockMoments<B>) -> Result<()>,
+) -> Result<()> {
     let spec = source.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
-    (0..spec.blocks)
-        .map(|index| {
-            let block = Block::load(backend, source, index)?;
-            let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows.length())?;
-            hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
-            Ok(moments)
-        })
-        .collect()
+    for index in 0..spec.blocks {
+        let block = Block::load(backend, source, index)?;
+        let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows.length())?;
+        hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
+        each(index, block, moments)?;
+    }
+    Ok(())
 }
 
 /// One pass of windows of `length` tokens up to the last of some taps of a block, which stays as it is: their moments.

@@ -7,6 +7,7 @@
 
 pub mod model;
 pub mod layer;
+mod survey;
 pub mod recipe;
 pub mod allocator;
 pub mod permutation;

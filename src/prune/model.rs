@@ -1,8 +1,10 @@
 //! The loop over blocks, taps and layers.
 
+use super::allocator::Survey;
 use super::layer::{LayerRecord, prune_layer};
 use super::pattern::{Pattern, Target};
 use super::recipe::Recipe;
+use super::survey::survey;
 use super::workbench::Workbench;
 use crate::backend::moments::Needs;
 #[cfg(doc)]
@@ -56,6 +58,14 @@ impl<'a, B: Workbench> Calibration<'a, B> {
                 Some(windows)
             }
             Calibration::Nothing | Calibration::Dense { .. } => None,
+        }
+    }
+
+    /// The moments of a dense pass, and its number of sequences.
+    fn dense(&self) -> Option<(&'a [BlockMoments<B>], usize)> {
+        match self {
+            Calibration::Dense { moments, sequences } => Some((moments, *sequences)),
+            _ => None,
         }
     }
 }
@@ -175,6 +185,17 @@ pub fn prune_model<B: Workbench>(
     let spec = source.spec();
     let mut records = Vec::new();
     let mut time = PruneTime::default();
+    let started = Instant::now();
+    // Before the stream is there, so that there is only one at a time.
+    let survey = survey(
+        backend,
+        source,
+        ends,
+        recipe,
+        calibration.windows(),
+        calibration.dense(),
+    )?;
+    time.calibrate += started.elapsed();
     let mut stream = match calibration.windows() {
         Some(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows)),
         None => None,
@@ -205,6 +226,7 @@ pub fn prune_model<B: Workbench>(
                 spec,
                 recipe,
                 pattern,
+                survey: &survey,
                 index,
                 stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
                 took: &mut took,
@@ -241,6 +263,7 @@ struct Turn<'a, B: Workbench> {
     spec: &'a ModelSpec,
     recipe: &'a Recipe,
     pattern: Pattern,
+    survey: &'a Survey,
     index: usize,
     /// The residual stream before the block, where calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
@@ -299,13 +322,11 @@ impl<B: Workbench> Turn<'_, B> {
         (id, name, storage): (LinearId, &str, StorageType),
         statistics: &TapStatistics<B>,
     ) -> Result<LayerRecord> {
-        let Turn { backend, recipe, .. } = self;
+        let Turn { backend, recipe, .. } = *self;
         let linear = block.spec().linear(id);
         let tap = linear.tap();
         let target = Target {
-            pattern: recipe
-                .allocator
-                .layer(self.spec, self.index, linear.role, self.pattern)?,
+            pattern: self.pattern(linear.role).at(name)?,
             group: recipe.group,
             selection: recipe.selection,
         };
@@ -328,6 +349,18 @@ impl<B: Workbench> Turn<'_, B> {
         record.output_error = dense.zip(sparse).and_then(|(dense, sparse)| relative(&dense, &sparse));
         self.took.calibrate += started.elapsed();
         Ok(record)
+    }
+
+    /// How much the allocator has removed from a layer.
+    fn pattern(&self, role: Role) -> Result<Pattern> {
+        let allocator = &self.recipe.allocator;
+        let pattern = allocator.layer(self.spec, self.index, role, self.pattern, self.survey)?;
+        match pattern {
+            // A layer may stay as it is, where a whole model may not.
+            Pattern::Unstructured { sparsity: 0.0 } => {}
+            pattern => pattern.validate().at("the allocator's pattern")?,
+        }
+        Ok(pattern)
     }
 
     /// The statistics of some of the block's inputs, as the block now is.

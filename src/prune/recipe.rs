@@ -62,9 +62,11 @@ impl Recipe {
         steps.solver.check(pattern, limits)
     }
 
-    /// The statistics that the steps ask for together; calibration gathers them once.
+    /// The statistics that the steps and the allocator's survey ask for together; calibration gathers them once.
     pub fn needs(&self) -> Needs {
-        self.steps().needs()
+        self.steps()
+            .needs()
+            .and(self.allocator.survey().unwrap_or(Needs::NOTHING))
     }
 }
 

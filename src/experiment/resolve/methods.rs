@@ -1,5 +1,6 @@
 //! Methods and patterns: components looked up, defaults filled in.
 
+use crate::backend::moments::Needs;
 use crate::error::{Error, Located, Result};
 use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
 use crate::experiment::protocol::{Named, agree};
@@ -55,11 +56,12 @@ pub fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> St
         Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
         None => component(&SOLVERS, &default("one-shot"))?,
     };
-    let (allocator, _) = match &raw.allocator {
+    let (allocator, share) = match &raw.allocator {
         Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
         None => component(&ALLOCATORS, &default("uniform"))?,
     };
-    let mut needs = score.component.needs().and(solve.component.needs());
+    let surveyed = share.component.survey().unwrap_or(Needs::NOTHING);
+    let mut needs = score.component.needs().and(solve.component.needs()).and(surveyed);
     let mut steps = StepPlans::default();
     if let Some(raw) = &raw.permutation {
         let (plan, built) = component(&PERMUTATIONS, raw.get_ref()).at(place(raw))?;

@@ -1,6 +1,6 @@
 //! Uniform: the same pattern in every layer, as in the papers' main tables.
 
-use super::Allocator;
+use super::{Allocator, Survey};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::spec::{ModelSpec, Role};
@@ -12,7 +12,14 @@ use serde::{Deserialize, Serialize};
 pub struct Uniform {}
 
 impl Allocator for Uniform {
-    fn layer(&self, _spec: &ModelSpec, _block: usize, _role: Role, whole: Pattern) -> Result<Pattern> {
+    fn layer(
+        &self,
+        _spec: &ModelSpec,
+        _block: usize,
+        _role: Role,
+        whole: Pattern,
+        _survey: &Survey,
+    ) -> Result<Pattern> {
         Ok(whole)
     }
 }
