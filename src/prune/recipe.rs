@@ -1,6 +1,6 @@
 //! A method is a recipe: one component for each step that a layer goes through.
 
-use super::allocator::Allocator;
+use super::allocator::{Allocator, Uniform};
 use super::compensation::Compensation;
 use super::criterion::Criterion;
 use super::limits::Limits;
@@ -36,6 +36,21 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// A criterion in its own comparison group and a solver, for every layer alike, and nothing else.
+    pub fn new(criterion: Box<dyn Criterion>, solver: Box<dyn Solver>) -> Self {
+        Recipe {
+            allocator: Box::new(Uniform {}),
+            group: criterion.group(),
+            criterion,
+            permutation: None,
+            refiner: None,
+            solver,
+            compensation: None,
+            selection: Selection::default(),
+            provider: Provider::default(),
+        }
+    }
+
     /// The steps that one layer goes through.
     pub fn steps(&self) -> Steps<'_> {
         Steps {
