@@ -6,7 +6,7 @@
 use std::path::Path;
 use zprune::error::Result;
 use zprune::experiment::inputs::Inputs;
-use zprune::experiment::plan;
+use zprune::experiment::resolve;
 use zprune::progress::Silent;
 use zprune::prune::component::Name;
 use zprune::prune::criterion::register_formula;
@@ -24,7 +24,7 @@ pub fn run(results: &Path) -> Result<String> {
     };
     register_formula(name, Group::Row, weight().abs() * input_squares().power(0.25))?;
 
-    let experiment = plan::read(Path::new("examples/own_criterion.toml"))?;
+    let experiment = resolve::read(Path::new("examples/own_criterion.toml"))?;
     let folder = results.join(&experiment.name);
     let inputs = Inputs::inspect(&experiment)?;
     let outcome = run::run(&experiment, &inputs, &folder, &Options::default(), &Silent)?;

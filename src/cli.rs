@@ -20,7 +20,7 @@ mod sweep;
 mod threads;
 mod verify;
 
-use crate::backend::gpu::adapter;
+use crate::backend::adapter;
 use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};

@@ -23,6 +23,10 @@
 //!
 //! # Features
 //!
+//! - `cli` (on): the program, and its command line as [`cli::main`]; needs `report`.
+//! - `hub` (on): downloads from the Hugging Face hub. Without it, what is in its cache can be used.
+//! - `report` (on): tables, plots and pages of an experiment's records.
+//! - `gpu` (on): computing on a GPU.
 //! - `lapack` (off): LAPACK through ndarray-linalg and the system's OpenBLAS as a second provider of factorisations.
 //!
 //! # Pruning one layer
@@ -62,11 +66,13 @@
 //!
 //! Each module uses only those listed after it (`tests/architecture.rs` holds that).
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod jobs;
 pub mod submit;
 pub mod run;
 pub mod cell;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod stats;
 pub mod record;

@@ -24,7 +24,8 @@ use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::error::Result;
 use zprune::experiment::inputs::Inputs;
-use zprune::experiment::plan::{self, Experiment};
+use zprune::experiment::plan::Experiment;
+use zprune::experiment::resolve;
 use zprune::progress::Silent;
 use zprune::prune::compensation::{COMPENSATIONS, Compensation};
 use zprune::prune::component::Name;
@@ -196,7 +197,7 @@ windows = 2
 "#
     );
     std::fs::write(&path, text).expect("room");
-    plan::read(&path)
+    resolve::read(&path)
 }
 
 fn records(folder: &Path) -> (Vec<Record>, String) {

@@ -8,13 +8,20 @@
 //! How closely two backends must agree is declared per operation in [`OPERATIONS`], and one contract
 //! test (`tests/backend_contract.rs`) holds every operation of every backend against a plain `f64` loop.
 
+pub mod choice;
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod moments;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_adapter.rs"]
+pub mod adapter;
 pub mod timed;
 
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
+#[cfg(feature = "gpu")]
+pub use gpu::adapter;
 use moments::Needs;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};

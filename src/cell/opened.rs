@@ -1,7 +1,10 @@
 //! The backend that computes: chosen and opened here, and nowhere else.
 
 use crate::backend::Compute;
+#[cfg(not(feature = "gpu"))]
+use crate::backend::adapter;
 use crate::backend::cpu::{Cpu, CpuBf16};
+#[cfg(feature = "gpu")]
 use crate::backend::gpu::Gpu;
 use crate::error::Result;
 use crate::experiment::machine::{Machine, MachinePlan, Processor};
@@ -16,6 +19,7 @@ pub enum Opened {
     /// The same, with products of bfloat16.
     CpuBf16(CpuBf16),
     /// A GPU.
+    #[cfg(feature = "gpu")]
     Gpu(Box<Gpu>),
 }
 
@@ -40,7 +44,10 @@ impl Opened {
         Ok(match machine.backend {
             Processor::Cpu if machine.compute == Compute::Bf16 => Opened::CpuBf16(CpuBf16::new()),
             Processor::Cpu => Opened::Cpu(Cpu),
+            #[cfg(feature = "gpu")]
             Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&plan.choice()?, machine.compute)?)),
+            #[cfg(not(feature = "gpu"))]
+            Processor::Gpu => return Err(adapter::missing(&plan.choice()?)),
         })
     }
 
@@ -52,6 +59,7 @@ impl Opened {
         match self {
             Opened::Cpu(cpu) => work.on(cpu),
             Opened::CpuBf16(cpu) => work.on(cpu),
+            #[cfg(feature = "gpu")]
             Opened::Gpu(gpu) => work.on(gpu.as_ref()),
         }
     }

@@ -4,7 +4,8 @@
 //! Only [`MachinePlan::here`] and [`MachinePlan::foreseen`] look at this machine.
 
 use crate::backend::Compute;
-use crate::backend::gpu::adapter::{self, Choice, Tier};
+use crate::backend::adapter;
+use crate::backend::choice::{Choice, Tier};
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::memory::parse_budget;

@@ -1,9 +1,9 @@
 //! Addresses of the hub and of where it sends us: scheme, host and port apart from the path, because they decide
 //! who may see the token.
 
+use http::Uri;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use ureq::http::Uri;
 
 /// How much of an address a message shows.
 const SHOWN: usize = 160;
@@ -68,6 +68,11 @@ impl Address {
             port,
             path,
         })
+    }
+
+    /// Whether a token may be sent there. It is as good as a password, and over plain http everyone on the way reads it.
+    pub fn may_see_a_token(&self) -> bool {
+        self.is_secure() || self.is_loopback()
     }
 
     /// Where a `Location` header leads from here.

@@ -7,70 +7,14 @@
 use super::address::{Address, escaped_part, escaped_path};
 use super::answers::{self, Answer, Listing, Metadata, Start};
 use super::failure::Failure;
+use super::limits::Limits;
 use super::names::FileName;
 use super::{Kind, Repository};
 use crate::threads;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 use ureq::http::HeaderValue;
-
-/// Limits of the conversation with the hub.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// For a name to be looked up, and for a connection to be made.
-    pub connect: Duration,
-    /// From a request to the end of the answer's headers.
-    pub answer: Duration,
-    /// Between two pieces of a body.
-    pub idle: Duration,
-    /// A body brings [`Limits::least`] bytes in every such time.
-    pub window: Duration,
-    /// Bytes that arrive in [`Limits::window`], at least.
-    pub least: u64,
-    /// For the whole description of a repository.
-    pub description_time: Duration,
-    /// Bytes of the description of a repository, at most.
-    pub description_size: u64,
-    /// Redirects one after another.
-    pub redirects: usize,
-    /// Attempts at a request that the hub was too busy for, or whose connection broke before an answer.
-    pub attempts: usize,
-    /// Attempts at a file whose connection breaks after it brought something.
-    pub file_attempts: usize,
-    /// Between two attempts; twice as long after each of a request's.
-    pub pause: Duration,
-    /// What the hub may ask us to wait before the next attempt; if it asks for more, there is none.
-    pub longest_pause: Duration,
-    /// Bytes of a configuration, a tokenizer or an index, at most.
-    pub small_file: u64,
-    /// Bytes of any other file, at most.
-    pub file: u64,
-    /// Bytes of a file whose length was not announced, at most.
-    pub unannounced: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            idle: Duration::from_secs(30),
-            window: Duration::from_secs(60),
-            least: 60 << 10,
-            description_time: Duration::from_secs(120),
-            description_size: 64 << 20,
-            redirects: 10,
-            attempts: 3,
-            file_attempts: 5,
-            pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(60),
-            small_file: 256 << 20,
-            file: 1 << 40,
-            unannounced: 64 << 20,
-        }
-    }
-}
 
 /// A connection to the hub.
 pub struct Client {
@@ -275,7 +219,7 @@ impl Client {
             request = request.header("Range", range);
         }
         let token = self.token.as_ref();
-        if let Some(token) = token.filter(|_| own && may_see_the_token(address)) {
+        if let Some(token) = token.filter(|_| own && address.may_see_a_token()) {
             request = request.header("Authorization", token);
         }
         if address.is_loopback() {
@@ -325,9 +269,23 @@ impl Client {
     }
 }
 
-/// The token is as good as a password: over plain http, everyone on the way reads it.
-pub fn may_see_the_token(address: &Address) -> bool {
-    address.is_secure() || address.is_loopback()
+impl From<ureq::Error> for Failure {
+    fn from(error: ureq::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match error {
+            ureq::Error::BadUri(message) => Failure::Nonsense(format!("not an address: {message}; see HF_ENDPOINT")),
+            ureq::Error::Http(error) => Failure::Nonsense(format!("not a request: {error}; see HF_ENDPOINT")),
+            ureq::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                ) =>
+            {
+                Failure::Cut(error.to_string())
+            }
+            error => Failure::Network(error.to_string()),
+        }
+    }
 }
 
 fn file_path(repository: &Repository, revision: &str, file: &FileName) -> String {

@@ -44,25 +44,6 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<ureq::Error> for Failure {
-    fn from(error: ureq::Error) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        match error {
-            ureq::Error::BadUri(message) => Failure::Nonsense(format!("not an address: {message}; see HF_ENDPOINT")),
-            ureq::Error::Http(error) => Failure::Nonsense(format!("not a request: {error}; see HF_ENDPOINT")),
-            ureq::Error::Io(error)
-                if matches!(
-                    error.kind(),
-                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-                ) =>
-            {
-                Failure::Cut(error.to_string())
-            }
-            error => Failure::Network(error.to_string()),
-        }
-    }
-}
-
 impl Failure {
     /// A failure of the file system below the cache.
     pub fn disk(error: io::Error) -> Failure {

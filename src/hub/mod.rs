@@ -1,7 +1,7 @@
 //! Models and corpora of the Hugging Face hub, kept in the cache that every Hugging Face program shares.
 //!
 //! The hub and its mirrors are not trusted: what they answer is checked ([`answers`], [`names`]) before it becomes part
-//! of a path, every content is held against its hash, and every conversation ends (`client`). The environment is the
+//! of a path, every content is held against its hash, and every conversation ends (`client`, which the feature `hub` brings). The environment is the
 //! Python library's (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, ...), and so is the cache with its locks.
 //!
 //! A model of a branch is looked up on the hub every time and taken from the cache when the hub cannot be
@@ -12,10 +12,15 @@ pub mod address;
 #[doc(hidden)]
 pub mod answers;
 mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(not(feature = "hub"))]
+#[path = "no_client.rs"]
 mod client;
 pub mod datasets;
 mod download;
 mod failure;
+mod limits;
 #[doc(hidden)]
 pub mod names;
 
@@ -27,16 +32,19 @@ use address::Address;
 use answers::Listing;
 use cache::{Cache, State};
 use client::Client;
-pub use client::Limits;
 use datasets::DatasetFile;
 use download::Transfer;
 use failure::{Failure, file_name};
+pub use limits::Limits;
 use names::{Commit, FileName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Whether the program was built without what speaks to the hub.
+const WITHOUT: bool = !cfg!(feature = "hub");
 
 const ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
@@ -222,7 +230,7 @@ impl Hub {
         limits.idle = seconds("HF_HUB_DOWNLOAD_TIMEOUT", limits.idle)?;
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_string());
         Ok(Hub {
-            offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+            offline: WITHOUT || variable("HF_HUB_OFFLINE").is_some_and(yes),
             limits,
             ..Hub::new(&cache, &endpoint, token)?
         })
@@ -239,7 +247,7 @@ impl Hub {
             cache: Cache::new(cache),
             endpoint: endpoint.trim_end_matches('/').to_string(),
             token,
-            offline: false,
+            offline: WITHOUT,
             limits: Limits::default(),
         })
     }
@@ -259,9 +267,9 @@ impl Hub {
         format!("{}/{kind}{}", self.endpoint, repository.name)
     }
 
-    /// Whether there is a token that the endpoint may not see; see [`client::may_see_the_token`].
+    /// Whether there is a token that the endpoint may not see.
     fn withholds_token(&self) -> bool {
-        let open = Address::parse(&self.endpoint).is_ok_and(|address| !client::may_see_the_token(&address));
+        let open = Address::parse(&self.endpoint).is_ok_and(|address| !address.may_see_a_token());
         self.token.is_some() && open
     }
 
@@ -551,11 +559,14 @@ impl Hub {
     }
 
     fn offline_error(&self, what: &str) -> Error {
-        Error::input(format!(
-            "is not in the cache {}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE",
-            self.cache.root().display()
-        ))
-        .at(what)
+        let cache = self.cache.root().display();
+        let message = match WITHOUT {
+            true => format!("is not in the cache {cache}, and this program was built without the feature `hub`"),
+            false => format!(
+                "is not in the cache {cache}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE"
+            ),
+        };
+        Error::input(message).at(what)
     }
 }
 

@@ -3,88 +3,9 @@
 //! An adapter is found by name or taken by merit, and put into one of four tiers; kernels are chosen by
 //! tier, so a tier can be forced down to test what smaller devices would run.
 
-use crate::choices;
+pub use crate::backend::choice::{Choice, Listed, Tier};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
-
-/// What kernels may use; each tier includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// WebGPU's default limits: 128 MiB bindings, 16 KiB of workgroup memory, 256 invocations, no extensions.
-    Base,
-    /// The adapter's own limits, and subgroup operations.
-    Subgroups,
-    /// Half precision in shaders and storage.
-    F16,
-    /// Cooperative matrices: products of 16 x 16 tiles in half precision, accumulated in single.
-    Cooperative,
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Tier::Base => "base",
-            Tier::Subgroups => "subgroups",
-            Tier::F16 => "f16",
-            Tier::Cooperative => "cooperative",
-        })
-    }
-}
-
-/// Which adapter is wanted.
-#[derive(Debug, Clone, Default)]
-pub struct Choice {
-    /// Part of its name, in any case; `None` takes the best one.
-    pub name: Option<String>,
-    /// Whether a software adapter will do when no name is given.
-    pub software: bool,
-    /// The highest tier to use; `None` uses all the adapter has.
-    pub tier: Option<Tier>,
-}
-
-impl Choice {
-    /// The choice that `WGPU_ADAPTER_NAME` and `ZPRUNE_GPU_TIER` make where the caller makes none.
-    ///
-    /// # Errors
-    /// `ZPRUNE_GPU_TIER` is not a tier.
-    pub fn or_environment(mut self) -> Result<Choice> {
-        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-        if self.name.is_none() {
-            self.name = variable("WGPU_ADAPTER_NAME");
-        }
-        if let (None, Some(tier)) = (self.tier, variable("ZPRUNE_GPU_TIER")) {
-            let parsed = choices::named("tier", &tier.to_lowercase());
-            self.tier = Some(parsed.map_err(|_| {
-                Error::config(format!(
-                    "ZPRUNE_GPU_TIER = {tier}: the tiers are base, subgroups, f16, cooperative"
-                ))
-            })?);
-        }
-        Ok(self)
-    }
-}
-
-/// One adapter of this machine.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// The interface it is reached through, for example Vulkan.
-    pub interface: String,
-    /// Driver, with its version.
-    pub driver: String,
-    /// Whether it is a program on the CPU.
-    pub software: bool,
-    /// The highest tier.
-    pub tier: Tier,
-    /// Largest buffer that a kernel can see at once, in bytes.
-    pub binding: u64,
-    /// Workgroup memory, in bytes.
-    pub workgroup: u32,
-}
 
 /// The adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
 pub fn list() -> Vec<Listed> {

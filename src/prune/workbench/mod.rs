@@ -6,6 +6,7 @@
 //! is declared in [`OPERATIONS`] and held by `tests/workbench_contract`.
 
 mod cpu;
+#[cfg(feature = "gpu")]
 mod gpu;
 mod timed;
 

@@ -1,0 +1,59 @@
+//! What stands in for the client where the program was built without the feature `hub`. There is no client then: the hub
+//! counts as offline, and what is in the cache is all there is.
+
+use super::Repository;
+use super::address::Address;
+use super::answers::{Listing, Metadata, Start};
+use super::failure::Failure;
+use super::limits::Limits;
+use super::names::FileName;
+
+/// A connection to the hub; there is none.
+pub enum Client {}
+
+impl Client {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn new(_endpoint: Address, _token: Option<&str>, _limits: Limits) -> Result<Client, Failure> {
+        let message = "this program was built without the feature `hub`";
+        Err(Failure::Network(message.to_string()))
+    }
+
+    /// The limits of a conversation.
+    pub fn limits(&self) -> &Limits {
+        match *self {}
+    }
+
+    /// The files and the commit of a repository.
+    pub fn listing(&self, _repository: &Repository) -> Result<Listing, Failure> {
+        match *self {}
+    }
+
+    /// What the hub says about a file.
+    pub fn metadata(&self, _repository: &Repository, _revision: &str, _file: &FileName) -> Result<Metadata, Failure> {
+        match *self {}
+    }
+
+    /// The content of a file.
+    pub fn content(
+        &self,
+        _repository: &Repository,
+        _metadata: &Metadata,
+        _file: &FileName,
+        _from: u64,
+    ) -> Result<(Start, Body), Failure> {
+        match *self {}
+    }
+}
+
+/// A body on its way; there is none.
+pub enum Body {}
+
+impl Body {
+    /// Reads what is there.
+    pub fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, Failure> {
+        match *self {}
+    }
+}
