@@ -59,7 +59,10 @@ fn a_sweep_has_a_row_for_a_criterion_that_the_program_added() {
         .find(|cell| cell["cell"]["pruning"]["criterion"]["name"] == "gentle-wanda");
     let criterion = &own.expect("a cell of its own")["cell"]["pruning"]["criterion"];
     assert_eq!(criterion["version"], 1);
-    assert_eq!(criterion["parameters"]["formula"], "abs(w) * power(input_squares, 0.25)");
+    assert_eq!(
+        criterion["parameters"]["formula"],
+        "abs(w) * power(input_squares, 0.25)"
+    );
 }
 
 #[test]

@@ -31,10 +31,7 @@ pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
 }
 
 /// Looks a component up and builds it once, to check its parameters.
-fn component<T: ?Sized>(
-    components: &Components<T>,
-    raw: &RawComponent,
-) -> Result<(ComponentPlan, Built<T>)> {
+fn component<T: ?Sized>(components: &Components<T>, raw: &RawComponent) -> Result<(ComponentPlan, Built<T>)> {
     let built = components.build(&raw.name, &raw.parameters)?;
     let plan = ComponentPlan {
         name: raw.name.clone(),
