@@ -49,6 +49,7 @@ impl<P: Products> Workbench for P {
 ///
 /// # Errors
 /// It is NaN, infinite or negative, or an operand does not fit.
+#[cfg(feature = "gpu")]
 pub(super) fn score_of(score: &Values, weight: ArrayView2<f32>, (row, column): (usize, usize)) -> Result<f32> {
     let evaluation = Evaluation::new(score, weight.dim(), None)?;
     let mut value = [0.0];
