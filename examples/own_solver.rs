@@ -68,10 +68,8 @@ pub fn register() -> Result<()> {
 
 /// The error `tr(E G E^T)` of a layer after some steps.
 pub fn run<B: Workbench>(backend: &B, steps: usize) -> Result<f64> {
-    let mut weight = {
-        let host = Array2::from_shape_fn((32, 64), |(i, j)| ((i * 64 + j) as f32 * 12.9898).sin());
-        backend.upload(host.view())?
-    };
+    let weight = Array2::from_shape_fn((32, 64), |(i, j)| ((i * 64 + j) as f32 * 12.9898).sin());
+    let mut weight = backend.upload_weight(weight)?;
     let inputs = Array2::from_shape_fn((256, 64), |(t, j)| {
         ((t * 7 + j) as f32 * 0.3).sin() + 0.1 * (t as f32 * 1.7 + j as f32).cos()
     });

@@ -17,7 +17,7 @@ use crate::linalg::Provider;
 use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
-use crate::spec::{LinearId, ModelSpec, Tap};
+use crate::spec::{LinearId, ModelSpec, Role, Tap};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ pub(super) fn survey<B: Workbench>(
         if let Some((moments, sequences)) = moments {
             for (tap, moments) in moments.taps() {
                 let found = backend.statistics(moments, sequences, recipe.provider);
-                statistics.insert(tap, found.at(format_args!("tap {tap:?}"))?);
+                statistics.insert(tap, found.at(format_args!("tap {:?}", tap.place))?);
             }
         }
         for (id, name, storage) in block.layers() {

@@ -18,7 +18,9 @@ use crate::tensor::StorageType;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use matrices::{fits, handle};
-use ndarray::{Array2, ArrayView2, Axis, s};
+#[cfg(feature = "gpu")]
+use ndarray::ArrayView2;
+use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 use values::{Evaluation, ones_where_kept, scores, usable};
