@@ -3,18 +3,8 @@
 
 use super::formula::Formula;
 use super::limits::Limits;
-use super::score::{Quantity, Score};
-use super::values::Over;
+use super::score::{Quantity, Score, Shape, shape};
 use crate::error::{Error, Result};
-
-/// How many values a part of a score has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    One,
-    PerRow,
-    PerColumn,
-    PerWeight,
-}
 
 /// The parts of a score that become operands of a workbench's formula.
 #[derive(Debug, Default)]
@@ -59,13 +49,13 @@ pub fn check(score: &Score, follows: bool, limits: &Limits) -> Result<()> {
 
 impl<'s> Operands<'s> {
     fn collect(&mut self, score: &'s Score) {
-        match (extent(score), score) {
-            (Extent::One, _) => once(&mut self.constants, score),
-            (Extent::PerRow | Extent::PerColumn, _) => once(&mut self.vectors, score),
-            (Extent::PerWeight, Formula::Leaf(Quantity::Given(_))) => self.matrices += 1,
-            (Extent::PerWeight, Formula::Leaf(_) | Formula::Number(_)) => {}
-            (Extent::PerWeight, Formula::Unary(_, of)) => self.collect(of),
-            (Extent::PerWeight, Formula::Binary(_, a, b)) => {
+        match (shape(score), score) {
+            (Shape::One, _) => once(&mut self.constants, score),
+            (Shape::PerRow | Shape::PerColumn, _) => once(&mut self.vectors, score),
+            (Shape::PerWeight, Formula::Leaf(Quantity::Given(_))) => self.matrices += 1,
+            (Shape::PerWeight, Formula::Leaf(_) | Formula::Number(_)) => {}
+            (Shape::PerWeight, Formula::Unary(_, of)) => self.collect(of),
+            (Shape::PerWeight, Formula::Binary(_, a, b)) => {
                 self.collect(a);
                 self.collect(b);
             }
@@ -76,26 +66,6 @@ impl<'s> Operands<'s> {
 fn once<'s>(known: &mut Vec<&'s Score>, score: &'s Score) {
     if !known.contains(&score) {
         known.push(score);
-    }
-}
-
-fn extent(score: &Score) -> Extent {
-    match score {
-        Formula::Number(_) => Extent::One,
-        Formula::Leaf(quantity) => match quantity {
-            Quantity::Weight | Quantity::Given(_) => Extent::PerWeight,
-            Quantity::InputSquares | Quantity::Pivots => Extent::PerColumn,
-            Quantity::Rows | Quantity::Columns | Quantity::Sum(Over::Vector, _) => Extent::One,
-            Quantity::Sum(Over::Row, _) => Extent::PerRow,
-            Quantity::Sum(Over::Column, _) => Extent::PerColumn,
-        },
-        Formula::Unary(_, of) => extent(of),
-        Formula::Binary(_, a, b) => match (extent(a), extent(b)) {
-            (Extent::One, other) | (other, Extent::One) => other,
-            (a, b) if a == b => a,
-            // One has a value per row, the other one per column: together they have one per weight.
-            _ => Extent::PerWeight,
-        },
     }
 }
 
@@ -128,7 +98,7 @@ mod tests {
     fn too_many_operands_are_refused_in_sums_too() {
         let vectors = (row_sums(weight()) + weight()) * (column_sums(weight()) + weight()) * input_squares().square();
         let vectors = vectors + weight() * input_squares();
-        assert!(refused(&vectors).contains("3 vectors"), "{}", refused(&vectors));
+        assert!(refused(&vectors).contains("4 vectors"), "{}", refused(&vectors));
         let constants = (weight() + 1.0) * (weight() + 2.0);
         assert!(refused(&constants).contains("2 constants"));
         let inside = weight().abs() * row_sums(constants);

@@ -118,9 +118,9 @@ pub fn resolve(score: &Score, layer: &dyn LayerView) -> Result<Values> {
     resolving.values(score)
 }
 
-/// How many values a score has.
+/// How many values a score, or a part of one, has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     One,
     PerRow,
     PerColumn,
@@ -137,7 +137,7 @@ impl Shape {
     }
 }
 
-fn shape(score: &Score) -> Shape {
+pub(super) fn shape(score: &Score) -> Shape {
     match score {
         Formula::Number(_) | Formula::Leaf(Quantity::Rows | Quantity::Columns | Quantity::Sum(Over::Vector, _)) => {
             Shape::One
