@@ -163,7 +163,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     ended(threads::start().and_then(|()| dispatch(parsed.command)))
 }
 
-/// The exit code of a command that ended so; says what went wrong.
+/// The exit code for a command's result; prints what went wrong.
 fn ended(result: Result<()>) -> u8 {
     match result {
         Ok(()) => 0,
@@ -174,7 +174,7 @@ fn ended(result: Result<()>) -> u8 {
     }
 }
 
-/// `zprune X.toml` means `zprune run X.toml`.
+/// Inserts `run` where it was left out: `zprune X.toml` means `zprune run X.toml`.
 fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let is_toml = |argument: &OsString| {
@@ -360,7 +360,7 @@ fn devices() -> String {
     text
 }
 
-/// The vector instructions that decide how fast products are.
+/// Names of the vector instructions that decide how fast matrix products are.
 fn instruction_sets() -> String {
     #[cfg(target_arch = "x86_64")]
     {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Smaller budgets are a slip, such as a forgotten unit.
+/// The smallest budget that is accepted, in bytes. A smaller one is a mistake, such as a forgotten unit.
 const LEAST: u64 = 16 << 20;
 
 /// Parses a budget: `12GiB`, `800 MB`, `1.5TiB`.
@@ -44,7 +44,7 @@ pub fn parse_budget(text: &str) -> Result<ByteSize> {
     Ok(size)
 }
 
-/// What is left for activations and for results kept to be used again. Clones share one account.
+/// The memory that is left for activations and for results that are kept for reuse. All clones share one account.
 #[derive(Debug, Clone)]
 pub struct Room(Arc<Account>);
 
@@ -63,7 +63,7 @@ pub struct Reserved {
 }
 
 impl Room {
-    /// Room for so many bytes; what does not fit goes to files in `folder`.
+    /// An account of `bytes` bytes. What does not fit goes to files in `folder`.
     pub fn new(bytes: u64, folder: &Path) -> Self {
         Room(Arc::new(Account {
             free: AtomicU64::new(bytes),
@@ -72,12 +72,12 @@ impl Room {
         }))
     }
 
-    /// Room for everything.
+    /// An account without a limit: everything stays in memory.
     pub fn unlimited() -> Self {
         Room::new(u64::MAX, &std::env::temp_dir())
     }
 
-    /// Takes `bytes` if they are there.
+    /// Reserves `bytes` bytes; `None` if they are not free.
     pub fn reserve(&self, bytes: u64) -> Option<Reserved> {
         let take = |free: u64| free.checked_sub(bytes);
         let taken = self.0.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -87,7 +87,7 @@ impl Room {
         })
     }
 
-    /// A file for what does not fit. It has no name, so nothing is left of it however the run ends.
+    /// Creates a file for what does not fit. The file has no name, so nothing of it is left however the run ends.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -100,7 +100,7 @@ impl Room {
         })
     }
 
-    /// Bytes written to scratch files so far.
+    /// Number of bytes written to scratch files so far.
     pub fn spilled(&self) -> u64 {
         self.0.spilled.load(Ordering::Relaxed)
     }
@@ -117,7 +117,7 @@ impl Drop for Reserved {
     }
 }
 
-/// A file without a name.
+/// A file without a name, which holds `f32` values that do not fit in memory.
 #[derive(Debug)]
 pub struct Scratch {
     room: Room,
@@ -153,12 +153,13 @@ impl Scratch {
     }
 }
 
-/// What [`available`] said stands so long: small files are read by the thousand, and the system takes longer to answer
-/// than they take to be read.
+/// How long an answer of [`available`] is used again. Thousands of small files are read, and asking the system takes
+/// longer than reading one of them.
 const STANDS: Duration = Duration::from_millis(50);
 
-/// Bytes that this process can still take before the system swaps it out or ends it: free memory and swap, within the
-/// limits of its control group and of its address space; `None` where the system does not tell. It may be 50 ms old.
+/// Number of bytes that this process can still take before the system swaps it out or ends it: free memory and swap,
+/// within the limits of its control group and of its address space. `None` if the system does not tell. The number
+/// may be 50 ms old.
 pub fn available() -> Option<u64> {
     static KNOWN: Mutex<Option<(Instant, Option<u64>)>> = Mutex::new(None);
     // Whoever panicked while it was held left a whole value.
@@ -212,8 +213,8 @@ fn available_now() -> Option<u64> {
     Some(free)
 }
 
-/// Folders of the memory controllers that hold this process and those above it, with the names of limit and use in
-/// them: version 2, and version 1 for systems that have it still.
+/// Folders of the memory controllers of this process's control group and of the groups above it, with the names of
+/// the files for limit and use: version 2, and version 1 for systems that still have it.
 fn control_groups(own: &str) -> Vec<(String, &'static str, &'static str)> {
     let mut found = Vec::new();
     for line in own.lines() {
@@ -238,8 +239,8 @@ fn control_groups(own: &str) -> Vec<(String, &'static str, &'static str)> {
     found
 }
 
-/// The largest resident set since the start or the last [`forget_peak`], in bytes, pages of files that are still
-/// mapped in included; `None` where the system does not tell.
+/// The largest resident set since the start or since the last [`forget_peak`], in bytes, including pages of mapped
+/// files. `None` if the system does not tell.
 pub fn peak_resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -247,7 +248,7 @@ pub fn peak_resident() -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-/// Makes [`peak_resident`] count from here on, where the system can.
+/// Makes [`peak_resident`] count from now on, if the system supports it.
 pub fn forget_peak() {
     // Where this is refused, a peak is that of the whole process: larger, never smaller than the truth.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

@@ -3,19 +3,19 @@
 use crate::error::Result;
 use std::time::Duration;
 
-/// Receives what a run is doing. Every method may be called from the thread that runs the sweep only.
+/// Receives reports about a run, to show them. Every method is called only from the thread that runs the sweep.
 pub trait Progress {
-    /// Something that takes a while before the sweep starts.
+    /// A step before the sweep has begun that takes a while; `what` names it.
     fn stage(&self, what: &str);
 
-    /// A download goes on: `done` of `total` bytes are here. Called first with what was here already, and
-    /// last with everything.
+    /// A download continues: `done` of `total` bytes are here. Called first with what was here already, and at the
+    /// end with everything.
     fn download(&self, _what: &str, _done: u64, _total: u64) {}
 
-    /// The sweep starts: cells to run, and steps (blocks) in all of them.
+    /// The sweep starts: the number of cells to run, and of steps (blocks) in all of them.
     fn start(&self, cells: usize, steps: usize);
 
-    /// A cell starts.
+    /// The cell with this label starts.
     fn cell(&self, label: &str);
 
     /// One block of the current cell is finished.
@@ -24,8 +24,8 @@ pub trait Progress {
     /// The work was asked to stop here; the caller passes the error on and records nothing.
     fn step(&self) -> Result<()>;
 
-    /// Text comes out of an evaluation: the mean negative log-likelihoods, in nats per token, of the windows scored so
-    /// far, of `windows` in all.
+    /// Part of an evaluation is scored: the mean negative log-likelihoods, in nats per token, of the windows scored
+    /// so far, out of `windows`.
     fn scored(&self, _evaluation: &str, _means: &[f64], _windows: usize) {}
 
     /// Estimates of the time left for the current cell and for the sweep.
@@ -37,32 +37,32 @@ pub trait Progress {
     /// The current cell ended; `result` says how, in a few words.
     fn cell_done(&self, label: &str, result: &str);
 
-    /// Other processes ran cells that were counted at the start, with so many steps in all of them.
+    /// Other processes have run cells that were counted at the start; `_steps` is the number of steps in all of them.
     fn elsewhere(&self, _cells: usize, _steps: usize) {}
 
-    /// Nothing can be done before other processes finish one of the cells they are at.
+    /// All cells that are left are being run by other processes, so this one waits for them.
     fn waiting(&self, _cells: usize) {}
 
-    /// The sweep ended.
+    /// The sweep has ended, whatever the results of its cells are.
     fn finish(&self);
 }
 
-/// A zero-shot task's result so far.
+/// The result of a zero-shot task so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Running<'a> {
-    /// The task.
+    /// Name of the task.
     pub task: &'a str,
-    /// Documents scored.
+    /// Number of documents scored so far.
     pub done: usize,
-    /// Documents in all.
+    /// Number of documents of the task in this run.
     pub total: usize,
     /// Accuracy so far, as a fraction.
     pub accuracy: f64,
-    /// Its 95 % Wilson interval.
+    /// 95 % Wilson interval of `accuracy`, as fractions.
     pub interval: [f64; 2],
 }
 
-/// Ignores everything; for tests and for use as a library.
+/// A [`Progress`] that ignores everything; for tests and for use as a library.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -21,49 +21,49 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Version of the record's layout. It rises when records gain a field, since older versions of zprune refuse fields
-/// that they do not know: so they say why.
+/// Version of the record's layout. It rises when records gain a field, because older versions of zprune refuse fields
+/// that they do not know; with the version they can say why.
 ///
 /// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
 pub const SCHEMA: u32 = 4;
 
-/// The first layout with a checksum.
+/// The first layout in which records have a checksum.
 const CHECKED: u32 = 3;
 
-/// The oldest layout that is read. Fields that came later are absent from older records.
+/// The oldest layout that can be read. Fields that were added later are absent from older records.
 pub const OLDEST_SCHEMA: u32 = 1;
 
-/// How the line of every record begins.
+/// The text that the line of every record begins with.
 const BEGINNING: &str = "{\"schema\":";
 
-/// How a cell ended.
+/// How the run of a cell ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// All numbers are there.
+    /// The cell has a result: all numbers are there.
     Ok,
     /// It failed; `error` says why. A rerun tries it again.
     Failed,
-    /// The good record that the cell had so far is not to be trusted; `error` says why. A rerun makes another.
+    /// The good record that the cell had so far cannot be trusted; `error` says why. A rerun makes another.
     Withdrawn,
 }
 
-/// One cell's result.
+/// The result of one cell: one line of `runs.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// [`SCHEMA`] of the zprune that wrote it.
     pub schema: u32,
-    /// Content-derived id of the cell.
+    /// Id of the cell, computed from its content.
     pub id: String,
-    /// How it ended.
+    /// How the run of the cell ended.
     pub status: Status,
-    /// Why it failed.
+    /// Why the cell failed, or why its good record was withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Labels the experiment gave it; they are not part of the id.
+    /// Names that the experiment gave the cell; they are not part of the id.
     pub label: Label,
-    /// Everything that decides its numbers.
+    /// All settings and inputs that decide the cell's numbers; the id is computed from them.
     pub cell: Identity,
     /// Fraction of prunable weights removed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,17 +71,17 @@ pub struct Record {
     /// SHA-256 of the calibration tokens, as little-endian 32-bit words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration_tokens: Option<String>,
-    /// What was measured.
+    /// Perplexities, one entry per evaluation of the experiment.
     pub evaluations: Vec<EvaluationRecord>,
-    /// Accuracy on zero-shot tasks.
+    /// Zero-shot results, one entry per task of the experiment.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub tasks: Vec<TaskRecord>,
-    /// What happened to every layer.
+    /// What pruning did to each layer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub layers: Vec<LayerRecord>,
-    /// Where and when it ran. Reruns of the same cell differ here and nowhere else.
+    /// Where and when the cell ran. Reruns of the same cell differ only here.
     pub run: RunInfo,
-    /// In a file, the checksum of all of the above; absent in memory, and before schema 3.
+    /// Checksum of all other fields, as it stands in the file; absent in memory, and before schema 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
 }
@@ -119,28 +119,28 @@ impl Record {
     }
 }
 
-/// Labels of a cell.
+/// The names that the experiment gives a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
-    /// Model.
+    /// Name of the model.
     pub model: String,
-    /// Method, `dense` for the unpruned model.
+    /// Name of the method; `dense` for the unpruned model.
     pub method: String,
-    /// The protocol that the experiment named, if any; what it sets is part of `cell`.
+    /// Name of the protocol, if the experiment uses one. The settings that it implies are part of `cell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }
 
-/// One evaluation's result.
+/// The perplexity of a cell's model in one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationRecord {
-    /// Label.
+    /// Name of the evaluation in the experiment.
     pub name: String,
     /// `exp` of the mean of `windows`; lower is better.
     pub perplexity: f64,
-    /// Tokens in all windows.
+    /// Number of tokens in all windows.
     pub tokens: usize,
     /// SHA-256 of the tokens, as little-endian 32-bit words.
     pub token_digest: String,
@@ -148,26 +148,28 @@ pub struct EvaluationRecord {
     pub windows: Vec<f64>,
 }
 
-/// One zero-shot task's result. Document by document, so that two cells can be compared on the same documents.
+/// The result of a cell's model on one zero-shot task. It has the outcome of every document, so that two cells can be
+/// compared on the same documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRecord {
-    /// Registry name, as lm-evaluation-harness calls it.
+    /// Name of the task, as lm-evaluation-harness calls it.
     pub name: String,
-    /// The harness's version number of the task.
+    /// Version number that the harness gives the task.
     pub version: u32,
     /// SHA-256 of the data file.
     pub data_digest: String,
-    /// Documents scored.
+    /// Number of documents that were scored.
     pub documents: usize,
-    /// By name of the metric: `acc`, `acc_norm`, `perplexity`.
+    /// Metrics by name: `acc`, `acc_norm`, `perplexity`.
     pub metrics: BTreeMap<String, Metric>,
-    /// Per document, `1` where the highest log-likelihood is the right choice's (`acc`), else `0`.
+    /// One character per document: `1` if the right choice has the highest log-likelihood (`acc`), otherwise `0`.
     pub correct: String,
-    /// The same with log-likelihoods divided by the choices' lengths (`acc_norm`), where the task has it.
+    /// The same for log-likelihoods divided by the choices' lengths (`acc_norm`), if the task has that metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct_norm: Option<String>,
-    /// Per document, the number of the source it shares with others (a passage, a video), where the data says so.
+    /// For each document the number of its source (a passage, a video), which documents can share; absent if the data
+    /// does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<u32>>,
 }
@@ -176,7 +178,7 @@ pub struct TaskRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// Accuracies as fractions.
+    /// Value of the metric; an accuracy is a fraction.
     pub value: f64,
     /// Standard error as the harness computes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,25 +192,26 @@ pub struct Metric {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunInfo {
-    /// Version of zprune.
+    /// Version of zprune that ran the cell.
     pub version: String,
     /// Operating system, processor architecture and number of cores used.
     pub machine: String,
-    /// The GPU that computed, with driver and tier.
+    /// The GPU that was used, with driver and tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// When it ended, UTC.
+    /// Date and time (UTC) at which the run ended.
     pub finished: String,
-    /// Forward passes for statistics and propagation, in seconds.
+    /// Seconds spent in forward passes, for statistics and to move calibration data through pruned blocks.
     pub calibrate_seconds: f64,
-    /// Scoring, selecting, updating, in seconds.
+    /// Seconds spent on scoring, selecting and updating weights.
     pub prune_seconds: f64,
-    /// Everything, in seconds.
+    /// Seconds for the whole cell.
     pub total_seconds: f64,
-    /// The largest resident set while the cell ran, in bytes; absent where the system does not tell.
+    /// The largest resident set while the cell ran, in bytes; absent if the system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_resident_bytes: Option<u64>,
-    /// Bytes of activations that went to a scratch file, every time they did; absent where all had room.
+    /// Bytes of activations written to scratch files, counted each time they are written; absent if everything fitted
+    /// in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spilled_bytes: Option<u64>,
 }
@@ -217,29 +220,29 @@ pub struct RunInfo {
 pub struct RecordFile {
     journal: Journal,
     known: Known,
-    /// The records that came since the file was opened, from this process and others. If a file that replaces the one that was open
-    /// lacks some of them, they are written again; what it lacks of older ones is left to whoever replaced it.
+    /// The records that were added since the file was opened, by this process and others. If another file replaces
+    /// the open one and lacks some of these records, they are written again. Older records are not restored.
     fresh: Vec<Record>,
-    /// Where these were saved when they could not be written.
+    /// The file in which records were saved when they could not be written to the record file.
     saved: Option<PathBuf>,
 }
 
-/// What has been read of a file.
+/// What has been read of the file so far.
 #[derive(Default)]
 struct Known {
     records: Vec<Record>,
-    /// The line of each record.
+    /// For each record, the number of its line.
     lines: Vec<usize>,
-    /// Lines read.
+    /// Number of lines read so far.
     read: usize,
-    /// The good record of every cell that has one, by its place among the records.
+    /// For each cell with a good record, the index of that record.
     good: HashMap<String, usize>,
-    /// The checksum of each record.
+    /// For each record, its checksum.
     sums: Vec<String>,
 }
 
 impl Known {
-    /// Reads the lines that come next.
+    /// Reads the lines in `news`, which follow the ones read before.
     fn extend(&mut self, path: &Path, news: &[u8]) -> Result<()> {
         for line in news.split_inclusive(|byte| *byte == b'\n') {
             self.read += 1;
@@ -252,7 +255,7 @@ impl Known {
         Ok(())
     }
 
-    /// Adds the record of the line that was read last.
+    /// Adds the record in the line that was read last.
     fn add(&mut self, record: Record, sum: String) -> Result<()> {
         match (record.status, self.good.get(&record.id)) {
             (Status::Ok, Some(first)) if !invariants::agree(&self.records[*first], &record) => {
@@ -276,7 +279,7 @@ impl Known {
         Ok(())
     }
 
-    /// Adds a record that was just written.
+    /// Adds a record that this process has just written.
     fn wrote(&mut self, record: Record) -> Result<()> {
         self.read += 1;
         let sum = record.checksum();
@@ -302,7 +305,8 @@ impl RecordFile {
         })
     }
 
-    /// Reads what other processes have appended since. If the file was replaced, it gets the records that it lacks.
+    /// Reads what other processes have appended since the last read. If the file was replaced, the records that it
+    /// lacks are written to it.
     ///
     /// # Errors
     /// The file cannot be read, locked or written, or a line is damaged or was edited.
@@ -313,7 +317,7 @@ impl RecordFile {
         }
     }
 
-    /// Reads the whole file again and makes sure that every record that came since it was opened is there.
+    /// Reads the whole file again and makes sure that it has every record that was added since it was opened.
     ///
     /// # Errors
     /// As [`RecordFile::refresh`].
@@ -322,8 +326,8 @@ impl RecordFile {
         self.refresh()
     }
 
-    /// Locks the file, reads what is new, and then does something. `next` is a record that is about to be written: if nothing can
-    /// be written any more, it is saved elsewhere.
+    /// Locks the file, reads what is new, and then calls the given function. `next` is a record that is about to be
+    /// written: if nothing can be written any more, it is saved elsewhere.
     fn caught_up<T>(
         &mut self,
         next: Option<&Record>,
@@ -381,17 +385,17 @@ impl RecordFile {
         then(known, &mut locked)
     }
 
-    /// All records, oldest first.
+    /// All records of the file, oldest first.
     pub fn records(&self) -> &[Record] {
         &self.known.records
     }
 
-    /// The records that came since the file was opened, from this process and others.
+    /// The records that were added since the file was opened, by this process and others.
     pub fn fresh(&self) -> &[Record] {
         &self.fresh
     }
 
-    /// The good record of a cell.
+    /// The good record of the cell with this id, if there is one.
     pub fn good(&self, id: &str) -> Option<&Record> {
         self.known.good.get(id).map(|place| &self.known.records[*place])
     }
@@ -431,8 +435,8 @@ impl RecordFile {
     }
 }
 
-/// Saves records that cannot be written to their file into one of their own, and says so in the error. `saved` is where they were
-/// saved before.
+/// Saves records that cannot be written to their file in a file of their own, and says so in the error. `saved` is
+/// the file in which they were saved before.
 fn rescued<'a>(
     error: Error,
     path: &Path,
@@ -461,10 +465,10 @@ fn rescued<'a>(
     }
 }
 
-/// Writes lines to a new file beside their own, or where that cannot be, in the system's folder for temporary files: a full
-/// disk is often not the only one.
+/// Writes lines to a new file beside the record file. If that fails, in the system's folder for temporary files:
+/// often only one disk is full.
 fn set_aside(path: &Path, lines: &[u8]) -> Option<PathBuf> {
-    /// Files of earlier processes with the same number.
+    /// Number of file names that are tried: earlier processes with the same number may have left files.
     const MOST: usize = 1000;
     let process = std::process::id();
     let folders = [path.parent().map(Path::to_path_buf), Some(std::env::temp_dir())];
@@ -484,7 +488,8 @@ fn set_aside(path: &Path, lines: &[u8]) -> Option<PathBuf> {
     })
 }
 
-/// What stands of every cell: its latest good record, unless that was withdrawn, else the latest that says why there is none.
+/// The record that counts for every cell: its latest good record unless that was withdrawn, otherwise the latest one,
+/// which says why there is none.
 pub fn standing(records: &[Record]) -> HashMap<&str, &Record> {
     let mut standing: HashMap<&str, &Record> = HashMap::new();
     for record in records {
@@ -498,7 +503,7 @@ pub fn standing(records: &[Record]) -> HashMap<&str, &Record> {
     standing
 }
 
-/// Reads a results folder's records, changing nothing.
+/// Reads the records of a results folder and changes nothing.
 ///
 /// # Errors
 /// The file is missing, or a line other than an unfinished last one is damaged or was edited.
@@ -507,7 +512,7 @@ pub fn read(folder: &Path) -> Result<Vec<Record>> {
     parse(&path, &journal::read(&path)?)
 }
 
-/// The same for a folder in which nothing may have been recorded yet.
+/// As [`read`], for a folder in which nothing may have been recorded yet: then the result is empty.
 ///
 /// # Errors
 /// A line other than an unfinished last one is damaged or was edited.
@@ -529,10 +534,10 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
     Ok(known.records)
 }
 
-/// What to do about a line that was edited.
+/// What the user can do about a line that was edited.
 const MEND: &str = "put the line back from a copy, or remove it, and the same experiment runs its cell again";
 
-/// The record in a line, which must be as zprune wrote it, and its checksum.
+/// The record in a line and its checksum. The record must be as zprune wrote it.
 fn record(line: &[u8]) -> Result<(Record, String)> {
     #[derive(Deserialize)]
     struct Versioned {

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 
 /// One named component of a registry.
 pub struct Entry<T> {
-    /// The name users type.
+    /// The name that users type in files and arguments.
     pub name: &'static str,
-    /// One line for listings.
+    /// A description of one line, which `zprune list` shows.
     pub summary: &'static str,
     /// What is needed to build or use the component.
     pub item: T,

@@ -9,32 +9,32 @@ use std::sync::Arc;
 /// A whole model: embedding, blocks, head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
-    /// Registry name of the family that read the configuration.
+    /// Name of the family that read the configuration.
     pub family: &'static str,
-    /// Number of token ids.
+    /// Number of different token ids.
     pub vocabulary: usize,
-    /// Width of the residual stream.
+    /// Number of features of the residual stream.
     pub width: usize,
-    /// Number of blocks.
+    /// Number of blocks in the model.
     pub blocks: usize,
     /// Largest context the model was made for, in tokens.
     pub max_positions: usize,
-    /// The longest window this forward pass can score faithfully, or `None` when positions have no end.
+    /// The longest window that the forward pass can score correctly, in tokens; `None` if positions have no limit.
     pub longest_window: Option<usize>,
-    /// Token embedding.
+    /// How token ids become vectors.
     pub embedding: EmbeddingSpec,
-    /// How a token knows its place.
+    /// How the model encodes the position of a token.
     pub positions: Positions,
     /// What each block looks like: [`ModelSpec::block`].
     pub shapes: Shapes,
-    /// What each block's attention reaches. A list shorter than the blocks repeats: one entry serves
-    /// all blocks, and a period of six makes every sixth block different.
+    /// Which tokens the attention of each block can see. A list that is shorter than the number of blocks is
+    /// repeated: one entry is for all blocks, six entries begin again with the seventh block.
     pub reaches: Vec<Reach>,
-    /// Prefix that checkpoints of the bare model (without a head) leave out of every tensor name.
+    /// The prefix of all tensor names that checkpoints of the model without a head leave out.
     pub base_prefix: &'static str,
     /// Norm between the last block and the head; post-norm models have none.
     pub final_norm: Option<NormSpec>,
-    /// Where the logits come from.
+    /// How logits are computed.
     pub head: HeadSpec,
 }
 
@@ -58,40 +58,43 @@ impl From<BlockSpec> for Shapes {
     }
 }
 
-/// Token embedding, `(vocabulary, width)`, and the optional projection to the residual stream.
+/// The token embedding `(vocabulary, width)`, and an optional projection to the residual stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingSpec {
-    /// Tensor name.
+    /// Name of the table's tensor.
     pub tensor: String,
-    /// Columns of the table; differs from the model's width only when `project` is set.
+    /// Number of columns of the table; differs from the model's width only if `project` is set.
     pub width: usize,
-    /// Bias-free linear `(model width, embedding width)` applied after look-up.
+    /// A linear layer without bias, `(model width, embedding width)`, that is applied after look-up; its tensor's
+    /// name.
     pub project: Option<String>,
-    /// Factor applied after look-up (Gemma); a tied head does not see it.
+    /// A factor that is applied after look-up (Gemma). A tied head uses the table without it.
     pub scale: Option<f32>,
 }
 
 /// The output head: an optional projection and the matrix `(vocabulary, embedding width)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSpec {
-    /// Bias-free linear `(embedding width, model width)` applied before the head.
+    /// A linear layer without bias, `(embedding width, model width)`, that is applied before the head; its tensor's
+    /// name.
     pub project: Option<String>,
-    /// Tensor name; `None` when the head is the embedding table.
+    /// Name of the matrix's tensor; `None` if the head is the embedding table.
     pub tensor: Option<String>,
-    /// The names under which checkpoints store a head, tied or not. A tied one may be stored as the head only.
+    /// The names under which checkpoints store a head, tied or not. A tied matrix may be stored only under one of
+    /// these.
     pub stored: &'static [&'static str],
     /// Bound `c` of the logits: each becomes `c tanh(x / c)` (Gemma 2).
     pub softcap: Option<f32>,
 }
 
-/// Position information.
+/// How a model encodes the position of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
     /// A learned table added to the embeddings; position `t` reads row `t + offset`.
     Learned {
-        /// Tensor name; shape `(max_positions + offset, width)`.
+        /// Name of the table's tensor, whose shape is `(max_positions + offset, width)`.
         tensor: String,
-        /// Rows skipped at the start of the table.
+        /// Number of rows at the start of the table that are not used.
         offset: usize,
     },
     /// Rotary embedding of queries and keys. With `n` frequencies, feature `i` of a head is paired with
@@ -103,16 +106,17 @@ pub enum Positions {
     },
 }
 
-/// What the attention of a block reaches.
+/// Which tokens the attention of a block can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reach {
-    /// A token attends to itself and the `window - 1` tokens before it; `None` to all before it.
+    /// Number of tokens that a token can see: itself and the `window - 1` before it. `None` if it can see all before
+    /// it.
     pub window: Option<usize>,
-    /// Which list of [`Positions::Rotary`] turns its queries and keys.
+    /// Index of the block's frequencies in [`Positions::Rotary`].
     pub rotary: usize,
 }
 
-/// The two kinds of normalisation.
+/// The formula of a norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NormKind {
     /// `x / sqrt(mean(x^2) + eps)`, times a gain.
@@ -121,49 +125,50 @@ pub enum NormKind {
     Layer,
 }
 
-/// One normalisation layer.
+/// One normalisation layer of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormSpec {
-    /// Which formula.
+    /// The formula that the norm computes.
     pub kind: NormKind,
-    /// Added to the variance (or mean square) before the root.
+    /// A number that is added to the variance (or mean square) before the root is taken.
     pub epsilon: f32,
-    /// Tensor prefix within its scope; `.weight` and, for [`NormKind::Layer`], `.bias` follow. `None` for a norm without parameters.
+    /// Prefix of the tensors' names within the norm's scope; `.weight` and, for [`NormKind::Layer`], `.bias` are
+    /// appended. `None` for a norm without parameters.
     pub tensor: Option<String>,
-    /// Whether the gain is 1 plus what is stored (Gemma).
+    /// Whether the gain is 1 plus the stored value (Gemma).
     pub unit_offset: bool,
 }
 
-/// Non-linearity of the MLP.
+/// The activation function of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// `max(x, 0)`.
+    /// The rectifier, `max(x, 0)`.
     Relu,
-    /// `x * sigmoid(x)`.
+    /// The sigmoid linear unit, `x * sigmoid(x)`.
     Silu,
     /// `x * Phi(x)` with the exact normal distribution function.
     Gelu,
-    /// GELU's approximation by a hyperbolic tangent, `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+    /// GELU's approximation by the hyperbolic tangent, `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
     GeluTanh,
 }
 
 /// The shape of one block's attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key heads and of value heads; divides `heads`.
     pub kv_heads: usize,
-    /// Features per head.
+    /// Number of features per head.
     pub head_dim: usize,
-    /// Factor of the scores, usually `head_dim^-1/2`.
+    /// The factor that scores are multiplied by, usually `head_dim^-1/2`.
     pub scale: f32,
     /// Bound `c` of the scaled scores: each becomes `c tanh(x / c)` (Gemma 2).
     pub softcap: Option<f32>,
 }
 
 impl AttentionSpec {
-    /// Attention scaled by `head_dim^-1/2`, without a bound.
+    /// Attention with the usual factor `head_dim^-1/2` and without a bound.
     pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
         AttentionSpec {
             heads,
@@ -178,25 +183,25 @@ impl AttentionSpec {
 /// One decoder block. Tensor names are relative to the block's prefix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockSpec {
-    /// Prefix of block `b`, with `{}` standing for its number.
+    /// Prefix of a block's tensor names, in which `{}` stands for the block's number.
     pub prefix: &'static str,
-    /// Attention heads.
+    /// Numbers and sizes of the attention's heads.
     pub attention: AttentionSpec,
-    /// The norms, each at its place; a family without one at some place does not normalise there.
+    /// The norms and their places; at a place without a norm, the block does not normalise.
     pub norms: Vec<(NormPlace, NormSpec)>,
-    /// True when [`NormPlace::Attention`] and [`NormPlace::Mlp`] act on a sub-layer's input, false when
-    /// they act on the residual sum after it.
+    /// Whether [`NormPlace::Attention`] and [`NormPlace::Mlp`] normalise the input of a sub-layer; otherwise they
+    /// normalise the residual sum after it.
     pub norm_first: bool,
-    /// Whether both sub-layers read the block's input and their outputs are added together (GPT-NeoX),
-    /// instead of the MLP reading the sum after attention.
+    /// Whether attention and MLP both read the block's input and their outputs are added together (GPT-NeoX).
+    /// Otherwise the MLP reads the sum after attention.
     pub parallel: bool,
-    /// Non-linearity of the MLP.
+    /// The activation function of the MLP.
     pub activation: Activation,
-    /// The linear layers, in the order pruning papers visit them.
+    /// The linear layers, in the order in which pruning papers go through them.
     pub linears: Vec<LinearSpec>,
 }
 
-/// Where a norm acts.
+/// The place in a block where a norm acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NormPlace {
     /// The attention sub-layer's input, or the sum after it: [`BlockSpec::norm_first`].
@@ -213,7 +218,7 @@ pub enum NormPlace {
     MlpOutput,
 }
 
-/// How one linear layer holds queries, keys and values.
+/// How one matrix holds queries, keys and values together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fusion {
     /// All queries, then all keys, then all values (GPT-2).
@@ -222,24 +227,24 @@ pub enum Fusion {
     Heads,
 }
 
-/// What a linear layer is for.
+/// The task of a linear layer in its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Queries, keys and values of as many heads each, in one matrix. Pruned as the one matrix it is.
+    /// Queries, keys and values with the same number of heads, in one matrix, which is pruned as one.
     Fused(Fusion),
-    /// Queries.
+    /// Projection of the stream to queries.
     Query,
-    /// Keys.
+    /// Projection of the stream to keys.
     Key,
-    /// Values.
+    /// Projection of the stream to values.
     Value,
-    /// Attention output.
+    /// Output projection of the attention.
     Output,
-    /// MLP gate (gated MLPs only).
+    /// Gate of the MLP (only in gated MLPs).
     Gate,
-    /// MLP first layer.
+    /// First layer of the MLP.
     Up,
-    /// MLP second layer.
+    /// Second layer of the MLP.
     Down,
 }
 
@@ -292,16 +297,16 @@ impl Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinearId(usize);
 
-/// One linear layer of a block.
+/// One linear layer of a block: role, names and shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearSpec {
-    /// What it is for.
+    /// The layer's task in its block.
     pub role: Role,
-    /// Tensor prefix within the block; `.weight` and perhaps `.bias` follow.
+    /// Prefix of the tensors' names within the block; `.weight` and, with a bias, `.bias` are appended.
     pub tensor: &'static str,
-    /// Output features: rows of the weight.
+    /// Number of outputs: rows of the weight.
     pub outputs: usize,
-    /// Input features: columns of the weight.
+    /// Number of inputs: columns of the weight.
     pub inputs: usize,
     /// Whether a bias of length `outputs` is added.
     pub bias: bool,
@@ -318,7 +323,7 @@ impl LinearSpec {
         }
     }
 
-    /// The weight's shape in the checkpoint.
+    /// The shape in which the checkpoint stores the weight.
     pub fn stored_shape(&self) -> [usize; 2] {
         if self.transposed {
             [self.inputs, self.outputs]
@@ -377,7 +382,7 @@ impl BlockSpec {
         }
     }
 
-    /// The norm at a place, if there is one.
+    /// The norm at a place of the block, if there is one.
     pub fn norm(&self, place: NormPlace) -> Option<&NormSpec> {
         self.norms.iter().find(|(at, _)| *at == place).map(|(_, norm)| norm)
     }
@@ -423,8 +428,8 @@ impl ModelSpec {
         std::iter::once(usual).chain(others)
     }
 
-    /// Every tensor the forward pass reads, with its shape. Made one block at a time: a configuration that
-    /// claims more blocks than there are costs no more than looking for the first one that is not there.
+    /// Every tensor that the forward pass reads, with its shape. The list is made block by block, so that a
+    /// configuration that claims too many blocks only costs the search for the first missing tensor.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let [before, after] = self.outer_tensors();
         let blocks = (0..self.blocks).flat_map(|index| self.block_tensors(index));
@@ -478,7 +483,7 @@ impl ModelSpec {
         tensors
     }
 
-    /// What block `index`'s attention reaches.
+    /// Which tokens the attention of block `index` can see.
     pub fn reach(&self, index: usize) -> Reach {
         self.reaches[index % self.reaches.len()]
     }

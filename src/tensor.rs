@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageType {
-    /// IEEE single precision.
+    /// IEEE single precision, 4 bytes.
     F32,
-    /// IEEE half precision.
+    /// IEEE half precision, 2 bytes.
     F16,
-    /// bfloat16.
+    /// bfloat16 (the upper half of an `f32`), 2 bytes.
     BF16,
 }
 
 impl StorageType {
-    /// Bytes per element.
+    /// Number of bytes per element.
     pub fn bytes(self) -> usize {
         match self {
             StorageType::F32 => 4,
@@ -69,7 +69,7 @@ impl StorageType {
         }
     }
 
-    /// What safetensors calls it.
+    /// The type under the name that safetensors has for it.
     pub fn dtype(self) -> Dtype {
         match self {
             StorageType::F32 => Dtype::F32,
@@ -78,7 +78,7 @@ impl StorageType {
         }
     }
 
-    /// Widens little-endian stored elements to `f32`; exact for all three types.
+    /// Converts stored little-endian elements to `f32`; exact for all three types.
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             StorageType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -97,8 +97,8 @@ impl StorageType {
         }
     }
 
-    /// Narrows values to little-endian stored elements, rounding to nearest (ties to even). Undoes
-    /// [`StorageType::decode`] bit for bit.
+    /// Converts values to stored little-endian elements, rounded to nearest (ties to even). Restores exactly the
+    /// bytes that [`StorageType::decode`] read.
     pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
         match self {
             StorageType::F32 => values.flat_map(f32::to_le_bytes).collect(),

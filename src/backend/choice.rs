@@ -5,15 +5,15 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What kernels may use; each tier includes those before it.
+/// What kernels may use on a device; each tier includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// WebGPU's default limits: 128 MiB bindings, 16 KiB of workgroup memory, 256 invocations, no extensions.
     Base,
-    /// The adapter's own limits, and subgroup operations.
+    /// The adapter's own limits, and operations across a subgroup.
     Subgroups,
-    /// Half precision in shaders and storage.
+    /// Half precision in shaders and in memory.
     F16,
     /// Cooperative matrices: products of 16 x 16 tiles in half precision, accumulated in single.
     Cooperative,
@@ -30,19 +30,19 @@ impl fmt::Display for Tier {
     }
 }
 
-/// Which adapter is wanted.
+/// What the user wants of an adapter.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// Part of its name, in any case; `None` takes the best one.
+    /// A part of the adapter's name, in upper or lower case; `None` for the best adapter.
     pub name: Option<String>,
-    /// Whether a software adapter will do when no name is given.
+    /// Whether a software adapter is accepted if no name is given.
     pub software: bool,
-    /// The highest tier to use; `None` uses all the adapter has.
+    /// The highest tier that may be used; `None` for all that the adapter supports.
     pub tier: Option<Tier>,
 }
 
 impl Choice {
-    /// The choice that `WGPU_ADAPTER_NAME` and `ZPRUNE_GPU_TIER` make where the caller makes none.
+    /// Fills in what the caller left open from `WGPU_ADAPTER_NAME` and `ZPRUNE_GPU_TIER`.
     ///
     /// # Errors
     /// `ZPRUNE_GPU_TIER` is not a tier.
@@ -63,21 +63,21 @@ impl Choice {
     }
 }
 
-/// One adapter of this machine.
+/// One adapter of this machine, as `zprune devices` lists it.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// Its name.
+    /// Name of the adapter.
     pub name: String,
-    /// The interface it is reached through, for example Vulkan.
+    /// The interface that is used to reach it, for example Vulkan.
     pub interface: String,
-    /// Driver, with its version.
+    /// Name and version of the driver.
     pub driver: String,
-    /// Whether it is a program on the CPU.
+    /// Whether it is a program that runs on the CPU.
     pub software: bool,
-    /// The highest tier.
+    /// The highest tier that the adapter supports.
     pub tier: Tier,
-    /// Largest buffer that a kernel can see at once, in bytes.
+    /// Largest part of a buffer that a kernel can see at once, in bytes.
     pub binding: u64,
-    /// Workgroup memory, in bytes.
+    /// Memory of a workgroup, in bytes.
     pub workgroup: u32,
 }

@@ -29,18 +29,18 @@ use serde::{Deserialize, Serialize};
 /// How closely an operation must agree with its `f64` reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Agreement {
-    /// Bit for bit.
+    /// The result must be the same, bit for bit.
     Exact,
-    /// `|got - want| <= abs + rel * max|want|`.
+    /// The result must be close: `|got - want| <= abs + rel * max|want|`.
     Close {
-        /// Absolute part.
+        /// Allowed absolute difference.
         abs: f64,
-        /// Part relative to the largest magnitude of the wanted result.
+        /// Allowed difference relative to the largest magnitude in the wanted result.
         rel: f64,
     },
 }
 
-/// Every operation of [`Backend`] and its required agreement.
+/// Every operation of [`Backend`] by name, and how closely it must agree with its reference.
 pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("upload and download", Agreement::Exact),
     ("upload_weight and download_weight", Agreement::Exact),
@@ -61,11 +61,11 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
 ];
 
-/// What weights and activations are stored and multiplied in. Sums are kept in 32 bits at least.
+/// The number format in which weights and activations are stored and multiplied. Sums have 32 bits or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// Single precision.
+    /// Single precision (f32) throughout.
     #[default]
     F32,
     /// Half precision, as the papers' code; the residual stream stays in single precision. GPU only.
@@ -75,7 +75,7 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// Its name in experiments, records and arguments.
+    /// The format's name in experiments, records and arguments.
     pub fn name(self) -> &'static str {
         match self {
             Compute::F32 => "f32",
@@ -84,32 +84,32 @@ impl Compute {
         }
     }
 
-    /// Whether this is what the CPU does, and what a record means that does not say.
+    /// Whether this is single precision: the default, which records leave out.
     pub fn is_default(&self) -> bool {
         *self == Compute::default()
     }
 }
 
-/// Equal runs of columns, evenly spaced: `count` runs of `width` columns, the first at `first`, each
-/// `stride` columns after the one before.
+/// Runs of columns to copy: `count` runs of `width` columns each. The first run begins at column `first`, each
+/// further one `stride` columns after the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns {
-    /// Where the first run starts.
+    /// Index of the first column of the first run.
     pub first: usize,
-    /// Columns per run.
+    /// Number of columns per run.
     pub width: usize,
-    /// From the start of a run to the start of the next.
+    /// Number of columns from the start of one run to the start of the next.
     pub stride: usize,
-    /// Number of runs.
+    /// Number of runs to copy.
     pub count: usize,
 }
 
-/// Sines and cosines of rotary positions: `(length, pairs)` each.
+/// Sines and cosines of rotary positions, each with one row per position and one column per pair of features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryTable {
-    /// `cos(position * frequency)`.
+    /// The values `cos(position * frequency)`.
     pub cosines: Array2<f32>,
-    /// `sin(position * frequency)`.
+    /// The values `sin(position * frequency)`.
     pub sines: Array2<f32>,
 }
 
@@ -126,23 +126,23 @@ impl RotaryTable {
     }
 }
 
-/// What a model says of a token that follows.
+/// How likely a model finds a token after the tokens before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Likelihood {
-    /// Its log-likelihood, in nats.
+    /// Log-likelihood of the token, in nats.
     pub log: f64,
-    /// Whether no other token of the vocabulary is likelier.
+    /// Whether no other token of the vocabulary is more likely.
     pub greatest: bool,
 }
 
-/// How large a tensor is.
+/// The size of a tensor in a backend's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Rows.
+    /// Number of rows of the tensor.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns of the tensor.
     pub columns: usize,
-    /// Bytes of all elements.
+    /// Number of bytes of all elements.
     pub bytes: usize,
 }
 
@@ -158,22 +158,23 @@ pub trait Backend: Send + Sync {
     /// Streaming moments of a linear layer's inputs, in this backend's memory.
     type Moments: Send + Sync;
 
-    /// Name for records and listings.
+    /// The backend's name in records and listings.
     fn name(&self) -> &'static str;
 
-    /// The device, with driver and abilities, for records; `None` where the machine says it all.
+    /// The device with driver and abilities, for records; `None` if the record's description of the machine says it
+    /// already.
     fn device(&self) -> Option<String>;
 
-    /// Waits until everything asked for so far is computed, so that time spent can be told apart.
+    /// Waits until all work so far is done, so that the time of each stage can be measured.
     ///
     /// # Errors
     /// The device was lost.
     fn wait(&self) -> Result<()>;
 
-    /// Tokens that best move through a block together, when its widest activation has `widest` features.
+    /// The best number of tokens to move through a block at a time, if its widest activation has `widest` features.
     fn batch_tokens(&self, widest: usize) -> usize;
 
-    /// Rows, columns and bytes of a tensor.
+    /// Size of a tensor: rows, columns and bytes.
     fn extent(&self, tensor: &Self::Tensor) -> Extent;
 
     /// Rows, columns and bytes of a weight as it was given; copies in other layouts do not count.
@@ -194,7 +195,7 @@ pub trait Backend: Send + Sync {
     /// Copies a host matrix to the backend.
     fn upload(&self, host: ArrayView2<f32>) -> Result<Self::Tensor>;
 
-    /// As [`Backend::upload`], of a matrix the caller has no further use for.
+    /// As [`Backend::upload`], for a matrix that the caller does not need any more.
     fn take(&self, host: Array2<f32>) -> Result<Self::Tensor> {
         self.upload(host.view())
     }
@@ -213,10 +214,10 @@ pub trait Backend: Send + Sync {
     /// Adds row `offset + t mod length` of `table` to token `t`, in place.
     fn add_positions(&self, x: &mut Self::Tensor, table: &Self::Tensor, offset: usize, length: usize) -> Result<()>;
 
-    /// `x += y`.
+    /// Adds in place: `x += y`.
     fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor) -> Result<()>;
 
-    /// `x *= factor`.
+    /// Multiplies in place: `x *= factor`.
     fn scale(&self, x: &mut Self::Tensor, factor: f32) -> Result<()>;
 
     /// The chosen columns of `x`, side by side.
@@ -225,8 +226,8 @@ pub trait Backend: Send + Sync {
     /// The chosen rows of `x`, one below the other, stored as `x` is.
     fn rows(&self, x: &Self::Tensor, rows: &[u32]) -> Result<Self::Tensor>;
 
-    /// Normalises every run of `width` features of a row on its own (`width` divides the columns); gain
-    /// and bias have `width` elements and serve all runs. An absent gain is 1, an absent bias 0.
+    /// Normalises each run of `width` features of a row on its own; `width` divides the number of columns. Gain and
+    /// bias have `width` elements and are used for every run. Without a gain it is 1, without a bias 0.
     fn normalise(
         &self,
         kind: NormKind,
@@ -256,10 +257,10 @@ pub trait Backend: Send + Sync {
         values: &Self::Tensor,
     ) -> Result<Self::Tensor>;
 
-    /// Applies the non-linearity in place.
+    /// Applies the activation function to every element, in place.
     fn activate(&self, activation: Activation, x: &mut Self::Tensor) -> Result<()>;
 
-    /// `up *= activation(gate)`.
+    /// Multiplies in place by the activated gate: `up *= activation(gate)`.
     fn gate(&self, activation: Activation, gate: &Self::Tensor, up: &mut Self::Tensor) -> Result<()>;
 
     /// `log softmax(x head^T)[target]` for every row of `x`, the logits bounded by `softcap` where there
@@ -272,9 +273,9 @@ pub trait Backend: Send + Sync {
         targets: &[u32],
     ) -> Result<Vec<Likelihood>>;
 
-    /// Empty moments of `inputs` features.
+    /// Empty accumulators of moments for `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;
 
-    /// Adds the rows of `x` to the moments a method asked for.
+    /// Adds the rows of `x` to the moments that were asked for.
     fn accumulate(&self, moments: &mut Self::Moments, x: &Self::Tensor) -> Result<()>;
 }

@@ -3,12 +3,12 @@
 use crate::error::{Error, Result};
 use ndarray::{ArcArray2, Array2};
 
-/// Which statistics a method asks for.
+/// The statistics of a layer's inputs that a method uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Sum of squares per input feature.
+    /// Whether the sum of squares of each input feature is needed.
     pub squares: bool,
-    /// The Gram matrix of the inputs.
+    /// Whether the Gram matrix of the inputs is needed.
     pub gram: bool,
 }
 
@@ -18,12 +18,12 @@ impl Needs {
         squares: false,
         gram: false,
     };
-    /// Sums of squares.
+    /// Only the sums of squares.
     pub const SQUARES: Needs = Needs {
         squares: true,
         gram: false,
     };
-    /// Gram matrix (and the sums of squares, which are its diagonal).
+    /// The Gram matrix, and the sums of squares, which are its diagonal.
     pub const GRAM: Needs = Needs {
         squares: true,
         gram: true,
@@ -38,7 +38,7 @@ impl Needs {
         }
     }
 
-    /// Whether statistics made for these needs serve the others.
+    /// Whether statistics gathered for these needs are enough for `other`.
     pub fn cover(self, other: Needs) -> bool {
         self.and(other) == self
     }
@@ -52,17 +52,17 @@ impl Needs {
 /// Second moments of `inputs` features over the tokens seen so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
-    /// Tokens added.
+    /// Number of tokens that were added.
     pub tokens: usize,
-    /// Sum of squares per feature.
+    /// Sum of squares of each feature over the tokens.
     pub squares: Vec<f64>,
-    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled. Shared, since it may
-    /// be the largest array of a run: what is made of it does not copy it.
+    /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled. It may be the largest
+    /// array of a run, so it is shared and not copied.
     pub gram: Option<ArcArray2<f64>>,
 }
 
 impl Moments {
-    /// Empty moments.
+    /// Moments of `inputs` features before any token was added.
     pub fn new(inputs: usize, needs: Needs) -> Self {
         Moments {
             tokens: 0,
@@ -71,7 +71,7 @@ impl Moments {
         }
     }
 
-    /// Refuses sums that are not finite.
+    /// Checks that all sums are finite.
     ///
     /// # Errors
     /// Names the first such feature.

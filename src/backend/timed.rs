@@ -13,27 +13,27 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// What one kind of operation cost.
+/// Time and work of one kind of operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Tally {
-    /// Times it ran.
+    /// How often the operation ran.
     pub calls: u64,
-    /// All together.
+    /// Seconds for all its runs together.
     pub seconds: f64,
-    /// Multiplications and additions.
+    /// Number of multiplications and additions in all runs.
     pub flops: f64,
-    /// Bytes of its operands and results, each counted once.
+    /// Bytes of operands and results, each counted once per run.
     pub bytes: f64,
 }
 
-/// Measures a backend.
+/// A backend that passes every operation to another one and measures its time.
 pub struct Timed<'a, B> {
     inner: &'a B,
     tallies: Mutex<BTreeMap<&'static str, Tally>>,
 }
 
 impl<'a, B: Backend> Timed<'a, B> {
-    /// Nothing measured yet.
+    /// Wraps a backend; nothing is measured yet.
     pub fn new(inner: &'a B) -> Self {
         Timed {
             inner,
@@ -41,12 +41,12 @@ impl<'a, B: Backend> Timed<'a, B> {
         }
     }
 
-    /// The backend that computes.
+    /// The backend that computes the operations.
     pub(crate) fn inner(&self) -> &'a B {
         self.inner
     }
 
-    /// What was measured, by operation.
+    /// The measurements so far, by name of the operation.
     pub fn tallies(&self) -> BTreeMap<&'static str, Tally> {
         self.tallies
             .lock()
@@ -54,7 +54,7 @@ impl<'a, B: Backend> Timed<'a, B> {
             .clone()
     }
 
-    /// Runs and times one operation.
+    /// Runs one operation and adds its time and work to the measurements.
     pub(crate) fn time<T>(
         &self,
         name: &'static str,

@@ -15,38 +15,40 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a layer's statistics are gathered on.
+/// The state of the model in which a layer's statistics are gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// On the dense block, whose inputs come from the blocks pruned before it: as in the papers' code.
+    /// With the block dense and the blocks before it pruned, as in the papers' code.
     #[default]
     Block,
-    /// On what was pruned so far, tap by tap: queries, keys and values, then the attention's output, then the MLP.
+    /// With everything pruned that comes before the layer, tap by tap: queries, keys and values, then the attention's
+    /// output, then the MLP.
     Staged,
-    /// On the dense model; one pass serves every method and pattern of a sweep.
+    /// With the whole model dense; one pass serves every method and pattern of a sweep.
     Dense,
 }
 
-/// Whose outputs a solver reproduces on calibration text.
+/// The outputs that a solver tries to reproduce on calibration text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Goal {
-    /// The layer's own, on the inputs it now gets.
+    /// The outputs of the dense layer for the inputs that it gets from the pruned model.
     #[default]
     Pruned,
-    /// The dense model's.
+    /// The outputs of the layer in the dense model.
     Dense,
 }
 
-/// Tokens that layers' outputs are compared on, evenly spaced over the first sequence: few enough to cost nothing, and not only
-/// the first ones, whose activations are unlike all others.
+/// Number of tokens on which outputs of layers are compared, evenly spaced over the first sequence. They are few
+/// enough to cost nothing, and not only the first ones, whose activations are unlike all others.
 pub const SAMPLE: usize = 128;
 
-/// Inputs of a block's taps, [`SAMPLE`] tokens or a whole sequence of fewer: `(tokens, features)`.
+/// Inputs at a block's taps, each a matrix of tokens by features: [`SAMPLE`] tokens, or the whole sequence if it is
+/// shorter.
 pub type Samples<B> = BTreeMap<Tap, Arc<<B as Backend>::Tensor>>;
 
-/// Moments of every tap of one block, in a backend's memory.
+/// Moments of the inputs at each tap of one block, in a backend's memory.
 pub struct BlockMoments<B: Backend> {
     moments: BTreeMap<Tap, B::Moments>,
     samples: Samples<B>,
@@ -54,7 +56,7 @@ pub struct BlockMoments<B: Backend> {
 }
 
 impl<B: Backend> BlockMoments<B> {
-    /// Empty accumulators for some taps, of sequences of `length` tokens.
+    /// Empty accumulators for these taps, for sequences of `length` tokens.
     ///
     /// # Errors
     /// The backend has no room.
@@ -67,7 +69,7 @@ impl<B: Backend> BlockMoments<B> {
         })
     }
 
-    /// Adds a tap's inputs, whole sequences of them.
+    /// Adds inputs at a tap; they must be whole sequences.
     ///
     /// # Errors
     /// The backend fails.
@@ -86,12 +88,12 @@ impl<B: Backend> BlockMoments<B> {
         backend.accumulate(moments, x)
     }
 
-    /// The accumulators.
+    /// The moments gathered so far, by tap.
     pub fn taps(&self) -> impl Iterator<Item = (Tap, &B::Moments)> {
         self.moments.iter().map(|(tap, moments)| (*tap, moments))
     }
 
-    /// Some of the inputs.
+    /// A sample of the inputs at each tap, for comparing outputs.
     pub fn samples(&self) -> &Samples<B> {
         &self.samples
     }

@@ -9,7 +9,7 @@ use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::{ModelSpec, Tap};
 
-/// One dense pass: the moments of every block.
+/// Moves the windows once through the dense model, and returns the moments of every block.
 ///
 /// # Errors
 /// The checkpoint is unusable or the backend fails.
@@ -51,7 +51,8 @@ pub fn dense<B: Backend>(
     Ok(())
 }
 
-/// One pass of windows of `length` tokens up to the last of some taps of a block, which stays as it is: their moments.
+/// Moves windows of `length` tokens through a block up to the last of these taps, and returns the taps' moments. The
+/// windows stay before the block.
 ///
 /// # Errors
 /// The backend fails.

@@ -20,14 +20,14 @@ pub struct LayerStatistics {
     factor: OnceLock<std::result::Result<InverseFactor, String>>,
 }
 
-/// The factor `U` of a damped inverse Hessian, `H^-1 = U^T U`, and how it was come by.
+/// The factor `U` of a damped inverse Hessian, `H^-1 = U^T U`, and how it was computed.
 #[derive(Debug, Clone)]
 pub struct InverseFactor {
-    /// Upper triangular, `(inputs, inputs)`.
+    /// The factor, an upper triangular matrix with a row and a column per input.
     pub upper: Array2<f64>,
-    /// Damping as a fraction of the mean diagonal that made `H` positive definite.
+    /// The damping with which `H` was positive definite, as a fraction of its mean diagonal.
     pub damping: f64,
-    /// Input features that were zero on every calibration token.
+    /// For each input feature, whether it was zero on every calibration token.
     pub dead: Vec<bool>,
 }
 
@@ -38,11 +38,11 @@ pub const DAMPING: f64 = 0.01;
 /// what RIA's and Z-Pruner's code does; the damping used is part of the record.
 pub const DAMPING_STEP: f64 = 10.0;
 
-/// The last damping tried.
+/// The largest damping that is tried, as a fraction of the mean diagonal.
 pub const DAMPING_LIMIT: f64 = 1.0;
 
 impl LayerStatistics {
-    /// Statistics from accumulated moments.
+    /// Statistics from moments accumulated over `sequences` sequences.
     pub fn new(moments: &Moments, sequences: usize, provider: Provider) -> Self {
         LayerStatistics {
             sequences,
@@ -54,7 +54,7 @@ impl LayerStatistics {
         }
     }
 
-    /// Statistics for methods that look at weights only: whoever asks for one gets an error.
+    /// Statistics for methods that look at weights only; asking for one of them is an error.
     pub fn none() -> Self {
         LayerStatistics {
             sequences: 1,
@@ -85,12 +85,12 @@ impl LayerStatistics {
         Ok(self.gram()?.mapv(|value| value * scale))
     }
 
-    /// Who factors matrices.
+    /// The library that factorises matrices.
     pub fn provider(&self) -> Provider {
         self.provider
     }
 
-    /// `X X^T / sequences` in single precision, both triangles; made once for all layers of a tap.
+    /// `X X^T / sequences` in single precision, with both triangles. Computed once for all layers of a tap.
     ///
     /// # Errors
     /// No Gram matrix was gathered.
@@ -115,7 +115,7 @@ impl LayerStatistics {
         self.gram.as_ref().ok_or_else(|| not_gathered("Gram matrix"))
     }
 
-    /// What makes a Gram matrix a Hessian.
+    /// The factor between the Gram matrix and the Hessian, `2 / sequences`.
     fn scale(&self) -> f64 {
         2.0 / self.sequences as f64
     }
@@ -146,25 +146,25 @@ impl LayerStatistics {
     }
 }
 
-/// The error of a step that asks for a statistic it did not declare.
+/// The error for a step that asks for a statistic that it did not declare.
 pub(crate) fn not_gathered(what: &str) -> Error {
     Error::numeric(format!(
         "{what} of this layer's inputs: not gathered; a step of the method asks for what its `needs` do not say"
     ))
 }
 
-/// The diagonal of a Hessian before damping.
+/// The diagonal of a Hessian before damping, with dead features found.
 pub(crate) struct Diagonal {
-    /// With 1 for dead features.
+    /// The entries of the diagonal, with 1 for dead features.
     pub values: Vec<f64>,
-    /// Features that were zero on every calibration token.
+    /// For each input feature, whether it was zero on every calibration token.
     pub dead: Vec<bool>,
-    /// Their mean: the unit of damping.
+    /// Mean of `values`; damping is a fraction of it.
     pub mean: f64,
 }
 
 impl Diagonal {
-    /// Finds dead features.
+    /// Finds the dead features, whose entries are 0, and sets these to 1.
     pub fn new(mut values: Vec<f64>) -> Self {
         let dead: Vec<bool> = values.iter().map(|value| *value == 0.0).collect();
         for (value, dead) in values.iter_mut().zip(&dead) {
@@ -177,7 +177,7 @@ impl Diagonal {
     }
 }
 
-/// Factors with more and more damping until it succeeds; gives what came of it, and the damping.
+/// Calls `factor` with increasing damping until it succeeds; returns its result and the damping.
 ///
 /// # Errors
 /// `factor` fails, or finds no positive definite matrix even with [`DAMPING_LIMIT`].

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Arguments of `zprune compress`.
 #[derive(Debug, Args)]
 pub struct Compress {
-    /// Model directory
+    /// Model directory to store without its zeros
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub struct Compress {
 /// Arguments of `zprune expand`.
 #[derive(Debug, Args)]
 pub struct Expand {
-    /// Archive
+    /// Archive that `zprune compress` made
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Directory to make; it must not exist
@@ -33,7 +33,7 @@ pub struct Expand {
     out: PathBuf,
 }
 
-/// Runs `zprune compress`.
+/// Carries out the command `zprune compress`.
 pub fn compress(arguments: &Compress) -> Result<()> {
     let sizes = archive::compress(
         &arguments.folder,
@@ -58,7 +58,7 @@ pub fn compress(arguments: &Compress) -> Result<()> {
     ))
 }
 
-/// Runs `zprune expand`.
+/// Carries out the command `zprune expand`.
 pub fn expand(arguments: &Expand) -> Result<()> {
     let expanded = archive::expand(&arguments.folder, &arguments.out, &Display::new())?;
     print(&format!(

@@ -33,10 +33,10 @@ pub struct Bench {
     /// Fraction of the weights to remove
     #[arg(long, default_value_t = 0.5)]
     sparsity: f64,
-    /// Calibration sequences
+    /// Number of calibration sequences
     #[arg(long, default_value_t = 128, value_name = "N")]
     sequences: usize,
-    /// Tokens of each
+    /// Tokens per calibration sequence
     #[arg(long, default_value_t = 2048, value_name = "L")]
     length: usize,
     /// Seed of weights and tokens
@@ -52,7 +52,7 @@ pub struct Bench {
     machine: Machine,
 }
 
-/// Runs the command.
+/// Carries out the command `zprune bench`.
 pub fn run(arguments: &Bench) -> Result<()> {
     let pattern = Pattern::Unstructured {
         sparsity: arguments.sparsity,
@@ -142,7 +142,7 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
     )
 }
 
-/// `12.3 GFLOP/s` of 12.3e9 and the unit.
+/// A value with its unit and prefix, such as `12.3 GFLOP/s` for 12.3e9.
 fn scaled(value: f64, unit: &str) -> String {
     match value {
         1e12.. => format!("{:.1} T{unit}", value / 1e12),

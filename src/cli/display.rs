@@ -13,25 +13,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// How long a log stays silent while blocks go by.
+/// How long a log has no new line while blocks are pruned.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Confidence of the interval of a running perplexity.
+/// Confidence level of the interval of a running perplexity.
 const CONFIDENCE: f64 = 0.95;
 
-/// A terminal's bar, or lines of a log.
+/// Shows the progress of a run: a bar in a terminal, or lines in a log.
 pub(super) struct Display {
     bar: ProgressBar,
     terminal: bool,
     counts: Cell<Counts>,
-    /// The current cell in words.
+    /// Label of the current cell.
     label: RefCell<String>,
-    /// Estimated for the current cell and for the sweep.
+    /// Estimated time left, for the current cell and for the sweep.
     left: Cell<(Option<Duration>, Option<Duration>)>,
     downloading: RefCell<Option<String>>,
     waiting: Cell<bool>,
     started: Instant,
-    /// When the last plain line was printed.
+    /// Time at which the last plain line was printed.
     spoke: Cell<Instant>,
 }
 
@@ -107,7 +107,7 @@ impl Display {
         self.bar.suspend(|| say(line));
     }
 
-    /// How long the sweep will take, for plain lines.
+    /// How long the sweep will still take, for plain lines.
     fn sweep_left(&self) -> String {
         match self.left.get().1 {
             Some(left) if !left.is_zero() => format!(", {} left", HumanDuration(left)),
@@ -115,7 +115,7 @@ impl Display {
         }
     }
 
-    /// Shows the current cell, and `what` comes of it.
+    /// Shows the current cell and `what`, its result so far.
     fn show(&self, what: &str) {
         let Counts { cells, done } = self.counts.get();
         let cell = match self.left.get().0 {

@@ -71,7 +71,7 @@ pub struct Eval {
     force: bool,
 }
 
-/// Runs the command.
+/// Carries out the command `zprune eval`.
 pub fn run(arguments: &Eval) -> Result<()> {
     if !arguments.tasks.is_empty() {
         return score(arguments);
@@ -102,7 +102,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     ))
 }
 
-/// Scores zero-shot tasks.
+/// Measures the model on zero-shot tasks and prints the results.
 fn score(arguments: &Eval) -> Result<()> {
     let single_file = arguments.data.as_ref().is_some_and(|data| !data.is_dir());
     if single_file && arguments.tasks.len() > 1 {

@@ -10,7 +10,7 @@ use crate::spec::ModelSpec;
 use bytesize::ByteSize;
 use std::time::Duration;
 
-/// Work that cells do not repeat, one line each.
+/// Describes the work that cells share, one line each.
 pub fn shared(experiment: &Experiment) -> String {
     let mut text = String::new();
     let sharing = experiment.cells_per_seed();
@@ -39,7 +39,7 @@ pub fn shared(experiment: &Experiment) -> String {
     text
 }
 
-/// Memory and time of every model whose configuration is there.
+/// Expected memory and time for every model whose configuration can be read.
 pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_do: &[Cell]) -> Result<String> {
     let mut text = String::new();
     let rate = rate()?;
@@ -83,7 +83,7 @@ pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_d
     Ok(text)
 }
 
-/// Tokens of all evaluations; where an evaluation takes a whole text, one for every four bytes of it.
+/// Number of tokens of all evaluations; an evaluation of a whole text counts one token for every four bytes.
 fn evaluated(experiment: &Experiment, inputs: &Inputs, spec: &ModelSpec) -> usize {
     let files = inputs.evaluations.as_deref().unwrap_or_default();
     let tokens = experiment

@@ -8,11 +8,11 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-/// The file of `--json`, if one was named.
+/// The output file of `--json`, if the option was given.
 pub(super) struct JsonOutput<'a>(Option<OutputFile<'a>>);
 
 impl<'a> JsonOutput<'a> {
-    /// Checks before the work that the result can be written to `path`; see [`OutputFile`].
+    /// Checks, before the work begins, that the result can be written to `path`; see [`OutputFile`].
     ///
     /// # Errors
     /// It cannot.
@@ -35,7 +35,7 @@ impl<'a> JsonOutput<'a> {
         Ok(JsonOutput(file))
     }
 
-    /// Writes the result, if a file was named for it.
+    /// Writes the result to the file, if the option was given.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -48,7 +48,7 @@ impl<'a> JsonOutput<'a> {
     }
 }
 
-/// What a JSON file holds, if it is one of this kind.
+/// The content of a JSON file; `None` if it is not of type `T`.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_reader(BufReader::new(File::open(path).ok()?)).ok()
 }

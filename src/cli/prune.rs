@@ -81,19 +81,19 @@ pub struct Prune {
         "The dense model",
     ]))]
     stage: Option<Stage>,
-    /// Whose outputs solvers reproduce [default: pruned]
+    /// Which outputs a solver reproduces [default: pruned]
     #[arg(long, value_parser = choice::<Goal>(&["The layer's own, on the inputs it now gets", "The dense model's"]))]
     target: Option<Goal>,
-    /// Mask refinement
+    /// Step that improves the mask after selection [default: none]
     #[arg(long, value_name = "NAME")]
     refine: Option<String>,
-    /// Which columns share an N:M group
+    /// Step that decides which columns share an N:M group [default: none]
     #[arg(long, value_name = "NAME")]
     permutation: Option<String>,
-    /// What a bias makes up for
+    /// Step that lets a bias make up for removed weights [default: none]
     #[arg(long, value_name = "NAME")]
     compensate: Option<String>,
-    /// Calibration seed
+    /// Seed that the calibration windows are drawn with
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
@@ -103,7 +103,7 @@ pub struct Prune {
     out: PathBuf,
 }
 
-/// Runs the command.
+/// Carries out the command `zprune prune`.
 pub fn run(arguments: &Prune) -> Result<()> {
     let pattern = match (arguments.sparsity, arguments.keep, arguments.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
@@ -155,7 +155,8 @@ pub fn run(arguments: &Prune) -> Result<()> {
     ))
 }
 
-/// Documents that follow each other without anything between them are nobody's intention.
+/// The join for packed windows from JSONL and parquet files: a blank line between documents, since nobody wants
+/// documents without anything between them. `None` in all other cases.
 fn blank_lines(arguments: &Prune) -> Option<Join> {
     let name = arguments.calibration.as_ref()?.to_string_lossy().to_lowercase();
     let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];

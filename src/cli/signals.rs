@@ -4,19 +4,19 @@ use crate::error::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
 
-/// The signals that ask the program to end: Ctrl-C, a request to terminate, and a terminal that goes away, unless whoever started
-/// the program said that it is to outlive that (`nohup`).
+/// The signals that ask the program to end: Ctrl-C, a request to terminate, and the loss of the terminal, unless the
+/// program was started so that it survives that (`nohup`).
 pub(super) fn ending() -> Vec<i32> {
     [SIGINT, SIGTERM].into_iter().chain(hangup()).collect()
 }
 
-/// The signal of a terminal that goes away, where it is to end the program.
+/// The signal for the loss of the terminal, if it should end the program.
 #[cfg(unix)]
 fn hangup() -> Option<i32> {
     Some(signal_hook::consts::SIGHUP).filter(|signal| !is_ignored(*signal))
 }
 
-/// Other systems have none.
+/// Systems other than Unix have no such signal.
 #[cfg(not(unix))]
 fn hangup() -> Option<i32> {
     None
@@ -34,13 +34,13 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// What cannot be set up is an error of the system.
+/// The error for a signal handler that the system refuses.
 pub(super) fn refused(error: std::io::Error) -> Error {
     Error::writing(Path::new("signal handlers"), error)
 }
 
-/// A file that outgrows the limit of the system (`ulimit -f`) ends a program by a signal. With a handler for it, writing fails
-/// instead, and the error names the file.
+/// If a file grows beyond the system's limit (`ulimit -f`), a signal ends the program. With a handler for this
+/// signal, writing fails instead, and the error names the file.
 #[cfg(unix)]
 pub(super) fn outlive_limits_of_files() -> Result<()> {
     let seen = std::sync::Arc::default();
@@ -49,7 +49,7 @@ pub(super) fn outlive_limits_of_files() -> Result<()> {
         .map_err(refused)
 }
 
-/// Where the system has no such signal, writing fails anyway.
+/// On systems without this signal, writing fails in any case.
 #[cfg(not(unix))]
 pub(super) fn outlive_limits_of_files() -> Result<()> {
     Ok(())

@@ -17,7 +17,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     printed(wrote)
 }
 
-/// What a write to standard output means for the command.
+/// Turns the outcome of a write to standard output into the command's result; a closed pipe is no error.
 ///
 /// # Errors
 /// The text is lost.
@@ -28,13 +28,13 @@ pub(super) fn printed(wrote: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Prints a line to standard error, if it can.
+/// Prints a line to standard error; if that fails, the line is dropped.
 pub(super) fn say(line: &str) {
     // Unlike `eprintln!`, which panics.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Standard error for programs that expect to be able to write to it: what it does not take is dropped.
+/// Standard error for code that does not handle failed writes: what cannot be written is dropped.
 pub(super) struct Lossy;
 
 impl Write for Lossy {

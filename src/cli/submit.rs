@@ -133,7 +133,8 @@ fn program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|error| Error::reading(Path::new("the program's own path"), error))
 }
 
-/// What the plan was understood to ask for, written out: ids depend on it, and a node may answer `auto` otherwise.
+/// The arguments for backend and device as the plan was understood, written out. Ids depend on them, and a node of
+/// the cluster may choose another device for `auto`.
 fn machine_arguments(plan: &MachinePlan, machine: Machine) -> Vec<String> {
     let compute = machine.compute.name();
     let mut arguments: Vec<String> = ["--backend", &machine.backend.to_string(), "--compute", compute]
@@ -153,7 +154,7 @@ fn machine_arguments(plan: &MachinePlan, machine: Machine) -> Vec<String> {
     arguments
 }
 
-/// The cells without a good record, each id once.
+/// The cells without a good record, each id only once.
 fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder: &Path) -> Result<Vec<Cell>> {
     let mut cells: Vec<Cell> = Vec::new();
     for prospect in run::prospects(experiment, machine, inputs, &read_if_any(folder)?, folder) {
@@ -173,12 +174,12 @@ fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder
     Ok(cells)
 }
 
-/// `90m`, `4h`, `2d` in minutes.
+/// Reads a time such as `90m`, `4h` or `2d`; the result is in minutes.
 fn minutes(typed: &str) -> std::result::Result<u64, String> {
     scaled(typed, &[('m', 1), ('h', 60), ('d', 24 * 60)], "90m, 4h or 2d")
 }
 
-/// `900M`, `16G`, `1T` in MiB.
+/// Reads a size such as `900M`, `16G` or `1T`; the result is in MiB.
 fn mebibytes(typed: &str) -> std::result::Result<u64, String> {
     scaled(typed, &[('M', 1), ('G', 1 << 10), ('T', 1 << 20)], "900M, 16G or 1T")
 }

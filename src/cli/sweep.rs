@@ -106,20 +106,20 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     outcome.check(&folder)
 }
 
-/// A plan for another program.
+/// What `zprune plan --json` prints, for another program.
 #[derive(Serialize)]
 struct Planned<'a> {
-    /// Version of this layout.
+    /// Version of the layout of this output.
     schema: u32,
     experiment: &'a str,
-    /// The experiment's results folder.
+    /// Path of the experiment's results folder.
     results: &'a Path,
     cells: Vec<PlannedCell<'a>>,
-    /// What is missing, and how to get it.
+    /// The inputs that are missing, and how to get them.
     missing: Vec<&'a str>,
 }
 
-/// A cell of it. An id is absent while a file that it depends on is missing.
+/// One cell of the plan. Its id is absent while a file that it depends on is missing.
 #[derive(Serialize)]
 struct PlannedCell<'a> {
     id: Option<String>,
@@ -129,7 +129,7 @@ struct PlannedCell<'a> {
     pattern: Option<crate::prune::pattern::Pattern>,
     seed: Option<u64>,
     state: State,
-    /// See [`run::Prospect::seconds`].
+    /// Expected time in seconds; see [`run::Prospect::seconds`].
     estimated_seconds: Option<f64>,
 }
 
@@ -204,7 +204,7 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> PlannedC
     }
 }
 
-/// The experiment's settings, one line each.
+/// The settings of the experiment, one per line.
 fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
     let mut text = format!("{}: {}\n", experiment.name, experiment.description);
     let machine = foreseen.machine;

@@ -4,13 +4,13 @@ use crate::error::{Error, Result};
 use std::ffi::OsStr;
 use std::num::NonZero;
 
-/// Says how many there are to be.
+/// The environment variable for the number of threads.
 const VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// More threads than this are asked for by mistake, unless the machine has so many cores.
+/// A larger number of threads is taken for a mistake, unless the machine has as many cores.
 const MOST: usize = 1024;
 
-/// Starts the threads: as many as the environment says, or one for each core.
+/// Starts the threads: the number that the environment asks for, or one per core.
 ///
 /// # Errors
 /// The environment says something else than a number of threads, or the system refuses so many.
@@ -28,7 +28,8 @@ pub(super) fn start() -> Result<()> {
     })
 }
 
-/// The number of threads that a text asks for on a machine with so many cores; 0 and nothing at all ask for one per core.
+/// The number of threads that a text asks for on a machine with this many cores. 0 and an empty text ask for one per
+/// core.
 fn asked_for(text: &OsStr, cores: usize) -> Result<usize> {
     let most = MOST.max(cores);
     let number = text.to_str().map(str::trim);

@@ -19,7 +19,7 @@ pub struct Verify {
     against: Option<PathBuf>,
 }
 
-/// Runs the command.
+/// Carries out the command `zprune verify`.
 pub fn run(arguments: &Verify) -> Result<()> {
     let verdict = verify(&arguments.folder, arguments.against.as_deref(), &Display::new())?;
     print(&text(&verdict))?;

@@ -8,18 +8,18 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::Path;
 
-/// What a file held: enough to tell whether another one is the same.
+/// Size and hash of a file: enough to tell whether another file has the same content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDigest {
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// SHA-256 of its content.
+    /// SHA-256 of the content, as hexadecimal digits.
     pub sha256: String,
 }
 
 impl FileDigest {
-    /// Of a file with this content.
+    /// The digest of a file with this content.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         FileDigest {
             bytes: bytes.len() as u64,
@@ -27,7 +27,7 @@ impl FileDigest {
         }
     }
 
-    /// Reads a file in pieces.
+    /// Computes the digest of a file, which is read in pieces.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -45,7 +45,7 @@ impl fmt::Display for FileDigest {
     }
 }
 
-/// A digest of what is written to it.
+/// Computes a digest while content is written to it.
 #[derive(Debug, Clone, Default)]
 pub struct Running {
     bytes: u64,
@@ -53,13 +53,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Takes more of the content.
+    /// Adds more of the content.
     pub fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.hash.update(bytes);
     }
 
-    /// The digest of everything that was taken.
+    /// The digest of all content that was added.
     pub fn finish(self) -> FileDigest {
         FileDigest {
             bytes: self.bytes,
@@ -79,7 +79,7 @@ impl std::io::Write for Running {
     }
 }
 
-/// SHA-256 of `bytes`.
+/// SHA-256 of `bytes`, as hexadecimal digits.
 pub fn of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
@@ -92,7 +92,7 @@ pub fn of_file(path: &Path) -> Result<String> {
     Ok(FileDigest::of_file(path)?.sha256)
 }
 
-/// The hash by which git knows a file's content: SHA-1 of `blob`, its length, a zero byte and the content.
+/// The hash that git gives a file's content: SHA-1 of `blob`, its length, a zero byte and the content.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -111,7 +111,7 @@ fn of_content<D: Digest>(file: &mut std::fs::File, hash: D) -> std::io::Result<S
     Ok(hexadecimal(&hash.0.finalize()))
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
+/// The bytes as lower-case hexadecimal digits.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
-/// Calls a parser of another crate; if it panics, the message is the error and nothing is printed.
+/// Calls a parser of another crate. If it panics, the panic's message becomes the error and nothing is printed.
 ///
 /// # Errors
 /// The panic's message.

@@ -6,18 +6,18 @@
 
 use rand_mt::Mt;
 
-/// A generator in the state that `random.seed(seed)` leaves.
+/// Python's random generator, in the state that `random.seed(seed)` leaves.
 pub struct PythonRandom(Mt);
 
 impl PythonRandom {
-    /// `random.seed(seed)` for a non-negative integer.
+    /// Does what `random.seed(seed)` does, for a non-negative integer.
     pub fn new(seed: u64) -> Self {
         let words = [seed as u32, (seed >> 32) as u32];
         let used = if words[1] == 0 { &words[..1] } else { &words[..] };
         PythonRandom(Mt::new_with_key(used.iter().copied()))
     }
 
-    /// `random.getrandbits(bits)`, `bits` from 1 to 64.
+    /// The result of `random.getrandbits(bits)`, for `bits` from 1 to 64.
     pub fn bits(&mut self, bits: u32) -> u64 {
         debug_assert!((1..=64).contains(&bits));
         let low_bits = bits.min(32);
@@ -28,7 +28,7 @@ impl PythonRandom {
         low | u64::from(self.0.next_u32() >> (64 - bits)) << 32
     }
 
-    /// `random.randint(0, last)`: uniform over `0..=last`.
+    /// The result of `random.randint(0, last)`: uniform over `0..=last`.
     pub fn up_to(&mut self, last: u64) -> u64 {
         let choices = last + 1;
         let bits = u64::BITS - choices.leading_zeros();

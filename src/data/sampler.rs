@@ -22,11 +22,11 @@ pub enum Sampling {
     Packed,
 }
 
-/// Documents drawn in vain before the corpus is declared too short: with 1 usable document in 1000,
-/// missing it 100,000 times has probability `1e-43`.
+/// Number of documents that may be drawn in a row without one that is long enough, before the corpus is called too
+/// short. With 1 usable document in 1000, this happens by chance with probability `1e-43`.
 const FRUITLESS_DRAWS: usize = 100_000;
 
-/// What the samplers draw from, prepared once for all seeds.
+/// The prepared corpus that calibration windows are drawn from; used for all seeds.
 pub struct CalibrationSource {
     sampling: Sampling,
     bos: Bos,

@@ -5,18 +5,18 @@ use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A file's state, as far as the system tells without reading it. Times have the system's own steps (milliseconds, as a
-/// rule), and two writes within one step look the same: a hash says what a stamp cannot.
+/// A file's state, as far as the system tells without reading it. Times are only as fine as the system's clock
+/// (milliseconds, as a rule), so two writes within one step look the same. Only a hash tells them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     place: Place,
     length: u64,
     modified: Option<SystemTime>,
-    /// When anything about it changed last, in seconds and nanoseconds; nobody can set it back.
+    /// Time of the last change to the file or its properties, in seconds and nanoseconds; nobody can set it back.
     changed: Option<(i64, i64)>,
 }
 
-/// Device and inode; elsewhere than on Unix, when the file was created.
+/// Device and inode; on systems other than Unix, the time at which the file was created.
 #[cfg(unix)]
 type Place = (u64, u64);
 #[cfg(not(unix))]
@@ -39,7 +39,7 @@ impl Stamp {
         std::fs::metadata(path).map(|metadata| Stamp::new(&metadata))
     }
 
-    /// The state of what is at a path, which is the link where one is there.
+    /// The state of what is at a path; if it is a link, that of the link itself.
     ///
     /// # Errors
     /// As [`Stamp::at`].
@@ -68,18 +68,18 @@ impl Stamp {
         }
     }
 
-    /// Bytes in the file.
+    /// Length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether both are of one file, in whatever state.
+    /// Whether both stamps are of the same file, whatever its state.
     pub fn same_file(&self, other: &Stamp) -> bool {
         self.place == other.place
     }
 }
 
-/// A file that must stay as it is.
+/// A file that must not change while it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     path: PathBuf,
@@ -87,7 +87,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Takes the file's state. To be called before the file is read.
+    /// Records the file's state. Must be called before the file is read.
     ///
     /// # Errors
     /// There is no such file.
@@ -98,13 +98,13 @@ impl Watched {
         })
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Checks that the file is the same and as long as it was. Its state by now where only its times are others: it has another
-    /// name, other permissions, or was written to, and a hash says which.
+    /// Checks that it is still the same file with the same length. If only its times differ, its present state is
+    /// returned: the file was renamed, got other permissions or was written to, and only a hash tells which.
     ///
     /// # Errors
     /// Names the file and says what became of it.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
 
-/// One row.
+/// One row of a task's data, and its place in the file for messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     place: String,
@@ -63,7 +63,7 @@ fn json_rows(file: TextFile) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A JSON object none of whose keys occurs twice: which value is meant would be a guess.
+/// A JSON object in which no key occurs twice, since it would not be clear which value is meant.
 struct Fields(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -94,12 +94,12 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 impl Row {
-    /// A row of a file; `place` is `line 3`, `row 3` or the like.
+    /// A row of a file; `place` says where it stands, such as `line 3` or `row 3`.
     pub fn new(place: String, fields: Map<String, Value>) -> Self {
         Row { place, fields }
     }
 
-    /// Where the row stands in its file.
+    /// Where the row stands in its file, such as `line 3`.
     pub fn place(&self) -> &str {
         &self.place
     }
@@ -109,7 +109,7 @@ impl Row {
         self.value(field).is_ok()
     }
 
-    /// A text.
+    /// The text in a field.
     ///
     /// # Errors
     /// The field is missing or is not a string.
@@ -118,7 +118,7 @@ impl Row {
         value.as_str().ok_or_else(|| wrong(field, "a string", value))
     }
 
-    /// A list of texts that are not empty. `a.b` is field `b` of the object `a`.
+    /// The list of texts in a field; none may be empty. `a.b` is field `b` of the object `a`.
     ///
     /// # Errors
     /// The field is missing, is not a list of strings, has no elements or an empty one.
@@ -140,7 +140,7 @@ impl Row {
             .collect()
     }
 
-    /// A text that is not empty.
+    /// The text in a field; it may not be empty.
     ///
     /// # Errors
     /// The field is missing, is not a string, or is empty.
@@ -151,7 +151,7 @@ impl Row {
         }
     }
 
-    /// A position below `count`, written as a number or as its digits.
+    /// The number in a field, which must be below `count`; it is written as a number or as a text of digits.
     ///
     /// # Errors
     /// The field is missing, is no such number, or is out of range.
@@ -175,7 +175,7 @@ impl Row {
         }
     }
 
-    /// What a field holds; `a.b` is field `b` of the object `a`.
+    /// The value of a field; `a.b` is field `b` of the object `a`.
     fn value(&self, field: &str) -> Result<&Value> {
         let found = match field.split_once('.') {
             Some((outer, inner)) => self.fields.get(outer).and_then(|outer| outer.get(inner)),

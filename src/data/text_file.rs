@@ -12,22 +12,24 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Text that a run can hold at most where the system does not say how much memory is free.
+/// Most bytes of text that a run holds if the system does not say how much memory is free.
 const LIMIT: u64 = 8 << 30;
 
-/// A text is held together with its rows and its tokens: about as much again each, and some room.
+/// The free memory is divided by this: the text, its rows and its tokens take about as much each, and some must be
+/// left.
 const PARTS: u64 = 4;
 
-/// A packed file (gzip, parquet) of more than this is refused once it has expanded [`EXPANSION`] times. Texts do so 2 to 20 times.
+/// Packed files (gzip, parquet) of more bytes than this are refused if they expand more than [`EXPANSION`] times.
+/// Texts expand 2 to 20 times.
 const UNSUSPICIOUS: u64 = 64 << 20;
 const EXPANSION: u64 = 200;
 
-/// Bytes of text that fit into the memory that is free now.
+/// Number of bytes of text that fit into the memory that is free now.
 pub(super) fn limit() -> u64 {
     memory::available().map_or(LIMIT, |free| free / PARTS)
 }
 
-/// The error of a text that does not fit.
+/// The error for a text that does not fit into memory.
 pub(super) fn too_long(limit: u64) -> Error {
     Error::input(format!(
         "has more than {} of text, and the memory that is free holds no more; take a part of it",
@@ -35,17 +37,17 @@ pub(super) fn too_long(limit: u64) -> Error {
     ))
 }
 
-/// Bytes that a packed file of `size` bytes may unpack to where a text may have `limit`.
+/// Most bytes that a packed file of `size` bytes may unpack to, if a text may have `limit` bytes.
 pub(super) fn most_unpacked(size: u64, limit: u64) -> u64 {
     limit.min(UNSUSPICIOUS.max(size.saturating_mul(EXPANSION)))
 }
 
-/// What is said of a packed file that unpacks to more than that.
+/// The message for a packed file of `size` bytes that unpacks to more than `most` bytes.
 pub(super) fn unpacks_too_far(size: u64, most: u64) -> String {
     format!("its {} unpack to more than {}", ByteSize(size), ByteSize(most))
 }
 
-/// A text file, and its lower-case name without `.gz`.
+/// An open text file, and its name in lower case without `.gz`.
 pub(super) struct TextFile {
     reader: BufReader<Box<dyn Read>>,
     pub(super) stem: String,
@@ -72,7 +74,7 @@ impl TextFile {
         })
     }
 
-    /// Its lines, each with `\n` in place of its line end; the last may have none.
+    /// The lines of the file, each with `\n` as its line end; the last may have none.
     pub(super) fn lines(self) -> Lines<impl BufRead> {
         Lines {
             reader: self.reader,
@@ -83,8 +85,8 @@ impl TextFile {
     }
 }
 
-/// A gzip file of one or several parts, unpacked up to a limit. Zero bytes behind them, with which tapes and some
-/// programs fill a block, are no part, as for gzip itself.
+/// A gzip file of one or several parts, unpacked up to a limit. Zero bytes at the end, with which tapes and some
+/// programs fill a block, are ignored, as gzip does.
 struct Unpacked {
     /// `None` once everything has been read.
     part: Option<GzDecoder<BufReader<File>>>,
@@ -104,7 +106,7 @@ impl Unpacked {
     }
 }
 
-/// Whether another part follows.
+/// Whether another part follows in the gzip file.
 fn another(packed: &mut impl BufRead) -> io::Result<bool> {
     let mut zeros = false;
     loop {
@@ -127,7 +129,7 @@ fn another(packed: &mut impl BufRead) -> io::Result<bool> {
 }
 
 impl Unpacked {
-    /// Bytes of the part at hand, or of the next one.
+    /// Unpacks bytes of the current part, or of the next one.
     fn unpack(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(part) = &mut self.part {
             let count = part.read(buffer)?;
@@ -163,9 +165,9 @@ impl Read for Unpacked {
 /// The lines of a text, as Python's text mode gives them.
 pub(super) struct Lines<R> {
     reader: R,
-    /// What was read up to a line feed; it has several lines where carriage returns end some.
+    /// Text that was read up to a line feed; it holds several lines if carriage returns end some of them.
     rest: String,
-    /// Bytes of `rest` given out.
+    /// Number of bytes of `rest` that were returned already.
     used: usize,
     number: usize,
 }

@@ -33,39 +33,39 @@ use tokenizers::{AddedToken, Encoding, Token};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bos {
-    /// As the tokenizer does by default; the papers' way.
+    /// The tokenizer's default, which the papers use.
     #[default]
     Tokenizer,
-    /// Never.
+    /// No text starts with special tokens.
     Never,
 }
 
 impl Bos {
-    /// For records: the default is left out, as it was before there was a choice.
+    /// Whether this is the default. Records leave the default out, as they did before there was a choice.
     pub fn is_default(&self) -> bool {
         *self == Bos::default()
     }
 }
 
-/// Memory that encoding takes per byte of text, at most: 130 to 165 were measured, with every byte a token the most, and
-/// a normalizer takes a copy.
+/// Most bytes of memory that encoding takes per byte of text. 130 to 165 were measured, the most where every byte is
+/// a token; a normalizer takes a copy.
 const BYTES_PER_BYTE: u64 = 200;
 
-/// A special token.
+/// A special token, such as BOS or EOS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Special {
-    /// Its id.
+    /// Its id in the vocabulary.
     pub id: u32,
-    /// How it is written.
+    /// The text of the token, such as `<s>`.
     pub text: String,
 }
 
-/// A loaded tokenizer and the hash of what it came from.
+/// A loaded tokenizer, and the hash of the files that it was made from.
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
     settings: Settings,
-    /// Where long texts are cut, if that is known to change nothing.
+    /// Where long texts may be cut without changing any token, if such a place is known.
     place: Option<Place>,
     digest: String,
 }
@@ -126,12 +126,13 @@ impl Tokenizer {
         })
     }
 
-    /// SHA-256 of `tokenizer.json`, or, where the files beside it change what it does, of it and that.
+    /// SHA-256 of `tokenizer.json`. If the files beside it change what it does, SHA-256 of `tokenizer.json` and these
+    /// changes.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Encodes a text, with the tokenizer's own special tokens or without. A long text is encoded in pieces, where that
+    /// Encodes a text, with or without the tokenizer's own special tokens. A long text is encoded in pieces if that
     /// is known to give the same tokens.
     ///
     /// # Errors
@@ -174,7 +175,7 @@ impl Tokenizer {
         }
     }
 
-    /// The error of a token that the model does not have, at the file that makes it one.
+    /// The error for a token that the model's vocabulary lacks; it names the file that declares the token.
     fn beyond(&self, id: u32, vocabulary: usize) -> Error {
         let outside = format!("is outside the model's vocabulary of {vocabulary}");
         let text = self.inner.id_to_token(id).unwrap_or_default();
@@ -194,7 +195,8 @@ impl Tokenizer {
         Error::input(message).at(self.path.display())
     }
 
-    /// Checks that there is memory for the pieces that are encoded at a time: at worst the longest ones.
+    /// Checks that there is enough memory for the pieces that are encoded at the same time, assuming the longest
+    /// ones.
     fn check_room(&self, pieces: &[&str]) -> Result<()> {
         match memory::available() {
             Some(free) => self.check_within(pieces, rayon::current_num_threads(), free),
@@ -220,14 +222,14 @@ impl Tokenizer {
         )))
     }
 
-    /// Encodes a text at once.
+    /// Encodes a text in one piece.
     fn ids(&self, text: &str, bos: Bos) -> Result<Vec<u32>> {
         let encoding = sound(|| self.inner.encode_fast(text, bos == Bos::Tokenizer))
             .map_err(|message| self.fail(format!("cannot encode the text: {message}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The special tokens that the tokenizer puts before a text and behind it.
+    /// The special tokens that the tokenizer puts before and after a text.
     fn around(&self) -> Result<(Vec<u32>, Vec<u32>)> {
         let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "a".to_string(), (0, 1))], 0);
         let whole = sound(|| self.inner.post_process(text, None, true))
@@ -238,8 +240,8 @@ impl Tokenizer {
         Ok((ids[..place].to_vec(), ids[place + 1..].to_vec()))
     }
 
-    /// The token that the files beside `tokenizer.json` name by `role`, `bos_token` or `eos_token`, or that tokenizers
-    /// of their class have for it. What `config.json` says does not count: it is the model's, not the tokenizer's.
+    /// The token for `role` (`bos_token` or `eos_token`) that the files beside `tokenizer.json` name, or that
+    /// tokenizers of their class have. `config.json` does not count: it describes the model, not the tokenizer.
     pub fn special(&self, role: &str) -> Option<Special> {
         let text = self.settings.named(role)?;
         let id = self.inner.token_to_id(text)?;
@@ -250,8 +252,8 @@ impl Tokenizer {
     }
 }
 
-/// The digest of the tokenizer in a model directory, without loading it; see [`Tokenizer::digest`]. Empty where there is
-/// none: models whose tokens come from files need none.
+/// The digest of the tokenizer in a model directory, without loading it; see [`Tokenizer::digest`]. Empty if there is
+/// no tokenizer: a model whose tokens come from files needs none.
 ///
 /// # Errors
 /// As [`Tokenizer::load`], as far as the files are read.
@@ -272,7 +274,7 @@ fn digest_of(text: &str, settings: &Settings) -> String {
     }
 }
 
-/// A tokenizer of the vocabulary and merges of `own`, which is of BPE, and otherwise of these parts.
+/// Builds a tokenizer from the vocabulary and merges of `own`, which is of BPE, and from the other parts in `parts`.
 fn remade(own: &tokenizers::Tokenizer, parts: &TokenizerFile) -> tokenizers::Result<tokenizers::Tokenizer> {
     let ModelWrapper::BPE(bpe) = own.get_model() else {
         return Err("the model is not of BPE".into());
@@ -294,7 +296,7 @@ fn remade(own: &tokenizers::Tokenizer, parts: &TokenizerFile) -> tokenizers::Res
     Ok(tokenizer)
 }
 
-/// The post-processor that puts these tokens before a text and behind it.
+/// The post-processor that puts these tokens before and after a text.
 fn template(
     tokenizer: &tokenizers::Tokenizer,
     [before, behind]: &[Option<String>; 2],
@@ -321,8 +323,8 @@ fn template(
     Ok(serde_json::from_value(template)?)
 }
 
-/// Calls the crate `tokenizers`, which panics on some malformed files (a template that names an unknown
-/// token, a merge of unknown parts, broken JSON in a decoder), and makes such a panic an ordinary message.
+/// Calls the crate `tokenizers` and turns a panic into an ordinary error. It panics on some malformed files: a
+/// template that names an unknown token, a merge of unknown parts, broken JSON in a decoder.
 fn sound<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     let called = guarded(call).map_err(|panic| {
         format!("a part of the file does not fit the others ({panic}); get tokenizer.json again from where the model is from")
@@ -418,7 +420,7 @@ mod tests {
         }
     }
 
-    /// Tokenizers of all kinds that are cut, and some that are not, made of one file.
+    /// Tokenizers of all kinds made from one file: kinds whose texts are cut, and some whose texts are not.
     fn variants(own: &serde_json::Value) -> Vec<(&'static str, serde_json::Value, bool)> {
         use serde_json::json;
         let with = |name, normalizer: serde_json::Value, pre: serde_json::Value, place| {

@@ -148,12 +148,12 @@ impl TokenWindows {
         }
     }
 
-    /// Tokens per window.
+    /// Number of tokens per window.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// Number of windows.
+    /// Number of windows in the set.
     pub fn count(&self) -> usize {
         self.ids.len() / self.length
     }

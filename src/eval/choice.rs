@@ -15,38 +15,39 @@ use crate::model::forward::{Block, Ends, Layout, Packed};
 use crate::spec::ModelSpec;
 use std::ops::Range;
 
-/// Tokenises documents.
+/// Turns documents of zero-shot tasks into the tokens that a model sees.
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     vocabulary: usize,
     bos: Bos,
-    /// What an empty context is: a token that the tokenizer names, whatever `config.json` says; a text that begins with it gets no special tokens from the tokenizer.
+    /// The token that stands in for an empty context. The tokenizer names it, whatever `config.json` says. The
+    /// tokenizer adds no special tokens to a text that begins with it.
     prefix: Option<Special>,
-    /// Tokens that the model sees at most.
+    /// The most tokens that the model sees at once; longer requests lose tokens on the left.
     longest: usize,
 }
 
-/// A document in tokens.
+/// A document of a zero-shot task as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
-    /// One per choice.
+    /// One request per choice, in the order of the choices.
     pub requests: Vec<EncodedRequest>,
-    /// The right choice.
+    /// Index of the right choice.
     pub gold: usize,
-    /// Where it stands in its file.
+    /// Where the document stands in its file, for error messages (`line 3`).
     pub place: String,
 }
 
-/// A request in tokens.
+/// One choice of a document as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedRequest {
-    /// What the model sees: context and continuation without its last token.
+    /// The tokens that the model sees: the context and the continuation without its last token.
     pub input: Vec<u32>,
     /// The continuation; its first token follows `input[input.len() - targets.len()]`.
     pub targets: Vec<u32>,
-    /// Unicode characters of the bare choice.
+    /// Number of Unicode characters in the choice itself, without the delimiter; divides the score for `acc_norm`.
     pub characters: usize,
-    /// Tokens that were cut off on the left.
+    /// Number of tokens that were cut off on the left because the model's context is too short.
     pub truncated: usize,
 }
 
@@ -101,7 +102,7 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// A continuation behind an empty context.
+    /// Encodes a continuation whose context is empty; returns the tokens that the model sees, and the continuation's.
     fn alone(&self, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let Some(prefix) = &self.prefix else {
             return Err(Error::input(
@@ -155,7 +156,8 @@ impl<'a> Encoder<'a> {
 }
 
 impl Encoded {
-    /// Distinct tokens, about: exactly, where choices have nothing in common but their context.
+    /// About how many different tokens the document needs in memory. The number is exact if the choices share nothing
+    /// but their context.
     pub fn tokens(&self) -> usize {
         let answers: usize = self.requests.iter().map(|request| request.targets.len() - 1).sum();
         let contexts = self
@@ -174,17 +176,17 @@ impl Encoded {
     }
 }
 
-/// What a model says of a continuation.
+/// How likely a model finds a continuation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     /// Log-likelihood of the whole continuation, in nats.
     pub log_likelihood: f64,
-    /// Whether each of its tokens is the likeliest one.
+    /// Whether every token of the continuation is the likeliest one at its position.
     pub greedy: bool,
 }
 
-/// Ranges of documents of at most `tokens` tokens each (a single document may have more), so that the
-/// residual streams of one range fit in memory. One empty range where there are no documents.
+/// Splits documents into ranges of at most `tokens` tokens each (a single document may have more), so that the
+/// residual streams of one range fit in memory. Without documents the result is one empty range.
 pub fn passes(documents: &[&Encoded], tokens: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let (mut first, mut sum) = (0, 0);
@@ -199,20 +201,20 @@ pub fn passes(documents: &[&Encoded], tokens: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Scores documents while blocks pass by, so that no more than one block is needed at a time.
+/// Scores documents block by block, so that only one block of the model is needed in memory at a time.
 pub struct ChoiceScorer<'a, B: Backend> {
     documents: Vec<&'a Encoded>,
     stream: Packed<B>,
     batches: Vec<Batch>,
 }
 
-/// What is asked of a batch of the stream.
+/// What is to be scored in one batch of the residual stream.
 struct Batch {
-    /// Positions in `documents`.
+    /// Indices into `documents` of the scorer.
     documents: Vec<usize>,
-    /// Distinct tokens that predict, continuation after continuation.
+    /// Indices of the batch's tokens that predict, continuation after continuation.
     rows: Vec<u32>,
-    /// What they are to predict.
+    /// For each of `rows`, the token that it has to predict.
     targets: Vec<u32>,
 }
 
@@ -278,8 +280,8 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
         self.stream.advance(backend, spec, block)
     }
 
-    /// After the last block: hands every document's position and scores, one per choice, to `take`, batch by
-    /// batch, the longest documents first.
+    /// To be called after the last block: gives every document's index and its scores, one per choice, to `take`.
+    /// Batches come one by one, the longest documents first.
     ///
     /// # Errors
     /// The backend fails, or a log-likelihood is not finite; then with the document's position.

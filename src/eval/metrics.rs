@@ -1,11 +1,11 @@
 //! Accuracies of tasks as the harness computes them.
 
-/// Mean of outcomes: an accuracy, as a fraction. NaN without outcomes.
+/// Share of outcomes that are true: an accuracy, as a fraction. NaN without outcomes.
 pub fn mean(outcomes: &[bool]) -> f64 {
     right(outcomes) / outcomes.len() as f64
 }
 
-/// How many outcomes are right.
+/// Number of outcomes that are true.
 pub fn right(outcomes: &[bool]) -> f64 {
     outcomes.iter().filter(|right| **right).count() as f64
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::spec::ModelSpec;
 
-/// Scores token windows while blocks pass by, so that no more than one block is needed at a time.
+/// Scores token windows block by block, so that only one block of the model is needed in memory at a time.
 pub struct PerplexityScorer<'a, B: Backend> {
     windows: &'a TokenWindows,
     hidden: Hidden<B>,
@@ -37,8 +37,8 @@ impl<'a, B: Backend> PerplexityScorer<'a, B> {
         self.hidden.advance(backend, spec, block, |_, _| Ok(()))
     }
 
-    /// After the last block: the mean negative log-likelihood of every window, in nats per token. `scored` is told those
-    /// that are there after every batch of windows that went through the head.
+    /// To be called after the last block: returns the mean negative log-likelihood of every window, in nats per
+    /// token. After every batch of windows, `scored` is given the values that are known so far.
     ///
     /// # Errors
     /// The backend fails, or a window's likelihood is not finite.
@@ -60,7 +60,7 @@ impl<'a, B: Backend> PerplexityScorer<'a, B> {
     }
 }
 
-/// `exp` of the mean of window means.
+/// The perplexity: `exp` of the mean of the windows' mean negative log-likelihoods (nats per token).
 ///
 /// # Errors
 /// The perplexity overflows, beyond 709 nats per token: tables and records (JSON) have no infinity.

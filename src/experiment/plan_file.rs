@@ -10,36 +10,36 @@ use crate::prune::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The file in a results folder.
+/// Name of the plan's file in a results folder.
 const NAME: &str = "plan.toml";
 
-/// How it begins.
+/// How the plan's file begins.
 const MARK: &str = "# Written by zprune";
 
 /// `plan.toml`: the resolved experiment and its cells, as the run that wrote it saw them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanFile {
-    /// Version of zprune.
+    /// Version of zprune that wrote the plan.
     pub zprune: String,
-    /// The resolved experiment.
+    /// The experiment with all defaults filled in.
     pub experiment: Experiment,
-    /// Its cells, in the order they run.
+    /// The cells of the experiment, in the order in which they run.
     pub cell: Vec<PlannedCell>,
 }
 
 /// A cell of a plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedCell {
-    /// Content-derived id.
+    /// Id of the cell, computed from its content.
     pub id: String,
-    /// Model label.
+    /// Name of the model.
     pub model: String,
-    /// Method label.
+    /// Name of the method.
     pub method: String,
-    /// Calibration seed.
+    /// Calibration seed; none if the method does not calibrate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Pattern; none for the dense model.
+    /// Pattern of the cell; none for the dense model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
 }
@@ -67,7 +67,7 @@ impl PlanFile {
         }
     }
 
-    /// Reads a results folder's plan.
+    /// Reads the plan of a results folder.
     ///
     /// # Errors
     /// The file is missing or not a plan.
@@ -86,7 +86,7 @@ impl PlanFile {
         Ok(plan)
     }
 
-    /// Checks that a plan could be written to a results folder: nothing is there, or an earlier one.
+    /// Checks that a plan could be written to a results folder: there is no file, or one that zprune wrote.
     ///
     /// # Errors
     /// Somebody else's `plan.toml` is there.
@@ -111,7 +111,7 @@ impl PlanFile {
         write_whole(&folder.join(NAME), self.text()?.as_bytes())
     }
 
-    /// The file's text.
+    /// The text of the plan's file.
     ///
     /// # Errors
     /// Never for a resolved experiment.

@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// Permission bits as Unix has them: reading, writing and executing for the owner, the group and everybody. Elsewhere they say
-/// nothing and change nothing. The umask takes bits away whatever is asked for.
+/// Permission bits as Unix has them: reading, writing and executing for the owner, the group and everybody. On other
+/// systems they have no effect. The umask can remove bits, whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Access(u32);
 
 impl Access {
-    /// Everybody, as far as the umask allows.
+    /// Access for everybody, as far as the umask allows.
     pub const OPEN: Access = Access(0o777);
 
-    /// That of what is at a path; links are followed.
+    /// The access rights of what is at a path; links are followed.
     ///
     /// # Errors
     /// Nothing is there, or it cannot be looked at.
@@ -33,31 +33,32 @@ impl Access {
         }
     }
 
-    /// What both allow.
+    /// The access rights that both give.
     #[must_use]
     pub fn and(self, other: Access) -> Access {
         Access(self.0 & other.0)
     }
 
-    /// For a file of data that zprune makes: whoever may read or write may do so, and nobody executes it.
+    /// The rights for a file of data that zprune makes: those who may read or write keep these rights, and nobody may
+    /// execute it.
     #[must_use]
     pub fn of_data(self) -> Access {
         Access(self.0 & 0o666 | 0o600)
     }
 
-    /// For a folder that zprune makes: its owner can put files into it.
+    /// The rights for a folder that zprune makes: its owner can put files into it.
     #[must_use]
     pub fn of_folder(self) -> Access {
         Access(self.0 | 0o700)
     }
 
-    /// With executing for everybody who may read.
+    /// The same rights, and the right to execute for everybody who may read.
     #[must_use]
     pub fn with_executing(self) -> Access {
         Access(self.0 | (self.0 & 0o444) >> 2)
     }
 
-    /// The bits.
+    /// The access rights as permission bits of Unix.
     #[cfg(unix)]
     pub(super) fn mode(self) -> u32 {
         self.0

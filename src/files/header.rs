@@ -17,13 +17,13 @@ use std::io::Read;
 /// The longest header that is read, in bytes: the limit of the format.
 pub const LONGEST: u64 = 100_000_000;
 
-/// Bytes of the little-endian number before the header that says how long it is.
+/// Number of bytes before the header: a little-endian number that gives the header's length.
 const PREFIX: u64 = 8;
 
-/// The key under which a file says what it is; every other key names a tensor.
+/// The key for a file's description of itself; every other key is the name of a tensor.
 pub const METADATA: &str = "__metadata__";
 
-/// The message for a file that lost its end between two looks at it.
+/// The message for a file that became shorter between two reads.
 pub const SHORTER: &str =
     "the file became shorter while it was in use; start again when the program that writes to it has ended";
 
@@ -32,36 +32,36 @@ pub const SHORTER: &str =
 pub struct Header {
     /// The header as it is stored, with the spaces that pad it.
     pub text: String,
-    /// What the file says of itself.
+    /// The description that the file gives of itself.
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order of their data.
     pub tensors: Vec<Entry>,
 }
 
-/// One tensor of a file.
+/// One tensor of a safetensors file, as the header describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Its name.
+    /// Name of the tensor in the file.
     pub name: String,
-    /// Element type.
+    /// Number format of the tensor's elements.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Number of elements in each dimension.
     pub shape: Vec<usize>,
-    /// Its first byte, counted from the end of the header.
+    /// Position of its first byte, counted from the end of the header.
     pub start: u64,
-    /// The byte after its last one.
+    /// Position after its last byte, counted from the end of the header.
     pub end: u64,
 }
 
 impl Entry {
-    /// Bytes of its data.
+    /// Number of bytes of the tensor's data.
     pub fn bytes(&self) -> u64 {
         self.end - self.start
     }
 }
 
 impl Header {
-    /// Reads the text of a header; looks at no file.
+    /// Parses the text of a header; reads no file.
     ///
     /// # Errors
     /// It is no header, names something twice, or its data overlap or leave a gap.
@@ -123,30 +123,30 @@ impl Header {
         Ok(header)
     }
 
-    /// Where the data begin in the file.
+    /// Position in the file where the data begin.
     pub fn data(&self) -> u64 {
         PREFIX + self.text.len() as u64
     }
 
-    /// Bytes of all tensors.
+    /// Number of bytes of the data of all tensors.
     pub fn data_bytes(&self) -> u64 {
         self.tensors.last().map_or(0, |tensor| tensor.end)
     }
 
-    /// The bytes before the data, as they are stored.
+    /// The bytes before the data, as they are in the file: length and text of the header.
     pub fn stored(&self) -> Vec<u8> {
         let length = (self.text.len() as u64).to_le_bytes();
         [&length[..], self.text.as_bytes()].concat()
     }
 }
 
-/// A header as it is written, every name once.
+/// A header as JSON, in which every name occurs once.
 struct Raw {
     metadata: Vec<(String, String)>,
     tensors: Vec<(String, TensorInfo)>,
 }
 
-/// A name that has not been there before.
+/// Checks that a name has not occurred before.
 fn once<E: serde::de::Error>(seen: &mut HashSet<String>, what: &str, name: &str) -> std::result::Result<(), E> {
     match seen.insert(name.to_string()) {
         true => Ok(()),

@@ -9,10 +9,11 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
-/// Configurations, experiments, indices, references: the largest known is about a megabyte.
+/// Size limit for configurations, experiments, indices and references, in bytes: the largest known is about a
+/// megabyte.
 pub const SMALL: u64 = 64 << 20;
 
-/// Tokenizers: the largest known have about 35 MB.
+/// Size limit for tokenizers, in bytes: the largest known have about 35 MB.
 pub const TOKENIZER: u64 = 512 << 20;
 
 /// Opens a regular file.
@@ -28,7 +29,7 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file of at most `limit` bytes whole.
+/// Reads all of a regular file of at most `limit` bytes.
 ///
 /// # Errors
 /// As [`open`], and the file is larger.
@@ -49,7 +50,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads a regular file of UTF-8 text whole. A byte order mark is left out.
+/// Reads all of a regular file of UTF-8 text. A byte order mark is left out.
 ///
 /// # Errors
 /// As [`read`], and the file is not UTF-8; with its line.
@@ -57,7 +58,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     text(read(path, limit)?).map_err(|error| error.at(path.display()))
 }
 
-/// As [`read_text`]; `None` where there is no such file.
+/// As [`read_text`]; `None` if there is no such file.
 ///
 /// # Errors
 /// As [`read_text`].
@@ -68,7 +69,7 @@ pub fn read_text_if_there(path: &Path, limit: u64) -> Result<Option<String>> {
     }
 }
 
-/// Bytes as UTF-8 text without a byte order mark.
+/// Converts bytes to text without a byte order mark.
 ///
 /// # Errors
 /// They are not UTF-8; with the line.
@@ -85,10 +86,10 @@ pub fn text(bytes: Vec<u8>) -> Result<String> {
     Ok(text)
 }
 
-/// What some editors write before UTF-8 text.
+/// The character that some editors write before UTF-8 text.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The message for bytes, from the start of a file, that are not UTF-8: names what they seem to be.
+/// The message for bytes at the start of a file that are not UTF-8; it names the encoding that they seem to have.
 pub fn not_utf8(start: &[u8]) -> String {
     match start {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => encoded("UTF-32"),
@@ -97,7 +98,8 @@ pub fn not_utf8(start: &[u8]) -> String {
     }
 }
 
-/// Whether bytes from the start of a file are Latin letters in UTF-16 without a byte order mark: every other one is zero.
+/// Whether bytes at the start of a file seem to be Latin letters in UTF-16 without a byte order mark: every other
+/// byte is zero.
 pub fn seems_utf16(start: &[u8]) -> bool {
     let pairs = start.as_chunks::<2>().0;
     let some = &pairs[..pairs.len().min(32)];
@@ -132,7 +134,7 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
     .at(path.display()))
 }
 
-/// The first files of a folder, for its message.
+/// Names of the first files of a folder, for the message about it.
 fn inside(folder: &Path) -> String {
     const SHOWN: usize = 4;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// What the message of a repeated key ends with.
+/// The end of the message about a repeated key.
 pub const TWICE: &str = " stands twice";
 
-/// An object's entries in their order. An object with a key twice is refused.
+/// The entries of an object in their order. An object that has a key twice is refused.
 pub struct Unique<V>(pub Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {

@@ -26,19 +26,19 @@ pub use whole::{create_folders, create_whole, no_links, only_plain, remove_unfin
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// How temporary names begin.
+/// The text that names of temporary files and folders begin with.
 const PREFIX: &str = ".zprune-";
 
-/// How many letters and digits follow.
+/// Number of random letters and digits after [`PREFIX`].
 const RANDOM: usize = 12;
 
-/// How the names of unfinished files and folders end.
+/// The ending of the names of unfinished files and folders.
 const UNFINISHED: &str = ".tmp";
 
-/// How the name of the lock file beside an unfinished folder ends.
+/// The ending of the name of the lock file beside an unfinished folder.
 const LOCK: &str = ".lock";
 
-/// Makes a file with a temporary name with this ending. The umask takes bits of `access` away.
+/// Makes a file with a temporary name that has this ending. The umask can remove bits of `access`.
 fn temporary_file(folder: &Path, ending: &str, access: Access) -> std::io::Result<NamedTempFile> {
     let mut names = tempfile::Builder::new();
     names.prefix(PREFIX).rand_bytes(RANDOM).suffix(ending);
@@ -53,7 +53,7 @@ fn temporary_file(folder: &Path, ending: &str, access: Access) -> std::io::Resul
     names.tempfile_in(folder).map_err(without_name)
 }
 
-/// An error of a temporary file without the file's name: whoever reads it has never heard of it.
+/// The error of a temporary file without the file's name, which the user does not know.
 fn without_name(error: std::io::Error) -> std::io::Error {
     let text = error.to_string();
     match text.split_once(" at path \"") {
@@ -68,7 +68,7 @@ fn random_part<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
     (part.len() == RANDOM && part.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(part)
 }
 
-/// The folder that holds `path`.
+/// The folder that contains `path`.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

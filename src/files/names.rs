@@ -4,13 +4,14 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The longest name, in bytes, that common file systems take.
+/// The longest file name that common file systems accept, in bytes.
 pub const LONGEST: usize = 255;
 
-/// Names that stand for devices on Windows, whatever their ending.
+/// Names that mean devices on Windows, whatever ending they have.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// A label as a name, or as part of one: letters, digits, `-`, `_` and `.`; everything else becomes `_`.
+/// A label as a file name or as a part of one: letters, digits, `-`, `_` and `.` are kept, all other characters
+/// become `_`.
 pub fn plain(label: &str) -> String {
     let plain = |c: char| match c.is_alphanumeric() || "-_.".contains(c) {
         true => c,
@@ -34,7 +35,7 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Whether Windows takes a name for a device.
+/// Whether Windows treats a name as a device.
 pub fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_lowercase();
     let port = ["com", "lpt"].iter().find_map(|port| stem.strip_prefix(port));
@@ -70,7 +71,7 @@ pub fn check<'a>(files: impl IntoIterator<Item = &'a (String, String)>) -> Resul
     Ok(())
 }
 
-/// A path as a shell takes it, for messages that name a command.
+/// A path quoted for a shell, for messages that contain a command.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     shlex::try_quote(&text).map_or_else(|_| text.clone(), |quoted| quoted.into_owned())

@@ -7,7 +7,7 @@ use std::fs::{File, FileType, Metadata};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// How many links are followed from one to the next.
+/// Most links that are followed, one after the other.
 const MOST_LINKS: usize = 40;
 
 /// A file that a user named for a result.
@@ -19,28 +19,28 @@ const MOST_LINKS: usize = 40;
 pub struct OutputFile<'a> {
     /// The file as the user named it.
     pub path: &'a Path,
-    /// Files that the command reads, and folders that it reads files of. What is not there is passed over.
+    /// Files that the command reads, and folders that it reads files from. Paths that do not exist are ignored.
     pub inputs: &'a [PathBuf],
-    /// Whether the user allowed to replace a file that this command did not write.
+    /// Whether the user allowed replacing a file that this command did not write.
     pub force: bool,
-    /// Whether a plain file holds what this command writes.
+    /// Whether the content of a plain file is of the kind that this command writes.
     pub ours: fn(&Path) -> bool,
-    /// Who may read what is written, if it is a plain file.
+    /// Who may read the result, if it is a plain file.
     pub access: Access,
 }
 
-/// Where the bytes go.
+/// The place that the bytes are written to.
 enum Place {
-    /// This process's standard output, whatever it is.
+    /// Standard output of this process, whatever it leads to.
     StandardOutput,
-    /// A pipe or a device.
+    /// A pipe or a device, which is written to and stays.
     Stream(PathBuf),
-    /// A plain file, or one to be made.
+    /// A plain file, which exists or will be made.
     File(PathBuf),
 }
 
 impl OutputFile<'_> {
-    /// Says before the work that the file could be written now. Changes nothing.
+    /// Checks, before the work begins, that the file could be written now. Changes nothing.
     ///
     /// # Errors
     /// It is a folder, somebody else's file, or one that the command reads, or its folder cannot be written.
@@ -72,7 +72,7 @@ impl OutputFile<'_> {
         }
     }
 
-    /// Writes the file: a plain one whole or not at all.
+    /// Writes the content; a plain file is written completely or not at all.
     ///
     /// # Errors
     /// As [`OutputFile::check`], or the disk is full.
@@ -142,7 +142,7 @@ impl OutputFile<'_> {
         Ok(Place::File(self.followed()?))
     }
 
-    /// The end of the links that begin at the path; it need not exist.
+    /// The path that the links from this path lead to; it need not exist.
     fn followed(&self) -> Result<PathBuf> {
         let mut path = self.path.to_path_buf();
         for _ in 0..MOST_LINKS {
@@ -155,8 +155,8 @@ impl OutputFile<'_> {
     }
 }
 
-/// Whether a command that reads `input` reads the file at `path`. An earlier result in a folder that it reads is none of its
-/// inputs.
+/// Whether a command that reads `input` reads the file at `path`. An earlier result in a folder that it reads is not
+/// an input.
 fn reads(input: &Path, path: &Path, there: &Metadata, ours: bool) -> bool {
     let Ok(read) = input.metadata() else {
         return false;
@@ -178,20 +178,20 @@ fn reads(input: &Path, path: &Path, there: &Metadata, ours: bool) -> bool {
         })
 }
 
-/// Whether two paths lead to one file.
+/// Whether two paths lead to the same file.
 #[cfg(unix)]
 fn same(_: &Path, one: &Metadata, _: &Path, other: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Whether two paths lead to one file.
+/// Whether two paths lead to the same file.
 #[cfg(not(unix))]
 fn same(one: &Path, _: &Metadata, other: &Path, _: &Metadata) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Whether this is what standard output goes to: a second opening of a plain file would write over what is printed.
+/// Whether standard output goes to this file. Opening a plain file a second time would overwrite what is printed.
 #[cfg(unix)]
 fn is_standard_output(there: &Metadata) -> bool {
     use std::os::fd::AsFd;
@@ -206,7 +206,8 @@ fn is_standard_output(_: &Metadata) -> bool {
     false
 }
 
-/// Whether something takes bytes one after the other. A disk is a device too, but writing to it would destroy what is on it.
+/// Whether bytes are written to it one after the other. A disk is a device, too, but writing to it would destroy what
+/// is on it.
 #[cfg(unix)]
 fn is_stream(kind: FileType) -> bool {
     use std::os::unix::fs::FileTypeExt;

@@ -16,30 +16,31 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::NamedTempFile;
 
-/// How often a name is chosen anew because the lock file was taken for a dead process's.
+/// How often another name is tried if the lock file was mistaken for that of a dead process.
 const ATTEMPTS: usize = 5;
 
-/// The folders that this process is at.
+/// The unfinished folders of this process.
 static UNDER_WORK: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// While this is held, no folder gets its final name, and none is removed.
+/// Locks the list of unfinished folders. While it is locked, no folder gets its final name and none is removed.
 fn under_work() -> MutexGuard<'static, Vec<PathBuf>> {
     UNDER_WORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A folder under construction beside its final place. Dropped without [`Staging::commit`], it is removed.
+/// An unfinished folder beside its final place. It is removed if it is dropped without [`Staging::commit`].
 pub struct Staging {
     folder: PathBuf,
     target: PathBuf,
-    /// What was made in it, by paths below it. Everything else there was put there by somebody else.
+    /// Paths of the files and folders that were made here, relative to the folder. Everything else was put there by
+    /// somebody else.
     made: RefCell<BTreeSet<PathBuf>>,
-    /// Says to other processes that this one lives.
+    /// The lock that shows other processes that this one is still running.
     _lock: NamedTempFile,
 }
 
 impl Staging {
-    /// Begins a folder that will be called `target`. Missing parents are made, and what killed processes left beside it is
-    /// removed.
+    /// Begins a folder that will get the name `target`. Parents that are missing are made, and what killed processes
+    /// left beside it is removed.
     ///
     /// # Errors
     /// `target` exists and is not an empty folder that can be replaced, or its parent cannot be written.
@@ -79,23 +80,23 @@ impl Staging {
         Err(Error::output(beside, message))
     }
 
-    /// Where a file of the folder is while it is being made.
+    /// The path of a file in the folder while the folder is unfinished.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// The final name of a file, for messages.
+    /// The path that a file will have at the end, for messages.
     pub fn named(&self, name: &Path) -> PathBuf {
         self.target.join(name)
     }
 
-    /// An error of something that looked into the folder, with the final names of its files.
+    /// An error from reading the folder, with the final paths of its files.
     pub fn renamed(&self, error: Error) -> Error {
         let [temporary, own] = [&self.folder, &self.target].map(|path| path.display().to_string());
         Error::new(error.kind(), error.to_string().replace(&temporary, &own))
     }
 
-    /// Narrows who may use the folder itself, to what `access` allows. To be called before anything is made in it.
+    /// Limits the rights on the folder itself to `access`. Must be called before anything is made in it.
     ///
     /// # Errors
     /// The system refuses.
@@ -103,7 +104,7 @@ impl Staging {
         restrict(&self.folder, access).map_err(|error| Error::writing(&self.target, error))
     }
 
-    /// Makes a folder below it, in a folder that is there.
+    /// Makes a folder below this one; its parent must exist.
     ///
     /// # Errors
     /// The disk refuses, or somebody has put something there.
@@ -115,7 +116,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes a file for those whom `access` allows to use it, and the umask.
+    /// Makes a file with the rights `access`, from which the umask can remove bits.
     ///
     /// # Errors
     /// The disk refuses, or somebody has put something there.
@@ -133,7 +134,7 @@ impl Staging {
         Ok(file)
     }
 
-    /// Writes a small file for those whom `access` allows to use it, and the umask.
+    /// Writes a small file with the rights `access`, from which the umask can remove bits.
     ///
     /// # Errors
     /// The disk refuses, or somebody has put something there.
@@ -143,12 +144,12 @@ impl Staging {
         written.map_err(|error| Error::output(&self.named(name.as_ref()), error))
     }
 
-    /// Whether a file or folder below it was made here, and not put there by somebody else.
+    /// Whether a file or folder was made here and not put here by somebody else.
     pub fn has_made(&self, name: &Path) -> bool {
         self.made.borrow().contains(name)
     }
 
-    /// What somebody else has put there, by paths below the folder. It stays where it is.
+    /// Paths of what somebody else has put here, relative to the folder. It is not removed.
     fn strangers(&self, below: &Path) -> std::io::Result<Vec<PathBuf>> {
         let mut strangers = Vec::new();
         for entry in std::fs::read_dir(self.path(below))? {
@@ -163,7 +164,7 @@ impl Staging {
         Ok(strangers)
     }
 
-    /// Gives the folder its final name, on disk.
+    /// Writes everything to disk and gives the folder its final name.
     ///
     /// # Errors
     /// The disk refuses, or something else took the name meanwhile.
@@ -189,7 +190,7 @@ impl Staging {
     }
 }
 
-/// Takes permissions away that `access` does not have, but for the owner's.
+/// Removes permissions that `access` does not have, except the owner's.
 #[cfg(unix)]
 fn restrict(folder: &Path, access: Access) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -201,7 +202,7 @@ fn restrict(folder: &Path, access: Access) -> std::io::Result<()> {
     }
 }
 
-/// Where the system has no such permissions, there is nothing to take away.
+/// On systems without such permissions, nothing has to be removed.
 #[cfg(not(unix))]
 fn restrict(_: &Path, _: Access) -> std::io::Result<()> {
     Ok(())
@@ -218,7 +219,7 @@ impl Drop for Staging {
     }
 }
 
-/// Refuses a name that a folder cannot be given.
+/// Checks that a folder can get this name: nothing may be there but an empty folder.
 fn check_free(target: &Path) -> Result<()> {
     if target.file_name().is_none() {
         return Err(Error::output(target, "give the folder that is to be made a name"));
@@ -247,7 +248,7 @@ fn check_free(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that every name in a folder and below it is on disk.
+/// Makes sure that all names in a folder and below it are on disk.
 fn sync_folders(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

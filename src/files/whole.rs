@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// How often a file is written again because its temporary file was taken for a dead process's.
+/// How often a file is written again if its temporary file was mistaken for that of a dead process.
 const ATTEMPTS: usize = 5;
 
 /// Writes a file under a temporary name beside its place, then renames it: readers see the old content or the new, never a
@@ -21,7 +21,7 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     write_for(path, content, Access::OPEN)
 }
 
-/// The same for a file that may be open to no more people than `access` says.
+/// As [`write_whole`], for a file that nobody without the rights `access` may use.
 ///
 /// # Errors
 /// As [`write_whole`].
@@ -53,7 +53,7 @@ pub(super) fn write_for(path: &Path, content: &[u8], access: Access) -> Result<(
     }
 }
 
-/// The same where nothing is there yet; `false`, and nothing is written, if something is by now.
+/// Writes a file if nothing is at its path. Returns `false`, and writes nothing, if something is there.
 ///
 /// # Errors
 /// The folder cannot be written to.
@@ -81,7 +81,8 @@ pub fn sync_parent(path: &Path) -> Result<()> {
     })
 }
 
-/// Refuses a path at which something is that is not a plain file: a link, a folder, a device. Nothing may be there at all.
+/// Refuses a path with something that is not a plain file: a link, a folder, a device. It is no error if nothing is
+/// there.
 ///
 /// # Errors
 /// Says what is there.
@@ -100,8 +101,8 @@ pub fn only_plain(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a path below a folder of results that leads through a link, or to one: what is written there would be elsewhere. The
-/// folder itself may be a link.
+/// Refuses a path below a folder of results that is a link or leads through one, since the file would be written to
+/// another place. The folder itself may be a link.
 ///
 /// # Errors
 /// Names the link.
@@ -118,7 +119,7 @@ pub fn no_links(folder: &Path, below: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// What something is that is not a plain file.
+/// The kind of a thing that is not a plain file, in words; `None` for a plain file.
 fn not_plain(there: &Metadata) -> Option<&'static str> {
     if there.is_file() {
         None
@@ -131,7 +132,7 @@ fn not_plain(there: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// A temporary file beside `path` with this content, on disk.
+/// Writes the content to a temporary file beside `path`, and to disk.
 fn temporary(
     path: &Path,
     content: &[u8],

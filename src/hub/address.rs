@@ -5,22 +5,22 @@ use http::Uri;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// How much of an address a message shows.
+/// Number of characters of an address that a message shows.
 const SHOWN: usize = 160;
 
 /// An absolute address, `http` or `https`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     secure: bool,
-    /// In lower case; an IPv6 address with its brackets.
+    /// Host name in lower case; an IPv6 address keeps its brackets.
     host: String,
     port: u16,
-    /// Path and query; begins with `/`.
+    /// Path and query of the address; begins with `/`.
     path: String,
 }
 
 impl Address {
-    /// An absolute address. A user and a password in it are left out.
+    /// Reads an absolute address. A user and a password in it are left out.
     ///
     /// # Errors
     /// What is wrong with it, in a few words.
@@ -75,7 +75,7 @@ impl Address {
         self.is_secure() || self.is_loopback()
     }
 
-    /// Where a `Location` header leads from here.
+    /// The address that a `Location` header names, relative to this one.
     ///
     /// # Errors
     /// What is wrong with the header, in a few words.
@@ -115,7 +115,7 @@ impl Address {
         Address::parse(&format!("{}{path}", self.origin()))
     }
 
-    /// This address, and below it a path that begins with `/`.
+    /// This address followed by a path that begins with `/`.
     #[must_use]
     pub fn below(&self, path: &str) -> Address {
         Address {
@@ -129,12 +129,12 @@ impl Address {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
-    /// Whether it is `https`.
+    /// Whether the scheme is `https`.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Whether it never leaves this machine: `localhost`, 127.0.0.0/8, `::1`.
+    /// Whether the host is this machine, so that nothing is sent over the network: `localhost`, 127.0.0.0/8, `::1`.
     pub fn is_loopback(&self) -> bool {
         let inside = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match inside {
@@ -143,7 +143,7 @@ impl Address {
         }
     }
 
-    /// Whether there is a question mark in it.
+    /// Whether the address has a query (a question mark).
     pub fn has_query(&self) -> bool {
         self.path.contains('?')
     }
@@ -153,7 +153,7 @@ impl Address {
         format!("{}{}", self.origin(), self.path)
     }
 
-    /// Scheme, host and port.
+    /// Scheme, host and port, without path and query.
     pub fn origin(&self) -> String {
         let usual = if self.secure { 443 } else { 80 };
         match self.port == usual {
@@ -168,7 +168,7 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// For people: without the query, which may hold a signature, and not longer than a line.
+    /// The address for messages: without the query, which may hold a signature, and no longer than a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = split_query(&self.path);
         let text = format!("{}{}", self.origin(), path.trim_end_matches('/'));
@@ -181,12 +181,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// A path of names as a part of an address: what could mean something else there is written as `%XX`.
+/// A path of names as part of an address: characters that have another meaning there are written as `%XX`.
 pub fn escaped_path(path: &str) -> String {
     escaped(path, |byte| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte))
 }
 
-/// One part of a path, whose slashes are no separators.
+/// One part of a path; slashes in it are escaped, too.
 pub fn escaped_part(part: &str) -> String {
     escaped_path(part).replace('/', "%2F")
 }
@@ -199,12 +199,12 @@ fn escaped(text: &str, plain: impl Fn(u8) -> bool) -> String {
     text.bytes().map(escape).collect()
 }
 
-/// A path, and its query with the question mark.
+/// Splits a path into the path itself and its query with the question mark.
 fn split_query(path: &str) -> (&str, &str) {
     path.split_at(path.find('?').unwrap_or(path.len()))
 }
 
-/// A path that begins with `/`, with its `.` and `..` carried out.
+/// A path that begins with `/`, with the parts `.` and `..` resolved.
 fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let mut open = false;

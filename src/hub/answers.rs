@@ -6,17 +6,17 @@ use super::names::{Commit, Etag, stays_inside};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// One answer: its status, and its headers in the order they came.
+/// One HTTP answer: its status and its headers, in the order in which they came.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status, such as 200 or 404.
     pub status: u16,
-    /// Names and values.
+    /// The headers, as pairs of name and value.
     pub headers: Vec<(String, String)>,
 }
 
 impl Answer {
-    /// Whether it sends us elsewhere. 304 does not: nothing was asked that allows it.
+    /// Whether the answer redirects to another address. 304 does not: no request asks for it.
     pub fn redirects(&self) -> bool {
         matches!(self.status, 301 | 302 | 303 | 307 | 308)
     }
@@ -52,13 +52,13 @@ impl Answer {
         }
     }
 
-    /// Seconds after which to ask again, if the answer says so in seconds.
+    /// Number of seconds after which to ask again, if the answer gives it in seconds.
     pub fn retry_after(&self) -> Option<u64> {
         self.number("Retry-After").ok().flatten()
     }
 }
 
-/// A value of the hub in a message: in quotes, without control characters, not longer than a line.
+/// A value from the hub as messages show it: in quotes, without control characters, no longer than a line.
 fn shown(value: &str) -> String {
     let visible = |c: char| match c.is_control() {
         true => c.escape_debug().to_string(),
@@ -74,9 +74,9 @@ fn shown(value: &str) -> String {
 /// The files of a repository at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// The commit that the revision is.
+    /// The commit that the revision stands for.
     pub commit: Commit,
-    /// Every file; none leads out of the repository.
+    /// Paths of all files; none leads out of the repository.
     pub files: BTreeSet<String>,
 }
 
@@ -111,19 +111,19 @@ pub fn listing(text: &[u8]) -> Result<Listing, Failure> {
 /// What the hub says about a file before it sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// The commit that the revision is.
+    /// The commit that the revision stands for.
     pub commit: Commit,
     /// The hash of the content.
     pub etag: Etag,
-    /// Its length in bytes, if that was said.
+    /// Its length in bytes, if the hub gave it.
     pub size: Option<u64>,
 }
 
-/// What some answers, each but the last a redirect to the next, say about a file.
+/// What a chain of answers says about a file. Each answer but the last is a redirect to the next.
 #[derive(Debug, Default)]
 struct Said {
     commit: Option<Commit>,
-    /// `X-Linked-Etag` of any, or `ETag` of an answer that has the content.
+    /// From `X-Linked-Etag` of any answer, or from `ETag` of the answer that has the content.
     etag: Option<Etag>,
     size: Option<u64>,
 }
@@ -142,7 +142,7 @@ impl Said {
     }
 }
 
-/// Fills what is empty; refuses what differs.
+/// Stores a value that was not known yet, and refuses one that differs from the known value.
 fn agree<T: PartialEq + std::fmt::Display>(what: &str, known: &mut Option<T>, found: Option<T>) -> Result<(), Failure> {
     let Some(found) = found else {
         return Ok(());
@@ -176,7 +176,8 @@ fn etag(value: &str) -> Result<Etag, Failure> {
     })
 }
 
-/// Whether answers that end with a redirect say all about a file already, so that nobody else need be asked.
+/// Whether answers that end with a redirect already say everything about a file, so that the next server need not be
+/// asked.
 ///
 /// # Errors
 /// As [`metadata`].
@@ -185,7 +186,8 @@ pub fn is_complete(chain: &[Answer]) -> Result<bool, Failure> {
     Ok(said.commit.is_some() && said.etag.is_some() && said.size.is_some())
 }
 
-/// What answers to a request for a file's first byte say about it. Each but the last is a redirect to the next.
+/// What the answers to a request for a file's first byte say about the file. Each answer but the last is a redirect
+/// to the next.
 ///
 /// # Errors
 /// Something is missing, is not a plain hash, or differs from one answer to the next.
@@ -209,18 +211,19 @@ pub fn metadata(chain: &[Answer]) -> Result<Metadata, Failure> {
     })
 }
 
-/// Where in a file a body begins, and what is said of lengths.
+/// Where in a file a body begins, and the lengths that the hub gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The first byte that the body has.
+    /// Position in the file of the body's first byte.
     pub from: u64,
-    /// The length of the whole file.
+    /// Length of the whole file in bytes, if the hub gave it.
     pub size: Option<u64>,
-    /// The length of the body.
+    /// Length of the body in bytes, if the hub gave it.
     pub length: Option<u64>,
 }
 
-/// Holds the answers to a request for a file's bytes, from byte `from` on, against what was said before.
+/// Compares the answers to a request for a file's bytes from byte `from` on with what the hub said about the file
+/// before.
 ///
 /// # Errors
 /// They speak of another file, commit, size or range.
@@ -261,7 +264,7 @@ pub fn start(chain: &[Answer], metadata: &Metadata, from: u64) -> Result<Start, 
     }
 }
 
-/// `Content-Range: bytes 0-9/100`.
+/// The header `Content-Range: bytes 0-9/100`, parsed.
 struct ContentRange {
     first: u64,
     total: Option<u64>,

@@ -18,33 +18,34 @@ use crate::progress::Progress;
 use std::fs::{File, Metadata};
 use std::path::{Component, Path, PathBuf};
 
-/// Files of up to so many bytes are hashed at every use.
+/// Files of up to this many bytes are hashed every time they are used.
 const SMALL: u64 = 16 << 20;
 
-/// The cache, by its folder.
+/// The cache of hub files, in the layout of the Python library.
 #[derive(Clone)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// What a path of a snapshot holds.
+/// What there is at the place of a file in a snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub enum State {
-    /// The file.
+    /// The file is there, and has the right hash if its blob is named after one.
     Good,
-    /// Nothing, or a link to nothing.
+    /// Nothing is there, or a link to nothing.
     Absent,
-    /// Something else than its hash says; the text says what.
+    /// A file with another hash is there; the text says what is wrong.
     Damaged(String),
 }
 
 impl Cache {
-    /// A cache in a folder, which need not exist. The path is absolute, because links in it are relative to it.
+    /// A cache in a folder, which need not exist yet. The path is made absolute, because links in the cache are
+    /// relative to it.
     pub fn new(root: PathBuf) -> Cache {
         Cache { root }
     }
 
-    /// Its folder.
+    /// The folder of the cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -57,7 +58,7 @@ impl Cache {
         format!("{kind}--{}", repository.name.replace('/', "--"))
     }
 
-    /// The folder of a commit's files.
+    /// The snapshot folder, which holds the files of one commit.
     pub fn snapshot(&self, repository: &Repository, commit: &Commit) -> PathBuf {
         let folder = self.root.join(Cache::name(repository)).join("snapshots");
         folder.join(commit.as_str())
@@ -74,7 +75,7 @@ impl Cache {
         Commit::parse(input::read_text(&path, 1 << 10).ok()?.trim())
     }
 
-    /// Notes which commit a branch or tag stands for, as every Hugging Face program does.
+    /// Writes down which commit a branch or tag stands for, as every Hugging Face program does.
     pub fn note(&self, repository: &Repository, commit: &Commit) -> Result<(), Failure> {
         if Commit::parse(&repository.revision).is_some() || self.commit(repository).as_ref() == Some(commit) {
             return Ok(());
@@ -86,7 +87,7 @@ impl Cache {
         self.write(&path, commit.as_str())
     }
 
-    /// Makes a folder below the cache, and those above it.
+    /// Creates a folder below the cache, and its parents.
     fn folder(&self, below: &Path) -> Result<PathBuf, Failure> {
         std::fs::create_dir_all(&self.root).map_err(Failure::disk)?;
         let root = self.root.canonicalize().map_err(Failure::disk)?;
@@ -114,14 +115,14 @@ impl Cache {
         Ok(path)
     }
 
-    /// Where a blob is or will be. Its folder is made.
+    /// The path of a blob, whether it exists or not. Its folder is created.
     pub fn blob(&self, repository: &Repository, etag: &Etag) -> Result<PathBuf, Failure> {
         let folder = self.folder(&Path::new(&Cache::name(repository)).join("blobs"))?;
         Ok(folder.join(etag.as_str()))
     }
 
-    /// Takes the lock of a blob that the Python library takes, too, and waits for it: whoever holds it is fetching
-    /// this very blob.
+    /// Takes the lock of a blob, which the Python library takes, too. Waits for it: whoever holds the lock is
+    /// downloading this blob.
     pub fn lock(
         &self,
         repository: &Repository,
@@ -148,7 +149,7 @@ impl Cache {
         Ok(file)
     }
 
-    /// What is at a file's place in a snapshot. Hashes it if that was not done before.
+    /// What is at a file's place in a snapshot. Hashes the file if that was not done before.
     pub fn state(&self, repository: &Repository, commit: &Commit, file: &FileName, progress: &dyn Progress) -> State {
         let path = self.snapshot(repository, commit).join(file.as_str());
         if !path.exists() {
@@ -165,7 +166,7 @@ impl Cache {
         }
     }
 
-    /// Holds a file of the cache against the hash that is its blob's name.
+    /// Checks that a file of the cache has the hash that its blob is named after.
     pub fn checked(
         &self,
         repository: &Repository,
@@ -197,8 +198,8 @@ impl Cache {
         }
     }
 
-    /// Notes that a blob, as it was before it was hashed, has its hash; not of small ones, which are hashed every time, as are
-    /// those of a cache that may only be read.
+    /// Writes down that a blob has its hash, with its state before it was hashed. Nothing is written for small blobs
+    /// and in a cache that is read-only; those are hashed every time.
     pub fn note_good(&self, repository: &Repository, etag: &Etag, there: &Metadata) {
         if there.len() <= SMALL {
             return;
@@ -215,12 +216,12 @@ impl Cache {
         folder.join(format!("{etag}.checked"))
     }
 
-    /// Writes a note below the cache, in a folder that was made.
+    /// Writes a note below the cache, in a folder that exists already.
     fn write(&self, path: &Path, note: &str) -> Result<(), Failure> {
         files::write_whole(&self.root.join(path), note.as_bytes()).map_err(|error| Failure::Disk(error.to_string()))
     }
 
-    /// Links a file's place in a snapshot to its blob. The caller holds the blob's lock.
+    /// Makes the file's place in a snapshot a link to its blob. The caller holds the blob's lock.
     pub fn link(&self, repository: &Repository, commit: &Commit, file: &FileName, etag: &Etag) -> Result<(), Failure> {
         let snapshots = Path::new(&Cache::name(repository)).join("snapshots");
         let path = snapshots.join(commit.as_str()).join(file.as_str());
@@ -250,7 +251,7 @@ impl Cache {
     }
 }
 
-/// What changes when a file is written to or replaced.
+/// Properties that change when a file is written to or replaced, as text.
 fn identity(there: &Metadata) -> String {
     let changed = there
         .modified()

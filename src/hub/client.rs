@@ -24,14 +24,14 @@ pub struct Client {
     limits: Limits,
 }
 
-/// What came of a request: the answers, each but the last a redirect to the next, and the last one's body.
+/// The result of a request: the answers, each but the last a redirect to the next, and the body of the last one.
 struct Reply {
     chain: Vec<Answer>,
     body: Body,
 }
 
 impl Client {
-    /// Prepares requests; asks nothing yet.
+    /// Prepares a client; no request is made yet.
     ///
     /// # Errors
     /// The token cannot be one.
@@ -65,12 +65,12 @@ impl Client {
         })
     }
 
-    /// The limits of this conversation.
+    /// The limits that this client keeps to.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The files and the commit of a repository at its revision.
+    /// Asks for the files and the commit of a repository at its revision.
     pub fn listing(&self, repository: &Repository) -> Result<Listing, Failure> {
         let path = format!(
             "/api/{}/{}/revision/{}",
@@ -110,7 +110,7 @@ impl Client {
         answers::metadata(&asked?.chain)
     }
 
-    /// The content of a file of a commit, from a byte on if the hub can do that.
+    /// Requests the content of a file of a commit, from byte `from` on if the hub can do that.
     pub fn content(
         &self,
         repository: &Repository,
@@ -124,7 +124,7 @@ impl Client {
         Ok((answers::start(&chain, metadata, from)?, body))
     }
 
-    /// Asks until there is an answer that more attempts would not change.
+    /// Repeats a request until further attempts would not change the answer.
     fn get(
         &self,
         path: &str,
@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    /// Asks, and follows redirects until what came is enough or is no redirect.
+    /// Makes a request and follows redirects, until the answers say enough or the last one is no redirect.
     fn follow(
         &self,
         mut address: Address,
@@ -212,7 +212,7 @@ impl Client {
         }
     }
 
-    /// One request, one answer.
+    /// Makes one request and returns its answer, without following redirects.
     fn send(&self, address: &Address, range: Option<&str>, own: bool) -> Result<(Answer, Body), Failure> {
         let mut request = self.agent.get(address.text());
         if let Some(range) = range {
@@ -297,7 +297,7 @@ fn file_path(repository: &Repository, revision: &str, file: &FileName) -> String
     format!("{kind}/{}/resolve/{revision}/{file}", repository.name)
 }
 
-/// A body on its way, which must not stand still.
+/// The body of an answer while it is being received; too slow a body is an error.
 pub struct Body {
     reader: ureq::BodyReader<'static>,
     limits: Limits,
@@ -307,7 +307,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// Reads what is there; nothing at the end.
+    /// Reads the bytes that have arrived; returns 0 at the end of the body.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         let started = Instant::now();
         let length = self

@@ -15,20 +15,20 @@ use std::path::{Path, PathBuf};
 /// What a path into the hub begins with.
 pub const PREFIX: &str = "hub:";
 
-/// A corpus with a name.
+/// A corpus with a name of its own, such as `wikitext2`.
 #[derive(Debug)]
 pub struct Dataset {
-    /// Repository.
+    /// Repository of the hub, `org/name`.
     pub repository: &'static str,
-    /// Branch, tag or commit.
+    /// Branch, tag or commit of the repository.
     pub revision: &'static str,
-    /// Splits and their files.
+    /// Names of the splits, each with the path of its file in the repository.
     pub splits: &'static [(&'static str, &'static str)],
-    /// The split for calibration.
+    /// The split that is used for calibration if none is named.
     pub calibration: &'static str,
-    /// The split for evaluation.
+    /// The split that is used for evaluation if none is named.
     pub evaluation: &'static str,
-    /// How the papers make one text of its rows.
+    /// How the papers join its rows to one text.
     pub join: Join,
 }
 
@@ -87,21 +87,21 @@ pub const DATASETS: Registry<Dataset> = Registry {
     ],
 };
 
-/// What a corpus is for, which decides the split of a name without one.
+/// What a corpus is used for; decides which split a name without a split means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Calibration statistics.
+    /// For calibration statistics.
     Calibration,
-    /// Perplexity.
+    /// For measuring perplexity.
     Evaluation,
 }
 
-/// One file of a data set.
+/// One file of a data set on the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetFile {
-    /// The data set.
+    /// The repository of the data set, at a revision.
     pub repository: Repository,
-    /// The file's path in it.
+    /// Path of the file in the repository.
     pub file: String,
 }
 
@@ -111,8 +111,8 @@ impl fmt::Display for DatasetFile {
     }
 }
 
-/// A corpus as the user names it, with the split of a name spelled out, and the join a named corpus implies.
-/// A path of the file system is left alone.
+/// Completes a corpus as the user names it: adds the split, and the join that a named corpus implies. A path of the
+/// file system stays as it is.
 ///
 /// # Errors
 /// It begins with `hub:`, but names no corpus, split or file.
@@ -135,7 +135,7 @@ pub fn spelled_out(corpus: &Path, purpose: Use) -> Result<(PathBuf, Option<Join>
     Ok((corpus, Some(dataset.join)))
 }
 
-/// The file of the hub that a corpus stands for; nothing for a path of the file system.
+/// The file of the hub that a corpus stands for; `None` for a path of the file system.
 ///
 /// # Errors
 /// It begins with `hub:`, but names no corpus, split or file.

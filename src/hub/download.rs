@@ -14,32 +14,32 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// One file on its way.
+/// The download of one file from the hub into the cache.
 pub struct Transfer<'a> {
-    /// The cache and what is known of the hub.
+    /// The cache, and what is known about the hub.
     pub hub: &'a Hub,
-    /// The hub.
+    /// Sends the requests to the hub.
     pub client: &'a Client,
-    /// Whose file it is.
+    /// The repository that has the file.
     pub repository: &'a Repository,
-    /// The file.
+    /// The file's name in the repository.
     pub file: &'a FileName,
-    /// The longest it may be.
+    /// The largest size that is accepted, in bytes.
     pub most: u64,
-    /// Is told how it goes.
+    /// Receives the progress of the download.
     pub progress: &'a dyn Progress,
 }
 
-/// Why an attempt at the content ended.
+/// Why an attempt to download the content ended.
 enum Stop {
-    /// Another may bring more.
+    /// The connection was lost; another attempt may bring more bytes.
     Lost(Failure),
-    /// No other will.
+    /// Another attempt would fail, too.
     Failed(Failure),
 }
 
 impl Transfer<'_> {
-    /// Makes sure that the file of a commit is in the cache, whole, and returns its path in the snapshot.
+    /// Makes sure that the file of a commit is in the cache and complete, and returns its path in the snapshot.
     pub fn run(&self, commit: &Commit) -> Result<PathBuf, Failure> {
         if self.is_there(commit) {
             return Ok(self.place(commit));
@@ -52,7 +52,8 @@ impl Transfer<'_> {
         self.bring(&metadata)
     }
 
-    /// As [`Transfer::run`], for the commit that the repository's revision is now; the path and that commit.
+    /// As [`Transfer::run`], for the commit that the repository's revision stands for now; returns the path and that
+    /// commit.
     pub fn run_at_revision(&self) -> Result<(PathBuf, Commit), Failure> {
         let metadata = self
             .client
@@ -93,7 +94,7 @@ impl Transfer<'_> {
         ))
     }
 
-    /// Brings blob and link about.
+    /// Makes sure that the blob and the link to it exist, and returns the link's path.
     fn bring(&self, metadata: &Metadata) -> Result<PathBuf, Failure> {
         let Metadata { commit, etag, size } = metadata;
         if let Some(size) = size.filter(|size| *size > self.most) {
@@ -111,7 +112,7 @@ impl Transfer<'_> {
         Ok(self.place(commit))
     }
 
-    /// Downloads the blob, with what an earlier attempt left.
+    /// Downloads the blob; continues with what an earlier attempt left.
     fn fetch(&self, metadata: &Metadata, blob: &Path) -> Result<(), Failure> {
         let path = blob.with_extension("part");
         let (mut part, mut received) = open_part(&path).map_err(Failure::disk)?;
@@ -147,7 +148,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Makes a whole part the blob.
+    /// Checks the hash of a complete part file and renames it to the blob.
     fn adopt(&self, etag: &Etag, part: &Path, blob: &Path) -> Result<(), Failure> {
         self.progress.stage(&format!("checking the hash of {}", self.label()));
         let found = etag.of_file(part).map_err(|error| Failure::Disk(error.to_string()))?;
@@ -161,7 +162,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Fills the part up; tries again while every attempt brings something.
+    /// Appends what is missing to the part file; tries again as long as every attempt brings something.
     fn fill(&self, metadata: &Metadata, part: &mut File, mut received: u64) -> Result<(), Failure> {
         let limits = self.client.limits();
         let mut attempt = 1;
@@ -182,7 +183,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Asks for what is missing and writes what comes, up to the announced length.
+    /// Requests the bytes that are missing and writes what arrives, up to the announced length.
     fn attempt(&self, metadata: &Metadata, part: &mut File, received: &mut u64) -> Result<(), Stop> {
         let disk = |error| Stop::Failed(Failure::disk(error));
         let content = self.client.content(self.repository, metadata, self.file, *received);
@@ -246,8 +247,8 @@ impl Transfer<'_> {
     }
 }
 
-/// Opens a part at its end, and says how long it is. What is not a file of its own, but a link, a pipe or a second name
-/// of another file, is replaced: the bytes must not go elsewhere.
+/// Opens a part file at its end, and returns its length. A link, a pipe or a second name of another file is replaced,
+/// so that the bytes do not go elsewhere.
 fn open_part(path: &Path) -> std::io::Result<(File, u64)> {
     let own = match path.symlink_metadata() {
         Ok(there) => there.is_file() && has_one_name(&there),

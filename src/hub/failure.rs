@@ -13,19 +13,19 @@ use std::time::Duration;
 pub enum Failure {
     /// The hub answered with this status.
     Status(u16),
-    /// The hub answered with this status and asks not to be asked again for so long.
+    /// The hub answered with this status and asks for a pause of this length before the next request.
     Busy(u16, Duration),
     /// The hub could not be reached, or does not answer.
     Network(String),
-    /// The connection broke; another attempt may bring more.
+    /// The connection broke during the answer; another attempt may bring more.
     Cut(String),
     /// The cache could not be written.
     Disk(String),
-    /// Something stands in the cache through which it would be left.
+    /// Something in the cache, such as a link, leads out of it.
     Foreign(String),
     /// The file that arrived is not the file that was announced.
     Damaged(String),
-    /// The hub's answer makes no sense.
+    /// The hub's answer cannot be understood or contradicts itself.
     Nonsense(String),
 }
 
@@ -50,7 +50,8 @@ impl Failure {
         Failure::Disk(error.to_string())
     }
 
-    /// Whether trying later, or using the cache meanwhile, is sensible: the hub is away or overloaded.
+    /// Whether it is sensible to try later, or to use the cache until then: the hub cannot be reached or is
+    /// overloaded.
     pub fn unreachable(&self) -> bool {
         matches!(
             self,
@@ -58,7 +59,7 @@ impl Failure {
         )
     }
 
-    /// The error for the user. Asks the hub once more to tell a missing repository from a missing revision.
+    /// The error that the user sees. Asks the hub once more to tell a missing repository from a missing revision.
     pub fn explain(self, hub: &Hub, client: &Client, repository: &Repository, file: Option<&str>) -> Error {
         let page = hub.page(repository);
         let resume = "run the same command again; it goes on where it stopped";
@@ -124,7 +125,7 @@ impl Failure {
     }
 }
 
-/// What a 404 means.
+/// Says what is missing when the hub answers 404: the file, the revision or the repository.
 fn missing(client: &Client, repository: &Repository, file: Option<&str>, page: &str) -> String {
     let revision = &repository.revision;
     let exists = |revision: &str| {
@@ -140,7 +141,7 @@ fn missing(client: &Client, repository: &Repository, file: Option<&str>, page: &
     }
 }
 
-/// The name of a file that is to be fetched.
+/// The name of a file that is to be downloaded.
 ///
 /// # Errors
 /// It is not the name of a file below a folder.

@@ -2,38 +2,38 @@
 
 use std::time::Duration;
 
-/// Limits of the conversation with the hub.
+/// Limits on time, size and attempts for requests to the hub.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// For a name to be looked up, and for a connection to be made.
+    /// Most time for looking up a name and making a connection.
     pub connect: Duration,
-    /// From a request to the end of the answer's headers.
+    /// Most time from a request to the end of the answer's headers.
     pub answer: Duration,
-    /// Between two pieces of a body.
+    /// Most time between two pieces of a body.
     pub idle: Duration,
-    /// A body brings [`Limits::least`] bytes in every such time.
+    /// Period in which a body must bring at least [`Limits::least`] bytes.
     pub window: Duration,
-    /// Bytes that arrive in [`Limits::window`], at least.
+    /// Least number of bytes that must arrive in each [`Limits::window`].
     pub least: u64,
-    /// For the whole description of a repository.
+    /// Most time for the whole description of a repository.
     pub description_time: Duration,
-    /// Bytes of the description of a repository, at most.
+    /// Largest description of a repository, in bytes.
     pub description_size: u64,
-    /// Redirects one after another.
+    /// Most redirects that are followed for one request.
     pub redirects: usize,
-    /// Attempts at a request that the hub was too busy for, or whose connection broke before an answer.
+    /// Most attempts at a request if the hub is too busy, or if the connection breaks before an answer.
     pub attempts: usize,
-    /// Attempts at a file whose connection breaks after it brought something.
+    /// Most attempts at a file whose connection breaks after some bytes arrived.
     pub file_attempts: usize,
-    /// Between two attempts; twice as long after each of a request's.
+    /// Time between two attempts; it doubles after each attempt at the same request.
     pub pause: Duration,
-    /// What the hub may ask us to wait before the next attempt; if it asks for more, there is none.
+    /// Longest wait that the hub may ask for before the next attempt; if it asks for more, the request fails.
     pub longest_pause: Duration,
-    /// Bytes of a configuration, a tokenizer or an index, at most.
+    /// Largest configuration, tokenizer or index, in bytes.
     pub small_file: u64,
-    /// Bytes of any other file, at most.
+    /// Largest file of any other kind, in bytes.
     pub file: u64,
-    /// Bytes of a file whose length was not announced, at most.
+    /// Largest file whose length was not announced, in bytes.
     pub unannounced: u64,
 }
 

@@ -52,13 +52,13 @@ const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Bytes that the file of a token has at most.
+/// Largest size of a file that holds a token, in bytes.
 const LARGEST_TOKEN: u64 = 1 << 16;
 
 /// The longest name of a repository or revision, in bytes.
 const LONGEST_NAME: usize = 200;
 
-/// Small files that are fetched where a repository has them, besides everything named `tokenizer*.json`.
+/// Small files that are downloaded if a repository has them, besides every file named `tokenizer*.json`.
 const SMALL: [&str; 9] = [
     CONFIG,
     "generation_config.json",
@@ -71,24 +71,24 @@ const SMALL: [&str; 9] = [
     "chat_template.jinja",
 ];
 
-/// What sort of thing a repository holds.
+/// What a repository holds; decides its address and its folder in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A model.
+    /// A repository of a model.
     Model,
-    /// A data set.
+    /// A repository of a data set.
     Dataset,
 }
 
 /// A repository of the hub at a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
-    /// Model or data set.
+    /// Whether it is the repository of a model or of a data set.
     pub kind: Kind,
-    /// `org/name`.
+    /// Organisation and name, `org/name`.
     pub name: String,
-    /// Branch, tag or commit.
+    /// Branch, tag or commit of the repository.
     pub revision: String,
 }
 
@@ -109,7 +109,8 @@ impl Repository {
         Repository::new(Kind::Dataset, name, revision)
     }
 
-    /// Both become folders of the cache and parts of addresses, so nothing else may pass.
+    /// Checks name and revision: both become folders of the cache and parts of addresses, so nothing else may be in
+    /// them.
     fn new(kind: Kind, name: &str, revision: Option<&str>) -> Result<Self> {
         let plain = |part: &str| {
             let known = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
@@ -134,7 +135,7 @@ impl Repository {
         })
     }
 
-    /// Whether the revision is a commit, which never changes.
+    /// Whether the revision is a commit, whose files never change.
     fn pinned(&self) -> bool {
         Commit::parse(&self.revision).is_some()
     }
@@ -158,25 +159,25 @@ impl fmt::Display for Repository {
     }
 }
 
-/// How much of a model is wanted.
+/// Which files of a model are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// Configuration and tokenizer.
+    /// Only the configuration and the tokenizer.
     Tokenizer,
-    /// These and the weights.
+    /// Configuration, tokenizer and weights.
     Everything,
 }
 
 /// A model in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its folder, a Hugging Face model directory.
+    /// Its folder, which is a Hugging Face model directory.
     pub folder: PathBuf,
-    /// The commit it is.
+    /// The commit whose files these are.
     pub commit: String,
 }
 
-/// The hub and its cache.
+/// The hub, its cache and the settings for both.
 #[derive(Clone)]
 pub struct Hub {
     cache: Cache,
@@ -236,7 +237,7 @@ impl Hub {
         })
     }
 
-    /// A hub at an address, with a cache in a folder that need not exist yet.
+    /// A hub at the address `endpoint`, with a cache in a folder that need not exist yet.
     ///
     /// # Errors
     /// The folder of the process is gone.
@@ -258,7 +259,7 @@ impl Hub {
         Hub { limits, ..self }
     }
 
-    /// The address of a repository, for people.
+    /// The address of a repository's web page, for messages.
     fn page(&self, repository: &Repository) -> String {
         let kind = match repository.kind {
             Kind::Model => "",
@@ -273,8 +274,8 @@ impl Hub {
         self.token.is_some() && open
     }
 
-    /// A message without the token, which a hub that was told it may put into its answers. Shorter ones are no secrets, but
-    /// parts of words.
+    /// Removes the token from a message: a hub that was sent the token may put it into its answers. Shorter tokens
+    /// are left, since they are parts of words and no secrets.
     fn without_token(&self, message: String) -> String {
         match self.token.as_deref().filter(|token| token.len() >= 8) {
             Some(token) => message.replace(token, "(the token)"),
@@ -282,7 +283,7 @@ impl Hub {
         }
     }
 
-    /// A model whose wanted parts are all in the cache. Does not use the network, and hashes nothing.
+    /// The model in the cache, if all parts that are wanted are there. Uses no network and hashes nothing.
     pub fn cached_model(&self, repository: &Repository, parts: Parts) -> Option<Snapshot> {
         let commit = self.cache.commit(repository)?;
         let folder = self.cache.snapshot(repository, &commit);
@@ -293,7 +294,7 @@ impl Hub {
         complete.then_some(Snapshot { folder, commit })
     }
 
-    /// A data set's file that is in the cache. Does not use the network, and hashes nothing.
+    /// The path of a data set's file, if it is in the cache. Uses no network and hashes nothing.
     pub fn cached_file(&self, file: &DatasetFile) -> Option<PathBuf> {
         let commit = self.cache.commit(&file.repository)?;
         let name = FileName::parse(&file.file).ok()?;
@@ -301,7 +302,7 @@ impl Hub {
         Some(path).filter(|path| path.exists())
     }
 
-    /// Files of the cache that are about to be used without asking the hub: whether they are what their hashes say.
+    /// Checks that files of the cache that are used without asking the hub have the hashes they should have.
     fn check_cached<'a>(
         &self,
         repository: &Repository,
@@ -351,8 +352,8 @@ impl Hub {
         self.check_cached(repository, wanted.chain(shards.iter().map(String::as_str)), progress)
     }
 
-    /// Makes sure that a model is in the cache and returns its folder. Only safetensors weights are
-    /// fetched. An interrupted download goes on where it stopped.
+    /// Makes sure that a model is in the cache and returns its folder. Of weights, only safetensors files are
+    /// downloaded. An interrupted download continues where it stopped.
     ///
     /// # Errors
     /// The repository or revision does not exist or may not be read, has no configuration, no
@@ -404,7 +405,7 @@ impl Hub {
         }
     }
 
-    /// Uses the cache when the hub cannot be asked, if that is possible.
+    /// Uses what is in the cache if the hub cannot be asked; otherwise the failure is the error.
     fn without<T>(&self, cached: Option<T>, failure: Failure, client: &Client, repository: &Repository) -> Result<T> {
         match cached {
             Some(cached) if failure.unreachable() => {
@@ -463,7 +464,7 @@ impl Hub {
         Ok(Snapshot { folder, commit })
     }
 
-    /// Refuses, before anything large is downloaded, a repository that cannot be used.
+    /// Refuses a repository that cannot be used, before anything large is downloaded.
     fn check_usable(&self, repository: &Repository, files: &BTreeSet<String>, parts: Parts) -> Result<()> {
         let any = |extension: &str| files.iter().any(|file| file.ends_with(extension));
         let weights = files.contains(WEIGHTS) || files.contains(INDEX);
@@ -574,11 +575,11 @@ impl Hub {
 enum Problem {
     /// The download of a file failed.
     Download(String, Failure),
-    /// The repository cannot be used.
+    /// The repository lacks a file or cannot be used for another reason.
     Refused(Error),
 }
 
-/// A file that is fetched with every model that has it.
+/// Whether a file is small and downloaded with every model that has it.
 fn is_small(file: &str) -> bool {
     SMALL.contains(&file) || (file.starts_with("tokenizer") && file.ends_with(".json"))
 }

@@ -10,12 +10,12 @@ use std::path::Path;
 /// The longest name of a file with its folders, in bytes.
 const LONGEST_NAME: usize = 1024;
 
-/// The name of a file in a repository: parts with `/` between them, each of them a plain name on every system.
+/// The name of a file in a repository: parts with `/` between them. Each part is a valid file name on every system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName(String);
 
 impl FileName {
-    /// A name that can be a file below a folder, and nowhere else.
+    /// Checks that a name can be that of a file below a folder.
     ///
     /// # Errors
     /// What is wrong with it, in a few words.
@@ -33,7 +33,7 @@ impl FileName {
         Ok(FileName(name.to_string()))
     }
 
-    /// The name.
+    /// The name as text, with `/` between its parts.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,8 +45,8 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Whether a path of a repository leads to a place inside it, on Unix and on Windows. No repository that git made
-/// fails this.
+/// Checks that a path of a repository leads to a place inside it, on Unix and on Windows. Every repository made by
+/// git passes.
 ///
 /// # Errors
 /// What is wrong with it, in a few words.
@@ -87,12 +87,12 @@ pub fn stays_inside(name: &str) -> Result<(), &'static str> {
 pub struct Commit(String);
 
 impl Commit {
-    /// A commit as the hub, a reference in the cache or the user writes it.
+    /// Reads a commit as the hub, a reference in the cache or the user writes it; `None` if it is none.
     pub fn parse(text: &str) -> Option<Commit> {
         (text.len() == 40 && is_hexadecimal(text)).then(|| Commit(text.to_ascii_lowercase()))
     }
 
-    /// Its digits.
+    /// The hexadecimal digits of the commit.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -109,7 +109,7 @@ impl fmt::Display for Commit {
 pub struct Etag(String);
 
 impl Etag {
-    /// The value of an `ETag` header, or the name of a blob in the cache.
+    /// Reads the value of an `ETag` header, or the name of a blob in the cache; `None` if it is no plain hash.
     pub fn parse(header: &str) -> Option<Etag> {
         let value = header.trim();
         let value = value.strip_prefix("W/").unwrap_or(value);
@@ -120,12 +120,12 @@ impl Etag {
         ([40, 64].contains(&value.len()) && is_hexadecimal(value)).then(|| Etag(value.to_ascii_lowercase()))
     }
 
-    /// Its digits.
+    /// The hexadecimal digits of the hash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What sort of hash it is.
+    /// Name of the kind of hash, for messages.
     pub fn kind(&self) -> &'static str {
         match self.0.len() {
             40 => "git hash",
@@ -133,7 +133,7 @@ impl Etag {
         }
     }
 
-    /// The hash of this sort that a file has.
+    /// Computes the same kind of hash of a file's content.
     ///
     /// # Errors
     /// The file cannot be read.

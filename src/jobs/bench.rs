@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Shapes that can be timed, as their `config.json` says them.
+/// The model shapes that can be timed, each as the text of a `config.json`.
 pub const SHAPES: Registry<&str> = Registry {
     kind: "shape",
     entries: &[
@@ -68,36 +68,36 @@ pub const SHAPES: Registry<&str> = Registry {
     ],
 };
 
-/// What is timed.
+/// What a benchmark prunes, and on which machine.
 pub struct Benchmark {
-    /// Name of a shape.
+    /// Name of one of the [`SHAPES`].
     pub shape: String,
-    /// Blocks to prune; all of the shape's where there are fewer.
+    /// Number of blocks to prune; all blocks if the shape has fewer.
     pub layers: usize,
-    /// How they are pruned.
+    /// The pruning method that is timed.
     pub method: Recipe,
-    /// How much goes.
+    /// The pattern that the weights are pruned to.
     pub pattern: Pattern,
-    /// Calibration sequences.
+    /// Number of calibration sequences.
     pub sequences: usize,
-    /// Tokens of each.
+    /// Number of tokens per calibration sequence.
     pub length: usize,
-    /// Seed of weights and tokens.
+    /// Seed of the random weights and tokens.
     pub seed: u64,
-    /// Who computes.
+    /// The backend, device and number format to compute with.
     pub machine: MachinePlan,
 }
 
-/// Seconds of the stages of one block.
+/// Seconds that each stage takes for one block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Stages {
-    /// Waiting for weights.
+    /// Waiting for weights that are read, converted and uploaded.
     pub upload: f64,
-    /// Forward passes for statistics, and those.
+    /// Forward passes for statistics, and computing the statistics.
     pub calibrate: f64,
-    /// Scoring, selecting, updating.
+    /// Scoring, selecting and updating the weights.
     pub prune: f64,
-    /// Forward passes through pruned blocks.
+    /// Forward passes through pruned blocks, for the calibration of later blocks.
     pub propagate: f64,
 }
 
@@ -112,28 +112,28 @@ impl From<PruneTime> for Stages {
     }
 }
 
-/// What was measured.
+/// The result of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// Name of the shape.
+    /// Name of the model shape.
     pub shape: String,
-    /// Who computed.
+    /// Name of the backend that computed.
     pub backend: String,
-    /// The device, where the machine does not say it all.
+    /// Name of the device, if the backend has one.
     pub device: Option<String>,
-    /// What weights and activations were stored in.
+    /// Number format that weights and activations were stored in.
     pub compute: Compute,
-    /// Every block that was pruned, in order.
+    /// Times of every pruned block, in order.
     pub blocks: Vec<Stages>,
-    /// Blocks of the whole model.
+    /// Number of blocks of the whole model.
     pub model_blocks: usize,
-    /// Seconds for the whole model: measured where all blocks were pruned, else extrapolated.
+    /// Seconds for the whole model: measured if all blocks were pruned, otherwise extrapolated.
     pub model_seconds: f64,
-    /// The operations of one or two blocks, each waited for.
+    /// Time per kind of operation in one or two blocks, where each operation is waited for.
     pub operations: BTreeMap<String, Tally>,
-    /// Bytes per second that a large copy in place reaches: reading and writing.
+    /// Bytes per second (read and written) that a large copy on the device reaches.
     pub bandwidth: f64,
-    /// Operations per second that a large matrix product reaches.
+    /// Floating-point operations per second that a large matrix product reaches.
     pub products: f64,
 }
 
@@ -154,16 +154,16 @@ pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured>
     })
 }
 
-/// A tokenizer that knows no word: a written model is meant for token windows, which need none.
+/// A tokenizer that knows no word. A model that is written here is meant for token windows, which need no tokenizer.
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
 "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
 "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}}"#;
 
-/// Token windows beside a written model.
+/// Name of the file of token windows beside a written model.
 pub const WINDOWS: &str = "windows.safetensors";
 
-/// Writes random f16 weights of a shape, with so many layers, as a model directory that every command takes, and
-/// random token windows beside it.
+/// Writes a model directory with random f16 weights of a shape, of the benchmark's number of layers, and a file of
+/// random token windows. Every command accepts the directory.
 ///
 /// # Errors
 /// An unknown shape, a folder that exists, a disk that refuses; nothing is left then.
@@ -186,7 +186,7 @@ pub fn write(benchmark: &Benchmark, out: &Path, progress: &dyn Progress) -> Resu
     Ok(())
 }
 
-/// The shape with the benchmark's number of blocks.
+/// The model of this shape with the benchmark's number of blocks.
 fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
     let mut spec = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?;
     if benchmark.layers == 0 || benchmark.sequences == 0 {
@@ -304,7 +304,7 @@ fn prune<B: Workbench>(
     Ok(())
 }
 
-/// Seconds for all blocks of a model from those of its first.
+/// Estimates the seconds for all blocks of a model from the times of its first blocks.
 fn whole(measured: &[Stages], blocks: usize) -> f64 {
     let mean = |values: &[f64]| match values.len() {
         0 => 0.0,
@@ -325,7 +325,7 @@ fn whole(measured: &[Stages], blocks: usize) -> f64 {
         + blocks as f64 * (mean(&each(|it| it.calibrate)) + mean(&each(|it| it.prune)))
 }
 
-/// What the device can do at best with these kernels: bytes and operations per second.
+/// The highest rates that the device reaches with these kernels: bytes and operations per second.
 fn ceilings<B: Backend>(backend: &B) -> Result<(f64, f64)> {
     let rows = backend.batch_tokens(4096).min(8192);
     // Noise, because a GPU slows down under the load of real numbers.

@@ -13,52 +13,52 @@ use crate::record::TaskRecord;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What `zprune eval --json` writes.
+/// The result that `zprune eval --json` writes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evaluation {
     /// `exp` of the mean of `windows`; lower is better.
     pub perplexity: f64,
-    /// Tokens in all windows.
+    /// Number of tokens in all windows.
     pub tokens: usize,
     /// Mean negative log-likelihood of every window, in nats per predicted token.
     pub windows: Vec<f64>,
     /// SHA-256 of the tokens, as little-endian 32-bit words.
     pub token_digest: String,
-    /// The protocol's name, if one was asked for.
+    /// Name of the protocol, if the user asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol_name: Option<String>,
-    /// What was measured and how.
+    /// What was measured, with all settings that decide the result.
     pub protocol: EvaluationIdentity,
     /// SHA-256 of the model's files.
     pub model: ModelIdentity,
-    /// Who computed.
+    /// Name of the backend that computed.
     pub backend: String,
-    /// What weights and activations were stored in.
+    /// Number format that weights and activations were stored in.
     pub compute: Compute,
-    /// Version of zprune.
+    /// Version of zprune that measured.
     pub zprune: String,
 }
 
-/// What `zprune eval --tasks --json` writes.
+/// The result that `zprune eval --tasks --json` writes.
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskEvaluation {
-    /// One per task, in the order they were named.
+    /// Results of the tasks, in the order in which the user named them.
     pub tasks: Vec<TaskRecord>,
-    /// The scores of every document, by task.
+    /// For each task the scores of all its documents.
     pub samples: BTreeMap<String, Vec<Sample>>,
-    /// What was measured and how.
+    /// What was measured, with all settings that decide the result.
     pub protocol: Vec<TaskIdentity>,
     /// SHA-256 of the model's files.
     pub model: ModelIdentity,
-    /// Who computed.
+    /// Name of the backend that computed.
     pub backend: String,
-    /// What weights and activations were stored in.
+    /// Number format that weights and activations were stored in.
     pub compute: Compute,
-    /// Version of zprune.
+    /// Version of zprune that measured.
     pub zprune: String,
 }
 
-/// Scores the experiment's one model on its tasks.
+/// Measures the experiment's only model on its tasks.
 ///
 /// # Errors
 /// Unusable inputs, or a log-likelihood that is not finite.
@@ -82,7 +82,7 @@ pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEva
     })
 }
 
-/// Measures the experiment's one model by its one evaluation.
+/// Measures the experiment's only model in its only evaluation.
 ///
 /// # Errors
 /// Unusable inputs, or a likelihood that is not finite.
@@ -106,7 +106,7 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
     })
 }
 
-/// The dense cell of an experiment with one model.
+/// Runs the dense cell of an experiment with one model.
 fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Result<(Identity, Findings)> {
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");

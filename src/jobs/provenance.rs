@@ -17,75 +17,75 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Version of the layout of [`PruningFile`]. 2: fingerprints and a checksum. 3: the pattern of each layer.
+/// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer.
 pub const SCHEMA: u32 = 3;
 
-/// The layout before there were fingerprints.
+/// The layout that has no fingerprints yet.
 const WITHOUT_FINGERPRINTS: u32 = 1;
 
-/// What to do about a file that is not as zprune wrote it.
+/// What the user can do about a file that is not as zprune wrote it.
 const MEND: &str = "put it back from a copy, or prune the model again";
 
 /// The original's file whose hash is part of the cell, too.
 const CONFIG: &str = "config.json";
 
-/// The longest record that is read, in bytes: one of 100,000 layers has 30 MB.
+/// The longest file that is read, in bytes: with 100,000 layers it has 30 MB.
 const LARGEST: u64 = 256 << 20;
 
-/// What `pruning.json` says: how the weights beside it came about.
+/// The content of `pruning.json`: how the weights in the same folder were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PruningFile {
     /// [`SCHEMA`], or an older one.
     pub schema: u32,
-    /// Version of zprune.
+    /// Version of zprune that pruned the model.
     pub zprune: String,
-    /// Label of the method.
+    /// Name of the pruning method.
     pub method: String,
-    /// The protocol it was asked for under, if any; what that sets is part of `cell`.
+    /// The protocol, if the user named one. The settings that it implies are part of `cell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// Everything that decided the weights: hashes of the source, method, pattern, calibration, seed.
+    /// Everything that decided the weights: hashes of the source, method, pattern, calibration and seed.
     pub cell: Identity,
     /// Fraction of prunable weights removed.
     pub sparsity: f64,
     /// SHA-256 of the calibration tokens, as little-endian 32-bit words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration_tokens: Option<String>,
-    /// What happened to every layer.
+    /// What pruning did to each layer.
     pub layers: Vec<LayerRecord>,
-    /// The files before and after; absent in schema 1.
+    /// Digests of the original's files and of the files that were written; absent in schema 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprints: Option<Fingerprints>,
-    /// SHA-256 of this file with 64 zeros in this place; absent in schema 1.
+    /// SHA-256 of this file, computed with 64 zeros in place of the checksum; absent in schema 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
 
-/// The files a pruned model was made from, and those that were written.
+/// Digests of the files that a model was pruned from, and of the files that were written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprints {
-    /// What happened to the weights that stayed.
+    /// What the method did to the weights that were kept.
     pub kept_weights: Kept,
-    /// Files of the original, by name: weights, their index, and all that was copied.
+    /// Files of the original by name: its weights, their index, and every file that was copied.
     pub original: BTreeMap<String, FileDigest>,
-    /// Files of the pruned model but this one, by name.
+    /// Files of the pruned model by name, without `pruning.json` itself.
     pub output: BTreeMap<String, FileDigest>,
 }
 
-/// What a method does to the weights that it does not remove.
+/// What a method does to the weights that it keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
-    /// They are the original's, bit for bit.
+    /// They are the same as in the original, bit for bit.
     Unchanged,
-    /// They make up for those that went.
+    /// They were changed to make up for the removed weights.
     Updated,
 }
 
 impl PruningFile {
-    /// Reads the file of a pruned model directory; `None` where there is none.
+    /// Reads the file in a pruned model directory; `None` if there is none.
     ///
     /// # Errors
     /// It is there and cannot be understood, or was changed after zprune wrote it.
@@ -101,7 +101,7 @@ impl PruningFile {
         Self::parse(&bytes).at(path.display()).map(Some)
     }
 
-    /// Reads the content of the file.
+    /// Reads the file from its bytes.
     ///
     /// # Errors
     /// It cannot be understood ([`ErrorKind::Input`]), or was changed after zprune wrote it ([`ErrorKind::Mismatch`]).
@@ -148,7 +148,7 @@ impl PruningFile {
         Ok(seal::seal(text + "\n").into_bytes())
     }
 
-    /// What happened to the weights that stayed: as recorded, or as the solver does it.
+    /// What the method did to the weights that were kept: as recorded, or as its solver is known to do.
     ///
     /// # Errors
     /// This zprune does not know the solver.
@@ -160,7 +160,7 @@ impl PruningFile {
         }
     }
 
-    /// Numbers that contradict each other are nobody's result.
+    /// Checks that the numbers do not contradict each other.
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}; {MEND}")));
         if let Some(Err(error)) = self.cell.pruning.as_ref().map(|pruning| pruning.pattern.validate()) {
@@ -222,7 +222,7 @@ impl PruningFile {
 }
 
 impl Kept {
-    /// What a recorded solver does.
+    /// What the solver in a record does to the weights that are kept.
     ///
     /// # Errors
     /// This zprune does not know it.
@@ -234,7 +234,7 @@ impl Kept {
     }
 }
 
-/// Whether a name leads nowhere but to an entry of its own folder.
+/// Whether a name can only mean an entry of the folder itself, and no other place.
 fn is_plain(name: &str) -> bool {
     let parts: Vec<_> = Path::new(name).components().collect();
     matches!(parts[..], [std::path::Component::Normal(part)] if part == name)

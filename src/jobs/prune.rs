@@ -23,22 +23,22 @@ use crate::prune::workbench::Workbench;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What pruning did, for the user.
+/// The result of pruning a model, for what the user is told.
 #[derive(Debug, Clone)]
 pub struct Pruned {
-    /// The content of `pruning.json`.
+    /// The content of the `pruning.json` that was written.
     pub file: PruningFile,
-    /// The model that was pruned: for a model of the hub, its folder in the cache.
+    /// Folder of the model that was pruned; for a model of the hub, its folder in the cache.
     pub original: PathBuf,
-    /// Forward passes for statistics and propagation, in seconds.
+    /// Seconds spent in forward passes, for statistics and to move calibration data through pruned blocks.
     pub calibrate_seconds: f64,
-    /// Scoring, selecting, updating, in seconds.
+    /// Seconds spent on scoring, selecting and updating weights.
     pub prune_seconds: f64,
-    /// The largest resident set, in bytes, where the system tells.
+    /// The largest resident set in bytes, if the system tells.
     pub peak_resident_bytes: Option<u64>,
 }
 
-/// Prunes the experiment's one model with its one method, pattern and seed into the directory `out`.
+/// Prunes the experiment's only model with its only method, pattern and seed, and writes it to the directory `out`.
 ///
 /// # Errors
 /// Unusable inputs, arithmetic that breaks down, a disk that refuses; nothing is left under `out` then.
@@ -118,7 +118,8 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     })
 }
 
-/// Who may use all files of the original: what is said of all of them is for nobody else.
+/// The access rights that hold for all files of the original. `pruning.json` describes all of them, so nobody else
+/// may read it.
 fn narrowest(input: &ModelInput, copied: &[Found]) -> Result<Access> {
     let weights = input.checkpoint.files().paths();
     let mut places = weights
@@ -127,7 +128,7 @@ fn narrowest(input: &ModelInput, copied: &[Found]) -> Result<Access> {
     places.try_fold(Access::OPEN, |access, place| Ok(access.and(Access::of(place)?)))
 }
 
-/// The digests of the original's files, which must still be those that pruning began with and copied.
+/// The digests of the original's files. Checks that they have not changed since pruning began and they were copied.
 fn unchanged(
     input: &ModelInput,
     folder: &Path,
@@ -161,8 +162,8 @@ fn unchanged(
     Ok(digests)
 }
 
-/// The digests of what was written, which must load: nothing else is worth a name. What somebody else has put beside it is none
-/// of it.
+/// The digests of the files that were written. Checks that the model loads, since one that does not must not get its
+/// final name. Files that somebody else put beside it are ignored.
 fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
     let folder = staging.path("");
     Checkpoint::open(&folder, read_spec(&folder)?)?;

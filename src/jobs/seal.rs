@@ -2,10 +2,10 @@
 
 use crate::data::digest;
 
-/// What stands in the checksum's place while it is computed.
+/// The text in place of the checksum while the checksum is computed.
 pub const OPEN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Puts SHA-256 of the text where it has [`OPEN`] last.
+/// Replaces the last [`OPEN`] in the text by the SHA-256 of the text.
 ///
 /// # Panics
 /// The text does not have it: a mistake of the caller.
@@ -16,7 +16,8 @@ pub fn seal(mut text: String) -> String {
     text
 }
 
-/// Whether these are bytes that [`seal`] made, with this checksum. Every other bit counts too, in spaces and names.
+/// Whether the bytes are exactly what [`seal`] made with this checksum. A change of any other byte is found, too,
+/// even in spaces and names.
 pub fn is_intact(bytes: &[u8], checksum: &str) -> bool {
     let place = bytes
         .windows(OPEN.len())

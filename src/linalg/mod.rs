@@ -11,14 +11,14 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Who computes.
+/// The library that factorises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The crate faer: pure Rust.
     #[default]
     Faer,
-    /// The system's LAPACK; needs the feature `lapack`.
+    /// The LAPACK of the system; needs the feature `lapack`.
     Lapack,
 }
 
@@ -32,12 +32,12 @@ impl Provider {
     }
 }
 
-/// Why a factorisation failed.
+/// Why a matrix could not be factorised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// A pivot was not positive; its index in the matrix as given, where the provider tells.
+    /// A pivot was not positive, so the matrix is not positive definite.
     NotPositiveDefinite {
-        /// Row and column of the pivot.
+        /// Index of the pivot's row and column in the matrix as given, if the provider tells.
         pivot: usize,
     },
     /// The provider is not part of this build.
@@ -60,9 +60,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H` of which the
-/// lower triangle is read. `U[j][j]^2` is the leading entry of the inverse of `H[j.., j..]`, which is
-/// what SparseGPT needs. `H` is taken, so that no more than two matrices of its size exist at a time.
+/// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H`; only the lower triangle of
+/// `H` is read. `U[j][j]^2` is the leading entry of the inverse of `H[j.., j..]`, which SparseGPT needs. `H` is
+/// passed by value so that no more than two matrices of its size exist at a time.
 ///
 /// # Errors
 /// The pivot at which `H` turned out not to be positive definite.

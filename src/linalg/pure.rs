@@ -8,7 +8,7 @@ use faer::{Mat, Par, Spec};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Reverses the order of rows and columns, factors, inverts the triangle, reverses back.
+/// Reverses the order of rows and columns, factorises, inverts the triangle and reverses again.
 ///
 /// With `J` the reversal, `J H J = L L^T` gives `H = M M^T` for the upper triangular `M = J L J`, hence
 /// `H^-1 = U^T U` with `U = M^-1 = J L^-1 J`. That is one factorisation and one triangular inverse: half
@@ -30,9 +30,9 @@ pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
     Ok(reversed(&inverse))
 }
 
-/// `J L J` of a lower triangular `L`.
+/// `J L J` for a lower triangular `L`, where `J` reverses the order.
 fn reversed(lower: &Mat<f64>) -> Array2<f64> {
-    /// Rows written together: as many as a cache line of `lower`'s columns feeds.
+    /// Number of rows that are written together: as many values as one cache line of a column of `lower` holds.
     const ROWS: usize = 8;
     let n = lower.nrows();
     let mut upper = Array2::zeros((n, n));

@@ -12,35 +12,35 @@ use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// An opened checkpoint whose tensors fit the model's specification.
+/// An open checkpoint whose tensors have the names and shapes that the model's specification asks for.
 pub struct Checkpoint {
     spec: ModelSpec,
     files: WeightFiles,
 }
 
-/// A linear layer's weights on the host.
+/// The weights of one linear layer in the host's memory.
 #[derive(Debug, Clone)]
 pub struct LinearWeights {
-    /// What the layer is for.
+    /// The layer's place in its block.
     pub role: Role,
-    /// Full tensor name of the weight.
+    /// Full name of the weight tensor.
     pub name: String,
-    /// `(outputs, inputs)`.
+    /// The weights, with one row per output and one column per input.
     pub weight: Array2<f32>,
-    /// Length `outputs`.
+    /// The bias, one value per output, if the layer has one.
     pub bias: Option<Array1<f32>>,
-    /// How the checkpoint stores the weight.
+    /// The number format of the weight in the checkpoint.
     pub storage: StorageType,
-    /// Whether the checkpoint stores the weight as `(inputs, outputs)`.
+    /// Whether the checkpoint stores the weight transposed, as `(inputs, outputs)`.
     pub transposed: bool,
 }
 
-/// A norm's parameters on the host; both absent for a norm without parameters.
+/// The parameters of a norm in the host's memory; both are absent if the norm has no parameters.
 #[derive(Debug, Clone, Default)]
 pub struct NormWeights {
-    /// Gain.
+    /// The factor for each feature.
     pub gain: Option<Array1<f32>>,
-    /// Bias.
+    /// The value that is added to each feature.
     pub bias: Option<Array1<f32>>,
 }
 
@@ -65,18 +65,18 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The architecture this checkpoint was opened with.
+    /// The architecture that the checkpoint was opened with.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The weight files, as they are stored.
+    /// The weight files of the checkpoint.
     pub fn files(&self) -> &WeightFiles {
         &self.files
     }
 
-    /// The stored name and place of a tensor of the specification. Programs that store a shared matrix once may store
-    /// it as the head's.
+    /// The name and place under which a tensor of the specification is stored. Programs that store a shared matrix
+    /// only once may store it as the head.
     fn find(&self, name: &str) -> Result<(&str, &Location)> {
         let head = self.spec.head.tensor.as_ref().unwrap_or(&self.spec.embedding.tensor);
         let stored = self.spec.head.stored.iter().filter(|_| name == head);
@@ -111,8 +111,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// A tied head that is stored all the same must equal the embedding: where they differ,
-    /// transformers silently unties them, so either reading would be a guess.
+    /// Checks that a tied head that is stored equals the embedding. If they differ, transformers silently unties
+    /// them, so it would not be clear which one is meant.
     fn check_tie(&self) -> Result<()> {
         let mut heads = self.spec.head.stored.iter().filter(|_| self.spec.head.tensor.is_none());
         let Some((stored, head)) = heads.find_map(|name| self.files.get(name)) else {
@@ -134,7 +134,7 @@ impl Checkpoint {
         self.find(name).map(|(name, _)| name)
     }
 
-    /// How the checkpoint stores a tensor.
+    /// The number format in which the checkpoint stores a tensor.
     ///
     /// # Errors
     /// The tensor is missing or of an unsupported type.
@@ -144,7 +144,7 @@ impl Checkpoint {
             .ok_or_else(|| Error::input(format!("tensor `{name}` has type {:?}", location.dtype)))
     }
 
-    /// A tensor's elements, widened to `f32`, row-major.
+    /// The elements of a tensor in row-major order, converted to `f32`.
     ///
     /// # Errors
     /// The tensor is missing, or an element is NaN or infinite.
@@ -233,7 +233,7 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, the tensor and the first offending element.
     pub fn check_finite(&self) -> Result<()> {
-        /// Elements widened at a time.
+        /// Number of elements that are converted at a time.
         const PIECE: usize = 1 << 18;
         for (name, _) in self.spec.tensors() {
             let location = self.locate(&name)?;

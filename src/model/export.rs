@@ -27,19 +27,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// The files of a model directory that a pruned copy takes over as they are.
+/// Endings of the files of a model directory that a pruned copy keeps as they are.
 const COMPANIONS: &[&str] = &[".json", ".txt", ".model", ".jinja"];
 
-/// Legal files, whatever their ending.
+/// Names of legal files, whatever their ending is.
 const LEGAL: &[&str] = &["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING"];
 
-/// Bytes copied at a time.
+/// Number of bytes copied at a time.
 const PIECE: usize = 1 << 20;
 
-/// Files of the original that would be untrue of a copy with other weights.
+/// Files of the original that would be wrong for a copy with other weights.
 const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
 
-/// What was done to a model, beside its weights.
+/// Name of the file that says how a model was pruned.
 pub const PRUNING: &str = "pruning.json";
 
 /// Where the configuration is.
@@ -48,7 +48,7 @@ const CONFIG: &str = "config.json";
 /// Writes a copy of a checkpoint with other weights of its linear layers, and perhaps other numbers of heads and neurons.
 pub struct ModelWriter<'a> {
     checkpoint: &'a Checkpoint,
-    /// The files that were copied.
+    /// The files of the original that were copied.
     copied: Vec<Found>,
     files: Vec<TensorFile>,
     /// Which file a tensor is in that is written anew.
@@ -182,8 +182,8 @@ fn bias_of(weight: &str) -> String {
     format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
 }
 
-/// The files that a pruned copy of a model takes over as they are: configuration, tokenizer, licence, and the index of
-/// its shards where it has one; nothing else that describes the original's weights.
+/// The files that a pruned copy of a model keeps as they are: configuration, tokenizer, licence, and the index of its
+/// shards if there is one. Nothing else that describes the original's weights is kept.
 ///
 /// # Errors
 /// The folder cannot be read, or one of the files cannot be copied ([`ModelFolder::files`]).
@@ -196,7 +196,7 @@ pub fn copied(files: &WeightFiles, folder: &Path, links: Links) -> Result<Vec<Fo
     })
 }
 
-/// Copies a file in pieces, for those whom `access` allows to use the copy, and says what it held.
+/// Copies a file piece by piece with the access rights `access`, and returns the digest of its content.
 ///
 /// # Errors
 /// It cannot be read, or the disk refuses.
@@ -222,7 +222,7 @@ pub fn copy(found: &Found, staging: &Staging, access: Access) -> Result<FileDige
     Ok(digest.finish())
 }
 
-/// A weight in the checkpoint's type and orientation.
+/// The bytes of a weight in the checkpoint's number format and orientation.
 fn stored_bytes(linear: &LinearWeights) -> Vec<u8> {
     if linear.transposed {
         linear.storage.encode(linear.weight.t().iter().copied())

@@ -9,57 +9,57 @@ use crate::error::{Error, Result};
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
 
-/// What to do about links that lead out of a model directory.
+/// How to treat links that lead out of a model directory when files are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// Refuse to copy what they lead to.
+    /// Refuse to copy the files that they lead to.
     Inside,
-    /// Copy what they lead to: somebody asked for that.
+    /// Copy the files that they lead to, because the user asked for it.
     Follow,
 }
 
-/// A file of a model directory.
+/// A file that was found in a model directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its path below the directory.
+    /// Path of the file relative to the directory.
     pub name: PathBuf,
-    /// Where its content is, all links resolved.
+    /// Path of the file's content, with all links resolved.
     pub place: PathBuf,
 }
 
-/// Everything in a model directory.
+/// All files and folders of a model directory.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Files, sorted by their paths.
     pub files: Vec<Found>,
-    /// Folders without a file in them or below, sorted.
+    /// Folders that contain no file, not even in folders below them, sorted.
     pub empty: Vec<PathBuf>,
-    /// Folders that were left out.
+    /// Folders that were not looked into.
     pub left_out: Vec<PathBuf>,
 }
 
-/// The bookkeeping of version control: a second copy of everything, and no part of the model.
+/// Folders of version control: they hold a second copy of everything and are no part of the model.
 const LEFT_OUT: &[&str] = &[".git"];
 
-/// A model directory whose files are about to be copied.
+/// A model directory whose files are to be copied.
 pub struct ModelFolder {
     path: PathBuf,
-    /// The same, all links resolved.
+    /// The path of the directory with all links resolved.
     root: PathBuf,
-    /// In the Hugging Face cache, where the files' content is.
+    /// The folder with the files' content, if the directory is in the Hugging Face cache.
     blobs: Option<PathBuf>,
     links: Links,
 }
 
 impl Found {
-    /// Its path below the directory as text; names that are none are refused where files are found.
+    /// The path relative to the directory as text. Names that are no text are refused where files are found.
     pub fn text(&self) -> String {
         self.name.to_string_lossy().into_owned()
     }
 }
 
 impl ModelFolder {
-    /// Looks at a directory.
+    /// Opens a directory; nothing in it is read yet.
     ///
     /// # Errors
     /// It cannot be read.
@@ -75,7 +75,7 @@ impl ModelFolder {
         })
     }
 
-    /// The files directly in the directory whose names are `wanted`, in order of their names. Folders are no files.
+    /// The files directly in the directory whose names are `wanted`, in order of their names. Folders are left out.
     ///
     /// # Errors
     /// One of them leads out of the directory or to nothing, or is neither a file nor a folder.
@@ -89,7 +89,7 @@ impl ModelFolder {
         Ok(found)
     }
 
-    /// Everything in the directory and below. Links of files that are `exempt` are followed wherever they lead.
+    /// Everything in the directory and below it. Links of `exempt` files are followed wherever they lead.
     ///
     /// # Errors
     /// As [`ModelFolder::files`]; links to folders.
@@ -123,7 +123,7 @@ impl ModelFolder {
         Ok(listing)
     }
 
-    /// The entries of a folder below the directory, by their paths below it, sorted.
+    /// The entries of a folder below the directory, sorted, with paths relative to the directory.
     fn entries(&self, folder: &Path) -> Result<Vec<(PathBuf, FileType)>> {
         let path = self.path.join(folder);
         let unreadable = |source| Error::reading(&path, source);
@@ -136,7 +136,7 @@ impl ModelFolder {
         Ok(entries)
     }
 
-    /// A file, or a link to one; `None` for a link to a folder.
+    /// A file or a link to one; `None` for a link to a folder.
     fn file(&self, name: PathBuf, kind: FileType) -> Result<Option<Found>> {
         let path = self.path.join(&name);
         if name.to_str().is_none() {
@@ -166,7 +166,7 @@ impl ModelFolder {
         Ok(Some(Found { name, place }))
     }
 
-    /// Whether a place without links is part of the model.
+    /// Whether a path without links lies in the model directory or in the cache's folder of contents.
     fn belongs(&self, place: &Path) -> bool {
         let blobs = self.blobs.as_ref();
         place.starts_with(&self.root) || blobs.is_some_and(|blobs| place.starts_with(blobs))

@@ -21,7 +21,7 @@ use batches::Batches;
 use ndarray::{Array2, s};
 use std::sync::Arc;
 
-/// A linear layer on a backend.
+/// A linear layer in a backend's memory.
 struct Linear<B: Backend> {
     name: String,
     storage: StorageType,
@@ -29,13 +29,13 @@ struct Linear<B: Backend> {
     bias: Option<B::Tensor>,
 }
 
-/// A norm's parameters on a backend.
+/// A norm's parameters in a backend's memory.
 struct Norm<T> {
     gain: Option<T>,
     bias: Option<T>,
 }
 
-/// One block's weights on a backend.
+/// The weights of one block in a backend's memory.
 pub struct Block<B: Backend> {
     spec: Arc<BlockSpec>,
     reach: Reach,
@@ -45,7 +45,7 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// Reads and uploads block `index`, layer by layer: no second copy of the block exists at any time.
+    /// Reads and uploads block `index` layer by layer, so that no second copy of the block exists at any time.
     ///
     /// # Errors
     /// A tensor is unusable, or the backend has no room.
@@ -91,7 +91,7 @@ impl<B: Backend> Block<B> {
         self.linears.iter().map(of).collect()
     }
 
-    /// The weight of a linear layer, `(outputs, inputs)`.
+    /// The weight of a linear layer, with one row per output.
     ///
     /// # Panics
     /// The block has no such layer.
@@ -103,7 +103,7 @@ impl<B: Backend> Block<B> {
             .weight
     }
 
-    /// The weight of a linear layer, to change.
+    /// The weight of a linear layer for changing it.
     ///
     /// # Panics
     /// The block has no such layer.
@@ -152,7 +152,7 @@ fn upload_norm<B: Backend>(backend: &B, norm: &NormWeights) -> Result<Norm<B::Te
     })
 }
 
-/// The weights outside the blocks, on a backend: embedding, positions, final norm, head.
+/// The weights outside the blocks in a backend's memory: embedding, positions, final norm, head.
 pub struct Ends<B: Backend> {
     width: usize,
     embedding: B::Weight,
@@ -166,7 +166,8 @@ pub struct Ends<B: Backend> {
 }
 
 impl<B: Backend> Ends<B> {
-    /// Gives the residual streams that start from this embedding a room of their own; there is no limit by default.
+    /// Limits the memory for residual streams that are made with these weights to `room`; without this call there is
+    /// no limit.
     #[must_use]
     pub fn within(self, room: Room) -> Self {
         Ends { room, ..self }
@@ -199,7 +200,7 @@ impl<B: Backend> Ends<B> {
         })
     }
 
-    /// The head's input: final norm and output projection applied. `None` when neither exists.
+    /// The input of the head: `x` after the final norm and the output projection. `None` if the model has neither.
     fn before_head(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
         let normed = match &self.final_norm {
             Some((spec, norm)) => Some(normalise(backend, spec, self.width, norm, x)?),
@@ -215,7 +216,7 @@ impl<B: Backend> Ends<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Embeds tokens, without learned positions.
+    /// Looks up the tokens' embeddings, without learned positions.
     fn embed(&self, backend: &B, spec: &ModelSpec, ids: &[u32]) -> Result<B::Tensor> {
         let mut x = backend.embed(&self.embedding, ids)?;
         if let Some(factor) = spec.embedding.scale {
@@ -228,14 +229,15 @@ impl<B: Backend> Ends<B> {
     }
 }
 
-/// Tokens that best move through a block together.
+/// The best number of tokens to move through a block at a time.
 fn batch_tokens<B: Backend>(backend: &B, spec: &ModelSpec) -> usize {
     let linears = spec.kinds().flat_map(|(block, _)| &block.linears);
     let outputs = linears.map(|linear| linear.outputs);
     backend.batch_tokens(outputs.max().unwrap_or(0).max(spec.width))
 }
 
-/// One table per kind of rotary positions, for positions below `length`; none for learned positions.
+/// The tables of sines and cosines for positions below `length`, one per kind of rotary positions; none for learned
+/// positions.
 fn rotary_tables(spec: &ModelSpec, length: usize) -> Vec<RotaryTable> {
     match &spec.positions {
         Positions::Rotary { frequencies } => frequencies
@@ -246,7 +248,7 @@ fn rotary_tables(spec: &ModelSpec, length: usize) -> Vec<RotaryTable> {
     }
 }
 
-/// The residual stream of a set of token windows, in batches of whole windows.
+/// The residual stream of token windows between two blocks, in batches of whole windows.
 pub struct Hidden<B: Backend> {
     batches: Batches<B>,
     per_batch: usize,
@@ -255,7 +257,7 @@ pub struct Hidden<B: Backend> {
 }
 
 impl<B: Backend> Hidden<B> {
-    /// Embeds the tokens: the input of block 0.
+    /// Embeds the tokens, which gives the input of block 0.
     ///
     /// # Errors
     /// The backend has no room.
@@ -278,7 +280,7 @@ impl<B: Backend> Hidden<B> {
         })
     }
 
-    /// Moves the stream through a block. `listen` sees the input of every linear layer, batch by batch.
+    /// Moves the stream through a block. `listen` receives the input of every linear layer, batch by batch.
     ///
     /// # Errors
     /// The backend or the listener fails.
@@ -294,7 +296,7 @@ impl<B: Backend> Hidden<B> {
         self.batches.change(backend, |_, x| pass.run(x, &mut listen))
     }
 
-    /// Lets `listen` see the inputs of a block's linear layers up to the tap `last`, without moving the stream.
+    /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream.
     ///
     /// # Errors
     /// The backend or the listener fails.
@@ -311,8 +313,8 @@ impl<B: Backend> Hidden<B> {
         self.batches.each(backend, |x| pass.observe(x, last, &mut listen))
     }
 
-    /// After the last block: the log-likelihood of every window's tokens 1, 2, ... given those before,
-    /// `length - 1` per window. `take` receives windows in order, a batch at a time.
+    /// To be called after the last block: the log-likelihood of every window's tokens 1, 2, ... given the tokens
+    /// before them, `length - 1` per window. `take` receives the windows in order, a batch at a time.
     ///
     /// # Errors
     /// The backend fails.
@@ -341,7 +343,8 @@ impl<B: Backend> Hidden<B> {
         })
     }
 
-    /// After the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small texts.
+    /// To be called after the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small
+    /// texts.
     ///
     /// # Errors
     /// The backend fails.
@@ -384,19 +387,19 @@ fn normalise<B: Backend>(
     )
 }
 
-/// Sees the input of linear layers.
+/// A function that receives the inputs of linear layers, each with its tap.
 type Listener<'a, T> = &'a mut dyn FnMut(Tap, &T) -> Result<()>;
 
-/// How the tokens of a batch make sequences.
+/// How the tokens of a batch form sequences.
 #[derive(Clone, Copy)]
 enum Order<'a> {
-    /// One window of so many tokens after the other.
+    /// Windows of this many tokens, one after the other.
     Windows(usize),
-    /// Sequences that share their beginnings.
+    /// Sequences that share the tokens at their beginning.
     Packed(&'a Layout),
 }
 
-/// One block applied to one batch.
+/// The work of one block on one batch.
 struct Pass<'a, B: Backend> {
     backend: &'a B,
     spec: &'a ModelSpec,
@@ -434,7 +437,7 @@ impl<'a, B: Backend> Pass<'a, B> {
         self.join(x, &transformed, NormPlace::Mlp)
     }
 
-    /// As [`Pass::run`], up to the tap `last`: what comes after it would serve nobody.
+    /// As [`Pass::run`], but only up to the tap `last`, since nothing after it is needed.
     fn observe(&self, x: &B::Tensor, last: Tap, listen: Listener<B::Tensor>) -> Result<()> {
         match last.place {
             TapPlace::AttentionIn => return self.attention_input(x, listen).map(drop),
@@ -474,7 +477,7 @@ impl<'a, B: Backend> Pass<'a, B> {
         }
     }
 
-    /// Adds `y` to `x`; post-norm models normalise the sum.
+    /// Adds `y` to `x`; in post-norm models, the sum is normalised.
     fn join(&self, x: &mut B::Tensor, y: &B::Tensor, place: NormPlace) -> Result<()> {
         self.backend.add(x, y)?;
         if !self.block.spec.norm_first
@@ -485,7 +488,8 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(())
     }
 
-    /// A sub-layer's input: normalised in pre-norm models, the stream itself in post-norm ones.
+    /// The input of a sub-layer: the normalised stream in pre-norm models, the stream itself in post-norm models
+    /// (`None`).
     fn enter(&self, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
         if self.block.spec.norm_first {
             self.normed(place, x)
@@ -494,7 +498,7 @@ impl<'a, B: Backend> Pass<'a, B> {
         }
     }
 
-    /// `x` through the norm at a place; `None` where the family has none.
+    /// `x` after the norm at a place; `None` if the model has no norm there.
     fn normed(&self, place: NormPlace, x: &B::Tensor) -> Result<Option<B::Tensor>> {
         let Pass { backend, block, .. } = self;
         let width = block.spec.norm_width(place, self.spec.width);
@@ -506,7 +510,7 @@ impl<'a, B: Backend> Pass<'a, B> {
             .transpose()
     }
 
-    /// Queries, keys and values, as rows of heads.
+    /// Computes queries, keys and values; each row has the heads of one token.
     fn project(&self, input: &B::Tensor) -> Result<[B::Tensor; 3]> {
         let Pass { backend, block, .. } = self;
         let Some(fusion) = block.fusion() else {
@@ -541,14 +545,14 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok([part(0)?, part(1)?, part(2)?])
     }
 
-    /// The input of queries, keys and values; `None` where that is `x` itself.
+    /// The input of queries, keys and values; `None` if it is `x` itself.
     fn attention_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
         let entered = self.enter(x, NormPlace::Attention)?;
         self.hear(TapPlace::AttentionIn, listen, entered.as_ref().unwrap_or(x))?;
         Ok(entered)
     }
 
-    /// Attention up to the input of its output projection.
+    /// Computes attention up to the input of its output projection.
     fn mixed(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let backend = self.backend;
         let entered = self.attention_input(x, listen)?;
@@ -587,7 +591,7 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(self.normed(NormPlace::AttentionOutput, &output)?.unwrap_or(output))
     }
 
-    /// The input of gate and up projections; `None` where that is `x` itself.
+    /// The input of gate and up projections; `None` if it is `x` itself.
     fn mlp_input(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
         let entered = self.enter(x, NormPlace::Mlp)?;
         self.hear(TapPlace::MlpIn, listen, entered.as_ref().unwrap_or(x))?;

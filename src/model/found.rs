@@ -8,21 +8,22 @@ use crate::files::names::quoted;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Names that one message lists.
+/// Most names that one message lists.
 const LISTED: usize = 4;
 
-/// What was looked for and is not there.
+/// What a program looked for in a folder and did not find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// `config.json`, or the whole folder.
+    /// A model: its `config.json`, or the whole folder.
     Model,
-    /// Weights in safetensors.
+    /// Weights in safetensors files.
     Weights,
-    /// `tokenizer.json`.
+    /// The file `tokenizer.json`.
     Tokenizer,
 }
 
-/// A sentence that says what is at `path` instead and how to get what is wanted; `None` where nothing can be said.
+/// A sentence that says what is at `path` instead, and how to get what is wanted; `None` if nothing useful can be
+/// said.
 pub fn instead(path: &Path, wanted: Wanted) -> Option<String> {
     if path.is_file() {
         return Some(file(path));
@@ -41,7 +42,7 @@ pub fn instead(path: &Path, wanted: Wanted) -> Option<String> {
     }
 }
 
-/// The names in a folder, sorted; folders end with a slash.
+/// The names in a folder, sorted; names of folders end with a slash.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let name = |entry: std::fs::DirEntry| {
@@ -55,7 +56,7 @@ fn having<'a>(names: &'a BTreeSet<String>, of_kind: impl Fn(&str) -> bool + 'a) 
     names.iter().map(String::as_str).filter(move |name| of_kind(name))
 }
 
-/// Names in backquotes, the first few of them.
+/// The first few names, in backquotes.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     match names.len().checked_sub(LISTED) {
@@ -71,7 +72,7 @@ fn import(folder: &Path, file: &str) -> String {
     )
 }
 
-/// A file where a folder is wanted.
+/// What to say about a file in place of a folder.
 fn file(path: &Path) -> String {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -87,7 +88,7 @@ fn file(path: &Path) -> String {
     )
 }
 
-/// A path that is nowhere but looks like a name on the hub.
+/// What to say about a path that does not exist and looks like a name on the hub; `None` for other paths.
 fn repository(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let name = ["https://huggingface.co/", "http://huggingface.co/", "huggingface.co/"]
@@ -113,7 +114,7 @@ fn repository(path: &Path) -> Option<String> {
     ))
 }
 
-/// Forms of a model that are not this one, wherever they are met.
+/// What to say about a model in a form that cannot be read, whichever form that is.
 fn other_form(folder: &Path, names: &BTreeSet<String>) -> Option<String> {
     let save = "load it with transformers and write it out again with `save_pretrained(DIR)`";
     if names.contains("adapter_config.json") {

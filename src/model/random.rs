@@ -17,13 +17,13 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// transformers' `initializer_range`.
+/// Standard deviation of the weights: transformers' `initializer_range`.
 const DEVIATION: f32 = 0.02;
 
-/// Elements that one generator makes.
+/// Number of elements that one random generator makes.
 const PIECE: usize = 1 << 16;
 
-/// Random weights.
+/// Random weights for a model's shape, for benchmarks.
 pub struct RandomWeights {
     spec: ModelSpec,
     seed: u64,
@@ -31,7 +31,7 @@ pub struct RandomWeights {
 }
 
 impl RandomWeights {
-    /// Weights of a model's shape, rounded to a storage type.
+    /// Random weights for the shape of `spec`, rounded to the number format `storage`.
     pub fn new(spec: ModelSpec, seed: u64, storage: StorageType) -> Self {
         RandomWeights { spec, seed, storage }
     }
@@ -54,7 +54,7 @@ impl RandomWeights {
     }
 }
 
-/// Bytes of tensors after which a written checkpoint begins another file.
+/// When a written file has this many bytes of tensors, another file is begun.
 const SHARD_BYTES: u64 = 2 << 30;
 
 impl RandomWeights {
@@ -114,7 +114,7 @@ impl WeightSource for RandomWeights {
     }
 }
 
-/// A norm that only normalises.
+/// The parameters of a norm that changes nothing after normalising.
 fn neutral(norm: &NormSpec, width: usize) -> NormWeights {
     NormWeights {
         gain: norm.tensor.is_some().then(|| Array1::ones(width)),

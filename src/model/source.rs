@@ -6,9 +6,9 @@ use crate::model::checkpoint::{Checkpoint, LinearWeights, NormWeights};
 use crate::spec::{LinearSpec, ModelSpec, NormPlace, NormSpec};
 use ndarray::Array2;
 
-/// Gives out the weights of one model.
+/// Reads the weights of one model: a checkpoint, or random weights.
 pub trait WeightSource: Sync {
-    /// The architecture.
+    /// The architecture of the model.
     fn spec(&self) -> &ModelSpec;
 
     /// A two-dimensional tensor outside the blocks.

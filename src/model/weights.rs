@@ -16,34 +16,34 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-/// The only weight file of a small checkpoint.
+/// Name of the only weight file of a small checkpoint.
 pub const SINGLE: &str = "model.safetensors";
-/// Which tensor is in which shard.
+/// Name of the file that says which shard has which tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// How the small files begin that stand for large ones in a clone without Git LFS.
+/// The beginning of the small files that stand for large ones in a clone without Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 struct Shard {
     path: PathBuf,
     file: File,
     map: Mmap,
-    /// `__metadata__` of the header.
+    /// The entry `__metadata__` of the file's header.
     metadata: BTreeMap<String, String>,
     /// Tensor names in the order of their data.
     order: Vec<String>,
 }
 
-/// Bytes hashed at a time.
+/// Number of bytes hashed at a time.
 const PIECE: usize = 4 << 20;
 
 impl Shard {
-    /// Its file name.
+    /// Name of the shard's file.
     fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or(SINGLE)
     }
 
-    /// Fills `buffer` with the file's bytes from `start` on.
+    /// Fills `buffer` with the file's bytes, beginning at position `start`.
     fn read(&self, start: usize, buffer: &mut [u8]) -> Result<()> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, start as u64);
@@ -57,29 +57,29 @@ impl Shard {
     }
 }
 
-/// One weight file of a checkpoint, as it is stored.
+/// One weight file of a checkpoint, with everything that its header says.
 pub struct StoredFile<'a> {
-    /// File name.
+    /// Name of the file.
     pub name: &'a str,
-    /// `__metadata__` of the header.
+    /// The entry `__metadata__` of the file's header.
     pub metadata: &'a BTreeMap<String, String>,
-    /// Its tensors, in the order of their data; also those the forward pass does not read.
+    /// All tensors of the file in the order of their data, including those that the model does not use.
     pub tensors: Vec<StoredTensor<'a>>,
 }
 
-/// A tensor as it is stored.
+/// A tensor of a weight file, with its bytes.
 pub struct StoredTensor<'a> {
-    /// Name in the file.
+    /// Name of the tensor in the file.
     pub name: &'a str,
-    /// Element type.
+    /// Number format of the elements.
     pub dtype: Dtype,
-    /// Shape in the file.
+    /// Shape of the tensor in the file.
     pub shape: &'a [usize],
-    /// Its data.
+    /// The tensor's data as stored.
     pub bytes: &'a [u8],
 }
 
-/// Where a tensor is.
+/// Where a tensor is stored, and in which form.
 pub(super) struct Location {
     shard: usize,
     pub(super) dtype: Dtype,
@@ -90,18 +90,18 @@ pub(super) struct Location {
 
 /// The weight files of a model directory.
 pub struct WeightFiles {
-    /// Whether an index says which files these are.
+    /// Whether an index names these files.
     indexed: bool,
     shards: Vec<Shard>,
     tensors: HashMap<String, Location>,
-    /// Equal copies, in earlier files, of tensors that a later file has too.
+    /// Copies of tensors in earlier files that are equal to those in a later file.
     copies: Vec<(String, Location)>,
-    /// Tensors that the index names and that are not where it says. Nobody may need them.
+    /// Tensors that are not in the file that the index names. This is an error only if one of them is needed.
     promised: BTreeMap<String, String>,
 }
 
 impl WeightFiles {
-    /// Opens the files in `dir`.
+    /// Opens the weight files in `dir`.
     ///
     /// # Errors
     /// Missing, truncated or malformed files.
@@ -124,7 +124,7 @@ impl WeightFiles {
         Ok(files)
     }
 
-    /// Whether `dir` holds a checkpoint, whole or not.
+    /// Whether `dir` has weight files of a checkpoint, complete or not.
     pub fn is_in(dir: &Path) -> bool {
         dir.join(SINGLE).exists() || dir.join(INDEX).exists()
     }
@@ -172,8 +172,8 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Holds two copies of a tensor against each other. Programs differ in which one they read, transformers taking the
-    /// later file and others what the index says, so copies that differ make two models of one checkpoint.
+    /// Checks that two copies of a tensor are equal. transformers reads the one in the later file, other programs the
+    /// one that the index names; if they differed, the checkpoint would be two models.
     fn check_copy(&self, name: &str, before: &Location) -> Result<()> {
         let after = &self.tensors[name];
         if before.dtype == after.dtype && before.shape == after.shape && self.read(before)? == self.read(after)? {
@@ -241,24 +241,24 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Whether these are the shards that [`INDEX`] names, be they many or one.
+    /// Whether [`INDEX`] names these files, be there one or many.
     pub fn indexed(&self) -> bool {
         self.indexed
     }
 
-    /// The file that a tensor is in by what the index says, where that is not so.
+    /// The file in which the index expects a tensor, if the tensor is not there.
     pub(super) fn promised(&self, name: &str) -> Option<&str> {
         self.promised.get(name).map(String::as_str)
     }
 
-    /// A tensor by its stored name.
+    /// A tensor's name and place, looked up by its stored name.
     pub(super) fn get(&self, name: &str) -> Option<(&str, &Location)> {
         self.tensors
             .get_key_value(name)
             .map(|(name, location)| (name.as_str(), location))
     }
 
-    /// A tensor's data.
+    /// Reads the data of a tensor.
     ///
     /// # Errors
     /// The file cannot be read, or became shorter.
@@ -268,7 +268,7 @@ impl WeightFiles {
         Ok(bytes)
     }
 
-    /// The file a tensor is in.
+    /// Path of the file that has the tensor.
     pub(super) fn path(&self, location: &Location) -> &Path {
         &self.shards[location.shard].path
     }
@@ -294,7 +294,7 @@ impl WeightFiles {
         })
     }
 
-    /// Where the weight files are, in order of their names.
+    /// Paths of the weight files, in order of their names.
     pub fn paths(&self) -> Vec<&Path> {
         let mut paths: Vec<&Path> = self.shards.iter().map(|shard| shard.path.as_path()).collect();
         paths.sort();
@@ -311,7 +311,7 @@ impl WeightFiles {
         Ok(all.finish().sha256)
     }
 
-    /// The digest of every weight file by its name, and what [`WeightFiles::digest`] says.
+    /// The digest of every weight file by name, and the digest of [`WeightFiles::digest`].
     ///
     /// # Errors
     /// As [`WeightFiles::digest`].
@@ -325,7 +325,7 @@ impl WeightFiles {
         Ok((each.collect(), all.finish().sha256))
     }
 
-    /// The content of all files, in order of their names.
+    /// Passes the content of all files to `take`, in order of their names.
     fn pieces(&self, mut take: impl FnMut(&Shard, &[u8])) -> Result<()> {
         let mut order: Vec<&Shard> = self.shards.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));

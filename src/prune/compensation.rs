@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::prune::component::Components;
 use crate::prune::workbench::Workpiece;
 
-/// A step of a recipe.
+/// The step of a recipe that changes a layer's bias to make up for removed weights.
 pub trait Compensation: Send + Sync {
     /// Checks the parameters.
     ///
@@ -18,10 +18,10 @@ pub trait Compensation: Send + Sync {
         Ok(())
     }
 
-    /// The statistics that the step will ask for.
+    /// The statistics of the layer's inputs that the step uses.
     fn needs(&self) -> Needs;
 
-    /// Makes up for what was removed, once the weights are final.
+    /// Makes up for what was removed; called when the weights are final.
     ///
     /// # Errors
     /// A statistic was not gathered, or the backend fails.

@@ -52,13 +52,13 @@ use std::sync::{PoisonError, RwLock};
 pub struct Built<T: ?Sized> {
     /// The version that the program gave a component it added; built-in ones change with zprune's own numbers.
     pub version: Option<u32>,
-    /// All parameters, defaults filled in.
+    /// All parameters, with defaults for those that the user left out; they go into the record.
     pub parameters: serde_json::Value,
-    /// The component.
+    /// The component itself, such as a criterion or a solver.
     pub component: Box<T>,
 }
 
-/// Makes a component from the table a user wrote.
+/// The function that makes a component from the table of parameters that a user wrote.
 pub type Build<T> = &'static (dyn Fn(&toml::Table) -> Result<Built<T>> + Send + Sync);
 
 /// What a component that a program adds is called.

@@ -12,46 +12,47 @@ use crate::tensor::StorageType;
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-/// One linear layer on the host.
+/// One linear layer in the host's memory, as input of pruning.
 pub struct Layer<'a> {
-    /// `(outputs, inputs)`.
+    /// The weights, with one row per output and one column per input.
     pub weight: ArrayView2<'a, f32>,
     /// Statistics of the layer's inputs.
     pub statistics: &'a LayerStatistics,
 }
 
-/// What pruning did to one layer.
+/// What pruning did to one layer, as the record keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerRecord {
-    /// Tensor name.
+    /// Name of the weight tensor.
     pub tensor: String,
-    /// `[outputs, inputs]`.
+    /// Number of outputs (rows) and inputs (columns).
     pub shape: [usize; 2],
-    /// How much the allocator had removed; records of earlier versions do not say, and gave every layer the same.
+    /// The pattern that the allocator chose for the layer. Records of earlier versions lack it; all their layers had
+    /// the same pattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
-    /// Weights the mask removed.
+    /// Number of weights that the mask removed.
     pub removed: usize,
-    /// Zeros in the pruned weight; more than `removed` only where the checkpoint had zeros already, a
-    /// feature was never active, or a weight was rounded to zero.
+    /// Number of zeros in the pruned weight. There are more than `removed` only if the checkpoint had zeros already,
+    /// a feature was never active, or a weight was rounded to zero.
     pub zeros: usize,
-    /// Damping of the Hessian as a fraction of its mean diagonal, where one was factored.
+    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
-    /// What pruning did to the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens,
-    /// where there was calibration.
+    /// Relative change of the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over
+    /// [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens; absent without calibration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_error: Option<f64>,
 }
 
-/// A pruned layer.
+/// The result of pruning one layer on the host.
 #[derive(Debug, Clone)]
 pub struct Solution {
-    /// The new weights, `(outputs, inputs)`; 0 where the mask removes.
+    /// The new weights, with one row per output; removed weights are 0.
     pub weight: Array2<f32>,
-    /// What was removed.
+    /// Which weights were removed.
     pub mask: Mask,
-    /// Damping of the Hessian, as a fraction of its mean diagonal, where one was factored.
+    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
     pub damping: Option<f64>,
 }
 
@@ -68,7 +69,7 @@ pub fn solve(layer: &Layer, steps: Steps, target: &Target) -> Result<Solution> {
     Ok(Solution { weight, mask, damping })
 }
 
-/// The scores of a layer on the host, `(outputs, inputs)`.
+/// The scores of a layer's weights on the host, as a matrix of the same shape.
 ///
 /// # Errors
 /// The score asks for a statistic that was not gathered.
@@ -79,8 +80,8 @@ pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
     piece.read(&piece.map(piece.dim(), &values)?)
 }
 
-/// Takes a layer through the steps, without rounding its weights. Returns the damping of the Hessian, as a fraction of its
-/// mean diagonal, where one was factored.
+/// Applies the steps to a layer, without rounding its weights. Returns the damping of the Hessian as a fraction of
+/// its mean diagonal, if the Hessian was factorised.
 ///
 /// # Errors
 /// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
@@ -103,7 +104,7 @@ pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Re
     Ok(damping)
 }
 
-/// Prunes one layer in place and holds its steps to their promises.
+/// Prunes one layer in place, and checks that its steps did what they promise.
 ///
 /// # Errors
 /// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.

@@ -1,22 +1,22 @@
 //! What a workbench has room for, so that a recipe that needs more is refused before anything is computed.
 
-/// Numbers that a workbench cannot exceed.
+/// The largest numbers that a workbench supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Weights of an N:M group while kept weights are updated column by column.
+    /// Most weights of an N:M group if kept weights are updated column by column.
     pub updated_group: usize,
-    /// Constants of a formula.
+    /// Most constants that a formula may have.
     pub constants: usize,
-    /// Vectors of a formula: values per row or per column.
+    /// Most vectors that a formula may use, each with one value per row or per column.
     pub vectors: usize,
-    /// Matrices of a formula beside the weights.
+    /// Most matrices that a formula may use in addition to the weights.
     pub matrices: usize,
-    /// The same of a score that is computed again while weights are updated.
+    /// Most matrices that a score may use if it is computed again while weights are updated.
     pub followed_matrices: usize,
 }
 
 impl Limits {
-    /// As much as there is memory for.
+    /// No limits but the memory that there is.
     pub const NONE: Limits = Limits {
         updated_group: usize::MAX,
         constants: usize::MAX,

@@ -25,12 +25,12 @@ impl Mask {
         self.0.view()
     }
 
-    /// The entries, to change.
+    /// The entries as an array that can be changed.
     pub fn entries_mut(&mut self) -> ArrayViewMut2<'_, bool> {
         self.0.view_mut()
     }
 
-    /// The same mask, 32 entries a word.
+    /// The same mask with 32 entries per word.
     pub fn packed(&self) -> PackedMask {
         let (rows, columns) = self.0.dim();
         let mut words = vec![0u32; rows * columns.div_ceil(WORD)];
@@ -45,12 +45,12 @@ impl Mask {
         PackedMask { rows, columns, words }
     }
 
-    /// Number of weights removed.
+    /// Number of weights that the mask removes.
     pub fn removed(&self) -> usize {
         self.packed().removed()
     }
 
-    /// Sets removed weights to 0.
+    /// Sets the removed weights to 0.
     pub fn apply(&self, weight: &mut Array2<f32>) {
         Zip::from(weight).and(&self.0).par_for_each(|weight, removed| {
             if *removed {
@@ -59,7 +59,7 @@ impl Mask {
         });
     }
 
-    /// Checks that the mask is what the target demands, group by group.
+    /// Checks that every group has as many removed weights as the target demands.
     ///
     /// # Errors
     /// As [`PackedMask::check`].
@@ -68,20 +68,21 @@ impl Mask {
     }
 }
 
-/// Entries in a word of a packed mask.
+/// Number of entries in a word of a packed mask.
 const WORD: usize = u32::BITS as usize;
 
-/// A finished mask, 32 entries a word: what leaves a workbench, to be counted and checked.
+/// A finished mask with 32 entries per word. A workbench returns it, so that it can be counted and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedMask {
     rows: usize,
     columns: usize,
-    /// Rows of whole words; bit `j mod 32` of word `j / 32` is set where column `j` is removed.
+    /// The bits, row after row, each row beginning with a new word: bit `j mod 32` of word `j / 32` is set if column
+    /// `j` is removed.
     words: Vec<u32>,
 }
 
 impl PackedMask {
-    /// A mask from rows of whole words, whose bits beyond the last column are 0.
+    /// A mask from its words, row after row. The bits of a row beyond its last column are 0.
     ///
     /// # Panics
     /// There are not `rows` times `columns / 32` (rounded up) words.
@@ -90,19 +91,19 @@ impl PackedMask {
         PackedMask { rows, columns, words }
     }
 
-    /// Whether the weight at a place is removed.
+    /// Whether the weight at this row and column is removed.
     pub fn removes(&self, row: usize, column: usize) -> bool {
         self.row(row)[column / WORD] >> (column % WORD) & 1 == 1
     }
 
-    /// The same mask, one entry a weight.
+    /// The same mask with one entry per weight.
     pub fn unpacked(&self) -> Mask {
         Mask(Array2::from_shape_fn((self.rows, self.columns), |(row, column)| {
             self.removes(row, column)
         }))
     }
 
-    /// Number of weights removed.
+    /// Number of weights that the mask removes.
     pub fn removed(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -112,7 +113,7 @@ impl PackedMask {
         &self.words[row * words..][..words]
     }
 
-    /// Number of weights removed in some columns of a row.
+    /// Number of weights removed in a range of columns of a row.
     fn removed_in(&self, row: usize, columns: Span) -> usize {
         let words = self.row(row);
         let mut count = 0;
@@ -127,7 +128,7 @@ impl PackedMask {
         count
     }
 
-    /// Checks that the mask is what the target demands, group by group.
+    /// Checks that every group has as many removed weights as the target demands.
     ///
     /// # Errors
     /// Says which group has how many removed, and how many there should be.
@@ -162,7 +163,7 @@ impl PackedMask {
 
 type Span = std::ops::Range<usize>;
 
-/// The comparison groups of a matrix: a name for messages, rows, columns.
+/// The comparison groups of a matrix, each as a name for messages, its rows and its columns.
 fn groups(group: Group, rows: usize, columns: usize) -> Vec<(String, (Span, Span))> {
     match group {
         Group::Matrix => vec![("matrix".to_string(), (0..rows, 0..columns))],
@@ -236,7 +237,7 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
     Ok(mask)
 }
 
-/// The indices of the `count` lowest of a few scores; among equals the lower index goes first.
+/// Indices of the `count` lowest scores of a few; of equal scores the one with the lower index comes first.
 pub fn lowest_of(scores: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
@@ -245,8 +246,8 @@ pub fn lowest_of(scores: &[f32], count: usize) -> Vec<usize> {
     order
 }
 
-/// Marks the `count` lowest of every `OF` scores by rank: a score goes where fewer than `count` of its group
-/// go before it. Small groups of known size need no sorting, and no branches.
+/// Marks the `count` lowest of every `OF` scores by rank: a score is marked if fewer than `count` scores of its group
+/// come before it. Small groups of known size need no sorting and no branches.
 fn mark_groups<const OF: usize>(scores: &[f32], entries: &mut [bool], count: usize) {
     let (groups, _) = scores.as_chunks::<OF>();
     let (marks, _) = entries.as_chunks_mut::<OF>();
@@ -262,12 +263,12 @@ fn mark_groups<const OF: usize>(scores: &[f32], entries: &mut [bool], count: usi
     }
 }
 
-/// The bits of a score that is not negative, which order like the scores. Adding 0 makes -0 equal to 0.
+/// The bits of a score that is not negative; they are in the same order as the scores. Adding 0 turns -0 into 0.
 fn key(score: f32) -> u32 {
     (score + 0.0).to_bits()
 }
 
-/// Bits below those that a first look at keys tells apart: 2048 bins, eight in each power of 2.
+/// Number of low bits that the first look at the keys ignores: 2048 bins, eight in each power of 2.
 const FINE: u32 = 20;
 
 /// The `count`-th lowest key (from 1), and how many keys are below it.
@@ -303,7 +304,8 @@ fn threshold(scores: ArrayView2<f32>, count: usize) -> (u32, usize) {
     (found, below)
 }
 
-/// Marks exactly `count` of the lowest scores; among equals the lower column goes first, then the lower row.
+/// Marks exactly `count` of the lowest scores. Of equal scores the one in the lower column is marked first, then the
+/// one in the lower row.
 fn lowest(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool>) {
     if count == 0 {
         return;
@@ -323,7 +325,7 @@ fn lowest(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool
     }
 }
 
-/// Marks every score that is not above the one at sorted index `count`: the papers' threshold rule.
+/// Marks every score that is not above the one at sorted index `count`, which is the papers' threshold rule.
 fn not_above(scores: ArrayView2<f32>, count: usize, mut entries: ArrayViewMut2<bool>) {
     let mut values: Vec<f32> = scores.iter().copied().collect();
     let count = count.min(values.len() - 1);

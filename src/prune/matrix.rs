@@ -5,7 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A matrix in a workbench's memory. It never changes; what is computed from it is a new one.
+/// A matrix in a workbench's memory. It never changes; every computation makes a new one.
 #[derive(Clone)]
 pub struct Matrix {
     dim: (usize, usize),
@@ -13,7 +13,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix of `(rows, columns)`, of the workbench's own type.
+    /// A matrix of shape `dim` (rows, columns), held in the workbench's own type.
     pub(in crate::prune) fn new<T: Any + Send + Sync>(dim: (usize, usize), there: T) -> Self {
         Matrix {
             dim,
@@ -21,17 +21,17 @@ impl Matrix {
         }
     }
 
-    /// `(rows, columns)`.
+    /// Number of rows and columns.
     pub fn dim(&self) -> (usize, usize) {
         self.dim
     }
 
-    /// A matrix that others hold too.
+    /// A matrix whose memory others hold, too.
     pub(in crate::prune) fn shared<T: Any + Send + Sync>(dim: (usize, usize), there: Arc<T>) -> Self {
         Matrix { dim, there }
     }
 
-    /// The matrix as its workbench made it.
+    /// The matrix in the type of the workbench that made it.
     ///
     /// # Errors
     /// It is on another workbench.

@@ -27,31 +27,31 @@ use std::time::{Duration, Instant};
 
 /// Where a model's calibration statistics come from.
 pub enum Calibration<'a, B: Workbench> {
-    /// The method needs none.
+    /// The method needs no statistics.
     Nothing,
-    /// These windows, moved through the pruned blocks: [`Stage::Block`].
+    /// The windows, which move through the pruned blocks: [`Stage::Block`].
     Windows(&'a TokenWindows),
-    /// The same, where the statistics of block 0 are known: nothing is pruned before it, so every method and
-    /// pattern finds the same ones there.
+    /// As `Windows`, if the statistics of block 0 are known already: nothing is pruned before it, so they are the
+    /// same for every method and pattern.
     Continued {
-        /// The windows.
+        /// The windows that move through the pruned blocks.
         windows: &'a TokenWindows,
-        /// As [`first_statistics`] makes them.
+        /// The statistics of block 0, from [`first_statistics`].
         first: &'a TapStatistics<B>,
     },
-    /// The same windows, observed anew for each tap of a block: [`Stage::Staged`].
+    /// The windows, with statistics gathered again for each tap of a block: [`Stage::Staged`].
     Staged(&'a TokenWindows),
-    /// One dense pass over this many sequences: [`Stage::Dense`].
+    /// Moments from one pass through the dense model: [`Stage::Dense`].
     Dense {
-        /// Per block.
+        /// Moments of the taps, one entry per block.
         moments: &'a [BlockMoments<B>],
-        /// Sequences in the pass.
+        /// Number of sequences in the pass.
         sequences: usize,
     },
 }
 
 impl<'a, B: Workbench> Calibration<'a, B> {
-    /// The windows that move through the blocks as they are pruned.
+    /// The windows that move through the blocks while these are pruned.
     fn windows(&self) -> Option<&'a TokenWindows> {
         match self {
             Calibration::Windows(windows) | Calibration::Staged(windows) | Calibration::Continued { windows, .. } => {
@@ -70,27 +70,27 @@ impl<'a, B: Workbench> Calibration<'a, B> {
     }
 }
 
-/// What is known of the inputs of a block's layers.
+/// Statistics of the inputs of a block's layers, by tap.
 pub struct TapStatistics<B: Workbench> {
     of: BTreeMap<Tap, B::Statistics>,
     samples: Samples<B>,
 }
 
-/// Time spent in the stages of pruning.
+/// Time that each stage of pruning takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneTime {
-    /// Waiting for weights that are read, converted and uploaded while the block before is under work.
+    /// Waiting for weights, which are read, converted and uploaded while the previous block is pruned.
     pub upload: Duration,
-    /// Forward passes for statistics, and those.
+    /// Forward passes for statistics, and computing the statistics.
     pub calibrate: Duration,
-    /// Scoring, selecting, updating.
+    /// Scoring, selecting and updating weights.
     pub prune: Duration,
     /// Forward passes through pruned blocks, for the calibration of later ones.
     pub propagate: Duration,
 }
 
 impl PruneTime {
-    /// All forward passes: what calibration costs.
+    /// Time of all forward passes, which is what calibration costs.
     pub fn passes(&self) -> Duration {
         self.calibrate + self.propagate
     }
@@ -105,7 +105,7 @@ impl std::ops::AddAssign for PruneTime {
     }
 }
 
-/// The statistics that block 0 has under [`Stage::Block`], whatever is done to it.
+/// The statistics that block 0 has under [`Stage::Block`]; they do not depend on how it is pruned.
 ///
 /// # Errors
 /// The checkpoint is unusable, an activation is not finite, or the backend fails.
@@ -132,13 +132,13 @@ pub fn first_statistics<B: Workbench>(
     found.at("block 0")
 }
 
-/// A block that has just been pruned.
+/// A block that has just been pruned, as the caller of [`prune_model`] receives it.
 pub struct PrunedBlock<'a, B: Workbench> {
-    /// Its place in the model.
+    /// Index of the block in the model.
     pub index: usize,
-    /// On the backend.
+    /// The pruned block in the backend's memory.
     pub block: &'a Block<B>,
-    /// What the block took.
+    /// Time that the block took, by stage.
     pub time: PruneTime,
     backend: &'a B,
     source: &'a dyn WeightSource,
@@ -146,8 +146,8 @@ pub struct PrunedBlock<'a, B: Workbench> {
 }
 
 impl<B: Workbench> PrunedBlock<'_, B> {
-    /// The block's linear layers as they would be saved, one at a time. A solver that only removes leaves every
-    /// other weight exactly as the checkpoint has it, whatever precision the backend computes in.
+    /// The block's linear layers as they are saved, one at a time. If the solver only removes weights, all others are
+    /// exactly those of the checkpoint, in whatever precision the backend computes.
     ///
     /// # Errors
     /// The backend fails.
@@ -169,7 +169,7 @@ impl<B: Workbench> PrunedBlock<'_, B> {
     }
 }
 
-/// Prunes a whole model, block by block. `pruned` receives every block as soon as it is ready, in order.
+/// Prunes a whole model block by block. `pruned` receives each block as soon as it is ready, in order.
 ///
 /// # Errors
 /// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
@@ -257,7 +257,7 @@ pub fn prune_model<B: Workbench>(
     })
 }
 
-/// A block under work.
+/// The work on one block of the model.
 struct Turn<'a, B: Workbench> {
     backend: &'a B,
     spec: &'a ModelSpec,
@@ -265,13 +265,13 @@ struct Turn<'a, B: Workbench> {
     pattern: Pattern,
     survey: &'a Survey,
     index: usize,
-    /// The residual stream before the block, where calibration windows move through the model.
+    /// The residual stream before the block, if calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
     took: &'a mut PruneTime,
 }
 
 impl<B: Workbench> Turn<'_, B> {
-    /// Prunes the block's layers, in their order.
+    /// Prunes the block's layers in their order.
     fn prune(&mut self, block: &mut Block<B>, calibration: &Calibration<B>) -> Result<Vec<LayerRecord>> {
         let (backend, index) = (self.backend, self.index);
         let started = Instant::now();
@@ -315,7 +315,7 @@ impl<B: Workbench> Turn<'_, B> {
         Ok(records)
     }
 
-    /// Prunes one layer, and measures what that did to its outputs.
+    /// Prunes one layer, and measures how much its outputs changed.
     fn layer(
         &mut self,
         block: &mut Block<B>,
@@ -363,7 +363,7 @@ impl<B: Workbench> Turn<'_, B> {
         Ok(pattern)
     }
 
-    /// The statistics of some of the block's inputs, as the block now is.
+    /// The statistics of the block's inputs at these taps, with the block in its present state.
     fn observed(&self, block: &Block<B>, taps: &[Tap]) -> Result<TapStatistics<B>> {
         let Some((hidden, windows)) = self.stream else {
             return Ok(TapStatistics::none([]));
@@ -382,7 +382,7 @@ impl<B: Workbench> Turn<'_, B> {
     }
 }
 
-/// The statistics of some of a block's inputs.
+/// The statistics of a block's inputs at these taps.
 #[expect(clippy::too_many_arguments, reason = "each is another thing, and two places call it")]
 fn observed<B: Workbench>(
     backend: &B,
@@ -416,7 +416,7 @@ fn block_statistics<B: Workbench>(
 }
 
 impl<B: Workbench> TapStatistics<B> {
-    /// Statistics that come from no inputs.
+    /// Statistics for methods that use no inputs.
     fn none(of: impl IntoIterator<Item = (Tap, B::Statistics)>) -> Self {
         TapStatistics {
             of: of.into_iter().collect(),
@@ -425,7 +425,7 @@ impl<B: Workbench> TapStatistics<B> {
     }
 }
 
-/// `||dense - sparse||^2 / ||dense||^2`; `None` where the output was 0 all over.
+/// `||dense - sparse||^2 / ||dense||^2`; `None` if the dense output is 0 everywhere.
 fn relative(dense: &Array2<f32>, sparse: &Array2<f32>) -> Option<f64> {
     let square = |value: f64| value * value;
     let pairs = dense.iter().zip(sparse);

@@ -4,20 +4,21 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Which weights are removed: a fraction of each comparison group, or a fixed number of every few.
+/// How many weights are removed: a fraction of each comparison group, or a fixed number of each few consecutive
+/// inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Pattern {
-    /// A fraction of the weights, wherever they are.
+    /// A fraction of the weights, at any place.
     Unstructured {
-        /// Fraction removed, between 0 and 1.
+        /// Fraction of the weights that is removed, between 0 and 1.
         sparsity: f64,
     },
-    /// Of every `of` consecutive inputs of an output, `keep` are kept.
+    /// Of each `of` consecutive inputs of an output, `keep` are kept.
     NofM {
-        /// Weights kept per group.
+        /// Number of weights that are kept in each group.
         keep: usize,
-        /// Weights per group.
+        /// Number of weights in each group.
         of: usize,
     },
 }
@@ -35,35 +36,37 @@ pub enum Group {
     ColumnBlock,
 }
 
-/// Columns of a [`Group::ColumnBlock`]: SparseGPT's block size.
+/// Number of columns of a [`Group::ColumnBlock`]: SparseGPT's block size.
 pub const COLUMN_BLOCK: usize = 128;
 
-/// How many of a group go when scores tie.
+/// How many weights of a group are removed if scores are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row.
+    /// Exactly `trunc(n * sparsity)`; of equal scores the one in the lower column is removed first, then the one in
+    /// the lower row.
     #[default]
     Exact,
-    /// As the papers' code: in groups `matrix` and `column-block`, every score not above the value at
-    /// sorted index `trunc(n * sparsity)`, so at least one more than `exact`, and all ties. Rows and
-    /// N:M groups are counted exactly there too.
+    /// As in the papers' code. In groups `matrix` and `column-block` every score is removed that is not above the
+    /// value at sorted index `trunc(n * sparsity)`: at least one more than with `exact`, and all equal ones. In rows
+    /// and N:M groups the count is exact in the papers' code, too.
     Reference,
 }
 
-/// A pattern with the group it is applied in and the rule for ties: everything a mask is held against.
+/// A pattern, the group that it is applied in, and the rule for equal scores: everything that a mask is checked
+/// against.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// How many weights go.
+    /// How many weights are removed.
     pub pattern: Pattern,
-    /// Which weights compete; N:M patterns always compete within their own `of` weights.
+    /// Which weights are compared with each other; with N:M patterns it is always the `of` weights of a group.
     pub group: Group,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal.
     pub selection: Selection,
 }
 
 impl Pattern {
-    /// Fraction removed.
+    /// Fraction of the weights that the pattern removes.
     pub fn sparsity(&self) -> f64 {
         match self {
             Pattern::Unstructured { sparsity } => *sparsity,
@@ -71,7 +74,7 @@ impl Pattern {
         }
     }
 
-    /// Checks the numbers on their own.
+    /// Checks that the numbers of the pattern make sense, for a layer of any size.
     ///
     /// # Errors
     /// A sparsity outside `(0, 1)`, or a `keep` that is not between 1 and `of - 1`.
@@ -101,7 +104,7 @@ impl Pattern {
     }
 }
 
-/// Digits after the point of a percentage that is neither close to 0 nor to 100, and those that the smallest number needs.
+/// Most digits after the point of a percentage that is not close to 0 or 100.
 const DIGITS: usize = 6;
 const MOST_DIGITS: usize = 325;
 

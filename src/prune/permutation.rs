@@ -9,7 +9,7 @@ use crate::prune::component::Components;
 use crate::prune::pattern::Target;
 use crate::prune::workbench::Workpiece;
 
-/// A step of a recipe.
+/// The step of a recipe that decides which columns share an N:M group.
 pub trait Permutation: Send + Sync {
     /// Checks the parameters.
     ///
@@ -19,10 +19,10 @@ pub trait Permutation: Send + Sync {
         Ok(())
     }
 
-    /// The statistics that the step will ask for.
+    /// The statistics of the layer's inputs that the step uses.
     fn needs(&self) -> Needs;
 
-    /// Reorders the layer's columns; the scores that follow see the new order.
+    /// Reorders the layer's columns; scores that are computed later see the new order.
     ///
     /// # Errors
     /// A statistic was not gathered, or the backend fails.

@@ -13,25 +13,25 @@ use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::linalg::Provider;
 
-/// A pruning method, step by step.
+/// A pruning method, given by its steps and their settings.
 pub struct Recipe {
-    /// How much is removed from each layer.
+    /// Decides how much is removed from each layer.
     pub allocator: Box<dyn Allocator>,
-    /// How important each weight is.
+    /// Decides how important each weight is.
     pub criterion: Box<dyn Criterion>,
-    /// Which columns share an N:M group; without one, those that stand together.
+    /// Decides which columns share an N:M group; without it, neighbouring columns do.
     pub permutation: Option<Box<dyn Permutation>>,
-    /// Which mask of the same size is better; without one, the criterion's is kept.
+    /// Looks for a better mask of the same size; without it, the criterion's mask is kept.
     pub refiner: Option<Box<dyn Refiner>>,
-    /// What the kept weights become.
+    /// Computes the new values of the weights that are kept.
     pub solver: Box<dyn Solver>,
-    /// What a bias makes up for.
+    /// Changes the bias to make up for removed weights; without it, the bias stays as it is.
     pub compensation: Option<Box<dyn Compensation>>,
-    /// Among which weights the lowest scores are removed.
+    /// The group of weights among which the lowest scores are removed.
     pub group: Group,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal.
     pub selection: Selection,
-    /// Who factors matrices.
+    /// The library that factorises matrices.
     pub provider: Provider,
 }
 
@@ -51,7 +51,7 @@ impl Recipe {
         }
     }
 
-    /// The steps that one layer goes through.
+    /// The steps that every layer goes through.
     pub fn steps(&self) -> Steps<'_> {
         Steps {
             criterion: self.criterion.as_ref(),
@@ -85,23 +85,23 @@ impl Recipe {
     }
 }
 
-/// The steps that one layer goes through, in this order.
+/// The steps that every layer goes through, in this order.
 #[derive(Clone, Copy)]
 pub struct Steps<'a> {
-    /// How important each weight is.
+    /// Decides how important each weight is.
     pub criterion: &'a dyn Criterion,
-    /// Which columns share an N:M group.
+    /// Decides which columns share an N:M group.
     pub permutation: Option<&'a dyn Permutation>,
-    /// Which mask of the same size is better.
+    /// Looks for a better mask of the same size.
     pub refiner: Option<&'a dyn Refiner>,
-    /// What the kept weights become.
+    /// Computes the new values of the weights that are kept.
     pub solver: &'a dyn Solver,
-    /// What a bias makes up for.
+    /// Changes the bias to make up for removed weights.
     pub compensation: Option<&'a dyn Compensation>,
 }
 
 impl<'a> Steps<'a> {
-    /// A criterion and a solver, and nothing else.
+    /// Steps with a criterion and a solver only.
     pub fn new(criterion: &'a dyn Criterion, solver: &'a dyn Solver) -> Self {
         Steps {
             criterion,
@@ -112,7 +112,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// The statistics that the steps ask for together.
+    /// The statistics that all steps use.
     pub fn needs(&self) -> Needs {
         let optional = [
             self.permutation.map(Permutation::needs),
@@ -123,8 +123,9 @@ impl<'a> Steps<'a> {
         all.fold(self.criterion.needs().and(self.solver.needs()), Needs::and)
     }
 
-    /// Whether the solver chooses the mask while it updates, from the criterion's scores of the updated weights: where both
-    /// can, no refiner wants a finished mask, and no comparison group reaches beyond the columns under work.
+    /// Whether the solver chooses the mask while it updates, from the criterion's scores of the updated weights. It
+    /// does if criterion and solver can do so, no refiner needs a finished mask, and no comparison group is larger
+    /// than the block of columns that is updated at a time.
     pub fn follows(&self, target: &Target) -> bool {
         let within_block = match target.pattern {
             Pattern::NofM { .. } => true,

@@ -9,7 +9,7 @@ use crate::prune::component::Components;
 use crate::prune::pattern::Target;
 use crate::prune::workbench::Workpiece;
 
-/// A step of a recipe.
+/// The step of a recipe that improves a mask.
 pub trait Refiner: Send + Sync {
     /// Checks the parameters.
     ///
@@ -19,10 +19,10 @@ pub trait Refiner: Send + Sync {
         Ok(())
     }
 
-    /// The statistics that the step will ask for.
+    /// The statistics of the layer's inputs that the step uses.
     fn needs(&self) -> Needs;
 
-    /// Changes the layer's mask; every group keeps as many weights as before.
+    /// Changes the layer's mask; every group must keep as many weights as before.
     ///
     /// # Errors
     /// A statistic was not gathered, or the backend fails.

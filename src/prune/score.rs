@@ -18,10 +18,10 @@ use std::rc::Rc;
 /// How important each weight of a layer is, as a formula; the lowest values are removed first.
 pub type Score = Formula<Quantity>;
 
-/// What a score speaks of.
+/// What the formula of a score can use.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantity {
-    /// The weight at each place.
+    /// The layer's weights, one value per weight.
     Weight,
     /// `||x_j||^2 / sequences` of each input feature `j`: one value per column.
     InputSquares,
@@ -32,43 +32,43 @@ pub enum Quantity {
     Rows,
     /// The number of columns (inputs).
     Columns,
-    /// Sums of a formula over the weights.
+    /// Sums of a formula over rows, columns or the values of a vector.
     Sum(Over, Box<Score>),
-    /// One value per weight that somebody else computed.
+    /// Values that somebody else computed, one per weight.
     Given(ArcArray2<f32>),
 }
 
-/// The weight at each place.
+/// The layer's weights, one value per weight.
 pub fn weight() -> Score {
     Formula::Leaf(Quantity::Weight)
 }
 
-/// `||x_j||^2 / sequences` of each input feature.
+/// `||x_j||^2 / sequences` of each input feature `j`: one value per column.
 pub fn input_squares() -> Score {
     Formula::Leaf(Quantity::InputSquares)
 }
 
-/// `U_jj` of the damped inverse Hessian's factor of each input feature.
+/// `U_jj` of the factor of the damped inverse Hessian: one value per column.
 pub fn pivots() -> Score {
     Formula::Leaf(Quantity::Pivots)
 }
 
-/// The number of weights.
+/// Number of weights in the layer.
 pub fn entries() -> Score {
     Formula::Leaf(Quantity::Rows) * Formula::Leaf(Quantity::Columns)
 }
 
-/// Sums over each row.
+/// The sum of `of` over each row: one value per row.
 pub fn row_sums(of: Score) -> Score {
     Formula::Leaf(Quantity::Sum(Over::Row, Box::new(of)))
 }
 
-/// Sums over each column.
+/// The sum of `of` over each column: one value per column.
 pub fn column_sums(of: Score) -> Score {
     Formula::Leaf(Quantity::Sum(Over::Column, Box::new(of)))
 }
 
-/// The sum of the values of a vector (one value per row, or per column).
+/// The sum over all values of a vector, which has one value per row or per column.
 pub fn sum(of: Score) -> Score {
     Formula::Leaf(Quantity::Sum(Over::Vector, Box::new(of)))
 }
@@ -89,7 +89,7 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// The statistics that a score asks for.
+/// The statistics that a score uses.
 pub fn needs(score: &Score) -> Needs {
     let mut needs = Needs::NOTHING;
     score.leaves(&mut |quantity| {
@@ -103,7 +103,7 @@ pub fn needs(score: &Score) -> Needs {
     needs
 }
 
-/// Computes everything of a score that does not depend on single weights.
+/// Computes all parts of a score that do not depend on single weights.
 ///
 /// # Errors
 /// A statistic was not gathered, the Hessian cannot be factored, a given matrix or a sum does not fit, or the backend
@@ -150,14 +150,14 @@ pub(super) fn shape(score: &Score) -> Shape {
     }
 }
 
-/// The values of a score that has none for single weights: one, or one per row or column.
+/// The values of a score that does not depend on single weights: one value, or one per row or column.
 type Known = Rc<[f64]>;
 
 struct Resolving<'a> {
     layer: &'a dyn LayerView,
-    /// Sums over rows and columns.
+    /// The sums over rows and columns that have been computed.
     sums: Vec<(Over, &'a Score, Known)>,
-    /// Everything else that was computed: criteria write the same factor more than once.
+    /// All other values that have been computed, since criteria use the same factor more than once.
     known: Vec<(&'a Score, Known)>,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Resolving<'a> {
         Ok(values)
     }
 
-    /// Computes the sums over the weights that a score asks for: those whose own formulas are known go together.
+    /// Computes the sums over weights that a score uses. Sums whose own formulas are known are computed in one pass.
     fn add_up(&mut self, score: &'a Score) -> Result<()> {
         let mut wanted: Vec<(Over, &'a Score)> = Vec::new();
         sums_of(score, &mut wanted);
@@ -197,7 +197,8 @@ impl<'a> Resolving<'a> {
             .map(|(.., sums)| sums)
     }
 
-    /// The part of a score that depends on single weights, over operands that hold the rest.
+    /// The part of a score that depends on single weights, as a formula; everything else is computed and becomes its
+    /// operands.
     fn lowered(
         &mut self,
         score: &'a Score,
@@ -233,7 +234,7 @@ impl<'a> Resolving<'a> {
         })
     }
 
-    /// The values of a score that has none for single weights.
+    /// The values of a score that does not depend on single weights.
     fn known(&mut self, score: &'a Score) -> Result<Known> {
         if let Some((_, values)) = self.known.iter().find(|(known, _)| *known == score) {
             return Ok(values.clone());
@@ -278,7 +279,7 @@ impl<'a> Resolving<'a> {
     }
 }
 
-/// The sums over rows and columns in a score, inner ones too.
+/// The sums over rows and columns in a score, including those inside other sums.
 fn sums_of<'s>(score: &'s Score, into: &mut Vec<(Over, &'s Score)>) {
     score.leaves(&mut |quantity| {
         if let Quantity::Sum(over, of) = quantity {
@@ -291,7 +292,7 @@ fn sums_of<'s>(score: &'s Score, into: &mut Vec<(Over, &'s Score)>) {
     });
 }
 
-/// The index of a vector among those of a formula, in single precision.
+/// Adds a vector to those of a formula, in single precision, and returns its index.
 fn placed(vectors: &mut Vec<Vec<f32>>, values: &[f64]) -> usize {
     let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
     match vectors.iter().position(|known| *known == values) {

@@ -3,40 +3,40 @@
 use super::formula::Formula;
 use super::matrix::Matrix;
 
-/// What a sum runs over.
+/// The values that a sum adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// Each row: one sum per row.
+    /// The values of each row: one sum per row.
     Row,
-    /// Each column: one sum per column.
+    /// The values of each column: one sum per column.
     Column,
-    /// The values of a vector: one sum.
+    /// All values of a vector: one sum.
     Vector,
 }
 
-/// What a formula of one value per weight is evaluated from.
+/// A value that a formula with one result per weight can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
-    /// The current weight.
+    /// The weight itself, as it is now.
     Weight,
     /// 1 where the weight is kept, 0 where the mask removes it.
     Kept,
-    /// One of [`Values::matrices`]; one of a single row or column is repeated.
+    /// The matrix with this index in [`Values::matrices`]; a matrix with only one row or column is repeated.
     Matrix(usize),
-    /// One of [`Values::vectors`], a value for each row.
+    /// The vector with this index in [`Values::vectors`], which has one value per row.
     Row(usize),
-    /// One of [`Values::vectors`], a value for each column.
+    /// The vector with this index in [`Values::vectors`], which has one value per column.
     Column(usize),
 }
 
-/// A formula of one value per weight, with what it is evaluated from.
+/// A formula with one result per weight, and the matrices and vectors that it uses.
 #[derive(Debug, Clone)]
 pub struct Values {
-    /// The formula.
+    /// The formula; its leaves say which value they use.
     pub formula: Formula<Operand>,
-    /// Matrices on the workbench.
+    /// Matrices in the workbench's memory, used by [`Operand::Matrix`].
     pub matrices: Vec<Matrix>,
-    /// Vectors on the host.
+    /// Vectors on the host, used by [`Operand::Row`] and [`Operand::Column`].
     pub vectors: Vec<Vec<f32>>,
 }
 
@@ -51,7 +51,7 @@ impl From<Formula<Operand>> for Values {
 }
 
 impl Values {
-    /// A formula over matrices: `formula` is given a leaf for each, in their order.
+    /// A formula over matrices only: `formula` receives one leaf per matrix, in the same order.
     pub fn over<const N: usize>(
         matrices: [&Matrix; N],
         formula: impl FnOnce([Formula<Operand>; N]) -> Formula<Operand>,

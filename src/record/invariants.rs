@@ -6,14 +6,14 @@ use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
 use crate::prune::layer::LayerRecord;
 
-/// Relative difference that summing in another order makes.
+/// Largest relative difference between a sum and the same sum in another order.
 const ROUNDING: f64 = 1e-9;
 
-/// The least mean negative log-likelihood, in nats: probabilities are at most 1, but for rounding.
+/// The smallest possible mean negative log-likelihood, in nats: probabilities are at most 1, except for rounding.
 const LEAST: f64 = -0.01;
 
-/// How far two records of one cell may be apart: more than other vector units make of it, less than any change of a method does.
-/// Relative for perplexities, in nats for windows.
+/// How much two records of the same cell may differ: relative for perplexities, in nats for windows. Other vector
+/// units change results by less than this, any change of a method by more.
 const SAME: f64 = 1e-4;
 
 /// A rule that does not hold, in words.
@@ -23,7 +23,7 @@ fn rule(holds: bool, broken: impl FnOnce() -> String) -> Broken {
     if holds { Ok(()) } else { Err(broken()) }
 }
 
-/// Checks everything that can be told from a record alone.
+/// Checks every rule that can be checked from the record alone.
 ///
 /// # Errors
 /// Says which number breaks which rule.
@@ -72,7 +72,7 @@ pub(super) fn check(record: &Record) -> Broken {
     Ok(())
 }
 
-/// A good record has everything that its cell asks for.
+/// Checks that a good record has everything that its cell asks for.
 fn complete(record: &Record) -> Broken {
     let cell = &record.cell;
     rule(record.sparsity.is_some() == cell.pruning.is_some(), || {
@@ -149,7 +149,7 @@ fn of_task(task: &TaskRecord) -> Broken {
     Ok(())
 }
 
-/// An accuracy with its uncertainty, against the documents it counts; neither is there without the other.
+/// Checks an accuracy and its uncertainty against the documents that it counts; both or neither must be there.
 fn accuracy(name: &str, metric: Option<&Metric>, correct: Option<&str>) -> Broken {
     let (Some(metric), Some(correct)) = (metric, correct) else {
         return rule(metric.is_none() && correct.is_none(), || {
@@ -213,7 +213,8 @@ fn digest(name: &str, text: &str) -> Broken {
     rule(holds, || format!("`{name}` is no SHA-256"))
 }
 
-/// Whether two good records of one cell say the same, but for what other vector units make of it.
+/// Whether two good records of one cell have the same numbers, except for the differences that other vector units
+/// make.
 pub(super) fn agree(one: &Record, other: &Record) -> bool {
     let windows = |one: &[f64], other: &[f64]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= SAME)

@@ -17,35 +17,36 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Bytes at the end of what is known that are compared with the file.
+/// Number of bytes at the end of what was read that are compared with the file, to see whether it is still the same.
 const TAIL: usize = 4096;
 
-/// How often a file is looked at again because another program is still replacing it.
+/// How often a file is read again because another program is still replacing it.
 const ATTEMPTS: usize = 100;
 
-/// How long a file that was replaced must stay as it is before it is read: the other program knows of no locks.
+/// How long a replaced file must stay unchanged before it is read: the other program does not use our locks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// An open file of lines, and how far it has been read.
+/// An open file of lines to which several processes append, and how far it has been read.
 pub(crate) struct Journal {
     path: PathBuf,
-    /// How every line begins.
+    /// The text that every line begins with.
     beginning: &'static str,
     file: File,
-    /// Bytes read so far; always the end of a line.
+    /// Number of bytes read so far; always at the end of a line.
     read: u64,
-    /// The last of these bytes, up to [`TAIL`] of them.
+    /// The last bytes that were read, up to [`TAIL`] of them.
     tail: Vec<u8>,
-    /// Whether the file is to be read from its beginning.
+    /// Whether the file must be read again from its beginning.
     anew: bool,
 }
 
-/// A journal that no other process can append to.
+/// A locked journal: no other process can append to it.
 pub(crate) struct Locked<'a> {
     journal: &'a mut Journal,
-    /// The whole lines that came since the journal was last read; with `anew` all lines.
+    /// The whole lines that were added since the journal was last read; if `anew` is set, all lines.
     pub(crate) news: Vec<u8>,
-    /// Whether the file is another one than before, was written anew, or was [rewound](Journal::rewind).
+    /// Whether `news` replaces everything read before: the file is another one, was rewritten, or was
+    /// [rewound](Journal::rewind).
     pub(crate) anew: bool,
 }
 
@@ -66,13 +67,13 @@ impl Journal {
         })
     }
 
-    /// Where the file is.
+    /// Path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file is in its place and as long as it was when it was last read: then there is nothing to lock for, and
-    /// a lock may be a message to a file server.
+    /// Whether the file is in its place and as long as when it was last read. Then it need not be locked; a lock may
+    /// be a message to a file server.
     pub(crate) fn is_current(&self) -> bool {
         let at_path = Stamp::in_place(&self.path);
         let open = Stamp::of(&self.file);
@@ -80,18 +81,19 @@ impl Journal {
         !self.anew && at_path.is_ok_and(|at_path| open.is_ok_and(|open| same(at_path, open)))
     }
 
-    /// Forgets what was read, so that all of it is news again.
+    /// Forgets what was read, so that the next lock returns all lines as news.
     pub(crate) fn rewind(&mut self) {
         self.read = 0;
         self.tail.clear();
         self.anew = true;
     }
 
-    /// Waits until no other process appends, and keeps it so until the guard is dropped. An unfinished last
-    /// line is removed.
+    /// Waits until no other process appends, and prevents it until the guard is dropped. An unfinished last line is
+    /// removed.
     ///
     /// # Errors
-    /// The file cannot be locked, read or cut, cannot be put back where it was removed, or ends in something that is not ours.
+    /// The file cannot be locked, read or cut, cannot be put back where it was removed, or ends in something that is
+    /// not ours.
     pub(crate) fn lock(&mut self) -> Result<Locked<'_>> {
         let mut replaced = false;
         let mut seen = None;
@@ -127,7 +129,7 @@ impl Journal {
         Err(Error::output(&self.path, message))
     }
 
-    /// Whether the file still has what was read last where it was read: not so if it was cut or written anew in its place.
+    /// Whether the bytes that were read last are still at their place: not so if the file was cut or rewritten.
     fn continues(&self) -> Result<bool> {
         let known = self.tail.len() as u64;
         let mut found = Vec::new();
@@ -149,7 +151,7 @@ impl Journal {
         }
     }
 
-    /// Opens the file that is at the path by now. Where none is, the one that was removed is put back first.
+    /// Opens the file that is at the path now. If there is none, the file that was removed is put back first.
     fn reopen(&mut self) -> Result<()> {
         if !self.path.exists() {
             let mut bytes = self.from(0)?;
@@ -168,7 +170,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The bytes of the open file from a place on.
+    /// The bytes of the open file from position `place` on.
     fn from(&self, place: u64) -> Result<Vec<u8>> {
         let fail = |error| Error::reading(&self.path, error);
         let mut file = &self.file;
@@ -178,7 +180,7 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Whole lines were read, or written, after those that were known.
+    /// Records that these whole lines, which were read or written, are known now.
     fn know(&mut self, lines: &[u8]) {
         self.read += lines.len() as u64;
         self.tail.extend_from_slice(&lines[lines.len().saturating_sub(TAIL)..]);
@@ -186,7 +188,7 @@ impl Journal {
     }
 }
 
-/// The file at a path, for reading and appending.
+/// Opens the file at a path for reading and appending.
 fn opened(path: &Path) -> Result<File> {
     only_plain(path)?;
     let fail = |error| Error::writing(path, error);
@@ -256,7 +258,8 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// The whole lines of a file that others may be appending to; the last may lack its end. Changes nothing and needs no permission to write.
+/// The whole lines of a file to which others may be appending; the last one may lack its line end. Changes nothing
+/// and needs no permission to write.
 ///
 /// # Errors
 /// The file is missing or cannot be read.
@@ -286,18 +289,18 @@ pub(crate) fn unlockable(path: &Path, error: std::io::Error) -> Error {
     }
 }
 
-/// Whether a last line lacks nothing but its end: an editor, or a loss of power, may have taken that alone.
+/// Whether the last line lacks only its line end: an editor or a power failure may have removed just that.
 fn is_whole(line: &[u8]) -> bool {
     line.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
-/// Whether a killed process may have left this of a line. A loss of power may leave zeros.
+/// Whether a killed process may have left this part of a line. A power failure may leave zeros.
 fn is_begun(unfinished: &[u8], beginning: &str) -> bool {
     let beginning = beginning.as_bytes();
     unfinished.starts_with(beginning) || beginning.starts_with(unfinished) || unfinished.iter().all(|byte| *byte == 0)
 }
 
-/// Length of the part that ends with a line end.
+/// Length in bytes of the part that consists of whole lines.
 fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
 }
@@ -314,7 +317,7 @@ mod tests {
         journal.lock().expect("nobody holds it").append(line).expect("writable");
     }
 
-    /// What is new, and whether it comes from another file.
+    /// The new lines, and whether they come from another file.
     fn news(journal: &mut Journal) -> (String, bool) {
         let locked = journal.lock().expect("nobody holds it");
         (String::from_utf8_lossy(&locked.news).into_owned(), locked.anew)

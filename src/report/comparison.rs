@@ -16,57 +16,58 @@ use crate::stats::signs::sign_flip;
 use crate::stats::variance::Components;
 use std::collections::BTreeSet;
 
-/// Name of the family of an experiment that declares none.
+/// Name of the family if the experiment declares none.
 const EVERY_PAIR: &str = "every pair of methods";
 
-/// Pairs that are compared where no family is declared. Memory and time grow with their number, and a correction for more
-/// leaves nothing to find.
+/// Most pairs that are compared if no family is declared. Memory and time grow with their number, and after a
+/// correction for more pairs no difference would be significant.
 pub const MOST_PAIRS: usize = 10_000;
 
-/// What a comparison says once its family is corrected.
+/// What a comparison shows after the correction for its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The first method is better.
     Better,
     /// The first method is worse.
     Worse,
-    /// These texts and seeds do not tell them apart.
+    /// The difference is not significant on these texts and seeds.
     NotTold,
 }
 
-/// One comparison.
+/// The comparison of two methods by one measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Test {
-    /// Model label.
+    /// Name of the model.
     pub model: String,
-    /// What was measured.
+    /// Perplexity in an evaluation, or accuracy on a task.
     pub measure: Measure,
-    /// Pattern of both methods, or of the one that is pruned.
+    /// Pattern of both methods, or of the pruned one if the other is the dense model.
     pub pattern: Pattern,
-    /// Label of the first method.
+    /// Name of the first method.
     pub ours: String,
-    /// Label of the second.
+    /// Name of the second method.
     pub other: String,
-    /// The difference, first less second, in nats per token or as a fraction of documents.
+    /// The first method minus the second, in nats per token or as a fraction of documents.
     pub difference: Components,
-    /// The difference of every seed.
+    /// The difference for every seed, in the same unit.
     pub seeds: Vec<f64>,
-    /// BCa interval over texts, the seeds being what they are.
+    /// BCa interval that covers the choice of texts, for the given seeds.
     pub over_texts: Interval,
-    /// t-interval over texts and seeds.
+    /// Student's t-interval that covers the choice of texts and seeds.
     pub over_both: Interval,
-    /// Wilcoxon's p-value over seeds; `None` for fewer than two.
+    /// p-value of Wilcoxon's test over seeds; `None` for fewer than two seeds.
     pub wilcoxon: Option<f64>,
-    /// p-value before correction.
+    /// p-value before the correction for the family.
     pub p: f64,
-    /// Holm's p-value within the family.
+    /// p-value after Holm's correction for the family.
     pub adjusted: f64,
-    /// The smallest true difference that would be found with probability 0.8, at Holm's first step.
+    /// The smallest true difference that would be found with probability 0.8 at the first, strictest step of Holm's
+    /// correction.
     pub detectable: Option<f64>,
 }
 
 impl Test {
-    /// What it says at a level.
+    /// What the comparison shows at level `confidence`.
     pub fn verdict(&self, confidence: f64) -> Verdict {
         let better = (self.difference.mean > 0.0) == self.measure.higher_is_better();
         match self.adjusted <= 1.0 - confidence {
@@ -76,7 +77,7 @@ impl Test {
         }
     }
 
-    /// A difference as it is shown: change of perplexity in percent, or percentage points.
+    /// A difference as tables show it: change of perplexity in percent, or percentage points of accuracy.
     pub fn shown(&self, difference: f64) -> f64 {
         match self.measure {
             Measure::Perplexity { .. } => 100.0 * difference.exp_m1(),
@@ -85,23 +86,23 @@ impl Test {
     }
 }
 
-/// Comparisons that are corrected together.
+/// Comparisons whose p-values are corrected together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Family {
-    /// Its name.
+    /// Name of the family.
     pub name: String,
-    /// Whether the experiment declared it.
+    /// Whether the experiment declared the family.
     pub declared: bool,
-    /// All comparisons with results.
+    /// All comparisons for which there are results.
     pub tests: Vec<Test>,
-    /// Comparisons that could not be made yet.
+    /// Number of comparisons for which results are missing.
     pub missing: usize,
-    /// Pairs that are not compared because they are more than [`MOST_PAIRS`]; 0 if all are.
+    /// Number of pairs that are not compared because there are more than [`MOST_PAIRS`]; 0 if all are compared.
     pub refused: usize,
 }
 
 impl Family {
-    /// What is known of two methods in one place of a table, from the first's point of view.
+    /// What the family says about two methods in one place of a table, from the point of view of the first.
     pub fn verdict(
         &self,
         section: &Section,
@@ -129,8 +130,8 @@ impl Family {
     }
 }
 
-/// All families of an experiment. One that declares none has one of every pair of methods, wherever both have a result:
-/// nothing is chosen after the fact, and the price is a strict correction.
+/// All families of an experiment. If it declares none, there is one family of every pair of methods with results: no
+/// pair is chosen after the results are known, but the correction is strict.
 pub fn families(results: &Results) -> Vec<Family> {
     let experiment = &results.plan.experiment;
     if experiment.comparisons.is_empty() {
@@ -201,8 +202,8 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
     }
 }
 
-/// Differences of two entries on the same texts, one row per seed both have; a method without seeds is the same in every
-/// row.
+/// Differences of two entries on the same texts, with one row per seed that both have. A method without seeds has the
+/// same values in every row.
 fn differences(first: &Entry, second: &Entry) -> Vec<Vec<f64>> {
     let seeds = |entry: &Entry| -> Vec<Option<u64>> {
         let distinct: BTreeSet<Option<u64>> = entry.runs.iter().map(|run| run.seed).collect();
@@ -259,7 +260,7 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     })
 }
 
-/// Differences in right answers, added up over seeds and over the documents of a source.
+/// Differences in the number of right answers, added up over seeds and over the documents of each source.
 fn documents(rows: &[Vec<f64>], sources: Option<&[u32]>) -> Vec<i64> {
     let count = rows.first().map_or(0, Vec::len);
     let of_document = |document: usize| rows.iter().map(|row| row[document] as i64).sum::<i64>();

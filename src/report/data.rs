@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::path::Path;
 
-/// How the files begin.
+/// How the first lines of the data files of a report begin.
 pub(super) const BEGINNINGS: [&str; 4] = [
     "model,evaluation,method,pattern,",
     "model,task,metric,method,pattern,",
@@ -23,10 +23,10 @@ pub(super) const BEGINNINGS: [&str; 4] = [
     "family,model,measure,pattern,ours,against,",
 ];
 
-/// A row of named fields.
+/// A row as pairs of column name and value.
 type Row = Vec<(&'static str, Value)>;
 
-/// One row per model, evaluation, method and pattern.
+/// A CSV file with one row per model, evaluation, method and pattern.
 ///
 /// # Errors
 /// Never for in-memory output.
@@ -34,7 +34,7 @@ pub fn perplexity_csv(results: &Results) -> Result<String> {
     csv(&rows(results, false), "perplexity.csv")
 }
 
-/// One row per model, task, metric, method and pattern.
+/// A CSV file with one row per model, task, metric, method and pattern.
 ///
 /// # Errors
 /// Never for in-memory output.
@@ -42,7 +42,7 @@ pub fn accuracy_csv(results: &Results) -> Result<String> {
     csv(&rows(results, true), "accuracy.csv")
 }
 
-/// One row per comparison.
+/// A CSV file with one row per comparison.
 ///
 /// # Errors
 /// Never for in-memory output.
@@ -54,7 +54,7 @@ pub fn comparisons_csv(families: &[Family], confidence: f64) -> Result<String> {
     csv(&rows, "comparisons.csv")
 }
 
-/// One row per published value.
+/// A CSV file with one row per published value.
 ///
 /// # Errors
 /// Never for in-memory output.
@@ -86,7 +86,7 @@ pub fn published_csv(results: &Results) -> Result<String> {
     csv(&rows, "published.csv")
 }
 
-/// Everything, for programs.
+/// The whole report as JSON, for other programs.
 ///
 /// # Errors
 /// Never for in-memory output.
@@ -150,11 +150,12 @@ fn csv(rows: &[Row], file: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| fail(file, &error))
 }
 
-/// How formulas begin in spreadsheets, also in the wide and small forms that some take for the same.
+/// Characters that begin a formula in spreadsheets, also in the wide and small forms that some spreadsheets treat
+/// alike.
 const FORMULA: [char; 13] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−'];
 
-/// A text that a spreadsheet shows and does not compute. Numbers are not texts, so a negative one stays one. What has no ink
-/// before a formula is left out by some.
+/// A text that a spreadsheet shows and does not compute. Numbers are passed as numbers, so negative ones are not
+/// changed. Some spreadsheets skip invisible characters before a formula, so they are skipped here, too.
 fn inert(text: &str) -> String {
     let blank = |c: char| c.is_whitespace() || names::is_hidden(c);
     match text.trim_start_matches(blank).starts_with(FORMULA) || text.starts_with(['\t', '\r', '\n']) {

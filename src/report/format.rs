@@ -2,12 +2,12 @@
 
 use crate::prune::pattern::Pattern;
 
-/// `95 %`.
+/// A confidence level as text, such as `95 %`.
 pub fn percent(confidence: f64) -> String {
     Pattern::Unstructured { sparsity: confidence }.to_string()
 }
 
-/// Digits after the point that a value of this size is shown with: five or so in all.
+/// Number of digits after the point for a value of this size: about five digits in all.
 pub fn digits(value: f64) -> usize {
     match value.abs() {
         small if small < 100.0 => 2,
@@ -16,7 +16,7 @@ pub fn digits(value: f64) -> usize {
     }
 }
 
-/// A p-value.
+/// A p-value as tables show it.
 pub fn p_value(p: f64) -> String {
     match p {
         tiny if tiny < 0.0001 => "< 0.0001".to_string(),

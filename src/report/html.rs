@@ -5,18 +5,18 @@ use super::sheet::{Cell, Chapter, Column, Mark, Sheet};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::names;
 
-/// The style of the page. Plots are drawn in black on white; their inks become the page's.
+/// The style sheet of the page. Plots are drawn in black on white; the style gives them the colours of the page.
 const STYLE: &str = include_str!("page.css");
 
-/// How the page begins, up to its title.
+/// The beginning of the page, up to its title.
 pub(super) const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
     <meta name=\"color-scheme\" content=\"light dark\">\n<title>";
 
-/// Tables longer than this are folded, so that what follows is found.
+/// Tables with more rows than this are folded, so that readers find what follows.
 const LONG: usize = 14;
 
-/// The whole page.
+/// The report as one HTML page, with tables and plots.
 pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
     let experiment = &plan.experiment;
     let mut sections: Vec<(&str, &str, String)> = Vec::new();
@@ -200,7 +200,7 @@ fn settings(plan: &PlanFile) -> String {
     format!("<dl>\n{rows}</dl>\n")
 }
 
-/// Text that HTML shows as it stands; nothing in it turns the direction of what follows.
+/// Escapes text for HTML; no character in it can change the direction of the text that follows.
 fn escaped(text: &str) -> String {
     let hidden = |c: char| names::is_hidden(c) && c != '\n';
     text.replace(hidden, " ")

@@ -3,13 +3,13 @@
 use super::sheet::{Cell, Chapter, Mark, Sheet};
 use crate::files::names;
 
-/// Rows beyond which a table would not fit on a page.
+/// Tables with more rows than this do not fit on a page.
 const PAGE: usize = 40;
 
-/// How the files begin.
+/// How all LaTeX files of a report begin.
 pub(super) const BEGINNING: &str = "% Written by zprune.";
 
-/// A chapter, one `table` environment per sheet, or a `longtable` where it has many rows.
+/// A chapter as LaTeX: one `table` environment per sheet, or a `longtable` if the sheet has many rows.
 pub fn latex(chapter: &Chapter) -> String {
     let long = match chapter.sheets.iter().any(|sheet| sheet.rows.len() > PAGE) {
         true => ",longtable",
@@ -63,7 +63,7 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-/// Text that LaTeX prints as it stands.
+/// Escapes text so that LaTeX prints it as it is.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -11,7 +11,7 @@ use super::results::Results;
 use super::sheet::Chapter;
 use view::View;
 
-/// All chapters of a report that have something to show.
+/// All chapters of a report that are not empty.
 pub fn chapters(results: &Results, families: &[Family]) -> Vec<Chapter> {
     let view = View { results, families };
     let chapter = |file, title, sheets| Chapter { file, title, sheets };

@@ -27,18 +27,18 @@ use comparison::{Family, families};
 use sheet::Chapter;
 use std::path::{Path, PathBuf};
 
-/// Everything a report is made of.
+/// The content of a report, from which all its files are made.
 pub struct Report {
-    /// Scores.
+    /// Scores of all methods, with the plan that they belong to.
     pub results: Results,
-    /// Comparisons.
+    /// Comparisons between methods, by family.
     pub families: Vec<Family>,
-    /// Tables.
+    /// Tables, grouped by the file they go into.
     pub chapters: Vec<Chapter>,
 }
 
 impl Report {
-    /// Compares what there is to compare and lays the tables out.
+    /// Makes the comparisons and the tables from the results.
     pub fn new(results: Results) -> Report {
         let families = families(&results);
         let mut chapters = layout::chapters(&results, &families);
@@ -53,7 +53,7 @@ impl Report {
         }
     }
 
-    /// Reads a results folder.
+    /// Reads the plan and the records of a results folder.
     ///
     /// # Errors
     /// The plan or the records are missing or damaged.
@@ -61,7 +61,7 @@ impl Report {
         Ok(Report::new(Results::read(folder)?))
     }
 
-    /// The scores and what is needed to read them, for a terminal.
+    /// The scores and the notes for reading them, for a terminal.
     pub fn terminal(&self) -> String {
         let scores = self
             .chapters
@@ -70,7 +70,7 @@ impl Report {
         scores.map(text::terminal).collect::<Vec<_>>().join("\n")
     }
 
-    /// A chapter in Markdown.
+    /// A chapter as a Markdown file.
     pub fn markdown(&self, chapter: &Chapter) -> String {
         let experiment = &self.results.plan.experiment;
         let mut before = format!("# {}\n\n", text::escaped(&experiment.name));
@@ -81,7 +81,7 @@ impl Report {
         text::markdown(chapter, &before)
     }
 
-    /// All files with their content, by path relative to the results folder.
+    /// The content of all files, with paths relative to the results folder.
     ///
     /// # Errors
     /// The drawing library fails.

@@ -15,10 +15,10 @@ use crate::stats::proportion::is_possible;
 use crate::stats::signs::mcnemar;
 use crate::stats::{Shown, normal_quantile};
 
-/// A share of documents on which two similar models might disagree, to show what pairing gains.
+/// An assumed share of documents on which two similar models disagree, to show what pairing gains.
 const SIMILAR: f64 = 0.1;
 
-/// What can be said about the references of an experiment; no tables where it cites none.
+/// What can be said about the published values that an experiment cites; without tables if it cites none.
 pub fn chapter(experiment: &Experiment) -> Chapter {
     let mut sheets = Vec::new();
     for (model, pattern) in places(experiment) {
@@ -47,7 +47,7 @@ pub fn chapter(experiment: &Experiment) -> Chapter {
     }
 }
 
-/// Every model and pattern that a reference is about, in the experiment's order.
+/// Every model and pattern for which the experiment cites values, in the experiment's order.
 fn places(experiment: &Experiment) -> Vec<(&str, Pattern)> {
     let mut places = Vec::new();
     for reference in &experiment.references {
@@ -59,7 +59,7 @@ fn places(experiment: &Experiment) -> Vec<(&str, Pattern)> {
     places
 }
 
-/// The published values of one model under one pattern.
+/// The published values for one model under one pattern.
 struct Place<'a> {
     experiment: &'a Experiment,
     model: &'a str,
@@ -77,7 +77,7 @@ impl Place<'_> {
         format!("{} at {}: {what}", self.model, self.pattern)
     }
 
-    /// Pairs of methods that declared families compare; every pair where there is no family.
+    /// The pairs of methods that the declared families compare, or all pairs if no family is declared.
     fn pairs(&self) -> Vec<(&str, &str)> {
         let declared = self.experiment.comparisons.iter().flat_map(|it| {
             let others = it.against.iter().filter(|other| *other != DENSE);
@@ -98,7 +98,7 @@ impl Place<'_> {
         pairs
     }
 
-    /// How uncertain the scores themselves are.
+    /// A table of how uncertain the published scores themselves are.
     fn scores(&self) -> Sheet {
         let power = percent(POWER);
         let mut columns = vec![Column::words("task")];
@@ -170,7 +170,7 @@ impl Place<'_> {
         }
     }
 
-    /// Whether each difference could be significant; `None` where no two methods of a pair have values.
+    /// A table of whether each difference could be significant; `None` if no pair of methods has values for both.
     fn differences(&self) -> Option<Sheet> {
         let mut columns = vec![Column::words("comparison"), Column::words("task")];
         columns.extend([
@@ -260,7 +260,7 @@ impl Place<'_> {
         macro_average(&parts?)
     }
 
-    /// Averages over tasks, and what each task contributes; `None` for a single task.
+    /// A table of averages over tasks, and what each task contributes; `None` for a single task.
     fn averages(&self) -> Option<Sheet> {
         let tasks: Vec<&str> = self.tasks.iter().filter_map(|it| it.task.as_deref()).collect();
         if tasks.len() < 2 {
@@ -318,7 +318,7 @@ impl Place<'_> {
         })
     }
 
-    /// Differences in perplexity against the noise of calibration seeds.
+    /// A table of differences in perplexity compared with the noise from calibration seeds.
     fn perplexity(&self) -> Option<Sheet> {
         let power = percent(POWER);
         let quantiles = normal_quantile(1.0 - self.alpha() / 2.0) + normal_quantile(POWER);
@@ -384,7 +384,7 @@ impl Place<'_> {
     }
 }
 
-/// Digits after the point that a value is written with.
+/// Number of digits after the point that a value is written with.
 fn decimals(value: f64) -> usize {
     value.to_string().split_once('.').map_or(0, |(_, digits)| digits.len())
 }

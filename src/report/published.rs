@@ -4,27 +4,27 @@ use super::results::{Measure, Results, Section};
 use crate::experiment::plan::{DENSE, Reference};
 use crate::prune::pattern::Pattern;
 
-/// A published value and ours.
+/// A published value beside our own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published<'a> {
-    /// The section it belongs to.
+    /// The model and measure that the value belongs to.
     pub section: &'a Section,
-    /// Pattern.
+    /// Pattern of the published result.
     pub pattern: Pattern,
-    /// Method label; [`DENSE`] for the unpruned model.
+    /// Name of the method; [`DENSE`] for the unpruned model.
     pub method: &'a str,
     /// The published value: a perplexity, or an accuracy in percent.
     pub value: f64,
-    /// Its standard deviation over seeds, if published.
+    /// Standard deviation over seeds, if it is published.
     pub deviation: Option<f64>,
-    /// Our mean, if there is a result.
+    /// Our mean over seeds, if there is a result.
     pub ours: Option<f64>,
-    /// Where it is published.
+    /// The source that the experiment cites for the value.
     pub source: &'a str,
 }
 
 impl Published<'_> {
-    /// Ours against theirs: percent of a perplexity, or percentage points.
+    /// Our value relative to the published one: percent of a perplexity, or percentage points of accuracy.
     pub fn off(&self) -> Option<f64> {
         self.ours.map(|ours| match self.section.measure {
             Measure::Perplexity { .. } => 100.0 * (ours / self.value - 1.0),
@@ -33,7 +33,7 @@ impl Published<'_> {
     }
 }
 
-/// Every published value of an experiment, section by section.
+/// Every published value that the experiment cites, section by section.
 pub fn published(results: &Results) -> Vec<Published<'_>> {
     let experiment = &results.plan.experiment;
     let mut found = Vec::new();
@@ -48,7 +48,7 @@ pub fn published(results: &Results) -> Vec<Published<'_>> {
     found
 }
 
-/// The published values of one place in a table, in the experiment's order.
+/// The published values for one place in a table, in the experiment's order.
 pub fn of<'a>(
     references: &'a [Reference],
     section: &'a Section,

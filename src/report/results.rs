@@ -13,26 +13,26 @@ use crate::stats::proportion::Accuracy;
 use crate::stats::variance::Components;
 use std::path::Path;
 
-/// What is measured.
+/// What a score measures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Measure {
-    /// Perplexity in an evaluation; lower is better. Texts are windows, their values mean negative log-likelihoods in
-    /// nats per token.
+    /// Perplexity in an evaluation; lower is better. The texts are windows, and their values are mean negative
+    /// log-likelihoods in nats per token.
     Perplexity {
-        /// Label of the evaluation.
+        /// Name of the evaluation in the experiment.
         evaluation: String,
     },
-    /// Accuracy on a zero-shot task; higher is better. Texts are documents, their values 0 or 1.
+    /// Accuracy on a zero-shot task; higher is better. The texts are documents, and their values are 0 or 1.
     Accuracy {
-        /// Name of the task.
+        /// Name of the zero-shot task.
         task: String,
-        /// `acc`, or `acc_norm`.
+        /// Name of the metric, `acc` or `acc_norm`.
         metric: &'static str,
     },
 }
 
 impl Measure {
-    /// Label in tables.
+    /// Name of the measure in tables.
     pub fn label(&self) -> String {
         match self {
             Measure::Perplexity { evaluation } => evaluation.clone(),
@@ -45,7 +45,7 @@ impl Measure {
         matches!(self, Measure::Accuracy { .. })
     }
 
-    /// What a table shows for a mean over texts: a perplexity, or percent.
+    /// What a table shows for a mean over texts: a perplexity, or an accuracy in percent.
     pub fn shown(&self, mean: f64) -> f64 {
         match self {
             Measure::Perplexity { .. } => mean.exp(),
@@ -54,53 +54,53 @@ impl Measure {
     }
 }
 
-/// One cell's result by one measure.
+/// The result of one cell by one measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Calibration seed; none for methods that do not calibrate.
+    /// Calibration seed; none if the method does not calibrate.
     pub seed: Option<u64>,
     /// Perplexity, or accuracy in percent.
     pub value: f64,
     /// One value per text; see [`Measure`].
     pub texts: Vec<f64>,
-    /// What the texts are, so that only the same ones are compared.
+    /// Identifies the texts, so that only results on the same texts are compared.
     pub digest: String,
 }
 
-/// One method under one pattern on one model by one measure, over its seeds.
+/// The results of one method under one pattern on one model by one measure, over all seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Method label; [`DENSE`] for the unpruned model.
+    /// Name of the method; [`DENSE`] for the unpruned model.
     pub method: String,
-    /// Pattern; none for the dense model.
+    /// Pattern of the entry; none for the dense model.
     pub pattern: Option<Pattern>,
-    /// Whether calibration seeds apply at all.
+    /// Whether the method depends on calibration seeds.
     pub seeded: bool,
-    /// Cells planned.
+    /// Number of cells in the plan.
     pub planned: usize,
-    /// Cells that failed.
+    /// Number of cells that failed.
     pub failed: usize,
-    /// Cells that are done, in the order of the seeds.
+    /// Results of the cells that are done, in the order of the seeds.
     pub runs: Vec<Run>,
-    /// Source of every document, where the task has them.
+    /// The source of every document, if the task names sources.
     pub sources: Option<Vec<u32>>,
-    /// Summary over seeds of what tables show.
+    /// Summary over seeds of the values that tables show; none without results.
     pub summary: Option<Summary>,
     /// Mean fraction of weights removed.
     pub sparsity: Option<f64>,
-    /// Mean seconds of pruning, calibration included.
+    /// Mean time of pruning in seconds, including calibration.
     pub seconds: Option<f64>,
-    /// What happened to every layer in the first run.
+    /// What pruning did to each layer in the first run.
     pub layers: Vec<LayerRecord>,
 }
 
 impl Entry {
-    /// What the runs scored, in the order of the seeds.
+    /// The value of each run, in the order of the seeds.
     pub fn values(&self) -> Vec<f64> {
         self.runs.iter().map(|run| run.value).collect()
     }
 
-    /// How the texts of a measure hang together.
+    /// How the texts of a measure depend on each other.
     pub fn texts(&self, measure: &Measure) -> Texts<'_> {
         match (measure, &self.sources) {
             (Measure::Perplexity { .. }, _) => Texts::Stream,
@@ -109,13 +109,13 @@ impl Entry {
         }
     }
 
-    /// Variance over seeds and texts; `None` for fewer than two texts.
+    /// Variance by seeds and texts; `None` for fewer than two texts.
     pub fn components(&self, measure: &Measure) -> Option<Components> {
         let rows: Vec<Vec<f64>> = self.runs.iter().map(|run| run.texts.clone()).collect();
         Components::of(&rows, self.texts(measure))
     }
 
-    /// The accuracy over documents and seeds as fractions, with its interval over documents.
+    /// The accuracy over documents and seeds as a fraction, with its interval over documents.
     pub fn accuracy(&self, confidence: f64) -> Option<Accuracy> {
         let count = self.runs.first()?.texts.len();
         let seeds = self.runs.len() as f64;
@@ -126,26 +126,26 @@ impl Entry {
     }
 }
 
-/// All entries of one model by one measure.
+/// All results on one model by one measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// Model label.
+    /// Name of the model.
     pub model: String,
-    /// What was measured.
+    /// What the section's values measure.
     pub measure: Measure,
-    /// The dense model.
+    /// Results of the unpruned model.
     pub dense: Entry,
-    /// Methods by patterns, in the experiment's order, dense excluded.
+    /// One entry per method and pattern, in the experiment's order, without the dense model.
     pub entries: Vec<Entry>,
 }
 
 impl Section {
-    /// The dense model's score.
+    /// The mean score of the dense model, if there is one.
     pub fn dense_value(&self) -> Option<f64> {
         self.dense.runs.first().map(|run| run.value)
     }
 
-    /// A method's entry under a pattern; the dense model's whatever the pattern.
+    /// The entry of a method under a pattern; the dense model has the same entry for every pattern.
     pub fn entry(&self, method: &str, pattern: Pattern) -> Option<&Entry> {
         if method == DENSE {
             return Some(&self.dense);
@@ -155,7 +155,7 @@ impl Section {
             .find(|entry| entry.method == method && entry.pattern == Some(pattern))
     }
 
-    /// Number of windows or documents, once any cell is done.
+    /// Number of windows or documents; `None` until a cell is done.
     pub fn texts(&self) -> Option<usize> {
         let mut runs = std::iter::once(&self.dense)
             .chain(&self.entries)
@@ -164,18 +164,18 @@ impl Section {
     }
 }
 
-/// A plan and what its records say so far.
+/// A plan and the results that its records contain so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
-    /// The plan.
+    /// The plan of the experiment.
     pub plan: PlanFile,
-    /// One per model and measure.
+    /// One section per model and measure.
     pub sections: Vec<Section>,
 }
 
 impl Results {
-    /// Joins a plan with records; records of other cells are left out, and of several records of one
-    /// cell the one that [stands](record::standing) counts.
+    /// Combines a plan with records. Records of other cells are ignored; if a cell has several records, the one that
+    /// [stands](record::standing) counts.
     pub fn join(plan: PlanFile, records: &[Record]) -> Results {
         let experiment = &plan.experiment;
         let standing = record::standing(records);
@@ -228,7 +228,7 @@ impl Results {
         Results { plan, sections }
     }
 
-    /// Reads a results folder.
+    /// Reads the plan and the records of a results folder.
     ///
     /// # Errors
     /// The plan or the records are missing or damaged.
@@ -236,7 +236,7 @@ impl Results {
         Ok(Results::join(PlanFile::read(folder)?, &record::read(folder)?))
     }
 
-    /// Cells done, failed and planned.
+    /// Numbers of cells that are done, failed and planned.
     pub fn progress(&self, records: &[Record]) -> (usize, usize, usize) {
         let standing = record::standing(records);
         let cells = self.plan.cell.iter();
@@ -294,7 +294,8 @@ fn entry(
     }
 }
 
-/// One record by one measure. A record made under other labels still has the experiment's evaluations, in order.
+/// The result of a record by one measure. A record made under other names still has the experiment's evaluations in
+/// order.
 fn run(seed: Option<u64>, record: &Record, measure: &Measure, plan: &PlanFile) -> Option<Run> {
     match measure {
         Measure::Perplexity { evaluation } => {

@@ -2,43 +2,43 @@
 
 use crate::stats::Shown;
 
-/// A table with its title and notes.
+/// A table of a report with its title and notes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
-    /// What is in it.
+    /// Title above the table.
     pub title: String,
-    /// Columns.
+    /// Columns of the table, from left to right.
     pub columns: Vec<Column>,
-    /// Cells, row by row; every row has as many as there are columns.
+    /// Cells, row by row; every row has one cell per column.
     pub rows: Vec<Vec<Cell>>,
-    /// What is needed to read it, a sentence or more each.
+    /// Notes for reading the table, each of one or more sentences.
     pub notes: Vec<String>,
 }
 
-/// Sheets that go into one file.
+/// Tables that go into one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chapter {
-    /// Name of its files, without folder and ending.
+    /// Name of the chapter's files, without folder and ending.
     pub file: &'static str,
-    /// Heading in the page.
+    /// Heading above the chapter in the page.
     pub title: &'static str,
-    /// Its tables.
+    /// Tables of the chapter, in order.
     pub sheets: Vec<Sheet>,
 }
 
-/// A column.
+/// A column of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
-    /// Heading.
+    /// Heading of the column.
     pub title: String,
-    /// Whether it holds numbers, which stand to the right.
+    /// Whether the column holds numbers, which are aligned to the right.
     pub numbers: bool,
-    /// Whether it holds durations, which differ from run to run where nothing else does.
+    /// Whether the column holds durations, which differ from run to run when nothing else does.
     pub time: bool,
 }
 
 impl Column {
-    /// A column of words.
+    /// A column of words, aligned to the left.
     pub fn words(title: impl Into<String>) -> Column {
         Column {
             title: title.into(),
@@ -47,7 +47,7 @@ impl Column {
         }
     }
 
-    /// A column of numbers.
+    /// A column of numbers, aligned to the right.
     pub fn numbers(title: impl Into<String>) -> Column {
         Column {
             title: title.into(),
@@ -56,7 +56,7 @@ impl Column {
         }
     }
 
-    /// A column of durations.
+    /// A column of durations, aligned to the right.
     pub fn time(title: impl Into<String>) -> Column {
         Column {
             title: title.into(),
@@ -66,29 +66,29 @@ impl Column {
     }
 }
 
-/// What a value is among those beside it.
+/// How a value compares with others in its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mark {
-    /// Nothing that could be said.
+    /// Nothing can be said about the value.
     #[default]
     None,
-    /// Better than every other it was compared with, after correction.
+    /// Better than all others it was compared with, after the correction.
     Best,
-    /// Not told apart from the best.
+    /// The difference to the best value is not significant.
     Tied,
 }
 
-/// A cell; one that has nothing to say is empty.
+/// A cell of a table; its text may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cell {
-    /// What it says.
+    /// The text that is shown.
     pub text: String,
-    /// What it is among its neighbours.
+    /// How the value compares with others in its column.
     pub mark: Mark,
 }
 
 impl Cell {
-    /// A cell without a mark.
+    /// A cell with this text and without a mark.
     pub fn plain(text: impl Into<String>) -> Cell {
         Cell {
             text: text.into(),
@@ -97,7 +97,7 @@ impl Cell {
     }
 }
 
-/// A number where there is one.
+/// A number with `digits` after the point; an empty cell if there is none.
 pub fn number(value: Option<f64>, digits: usize) -> Cell {
     Cell::plain(
         value

@@ -5,7 +5,7 @@ use crate::files::names;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table, TableStyle};
 
-/// A chapter for a terminal.
+/// A chapter as text for a terminal.
 pub fn terminal(chapter: &Chapter) -> String {
     let of = |sheet: &Sheet| {
         // A star and a space at the end keep the digits of a column below each other.
@@ -28,7 +28,7 @@ pub fn terminal(chapter: &Chapter) -> String {
     chapter.sheets.iter().map(of).collect::<Vec<_>>().join("\n")
 }
 
-/// A chapter in Markdown; `before` comes above its tables.
+/// A chapter as Markdown; the text `before` is put above its tables.
 pub fn markdown(chapter: &Chapter, before: &str) -> String {
     let mut text = before.to_string();
     for sheet in &chapter.sheets {
@@ -51,7 +51,7 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
     text
 }
 
-/// Text that Markdown shows as it stands, in one line: no columns, HTML, emphasis or links come from it.
+/// Escapes text for Markdown and puts it into one line; it cannot make columns, HTML, emphasis or links.
 pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text.chars().peekable();

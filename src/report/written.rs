@@ -16,10 +16,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// The list of what was written, in the results folder.
+/// Name of the file in the results folder that lists what reports wrote.
 const LIST: &str = "written.jsonl";
 
-/// Names of all tables, without ending.
+/// Names of the table files of a report, without ending.
 const TABLES: [&str; 6] = [
     "perplexity",
     "accuracy",
@@ -29,25 +29,25 @@ const TABLES: [&str; 6] = [
     "power",
 ];
 
-/// A line of the list.
+/// A line of the list: one file that was written.
 #[derive(Serialize, Deserialize)]
 struct Line {
-    /// Path in the results folder, with `/`.
+    /// Path relative to the results folder, with `/`.
     file: String,
     sha256: String,
 }
 
-/// What the list says.
+/// What the list contains.
 #[derive(Default)]
 struct Known {
-    /// Path and hash of every content that was written.
+    /// Path and hash of every file content that was written.
     written: BTreeSet<(String, String)>,
-    /// Whether the last line of the list is a whole one.
+    /// Whether the last line of the list is complete.
     whole: bool,
 }
 
-/// Checks before a sweep that its report can be written: labels that make different names, and no file of somebody else where
-/// one of the report's would be.
+/// Checks, before a sweep, that its report can be written: that labels give different file names, and that none of
+/// the report's paths has a file that zprune did not write.
 ///
 /// # Errors
 /// Names the labels, or the file.
@@ -65,7 +65,7 @@ pub fn check(experiment: &Experiment, folder: &Path) -> Result<()> {
     check_files(&names, folder, &experiment.name)
 }
 
-/// Checks that nothing with one of these names is somebody else's.
+/// Checks that no file with one of these names belongs to somebody else.
 fn check_files(files: &[&str], folder: &Path, experiment: &str) -> Result<()> {
     only_plain(&folder.join(LIST))?;
     // Best effort: another process may be writing its report, and lists files before it writes them.
@@ -76,7 +76,8 @@ fn check_files(files: &[&str], folder: &Path, experiment: &str) -> Result<()> {
     files.try_for_each(|file| known.older(folder, file, experiment).map(drop))
 }
 
-/// Every file that a report of an experiment may have, with `/`, and the labels it is named after.
+/// Every file that the report of an experiment may have, with `/` in its path, and the labels that its name comes
+/// from.
 fn possible(experiment: &Experiment) -> Vec<(String, String)> {
     let fixed = |file: String| (file, "the report".to_string());
     let mut files: Vec<(String, String)> = ["report.html", "report.json"].map(String::from).map(fixed).into();
@@ -89,7 +90,8 @@ fn possible(experiment: &Experiment) -> Vec<(String, String)> {
     files
 }
 
-/// Writes the files of a report, each whole; those that have their content already are left alone.
+/// Writes the files of a report, each completely or not at all. Files that have the right content already are not
+/// touched.
 ///
 /// # Errors
 /// A file there is somebody else's (nothing is written then), or the disk refuses.
@@ -144,7 +146,7 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
 }
 
 impl Known {
-    /// Reads the list of a results folder; there may be none.
+    /// Reads the list of a results folder; empty if there is no list.
     fn read(folder: &Path) -> Result<Known> {
         let path = folder.join(LIST);
         let Some(content) = plain_content(&path)? else {
@@ -170,7 +172,8 @@ impl Known {
         Ok(known)
     }
 
-    /// The content of a file that a report of zprune 0.1.0 wrote; `None` where there is no file, or one from the list.
+    /// The content of a file that a report of zprune 0.1.0 wrote; `None` if there is no file, or one that is in the
+    /// list.
     fn older(&self, folder: &Path, file: &str, experiment: &str) -> Result<Option<Vec<u8>>> {
         no_links(folder, file)?;
         let path = folder.join(file);
@@ -191,7 +194,7 @@ impl Known {
     }
 }
 
-/// What a plain file holds; `None` where nothing is.
+/// The content of a plain file; `None` if nothing is there.
 fn plain_content(path: &Path) -> Result<Option<Vec<u8>>> {
     only_plain(path)?;
     match std::fs::read(path) {
@@ -206,7 +209,7 @@ fn foreign(path: &Path) -> Error {
     Error::output(path, message)
 }
 
-/// Whether a file is empty, or begins as zprune 0.1.0 wrote it.
+/// Whether a file is empty or begins as files of zprune 0.1.0 do.
 fn is_older(folder: &Path, file: &str, content: &[u8], experiment: &str) -> bool {
     let begins = |with: &str| content.starts_with(with.as_bytes());
     match file.rsplit_once('.') {
@@ -242,7 +245,7 @@ fn size(svg: &[u8]) -> Option<[u32; 2]> {
     Some([width.parse().ok()?, height.parse().ok()?])
 }
 
-/// Whether a PNG file has the size that an SVG file is drawn at.
+/// Whether a PNG file has the size that the SVG file gives.
 fn begins_as_png(png: &[u8], svg: &[u8]) -> bool {
     let at = |scale: f32| size(svg).map(|size| size.map(|length| (length as f32 * scale) as u32));
     let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR");
@@ -257,7 +260,7 @@ fn begins_as_png(png: &[u8], svg: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A folder, and what is in it by name.
+    /// A temporary folder with these files: name and content of each.
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (file, content) in files {

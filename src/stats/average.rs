@@ -1,17 +1,17 @@
 //! Macro averages: the mean of tasks' scores, each task counting the same however many documents it has.
 
-/// A macro average with the standard error that its parts pass on.
+/// The average over several tasks, each with the same weight, and its standard error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Macro {
-    /// Number of parts.
+    /// Number of parts (tasks) that were averaged.
     pub parts: usize,
-    /// Mean of the parts.
+    /// Mean of the parts' values, in the unit that they share.
     pub value: f64,
     /// `sqrt(sum of squared standard errors) / parts`: tasks have different documents, so their errors are independent.
     pub standard_error: f64,
 }
 
-/// Averages `(value, standard error)` of every part; `None` without any.
+/// Averages parts that are given as `(value, standard error)`; `None` if there are no parts.
 pub fn macro_average(parts: &[(f64, f64)]) -> Option<Macro> {
     if parts.is_empty() {
         return None;

@@ -19,10 +19,10 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Resamples of every interval in a report.
+/// Number of resamples behind every interval in a report.
 pub const RESAMPLES: usize = 10_000;
 
-/// Seed of every bootstrap in a report; all comparisons see the same draws.
+/// Seed of every bootstrap in a report, so that all comparisons see the same draws.
 pub const SEED: u64 = 20_250_815;
 
 /// Resamples per random stream. Streams are numbered, so it does not matter which thread draws from which.
@@ -38,7 +38,7 @@ pub struct Units {
 }
 
 impl Units {
-    /// Every value is a unit.
+    /// Makes one unit of every value.
     pub fn single(values: &[f64]) -> Units {
         Units {
             sums: values.to_vec(),
@@ -46,7 +46,7 @@ impl Units {
         }
     }
 
-    /// Values that share a source are one unit; `sources` has one number per value.
+    /// Makes one unit of all values that share a source; `sources` has one number per value.
     pub fn clustered(values: &[f64], sources: &[u32]) -> Units {
         let mut clusters: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for (value, source) in values.iter().zip(sources) {
@@ -58,12 +58,12 @@ impl Units {
         Units { sums, sizes }
     }
 
-    /// Number of units.
+    /// Number of units that are resampled.
     pub fn count(&self) -> usize {
         self.sums.len()
     }
 
-    /// Mean over all values.
+    /// Mean over all values, whatever unit they belong to.
     pub fn mean(&self) -> f64 {
         let values = match self.sizes.is_empty() {
             true => self.sums.len() as f64,
@@ -73,8 +73,8 @@ impl Units {
     }
 }
 
-/// Block length for `n` neighbouring windows: the cube root, the rate at which it is best for a variance
-/// (Künsch, 1989).
+/// Number of neighbouring windows in a block, for `n` windows: the cube root of `n`, which is the best rate for
+/// estimating a variance (Künsch, 1989).
 pub fn block_length(n: usize) -> usize {
     (n as f64).cbrt().round().max(1.0) as usize
 }
@@ -82,16 +82,16 @@ pub fn block_length(n: usize) -> usize {
 /// Resampled means of a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bootstrap {
-    /// Mean of the sample.
+    /// Mean of the sample itself.
     pub estimate: f64,
-    /// Resampled means, ascending.
+    /// Means of the resamples, in ascending order.
     means: Vec<f64>,
     acceleration: f64,
-    /// Degrees of freedom: blocks less one.
+    /// Degrees of freedom: the number of blocks minus one.
     freedom: f64,
 }
 
-/// Running sums over the units twice around, so that a block may pass the end.
+/// Running sums over the units, which are gone through twice so that a block may continue at the first unit.
 struct Running {
     sums: Vec<f64>,
     sizes: Vec<f64>,
@@ -136,8 +136,8 @@ impl Running {
 }
 
 impl Bootstrap {
-    /// Resamples a mean `resamples` times in blocks of `block` neighbouring units; `None` for fewer than two
-    /// blocks, whose spread is unknown.
+    /// Draws `resamples` resamples in blocks of `block` neighbouring units. `None` for fewer than two blocks, whose
+    /// spread is unknown.
     pub fn new(units: &Units, block: usize, resamples: usize, seed: u64) -> Option<Bootstrap> {
         let n = units.count();
         let block = block.max(1);
@@ -164,7 +164,7 @@ impl Bootstrap {
         })
     }
 
-    /// The BCa interval with Student's tails.
+    /// The BCa interval of the mean at level `confidence`, with the tails of Student's t.
     pub fn interval(&self, confidence: f64) -> Interval {
         let tail = 0.5 - confidence / 2.0;
         // There is a quantile: `new` refuses samples without degrees of freedom.
@@ -173,7 +173,7 @@ impl Bootstrap {
     }
 }
 
-/// A resampled mean, less the sample's.
+/// The mean of one resample minus the mean of the sample.
 fn resampled(running: &Running, n: usize, block: usize, random: &mut ChaCha8Rng) -> f64 {
     let (mut sum, mut size, mut left) = (0.0, 0.0, n);
     while left > 0 {
@@ -187,8 +187,9 @@ fn resampled(running: &Running, n: usize, block: usize, random: &mut ChaCha8Rng)
     sum / size
 }
 
-/// Acceleration from leaving out each block of neighbouring units in turn. The `n` blocks overlap, each unit
-/// being in `block` of them, which the square root puts right; for blocks of one it is the usual jackknife's.
+/// The acceleration of BCa, found by leaving out each block of neighbouring units in turn. The `n` blocks overlap:
+/// each unit is in `block` of them, which the square root corrects for. With blocks of one unit this is the usual
+/// jackknife acceleration.
 fn acceleration(running: &Running, n: usize, block: usize) -> f64 {
     let (sums, sizes) = (running.sum(0, n), running.size(0, n));
     let left_out: Vec<f64> = (0..n)
@@ -206,7 +207,7 @@ fn acceleration(running: &Running, n: usize, block: usize) -> f64 {
     }
 }
 
-/// Efron's BCa interval from ascending resampled values; `tail` is the nominal probability in each tail.
+/// Efron's BCa interval from resampled values in ascending order; `tail` is the nominal probability in each tail.
 pub fn bca(ascending: &[f64], estimate: f64, acceleration: f64, tail: f64) -> Interval {
     let below = ascending.partition_point(|value| *value < estimate);
     let not_above = ascending.partition_point(|value| *value <= estimate);

@@ -1,7 +1,7 @@
 //! Many tests at once: Holm's step-down correction (1979), which keeps the probability of any false find in a family below
 //! its level whatever the dependence between the tests.
 
-/// Adjusted p-values, in the order of the raw ones.
+/// Adjusts p-values by Holm's method; the result is in the order of `raw`.
 pub fn holm(raw: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..raw.len()).collect();
     order.sort_by(|a, b| raw[*a].total_cmp(&raw[*b]));

@@ -5,19 +5,19 @@ use super::bootstrap::{Units, block_length};
 use super::proportion::clustered_standard_error;
 use super::{Interval, mean, student_p, student_quantile, variance_of};
 
-/// How the texts of a sample hang together.
+/// How the texts of a sample depend on each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Texts<'a> {
-    /// Windows of one token stream, in its order.
+    /// Windows of one token stream, in the order of the stream. Neighbours are correlated.
     Stream,
-    /// Documents that have nothing to do with each other.
+    /// Documents that do not depend on each other.
     Independent,
-    /// Documents with the number of the source each comes from.
+    /// Documents that may share a source (a passage, a video): the number of each document's source.
     Sources(&'a [u32]),
 }
 
 impl Texts<'_> {
-    /// Neighbours that are resampled together, for `n` texts.
+    /// Number of neighbouring texts that are resampled together, for a sample of `n` texts.
     pub fn block(&self, n: usize) -> usize {
         match self {
             Texts::Stream => block_length(n).min(n / 2).max(1),
@@ -25,7 +25,7 @@ impl Texts<'_> {
         }
     }
 
-    /// What is resampled.
+    /// The units that a bootstrap resamples, made from one value per text.
     pub fn units(&self, values: &[f64]) -> Units {
         match self {
             Texts::Sources(sources) => Units::clustered(values, sources),
@@ -34,24 +34,25 @@ impl Texts<'_> {
     }
 }
 
-/// A mean over texts.
+/// The mean of one value per text, with standard errors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TextMean {
     /// Number of texts.
     pub n: usize,
-    /// Mean.
+    /// Mean over the texts.
     pub mean: f64,
-    /// `sd / sqrt(n)`: right where texts are independent.
+    /// `sd / sqrt(n)`, which is right if texts are independent.
     pub standard_error: f64,
-    /// From means of blocks of neighbouring windows, or from sums over sources; never less than
-    /// [`Self::standard_error`], since a smaller one would rest on a chance negative correlation.
+    /// Standard error that allows for correlation: from means of blocks of neighbouring windows, or from sums over
+    /// sources. It is never less than [`Self::standard_error`], since a smaller one would rest on a chance negative
+    /// correlation.
     pub robust_standard_error: f64,
     /// Degrees of freedom of the robust standard error.
     pub robust_freedom: f64,
 }
 
 impl TextMean {
-    /// Of one value per text; `None` for fewer than two texts, or fewer than two sources.
+    /// Computes the mean of one value per text. `None` for fewer than two texts, or fewer than two sources.
     pub fn of(values: &[f64], texts: Texts) -> Option<TextMean> {
         let n = values.len();
         let standard_error = (variance_of(values)? / n as f64).sqrt();
@@ -79,7 +80,7 @@ impl TextMean {
         })
     }
 
-    /// Student's t-interval as if texts were independent.
+    /// Student's t-interval of the mean, computed as if texts were independent.
     pub fn t_interval(&self, confidence: f64) -> Option<Interval> {
         let quantile = student_quantile(0.5 + confidence / 2.0, self.n as f64 - 1.0)?;
         Some(Interval::around(self.mean, quantile * self.standard_error))
@@ -90,20 +91,20 @@ impl TextMean {
         no_difference(self.mean, self.standard_error, self.n as f64 - 1.0)
     }
 
-    /// t-interval with the robust standard error.
+    /// Student's t-interval of the mean with the robust standard error.
     pub fn robust_interval(&self, confidence: f64) -> Option<Interval> {
         let quantile = student_quantile(0.5 + confidence / 2.0, self.robust_freedom)?;
         Some(Interval::around(self.mean, quantile * self.robust_standard_error))
     }
 }
 
-/// Degrees of freedom of a standard error from blocks. Blocks that overlap weigh the covariances of neighbours as
-/// Bartlett's window does, so a variance from them is worth `3 b n / (2 b^2 + 1)` squares, `n` for blocks of one.
+/// Degrees of freedom of a standard error from blocks. Overlapping blocks weight the covariances of neighbours as
+/// Bartlett's window does, so their variance is worth `3 b n / (2 b^2 + 1)` squares, which is `n` for blocks of one.
 fn block_freedom(n: f64, block: f64) -> f64 {
     3.0 * block * n / (2.0 * block * block + 1.0) - 1.0
 }
 
-/// Two-sided p-value of a mean being 0. Differences that are all 0 are no difference, with p = 1.
+/// Two-sided p-value for a mean of 0. If all differences are 0, p is 1.
 pub fn no_difference(mean: f64, standard_error: f64, freedom: f64) -> Option<f64> {
     if mean == 0.0 && standard_error == 0.0 {
         return Some(1.0);

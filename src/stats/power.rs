@@ -5,13 +5,13 @@ use super::signs::mcnemar;
 use super::{normal_probability, normal_quantile, student_quantile};
 use statrs::function::gamma::ln_gamma;
 
-/// Probability with which a minimum detectable difference is found.
+/// Probability (power) with which a test finds the minimum detectable difference.
 pub const POWER: f64 = 0.8;
 
-/// Steps of the integral over the estimated standard deviation; even, as Simpson's rule wants.
+/// Number of steps of the integral over the estimated standard deviation; Simpson's rule needs an even number.
 const STEPS: usize = 2_000;
 
-/// Probability that a two-sided t-test at level `alpha` rejects, where the true mean is `effect` standard errors from 0.
+/// Probability that a two-sided t-test at level `alpha` rejects if the true mean is `effect` standard errors from 0.
 pub fn t_power(effect: f64, freedom: f64, alpha: f64) -> f64 {
     let Some(critical) = student_quantile(1.0 - alpha / 2.0, freedom) else {
         return 0.0;
@@ -91,14 +91,15 @@ pub fn minimum_detectable_accuracy(disagreement: f64, n: f64, alpha: f64, power:
     Some(high)
 }
 
-/// The share of documents on which two methods that are wrong independently of each other disagree.
+/// The share of documents on which two methods disagree if their errors are independent; `first` and `second` are
+/// their accuracies, as fractions.
 pub fn independent_disagreement(first: f64, second: f64) -> f64 {
     first * (1.0 - second) + second * (1.0 - first)
 }
 
-/// The largest number of documents on which two methods may disagree so that a lead of `lead` documents is significant in
-/// McNemar's exact test at level `alpha`; `None` if it is not even where all of them are won by one method.
-/// Disagreements beyond `most` are not looked at.
+/// The largest number of documents on which two methods may disagree so that a lead of `lead` documents is
+/// significant in McNemar's exact test at level `alpha`. `None` if the lead is not significant even if one method
+/// wins all of them. More than `most` disagreements are not considered.
 pub fn most_disagreement(lead: usize, most: usize, alpha: f64) -> Option<usize> {
     let significant = |wins_both_ways: usize| mcnemar(lead + wins_both_ways, wins_both_ways) <= alpha;
     if lead == 0 || lead > most || !significant(0) {

@@ -9,30 +9,31 @@ use super::{Interval, mean, normal_quantile};
 use statrs::distribution::{Beta, ContinuousCDF};
 use std::collections::BTreeMap;
 
-/// Below so many documents intervals are exact.
+/// Below this number of documents, intervals are the exact ones.
 pub const FEW: f64 = 300.0;
 
-/// An accuracy with its interval.
+/// An accuracy with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Accuracy {
-    /// Fraction of documents.
+    /// Share of documents answered right, as a fraction.
     pub value: f64,
-    /// Documents.
+    /// Number of documents.
     pub documents: usize,
-    /// Independent documents that would be as good; less than `documents` where they share sources.
+    /// Number of independent documents that would give the same precision; less than `documents` if documents share
+    /// sources.
     pub effective: f64,
-    /// Standard error, clustered where there are sources.
+    /// Standard error of `value`, clustered by source if documents have sources.
     pub standard_error: f64,
-    /// Wilson's interval, or Clopper and Pearson's for few documents.
+    /// Wilson's interval, or Clopper and Pearson's if there are few documents.
     pub interval: Interval,
-    /// Whether the interval is the exact one.
+    /// Whether `interval` is the exact one of Clopper and Pearson.
     pub exact: bool,
 }
 
 impl Accuracy {
-    /// Of documents' values between 0 and 1: right or wrong, or the share of seeds that were right. For the latter
-    /// the interval is the one of a single run, which is wider than need be where seeds disagree. `None` for no
-    /// documents.
+    /// Computes the accuracy from one value between 0 and 1 per document: right or wrong, or the share of seeds that
+    /// were right. For shares the interval is that of a single run, which is too wide if seeds disagree. `None` if
+    /// there are no documents.
     pub fn of(values: &[f64], sources: Option<&[u32]>, confidence: f64) -> Option<Accuracy> {
         let n = values.len();
         if n == 0 {
@@ -64,7 +65,7 @@ impl Accuracy {
     }
 }
 
-/// Wilson's interval of `right` among `n`.
+/// Wilson's interval of a proportion of `right` among `n`.
 pub fn wilson(right: f64, n: f64, confidence: f64) -> Interval {
     let z = normal_quantile(0.5 + confidence / 2.0);
     let share = right / n;
@@ -77,7 +78,7 @@ pub fn wilson(right: f64, n: f64, confidence: f64) -> Interval {
     }
 }
 
-/// Clopper and Pearson's exact interval of `right` among `n`.
+/// Clopper and Pearson's exact interval of a proportion of `right` among `n`.
 pub fn clopper_pearson(right: f64, n: f64, confidence: f64) -> Interval {
     let tail = 0.5 - confidence / 2.0;
     // A beta distribution without one of its parameters is the end of the range itself.
@@ -88,8 +89,8 @@ pub fn clopper_pearson(right: f64, n: f64, confidence: f64) -> Interval {
     }
 }
 
-/// Standard error of a mean whose values come in clusters: residuals are added up within each before they are
-/// squared. With every value a cluster of its own it is `sqrt(sum of squares) / n`.
+/// Standard error of a mean whose values come in clusters: the residuals of each cluster are added up before they are
+/// squared. If every value is its own cluster, it is `sqrt(sum of squares) / n`.
 pub fn clustered_standard_error(values: &[f64], sources: &[u32]) -> f64 {
     let centre = mean(values);
     let mut clusters: BTreeMap<u32, f64> = BTreeMap::new();
@@ -99,7 +100,7 @@ pub fn clustered_standard_error(values: &[f64], sources: &[u32]) -> f64 {
     clusters.values().map(|sum| sum * sum).sum::<f64>().sqrt() / values.len() as f64
 }
 
-/// Whether a printed percentage is `k / n` for some whole `k`, rounded to the digits shown.
+/// Whether a printed percentage can be `k / n` for a whole number `k`, rounded to the `digits` shown after the point.
 pub fn is_possible(percent: f64, digits: i32, n: usize) -> bool {
     let nearest = (percent / 100.0 * n as f64).round();
     let half = 0.5 * 10f64.powi(-digits);

@@ -4,8 +4,8 @@
 
 use super::signs::sign_flip;
 
-/// Two-sided exact p-value of paired differences. Differences of 0 are left out; equal sizes share their mean rank.
-/// `None` without any difference.
+/// Two-sided exact p-value of Wilcoxon's signed-rank test on paired differences. Differences of 0 are left out; equal
+/// sizes share their mean rank. `None` if no difference is left.
 pub fn wilcoxon(differences: &[f64]) -> Option<f64> {
     let mut sizes: Vec<f64> = differences.iter().copied().filter(|it| *it != 0.0).collect();
     if sizes.is_empty() || sizes.iter().any(|it| it.is_nan()) {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// Numbers from here on are shown by their power of ten: a perplexity can have hundreds of digits, none of which count.
+/// Numbers from this one on are shown with a power of ten: a perplexity can have hundreds of digits, and none of them
+/// is significant.
 const LONG: f64 = 1e12;
 
-/// A number as tables and messages show it: with the digits after the point that the format asks for, or, where there
-/// would be a line of digits before it, as `1.234e200`.
+/// A number as tables and messages show it: with the number of digits after the point that the format asks for, or as
+/// `1.234e200` if it would have too many digits before the point.
 pub struct Shown(pub f64);
 
 impl fmt::Display for Shown {

@@ -5,7 +5,8 @@
 //! differences of a document are added up first, with several documents of one source those of the source: what is flipped
 //! together is what is not independent. The distribution of the sum is counted out, not sampled.
 
-/// Two-sided p-value of whole-numbered paired differences. Zeros do not matter; without any other it is 1.
+/// Two-sided p-value of the exact sign-flip test on paired differences that are whole numbers. Zeros change nothing;
+/// if all differences are 0, p is 1.
 pub fn sign_flip(differences: &[i64]) -> f64 {
     let sizes: Vec<usize> = differences.iter().map(|it| it.unsigned_abs() as usize).collect();
     // A difference that all sizes share is counted in its multiples.
@@ -32,7 +33,8 @@ pub fn sign_flip(differences: &[i64]) -> f64 {
     (2.0 * lower).min(1.0)
 }
 
-/// McNemar's exact test: `first` documents only the first method got right, `second` only the second.
+/// Two-sided p-value of McNemar's exact test: only the first method got `first` documents right, only the second
+/// method got `second` documents right.
 pub fn mcnemar(first: usize, second: usize) -> f64 {
     let mut differences = vec![1; first];
     differences.resize(first + second, -1);

@@ -2,32 +2,32 @@
 
 use super::distributions::{mean, student_quantile, variance_of};
 
-/// A sample reduced to what a table shows.
+/// What a table shows of a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Sample size.
+    /// Number of values in the sample.
     pub n: usize,
-    /// Arithmetic mean.
+    /// Arithmetic mean of the values.
     pub mean: f64,
-    /// Smallest value.
+    /// Smallest value of the sample.
     pub min: f64,
-    /// Largest value.
+    /// Largest value of the sample.
     pub max: f64,
     /// Student's t-interval of the mean; `None` for a single value, whose spread is unknown.
     pub interval: Option<Interval>,
 }
 
-/// A confidence interval.
+/// A confidence interval, in the unit of the value that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// Lower end.
+    /// Lower end of the interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 impl Interval {
-    /// `centre ± half`.
+    /// The interval `centre - half` to `centre + half`.
     pub fn around(centre: f64, half: f64) -> Interval {
         Interval {
             low: centre - half,
@@ -35,12 +35,12 @@ impl Interval {
         }
     }
 
-    /// Whether a value lies in it.
+    /// Whether `value` lies in the interval, ends included.
     pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 
-    /// Both ends through an increasing function.
+    /// The interval between the values that an increasing function has at both ends.
     pub fn map(&self, increasing: impl Fn(f64) -> f64) -> Interval {
         Interval {
             low: increasing(self.low),

@@ -8,32 +8,32 @@ use super::paired::{TextMean, Texts, no_difference};
 use super::power::minimum_detectable;
 use super::{Interval, mean, student_quantile};
 
-/// Values of seeds (rows) by windows (columns), decomposed.
+/// The variance of values by seed (rows) and window (columns), split by source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Components {
     /// Number of seeds; 1 where there is no second run to compare with.
     pub seeds: usize,
-    /// Grand mean.
+    /// Mean over all seeds and windows.
     pub mean: f64,
-    /// The seeds' mean on every window: uncertainty from the texts measured on, the seeds being what they are.
+    /// The mean over the seeds of each window: how uncertain the mean is because of the texts, for the given seeds.
     pub texts: TextMean,
     /// Standard deviation of a seed's mean over all windows; `None` for one seed.
     pub seed_deviation: Option<f64>,
-    /// Variance component of seeds, of a single window's value; `None` for one seed. Never negative.
+    /// Variance that seeds add to the value of a single window; `None` for one seed. Never negative.
     pub seed_component: Option<f64>,
-    /// The same of windows; for one seed it contains what else there is.
+    /// Variance that windows add to that value; for one seed it contains all other variance, too.
     pub text_component: f64,
-    /// The same of what neither explains.
+    /// Variance that neither seeds nor windows explain; `None` for one seed.
     pub rest_component: Option<f64>,
-    /// Standard error of the grand mean: of windows alone for one seed, else of both.
+    /// Standard error of the grand mean: from windows alone for one seed, otherwise from windows and seeds.
     pub standard_error: f64,
-    /// Its degrees of freedom (Satterthwaite, 1946).
+    /// Degrees of freedom of `standard_error` (Satterthwaite, 1946).
     pub freedom: f64,
 }
 
 impl Components {
-    /// Decomposes one row per seed, all of the same length, in the order of the stream. `None` for fewer than two
-    /// windows or without a seed.
+    /// Splits the variance of one row per seed. All rows have the same length and the order of the stream. `None` for
+    /// fewer than two windows or without a seed.
     pub fn of(rows: &[Vec<f64>], texts: Texts) -> Option<Components> {
         let seeds = rows.len();
         let count = rows.first()?.len();
@@ -103,7 +103,7 @@ impl Components {
     }
 
     /// Standard errors with their degrees of freedom: of both sources together, and of each alone. Three seeds tell
-    /// little about their own variance, and where they happen to agree the first alone would be too small.
+    /// little about their own variance. If they happen to agree, the error of both together is too small.
     fn spreads(&self) -> impl Iterator<Item = (f64, f64)> {
         let seeds = self.seeds as f64;
         let of_seeds = self
@@ -115,7 +115,8 @@ impl Components {
             .chain(of_seeds)
     }
 
-    /// t-interval of the grand mean: the widest of those of both sources together, and of each alone.
+    /// Student's t-interval of the grand mean: the widest of the intervals from both sources together and from each
+    /// alone.
     pub fn interval(&self, confidence: f64) -> Option<Interval> {
         let halves = self
             .spreads()
@@ -123,7 +124,7 @@ impl Components {
         Some(Interval::around(self.mean, largest(halves)?))
     }
 
-    /// Two-sided p-value of the grand mean being 0, as that interval has it.
+    /// Two-sided p-value for a grand mean of 0, consistent with [`Self::interval`].
     pub fn p(&self) -> Option<f64> {
         largest(
             self.spreads()
@@ -131,8 +132,8 @@ impl Components {
         )
     }
 
-    /// The smallest true mean that would be found at level `alpha` with probability `power`; `None` also without any spread,
-    /// which tells nothing of how large it usually is.
+    /// The smallest true mean that would be found at level `alpha` with probability `power`. `None` also if the
+    /// values have no spread, since this does not tell how large the spread usually is.
     pub fn minimum_detectable(&self, alpha: f64, power: f64) -> Option<f64> {
         if self.standard_error == 0.0 {
             return None;
@@ -144,7 +145,7 @@ impl Components {
     }
 }
 
-/// The largest of some values, if all of them exist.
+/// The largest of some values; `None` if one of them is missing.
 fn largest(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     values.reduce(|a, b| Some(a?.max(b?))).flatten()
 }

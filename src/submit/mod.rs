@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The engines by name.
+/// All cluster engines by name, each with the function that makes its scripts.
 pub const ENGINES: Registry<fn(&Sweep) -> Result<Scripts>> = Registry {
     kind: "engine",
     entries: &[
@@ -31,37 +31,37 @@ pub const ENGINES: Registry<fn(&Sweep) -> Result<Scripts>> = Registry {
     ],
 };
 
-/// A sweep to submit. Paths are absolute.
+/// A sweep whose cells a cluster runs. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Sweep {
-    /// The experiment's name.
+    /// Name of the experiment.
     pub name: String,
-    /// The program.
+    /// Path of the zprune program.
     pub zprune: PathBuf,
-    /// The folder it is started in, to which paths in experiments are relative.
+    /// The folder in which zprune is started; paths in the experiment file are relative to it.
     pub directory: PathBuf,
-    /// The experiment file.
+    /// Path of the experiment file.
     pub experiment: PathBuf,
     /// The folder that holds the experiment's results folder.
     pub results: PathBuf,
-    /// Arguments that say who computes.
+    /// Command line arguments that say which backend and device to use.
     pub machine: Vec<String>,
-    /// The cells to run.
+    /// The cells that have no good record yet.
     pub cells: Vec<Cell>,
-    /// Cells per task; `None` for as few as the engine's limit on tasks allows.
+    /// Number of cells per task; `None` for the smallest number that the engine's limit on tasks allows.
     pub chunk: Option<usize>,
-    /// What a task may use.
+    /// What each task may use of the cluster.
     pub resources: Resources,
 }
 
-/// A cell to run.
+/// A cell that a task is to run.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// Its id.
+    /// Id of the cell, passed to `zprune run --cell`.
     pub id: String,
-    /// The cell in words.
+    /// Model, method, pattern and seed in words, for comments in the scripts.
     pub label: String,
-    /// Model and method, which decide what it needs.
+    /// Model and method, which decide how much time and memory the cell needs.
     pub kind: String,
 }
 
@@ -80,19 +80,19 @@ pub struct Resources {
     pub lines: Vec<String>,
 }
 
-/// Files for an engine, and how to start it.
+/// The script files for an engine, and how to start them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scripts {
-    /// Name and content.
+    /// Name and content of each file.
     pub files: Vec<(&'static str, String)>,
-    /// The command that starts the sweep, from anywhere.
+    /// The command that starts the sweep, from any folder.
     pub start: String,
 }
 
-/// How the comment of every script begins.
+/// The text that the comment of every script begins with.
 const MARK: &str = "# Written by `zprune submit`";
 
-/// Whether a file is a script that was made here.
+/// Whether a file is a script that `zprune submit` made.
 pub fn is_script(path: &Path) -> bool {
     let beginning = |file: File| {
         let mut bytes = Vec::new();
@@ -107,7 +107,7 @@ pub fn is_script(path: &Path) -> bool {
 }
 
 impl Sweep {
-    /// Refuses what would end a line of a script and begin another.
+    /// Refuses text that would end a line of a script and begin another one.
     fn check(&self) -> Result<()> {
         let resources = &self.resources;
         let partition = resources.partition.iter().map(|it| ("--partition", it));
@@ -128,22 +128,22 @@ impl Sweep {
         }
     }
 
-    /// The sweep's own results folder.
+    /// The results folder of this sweep.
     pub fn folder(&self) -> PathBuf {
         self.results.join(&self.name)
     }
 
-    /// Where its scripts go.
+    /// The folder that the scripts are written to.
     pub fn submit_folder(&self) -> PathBuf {
         self.folder().join("submit")
     }
 
-    /// The command that goes where paths in the experiment are relative to.
+    /// The command that changes to the folder that paths in the experiment are relative to.
     fn go(&self) -> Result<String> {
         quoted(&["cd", text(&self.directory)?])
     }
 
-    /// The command that runs cells, up to and without their ids.
+    /// The command that runs cells; their ids must be appended.
     fn run(&self) -> Result<String> {
         let mut words = vec![text(&self.zprune)?, "run", text(&self.experiment)?];
         words.extend(["--results", text(&self.results)?]);
@@ -151,12 +151,12 @@ impl Sweep {
         quoted(&words)
     }
 
-    /// The command that makes the report.
+    /// The command that makes the report after all cells.
     fn report(&self) -> Result<String> {
         quoted(&[text(&self.zprune)?, "report", text(&self.folder())?])
     }
 
-    /// The first lines of every script, as comments.
+    /// The comment at the beginning of every script.
     fn comment(&self) -> String {
         format!(
             "{MARK}: {}, {} cells. An id changes with everything that changes its cell's numbers;\n\
@@ -167,12 +167,12 @@ impl Sweep {
     }
 }
 
-/// Words for a shell.
+/// Joins words to a command, quoted for a shell.
 fn quoted(words: &[&str]) -> Result<String> {
     shlex::try_join(words.iter().copied()).map_err(|error| Error::config(format!("a path or argument: {error}")))
 }
 
-/// A path as text without control characters, which no script can hold.
+/// A path as text; paths with control characters are refused, since no script can hold them.
 fn text(path: &Path) -> Result<&str> {
     let text = path.to_str().filter(|text| !text.chars().any(names::is_hidden));
     text.ok_or_else(|| {

@@ -84,7 +84,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     })
 }
 
-/// A name without what an `#SBATCH` line would take apart.
+/// A name without characters that have a meaning in an `#SBATCH` line.
 fn plain(name: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || "-_.".contains(c) {

@@ -83,12 +83,12 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     })
 }
 
-/// A Python string; a JSON string is one.
+/// The text as a Python string; a JSON string is a valid one.
 fn python(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Text in which Snakemake replaces nothing.
+/// The text with its braces doubled, so that Snakemake replaces nothing in it.
 fn braces(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}")
 }

@@ -66,7 +66,7 @@ pub fn causal(
     output
 }
 
-/// One tile of query rows of a sequence, starting at position `first`, all heads.
+/// Computes attention for one tile of query rows of a sequence, beginning at position `first`, for all heads.
 fn attend<H: HeadProducts>(
     products: &H,
     shape: AttentionSpec,

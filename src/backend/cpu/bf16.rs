@@ -17,33 +17,34 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
-/// Outputs side by side in a packed weight: four registers of 16 sums.
+/// Number of outputs that a packed weight has side by side: four registers of 16 sums.
 const PANEL: usize = 64;
 
-/// Rows of activations per tile: with four registers each, 24 of the 32 there are.
+/// Number of rows of activations per tile: with four registers each, they use 24 of the 32 registers.
 const ROWS: usize = 6;
 
-/// Rows of activations per task: whole tiles, and few enough to stay in a core's own cache.
+/// Number of rows of activations per task: whole tiles, and few enough to stay in a core's own cache.
 const BAND: usize = 16 * ROWS;
 
-/// Pairs after which a pass over panels begins anew, so that a panel and a band stay in a core's own cache.
+/// Number of pairs after which a pass over panels begins again, so that a panel and a band stay in a core's own
+/// cache.
 const PAIRS: usize = 768;
 
-/// Panels whose logits exist at one time, per task.
+/// Number of panels per task whose logits exist at the same time.
 const LOGIT_PANELS: usize = 16;
 
-/// Who multiplies tiles.
+/// The implementation that multiplies tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// AVX-512 BF16.
+    /// The processor's AVX-512 BF16 instructions.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// Plain Rust.
+    /// Plain Rust, for every processor.
     Portable,
 }
 
 impl Kernel {
-    /// The best one of this processor.
+    /// The fastest implementation that this processor supports.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
@@ -52,7 +53,7 @@ impl Kernel {
         Kernel::Portable
     }
 
-    /// Name for records.
+    /// The implementation's name in records.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -111,7 +112,7 @@ mod avx512 {
     };
     use std::mem::transmute;
 
-    /// Registers per panel.
+    /// Number of registers per panel.
     const WIDE: usize = PANEL / 16;
 
     /// # Safety
@@ -164,7 +165,7 @@ fn pair(first: f32, second: f32) -> u32 {
     (rounded(first) >> 16) | (rounded(second) & 0xffff_0000)
 }
 
-/// A row as pairs; an odd last value is paired with 0.
+/// Packs a row into pairs of values; an odd last value is paired with 0.
 #[inline(always)]
 fn pair_up(values: &[f32], pairs: &mut [u32]) {
     let (whole, rest) = values.as_chunks::<2>();
@@ -176,7 +177,7 @@ fn pair_up(values: &[f32], pairs: &mut [u32]) {
     }
 }
 
-/// Rows of activations as pairs.
+/// Rows of activations, packed into pairs.
 struct Band {
     pairs: Vec<u32>,
     stride: usize,
@@ -184,7 +185,7 @@ struct Band {
 }
 
 impl Band {
-    /// Rows of `width` values, `stride` apart.
+    /// Packs rows of `width` values; each row begins `stride` values after the one before.
     fn new(values: &[f32], rows: usize, width: usize, stride: usize) -> Self {
         let pairs = width.div_ceil(2);
         let mut band = Band {
@@ -234,7 +235,7 @@ impl Weight {
     }
 }
 
-/// A matrix `(outputs, inputs)` in panels.
+/// A matrix `(outputs, inputs)`, packed into panels.
 struct Packed {
     panels: Vec<u32>,
     pairs: usize,
@@ -252,15 +253,15 @@ impl Packed {
         Packed { panels, pairs }
     }
 
-    /// The panels from one on.
+    /// The data of the panels, beginning with number `panel`.
     fn from(&self, panel: usize) -> &[u32] {
         &self.panels[panel * PANEL * self.pairs..]
     }
 }
 
-/// Fills a panel from its rows, of `inputs` values, `stride` apart.
+/// Packs rows into a panel; each has `inputs` values and begins `stride` values after the one before.
 fn pack(panel: &mut [u32], rows: &[f32], inputs: usize, stride: usize) {
-    /// Pairs transposed together: a cache line of every row.
+    /// Number of pairs that are transposed together: a cache line of every row.
     const STEP: usize = 8;
     let count = rows.len().div_ceil(stride);
     let band = Band::new(rows, count, inputs, stride);
@@ -311,7 +312,7 @@ fn multiply(
     }
 }
 
-/// One tile into `y`, added to what is there or in its place; returns its rows.
+/// Computes one tile of `y`, which is added to what is there or replaces it; returns the number of its rows.
 fn tile<const N: usize>(
     kernel: Kernel,
     a: &[u32],
@@ -403,7 +404,7 @@ pub fn log_likelihoods(
     likelihoods
 }
 
-/// `sum exp(logit)`, in units of the exponential of the largest so far.
+/// The sum `exp(logit)`, relative to the exponential of the largest logit so far.
 #[derive(Clone, Copy)]
 struct Total {
     shift: f32,
@@ -437,10 +438,10 @@ pub struct Heads {
     shape: AttentionSpec,
     keys: Vec<u32>,
     values: Vec<u32>,
-    /// Elements of one head's keys and values.
+    /// Sizes of one head's packed keys and of its packed values, in elements.
     key_size: usize,
     value_size: usize,
-    /// Pairs of a head's features, and of a sequence's positions.
+    /// Number of pairs of a head's features, and of a sequence's positions.
     feature_pairs: usize,
     position_pairs: usize,
 }

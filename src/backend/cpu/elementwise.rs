@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use statrs::function::erf::erfc;
 use std::f64::consts::FRAC_1_SQRT_2;
 
-/// `2 sqrt(2 / pi)`, of the hyperbolic tangent in GELU's approximation.
+/// The constant `2 sqrt(2 / pi)` in GELU's approximation by the hyperbolic tangent.
 const TWICE_ROOT: f32 = 1.595_769_2;
 
-/// Elements handed to one task: large enough to outweigh scheduling, small enough to stay in L2.
+/// Number of elements per task: enough to outweigh scheduling, few enough to stay in the L2 cache.
 const PIECE: usize = 16 * 1024;
 
-/// Rows of `width` elements that make about one [`PIECE`].
+/// Number of rows of `width` elements that make about one [`PIECE`].
 fn rows_per_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
 }

@@ -8,13 +8,14 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Rows per partial sum. Fixed, so that a result does not depend on the number of threads.
+/// Number of rows per partial sum. It is fixed, so that a result does not depend on the number of threads.
 const ROWS: usize = 256;
 
 /// Rows that are in double precision at one time.
 pub const WIDENED_ROWS: usize = 4 * ROWS;
 
-/// Rows of a Gram matrix per task: small beside the matrix, since a task fills whole squares on the diagonal.
+/// Number of rows of a Gram matrix per task: small compared with the matrix, since a task also fills the squares on
+/// the diagonal.
 const BAND: usize = 128;
 
 pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
@@ -52,7 +53,7 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
     moments.tokens += x.nrows();
 }
 
-/// Adds `X^T X` to rows of the lower triangle from `first` on.
+/// Adds `X^T X` to rows of the lower triangle, beginning with row `first`.
 fn add_band(first: usize, gram: &mut [f64], x: &[f64], width: usize) {
     let height = gram.len() / width;
     let reach = first + height;

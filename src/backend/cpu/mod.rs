@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
 
-/// Enough tokens to keep every core busy, few enough that the activations of one batch stay small beside
-/// the residual stream itself.
+/// Number of tokens in a batch: enough to keep every core busy, and few enough that the activations of one batch are
+/// small compared with the residual stream.
 const BATCH_TOKENS: usize = 4096;
 
 /// Computes on this machine's cores, in single precision.
@@ -34,7 +34,8 @@ pub struct Cpu;
 pub struct CpuBf16(bf16::Kernel);
 
 impl CpuBf16 {
-    /// With this processor's instructions where it has them, else in software: slower, and right all the same.
+    /// Uses this processor's bfloat16 instructions if it has them, otherwise software, which is slower and as
+    /// accurate.
     pub fn new() -> Self {
         CpuBf16(bf16::Kernel::best())
     }
@@ -60,10 +61,10 @@ pub trait Products: Send + Sync {
     /// The values of a weight, to change.
     fn values_mut(weight: &mut Self::Weight) -> &mut Array2<f32>;
 
-    /// What does them, where the machine's name does not say it.
+    /// The implementation's name, if the machine's name does not tell it.
     fn device(&self) -> Option<String>;
 
-    /// [`Backend::linear`].
+    /// The product of [`Backend::linear`].
     fn linear(&self, weight: &Self::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32>;
 
     /// [`Backend::attention`], of `[queries, keys, values]`.
@@ -75,7 +76,7 @@ pub trait Products: Send + Sync {
         heads: [&Array2<f32>; 3],
     ) -> Array2<f32>;
 
-    /// [`Backend::log_likelihoods`].
+    /// The product of [`Backend::log_likelihoods`].
     fn log_likelihoods(
         &self,
         head: &Self::Weight,

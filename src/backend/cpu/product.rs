@@ -8,18 +8,18 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Rows of activations per task. Fixed, so that a result does not depend on the number of threads.
+/// Number of rows of activations per task. It is fixed, so that a result does not depend on the number of threads.
 const ROWS: usize = 256;
 
-/// Rows whose logits exist at one time, per task.
+/// Number of rows per task whose logits exist at the same time.
 pub const LOGIT_ROWS: usize = 64;
 
-/// A row-major matrix as faer sees it.
+/// The values as a row-major matrix of the crate faer.
 fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {
     MatRef::from_row_major_slice(values, values.len() / columns, columns)
 }
 
-/// `x W^T`, into `y`, on the calling thread.
+/// Computes `x W^T` on the calling thread and writes it to `y`.
 fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
     let (outputs, inputs) = weight.dim();
     let rows = y.len() / outputs;

@@ -11,7 +11,7 @@ pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Parts of a sum that are added separately: the number of `f32` in the widest vectors.
+/// Number of parts of a sum that are added separately: the number of `f32` in the widest vectors.
 pub const LANES: usize = 16;
 
 /// The sum of `value(x)` over a slice, in [`LANES`] parts; rounding errors grow with a sixteenth of the length.

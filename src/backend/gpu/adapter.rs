@@ -7,7 +7,7 @@ pub use crate::backend::choice::{Choice, Listed, Tier};
 use crate::error::{Error, Result};
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
 
-/// The adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
+/// All adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
 pub fn list() -> Vec<Listed> {
     adapters().iter().map(listed).collect()
 }
@@ -32,7 +32,7 @@ fn adapters() -> Vec<Adapter> {
     pollster::block_on(instance.enumerate_adapters(Backends::all()))
 }
 
-/// The best adapter that fits the choice: discrete before integrated before the rest.
+/// The best adapter that fits the choice: discrete GPUs come first, then integrated ones, then all others.
 ///
 /// # Errors
 /// None fits; lists those there are.
@@ -69,7 +69,7 @@ pub(super) fn find(choice: &Choice) -> Result<Adapter> {
     })
 }
 
-/// The adapter that a choice takes, with no more than the tier it allows.
+/// The adapter that fits the choice best, with the tier limited as the choice says.
 ///
 /// # Errors
 /// None fits; lists those there are.
@@ -79,14 +79,14 @@ pub fn best(choice: &Choice) -> Result<Listed> {
     Ok(listed)
 }
 
-/// Whether `backend = "auto"` takes a GPU.
+/// Whether there is a real GPU, so that `backend = "auto"` uses it.
 pub fn real_gpu() -> bool {
     adapters()
         .iter()
         .any(|adapter| !matches!(adapter.get_info().device_type, DeviceType::Cpu | DeviceType::Other))
 }
 
-/// The highest tier of an adapter.
+/// The highest tier that an adapter supports.
 pub(super) fn tier(adapter: &Adapter) -> Tier {
     let features = adapter.features();
     if !features.contains(Features::SUBGROUP) {
@@ -100,7 +100,7 @@ pub(super) fn tier(adapter: &Adapter) -> Tier {
     }
 }
 
-/// Whether 16 x 16 x 16 products of halves accumulate in single precision.
+/// Whether the adapter multiplies 16 x 16 x 16 tiles in half precision and adds up in single precision.
 fn multiplies_halves(adapter: &Adapter) -> bool {
     adapter.cooperative_matrix_properties().iter().any(|it| {
         (it.m_size, it.n_size, it.k_size) == (16, 16, 16)
@@ -109,7 +109,7 @@ fn multiplies_halves(adapter: &Adapter) -> bool {
     })
 }
 
-/// The features that a tier needs, and double precision where the adapter has it.
+/// The features that a tier needs, and double precision if the adapter has it.
 pub(super) fn features(tier: Tier, adapter: &Adapter) -> Features {
     let mut features = Features::empty();
     if tier >= Tier::Subgroups {
@@ -124,7 +124,7 @@ pub(super) fn features(tier: Tier, adapter: &Adapter) -> Features {
     features
 }
 
-/// The limits that a tier works within.
+/// The limits that kernels of a tier may use.
 pub(super) fn limits(tier: Tier, adapter: &Adapter) -> Limits {
     if tier == Tier::Base {
         Limits::defaults()

@@ -21,33 +21,33 @@ use wgpu::{
     ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource, ShaderStages,
 };
 
-/// Kernels recorded before they are handed over: enough that the GPU never waits for the CPU, few enough
-/// that no piece of work runs into a driver's time limit.
+/// Number of kernels that are recorded before they are submitted: enough that the GPU never waits for the CPU, few
+/// enough that no submission runs into a driver's time limit.
 const DISPATCHES: usize = 128;
 
-/// Bytes of a kernel's parameters; also the alignment that every device accepts.
+/// Number of bytes for a kernel's parameters; also an alignment that every device accepts.
 const SLOT: usize = 256;
 
-/// The largest buffer for results that is kept, in bytes.
+/// The largest buffer for reading results that is kept, in bytes.
 const KEPT: u64 = 64 << 20;
 
-/// How long an answer that has arrived may take from another thread's hands to ours; microseconds are usual.
+/// How long to wait for an answer that has arrived in another thread; microseconds are usual.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bindings that are kept.
+/// Most bindings that are kept for reuse.
 const BINDINGS: usize = 4096;
 
-/// Buffers are allocated in multiples of this.
+/// Sizes of buffers are multiples of this number of bytes.
 const GRANULE: u64 = 256;
 
 /// A kernel: an entry point of a shader with its constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
-    /// The file.
+    /// The shader file that has the kernel.
     pub shader: Shader,
-    /// Its replaced lines.
+    /// The lines that are replaced in the shader's text.
     pub variant: Variant,
-    /// The function.
+    /// Name of the function in the shader.
     pub entry: &'static str,
 }
 
@@ -67,21 +67,21 @@ impl Kernel {
         }
     }
 
-    /// Replaces a type.
+    /// The kernel with another type in place of `name`.
     #[must_use]
     pub fn with_type(mut self, name: &'static str, kind: &'static str) -> Self {
         self.variant.types.push((name, kind));
         self
     }
 
-    /// Replaces a constant.
+    /// The kernel with another value of the constant `name`.
     #[must_use]
     pub fn with_constant(mut self, name: &'static str, value: u32) -> Self {
         self.variant.constants.push((name, value));
         self
     }
 
-    /// Replaces what a function of one line returns.
+    /// The kernel with another expression in the function `name`, which has one line.
     #[must_use]
     pub fn with_function(mut self, name: &'static str, expression: String) -> Self {
         self.variant.functions.push((name, expression));
@@ -100,11 +100,11 @@ impl Kernel {
 pub struct Bound<'a> {
     memory: &'a Memory,
     writable: bool,
-    /// Bytes: start and length.
+    /// The part that is bound, as start and length in bytes; `None` for the whole buffer.
     part: Option<(u64, u64)>,
 }
 
-/// Bound for reading only.
+/// A buffer that the kernel only reads.
 pub fn read(memory: &Memory) -> Bound<'_> {
     Bound {
         memory,
@@ -113,7 +113,7 @@ pub fn read(memory: &Memory) -> Bound<'_> {
     }
 }
 
-/// Bound for reading and writing.
+/// A buffer that the kernel reads and writes.
 pub fn write(memory: &Memory) -> Bound<'_> {
     Bound {
         memory,
@@ -123,7 +123,7 @@ pub fn write(memory: &Memory) -> Bound<'_> {
 }
 
 impl<'a> Bound<'a> {
-    /// Restricts the binding to some bytes; the start is a multiple of 256.
+    /// Binds only a part of the buffer; `start` must be a multiple of 256 bytes.
     #[must_use]
     pub fn part(self, start: u64, bytes: u64) -> Bound<'a> {
         debug_assert_eq!(start % SLOT as u64, 0);
@@ -134,7 +134,7 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// Device memory that goes back to its device's pool when dropped.
+/// Memory of a device, which goes back to the device's pool when it is dropped.
 pub struct Memory {
     buffer: Option<Buffer>,
     pool: Arc<Mutex<Pool>>,
@@ -143,9 +143,9 @@ pub struct Memory {
 #[derive(Default)]
 struct Pool {
     free: HashMap<u64, Vec<Buffer>>,
-    /// Bytes in `free`.
+    /// Number of bytes in `free`.
     idle: u64,
-    /// Bytes allocated in all.
+    /// Number of bytes allocated in all, used or not.
     held: u64,
     peak: u64,
 }
@@ -157,7 +157,7 @@ impl Memory {
             .expect("memory keeps its buffer until it is dropped")
     }
 
-    /// Bytes.
+    /// Size in bytes, which may be larger than was asked for.
     pub fn size(&self) -> u64 {
         self.buffer().size()
     }
@@ -179,20 +179,20 @@ struct Pipeline {
     layout: wgpu::BindGroupLayout,
 }
 
-/// Buffers bound to a pipeline: its address, then each buffer with start and length of what is bound.
+/// What identifies a binding: address of the pipeline, then each buffer with start and length of its bound part.
 type Binding = (usize, Vec<(Buffer, u64, u64)>);
 
-/// Work that was asked for and not yet handed over. Dispatches share a pass until something else is asked for.
+/// Work that has been recorded and not submitted. Dispatches share a pass until another kind of command is recorded.
 struct Recorder {
     pass: Option<ComputePass<'static>>,
     encoder: Option<CommandEncoder>,
     slots: Vec<u8>,
-    /// Bindings are made once: a loop over a matrix binds the same buffers again and again.
+    /// Bindings that were made before: a loop over a matrix binds the same buffers again and again.
     groups: HashMap<Binding, BindGroup>,
 }
 
 impl Recorder {
-    /// For commands outside a pass.
+    /// The encoder for a command outside a pass; ends the current pass.
     fn encoder(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
         self.pass = None;
         self.encoder
@@ -214,7 +214,7 @@ impl Recorder {
     }
 }
 
-/// One open GPU.
+/// An open GPU: its memory, its kernels and the work recorded for it.
 pub struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -223,14 +223,14 @@ pub struct Device {
     tier: Tier,
     limits: Limits,
     parameters: Buffer,
-    /// Bound where a kernel's optional input is absent.
+    /// The buffer that is bound if a kernel's optional input is absent.
     nothing: OnceLock<Memory>,
     recorder: Mutex<Recorder>,
-    /// What the last result was read back through.
+    /// The buffer that the last result was read through, kept for reuse.
     staging: Mutex<Option<Buffer>>,
     pool: Arc<Mutex<Pool>>,
     pipelines: Mutex<HashMap<u64, Arc<Pipeline>>>,
-    /// The first thing that went wrong for good.
+    /// The first error after which the device cannot be used any more.
     fault: Arc<OnceLock<String>>,
 }
 
@@ -313,27 +313,27 @@ impl Device {
         Ok(opened)
     }
 
-    /// Bound where a kernel's optional input is absent.
+    /// A buffer to bind if a kernel's optional input is absent.
     pub fn nothing(&self) -> &Memory {
         self.nothing.get().expect("an open device has it")
     }
 
-    /// The adapter's name.
+    /// Name of the adapter.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Driver, with its version.
+    /// Name and version of the driver.
     pub fn driver(&self) -> &str {
         &self.driver
     }
 
-    /// What kernels may use.
+    /// The tier: what kernels may use.
     pub fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// The largest buffer, and the largest part of one that a kernel can see, in bytes.
+    /// The largest size of a buffer that kernels can see completely, in bytes.
     pub fn largest(&self) -> u64 {
         self.limits
             .max_storage_buffer_binding_size
@@ -345,17 +345,17 @@ impl Device {
         self.device.features().contains(wgpu::Features::SHADER_F64)
     }
 
-    /// Workgroup memory, in bytes.
+    /// Memory of a workgroup, in bytes.
     pub fn workgroup_memory(&self) -> u32 {
         self.limits.max_compute_workgroup_storage_size
     }
 
-    /// Most bytes allocated at one time.
+    /// The most bytes that were allocated at the same time.
     pub fn peak_bytes(&self) -> u64 {
         lock(&self.pool).peak
     }
 
-    /// Memory of at least `bytes`; what it holds is not defined.
+    /// Allocates memory of at least `bytes` bytes; its content is not defined.
     ///
     /// # Errors
     /// More than a kernel can see at once, or more than there is.
@@ -426,7 +426,7 @@ impl Device {
         ))
     }
 
-    /// Gives idle memory back to the driver.
+    /// Returns unused memory to the driver.
     fn trim(&self) {
         // Bindings keep their buffers.
         lock(&self.recorder).groups.clear();
@@ -447,8 +447,8 @@ impl Device {
         Ok(())
     }
 
-    /// Records `groups` workgroups of a kernel. Parameters and bindings are what the shader declares, in
-    /// order, the parameters first.
+    /// Records a run of a kernel with `groups` workgroups. `parameters` and `bound` must be what the shader declares,
+    /// in the same order, the parameters first.
     ///
     /// # Errors
     /// The shader does not compile here, or the device was lost.
@@ -511,7 +511,7 @@ impl Device {
         })
     }
 
-    /// Copies the first bytes of `from` to a place in `to`, counted in bytes; both are multiples of 4.
+    /// Copies the first `bytes` of `from` to position `place` (in bytes) of `to`; both numbers are multiples of 4.
     ///
     /// # Errors
     /// The device was lost.
@@ -527,7 +527,7 @@ impl Device {
         Ok(())
     }
 
-    /// Sets the first bytes of memory to 0.
+    /// Sets all bytes of the memory to 0.
     ///
     /// # Errors
     /// The device was lost.
@@ -538,7 +538,7 @@ impl Device {
         Ok(())
     }
 
-    /// Hands over what is recorded.
+    /// Submits the recorded work to the GPU.
     fn submit(&self) -> Result<()> {
         self.check()?;
         self.hand_over(&mut lock(&self.recorder));
@@ -558,13 +558,13 @@ impl Device {
         let _ = self.device.poll(PollType::Poll);
     }
 
-    /// Gives the device up, as a driver does that resets it: whatever comes after fails.
+    /// Makes the device unusable, as a driver does that resets it: everything after this fails. For tests.
     pub fn destroy(&self) {
         self.device.destroy();
         let _ = self.fault.set("the GPU was given up".to_string());
     }
 
-    /// Waits until everything asked for is done; sleeps meanwhile.
+    /// Waits until all work is done; the thread sleeps in the meantime.
     ///
     /// # Errors
     /// The device was lost.
@@ -613,7 +613,7 @@ impl Device {
         Ok(result)
     }
 
-    /// A buffer of at least `bytes` that results are read back through; making one is slow, so one is kept.
+    /// A buffer of at least `bytes` for reading results. Making one is slow, so one is kept.
     fn staging(&self, bytes: u64) -> Result<Buffer> {
         if let Some(kept) = lock(&self.staging).take()
             && kept.size() >= bytes
@@ -723,7 +723,7 @@ impl Device {
     }
 }
 
-/// A failure of the device.
+/// The error for a failure of the device.
 fn failure(message: String) -> Error {
     Error::new(ErrorKind::Device, message)
 }

@@ -13,14 +13,14 @@
 /// One line of a text and its number.
 type Line<'a> = (usize, &'a str);
 
-/// A block that `#define` named.
+/// A block that a line `#define` gave a name.
 struct Block<'a> {
     name: &'a str,
     parameters: Vec<&'a str>,
     lines: Vec<Line<'a>>,
 }
 
-/// What `{name}` stands for, the innermost last.
+/// The text that each `{name}` stands for; the innermost name is last.
 type Names = Vec<(String, String)>;
 
 /// The text with all `#for` and `#define` blocks written out.
@@ -102,7 +102,7 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// The lines before the `#end` that closes the block they begin in.
+/// The lines up to the `#end` that closes the block which contains them.
 fn block<'a, 'b>(lines: &'b [Line<'a>]) -> Option<&'b [Line<'a>]> {
     let mut depth = 1;
     for (index, (_, line)) in lines.iter().enumerate() {
@@ -119,7 +119,7 @@ fn block<'a, 'b>(lines: &'b [Line<'a>]) -> Option<&'b [Line<'a>]> {
     None
 }
 
-/// `0..4` or `x, w`.
+/// The values in a list such as `0..4` or `x, w`.
 fn values_of(text: &str) -> Option<Vec<String>> {
     if let Some((first, end)) = text.split_once("..") {
         let (first, end): (u32, u32) = (first.trim().parse().ok()?, end.trim().parse().ok()?);
@@ -129,7 +129,7 @@ fn values_of(text: &str) -> Option<Vec<String>> {
     words.iter().all(|word| !word.is_empty()).then_some(words)
 }
 
-/// `name(a, b)`.
+/// Name and arguments of a call such as `name(a, b)`.
 fn call(text: &str) -> Option<(&str, Vec<&str>)> {
     let (name, arguments) = text.trim().strip_suffix(')')?.split_once('(')?;
     let arguments = arguments

@@ -10,9 +10,9 @@ use crate::linalg::Failure;
 
 /// The factor `U` of `H^-1 = U^T U` on the device.
 pub struct DeviceFactor {
-    /// Upper triangular, `(inputs, inputs)`, single precision.
+    /// The upper triangular matrix `(inputs, inputs)` in single precision.
     pub(crate) upper: Memory,
-    /// Its diagonal.
+    /// The diagonal of `upper`, on the host.
     pub pivots: Vec<f32>,
 }
 

@@ -29,26 +29,26 @@ use parameters::{EXCHANGE, Elementwise, LANES, SQUARE_ROWS, TILE};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
 
-/// Workgroups along one axis of a grid; every device allows this many.
+/// Most workgroups along one axis of a grid; every device allows this many.
 const AXIS: usize = 65535;
 
-/// Bytes that logits may take at one time.
+/// Most bytes for logits at one time.
 const LOGITS: u64 = 256 << 20;
 
-/// Computes on a GPU.
+/// The backend that computes on a GPU.
 pub struct Gpu {
     device: Device,
     stored: Element,
-    /// The last rotary table, which serves every block of its kind.
+    /// The last rotary table that was uploaded; all blocks of the same kind use it.
     rotary: Mutex<Option<(RotaryTable, Arc<Memory>)>>,
 }
 
-/// The element type of a tensor on the device.
+/// The number format of a tensor's elements on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
-    /// 32 bits.
+    /// Single precision, 32 bits per element.
     F32,
-    /// 16 bits.
+    /// Half precision, 16 bits per element.
     F16,
 }
 
@@ -60,7 +60,7 @@ impl Element {
         }
     }
 
-    /// Four of them in WGSL.
+    /// The WGSL type of a vector of four elements.
     fn four(self) -> &'static str {
         match self {
             Element::F32 => "vec4<f32>",
@@ -68,7 +68,7 @@ impl Element {
         }
     }
 
-    /// Its name in WGSL.
+    /// The WGSL type of one element.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Element::F32 => "f32",
@@ -94,13 +94,13 @@ impl Tensor {
 /// A weight on the device, stored as activations are.
 pub struct Weight(pub(crate) Tensor);
 
-/// Moments on the device.
+/// Moments of a layer's inputs on the device.
 pub struct DeviceMoments {
     inputs: usize,
     tokens: usize,
-    /// Per feature a sum and what rounding left of it.
+    /// For each feature a sum and the part of it that rounding removed.
     squares: Option<Memory>,
-    /// `(inputs, inputs)`, lower triangle; statistics share it.
+    /// The Gram matrix `(inputs, inputs)`, with only the lower triangle filled; statistics share it.
     pub(crate) gram: Option<Arc<Memory>>,
 }
 
@@ -133,12 +133,12 @@ impl Gpu {
         })
     }
 
-    /// The device below.
+    /// The device that the backend computes on.
     pub fn hardware(&self) -> &Device {
         &self.device
     }
 
-    /// What activations and weights are stored as.
+    /// The number format of activations and weights on the device.
     fn stored(&self) -> Element {
         self.stored
     }
@@ -177,7 +177,7 @@ impl Gpu {
         x.element == Element::F16 && self.device.tier() >= Tier::Cooperative
     }
 
-    /// A kernel over all elements of `x`, one invocation each.
+    /// Runs a kernel over all elements of `x`, with one invocation per element.
     fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: Elementwise) -> Result<()> {
         let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
         let other = match z {
@@ -200,7 +200,7 @@ impl Gpu {
         )
     }
 
-    /// Moments without their Gram matrix.
+    /// Reads moments without their Gram matrix.
     pub(crate) fn read_squares(&self, moments: &DeviceMoments) -> Result<Moments> {
         let squares = match &moments.squares {
             Some(memory) => self
@@ -223,7 +223,7 @@ impl Gpu {
         Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
     }
 
-    /// Bound where a kernel's optional input is absent.
+    /// A buffer to bind if a kernel's optional input is absent.
     fn nothing(&self) -> &Memory {
         self.device.nothing()
     }
@@ -259,7 +259,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// `x W^T + b` for some rows of `x`, into the first rows of `y`.
+    /// Computes `x W^T + b` for some rows of `x`, and writes the result to the first rows of `y`.
     fn multiply_into(
         &self,
         weight: &Tensor,
@@ -318,13 +318,13 @@ impl Gpu {
     }
 }
 
-/// A grid of at least `groups` workgroups; kernels number them row by row.
+/// A grid of at least `groups` workgroups; kernels number its workgroups row by row.
 pub(crate) fn grid(groups: usize) -> [u32; 3] {
     let rows = groups.div_ceil(AXIS).max(1);
     [groups.div_ceil(rows).max(1) as u32, rows as u32, 1]
 }
 
-/// Tells `elementwise.wgsl` which activation is meant.
+/// The parameter that tells `elementwise.wgsl` which activation function to apply.
 fn activated(activation: Activation) -> Elementwise {
     let activation = match activation {
         Activation::Relu => 0,

@@ -5,31 +5,31 @@
 use super::shader::{self, Shader};
 use bytemuck::{Pod, Zeroable};
 
-/// Invocations of the kernels that give each element one: `LANES` of `common_index.wgsl`.
+/// Invocations per workgroup in kernels with one invocation per element: `LANES` of `common_index.wgsl`.
 pub const LANES: usize = 256;
 
-/// Rows and columns of a tile of the large products: `TILE` of `common_tiles.wgsl`.
+/// Number of rows and of columns in a tile of the large products: `TILE` of `common_tiles.wgsl`.
 pub const TILE: usize = 128;
 
-/// Vectors of four that the attention kernel exchanges at a time: `EXCHANGE` of `attention.wgsl`.
+/// Number of four-component vectors that the attention kernel exchanges at a time: `EXCHANGE` of `attention.wgsl`.
 pub const EXCHANGE: usize = 512;
 
-/// Rows whose squares one workgroup adds up: `ROWS` of `moments.wgsl`.
+/// Number of rows whose squares one workgroup adds up: `ROWS` of `moments.wgsl`.
 pub const SQUARE_ROWS: usize = 256;
 
-/// Rows that one workgroup adds up per column: `ROWS` of `sums.wgsl`.
+/// Number of rows that one workgroup adds up per column: `ROWS` of `sums.wgsl`.
 pub const SUM_ROWS: usize = 256;
 
-/// Words of a selection's state before the ties of each column: `TIED` of `select.wgsl`.
+/// Number of words in a selection's state before the counts of ties per column: `TIED` of `select.wgsl`.
 pub const TIED: usize = 2056;
 
-/// Rows whose ties one workgroup counts: `TIED_ROWS` of `select.wgsl`.
+/// Number of rows whose ties one workgroup counts: `TIED_ROWS` of `select.wgsl`.
 pub const TIED_ROWS: usize = 256;
 
-/// Rows that go through a block of columns together: `TOGETHER` of `obs.wgsl`.
+/// Number of rows that go through a block of columns together: `TOGETHER` of `obs.wgsl`.
 pub const TOGETHER: usize = 8;
 
-/// Every constant that stands in a shader too.
+/// All constants that a shader has, too: shader, name in the shader, value. A test compares them.
 pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ELEMENTWISE, "LANES", LANES as u32),
     (shader::MATMUL_F32, "TILE", TILE as u32),
@@ -41,20 +41,20 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::OBS, "TOGETHER", TOGETHER as u32),
 ];
 
-/// Constants of a formula that the kernels have room for.
+/// Most constants of a formula that the kernels accept.
 pub const NUMBERS: usize = 16;
 
-/// Vectors of a formula that the kernels have room for.
+/// Most vectors of a formula that the kernels accept.
 pub const VECTORS: usize = 8;
 
 /// The type of a field as WGSL sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldType {
-    /// `u32`.
+    /// An unsigned integer of 32 bits, `u32`.
     U32,
-    /// `f32`.
+    /// A single-precision number, `f32`.
     F32,
-    /// `array<vec4<u32>, n>`.
+    /// An array of `n` vectors of four integers, `array<vec4<u32>, n>`.
     Vectors(usize),
 }
 
@@ -75,11 +75,11 @@ impl<const N: usize> Field for [[u32; 4]; N] {
     const TYPE: FieldType = FieldType::Vectors(N);
 }
 
-/// A structure's fields as the test compares them with a shader's: name, offset in bytes, type.
+/// The fields of a structure, which the test compares with those of a shader: name, offset in bytes, type.
 pub struct Layout {
-    /// The shaders whose `Parameters` it is.
+    /// The shaders whose `Parameters` have this structure.
     pub shaders: &'static [Shader],
-    /// In order.
+    /// Name, offset in bytes and type of each field, in order.
     pub fields: &'static [(&'static str, usize, FieldType)],
 }
 
@@ -94,7 +94,7 @@ macro_rules! parameters {
             $($(#[$field_doc])* pub $field: $kind,)*
         })*
 
-        /// Every structure.
+        /// The layouts of all structures in this module, for the test.
         pub const ALL: &[Layout] = &[$(Layout {
             shaders: &[$(shader::$shader),+],
             fields: &[$((stringify!($field), std::mem::offset_of!($name, $field), <$kind as Field>::TYPE)),*],
@@ -103,299 +103,300 @@ macro_rules! parameters {
 }
 
 parameters! {
-    /// Rows of a matrix in another order.
+    /// Parameters of the kernels that copy rows of a matrix in another order.
     Rows of ROWS {
-        /// Rows of the result.
+        /// Number of rows of the result.
         count: u32,
-        /// Columns.
+        /// Number of columns of the result.
         width: u32,
     }
 
-    /// Operations element by element; each reads the fields it needs.
+    /// Parameters of operations element by element; each kernel reads the fields that it needs.
     Elementwise of ELEMENTWISE {
-        /// Elements of the matrix that is changed.
+        /// Number of elements of the matrix that is changed.
         count: u32,
-        /// Its columns.
+        /// Number of columns of that matrix.
         width: u32,
-        /// Which activation; see `numbered`.
+        /// Number of the activation function; see `numbered`.
         activation: u32,
-        /// What elements are multiplied by.
+        /// The factor that elements are multiplied by.
         factor: f32,
-        /// First row of the table of positions.
+        /// First row to use of the table of positions.
         offset: u32,
-        /// Tokens per sequence.
+        /// Number of tokens per sequence.
         length: u32,
-        /// First column that is taken.
+        /// Index of the first column to copy.
         first: u32,
-        /// Columns that are taken together.
+        /// Number of neighbouring columns in a run to copy.
         run: u32,
-        /// Columns from one run to the next.
+        /// Number of columns from the start of one run to the start of the next.
         stride: u32,
-        /// Columns of the matrix they are taken from.
+        /// Number of columns of the matrix that is copied from.
         source_width: u32,
     }
 
-    /// RMS and layer norms.
+    /// Parameters of RMS norms and layer norms.
     Normalise of NORMALISE {
-        /// Runs of features, normalised one by one.
+        /// Number of runs of features; each run is normalised on its own.
         runs: u32,
-        /// Features in a run.
+        /// Number of features in a run.
         width: u32,
-        /// 1 for layer norm, which subtracts the mean.
+        /// 1 for layer norm, which subtracts the mean, otherwise 0.
         centred: u32,
-        /// Added to the variance.
+        /// The epsilon that is added to the variance.
         epsilon: f32,
-        /// 1 if there is a gain.
+        /// 1 if there is a gain, otherwise 0.
         has_gain: u32,
-        /// 1 if there is a bias.
+        /// 1 if there is a bias, otherwise 0.
         has_bias: u32,
     }
 
-    /// Rotary positions.
+    /// Parameters of the rotation by position (rotary embedding).
     Rotate of ROTATE {
-        /// Rows of the matrix.
+        /// Number of rows of the matrix, one per token.
         tokens: u32,
-        /// Heads in a row.
+        /// Number of heads in a row.
         heads: u32,
-        /// Features of a head.
+        /// Number of features per head.
         head_dim: u32,
-        /// Pairs of features that are rotated.
+        /// Number of pairs of features per head that are rotated.
         pairs: u32,
-        /// Tokens per sequence.
+        /// Number of tokens per sequence.
         length: u32,
     }
 
-    /// `x W^T + b` of any shape.
+    /// Parameters of `x W^T + b` for matrices of any shape.
     MatmulAny of MATMUL_ANY {
-        /// Rows of `x`.
+        /// Number of rows of `x`.
         rows: u32,
-        /// Columns of `x`.
+        /// Number of columns of `x` (inputs of the layer).
         inputs: u32,
-        /// Rows of `W`.
+        /// Number of rows of `W` (outputs of the layer).
         outputs: u32,
-        /// 1 if there is a bias.
+        /// 1 if there is a bias, otherwise 0.
         has_bias: u32,
     }
 
-    /// `x W^T + b` in tiles.
+    /// Parameters of `x W^T + b` computed in tiles.
     Matmul of MATMUL_F32 MATMUL_COOPERATIVE {
-        /// Rows of `x`.
+        /// Number of rows of `x`.
         rows: u32,
-        /// Rows of `W`.
+        /// Number of rows of `W`, which is the number of columns of the result.
         columns: u32,
-        /// Columns of `x`.
+        /// Number of columns of `x` and of `W`.
         inner: u32,
-        /// 1 if there is a bias.
+        /// 1 if there is a bias, otherwise 0.
         has_bias: u32,
-        /// Tiles from top to bottom.
+        /// Number of tiles from top to bottom of the result.
         row_tiles: u32,
-        /// Tiles from left to right.
+        /// Number of tiles from left to right of the result.
         column_tiles: u32,
-        /// Columns of the result in memory.
+        /// Number of columns that a row of the result takes in memory.
         stride: u32,
     }
 
-    /// Gram matrices in tiles.
+    /// Parameters of Gram matrices computed in tiles.
     Gram of GRAM_F32 GRAM_COOPERATIVE {
-        /// Rows of `x`.
+        /// Number of rows of `x`.
         rows: u32,
-        /// Columns of `x`.
+        /// Number of columns of `x`.
         columns: u32,
-        /// Tiles along one side.
+        /// Number of tiles along one side of the Gram matrix.
         tiles: u32,
     }
 
-    /// Sums of squares, and Gram matrices of any width.
+    /// Parameters of sums of squares, and of Gram matrices of any width.
     Moments of MOMENTS {
-        /// Rows of `x`.
+        /// Number of rows of `x`.
         rows: u32,
-        /// Columns of `x`.
+        /// Number of columns of `x`.
         width: u32,
-        /// Pieces of rows whose squares are added up apart.
+        /// Number of pieces that rows are divided into; the squares of each are added up separately.
         pieces: u32,
     }
 
-    /// Causal attention in tiles.
+    /// Parameters of causal attention computed in tiles.
     Attention of ATTENTION {
-        /// Tokens per sequence.
+        /// Number of tokens per sequence.
         length: u32,
-        /// Heads of the queries.
+        /// Number of query heads.
         heads: u32,
-        /// Heads of keys and values.
+        /// Number of heads of keys and of values.
         kv_heads: u32,
-        /// Features of a head.
+        /// Number of features per head.
         head_dim: u32,
-        /// Keys a query sees, itself included; 0 for all before it.
+        /// Number of keys that a query sees, including its own; 0 if it sees all before it.
         window: u32,
-        /// What scores are multiplied by.
+        /// The factor that scores are multiplied by.
         scale: f32,
-        /// Bound of the scores; 0 for none.
+        /// Bound of the scores (softcap); 0 for none.
         softcap: f32,
     }
 
-    /// The same on cooperative matrices, where the head size is a constant.
+    /// Parameters of the same attention on cooperative matrices, where the number of features per head is a constant.
     AttentionCooperative of ATTENTION_COOPERATIVE {
-        /// Tokens per sequence.
+        /// Number of tokens per sequence.
         length: u32,
-        /// Heads of the queries.
+        /// Number of query heads.
         heads: u32,
-        /// Heads of keys and values.
+        /// Number of heads of keys and of values.
         kv_heads: u32,
-        /// Keys a query sees, itself included; 0 for all before it.
+        /// Number of keys that a query sees, including its own; 0 if it sees all before it.
         window: u32,
-        /// What scores are multiplied by.
+        /// The factor that scores are multiplied by.
         scale: f32,
-        /// Bound of the scores; 0 for none.
+        /// Bound of the scores (softcap); 0 for none.
         softcap: f32,
     }
 
-    /// Log-likelihoods of rows of logits.
+    /// Parameters of log-likelihoods from rows of logits.
     Likelihood of LIKELIHOOD {
-        /// Rows of logits.
+        /// Number of rows of logits.
         rows: u32,
-        /// Logits in a row.
+        /// Number of logits in a row.
         vocabulary: u32,
-        /// Bound of the logits; 0 for none.
+        /// Bound of the logits (softcap); 0 for none.
         softcap: f32,
-        /// Where the rows' results start.
+        /// Index of the result of the first row.
         first: u32,
     }
 
-    /// Sums over weights, and changes of every weight.
+    /// Parameters of the kernels that add up weights or change each of them.
     Weigh of WEIGH {
-        /// Rows of the weight.
+        /// Number of rows of the weight.
         rows: u32,
-        /// Columns of the weight.
+        /// Number of columns of the weight.
         columns: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
-        /// Type the checkpoint stores: 0 f32, 1 f16, 2 bf16.
+        /// Number format of the checkpoint: 0 for f32, 1 for f16, 2 for bf16.
         storage: u32,
     }
 
-    /// Sums of formulas over weights.
+    /// Parameters of sums of formulas over weights.
     Sums of SUMS {
-        /// Constants of the formulas, as bits.
+        /// Constants of the formulas, as bits of `f32`.
         numbers: [[u32; 4]; NUMBERS / 4],
-        /// Where each vector of the formulas begins.
+        /// For each vector of the formulas, the index of its first value.
         starts: [[u32; 4]; VECTORS / 4],
-        /// 0, which a compiler does not know.
+        /// Always 0, which the shader's compiler cannot know.
         zero: u32,
-        /// Rows of the weight.
+        /// Number of rows of the weight.
         rows: u32,
-        /// Columns of the weight.
+        /// Number of columns of the weight.
         columns: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
     }
 
-    /// Matrices from formulas.
+    /// Parameters of the kernel that computes a matrix from a formula.
     Map of MAP {
-        /// Constants of the formula, as bits.
+        /// Constants of the formula, as bits of `f32`.
         numbers: [[u32; 4]; NUMBERS / 4],
-        /// Where each vector of the formula begins.
+        /// For each vector of the formula, the index of its first value.
         starts: [[u32; 4]; VECTORS / 4],
-        /// 0, which a compiler does not know.
+        /// Always 0, which the shader's compiler cannot know.
         zero: u32,
-        /// Rows of the result.
+        /// Number of rows of the result.
         rows: u32,
-        /// Columns of the result.
+        /// Number of columns of the result.
         columns: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
     }
 
-    /// Matrices with the entries of another in other places.
+    /// Parameters of the kernels that move entries of a matrix to other places.
     Moves of MOVES {
-        /// Rows of the result.
+        /// Number of rows of the result.
         rows: u32,
-        /// Columns of the result.
+        /// Number of columns of the result.
         columns: u32,
-        /// Columns of the source.
+        /// Number of columns of the source.
         width: u32,
-        /// Rows of the places: those of the source, or 1.
+        /// Number of rows of the places: as many as the source has, or 1.
         place_rows: u32,
-        /// Words per row of a mask.
+        /// Number of words in a row of a mask.
         words: u32,
-        /// What entries are multiplied by.
+        /// The factor that entries are multiplied by.
         factor: f32,
     }
 
-    /// Scores as keys.
+    /// Parameters of the kernel that computes scores and stores them as keys.
     Score of SCORE {
-        /// Constants of the formula, as bits.
+        /// Constants of the formula, as bits of `f32`.
         numbers: [[u32; 4]; NUMBERS / 4],
-        /// Where each vector of the formula begins.
+        /// For each vector of the formula, the index of its first value.
         starts: [[u32; 4]; VECTORS / 4],
-        /// 0, which a compiler does not know.
+        /// Always 0, which the shader's compiler cannot know.
         zero: u32,
-        /// Rows of the weight.
+        /// Number of rows of the weight.
         rows: u32,
-        /// Columns of the weight.
+        /// Number of columns of the weight.
         columns: u32,
-        /// First column that is scored.
+        /// Index of the first column to score.
         first: u32,
-        /// Columns that are scored.
+        /// Number of columns to score.
         width: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
     }
 
-    /// The lowest keys.
+    /// Parameters of the kernels that find and mark the lowest keys.
     Select of SELECT {
-        /// Rows of keys.
+        /// Number of rows of keys.
         rows: u32,
-        /// Columns of keys.
+        /// Number of columns of keys.
         width: u32,
-        /// Bits below the ones of this round.
+        /// Number of bits below those that this round looks at.
         shift: u32,
-        /// How many are removed.
+        /// Number of weights to remove.
         count: u32,
-        /// 1 for the papers' threshold rule.
+        /// 1 for the papers' threshold rule, 0 for the exact count.
         reference: u32,
-        /// Word of a mask's row where these columns start.
+        /// Index of the word in a row of the mask where these columns begin.
         first_word: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
-        /// Weights kept in each N:M group.
+        /// Number of weights kept in each N:M group.
         keep: u32,
-        /// Weights in each N:M group.
+        /// Number of weights in each N:M group.
         group_size: u32,
     }
 
-    /// Inverse factors.
+    /// Parameters of the factor of an inverse matrix.
     Factor of FACTOR {
-        /// Rows and columns of the matrix.
+        /// Number of rows and of columns of the matrix.
         inputs: u32,
-        /// The block to eliminate.
+        /// Index of the block that is eliminated.
         block: u32,
-        /// What the Gram matrix is multiplied by.
+        /// The factor that the Gram matrix is multiplied by.
         scale: f32,
-        /// Added to the diagonal.
+        /// The value that is added to the diagonal.
         damping: f32,
     }
 
-    /// SparseGPT's update.
+    /// Parameters of SparseGPT's update of a block of columns.
     Obs of OBS {
-        /// Constants of the formula, as bits.
+        /// Constants of the formula, as bits of `f32`.
         numbers: [[u32; 4]; NUMBERS / 4],
-        /// Where each vector of the formula begins.
+        /// For each vector of the formula, the index of its first value.
         starts: [[u32; 4]; VECTORS / 4],
-        /// 0, which a compiler does not know.
+        /// Always 0, which the shader's compiler cannot know.
         zero: u32,
-        /// Rows of the weight.
+        /// Number of rows of the weight.
         rows: u32,
-        /// Columns of the weight.
+        /// Number of columns of the weight.
         columns: u32,
-        /// First column of the block.
+        /// Index of the block's first column.
         first: u32,
-        /// Columns of the block.
+        /// Number of columns of the block.
         width: u32,
-        /// Words per row of the mask.
+        /// Number of words in a row of the mask.
         words: u32,
-        /// Weights kept in each N:M group.
+        /// Number of weights kept in each N:M group.
         keep: u32,
-        /// Weights in each N:M group that is chosen on the way; 0 if the mask is there already.
+        /// Number of weights in each N:M group that is chosen during the update; 0 if the mask has been chosen
+        /// before.
         group_size: u32,
     }
 }

@@ -7,12 +7,12 @@
 use super::expand::expand;
 use std::fmt::Write;
 
-/// One file under `shaders/`.
+/// One shader file in the folder `shaders/`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shader {
-    /// File name.
+    /// Name of the file.
     pub name: &'static str,
-    /// Its text.
+    /// Text of the file and of the common files that it uses.
     pub text: &'static str,
 }
 
@@ -26,21 +26,21 @@ macro_rules! shaders {
                 $(include_str!(concat!("../../../shaders/", $common)),)*
             ),
         };)*
-        /// Every shader.
+        /// All shaders, for the tests.
         pub const ALL: &[Shader] = &[$($name),*];
     };
 }
 
 shaders! {
-    /// Rows of a matrix in another order.
+    /// Copies rows of a matrix in another order.
     ROWS = "rows.wgsl" + "common_index.wgsl";
-    /// Element by element: sums, factors, activations, columns, positions.
+    /// Operations element by element: sums, factors, activations, columns, positions.
     ELEMENTWISE = "elementwise.wgsl" + "common_index.wgsl";
-    /// RMS and layer norms.
+    /// RMS norms and layer norms.
     NORMALISE = "normalise.wgsl";
-    /// Rotary positions.
+    /// Rotation of heads by position.
     ROTATE = "rotate.wgsl" + "common_index.wgsl";
-    /// `x W^T`, any shape.
+    /// `x W^T` for matrices of any shape.
     MATMUL_ANY = "matmul_any.wgsl";
     /// `x W^T` for widths that are multiples of 4.
     MATMUL_F32 = "matmul_f32.wgsl" + "common_tiles.wgsl";
@@ -50,45 +50,45 @@ shaders! {
     GRAM_COOPERATIVE = "gram_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
     /// Gram matrices for widths that are multiples of 4.
     GRAM_F32 = "gram_f32.wgsl" + "common_tiles.wgsl";
-    /// Causal attention in tiles.
+    /// Causal attention computed in tiles.
     ATTENTION = "attention.wgsl";
-    /// The same in half precision on cooperative matrices.
+    /// Causal attention in half precision on cooperative matrices.
     ATTENTION_COOPERATIVE = "attention_cooperative.wgsl" + "common_halves.wgsl";
     /// Log-likelihoods of rows of logits.
     LIKELIHOOD = "likelihood.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
-    /// Changes of every weight, and checks.
+    /// Changes every weight, and checks weights.
     WEIGH = "weigh.wgsl" + "common_index.wgsl";
-    /// Sums of formulas over weights.
+    /// Adds up formulas over weights.
     SUMS = "sums.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
-    /// Matrices from formulas.
+    /// Computes a matrix from a formula.
     MAP = "map.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
-    /// Matrices with the entries of another in other places.
+    /// Moves entries of a matrix to other places.
     MOVES = "moves.wgsl" + "common_index.wgsl";
-    /// Scores as keys.
+    /// Computes scores and stores them as keys.
     SCORE = "score.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
-    /// The lowest keys.
+    /// Finds and marks the lowest keys.
     SELECT = "select.wgsl" + "common_index.wgsl";
-    /// Inverse factors.
+    /// Computes the factor of an inverse matrix.
     FACTOR = "factor.wgsl";
-    /// SparseGPT's update.
+    /// SparseGPT's update of a block of columns.
     OBS = "obs.wgsl" + "common_formula.wgsl" + "common_index.wgsl";
 }
 
-/// What a shader's replaceable lines become.
+/// The lines of a shader that are replaced before it is compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// `alias NAME = TYPE;`
+    /// Names and new types of lines `alias NAME = TYPE;`
     pub types: Vec<(&'static str, &'static str)>,
-    /// `const NAME: u32 = VALUE;`
+    /// Names and new values of lines `const NAME: u32 = VALUE;`
     pub constants: Vec<(&'static str, u32)>,
-    /// `fn NAME(...) -> ... { return EXPRESSION; }`
+    /// Names and new expressions of lines `fn NAME(...) -> ... { return EXPRESSION; }`
     pub functions: Vec<(&'static str, String)>,
 }
 
 impl Shader {
-    /// The text a compiler reads: blocks written out, and a variant's lines replaced.
+    /// The text that the compiler gets: with blocks written out and the lines of the variant replaced.
     ///
     /// # Panics
     /// A block is not closed, or the file has no such line: mistakes in this program that `tests/shaders.rs` finds.

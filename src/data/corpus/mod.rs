@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Endings of plain text, as the papers' corpora have them.
+/// Endings of plain text files, as the papers' corpora have them.
 const PLAIN: [&str; 4] = ["txt", "text", "raw", "tokens"];
 
 /// How the rows of a corpus become one text.
@@ -31,12 +31,13 @@ pub enum Join {
     /// Rows without their newline, joined with one space, as the papers do with the Penn Treebank. JSONL and
     /// parquet documents are left as they are.
     Spaces,
-    /// A text file as it is but for its line ends, which become `\n`; JSONL and parquet documents one after the other.
+    /// A text file is left as it is, except that line ends become `\n`; JSONL and parquet documents are joined
+    /// without anything between them.
     None,
 }
 
 impl Join {
-    /// What stands between two rows.
+    /// The text between two rows.
     pub fn separator(self) -> &'static str {
         match self {
             Join::Wikitext => "\n\n",
@@ -47,7 +48,7 @@ impl Join {
     }
 }
 
-/// The documents of a corpus.
+/// The documents of a corpus, in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corpus {
     documents: Vec<String>,
@@ -81,17 +82,17 @@ impl Corpus {
         Ok(Corpus { documents })
     }
 
-    /// The documents, in file order.
+    /// The documents of the corpus, in file order.
     pub fn documents(&self) -> &[String] {
         &self.documents
     }
 
-    /// The documents, in file order.
+    /// The documents of the corpus, in file order, without a copy.
     pub fn into_documents(self) -> Vec<String> {
         self.documents
     }
 
-    /// Leaves the first `rows` documents.
+    /// Keeps the first `rows` documents and removes the others.
     ///
     /// # Errors
     /// There are fewer.
@@ -104,12 +105,12 @@ impl Corpus {
         Ok(())
     }
 
-    /// All documents as one text.
+    /// All documents joined to one text.
     pub fn joined(&self, join: Join) -> String {
         self.documents.join(join.separator())
     }
 
-    /// As [`Corpus::joined`], without a copy where there is one document.
+    /// As [`Corpus::joined`], without a copy if there is only one document.
     pub fn into_joined(mut self, join: Join) -> String {
         match (self.documents.pop(), &self.documents[..]) {
             (Some(only), []) => only,
@@ -187,11 +188,11 @@ fn json_lines(file: TextFile) -> Result<Vec<String>> {
     Ok(documents)
 }
 
-/// What is left of the memory for texts while rows are read.
+/// The memory for texts that is left while rows are read.
 pub(super) struct Room {
     limit: u64,
     left: u64,
-    /// The size of the file, if it is packed.
+    /// Size of the file in bytes, if it is packed.
     packed: Option<u64>,
 }
 
@@ -208,7 +209,7 @@ impl Room {
         }
     }
 
-    /// Room for what a packed file of this many bytes unpacks to.
+    /// The memory for the text that a packed file of `size` bytes unpacks to.
     pub(super) fn unpacked(size: u64) -> Self {
         Room {
             packed: Some(size),
@@ -216,7 +217,7 @@ impl Room {
         }
     }
 
-    /// Says whether there is room for so many bytes at once, and takes none.
+    /// Checks that this many bytes fit in the memory that is left; reserves nothing.
     pub(super) fn holds(&self, bytes: u64) -> Result<()> {
         match bytes <= self.left {
             true => Ok(()),
@@ -224,7 +225,7 @@ impl Room {
         }
     }
 
-    /// How often there is room for so many bytes.
+    /// How many times this many bytes fit in the memory that is left.
     pub(super) fn times(&self, bytes: u64) -> u64 {
         self.left / bytes.max(1)
     }
@@ -240,7 +241,7 @@ impl Room {
         }
     }
 
-    /// Takes the place of a row of `length` bytes.
+    /// Subtracts a row of `length` bytes from the memory that is left.
     pub(super) fn take(&mut self, length: usize) -> Result<()> {
         let bytes = (length + size_of::<String>()) as u64;
         self.left = self.left.checked_sub(bytes).ok_or_else(|| self.full(bytes))?;

@@ -18,16 +18,16 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 type Parsed<T> = std::result::Result<T, ParquetError>;
 
-/// Structs within structs: a header has two.
+/// Most levels of structs inside structs; a header has two.
 const DEEPEST: usize = 8;
 
-/// What the header of a page says.
+/// The parts of a page's header that are used here.
 #[derive(Debug, Default)]
 struct Header {
     unpacked: i64,
     packed: i64,
     values: i64,
-    /// Bytes before the packed ones, in pages of version 2.
+    /// Number of bytes before the packed ones, in pages of version 2.
     levels: i64,
 }
 
@@ -73,7 +73,8 @@ pub(super) fn largest(file: &File, column: &ColumnChunkMetaData, room: &Room) ->
     Ok(largest)
 }
 
-/// Reads the header of a page. Fields that are known are read as what they must be, whatever type they claim, as the library does.
+/// Reads the header of a page. Known fields are read as the type that they must have, whatever type the file gives,
+/// as the library does.
 fn header<R: BufRead>(reader: &mut R) -> io::Result<Header> {
     let mut header = Header::default();
     structure(reader, DEEPEST, &mut |field, reader| {
@@ -111,7 +112,8 @@ fn malformed() -> io::Error {
     io::Error::other("a header of a page is malformed")
 }
 
-/// Reads a struct in Thrift's compact protocol. `known` reads the fields that it knows, and says so; others are passed over.
+/// Reads a struct in Thrift's compact protocol. `known` reads the fields that it knows and returns whether it did;
+/// other fields are skipped.
 fn structure<R: BufRead>(
     reader: &mut R,
     depth: usize,
@@ -134,7 +136,7 @@ fn structure<R: BufRead>(
     }
 }
 
-/// Passes over a field.
+/// Skips the value of a field of this kind.
 fn pass<R: BufRead>(reader: &mut R, kind: u8, depth: usize) -> io::Result<()> {
     let deeper = depth.checked_sub(1).ok_or_else(malformed);
     match kind {
@@ -169,7 +171,7 @@ fn pass<R: BufRead>(reader: &mut R, kind: u8, depth: usize) -> io::Result<()> {
     }
 }
 
-/// Passes over an element of a list or a map, where a truth value has a byte.
+/// Skips an element of a list or a map, in which a truth value takes a byte.
 fn element<R: BufRead>(reader: &mut R, kind: u8, depth: usize) -> io::Result<()> {
     match kind {
         1 | 2 => byte(reader).map(drop),
@@ -190,7 +192,7 @@ fn over(reader: &mut impl Read, length: u64) -> io::Result<()> {
     }
 }
 
-/// A number of variable length.
+/// Reads a number of variable length.
 fn number(reader: &mut impl Read) -> io::Result<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
@@ -207,7 +209,7 @@ fn signed(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-/// A number of 32 bits; what is beyond them is cut off, as the library does.
+/// Reads a number of 32 bits; higher bits are ignored, as in the library.
 fn whole(reader: &mut impl Read) -> io::Result<i64> {
     Ok(i64::from(signed(number(reader)?) as i32))
 }
@@ -277,7 +279,7 @@ impl CountedPages {
         Ok(())
     }
 
-    /// The bytes of a data page behind its levels.
+    /// The bytes of a data page after its levels.
     fn values<'a>(&self, page: &'a Page) -> Option<&'a [u8]> {
         match page {
             Page::DataPage { buf, .. } => {
@@ -300,7 +302,7 @@ impl CountedPages {
     }
 }
 
-/// How many numbers a list in the encoding DELTA_BINARY_PACKED says it has, and its bytes.
+/// The number of values that a list in the encoding DELTA_BINARY_PACKED claims to have, and its bytes.
 fn packed_numbers(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut rest = bytes;
     let [block, parts, count, _first] = [(); 4].map(|()| number(&mut rest).ok());
@@ -361,7 +363,7 @@ mod tests {
 
     const PLENTY: u64 = 1 << 30;
 
-    /// A file with one column of one page.
+    /// A parquet file with one column of one page, for tests.
     fn file(texts: &[String], packed: Compression, encoding: Option<Encoding>, version: WriterVersion) -> Vec<u8> {
         let schema = parse_message_type("message m { required binary text (UTF8); }").expect("a schema");
         let properties = WriterProperties::builder()

@@ -19,13 +19,14 @@ use ::parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
 use std::fs::File;
 
-/// Columns that hold a corpus's text, the likeliest first: most data sets, the Penn Treebank, code.
+/// Names of columns that hold a corpus's text, in the order in which they are looked for: most data sets, the Penn
+/// Treebank, code.
 const COLUMNS: [&str; 3] = ["text", "sentence", "content"];
 
-/// Rows decoded at once, at most.
+/// Most rows that are decoded at a time.
 const BATCH: usize = 1024;
 
-/// Reads the text column.
+/// Reads the text column, one string per row.
 ///
 /// # Errors
 /// The file is truncated or malformed, has no text column, or a null in it.
@@ -34,7 +35,7 @@ pub fn rows(file: File) -> Result<Vec<String>> {
     guarded(|| read(file, room)).unwrap_or_else(|message| Err(Error::input(format!("malformed parquet: {message}"))))
 }
 
-/// Room for what the file unpacks to.
+/// The memory for what the file unpacks to.
 fn room(file: &File) -> Result<Room> {
     let metadata = file.metadata();
     let metadata = metadata.map_err(|error| Error::input(format!("cannot read: {error}")))?;
@@ -127,7 +128,7 @@ fn object(row: &Row) -> Result<serde_json::Map<String, Value>> {
         .collect()
 }
 
-/// Bytes of a value, about.
+/// About how many bytes a value takes in memory.
 fn size(value: &Value) -> usize {
     let inner: usize = match value {
         Value::String(text) => text.len(),

@@ -9,33 +9,35 @@ use super::words::QWEN2_WORDS;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 
-/// A class that makes a tokenizer anew.
+/// A tokenizer class of transformers that does not use `tokenizer.json` as it is, but builds its tokenizer from the
+/// file's vocabulary.
 pub(super) struct Class {
     pub(super) name: &'static str,
-    /// Models whose tokenizers are of this class where no file says otherwise.
+    /// Model types whose tokenizers are of this class if no file says otherwise.
     models: &'static [&'static str],
-    /// The tokens that it names where the files do not, in its order.
+    /// The tokens that the class names if the files do not, in the order of the class.
     pub(super) tokens: &'static [(&'static str, &'static str)],
-    /// Whether a text begins with BOS and ends with EOS; `None` for what the post-processor of `tokenizer.json` does.
+    /// Whether the class puts BOS before and EOS after a text; `None` if the post-processor of `tokenizer.json`
+    /// decides.
     pub(super) around: Option<(bool, bool)>,
-    /// Whether it adds its special tokens once more, without properties.
+    /// Whether the class adds its special tokens a second time, without properties.
     pub(super) plain: bool,
-    /// Whether `add_prefix_space` counts, and what it is where it is not written.
+    /// `None` if the class ignores `add_prefix_space`, otherwise the value that it has if no file sets it.
     pub(super) space: Option<bool>,
     parts: fn(space: bool, legacy: bool) -> Parts,
 }
 
-/// What a class puts in place of the parts of `tokenizer.json`.
+/// The parts of `tokenizer.json` that a class replaces.
 struct Parts {
     normalizer: Value,
     pre_tokenizer: Value,
-    /// Whether what the vocabulary lacks becomes the unknown token.
+    /// Whether text that is not in the vocabulary becomes the unknown token.
     unknown: bool,
     fuse_unknown: bool,
     byte_fallback: bool,
 }
 
-/// GPT-2's end of a text.
+/// GPT-2's token for the end of a text.
 const END: &str = "<|endoftext|>";
 
 const CLASSES: [Class; 6] = [
@@ -130,8 +132,8 @@ const CLASSES: [Class; 6] = [
     },
 ];
 
-/// Further classes with parts of their own, or with another implementation altogether. They are not of the families
-/// that are pruned here; a configuration that names one is refused.
+/// Classes that have other parts, or another implementation altogether. No family that is pruned here uses them, so a
+/// configuration that names one is refused.
 const OTHERS: &[&str] = &[
     "AlbertTokenizer",
     "BartTokenizer",
@@ -227,7 +229,7 @@ const OTHERS: &[&str] = &[
     "XLNetTokenizer",
 ];
 
-/// Words of GPT-2, as bytes.
+/// GPT-2's division into words, as bytes; `space` says whether a space is put before the text.
 fn words(space: bool) -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": true})
 }
@@ -242,7 +244,8 @@ fn bytes(normalizer: Value, pre_tokenizer: Value) -> Parts {
     }
 }
 
-/// SentencePiece's way: one word, with visible spaces, and bytes for what the vocabulary lacks.
+/// SentencePiece's division: the whole text is one word, with visible spaces, and characters that are not in the
+/// vocabulary become bytes.
 fn pieces(scheme: &str, unknown: bool) -> Parts {
     Parts {
         normalizer: Value::Null,
@@ -253,8 +256,8 @@ fn pieces(scheme: &str, unknown: bool) -> Parts {
     }
 }
 
-/// The class that makes the tokenizer anew, if one does: by what `tokenizer_config.json` and `config.json` say, and
-/// whether the text of `tokenizer.json` speaks of bytes. As `AutoTokenizer` chooses it.
+/// The class that builds the tokenizer again, if there is one: chosen as `AutoTokenizer` does, from
+/// `tokenizer_config.json`, `config.json` and whether the text of `tokenizer.json` mentions bytes.
 ///
 /// # Errors
 /// A class that is not supported.
@@ -291,7 +294,7 @@ pub(super) fn class(
 }
 
 impl Class {
-    /// `tokenizer.json` as this class has it, with `unknown` as the unknown token.
+    /// `tokenizer.json` as this class builds it again, with `unknown` as the unknown token.
     ///
     /// # Errors
     /// The file has another kind of model.

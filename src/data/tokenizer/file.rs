@@ -9,16 +9,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-/// The longest replacement in SentencePiece's own rules has 33 bytes.
+/// The longest replacement that is accepted, in bytes; the longest one in SentencePiece's own rules has 33.
 const LONGEST_REPLACEMENT: usize = 256;
 
 /// How many times longer a text may become by all replacements together. Real files stay below 6000 at worst.
 const MOST_GROWTH: usize = 1 << 16;
 
-/// By NFKC and NFKD, one character of 3 bytes becomes 33.
+/// How many times longer NFKC and NFKD can make a text: one character of 3 bytes becomes 33 bytes.
 const COMPATIBILITY_GROWTH: usize = 11;
 
-/// The parts of `tokenizer.json` that are looked at here.
+/// The parts of `tokenizer.json` that zprune looks at itself.
 #[derive(Deserialize)]
 pub(super) struct TokenizerFile {
     #[serde(default)]
@@ -74,7 +74,7 @@ impl OwnModel {
         }
     }
 
-    /// Whether it is a BPE model without marks on the parts of a word; files that name no kind have this one.
+    /// Whether it is a BPE model that does not mark the parts of a word; files that name no kind have this one.
     pub(super) fn is_plain_bpe(&self) -> bool {
         let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
         self.kind.as_deref().is_none_or(|kind| kind == "BPE")
@@ -82,17 +82,17 @@ impl OwnModel {
             && empty(&self.end_of_word_suffix)
     }
 
-    /// Whether a word that is a token is not put together by merges.
+    /// Whether a word that is a token itself is taken as it is, without applying merges.
     pub(super) fn ignores_merges(&self) -> bool {
         self.ignore_merges.unwrap_or(false)
     }
 
-    /// Whether what the vocabulary lacks becomes the tokens of its bytes.
+    /// Whether text that is not in the vocabulary becomes the tokens of its bytes.
     pub(super) fn falls_back_to_bytes(&self) -> bool {
         self.byte_fallback.unwrap_or(false)
     }
 
-    /// The token for what the vocabulary lacks, and whether several of them become one.
+    /// The token for text that is not in the vocabulary, and whether several of them in a row become one.
     pub(super) fn unknown(&self) -> Option<(&str, bool)> {
         let token = self.unk_token.as_deref().filter(|token| !token.is_empty());
         token.map(|token| (token, self.fuse_unk.unwrap_or(false)))
@@ -100,7 +100,7 @@ impl OwnModel {
 }
 
 impl TokenizerFile {
-    /// Parses the file and refuses what the crate must not see.
+    /// Parses the file and refuses what the tokenizers crate cannot handle.
     ///
     /// # Errors
     /// Broken JSON, and by name: malformed or overlong replacements, random tokens.
@@ -120,7 +120,7 @@ impl TokenizerFile {
         Ok(file)
     }
 
-    /// The steps of `normalizer` or `pre_tokenizer`, those within sequences in order.
+    /// The steps of `normalizer` or `pre_tokenizer`, in order, including those inside sequences.
     pub(super) fn steps(part: &Value) -> Vec<&Value> {
         let inner = ["normalizers", "pretokenizers"]
             .iter()
@@ -133,7 +133,7 @@ impl TokenizerFile {
     }
 }
 
-/// The kind of a step.
+/// The name of a step's kind, such as `Replace`.
 pub(super) fn kind(step: &Value) -> &str {
     step.get("type").and_then(Value::as_str).unwrap_or_default()
 }
@@ -143,7 +143,7 @@ pub(super) fn pattern<'a>(step: &'a Value, sort: &str) -> Option<&'a str> {
     step.get("pattern")?.get(sort)?.as_str()
 }
 
-/// How many times longer the normalizer can make a text, at most.
+/// How many times longer the normalizer can make a text.
 fn growth(normalizer: &Value) -> Result<usize> {
     let mut growth: usize = 1;
     for step in TokenizerFile::steps(normalizer) {
@@ -167,8 +167,8 @@ fn growth(normalizer: &Value) -> Result<usize> {
     Ok(growth)
 }
 
-/// The length of the longest replacement in SentencePiece's rules: the size of a trie in bytes (32 bits), the trie, and
-/// texts that end in zero.
+/// The length in bytes of the longest replacement in SentencePiece's rules. The format is: the size of a trie in
+/// bytes (32 bits), the trie, and texts that end with a zero byte.
 fn longest_rule(encoded: &str) -> Result<usize> {
     let bytes = STANDARD
         .decode(encoded)

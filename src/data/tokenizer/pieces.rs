@@ -20,10 +20,10 @@ use super::words::{GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS};
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-/// The least length of a piece, in bytes: beyond it pieces save no more time, and each needs about 25 MB.
+/// Least length of a piece, in bytes. Longer pieces save no more time, and each needs about 25 MB.
 pub(super) const PIECE: usize = 1 << 18;
 
-/// SentencePiece's visible space.
+/// The visible character that SentencePiece writes for a space.
 const SPACE: &str = "\u{2581}";
 
 /// A place where texts may be cut.
@@ -31,21 +31,21 @@ const SPACE: &str = "\u{2581}";
 pub(super) enum Place {
     /// Before the space between two small Latin letters.
     Word {
-        /// Between a Latin letter and a digit, too.
+        /// Also between a Latin letter and a digit.
         digits: bool,
-        /// Before a mark between the parts of a Chinese or Japanese sentence, too.
+        /// Also before a punctuation mark in a Chinese or Japanese sentence.
         marks: bool,
     },
-    /// Before a line feed that follows one of the characters that usually end a line. With the token in front of every
-    /// piece, if there is one.
+    /// Before a line feed that follows one of the characters that usually end a line.
     Line {
-        /// To be taken off all pieces but the first.
+        /// A token that the tokenizer puts before every piece, if it does; it is removed from all pieces but the
+        /// first.
         prefix: Option<u32>,
     },
 }
 
 impl Place {
-    /// Where texts may be cut for this tokenizer, if anywhere.
+    /// The place where texts may be cut for this tokenizer, if there is one.
     pub(super) fn of(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
         let added = tokenizer.get_added_tokens_decoder();
         let clear = |place: Place| added.values().all(|token| place.is_clear_of(token));
@@ -59,7 +59,7 @@ impl Place {
         Some(only(digits, marks)).filter(|place| clear(*place))
     }
 
-    /// Whether the place between `before` and `after`, neither of them empty, is one where texts may be cut.
+    /// Whether a text may be cut between `before` and `after`; neither of them is empty.
     fn is_between(self, before: &str, after: &str) -> bool {
         let (Some(last), Some(next)) = (before.chars().next_back(), after.chars().next()) else {
             return false;
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// Whether an added token is found or not found without regard to the other side of a cut.
+    /// Whether a cut cannot change where an added token is found in the text.
     fn is_clear_of(self, token: &AddedToken) -> bool {
         let characters: Vec<char> = token.content.chars().collect();
         let (Some(first), Some(last)) = (characters.first(), characters.last()) else {
@@ -128,7 +128,8 @@ impl Place {
     }
 }
 
-/// Whether a line feed behind this character may begin a piece: added tokens end otherwise.
+/// Whether a piece may begin with a line feed after this character. A tokenizer with an added token that ends with
+/// such a character is not cut here.
 fn ends_line(character: char) -> bool {
     character.is_ascii_alphanumeric()
         || " .,;:!?\"'".contains(character)
@@ -149,7 +150,7 @@ fn is_mark(character: char) -> bool {
 /// The regular expressions that are known to end words where scripts change.
 const KNOWN: [&str; 4] = [GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, TEKKEN_WORDS];
 
-/// Whether words are made by one of the known regular expressions, and no step puts a space in front of a text.
+/// Whether one of the known regular expressions divides the text into words, and no step puts a space before a text.
 fn makes_words_by_pattern(file: &TokenizerFile) -> bool {
     let flag = |step: &Value, key: &str| step.get(key).and_then(Value::as_bool).unwrap_or(true);
     let steps = TokenizerFile::steps(&file.pre_tokenizer);
@@ -162,7 +163,7 @@ fn makes_words_by_pattern(file: &TokenizerFile) -> bool {
     steps.iter().any(|step| known(step)) && !steps.iter().any(|step| space(step))
 }
 
-/// Whether the normalizer takes letters apart, so that a mark of the script may end one.
+/// Whether the normalizer decomposes letters, so that a letter may end with a combining mark.
 fn decomposes(file: &TokenizerFile) -> bool {
     let steps = TokenizerFile::steps(&file.normalizer);
     steps
@@ -170,8 +171,8 @@ fn decomposes(file: &TokenizerFile) -> bool {
         .any(|step| matches!(kind(step), "NFD" | "NFKD" | "StripAccents"))
 }
 
-/// Whether normalizer and pre-tokenizer are known to end a word before the space between two small letters, and to do
-/// the same on either side as without the other.
+/// Whether normalizer and pre-tokenizer are known to end a word before the space between two small letters, and to
+/// treat each side of it in the same way without the other side.
 fn makes_words(file: &TokenizerFile) -> bool {
     let local = |step: &Value| {
         matches!(
@@ -199,7 +200,7 @@ fn makes_words(file: &TokenizerFile) -> bool {
     words && TokenizerFile::steps(&file.normalizer).into_iter().all(local)
 }
 
-/// The place for a BPE model that takes a whole text, or what lies between spaces, as one word.
+/// The place for a BPE model that treats a whole text, or the text between two spaces, as one word.
 fn single_word(file: &TokenizerFile, tokenizer: &tokenizers::Tokenizer) -> Option<Place> {
     let model = &file.model;
     if model.kind.is_none() || !model.is_plain_bpe() || model.ignores_merges() {

@@ -15,7 +15,7 @@ use tokenizers::AddedToken;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
-/// Keys of the tokens that every tokenizer may name.
+/// Keys that name special tokens in every tokenizer's files.
 const NAMED: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -26,39 +26,41 @@ const NAMED: [&str; 7] = [
     "mask_token",
 ];
 
-/// Whether texts begin with BOS and end with EOS.
+/// Keys that say whether texts begin with BOS and end with EOS.
 const AROUND: [&str; 2] = ["add_bos_token", "add_eos_token"];
 
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
-/// A token to be added.
+/// A token that is added to the tokenizer.
 pub(super) struct Addition {
     pub(super) token: AddedToken,
-    /// The id it is said to have.
+    /// The id that the file gives it.
     pub(super) declared: Option<u32>,
-    /// The file that names it, or, for a token of a class, that names the class.
+    /// The file that names the token; for a token of a class, the file that names the class.
     pub(super) file: &'static str,
 }
 
-/// What the files say.
+/// What the files beside `tokenizer.json` change.
 pub(super) struct Settings {
-    /// Tokens to be added, in order: to those of `tokenizer.json`, or, where a class makes the tokenizer anew, to none.
+    /// Tokens that are added, in order: to those of `tokenizer.json`, or to none if a class builds the tokenizer
+    /// again.
     pub(super) additions: Vec<Addition>,
-    /// Whether special tokens that are written in a text are text.
+    /// Whether special tokens that occur in a text are treated as ordinary text.
     pub(super) split_special_tokens: bool,
-    /// What takes the place of `tokenizer.json` but for vocabulary and merges, where a class makes the tokenizer anew.
+    /// If a class builds the tokenizer again: the file that replaces `tokenizer.json`, except for vocabulary and
+    /// merges.
     pub(super) remade: Option<TokenizerFile>,
-    /// The tokens before a text and behind it, where not the post-processor of `tokenizer.json` decides.
+    /// The tokens before and after a text; `None` if the post-processor of `tokenizer.json` decides.
     pub(super) around: Option<[Option<String>; 2]>,
     named: Map<String, Value>,
-    /// What all this changes; see [`Settings::changes`].
+    /// A description of all these changes for the digest; see [`Settings::changes`].
     changes: String,
 }
 
 impl Settings {
-    /// Reads the files beside the `tokenizer.json` in `folder`, whose text is `text` and which is `own`.
+    /// Reads the files beside the `tokenizer.json` in `folder`; `text` is its text, and `own` the same text parsed.
     ///
     /// # Errors
     /// A file is malformed, or a class that transformers would follow is not supported.
@@ -226,12 +228,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// How the token of this role is written: as the files name it, or else as its class does.
+    /// The text of the token with this role: as the files name it, otherwise as its class does.
     pub(super) fn named(&self, role: &str) -> Option<&str> {
         self.named.get(role)?.as_str()
     }
 
-    /// What the files change, for a digest; empty if nothing.
+    /// A description of what the files change, for a digest; empty if they change nothing.
     pub(super) fn changes(&self) -> &str {
         &self.changes
     }
@@ -266,7 +268,7 @@ impl Settings {
     }
 }
 
-/// Parts of a tokenizer that was made anew that differ from the file's, one a line.
+/// The parts of a rebuilt tokenizer that differ from those of the file, one per line.
 fn parts(own: &TokenizerFile, remade: &TokenizerFile) -> String {
     let mut text = String::new();
     let mut compare = |name: &str, own: String, new: String| {
@@ -292,13 +294,13 @@ fn parts(own: &TokenizerFile, remade: &TokenizerFile) -> String {
     text
 }
 
-/// A normalizer as the crate writes it, so that equal ones look alike.
+/// A normalizer in the crate's own spelling, so that equal normalizers are equal texts.
 fn normalizer(part: &Value) -> String {
     let parsed: Option<NormalizerWrapper> = serde_json::from_value(part.clone()).ok();
     written(parsed.and_then(|it| serde_json::to_value(it).ok()), part)
 }
 
-/// The same of a pre-tokenizer, without what concerns places in the text only.
+/// A pre-tokenizer in the crate's own spelling, without settings that only concern positions in the text.
 fn pre_tokenizer(part: &Value) -> String {
     let parsed: Option<PreTokenizerWrapper> = serde_json::from_value(part.clone()).ok();
     let mut value = parsed.and_then(|it| serde_json::to_value(it).ok());
@@ -320,7 +322,7 @@ fn without_offsets(part: &mut Value) {
     }
 }
 
-/// The tokens that a post-processor puts before a text and behind it, if that is one each at most and easily seen.
+/// The tokens that a post-processor puts before and after a text, if it is at most one each and easy to tell.
 fn added_around(processor: &Value) -> Option<[Option<String>; 2]> {
     if processor.is_null() || kind(processor) == "ByteLevel" {
         return Some([None, None]);
@@ -342,7 +344,7 @@ fn added_around(processor: &Value) -> Option<[Option<String>; 2]> {
     Some([of(before)?, of(behind)?])
 }
 
-/// A JSON object beside the tokenizer's; empty where there is none.
+/// The JSON object in a file beside the tokenizer's; empty if there is no file.
 fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = folder.join(name);
     let Some(text) = input::read_text_if_there(&path, input::SMALL)? else {
@@ -363,7 +365,7 @@ fn flag(config: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     }
 }
 
-/// Whether a list or an object has something in it.
+/// Whether a list or an object has any entry.
 fn filled(value: Option<&Value>) -> bool {
     match value {
         Some(Value::Array(list)) => !list.is_empty(),
@@ -372,7 +374,7 @@ fn filled(value: Option<&Value>) -> bool {
     }
 }
 
-/// The further special tokens: a list, or an object of named ones.
+/// The additional special tokens: from a list, or from an object with named ones.
 fn extra(config: &Map<String, Value>) -> Vec<Value> {
     match config.get("extra_special_tokens") {
         Some(Value::Array(list)) => list.clone(),
@@ -391,12 +393,12 @@ fn joined(first: Option<&Value>, second: Vec<Value>) -> Value {
     Value::Array(list)
 }
 
-/// How a token is written: a string, or an object with its properties.
+/// The text of a token, which is given as a string or as an object with properties.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// The tokens of `added_tokens_decoder`.
+/// The tokens that `added_tokens_decoder` declares, with their ids.
 fn declared(decoder: &Value) -> Result<Vec<(u32, AddedToken, &'static str)>> {
     let map = decoder
         .as_object()
@@ -415,7 +417,7 @@ fn declared(decoder: &Value) -> Result<Vec<(u32, AddedToken, &'static str)>> {
         .collect()
 }
 
-/// A token with its properties; what is not said is as in the crate's constructor.
+/// A token with its properties; a property that is missing is as in the crate's constructor.
 fn token(value: &Value) -> Result<AddedToken> {
     let text = content(value).ok_or_else(|| Error::input(format!("no string `content` in {value}")))?;
     let property = |key: &str| match value.get(key) {
@@ -431,7 +433,7 @@ fn token(value: &Value) -> Result<AddedToken> {
         .normalized(property("normalized")?.unwrap_or(!special)))
 }
 
-/// A token that is named: special, if it is only a string.
+/// A token that a key names; it is special if it is given only as a string.
 fn special_token(value: &Value) -> Result<AddedToken> {
     match value {
         Value::String(text) => Ok(AddedToken::from(text.clone(), true)),

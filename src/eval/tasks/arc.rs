@@ -23,7 +23,7 @@ fn document(row: &Row) -> Result<Document> {
     lettered(row, &context, row.text("answerKey")?)
 }
 
-/// Choices with labels (`A` to `E`, or `1` to `5`), one of which is the key.
+/// Makes a document of choices with labels (`A` to `E`, or `1` to `5`); the field `key` names the right one.
 pub fn lettered(row: &Row, context: &str, key: &str) -> Result<Document> {
     let (choices, labels) = (row.texts("choices.text")?, row.texts("choices.label")?);
     if choices.len() != labels.len() {

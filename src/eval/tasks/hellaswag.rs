@@ -34,8 +34,8 @@ fn document(row: &Row) -> Result<Document> {
     })
 }
 
-/// Removes what WikiHow's markup left. The order of the steps matters: what a bracket leaves behind it is
-/// trimmed no more, and three spaces become two.
+/// Removes what is left of WikiHow's markup. The order of the steps matters: the spaces that a removed bracket leaves
+/// are not trimmed again, and three spaces become two.
 fn preprocess(text: &str) -> String {
     let text = strip(text).replace(" [title]", ". ");
     without_brackets(&text).replace("  ", " ")

@@ -27,17 +27,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A task.
+/// A zero-shot task: where its data is, how a row becomes a question, and what is counted.
 pub struct Task {
-    /// The harness's version number.
+    /// Version number that lm-evaluation-harness gives the task; records keep it.
     pub version: u32,
     /// The data set on the hub, as `hub:org/name/path`.
     pub hub: &'static str,
-    /// Names, without ending, that its file has in a folder of task files.
+    /// The names, without ending, that the task's file may have in a folder of task files.
     pub files: &'static [&'static str],
-    /// What is counted.
+    /// Which metrics are computed.
     pub measure: Measure,
-    /// Renders a row.
+    /// Turns a row of the data file into a document, with the harness's wording.
     pub document: fn(&Row) -> Result<Document>,
 }
 
@@ -46,38 +46,38 @@ pub struct Task {
 pub enum Measure {
     /// `acc`: documents whose right choice has the highest log-likelihood; the first of equals counts.
     Accuracy,
-    /// The same, and `acc_norm`: log-likelihoods divided by the choices' lengths in Unicode characters,
-    /// without the delimiting space. (Often described as bytes; the harness divides by characters.)
+    /// As [`Measure::Accuracy`], and `acc_norm`: the log-likelihoods are divided by the choices' lengths in Unicode
+    /// characters, without the delimiting space. (Often described as bytes; the harness divides by characters.)
     NormalisedAccuracy,
-    /// `acc`: documents whose every continuation token is the likeliest one; and `perplexity`:
-    /// `exp(-mean)` of the documents' log-likelihoods.
+    /// `acc`: documents where every token of the continuation is the likeliest one; and `perplexity`: `exp(-mean)` of
+    /// the documents' log-likelihoods.
     LastWord,
 }
 
-/// A rendered row.
+/// A row of a task's data as texts to be scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// One per choice.
+    /// One request per choice, in the order of the choices.
     pub requests: Vec<Request>,
-    /// The right choice.
+    /// Index of the right choice.
     pub gold: usize,
-    /// What it shares with other documents (a passage, a premise), where the data says so.
+    /// What the document shares with others (a passage, a premise), if the data says so.
     pub source: Option<String>,
 }
 
-/// A text to be scored behind another.
+/// A context and a continuation, whose likelihood after the context is wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What comes before.
+    /// The text before the continuation; may be empty.
     pub context: String,
-    /// What is scored, with its delimiter.
+    /// The text that is scored, with the delimiter in front of it.
     pub continuation: String,
-    /// Unicode characters of the bare choice.
+    /// Number of Unicode characters in the choice itself, without the delimiter.
     pub characters: usize,
 }
 
 impl Document {
-    /// Choices behind one context, each after one space.
+    /// A document whose choices share one context, each after one space; `gold` is the index of the right one.
     fn choices(context: &str, choices: &[&str], gold: usize) -> Document {
         let request = |choice: &&str| Request {
             context: context.to_string(),
@@ -97,7 +97,7 @@ impl Document {
     }
 }
 
-/// All tasks.
+/// All zero-shot tasks, by the names of lm-evaluation-harness.
 pub const TASKS: Registry<Task> = Registry {
     kind: "task",
     entries: &[
@@ -159,7 +159,8 @@ pub const TASKS: Registry<Task> = Registry {
     ],
 };
 
-/// The generation of lm-evaluation-harness whose scores are wanted. Contexts and choices are the same in all.
+/// A generation of lm-evaluation-harness, whose scores are reproduced. All generations use the same contexts and
+/// choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Harness {
     /// The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the
@@ -218,7 +219,7 @@ pub fn read(
         .at(path.display())
 }
 
-/// Refuses choices of no length: their normalised score is not defined.
+/// Refuses a choice of length 0, whose normalised score is not defined.
 fn sound(document: Document) -> Result<Document> {
     match document.requests.iter().position(|request| request.characters == 0) {
         Some(index) => Err(Error::input(format!("choice {index} is empty"))),
@@ -234,7 +235,8 @@ fn shuffle(order: &mut [usize]) {
     }
 }
 
-/// Numbers documents by what they share, in order of appearance; `None` unless all say.
+/// Gives each document the number of its source, counted in order of appearance; `None` if a document names no
+/// source.
 pub fn sources<'a>(documents: impl Iterator<Item = &'a Document>) -> Option<Vec<u32>> {
     let mut numbers = HashMap::new();
     documents

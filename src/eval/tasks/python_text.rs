@@ -1,16 +1,17 @@
 //! Python's string methods where they differ from Rust's, so that rendered texts are the harness's.
 
-/// What `str.strip` removes: Unicode's white space and four control characters that Rust does not count.
+/// Whether `str.strip` removes the character: Unicode's white space and four control characters that Rust does not
+/// count.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `str.strip()`.
+/// Removes white space at both ends as Python's `str.strip()` does.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `str.capitalize()`: the first character in title case, all the rest in lower case.
+/// Does what Python's `str.capitalize()` does: the first character in title case, all others in lower case.
 pub fn capitalize(text: &str) -> String {
     let Some(first) = text.chars().next() else {
         return String::new();
@@ -20,7 +21,7 @@ pub fn capitalize(text: &str) -> String {
     title(first) + &lower[skipped..]
 }
 
-/// A character in title case: upper case, but only the first letter of what stands for two.
+/// A character in title case: in upper case, but of a character that stands for two letters only the first one.
 fn title(c: char) -> String {
     match c {
         // The only characters whose title case is a character of its own: DZ, Dz, dz and the like.

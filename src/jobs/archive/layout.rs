@@ -9,41 +9,41 @@ pub const BITMASK: &str = ".bitmask";
 pub const ROW_OFFSETS: &str = ".row_offsets";
 pub const SHAPE: &str = ".shape";
 
-/// Bytes of a tensor in memory at a time, about.
+/// About how many bytes of a tensor are in memory at a time.
 pub const PIECE: usize = 1 << 20;
 
-/// What an archive takes, in bytes of tensor data.
+/// The sizes of an archive, in bytes of tensor data.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sizes {
-    /// Every element stored.
+    /// Size if every element is stored.
     pub dense: u64,
-    /// As archived.
+    /// Size in the archive.
     pub stored: u64,
-    /// The least that any code could take that stores the non-zero elements as they are and their places
-    /// as if each element of a matrix were zero independently.
+    /// A lower bound for every code that stores the non-zero elements as they are, if each element of a matrix is
+    /// zero independently of the others.
     pub bound: f64,
-    /// Tensors that were compressed.
+    /// Number of tensors that were compressed.
     pub compressed: usize,
-    /// Tensors that were left as they are.
+    /// Number of tensors that were stored as they are.
     pub plain: usize,
-    /// Folders of the directory that are no part of the model and not in the archive.
+    /// Folders in the directory that do not belong to the model and are not in the archive.
     pub left_out: Vec<PathBuf>,
 }
 
-/// A matrix of the original as the archive has it.
+/// A matrix of the original that the archive stores compressed.
 pub struct Matrix<'a> {
-    /// Its name without [`WEIGHT`].
+    /// Name of its tensor without the ending [`WEIGHT`].
     pub stem: &'a str,
-    /// Outputs.
+    /// Number of rows (outputs).
     pub rows: usize,
-    /// Inputs.
+    /// Number of columns (inputs).
     pub columns: usize,
-    /// Bytes per element.
+    /// Number of bytes per element.
     pub width: usize,
 }
 
 impl<'a> Matrix<'a> {
-    /// A tensor that could be compressed.
+    /// The matrix of a tensor; `None` if the tensor cannot be compressed.
     pub fn of(tensor: &'a Entry) -> Option<Self> {
         let stem = tensor.name.strip_suffix(WEIGHT)?;
         let [rows, columns] = tensor.shape[..] else {
@@ -59,17 +59,17 @@ impl<'a> Matrix<'a> {
         })
     }
 
-    /// The name of one of its four parts.
+    /// The name of one of the tensors that the archive stores for the matrix.
     pub fn part(&self, ending: &str) -> String {
         format!("{}{ending}", self.stem)
     }
 
-    /// Bytes of bits for one row.
+    /// Number of bytes for the bits of one row, one bit per column.
     pub fn row_bytes(&self) -> usize {
         self.columns.div_ceil(8)
     }
 
-    /// Columns of one row that are in memory together: whole bytes of bits.
+    /// Number of columns of one row that are in memory at a time; their bits fill whole bytes.
     pub fn step(&self) -> usize {
         (PIECE / self.width).next_multiple_of(8)
     }

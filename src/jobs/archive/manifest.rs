@@ -13,65 +13,66 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-/// The manifest's name in an archive.
+/// File name of the manifest in an archive.
 pub const MANIFEST: &str = "zprune-archive.json";
 
-/// Version of the layout of [`Manifest`]. 1: files and hashes. 2: permissions.
+/// Version of the layout of [`Manifest`]. 1 has files and hashes, 2 added permissions.
 pub const FORMAT: u32 = 2;
 
-/// The oldest layout that is read.
+/// The oldest layout that can be read.
 const OLDEST_FORMAT: u32 = 1;
 
-/// The model directory itself, among [`Manifest::permissions`].
+/// The name of the model directory itself in [`Manifest::permissions`].
 pub(super) const ITSELF: &str = ".";
 
-/// The longest manifest that is read, in bytes: the headers of a model of 100,000 tensors have 15 MB.
+/// The longest manifest that is read, in bytes: with the headers of 100,000 tensors it has 15 MB.
 const LARGEST: u64 = 512 << 20;
 
-/// What an archive restores.
+/// What an archive restores, and how to check it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`FORMAT`], or an older one.
     pub format: u32,
-    /// Version of zprune.
+    /// Version of zprune that made the archive.
     pub zprune: String,
     /// Every file of the model directory, by its path with `/` between its parts.
     pub files: BTreeMap<String, FileDigest>,
-    /// Folders with nothing in them.
+    /// Folders of the model directory that are empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty_folders: Vec<String>,
-    /// Those of the files that hold the model's weights. The archive has others under their names.
+    /// The files that hold the model's weights. The archive has other files under their names.
     pub weights: BTreeMap<String, Archived>,
-    /// The index of these files, if there was one. The archive has another under its name.
+    /// The index of the weight files, if there was one. The archive has another file under its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<ArchivedIndex>,
-    /// Who may use each file and folder, and the directory itself (`.`); absent in format 1, and where the system does not tell.
+    /// Access rights of each file and folder, and of the directory itself (`.`); absent in format 1, and if the
+    /// system does not tell them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub permissions: BTreeMap<String, Access>,
-    /// SHA-256 of this file with 64 zeros in this place.
+    /// SHA-256 of this file, computed with 64 zeros in place of the checksum.
     pub checksum: String,
 }
 
-/// A weight file and what stands for it.
+/// A weight file of the original, and the file that replaces it in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Archived {
-    /// The file in the archive.
+    /// Digest of the file in the archive.
     pub archived: FileDigest,
-    /// The original's safetensors header, as it is stored.
+    /// The safetensors header of the original, as it is stored.
     pub header: String,
-    /// SHA-256 of the data of the original's tensors.
+    /// SHA-256 of the data of each of the original's tensors, by name.
     pub tensors: BTreeMap<String, String>,
 }
 
-/// An index and what stands for it.
+/// The index of the original, and the file that replaces it in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchivedIndex {
-    /// The file in the archive.
+    /// Digest of the file in the archive.
     pub archived: FileDigest,
-    /// The text of the original.
+    /// The text of the original index.
     pub text: String,
 }
 
@@ -93,7 +94,7 @@ impl Manifest {
         Self::parse(&bytes).at(path.display())
     }
 
-    /// Reads the content of a manifest.
+    /// Reads a manifest from its bytes.
     ///
     /// # Errors
     /// It cannot be understood, contradicts itself, or was changed after zprune wrote it.
@@ -131,14 +132,14 @@ impl Manifest {
         Ok(seal::seal(text + "\n").into_bytes())
     }
 
-    /// Bytes of everything that the archive restores; `None` beyond what 64 bits count.
+    /// Number of bytes of all files that the archive restores; `None` if it does not fit in 64 bits.
     pub fn bytes(&self) -> Option<u64> {
         self.files
             .values()
             .try_fold(0u64, |all, file| all.checked_add(file.bytes))
     }
 
-    /// The folders below the directory, each after the one it is in.
+    /// The folders below the directory; each comes after its parent.
     pub(super) fn folders(&self) -> BTreeSet<&Path> {
         let files = self.files.keys().flat_map(|path| Path::new(path).ancestors().skip(1));
         let empty = self.empty_folders.iter().flat_map(|path| Path::new(path).ancestors());
@@ -184,7 +185,7 @@ impl Manifest {
 }
 
 impl Archived {
-    /// The original's header.
+    /// The safetensors header of the original file, parsed.
     ///
     /// # Errors
     /// It is none.
@@ -193,7 +194,7 @@ impl Archived {
     }
 }
 
-/// Whether a path leads to a place below the folder it starts in, on every system.
+/// Whether a path leads to a place below the folder that it starts in, on every system.
 pub(super) fn stays_inside(path: &str) -> bool {
     let plain = |part: &str| matches!(Path::new(part).components().collect::<Vec<_>>()[..], [Component::Normal(it)] if it == part);
     !path.contains('\\') && path.split('/').all(plain)

@@ -31,18 +31,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What an archive restored.
+/// The result of restoring an archive.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Expanded {
-    /// Files, all checked.
+    /// Number of files that were restored and checked.
     pub files: usize,
-    /// Tensors that were expanded.
+    /// Number of tensors that were expanded.
     pub tensors: usize,
-    /// Files beside the archive's own that were left out.
+    /// Files in the archive's folder that do not belong to the archive and were not restored.
     pub left_out: Vec<PathBuf>,
 }
 
-/// Archives the model directory `folder` in `out`.
+/// Writes an archive of the model directory `folder` to `out`.
 ///
 /// # Errors
 /// The directory cannot be read, holds an archive already or what cannot be copied, or the disk refuses.
@@ -184,7 +184,7 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
     Ok(expanded)
 }
 
-/// Refuses a file of the archive that is not what was archived.
+/// Checks that a file of the archive has the digest in the manifest.
 fn is_archived(path: &Path, found: FileDigest, wanted: &FileDigest) -> Result<()> {
     if found == *wanted {
         return Ok(());
@@ -193,7 +193,7 @@ fn is_archived(path: &Path, found: FileDigest, wanted: &FileDigest) -> Result<()
     Err(Error::input(message).at(path.display()))
 }
 
-/// The files that hold the model's weights, and whether an index says so.
+/// Names of the files that hold the model's weights, and whether an index lists them.
 fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
     let files = WeightFiles::open(folder)?;
     let mut names = Vec::new();
@@ -207,7 +207,7 @@ fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
     Ok((names, files.indexed()))
 }
 
-/// A path below a model directory as it stands in a manifest.
+/// A path below a model directory as manifests write it, with `/`.
 fn portable(path: &Path) -> Result<String> {
     let parts = path.iter().map(|part| part.to_str()).collect::<Option<Vec<_>>>();
     let portable = parts.map(|parts| parts.join("/"));
@@ -216,14 +216,15 @@ fn portable(path: &Path) -> Result<String> {
         .ok_or_else(|| Error::input("its name is not UTF-8, or has a backslash in it; rename it").at(path.display()))
 }
 
-/// The folders of a directory, each after the one it is in.
+/// The folders of a directory; each comes after its parent.
 fn folders(listing: &Listing) -> BTreeSet<&Path> {
     let files = listing.files.iter().flat_map(|found| found.name.ancestors().skip(1));
     let empty = listing.empty.iter().flat_map(|folder| folder.ancestors());
     files.chain(empty).filter(|path| *path != Path::new("")).collect()
 }
 
-/// Who may use a restored file or folder: as before, but for those who may not use it in the archive.
+/// The access rights of a restored file or folder: as in the original, but without those who may not read it in the
+/// archive.
 fn restored(manifest: &Manifest, folder: &Path, name: &str) -> Result<Access> {
     let there = Access::of(&folder.join(name))?;
     Ok(match manifest.permissions.get(name) {
@@ -232,7 +233,7 @@ fn restored(manifest: &Manifest, folder: &Path, name: &str) -> Result<Access> {
     })
 }
 
-/// Refuses an archive that restores more than the disk has room for: what it asks for is far more than it has.
+/// Refuses an archive whose files do not fit on the disk: a small archive can claim to restore a lot.
 fn room_for(manifest: &Manifest, staging: &Staging, out: &Path) -> Result<()> {
     let wanted = manifest.bytes().unwrap_or(u64::MAX);
     // Where the system does not tell, a full disk is an error as everywhere else.
@@ -248,7 +249,7 @@ fn room_for(manifest: &Manifest, staging: &Staging, out: &Path) -> Result<()> {
     }
 }
 
-/// What lies in the archive's folder and belongs to it in no way.
+/// Files and folders in the archive's folder that do not belong to the archive.
 fn others(folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     let listing = ModelFolder::open(folder, Links::Follow)?.everything(|_| true)?;
     let ours = |path: &Path| {

@@ -18,21 +18,22 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-/// What becomes of a tensor.
+/// How a tensor is stored.
 enum Plan<'a> {
     Plain,
-    /// With so many elements that are not zero.
+    /// Compressed; the number is that of its elements that are not zero.
     Compressed(Matrix<'a>, usize),
 }
 
-/// A weight file under the reader.
+/// A weight file that is being read.
 struct Source<'a> {
     found: &'a Found,
     reader: BufReader<File>,
     piece: Vec<u8>,
 }
 
-/// Writes the archive's file for the weight file `found`, called `name`, for those whom `access` allows to use it. Returns what restores it, and its digest.
+/// Writes the archive's file for the weight file `found`, called `name`, with the access rights `access`. Returns
+/// what is needed to restore it, and its digest.
 ///
 /// # Errors
 /// The file cannot be read or is malformed, or the disk refuses.
@@ -109,12 +110,12 @@ pub(super) fn pack(
     Ok((archived, whole.finish()))
 }
 
-/// Whether an element is the zero that pruning writes; a negative zero is not, since it has to come back.
+/// Whether an element is the zero that pruning writes. A negative zero is not, since it must be restored as it is.
 fn is_zero(element: &[u8]) -> bool {
     element.iter().all(|byte| *byte == 0)
 }
 
-/// Elements that are not zero.
+/// Number of elements that are not zero; `width` is the number of bytes per element.
 fn count(bytes: &[u8], width: usize) -> usize {
     bytes.chunks_exact(width).filter(|element| !is_zero(element)).count()
 }
@@ -145,7 +146,7 @@ fn plan<'a>(
     Plan::Plain
 }
 
-/// Bits that say which `kept` of `all` independent elements are there.
+/// Number of bits needed to say which `kept` of `all` elements are there, if they are independent.
 fn entropy(kept: usize, all: usize) -> f64 {
     let share = |part: usize| {
         let p = part as f64 / all as f64;
@@ -154,7 +155,7 @@ fn entropy(kept: usize, all: usize) -> f64 {
     all as f64 * (share(kept) + share(all - kept))
 }
 
-/// What the archive's header says of a tensor.
+/// The entries for a tensor in the header of the archive's file.
 fn parts(tensor: &Entry, plan: &Plan) -> Vec<(String, Dtype, Vec<usize>)> {
     match plan {
         Plan::Plain => vec![(tensor.name.clone(), tensor.dtype, tensor.shape.clone())],
@@ -168,7 +169,7 @@ fn parts(tensor: &Entry, plan: &Plan) -> Vec<(String, Dtype, Vec<usize>)> {
 }
 
 impl Source<'_> {
-    /// The next bytes of the file.
+    /// Reads the next bytes of the file.
     fn next(&mut self, bytes: usize) -> Result<&[u8]> {
         self.piece.resize(bytes, 0);
         let read = self.reader.read_exact(&mut self.piece);
@@ -176,7 +177,7 @@ impl Source<'_> {
         Ok(&self.piece)
     }
 
-    /// The next `bytes` of the file, piece by piece.
+    /// Reads the next `bytes` of the file and passes them on piece by piece.
     fn each(&mut self, bytes: u64, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut left = bytes;
         while left > 0 {
@@ -187,7 +188,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Writes the parts of a matrix, whose data come next.
+    /// Writes the parts of a matrix whose data is next in the file.
     fn compress(&mut self, matrix: &Matrix, file: &mut TensorFile) -> Result<()> {
         let names = [COMPRESSED, BITMASK, ROW_OFFSETS].map(|ending| matrix.part(ending));
         let mut parts: [Vec<u8>; 3] = Default::default();

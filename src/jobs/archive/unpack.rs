@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Where the parts of a matrix are.
+/// The archived tensors that a matrix is restored from.
 struct Parts<'a> {
     values: &'a Entry,
     bits: &'a Entry,
@@ -23,13 +23,13 @@ struct Parts<'a> {
     shape: &'a Entry,
 }
 
-/// What a tensor of the original is made from.
+/// How a tensor of the original is restored.
 enum Plan<'a> {
     Plain(&'a Entry),
     Compressed(Matrix<'a>, Parts<'a>),
 }
 
-/// The original's bytes on their way to the file.
+/// Collects the restored bytes, hashes them and writes them.
 struct Output<'a> {
     write: &'a mut dyn FnMut(&[u8]) -> Result<()>,
     pending: Vec<u8>,
@@ -56,11 +56,11 @@ impl Output<'_> {
     }
 }
 
-/// The data of one tensor of the archived file, under a reader of its own.
+/// The data of one tensor of the archived file, read through its own reader.
 struct Part<'a> {
     path: &'a Path,
     reader: BufReader<File>,
-    /// Bytes that were not read yet.
+    /// Number of bytes that have not been read yet.
     left: u64,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Fills `bytes`; false where the tensor does not have so many more.
+    /// Reads as many bytes as `bytes` has; false if the tensor has fewer left.
     fn fill(&mut self, bytes: &mut [u8]) -> Result<bool> {
         if self.left < bytes.len() as u64 {
             return Ok(false);
@@ -87,15 +87,15 @@ impl<'a> Part<'a> {
         Ok(true)
     }
 
-    /// The next whole number; `None` at the end.
+    /// Reads the next whole number; `None` at the end of the data.
     fn number(&mut self) -> Result<Option<i64>> {
         let mut bytes = [0; 8];
         Ok(self.fill(&mut bytes)?.then(|| i64::from_le_bytes(bytes)))
     }
 }
 
-/// Restores the weight file whose archived form is at `path`; `write` takes its bytes in order. Returns how many tensors were
-/// expanded.
+/// Restores a weight file from its archived form at `path`; `write` receives its bytes in order. Returns the number
+/// of tensors that were expanded.
 ///
 /// # Errors
 /// The archived file cannot be read, or something in it is not what was archived; those of `write`.
@@ -174,7 +174,8 @@ pub(super) fn unpack(
     Ok(expanded)
 }
 
-/// How each tensor of the original comes back, in the order of their data; nothing of the archived file is left over.
+/// How each tensor of the original is restored, in the order of their data. Checks that every tensor of the archived
+/// file is used.
 fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> {
     let names: HashSet<&str> = original.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let mut entries: HashMap<&str, &Entry> = stored
@@ -228,7 +229,7 @@ fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> 
     }
 }
 
-/// Puts the zeros of a matrix back, row by row. Returns what is wrong with its parts, if anything is.
+/// Restores a matrix with its zeros, row by row. Returns what is wrong with its parts, if anything is.
 fn expand(matrix: &Matrix, parts: [Part<'_>; 3], output: &mut Output) -> Result<Option<String>> {
     let [mut values, mut bits, mut offsets] = parts;
     let (width, columns) = (matrix.width, matrix.columns);

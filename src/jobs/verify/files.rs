@@ -8,10 +8,10 @@ use crate::model::export::PRUNING;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Files that people add to a model and no program reads to compute.
+/// Files that people add to a model and that no program reads to compute.
 const ADDED: &[&str] = &["README.md"];
 
-/// Adds to the verdict which files are not what was written, are missing, or were added.
+/// Compares the files with what was written, and adds those that changed, are missing or were added to the verdict.
 pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Verdict) -> Result<()> {
     let Some(claim) = claim else {
         verdict
@@ -47,7 +47,7 @@ pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Ve
     added(folder, &fingerprints.output, verdict)
 }
 
-/// Adds to the verdict what is in the directory beside the files that belong there.
+/// Adds to the verdict what the directory contains besides the files that belong there.
 pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, verdict: &mut Verdict) -> Result<()> {
     let unreadable = |source| Error::reading(folder, source);
     let mut names = Vec::new();

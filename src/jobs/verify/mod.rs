@@ -21,10 +21,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 pub use verdict::{TensorFinding, Verdict};
 
-/// Checks the directory `folder`, and holds it against the one it was made from, if given.
+/// Checks the directory `folder`. Compares it with the directory that it was made from, if one is given.
 ///
 /// # Errors
-/// A directory cannot be loaded at all, or its `pruning.json` was changed. What loads and is wrong is a fault of the verdict.
+/// A directory cannot be loaded at all, or its `pruning.json` was changed. What loads and is wrong is a fault of the
+/// verdict.
 pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
     let claim = PruningFile::read(folder)?;
     let mut verdict = Verdict {
@@ -44,7 +45,7 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
     Ok(verdict)
 }
 
-/// Checks what needs the files to be open: the weights, and everything against the original.
+/// Checks everything that needs open files: the weights, and the comparison with the original.
 fn content(
     folder: &Path,
     against: Option<&Path>,
@@ -146,7 +147,7 @@ fn describe(claim: &PruningFile) -> String {
     }
 }
 
-/// Holds one layer against what `pruning.json` says of it; `None` when all is well.
+/// Compares one layer with what `pruning.json` says about it; `None` if they agree.
 fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<String> {
     let Some(layer) = claim.layers.iter().find(|layer| layer.tensor == name) else {
         return Some("pruning.json does not mention it".to_string());
@@ -192,7 +193,7 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
     }
 }
 
-/// The first group of `of` inputs with more than `keep` weights; `None` when the pattern holds.
+/// The first group of `of` inputs that has more than `keep` weights; `None` if the pattern holds.
 fn structured(weight: ArrayView2<f32>, keep: usize, of: usize) -> Option<(usize, usize)> {
     if !weight.ncols().is_multiple_of(of) {
         return Some((0, 0));

@@ -15,28 +15,28 @@ use crate::model::weights::StoredTensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// How the weights of a prunable tensor may differ from the original's.
+/// How the weights of a prunable tensor may differ from those of the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Allowed {
-    /// Not at all: nobody says that anything was done.
+    /// They may not differ: nothing says that the tensor was changed.
     Nothing,
-    /// By zeros: the method leaves the weights that stay as they are.
+    /// Some may be zero: the method does not change the weights that it keeps.
     Zeros,
-    /// In every way: the method updates the weights that stay.
+    /// They may all differ: the method updates the weights that it keeps.
     Anything,
 }
 
-/// The directory that another one is held against.
+/// The directory that the checked one is compared with.
 pub(super) struct Original<'a> {
     path: PathBuf,
     checkpoint: Checkpoint,
     claim: Option<&'a PruningFile>,
     allowed: Allowed,
-    /// Files that were copied when it was pruned.
+    /// Files of the original that pruning copies unchanged.
     copied: Vec<Found>,
 }
 
-/// Whether a directory is the pruned one itself, or has the same record of how it came about: then it is not what was pruned.
+/// Whether `path` is the pruned directory itself or has the same `pruning.json`; then it cannot be the original.
 pub(super) fn is_copy(path: &Path, folder: &Path) -> bool {
     let record = |folder: &Path| std::fs::read(folder.join(PRUNING)).ok();
     let place = |folder: &Path| folder.canonicalize().ok();
@@ -45,7 +45,7 @@ pub(super) fn is_copy(path: &Path, folder: &Path) -> bool {
 }
 
 impl<'a> Original<'a> {
-    /// Opens the directory `path` that a directory of which `claim` is said is held against.
+    /// Opens the directory `path` to compare with a directory that is described by `claim`.
     ///
     /// # Errors
     /// It cannot be loaded, or the solver is none that this zprune knows.
@@ -67,8 +67,7 @@ impl<'a> Original<'a> {
         })
     }
 
-    /// Adds to the verdict whether this is the original that was recorded, and which of its other files are not the same in
-    /// `folder`.
+    /// Adds to the verdict whether this is the recorded original, and which of its other files differ in `folder`.
     pub(super) fn check_files(&self, folder: &Path, verdict: &mut Verdict) -> Result<()> {
         self.identify(verdict)?;
         let named = self.copied.iter().map(|found| found.text());
@@ -103,7 +102,7 @@ impl<'a> Original<'a> {
         Ok(())
     }
 
-    /// Whether this is the model that was pruned.
+    /// Checks whether this is the model that was pruned.
     fn identify(&self, verdict: &mut Verdict) -> Result<()> {
         let Some(claim) = self.claim else {
             return Ok(());
@@ -143,8 +142,8 @@ impl<'a> Original<'a> {
         Ok(())
     }
 
-    /// Adds to the verdict which tensors are not the original's: those that are not prunable must be the same, the others
-    /// as the method leaves them, and none may be lost, added or changed in kind or place.
+    /// Adds to the verdict which tensors differ from the original: tensors that are not prunable must be the same,
+    /// prunable ones as the method leaves them, and no tensor may be lost, added, or changed in type or place.
     pub(super) fn check_tensors(&self, checkpoint: &Checkpoint, prunable: &BTreeSet<String>, verdict: &mut Verdict) {
         let stored: BTreeSet<&str> = prunable
             .iter()
@@ -193,7 +192,7 @@ impl<'a> Original<'a> {
         }
     }
 
-    /// What is wrong with a prunable tensor, if anything is.
+    /// What is wrong with a prunable tensor; `None` if nothing is.
     fn changed(&self, tensor: &StoredTensor, other: &StoredTensor) -> Option<String> {
         let width = (tensor.dtype.bitsize() / 8).max(1);
         let zeros = self.allowed == Allowed::Zeros;
@@ -219,7 +218,7 @@ impl<'a> Original<'a> {
         })
     }
 
-    /// What the files say of themselves, with the one key that is added where it is missing.
+    /// Compares the metadata of the weight files. One key may be added by pruning if the original lacks it.
     fn check_metadata(&self, checkpoint: &Checkpoint, verdict: &mut Verdict) {
         let ours: BTreeMap<&str, _> = checkpoint
             .files()
@@ -247,7 +246,7 @@ impl<'a> Original<'a> {
     }
 }
 
-/// All tensors, each with the file it is in.
+/// All tensors by name, each with the name of the file that it is in.
 fn tensors(checkpoint: &Checkpoint) -> BTreeMap<&str, (&str, StoredTensor<'_>)> {
     let files = checkpoint.files().each();
     let all = files.flat_map(|file| {

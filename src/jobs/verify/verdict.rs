@@ -3,35 +3,35 @@
 use crate::error::{Error, ErrorKind, Result};
 use std::path::Path;
 
-/// What was found in one prunable tensor.
+/// What was found in one prunable tensor of a directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorFinding {
-    /// Tensor name.
+    /// Name of the tensor.
     pub tensor: String,
-    /// `(outputs, inputs)`.
+    /// Number of outputs (rows) and inputs (columns).
     pub shape: (usize, usize),
-    /// Elements that are zero.
+    /// Number of elements that are zero.
     pub zeros: usize,
-    /// The N:M patterns it satisfies, of those that hardware and papers use.
+    /// The N:M patterns that the tensor satisfies, out of those that hardware and papers use.
     pub patterns: Vec<String>,
 }
 
-/// What was found in a directory.
+/// The result of checking a directory.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// Every prunable tensor.
+    /// Findings for every prunable tensor.
     pub tensors: Vec<TensorFinding>,
-    /// What `pruning.json` says was done, if there is one.
+    /// Method and pattern that `pruning.json` names, if there is one.
     pub claimed: Option<String>,
-    /// Files that are what `pruning.json` says, by their SHA-256.
+    /// Number of files whose SHA-256 is the one in `pruning.json`.
     pub files: Option<usize>,
-    /// Tensors outside the prunable ones that are bit for bit those of the other directory.
+    /// Number of tensors that are not prunable and are the same as in the other directory, bit for bit.
     pub identical: Option<usize>,
-    /// Prunable tensors whose weights that stayed are bit for bit those of the other directory.
+    /// Number of prunable tensors whose kept weights are the same as in the other directory, bit for bit.
     pub kept: Option<usize>,
     /// What could not be checked, and why.
     pub unchecked: Vec<String>,
-    /// Everything that is not as it should be.
+    /// Everything that is wrong, one message each.
     pub faults: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Verdict {
         zeros as f64 / all.max(1) as f64
     }
 
-    /// An error when anything is not as it should be, for the exit code.
+    /// Turns a verdict with faults into an error, which decides the exit code.
     ///
     /// # Errors
     /// Lists the faults.
@@ -54,7 +54,7 @@ impl Verdict {
         }
     }
 
-    /// The faults, one a line, as many as somebody may want to read.
+    /// The faults as text, one per line; only the first ones if there are many.
     pub(crate) fn listed(&self) -> Option<String> {
         const MOST: usize = 20;
         let mut lines: Vec<String> = self.faults.iter().take(MOST).cloned().collect();

@@ -10,7 +10,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 impl Staging {
-    /// Begins a safetensors file with room for `tensors`, in their order, for those whom `access` allows to use it.
+    /// Begins a safetensors file with room for `tensors`, in this order, and with the access rights `access`.
     ///
     /// # Errors
     /// The disk refuses.
@@ -26,7 +26,7 @@ impl Staging {
     }
 }
 
-/// A safetensors file whose header is written first and whose tensors follow in any order.
+/// A safetensors file that is being written: the header first, then the tensors in any order.
 pub struct TensorFile {
     file: File,
     name: PathBuf,
@@ -36,13 +36,13 @@ pub struct TensorFile {
 struct Slot {
     start: u64,
     bytes: u64,
-    /// Bytes written so far.
+    /// Number of bytes written so far.
     filled: u64,
 }
 
 impl TensorFile {
-    /// Begins an empty file, called `name` in messages, with room for `tensors` in their order.
-    /// transformers refuses files whose metadata do not say `"format": "pt"`, so that is added where it is missing.
+    /// Begins an empty file with room for `tensors` in this order; messages call it `name`. transformers refuses
+    /// files whose metadata do not contain `"format": "pt"`, so this entry is added if it is missing.
     fn begin<'a>(
         mut file: File,
         name: PathBuf,
@@ -78,7 +78,7 @@ impl TensorFile {
         Ok(TensorFile { file, name, slots })
     }
 
-    /// Writes one tensor's bytes, row-major and little-endian.
+    /// Writes the bytes of one tensor, row-major and little-endian.
     ///
     /// # Errors
     /// The disk refuses.
@@ -95,7 +95,8 @@ impl TensorFile {
         Ok(())
     }
 
-    /// Writes the next bytes of one tensor, for those that are not in memory as a whole. Tensors may take turns.
+    /// Writes the next bytes of one tensor, for tensors that are not completely in memory. Calls for several tensors
+    /// may alternate.
     ///
     /// # Errors
     /// The disk refuses.
@@ -115,7 +116,7 @@ impl TensorFile {
         Ok(())
     }
 
-    /// Closes the file, synchronised to disk.
+    /// Closes the file after writing everything to disk.
     ///
     /// # Errors
     /// The disk refuses.

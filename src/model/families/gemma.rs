@@ -13,10 +13,10 @@ use crate::spec::{
     NormSpec, Positions, Reach, Role,
 };
 
-/// transformers' value when a configuration does not mention `sliding_window`.
+/// transformers' default for `sliding_window`.
 const WINDOW: usize = 4096;
 
-/// Reads a Gemma 2 configuration: every second block, from the first on, within the window.
+/// Reads a Gemma 2 configuration. The first block and every second one after it have a window.
 pub fn gemma2(config: &mut Config) -> Result<ModelSpec> {
     let positions = config.count("max_position_embeddings")?.unwrap_or(8192);
     let head_dim = config.size_or("head_dim", 256)?;
@@ -37,7 +37,7 @@ pub fn gemma2(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Reads the configuration of a Gemma 3 text model: full attention in every sixth block.
+/// Reads the configuration of a Gemma 3 text model. Every sixth block has full attention.
 pub fn gemma3(config: &mut Config) -> Result<ModelSpec> {
     let positions = config.count("max_position_embeddings")?.unwrap_or(131_072);
     let head_dim = config.size_or("head_dim", 256)?;
@@ -75,7 +75,7 @@ pub fn gemma3(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Full attention in every block whose number, from 1 on, `period` divides.
+/// Gives full attention to every block whose number, counted from 1, is a multiple of `period`.
 fn reached(config: &mut Config, period: usize, rotary: impl Fn(bool) -> usize) -> Result<Vec<Reach>> {
     let window = config.count_or_null("sliding_window", Some(WINDOW))?;
     let blocks = blocks(config)?;
@@ -93,18 +93,18 @@ fn blocks(config: &mut Config) -> Result<usize> {
     config.blocks("num_hidden_layers", 26)
 }
 
-/// Where the two families differ.
+/// Settings in which Gemma 2 and Gemma 3 differ.
 struct Variant {
     family: &'static str,
-    /// Entries of the vocabulary where nothing is written.
+    /// Number of token ids if the configuration does not say.
     vocabulary: usize,
     positions: usize,
     head_dim: usize,
-    /// Norms of query and key heads.
+    /// Whether each query and key head is normalised.
     head_norms: bool,
     reaches: Vec<Reach>,
     frequencies: Vec<Vec<f32>>,
-    /// Of attention scores, of logits.
+    /// Bounds of the attention scores and of the logits.
     bounds: (Option<f32>, Option<f32>),
 }
 

@@ -8,7 +8,7 @@ use crate::spec::{
     NormSpec, Positions, Reach, Role,
 };
 
-/// Reads a GPT-2 configuration.
+/// Reads the configuration of a GPT-2 model.
 pub fn gpt2(config: &mut Config) -> Result<ModelSpec> {
     for (common, own) in [
         ("hidden_size", "n_embd"),

@@ -9,7 +9,7 @@ use crate::spec::{
     NormSpec, Positions, Reach, Role,
 };
 
-/// Reads a GPT-NeoX configuration.
+/// Reads the configuration of a GPT-NeoX model.
 pub fn gpt_neox(config: &mut Config) -> Result<ModelSpec> {
     let blocks = config.blocks("num_hidden_layers", 44)?;
     let vocabulary = config.size("vocab_size", 50_432)?;

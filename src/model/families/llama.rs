@@ -12,28 +12,30 @@ use crate::spec::{
     NormSpec, Positions, Reach, Role,
 };
 
-/// transformers' value when a Mistral or Qwen configuration does not mention `sliding_window` (null means none).
+/// transformers' default for `sliding_window` in Mistral and Qwen configurations (null means that there is no
+/// window).
 const WINDOW: usize = 4096;
 
-/// Where the families with this block differ. Defaults are those of transformers' configuration classes.
+/// Settings in which the families with this kind of block differ. Defaults are those of transformers' configuration
+/// classes.
 struct Variant {
     family: &'static str,
-    /// Entries of the vocabulary, width of the MLP and positions where nothing is written.
+    /// Defaults for the number of token ids, the width of the MLP and the number of positions.
     defaults: [usize; 3],
-    /// Key and value heads where nothing is written; `None` for as many as query heads.
+    /// Default number of key and value heads; `None` for as many as query heads.
     kv_heads: Option<usize>,
-    /// Features per head where nothing is written; `None` for the width shared among the heads.
+    /// Default number of features per head; `None` for the model's width divided by the number of heads.
     head_dim: Option<usize>,
-    /// Biases of queries, keys and values; of the attention output.
+    /// Whether there are biases for queries, keys and values, and for the attention's output.
     biases: (bool, bool),
-    /// Biases in the MLP.
+    /// Whether the MLP's layers have biases.
     mlp_bias: bool,
-    /// Norms of query and key heads.
+    /// Whether each query and key head is normalised.
     head_norms: bool,
     reaches: Vec<Reach>,
 }
 
-/// Reads a LLaMA configuration.
+/// Reads the configuration of a LLaMA model.
 pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     let bias = config.flag("attention_bias", false)?;
     let variant = Variant {
@@ -49,7 +51,8 @@ pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Reads a Mistral configuration: every block within the sliding window. With `layer_types` transformers reads it as another family.
+/// Reads a Mistral configuration; every block has the sliding window. If it has `layer_types`, transformers reads it
+/// as another family.
 pub fn mistral(config: &mut Config) -> Result<ModelSpec> {
     let window = config.count_or_null("sliding_window", Some(WINDOW))?;
     if let Some(kinds) = config.get("layer_types") {
@@ -102,7 +105,7 @@ pub fn qwen3(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
-/// Qwen: where windows are switched on, the blocks from `max_window_layers` on have them.
+/// The windows of Qwen models: if they are switched on, blocks from number `max_window_layers` on have one.
 fn late_windows(config: &mut Config) -> Result<Vec<Reach>> {
     let on = config.flag("use_sliding_window", false)?;
     let window = config.count_or_null("sliding_window", Some(WINDOW))?.filter(|_| on);

@@ -24,7 +24,7 @@ mod opt;
 mod quantization;
 mod rotary;
 
-/// Reads one family's configuration.
+/// The function that reads the configurations of one family.
 pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
 
 /// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
@@ -152,11 +152,11 @@ pub const FAMILIES: Registry<Family> = Registry {
     ],
 };
 
-/// What mixtures of experts would need.
+/// What is missing for mixtures of experts.
 const EXPERTS: &str =
     "a mixture of experts: its router, and calibration statistics for each expert, are not implemented";
 
-/// Known model types that are not supported, with what is missing.
+/// Model types that are known and not supported, each with what is missing.
 const REFUSED: &[(&str, &str)] = &[
     ("dbrx", EXPERTS),
     ("deepseek_v2", EXPERTS),
@@ -283,10 +283,11 @@ fn blocks_of_their_own(
     Ok(blocks)
 }
 
-/// Parameters that a model may claim. What is computed from sizes alone (forecasts, counts) stays in range.
+/// Most parameters that a model may claim to have, so that numbers computed from sizes (forecasts, counts) do not
+/// overflow.
 const MOST_PARAMETERS: u128 = 1 << 45;
 
-/// Refuses a model whose sizes together are absurd, before anything is made that grows with them.
+/// Refuses a model with absurd sizes before any memory is allocated for it.
 fn check_size(spec: &ModelSpec) -> Result<()> {
     let elements = |tensors: &[(String, Vec<usize>)]| -> u128 {
         let sizes = tensors.iter();
@@ -308,13 +309,13 @@ fn check_size(spec: &ModelSpec) -> Result<()> {
     Ok(())
 }
 
-/// A `config.json` under reading; remembers which keys were used.
+/// The content of a `config.json`; remembers which keys were read.
 pub struct Config {
     map: Map<String, Value>,
     read: BTreeSet<String>,
 }
 
-/// Keys that never change the scores of a text: training, generation, bookkeeping, execution.
+/// Keys that never change the scores of a text: they concern training, generation, bookkeeping or execution.
 const INERT: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -397,8 +398,8 @@ const INERT: &[&str] = &[
     "use_cache",
 ];
 
-/// Keys known to change the mathematics in some family, with the value that switches each one off.
-/// A family that supports one reads it, and it is then not looked up here.
+/// Keys that change the computation in some family, each with the value that switches it off. A family that supports
+/// a key reads it, and then it is not checked here.
 const MATHEMATICAL: &[(&str, Value)] = &[
     ("alibi", Value::Bool(false)),
     ("attention_multiplier", Value::Null),
@@ -434,12 +435,12 @@ const MATHEMATICAL: &[(&str, Value)] = &[
 ];
 
 impl Config {
-    /// The value of `key`, or `None` when it is absent or null.
+    /// The value of `key`; `None` if it is absent or null.
     pub fn get(&mut self, key: &str) -> Option<&Value> {
         self.written(key).filter(|value| !value.is_null())
     }
 
-    /// The value of `key` if it is written, even as null.
+    /// The value of `key`, even if it is null; `None` if it is absent.
     fn written(&mut self, key: &str) -> Option<&Value> {
         self.read.insert(key.to_string());
         self.map.get(key)
@@ -449,22 +450,22 @@ impl Config {
         self.written(key).is_some_and(Value::is_null)
     }
 
-    /// Makes `old` another name of `key`, which counts where both are written.
+    /// Makes `old` another name of `key`. If both are present, `old` counts.
     pub fn alias(&mut self, old: &str, key: &str) {
         if let Some(value) = self.map.remove(old) {
             self.map.insert(key.to_string(), value);
         }
     }
 
-    /// Takes note of a key that changes nothing in this family, although it does in others: transformers does not
-    /// look at it either. Said aloud, since whoever wrote it meant something.
+    /// Marks a key as read that has no effect in this family, although it has one in others; transformers ignores it,
+    /// too. This is logged, since whoever wrote the key expected an effect.
     pub fn ignore(&mut self, key: &str) {
         if let Some(value) = self.get(key) {
             tracing::warn!("config.json: key `{key}` = {value} is ignored, as transformers ignores it for this family");
         }
     }
 
-    /// The value of a key, `None` where it is absent. A null is refused, as transformers refuses it.
+    /// The value of a key; `None` if it is absent. Null is refused, as in transformers.
     fn typed<T>(&mut self, key: &str, wanted: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         self.written(key)
             .map(|value| {
@@ -480,14 +481,14 @@ impl Config {
             .transpose()
     }
 
-    /// A positive integer, if given.
+    /// A positive integer; `None` if the key is absent.
     pub fn count(&mut self, key: &str) -> Result<Option<usize>> {
         let count = self.typed(key, "a positive integer", |value| value.as_u64().filter(|n| *n > 0))?;
         let within = |count| limited(key, usize::try_from(count).unwrap_or(usize::MAX), u32::MAX as usize);
         count.map(within).transpose()
     }
 
-    /// A positive integer of a key whose null means "none": absent, it is `default`.
+    /// A positive integer. Null means "none"; if the key is absent, the value is `default`.
     pub fn count_or_null(&mut self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
         if self.is_null(key) {
             return Ok(None);
@@ -495,8 +496,8 @@ impl Config {
         Ok(self.count(key)?.or(default))
     }
 
-    /// A size that tensors have, within `LARGEST_SIZE`; `default`, transformers' own, is rarely what a model has, so
-    /// taking it is said.
+    /// A size of tensors, at most `LARGEST_SIZE`. `default` is transformers' own; it rarely fits a model, so a
+    /// warning is logged when it is used.
     pub fn size(&mut self, key: &str, default: usize) -> Result<usize> {
         let Some(size) = self.count(key)? else {
             tracing::warn!("config.json: key `{key}` is missing; {default} is taken, as transformers does");
@@ -505,12 +506,12 @@ impl Config {
         limited(key, size, LARGEST_SIZE)
     }
 
-    /// A size that tensors have and that many configurations leave to its default.
+    /// A size of tensors that many configurations leave out.
     pub fn size_or(&mut self, key: &str, default: usize) -> Result<usize> {
         limited(key, self.count(key)?.unwrap_or(default), LARGEST_SIZE)
     }
 
-    /// A size that tensors have; absent and null mean that it follows from others.
+    /// A size of tensors; `None` if it is absent or null, and follows from other sizes.
     pub fn size_or_null(&mut self, key: &str) -> Result<Option<usize>> {
         let size = self.count_or_null(key, None)?;
         size.map(|size| limited(key, size, LARGEST_SIZE)).transpose()
@@ -522,21 +523,21 @@ impl Config {
         blocks.unwrap_or_else(|| self.size(key, default))
     }
 
-    /// An integer from 0 on, if given.
+    /// An integer that is 0 or larger; `None` if the key is absent.
     pub fn natural(&mut self, key: &str) -> Result<Option<usize>> {
         self.typed(key, "an integer from 0 on", |value| {
             value.as_u64().filter(|n| *n <= u64::from(u32::MAX)).map(|n| n as usize)
         })
     }
 
-    /// A positive number, if given.
+    /// A positive number; `None` if the key is absent.
     pub fn positive(&mut self, key: &str) -> Result<Option<f32>> {
         self.typed(key, "a positive number", |value| {
             value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0)
         })
     }
 
-    /// A positive number of a key whose null means "none": absent, it is `default`.
+    /// A positive number. Null means "none"; if the key is absent, the value is `default`.
     pub fn positive_or_null(&mut self, key: &str, default: Option<f32>) -> Result<Option<f32>> {
         if self.is_null(key) {
             return Ok(None);
@@ -544,12 +545,12 @@ impl Config {
         Ok(self.positive(key)?.or(default))
     }
 
-    /// A finite number, if given.
+    /// A finite number; `None` if the key is absent.
     pub fn number(&mut self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", |value| value.as_f64().filter(|x| x.is_finite()))
     }
 
-    /// True or false; `default` when absent.
+    /// True or false; `default` if the key is absent.
     pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
@@ -562,7 +563,7 @@ impl Config {
         )
     }
 
-    /// The activation function named by `key`; `default` when absent.
+    /// The activation function that `key` names; `default` if the key is absent.
     pub fn activation(&mut self, key: &str, default: Activation) -> Result<Activation> {
         let Some(value) = self.written(key) else {
             return Ok(default);
@@ -581,7 +582,7 @@ impl Config {
         }
     }
 
-    /// A positive small number such as a norm's epsilon; `default` when absent.
+    /// A small positive number such as a norm's epsilon; `default` if the key is absent.
     pub fn epsilon(&mut self, key: &str, default: f64) -> Result<f32> {
         let epsilon = self.number(key)?.unwrap_or(default);
         if epsilon > 0.0 {
@@ -591,7 +592,7 @@ impl Config {
         }
     }
 
-    /// Refuses keys that change the mathematics and were not read; logs keys nobody knows.
+    /// Refuses keys that change the computation and were not read; logs keys that are not known.
     fn refuse_the_rest(&self) -> Result<()> {
         for (key, value) in &self.map {
             if self.read.contains(key) || INERT.contains(&key.as_str()) {
@@ -615,7 +616,7 @@ impl Config {
     }
 }
 
-/// Kinds of blocks that all attend to everything before, which is what families without windows do.
+/// Whether all blocks have full attention, as in families without windows.
 fn all_full(kinds: &Value) -> bool {
     let kinds = kinds.as_array().map(Vec::as_slice).unwrap_or_default();
     !kinds.is_empty() && kinds.iter().all(|kind| kind == "full_attention")
@@ -625,10 +626,11 @@ fn required<T>(key: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::input(format!("key `{key}` is missing")))
 }
 
-/// More blocks than any model has: plans and forecasts look at them before any tensor shows that they are not there.
+/// Most blocks that a model may have. Plans and forecasts use the number before a missing tensor could show that it
+/// is wrong.
 const MOST_BLOCKS: usize = 100_000;
 
-/// A larger width, vocabulary or number of heads than any model has.
+/// Largest width, vocabulary or number of heads that a model may have.
 const LARGEST_SIZE: usize = 1 << 24;
 
 fn limited(key: &str, value: usize, limit: usize) -> Result<usize> {
@@ -640,8 +642,8 @@ fn limited(key: &str, value: usize, limit: usize) -> Result<usize> {
     Ok(value)
 }
 
-/// What the attention of each of `blocks` blocks reaches: as `layer_types` says, or, where it is absent, repeating
-/// with a `period`. `sliding` tells whether a block has the window, `rotary` which frequencies it uses then.
+/// Which tokens the attention of each block can see: as `layer_types` says, or repeated with a `period` if it is
+/// absent. `sliding` tells whether a block has the window, and `rotary` which frequencies it then uses.
 fn reaches(
     config: &mut Config,
     blocks: usize,
@@ -682,7 +684,7 @@ fn reaches(
         .collect())
 }
 
-/// `total / parts` when it divides evenly, else an error naming both keys.
+/// `total / parts` if there is no remainder, otherwise an error that names both keys.
 fn divide(total: usize, total_key: &str, parts: usize, parts_key: &str) -> Result<usize> {
     if total.is_multiple_of(parts) {
         Ok(total / parts)

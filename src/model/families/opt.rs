@@ -14,7 +14,7 @@ const POSITION_OFFSET: usize = 2;
 /// PyTorch's default epsilon of `LayerNorm`, which OPT does not change.
 const EPSILON: f32 = 1e-5;
 
-/// Reads an OPT configuration.
+/// Reads the configuration of an OPT model.
 pub fn opt(config: &mut Config) -> Result<ModelSpec> {
     let blocks = config.blocks("num_hidden_layers", 12)?;
     let vocabulary = config.size("vocab_size", 50_272)?;

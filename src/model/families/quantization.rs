@@ -7,10 +7,10 @@ use super::Config;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
-/// Where settings of quantisation and of packed sparsity have been kept over time.
+/// Keys under which settings of quantisation and of packed sparsity have been stored over time.
 const KEYS: [&str; 3] = ["quantization_config", "compression_config", "sparsity_config"];
 
-/// Refuses checkpoints whose weights are not stored as numbers of their own.
+/// Refuses checkpoints whose weights are not stored as one number per weight.
 ///
 /// # Errors
 /// Names the key and the method.
@@ -31,7 +31,7 @@ pub fn refuse(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// What shows that something is compressed, if anything does.
+/// The setting that shows that something is compressed; `None` if nothing is.
 fn compressed(settings: &Map<String, Value>) -> Option<String> {
     let told = |key: &str| settings.get(key).filter(|value| !is_nothing(value));
     // Other methods have no dense form: their checkpoints are always quantised.
@@ -87,7 +87,7 @@ fn compressed(settings: &Map<String, Value>) -> Option<String> {
     other.map(|(key, value)| format!("{key} {value}"))
 }
 
-/// Null, false, and what is empty.
+/// Whether a value is null, false or empty.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -7,24 +7,24 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::f64::consts::TAU;
 
-/// Wider heads are a slip; their rotary frequencies would be computed before any tensor shows it.
+/// Most features per head. More are a mistake, and their frequencies would be computed before a tensor could show it.
 const WIDEST_HEAD: usize = 65_536;
 
-/// Rotary settings of one kind of block, gathered from wherever a configuration keeps them.
+/// Rotary settings of one kind of block, gathered from all keys of the configuration that can have them.
 pub struct Rotary {
-    /// The object they are from, for messages.
+    /// The key of the object with the settings, for messages.
     key: String,
     map: Map<String, Value>,
-    /// Base, where the settings do not say.
+    /// The base of the frequencies if the settings have none.
     theta: f64,
-    /// Whether the family rotates a fraction of a head, and which one where the settings do not say; `None` for those
-    /// that rotate all of it.
+    /// For families that rotate a fraction of a head: the fraction if the settings have none. `None` for families
+    /// that rotate the whole head.
     fraction: Option<f64>,
-    /// A fraction above the settings, for families that rotate all of a head.
+    /// A fraction outside the settings, in families that rotate the whole head.
     partial: Option<Value>,
-    /// Tokens of pretraining that stand above what the settings say.
+    /// Number of positions in pretraining, if a key outside the settings gives it; it has priority over the settings.
     original: Option<f64>,
-    /// Tokens of pretraining where nothing says.
+    /// Number of positions in pretraining if no key gives it.
     max_positions: f64,
 }
 
@@ -268,7 +268,7 @@ impl Rotary {
     }
 }
 
-/// The key of the fraction of a head that is rotated.
+/// Key of the fraction of a head that is rotated.
 const PARTIAL: &str = "partial_rotary_factor";
 
 /// An object that may be absent or null.
@@ -280,7 +280,7 @@ fn object(config: &mut Config, key: &str) -> Result<Option<Map<String, Value>>> 
     }
 }
 
-/// A top-level base.
+/// The base of the frequencies at the top level of the configuration.
 fn base_of(config: &mut Config, key: &str, default: f64) -> Result<f64> {
     let theta = config.number(key)?.unwrap_or(default);
     if theta <= 0.0 {
@@ -289,7 +289,7 @@ fn base_of(config: &mut Config, key: &str, default: f64) -> Result<f64> {
     Ok(theta)
 }
 
-/// The features of a head that are rotated. An odd number is rounded up when they are paired.
+/// The number of features of a head that are rotated. An odd number is rounded up when features are paired.
 fn rotated(head_dim: usize, fraction: f64, key: &str) -> Result<usize> {
     let features = (head_dim as f64 * fraction) as usize;
     if fraction > 1.0 || features == 0 || features.next_multiple_of(2) > head_dim {
@@ -307,8 +307,8 @@ fn base(features: usize, theta: f64) -> Vec<f32> {
         .collect()
 }
 
-/// LLaMA 3.1's scaling: long wavelengths are stretched by `factor`, short ones kept, the band between
-/// (`original / high` to `original / low` tokens) blended linearly in inverse wavelength.
+/// LLaMA 3.1's scaling: long wavelengths are multiplied by `factor`, and short ones are kept. Between them (`original
+/// / high` to `original / low` tokens), the inverse wavelength is interpolated linearly.
 struct Bands {
     factor: f64,
     low: f64,

@@ -6,28 +6,28 @@ use crate::error::Result;
 use crate::memory::{Reserved, Room, Scratch};
 use ndarray::Array2;
 
-/// The batches of a stream, in order.
+/// The batches of a residual stream, in order, in memory or in a scratch file.
 pub(super) struct Batches<B: Backend> {
     batches: Vec<Batch<B::Tensor>>,
     scratch: Option<Scratch>,
-    /// Elements in the scratch file.
+    /// Number of elements in the scratch file.
     spilled: usize,
 }
 
-/// A batch between two blocks.
+/// Where a batch is between two blocks.
 enum Batch<T> {
-    /// In the backend's memory.
+    /// In the memory of the backend.
     Kept {
-        /// `None` only while a block works on it.
+        /// The batch; `None` only while a block works on it.
         tensor: Option<T>,
-        /// Its part of the room.
+        /// The memory that was reserved for it.
         _place: Reserved,
     },
-    /// In the scratch file.
+    /// In the scratch file, because memory did not suffice.
     Spilled {
-        /// First element.
+        /// Index of the batch's first element in the file.
         start: usize,
-        /// Rows and columns.
+        /// Number of rows and of columns.
         dim: (usize, usize),
     },
 }
@@ -64,7 +64,7 @@ impl<B: Backend> Batches<B> {
         Ok(())
     }
 
-    /// Lets `work` change every batch, in order; it also gets the batch's index.
+    /// Calls `work` with every batch and its index, in order, so that it can change the batch.
     ///
     /// # Errors
     /// `work` fails, or a batch cannot be moved.
@@ -84,7 +84,7 @@ impl<B: Backend> Batches<B> {
         Ok(())
     }
 
-    /// Shows every batch to `look`, in order.
+    /// Calls `look` with every batch, in order.
     ///
     /// # Errors
     /// `look` fails, or a batch cannot be moved.
@@ -92,7 +92,7 @@ impl<B: Backend> Batches<B> {
         (0..self.batches.len()).try_for_each(|index| self.with(backend, index, &mut look))
     }
 
-    /// Shows a batch to `look`.
+    /// Calls `look` with one batch.
     ///
     /// # Errors
     /// `look` fails, or the batch cannot be moved.
@@ -118,7 +118,7 @@ impl<B: Backend> Batches<B> {
         Ok(())
     }
 
-    /// A copy of a spilled batch.
+    /// Reads a batch from the scratch file and uploads it.
     fn read(&self, backend: &B, index: usize) -> Result<B::Tensor> {
         let Batch::Spilled { start, dim } = self.batches[index] else {
             panic!("batch {index} is in memory");

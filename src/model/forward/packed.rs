@@ -11,18 +11,19 @@ use crate::backend::{Backend, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{ModelSpec, Positions};
 
-/// Which distinct token stands where.
+/// Where each token of a batch occurs, if sequences with the same beginning share tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Distinct tokens, group by group.
+    /// Ids of the distinct tokens, group by group.
     ids: Vec<u32>,
-    /// Their positions in their sequences.
+    /// The position of each distinct token in its sequences.
     positions: Vec<u32>,
-    /// Per sequence that attention sees and per position below `length`, the distinct token there.
+    /// For each sequence and each position below `length`, the index of the distinct token there; attention works on
+    /// these sequences.
     spread: Vec<u32>,
-    /// Per distinct token, a place of it in `spread`.
+    /// For each distinct token, one index in `spread` where it occurs.
     gather: Vec<u32>,
-    /// Tokens of the longest sequence.
+    /// Number of tokens of the longest sequence.
     length: usize,
 }
 
@@ -69,7 +70,7 @@ impl Layout {
         (layout, paths)
     }
 
-    /// Adds a sequence whose first tokens, `path`, are known already.
+    /// Adds a sequence; its first tokens are there already, with the indices in `path`.
     fn append(&mut self, sequence: &[u32], path: &mut Vec<u32>) {
         let place = self.spread.len();
         for (position, id) in sequence.iter().enumerate().skip(path.len()) {
@@ -84,28 +85,28 @@ impl Layout {
         self.spread.resize(place + self.length, last);
     }
 
-    /// Distinct tokens.
+    /// Number of distinct tokens in the layout.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// The distinct token at every place that attention sees.
+    /// For each place that attention sees, the index of the distinct token there.
     pub(super) fn spread(&self) -> &[u32] {
         &self.spread
     }
 
-    /// For every distinct token, a place that attention sees.
+    /// For each distinct token, the index of one place that attention sees.
     pub(super) fn gather(&self) -> &[u32] {
         &self.gather
     }
 
-    /// Tokens of a sequence that attention sees.
+    /// Number of tokens per sequence that attention sees.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 }
 
-/// Tokens that two sequences begin with.
+/// The number of tokens at the beginning that two sequences have in common.
 fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -118,7 +119,7 @@ pub struct Packed<B: Backend> {
 }
 
 impl<B: Backend> Packed<B> {
-    /// Tokens that a batch should have, whether distinct or as attention sees them.
+    /// Number of tokens that a batch should have, both of distinct tokens and of places that attention sees.
     pub fn batch_tokens(backend: &B, spec: &ModelSpec) -> usize {
         batch_tokens(backend, spec)
     }
@@ -158,7 +159,7 @@ impl<B: Backend> Packed<B> {
         })
     }
 
-    /// After the last block: what the model says of `targets[i]` as the token behind distinct token `rows[i]`
+    /// To be called after the last block: the likelihood of `targets[i]` as the token after distinct token `rows[i]`
     /// of a batch.
     ///
     /// # Errors

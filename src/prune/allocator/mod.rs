@@ -16,7 +16,7 @@ use crate::spec::{ModelSpec, Role};
 use std::collections::BTreeMap;
 pub use uniform::Uniform;
 
-/// Shares a sparsity out among layers.
+/// The step of a recipe that divides a sparsity among the layers.
 pub trait Allocator: Send + Sync {
     /// Checks the parameters.
     ///

@@ -23,9 +23,9 @@ pub use ria::Ria;
 pub use wanda::Wanda;
 pub use z_pruner::ZPruner;
 
-/// Scores the weights of a layer.
+/// The step of a recipe that scores the weights of a layer.
 pub trait Criterion: Send + Sync {
-    /// Checks the parameters.
+    /// Checks the criterion's parameters.
     ///
     /// # Errors
     /// Names the parameter and its legal range.
@@ -33,19 +33,20 @@ pub trait Criterion: Send + Sync {
         Ok(())
     }
 
-    /// The comparison group of the paper's own code.
+    /// The comparison group that the paper's own code uses.
     fn group(&self) -> Group;
 
-    /// True when the score is meant for the weights that remain while a solver updates them, so that
-    /// the solver evaluates it again on each column block (or N:M group) it reaches.
+    /// Whether the score is meant for the weights that are left while a solver updates them. If so, the solver
+    /// computes it again for each column block (or N:M group) that it reaches.
     fn follows_update(&self) -> bool {
         false
     }
 
-    /// The importance of every weight, as a formula; the lowest are removed. What it needs of calibration is read off it.
+    /// The importance of every weight as a formula; weights with the lowest values are removed. It also tells which
+    /// statistics are needed.
     fn score(&self) -> Score;
 
-    /// The statistics that the score asks for.
+    /// The statistics that the score uses.
     fn needs(&self) -> Needs {
         score::needs(&self.score())
     }
@@ -138,7 +139,7 @@ impl Criterion for Fixed {
     }
 }
 
-/// Refuses a parameter that is not a finite number of at least `least`.
+/// Checks that a parameter is a finite number of at least `least`.
 fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
     if value.is_finite() && value >= least {
         Ok(())

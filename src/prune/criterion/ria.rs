@@ -12,7 +12,7 @@ use crate::prune::pattern::Group;
 use crate::prune::score::{Score, column_sums, input_squares, row_sums, weight};
 use serde::{Deserialize, Serialize};
 
-/// The RIA criterion.
+/// The RIA criterion and its parameter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ria {

@@ -21,7 +21,7 @@ use crate::prune::pattern::Group;
 use crate::prune::score::{Score, column_sums, entries, input_squares, row_sums, sum, weight};
 use serde::{Deserialize, Serialize};
 
-/// The Z-Pruner criterion. Defaults are the released code's constants.
+/// The Z-Pruner criterion. Its defaults are the constants of the released code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ZPruner {
@@ -83,9 +83,9 @@ impl Criterion for ZPruner {
     }
 }
 
-/// The z-scores of the weights divided by the norm of their row (or column), given the sums of the weights and of their
-/// squares along it and one over the norm. Mean and unbiased standard deviation are those of the whole matrix; a matrix
-/// without any spread (all entries equal, up to rounding) keeps scale 1.
+/// The z-scores of the weights divided by the norm of their row (or column). Given are the sums of the weights and of
+/// their squares along it, and the inverse of the norm. Mean and unbiased standard deviation are those of the whole
+/// matrix. If all entries are equal, up to rounding, the scale is 1.
 fn z_score(sums: Score, squares: Score, inverse_norm: Score) -> Score {
     let mean = || sum(sums.clone() * inverse_norm.clone()) / entries();
     let squares = sum(squares * inverse_norm.clone() * inverse_norm.clone());

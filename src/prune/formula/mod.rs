@@ -21,9 +21,9 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// A formula whose leaves are of type `L`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Formula<L> {
-    /// A value that the formula is given.
+    /// A value that is given when the formula is evaluated.
     Leaf(L),
-    /// A constant.
+    /// A constant that is part of the formula.
     Number(f64),
     /// A function of one value.
     Unary(Unary, Box<Formula<L>>),
@@ -34,45 +34,45 @@ pub enum Formula<L> {
 /// A function of one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unary {
-    /// `-x`.
+    /// The negative, `-x`.
     Negate,
-    /// `|x|`.
+    /// The absolute value, `|x|`.
     Abs,
-    /// `x x`.
+    /// The second power, `x x`.
     Square,
-    /// `x x x`.
+    /// The third power, `x x x`.
     Cube,
-    /// The square root.
+    /// The square root of `x`.
     Root,
-    /// `1 / x` where `x` is above 0, else 0: the share of a row or column without weights is 0, not NaN.
+    /// `1 / x` if `x` is above 0, otherwise 0, so that a row or column without weights has the share 0 and not NaN.
     Inverse,
-    /// -1, 0 or 1.
+    /// The sign of `x`: -1, 0 or 1.
     Sign,
 }
 
 /// A function of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Binary {
-    /// `a + b`.
+    /// The sum, `a + b`.
     Add,
-    /// `a - b`.
+    /// The difference, `a - b`.
     Subtract,
-    /// `a b`.
+    /// The product, `a b`.
     Multiply,
-    /// `a / b`.
+    /// The quotient, `a / b`.
     Divide,
-    /// The smaller value.
+    /// The smaller of `a` and `b`.
     Minimum,
-    /// The larger value.
+    /// The larger of `a` and `b`.
     Maximum,
     /// `a` to the power `b`; `a` is not negative.
     Power,
-    /// 1 where `a < b`, else 0.
+    /// 1 if `a < b`, otherwise 0.
     Below,
 }
 
 impl Unary {
-    /// The function's value.
+    /// The value of the function at `x`.
     #[inline(always)]
     pub fn of<T: NdFloat>(self, x: T) -> T {
         match self {
@@ -91,7 +91,7 @@ impl Unary {
 }
 
 impl Binary {
-    /// The function's value.
+    /// The value of the function at `a` and `b`.
     #[inline(always)]
     pub fn of<T: NdFloat>(self, a: T, b: T) -> T {
         match self {
@@ -123,37 +123,37 @@ impl<L> Formula<L> {
         Formula::Binary(function, Box::new(self), Box::new(other.into()))
     }
 
-    /// `|x|`.
+    /// The absolute value, `|x|`.
     #[must_use]
     pub fn abs(self) -> Self {
         self.unary(Unary::Abs)
     }
 
-    /// `x^2`.
+    /// The second power, `x^2`.
     #[must_use]
     pub fn square(self) -> Self {
         self.unary(Unary::Square)
     }
 
-    /// `x^3`.
+    /// The third power, `x^3`.
     #[must_use]
     pub fn cube(self) -> Self {
         self.unary(Unary::Cube)
     }
 
-    /// The square root.
+    /// The square root of the value.
     #[must_use]
     pub fn root(self) -> Self {
         self.unary(Unary::Root)
     }
 
-    /// `1 / x` where `x` is above 0, else 0.
+    /// `1 / x` if `x` is above 0, otherwise 0.
     #[must_use]
     pub fn inverse(self) -> Self {
         self.unary(Unary::Inverse)
     }
 
-    /// -1, 0 or 1.
+    /// The sign of the value: -1, 0 or 1.
     #[must_use]
     pub fn sign(self) -> Self {
         self.unary(Unary::Sign)
@@ -177,7 +177,7 @@ impl<L> Formula<L> {
         self.binary(Binary::Power, exponent)
     }
 
-    /// 1 where the value is below another, else 0.
+    /// 1 if the value is below `other`, otherwise 0.
     #[must_use]
     pub fn below(self, other: impl Into<Self>) -> Self {
         self.binary(Binary::Below, other)
@@ -199,7 +199,7 @@ impl<L> Formula<L> {
         })
     }
 
-    /// Calls `see` for every leaf, from left to right.
+    /// Calls `see` with every leaf, from left to right.
     pub fn leaves<'a>(&'a self, see: &mut dyn FnMut(&'a L)) {
         match self {
             Formula::Leaf(leaf) => see(leaf),
@@ -284,7 +284,7 @@ impl<L> Neg for Formula<L> {
 }
 
 impl<L: fmt::Display> Formula<L> {
-    /// How tightly the outermost operation binds: sums 1, products 2, everything else 3.
+    /// Precedence of the outermost operation: 1 for sums, 2 for products, 3 for everything else.
     fn rank(&self) -> u8 {
         match self {
             Formula::Binary(Binary::Add | Binary::Subtract, ..) => 1,
@@ -293,7 +293,7 @@ impl<L: fmt::Display> Formula<L> {
         }
     }
 
-    /// The formula in parentheses where it binds less tightly than its surroundings.
+    /// The formula as text, in parentheses if its precedence is lower than `rank`.
     fn within(&self, rank: u8) -> String {
         if self.rank() < rank {
             format!("({self})")

@@ -5,10 +5,10 @@ use super::{Binary, Formula, Unary};
 use crate::backend::cpu::simd::vectorised;
 use ndarray::NdFloat;
 
-/// Values that a step works on together.
+/// Number of values that a step computes at a time.
 const CHUNK: usize = 512;
 
-/// What a leaf or a step is along a row.
+/// The values of a leaf or a step along a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Along<'a, T> {
     /// One value for each column.
@@ -17,15 +17,15 @@ pub enum Along<'a, T> {
     One(T),
 }
 
-/// A type that formulas are evaluated in.
+/// A number type that formulas can be evaluated in.
 pub trait Real: NdFloat {
-    /// Values of single precision as this type; `room` holds them where they are not already.
+    /// Converts values from single precision to this type; `room` receives them if they are of another type.
     fn from_single<'a>(values: &'a [f32], room: &'a mut [Self]) -> &'a [Self];
 
-    /// One value of single precision as this type.
+    /// Converts one value from single precision to this type.
     fn single(value: f32) -> Self;
 
-    /// A constant as this type.
+    /// Converts a constant to this type.
     fn number(value: f64) -> Self;
 }
 
@@ -62,7 +62,7 @@ impl Real for f64 {
     }
 }
 
-/// A formula as steps.
+/// A formula as a list of steps, which is evaluated many values at a time.
 #[derive(Debug, Clone)]
 pub struct Program<L> {
     leaves: Vec<L>,
@@ -84,16 +84,16 @@ enum Step {
     Binary(Binary, Source, Source),
 }
 
-/// Room for the values of a program's steps; one for each thread.
+/// Memory for the values of a program's steps; every thread needs its own.
 pub struct Scratch<T> {
-    /// [`CHUNK`] values for each leaf, then for each step.
+    /// [`CHUNK`] values for each leaf, followed by [`CHUNK`] values for each step.
     values: Vec<T>,
-    /// The value of each step that is the same in every column.
+    /// For each step, its value if that is the same in every column.
     ones: Vec<Option<T>>,
 }
 
 impl<L: Clone + PartialEq> Program<L> {
-    /// The steps of a formula; what occurs twice is computed once.
+    /// Translates a formula into steps; a part that occurs twice is computed once.
     pub fn new(formula: &Formula<L>) -> Self {
         let mut program = Program {
             leaves: Vec::new(),
@@ -117,12 +117,12 @@ impl<L: Clone + PartialEq> Program<L> {
         Source::Step(place(&mut self.steps, step))
     }
 
-    /// The leaves, in the order in which [`Program::evaluate`] takes their values.
+    /// The leaves of the formula; [`Program::evaluate`] takes their values in this order.
     pub fn leaves(&self) -> &[L] {
         &self.leaves
     }
 
-    /// Room to evaluate this program in.
+    /// Memory in which one thread can evaluate this program.
     pub fn scratch<T: Real>(&self) -> Scratch<T> {
         Scratch {
             values: vec![T::zero(); (self.leaves.len() + self.steps.len()) * CHUNK],
@@ -130,7 +130,7 @@ impl<L: Clone + PartialEq> Program<L> {
         }
     }
 
-    /// The formula's values along a row, of which each leaf is given.
+    /// Computes the formula's values along a row from the values of its leaves.
     pub fn evaluate<T: Real>(&self, leaves: &[Along<f32>], scratch: &mut Scratch<T>, into: &mut [T]) {
         vectorised(
             #[inline(always)]
@@ -193,10 +193,10 @@ impl<L: Clone + PartialEq> Program<L> {
     }
 }
 
-/// Different leaves that a formula may have.
+/// Most different leaves that a formula may have.
 pub const LEAVES: usize = 16;
 
-/// The index of an item, added if it is not there.
+/// The index of an item in a list; the item is added if it is not there.
 fn place<I: PartialEq>(items: &mut Vec<I>, item: I) -> usize {
     match items.iter().position(|known| *known == item) {
         Some(index) => index,
@@ -207,7 +207,8 @@ fn place<I: PartialEq>(items: &mut Vec<I>, item: I) -> usize {
     }
 }
 
-/// The value of a step that is the same in every column; else writes the values.
+/// Computes a step of one operand. Returns its value if it is the same in every column, otherwise writes the values
+/// to `out`.
 #[inline(always)]
 fn unary<T: Real>(function: Unary, of: Along<T>, out: &mut [T]) -> Option<T> {
     // Written out, so that each loop is compiled for its function.

@@ -2,8 +2,8 @@
 
 use super::{Binary, Formula, Unary};
 
-/// An expression of type `f32`. `leaf` and `number` say how a leaf and a constant are read; constants come from the
-/// kernel's parameters, so that one pipeline serves all values.
+/// The formula as a WGSL expression of type `f32`. `leaf` and `number` give the text that reads a leaf or a constant.
+/// Constants are read from the kernel's parameters, so that one pipeline serves all values.
 pub fn expression<L>(
     formula: &Formula<L>,
     leaf: &mut dyn FnMut(&L) -> String,

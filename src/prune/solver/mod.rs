@@ -18,7 +18,7 @@ use crate::registry::Entry;
 pub use obs::Obs;
 pub use one_shot::OneShot;
 
-/// Decides what the weights that are kept become.
+/// The step of a recipe that computes the new values of the weights that are kept.
 pub trait Solver: Send + Sync {
     /// Checks the parameters.
     ///
@@ -28,13 +28,13 @@ pub trait Solver: Send + Sync {
         Ok(())
     }
 
-    /// The statistics that the solver will ask for.
+    /// The statistics of the layer's inputs that the solver uses.
     fn needs(&self) -> Needs;
 
-    /// Whether weights that are kept may change.
+    /// Whether the solver may change the weights that are kept.
     fn updates(&self) -> bool;
 
-    /// Whether the solver can choose the mask itself while it updates.
+    /// Whether the solver can choose the mask itself during its update.
     fn follows(&self) -> bool {
         false
     }
@@ -47,9 +47,9 @@ pub trait Solver: Send + Sync {
         Ok(())
     }
 
-    /// Solves for a layer's weights, in place. The mask is chosen already, unless there is a score to follow: then the solver
-    /// chooses it as it goes, from that score of the current weights. Returns the damping of the Hessian, as a fraction of
-    /// its mean diagonal, where one was factored.
+    /// Computes a layer's new weights in place. The mask has been chosen before, unless there is a score to follow:
+    /// then the solver chooses the mask during its update, from that score of the current weights. Returns the
+    /// damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
     ///
     /// # Errors
     /// A score is unusable, a statistic was not gathered, or a factorisation fails.

@@ -65,7 +65,7 @@ pub(super) fn score_of(score: &Values, weight: ArrayView2<f32>, (row, column): (
     usable(value[0], row, column)
 }
 
-/// A layer on the host.
+/// A layer that is being pruned on the host.
 struct Piece<'a> {
     weight: &'a mut Array2<f32>,
     mask: Mask,
@@ -123,7 +123,7 @@ impl LayerView for Piece<'_> {
 }
 
 impl Piece<'_> {
-    /// The mask that a target makes of the scores of the current weights.
+    /// The mask that a target selects by the scores of the current weights.
     fn chosen(&self, score: &Values, target: &Target) -> Result<Mask> {
         let evaluation = Evaluation::new(score, self.weight.dim(), Some(&self.mask))?;
         select(scores(&evaluation, self.weight.view(), 0)?.view(), target)
@@ -213,7 +213,7 @@ impl Workpiece for Piece<'_> {
     }
 }
 
-/// SparseGPT's block, made a whole number of N:M groups.
+/// Number of columns that SparseGPT updates at a time: its block size, rounded down to whole N:M groups.
 fn block_width(pattern: Pattern) -> usize {
     match pattern {
         Pattern::Unstructured { .. } => COLUMN_BLOCK,
@@ -221,8 +221,8 @@ fn block_width(pattern: Pattern) -> usize {
     }
 }
 
-/// Visits the columns of a block, row by row (rows do not depend on each other); returns the errors.
-/// With groups `(score, keep, of)`, the mask of each N:M group is chosen when the row reaches it.
+/// Updates the columns of a block row by row, since rows do not depend on each other; returns the errors. If `groups`
+/// is given as `(score, keep, of)`, the mask of each N:M group is chosen when the update reaches it.
 fn update_block(
     weight: &mut Array2<f32>,
     mask: &mut Mask,

@@ -26,23 +26,23 @@ use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
 use written::{MATRICES, Written};
 
-/// Formulas that one kernel adds up: the parts of a vector.
+/// Number of formulas that one kernel can add up: one per component of a vector.
 const SUMMED: usize = 4;
 
-/// Workgroups of kernels that walk over a matrix in strides: enough for the largest devices.
+/// Most workgroups of a kernel that goes over a matrix in strides; enough for the largest devices.
 const WALKERS: usize = 1024;
 
-/// Statistics of a tap: vectors on the host, matrices on the device.
+/// Statistics of the inputs at one tap: vectors on the host, matrices on the device.
 pub struct Statistics {
     sequences: usize,
     squared_norms: Option<Vec<f64>>,
     gram: Option<Arc<Memory>>,
-    /// Both triangles of the Gram matrix, divided by the sequences.
+    /// The Gram matrix with both triangles, divided by the number of sequences.
     full: OnceLock<std::result::Result<Arc<Tensor>, Error>>,
     factor: OnceLock<std::result::Result<Factor, Error>>,
 }
 
-/// The factor of a damped inverse Hessian.
+/// The factor of a damped inverse Hessian, on the device.
 struct Factor {
     there: DeviceFactor,
     damping: f64,
@@ -50,7 +50,7 @@ struct Factor {
 }
 
 impl Statistics {
-    /// Computed when it is first asked for.
+    /// The factor of the damped inverse Hessian; computed at the first call.
     fn inverse_factor(&self, gpu: &Gpu) -> Result<&Factor> {
         let factor = self.factor.get_or_init(|| self.factorise(gpu));
         factor.as_ref().map_err(Error::clone)
@@ -134,13 +134,14 @@ impl Workbench for Gpu {
     }
 }
 
-/// A layer on the device.
+/// A layer that is being pruned on the device.
 struct Piece<'a> {
     gpu: &'a Gpu,
     weight: &'a mut Tensor,
-    /// A copy in single precision, while weights in half precision are updated.
+    /// A copy of the weights in single precision, which is used while weights in half precision are updated.
     working: Option<Tensor>,
-    /// Rows of whole words, bit `j mod 32` of word `j / 32` set where column `j` is removed.
+    /// The mask as bits, row after row, each row beginning with a new word: bit `j mod 32` of word `j / 32` is set if
+    /// column `j` is removed.
     mask: Option<Arc<Memory>>,
     storage: StorageType,
     statistics: &'a Statistics,
@@ -175,7 +176,7 @@ impl Piece<'_> {
         Ok(memory)
     }
 
-    /// A kernel of `weigh.wgsl` over the weights.
+    /// Runs a kernel of `weigh.wgsl` over the weights.
     fn weigh(&self, entry: &'static str, counts: Option<&Memory>, groups: [u32; 3]) -> Result<()> {
         let (rows, columns) = self.size();
         let storage = match self.storage {
@@ -206,8 +207,8 @@ impl Piece<'_> {
         device.run(&kernel, &parameters, &bound, groups)
     }
 
-    /// A kernel of `sums.wgsl`: sums of up to four formulas over a matrix of `dim`, one after the other for each row; or for
-    /// each column of each [`SUM_ROWS`] rows.
+    /// Runs a kernel of `sums.wgsl`: sums of up to four formulas over a matrix of `dim`. The result has the sums of
+    /// each row, or of each column in each group of [`SUM_ROWS`] rows.
     fn add_up(&self, dim: (usize, usize), over: Over, formulas: &[&Values], into: &Memory) -> Result<()> {
         let (rows, columns) = dim;
         let device = self.gpu.hardware();
@@ -252,7 +253,7 @@ impl Piece<'_> {
         device.run(&kernel, &parameters, &bound, groups)
     }
 
-    /// Sums of up to four formulas over the weights, on the host.
+    /// Sums of up to four formulas over the weights, copied to the host.
     fn added(&self, over: Over, formulas: &[&Values]) -> Result<Vec<Vec<f64>>> {
         let (rows, columns) = self.size();
         let count = formulas.len();
@@ -272,7 +273,7 @@ impl Piece<'_> {
             .collect())
     }
 
-    /// The mask, where formulas read it and there is one: else everything is kept.
+    /// The mask, if the formulas use it and there is one; without a mask all weights are kept.
     fn mask_for(&self, written: &Written) -> Result<Option<Arc<Memory>>> {
         match (&self.mask, written.reads_mask) {
             (_, false) => Ok(None),
@@ -281,13 +282,13 @@ impl Piece<'_> {
         }
     }
 
-    /// One invocation per weight.
+    /// The number of workgroups for one invocation per weight.
     fn each(&self) -> [u32; 3] {
         let (rows, columns) = self.size();
         grid((rows * columns).div_ceil(LANES))
     }
 
-    /// Keys of the scores of `width` columns from `first` on.
+    /// Computes keys of the scores of `width` columns, beginning with column `first`.
     fn keys(&self, score: &Written, first: usize, width: usize, unusable: &Memory) -> Result<Memory> {
         let (rows, columns) = self.size();
         let device = self.gpu.hardware();
@@ -321,7 +322,7 @@ impl Piece<'_> {
         Ok(keys)
     }
 
-    /// Reads what kernels reported about unusable scores.
+    /// Checks what kernels reported about scores that cannot be used.
     fn check_scores(&self, unusable: &Memory, score: &Values) -> Result<()> {
         match self.words_of(unusable, 1)?[0] {
             0 => Ok(()),
@@ -351,7 +352,7 @@ impl Piece<'_> {
         score_of(&there, weights.view(), (row, column))
     }
 
-    /// A kernel of `select.wgsl` over keys of `width` columns.
+    /// Runs a kernel of `select.wgsl` over the keys of `width` columns.
     fn pick(&self, entry: &'static str, run: &Selecting, shift: u32, work: &Memory, groups: [u32; 3]) -> Result<()> {
         let parameters = parameters::Select {
             rows: self.weight.rows as u32,
@@ -370,7 +371,7 @@ impl Piece<'_> {
             .run(&Kernel::new(shader::SELECT, entry), &parameters, &bound, groups)
     }
 
-    /// Marks the lowest keys of `width` columns as one comparison group.
+    /// Marks the lowest keys of `width` columns, which form one comparison group.
     fn select_together(&self, run: &Selecting, mask: &Memory) -> Result<()> {
         let rows = self.weight.rows;
         // Sixteen keys an invocation at least, since every workgroup clears and adds up all bins.
@@ -391,7 +392,7 @@ impl Piece<'_> {
     }
 }
 
-/// One selection: which keys, how many go.
+/// One selection: which keys take part, and how many weights are removed.
 struct Selecting<'a> {
     keys: &'a Memory,
     state: &'a Memory,
@@ -454,7 +455,7 @@ impl LayerView for Piece<'_> {
 }
 
 impl Piece<'_> {
-    /// The mask that a target makes of the scores of the current weights.
+    /// The mask that a target selects by the scores of the current weights.
     fn chosen(&self, score: &Values, target: &Target) -> Result<Memory> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;

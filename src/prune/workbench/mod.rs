@@ -37,9 +37,9 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("inverse_factor", Agreement::Close { abs: 0.0, rel: 2e-5 }),
 ];
 
-/// What a workbench computes with matrices. A formula over matrices ([`Values`]) does everything elementwise: copies,
-/// sums, products, masks, thresholds, scaled rows and columns (a matrix of one column or one row is repeated). Nothing is
-/// changed in place.
+/// The operations on matrices that a workbench offers. A formula over matrices ([`Values`]) does everything
+/// elementwise: copies, sums, products, masks, thresholds, scaled rows and columns (a matrix of one column or one row
+/// is repeated). No operation changes a matrix in place.
 pub trait Matrices {
     /// Puts a matrix into the workbench's memory.
     ///
@@ -53,45 +53,47 @@ pub trait Matrices {
     /// The backend fails.
     fn read(&self, matrix: &Matrix) -> Result<Array2<f32>>;
 
-    /// The matrix of `dim` whose entries are a formula's values.
+    /// The matrix of shape `dim` whose entries are the values of a formula.
     ///
     /// # Errors
     /// An operand does not fit, or there is no room.
     fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix>;
 
-    /// A formula's sums over the rows of a matrix of `dim` (one column), or over its columns (one row).
+    /// The sums of a formula's values over each row of a matrix of `dim` (the result is one column), or over each
+    /// column (one row).
     ///
     /// # Errors
     /// As [`Matrices::map`]; and sums of a vector are [`Matrices::total`]'s.
     fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix>;
 
-    /// The sum of all of a formula's values over a matrix of `dim`, added up in `f64` or with as many digits.
+    /// The sum of all values of a formula over a matrix of `dim`, added up in `f64` or with the same number of
+    /// digits.
     ///
     /// # Errors
     /// As [`Matrices::map`].
     fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64>;
 
-    /// `A B^T`, in single precision.
+    /// The product `A B^T`, in single precision.
     ///
     /// # Errors
     /// The matrices have different numbers of columns, or there is no room.
     fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
 
-    /// `A^T`.
+    /// The transposed matrix, `A^T`.
     ///
     /// # Errors
     /// There is no room.
     fn transpose(&self, a: &Matrix) -> Result<Matrix>;
 
-    /// `result[i, j] = A[i, places[i, j]]`; a single row of places serves all rows, so that it permutes columns. A negative
-    /// place gives 0.
+    /// `result[i, j] = A[i, places[i, j]]`. If `places` has only one row, it is used for all rows, which permutes
+    /// columns. A negative place gives 0.
     ///
     /// # Errors
     /// The rows do not fit, or there is no room.
     fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix>;
 
-    /// The matrix of `columns` columns with `result[i, places[i, j]] = A[i, j]` and 0 elsewhere; negative places are left
-    /// out. No place of a row may occur twice.
+    /// The matrix with `columns` columns, `result[i, places[i, j]] = A[i, j]` and 0 at all other places. Negative
+    /// places are left out. No place may occur twice in a row.
     ///
     /// # Errors
     /// The rows do not fit, or there is no room.
@@ -104,58 +106,58 @@ pub trait Matrices {
     fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix>;
 }
 
-/// What a criterion sees of one linear layer, wherever its numbers are.
+/// What a criterion can read of one linear layer, on the CPU or the GPU.
 pub trait LayerView: Matrices {
-    /// `(outputs, inputs)`.
+    /// Number of outputs (rows) and inputs (columns).
     fn dim(&self) -> (usize, usize);
 
-    /// `||x_j||^2 / sequences` per input feature `j`.
+    /// `||x_j||^2 / sequences`, one value per input feature `j`.
     ///
     /// # Errors
     /// No sums of squares were gathered.
     fn squared_norms(&self) -> Result<&[f64]>;
 
-    /// The current weights, `(outputs, inputs)`.
+    /// The current weights, with one row per output.
     ///
     /// # Errors
     /// There is no room.
     fn weight(&self) -> Result<Matrix>;
 
-    /// 1 where a weight is kept, 0 where the mask removes it.
+    /// A matrix with 1 for each weight that is kept and 0 for each one that the mask removes.
     ///
     /// # Errors
     /// There is no room.
     fn kept(&self) -> Result<Matrix>;
 
-    /// `X X^T / sequences` of the layer's inputs, both triangles; its diagonal is [`LayerView::squared_norms`]. Made once for
-    /// all layers of a tap.
+    /// `X X^T / sequences` of the layer's inputs, with both triangles; its diagonal is [`LayerView::squared_norms`].
+    /// Computed once for all layers of a tap.
     ///
     /// # Errors
     /// No Gram matrix was gathered, or there is no room.
     fn gram(&self) -> Result<Matrix>;
 
-    /// 1 where a target keeps a weight and 0 where it removes one, for scores over the layer; the layer's own mask
-    /// stays as it is.
+    /// A matrix with 1 for each weight that a target keeps and 0 for each one that it removes, by these scores. The
+    /// layer's own mask does not change.
     ///
     /// # Errors
     /// A score is NaN, infinite or negative, or the pattern does not fit.
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix>;
 
-    /// Sums of formulas over each row or each column, in one pass over the weights.
+    /// The sums of formulas over each row or each column, all computed in one pass over the weights.
     ///
     /// # Errors
     /// A formula asks for more than the workbench can do at once, or the backend fails.
     fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>>;
 
-    /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`; `None` where feature `j` was zero on
-    /// every calibration token.
+    /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`, for each input feature `j`; `None` if the
+    /// feature was zero on every calibration token.
     ///
     /// # Errors
     /// No Gram matrix was accumulated, or the Hessian cannot be factored.
     fn pivots(&self) -> Result<Vec<Option<f64>>>;
 }
 
-/// A layer under work: its weights change in place, and a mask says which are removed.
+/// A layer that is being pruned: its weights change in place, and a mask says which are removed.
 pub trait Workpiece: LayerView {
     /// Chooses the mask from the scores of the current weights.
     ///
@@ -163,13 +165,13 @@ pub trait Workpiece: LayerView {
     /// A score is NaN, infinite or negative, or the pattern does not fit.
     fn select(&mut self, score: &Values, target: &Target) -> Result<()>;
 
-    /// Makes a matrix of ones (kept) and zeros (removed) the mask.
+    /// Sets the mask from a matrix of ones (kept) and zeros (removed).
     ///
     /// # Errors
     /// It is not as large as the layer, or the backend fails.
     fn keep(&mut self, kept: &Matrix) -> Result<()>;
 
-    /// Gives the layer other weights.
+    /// Replaces the layer's weights.
     ///
     /// # Errors
     /// They are not as many as the layer's, or the backend fails.
@@ -190,36 +192,37 @@ pub trait Workpiece: LayerView {
     /// A score is unusable, or the Hessian cannot be factored.
     fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64>;
 
-    /// Rounds the weights to the checkpoint's type and reports. The workpiece is done.
+    /// Rounds the weights to the checkpoint's type and returns the result; the last call for a workpiece.
     ///
     /// # Errors
     /// The backend fails.
     fn finish(&mut self) -> Result<Finished>;
 }
 
-/// What became of a workpiece.
+/// The result of pruning one workpiece.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// What was removed.
+    /// Which weights were removed.
     pub mask: PackedMask,
-    /// Weights that are 0.
+    /// Number of weights that are 0.
     pub zeros: usize,
-    /// A weight that is not finite, or was removed and is not 0: its place and value.
+    /// Row, column and value of a weight that is not finite, or that was removed and is not 0; `None` if there is
+    /// none.
     pub fault: Option<((usize, usize), f32)>,
 }
 
 /// A backend that weights can be pruned on.
 pub trait Workbench: Backend {
-    /// Statistics of a tap's inputs, shared by the layers that read it.
+    /// Statistics of the inputs at a tap; all layers that read these inputs share them.
     type Statistics;
 
-    /// Statistics from accumulated moments over `sequences` sequences.
+    /// Computes statistics from moments that were accumulated over `sequences` sequences.
     ///
     /// # Errors
     /// An activation was not finite (names the feature), or the backend fails.
     fn statistics(&self, moments: &Self::Moments, sequences: usize, provider: Provider) -> Result<Self::Statistics>;
 
-    /// Statistics for methods that look at weights only: whoever asks for one gets an error.
+    /// Statistics for methods that look at weights only; asking for one of them is an error.
     fn no_statistics(&self) -> Self::Statistics;
 
     /// What it has room for.
@@ -227,7 +230,7 @@ pub trait Workbench: Backend {
         Limits::NONE
     }
 
-    /// Puts a layer's weights on the bench.
+    /// Prepares a layer's weights for pruning in place.
     fn workpiece<'a>(
         &'a self,
         weight: &'a mut Self::Weight,

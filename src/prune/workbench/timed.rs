@@ -47,7 +47,7 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
 
 struct TimedPiece<'a, B> {
     bench: &'a Timed<'a, B>,
-    /// Of the weights.
+    /// Number of bytes of the weights.
     bytes: usize,
     inner: Box<dyn Workpiece + 'a>,
 }
@@ -106,7 +106,7 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
     }
 }
 
-/// Bytes of a matrix.
+/// Number of bytes of a matrix.
 fn size(matrix: &Matrix) -> usize {
     4 * matrix.dim().0 * matrix.dim().1
 }
@@ -154,7 +154,8 @@ impl<B> TimedPiece<'_, B>
 where
     B: Backend,
 {
-    /// The factor of the inverse, which the first of a tap's layers to ask for it makes.
+    /// Computes the factor of the inverse if no layer of the tap has asked for it yet, so that its time is counted
+    /// separately.
     fn factor(&self) -> Result<()> {
         self.bench.time("factor", 0.0, 0, |_| self.inner.pivots()).map(drop)
     }

@@ -9,7 +9,7 @@ use crate::stats::power::POWER;
 use crate::stats::{Interval, Shown};
 
 impl View<'_> {
-    /// Every comparison of every family.
+    /// Tables with every comparison of every family.
     pub(super) fn comparisons(&self) -> Vec<Sheet> {
         let families = self.families.iter();
         let families = families.filter(|family| !family.tests.is_empty() || family.refused > 0);
@@ -118,7 +118,7 @@ impl View<'_> {
     }
 }
 
-/// Digits after the point for a comparison: two of the detectable difference.
+/// Digits after the point for a comparison, so that the detectable difference has two digits.
 fn difference_digits(test: &Test) -> usize {
     match test.detectable.map(|it| test.shown(it)) {
         Some(fine) if fine < 0.1 => 3,
@@ -126,7 +126,7 @@ fn difference_digits(test: &Test) -> usize {
     }
 }
 
-/// How many seeds have the sign of their mean difference.
+/// For how many seeds the difference has the same sign as the mean difference.
 fn agreement(test: &Test) -> String {
     let Some(p) = test.wilcoxon else {
         return String::new();

@@ -30,7 +30,7 @@ impl View<'_> {
         sheets
     }
 
-    /// Methods by patterns, on one model.
+    /// A table of one model: one row per method, one column per pattern.
     pub(super) fn over_patterns(&self, section: &Section) -> Sheet {
         let experiment = &self.results.plan.experiment;
         let mut columns = vec![Column::words("method"), Column::words("group")];
@@ -65,7 +65,7 @@ impl View<'_> {
         }
     }
 
-    /// Methods by models, under one pattern.
+    /// A table for one pattern: one row per method, one column per model.
     pub(super) fn over_models(&self, sections: &[&Section], pattern: Pattern) -> Sheet {
         let experiment = &self.results.plan.experiment;
         let mut columns = vec![Column::words("method"), Column::words("group")];
@@ -101,7 +101,7 @@ impl View<'_> {
         }
     }
 
-    /// Methods by tasks with their macro average, per model and pattern.
+    /// Tables of accuracy, one per model and pattern: one row per method, one column per task and the macro average.
     pub(super) fn accuracy(&self) -> Vec<Sheet> {
         let experiment = &self.results.plan.experiment;
         let mut sheets = Vec::new();
@@ -144,7 +144,7 @@ impl View<'_> {
         sheets
     }
 
-    /// The macro average of `acc` over all tasks, if a method has all of them.
+    /// The macro average of `acc` over all tasks, if the method has results for all of them.
     pub(super) fn average(&self, sections: &[&Section], method: &str, pattern: Pattern) -> Cell {
         let plain = sections
             .iter()
@@ -162,7 +162,7 @@ impl View<'_> {
         }))
     }
 
-    /// Our values beside published ones.
+    /// Tables with our values beside published ones.
     pub(super) fn published(&self) -> Vec<Sheet> {
         let experiment = &self.results.plan.experiment;
         let rows = published::published(self.results);

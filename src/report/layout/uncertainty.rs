@@ -7,7 +7,7 @@ use crate::report::sheet::{Cell, Column, Sheet, number};
 use crate::stats::{Interval, Shown, Summary};
 
 impl View<'_> {
-    /// Both sources of chance apart, for every perplexity.
+    /// A table per perplexity measure that splits its uncertainty into seeds and texts.
     pub(super) fn uncertainty(&self) -> Vec<Sheet> {
         let confidence = percent(self.confidence());
         let sheets = self.sections(true).map(|section| {

@@ -11,7 +11,7 @@ use crate::stats::Shown;
 use crate::stats::power::POWER;
 use crate::stats::proportion::FEW;
 
-/// What is laid out.
+/// The results that tables are made from.
 pub struct View<'a> {
     pub results: &'a Results,
     pub families: &'a [Family],
@@ -39,7 +39,7 @@ impl View<'_> {
         )
     }
 
-    /// What a method scored, marked for what it is in its column.
+    /// The score of a method, marked if it is the best of its column or not told apart from the best.
     pub(super) fn value(&self, section: &Section, method: &str, pattern: Pattern) -> Cell {
         let Some(entry) = section.entry(method, pattern) else {
             return Cell::default();
@@ -80,7 +80,7 @@ impl View<'_> {
         }
     }
 
-    /// Whether a method is the best of its column, or not told apart from it.
+    /// Whether a method is the best of its column, or not told apart from the best.
     pub(super) fn mark(&self, section: &Section, method: &str, pattern: Pattern) -> Mark {
         let experiment = &self.results.plan.experiment;
         let score = |method: &str| {
@@ -138,13 +138,13 @@ impl View<'_> {
         methods.any(|method| self.references(section, method, pattern).is_some())
     }
 
-    /// The first published value of a place; all of them are in a table of their own.
+    /// The first published value for a place in the table; a separate table has all of them.
     pub(super) fn reference_cell(&self, section: &Section, method: &str, pattern: Pattern) -> Cell {
         let first = self.references(section, method, pattern);
         Cell::plain(first.map_or(String::new(), |it| it.value.to_string()))
     }
 
-    /// What is needed to read a table of scores.
+    /// Notes that explain how to read a table of scores.
     pub(super) fn notes(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
         let experiment = &self.results.plan.experiment;
         let confidence = percent(self.confidence());
@@ -232,7 +232,8 @@ impl View<'_> {
     }
 }
 
-/// The smallest difference that would be found, where that is known. No accuracies are more than 100 points apart.
+/// The smallest difference that would be found, as text, if it is known. Accuracies cannot differ by more than 100
+/// points.
 pub(super) fn detectable(test: &Test, digits: usize) -> Option<String> {
     let difference = test.shown(test.detectable?);
     Some(match test.measure {

@@ -11,19 +11,19 @@ use std::path::Path;
 /// Width of every plot in pixels.
 pub const WIDTH: i32 = 640;
 
-/// Height of a row of a legend in pixels.
+/// Height of one row of a legend, in pixels.
 const LEGEND_ROW: i32 = 24;
 
 /// Size of ordinary text in pixels.
 pub const TEXT: i32 = 15;
 
-/// Lines of the grid.
+/// Colour of the lines of the grid.
 pub const GRID: RGBColor = RGBColor(224, 224, 224);
 
-/// Text and axes.
+/// Colour of text and axes.
 pub const INK: RGBColor = BLACK;
 
-/// Colours that stay apart in print and for the colour-blind (Okabe and Ito, 2008).
+/// Colours that can be told apart in print and by colour-blind readers (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -34,7 +34,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(127, 127, 127),
 ];
 
-/// Outlines of markers, in tenths of their radius: methods differ in shape, too, not in colour alone.
+/// Outlines of markers, in tenths of their radius: methods also differ in shape, not only in colour.
 const SHAPES: [&[(i32, i32)]; 5] = [
     // Circle, drawn as one.
     &[],
@@ -48,16 +48,16 @@ const SHAPES: [&[(i32, i32)]; 5] = [
     &[(0, 11), (11, -9), (-11, -9)],
 ];
 
-/// Colour and shape of a method, by its place in the experiment.
+/// Colour and marker shape of a method, given by its index in the experiment.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// Colour.
+    /// Colour of the marker and its line.
     pub colour: RGBColor,
     shape: &'static [(i32, i32)],
 }
 
 impl Look {
-    /// Of the method at `index`; the first 35 are all different.
+    /// The look of the method at `index`; the first 35 are all different.
     pub fn of(index: usize) -> Look {
         Look {
             colour: COLOURS[index % COLOURS.len()],
@@ -65,7 +65,7 @@ impl Look {
         }
     }
 
-    /// Of things that belong to no method: a circle of this colour.
+    /// The look of things that belong to no method: a circle of this colour.
     pub fn round(colour: RGBColor) -> Look {
         Look {
             colour,
@@ -74,23 +74,23 @@ impl Look {
     }
 }
 
-/// What stands in the background: single seeds.
+/// Colour of what is drawn in the background: single seeds.
 pub const FAINT: RGBColor = COLOURS[6];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// Where a text's given point is.
+/// Which point of a text is placed at the given position.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
-    /// At its left end.
+    /// The left end of the text.
     Left,
-    /// In its middle.
+    /// The middle of the text.
     Middle,
-    /// At its right end.
+    /// The right end of the text.
     Right,
 }
 
-/// A drawing in pixels, from the upper left corner.
+/// A picture that is drawn on; positions are in pixels from the upper left corner.
 pub struct Canvas<'a> {
     area: Area<'a>,
 }
@@ -99,7 +99,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::output(Path::new("a plot"), error)
 }
 
-/// Draws an SVG file.
+/// Draws a picture of this height in pixels; returns the text of an SVG file.
 ///
 /// # Errors
 /// The drawing library fails.
@@ -115,7 +115,7 @@ pub fn draw(height: i32, content: impl FnOnce(&Canvas) -> Result<()>) -> Result<
 }
 
 impl Canvas<'_> {
-    /// A line through points.
+    /// Draws a line through points; `width` is in pixels.
     pub fn line(&self, points: &[(i32, i32)], colour: RGBColor, width: u32) -> Result<()> {
         self.area
             .draw(&PathElement::new(points.to_vec(), colour.stroke_width(width)))
@@ -137,14 +137,14 @@ impl Canvas<'_> {
             .try_for_each(|place| self.line(&[at(place), at(place + 5)], colour, 1))
     }
 
-    /// A filled rectangle.
+    /// Draws a filled rectangle between two corners.
     pub fn rectangle(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<()> {
         self.area
             .draw(&Rectangle::new([from, to], colour.filled()))
             .map_err(failed)
     }
 
-    /// A method's marker, filled or open.
+    /// Draws a method's marker, filled or open; `radius` is in pixels.
     pub fn marker(&self, (x, y): (i32, i32), look: Look, radius: i32, open: bool) -> Result<()> {
         let inside = if open { WHITE } else { look.colour };
         if look.shape.is_empty() {
@@ -161,7 +161,7 @@ impl Canvas<'_> {
         self.line(&points, look.colour, 2)
     }
 
-    /// Text at the middle of its height.
+    /// Draws text whose middle height is at `place`.
     pub fn text(&self, text: &str, place: (i32, i32), size: i32, anchor: Anchor) -> Result<()> {
         let style = TextStyle::from(("sans-serif", size).into_font())
             .color(&INK)
@@ -171,7 +171,7 @@ impl Canvas<'_> {
             .map_err(failed)
     }
 
-    /// Text from below to above, around its middle.
+    /// Draws text that runs from bottom to top, with its middle at `place`.
     pub fn upright(&self, text: &str, place: (i32, i32)) -> Result<()> {
         let font = ("sans-serif", TEXT).into_font().transform(FontTransform::Rotate270);
         let style = TextStyle::from(font).color(&INK).pos(Anchor::Middle.position());
@@ -180,7 +180,7 @@ impl Canvas<'_> {
             .map_err(failed)
     }
 
-    /// Draws an axis' grid lines and numbers below a plot between two heights.
+    /// Draws the grid lines of an axis between two heights, and its numbers below the plot.
     pub fn horizontal(&self, axis: &Axis, top: i32, bottom: i32) -> Result<()> {
         for tick in axis.ticks() {
             let x = axis.place(tick);
@@ -190,7 +190,7 @@ impl Canvas<'_> {
         self.line(&[(axis.from, bottom), (axis.to, bottom)], INK, 1)
     }
 
-    /// The same at the left of a plot between two places.
+    /// Draws the grid lines of an axis between `left` and `right`, and its numbers at the left of the plot.
     pub fn vertical(&self, axis: &Axis, left: i32, right: i32) -> Result<()> {
         for tick in axis.ticks() {
             let y = axis.place(tick);
@@ -200,7 +200,7 @@ impl Canvas<'_> {
         self.line(&[(left, axis.from), (left, axis.to)], INK, 1)
     }
 
-    /// A legend from `top` downwards; returns nothing, its height is [`legend_height`].
+    /// Draws a legend from `top` downwards; its height is [`legend_height`].
     pub fn legend(&self, items: &[Item], top: i32) -> Result<()> {
         let columns = legend_columns(items);
         let width = (WIDTH - 40) / columns as i32;
@@ -237,37 +237,37 @@ impl Anchor {
     }
 }
 
-/// What stands for an item in a legend.
+/// The symbol of an item in a legend.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
-    /// A method's marker on a line.
+    /// A method's marker on a line, as in plots with a line per method.
     Method(Look),
-    /// A method's marker.
+    /// A method's marker without a line.
     Marker(Look),
-    /// A dashed line.
+    /// A dashed line without a marker.
     Dashed,
-    /// An upright line.
+    /// An upright line, for intervals.
     Whisker,
-    /// A thick line.
+    /// A thick horizontal line, for narrow intervals.
     Thick,
-    /// A thin line.
+    /// A thin horizontal line, for wide intervals.
     Thin,
-    /// A small grey dot.
+    /// A small grey dot, for single seeds.
     Dot,
-    /// A marker of no method in particular, filled or open.
+    /// A round marker that belongs to no method, filled or open.
     Filled(bool),
 }
 
-/// An item of a legend.
+/// An entry of a legend.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// What stands for it.
+    /// The symbol of the entry.
     pub key: Key,
-    /// What it is.
+    /// The text beside the symbol.
     pub text: String,
 }
 
-/// How many items fit beside each other; a letter takes about half its height.
+/// Number of items that fit beside each other; a letter is about half as wide as high.
 fn legend_columns(items: &[Item]) -> usize {
     let longest = items.iter().map(|item| item.text.chars().count()).max().unwrap_or(0) as i32;
     let width = 44 + longest * (TEXT * 11 / 20);
@@ -279,7 +279,7 @@ pub fn legend_height(items: &[Item]) -> i32 {
     LEGEND_ROW * items.len().div_ceil(legend_columns(items)) as i32
 }
 
-/// Numbers along a line of pixels.
+/// A scale that places numbers along a line of pixels.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     low: f64,
@@ -291,7 +291,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// From `low` at pixel `from` to `high` at pixel `to`. Ends that are equal are pulled apart.
+    /// A linear scale from `low` at pixel `from` to `high` at pixel `to`. Ends that are equal are moved apart.
     pub fn new(low: f64, high: f64, from: i32, to: i32) -> Axis {
         let room = if high > low { 0.0 } else { 0.05 * low.abs().max(1e-3) };
         // Numbers need about 60 pixels beside each other and 30 above each other.
@@ -310,7 +310,7 @@ impl Axis {
         }
     }
 
-    /// The same on a logarithmic scale; both ends are positive.
+    /// A logarithmic scale; both ends are positive.
     pub fn logarithmic(low: f64, high: f64, from: i32, to: i32) -> Axis {
         Axis {
             logarithmic: true,
@@ -318,7 +318,7 @@ impl Axis {
         }
     }
 
-    /// Pixel of a value; those beyond the ends stay at the ends.
+    /// The pixel of a value; values beyond an end are placed at that end.
     pub fn place(&self, value: f64) -> i32 {
         let share = match self.logarithmic {
             true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
@@ -328,8 +328,8 @@ impl Axis {
         self.from + (share.clamp(0.0, 1.0) * length).round() as i32
     }
 
-    /// Round numbers between the ends: multiples of a round step; on a logarithmic axis whose ends are far apart 1, 2 and
-    /// 5 times powers of ten, or the powers alone.
+    /// Round numbers between the ends: multiples of a round step. On a logarithmic axis whose ends are far apart they
+    /// are 1, 2 and 5 times powers of ten, or only the powers.
     fn ticks(&self) -> Vec<f64> {
         let within = |tick: &f64| (self.low..=self.high).contains(tick);
         if self.logarithmic && self.high / self.low > 8.0 {
@@ -360,7 +360,7 @@ impl Axis {
             .unwrap_or(10.0 * ten)
     }
 
-    /// A tick's number, with as many digits as tell neighbours apart.
+    /// The number at a tick, with enough digits to tell it from its neighbours.
     fn label(&self, tick: f64) -> String {
         let finest = match self.logarithmic && self.high / self.low > 8.0 {
             true => tick,
@@ -373,7 +373,7 @@ impl Axis {
     }
 }
 
-/// The values an axis must cover; `None` without any.
+/// The smallest and largest value that an axis must cover; `None` without values.
 pub fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.filter(|value| value.is_finite()).fold(None, |extent, value| {
         let (low, high) = extent.unwrap_or((value, value));

@@ -12,8 +12,8 @@ const BOTTOM: i32 = 390;
 const LEFT: i32 = 74;
 const RIGHT: i32 = WIDTH - 16;
 
-/// Caption and picture; `None` while there is nothing to draw. A line per method through its unstructured patterns, open
-/// markers for N:M patterns, intervals over seeds, on a logarithmic axis.
+/// Caption and picture; `None` if there is nothing to draw. Each method has a line through its unstructured patterns
+/// and open markers for its N:M patterns, with intervals over seeds, on a logarithmic axis.
 pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Option<(String, String)>> {
     let points: Vec<&Entry> = section.entries.iter().filter(|entry| entry.summary.is_some()).collect();
     let sparsity = |entry: &Entry| 100.0 * entry.pattern.map_or(0.0, |pattern| pattern.sparsity());

@@ -12,10 +12,10 @@ const ROW: i32 = 21;
 const TOP: i32 = 44;
 const RIGHT: i32 = WIDTH - 20;
 
-/// Height of a panel beyond its rows: pattern, numbers of the axis.
+/// Height of a panel in addition to its rows, in pixels: the pattern's name and the numbers of the axis.
 const PANEL: i32 = 54;
 
-/// Caption and picture of a family's comparisons in one section, a panel per pattern; `None` without any.
+/// Caption and picture of a family's comparisons in one section, with a panel per pattern; `None` if there are none.
 pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Option<(String, String)>> {
     let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
     let tests: Vec<&Test> = family.tests.iter().filter(here).collect();
@@ -76,7 +76,7 @@ pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Optio
     Ok(Some((caption, svg)))
 }
 
-/// The comparisons of one pattern between two heights, from `left` on.
+/// Draws the comparisons of one pattern between two heights, beginning at `left`.
 fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), confidence: f64) -> Result<()> {
     let ends = tests.iter().flat_map(|test| {
         let intervals = [test.over_both, test.over_texts];

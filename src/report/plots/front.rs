@@ -11,14 +11,14 @@ const PANEL: i32 = 230;
 const LEFT: i32 = 74;
 const RIGHT: i32 = WIDTH - 16;
 
-/// A method's seconds and perplexity.
+/// Time in seconds and perplexity of a method.
 struct Point {
     index: usize,
     seconds: f64,
     value: f64,
 }
 
-/// Caption and picture, a panel per pattern with at least two methods; `None` without any.
+/// Caption and picture, with a panel per pattern that has at least two methods; `None` without panels.
 pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for pattern in section.entries.iter().filter_map(|entry| entry.pattern) {
@@ -111,7 +111,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     )))
 }
 
-/// Points that no other beats in both, from the fastest on.
+/// The points for which no other point is both faster and better, beginning with the fastest.
 fn front(points: &[Point]) -> Vec<&Point> {
     let mut sorted: Vec<&Point> = points.iter().collect();
     sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds).then(a.value.total_cmp(&b.value)));

@@ -15,27 +15,27 @@ const TOP: i32 = 44;
 const LEFT: i32 = 112;
 const RIGHT: i32 = WIDTH - 16;
 
-/// Ends of the colour scale, light to dark: told apart by lightness alone.
+/// Ends of the colour scale, from light to dark; readers can tell its colours apart by lightness alone.
 const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
 
-/// A number that every layer has.
+/// A number that is recorded for every layer and can be drawn.
 pub struct Quantity {
-    /// Part of the picture's file name.
+    /// The part that the quantity adds to the picture's file name.
     pub name: &'static str,
-    /// In its title.
+    /// The text that the quantity adds to the picture's title.
     title: &'static str,
-    /// Behind the upper end of the colour scale.
+    /// The text after the number at the upper end of the colour scale.
     unit: &'static str,
-    /// The beginning of its caption.
+    /// The beginning of the picture's caption.
     caption: &'static str,
-    /// The colour scale spans at least so many percentage points: differences that come from rounding must not look like a
-    /// pattern.
+    /// The least range of the colour scale, in percentage points: differences that come from rounding must not look
+    /// like a pattern.
     span: f64,
-    /// In percent, where the record has it.
+    /// The value of a layer in percent, if its record has it.
     of: fn(&LayerRecord) -> Option<f64>,
 }
 
-/// All of them.
+/// All quantities that are drawn, each in its own picture.
 pub const QUANTITIES: [Quantity; 2] = [
     Quantity {
         name: "layers-sparsity",
@@ -55,7 +55,7 @@ pub const QUANTITIES: [Quantity; 2] = [
     },
 ];
 
-/// Caption and picture at the highest unstructured sparsity of the sweep; `None` where no record has the quantity.
+/// Caption and picture at the highest unstructured sparsity of the sweep; `None` if no record has the quantity.
 pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<Option<(String, String)>> {
     let unstructured = |entry: &&Entry| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
     let has = |entry: &&Entry| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
@@ -151,7 +151,8 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<
     Ok(Some((caption, svg)))
 }
 
-/// Block and kind of a layer, from its tensor's name: the first number in it, and the last part that says what it is.
+/// Block index and kind of a layer, from its tensor's name: the first number in the name, and the last part that says
+/// what the layer is.
 fn place(tensor: &str) -> Option<(u32, String)> {
     let block = tensor.split('.').find_map(|part| part.parse().ok())?;
     let kind = tensor.split('.').rfind(|part| *part != "weight")?;

@@ -16,7 +16,7 @@ use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
 pub use plot::Plot;
 
-/// All plots that have something to show.
+/// All plots of a report that are not empty.
 ///
 /// # Errors
 /// The drawing library fails.
@@ -73,7 +73,7 @@ pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
     Ok(plots)
 }
 
-/// The name of a plot's files.
+/// The file name of a plot, without ending.
 fn name(kind: &str, model: &str, measure: Option<&Measure>) -> String {
     match measure {
         Some(measure) => plain(&format!("{kind}-{model}-{}", measure.label())),
@@ -81,7 +81,7 @@ fn name(kind: &str, model: &str, measure: Option<&Measure>) -> String {
     }
 }
 
-/// The kind of a plot of one family's differences.
+/// The name of a plot's kind, for the differences of one family.
 fn differences(index: usize, families: usize) -> String {
     match families {
         1 => "differences".to_string(),
@@ -89,7 +89,7 @@ fn differences(index: usize, families: usize) -> String {
     }
 }
 
-/// The names of all plots that an experiment may get, each with the labels it comes from.
+/// The file names of all plots that an experiment may get, each with the labels that it comes from.
 pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
     let families = experiment.comparisons.len().max(1);
     let differences: Vec<String> = (0..families).map(|index| differences(index, families)).collect();

@@ -2,13 +2,14 @@
 
 use crate::report::results::Section;
 
-/// Rows of a panel. More are no picture any more, and their pixels take memory without bound; all are in the tables.
+/// Most rows of a panel. A picture with more is hard to read, and its pixels take much memory; the tables have all
+/// rows.
 pub const ROWS: usize = 120;
 
-/// Panels of a picture that has one per method.
+/// Most panels of a picture that has one panel per method.
 pub const PANELS: usize = 40;
 
-/// What a caption says of a picture that leaves something out.
+/// The sentence in the caption of a picture that leaves something out.
 pub fn cut(shown: usize, all: usize, what: &str) -> String {
     match shown < all {
         true => format!(" Only the first {shown} of {all} {what} are drawn; all are in the tables."),
@@ -16,20 +17,21 @@ pub fn cut(shown: usize, all: usize, what: &str) -> String {
     }
 }
 
-/// A plot.
+/// A picture of a report with its caption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plot {
-    /// Name of its files, without folder and ending.
+    /// Name of the picture's files, without folder and ending.
     pub name: String,
-    /// What it shows, in a sentence: for those who cannot see it, and below it in the page.
+    /// A sentence that says what the picture shows; it stands below the picture and is read to those who cannot see
+    /// it.
     pub caption: String,
     /// Whether it shows durations, which differ from run to run.
     pub time: bool,
-    /// The picture.
+    /// The picture as the text of an SVG file.
     pub svg: String,
 }
 
-/// A section in the heading of a plot.
+/// The heading of a plot for a section: its model and measure.
 pub fn heading(section: &Section) -> String {
     format!("{} on {}", section.model, section.measure.label())
 }

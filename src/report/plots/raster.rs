@@ -7,13 +7,14 @@ use resvg::usvg::{Options, Tree, fontdb};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Pixels of a PNG per pixel of the SVG: sharp enough for slides and print. The second for pictures of many panels.
+/// Number of PNG pixels per SVG pixel: the first is sharp enough for slides and print, the second is for large
+/// pictures.
 pub const SCALES: [f32; 2] = [2.0, 1.0];
 
-/// The most pixels of a PNG: a quarter of a GiB while it is drawn.
+/// The most pixels of a PNG; drawing them takes a quarter of a GiB.
 const MOST: f32 = (1 << 26) as f32;
 
-/// The font, parsed once.
+/// The font for plots, which is parsed only once.
 fn fonts() -> Arc<fontdb::Database> {
     static FONTS: OnceLock<Arc<fontdb::Database>> = OnceLock::new();
     let fonts = FONTS.get_or_init(|| {
@@ -25,7 +26,7 @@ fn fonts() -> Arc<fontdb::Database> {
     Arc::clone(fonts)
 }
 
-/// The bytes of a PNG file; `None` for a picture that is too large for one.
+/// The bytes of a PNG file; `None` if the picture is too large for one.
 ///
 /// # Errors
 /// The plot is no SVG, or there is no memory for its pixels.

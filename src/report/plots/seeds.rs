@@ -9,7 +9,7 @@ const ROW: i32 = 22;
 const TOP: i32 = 40;
 const RIGHT: i32 = WIDTH - 24;
 
-/// Caption and picture; `None` where no method has more than one seed.
+/// Caption and picture; `None` if no method has more than one seed.
 pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
     let mut panels: Vec<(String, Vec<(usize, &Entry)>)> = Vec::new();
     for entry in section.entries.iter().filter(|entry| !entry.runs.is_empty()) {

@@ -10,12 +10,12 @@ use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};
 use ndarray::{Array2, ArrayView2};
 
-/// An array as a handle.
+/// Wraps an array as a [`Matrix`].
 pub fn handle(array: Array2<f32>) -> Matrix {
     Matrix::new(array.dim(), array)
 }
 
-/// Refuses a matrix of another size.
+/// Checks that a matrix has the wanted size.
 ///
 /// # Errors
 /// The sizes differ.
@@ -29,7 +29,7 @@ pub fn fits(got: (usize, usize), want: (usize, usize)) -> Result<()> {
 }
 
 impl Piece<'_> {
-    /// A formula over a matrix of `dim`, and the weights if it reads them.
+    /// Prepares a formula over a matrix of `dim`; returns also the weights if the formula reads them.
     fn evaluation<'a>(
         &'a self,
         dim: (usize, usize),
@@ -43,7 +43,7 @@ impl Piece<'_> {
         Ok((evaluation, weight))
     }
 
-    /// Sums over rows or columns.
+    /// The sums of a formula over rows or columns.
     fn summed(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Vec<f64>> {
         let (_, weight) = self.evaluation(dim, values)?;
         let sums = sums(dim, weight, Some(&self.mask), &[(over, values)])?;
@@ -128,7 +128,7 @@ impl Matrices for Piece<'_> {
     }
 }
 
-/// A matrix and the places that entries are taken from or put to.
+/// A matrix and the places that its entries are read from or written to; their rows must fit.
 fn placed<'a>(a: &'a Matrix, places: &'a Matrix) -> Result<(&'a Array2<f32>, &'a Array2<f32>)> {
     let rows = places.dim().0;
     if rows != 1 {

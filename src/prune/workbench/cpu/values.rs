@@ -9,13 +9,13 @@ use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// A formula ready to be evaluated: its steps, and what they read.
+/// A formula that is ready to be evaluated: its steps, and the values that they read.
 pub struct Evaluation<'a> {
     program: Program<Operand>,
     sources: Vec<Source<'a>>,
 }
 
-/// What one leaf reads.
+/// The values that one leaf reads.
 enum Source<'a> {
     Weight,
     Own(Array2<f32>),
@@ -55,7 +55,7 @@ impl<'a> Evaluation<'a> {
         Ok(Evaluation { program, sources })
     }
 
-    /// Whether the formula reads the weights, which [`Evaluation::along`] is given.
+    /// Whether the formula reads the weights, which are passed to [`Evaluation::along`].
     pub fn reads_weight(&self) -> bool {
         self.program.leaves().contains(&Operand::Weight)
     }
@@ -65,12 +65,12 @@ impl<'a> Evaluation<'a> {
         self.program.leaves().contains(&Operand::Kept)
     }
 
-    /// Room for one thread.
+    /// Memory in which one thread can evaluate the formula.
     pub fn scratch<T: Real>(&self) -> Scratch<T> {
         self.program.scratch()
     }
 
-    /// The values of a row from column `first` on, where `weight` are the weights there.
+    /// The values of a row, beginning with column `first`; `weight` has the row's weights from there on.
     pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], scratch: &mut Scratch<T>, into: &mut [T]) {
         let columns = first..first + into.len();
         let mut leaves = [Along::One(0.0); LEAVES];
@@ -125,7 +125,7 @@ fn vector(values: &[f32], length: usize) -> Result<&[f32]> {
     }
 }
 
-/// The formula's values at `width` columns from `first` on, where `weight` holds the weights of these columns.
+/// The formula's values in `width` columns, beginning with column `first`; `weight` has the weights of these columns.
 pub fn mapped(
     evaluation: &Evaluation,
     (rows, width): (usize, usize),
@@ -145,8 +145,8 @@ pub fn mapped(
     values
 }
 
-/// Scores of some consecutive columns, of which `weight` holds the current values and `first` is the index of the first
-/// within the layer.
+/// The scores of consecutive columns. `weight` has their current values, and `first` is the index of the first one in
+/// the layer.
 ///
 /// # Errors
 /// A score is NaN, infinite or negative; names the row and the column.
@@ -156,7 +156,7 @@ pub fn scores(evaluation: &Evaluation, weight: ArrayView2<f32>, first: usize) ->
     Ok(scores)
 }
 
-/// Refuses a score that selection cannot order.
+/// Refuses a score that cannot be ordered.
 ///
 /// # Errors
 /// The score is NaN, infinite or negative.
@@ -184,15 +184,15 @@ fn refuse_unusable(scores: &Array2<f32>, first: usize) -> Result<()> {
     }
 }
 
-/// Rows added up together. Fixed, so that a result does not depend on the number of threads.
+/// Number of rows that are added up together. It is fixed, so that a result does not depend on the number of threads.
 const ROWS: usize = 64;
-/// Rows whose sums are kept side by side, since each is one long chain of additions.
+/// Number of rows that are added up side by side, since the sum of one row is a long chain of additions.
 const TOGETHER: usize = 8;
-/// Columns whose values of [`TOGETHER`] rows stay in the first cache.
+/// Number of columns for which the values of [`TOGETHER`] rows fit in the first cache.
 const CHUNK: usize = 256;
 
-/// Sums of formulas over the rows or columns of a matrix of `dim`, in `f64`: each from the first value to the last, columns
-/// in bands of rows. `weight` is given where a formula reads it.
+/// Sums of formulas over the rows or columns of a matrix of `dim`, in `f64`. Each sum goes from the first value to
+/// the last, for columns in bands of rows. `weight` is given if a formula reads it.
 ///
 /// # Errors
 /// An operand does not fit.
@@ -258,7 +258,7 @@ pub fn sums(
     Ok(sums)
 }
 
-/// The sums over the rows of a band, and over its columns.
+/// The sums over each row and each column of a band of rows.
 fn band_sums(
     evaluation: &Evaluation,
     weight: Option<ArrayView2<f32>>,

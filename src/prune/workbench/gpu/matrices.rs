@@ -12,12 +12,12 @@ use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};
 use ndarray::{Array2, ArrayView2};
 
-/// A tensor in single precision as a handle.
+/// Wraps a tensor in single precision as a [`Matrix`].
 fn handle(tensor: Tensor) -> Matrix {
     Matrix::new((tensor.rows, tensor.columns), tensor)
 }
 
-/// Takes entries to other places; see `moves.wgsl`.
+/// Moves entries to other places; see `moves.wgsl`.
 fn moved(
     gpu: &Gpu,
     entry: &'static str,
@@ -42,7 +42,7 @@ fn moved(
     )
 }
 
-/// Both triangles of a symmetric matrix of which the lower one is given, times a factor.
+/// A symmetric matrix with both triangles, from its lower triangle `lower`; all entries are multiplied by `factor`.
 pub fn symmetric(gpu: &Gpu, lower: &Memory, inputs: usize, factor: f64) -> Result<Tensor> {
     let into = gpu.tensor(inputs, inputs, Element::F32)?;
     let parameters = parameters::Moves {
@@ -62,7 +62,7 @@ pub fn symmetric(gpu: &Gpu, lower: &Memory, inputs: usize, factor: f64) -> Resul
     Ok(into)
 }
 
-/// A mask as a matrix of ones (kept) and zeros.
+/// A packed mask as a matrix of ones (kept) and zeros (removed).
 pub fn unpacked(gpu: &Gpu, mask: &Memory, (rows, columns): (usize, usize)) -> Result<Matrix> {
     let into = gpu.tensor(rows, columns, Element::F32)?;
     let parameters = parameters::Moves {
@@ -83,7 +83,7 @@ pub fn unpacked(gpu: &Gpu, mask: &Memory, (rows, columns): (usize, usize)) -> Re
     Ok(handle(into))
 }
 
-/// A matrix of ones (kept) and zeros as a mask.
+/// Packs a matrix of ones (kept) and zeros (removed) into a mask.
 pub fn packed(gpu: &Gpu, kept: &Tensor, mask: &Memory) -> Result<()> {
     let words = kept.columns.div_ceil(32);
     let parameters = parameters::Moves {
@@ -100,7 +100,7 @@ pub fn packed(gpu: &Gpu, kept: &Tensor, mask: &Memory) -> Result<()> {
 }
 
 impl Piece<'_> {
-    /// A kernel of `map.wgsl`.
+    /// Runs a kernel of `map.wgsl`.
     fn mapped(
         &self,
         entry: &'static str,
@@ -148,7 +148,7 @@ impl Piece<'_> {
         device.run(&kernel, &parameters, &bound, groups)
     }
 
-    /// Gathers or scatters.
+    /// Gathers or scatters entries, as the kernel `entry` says.
     fn placed(&self, entry: &'static str, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
         let (rows, width) = a.dim();
         let place_rows = places.dim().0;
@@ -182,7 +182,7 @@ impl Piece<'_> {
     }
 }
 
-/// Refuses a matrix of another size.
+/// Checks that a matrix has the wanted size.
 ///
 /// # Errors
 /// The sizes differ.

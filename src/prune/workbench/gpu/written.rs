@@ -8,18 +8,18 @@ use crate::prune::formula::wgsl;
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Values};
 
-/// Matrices beside the weights that a kernel reads.
+/// Most matrices that a kernel can read in addition to the weights.
 pub const MATRICES: usize = 3;
 
-/// Formulas over one layer, ready for a kernel.
+/// Formulas over one layer, prepared for a kernel.
 pub struct Written<'a> {
-    /// One expression for each formula.
+    /// One WGSL expression per formula.
     pub expressions: Vec<String>,
-    /// Constants, as bits.
+    /// Constants of the formulas, as bits of `f32`.
     pub numbers: [[u32; 4]; NUMBERS / 4],
-    /// Where each vector begins in `factors`.
+    /// For each vector, the index of its first value in `factors`.
     pub starts: [[u32; 4]; VECTORS / 4],
-    /// All vectors, one after the other.
+    /// The values of all vectors, one vector after the other.
     pub factors: Memory,
     /// Whether a formula reads the weights.
     pub reads_weight: bool,
@@ -29,11 +29,11 @@ pub struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// Writes formulas over a matrix of `dim`.
+    /// Prepares formulas over a matrix of `dim` for a kernel.
     ///
     /// # Errors
-    /// They have more constants, vectors or matrices than there is room for, an operand does not fit, or there is no room
-    /// on the device.
+    /// They have more constants, vectors or matrices than there is room for, an operand does not fit, or there is no
+    /// room on the device.
     pub fn new(gpu: &Gpu, formulas: &[&'a Values], dim: (usize, usize)) -> Result<Self> {
         let mut numbers: Vec<u32> = Vec::new();
         let mut vectors: Vec<&[f32]> = Vec::new();
@@ -104,12 +104,12 @@ impl<'a> Written<'a> {
         })
     }
 
-    /// The matrices as a kernel binds them; `nothing` stands for those that are not there.
+    /// The matrices as a kernel binds them; `nothing` is bound in place of those that are absent.
     pub fn bound(&self, nothing: &'a Memory) -> [Bound<'a>; MATRICES] {
         std::array::from_fn(|index| read(self.matrices.get(index).map_or(nothing, |matrix| &matrix.memory)))
     }
 
-    /// Whether a formula reads matrices beside the weights.
+    /// Whether a formula reads matrices in addition to the weights.
     pub fn has_matrices(&self) -> bool {
         !self.matrices.is_empty()
     }
