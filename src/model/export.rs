@@ -2,7 +2,7 @@
 //!
 //! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
 //! that every tool that loads the one loads the other. Where its architecture is another, because blocks have fewer heads or
-//! neurons, the tensors of linear layers have other shapes, and its `config.json` is made anew ([`config`]).
+//! neurons, the tensors of linear layers have other shapes, and its `config.json` is made anew (`config`).
 //!
 //! Owns the bytes on disk and nothing of what they mean. A run that is killed, or a disk that fills up, leaves no folder under
 //! the final name.

@@ -181,7 +181,7 @@ fn groups(group: Group, rows: usize, columns: usize) -> Vec<(String, (Span, Span
 }
 
 /// Selects the weights with the lowest scores in every group. Scores must be finite and not negative,
-/// as [`Score::evaluate`](crate::prune::score::Score::evaluate) guarantees.
+/// which a workbench checks before it selects.
 ///
 /// # Errors
 /// The pattern does not fit the number of columns.
