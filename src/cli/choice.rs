@@ -19,8 +19,10 @@ where
 
 /// How the rows of a corpus become one text.
 pub(super) const JOINS: [&str; 4] = [
-    "Each row keeps its newline, and two newlines stand between rows: WikiText-2 as on the hub",
-    "Rows without their newline, joined with one newline",
-    "Rows without their newline, joined with one space: the papers' Penn Treebank",
-    "Text as it is, documents one after the other",
+    "Rows as in the hub's `wikitext-2-raw-v1` (each keeps its newline, a blank row is the empty string), joined with two \
+     newlines. JSONL and parquet documents are joined with two newlines",
+    "Rows without their newline, joined with one newline. JSONL and parquet documents are left as they are",
+    "Rows without their newline, joined with one space, as the papers do with the Penn Treebank. JSONL and parquet documents \
+     are left as they are",
+    "A text file as it is but for its line ends, which become `\\n`; JSONL and parquet documents one after the other",
 ];

@@ -58,7 +58,8 @@ pub struct Eval {
     /// The generation of lm-evaluation-harness whose scores are wanted [default: 0.4.9.2, which is the current one]
     #[arg(long, requires = "tasks", value_parser = choice::<Harness>(&[
         "The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the end-of-text \
-         token, a limit takes documents shuffled with seed 42",
+         token, a limit takes documents shuffled with seed 42. (The tagged release 0.3.0 also tokenised continuations on their own; \
+         that is not reproduced.)",
         "0.4.0 to 0.4.9.1: no BOS, an empty context is the end-of-text token, a limit takes the first documents",
         "0.4.9.2 and later: special tokens as the tokenizer adds them, an empty context is the BOS token where there is one",
     ]))]

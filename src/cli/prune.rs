@@ -48,9 +48,10 @@ pub struct Prune {
     group: Option<Group>,
     /// What happens to ties
     #[arg(long, value_parser = choice::<Selection>(&[
-        "Exactly trunc(n * sparsity); among equal scores the lower column goes first, then the lower row",
-        "As the papers' code: in groups matrix and column-block, every score not above the value at sorted index \
-         trunc(n * sparsity), so at least one more than exact, and all ties",
+        "Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row",
+        "As the papers' code: in groups `matrix` and `column-block`, every score not above the value at sorted index \
+         `trunc(n * sparsity)`, so at least one more than `exact`, and all ties. Rows and N:M groups are counted exactly \
+         there too",
     ]))]
     selection: Option<Selection>,
     /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`
@@ -64,7 +65,7 @@ pub struct Prune {
     join: Option<Join>,
     /// How windows are drawn [default: the protocol's, or documents]
     #[arg(long, value_parser = choice::<Sampling>(&[
-        "Draw a document, with replacement, until one is longer than a window; then draw a start in it",
+        "Draw a document, with replacement, until one is longer than a window; then draw a start in it. The papers' sampling of C4",
         "Join and tokenise the whole corpus once; draw starts in the token stream",
     ]))]
     sampling: Option<Sampling>,
@@ -77,8 +78,8 @@ pub struct Prune {
     /// What a layer's statistics are gathered on [default: block]
     #[arg(long, alias = "propagate", value_parser = choice::<Stage>(&[
         "The dense block, whose inputs come from the blocks pruned before it: as in the papers' code",
-        "What was pruned so far, layer by layer within a block, too",
-        "The dense model",
+        "What was pruned so far, tap by tap: queries, keys and values, then the attention's output, then the MLP",
+        "The dense model; one pass serves every method and pattern of a sweep",
     ]))]
     stage: Option<Stage>,
     /// Which outputs a solver reproduces [default: pruned]
