@@ -935,7 +935,7 @@ fn interrupted_folders_are_removed_at_once_or_by_the_next_command() {
         let since = Instant::now();
         // Until its weights are being written.
         while !unfinished().iter().any(|name| {
-            let weights = folder.path("made").join(name).join("model-00001-of-00001.safetensors");
+            let weights = folder.path("made").join(name).join("model.safetensors");
             weights.exists()
         }) {
             assert!(since.elapsed() < Duration::from_secs(60), "nothing was begun");
