@@ -82,10 +82,7 @@ impl Display {
         let stop = Arc::new(AtomicBool::new(false));
         let ending = signals::ending();
         for signal in ending.iter().copied() {
-            // In this order, so that the first signal sets the flag only after it was looked at.
-            let code = i32::from(crate::error::ErrorKind::Interrupted.exit_code());
-            signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(refused)?;
-            signal_hook::flag::register(signal, stop.clone()).map_err(refused)?;
+            signals::stop_or_end(signal, stop.clone())?;
         }
         #[cfg(unix)]
         {

@@ -1,8 +1,10 @@
 //! Signals of the system that end the program, and those that must not.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The signals that ask the program to end: Ctrl-C, a request to terminate, and the loss of the terminal, unless the
 /// program was started so that it survives that (`nohup`).
@@ -32,6 +34,23 @@ fn is_ignored(signal: i32) -> bool {
         libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0
             && now.assume_init_ref().sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// From now on this signal sets the flag, or ends the program at once if the flag is set already.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn stop_or_end(signal: i32, stop: Arc<AtomicBool>) -> Result<()> {
+    // Looking and setting are one step: two signals may reach two threads at the same time.
+    let act = move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            signal_hook::low_level::exit(ErrorKind::Interrupted.exit_code().into());
+        }
+    };
+    // SAFETY: the action uses an atomic flag and ends the process, which a handler of signals may do.
+    #[allow(unsafe_code)]
+    let registered = unsafe { signal_hook::low_level::register(signal, act) };
+    registered.map(drop).map_err(refused)
 }
 
 /// The error for a signal handler that the system refuses.
