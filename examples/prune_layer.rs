@@ -42,7 +42,7 @@ pub fn run() -> Result<[f64; 2]> {
     };
     Ok([
         error(&Wanda {}, &OneShot {})?,
-        error(&criterion::Obs {}, &solver::Obs {})?,
+        error(&criterion::Obs {}, &solver::Obs::default())?,
     ])
 }
 

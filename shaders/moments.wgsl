@@ -1,4 +1,4 @@
-// Second moments of the rows of `x`: sums of squares per column, and the lower triangle of x^T x.
+// Moments of the rows of `x`: sums and sums of squares per column, and the lower triangle of x^T x.
 
 alias X = f32;
 
@@ -10,8 +10,10 @@ const ROWS: u32 = 256u;
 struct Parameters {
     rows: u32,
     width: u32,
-    // Pieces of ROWS rows.
+    // Pieces of ROWS rows: of all rows for squares, of each sequence for sums.
     pieces: u32,
+    // Rows of one sequence.
+    length: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -30,6 +32,35 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id
         for (var row = first + lane.y; row < min(first + ROWS, p.rows); row += 4u) {
             let v = f32(x[row * p.width + column]);
             sum += v * v;
+        }
+    }
+    parts[lane.y][lane.x] = sum;
+    workgroupBarrier();
+    if lane.y == 0u && column < p.width {
+        sums[group.y * p.width + column] =
+            (parts[0][lane.x] + parts[1][lane.x]) + (parts[2][lane.x] + parts[3][lane.x]);
+    }
+}
+
+// The transposed rows in single precision: `sums` is (width, rows).
+@compute @workgroup_size(64, 4)
+fn transposed(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < p.rows && id.y < p.width {
+        sums[id.y * p.rows + id.x] = f32(x[id.x * p.width + id.y]);
+    }
+}
+
+// Sums of one piece of a sequence in 64 columns, four rows at a time. `sums` is (sequences, pieces, width).
+@compute @workgroup_size(64, 4)
+fn sequence_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let column = group.x * 64u + lane.x;
+    let piece = group.y % p.pieces;
+    let first = group.y / p.pieces * p.length;
+    let end = first + min((piece + 1u) * ROWS, p.length);
+    var sum = 0.0;
+    if column < p.width {
+        for (var row = first + piece * ROWS + lane.y; row < end; row += 4u) {
+            sum += f32(x[row * p.width + column]);
         }
     }
     parts[lane.y][lane.x] = sum;

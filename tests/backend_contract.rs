@@ -23,7 +23,12 @@ use zprune::tensor::StorageType;
 fn cpu_keeps_the_contract() {
     let mut suite = Suite::new(Cpu, on_host);
     // Double precision sums: closer than the contract asks.
-    suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
+    suite.tighter = vec![
+        ("accumulate squares", 1e-10),
+        ("accumulate gram", 1e-10),
+        ("accumulate cross", 1e-10),
+        ("accumulate sums", 1e-10),
+    ];
     suite.run().expect("the CPU backend computes");
 }
 
@@ -31,7 +36,12 @@ fn cpu_keeps_the_contract() {
 fn the_cpu_keeps_the_contract_in_bfloat16() {
     let mut suite = Suite::new(CpuBf16::new(), on_host);
     println!("{:?}", suite.backend.device());
-    suite.tighter = vec![("accumulate squares", 1e-10), ("accumulate gram", 1e-10)];
+    suite.tighter = vec![
+        ("accumulate squares", 1e-10),
+        ("accumulate gram", 1e-10),
+        ("accumulate cross", 1e-10),
+        ("accumulate sums", 1e-10),
+    ];
     // One rounding of 2^-9 of each operand; nothing but products rounds anything.
     suite.rounding = 1.0 / 128.0;
     suite.rounded = Some(&["linear", "attention", "log_likelihoods"]);
@@ -61,23 +71,47 @@ fn the_gpu_keeps_the_contract_in_every_tier_it_has() {
     }
 }
 
-/// Sums of squares and the Gram matrix, read from a backend's moments.
-type Read<B> = fn(&B, &<B as Backend>::Moments) -> Result<(Vec<f64>, Array2<f64>)>;
+/// What a backend's moments hold: sums of squares, the Gram matrix and the sums over all sequences.
+struct Found {
+    squares: Vec<f64>,
+    gram: Array2<f64>,
+    cross: Array2<f64>,
+    sums: Vec<f64>,
+}
+
+/// How moments are read.
+type Read<B> = fn(&B, &<B as Backend>::Moments) -> Result<Found>;
+
+/// The lengths of the sequences whose moments are gathered, in two parts.
+const SEQUENCES: [&[f64]; 2] = [&[350.0, 350.0], &[333.0]];
 
 /// The CPU's moments are on the host.
-fn on_host<B>(_: &B, moments: &Moments) -> Result<(Vec<f64>, Array2<f64>)> {
+fn on_host<B>(_: &B, moments: &Moments) -> Result<Found> {
     assert_eq!(moments.tokens, 1033);
-    let gram = moments.gram.clone().expect("a Gram matrix was asked for");
-    Ok((moments.squares.clone(), gram.into_owned()))
+    let found = moments.sums.as_ref().expect("sums were asked for");
+    assert_eq!(found.weights, SEQUENCES.concat());
+    let sums = (0..moments.squares.len()).map(|feature| found.sums.iter().map(|sums| sums[feature]).sum());
+    Ok(Found {
+        squares: moments.squares.clone(),
+        gram: moments.gram.clone().expect("a Gram matrix was asked for").into_owned(),
+        cross: moments.cross.clone().expect("products were asked for").into_owned(),
+        sums: sums.collect(),
+    })
 }
 
 /// As pruning sees moments: as statistics of a layer, here of one sequence.
-fn as_statistics<B: Workbench>(backend: &B, moments: &B::Moments) -> Result<(Vec<f64>, Array2<f64>)> {
+fn as_statistics<B: Workbench>(backend: &B, moments: &B::Moments) -> Result<Found> {
     let statistics = backend.statistics(moments, 1, Provider::Faer)?;
     let mut weight = backend.upload_weight(Array2::zeros((1, 1)))?;
     let piece = backend.workpiece(&mut weight, StorageType::F32, &statistics);
     let gram = piece.read(&piece.gram()?)?;
-    Ok((piece.squared_norms()?.to_vec(), gram.mapv(f64::from)))
+    let means = piece.means()?.mean.iter();
+    Ok(Found {
+        squares: piece.squared_norms()?.to_vec(),
+        gram: gram.mapv(f64::from),
+        cross: piece.read(&piece.cross()?)?.mapv(f64::from),
+        sums: means.map(|mean| mean * 1033.0).collect(),
+    })
 }
 
 struct Suite<B: Backend> {
@@ -477,13 +511,29 @@ impl<B: Backend> Suite<B> {
 
     fn moments(&mut self) -> Result<()> {
         for width in [45, 136] {
-            let (first, second) = (self.normal(700, width), self.normal(333, width));
-            let mut there = self.backend.moments(width, Needs::GRAM)?;
-            for x in [&first, &second] {
+            let needs = Needs {
+                cross: true,
+                ..Needs::GRAM.and(Needs::MEANS)
+            };
+            // With a mean, so that sums are not small differences.
+            let (first, second) = (self.normal(700, width) + 1.0, self.normal(333, width) + 1.0);
+            let mut there = self.backend.moments(width, needs)?;
+            for (x, lengths) in [&first, &second].into_iter().zip(SEQUENCES) {
                 let x = self.backend.upload(x.view())?;
                 self.backend.accumulate(&mut there, &x)?;
+                self.backend.accumulate_sums(&mut there, &x, lengths)?;
             }
-            let (squares, gram) = (self.read)(&self.backend, &there)?;
+            let others = [self.normal(700, width), self.normal(333, width)];
+            for (x, other) in [&first, &second].into_iter().zip(&others) {
+                let (x, other) = (self.backend.upload(x.view())?, self.backend.upload(other.view())?);
+                self.backend.accumulate_cross(&mut there, &x, &other)?;
+            }
+            let Found {
+                squares,
+                gram,
+                cross,
+                sums,
+            } = (self.read)(&self.backend, &there)?;
             let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
             let case = format!("1033 tokens, {width} features");
             let squares = Array2::from_shape_fn((1, width), |(_, f)| squares[f]);
@@ -495,6 +545,11 @@ impl<B: Backend> Suite<B> {
             );
             let lower = |m: &Array2<f64>| Array2::from_shape_fn(m.dim(), |(i, j)| if j <= i { m[[i, j]] } else { 0.0 });
             self.check_wide("accumulate gram", &case, &lower(&gram), &lower(&want));
+            let want = wide(&first).t().dot(&wide(&others[0])) + wide(&second).t().dot(&wide(&others[1]));
+            self.check_wide("accumulate cross", &case, &cross, &want);
+            let row = |values: Vec<f64>| Array2::from_shape_fn((1, width), |(_, feature)| values[feature]);
+            let want = wide(&first).sum_axis(ndarray::Axis(0)) + wide(&second).sum_axis(ndarray::Axis(0));
+            self.check_wide("accumulate sums", &case, &row(sums), &row(want.to_vec()));
         }
         Ok(())
     }

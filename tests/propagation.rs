@@ -9,6 +9,7 @@ use zprune::backend::moments::Needs;
 use zprune::calibrate::passes::dense_moments;
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::PerplexityScorer;
+use zprune::linalg::Provider;
 use zprune::memory::Room;
 use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
@@ -53,6 +54,8 @@ fn method(criterion: &str, solver: &str) -> Recipe {
         compensation: None,
         selection: Selection::Exact,
         provider: Default::default(),
+        stage: Default::default(),
+        goal: Default::default(),
     }
 }
 
@@ -132,7 +135,7 @@ fn statistics_of_block_0_made_for_all_methods_change_no_weight_of_any_block() {
     let needs = methods
         .iter()
         .fold(Needs::NOTHING, |needs, method| needs.and(method.needs()));
-    let first = first_statistics(&Cpu, &checkpoint, &ends, &windows, needs, Default::default()).expect("finite");
+    let first = first_statistics(&Cpu, &checkpoint, &ends, &windows, needs, Provider::Faer.into()).expect("finite");
     for method in &methods {
         let shared = Calibration::Continued {
             windows: &windows,
@@ -170,7 +173,7 @@ fn a_layers_output_error_is_what_its_formula_says() {
     let mut inputs = BTreeMap::new();
     let hidden = Hidden::embed(&Cpu, spec, &ends, &windows).expect("room");
     let block = Block::load(&Cpu, &checkpoint, 0).expect("a good checkpoint");
-    let keep = |tap, x: &Array2<f32>| {
+    let keep = |tap, x: &Array2<f32>, _: Option<&Array2<f32>>| {
         // A sequence is shorter than a sample, so all of the first one counts.
         inputs.insert(tap, x.slice(s![..windows.length(), ..]).mapv(f64::from));
         Ok(())
@@ -179,7 +182,7 @@ fn a_layers_output_error_is_what_its_formula_says() {
         .observe(
             &Cpu,
             spec,
-            &block,
+            (&block, None),
             spec.block(0).tap(TapPlace::MlpMiddle).expect("it has an MLP"),
             keep,
         )

@@ -59,6 +59,8 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("log_likelihoods", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("accumulate squares", Agreement::Close { abs: 0.0, rel: 5e-7 }),
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
+    ("accumulate cross", Agreement::Close { abs: 0.0, rel: 2e-6 }),
+    ("accumulate sums", Agreement::Close { abs: 0.0, rel: 5e-7 }),
 ];
 
 /// The number format in which weights and activations are stored and multiplied. Sums have 32 bits or more.
@@ -276,6 +278,14 @@ pub trait Backend: Send + Sync {
     /// Empty accumulators of moments for `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;
 
-    /// Adds the rows of `x` to the moments that were asked for.
+    /// Adds the rows of `x` to the sums of squares and the Gram matrix, as far as they were asked for.
     fn accumulate(&self, moments: &mut Self::Moments, x: &Self::Tensor) -> Result<()>;
+
+    /// Adds the products of the rows of `x` with the dense model's inputs `dense` of the same tokens, if they were asked
+    /// for.
+    fn accumulate_cross(&self, moments: &mut Self::Moments, x: &Self::Tensor, dense: &Self::Tensor) -> Result<()>;
+
+    /// Adds the sums over sequences, if they were asked for. `x` has the tokens of `weights.len()` sequences of equal
+    /// length, and `weights` is how much each sequence counts.
+    fn accumulate_sums(&self, moments: &mut Self::Moments, x: &Self::Tensor, weights: &[f64]) -> Result<()>;
 }

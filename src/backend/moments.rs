@@ -1,4 +1,4 @@
-//! Streaming second moments of a layer's inputs, in `f64`.
+//! Streaming moments of a layer's inputs, in `f64`.
 
 use crate::error::{Error, Result};
 use ndarray::{ArcArray2, Array2};
@@ -10,6 +10,11 @@ pub struct Needs {
     pub squares: bool,
     /// Whether the Gram matrix of the inputs is needed.
     pub gram: bool,
+    /// Whether the sum of each input feature over each sequence is needed, for means and variances.
+    pub means: bool,
+    /// Whether the products of the inputs with those of the dense model are needed, for solvers that reproduce the dense
+    /// model's outputs.
+    pub cross: bool,
 }
 
 impl Needs {
@@ -17,16 +22,25 @@ impl Needs {
     pub const NOTHING: Needs = Needs {
         squares: false,
         gram: false,
+        means: false,
+        cross: false,
     };
     /// Only the sums of squares.
     pub const SQUARES: Needs = Needs {
         squares: true,
-        gram: false,
+        ..Needs::NOTHING
     };
     /// The Gram matrix, and the sums of squares, which are its diagonal.
     pub const GRAM: Needs = Needs {
         squares: true,
         gram: true,
+        ..Needs::NOTHING
+    };
+    /// The sums over each sequence, and the sums of squares, which variances are made of, too.
+    pub const MEANS: Needs = Needs {
+        squares: true,
+        means: true,
+        ..Needs::NOTHING
     };
 
     /// What two components need together.
@@ -35,6 +49,8 @@ impl Needs {
         Needs {
             squares: self.squares || other.squares,
             gram: self.gram || other.gram,
+            means: self.means || other.means,
+            cross: self.cross || other.cross,
         }
     }
 
@@ -45,11 +61,11 @@ impl Needs {
 
     /// Whether calibration is needed at all.
     pub fn anything(self) -> bool {
-        self.squares || self.gram
+        self != Needs::NOTHING
     }
 }
 
-/// Second moments of `inputs` features over the tokens seen so far.
+/// Moments of `inputs` features over the tokens seen so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     /// Number of tokens that were added.
@@ -59,6 +75,20 @@ pub struct Moments {
     /// Sum of outer products `x x^T`, `(inputs, inputs)`; only the lower triangle is filled. It may be the largest
     /// array of a run, so it is shared and not copied.
     pub gram: Option<ArcArray2<f64>>,
+    /// Sum of outer products `x d^T`, `(inputs, inputs)`, of the inputs `x` with the dense model's inputs `d` of the same
+    /// tokens, if they were asked for.
+    pub cross: Option<ArcArray2<f64>>,
+    /// The sum of each feature over each sequence, if means were asked for.
+    pub sums: Option<SequenceSums>,
+}
+
+/// The sums of features over the tokens of each sequence.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SequenceSums {
+    /// One row per sequence, with a value per feature.
+    pub sums: Vec<Vec<f64>>,
+    /// The weight of each sequence: its number of tokens if all of them count alike.
+    pub weights: Vec<f64>,
 }
 
 impl Moments {
@@ -68,6 +98,8 @@ impl Moments {
             tokens: 0,
             squares: vec![0.0; inputs],
             gram: needs.gram.then(|| Array2::zeros((inputs, inputs)).into_shared()),
+            cross: needs.cross.then(|| Array2::zeros((inputs, inputs)).into_shared()),
+            sums: needs.means.then(SequenceSums::default),
         }
     }
 

@@ -257,4 +257,19 @@ impl<B: Backend> Backend for Timed<'_, B> {
             inner.accumulate(moments, x)
         })
     }
+
+    fn accumulate_cross(&self, moments: &mut Self::Moments, x: &B::Tensor, dense: &B::Tensor) -> Result<()> {
+        let Extent { rows, columns, bytes } = self.extent(x);
+        let flops = 2.0 * rows as f64 * (columns * columns) as f64;
+        self.time("accumulate cross", flops, 2 * bytes, |inner| {
+            inner.accumulate_cross(&mut moments.0, x, dense)
+        })
+    }
+
+    fn accumulate_sums(&self, moments: &mut Self::Moments, x: &B::Tensor, weights: &[f64]) -> Result<()> {
+        let Extent { rows, columns, bytes } = self.extent(x);
+        self.time("accumulate sums", (rows * columns) as f64, bytes, |inner| {
+            inner.accumulate_sums(&mut moments.0, x, weights)
+        })
+    }
 }

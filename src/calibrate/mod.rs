@@ -9,7 +9,7 @@ pub mod statistics;
 
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::Tap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,8 +25,40 @@ pub enum Stage {
     /// With everything pruned that comes before the layer, tap by tap: queries, keys and values, then the attention's
     /// output, then the MLP.
     Staged,
+    /// Each block on its own: its inputs are those of the dense model, and in the block everything is pruned that comes
+    /// before the layer, as in FISTAPruner.
+    Separate,
     /// With the whole model dense; one pass serves every method and pattern of a sweep.
     Dense,
+}
+
+impl Goal {
+    /// Checks that statistics of this stage serve the goal.
+    ///
+    /// # Errors
+    /// The dense model's outputs cannot be reproduced with statistics of a whole block.
+    pub fn check(self, stage: Stage) -> Result<()> {
+        if self == Goal::Pruned || stage.is_staged() {
+            return Ok(());
+        }
+        Err(Error::config(
+            "target = \"dense\" needs statistics that are gathered again for each group of layers: with those of a whole \
+             block, a layer is solved for inputs that it no longer gets once the layers before it are pruned, and \
+             perplexities of hundreds and thousands were seen; add stage = \"staged\" or stage = \"separate\"",
+        ))
+    }
+
+    /// Whether it is the usual one, which records do not name.
+    pub fn is_default(&self) -> bool {
+        *self == Goal::default()
+    }
+}
+
+impl Stage {
+    /// Whether statistics are gathered again for each group of layers of a block.
+    pub fn is_staged(self) -> bool {
+        matches!(self, Stage::Staged | Stage::Separate)
+    }
 }
 
 /// The outputs that a solver tries to reproduce on calibration text.
@@ -69,11 +101,12 @@ impl<B: Backend> BlockMoments<B> {
         })
     }
 
-    /// Adds inputs at a tap; they must be whole sequences.
+    /// Adds inputs at a tap; they must be whole sequences. `dense` are the dense model's inputs of the same tokens, where
+    /// solvers reproduce the dense model's outputs.
     ///
     /// # Errors
     /// The backend fails.
-    pub fn accumulate(&mut self, backend: &B, tap: Tap, x: &B::Tensor) -> Result<()> {
+    pub fn accumulate(&mut self, backend: &B, tap: Tap, x: &B::Tensor, dense: Option<&B::Tensor>) -> Result<()> {
         if !self.samples.contains_key(&tap) {
             let count = SAMPLE.min(self.length);
             // The middle of every run, so that the first token of a sequence is not among them unless all are.
@@ -85,7 +118,12 @@ impl<B: Backend> BlockMoments<B> {
             .moments
             .get_mut(&tap)
             .expect("a tap is listened to because it has an accumulator");
-        backend.accumulate(moments, x)
+        backend.accumulate(moments, x)?;
+        if let Some(dense) = dense {
+            backend.accumulate_cross(moments, x, dense)?;
+        }
+        let sequences = backend.extent(x).rows / self.length;
+        backend.accumulate_sums(moments, x, &vec![self.length as f64; sequences])
     }
 
     /// The moments gathered so far, by tap.

@@ -45,22 +45,26 @@ pub fn dense<B: Backend>(
     for index in 0..spec.blocks {
         let block = Block::load(backend, source, index)?;
         let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows.length())?;
-        hidden.advance(backend, spec, &block, |tap, x| moments.accumulate(backend, tap, x))?;
+        hidden.advance(backend, spec, &block, |tap, x| {
+            moments.accumulate(backend, tap, x, None)
+        })?;
         each(index, block, moments)?;
     }
     Ok(())
 }
 
 /// Moves windows of `length` tokens through a block up to the last of these taps, and returns the taps' moments. The
-/// windows stay before the block.
+/// windows stay before the block. With `dense`, the windows before the block in the dense model and the dense block, the
+/// moments include the products with the dense model's inputs.
 ///
 /// # Errors
 /// The backend fails.
+#[expect(clippy::too_many_arguments, reason = "each is another thing, and one place calls it")]
 pub fn observe<B: Backend>(
     backend: &B,
     spec: &ModelSpec,
-    hidden: &Hidden<B>,
-    block: &Block<B>,
+    (hidden, block): (&Hidden<B>, &Block<B>),
+    dense: Option<(&Hidden<B>, &Block<B>)>,
     taps: &[Tap],
     needs: Needs,
     length: usize,
@@ -69,9 +73,11 @@ pub fn observe<B: Backend>(
     let Some(last) = taps.iter().copied().max() else {
         return Ok(moments);
     };
-    hidden.observe(backend, spec, block, last, |tap, x| match taps.contains(&tap) {
-        true => moments.accumulate(backend, tap, x),
-        false => Ok(()),
+    hidden.observe(backend, spec, (block, dense), last, |tap, x, dense| {
+        match taps.contains(&tap) {
+            true => moments.accumulate(backend, tap, x, dense),
+            false => Ok(()),
+        }
     })?;
     Ok(moments)
 }

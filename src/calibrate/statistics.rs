@@ -1,6 +1,6 @@
 //! What a criterion and a solver see of the calibration inputs of one layer.
 
-use crate::backend::moments::Moments;
+use crate::backend::moments::{Moments, SequenceSums};
 use crate::error::{Error, Result};
 use crate::linalg::{self, Failure, Provider};
 use ndarray::{ArcArray2, Array2};
@@ -10,14 +10,80 @@ use std::sync::{Arc, OnceLock};
 ///
 /// The papers' code divides by the number of *sequences*, not tokens, and SparseGPT's Hessian carries a
 /// factor 2; both are kept, so that scores are comparable with theirs to the last digits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LayerStatistics {
     sequences: usize,
     squared_norms: Option<Vec<f64>>,
     gram: Option<ArcArray2<f64>>,
-    provider: Provider,
+    cross: Option<ArcArray2<f64>>,
+    means: Option<Means>,
+    factoring: Factoring,
     full: OnceLock<Arc<Array2<f32>>>,
     factor: OnceLock<std::result::Result<InverseFactor, String>>,
+}
+
+/// Means and variances of a layer's input features over the calibration tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Means {
+    /// Mean of each feature over all tokens.
+    pub mean: Vec<f64>,
+    /// Variance of each feature over all tokens, with `n - 1` in the denominator.
+    pub variance: Vec<f64>,
+    /// Variance of each feature inside sequences: the mean over sequences of the variance of each, with `n` in the
+    /// denominator. Sequences count by their weight.
+    pub within: Vec<f64>,
+    /// Mean weight of a sequence: its number of tokens if all tokens count alike.
+    pub length: f64,
+}
+
+impl Means {
+    /// Means and variances from sums of squares over all tokens, and sums over each sequence.
+    pub fn new(squares: &[f64], found: &SequenceSums) -> Self {
+        let total: f64 = found.weights.iter().sum();
+        let mut sums = vec![0.0; squares.len()];
+        let mut between = vec![0.0; squares.len()];
+        for (sequence, weight) in found
+            .sums
+            .iter()
+            .zip(&found.weights)
+            .filter(|(_, weight)| **weight > 0.0)
+        {
+            for ((sum, between), value) in sums.iter_mut().zip(&mut between).zip(sequence) {
+                *sum += value;
+                *between += value * value / weight;
+            }
+        }
+        let spread = |squares: &f64, part: f64| (squares - part).max(0.0);
+        let squared = sums.iter().map(|sum| sum * sum / total);
+        let variance = squares
+            .iter()
+            .zip(squared)
+            .map(|(squares, part)| spread(squares, part) / (total - 1.0));
+        let within = squares
+            .iter()
+            .zip(&between)
+            .map(|(squares, part)| spread(squares, *part) / total);
+        Means {
+            variance: variance.collect(),
+            within: within.collect(),
+            mean: sums.iter().map(|sum| sum / total).collect(),
+            length: total / found.weights.len() as f64,
+        }
+    }
+}
+
+impl Means {
+    /// The means and variances in another order: feature `j` is the feature `order[j]` of these.
+    #[must_use]
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        let vector = |values: &[f64]| order.iter().map(|from| values[*from]).collect();
+        Means {
+            mean: vector(&self.mean),
+            variance: vector(&self.variance),
+            within: vector(&self.within),
+            length: self.length,
+        }
+    }
 }
 
 /// The factor `U` of a damped inverse Hessian, `H^-1 = U^T U`, and how it was computed.
@@ -34,6 +100,25 @@ pub struct InverseFactor {
 /// Damping of SparseGPT's released code, as a fraction of the mean diagonal.
 pub const DAMPING: f64 = 0.01;
 
+/// How the inverse of a Hessian is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factoring {
+    /// The library that factorises on the CPU.
+    pub provider: Provider,
+    /// What is added to the diagonal, as a fraction of its mean.
+    pub damping: f64,
+}
+
+impl From<Provider> for Factoring {
+    /// With the usual damping.
+    fn from(provider: Provider) -> Self {
+        Factoring {
+            provider,
+            damping: DAMPING,
+        }
+    }
+}
+
 /// When a factorisation fails, damping is multiplied by this and tried again. The first retry, 0.1, is
 /// what RIA's and Z-Pruner's code does; the damping used is part of the record.
 pub const DAMPING_STEP: f64 = 10.0;
@@ -43,12 +128,14 @@ pub const DAMPING_LIMIT: f64 = 1.0;
 
 impl LayerStatistics {
     /// Statistics from moments accumulated over `sequences` sequences.
-    pub fn new(moments: &Moments, sequences: usize, provider: Provider) -> Self {
+    pub fn new(moments: &Moments, sequences: usize, factoring: impl Into<Factoring>) -> Self {
         LayerStatistics {
             sequences,
             squared_norms: Some(moments.squares.iter().map(|sum| sum / sequences as f64).collect()),
             gram: moments.gram.clone(),
-            provider,
+            cross: moments.cross.clone(),
+            means: moments.sums.as_ref().map(|sums| Means::new(&moments.squares, sums)),
+            factoring: factoring.into(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
         }
@@ -60,7 +147,9 @@ impl LayerStatistics {
             sequences: 1,
             squared_norms: None,
             gram: None,
-            provider: Provider::Faer,
+            cross: None,
+            means: None,
+            factoring: Provider::Faer.into(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
         }
@@ -76,6 +165,14 @@ impl LayerStatistics {
             .ok_or_else(|| not_gathered("sums of squares"))
     }
 
+    /// Means and variances of the input features.
+    ///
+    /// # Errors
+    /// No sums were gathered.
+    pub fn means(&self) -> Result<&Means> {
+        self.means.as_ref().ok_or_else(|| not_gathered("means"))
+    }
+
     /// `H = 2 / sequences * X X^T`; only the lower triangle is filled.
     ///
     /// # Errors
@@ -87,7 +184,7 @@ impl LayerStatistics {
 
     /// The library that factorises matrices.
     pub fn provider(&self) -> Provider {
-        self.provider
+        self.factoring.provider
     }
 
     /// `X X^T / sequences` in single precision, with both triangles. Computed once for all layers of a tap.
@@ -109,6 +206,48 @@ impl LayerStatistics {
             Arc::new(full)
         });
         Ok(full.clone())
+    }
+
+    /// `X D^T / sequences` in single precision, for the inputs `X` and the inputs `D` whose outputs are to be reproduced:
+    /// those of the dense model, or `X` itself.
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered.
+    pub fn cross(&self) -> Result<Arc<Array2<f32>>> {
+        match &self.cross {
+            Some(cross) => {
+                let scale = 1.0 / self.sequences as f64;
+                Ok(Arc::new(cross.mapv(|value| (value * scale) as f32)))
+            }
+            None => self.full_gram(),
+        }
+    }
+
+    /// The statistics of the same inputs in another order: feature `j` is the feature `order[j]` of these.
+    #[must_use]
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        let vector = |values: &Vec<f64>| order.iter().map(|from| values[*from]).collect();
+        let symmetric = |gram: &ArcArray2<f64>| {
+            let at = |row: usize, column: usize| gram[[row.max(column), row.min(column)]];
+            let entry = |(row, column): (usize, usize)| match column <= row {
+                true => at(order[row], order[column]),
+                false => 0.0,
+            };
+            Array2::from_shape_fn(gram.dim(), entry).into_shared()
+        };
+        let matrix = |cross: &ArcArray2<f64>| {
+            Array2::from_shape_fn(cross.dim(), |(row, column)| cross[[order[row], order[column]]]).into_shared()
+        };
+        LayerStatistics {
+            sequences: self.sequences,
+            squared_norms: self.squared_norms.as_ref().map(vector),
+            gram: self.gram.as_ref().map(symmetric),
+            cross: self.cross.as_ref().map(matrix),
+            means: self.means.as_ref().map(|means| means.reordered(order)),
+            factoring: self.factoring,
+            full: OnceLock::new(),
+            factor: OnceLock::new(),
+        }
     }
 
     fn gram(&self) -> Result<&ArcArray2<f64>> {
@@ -134,12 +273,12 @@ impl LayerStatistics {
     fn factorise(&self) -> Result<InverseFactor> {
         let scale = self.scale();
         let diagonal = Diagonal::new(self.gram()?.diag().iter().map(|value| value * scale).collect());
-        let (upper, damping) = damped(|damping| {
+        let (upper, damping) = damped(self.factoring.damping, |damping| {
             let mut damped = self.hessian()?;
             let added = damping * diagonal.mean;
             let values = damped.diag_mut().into_iter().zip(&diagonal.values);
             values.for_each(|(entry, value)| *entry = value + added);
-            Ok(linalg::inverse_factor(self.provider, damped))
+            Ok(linalg::inverse_factor(self.provider(), damped))
         })?;
         let dead = diagonal.dead;
         Ok(InverseFactor { upper, damping, dead })
@@ -177,12 +316,15 @@ impl Diagonal {
     }
 }
 
-/// Calls `factor` with increasing damping until it succeeds; returns its result and the damping.
+/// Calls `factor` with damping that increases from `first` until it succeeds; returns its result and the damping.
 ///
 /// # Errors
 /// `factor` fails, or finds no positive definite matrix even with [`DAMPING_LIMIT`].
-pub(crate) fn damped<T>(factor: impl Fn(f64) -> Result<std::result::Result<T, Failure>>) -> Result<(T, f64)> {
-    let mut damping = DAMPING;
+pub(crate) fn damped<T>(
+    first: f64,
+    factor: impl Fn(f64) -> Result<std::result::Result<T, Failure>>,
+) -> Result<(T, f64)> {
+    let mut damping = first;
     loop {
         match factor(damping)? {
             Ok(found) => return Ok((found, damping)),
@@ -190,9 +332,63 @@ pub(crate) fn damped<T>(factor: impl Fn(f64) -> Result<std::result::Result<T, Fa
                 return Err(Error::numeric(format!("{failure}, even with damping {damping}")));
             }
             Err(failure) => {
-                tracing::warn!("{failure} with damping {damping}; trying {}", damping * DAMPING_STEP);
-                damping *= DAMPING_STEP;
+                let next = (damping * DAMPING_STEP).max(DAMPING);
+                tracing::warn!("{failure} with damping {damping}; trying {next}");
+                damping = next;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sequences of different lengths, two features; the second has a large mean.
+    const SEQUENCES: [&[[f64; 2]]; 2] = [
+        &[[1.0, 1001.0], [3.0, 999.0]],
+        &[[0.0, 1000.0], [2.0, 1004.0], [4.0, 1002.0]],
+    ];
+
+    fn found(weight: impl Fn(usize, usize) -> f64) -> Means {
+        let mut squares = vec![0.0; 2];
+        let mut found = SequenceSums::default();
+        for (sequence, tokens) in SEQUENCES.iter().enumerate() {
+            let mut sums = vec![0.0; 2];
+            for (token, x) in tokens.iter().enumerate() {
+                for feature in 0..2 {
+                    sums[feature] += weight(sequence, token) * x[feature];
+                    squares[feature] += weight(sequence, token) * x[feature] * x[feature];
+                }
+            }
+            found.sums.push(sums);
+            found
+                .weights
+                .push((0..tokens.len()).map(|token| weight(sequence, token)).sum());
+        }
+        Means::new(&squares, &found)
+    }
+
+    fn close(got: &[f64], want: [f64; 2]) {
+        for (got, want) in got.iter().zip(want) {
+            assert!((got - want).abs() < 1e-9, "{got}, not {want}");
+        }
+    }
+
+    #[test]
+    fn variances_are_those_of_all_tokens_and_those_inside_sequences() {
+        let means = found(|_, _| 1.0);
+        close(&means.mean, [2.0, 1001.2]);
+        close(&means.variance, [10.0 / 4.0, 14.8 / 4.0]);
+        close(&means.within, [(2.0 + 8.0) / 5.0, (2.0 + 8.0) / 5.0]);
+        assert_eq!(means.length, 2.5);
+    }
+
+    #[test]
+    fn a_token_of_weight_zero_counts_for_nothing() {
+        let means = found(|sequence, token| f64::from(u8::from(sequence == 1 && token > 0)));
+        close(&means.mean, [3.0, 1003.0]);
+        close(&means.variance, [2.0, 2.0]);
+        close(&means.within, [1.0, 1.0]);
     }
 }

@@ -2,7 +2,6 @@
 
 use super::tasks::PreparedTask;
 use super::tokens::ModelTokens;
-use crate::calibrate::Stage;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::forecast::Forecast;
@@ -20,8 +19,6 @@ pub struct Prepared<'a> {
     pub source: &'a dyn WeightSource,
     /// Calibration windows by seed.
     pub calibration: BTreeMap<u64, TokenWindows>,
-    /// What a layer's statistics are gathered on.
-    pub stage: Stage,
     /// The texts whose perplexity every cell measures, in the order of the findings.
     pub evaluations: Vec<Evaluation>,
     /// The zero-shot tasks that every cell is scored on.
@@ -44,7 +41,6 @@ impl<'a> Prepared<'a> {
         Prepared {
             source,
             calibration: BTreeMap::new(),
-            stage: Stage::default(),
             evaluations: Vec::new(),
             tasks: Vec::new(),
             room: Room::unlimited(),
@@ -85,11 +81,6 @@ impl<'a> Prepared<'a> {
         Ok(Prepared {
             source: checkpoint,
             calibration: tokens.calibration,
-            stage: experiment
-                .calibration
-                .as_ref()
-                .map(|plan| plan.stage)
-                .unwrap_or_default(),
             evaluations: named
                 .map(|(plan, windows)| Evaluation {
                     name: plan.name.clone(),

@@ -4,6 +4,7 @@ use super::prepared::Prepared;
 use super::tasks::{TaskFindings, TaskScores};
 use crate::backend::moments::Needs;
 use crate::calibrate::passes::dense_moments;
+use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Stage};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -82,9 +83,17 @@ struct DensePass<B: Workbench> {
 struct FirstBlock<B: Workbench> {
     seed: u64,
     needs: Needs,
+    factoring: Factoring,
     statistics: TapStatistics<B>,
     /// Their part of the budget.
     _place: Reserved,
+}
+
+impl<B: Workbench> FirstBlock<B> {
+    /// Whether these are the statistics that a recipe asks for.
+    fn serves(&self, seed: u64, recipe: &Recipe) -> bool {
+        self.seed == seed && self.needs.cover(recipe.needs()) && self.factoring == recipe.factoring()
+    }
 }
 
 /// What a cell found.
@@ -193,22 +202,23 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let mut sharing = PruneTime::default();
         if let Some((seed, windows)) = windows {
             let started = Instant::now();
-            match model.stage {
+            match recipe.stage {
                 Stage::Dense => self.share_dense(seed, windows, recipe.needs())?,
                 Stage::Block => self.share_first(seed, windows, recipe)?,
-                Stage::Staged => {}
+                Stage::Staged | Stage::Separate => {}
             }
             sharing.calibrate = started.elapsed();
         }
-        let calibration = match (windows, model.stage, &self.dense) {
+        let calibration = match (windows, recipe.stage, &self.dense) {
             (None, ..) => Calibration::Nothing,
             (Some((_, windows)), Stage::Dense, Some(dense)) => Calibration::Dense {
                 moments: &dense.moments,
                 sequences: windows.count(),
             },
             (Some((_, windows)), Stage::Staged, _) => Calibration::Staged(windows),
+            (Some((_, windows)), Stage::Separate, _) => Calibration::Separate(windows),
             (Some((seed, windows)), ..) => match &self.first {
-                Some(first) if first.seed == seed && first.needs.cover(recipe.needs()) => Calibration::Continued {
+                Some(first) if first.serves(seed, recipe) => Calibration::Continued {
                     windows,
                     first: &first.statistics,
                 },
@@ -265,21 +275,22 @@ impl<'a, B: Workbench> Runner<'a, B> {
     /// budget has a place for them: Gram matrices, and their factors. Made for the recipe at hand and made again for
     /// the first that needs more, so that a process with few of the cells makes nothing in vain.
     fn share_first(&mut self, seed: u64, windows: &TokenWindows, recipe: &Recipe) -> Result<()> {
-        let (known, needs) = (self.first.as_ref(), recipe.needs());
-        let there = known.is_some_and(|first| first.seed == seed && first.needs.cover(needs));
+        let needs = recipe.needs();
+        let there = self.first.as_ref().is_some_and(|first| first.serves(seed, recipe));
         if there || self.sharing.cells_per_seed < 2 {
             return Ok(());
         }
         self.first = None;
         let source = self.model.source;
-        let bytes = forecast::statistics_bytes(source.spec(), needs);
+        let bytes = forecast::statistics_bytes(source.spec(), windows.count(), needs);
         let Some(place) = self.model.room.reserve(bytes) else {
             return Ok(());
         };
-        let statistics = first_statistics(self.backend, source, &self.ends, windows, needs, recipe.provider)?;
+        let statistics = first_statistics(self.backend, source, &self.ends, windows, needs, recipe.factoring())?;
         self.first = Some(FirstBlock {
             seed,
             needs,
+            factoring: recipe.factoring(),
             statistics,
             _place: place,
         });

@@ -18,7 +18,7 @@ pub fn shared(experiment: &Experiment) -> String {
         let (what, how) = match plan.stage {
             Stage::Dense => ("the calibration pass", "of the dense model"),
             Stage::Block => ("block 0's statistics", "since nothing is pruned before it"),
-            Stage::Staged => ("", ""),
+            Stage::Staged | Stage::Separate => ("", ""),
         };
         if !what.is_empty() {
             text.push_str(&format!(

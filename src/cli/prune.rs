@@ -79,6 +79,7 @@ pub struct Prune {
     #[arg(long, alias = "propagate", value_parser = choice::<Stage>(&[
         "The dense block, whose inputs come from the blocks pruned before it: as in the papers' code",
         "What was pruned so far, tap by tap: queries, keys and values, then the attention's output, then the MLP",
+        "Dense blocks, and in each block what was pruned so far, tap by tap: as FISTAPruner does it",
         "The dense model; one pass serves every method and pattern of a sweep",
     ]))]
     stage: Option<Stage>,

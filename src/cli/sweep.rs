@@ -229,6 +229,7 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
             match calibration.stage {
                 crate::calibrate::Stage::Block => "pruned blocks",
                 crate::calibrate::Stage::Staged => "pruned blocks and layers",
+                crate::calibrate::Stage::Separate => "dense blocks and pruned layers",
                 crate::calibrate::Stage::Dense => "dense blocks",
             }
         ));

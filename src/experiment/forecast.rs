@@ -88,6 +88,8 @@ impl Forecast {
             .max(longest as u128);
         let squares = |bytes: u128| taps.map(|width| bytes * width.pow(2));
         let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
+        let grams = if needs.cross { 2 * grams } else { grams };
+        let sums = sums_bytes(taps.iter().sum(), sequences, needs);
         let widest = taps.into_iter().max().unwrap_or(0);
         let widened = if needs.gram {
             8 * WIDENED_ROWS as u128 * widest
@@ -105,6 +107,7 @@ impl Forecast {
             _ => 0,
         };
         let passing = grams
+            + sums
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
             + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
@@ -125,10 +128,17 @@ impl Forecast {
             let widths = tap_widths(block);
             let grams: u128 = widths.iter().map(|width| 8 * width.pow(2)).sum();
             let samples = 4 * SAMPLE as u128 * widths.iter().sum::<u128>();
-            if needs.gram { grams + samples } else { samples }
+            samples + sums_bytes(widths.iter().sum(), sequences, needs) + if needs.gram { grams } else { 0 }
         };
         let all_statistics = spec.kinds().map(|(block, count)| count as u128 * statistics(block));
-        let dense = calibrated.is_some_and(|plan| plan.stage == Stage::Dense);
+        let staged = |stage: Stage| {
+            let mut methods = experiment.methods.iter().filter(|method| method.calibrated);
+            calibrated.is_some() && methods.any(|method| experiment.stage(method) == stage)
+        };
+        let dense = staged(Stage::Dense);
+        // The dense block beside the one that is pruned, and the dense model's stream beside the pruned model's.
+        let reproduced = experiment.methods.iter().any(|method| !method.target.is_default());
+        let twice = if reproduced || staged(Stage::Separate) { 2 } else { 1 };
         let bytes = |count: u128| {
             // All parts together must be a number of bytes, too.
             let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 16);
@@ -140,20 +150,18 @@ impl Forecast {
                 ))
             })
         };
-        let shared = match calibrated {
-            Some(plan) if plan.stage == Stage::Block && experiment.cells_per_seed() > 1 => {
-                statistics_bytes(spec, needs)
-            }
-            _ => 0,
+        let shared = match staged(Stage::Block) && experiment.cells_per_seed() > 1 {
+            true => statistics_bytes(spec, sequences, needs),
+            false => 0,
         };
         let seeds = experiment.seeds.len().max(1) as u128;
         let mut forecast = Forecast {
             ends: bytes(4 * (elements(&before) + elements(&after)))?,
-            blocks: bytes(4 * (2 * block + layer))?,
+            blocks: bytes(4 * (twice * 2 * block + layer))?,
             work: bytes(passing.max(pruning).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared))?,
-            streams: bytes(4 * width * (tokens + evaluated))?,
+            streams: bytes(4 * width * (twice * tokens + evaluated))?,
             tokens: bytes(4 * (seeds * tokens + evaluated))?,
             program: PROGRAM + THREAD * threads as u64,
         };
@@ -313,11 +321,21 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
     })
 }
 
-/// Bytes of the Gram matrices of block 0 and their factors.
-pub fn statistics_bytes(spec: &ModelSpec, needs: Needs) -> u64 {
+/// Bytes of the sums of this many features over each sequence.
+fn sums_bytes(features: u128, sequences: usize, needs: Needs) -> u128 {
+    if needs.means {
+        8 * features * sequences as u128
+    } else {
+        0
+    }
+}
+
+/// Bytes of the Gram matrices of block 0 and their factors, and of its sums over sequences.
+pub fn statistics_bytes(spec: &ModelSpec, sequences: usize, needs: Needs) -> u64 {
     let widths = tap_widths(spec.block(0));
     let per_pair = if needs.gram { 2 * 8 } else { 0 };
     let bytes: u128 = widths.iter().map(|width| per_pair * width * width + 8 * width).sum();
+    let bytes = bytes + sums_bytes(widths.iter().sum(), sequences, needs);
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 

@@ -8,7 +8,7 @@ use super::inputs::{Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
 use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, StepPlans};
 use crate::backend::Compute;
-use crate::calibrate::Stage;
+use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::digest;
 use crate::data::sampler::Sampling;
@@ -65,6 +65,9 @@ pub struct PruningIdentity {
     /// The other steps.
     #[serde(flatten)]
     pub steps: StepPlans,
+    /// The outputs that the solver reproduced.
+    #[serde(default, skip_serializing_if = "Goal::is_default")]
+    pub target: Goal,
     /// Among which weights; absent for N:M patterns, which have groups of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
@@ -183,14 +186,17 @@ impl Identity {
                 solver: method.solver.clone(),
                 allocator: method.allocator.clone(),
                 steps: method.steps.clone(),
+                target: method.target,
                 group: match pruning.pattern {
                     Pattern::Unstructured { .. } => Some(method.group),
                     Pattern::NofM { .. } => None,
                 },
                 pattern: pruning.pattern,
                 selection: experiment.selection,
-                calibration: calibration
-                    .map(|((plan, seed), digest)| CalibrationIdentity::of(plan, seed, digest, experiment, spec)),
+                calibration: calibration.map(|((plan, seed), digest)| CalibrationIdentity {
+                    stage: experiment.stage(method),
+                    ..CalibrationIdentity::of(plan, seed, digest, experiment, spec)
+                }),
             }
         });
         let evaluations = experiment

@@ -2,7 +2,7 @@
 
 use super::machine::{Foreseen, Machine, MachinePlan};
 use super::protocol::Length;
-use crate::calibrate::Stage;
+use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -168,6 +168,12 @@ pub struct MethodPlan {
     /// The other steps.
     #[serde(flatten)]
     pub steps: StepPlans,
+    /// What a layer's statistics are gathered on, if it is not what the calibration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// The outputs that the solver reproduces.
+    #[serde(default, skip_serializing_if = "Goal::is_default")]
+    pub target: Goal,
 }
 
 /// The steps that a method may do without.
@@ -332,6 +338,8 @@ impl MethodPlan {
             group: self.group,
             selection,
             provider,
+            stage: Stage::default(),
+            goal: self.target,
         })
     }
 }
@@ -484,7 +492,17 @@ impl Experiment {
     /// # Errors
     /// Never for a resolved experiment; a plan file edited by hand may name things that do not exist.
     pub fn method(&self, index: usize) -> Result<Recipe> {
-        self.methods[index].build(self.selection, self.linear_algebra)
+        let method = &self.methods[index];
+        Ok(Recipe {
+            stage: self.stage(method),
+            ..method.build(self.selection, self.linear_algebra)?
+        })
+    }
+
+    /// What a method's statistics are gathered on.
+    pub fn stage(&self, method: &MethodPlan) -> Stage {
+        let calibration = self.calibration.as_ref();
+        method.stage.or(calibration.map(|plan| plan.stage)).unwrap_or_default()
     }
 
     /// Whether any text is tokenised; otherwise a model needs no tokenizer.

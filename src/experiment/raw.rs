@@ -154,6 +154,10 @@ pub struct RawMethod {
     pub compensate: Option<Spanned<RawComponent>>,
     /// Among which weights; the criterion's own by default.
     pub group: Option<Group>,
+    /// What a layer's statistics are gathered on; the calibration's by default.
+    pub stage: Option<Stage>,
+    /// Whose outputs the solver reproduces; the calibration's by default.
+    pub target: Option<Goal>,
 }
 
 /// One evaluation.

@@ -213,7 +213,8 @@ impl Resolving<'_> {
     fn methods(&self, experiment: &mut Experiment) -> Result<()> {
         for raw in &self.raw.method {
             let place = self.at(raw.span().start);
-            let method = method(raw.get_ref(), self.protocol, &|offset| self.at(offset))?;
+            let target = self.raw.calibration.as_ref().and_then(|raw| raw.get_ref().target);
+            let method = method(raw.get_ref(), target, self.protocol, &|offset| self.at(offset))?;
             let others = experiment.methods.iter().map(|method| &method.name);
             distinct(&method.name, others, "method name").at(&place)?;
             if method.name == DENSE {
@@ -258,6 +259,10 @@ impl Resolving<'_> {
             let place = self.at(raw.span().start);
             let plan = calibration(raw.get_ref(), self.protocol, &experiment.seeds).at(place)?;
             experiment.calibration = Some(plan);
+        }
+        for (method, raw) in experiment.methods.iter().zip(&self.raw.method) {
+            let checked = method.target.check(experiment.stage(method));
+            checked.at(&method.name).at(self.at(raw.span().start))?;
         }
         let Some(method) = experiment.methods.iter().find(|method| method.calibrated) else {
             return Ok(());

@@ -65,7 +65,7 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
     pruning.pattern.validate()?;
     let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
     let raw = named_method(&pruning.method, steps, &pruning.settings, pruning.group)?;
-    let method = method(&raw, protocol, &|_| "--method".to_string())?;
+    let method = method(&raw, pruning.calibration.target, protocol, &|_| "--method".to_string())?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
     experiment.patterns = vec![pruning.pattern];
@@ -81,6 +81,7 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
         raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
         raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
         experiment.calibration = Some(calibration(&raw, protocol, &[pruning.seed]).at("calibration")?);
+        method.target.check(experiment.stage(&method))?;
         experiment.seeds = vec![pruning.seed];
     }
     experiment.methods = vec![method];
@@ -92,7 +93,7 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
 /// # Errors
 /// Unknown names.
 pub fn method_alone(name: &str) -> Result<Recipe> {
-    let plan = method(&named_method(name, [None; 3], &[], None)?, None, &|_| {
+    let plan = method(&named_method(name, [None; 3], &[], None)?, None, None, &|_| {
         "--method".to_string()
     })?;
     plan.build(Selection::Exact, Provider::Faer)
@@ -215,7 +216,7 @@ fn named_method(
     }
     let spanned = |component| Spanned::new(0..0, component);
     Ok(RawMethod {
-        name: Some(name.to_string()),
+        name: None,
         criterion: spanned(criterion),
         solver: Some(spanned(solver)),
         allocator: Some(spanned(allocator)),
@@ -223,6 +224,8 @@ fn named_method(
         refine: refine.map(spanned),
         compensate: compensate.map(spanned),
         group,
+        stage: None,
+        target: None,
     })
 }
 

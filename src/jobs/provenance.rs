@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer.
-pub const SCHEMA: u32 = 3;
+/// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer,
+/// 4 the order of its columns and the goal of its solver.
+pub const SCHEMA: u32 = 4;
 
 /// The layout that has no fingerprints yet.
 const WITHOUT_FINGERPRINTS: u32 = 1;
@@ -277,6 +278,7 @@ mod tests {
                 shape: [2, 4],
                 removed: 4,
                 zeros: 4,
+                permutation: None,
                 damping: None,
                 output_error: Some(0.125),
             }],

@@ -19,6 +19,7 @@ use crate::spec::{BlockSpec, Fusion, LinearId, ModelSpec, NormPlace, NormSpec, P
 use crate::tensor::StorageType;
 use batches::Batches;
 use ndarray::{Array2, s};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A linear layer in a backend's memory.
@@ -296,7 +297,8 @@ impl<B: Backend> Hidden<B> {
         self.batches.change(backend, |_, x| pass.run(x, &mut listen))
     }
 
-    /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream.
+    /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream. With
+    /// another stream of the same windows and another state of the block, `listen` receives the input there at `last`, too.
     ///
     /// # Errors
     /// The backend or the listener fails.
@@ -304,13 +306,29 @@ impl<B: Backend> Hidden<B> {
         &self,
         backend: &B,
         spec: &ModelSpec,
-        block: &Block<B>,
+        (block, other): (&Block<B>, Option<(&Hidden<B>, &Block<B>)>),
         last: Tap,
-        mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
+        mut listen: impl FnMut(Tap, &B::Tensor, Option<&B::Tensor>) -> Result<()>,
     ) -> Result<()> {
         let rotary = self.rotary.get(block.reach.rotary);
-        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
-        self.batches.each(backend, |x| pass.observe(x, last, &mut listen))
+        let pass = |block| Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        let mut index = 0;
+        self.batches.each(backend, |x| {
+            let mut there: BTreeMap<Tap, B::Tensor> = BTreeMap::new();
+            if let Some((hidden, block)) = other {
+                let keep = &mut |tap, x: &B::Tensor| {
+                    if tap == last {
+                        there.insert(tap, copy(backend, x)?);
+                    }
+                    Ok(())
+                };
+                hidden
+                    .batches
+                    .with(backend, index, |x| pass(block).observe(x, last, keep))?;
+            }
+            index += 1;
+            pass(block).observe(x, last, &mut |tap, x| listen(tap, x, there.get(&tap)))
+        })
     }
 
     /// To be called after the last block: the log-likelihood of every window's tokens 1, 2, ... given the tokens
@@ -387,6 +405,18 @@ fn normalise<B: Backend>(
     )
 }
 
+/// A copy of a matrix.
+fn copy<B: Backend>(backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+    let width = backend.extent(x).columns;
+    let whole = Columns {
+        first: 0,
+        width,
+        stride: width,
+        count: 1,
+    };
+    backend.columns(x, whole)
+}
+
 /// A function that receives the inputs of linear layers, each with its tap.
 type Listener<'a, T> = &'a mut dyn FnMut(Tap, &T) -> Result<()>;
 
@@ -450,14 +480,7 @@ impl<'a, B: Backend> Pass<'a, B> {
         }
         let attended = self.attention(x, listen)?;
         // A copy of the stream, not the attention's output, takes the sum: it may be stored more precisely.
-        let width = self.spec.width;
-        let whole = Columns {
-            first: 0,
-            width,
-            stride: width,
-            count: 1,
-        };
-        let mut sum = self.backend.columns(x, whole)?;
+        let mut sum = copy(self.backend, x)?;
         self.join(&mut sum, &attended, NormPlace::Attention)?;
         self.observe_mlp(&sum, last, listen)
     }

@@ -31,6 +31,10 @@ pub struct LayerRecord {
     /// the same pattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
+    /// The order in which columns were pruned, if it was not their own: the `j`-th was column `permutation[j]`. Groups of
+    /// columns are groups of this order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permutation: Option<Vec<usize>>,
     /// Number of weights that the mask removed.
     pub removed: usize,
     /// Number of zeros in the pruned weight. There are more than `removed` only if the checkpoint had zeros already,
@@ -113,7 +117,10 @@ pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, t
     let damping = run_steps(piece, steps, target)?;
     // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
     let finished = piece.finish()?;
-    finished.mask.check(target)?;
+    match &finished.order {
+        Some(order) => finished.mask.reordered(order).check(target)?,
+        None => finished.mask.check(target)?,
+    }
     if let Some((place, weight)) = finished.fault {
         let what = if weight.is_finite() { "removed" } else { "pruned" };
         return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
@@ -125,6 +132,7 @@ pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, t
         removed: finished.mask.removed(),
         zeros: finished.zeros,
         damping,
+        permutation: finished.order,
         output_error: None,
     })
 }

@@ -103,6 +103,12 @@ impl PackedMask {
         }))
     }
 
+    /// The mask with its columns in another order: column `j` is column `order[j]` of this one.
+    #[must_use]
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        Mask(self.unpacked().0.select(Axis(1), order)).packed()
+    }
+
     /// Number of weights that the mask removes.
     pub fn removed(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()

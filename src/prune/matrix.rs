@@ -31,6 +31,17 @@ impl Matrix {
         Matrix { dim, there }
     }
 
+    /// The matrix itself, if nobody else holds it.
+    ///
+    /// # Errors
+    /// It is on another workbench, or somebody else holds it, too.
+    #[cfg(feature = "gpu")]
+    pub(in crate::prune) fn into_there<T: Any + Send + Sync>(self) -> Result<T> {
+        let there = self.there.downcast().ok().and_then(Arc::into_inner);
+        there
+            .ok_or_else(|| Error::numeric("a matrix of another workbench, or one that is shared, cannot be taken over"))
+    }
+
     /// The matrix in the type of the workbench that made it.
     ///
     /// # Errors

@@ -6,14 +6,14 @@ use super::pattern::{Pattern, Target};
 use super::recipe::Recipe;
 use super::survey::survey;
 use super::workbench::Workbench;
+use crate::backend::Backend;
 use crate::backend::moments::Needs;
-#[cfg(doc)]
 use crate::calibrate::Stage;
 use crate::calibrate::passes;
+use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Samples};
 use crate::data::windows::TokenWindows;
 use crate::error::{Located, Result};
-use crate::linalg::Provider;
 use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
@@ -41,6 +41,9 @@ pub enum Calibration<'a, B: Workbench> {
     },
     /// The windows, with statistics gathered again for each tap of a block: [`Stage::Staged`].
     Staged(&'a TokenWindows),
+    /// The windows, which move through the dense blocks, with statistics gathered again for each tap of a block:
+    /// [`Stage::Separate`].
+    Separate(&'a TokenWindows),
     /// Moments from one pass through the dense model: [`Stage::Dense`].
     Dense {
         /// Moments of the taps, one entry per block.
@@ -54,9 +57,10 @@ impl<'a, B: Workbench> Calibration<'a, B> {
     /// The windows that move through the blocks while these are pruned.
     fn windows(&self) -> Option<&'a TokenWindows> {
         match self {
-            Calibration::Windows(windows) | Calibration::Staged(windows) | Calibration::Continued { windows, .. } => {
-                Some(windows)
-            }
+            Calibration::Windows(windows)
+            | Calibration::Staged(windows)
+            | Calibration::Separate(windows)
+            | Calibration::Continued { windows, .. } => Some(windows),
             Calibration::Nothing | Calibration::Dense { .. } => None,
         }
     }
@@ -115,19 +119,19 @@ pub fn first_statistics<B: Workbench>(
     ends: &Ends<B>,
     windows: &TokenWindows,
     needs: Needs,
-    provider: Provider,
+    factoring: Factoring,
 ) -> Result<TapStatistics<B>> {
     let hidden = Hidden::embed(backend, source.spec(), ends, windows)?;
     let block = Block::load(backend, source, 0)?;
     let found = observed(
         backend,
         source.spec(),
-        &hidden,
-        &block,
+        (&hidden, &block),
+        None,
         &block.spec().taps(),
         needs,
         windows,
-        provider,
+        factoring,
     );
     found.at("block 0")
 }
@@ -182,6 +186,14 @@ pub fn prune_model<B: Workbench>(
     calibration: &Calibration<B>,
     mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
+    let staged = match calibration {
+        Calibration::Staged(_) => Stage::Staged,
+        Calibration::Separate(_) => Stage::Separate,
+        _ => Stage::Block,
+    };
+    if recipe.reproduces_dense() {
+        recipe.goal.check(staged)?;
+    }
     let spec = source.spec();
     let mut records = Vec::new();
     let mut time = PruneTime::default();
@@ -196,25 +208,30 @@ pub fn prune_model<B: Workbench>(
         calibration.dense(),
     )?;
     time.calibrate += started.elapsed();
-    let mut stream = match calibration.windows() {
-        Some(windows) => Some((Hidden::embed(backend, spec, ends, windows)?, windows)),
-        None => None,
+    let embed = |windows| Ok((Hidden::embed(backend, spec, ends, windows)?, windows));
+    let mut stream = calibration.windows().map(embed).transpose()?;
+    let separate = matches!(calibration, Calibration::Separate(_));
+    let twice = separate || recipe.reproduces_dense();
+    // Where blocks are separate, the stream before a block is the dense model's.
+    let mut dense_stream = match calibration.windows() {
+        Some(windows) if twice && !separate => Some(embed(windows)?),
+        _ => None,
     };
     thread::scope(|scope| {
         // Where the system starts no more threads, a block is read when its turn comes.
         let ahead = |index: usize| {
             let thread = thread::Builder::new();
             thread
-                .spawn_scoped(scope, move || Block::load(backend, source, index))
+                .spawn_scoped(scope, move || Loaded::read(backend, source, index, twice))
                 .ok()
         };
         let mut next = ahead(0);
         for index in 0..spec.blocks {
             let mut took = PruneTime::default();
             let started = Instant::now();
-            let mut block = match next.take() {
+            let Loaded { mut block, dense } = match next.take() {
                 Some(coming) => coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                None => Block::load(backend, source, index)?,
+                None => Loaded::read(backend, source, index, twice)?,
             };
             if index + 1 < spec.blocks {
                 next = ahead(index + 1);
@@ -229,16 +246,23 @@ pub fn prune_model<B: Workbench>(
                 survey: &survey,
                 index,
                 stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
+                dense: dense
+                    .as_ref()
+                    .filter(|_| recipe.reproduces_dense())
+                    .zip(dense_stream.as_ref().or(stream.as_ref()).map(|(hidden, _)| hidden)),
                 took: &mut took,
             };
             records.extend(turn.prune(&mut block, calibration)?);
 
             let started = Instant::now();
-            if let Some((hidden, _)) = &mut stream
-                && index + 1 < spec.blocks
-            {
-                hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
-                backend.wait()?;
+            if index + 1 < spec.blocks {
+                let before = dense.as_ref().filter(|_| separate).unwrap_or(&block);
+                let dense = dense.as_ref().zip(dense_stream.as_mut());
+                let streams = stream.iter_mut().map(|(hidden, _)| (before, hidden));
+                for (block, hidden) in streams.chain(dense.map(|(block, (hidden, _))| (block, hidden))) {
+                    hidden.advance(backend, spec, block, |_, _| Ok(()))?;
+                    backend.wait()?;
+                }
             }
             took.propagate = started.elapsed();
             time += took;
@@ -257,6 +281,21 @@ pub fn prune_model<B: Workbench>(
     })
 }
 
+/// A block that is going to be pruned, and the same block as it stays in the dense model where that is needed.
+struct Loaded<B: Backend> {
+    block: Block<B>,
+    dense: Option<Block<B>>,
+}
+
+impl<B: Backend> Loaded<B> {
+    fn read(backend: &B, source: &dyn WeightSource, index: usize, twice: bool) -> Result<Self> {
+        Ok(Loaded {
+            block: Block::load(backend, source, index)?,
+            dense: twice.then(|| Block::load(backend, source, index)).transpose()?,
+        })
+    }
+}
+
 /// The work on one block of the model.
 struct Turn<'a, B: Workbench> {
     backend: &'a B,
@@ -267,6 +306,8 @@ struct Turn<'a, B: Workbench> {
     index: usize,
     /// The residual stream before the block, if calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
+    /// The dense block, and the residual stream before it in the dense model, if its outputs are reproduced.
+    dense: Option<(&'a Block<B>, &'a Hidden<B>)>,
     took: &'a mut PruneTime,
 }
 
@@ -287,9 +328,9 @@ impl<B: Workbench> Turn<'_, B> {
             }
             Calibration::Windows(_) | Calibration::Continued { .. } => self.observed(block, &block.spec().taps())?,
             // Each tap is observed when its layers' turn comes.
-            Calibration::Staged(_) => TapStatistics::none([]),
+            Calibration::Staged(_) | Calibration::Separate(_) => TapStatistics::none([]),
             Calibration::Dense { moments, sequences } => {
-                let found = block_statistics(backend, &moments[index], *sequences, self.recipe.provider);
+                let found = block_statistics(backend, &moments[index], *sequences, self.recipe.factoring());
                 found.at(format_args!("block {index}"))?
             }
         };
@@ -371,12 +412,12 @@ impl<B: Workbench> Turn<'_, B> {
         let found = observed(
             self.backend,
             self.spec,
-            hidden,
-            block,
+            (hidden, block),
+            self.dense.map(|(block, hidden)| (hidden, block)),
             taps,
             self.recipe.needs(),
             windows,
-            self.recipe.provider,
+            self.recipe.factoring(),
         );
         found.at(format_args!("block {}", self.index))
     }
@@ -387,26 +428,26 @@ impl<B: Workbench> Turn<'_, B> {
 fn observed<B: Workbench>(
     backend: &B,
     spec: &ModelSpec,
-    hidden: &Hidden<B>,
-    block: &Block<B>,
+    at: (&Hidden<B>, &Block<B>),
+    dense: Option<(&Hidden<B>, &Block<B>)>,
     taps: &[Tap],
     needs: Needs,
     windows: &TokenWindows,
-    provider: Provider,
+    factoring: Factoring,
 ) -> Result<TapStatistics<B>> {
-    let moments = passes::observe(backend, spec, hidden, block, taps, needs, windows.length())?;
+    let moments = passes::observe(backend, spec, at, dense, taps, needs, windows.length())?;
     backend.wait()?;
-    block_statistics(backend, &moments, windows.count(), provider)
+    block_statistics(backend, &moments, windows.count(), factoring)
 }
 
 fn block_statistics<B: Workbench>(
     backend: &B,
     moments: &BlockMoments<B>,
     sequences: usize,
-    provider: Provider,
+    factoring: Factoring,
 ) -> Result<TapStatistics<B>> {
     let of = |(tap, moments): (Tap, &B::Moments)| {
-        let statistics = backend.statistics(moments, sequences, provider);
+        let statistics = backend.statistics(moments, sequences, factoring);
         Ok((tap, statistics.at(format_args!("tap {:?}", tap.place))?))
     };
     Ok(TapStatistics {

@@ -10,6 +10,8 @@ use super::permutation::Permutation;
 use super::refiner::Refiner;
 use super::solver::Solver;
 use crate::backend::moments::Needs;
+use crate::calibrate::statistics::Factoring;
+use crate::calibrate::{Goal, Stage};
 use crate::error::Result;
 use crate::linalg::Provider;
 
@@ -33,6 +35,10 @@ pub struct Recipe {
     pub selection: Selection,
     /// The library that factorises matrices.
     pub provider: Provider,
+    /// The state of the model in which statistics are gathered.
+    pub stage: Stage,
+    /// The outputs that a solver reproduces.
+    pub goal: Goal,
 }
 
 impl Recipe {
@@ -48,6 +54,8 @@ impl Recipe {
             compensation: None,
             selection: Selection::default(),
             provider: Provider::default(),
+            stage: Stage::default(),
+            goal: Goal::default(),
         }
     }
 
@@ -79,9 +87,24 @@ impl Recipe {
 
     /// The statistics that the steps and the allocator's survey ask for together; calibration gathers them once.
     pub fn needs(&self) -> Needs {
-        self.steps()
-            .needs()
-            .and(self.allocator.survey().unwrap_or(Needs::NOTHING))
+        let layers = Needs {
+            cross: self.reproduces_dense(),
+            ..self.steps().needs()
+        };
+        layers.and(self.allocator.survey().unwrap_or(Needs::NOTHING))
+    }
+
+    /// How the Hessian is factorised for the steps.
+    pub fn factoring(&self) -> Factoring {
+        Factoring {
+            provider: self.provider,
+            damping: self.solver.damping(),
+        }
+    }
+
+    /// Whether the dense model's outputs are the goal of a solver that can do something about them.
+    pub fn reproduces_dense(&self) -> bool {
+        self.goal == Goal::Dense && self.solver.updates()
     }
 }
 

@@ -25,6 +25,11 @@ pub enum Quantity {
     Weight,
     /// `||x_j||^2 / sequences` of each input feature `j`: one value per column.
     InputSquares,
+    /// The mean of each input feature over all calibration tokens: one value per column.
+    InputMeans,
+    /// The variance of each input feature over all calibration tokens, with `n - 1` in the denominator: one value per
+    /// column.
+    InputVariances,
     /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`: one value per column, infinite where the feature was
     /// zero on every calibration token.
     Pivots,
@@ -46,6 +51,16 @@ pub fn weight() -> Score {
 /// `||x_j||^2 / sequences` of each input feature `j`: one value per column.
 pub fn input_squares() -> Score {
     Formula::Leaf(Quantity::InputSquares)
+}
+
+/// The mean of each input feature over all calibration tokens: one value per column.
+pub fn input_means() -> Score {
+    Formula::Leaf(Quantity::InputMeans)
+}
+
+/// The variance of each input feature over all calibration tokens, with `n - 1` in the denominator: one value per column.
+pub fn input_variances() -> Score {
+    Formula::Leaf(Quantity::InputVariances)
 }
 
 /// `U_jj` of the factor of the damped inverse Hessian: one value per column.
@@ -78,6 +93,8 @@ impl fmt::Display for Quantity {
         match self {
             Quantity::Weight => write!(f, "w"),
             Quantity::InputSquares => write!(f, "input_squares"),
+            Quantity::InputMeans => write!(f, "input_means"),
+            Quantity::InputVariances => write!(f, "input_variances"),
             Quantity::Pivots => write!(f, "pivots"),
             Quantity::Rows => write!(f, "rows"),
             Quantity::Columns => write!(f, "columns"),
@@ -95,6 +112,7 @@ pub fn needs(score: &Score) -> Needs {
     score.leaves(&mut |quantity| {
         needs = needs.and(match quantity {
             Quantity::InputSquares => Needs::SQUARES,
+            Quantity::InputMeans | Quantity::InputVariances => Needs::MEANS,
             Quantity::Pivots => Needs::GRAM,
             Quantity::Sum(_, of) => self::needs(of),
             Quantity::Weight | Quantity::Rows | Quantity::Columns | Quantity::Given(_) => Needs::NOTHING,
@@ -143,7 +161,13 @@ pub(super) fn shape(score: &Score) -> Shape {
             Shape::One
         }
         Formula::Leaf(Quantity::Sum(Over::Row, _)) => Shape::PerRow,
-        Formula::Leaf(Quantity::InputSquares | Quantity::Pivots | Quantity::Sum(Over::Column, _)) => Shape::PerColumn,
+        Formula::Leaf(
+            Quantity::InputSquares
+            | Quantity::InputMeans
+            | Quantity::InputVariances
+            | Quantity::Pivots
+            | Quantity::Sum(Over::Column, _),
+        ) => Shape::PerColumn,
         Formula::Leaf(Quantity::Weight | Quantity::Given(_)) => Shape::PerWeight,
         Formula::Unary(_, of) => shape(of),
         Formula::Binary(_, a, b) => shape(a).with(shape(b)),
@@ -244,6 +268,8 @@ impl<'a> Resolving<'a> {
             Formula::Number(value) => [*value].into(),
             Formula::Leaf(quantity) => match quantity {
                 Quantity::InputSquares => self.layer.squared_norms()?.into(),
+                Quantity::InputMeans => self.layer.means()?.mean.as_slice().into(),
+                Quantity::InputVariances => self.layer.means()?.variance.as_slice().into(),
                 Quantity::Pivots => {
                     let pivots = self.layer.pivots()?.into_iter();
                     pivots.map(|pivot| pivot.unwrap_or(f64::INFINITY)).collect()

@@ -33,7 +33,7 @@ pub(super) fn survey<B: Workbench>(
         let mut statistics: BTreeMap<Tap, B::Statistics> = BTreeMap::new();
         if let Some((moments, sequences)) = moments {
             for (tap, moments) in moments.taps() {
-                let found = backend.statistics(moments, sequences, recipe.provider);
+                let found = backend.statistics(moments, sequences, recipe.factoring());
                 statistics.insert(tap, found.at(format_args!("tap {:?}", tap.place))?);
             }
         }

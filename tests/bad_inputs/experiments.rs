@@ -178,9 +178,27 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["experiment.toml:12:9: unknown variant `block by block`", "`staged`"],
     },
     Case {
-        name: "an aim that no solver has",
+        name: "the dense model's outputs with statistics of a whole block",
         change: Experiment("sequences = 4", "target = \"dense\"\nsequences = 4"),
-        expect: &["target = \"dense\": no solver here reproduces the dense model's outputs yet"],
+        expect: &[
+            "sparsegpt: target = \"dense\" needs statistics that are gathered again for each group of layers",
+            "add stage = \"staged\" or stage = \"separate\"",
+        ],
+    },
+    Case {
+        name: "the dense model's outputs and a solver that reproduces none",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\nstage = \"staged\"\ntarget = \"dense\"",
+        ),
+        expect: &[
+            "target = \"dense\": solver `one-shot` only removes weights and reproduces no outputs; leave `target` out",
+        ],
+    },
+    Case {
+        name: "a damping that is none",
+        change: Experiment("solver = \"obs\"", "solver = { name = \"obs\", damping = -1.0 }"),
+        expect: &["solver `obs`: parameter `damping` = -1 must be a number from 0 to 1"],
     },
     Case {
         name: "a refinement where there is none",

@@ -236,6 +236,8 @@ fn pruned<B: Workbench>(backend: &B, narrowed: &Narrowed) -> Vec<LinearWeights> 
         group: Group::Row,
         selection: Selection::Exact,
         provider: Default::default(),
+        stage: Default::default(),
+        goal: Default::default(),
     };
     let ends = Ends::upload(backend, narrowed).expect("room");
     let (windows, half) = (windows(), Pattern::Unstructured { sparsity: 0.5 });

@@ -4,6 +4,7 @@
 
 #[path = "../gpu/mod.rs"]
 mod gpu;
+mod orders;
 mod vocabulary;
 
 use ndarray::Array2;

@@ -1,5 +1,5 @@
 //! Calibration moments on the CPU, in `f64`: sums of squares, and the Gram matrix as a triangle (squares on
-//! its diagonal are filled whole).
+//! its diagonal are filled whole), products with other inputs, sums over sequences.
 
 use super::elements;
 use crate::backend::moments::Moments;
@@ -51,6 +51,48 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
             .for_each(|(sum, part)| *sum += part);
     }
     moments.tokens += x.nrows();
+}
+
+/// Adds `X^T D` for the inputs `x` and the dense model's inputs `dense` of the same tokens.
+pub fn accumulate_cross(moments: &mut Moments, x: &Array2<f32>, dense: &Array2<f32>) {
+    let width = x.ncols();
+    let Some(cross) = &mut moments.cross else { return };
+    let cross = cross.as_slice_mut().expect("products are row-major and contiguous");
+    let parts = elements(x).chunks(WIDENED_ROWS * width);
+    for (x, dense) in parts.zip(elements(dense).chunks(WIDENED_ROWS * width)) {
+        let wide = |part: &[f32]| -> Vec<f64> { part.par_iter().map(|value| f64::from(*value)).collect() };
+        let (x, dense) = (wide(x), wide(dense));
+        let tokens = x.len() / width;
+        cross
+            .par_chunks_mut(BAND * width)
+            .enumerate()
+            .for_each(|(band, cross)| {
+                let height = cross.len() / width;
+                let mine = MatRef::from_row_major_slice_with_stride(&x[band * BAND..], tokens, height, width);
+                let all = MatRef::from_row_major_slice_with_stride(&dense, tokens, width, width);
+                // Built column-major and transposed, as below.
+                let into = MatMut::from_column_major_slice_with_stride_mut(cross, width, height, width);
+                matmul(into.transpose_mut(), Accum::Add, mine.transpose(), all, 1.0, Par::Seq);
+            });
+    }
+}
+
+/// Adds the sums of the rows of `x` over sequences of equal length, which weigh this much.
+pub fn accumulate_sums(moments: &mut Moments, x: &Array2<f32>, weights: &[f64]) {
+    let Some(found) = &mut moments.sums else { return };
+    let (rows, width) = x.dim();
+    let length = rows / weights.len();
+    let sums = elements(x).par_chunks(length * width).map(|sequence| {
+        let mut sums = vec![0.0; width];
+        for row in sequence.chunks_exact(width) {
+            sums.iter_mut()
+                .zip(row)
+                .for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        sums
+    });
+    found.sums.par_extend(sums);
+    found.weights.extend(weights);
 }
 
 /// Adds `X^T X` to rows of the lower triangle, beginning with row `first`.

@@ -332,6 +332,16 @@ impl<P: Products> Backend for P {
         gram::accumulate(moments, x);
         Ok(())
     }
+
+    fn accumulate_cross(&self, moments: &mut Moments, x: &Array2<f32>, dense: &Array2<f32>) -> Result<()> {
+        gram::accumulate_cross(moments, x, dense);
+        Ok(())
+    }
+
+    fn accumulate_sums(&self, moments: &mut Moments, x: &Array2<f32>, weights: &[f64]) -> Result<()> {
+        gram::accumulate_sums(moments, x, weights);
+        Ok(())
+    }
 }
 
 /// The elements of a standard-layout array; every array made by this backend is one.

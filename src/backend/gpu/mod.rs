@@ -14,7 +14,7 @@ mod factor;
 pub mod parameters;
 pub mod shader;
 
-use crate::backend::moments::{Moments, Needs};
+use crate::backend::moments::{Moments, Needs, SequenceSums};
 use crate::backend::{Backend, Columns, Compute, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -102,6 +102,20 @@ pub struct DeviceMoments {
     squares: Option<Memory>,
     /// The Gram matrix `(inputs, inputs)`, with only the lower triangle filled; statistics share it.
     pub(crate) gram: Option<Arc<Memory>>,
+    /// Products with the dense model's inputs `(inputs, inputs)`, in single precision.
+    pub(crate) cross: Option<Arc<Tensor>>,
+    /// The sums over sequences, if they were asked for.
+    sums: Option<DeviceSums>,
+}
+
+/// Sums over sequences that are still on the device.
+#[derive(Default)]
+struct DeviceSums {
+    /// Sums of pieces of sequences `(sequences, pieces, inputs)`, batch by batch, with the number of sequences and
+    /// of pieces.
+    batches: Vec<(Memory, usize, usize)>,
+    /// The weight of each sequence.
+    weights: Vec<f64>,
 }
 
 impl Gpu {
@@ -200,6 +214,21 @@ impl Gpu {
         )
     }
 
+    /// The transposed matrix, in single precision.
+    fn transposed(&self, x: &Tensor) -> Result<Tensor> {
+        let into = self.tensor(x.columns, x.rows, Element::F32)?;
+        let parameters = parameters::Moments {
+            rows: x.rows as u32,
+            width: x.columns as u32,
+            ..parameters::Moments::default()
+        };
+        let kernel = Kernel::new(shader::MOMENTS, "transposed").with_type("X", x.element.name());
+        let groups = [x.rows.div_ceil(64) as u32, x.columns.div_ceil(4) as u32, 1];
+        self.device
+            .run(&kernel, &parameters, &[read(&x.memory), write(&into.memory)], groups)?;
+        Ok(into)
+    }
+
     /// Reads moments without their Gram matrix.
     pub(crate) fn read_squares(&self, moments: &DeviceMoments) -> Result<Moments> {
         let squares = match &moments.squares {
@@ -214,6 +243,31 @@ impl Gpu {
             tokens: moments.tokens,
             squares,
             gram: None,
+            cross: None,
+            sums: moments
+                .sums
+                .as_ref()
+                .map(|sums| self.read_sums(sums, moments.inputs))
+                .transpose()?,
+        })
+    }
+
+    /// The sums over sequences, with the pieces of each added up in double precision.
+    fn read_sums(&self, found: &DeviceSums, inputs: usize) -> Result<SequenceSums> {
+        let mut sums = Vec::with_capacity(found.weights.len());
+        for (memory, sequences, pieces) in &found.batches {
+            let values = self.values(memory, sequences * pieces * inputs)?;
+            for sequence in values.chunks_exact(pieces * inputs) {
+                let mut sum = vec![0.0; inputs];
+                for piece in sequence.chunks_exact(inputs) {
+                    sum.iter_mut().zip(piece).for_each(|(sum, piece)| *sum += piece);
+                }
+                sums.push(sum);
+            }
+        }
+        Ok(SequenceSums {
+            sums,
+            weights: found.weights.clone(),
         })
     }
 
@@ -665,6 +719,15 @@ impl Backend for Gpu {
             tokens: 0,
             squares: needs.squares.then(|| zeros(2 * inputs)).transpose()?,
             gram: needs.gram.then(|| zeros(inputs * inputs).map(Arc::new)).transpose()?,
+            cross: match needs.cross {
+                true => {
+                    let cross = self.tensor(inputs, inputs, Element::F32)?;
+                    self.device.clear(&cross.memory)?;
+                    Some(Arc::new(cross))
+                }
+                false => None,
+            },
+            sums: needs.means.then(DeviceSums::default),
         })
     }
 
@@ -675,6 +738,7 @@ impl Backend for Gpu {
             rows: x.rows as u32,
             width: x.columns as u32,
             pieces: pieces as u32,
+            length: x.rows as u32,
         };
         if let Some(squares) = &moments.squares {
             let sums = self.device.allocate((pieces * x.columns * 4) as u64)?;
@@ -710,6 +774,36 @@ impl Backend for Gpu {
             }
         }
         moments.tokens += x.rows;
+        Ok(())
+    }
+
+    fn accumulate_cross(&self, moments: &mut DeviceMoments, x: &Tensor, dense: &Tensor) -> Result<()> {
+        let Some(cross) = &moments.cross else {
+            return Ok(());
+        };
+        let product = self.multiply(&self.transposed(dense)?, None, &self.transposed(x)?, Element::F32)?;
+        self.each("add", cross, Some(&product), Elementwise::default())
+    }
+
+    fn accumulate_sums(&self, moments: &mut DeviceMoments, x: &Tensor, weights: &[f64]) -> Result<()> {
+        let Some(found) = &mut moments.sums else {
+            return Ok(());
+        };
+        let length = x.rows / weights.len();
+        let pieces = length.div_ceil(SQUARE_ROWS);
+        let parameters = parameters::Moments {
+            rows: x.rows as u32,
+            width: x.columns as u32,
+            pieces: pieces as u32,
+            length: length as u32,
+        };
+        let groups = [x.columns.div_ceil(64) as u32, (weights.len() * pieces) as u32, 1];
+        let sums = self.device.allocate((weights.len() * pieces * x.columns * 4) as u64)?;
+        let kernel = Kernel::new(shader::MOMENTS, "sequence_sums").with_type("X", x.element.name());
+        self.device
+            .run(&kernel, &parameters, &[read(&x.memory), write(&sums)], groups)?;
+        found.batches.push((sums, weights.len(), pieces));
+        found.weights.extend(weights);
         Ok(())
     }
 }

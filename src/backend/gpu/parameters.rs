@@ -205,14 +205,17 @@ parameters! {
         tiles: u32,
     }
 
-    /// Parameters of sums of squares, and of Gram matrices of any width.
+    /// Parameters of sums, sums of squares, and Gram matrices of any width.
     Moments of MOMENTS {
         /// Number of rows of `x`.
         rows: u32,
         /// Number of columns of `x`.
         width: u32,
-        /// Number of pieces that rows are divided into; the squares of each are added up separately.
+        /// Number of pieces that all rows (for squares) or the rows of a sequence (for sums) are divided into; each
+        /// is added up separately.
         pieces: u32,
+        /// Number of rows of a sequence.
+        length: u32,
     }
 
     /// Parameters of causal attention computed in tiles.

@@ -1,6 +1,8 @@
 //! Methods and patterns: components looked up, defaults filled in.
 
 use crate::backend::moments::Needs;
+use crate::calibrate::Goal;
+use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
 use crate::experiment::protocol::{Named, agree};
@@ -41,8 +43,13 @@ fn component<T: ?Sized>(components: &Components<T>, raw: &RawComponent) -> Resul
     Ok((plan, built))
 }
 
-/// Resolves a method; `at` turns a byte offset of the file into a place.
-pub fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> String) -> Result<MethodPlan> {
+/// Resolves a method; `target` is the calibration's, and `at` turns a byte offset of the file into a place.
+pub fn method(
+    raw: &RawMethod,
+    target: Option<Goal>,
+    protocol: Option<Named>,
+    at: &dyn Fn(usize) -> String,
+) -> Result<MethodPlan> {
     let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
     let default = |name: &str| RawComponent {
         name: name.to_string(),
@@ -75,23 +82,61 @@ pub fn method(raw: &RawMethod, protocol: Option<Named>, at: &dyn Fn(usize) -> St
         needs = needs.and(built.component.needs());
         steps.compensate = Some(plan);
     }
-    let label = || match (criterion.name.as_str(), solver.name.as_str()) {
-        ("obs", "obs") => "sparsegpt".to_string(),
-        (criterion, "one-shot") => criterion.to_string(),
-        (criterion, solver) => format!("{criterion}+{solver}"),
-    };
+    let updates = solve.component.updates();
+    if raw.target == Some(Goal::Dense) && !updates {
+        let message = format!(
+            "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
+            solver.name
+        );
+        return Err(Error::config(message)).at(place(&raw.criterion));
+    }
+    let target = raw.target.or(target).filter(|_| updates).unwrap_or_default();
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
     let own = score.component.group();
     let group = agree(protocol, "group", raw.group, |it| {
         it.one_shot.filter(|_| !score.component.follows_update()).unwrap_or(own)
     });
-    Ok(MethodPlan {
-        name: raw.name.clone().unwrap_or_else(label),
+    let mut plan = MethodPlan {
+        name: String::new(),
         group: group.at(place(&raw.criterion))?.unwrap_or(own),
         calibrated: needs.anything(),
         criterion,
         solver,
         allocator,
         steps,
-    })
+        stage: raw.stage,
+        target,
+    };
+    plan.name = raw.name.clone().unwrap_or_else(|| label(&plan));
+    Ok(plan)
+}
+
+/// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.
+fn label(plan: &MethodPlan) -> String {
+    let StepPlans {
+        permutation,
+        refine,
+        compensate,
+    } = &plan.steps;
+    let solver = Some(&plan.solver).filter(|solver| solver.name != "one-shot");
+    let steps = [
+        Some(&plan.criterion),
+        permutation.as_ref(),
+        refine.as_ref(),
+        solver,
+        compensate.as_ref(),
+    ];
+    let steps: Vec<&str> = steps.into_iter().flatten().map(|step| step.name.as_str()).collect();
+    let steps = match steps[..] {
+        ["obs", "obs"] => "sparsegpt".to_string(),
+        _ => steps.join("+"),
+    };
+    let allocator = Some(plan.allocator.name.clone()).filter(|name| name != "uniform");
+    let stage = plan.stage.map(|stage| choices::name(&stage));
+    let target = Some("target dense".to_string()).filter(|_| !plan.target.is_default());
+    let unusual: Vec<String> = [allocator, stage, target].into_iter().flatten().collect();
+    match unusual.is_empty() {
+        true => steps,
+        false => format!("{steps} ({})", unusual.join(", ")),
+    }
 }

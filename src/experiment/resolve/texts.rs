@@ -1,6 +1,5 @@
 //! Texts: calibration, evaluations, zero-shot tasks.
 
-use crate::calibrate::Goal;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
@@ -75,10 +74,6 @@ pub fn calibration(calibration: &RawCalibration, protocol: Option<Named>, seeds:
     };
     let length = agree(protocol, "length", calibration.length, |it| it.context)?;
     let stage = agree(protocol, "stage", calibration.stage, |it| it.stage)?;
-    if calibration.target == Some(Goal::Dense) {
-        let message = "target = \"dense\": no solver here reproduces the dense model's outputs yet; leave `target` out";
-        return Err(Error::config(message));
-    }
     let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
     if let Some(tokens) = &calibration.tokens {
         one_draw(tokens, seeds)?;

@@ -164,13 +164,28 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
         return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
     }
     let pruning = claim.cell.pruning.as_ref()?;
+    // Groups of columns are those of the order in which they were pruned.
+    let reordered = match &layer.permutation {
+        Some(order) if !is_order(order, inputs) => {
+            return Some(format!(
+                "has a permutation in pruning.json that does not name each of its {inputs} columns once"
+            ));
+        }
+        Some(order) => Some(weight.select(Axis(1), order)),
+        None => None,
+    };
+    let weight = reordered.as_ref().map_or(weight, |weight| weight.view());
     // The record says what each layer was given; before it did, all were given the same.
     match (layer.pattern.unwrap_or(pruning.pattern), pruning.group) {
-        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| {
-            format!(
+        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| match &layer.permutation {
+            None => format!(
                 "is not {keep}:{of} at output {row}, inputs {column} to {}",
                 column + of - 1
-            )
+            ),
+            Some(order) => format!(
+                "is not {keep}:{of} at output {row}, inputs {:?}, which are a group by its permutation",
+                &order[column..column + of]
+            ),
         }),
         (Pattern::Unstructured { sparsity }, group) => {
             let short = |what: &str, index: usize, part: ArrayView2<f32>| {
@@ -191,6 +206,13 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
             }
         }
     }
+}
+
+/// Whether an order names each of `columns` columns once.
+fn is_order(order: &[usize], columns: usize) -> bool {
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..columns)
 }
 
 /// The first group of `of` inputs that has more than `keep` weights; `None` if the pattern holds.

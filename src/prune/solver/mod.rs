@@ -8,6 +8,7 @@ mod obs;
 mod one_shot;
 
 use crate::backend::moments::Needs;
+use crate::calibrate::statistics::DAMPING;
 use crate::error::Result;
 use crate::prune::component::{Components, parsed};
 use crate::prune::limits::Limits;
@@ -39,6 +40,12 @@ pub trait Solver: Send + Sync {
         false
     }
 
+    /// What is added to the diagonal of the Hessian before it is factorised, as a fraction of the diagonal's mean; for
+    /// criteria that use the factor, too.
+    fn damping(&self) -> f64 {
+        DAMPING
+    }
+
     /// Checks that a workbench with these limits can solve under a pattern, before anything is computed.
     ///
     /// # Errors
@@ -68,7 +75,7 @@ pub static SOLVERS: Components<dyn Solver> = Components::new(
         },
         Entry {
             name: "obs",
-            summary: "SparseGPT's update: the weights that stay make up for those that go (arXiv 2301.00774)",
+            summary: "SparseGPT's update: the kept weights make up for the removed ones (arXiv 2301.00774); parameters damping, order",
             item: &|table| parsed(table, |it: Obs| Box::new(it)),
         },
     ],

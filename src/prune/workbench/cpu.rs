@@ -3,13 +3,12 @@
 mod matrices;
 mod values;
 
-use super::{Finished, LayerView, Workbench, Workpiece};
+use super::{Finished, LayerView, Workbench, Workpiece, inverse, reordered};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
-use crate::calibrate::statistics::LayerStatistics;
+use crate::calibrate::statistics::{Factoring, LayerStatistics, Means};
 use crate::error::Result;
-use crate::linalg::Provider;
 use crate::prune::mask::{Mask, lowest_of, select};
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Pattern, Target};
@@ -22,15 +21,21 @@ use matrices::{fits, handle};
 use ndarray::ArrayView2;
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 use values::{Evaluation, ones_where_kept, scores, usable};
 
 impl<P: Products> Workbench for P {
     type Statistics = LayerStatistics;
 
-    fn statistics(&self, moments: &Moments, sequences: usize, provider: Provider) -> Result<LayerStatistics> {
+    fn statistics(
+        &self,
+        moments: &Moments,
+        sequences: usize,
+        factoring: impl Into<Factoring>,
+    ) -> Result<LayerStatistics> {
         moments.check_finite()?;
-        Ok(LayerStatistics::new(moments, sequences, provider))
+        Ok(LayerStatistics::new(moments, sequences, factoring))
     }
 
     fn no_statistics(&self) -> LayerStatistics {
@@ -70,7 +75,9 @@ struct Piece<'a> {
     weight: &'a mut Array2<f32>,
     mask: Mask,
     storage: StorageType,
-    statistics: &'a LayerStatistics,
+    statistics: Cow<'a, LayerStatistics>,
+    /// The order of the columns, if it is not their own.
+    order: Option<Vec<usize>>,
 }
 
 impl<'a> Piece<'a> {
@@ -79,8 +86,15 @@ impl<'a> Piece<'a> {
             mask: Mask::keep_all(weight.dim()),
             weight,
             storage,
-            statistics,
+            statistics: Cow::Borrowed(statistics),
+            order: None,
         }
+    }
+
+    /// Puts the columns of the weights and of the mask into another order.
+    fn move_columns(&mut self, order: &[usize]) {
+        *self.weight = self.weight.select(Axis(1), order);
+        self.mask = Mask::from_entries(self.mask.entries().select(Axis(1), order));
     }
 }
 
@@ -91,6 +105,10 @@ impl LayerView for Piece<'_> {
 
     fn squared_norms(&self) -> Result<&[f64]> {
         self.statistics.squared_norms()
+    }
+
+    fn means(&self) -> Result<&Means> {
+        self.statistics.means()
     }
 
     fn weight(&self) -> Result<Matrix> {
@@ -104,6 +122,11 @@ impl LayerView for Piece<'_> {
     fn gram(&self) -> Result<Matrix> {
         let gram = self.statistics.full_gram()?;
         Ok(Matrix::shared(gram.dim(), gram))
+    }
+
+    fn cross(&self) -> Result<Matrix> {
+        let cross = self.statistics.cross()?;
+        Ok(Matrix::shared(cross.dim(), cross))
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
@@ -143,6 +166,13 @@ impl Workpiece for Piece<'_> {
         Ok(())
     }
 
+    fn reorder(&mut self, order: &[usize]) -> Result<()> {
+        self.order = reordered(self.order.as_deref(), order, self.weight.ncols())?;
+        self.move_columns(order);
+        self.statistics = Cow::Owned(self.statistics.reordered(order));
+        Ok(())
+    }
+
     fn set_weight(&mut self, weight: &Matrix) -> Result<()> {
         fits(weight.dim(), self.weight.dim())?;
         self.weight.assign(weight.there::<Array2<f32>>()?);
@@ -155,9 +185,14 @@ impl Workpiece for Piece<'_> {
     }
 
     fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {
-        let factor = self.statistics.inverse_factor()?;
+        let Piece {
+            weight,
+            mask,
+            statistics,
+            ..
+        } = self;
+        let factor = statistics.inverse_factor()?;
         let upper = factor.upper.mapv(|value| value as f32);
-        let Piece { weight, mask, .. } = self;
         for (mut column, dead) in weight.columns_mut().into_iter().zip(&factor.dead) {
             if *dead {
                 column.fill(0.0);
@@ -188,6 +223,10 @@ impl Workpiece for Piece<'_> {
     }
 
     fn finish(&mut self) -> Result<Finished> {
+        let order = self.order.take();
+        if let Some(order) = &order {
+            self.move_columns(&inverse(order));
+        }
         let storage = self.storage;
         let rows = self.weight.axis_iter_mut(Axis(0)).into_par_iter();
         let checked: Vec<(usize, Option<usize>)> = rows
@@ -208,6 +247,7 @@ impl Workpiece for Piece<'_> {
         Ok(Finished {
             zeros: checked.iter().map(|(zeros, _)| zeros).sum(),
             fault,
+            order,
             mask: self.mask.packed(),
         })
     }

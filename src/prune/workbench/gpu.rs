@@ -7,15 +7,14 @@ mod matrices;
 mod written;
 
 use super::cpu::score_of;
-use super::{Finished, LayerView, Matrices, Workbench, Workpiece};
+use super::{Finished, LayerView, Matrices, Workbench, Workpiece, inverse, reordered};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, NUMBERS, SUM_ROWS, TIED, TIED_ROWS, TOGETHER, VECTORS};
 use crate::backend::gpu::shader;
 use crate::backend::gpu::{DeviceFactor, DeviceMoments, Element, Gpu, Tensor, Weight, grid};
-use crate::calibrate::statistics::{Diagonal, damped, not_gathered};
+use crate::calibrate::statistics::{DAMPING, Diagonal, Factoring, Means, damped, not_gathered};
 use crate::error::{Error, Result};
-use crate::linalg::Provider;
 use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
 use crate::prune::mask::PackedMask;
@@ -23,6 +22,7 @@ use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
 use crate::prune::values::{Operand, Over, Values};
 use crate::tensor::StorageType;
+use ndarray::Array2;
 use std::sync::{Arc, OnceLock};
 use written::{MATRICES, Written};
 
@@ -35,8 +35,13 @@ const WALKERS: usize = 1024;
 /// Statistics of the inputs at one tap: vectors on the host, matrices on the device.
 pub struct Statistics {
     sequences: usize,
+    /// What is added to the Hessian's diagonal before it is factorised, as a fraction of its mean.
+    damping: f64,
     squared_norms: Option<Vec<f64>>,
+    means: Option<Means>,
     gram: Option<Arc<Memory>>,
+    /// The sum of products with the dense model's inputs.
+    cross: Option<Arc<Tensor>>,
     /// The Gram matrix with both triangles, divided by the number of sequences.
     full: OnceLock<std::result::Result<Arc<Tensor>, Error>>,
     factor: OnceLock<std::result::Result<Factor, Error>>,
@@ -75,7 +80,9 @@ impl Statistics {
         let diagonal = Diagonal::new(norms.iter().map(|norm| 2.0 * norm).collect());
         let scale = 2.0 / self.sequences as f64;
         let inputs = norms.len();
-        let (there, damping) = damped(|damping| gpu.inverse_factor(gram, inputs, scale, damping * diagonal.mean))?;
+        let (there, damping) = damped(self.damping, |damping| {
+            gpu.inverse_factor(gram, inputs, scale, damping * diagonal.mean)
+        })?;
         let dead = diagonal.dead;
         Ok(Factor { there, damping, dead })
     }
@@ -84,14 +91,21 @@ impl Statistics {
 impl Workbench for Gpu {
     type Statistics = Statistics;
 
-    fn statistics(&self, moments: &DeviceMoments, sequences: usize, _provider: Provider) -> Result<Statistics> {
-        let squares = self.read_squares(moments)?;
-        squares.check_finite()?;
-        let squares = squares.squares.iter();
+    fn statistics(
+        &self,
+        moments: &DeviceMoments,
+        sequences: usize,
+        factoring: impl Into<Factoring>,
+    ) -> Result<Statistics> {
+        let found = self.read_squares(moments)?;
+        found.check_finite()?;
         Ok(Statistics {
             sequences,
-            squared_norms: Some(squares.map(|sum| sum / sequences as f64).collect()),
+            damping: factoring.into().damping,
+            squared_norms: Some(found.squares.iter().map(|sum| sum / sequences as f64).collect()),
+            means: found.sums.as_ref().map(|sums| Means::new(&found.squares, sums)),
             gram: moments.gram.clone(),
+            cross: moments.cross.clone(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
         })
@@ -100,8 +114,11 @@ impl Workbench for Gpu {
     fn no_statistics(&self) -> Statistics {
         Statistics {
             sequences: 1,
+            damping: DAMPING,
             squared_norms: None,
+            means: None,
             gram: None,
+            cross: None,
             full: OnceLock::new(),
             factor: OnceLock::new(),
         }
@@ -130,6 +147,8 @@ impl Workbench for Gpu {
             mask: None,
             storage,
             statistics,
+            reordered: None,
+            order: None,
         })
     }
 }
@@ -145,11 +164,36 @@ struct Piece<'a> {
     mask: Option<Arc<Memory>>,
     storage: StorageType,
     statistics: &'a Statistics,
+    /// The statistics in the present order of the columns, if it is not their own.
+    reordered: Option<Statistics>,
+    /// The order of the columns, if it is not their own.
+    order: Option<Vec<usize>>,
 }
 
 impl Piece<'_> {
     fn size(&self) -> (usize, usize) {
         (self.weight.rows, self.weight.columns)
+    }
+
+    /// The statistics of the columns in their present order.
+    fn statistics(&self) -> &Statistics {
+        self.reordered.as_ref().unwrap_or(self.statistics)
+    }
+
+    /// Puts the columns of the weights and of the mask into another order.
+    fn move_columns(&mut self, places: &Matrix) -> Result<()> {
+        let weight = self.gather(&self.weight()?, places)?;
+        self.set_weight(&weight)?;
+        if self.mask.is_some() {
+            let kept = self.gather(&self.kept()?, places)?;
+            self.keep(&kept)?;
+        }
+        Ok(())
+    }
+
+    /// An order of columns as places for [`Matrices::gather`].
+    fn places(&self, order: &[usize]) -> Result<Matrix> {
+        self.matrix(Array2::from_shape_fn((1, order.len()), |(_, column)| order[column] as f32).view())
     }
 
     fn words(&self) -> usize {
@@ -189,8 +233,14 @@ impl Piece<'_> {
         // nothing may be bound for writing twice.
         let spare = [device.allocate(4)?, device.allocate(4)?];
         let wide = self.working.as_ref().filter(|_| entry == "widen" || entry == "narrow");
+        // Weights are removed where they will be read from; all other kernels use both places.
+        let weight = if entry == "remove" {
+            self.current()
+        } else {
+            &*self.weight
+        };
         let kernel = Kernel::new(shader::WEIGH, entry)
-            .with_type("W", self.weight.element.name())
+            .with_type("W", weight.element.name())
             .with_type("S", "f32");
         let parameters = parameters::Weigh {
             rows: rows as u32,
@@ -199,7 +249,7 @@ impl Piece<'_> {
             storage,
         };
         let bound = [
-            write(&self.weight.memory),
+            write(&weight.memory),
             write(counts.unwrap_or(&spare[0])),
             read(self.mask.as_ref().map_or(device.nothing(), |mask| mask)),
             write(wide.map_or(&spare[1], |wide| &wide.memory)),
@@ -410,7 +460,12 @@ impl LayerView for Piece<'_> {
     }
 
     fn squared_norms(&self) -> Result<&[f64]> {
-        self.statistics.squared_norms()
+        self.statistics().squared_norms()
+    }
+
+    fn means(&self) -> Result<&Means> {
+        let means = self.statistics().means.as_ref();
+        means.ok_or_else(|| not_gathered("means"))
     }
 
     fn weight(&self) -> Result<Matrix> {
@@ -422,9 +477,21 @@ impl LayerView for Piece<'_> {
     }
 
     fn gram(&self) -> Result<Matrix> {
-        let gram = self.statistics.full.get_or_init(|| self.statistics.full_gram(self.gpu));
+        let gram = self
+            .statistics()
+            .full
+            .get_or_init(|| self.statistics().full_gram(self.gpu));
         let gram = gram.as_ref().map_err(Error::clone)?;
         Ok(Matrix::shared((gram.rows, gram.columns), gram.clone()))
+    }
+
+    fn cross(&self) -> Result<Matrix> {
+        let Some(cross) = &self.statistics().cross else {
+            return self.gram();
+        };
+        let sum = Matrix::shared((cross.rows, cross.columns), cross.clone());
+        let scale = 1.0 / self.statistics().sequences as f64;
+        self.map(sum.dim(), &Values::over([&sum], |[sum]| sum * scale))
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
@@ -446,7 +513,7 @@ impl LayerView for Piece<'_> {
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
-        let factor = self.statistics.inverse_factor(self.gpu)?;
+        let factor = self.statistics().inverse_factor(self.gpu)?;
         let pivots = factor.there.pivots.iter().zip(&factor.dead);
         Ok(pivots
             .map(|(pivot, dead)| (!dead).then_some(f64::from(*pivot)))
@@ -536,6 +603,42 @@ impl Workpiece for Piece<'_> {
         Ok(())
     }
 
+    fn reorder(&mut self, order: &[usize]) -> Result<()> {
+        self.order = reordered(self.order.as_deref(), order, self.size().1)?;
+        let places = self.places(order)?;
+        self.move_columns(&places)?;
+        let both_ways = |there: Arc<Tensor>| -> Result<Tensor> {
+            let matrix = Matrix::shared((there.rows, there.columns), there);
+            let columns = self.transpose(&self.gather(&matrix, &places)?)?;
+            self.transpose(&self.gather(&columns, &places)?)?.into_there()
+        };
+        let now = self.statistics();
+        let vector = |values: &Vec<f64>| order.iter().map(|from| values[*from]).collect();
+        let gram = match &now.gram {
+            Some(gram) => {
+                let whole = matrices::symmetric(self.gpu, gram, order.len(), 1.0)?;
+                Some(Arc::new(both_ways(Arc::new(whole))?.memory))
+            }
+            None => None,
+        };
+        let cross = match &now.cross {
+            Some(cross) => Some(Arc::new(both_ways(cross.clone())?)),
+            None => None,
+        };
+        let reordered = Statistics {
+            sequences: now.sequences,
+            damping: now.damping,
+            squared_norms: now.squared_norms.as_ref().map(vector),
+            means: now.means.as_ref().map(|means| means.reordered(order)),
+            gram,
+            cross,
+            full: OnceLock::new(),
+            factor: OnceLock::new(),
+        };
+        self.reordered = Some(reordered);
+        Ok(())
+    }
+
     fn set_weight(&mut self, weight: &Matrix) -> Result<()> {
         matrices::fits(weight.dim(), self.size())?;
         let there: &Tensor = weight.there()?;
@@ -559,10 +662,7 @@ impl Workpiece for Piece<'_> {
     fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
-        let factor = self.statistics.inverse_factor(self.gpu)?;
-        let upper = &factor.there.upper;
-        let device = self.gpu.hardware();
-        if self.weight.element != Element::F32 {
+        if self.weight.element != Element::F32 && self.working.is_none() {
             self.working = Some(self.gpu.tensor(rows, columns, Element::F32)?);
             self.weigh("widen", None, self.each())?;
         }
@@ -570,6 +670,9 @@ impl Workpiece for Piece<'_> {
             self.mask = Some(Arc::new(self.cleared(rows * self.words())?));
         }
         let mask = self.mask.as_ref().expect("there is a mask now");
+        let factor = self.statistics().inverse_factor(self.gpu)?;
+        let upper = &factor.there.upper;
+        let device = self.gpu.hardware();
         let current = self.current();
         let unusable = self.cleared(1)?;
         let errors = device.allocate((rows * COLUMN_BLOCK * 4) as u64)?;
@@ -658,6 +761,11 @@ impl Workpiece for Piece<'_> {
     }
 
     fn finish(&mut self) -> Result<Finished> {
+        let order = self.order.take();
+        if let Some(order) = &order {
+            let places = self.places(&inverse(order))?;
+            self.move_columns(&places)?;
+        }
         let (rows, columns) = self.size();
         if self.working.is_some() {
             self.weigh("narrow", None, self.each())?;
@@ -690,6 +798,7 @@ impl Workpiece for Piece<'_> {
         Ok(Finished {
             mask,
             zeros: counts[0] as usize,
+            order,
             fault,
         })
     }

@@ -11,8 +11,8 @@ mod gpu;
 mod timed;
 
 use crate::backend::{Agreement, Backend};
-use crate::error::Result;
-use crate::linalg::Provider;
+use crate::calibrate::statistics::{Factoring, Means};
+use crate::error::{Error, Result};
 use crate::prune::limits::Limits;
 use crate::prune::mask::PackedMask;
 use crate::prune::matrix::Matrix;
@@ -117,6 +117,12 @@ pub trait LayerView: Matrices {
     /// No sums of squares were gathered.
     fn squared_norms(&self) -> Result<&[f64]>;
 
+    /// Means and variances of the input features.
+    ///
+    /// # Errors
+    /// No sums were gathered.
+    fn means(&self) -> Result<&Means>;
+
     /// The current weights, with one row per output.
     ///
     /// # Errors
@@ -135,6 +141,14 @@ pub trait LayerView: Matrices {
     /// # Errors
     /// No Gram matrix was gathered, or there is no room.
     fn gram(&self) -> Result<Matrix>;
+
+    /// `X D^T / sequences` for the layer's inputs `X` and the inputs `D` whose outputs a solver reproduces: `product` of the
+    /// dense weights with it is `W D X^T / sequences`, the right-hand side of the normal equations. It is
+    /// [`LayerView::gram`] unless the dense model's outputs are the goal.
+    ///
+    /// # Errors
+    /// As [`LayerView::gram`].
+    fn cross(&self) -> Result<Matrix>;
 
     /// A matrix with 1 for each weight that a target keeps and 0 for each one that it removes, by these scores. The
     /// layer's own mask does not change.
@@ -171,6 +185,13 @@ pub trait Workpiece: LayerView {
     /// It is not as large as the layer, or the backend fails.
     fn keep(&mut self, kept: &Matrix) -> Result<()>;
 
+    /// Puts the columns into another order, with their statistics and their part of the mask: column `j` becomes what
+    /// column `order[j]` is now. [`Workpiece::finish`] puts them back.
+    ///
+    /// # Errors
+    /// The order does not name each column once, or there is no room.
+    fn reorder(&mut self, order: &[usize]) -> Result<()>;
+
     /// Replaces the layer's weights.
     ///
     /// # Errors
@@ -192,7 +213,7 @@ pub trait Workpiece: LayerView {
     /// A score is unusable, or the Hessian cannot be factored.
     fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64>;
 
-    /// Rounds the weights to the checkpoint's type and returns the result; the last call for a workpiece.
+    /// Puts columns back into their places, rounds the weights to the checkpoint's type and returns the result; the last call for a workpiece.
     ///
     /// # Errors
     /// The backend fails.
@@ -206,9 +227,44 @@ pub struct Finished {
     pub mask: PackedMask,
     /// Number of weights that are 0.
     pub zeros: usize,
+    /// The order in which the columns were pruned, if it was not their own: the `j`-th was column `order[j]`.
+    pub order: Option<Vec<usize>>,
     /// Row, column and value of a weight that is not finite, or that was removed and is not 0; `None` if there is
     /// none.
     pub fault: Option<((usize, usize), f32)>,
+}
+
+/// The order of columns after a change of their order; `None` if every column is in its place again.
+///
+/// # Errors
+/// The change does not name each of the `columns` columns once.
+fn reordered(current: Option<&[usize]>, change: &[usize], columns: usize) -> Result<Option<Vec<usize>>> {
+    let mut named = vec![false; columns];
+    let once = |from: &usize| {
+        named
+            .get_mut(*from)
+            .is_some_and(|named| !std::mem::replace(named, true))
+    };
+    if change.len() != columns || !change.iter().all(once) {
+        return Err(Error::numeric(format!(
+            "an order of {} columns does not name each of the layer's {columns} columns once",
+            change.len()
+        )));
+    }
+    let order: Vec<usize> = match current {
+        Some(current) => change.iter().map(|from| current[*from]).collect(),
+        None => change.to_vec(),
+    };
+    Ok(Some(order).filter(|order| order.iter().enumerate().any(|(place, from)| place != *from)))
+}
+
+/// The order that undoes another one.
+fn inverse(order: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; order.len()];
+    for (place, from) in order.iter().enumerate() {
+        inverse[*from] = place;
+    }
+    inverse
 }
 
 /// A backend that weights can be pruned on.
@@ -220,7 +276,12 @@ pub trait Workbench: Backend {
     ///
     /// # Errors
     /// An activation was not finite (names the feature), or the backend fails.
-    fn statistics(&self, moments: &Self::Moments, sequences: usize, provider: Provider) -> Result<Self::Statistics>;
+    fn statistics(
+        &self,
+        moments: &Self::Moments,
+        sequences: usize,
+        factoring: impl Into<Factoring>,
+    ) -> Result<Self::Statistics>;
 
     /// Statistics for methods that look at weights only; asking for one of them is an error.
     fn no_statistics(&self) -> Self::Statistics;

@@ -3,8 +3,8 @@
 use super::{Finished, LayerView, Matrices, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
+use crate::calibrate::statistics::{Factoring, Means};
 use crate::error::Result;
-use crate::linalg::Provider;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::Target;
@@ -15,9 +15,14 @@ use ndarray::{Array2, ArrayView2};
 impl<B: Workbench> Workbench for Timed<'_, B> {
     type Statistics = B::Statistics;
 
-    fn statistics(&self, moments: &Self::Moments, sequences: usize, provider: Provider) -> Result<B::Statistics> {
+    fn statistics(
+        &self,
+        moments: &Self::Moments,
+        sequences: usize,
+        factoring: impl Into<Factoring>,
+    ) -> Result<B::Statistics> {
         self.time("statistics", 0.0, 0, |inner| {
-            inner.statistics(&moments.0, sequences, provider)
+            inner.statistics(&moments.0, sequences, factoring)
         })
     }
 
@@ -120,6 +125,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
         self.inner.squared_norms()
     }
 
+    fn means(&self) -> Result<&Means> {
+        self.inner.means()
+    }
+
     fn weight(&self) -> Result<Matrix> {
         let bytes = 2 * self.bytes;
         self.bench.time("copy", 0.0, bytes, |_| self.inner.weight())
@@ -131,6 +140,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
 
     fn gram(&self) -> Result<Matrix> {
         self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.gram())
+    }
+
+    fn cross(&self) -> Result<Matrix> {
+        self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.cross())
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
@@ -165,6 +178,11 @@ impl<B: Backend> Workpiece for TimedPiece<'_, B> {
     fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
         let (bench, bytes) = (self.bench, self.bytes);
         bench.time("score and select", 0.0, bytes, |_| self.inner.select(score, target))
+    }
+
+    fn reorder(&mut self, order: &[usize]) -> Result<()> {
+        let (bench, bytes) = (self.bench, 2 * self.bytes);
+        bench.time("reorder", 0.0, bytes, |_| self.inner.reorder(order))
     }
 
     fn keep(&mut self, kept: &Matrix) -> Result<()> {
