@@ -93,8 +93,11 @@ impl<'a> Piece<'a> {
 
     /// Puts the columns of the weights and of the mask into another order.
     fn move_columns(&mut self, order: &[usize]) {
-        *self.weight = self.weight.select(Axis(1), order);
-        self.mask = Mask::from_entries(self.mask.entries().select(Axis(1), order));
+        let dim = self.weight.dim();
+        let (weight, mask) = (&self.weight, self.mask.entries());
+        let weight = Array2::from_shape_fn(dim, |(row, column)| weight[[row, order[column]]]);
+        self.mask = Mask::from_entries(Array2::from_shape_fn(dim, |(row, column)| mask[[row, order[column]]]));
+        *self.weight = weight;
     }
 }
 
