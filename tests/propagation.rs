@@ -182,7 +182,8 @@ fn a_layers_output_error_is_what_its_formula_says() {
         .observe(
             &Cpu,
             spec,
-            (&block, None),
+            &block,
+            None,
             spec.block(0).tap(TapPlace::MlpMiddle).expect("it has an MLP"),
             keep,
         )

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
-use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::forward::{Before, Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::{ModelSpec, Tap};
 
@@ -59,12 +59,11 @@ pub fn dense<B: Backend>(
 ///
 /// # Errors
 /// The backend fails.
-#[expect(clippy::too_many_arguments, reason = "each is another thing, and one place calls it")]
 pub fn observe<B: Backend>(
     backend: &B,
     spec: &ModelSpec,
-    (hidden, block): (&Hidden<B>, &Block<B>),
-    dense: Option<(&Hidden<B>, &Block<B>)>,
+    (hidden, block): Before<B>,
+    dense: Option<Before<B>>,
     taps: &[Tap],
     needs: Needs,
     length: usize,
@@ -73,7 +72,7 @@ pub fn observe<B: Backend>(
     let Some(last) = taps.iter().copied().max() else {
         return Ok(moments);
     };
-    hidden.observe(backend, spec, (block, dense), last, |tap, x, dense| {
+    hidden.observe(backend, spec, block, dense, last, |tap, x, dense| {
         match taps.contains(&tap) {
             true => moments.accumulate(backend, tap, x, dense),
             false => Ok(()),

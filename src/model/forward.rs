@@ -257,6 +257,9 @@ pub struct Hidden<B: Backend> {
     rotary: Vec<RotaryTable>,
 }
 
+/// A residual stream and the block that it comes to next.
+pub type Before<'a, B> = (&'a Hidden<B>, &'a Block<B>);
+
 impl<B: Backend> Hidden<B> {
     /// Embeds the tokens, which gives the input of block 0.
     ///
@@ -306,7 +309,8 @@ impl<B: Backend> Hidden<B> {
         &self,
         backend: &B,
         spec: &ModelSpec,
-        (block, other): (&Block<B>, Option<(&Hidden<B>, &Block<B>)>),
+        block: &Block<B>,
+        other: Option<Before<B>>,
         last: Tap,
         mut listen: impl FnMut(Tap, &B::Tensor, Option<&B::Tensor>) -> Result<()>,
     ) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::calibrate::{BlockMoments, Samples};
 use crate::data::windows::TokenWindows;
 use crate::error::{Located, Result};
 use crate::model::checkpoint::LinearWeights;
-use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::forward::{Before, Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::{LinearId, ModelSpec, Role, Tap};
 use crate::tensor::StorageType;
@@ -428,8 +428,8 @@ impl<B: Workbench> Turn<'_, B> {
 fn observed<B: Workbench>(
     backend: &B,
     spec: &ModelSpec,
-    at: (&Hidden<B>, &Block<B>),
-    dense: Option<(&Hidden<B>, &Block<B>)>,
+    at: Before<B>,
+    dense: Option<Before<B>>,
     taps: &[Tap],
     needs: Needs,
     windows: &TokenWindows,
