@@ -4,8 +4,10 @@ use ndarray::{Array2, s};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::Needs;
+use zprune::calibrate::Goal;
 use zprune::calibrate::passes::dense_moments;
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::PerplexityScorer;
@@ -16,9 +18,11 @@ use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
 use zprune::prune::criterion::CRITERIA;
 use zprune::prune::model::{Calibration, PrunedBlock, first_statistics, prune_model};
-use zprune::prune::pattern::{Group, Pattern, Selection};
+use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::recipe::Recipe;
-use zprune::prune::solver::SOLVERS;
+use zprune::prune::solver::{SOLVERS, Solver};
+use zprune::prune::values::Values;
+use zprune::prune::workbench::Workpiece;
 use zprune::spec::TapPlace;
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
@@ -357,4 +361,99 @@ fn staged_sparsegpt_is_that_of_pytorch() {
         (other - want).abs() > (loss - want).abs(),
         "{other} is as near to {want} as {loss}"
     );
+}
+
+/// The statistics that a solver is given for each layer, in their order.
+type Given = Arc<Mutex<Vec<(Array2<f32>, Array2<f32>)>>>;
+
+/// Removes weights, and notes the Gram matrix and the products with the inputs whose outputs are the goal.
+struct Noting(Given);
+
+impl Solver for Noting {
+    fn needs(&self) -> Needs {
+        Needs::GRAM
+    }
+
+    fn updates(&self) -> bool {
+        true
+    }
+
+    fn solve(&self, piece: &mut dyn Workpiece, _: Option<&Values>, _: &Target) -> zprune::error::Result<Option<f64>> {
+        let read = |matrix| piece.read(&matrix);
+        let given = (read(piece.gram()?)?, read(piece.cross()?)?);
+        self.0.lock().expect("one thread").push(given);
+        piece.remove()?;
+        Ok(None)
+    }
+}
+
+/// `X^T Y / 4` of the four windows.
+fn products(x: &Array2<f32>, y: &Array2<f32>) -> Array2<f64> {
+    x.mapv(f64::from).t().dot(&y.mapv(f64::from)) / 4.0
+}
+
+#[test]
+fn a_dense_goal_has_the_dense_models_inputs_of_the_same_tokens() {
+    let (checkpoint, windows) = (checkpoint(), windows());
+    let (spec, ends) = (checkpoint.spec(), Ends::upload(&Cpu, &checkpoint).expect("room"));
+    for separate in [false, true] {
+        let given = Given::default();
+        let recipe = Recipe {
+            solver: Box::new(Noting(given.clone())),
+            goal: Goal::Dense,
+            ..method("wanda", "one-shot")
+        };
+        let calibration = match separate {
+            false => Calibration::Staged(&windows),
+            true => Calibration::Separate(&windows),
+        };
+        let embedded = || Hidden::embed(&Cpu, spec, &ends, &windows).expect("room");
+        let (mut dense, mut sparse) = (embedded(), embedded());
+        // The inputs of every layer in the dense model, and in the model whose blocks were pruned.
+        let mut want = Vec::new();
+        prune_model(&Cpu, &checkpoint, &ends, &recipe, HALF, &calibration, |pruned| {
+            let before = Block::load(&Cpu, &checkpoint, pruned.index)?;
+            let inputs = |hidden: &Hidden<Cpu>, block: &Block<Cpu>| {
+                let mut inputs = BTreeMap::new();
+                let last = *spec.block(pruned.index).taps().iter().max().expect("taps");
+                let keep = |tap, x: &Array2<f32>, _: Option<&Array2<f32>>| {
+                    inputs.insert(tap, x.clone());
+                    Ok(())
+                };
+                hidden.observe(&Cpu, spec, block, None, last, keep).map(|()| inputs)
+            };
+            let (there, here) = (inputs(&dense, &before)?, inputs(&sparse, pruned.block)?);
+            for linear in &spec.block(pruned.index).linears {
+                want.push((here[&linear.tap()].clone(), there[&linear.tap()].clone()));
+            }
+            dense.advance(&Cpu, spec, &before, |_, _| Ok(()))?;
+            let through = if separate { &before } else { pruned.block };
+            sparse.advance(&Cpu, spec, through, |_, _| Ok(()))
+        })
+        .expect("prunable");
+        let given = given.lock().expect("one thread");
+        assert_eq!(given.len(), want.len());
+        let mut apart = 0;
+        for ((gram, cross), (here, there)) in given.iter().zip(&want) {
+            for (got, want) in [(gram, products(here, here)), (cross, products(here, there))] {
+                let largest = want.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+                for (got, want) in got.iter().zip(&want) {
+                    assert!((f64::from(*got) - want).abs() <= 1e-6 * largest, "{got}, not {want}");
+                }
+            }
+            apart += usize::from(gram != cross);
+        }
+        // Only the first layers of a block see what the dense model's see: in block 0, or in every block.
+        let same = if separate { 3 * spec.blocks } else { 3 };
+        assert_eq!(apart, want.len() - same, "separate: {separate}");
+    }
+    let recipe = Recipe {
+        solver: Box::new(Noting(Given::default())),
+        goal: Goal::Dense,
+        ..method("wanda", "one-shot")
+    };
+    let calibration = Calibration::Windows(&windows);
+    let pruned = prune_model(&Cpu, &checkpoint, &ends, &recipe, HALF, &calibration, |_| Ok(()));
+    let error = pruned.err().expect("statistics of a whole block").to_string();
+    assert!(error.contains("stage = \"staged\""), "{error}");
 }

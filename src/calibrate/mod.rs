@@ -84,6 +84,7 @@ pub type Samples<B> = BTreeMap<Tap, Arc<<B as Backend>::Tensor>>;
 pub struct BlockMoments<B: Backend> {
     moments: BTreeMap<Tap, B::Moments>,
     samples: Samples<B>,
+    needs: Needs,
     length: usize,
 }
 
@@ -97,6 +98,7 @@ impl<B: Backend> BlockMoments<B> {
         Ok(BlockMoments {
             moments: taps.iter().map(empty).collect::<Result<_>>()?,
             samples: Samples::<B>::new(),
+            needs,
             length,
         })
     }
@@ -122,8 +124,11 @@ impl<B: Backend> BlockMoments<B> {
         if let Some(dense) = dense {
             backend.accumulate_cross(moments, x, dense)?;
         }
-        let sequences = backend.extent(x).rows / self.length;
-        backend.accumulate_sums(moments, x, &vec![self.length as f64; sequences])
+        if self.needs.means {
+            let sequences = backend.extent(x).rows / self.length;
+            backend.accumulate_sums(moments, x, &vec![self.length as f64; sequences])?;
+        }
+        Ok(())
     }
 
     /// The moments gathered so far, by tap.
