@@ -30,9 +30,10 @@ use zprune::progress::Silent;
 use zprune::prune::compensation::{COMPENSATIONS, Compensation};
 use zprune::prune::component::Name;
 use zprune::prune::criterion::CRITERIA;
-use zprune::prune::pattern::{Pattern, Target};
+use zprune::prune::pattern::Pattern;
 use zprune::prune::permutation::{PERMUTATIONS, Permutation};
-use zprune::prune::workbench::Workpiece;
+use zprune::prune::values::Values;
+use zprune::prune::workbench::{LayerView, Workpiece};
 use zprune::record::{self, Record};
 use zprune::run::{self, Options};
 
@@ -125,20 +126,21 @@ fn a_model_is_scored() {
     assert!((1.0..1000.0).contains(&perplexity), "{perplexity}");
 }
 
-/// A permutation and a compensation that change nothing.
+/// A permutation that reverses the columns.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reversed {}
+
+impl Permutation for Reversed {
+    fn order(&self, layer: &dyn LayerView, _score: &Values, _keep: usize, _of: usize) -> Result<Vec<usize>> {
+        Ok((0..layer.dim().1).rev().collect())
+    }
+}
+
+/// A compensation that changes nothing.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Idle {}
-
-impl Permutation for Idle {
-    fn needs(&self) -> Needs {
-        Needs::NOTHING
-    }
-
-    fn permute(&self, _piece: &mut dyn Workpiece, _target: &Target) -> Result<()> {
-        Ok(())
-    }
-}
 
 impl Compensation for Idle {
     fn needs(&self) -> Needs {
@@ -163,8 +165,12 @@ fn register() {
         own_solver::register().expect("a new name");
         own_refiner::register().expect("a new name");
         own_allocator::register().expect("a new name");
+        let name = Name {
+            name: "reversed",
+            ..IDLE
+        };
         PERMUTATIONS
-            .register(IDLE, |it: Idle| Box::new(it))
+            .register(name, |it: Reversed| Box::new(it))
             .expect("a new name");
         COMPENSATIONS
             .register(IDLE, |it: Idle| Box::new(it))
@@ -174,6 +180,10 @@ fn register() {
 
 /// The tests' sweep, with these lines in its method.
 fn experiment(method: &str) -> Result<Experiment> {
+    experiment_of("{ sparsity = 0.5 }", method)
+}
+
+fn experiment_of(pattern: &str, method: &str) -> Result<Experiment> {
     let folder = tempfile::tempdir().expect("room");
     let path = folder.path().join("own.toml");
     let text = format!(
@@ -189,7 +199,7 @@ sequences = 4
 length = 64
 [sweep]
 seeds = [0]
-patterns = [{{ sparsity = 0.5 }}]
+patterns = [{pattern}]
 [[method]]
 name = "own"
 {method}
@@ -216,7 +226,6 @@ fn every_kind_of_step_that_a_program_adds_works_by_name_in_a_sweep() {
 criterion = "magnitude"
 solver = { name = "descent", steps = 3 }
 refine = "one-swap"
-permutation = "idle"
 compensate = "idle"
 allocator = { name = "outliers", spread = 0.05 }
 "#;
@@ -230,7 +239,6 @@ allocator = { name = "outliers", spread = 0.05 }
     for part in [
         r#""solver":{"name":"descent","version":1,"parameters":{"steps":3}}"#,
         r#""refine":{"name":"one-swap","version":1,"parameters":{}}"#,
-        r#""permutation":{"name":"idle","version":7,"parameters":{}}"#,
         r#""compensate":{"name":"idle","version":7,"parameters":{}}"#,
         r#""allocator":{"name":"outliers","version":1,"parameters":{"above":5.0,"spread":0.05}}"#,
         r#""criterion":{"name":"magnitude","parameters":{}}"#,
@@ -240,6 +248,23 @@ allocator = { name = "outliers", spread = 0.05 }
     // Done is done, also for components that the program added.
     let again = run::run(&experiment, &inputs, results.path(), &Options::default(), &Silent).expect("runs");
     assert_eq!((again.ran, again.skipped), (0, 2));
+}
+
+#[test]
+fn a_permutation_that_a_program_adds_is_in_the_record_and_decides_the_groups() {
+    register();
+    let results = tempfile::tempdir().expect("room");
+    let method = "criterion = \"wanda\"\npermutation = \"reversed\"";
+    let experiment = experiment_of("{ keep = 1, of = 4 }", method).expect("all names are known");
+    let inputs = Inputs::inspect(&experiment).expect("the files are there");
+    let outcome = run::run(&experiment, &inputs, results.path(), &Options::default(), &Silent).expect("runs");
+    outcome.check(results.path()).expect("no cell failed");
+    let (records, text) = records(results.path());
+    assert!(text.contains(r#""permutation":{"name":"reversed","version":7,"parameters":{}}"#));
+    for layer in &records[1].layers {
+        let order = layer.permutation.as_ref().expect("the columns were reordered");
+        assert!(order.iter().copied().eq((0..layer.shape[1]).rev()), "{}", layer.tensor);
+    }
 }
 
 #[test]

@@ -4,6 +4,9 @@
 //! Tolerances: scores 1e-5 relative; masks bit for bit under the `reference` rule, up
 //! to the places of equal scores within an N:M group; updated weights 1e-4 of the largest weight.
 
+#[path = "golden_layers/permutations.rs"]
+mod permutations;
+
 use ndarray::{Array2, ArrayView2};
 use safetensors::SafeTensors;
 use zprune::backend::moments::{Moments, Needs};

@@ -326,6 +326,24 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
 pub(super) const SEED: &str = "{seed}";
 
 impl MethodPlan {
+    /// Checks that the method's steps make sense under the patterns.
+    ///
+    /// # Errors
+    /// A permutation without N:M groups.
+    pub fn check_patterns(&self, patterns: &[Pattern]) -> Result<()> {
+        let free = patterns
+            .iter()
+            .find(|pattern| matches!(pattern, Pattern::Unstructured { .. }));
+        match (&self.steps.permutation, free) {
+            (Some(permutation), Some(pattern)) => Err(Error::config(format!(
+                "permutation `{}` decides which columns share an N:M group, and the pattern {pattern} has no such groups; \
+                 leave `permutation` out, or list only patterns like {{ keep = 2, of = 4 }}",
+                permutation.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the method ready to use.
     pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Recipe> {
         Ok(Recipe {

@@ -262,6 +262,7 @@ impl Resolving<'_> {
         }
         for (method, raw) in experiment.methods.iter().zip(&self.raw.method) {
             let checked = method.target.check(experiment.stage(method));
+            let checked = checked.and_then(|()| method.check_patterns(&experiment.patterns));
             checked.at(&method.name).at(self.at(raw.span().start))?;
         }
         let Some(method) = experiment.methods.iter().find(|method| method.calibrated) else {

@@ -82,6 +82,7 @@ pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
         raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
         experiment.calibration = Some(calibration(&raw, protocol, &[pruning.seed]).at("calibration")?);
         method.target.check(experiment.stage(&method))?;
+        method.check_patterns(&experiment.patterns)?;
         experiment.seeds = vec![pruning.seed];
     }
     experiment.methods = vec![method];

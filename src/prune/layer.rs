@@ -90,10 +90,13 @@ pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
 /// # Errors
 /// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
 pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Option<f64>> {
-    if let Some(permutation) = steps.permutation {
-        permutation.permute(piece, target)?;
+    let score = steps.criterion.score();
+    if let (Some(permutation), Pattern::NofM { keep, of }) = (steps.permutation, target.pattern) {
+        target.pattern.fits(piece.dim().1)?;
+        let order = permutation.order(piece, &resolve(&score, piece)?, keep, of)?;
+        piece.reorder(&order)?;
     }
-    let score = resolve(&steps.criterion.score(), piece)?;
+    let score = resolve(&score, piece)?;
     let follows = steps.follows(target);
     if !follows {
         piece.select(&score, target)?;

@@ -209,9 +209,11 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["unknown mask refinement `sparse-swaps`: there is none yet; leave it out"],
     },
     Case {
-        name: "a permutation where there is none",
+        name: "a permutation without groups",
         change: Experiment("criterion = \"wanda\"", "criterion = \"wanda\"\npermutation = \"ria\""),
-        expect: &["unknown permutation `ria`: there is none yet; leave it out"],
+        expect: &[
+            "wanda: permutation `ria` decides which columns share an N:M group, and the pattern 50 % has no such groups",
+        ],
     },
     Case {
         name: "a compensation where there is none",
