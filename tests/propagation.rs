@@ -454,6 +454,6 @@ fn a_dense_goal_has_the_dense_models_inputs_of_the_same_tokens() {
     };
     let calibration = Calibration::Windows(&windows);
     let pruned = prune_model(&Cpu, &checkpoint, &ends, &recipe, HALF, &calibration, |_| Ok(()));
-    let error = pruned.err().expect("statistics of a whole block").to_string();
+    let error = pruned.expect_err("statistics of a whole block").to_string();
     assert!(error.contains("stage = \"staged\""), "{error}");
 }
