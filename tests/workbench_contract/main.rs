@@ -133,6 +133,19 @@ fn sums_and_counts_agree() {
                 for bound in [0.0, 0.1, 0.73, 9.0] {
                     wanted.push((over, w().abs().below(bound).into()));
                 }
+                // Nine vectors together are more than one kernel has room for.
+                for set in 0..3 {
+                    let vector = |index: usize| Formula::Leaf(Operand::Column(index));
+                    let vectors = (0..3).map(|index| vec![(3 * set + index + 1) as f32; columns]);
+                    wanted.push((
+                        over,
+                        Values {
+                            formula: w().abs() * vector(0) + w().square() * vector(1) + vector(2),
+                            matrices: Vec::new(),
+                            vectors: vectors.collect(),
+                        },
+                    ));
+                }
             }
             let (got, want) = (
                 got.sums(&wanted).expect("computes"),

@@ -24,7 +24,7 @@ use crate::prune::values::{Operand, Over, Values};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use std::sync::{Arc, OnceLock};
-use written::{MATRICES, Written};
+use written::{MATRICES, Written, fit};
 
 /// Number of formulas that one kernel can add up: one per component of a vector.
 const SUMMED: usize = 4;
@@ -502,11 +502,16 @@ impl LayerView for Piece<'_> {
         let mut sums = vec![Vec::new(); wanted.len()];
         for over in [Over::Row, Over::Column] {
             let places: Vec<usize> = (0..wanted.len()).filter(|place| wanted[*place].0 == over).collect();
-            for places in places.chunks(SUMMED) {
-                let formulas: Vec<&Values> = places.iter().map(|place| &wanted[*place].1).collect();
-                for (place, found) in places.iter().zip(self.added(over, &formulas)?) {
+            let mut rest = &places[..];
+            while !rest.is_empty() {
+                // One kernel adds up as many as it has room for the operands of, and one at least.
+                let formulas: Vec<&Values> = rest.iter().take(SUMMED).map(|place| &wanted[*place].1).collect();
+                let fitting = (2..=formulas.len()).rev().find(|count| fit(&formulas[..*count]));
+                let (now, later) = rest.split_at(fitting.unwrap_or(1));
+                for (place, found) in now.iter().zip(self.added(over, &formulas[..now.len()])?) {
                     sums[*place] = found;
                 }
+                rest = later;
             }
         }
         Ok(sums)

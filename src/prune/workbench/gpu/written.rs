@@ -115,6 +115,29 @@ impl<'a> Written<'a> {
     }
 }
 
+/// Whether one kernel has room for the operands of all of these formulas.
+pub fn fit(formulas: &[&Values]) -> bool {
+    let (mut numbers, mut vectors, mut matrices): (Vec<u32>, Vec<&[f32]>, usize) = Default::default();
+    for values in formulas {
+        let mut leaf = |operand: &Operand| {
+            match *operand {
+                Operand::Row(index) | Operand::Column(index) => {
+                    placed(&mut vectors, values.vectors[index].as_slice());
+                }
+                Operand::Matrix(_) => matrices += 1,
+                Operand::Weight | Operand::Kept => {}
+            }
+            String::new()
+        };
+        let mut number = |value: f64| {
+            placed(&mut numbers, (value as f32).to_bits());
+            String::new()
+        };
+        wgsl::expression(&values.formula, &mut leaf, &mut number);
+    }
+    numbers.len() <= NUMBERS && vectors.len() <= VECTORS && matrices <= MATRICES
+}
+
 fn vector<'a>(vectors: &mut Vec<&'a [f32]>, values: &'a [f32], along: &str) -> String {
     format!("vector({}u, {along})", placed(vectors, values))
 }
