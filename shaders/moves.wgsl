@@ -1,4 +1,4 @@
-// Matrices whose entries are those of another one in other places, and masks as matrices.
+// Matrices whose entries are those of another one in other places.
 
 struct Parameters {
     // Of the result.
@@ -8,16 +8,15 @@ struct Parameters {
     width: u32,
     // Rows of `places`: those of the source, or 1.
     place_rows: u32,
-    // Words per row of a mask.
-    words: u32,
     factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> places: array<f32>;
-@group(0) @binding(3) var<storage, read_write> into: array<f32>;
-@group(0) @binding(4) var<storage, read_write> bits: array<u32>;
+@group(0) @binding(2) var<storage, read_write> into: array<f32>;
+@group(0) @binding(3) var<storage, read> places: array<f32>;
+// All ones less the first entry of `places` that is wrong; 0: none is.
+@group(0) @binding(4) var<storage, read_write> misplaced: atomic<u32>;
 
 @compute @workgroup_size(LANES)
 fn transpose(
@@ -46,6 +45,24 @@ fn symmetric(
     }
 }
 
+// The column that an entry of `places` names, out of `columns`; `columns` if it is negative and names none. What is neither
+// is reported, and names none. Whatever a conversion makes of it, no index is out of range.
+fn named(entry: u32, columns: u32) -> u32 {
+    let place = places[entry];
+    let bits = bitcast<u32>(place);
+    let column = u32(max(place, 0.0));
+    if (bits & 0x7fffffffu) <= 0x7f800000u {
+        if place < 0.0 && floor(place) == place {
+            return columns;
+        }
+        if place >= 0.0 && column < columns && f32(column) == place {
+            return column;
+        }
+    }
+    atomicMax(&misplaced, 0xffffffffu - entry);
+    return columns;
+}
+
 @compute @workgroup_size(LANES)
 fn gather(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -55,11 +72,11 @@ fn gather(
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
         let row = i / p.columns;
-        let place = places[min(row, p.place_rows - 1u) * p.columns + i % p.columns];
-        if place < 0.0 {
-            into[i] = 0.0;
+        let column = named(min(row, p.place_rows - 1u) * p.columns + i % p.columns, p.width);
+        if column < p.width {
+            into[i] = x[row * p.width + column];
         } else {
-            into[i] = x[row * p.width + u32(place)];
+            into[i] = 0.0;
         }
     }
 }
@@ -74,46 +91,9 @@ fn scatter(
     let i = index(group, groups, lane);
     if i < p.rows * p.width {
         let row = i / p.width;
-        let place = places[min(row, p.place_rows - 1u) * p.width + i % p.width];
-        if place >= 0.0 {
-            into[row * p.columns + u32(place)] = x[i];
+        let column = named(min(row, p.place_rows - 1u) * p.width + i % p.width, p.columns);
+        if column < p.columns {
+            into[row * p.columns + column] = x[i];
         }
     }
-}
-
-// 1 where a mask keeps, 0 where it removes.
-@compute @workgroup_size(LANES)
-fn unpack(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = index(group, groups, lane);
-    if i < p.rows * p.columns {
-        let column = i % p.columns;
-        let word = bits[i / p.columns * p.words + column / 32u];
-        into[i] = f32(1u - ((word >> (column % 32u)) & 1u));
-    }
-}
-
-// A mask from a matrix: removed where it is 0. One invocation for each word.
-@compute @workgroup_size(LANES)
-fn pack(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = index(group, groups, lane);
-    if i >= p.rows * p.words {
-        return;
-    }
-    let row = i / p.words;
-    let first = i % p.words * 32u;
-    var word = 0u;
-    for (var bit = 0u; bit < min(32u, p.columns - first); bit++) {
-        if x[row * p.columns + first + bit] == 0.0 {
-            word |= 1u << bit;
-        }
-    }
-    bits[i] = word;
 }

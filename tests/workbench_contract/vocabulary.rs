@@ -317,6 +317,44 @@ fn entries_are_taken_to_their_places() {
 }
 
 #[test]
+fn places_that_are_no_columns_are_refused() {
+    let dim = (37, 200);
+    let with = |wrong: f32| {
+        let mut places = Array2::from_shape_fn(dim, |(_, j)| j as f32);
+        places[[5, 7]] = wrong;
+        places
+    };
+    // On a GPU the call that copies results to the host says so.
+    let says = ["at row 5, column 7 is neither", "entry 1007 of the places"];
+    let right = |error: String| says.iter().any(|part| error.contains(part));
+    for wrong in [200.0, 1e9, 3e38, f32::INFINITY, f32::NAN, 3.5, 199.5, -0.5] {
+        on_every_workbench(dim, StorageType::F32, |piece, _, _, place| {
+            let (there, places) = (piece.weight().expect("room"), put(piece, &with(wrong)));
+            let got = piece.gather(&there, &places).and_then(|got| piece.read(&got));
+            let error = got.expect_err(place).to_string();
+            assert!(right(error.clone()), "{place}, {wrong}: {error}");
+        });
+        on_every_workbench(dim, StorageType::F32, |piece, _, _, place| {
+            let (there, places) = (piece.weight().expect("room"), put(piece, &with(wrong)));
+            let got = piece.scatter(&there, &places, dim.1).map(drop);
+            // Nobody looks at the result, and the layer cannot be finished all the same.
+            let error = got.and_then(|()| piece.finish().map(drop)).expect_err(place).to_string();
+            assert!(right(error.clone()), "{place}, {wrong}: {error}");
+        });
+    }
+    on_every_workbench(dim, StorageType::F32, |piece, weight, _, place| {
+        let (there, places) = (piece.weight().expect("room"), put(piece, &with(f32::NEG_INFINITY)));
+        let got = read(piece, &piece.gather(&there, &places).expect("fits"));
+        assert_eq!((got[[5, 7]], got[[5, 8]]), (0.0, weight[[5, 8]]), "{place}");
+        // As many columns as there are is not enough where the result has fewer.
+        let got = piece.scatter(&there, &places, 199).and_then(|got| piece.read(&got));
+        let error = got.expect_err(place).to_string();
+        let says = ["place 199 at row 0, column 199", "entry 199 of the places"];
+        assert!(says.iter().any(|part| error.contains(part)), "{place}: {error}");
+    });
+}
+
+#[test]
 fn masks_are_chosen_and_kept() {
     for dim in SIZES {
         on_every_workbench(dim, StorageType::F32, |piece, weight, _, place| {

@@ -581,13 +581,26 @@ impl Device {
     /// # Errors
     /// The device was lost, or has no room for the copy.
     pub fn download(&self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
-        let padded = bytes.max(4).next_multiple_of(4);
+        let mut copies = self.download_all(&[(memory, bytes)])?;
+        Ok(copies.pop().expect("one copy of one buffer"))
+    }
+
+    /// Copies the first bytes of several buffers to the host. This waits for the device once, not once for each.
+    ///
+    /// # Errors
+    /// The device was lost, or has no room for the copy.
+    pub fn download_all(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
+        let room = |bytes: u64| bytes.max(4).next_multiple_of(4);
+        let padded = parts.iter().map(|(_, bytes)| room(*bytes)).sum();
         let staging = self.staging(padded)?;
         {
             let mut recorder = lock(&self.recorder);
-            recorder
-                .encoder(&self.device)
-                .copy_buffer_to_buffer(memory.buffer(), 0, &staging, 0, Some(padded));
+            let encoder = recorder.encoder(&self.device);
+            let mut place = 0;
+            for (memory, bytes) in parts {
+                encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, place, Some(room(*bytes)));
+                place += room(*bytes);
+            }
         }
         self.submit()?;
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -604,13 +617,18 @@ impl Device {
         let view = staging
             .get_mapped_range(0..padded)
             .map_err(|error| failure(format!("a result cannot be read back: {error}")))?;
-        let result = view[..bytes as usize].to_vec();
+        let mut place = 0;
+        let mut copies = Vec::with_capacity(parts.len());
+        for (_, bytes) in parts {
+            copies.push(view[place..place + *bytes as usize].to_vec());
+            place += room(*bytes) as usize;
+        }
         drop(view);
         staging.unmap();
         if staging.size() <= KEPT {
             *lock(&self.staging) = Some(staging);
         }
-        Ok(result)
+        Ok(copies)
     }
 
     /// A buffer of at least `bytes` for reading results. Making one is slow, so one is kept.

@@ -318,10 +318,18 @@ parameters! {
         width: u32,
         /// Number of rows of the places: as many as the source has, or 1.
         place_rows: u32,
-        /// Number of words in a row of a mask.
-        words: u32,
         /// The factor that entries are multiplied by.
         factor: f32,
+    }
+
+    /// Parameters of the kernels that turn masks into matrices and back.
+    Masks of MASKS {
+        /// Number of rows of the mask.
+        rows: u32,
+        /// Number of columns of the mask.
+        columns: u32,
+        /// Number of words in a row of the mask.
+        words: u32,
     }
 
     /// Parameters of the kernel that computes scores and stores them as keys.

@@ -66,6 +66,8 @@ shaders! {
     MAP = "map.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
     /// Moves entries of a matrix to other places.
     MOVES = "moves.wgsl" + "common_index.wgsl";
+    /// Turns masks into matrices and back.
+    MASKS = "masks.wgsl" + "common_index.wgsl";
     /// Computes scores and stores them as keys.
     SCORE = "score.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
     /// Finds and marks the lowest keys.

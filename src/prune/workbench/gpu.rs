@@ -145,6 +145,7 @@ impl Workbench for Gpu {
             weight,
             working: None,
             mask: None,
+            misplaced: OnceLock::new(),
             storage,
             statistics,
             reordered: None,
@@ -162,6 +163,8 @@ struct Piece<'a> {
     /// The mask as bits, row after row, each row beginning with a new word: bit `j mod 32` of word `j / 32` is set if
     /// column `j` is removed.
     mask: Option<Arc<Memory>>,
+    /// What kernels reported about places that name no column: `misplaced` of `moves.wgsl`. There from the first use on.
+    misplaced: OnceLock<Memory>,
     storage: StorageType,
     statistics: &'a Statistics,
     /// The statistics in the present order of the columns, if it is not their own.
@@ -204,14 +207,45 @@ impl Piece<'_> {
         self.working.as_ref().unwrap_or(self.weight)
     }
 
+    /// The first bytes of each of these buffers, copied to the host together, since every way back waits for the device.
+    /// All results of a piece come through here.
+    ///
+    /// # Errors
+    /// A place that was given to `gather` or `scatter` before is wrong, or the device fails.
+    fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
+        let Some(misplaced) = self.misplaced.get() else {
+            return self.gpu.hardware().download_all(parts);
+        };
+        let mut parts = parts.to_vec();
+        parts.push((misplaced, 4));
+        let mut brought = self.gpu.hardware().download_all(&parts)?;
+        let reported = brought.pop().expect("one copy of each buffer");
+        match bytemuck::pod_read_unaligned::<u32>(&reported) {
+            0 => Ok(brought),
+            reported => {
+                let entry = u32::MAX - reported;
+                Err(Error::numeric(format!(
+                    "entry {entry} of the places for a gather or scatter, counted row after row, is neither negative nor the \
+                     number of a column"
+                )))
+            }
+        }
+    }
+
+    /// Where kernels report places that are wrong.
+    fn misplaced(&self) -> Result<&Memory> {
+        if self.misplaced.get().is_none() {
+            let _ = self.misplaced.set(self.cleared(1)?);
+        }
+        Ok(self.misplaced.get().expect("it was just made"))
+    }
+
     fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
     }
 
     fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
-        let bytes = self.gpu.hardware().download(memory, (count * 4) as u64)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
     }
 
     fn cleared(&self, words: usize) -> Result<Memory> {
@@ -780,15 +814,11 @@ impl Workpiece for Piece<'_> {
         let groups = grid((rows * columns).div_ceil(LANES).min(WALKERS));
         self.weigh("finish", Some(&counts), groups)?;
         let length = rows * self.words();
-        // Mask and counts come back together: every way back waits for the device.
-        let device = self.gpu.hardware();
-        let both = self.cleared(length + 2)?;
-        if let Some(mask) = &self.mask {
-            device.copy(mask, (&both, 0), (length * 4) as u64)?;
-        }
-        device.copy(&counts, (&both, (length * 4) as u64), 8)?;
-        let mut words = self.words_of(&both, length + 2)?;
-        let counts = words.split_off(length);
+        let mut parts = vec![(&counts, 8)];
+        parts.extend(self.mask.as_deref().map(|mask| (mask, 4 * length as u64)));
+        let brought = self.bring(&parts)?;
+        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&brought[0]);
+        let words = brought.get(1).map_or_else(|| vec![0; length], |words| bytemuck::pod_collect_to_vec(words));
         let mask = PackedMask::from_words((rows, columns), words);
         let fault = if counts[1] == 0 {
             None

@@ -89,14 +89,16 @@ pub trait Matrices {
     /// columns. A negative place gives 0.
     ///
     /// # Errors
-    /// The rows do not fit, or there is no room.
+    /// The rows do not fit, a place is neither negative nor the number of a column of `A`, or there is no room. A GPU reads
+    /// or writes nothing at such a place, and the next call that copies results to the host fails, at the latest
+    /// [`Workpiece::finish`].
     fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix>;
 
     /// The matrix with `columns` columns, `result[i, places[i, j]] = A[i, j]` and 0 at all other places. Negative
     /// places are left out. No place may occur twice in a row.
     ///
     /// # Errors
-    /// The rows do not fit, or there is no room.
+    /// As [`Matrices::gather`], for places that are no columns of the result.
     fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix>;
 
     /// The upper triangular `U` with `(G + damping I)^-1 = U^T U`, for a symmetric `G`.

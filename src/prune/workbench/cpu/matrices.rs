@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
 
 /// Wraps an array as a [`Matrix`].
 pub fn handle(array: Array2<f32>) -> Matrix {
@@ -96,25 +97,31 @@ impl Matrices for Piece<'_> {
     }
 
     fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix> {
-        let columns = places.dim().1;
-        let (a, places) = placed(a, places)?;
-        let entry = |(row, column): (usize, usize)| match places[[row.min(places.nrows() - 1), column]] {
-            place if place < 0.0 => 0.0,
-            place => a[[row, place as usize]],
-        };
-        Ok(handle(Array2::from_shape_fn((a.nrows(), columns), entry)))
+        let (a, places) = placed(a, places, a.dim().1)?;
+        let mut into = Array2::zeros((a.nrows(), places.ncols()));
+        let rows = into.axis_iter_mut(Axis(0)).into_par_iter();
+        rows.zip(a.axis_iter(Axis(0))).enumerate().for_each(|(row, (mut into, a))| {
+            for (into, place) in into.iter_mut().zip(places.row(row.min(places.nrows() - 1))) {
+                if *place >= 0.0 {
+                    *into = a[*place as usize];
+                }
+            }
+        });
+        Ok(handle(into))
     }
 
     fn scatter(&self, a: &Matrix, places: &Matrix, columns: usize) -> Result<Matrix> {
         fits((places.dim().0, a.dim().1), places.dim())?;
-        let (a, places) = placed(a, places)?;
+        let (a, places) = placed(a, places, columns)?;
         let mut into = Array2::zeros((a.nrows(), columns));
-        for ((row, column), value) in a.indexed_iter() {
-            let place = places[[row.min(places.nrows() - 1), column]];
-            if place >= 0.0 {
-                into[[row, place as usize]] = *value;
+        let rows = into.axis_iter_mut(Axis(0)).into_par_iter();
+        rows.zip(a.axis_iter(Axis(0))).enumerate().for_each(|(row, (mut into, a))| {
+            for (value, place) in a.iter().zip(places.row(row.min(places.nrows() - 1))) {
+                if *place >= 0.0 {
+                    into[*place as usize] = *value;
+                }
             }
-        }
+        });
         Ok(handle(into))
     }
 
@@ -128,11 +135,24 @@ impl Matrices for Piece<'_> {
     }
 }
 
-/// A matrix and the places that its entries are read from or written to; their rows must fit.
-fn placed<'a>(a: &'a Matrix, places: &'a Matrix) -> Result<(&'a Array2<f32>, &'a Array2<f32>)> {
+/// A matrix and the places that its entries are read from or written to.
+///
+/// # Errors
+/// Their rows do not fit, or a place is neither negative nor one of the `columns` columns.
+fn placed<'a>(a: &'a Matrix, places: &'a Matrix, columns: usize) -> Result<(&'a Array2<f32>, &'a Array2<f32>)> {
     let rows = places.dim().0;
     if rows != 1 {
         fits((rows, a.dim().1), a.dim())?;
     }
-    Ok((a.there()?, places.there()?))
+    let there: &Array2<f32> = places.there()?;
+    let right = |place: &f32| *place < columns as f32 && place.floor() == *place;
+    let in_rows = there.axis_iter(Axis(0)).into_par_iter();
+    let wrong = in_rows.map(|row| row.iter().position(|place| !right(place))).enumerate();
+    if let Some((row, Some(column))) = wrong.find_first(|(_, wrong)| wrong.is_some()) {
+        return Err(Error::numeric(format!(
+            "place {} at row {row}, column {column} is neither negative nor the number of one of {columns} columns",
+            there[[row, column]]
+        )));
+    }
+    Ok((a.there()?, there))
 }

@@ -3,8 +3,7 @@
 use super::super::Matrices;
 use super::written::Written;
 use super::{Piece, WALKERS};
-use crate::backend::Backend;
-use crate::backend::gpu::device::{Kernel, Memory, read, write};
+use crate::backend::gpu::device::{Bound, Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
 use crate::backend::gpu::{Element, Gpu, Tensor, grid, shader};
 use crate::error::{Error, Result};
@@ -17,29 +16,17 @@ fn handle(tensor: Tensor) -> Matrix {
     Matrix::new((tensor.rows, tensor.columns), tensor)
 }
 
-/// Moves entries to other places; see `moves.wgsl`.
+/// Runs a kernel of `moves.wgsl` with one invocation for each of `count` entries.
 fn moved(
     gpu: &Gpu,
     entry: &'static str,
     parameters: &parameters::Moves,
-    (x, places): (&Memory, Option<&Memory>),
-    into: &Memory,
+    bound: &[Bound],
     count: usize,
 ) -> Result<()> {
-    let device = gpu.hardware();
-    let spare = device.allocate(4)?;
-    let bound = [
-        read(x),
-        read(places.unwrap_or(device.nothing())),
-        write(into),
-        write(&spare),
-    ];
-    device.run(
-        &Kernel::new(shader::MOVES, entry),
-        parameters,
-        &bound,
-        grid(count.div_ceil(LANES)),
-    )
+    let kernel = Kernel::new(shader::MOVES, entry);
+    gpu.hardware()
+        .run(&kernel, parameters, bound, grid(count.div_ceil(LANES)))
 }
 
 /// A symmetric matrix with both triangles, from its lower triangle `lower`; all entries are multiplied by `factor`.
@@ -51,52 +38,42 @@ pub fn symmetric(gpu: &Gpu, lower: &Memory, inputs: usize, factor: f64) -> Resul
         factor: factor as f32,
         ..parameters::Moves::default()
     };
-    moved(
-        gpu,
-        "symmetric",
-        &parameters,
-        (lower, None),
-        &into.memory,
-        inputs * inputs,
-    )?;
+    let bound = [read(lower), write(&into.memory)];
+    moved(gpu, "symmetric", &parameters, &bound, inputs * inputs)?;
     Ok(into)
 }
 
 /// A packed mask as a matrix of ones (kept) and zeros (removed).
-pub fn unpacked(gpu: &Gpu, mask: &Memory, (rows, columns): (usize, usize)) -> Result<Matrix> {
-    let into = gpu.tensor(rows, columns, Element::F32)?;
-    let parameters = parameters::Moves {
-        rows: rows as u32,
-        columns: columns as u32,
-        words: columns.div_ceil(32) as u32,
-        ..parameters::Moves::default()
-    };
-    let device = gpu.hardware();
-    let bound = [
-        read(device.nothing()),
-        read(device.nothing()),
-        write(&into.memory),
-        write(mask),
-    ];
-    let groups = grid((rows * columns).div_ceil(LANES));
-    device.run(&Kernel::new(shader::MOVES, "unpack"), &parameters, &bound, groups)?;
+pub fn unpacked(gpu: &Gpu, mask: &Memory, dim: (usize, usize)) -> Result<Matrix> {
+    let into = gpu.tensor(dim.0, dim.1, Element::F32)?;
+    let bound = [write(mask), write(&into.memory)];
+    masked(gpu, "unpack", dim, &bound, dim.0 * dim.1)?;
     Ok(handle(into))
 }
 
 /// Packs a matrix of ones (kept) and zeros (removed) into a mask.
 pub fn packed(gpu: &Gpu, kept: &Tensor, mask: &Memory) -> Result<()> {
-    let words = kept.columns.div_ceil(32);
-    let parameters = parameters::Moves {
-        rows: kept.rows as u32,
-        columns: kept.columns as u32,
-        words: words as u32,
-        ..parameters::Moves::default()
+    let bound = [write(mask), read(&kept.memory)];
+    let words = kept.rows * kept.columns.div_ceil(32);
+    masked(gpu, "pack", (kept.rows, kept.columns), &bound, words)
+}
+
+/// Runs a kernel of `masks.wgsl` with one invocation for each of `count` results.
+fn masked(
+    gpu: &Gpu,
+    entry: &'static str,
+    (rows, columns): (usize, usize),
+    bound: &[Bound],
+    count: usize,
+) -> Result<()> {
+    let parameters = parameters::Masks {
+        rows: rows as u32,
+        columns: columns as u32,
+        words: columns.div_ceil(32) as u32,
     };
-    let device = gpu.hardware();
-    let spare = device.allocate(4)?;
-    let bound = [read(&kept.memory), read(device.nothing()), write(&spare), write(mask)];
-    let groups = grid((kept.rows * words).div_ceil(LANES));
-    device.run(&Kernel::new(shader::MOVES, "pack"), &parameters, &bound, groups)
+    let kernel = Kernel::new(shader::MASKS, entry);
+    gpu.hardware()
+        .run(&kernel, &parameters, bound, grid(count.div_ceil(LANES)))
 }
 
 impl Piece<'_> {
@@ -170,14 +147,13 @@ impl Piece<'_> {
             ..parameters::Moves::default()
         };
         let (a, places): (&Tensor, &Tensor) = (a.there()?, places.there()?);
-        moved(
-            self.gpu,
-            entry,
-            &parameters,
-            (&a.memory, Some(&places.memory)),
-            &into.memory,
-            count,
-        )?;
+        let bound = [
+            read(&a.memory),
+            write(&into.memory),
+            read(&places.memory),
+            write(self.misplaced()?),
+        ];
+        moved(self.gpu, entry, &parameters, &bound, count)?;
         Ok(handle(into))
     }
 }
@@ -200,7 +176,9 @@ impl Matrices for Piece<'_> {
     }
 
     fn read(&self, matrix: &Matrix) -> Result<Array2<f32>> {
-        self.gpu.download(matrix.there()?)
+        let there: &Tensor = matrix.there()?;
+        let values = self.values(&there.memory, there.rows * there.columns)?;
+        Ok(Array2::from_shape_vec(matrix.dim(), values).expect("a matrix has its entries"))
     }
 
     fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix> {
@@ -258,14 +236,8 @@ impl Matrices for Piece<'_> {
             ..parameters::Moves::default()
         };
         let a: &Tensor = a.there()?;
-        moved(
-            self.gpu,
-            "transpose",
-            &parameters,
-            (&a.memory, None),
-            &into.memory,
-            rows * columns,
-        )?;
+        let bound = [read(&a.memory), write(&into.memory)];
+        moved(self.gpu, "transpose", &parameters, &bound, rows * columns)?;
         Ok(handle(into))
     }
 
