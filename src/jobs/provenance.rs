@@ -11,7 +11,13 @@ use crate::experiment::identity::{Identity, PruningIdentity};
 use crate::experiment::plan::ComponentPlan;
 use crate::files::input;
 use crate::model::export::PRUNING;
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
+use crate::prune::component::Components;
+use crate::prune::criterion::CRITERIA;
 use crate::prune::layer::LayerRecord;
+use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +165,28 @@ impl PruningFile {
             (None, Some(pruning)) => Kept::by(&pruning.solver),
             (None, None) => Ok(Kept::Unchanged),
         }
+    }
+
+    /// The components of the method that this program does not know, each with its kind: another program added them.
+    pub fn unknown(&self) -> Vec<String> {
+        fn of<T: ?Sized>(components: &Components<T>, plan: Option<&ComponentPlan>) -> Option<String> {
+            let name = &plan?.name;
+            let unknown = components.find(name).is_err();
+            unknown.then(|| format!("{} `{name}`", components.kind()))
+        }
+        let Some(pruning) = &self.cell.pruning else {
+            return Vec::new();
+        };
+        let steps = &pruning.steps;
+        let all = [
+            of(&ALLOCATORS, Some(&pruning.allocator)),
+            of(&CRITERIA, Some(&pruning.criterion)),
+            of(&PERMUTATIONS, steps.permutation.as_ref()),
+            of(&REFINERS, steps.refine.as_ref()),
+            of(&SOLVERS, Some(&pruning.solver)),
+            of(&COMPENSATIONS, steps.compensate.as_ref()),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// Checks that the numbers do not contradict each other.

@@ -96,6 +96,11 @@ impl<T: ?Sized> Components<T> {
         }
     }
 
+    /// The singular noun for one of them in messages, such as `criterion`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// All of them, those that the program added last.
     pub fn entries(&self) -> Vec<&'static Entry<Build<T>>> {
         let added = self.added.read().unwrap_or_else(PoisonError::into_inner);

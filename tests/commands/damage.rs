@@ -8,6 +8,7 @@ use super::{PRUNE, QUERY, lay_out, run, says, tree, works};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
+use zprune::jobs::provenance::PruningFile;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -543,6 +544,37 @@ fn damage_to_an_updated_model_is_found_by_its_hashes() {
         content && text.contains("not checked: hashes") && text.contains(said),
         "{text}"
     );
+}
+
+#[test]
+fn components_of_another_program_are_named_and_no_fault() {
+    let (folder, whole) = pruned("sparsegpt");
+    for (step, named) in [
+        ("criterion", "criterion `own`"),
+        ("solver", "solver `own`"),
+        ("allocator", "allocator `own`"),
+        ("permutation", "permutation `own`"),
+        ("refine", "mask refinement `own`"),
+        ("compensate", "compensation `own`"),
+    ] {
+        let mut model = Model {
+            pruned: whole.pruned.clone(),
+            original: whole.original.clone(),
+        };
+        let own = serde_json::json!({"name": "own", "version": 1, "parameters": {"strength": 0.5}});
+        model.record(|record| record["cell"]["pruning"][step] = own);
+        // As the program writes it that has the component.
+        let file: PruningFile = serde_json::from_slice(model.file("pruning.json")).expect("as written");
+        *model.file("pruning.json") = file.to_bytes().expect("plain numbers");
+        let (text, content) = verdict(&folder, &model);
+        let said = format!("not checked: {named}: it is not built in; nothing of it is run");
+        assert!(content && text.contains(&said), "{step}: {text}");
+        // What the record says of the files and the pattern is held all the same.
+        let place = kept(&mut model, QUERY)[0];
+        model.tensor(QUERY)[place] ^= 1;
+        let (text, content) = verdict(&folder, &model);
+        assert!(!content && text.contains(FILE) && text.contains(&said), "{step}: {text}");
+    }
 }
 
 #[test]

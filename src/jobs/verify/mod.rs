@@ -32,6 +32,10 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
         claimed: claim.as_ref().map(describe),
         ..Verdict::default()
     };
+    for component in claim.iter().flat_map(PruningFile::unknown) {
+        let what = format!("{component}: it is not built in; nothing of it is run");
+        verdict.unchecked.push(what);
+    }
     progress.stage("hashing the files");
     files::check(folder, claim.as_ref(), &mut verdict)?;
     if let Err(error) = content(folder, against, claim.as_ref(), &mut verdict, progress) {
