@@ -12,7 +12,8 @@
 
 use super::failure::Failure;
 use super::names::{Commit, Etag, FileName};
-use super::{Kind, Repository};
+use super::repository::{Kind, Repository};
+use crate::error::Error;
 use crate::files::{self, input};
 use crate::progress::Progress;
 use std::fs::{File, Metadata};
@@ -164,6 +165,35 @@ impl Cache {
             Some(etag) => self.checked(repository, &etag, &path, file, progress),
             None => State::Good,
         }
+    }
+
+    /// Checks that files that are used without asking the hub have the hashes they should have.
+    ///
+    /// # Errors
+    /// One has another; names it and what to do.
+    pub fn check<'a>(
+        &self,
+        repository: &Repository,
+        files: impl IntoIterator<Item = &'a str>,
+        progress: &dyn Progress,
+    ) -> crate::error::Result<()> {
+        let Some(commit) = self.commit(repository) else {
+            return Ok(());
+        };
+        for file in files {
+            let Ok(name) = FileName::parse(file) else {
+                continue;
+            };
+            if let State::Damaged(how) = self.state(repository, &commit, &name, progress) {
+                let message = format!(
+                    "is damaged in the cache {}: {how}; run again where the hub can be reached and without \
+                     HF_HUB_OFFLINE, which downloads it anew",
+                    self.root.display()
+                );
+                return Err(Error::input(message).at(file).at(repository));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a file of the cache has the hash that its blob is named after.

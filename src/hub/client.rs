@@ -9,7 +9,7 @@ use super::answers::{self, Answer, Listing, Metadata, Start};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::names::FileName;
-use super::{Kind, Repository};
+use super::repository::{Kind, Repository};
 use crate::threads;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};

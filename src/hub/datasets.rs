@@ -4,7 +4,7 @@
 //! `hub:org/name/path/file.parquet` is any file of a data set, `hub:org/name@revision/path/file.parquet` at
 //! a revision.
 
-use super::Repository;
+use super::repository::Repository;
 use super::names::FileName;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};

@@ -4,11 +4,11 @@
 //! goes to `blobs/<hash>.part`, which a later attempt goes on with, and becomes `blobs/<hash>` when its hash is right.
 
 use super::answers::Metadata;
-use super::cache::State;
+use super::cache::{Cache, State};
 use super::client::Client;
 use super::failure::Failure;
 use super::names::{Commit, Etag, FileName};
-use super::{Hub, Repository};
+use super::repository::Repository;
 use crate::progress::Progress;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// The download of one file from the hub into the cache.
 pub struct Transfer<'a> {
-    /// The cache, and what is known about the hub.
-    pub hub: &'a Hub,
+    /// The cache that the file goes to.
+    pub cache: &'a Cache,
     /// Sends the requests to the hub.
     pub client: &'a Client,
     /// The repository that has the file.
@@ -66,9 +66,7 @@ impl Transfer<'_> {
     }
 
     fn place(&self, commit: &Commit) -> PathBuf {
-        self.hub
-            .cache
-            .snapshot(self.repository, commit)
+        self.cache.snapshot(self.repository, commit)
             .join(self.file.as_str())
     }
 
@@ -77,7 +75,7 @@ impl Transfer<'_> {
     }
 
     fn is_there(&self, commit: &Commit) -> bool {
-        match self.hub.cache.state(self.repository, commit, self.file, self.progress) {
+        match self.cache.state(self.repository, commit, self.file, self.progress) {
             State::Good => true,
             State::Absent => false,
             State::Damaged(how) => {
@@ -100,7 +98,7 @@ impl Transfer<'_> {
         if let Some(size) = size.filter(|size| *size > self.most) {
             return Err(self.too_large(size));
         }
-        let cache = &self.hub.cache;
+        let cache = self.cache;
         let blob = cache.blob(self.repository, etag)?;
         let _lock = cache.lock(self.repository, etag, &self.label(), self.progress)?;
         // Another program, or another revision, may have brought it.
@@ -158,7 +156,7 @@ impl Transfer<'_> {
         std::fs::rename(part, blob).map_err(Failure::disk)?;
         // Renaming counts as a change.
         let there = blob.metadata().map_err(Failure::disk)?;
-        self.hub.cache.note_good(self.repository, etag, &there);
+        self.cache.note_good(self.repository, etag, &there);
         Ok(())
     }
 

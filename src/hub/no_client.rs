@@ -1,7 +1,7 @@
 //! What stands in for the client where the program was built without the feature `hub`. There is no client then: the hub
 //! counts as offline, and what is in the cache is all there is.
 
-use super::Repository;
+use super::repository::Repository;
 use super::address::Address;
 use super::answers::{Listing, Metadata, Start};
 use super::failure::Failure;

@@ -12,7 +12,7 @@ mod shards;
 mod tensors;
 
 pub use config::emitted;
-pub use shards::{Shards, reindexed};
+pub use shards::Shards;
 pub use tensors::TensorFile;
 
 use crate::data::digest::{FileDigest, Running};
@@ -20,7 +20,8 @@ use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::folder::{Found, Links, ModelFolder};
-use crate::model::weights::{INDEX, WeightFiles};
+use crate::model::index::{INDEX, reindexed};
+use crate::model::weights::WeightFiles;
 use crate::spec::ModelSpec;
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@ pub mod families;
 pub mod folder;
 pub mod forward;
 pub mod found;
+pub mod index;
 pub mod random;
 pub mod source;
 pub mod weights;

@@ -8,8 +8,9 @@
 use crate::data::digest::{FileDigest, Running};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, SHORTER};
-use crate::files::{input, json};
+use crate::files::input;
 use crate::model::found::{Wanted, instead};
+use crate::model::index::{self, INDEX};
 use memmap2::Mmap;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
@@ -18,8 +19,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// Name of the only weight file of a small checkpoint.
 pub const SINGLE: &str = "model.safetensors";
-/// Name of the file that says which shard has which tensor.
-pub const INDEX: &str = "model.safetensors.index.json";
 
 /// The beginning of the small files that stand for large ones in a clone without Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
@@ -189,21 +188,8 @@ impl WeightFiles {
     }
 
     fn add_index(&mut self, dir: &Path) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: json::Unique<String>,
-        }
         let path = dir.join(INDEX);
-        let text = input::read_text(&path, input::SMALL)?;
-        let index: Index = serde_json::from_str(&json::standard(&text)).map_err(|error| {
-            let message = error.to_string();
-            let hint = match message.contains(json::TWICE) {
-                true => " of the map; remove the entry that is out of date",
-                false => "; get it again from where the model is from",
-            };
-            Error::input(format!("not a shard index: {message}{hint}")).at(path.display())
-        })?;
-        let weight_map: BTreeMap<String, String> = index.weight_map.0.into_iter().collect();
+        let weight_map = index::read(dir)?;
         let mut files: Vec<&String> = weight_map.values().collect();
         files.sort();
         files.dedup();

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::files::header::Header;
 use crate::files::{Access, input};
 use crate::jobs::seal;
-use crate::model::weights::INDEX;
+use crate::model::index::INDEX;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};

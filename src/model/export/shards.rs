@@ -1,11 +1,12 @@
 //! How the tensors of a checkpoint are shared out among weight files, and the index that says so.
 
 use super::tensors::TensorFile;
-use crate::error::{Error, Result};
-use crate::files::{Access, Staging, json};
-use crate::model::weights::{INDEX, SINGLE};
+use crate::error::Result;
+use crate::files::{Access, Staging};
+use crate::model::index::{INDEX, reindexed};
+use crate::model::weights::SINGLE;
 use crate::tensor::StorageType;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use std::collections::BTreeMap;
 
 /// The tensors of a new checkpoint, all of one type, and the files they go to: one, or as many as keep within a size.
@@ -90,19 +91,4 @@ impl Shards {
 
 fn elements(shape: &[usize]) -> u64 {
     shape.iter().product::<usize>() as u64
-}
-
-/// An index `text` with another map of tensors to files, whose tensors have so many bytes. What else it says stays.
-///
-/// # Errors
-/// The text is no index.
-pub fn reindexed(text: &str, places: Map<String, Value>, bytes: u64) -> Result<String> {
-    let mut index: Map<String, Value> = serde_json::from_str(&json::standard(text))
-        .map_err(|error| Error::input(format!("not a shard index: {error}")))?;
-    let metadata = index.entry("metadata").or_insert_with(|| json!({}));
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert("total_size".to_string(), json!(bytes));
-    }
-    index.insert("weight_map".to_string(), Value::Object(places));
-    Ok(format!("{:#}\n", Value::Object(index)))
 }
