@@ -1,7 +1,9 @@
-//! Threads beside those that compute: where the system refuses one, that is an error with a reason and never a panic.
+//! Threads beside those that compute: where the system refuses one, that is an error with a reason and never a panic. And locks that
+//! threads share.
 
 use crate::error::{Error, Result};
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 /// Starts a thread that nobody waits for; `name` says what it is for.
@@ -23,6 +25,12 @@ pub fn check(name: &str) -> Result<()> {
     // A thread without work has no reason to panic.
     let _ended = started.join();
     Ok(())
+}
+
+/// Locks a mutex. One that is poisoned is used as it is: another thread panicked while it held the lock, which ends the
+/// program anyway.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refused(name: &str, error: &io::Error) -> Error {

@@ -1,242 +1,40 @@
-//! One open GPU: buffers that are used again, pipelines that are made once, and a recorder that collects
-//! work and hands it over in pieces.
+//! One open GPU: what it is, its memory, and the work it is given.
 //!
-//! Everything runs in the order it was asked for, so a buffer may be used again as soon as its owner is
-//! gone, without waiting. Faults that the device reports later (a lost device, memory that ran out) are
-//! kept and returned by the next call that can fail.
+//! Everything runs in the order it was asked for. Faults that the device reports later (a lost device, memory that ran
+//! out) are kept and returned by the next call that can fail.
 
 use super::adapter::{self, Choice, Tier};
-use super::shader::{Shader, Variant};
-use crate::error::{Error, ErrorKind, Result};
+pub use super::kernel::{Bound, Kernel, read, write};
+pub use super::memory::Memory;
+use super::memory::{GRANULE, Pool};
+use super::pipeline::Pipelines;
+use super::recorder::Recorder;
+use crate::error::{Error, ErrorKind, Located, Result};
+use crate::threads::lock;
 use bytemuck::{Pod, bytes_of};
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
 use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource,
-    BindingType, Buffer, BufferBinding, BufferBindingType, BufferDescriptor, BufferUsages, CommandEncoder, ComputePass,
-    ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, ErrorFilter,
-    ExperimentalFeatures, Limits, MapMode, MemoryHints, PipelineCompilationOptions, PipelineLayoutDescriptor, PollType,
-    ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource, ShaderStages,
+    Buffer, BufferDescriptor, BufferUsages, DeviceDescriptor, ErrorFilter, ExperimentalFeatures, Limits, MemoryHints,
+    PollType,
 };
-
-/// Number of kernels that are recorded before they are submitted: enough that the GPU never waits for the CPU, few
-/// enough that no submission runs into a driver's time limit.
-const DISPATCHES: usize = 128;
-
-/// Number of bytes for a kernel's parameters; also an alignment that every device accepts.
-const SLOT: usize = 256;
-
-/// The largest buffer for reading results that is kept, in bytes.
-const KEPT: u64 = 64 << 20;
-
-/// How long to wait for an answer that has arrived in another thread; microseconds are usual.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Most bindings that are kept for reuse.
-const BINDINGS: usize = 4096;
-
-/// Sizes of buffers are multiples of this number of bytes.
-const GRANULE: u64 = 256;
-
-/// A kernel: an entry point of a shader with its constants.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kernel {
-    /// The shader file that has the kernel.
-    pub shader: Shader,
-    /// The lines that are replaced in the shader's text.
-    pub variant: Variant,
-    /// Name of the function in the shader.
-    pub entry: &'static str,
-}
-
-impl PartialEq for Shader {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Kernel {
-    /// The plain kernel `entry` of a shader.
-    pub fn new(shader: Shader, entry: &'static str) -> Self {
-        Kernel {
-            shader,
-            variant: Variant::default(),
-            entry,
-        }
-    }
-
-    /// The kernel with another type in place of `name`.
-    #[must_use]
-    pub fn with_type(mut self, name: &'static str, kind: &'static str) -> Self {
-        self.variant.types.push((name, kind));
-        self
-    }
-
-    /// The kernel with another value of the constant `name`.
-    #[must_use]
-    pub fn with_constant(mut self, name: &'static str, value: u32) -> Self {
-        self.variant.constants.push((name, value));
-        self
-    }
-
-    /// The kernel with another expression in the function `name`, which has one line.
-    #[must_use]
-    pub fn with_function(mut self, name: &'static str, expression: String) -> Self {
-        self.variant.functions.push((name, expression));
-        self
-    }
-
-    fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.shader.name, self.entry, &self.variant).hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
-/// A buffer bound to a kernel.
-#[derive(Clone, Copy)]
-pub struct Bound<'a> {
-    memory: &'a Memory,
-    writable: bool,
-    /// The part that is bound, as start and length in bytes; `None` for the whole buffer.
-    part: Option<(u64, u64)>,
-}
-
-/// A buffer that the kernel only reads.
-pub fn read(memory: &Memory) -> Bound<'_> {
-    Bound {
-        memory,
-        writable: false,
-        part: None,
-    }
-}
-
-/// A buffer that the kernel reads and writes.
-pub fn write(memory: &Memory) -> Bound<'_> {
-    Bound {
-        memory,
-        writable: true,
-        part: None,
-    }
-}
-
-impl<'a> Bound<'a> {
-    /// Binds only a part of the buffer; `start` must be a multiple of 256 bytes.
-    #[must_use]
-    pub fn part(self, start: u64, bytes: u64) -> Bound<'a> {
-        debug_assert_eq!(start % SLOT as u64, 0);
-        Bound {
-            part: Some((start, bytes)),
-            ..self
-        }
-    }
-}
-
-/// Memory of a device, which goes back to the device's pool when it is dropped.
-pub struct Memory {
-    buffer: Option<Buffer>,
-    pool: Arc<Mutex<Pool>>,
-}
-
-#[derive(Default)]
-struct Pool {
-    free: HashMap<u64, Vec<Buffer>>,
-    /// Number of bytes in `free`.
-    idle: u64,
-    /// Number of bytes allocated in all, used or not.
-    held: u64,
-    peak: u64,
-}
-
-impl Memory {
-    fn buffer(&self) -> &Buffer {
-        self.buffer
-            .as_ref()
-            .expect("memory keeps its buffer until it is dropped")
-    }
-
-    /// Size in bytes, which may be larger than was asked for.
-    pub fn size(&self) -> u64 {
-        self.buffer().size()
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            let mut pool = lock(&self.pool);
-            pool.idle += buffer.size();
-            pool.free.entry(buffer.size()).or_default().push(buffer);
-        }
-    }
-}
-
-struct Pipeline {
-    kernel: Kernel,
-    pipeline: ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
-
-/// What identifies a binding: address of the pipeline, then each buffer with start and length of its bound part.
-type Binding = (usize, Vec<(Buffer, u64, u64)>);
-
-/// Work that has been recorded and not submitted. Dispatches share a pass until another kind of command is recorded.
-struct Recorder {
-    pass: Option<ComputePass<'static>>,
-    encoder: Option<CommandEncoder>,
-    slots: Vec<u8>,
-    /// Bindings that were made before: a loop over a matrix binds the same buffers again and again.
-    groups: HashMap<Binding, BindGroup>,
-}
-
-impl Recorder {
-    /// The encoder for a command outside a pass; ends the current pass.
-    fn encoder(&mut self, device: &wgpu::Device) -> &mut CommandEncoder {
-        self.pass = None;
-        self.encoder
-            .get_or_insert_with(|| device.create_command_encoder(&Default::default()))
-    }
-
-    fn dispatch(&mut self, device: &wgpu::Device, pipeline: &Pipeline, bound: &BindGroup, groups: [u32; 3]) {
-        let offset = self.slots.len() as u32 - SLOT as u32;
-        let encoder = self
-            .encoder
-            .get_or_insert_with(|| device.create_command_encoder(&Default::default()));
-        let pass = self.pass.get_or_insert_with(|| {
-            let pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-            pass.forget_lifetime()
-        });
-        pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, bound, &[offset]);
-        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
-    }
-}
 
 /// An open GPU: its memory, its kernels and the work recorded for it.
 pub struct Device {
-    device: wgpu::Device,
+    pub(super) device: wgpu::Device,
     queue: wgpu::Queue,
     name: String,
     driver: String,
     tier: Tier,
     limits: Limits,
-    parameters: Buffer,
     /// The buffer that is bound if a kernel's optional input is absent.
     nothing: OnceLock<Memory>,
-    recorder: Mutex<Recorder>,
+    pub(super) recorder: Mutex<Recorder>,
     /// The buffer that the last result was read through, kept for reuse.
-    staging: Mutex<Option<Buffer>>,
+    pub(super) staging: Mutex<Option<Buffer>>,
     pool: Arc<Mutex<Pool>>,
-    pipelines: Mutex<HashMap<u64, Arc<Pipeline>>>,
+    pipelines: Pipelines,
     /// The first error after which the device cannot be used any more.
     fault: Arc<OnceLock<String>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A poisoned lock means that another thread panicked, which ends the program anyway.
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Device {
@@ -282,30 +80,18 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error| {
             let _ = seen.set(format!("the GPU reports: {error}"));
         }));
-        let parameters = device.create_buffer(&BufferDescriptor {
-            label: Some("parameters"),
-            size: (DISPATCHES * SLOT) as u64,
-            usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
         let opened = Device {
+            recorder: Mutex::new(Recorder::new(&device)),
             device,
             queue,
             name: info.name,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             tier,
             limits,
-            parameters,
             nothing: OnceLock::new(),
-            recorder: Mutex::new(Recorder {
-                pass: None,
-                encoder: None,
-                slots: Vec::with_capacity(DISPATCHES * SLOT),
-                groups: HashMap::new(),
-            }),
             staging: Mutex::default(),
             pool: Arc::default(),
-            pipelines: Mutex::default(),
+            pipelines: Pipelines::default(),
             fault,
         };
         let nothing = opened.allocate(GRANULE)?;
@@ -352,7 +138,7 @@ impl Device {
 
     /// The most bytes that were allocated at the same time.
     pub fn peak_bytes(&self) -> u64 {
-        lock(&self.pool).peak
+        lock(&self.pool).peak()
     }
 
     /// Allocates memory of at least `bytes` bytes; its content is not defined.
@@ -371,15 +157,8 @@ impl Device {
                 self.largest() >> 20
             )));
         }
-        let used = self.pool.clone();
-        let taken = {
-            let mut pool = lock(&used);
-            let taken = pool.free.get_mut(&size).and_then(Vec::pop);
-            if taken.is_some() {
-                pool.idle -= size;
-            }
-            taken
-        };
+        // A statement of its own: the pool must not stay locked while a buffer is made.
+        let taken = lock(&self.pool).take(size);
         let buffer = match taken {
             Some(buffer) => buffer,
             None => match self.create(size) {
@@ -392,10 +171,7 @@ impl Device {
                 }
             },
         };
-        Ok(Memory {
-            buffer: Some(buffer),
-            pool: self.pool.clone(),
-        })
+        Ok(Memory::new(buffer, self.pool.clone()))
     }
 
     fn create(&self, size: u64) -> Option<Buffer> {
@@ -409,14 +185,13 @@ impl Device {
         if pollster::block_on(scope.pop()).is_some() {
             return None;
         }
-        let mut pool = lock(&self.pool);
-        pool.held += size;
-        pool.peak = pool.peak.max(pool.held);
+        lock(&self.pool).made(size);
         Some(buffer)
     }
 
-    fn no_room(&self, size: u64) -> Error {
-        let held = lock(&self.pool).held;
+    /// The error of a buffer that there is no room for.
+    pub(super) fn no_room(&self, size: u64) -> Error {
+        let held = lock(&self.pool).held();
         failure(format!(
             "{} has no room for {} MiB beside the {} MiB in use; fewer calibration sequences, a shorter context or \
              backend = \"cpu\" needs less",
@@ -428,12 +203,8 @@ impl Device {
 
     /// Returns unused memory to the driver.
     fn trim(&self) {
-        // Bindings keep their buffers.
-        lock(&self.recorder).groups.clear();
-        let mut pool = lock(&self.pool);
-        pool.held -= pool.idle;
-        pool.idle = 0;
-        pool.free.clear();
+        lock(&self.recorder).forget_bindings();
+        lock(&self.pool).trim();
     }
 
     /// Copies bytes to memory.
@@ -454,61 +225,13 @@ impl Device {
     /// The shader does not compile here, or the device was lost.
     pub fn run(&self, kernel: &Kernel, parameters: &impl Pod, bound: &[Bound], groups: [u32; 3]) -> Result<()> {
         self.check()?;
-        let parameters = bytes_of(parameters);
-        assert!(parameters.len() <= SLOT, "{}: too many parameters", kernel.shader.name);
-        let pipeline = self.pipeline(kernel, bound)?;
-        let parts = bound.iter().map(|bound| {
-            let buffer = bound.memory.buffer();
-            let (start, bytes) = bound.part.unwrap_or((0, buffer.size()));
-            (buffer.clone(), start, bytes)
-        });
-        let binding: Binding = (Arc::as_ptr(&pipeline) as usize, parts.collect());
+        let pipeline = self.pipelines.get(&self.device, kernel, bound);
+        let pipeline = pipeline.at(format_args!("{} ({})", self.name, self.driver))?;
         let mut recorder = lock(&self.recorder);
-        let known = recorder.groups.get(&binding).cloned();
-        let group = known.unwrap_or_else(|| {
-            if recorder.groups.len() == BINDINGS {
-                recorder.groups.clear();
-            }
-            let group = self.bind(&pipeline, &binding);
-            recorder.groups.insert(binding, group.clone());
-            group
-        });
-        let end = recorder.slots.len() + SLOT;
-        recorder.slots.extend_from_slice(parameters);
-        recorder.slots.resize(end, 0);
-        recorder.dispatch(&self.device, &pipeline, &group, groups);
-        if end == DISPATCHES * SLOT {
+        if recorder.dispatch(&self.device, &pipeline, bytes_of(parameters), bound, groups) {
             self.hand_over(&mut recorder);
         }
         Ok(())
-    }
-
-    fn bind(&self, pipeline: &Pipeline, (_, parts): &Binding) -> BindGroup {
-        let whole = |buffer, offset, bytes| {
-            BindingResource::Buffer(BufferBinding {
-                buffer,
-                offset,
-                size: wgpu::BufferSize::new(bytes),
-            })
-        };
-        let mut entries = vec![BindGroupEntry {
-            binding: 0,
-            resource: whole(&self.parameters, 0, SLOT as u64),
-        }];
-        entries.extend(
-            parts
-                .iter()
-                .zip(1..)
-                .map(|((buffer, start, bytes), binding)| BindGroupEntry {
-                    binding,
-                    resource: whole(buffer, *start, *bytes),
-                }),
-        );
-        self.device.create_bind_group(&BindGroupDescriptor {
-            label: Some(pipeline.kernel.entry),
-            layout: &pipeline.layout,
-            entries: &entries,
-        })
     }
 
     /// Copies the first `bytes` of `from` to position `place` (in bytes) of `to`; both numbers are multiples of 4.
@@ -539,21 +262,14 @@ impl Device {
     }
 
     /// Submits the recorded work to the GPU.
-    fn submit(&self) -> Result<()> {
+    pub(super) fn submit(&self) -> Result<()> {
         self.check()?;
         self.hand_over(&mut lock(&self.recorder));
         Ok(())
     }
 
     fn hand_over(&self, recorder: &mut Recorder) {
-        recorder.pass = None;
-        if let Some(encoder) = recorder.encoder.take() {
-            if !recorder.slots.is_empty() {
-                self.queue.write_buffer(&self.parameters, 0, &recorder.slots);
-                recorder.slots.clear();
-            }
-            self.queue.submit([encoder.finish()]);
-        }
+        recorder.hand_over(&self.queue);
         // Lets the driver take back what finished work used; does not wait.
         let _ = self.device.poll(PollType::Poll);
     }
@@ -576,172 +292,16 @@ impl Device {
         self.check()
     }
 
-    /// Copies the first `bytes` of memory to the host.
-    ///
-    /// # Errors
-    /// The device was lost, or has no room for the copy.
-    pub fn download(&self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
-        let mut copies = self.download_all(&[(memory, bytes)])?;
-        Ok(copies.pop().expect("one copy of one buffer"))
-    }
-
-    /// Copies the first bytes of several buffers to the host. This waits for the device once, not once for each.
-    ///
-    /// # Errors
-    /// The device was lost, or has no room for the copy.
-    pub fn download_all(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
-        let room = |bytes: u64| bytes.max(4).next_multiple_of(4);
-        let padded = parts.iter().map(|(_, bytes)| room(*bytes)).sum();
-        let staging = self.staging(padded)?;
-        {
-            let mut recorder = lock(&self.recorder);
-            let encoder = recorder.encoder(&self.device);
-            let mut place = 0;
-            for (memory, bytes) in parts {
-                encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, place, Some(room(*bytes)));
-                place += room(*bytes);
-            }
-        }
-        self.submit()?;
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(MapMode::Read, 0..padded, move |result| {
-            // The receiver is gone only when this call has failed already.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        // Another thread that polls may have taken the answer and be about to hand it over, so it is waited for.
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => {}
-            other => return Err(failure(format!("a result cannot be read back: {other:?}"))),
-        }
-        let view = staging
-            .get_mapped_range(0..padded)
-            .map_err(|error| failure(format!("a result cannot be read back: {error}")))?;
-        let mut place = 0;
-        let mut copies = Vec::with_capacity(parts.len());
-        for (_, bytes) in parts {
-            copies.push(view[place..place + *bytes as usize].to_vec());
-            place += room(*bytes) as usize;
-        }
-        drop(view);
-        staging.unmap();
-        if staging.size() <= KEPT {
-            *lock(&self.staging) = Some(staging);
-        }
-        Ok(copies)
-    }
-
-    /// A buffer of at least `bytes` for reading results. Making one is slow, so one is kept.
-    fn staging(&self, bytes: u64) -> Result<Buffer> {
-        if let Some(kept) = lock(&self.staging).take()
-            && kept.size() >= bytes
-        {
-            return Ok(kept);
-        }
-        let size = if bytes <= KEPT {
-            bytes.next_power_of_two()
-        } else {
-            bytes
-        };
-        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
-        let staging = self.device.create_buffer(&BufferDescriptor {
-            label: Some("download"),
-            size,
-            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        match pollster::block_on(scope.pop()) {
-            Some(_) => Err(self.no_room(size)),
-            None => Ok(staging),
-        }
-    }
-
     fn check(&self) -> Result<()> {
         match self.fault.get() {
             None => Ok(()),
             Some(fault) => Err(failure(format!("{}: {fault}", self.name))),
         }
     }
-
-    fn pipeline(&self, kernel: &Kernel, bound: &[Bound]) -> Result<Arc<Pipeline>> {
-        let digest = kernel.digest();
-        if let Some(pipeline) = lock(&self.pipelines).get(&digest)
-            && pipeline.kernel == *kernel
-        {
-            return Ok(pipeline.clone());
-        }
-        let pipeline = Arc::new(self.compile(kernel, bound)?);
-        lock(&self.pipelines).insert(digest, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn compile(&self, kernel: &Kernel, bound: &[Bound]) -> Result<Pipeline> {
-        let scopes =
-            [ErrorFilter::Internal, ErrorFilter::Validation].map(|filter| self.device.push_error_scope(filter));
-        let entry = |binding: u32, kind: BufferBindingType| BindGroupLayoutEntry {
-            binding,
-            visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer {
-                ty: kind,
-                // Every dispatch has its own parameters in one buffer.
-                has_dynamic_offset: binding == 0,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        let mut entries = vec![entry(0, BufferBindingType::Uniform)];
-        entries.extend(bound.iter().zip(1..).map(|(bound, binding)| {
-            let read_only = !bound.writable;
-            entry(binding, BufferBindingType::Storage { read_only })
-        }));
-        let layout = self.device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-            label: Some(kernel.entry),
-            entries: &entries,
-        });
-        let pipeline_layout = self.device.create_pipeline_layout(&PipelineLayoutDescriptor {
-            label: Some(kernel.entry),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let descriptor = ShaderModuleDescriptor {
-            label: Some(kernel.shader.name),
-            source: ShaderSource::Wgsl(kernel.shader.specialise(&kernel.variant).into()),
-        };
-        // SAFETY: the kernels check their own bounds, loops end, and no divisor is 0; the contract test runs
-        // each at sizes that are no multiple of any tile.
-        #[allow(unsafe_code)]
-        let module = unsafe {
-            self.device
-                .create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
-        };
-        let pipeline = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
-            label: Some(kernel.entry),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(kernel.entry),
-            compilation_options: PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..PipelineCompilationOptions::default()
-            },
-            cache: None,
-        });
-        let [internal, validation] = scopes;
-        let errors = [pollster::block_on(validation.pop()), pollster::block_on(internal.pop())];
-        if let Some(error) = errors.into_iter().flatten().next() {
-            return Err(failure(format!(
-                "shaders/{}, function {}, does not compile for {} ({}): {error}",
-                kernel.shader.name, kernel.entry, self.name, self.driver
-            )));
-        }
-        Ok(Pipeline {
-            kernel: kernel.clone(),
-            pipeline,
-            layout,
-        })
-    }
 }
 
 /// The error for a failure of the device.
-fn failure(message: String) -> Error {
+pub(super) fn failure(message: String) -> Error {
     Error::new(ErrorKind::Device, message)
 }
+

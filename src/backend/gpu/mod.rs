@@ -9,9 +9,14 @@
 
 pub mod adapter;
 pub mod device;
+mod download;
 mod expand;
 mod factor;
+mod kernel;
+mod memory;
 pub mod parameters;
+mod pipeline;
+mod recorder;
 pub mod shader;
 
 use crate::backend::moments::{Moments, Needs, SequenceSums};

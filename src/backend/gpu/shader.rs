@@ -16,6 +16,12 @@ pub struct Shader {
     pub text: &'static str,
 }
 
+impl PartialEq for Shader {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 macro_rules! shaders {
     ($($(#[$doc:meta])* $name:ident = $file:literal $(+ $common:literal)*;)*) => {
         $($(#[$doc])* pub const $name: Shader = Shader {
