@@ -1,7 +1,7 @@
 //! What holds of every record that zprune wrote, whatever its schema: numbers that follow from others do, and all are in
 //! their range. A record that breaks a rule was edited or damaged.
 
-use super::{EvaluationRecord, Metric, Record, Status, TaskRecord};
+use super::fields::{EvaluationRecord, Metric, Record, Status, TaskRecord};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
 use crate::prune::layer::LayerRecord;

@@ -1,0 +1,166 @@
+//! What a record holds, field by field.
+
+use crate::experiment::identity::Identity;
+use crate::prune::layer::LayerRecord;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the record's layout. It rises when records gain a field, because older versions of zprune refuse fields
+/// that they do not know; with the version they can say why.
+///
+/// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
+/// 5: the order of its columns, and the goal of its solver.
+pub const SCHEMA: u32 = 5;
+
+/// The first layout in which records have a checksum.
+pub(super) const CHECKED: u32 = 3;
+
+/// The oldest layout that can be read. Fields that were added later are absent from older records.
+pub const OLDEST_SCHEMA: u32 = 1;
+
+/// How the run of a cell ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The cell has a result: all numbers are there.
+    Ok,
+    /// It failed; `error` says why. A rerun tries it again.
+    Failed,
+    /// The good record that the cell had so far cannot be trusted; `error` says why. A rerun makes another.
+    Withdrawn,
+}
+
+/// The result of one cell: one line of `runs.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`SCHEMA`] of the zprune that wrote it.
+    pub schema: u32,
+    /// Id of the cell, computed from its content.
+    pub id: String,
+    /// How the run of the cell ended.
+    pub status: Status,
+    /// Why the cell failed, or why its good record was withdrawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Names that the experiment gave the cell; they are not part of the id.
+    pub label: Label,
+    /// All settings and inputs that decide the cell's numbers; the id is computed from them.
+    pub cell: Identity,
+    /// Fraction of prunable weights removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// SHA-256 of the calibration tokens, as little-endian 32-bit words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_tokens: Option<String>,
+    /// Perplexities, one entry per evaluation of the experiment.
+    pub evaluations: Vec<EvaluationRecord>,
+    /// Zero-shot results, one entry per task of the experiment.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tasks: Vec<TaskRecord>,
+    /// What pruning did to each layer.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub layers: Vec<LayerRecord>,
+    /// Where and when the cell ran. Reruns of the same cell differ only here.
+    pub run: RunInfo,
+    /// Checksum of all other fields, as it stands in the file; absent in memory, and before schema 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+/// The names that the experiment gives a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the method; `dense` for the unpruned model.
+    pub method: String,
+    /// Name of the protocol, if the experiment uses one. The settings that it implies are part of `cell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+/// The perplexity of a cell's model in one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationRecord {
+    /// Name of the evaluation in the experiment.
+    pub name: String,
+    /// `exp` of the mean of `windows`; lower is better.
+    pub perplexity: f64,
+    /// Number of tokens in all windows.
+    pub tokens: usize,
+    /// SHA-256 of the tokens, as little-endian 32-bit words.
+    pub token_digest: String,
+    /// Mean negative log-likelihood of every window, in nats per predicted token.
+    pub windows: Vec<f64>,
+}
+
+/// The result of a cell's model on one zero-shot task. It has the outcome of every document, so that two cells can be
+/// compared on the same documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRecord {
+    /// Name of the task, as lm-evaluation-harness calls it.
+    pub name: String,
+    /// Version number that the harness gives the task.
+    pub version: u32,
+    /// SHA-256 of the data file.
+    pub data_digest: String,
+    /// Number of documents that were scored.
+    pub documents: usize,
+    /// Metrics by name: `acc`, `acc_norm`, `perplexity`.
+    pub metrics: BTreeMap<String, Metric>,
+    /// One character per document: `1` if the right choice has the highest log-likelihood (`acc`), otherwise `0`.
+    pub correct: String,
+    /// The same for log-likelihoods divided by the choices' lengths (`acc_norm`), if the task has that metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct_norm: Option<String>,
+    /// For each document the number of its source (a passage, a video), which documents can share; absent if the data
+    /// does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<u32>>,
+}
+
+/// A metric with its uncertainty over documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// Value of the metric; an accuracy is a fraction.
+    pub value: f64,
+    /// Standard error as the harness computes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<f64>,
+    /// 95 % Wilson interval of an accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+}
+
+/// Where and when a cell ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunInfo {
+    /// Version of zprune that ran the cell.
+    pub version: String,
+    /// Operating system, processor architecture and number of cores used.
+    pub machine: String,
+    /// The GPU that was used, with driver and tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Date and time (UTC) at which the run ended.
+    pub finished: String,
+    /// Seconds spent in forward passes, for statistics and to move calibration data through pruned blocks.
+    pub calibrate_seconds: f64,
+    /// Seconds spent on scoring, selecting and updating weights.
+    pub prune_seconds: f64,
+    /// Seconds for the whole cell.
+    pub total_seconds: f64,
+    /// The largest resident set while the cell ran, in bytes; absent if the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_resident_bytes: Option<u64>,
+    /// Bytes of activations written to scratch files, counted each time they are written; absent if everything fitted
+    /// in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spilled_bytes: Option<u64>,
+}
