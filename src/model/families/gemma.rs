@@ -6,7 +6,8 @@
 //! and turns them at another pace in windowed blocks.
 
 use super::rotary::Rotary;
-use super::{Config, divide, reaches};
+use super::configuration::{Config, divide};
+use super::reach::reaches;
 use crate::error::Result;
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

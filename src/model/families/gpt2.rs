@@ -1,7 +1,7 @@
 //! GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each sub-layer, weights stored as
 //! `(inputs, outputs)` and queries, keys and values in one matrix.
 
-use super::{Config, divide};
+use super::configuration::{Config, divide};
 use crate::error::Result;
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -2,7 +2,7 @@
 //! keys and values fused head by head, rotary positions on the first features of a head.
 
 use super::rotary::Rotary;
-use super::{Config, divide};
+use super::configuration::{Config, divide};
 use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -5,7 +5,8 @@
 //! Follows the conventions of Hugging Face checkpoints: rotary pairs are `(i, i + head_dim / 2)`.
 
 use super::rotary::Rotary;
-use super::{Config, divide, reaches};
+use super::configuration::{Config, divide};
+use super::reach::reaches;
 use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -1,7 +1,7 @@
 //! OPT (Zhang et al. 2022, arXiv 2205.01068): LayerNorm before (or, in OPT-350M, after) each sub-layer,
 //! learned positions whose table starts with two unused rows, biases, ReLU.
 
-use super::{Config, divide};
+use super::configuration::{Config, divide};
 use crate::error::Result;
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -3,7 +3,7 @@
 //! llm-compressor leaves its settings behind in dense checkpoints too: `format` is then `dense` and no group of layers
 //! is quantised.
 
-use super::Config;
+use super::configuration::Config;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 

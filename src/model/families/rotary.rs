@@ -2,7 +2,7 @@
 //!
 //! Read from `rope_parameters` (transformers 5) or from top-level keys and `rope_scaling` (transformers 4).
 
-use super::Config;
+use super::configuration::Config;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::f64::consts::TAU;

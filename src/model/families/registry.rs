@@ -1,0 +1,165 @@
+//! The families of models that can be read, and those that are known and cannot.
+
+use super::configuration::Config;
+use super::{gemma, gpt2, gpt_neox, llama, opt};
+use crate::error::Result;
+use crate::registry::{Entry, Registry};
+use crate::spec::ModelSpec;
+
+/// The function that reads the configurations of one family.
+pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
+
+/// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
+pub struct Family {
+    /// Reads its configuration.
+    pub read: Reader,
+    /// The keys of sizes.
+    pub sizes: SizeKeys,
+}
+
+/// The keys of `config.json` for the sizes that a block may have of its own (`per_layer_config`).
+#[derive(Debug, Clone, Copy)]
+pub struct SizeKeys {
+    /// Hidden features of the MLP.
+    pub neurons: &'static str,
+    /// The heads of attention, in families that say how large a head is.
+    pub heads: Option<HeadKeys>,
+}
+
+/// The keys for the heads of attention.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadKeys {
+    /// Query heads.
+    pub heads: &'static str,
+    /// Key and value heads.
+    pub kv_heads: &'static str,
+    /// Features of a head.
+    pub head_dim: &'static str,
+}
+
+/// The keys of LLaMA and of the families that follow it.
+const LIKE_LLAMA: SizeKeys = SizeKeys {
+    neurons: "intermediate_size",
+    heads: Some(HeadKeys {
+        heads: "num_attention_heads",
+        kv_heads: "num_key_value_heads",
+        head_dim: "head_dim",
+    }),
+};
+
+/// The keys of a family whose heads share out the width of the model, so that none can be left out.
+const fn neurons_only(neurons: &'static str) -> SizeKeys {
+    SizeKeys { neurons, heads: None }
+}
+
+/// All families, by the `model_type` of their `config.json`.
+pub const FAMILIES: Registry<Family> = Registry {
+    kind: "model family",
+    entries: &[
+        Entry {
+            name: "gemma2",
+            summary: "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows",
+            item: Family {
+                read: gemma::gemma2,
+                sizes: LIKE_LLAMA,
+            },
+        },
+        Entry {
+            name: "gemma3_text",
+            summary: "Gemma 3, text: norms around sub-layers and on query and key heads, one block in six unwindowed",
+            item: Family {
+                read: gemma::gemma3,
+                sizes: LIKE_LLAMA,
+            },
+        },
+        Entry {
+            name: "gpt2",
+            summary: "GPT-2: LayerNorm, learned positions, fused queries, keys and values, transposed weights",
+            item: Family {
+                read: gpt2::gpt2,
+                sizes: neurons_only("n_inner"),
+            },
+        },
+        Entry {
+            name: "gpt_neox",
+            summary: "GPT-NeoX, Pythia: parallel sub-layers, fused queries, keys and values, partial rotary positions",
+            item: Family {
+                read: gpt_neox::gpt_neox,
+                sizes: neurons_only("intermediate_size"),
+            },
+        },
+        Entry {
+            name: "llama",
+            summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
+            item: Family {
+                read: llama::llama,
+                sizes: LIKE_LLAMA,
+            },
+        },
+        Entry {
+            name: "mistral",
+            summary: "Mistral: as llama, attention within a sliding window",
+            item: Family {
+                read: llama::mistral,
+                sizes: LIKE_LLAMA,
+            },
+        },
+        Entry {
+            name: "opt",
+            summary: "OPT: LayerNorm before or after, learned positions, biases, ReLU",
+            item: Family {
+                read: opt::opt,
+                sizes: neurons_only("ffn_dim"),
+            },
+        },
+        Entry {
+            name: "qwen2",
+            summary: "Qwen 2, 2.5: as llama, with biases of queries, keys and values",
+            item: Family {
+                read: llama::qwen2,
+                sizes: LIKE_LLAMA,
+            },
+        },
+        Entry {
+            name: "qwen3",
+            summary: "Qwen 3: as llama, with norms of query and key heads",
+            item: Family {
+                read: llama::qwen3,
+                sizes: LIKE_LLAMA,
+            },
+        },
+    ],
+};
+
+/// What is missing for mixtures of experts.
+const EXPERTS: &str =
+    "a mixture of experts: its router, and calibration statistics for each expert, are not implemented";
+
+/// Model types that are known and not supported, each with what is missing.
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("dbrx", EXPERTS),
+    ("deepseek_v2", EXPERTS),
+    ("deepseek_v3", EXPERTS),
+    ("ernie4_5_moe", EXPERTS),
+    ("glm4_moe", EXPERTS),
+    ("gpt_oss", EXPERTS),
+    ("granitemoe", EXPERTS),
+    ("hunyuan_v1_moe", EXPERTS),
+    ("jamba", EXPERTS),
+    ("jetmoe", EXPERTS),
+    ("llama4", EXPERTS),
+    ("llama4_text", EXPERTS),
+    ("minimax", EXPERTS),
+    ("mixtral", EXPERTS),
+    ("olmoe", EXPERTS),
+    ("phimoe", EXPERTS),
+    ("qwen2_moe", EXPERTS),
+    ("qwen3_moe", EXPERTS),
+    ("qwen3_next", EXPERTS),
+    (
+        "gemma3",
+        "a model of images and text: take its text model (`gemma3_text`)",
+    ),
+    ("mamba", "a state-space model: it has no attention"),
+    ("mamba2", "a state-space model: it has no attention"),
+];
