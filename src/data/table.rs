@@ -1,7 +1,8 @@
 //! Tables: JSONL (also gzipped) and parquet become rows of named fields, each of which knows its place in the
 //! file, so that whatever is wrong with a field can be said with file, line and field.
 
-use super::corpus::{Room, json_object, parquet};
+use super::corpus::room::TextRoom;
+use super::corpus::{json_object, parquet};
 use super::text_file::TextFile;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
@@ -48,7 +49,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
 
 fn json_rows(file: TextFile) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let mut room = Room::new();
+    let mut room = TextRoom::new();
     for line in file.lines() {
         let (number, line) = line?;
         if line.trim().is_empty() {

@@ -1,7 +1,8 @@
 //! Files that a user names for a result: whether they may be written, decided before the work and again when it is done.
 
+use super::access::Access;
+use super::unfinished::{UNFINISHED, parent, temporary_file, without_name};
 use super::whole::{remove_unfinished, write_for};
-use super::{Access, UNFINISHED, parent, temporary_file, without_name};
 use crate::error::{Error, Result};
 use std::fs::{File, FileType, Metadata};
 use std::io::{ErrorKind, Write};

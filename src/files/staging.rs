@@ -3,8 +3,9 @@
 //! A folder under construction has a lock file beside it for as long as its process lives, so that what a killed process left can
 //! be removed by the next one ([`remove_unfinished`]), and signals remove it at once ([`remove_on_signals`]).
 
-use super::whole::{sync_folder, sync_parent};
-use super::{Access, LOCK, PREFIX, UNFINISHED, create_folders, parent, random_part, remove_unfinished, temporary_file};
+use super::access::Access;
+use super::unfinished::{LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_file};
+use super::whole::{create_folders, remove_unfinished, sync_folder, sync_parent};
 use crate::error::{Error, Located, Result};
 #[cfg(unix)]
 use crate::threads;
@@ -409,7 +410,7 @@ mod tests {
         let staging = Staging::new(&target).expect("writable");
         staging.write("config.json", b"{}", Access::OPEN).expect("writable");
         staging.commit().expect("the name is free");
-        super::super::write_whole(&target.join("table.md"), b"a table").expect("writable");
+        super::super::whole::write_whole(&target.join("table.md"), b"a table").expect("writable");
         assert_eq!(mode(&target), mode(&usual));
         for file in ["config.json", "table.md"] {
             assert_eq!(mode(&target.join(file)), mode(&usual.join("file")), "{file}");

@@ -1,6 +1,7 @@
 //! Files that appear whole or not at all, and what is left of them when their writer is killed.
 
-use super::{Access, LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_file};
+use super::access::Access;
+use super::unfinished::{LOCK, PREFIX, UNFINISHED, parent, random_part, temporary_file};
 use crate::error::{Error, ErrorKind as Kind, Located, Result};
 use std::fs::{File, Metadata, Permissions};
 use std::io::{ErrorKind, Write};

@@ -1,7 +1,7 @@
 //! The LAPACK provider, through ndarray-linalg: Cholesky, inverse, Cholesky, as SparseGPT's own code
 //! does it. A different route than faer's on purpose, so that each is an oracle for the other.
 
-use super::Failure;
+use super::provider::Failure;
 use ndarray::{Array2, ArrayView2};
 use ndarray_linalg::error::LinalgError;
 use ndarray_linalg::{Cholesky, InverseC, UPLO};

@@ -1,6 +1,6 @@
 //! The faer provider.
 
-use super::Failure;
+use super::provider::Failure;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::triangular_inverse::invert_lower_triangular;

@@ -4,7 +4,7 @@
 //! `--requeue` puts a task back when its node fails or it is preempted; what it had recorded stays. `#SBATCH` lines cannot hold
 //! every path, so paths are arguments in `submit.sh`.
 
-use super::{Scripts, Sweep, quoted, text};
+use super::sweep::{Scripts, Sweep, quoted, text};
 use crate::error::Result;
 use crate::files::names;
 

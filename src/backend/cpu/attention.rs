@@ -2,7 +2,7 @@
 //! tiles and heads, the mask and the softmax stand once; the two products of a head are each precision's own.
 
 use super::simd::{exp, largest, soften, sum_of, vectorised};
-use super::{elements, elements_mut};
+use super::elements::{elements, elements_mut};
 use crate::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

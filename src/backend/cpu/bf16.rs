@@ -9,7 +9,7 @@
 //! Everything else (norms, softmax, residual stream, statistics) is the `f32` code.
 
 use super::attention::{HeadProducts, Tile};
-use super::elements;
+use super::elements::{elements, elements_mut};
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::backend::Likelihood;
 use crate::spec::AttentionSpec;
@@ -338,7 +338,7 @@ pub fn linear(kernel: Kernel, weight: &Weight, bias: Option<&Array2<f32>>, x: &A
     let (outputs, inputs) = weight.values().dim();
     let packed = weight.packed();
     let mut y = Array2::zeros((x.nrows(), outputs));
-    super::elements_mut(&mut y)
+    elements_mut(&mut y)
         .par_chunks_mut(BAND * outputs)
         .zip(elements(x).par_chunks(BAND * inputs))
         .for_each(|(y, x)| {

@@ -1,7 +1,7 @@
 //! Calibration moments on the CPU, in `f64`: sums of squares, and the Gram matrix as a triangle (squares on
 //! its diagonal are filled whole), products with other inputs, sums over sequences.
 
-use super::elements;
+use super::elements::elements;
 use crate::backend::moments::Moments;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

@@ -6,6 +6,7 @@
 
 mod attention;
 mod bf16;
+mod elements;
 mod elementwise;
 mod gram;
 pub(crate) mod product;
@@ -342,16 +343,4 @@ impl<P: Products> Backend for P {
         gram::accumulate_sums(moments, x, weights);
         Ok(())
     }
-}
-
-/// The elements of a standard-layout array; every array made by this backend is one.
-fn elements(x: &Array2<f32>) -> &[f32] {
-    x.as_slice()
-        .expect("arrays of the CPU backend are row-major and contiguous")
-}
-
-/// The elements of a standard-layout array, mutably.
-fn elements_mut(x: &mut Array2<f32>) -> &mut [f32] {
-    x.as_slice_mut()
-        .expect("arrays of the CPU backend are row-major and contiguous")
 }

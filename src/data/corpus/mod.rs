@@ -5,11 +5,12 @@
 
 mod pages;
 pub(super) mod parquet;
+pub(super) mod room;
 
-use super::text_file::{self, TextFile};
+use super::text_file::TextFile;
 use crate::error::{Error, Located, Result, json_in_line};
 use crate::files::{input, json};
-use bytesize::ByteSize;
+use room::TextRoom;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -175,7 +176,7 @@ fn json_lines(file: TextFile) -> Result<Vec<String>> {
         text: String,
     }
     let mut documents = Vec::new();
-    let mut room = Room::new();
+    let mut room = TextRoom::new();
     for line in file.lines() {
         let (number, line) = line?;
         if line.trim().is_empty() {
@@ -188,69 +189,8 @@ fn json_lines(file: TextFile) -> Result<Vec<String>> {
     Ok(documents)
 }
 
-/// The memory for texts that is left while rows are read.
-pub(super) struct Room {
-    limit: u64,
-    left: u64,
-    /// Size of the file in bytes, if it is packed.
-    packed: Option<u64>,
-}
-
-impl Room {
-    pub(super) fn new() -> Self {
-        Room::of(text_file::limit())
-    }
-
-    pub(super) fn of(limit: u64) -> Self {
-        Room {
-            limit,
-            left: limit,
-            packed: None,
-        }
-    }
-
-    /// The memory for the text that a packed file of `size` bytes unpacks to.
-    pub(super) fn unpacked(size: u64) -> Self {
-        Room {
-            packed: Some(size),
-            ..Room::of(text_file::most_unpacked(size, text_file::limit()))
-        }
-    }
-
-    /// Checks that this many bytes fit in the memory that is left; reserves nothing.
-    pub(super) fn holds(&self, bytes: u64) -> Result<()> {
-        match bytes <= self.left {
-            true => Ok(()),
-            false => Err(self.full(bytes)),
-        }
-    }
-
-    /// How many times this many bytes fit in the memory that is left.
-    pub(super) fn times(&self, bytes: u64) -> u64 {
-        self.left / bytes.max(1)
-    }
-
-    fn full(&self, bytes: u64) -> Error {
-        match self.packed {
-            None => text_file::too_long(self.limit),
-            Some(size) => Error::input(format!(
-                "{}, this part alone to {}; take a part of it, if it is a text",
-                text_file::unpacks_too_far(size, self.limit),
-                ByteSize(bytes)
-            )),
-        }
-    }
-
-    /// Subtracts a row of `length` bytes from the memory that is left.
-    pub(super) fn take(&mut self, length: usize) -> Result<()> {
-        let bytes = (length + size_of::<String>()) as u64;
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| self.full(bytes))?;
-        Ok(())
-    }
-}
-
 fn text_rows(file: TextFile, join: Join) -> Result<Vec<String>> {
-    let mut room = Room::new();
+    let mut room = TextRoom::new();
     let mut rows = Vec::new();
     let mut whole = String::new();
     for line in file.lines() {

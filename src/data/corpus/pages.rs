@@ -1,7 +1,7 @@
 //! Sizes that the pages of a parquet file claim, against the room there is, and numbers of values against the page that holds
 //! them: the library makes room for whatever a file claims, and unpacks gzip to its end.
 
-use super::Room;
+use super::room::TextRoom;
 use crate::error::{Error, Result};
 use ::parquet::basic::{Compression, Encoding, Type};
 use ::parquet::bloom_filter::Sbbf;
@@ -36,7 +36,7 @@ struct Header {
 ///
 /// # Errors
 /// There is no room for a page, or a page unpacks to more than its header says, or a header cannot be read.
-pub(super) fn largest(file: &File, column: &ColumnChunkMetaData, room: &Room) -> Result<u64> {
+pub(super) fn largest(file: &File, column: &ColumnChunkMetaData, room: &TextRoom) -> Result<u64> {
     let unreadable = |error: io::Error| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
     let (start, length) = column.byte_range();
     let end = start.saturating_add(length);
@@ -397,8 +397,8 @@ mod tests {
     /// What is said of the file, both as a corpus and as a table.
     fn refused(bytes: &[u8], most: u64) -> [String; 2] {
         [
-            read(opened(bytes), Room::of(most)).expect_err("a corpus").to_string(),
-            objects_within(opened(bytes), Room::of(most))
+            read(opened(bytes), TextRoom::of(most)).expect_err("a corpus").to_string(),
+            objects_within(opened(bytes), TextRoom::of(most))
                 .expect_err("a table")
                 .to_string(),
         ]
@@ -430,9 +430,9 @@ mod tests {
                 ];
                 for encoding in delta.into_iter().map(Some).chain([None]) {
                     let bytes = file(&texts, packed, encoding, version);
-                    let rows = read(opened(&bytes), Room::of(PLENTY)).expect("a corpus");
+                    let rows = read(opened(&bytes), TextRoom::of(PLENTY)).expect("a corpus");
                     assert!(rows == texts, "{packed:?}, {encoding:?}");
-                    let table = objects_within(opened(&bytes), Room::of(PLENTY)).expect("a table");
+                    let table = objects_within(opened(&bytes), TextRoom::of(PLENTY)).expect("a table");
                     let column: Vec<&str> = table.iter().filter_map(|row| row["text"].as_str()).collect();
                     assert!(column == texts, "{packed:?}, {encoding:?}");
                 }
@@ -459,7 +459,7 @@ mod tests {
             }
         }
         let file = opened(&file(&text, zstd, Some(Encoding::PLAIN), WriterVersion::PARQUET_1_0));
-        let error = read(file, Room::unpacked(100)).map(|rows| rows.len());
+        let error = read(file, TextRoom::unpacked(100)).map(|rows| rows.len());
         assert_eq!(error.expect("less than any file may unpack to"), 1);
     }
 
@@ -473,7 +473,7 @@ mod tests {
         );
         let size = bytes.len() as u64;
         assert!(size < 200_000, "{size} bytes");
-        let error = read(opened(&bytes), Room::unpacked(size))
+        let error = read(opened(&bytes), TextRoom::unpacked(size))
             .expect_err("too much")
             .to_string();
         assert!(

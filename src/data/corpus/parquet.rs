@@ -4,8 +4,8 @@
 //! are never decoded. A row is taken as it is: the hub's WikiText rows keep their newline, and its blank
 //! rows are empty strings already.
 
-use super::Room;
 use super::pages::{self, Counted};
+use super::room::TextRoom;
 use crate::data::guard::guarded;
 use crate::error::{Error, Located, Result};
 use ::parquet::basic::{ConvertedType, LogicalType};
@@ -36,19 +36,19 @@ pub fn rows(file: File) -> Result<Vec<String>> {
 }
 
 /// The memory for what the file unpacks to.
-fn room(file: &File) -> Result<Room> {
+fn room(file: &File) -> Result<TextRoom> {
     let metadata = file.metadata();
     let metadata = metadata.map_err(|error| Error::input(format!("cannot read: {error}")))?;
-    Ok(Room::unpacked(metadata.len()))
+    Ok(TextRoom::unpacked(metadata.len()))
 }
 
 /// Rows of columns with such pages that may be decoded at once: a page's value can be as long as the page, and a few bytes can
 /// stand for it.
-fn rows_at_once(room: &Room, largest: u64) -> usize {
+fn rows_at_once(room: &TextRoom, largest: u64) -> usize {
     usize::try_from(room.times(largest)).unwrap_or(BATCH).clamp(1, BATCH)
 }
 
-pub(super) fn read(file: File, mut room: Room) -> Result<Vec<String>> {
+pub(super) fn read(file: File, mut room: TextRoom) -> Result<Vec<String>> {
     let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
     let pages = file
         .try_clone()
@@ -94,7 +94,7 @@ pub fn objects(file: File) -> Result<Vec<serde_json::Map<String, Value>>> {
     objects_within(file, room)
 }
 
-pub(super) fn objects_within(file: File, mut room: Room) -> Result<Vec<serde_json::Map<String, Value>>> {
+pub(super) fn objects_within(file: File, mut room: TextRoom) -> Result<Vec<serde_json::Map<String, Value>>> {
     let read = || {
         let broken = |error: ParquetError| Error::input(format!("not a readable parquet file (is it whole?): {error}"));
         let pages = file
@@ -207,7 +207,7 @@ fn append(
     max_level: i16,
     at_once: usize,
     rows: &mut Vec<String>,
-    room: &mut Room,
+    room: &mut TextRoom,
 ) -> Result<()> {
     let mut values: Vec<ByteArray> = Vec::new();
     let mut levels: Vec<i16> = Vec::new();
@@ -249,7 +249,7 @@ mod tests {
             (0, 0, 1),
             (100, 0, 100),
         ] {
-            assert_eq!(rows_at_once(&Room::of(room), largest), rows, "{room}, {largest}");
+            assert_eq!(rows_at_once(&TextRoom::of(room), largest), rows, "{room}, {largest}");
         }
     }
 
@@ -259,16 +259,16 @@ mod tests {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
             File::open(folder.join(name)).expect("a fixture")
         };
-        read(open("ptb.parquet"), Room::of(1 << 20)).expect("it fits");
-        let error = read(open("ptb.parquet"), Room::of(100))
+        read(open("ptb.parquet"), TextRoom::of(1 << 20)).expect("it fits");
+        let error = read(open("ptb.parquet"), TextRoom::of(100))
             .expect_err("too long")
             .to_string();
         assert!(
             error.contains("row group 0: a page: has more than 100 B of text"),
             "{error}"
         );
-        objects_within(open("arc_easy.parquet"), Room::of(1 << 20)).expect("it fits");
-        let error = objects_within(open("arc_easy.parquet"), Room::of(100))
+        objects_within(open("arc_easy.parquet"), TextRoom::of(1 << 20)).expect("it fits");
+        let error = objects_within(open("arc_easy.parquet"), TextRoom::of(100))
             .expect_err("too long")
             .to_string();
         assert!(error.contains("has more than 100 B of text"), "{error}");

@@ -1,6 +1,6 @@
 //! ARC: school science questions with three to five answers (Clark et al., arXiv 1803.05457).
 
-use super::{Document, Measure, Task};
+use super::task::{Document, Measure, Task};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 

@@ -4,7 +4,7 @@
 //! `choices`, `gold`) are taken as they are.
 
 use super::python_text::{capitalize, strip};
-use super::{Document, Measure, Task};
+use super::task::{Document, Measure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 

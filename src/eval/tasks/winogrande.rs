@@ -3,7 +3,7 @@
 //! Both nouns are put in the blank, and what follows it is scored behind each.
 
 use super::python_text::strip;
-use super::{Document, Measure, Request, Task};
+use super::task::{Document, Measure, Request, Task};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 

@@ -1,6 +1,7 @@
 //! Pruning on the host, in plain ndarray: the reference that other workbenches are held against.
 
 mod matrices;
+mod piece;
 mod values;
 
 use super::{Finished, LayerView, Workbench, Workpiece, inverse, reordered};
@@ -20,6 +21,7 @@ use matrices::{fits, handle};
 #[cfg(feature = "gpu")]
 use ndarray::ArrayView2;
 use ndarray::{Array2, Axis, s};
+use piece::Piece;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -68,37 +70,6 @@ pub(super) fn score_of(score: &Values, weight: ArrayView2<f32>, (row, column): (
         &mut value,
     );
     usable(value[0], row, column)
-}
-
-/// A layer that is being pruned on the host.
-struct Piece<'a> {
-    weight: &'a mut Array2<f32>,
-    mask: Mask,
-    storage: StorageType,
-    statistics: Cow<'a, LayerStatistics>,
-    /// The order of the columns, if it is not their own.
-    order: Option<Vec<usize>>,
-}
-
-impl<'a> Piece<'a> {
-    fn new(weight: &'a mut Array2<f32>, storage: StorageType, statistics: &'a LayerStatistics) -> Self {
-        Piece {
-            mask: Mask::keep_all(weight.dim()),
-            weight,
-            storage,
-            statistics: Cow::Borrowed(statistics),
-            order: None,
-        }
-    }
-
-    /// Puts the columns of the weights and of the mask into another order.
-    fn move_columns(&mut self, order: &[usize]) {
-        let dim = self.weight.dim();
-        let (weight, mask) = (&self.weight, self.mask.entries());
-        let weight = Array2::from_shape_fn(dim, |(row, column)| weight[[row, order[column]]]);
-        self.mask = Mask::from_entries(Array2::from_shape_fn(dim, |(row, column)| mask[[row, order[column]]]));
-        *self.weight = weight;
-    }
 }
 
 impl LayerView for Piece<'_> {

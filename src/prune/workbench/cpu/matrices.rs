@@ -1,7 +1,7 @@
 //! The vocabulary over matrices on the host.
 
 use super::super::Matrices;
-use super::Piece;
+use super::piece::Piece;
 use super::values::{Evaluation, mapped, sums};
 use crate::backend::cpu::product;
 use crate::error::{Error, Result};

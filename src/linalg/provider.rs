@@ -1,0 +1,53 @@
+//! The libraries that factorise, and why a matrix could not be factorised.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The library that factorises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// The crate faer: pure Rust.
+    #[default]
+    Faer,
+    /// The LAPACK of the system; needs the feature `lapack`.
+    Lapack,
+}
+
+impl Provider {
+    /// Whether this build contains the provider.
+    pub fn available(self) -> bool {
+        match self {
+            Provider::Faer => true,
+            Provider::Lapack => cfg!(feature = "lapack"),
+        }
+    }
+}
+
+/// Why a matrix could not be factorised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// A pivot was not positive, so the matrix is not positive definite.
+    NotPositiveDefinite {
+        /// Index of the pivot's row and column in the matrix as given, if the provider tells.
+        pivot: usize,
+    },
+    /// The provider is not part of this build.
+    ProviderMissing(Provider),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NotPositiveDefinite { pivot } => {
+                write!(f, "the Hessian is not positive definite (pivot {pivot})")
+            }
+            Failure::ProviderMissing(provider) => write!(
+                f,
+                "linear algebra provider {provider:?} is not part of this build (cargo feature `lapack`)"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
