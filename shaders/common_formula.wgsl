@@ -1,5 +1,14 @@
-// What a formula written into a kernel calls (src/prune/formula/wgsl.rs). The kernel's parameters have `zero`, its constants in
-// `numbers`, as bits, and in `starts` where each of its vectors begins in `factors`.
+// What a formula written into a kernel calls (src/prune/formula/wgsl.rs).
+
+// The parameters of the kernel begin with these.
+#define formula()
+    // Constants of the formulas, as bits.
+    numbers: array<vec4<u32>, 4>,
+    // Where each vector begins in `factors`.
+    starts: array<vec4<u32>, 2>,
+    // 0, which a compiler does not know.
+    zero: u32,
+#end
 
 fn number(i: u32) -> f32 {
     return bitcast<f32>(p.numbers[i / 4u][i % 4u]);

@@ -90,9 +90,7 @@ fn activate_one(v: f32) -> f32 {
 
 @compute @workgroup_size(LANES)
 fn add(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {
@@ -102,9 +100,7 @@ fn add(
 
 @compute @workgroup_size(LANES)
 fn scale(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {
@@ -114,9 +110,7 @@ fn scale(
 
 @compute @workgroup_size(LANES)
 fn activate(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {
@@ -127,9 +121,7 @@ fn activate(
 // `x` is the up projection, `z` the gate.
 @compute @workgroup_size(LANES)
 fn gate(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {
@@ -139,9 +131,7 @@ fn gate(
 
 @compute @workgroup_size(LANES)
 fn add_positions(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {
@@ -153,9 +143,7 @@ fn add_positions(
 // `x` takes the chosen columns of `z`.
 @compute @workgroup_size(LANES)
 fn columns(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.count {

@@ -3,10 +3,7 @@
 alias W = f32;
 
 struct Parameters {
-    numbers: array<vec4<u32>, 4>,
-    starts: array<vec4<u32>, 2>,
-    // 0, which a compiler does not know.
-    zero: u32,
+    #formula()
     rows: u32,
     columns: u32,
     // Words per row of the mask.
@@ -31,9 +28,7 @@ fn weight_at(place: u32) -> f32 { return 0.0; }
 
 @compute @workgroup_size(LANES)
 fn map(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -52,9 +47,7 @@ fn add(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
 // Two values for each workgroup: a sum and what rounding left out of it.
 @compute @workgroup_size(LANES)
 fn total(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let n = p.rows * p.columns;
     let stride = groups.x * groups.y * LANES;

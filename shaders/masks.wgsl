@@ -16,9 +16,7 @@ struct Parameters {
 // 1 where a mask keeps, 0 where it removes.
 @compute @workgroup_size(LANES)
 fn unpack(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -31,9 +29,7 @@ fn unpack(
 // A mask from a matrix: removed where it is 0. One invocation for each word.
 @compute @workgroup_size(LANES)
 fn pack(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i >= p.rows * p.words {

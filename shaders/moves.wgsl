@@ -20,9 +20,7 @@ struct Parameters {
 
 @compute @workgroup_size(LANES)
 fn transpose(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -33,9 +31,7 @@ fn transpose(
 // A symmetric matrix of which the lower triangle is given, times a factor.
 @compute @workgroup_size(LANES)
 fn symmetric(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -65,9 +61,7 @@ fn named(entry: u32, columns: u32) -> u32 {
 
 @compute @workgroup_size(LANES)
 fn gather(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -84,9 +78,7 @@ fn gather(
 // The result is cleared before; one invocation for each entry of the source.
 @compute @workgroup_size(LANES)
 fn scatter(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.width {

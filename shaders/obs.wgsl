@@ -5,10 +5,7 @@
 const TOGETHER: u32 = 8u;
 
 struct Parameters {
-    numbers: array<vec4<u32>, 4>,
-    starts: array<vec4<u32>, 2>,
-    // 0, which a compiler does not know.
-    zero: u32,
+    #formula()
     rows: u32,
     columns: u32,
     first: u32,
@@ -195,9 +192,7 @@ fn take(to: vec2<u32>, v: vec4<f32>) {
 // Columns of features that were never active become 0; `factors` holds 1 where a feature is dead.
 @compute @workgroup_size(LANES)
 fn clear_dead(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns && factors[i % p.columns] == 1.0 {

@@ -17,9 +17,7 @@ struct Parameters {
 
 @compute @workgroup_size(LANES)
 fn rotate(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i >= p.tokens * p.pairs {

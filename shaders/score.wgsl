@@ -3,10 +3,7 @@
 alias W = f32;
 
 struct Parameters {
-    numbers: array<vec4<u32>, 4>,
-    starts: array<vec4<u32>, 2>,
-    // 0, which a compiler does not know.
-    zero: u32,
+    #formula()
     rows: u32,
     // Columns of the matrix, the first one scored, and how many.
     columns: u32,
@@ -46,9 +43,7 @@ fn key(weight: f32, row: u32, column: u32) -> u32 {
 // Four columns of a row an invocation.
 @compute @workgroup_size(LANES)
 fn score(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     let quads = (p.width + 3u) / 4u;

@@ -162,9 +162,7 @@ fn locate(rank: u32, lane: u32) {
 
 @compute @workgroup_size(LANES)
 fn histogram(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     clear_bins(lane);
     let prefix = atomicLoad(&state[PREFIX]);
@@ -308,9 +306,7 @@ fn going(four: vec4<u32>, row: u32, column: u32, threshold: u32, last_column: u3
 // read neighbouring keys; `work` holds the mask.
 @compute @workgroup_size(LANES)
 fn mark(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let here = (p.width + 31u) / 32u;
     let words = p.rows * here;
@@ -342,9 +338,7 @@ fn mark(
 // Every row on its own, one workgroup each; `work` takes the mask.
 @compute @workgroup_size(LANES)
 fn rows(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let row = group.y * groups.x + group.x;
     if row >= p.rows {
@@ -418,9 +412,7 @@ fn rows(
 // N:M groups: one invocation a word of 32 columns; a column's rank within its group decides.
 @compute @workgroup_size(LANES)
 fn structured(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i >= p.rows * p.words {

@@ -8,10 +8,7 @@ const ROWS: u32 = 256u;
 const COUNT: u32 = 1u;
 
 struct Parameters {
-    numbers: array<vec4<u32>, 4>,
-    starts: array<vec4<u32>, 2>,
-    // 0, which a compiler does not know.
-    zero: u32,
+    #formula()
     rows: u32,
     columns: u32,
     // Words per row of the mask.
@@ -37,9 +34,7 @@ fn weight_at(place: u32) -> f32 { return 0.0; }
 // Of a row, one workgroup each: COUNT values a row.
 @compute @workgroup_size(LANES)
 fn row_sums(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let row = group.y * groups.x + group.x;
     if row >= p.rows {

@@ -29,9 +29,7 @@ fn removed(i: u32) -> bool {
 // Sets what the mask removes to 0.
 @compute @workgroup_size(LANES)
 fn remove(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns && removed(i) {
@@ -42,9 +40,7 @@ fn remove(
 // A working copy in single precision.
 @compute @workgroup_size(LANES)
 fn widen(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -91,9 +87,7 @@ fn stored(v: f32) -> f32 {
 // The working copy back, rounded to the checkpoint's type.
 @compute @workgroup_size(LANES)
 fn narrow(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
@@ -105,9 +99,7 @@ fn narrow(
 // or were removed and are not 0.
 @compute @workgroup_size(LANES)
 fn finish(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    #invocation()
 ) {
     if lane == 0u {
         atomicStore(&tally, 0u);

@@ -109,6 +109,8 @@ fn every_parameter_is_where_the_shader_reads_it() {
             let here: Vec<_> = layout
                 .fields
                 .iter()
+                .copied()
+                .flatten()
                 .map(|(name, offset, kind)| (name.to_string(), *offset, *kind))
                 .collect();
             assert_eq!(here, there, "{}", shader.name);

@@ -8,7 +8,8 @@
 //! #end
 //! ```
 //!
-//! Blocks nest. A `{name}` that no block defines stays as it is: WGSL has braces of its own.
+//! Blocks nest, and a `#define` may stand below its use: files that shaders share come last. A `{name}` that no block
+//! defines stays as it is: WGSL has braces of its own.
 
 /// One line of a text and its number.
 type Line<'a> = (usize, &'a str);
@@ -30,7 +31,7 @@ type Names = Vec<(String, String)>;
 pub(super) fn expand(text: &str) -> Result<String, String> {
     let lines: Vec<Line> = text.lines().enumerate().map(|(n, line)| (n + 1, line)).collect();
     let mut expansion = Expansion {
-        blocks: Vec::new(),
+        blocks: defined(&lines)?,
         text: String::with_capacity(text.len()),
     };
     expansion.write(&lines, &mut Names::new())?;
@@ -68,24 +69,15 @@ impl<'a> Expansion<'a> {
                     self.write(body, names)?;
                     names.pop();
                 }
-            } else if let Some(head) = directive.strip_prefix("define ") {
-                let body =
-                    block(&lines[next..]).ok_or_else(|| format!("line {number}: no #end for `{}`", line.trim()))?;
-                next += body.len() + 1;
-                let Some((name, parameters)) = call(head) else {
-                    return fail("expected #define NAME(PARAMETERS)");
-                };
-                self.blocks.push(Block {
-                    name,
-                    parameters,
-                    lines: body.to_vec(),
-                });
+            } else if directive.starts_with("define ") {
+                // It was read before.
+                next += block(&lines[next..]).map_or(0, |body| body.len() + 1);
             } else {
                 let Some((name, arguments)) = call(directive) else {
                     return fail("not a directive");
                 };
                 let Some(block) = self.blocks.iter().find(|block| block.name == name) else {
-                    return fail("no #define of this name stands above");
+                    return fail("there is no #define of this name");
                 };
                 if block.parameters.len() != arguments.len() {
                     return fail("another number of arguments than #define has");
@@ -100,6 +92,32 @@ impl<'a> Expansion<'a> {
         }
         Ok(())
     }
+}
+
+/// The blocks that have names.
+fn defined<'a>(lines: &[Line<'a>]) -> Result<Vec<Block<'a>>, String> {
+    let mut blocks = Vec::new();
+    let mut next = 0;
+    while let Some(&(number, line)) = lines.get(next) {
+        next += 1;
+        let Some(head) = line.trim_start().strip_prefix("#define ") else {
+            continue;
+        };
+        let body = block(&lines[next..]).ok_or_else(|| format!("line {number}: no #end for `{}`", line.trim()))?;
+        next += body.len() + 1;
+        let Some((name, parameters)) = call(head) else {
+            return Err(format!(
+                "line {number}: expected #define NAME(PARAMETERS): `{}`",
+                line.trim()
+            ));
+        };
+        blocks.push(Block {
+            name,
+            parameters,
+            lines: body.to_vec(),
+        });
+    }
+    Ok(blocks)
 }
 
 /// The lines up to the `#end` that closes the block which contains them.
@@ -164,6 +182,12 @@ mod tests {
     }
 
     #[test]
+    fn a_block_may_stand_below_its_use() {
+        let text = "fn f(\n    #both()\n) {}\n#define both()\n    a: u32,\n    b: u32,\n#end\n";
+        assert_eq!(expand(text).expect("closed"), "fn f(\n    a: u32,\n    b: u32,\n) {}\n");
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_line() {
         let cases = [
             ("#for i in 0..2\nx\n", "line 1: no #end"),
@@ -172,7 +196,8 @@ mod tests {
                 "#for i in a..b\n#end",
                 "line 1: expected a range of numbers or a list of words",
             ),
-            ("#put(1)", "line 1: no #define of this name stands above"),
+            ("#put(1)", "line 1: there is no #define of this name"),
+            ("x\n#define put\n#end", "line 2: expected #define NAME(PARAMETERS)"),
             (
                 "#define put(a)\n#end\n#put(1, 2)",
                 "line 3: another number of arguments",

@@ -71,36 +71,77 @@ impl Field for f32 {
     const TYPE: FieldType = FieldType::F32;
 }
 
-impl<const N: usize> Field for [[u32; 4]; N] {
-    const TYPE: FieldType = FieldType::Vectors(N);
-}
+/// The place of a field in a structure: its name, its offset in bytes and its type.
+pub type Place = (&'static str, usize, FieldType);
 
-/// The fields of a structure, which the test compares with those of a shader: name, offset in bytes, type.
+/// The fields of a structure, which the test compares with those of a shader.
 pub struct Layout {
     /// The shaders whose `Parameters` have this structure.
     pub shaders: &'static [Shader],
-    /// Name, offset in bytes and type of each field, in order.
-    pub fields: &'static [(&'static str, usize, FieldType)],
+    /// All fields in their order: those of the part that the structure begins with, if it has one, and its own.
+    pub fields: &'static [&'static [Place]],
 }
 
+/// Defines the structures and [`ALL`]. One that says `with formula` begins with the fields of a [`FormulaParameters`].
 macro_rules! parameters {
-    ($($(#[$doc:meta])* $name:ident of $($shader:ident)+ {
+    ($($(#[$doc:meta])* $name:ident of $($shader:ident)+ $(with $part:ident)? {
         $($(#[$field_doc:meta])* $field:ident: $kind:ty,)*
     })*) => {
         $($(#[$doc])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
         pub struct $name {
+            $(
+                /// The constants and vectors of the formula.
+                pub $part: FormulaParameters,
+            )?
             $($(#[$field_doc])* pub $field: $kind,)*
         })*
 
         /// The layouts of all structures in this module, for the test.
         pub const ALL: &[Layout] = &[$(Layout {
             shaders: &[$(shader::$shader),+],
-            fields: &[$((stringify!($field), std::mem::offset_of!($name, $field), <$kind as Field>::TYPE)),*],
+            fields: &[
+                $(fields_of!($part),)?
+                &[$((stringify!($field), std::mem::offset_of!($name, $field), <$kind as Field>::TYPE)),*],
+            ],
         }),*];
     };
 }
+
+/// The fields of the part that a structure begins with.
+macro_rules! fields_of {
+    (formula) => {
+        FORMULA
+    };
+}
+
+/// What every kernel with a formula is told of it: `formula` of `common_formula.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
+pub struct FormulaParameters {
+    /// Constants of the formula, as bits of `f32`.
+    pub numbers: [[u32; 4]; NUMBERS / 4],
+    /// For each vector of the formula, the index of its first value.
+    pub starts: [[u32; 4]; VECTORS / 4],
+    /// Always 0, which the shader's compiler cannot know.
+    pub zero: u32,
+}
+
+/// The fields of a [`FormulaParameters`].
+const FORMULA: &[Place] = &[
+    (
+        "numbers",
+        std::mem::offset_of!(FormulaParameters, numbers),
+        FieldType::Vectors(NUMBERS / 4),
+    ),
+    (
+        "starts",
+        std::mem::offset_of!(FormulaParameters, starts),
+        FieldType::Vectors(VECTORS / 4),
+    ),
+    ("zero", std::mem::offset_of!(FormulaParameters, zero), FieldType::U32),
+];
 
 parameters! {
     /// Parameters of the kernels that copy rows of a matrix in another order.
@@ -277,13 +318,7 @@ parameters! {
     }
 
     /// Parameters of sums of formulas over weights.
-    Sums of SUMS {
-        /// Constants of the formulas, as bits of `f32`.
-        numbers: [[u32; 4]; NUMBERS / 4],
-        /// For each vector of the formulas, the index of its first value.
-        starts: [[u32; 4]; VECTORS / 4],
-        /// Always 0, which the shader's compiler cannot know.
-        zero: u32,
+    Sums of SUMS with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.
@@ -293,13 +328,7 @@ parameters! {
     }
 
     /// Parameters of the kernel that computes a matrix from a formula.
-    Map of MAP {
-        /// Constants of the formula, as bits of `f32`.
-        numbers: [[u32; 4]; NUMBERS / 4],
-        /// For each vector of the formula, the index of its first value.
-        starts: [[u32; 4]; VECTORS / 4],
-        /// Always 0, which the shader's compiler cannot know.
-        zero: u32,
+    Map of MAP with formula {
         /// Number of rows of the result.
         rows: u32,
         /// Number of columns of the result.
@@ -333,13 +362,7 @@ parameters! {
     }
 
     /// Parameters of the kernel that computes scores and stores them as keys.
-    Score of SCORE {
-        /// Constants of the formula, as bits of `f32`.
-        numbers: [[u32; 4]; NUMBERS / 4],
-        /// For each vector of the formula, the index of its first value.
-        starts: [[u32; 4]; VECTORS / 4],
-        /// Always 0, which the shader's compiler cannot know.
-        zero: u32,
+    Score of SCORE with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.
@@ -387,13 +410,7 @@ parameters! {
     }
 
     /// Parameters of SparseGPT's update of a block of columns.
-    Obs of OBS {
-        /// Constants of the formula, as bits of `f32`.
-        numbers: [[u32; 4]; NUMBERS / 4],
-        /// For each vector of the formula, the index of its first value.
-        starts: [[u32; 4]; VECTORS / 4],
-        /// Always 0, which the shader's compiler cannot know.
-        zero: u32,
+    Obs of OBS with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.

@@ -317,9 +317,7 @@ impl Piece<'_> {
             .with_function("values", format!("vec4({})", parts.join(", ")))
             .with_function("weight_at", weight.to_string());
         let parameters = parameters::Sums {
-            numbers: written.numbers,
-            starts: written.starts,
-            zero: 0,
+            formula: written.parameters,
             rows: rows as u32,
             columns: columns as u32,
             words: columns.div_ceil(32) as u32,
@@ -382,9 +380,7 @@ impl Piece<'_> {
             .with_type("W", current.element.name())
             .with_function("value", score.expressions[0].clone());
         let parameters = parameters::Score {
-            numbers: score.numbers,
-            starts: score.starts,
-            zero: 0,
+            formula: score.parameters,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,
@@ -738,9 +734,7 @@ impl Workpiece for Piece<'_> {
             kernel.with_function("value", written.expressions[0].clone())
         };
         let parameters = |first: usize, width: usize| parameters::Obs {
-            numbers: written.numbers,
-            starts: written.starts,
-            zero: 0,
+            formula: written.parameters,
             rows: rows as u32,
             columns: columns as u32,
             first: first as u32,

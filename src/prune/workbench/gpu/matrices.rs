@@ -101,9 +101,7 @@ impl Piece<'_> {
             .with_function("value", written.expressions[0].clone())
             .with_function("weight_at", weight.to_string());
         let parameters = parameters::Map {
-            numbers: written.numbers,
-            starts: written.starts,
-            zero: 0,
+            formula: written.parameters,
             rows: dim.0 as u32,
             columns: dim.1 as u32,
             words: dim.1.div_ceil(32) as u32,

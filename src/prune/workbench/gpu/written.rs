@@ -1,7 +1,7 @@
 //! Formulas as kernels read them: text, constants, vectors.
 
 use crate::backend::gpu::device::{Bound, Memory, read};
-use crate::backend::gpu::parameters::{NUMBERS, VECTORS};
+use crate::backend::gpu::parameters::{FormulaParameters, NUMBERS, VECTORS};
 use crate::backend::gpu::{Gpu, Tensor};
 use crate::error::{Error, Result};
 use crate::prune::formula::wgsl;
@@ -15,10 +15,8 @@ pub const MATRICES: usize = 3;
 pub struct Written<'a> {
     /// One WGSL expression per formula.
     pub expressions: Vec<String>,
-    /// Constants of the formulas, as bits of `f32`.
-    pub numbers: [[u32; 4]; NUMBERS / 4],
-    /// For each vector, the index of its first value in `factors`.
-    pub starts: [[u32; 4]; VECTORS / 4],
+    /// Constants of the formulas, and where each vector begins in `factors`.
+    pub parameters: FormulaParameters,
     /// The values of all vectors, one vector after the other.
     pub factors: Memory,
     /// Whether a formula reads the weights.
@@ -82,8 +80,8 @@ impl<'a> Written<'a> {
             }
         }
         let mut factors: Vec<f32> = Vec::new();
-        let mut starts = [[0; 4]; VECTORS / 4];
-        for (start, vector) in starts.as_flattened_mut().iter_mut().zip(vectors) {
+        let mut parameters = FormulaParameters::default();
+        for (start, vector) in parameters.starts.as_flattened_mut().iter_mut().zip(vectors) {
             *start = factors.len() as u32;
             factors.extend(vector);
         }
@@ -91,12 +89,10 @@ impl<'a> Written<'a> {
         if !factors.is_empty() {
             gpu.hardware().upload(&memory, bytemuck::cast_slice(&factors))?;
         }
-        let mut bits = [[0; 4]; NUMBERS / 4];
-        bits.as_flattened_mut()[..numbers.len()].copy_from_slice(&numbers);
+        parameters.numbers.as_flattened_mut()[..numbers.len()].copy_from_slice(&numbers);
         Ok(Written {
             expressions,
-            numbers: bits,
-            starts,
+            parameters,
             factors: memory,
             reads_weight,
             reads_mask,
