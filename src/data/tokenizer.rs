@@ -3,6 +3,7 @@
 //! A text gets the ids that encoding it once, as a whole, with the tokenizer's own special tokens gives; the papers'
 //! perplexity protocol depends on that (one BOS at the very front, where the tokenizer adds one).
 
+mod built;
 mod class;
 mod file;
 mod pieces;
@@ -10,24 +11,19 @@ mod settings;
 pub mod words;
 
 use crate::data::digest;
-use crate::data::guard::guarded;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
 use crate::memory;
+use built::{built, sound};
 use bytesize::ByteSize;
 use file::TokenizerFile;
 use pieces::Place;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 use settings::Settings;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use tokenizers::models::ModelWrapper;
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::{AddedToken, Encoding, Token};
+use tokenizers::{Encoding, Token};
 
 /// Whether a text starts with the tokenizer's special tokens (a BOS, where it adds one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,43 +74,9 @@ impl Tokenizer {
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let text = input::read_text(&path, input::TOKENIZER)?;
-        let fail = |message: String| Error::input(format!("not a tokenizer: {message}")).at(path.display());
         let file = TokenizerFile::parse(&text).at(path.display())?;
         let settings = Settings::read(dir, &text, &file)?;
-        let load = || {
-            let mut inner = tokenizers::Tokenizer::from_bytes(text.as_bytes())?;
-            // A file may ask for texts to be cut or padded to a training length; transformers ignores that
-            // unless its caller asks for it too, and here a text is always encoded whole.
-            inner.with_truncation(None)?.with_padding(None);
-            match &settings.remade {
-                Some(parts) => remade(&inner, parts),
-                None => Ok(inner),
-            }
-        };
-        let mut inner = sound(load).map_err(fail)?;
-        let tokens: Vec<AddedToken> = settings.additions.iter().map(|it| it.token.clone()).collect();
-        sound(|| inner.add_tokens(tokens)).map_err(fail)?;
-        for addition in &settings.additions {
-            let text = &addition.token.content;
-            let id = inner.token_to_id(text);
-            if let Some(declared) = addition.declared
-                && id != Some(declared)
-            {
-                let file = addition.file;
-                let found = id.map_or("none".to_string(), |id| id.to_string());
-                let message = format!("token `{text}` has the id {declared} there, but {found} with tokenizer.json");
-                return Err(Error::input(message).at(dir.join(file).display()));
-            }
-        }
-        if let Some(around) = &settings.around {
-            sound(|| {
-                let template = template(&inner, around)?;
-                inner.with_post_processor(Some(template));
-                Ok(())
-            })
-            .map_err(fail)?;
-        }
-        inner.set_encode_special_tokens(settings.split_special_tokens);
+        let inner = built(&path, &text, &settings)?;
         let digest = digest_of(&text, &settings);
         let place = Place::of(settings.remade.as_ref().unwrap_or(&file), &inner);
         Ok(Tokenizer {
@@ -272,64 +234,6 @@ fn digest_of(text: &str, settings: &Settings) -> String {
         "" => own,
         changes => digest::of_bytes(format!("{own}\n{changes}").as_bytes()),
     }
-}
-
-/// Builds a tokenizer from the vocabulary and merges of `own`, which is of BPE, and from the other parts in `parts`.
-fn remade(own: &tokenizers::Tokenizer, parts: &TokenizerFile) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let ModelWrapper::BPE(bpe) = own.get_model() else {
-        return Err("the model is not of BPE".into());
-    };
-    let mut bpe = bpe.clone();
-    let unknown = parts.model.unknown();
-    bpe.unk_token = unknown.map(|(token, _)| token.to_string());
-    bpe.fuse_unk = unknown.is_some_and(|(_, fused)| fused);
-    bpe.byte_fallback = parts.model.falls_back_to_bytes();
-    bpe.ignore_merges = parts.model.ignores_merges();
-    bpe.continuing_subword_prefix = None;
-    bpe.end_of_word_suffix = None;
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    let normalizer: Option<NormalizerWrapper> = serde_json::from_value(parts.normalizer.clone())?;
-    let pre_tokenizer: Option<PreTokenizerWrapper> = serde_json::from_value(parts.pre_tokenizer.clone())?;
-    tokenizer.with_normalizer(normalizer)?;
-    tokenizer.with_pre_tokenizer(pre_tokenizer);
-    tokenizer.with_post_processor(own.get_post_processor().cloned());
-    Ok(tokenizer)
-}
-
-/// The post-processor that puts these tokens before and after a text.
-fn template(
-    tokenizer: &tokenizers::Tokenizer,
-    [before, behind]: &[Option<String>; 2],
-) -> tokenizers::Result<PostProcessorWrapper> {
-    let part = |token: &String| json!({"SpecialToken": {"id": token, "type_id": 0}});
-    let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
-    let around = |name: &str| -> Vec<Value> {
-        let before = before.iter().map(part);
-        before.chain([text(name)]).chain(behind.iter().map(part)).collect()
-    };
-    let mut special = Map::new();
-    for token in before.iter().chain(behind) {
-        let id = tokenizer.token_to_id(token);
-        let id = id.ok_or_else(|| format!("the token `{token}` stands around every text, but has no id"))?;
-        special.insert(token.clone(), json!({"id": token, "ids": [id], "tokens": [token]}));
-    }
-    let pair = [around("A"), around("B")].concat();
-    let template = json!({
-        "type": "TemplateProcessing",
-        "single": around("A"),
-        "pair": pair,
-        "special_tokens": special,
-    });
-    Ok(serde_json::from_value(template)?)
-}
-
-/// Calls the crate `tokenizers` and turns a panic into an ordinary error. It panics on some malformed files: a
-/// template that names an unknown token, a merge of unknown parts, broken JSON in a decoder.
-fn sound<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
-    let called = guarded(call).map_err(|panic| {
-        format!("a part of the file does not fit the others ({panic}); get tokenizer.json again from where the model is from")
-    });
-    called?.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
