@@ -12,10 +12,10 @@ use std::f64::consts::TAU;
 /// llama.cpp's factors of the rotary frequencies, where LLaMA 3.1 scales them.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// A number that must be there and positive.
+/// The whole number that a key must have, which must be positive.
 ///
 /// # Errors
-/// It is not.
+/// The key is missing, or its value is something else.
 pub(super) fn count(gguf: &Gguf, key: &str) -> Result<usize> {
     match required(key, gguf.count(key)?)? {
         0 => Err(Error::input(format!("key `{key}` must be positive, but is 0"))),
@@ -219,7 +219,7 @@ fn head_dim(gguf: &Gguf, width: usize, heads: usize) -> Result<usize> {
     Ok(head)
 }
 
-/// `rope_theta` and `rope_scaling`.
+/// The values of `rope_theta` and `rope_scaling`: the base of the rotary frequencies, and how they are scaled for longer texts.
 fn rotary(gguf: &Gguf, head: usize) -> Result<(f64, serde_json::Value)> {
     const KIND: &str = "llama.rope.scaling.type";
     const FACTOR: &str = "llama.rope.scaling.factor";

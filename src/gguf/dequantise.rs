@@ -82,7 +82,7 @@ pub enum BlockType {
 }
 
 impl BlockType {
-    /// All supported formats.
+    /// All block formats that can be read.
     pub const ALL: [BlockType; 11] = [
         BlockType::F32,
         BlockType::F16,
@@ -111,7 +111,7 @@ impl BlockType {
         })
     }
 
-    /// ggml's name.
+    /// The name that ggml gives the format.
     pub fn name(self) -> &'static str {
         match self {
             BlockType::F32 => "F32",
@@ -128,7 +128,7 @@ impl BlockType {
         }
     }
 
-    /// Elements per block.
+    /// Number of elements in a block.
     pub fn elements(self) -> usize {
         match self {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => 1,
@@ -137,7 +137,7 @@ impl BlockType {
         }
     }
 
-    /// Bytes per block.
+    /// Number of bytes of a block.
     pub fn bytes(self) -> usize {
         match self {
             BlockType::F32 => 4,

@@ -46,22 +46,22 @@ impl Default for Options {
     }
 }
 
-/// What an import wrote.
+/// What an import wrote, for what the user is told.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// The directory.
+    /// The model directory that was made.
     pub folder: PathBuf,
-    /// Number of tensors in it.
+    /// Number of tensors in the directory.
     pub tensors: usize,
-    /// Number of weights in it.
+    /// Number of weights in all tensors together.
     pub parameters: u64,
-    /// Bytes of all its weights.
+    /// Number of bytes of all weights.
     pub bytes: u64,
-    /// Number of weight files.
+    /// Number of weight files in the directory.
     pub files: usize,
-    /// How the weights are stored.
+    /// The number format in which the weights are stored.
     pub dtype: StorageType,
-    /// Number of tokens of its tokenizer.
+    /// Number of tokens in the vocabulary of the tokenizer.
     pub tokens: usize,
     /// Block formats of the imported tensors, with the number of tensors in each.
     pub found: BTreeMap<BlockType, usize>,
@@ -221,7 +221,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// The weight files.
+    /// How the tensors are shared out among weight files.
     fn shards(&self, options: Options) -> Shards {
         let tensors = self.tensors.iter();
         let announced = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));

@@ -44,33 +44,33 @@ pub struct Gguf<'a> {
     tensors: BTreeMap<&'a str, Tensor<'a>>,
 }
 
-/// A metadata value.
+/// The value of a metadata key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
     /// An unsigned integer of any width.
     Unsigned(u64),
     /// A signed integer of any width.
     Signed(i64),
-    /// A single-precision number.
+    /// A single-precision floating-point number.
     Single(f32),
-    /// A double-precision number.
+    /// A double-precision floating-point number.
     Double(f64),
-    /// True or false.
+    /// A truth value: true or false.
     Flag(bool),
-    /// A string.
+    /// A string, which must be UTF-8.
     Text(&'a str),
-    /// An array.
+    /// An array of values of one type.
     Array(Array<'a>),
 }
 
-/// A metadata array.
+/// An array in the metadata; all its elements have the same type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Array<'a> {
     /// Numbers or truth values, still encoded.
     Scalars(Scalar, &'a [u8]),
-    /// Strings.
+    /// Strings, such as the tokens of the vocabulary.
     Texts(Vec<&'a str>),
-    /// Arrays.
+    /// Arrays in an array, which are legal and not used.
     Arrays(Vec<Array<'a>>),
 }
 
@@ -90,11 +90,11 @@ pub enum Scalar {
 /// A tensor and its bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<'a> {
-    /// How its elements are stored.
+    /// The block format in which its elements are stored.
     pub kind: BlockType,
     /// Its shape, slowest dimension first (GGUF itself writes the fastest first).
     pub shape: Vec<usize>,
-    /// Its blocks, row-major.
+    /// The bytes of its blocks, row after row.
     pub data: &'a [u8],
 }
 
@@ -187,12 +187,12 @@ impl<'a> Gguf<'a> {
         }
     }
 
-    /// All tensors by name.
+    /// All tensors of the file, by name.
     pub fn tensors(&self) -> &BTreeMap<&'a str, Tensor<'a>> {
         &self.tensors
     }
 
-    /// All metadata by key.
+    /// All metadata of the file, by key.
     pub fn metadata(&self) -> &BTreeMap<&'a str, Value<'a>> {
         &self.metadata
     }
@@ -345,7 +345,7 @@ impl Scalar {
         }
     }
 
-    /// Decodes `width` little-endian bytes.
+    /// Decodes one element from its little-endian bytes.
     fn decode<'a>(self, bytes: &[u8]) -> Value<'a> {
         let mut wide = [0u8; 8];
         for (to, from) in wide.iter_mut().zip(bytes) {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-/// SentencePiece's visible space.
+/// The character that SentencePiece writes in place of a space.
 const SPACE: &str = "\u{2581}";
 
 /// The longest token taken apart in search of merges, in characters. SentencePiece trains pieces of 16;
@@ -27,7 +27,7 @@ const DEFAULT_SPLITS: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2_WORDS, r"\p{N}+
 
 /// A pre-tokenizer that `tokenizer.ggml.pre` can name.
 struct PreTokenizer {
-    /// llama.cpp's names of it.
+    /// The names that llama.cpp gives it.
     names: &'static [&'static str],
     /// How text is cut before bytes become letters.
     cut: Cut,
@@ -39,12 +39,13 @@ struct PreTokenizer {
     begins: bool,
 }
 
+/// How text is cut into the parts that merges stay within.
 enum Cut {
-    /// GPT-2's words.
+    /// Into the words of GPT-2's pattern.
     Words,
-    /// Single digits, then GPT-2's words.
+    /// Single digits are cut off first, the rest as for [`Cut::Words`].
     Digits,
-    /// These patterns, one after the other.
+    /// By these patterns, one after the other.
     Splits(&'static [&'static str]),
 }
 
@@ -129,18 +130,18 @@ impl Purpose {
     }
 }
 
-/// A converted tokenizer.
+/// The tokenizer of a GGUF, as the files of a Hugging Face directory have it.
 #[derive(Debug, Clone)]
 pub struct Converted {
-    /// The content of `tokenizer.json`.
+    /// What `tokenizer.json` is to contain.
     pub tokenizer: Value,
-    /// The content of `tokenizer_config.json`.
+    /// What `tokenizer_config.json` is to contain.
     pub config: Value,
-    /// The content of `special_tokens_map.json`.
+    /// What `special_tokens_map.json` is to contain.
     pub special: Value,
     /// Ids of the tokens that have a role in the model's configuration (`bos_token_id` and so on).
     pub ids: Map<String, Value>,
-    /// Number of tokens.
+    /// Number of tokens in the vocabulary.
     pub tokens: usize,
 }
 
@@ -305,7 +306,7 @@ impl Vocabulary {
         })
     }
 
-    /// `added_tokens` of tokenizer.json.
+    /// The list `added_tokens` of `tokenizer.json`.
     fn added(&self) -> Value {
         self.added_tokens()
             .map(|(id, mut token)| {
@@ -315,13 +316,13 @@ impl Vocabulary {
             .collect()
     }
 
-    /// `added_tokens_decoder` of tokenizer_config.json.
+    /// The map `added_tokens_decoder` of `tokenizer_config.json`.
     fn added_by_id(&self) -> Value {
         let tokens = self.added_tokens().map(|(id, token)| (id.to_string(), token));
         Value::Object(tokens.collect())
     }
 
-    /// The vocabulary of tokenizer.json's model.
+    /// The vocabulary of the model in `tokenizer.json`: the id of each token.
     fn by_text(&self) -> Value {
         let tokens = self.tokens.iter().enumerate();
         Value::Object(tokens.map(|(id, text)| (text.clone(), json!(id))).collect())

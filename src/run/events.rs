@@ -7,76 +7,76 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-/// Something that happened.
+/// Something that happened to a process or to a cell; one line of `events.jsonl`, under the field `event`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Event<'a> {
     /// A process began to work on the folder.
     Started {
-        /// Version of zprune.
+        /// Version of the program zprune that the process is.
         zprune: &'static str,
-        /// Cells asked for.
+        /// Number of cells that the process was asked to run.
         cells: usize,
-        /// Of these, cells without a good record.
+        /// How many of these have no good record yet.
         pending: usize,
-        /// Threads it computes with.
+        /// Number of threads that the process computes with.
         threads: usize,
     },
-    /// It began a cell.
+    /// The process claimed a cell and began to run it.
     Claimed {
-        /// The cell.
+        /// Id of the cell.
         id: &'a str,
-        /// The cell in words.
+        /// Model, method, pattern and seed of the cell in words.
         label: &'a str,
     },
-    /// The cell has a good record.
+    /// The process wrote a good record of the cell.
     Done {
-        /// The cell.
+        /// Id of the cell.
         id: &'a str,
-        /// The cell in words.
+        /// Model, method, pattern and seed of the cell in words.
         label: &'a str,
-        /// From claim to record.
+        /// Seconds from the claim to the record.
         seconds: f64,
-        /// By evaluation.
+        /// Perplexities that were measured, by the name of the evaluation.
         perplexity: BTreeMap<&'a str, f64>,
     },
-    /// The cell has a record that says why it failed.
+    /// The process wrote a record that says why the cell failed.
     Failed {
-        /// The cell.
+        /// Id of the cell.
         id: &'a str,
-        /// The cell in words.
+        /// Model, method, pattern and seed of the cell in words.
         label: &'a str,
-        /// From claim to record.
+        /// Seconds from the claim to the record.
         seconds: f64,
-        /// Why.
+        /// The error, as the record has it.
         error: &'a str,
     },
     /// The process stopped because it was asked to; the cell it was at has no record.
     Interrupted {
-        /// Cells it ran before.
+        /// Number of cells that the process ran before.
         ran: usize,
     },
     /// The process stopped because of an error that concerns more than one cell.
     Stopped {
-        /// Why.
+        /// The error, as the user sees it.
         error: &'a str,
     },
     /// Nothing is left for the process to do.
     Finished {
-        /// Cells it ran.
+        /// Number of cells that the process ran.
         ran: usize,
-        /// Cells that failed, here or in other processes.
+        /// Number of cells that failed, in this process or in others.
         failed: usize,
-        /// Cells that other processes ran meanwhile.
+        /// Number of cells that other processes ran meanwhile.
         elsewhere: usize,
-        /// Cells left to other processes.
+        /// Number of cells that were left to other processes.
         left: usize,
-        /// Since it started.
+        /// Seconds since the process started.
         seconds: f64,
     },
 }
 
-/// How every line begins.
+/// The text that every line begins with; a file whose lines begin otherwise is not zprune's.
 const BEGINNING: &str = "{\"at\":";
 
 /// An event with its time and its process.
@@ -89,7 +89,7 @@ struct Entry<'a> {
     event: Event<'a>,
 }
 
-/// An open `events.jsonl`.
+/// An open `events.jsonl`, to which other processes may append as well.
 pub(crate) struct EventLog {
     journal: Journal,
     host: String,
@@ -116,7 +116,7 @@ impl EventLog {
         })
     }
 
-    /// Appends an event.
+    /// Appends an event, with the time and the process.
     ///
     /// # Errors
     /// The log cannot be written.

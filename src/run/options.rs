@@ -26,18 +26,18 @@ impl Default for Options {
     }
 }
 
-/// How a run ended.
+/// How a run ended: what has become of the cells that it was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Cells run now, by this process.
+    /// Number of cells that this process ran now.
     pub ran: usize,
-    /// Cells that other processes ran meanwhile.
+    /// Number of cells that other processes ran meanwhile.
     pub elsewhere: usize,
-    /// Of both, cells that failed.
+    /// Number of cells, of both kinds together, that failed.
     pub failed: usize,
-    /// Cells that had a good record already.
+    /// Number of cells that had a good record already.
     pub skipped: usize,
-    /// Cells left to other processes.
+    /// Number of cells that were left to other processes.
     pub left: usize,
 }
 

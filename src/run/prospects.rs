@@ -9,28 +9,28 @@ use crate::experiment::plan::{Cell, Experiment};
 use crate::record::{Record, Status, standing};
 use std::path::Path;
 
-/// What has become of a cell.
+/// What has become of a cell, as records and claims show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It has a good record.
     Done,
-    /// A process is at it.
+    /// A living process has claimed it.
     Running,
     /// Its records say why it failed; a run tries again.
     Failed,
-    /// It has no record.
+    /// It has no record, and no process is at it.
     Pending,
 }
 
 /// A cell of an experiment, what has become of it, and what it is expected to take.
 #[derive(Debug, Clone)]
 pub struct Prospect {
-    /// The cell.
+    /// The cell, by position in the experiment's lists.
     pub cell: Cell,
-    /// Its id; `None` where a file it depends on is missing.
+    /// Id of the cell; `None` if a file that it depends on is missing.
     pub id: Option<String>,
-    /// What has become of it.
+    /// What has become of the cell so far.
     pub state: State,
     /// Mean seconds of the recorded cells of the same method, model and tokens, whatever pattern and seed, on whatever
     /// machine; `None` if there are none.

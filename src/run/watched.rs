@@ -23,9 +23,9 @@ pub(crate) struct Watched<'a> {
     inner: &'a dyn Progress,
     stop: &'a AtomicBool,
     pace: RefCell<Pace>,
-    /// When the sweep started.
+    /// The time at which the sweep started.
     since: Instant,
-    /// When the current cell started.
+    /// The time at which the current cell started.
     within: RefCell<Instant>,
 }
 
@@ -46,12 +46,12 @@ impl<'a> Watched<'a> {
         self.since.elapsed().as_secs_f64()
     }
 
-    /// Whether a cell is to do, as far as was told.
+    /// Whether a cell is still to be run, as far as this process was told.
     pub(crate) fn is_open(&self, id: &str) -> bool {
         self.pace.borrow().is_open(id)
     }
 
-    /// A cell of so many blocks starts.
+    /// Notes that a cell starts, whose model has so many blocks, and shows it.
     pub(crate) fn begin(&self, id: &str, label: &str, blocks: usize) {
         self.within.replace(Instant::now());
         self.pace.borrow_mut().begin(id, blocks);
