@@ -282,7 +282,7 @@ fn show_power(path: &Path) -> Result<()> {
 }
 
 fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
-    let options = import::Options {
+    let options = import::ImportOptions {
         dtype,
         ..Default::default()
     };

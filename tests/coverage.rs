@@ -13,7 +13,7 @@ use zprune::stats::normal_quantile;
 use zprune::stats::paired::{TextMean, Texts};
 use zprune::stats::proportion::Accuracy;
 use zprune::stats::signs::sign_flip;
-use zprune::stats::variance::Components;
+use zprune::stats::variance::VarianceComponents;
 
 /// Simulated experiments per case; a coverage of 95 % is then known to ± 0.4 points.
 const EXPERIMENTS: u64 = 10_000;
@@ -182,13 +182,13 @@ fn intervals_of_seeds_and_windows_together_cover_what_they_promise() {
         };
         let both = percent(|draw| {
             covers(
-                Components::of(&rows(draw), Texts::Stream).and_then(|it| it.interval(0.95)),
+                VarianceComponents::of(&rows(draw), Texts::Stream).and_then(|it| it.interval(0.95)),
                 0.0,
             )
         });
         let alone = percent(|draw| {
             covers(
-                Components::of(&rows(draw), Texts::Stream).and_then(|it| it.texts.robust_interval(0.95)),
+                VarianceComponents::of(&rows(draw), Texts::Stream).and_then(|it| it.texts.robust_interval(0.95)),
                 0.0,
             )
         });

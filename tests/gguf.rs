@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use zprune::data::tokenizer::{Bos, Tokenizer};
-use zprune::gguf::import::{Options, Summary, import};
+use zprune::gguf::import::{ImportOptions, Imported, import};
 use zprune::gguf::{Array, Gguf, Value};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families;
@@ -30,7 +30,7 @@ fn golden_bytes(name: &str) -> Vec<u8> {
 }
 
 /// A temporary folder, the import in its `model`, and its summary.
-fn imported(kind: &str, options: Options) -> (tempfile::TempDir, PathBuf, Summary) {
+fn imported(kind: &str, options: ImportOptions) -> (tempfile::TempDir, PathBuf, Imported) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("model");
     let summary = import(&golden(&format!("{kind}.gguf")), &model, options, &Silent)
@@ -66,7 +66,7 @@ fn expected(kind: &str) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
 #[test]
 fn every_block_format_has_the_reference_values_bit_for_bit() {
     for kind in KINDS {
-        let (_folder, model, summary) = imported(kind, Options::default());
+        let (_folder, model, summary) = imported(kind, ImportOptions::default());
         let (ours, theirs) = (stored(&model), expected(kind));
         assert_eq!(
             ours.keys().collect::<Vec<_>>(),
@@ -89,9 +89,9 @@ fn every_block_format_has_the_reference_values_bit_for_bit() {
 #[test]
 fn narrow_types_are_rounded_to_nearest_even() {
     for dtype in [StorageType::F16, StorageType::BF16] {
-        let options = Options {
+        let options = ImportOptions {
             dtype,
-            ..Options::default()
+            ..ImportOptions::default()
         };
         let (_folder, model, _) = imported("q4_k", options);
         let ours = stored(&model);
@@ -108,9 +108,9 @@ fn narrow_types_are_rounded_to_nearest_even() {
 
 #[test]
 fn a_large_model_is_cut_into_indexed_files() {
-    let options = Options {
+    let options = ImportOptions {
         shard_bytes: 8_000,
-        ..Options::default()
+        ..ImportOptions::default()
     };
     let (_folder, model, summary) = imported("q4_0", options);
     assert!(summary.files > 3, "{summary}");
@@ -130,7 +130,7 @@ fn a_large_model_is_cut_into_indexed_files() {
 #[test]
 fn tokens_are_those_of_the_reference_tokenizers() {
     for kind in ["f32", "f16"] {
-        let (_folder, model, summary) = imported(kind, Options::default());
+        let (_folder, model, summary) = imported(kind, ImportOptions::default());
         let tokenizer = Tokenizer::load(&model).expect("a tokenizer");
         let golden = golden_bytes(&format!("{kind}.json"));
         let cases: BTreeMap<String, Vec<u32>> = serde_json::from_slice(&golden).expect("a golden file");
@@ -146,7 +146,7 @@ fn tokens_are_those_of_the_reference_tokenizers() {
 #[test]
 fn the_configuration_says_what_the_metadata_say() {
     let read = |kind: &str, file: &str| -> serde_json::Value {
-        let (_folder, model, _) = imported(kind, Options::default());
+        let (_folder, model, _) = imported(kind, ImportOptions::default());
         serde_json::from_slice(&std::fs::read(model.join(file)).expect("written")).expect("JSON")
     };
     let config = read("f32", "config.json");
@@ -620,7 +620,7 @@ fn refusal(bytes: &[u8]) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("x.gguf");
     std::fs::write(&file, bytes).expect("a small file");
-    let message = match import(&file, &folder.path().join("model"), Options::default(), &Silent) {
+    let message = match import(&file, &folder.path().join("model"), ImportOptions::default(), &Silent) {
         Ok(_) => "accepted".to_string(),
         Err(error) => error.to_string(),
     };
@@ -823,7 +823,7 @@ fn a_parent_that_may_not_be_written_is_refused() {
     allow(0o555);
     // The superuser may write all the same; there is nothing to see then.
     if std::fs::write(parent.join("probe"), "").is_err() {
-        let message = import(&golden("q4_1.gguf"), &parent.join("model"), Options::default(), &Silent)
+        let message = import(&golden("q4_1.gguf"), &parent.join("model"), ImportOptions::default(), &Silent)
             .expect_err("the folder is read-only")
             .to_string();
         assert!(message.contains("cannot write"), "{message}");

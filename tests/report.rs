@@ -7,7 +7,7 @@ use zprune::experiment::raw::Source;
 use zprune::experiment::resolve;
 use zprune::prune::pattern::Pattern;
 use zprune::record::{EvaluationRecord, Record, TaskRecord};
-use zprune::report::comparison::{Family, Verdict};
+use zprune::report::comparison::{ComparisonFamily, TestVerdict};
 use zprune::report::results::{Measure, Results, Section};
 use zprune::report::sheet::Mark;
 use zprune::report::{Report, power, text};
@@ -488,10 +488,10 @@ fn two_documents_of_71_tell_nothing_apart_and_forty_do() {
         (test.p, test.verdict(0.95))
     };
     let (p, two) = verdict(2);
-    assert_eq!(two, Verdict::NotTold);
+    assert_eq!(two, TestVerdict::NotTold);
     // All five seeds agree on both documents, so flipping each decides as a coin thrown twice.
     assert!((p - 0.5).abs() < 1e-12, "{p}");
-    assert_eq!(verdict(40).1, Verdict::Better);
+    assert_eq!(verdict(40).1, TestVerdict::Better);
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn a_family_is_what_was_declared_and_its_size_is_what_is_corrected_for() {
     let plan = plan_of(&format!("{DECLARED}models = [\"a\"]\n"));
     let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 0)));
     let [
-        Family {
+        ComparisonFamily {
             tests, declared: true, ..
         },
     ] = &report.families[..]

@@ -10,7 +10,7 @@ use zprune::stats::power::{minimum_detectable, t_power};
 use zprune::stats::proportion::{clopper_pearson, clustered_standard_error, wilson};
 use zprune::stats::rank::wilcoxon;
 use zprune::stats::signs::{mcnemar, sign_flip};
-use zprune::stats::variance::Components;
+use zprune::stats::variance::VarianceComponents;
 
 fn golden(name: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/statistics.json");
@@ -183,7 +183,7 @@ fn variance_components_follow_from_statsmodels_mean_squares() {
     for case in golden("components") {
         let rows: Vec<Vec<f64>> = case["rows"].as_array().expect("rows").iter().map(list).collect();
         let (seeds, windows) = (rows.len() as f64, rows[0].len() as f64);
-        let components = Components::of(&rows, Texts::Stream).expect("a grid");
+        let components = VarianceComponents::of(&rows, Texts::Stream).expect("a grid");
         let rest = number(&case, "rest_square");
         close(components.rest_component.expect("seeds"), rest, 1e-9, "rest");
         let seed = (number(&case, "seed_square") - rest) / windows;

@@ -15,7 +15,7 @@ use zprune::backend::Compute;
 use zprune::data::tokenizer::Tokenizer;
 use zprune::eval::choice::Encoder;
 use zprune::eval::tasks::{self, Document, Harness, Request as Asked, TASKS};
-use zprune::experiment::machine::{Request, Wanted};
+use zprune::experiment::machine::{MachineRequest, Wanted};
 use zprune::experiment::raw::RawTask;
 use zprune::experiment::single::{self, Common};
 use zprune::jobs::eval::{TaskEvaluation, score};
@@ -34,7 +34,7 @@ fn golden(name: &str) -> Value {
     serde_json::from_str(&text).expect("golden files are JSON")
 }
 
-fn scored(harness: Harness, machine: Request) -> TaskEvaluation {
+fn scored(harness: Harness, machine: MachineRequest) -> TaskEvaluation {
     let common = Common {
         model: root("models/tiny-llama"),
         protocol: None,
@@ -103,7 +103,7 @@ fn agrees(found: &TaskEvaluation, golden: &Value) {
 #[test]
 fn scores_are_the_harness_s_with_the_tokenizer_s_bos() {
     agrees(
-        &scored(Harness::V0_4_9_2, Request::default()),
+        &scored(Harness::V0_4_9_2, MachineRequest::default()),
         &golden("tokenizer.json"),
     );
 }
@@ -111,7 +111,7 @@ fn scores_are_the_harness_s_with_the_tokenizer_s_bos() {
 #[test]
 fn scores_are_the_older_harness_s_without_bos() {
     let (never, tokenizer) = (golden("never.json"), golden("tokenizer.json"));
-    agrees(&scored(Harness::V0_4_0, Request::default()), &never);
+    agrees(&scored(Harness::V0_4_0, MachineRequest::default()), &never);
     let first = |golden: &Value| golden["tasks"]["boolq"]["documents"][0]["loglikelihood"].clone();
     assert_ne!(
         first(&never),
@@ -130,11 +130,11 @@ fn scores_are_the_harness_s_on_a_gpu() {
         .iter()
         .min_by_key(|adapter| adapter.software)
         .expect("there is one");
-    let machine = Request {
+    let machine = MachineRequest {
         backend: Some(Wanted::Gpu),
         compute: Some(Compute::F32),
         adapter: Some(best.name.clone()),
-        ..Request::default()
+        ..MachineRequest::default()
     };
     agrees(&scored(Harness::V0_4_9_2, machine), &golden("tokenizer.json"));
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use zprune::gguf::Gguf;
-use zprune::gguf::import::{Options, import};
+use zprune::gguf::import::{ImportOptions, import};
 use zprune::progress::Silent;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,6 +13,6 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (file, out) = (folder.path().join("m.gguf"), folder.path().join("out"));
     std::fs::write(&file, bytes).expect("writable");
-    let imported = import(&file, &out, Options::default(), &Silent);
+    let imported = import(&file, &out, ImportOptions::default(), &Silent);
     assert_eq!(imported.is_ok(), out.exists(), "a directory appears if and only if the import succeeds");
 });

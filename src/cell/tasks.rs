@@ -5,7 +5,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::eval::choice::{ChoiceScorer, Encoded, Encoder, Score, passes};
 use crate::eval::metrics::{mean, right, standard_error};
-use crate::eval::tasks::{self, Measure, TASKS, Task};
+use crate::eval::tasks::{self, TaskMeasure, TASKS, Task};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
 use crate::model::forward::{Ends, Packed};
@@ -222,10 +222,10 @@ impl<'a> TaskScores<'a> {
 }
 
 /// Whether a document counts as right for `acc`.
-fn is_right(measure: Measure, gold: usize, scores: &[Score]) -> bool {
+fn is_right(measure: TaskMeasure, gold: usize, scores: &[Score]) -> bool {
     match measure {
-        Measure::LastWord => scores[0].greedy,
-        Measure::Accuracy | Measure::NormalisedAccuracy => {
+        TaskMeasure::LastWord => scores[0].greedy,
+        TaskMeasure::Accuracy | TaskMeasure::NormalisedAccuracy => {
             best(scores.iter().map(|score| score.log_likelihood)) == gold
         }
     }
@@ -247,8 +247,8 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings>
     let mut metrics = BTreeMap::from([("acc".to_string(), accuracy(&correct))]);
     let mut correct_norm = None;
     match measure {
-        Measure::Accuracy => {}
-        Measure::NormalisedAccuracy => {
+        TaskMeasure::Accuracy => {}
+        TaskMeasure::NormalisedAccuracy => {
             let normalised = |(document, scores): (&Encoded, &Vec<Score>)| {
                 let lengths = document.requests.iter().map(|request| request.characters as f64);
                 let values = scores
@@ -261,7 +261,7 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings>
             metrics.insert("acc_norm".to_string(), accuracy(&outcomes));
             correct_norm = Some(digits(&outcomes));
         }
-        Measure::LastWord => {
+        TaskMeasure::LastWord => {
             let sum: f64 = scores.iter().map(|scores| scores[0].log_likelihood).sum();
             let value = (-sum / scores.len() as f64).exp();
             if !value.is_finite() {

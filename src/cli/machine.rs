@@ -2,7 +2,7 @@
 
 use super::choice::choice;
 use crate::backend::Compute;
-use crate::experiment::machine::{Request, Wanted};
+use crate::experiment::machine::{MachineRequest, Wanted};
 use std::path::PathBuf;
 
 /// Who is asked to compute.
@@ -35,8 +35,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// What the options ask for.
-    pub(super) fn request(&self) -> Request {
-        Request {
+    pub(super) fn request(&self) -> MachineRequest {
+        MachineRequest {
             backend: self.backend,
             compute: self.compute,
             adapter: self.adapter.clone(),

@@ -10,7 +10,7 @@ use crate::experiment::resolve;
 use crate::files::{Access, OutputFile, no_links};
 use crate::record::read_if_any;
 use crate::run::{self, State};
-use crate::submit::{self, Cell, ENGINES, Resources, Sweep};
+use crate::submit::{self, ENGINES, Resources, ScriptCell, Sweep};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune submit`.
@@ -155,8 +155,8 @@ fn machine_arguments(plan: &MachinePlan, machine: Machine) -> Vec<String> {
 }
 
 /// The cells without a good record, each id only once.
-fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder: &Path) -> Result<Vec<Cell>> {
-    let mut cells: Vec<Cell> = Vec::new();
+fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder: &Path) -> Result<Vec<ScriptCell>> {
+    let mut cells: Vec<ScriptCell> = Vec::new();
     for prospect in run::prospects(experiment, machine, inputs, &read_if_any(folder)?, folder) {
         let Some(id) = prospect.id.filter(|_| prospect.state != State::Done) else {
             continue;
@@ -164,7 +164,7 @@ fn open_cells(experiment: &Experiment, machine: Machine, inputs: &Inputs, folder
         if cells.iter().all(|cell| cell.id != id) {
             let cell = &prospect.cell;
             let method = experiment.method_name(cell);
-            cells.push(Cell {
+            cells.push(ScriptCell {
                 id,
                 label: experiment.describe(cell),
                 kind: format!("{}, {method}", experiment.models[cell.model].name),

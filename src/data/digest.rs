@@ -33,7 +33,7 @@ impl FileDigest {
     /// The file cannot be read.
     pub fn of_file(path: &Path) -> Result<Self> {
         let mut file = input::open(path)?;
-        let mut running = Running::default();
+        let mut running = RunningDigest::default();
         std::io::copy(&mut file, &mut running).map_err(|source| Error::reading(path, source))?;
         Ok(running.finish())
     }
@@ -47,12 +47,12 @@ impl fmt::Display for FileDigest {
 
 /// Computes a digest while content is written to it.
 #[derive(Debug, Clone, Default)]
-pub struct Running {
+pub struct RunningDigest {
     bytes: u64,
     hash: Sha256,
 }
 
-impl Running {
+impl RunningDigest {
     /// Adds more of the content.
     pub fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
@@ -68,7 +68,7 @@ impl Running {
     }
 }
 
-impl std::io::Write for Running {
+impl std::io::Write for RunningDigest {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.update(bytes);
         Ok(bytes.len())

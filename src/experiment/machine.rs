@@ -1,4 +1,4 @@
-//! Who computes, and in what precision: what was asked for ([`Request`]), what that means on any machine
+//! Who computes, and in what precision: what was asked for ([`MachineRequest`]), what that means on any machine
 //! ([`MachinePlan`]), and what it means on this one ([`Machine`]).
 //!
 //! Only [`MachinePlan::here`] and [`MachinePlan::foreseen`] look at this machine.
@@ -47,7 +47,7 @@ impl fmt::Display for Processor {
 
 /// Who is asked to compute; whatever is absent has a default.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct MachineRequest {
     /// Who computes; the experiment's, or the CPU.
     pub backend: Option<Wanted>,
     /// What weights and activations are stored in; half precision on a GPU that has it, else single.
@@ -98,11 +98,11 @@ pub struct Foreseen {
     pub assumed: Option<String>,
 }
 
-impl Request {
+impl MachineRequest {
     /// This request, and another's answers where it says nothing.
     #[must_use]
-    pub fn or(&self, other: &Request) -> Request {
-        Request {
+    pub fn or(&self, other: &MachineRequest) -> MachineRequest {
+        MachineRequest {
             backend: self.backend.or(other.backend),
             compute: self.compute.or(other.compute),
             adapter: self.adapter.clone().or(other.adapter.clone()),

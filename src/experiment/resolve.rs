@@ -9,7 +9,7 @@ mod names;
 mod reference;
 pub(super) mod texts;
 
-use super::machine::Request;
+use super::machine::MachineRequest;
 use super::plan::{DENSE, Experiment, ModelPlan, check_confidence};
 use super::protocol::{Named, agree};
 use super::raw::{RawExperiment, Source};
@@ -32,14 +32,14 @@ const MOST_CELLS: usize = 100_000;
 /// # Errors
 /// Everything that can be known without opening another file, with its place in this one.
 pub fn read(path: &Path) -> Result<Experiment> {
-    read_for(path, &Request::default())
+    read_for(path, &MachineRequest::default())
 }
 
 /// As [`read`], for the machine that a command line asks for instead of the file's.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_for(path: &Path, request: &Request) -> Result<Experiment> {
+pub fn read_for(path: &Path, request: &MachineRequest) -> Result<Experiment> {
     let source = Source::read(path)?;
     resolve(&source.parse()?, &source, request)
 }
@@ -49,10 +49,10 @@ pub fn read_for(path: &Path, request: &Request) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn parse(source: &Source) -> Result<Experiment> {
-    resolve(&source.parse()?, source, &Request::default())
+    resolve(&source.parse()?, source, &MachineRequest::default())
 }
 
-fn resolve(raw: &RawExperiment, source: &Source, request: &Request) -> Result<Experiment> {
+fn resolve(raw: &RawExperiment, source: &Source, request: &MachineRequest) -> Result<Experiment> {
     check_name(raw.name.get_ref()).at(source.place(raw.name.span().start))?;
     let protocol = match &raw.protocol {
         None => None,
@@ -123,13 +123,13 @@ impl Resolving<'_> {
     }
 
     /// What holds for the whole experiment; the lists are empty still.
-    fn settings(&self, request: &Request) -> Result<Experiment> {
+    fn settings(&self, request: &MachineRequest) -> Result<Experiment> {
         let (raw, protocol, path) = (self.raw, self.protocol, &self.source.path);
         let sweep = raw.sweep.get_ref();
         let selection = agree(protocol, "selection", sweep.selection, |it| it.selection).at(self.sweep_place())?;
         let bos = agree(protocol, "bos", raw.bos, |it| it.bos).at(path.display())?;
         let linear_algebra = self.provider()?;
-        let asked = Request {
+        let asked = MachineRequest {
             backend: raw.compute.backend,
             compute: raw.compute.compute,
             adapter: raw.compute.adapter.clone(),

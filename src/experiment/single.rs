@@ -1,6 +1,6 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
-use super::machine::Request;
+use super::machine::MachineRequest;
 use super::plan::{Experiment, ModelPlan};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
@@ -28,7 +28,7 @@ pub struct Common {
     /// Whether texts start with the tokenizer's special tokens; the protocol's way, or the tokenizer's.
     pub bos: Option<Bos>,
     /// Who computes.
-    pub machine: Request,
+    pub machine: MachineRequest,
 }
 
 /// How one model is pruned.

@@ -35,12 +35,12 @@ pub struct Header {
     /// The description that the file gives of itself.
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order of their data.
-    pub tensors: Vec<Entry>,
+    pub tensors: Vec<HeaderEntry>,
 }
 
 /// One tensor of a safetensors file, as the header describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct HeaderEntry {
     /// Name of the tensor in the file.
     pub name: String,
     /// Number format of the tensor's elements.
@@ -53,7 +53,7 @@ pub struct Entry {
     pub end: u64,
 }
 
-impl Entry {
+impl HeaderEntry {
     /// Number of bytes of the tensor's data.
     pub fn bytes(&self) -> u64 {
         self.end - self.start
@@ -75,7 +75,7 @@ impl Header {
         })?;
         let mut infos = raw.tensors;
         infos.sort_by_key(|(_, info)| info.data_offsets);
-        let tensors = infos.iter().map(|(name, info)| Entry {
+        let tensors = infos.iter().map(|(name, info)| HeaderEntry {
             name: name.clone(),
             dtype: info.dtype,
             shape: info.shape.clone(),

@@ -30,16 +30,16 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// What an import is free to choose.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct ImportOptions {
     /// How the directory stores weights. `f32` holds every block format's values exactly.
     pub dtype: StorageType,
     /// Bytes of a weight file beyond which the next tensor begins another one.
     pub shard_bytes: u64,
 }
 
-impl Default for Options {
+impl Default for ImportOptions {
     fn default() -> Self {
-        Options {
+        ImportOptions {
             dtype: StorageType::F32,
             shard_bytes: SHARD_BYTES,
         }
@@ -48,7 +48,7 @@ impl Default for Options {
 
 /// What an import wrote, for what the user is told.
 #[derive(Debug, Clone)]
-pub struct Summary {
+pub struct Imported {
     /// The model directory that was made.
     pub folder: PathBuf,
     /// Number of tensors in the directory.
@@ -67,7 +67,7 @@ pub struct Summary {
     pub found: BTreeMap<BlockType, usize>,
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found: Vec<String> = self
             .found
@@ -95,7 +95,7 @@ impl fmt::Display for Summary {
 /// # Errors
 /// The file cannot be read or carried over exactly, `folder` exists, or the disk refuses. Nothing is left
 /// behind then.
-pub fn import(path: &Path, folder: &Path, options: Options, progress: &dyn Progress) -> Result<Summary> {
+pub fn import(path: &Path, folder: &Path, options: ImportOptions, progress: &dyn Progress) -> Result<Imported> {
     progress.stage("reading the metadata");
     let file = input::open(path)?;
     // SAFETY: the map is read-only and private to this process's view of the file. As with checkpoints,
@@ -196,7 +196,7 @@ impl<'a> Model<'a> {
         })
     }
 
-    fn write(&self, path: &Path, staging: &Staging, options: Options, progress: &dyn Progress) -> Result<()> {
+    fn write(&self, path: &Path, staging: &Staging, options: ImportOptions, progress: &dyn Progress) -> Result<()> {
         let access = Access::of(path)?;
         let json = |name: &str, value: &serde_json::Value| {
             let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error).at(name))?;
@@ -222,13 +222,13 @@ impl<'a> Model<'a> {
     }
 
     /// How the tensors are shared out among weight files.
-    fn shards(&self, options: Options) -> Shards {
+    fn shards(&self, options: ImportOptions) -> Shards {
         let tensors = self.tensors.iter();
         let announced = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
         Shards::new(announced, options.dtype, options.shard_bytes)
     }
 
-    fn summary(&self, folder: &Path, options: Options) -> Summary {
+    fn summary(&self, folder: &Path, options: ImportOptions) -> Imported {
         let mut found = BTreeMap::new();
         for tensor in &self.tensors {
             if let Source::Stored { tensor, .. } = &tensor.source {
@@ -236,7 +236,7 @@ impl<'a> Model<'a> {
             }
         }
         let shards = self.shards(options);
-        Summary {
+        Imported {
             folder: folder.to_path_buf(),
             tensors: self.tensors.len(),
             parameters: shards.parameters(),

@@ -15,7 +15,7 @@ pub use config::emitted;
 pub use shards::Shards;
 pub use tensors::TensorFile;
 
-use crate::data::digest::{FileDigest, Running};
+use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
@@ -206,7 +206,7 @@ pub fn copy(found: &Found, staging: &Staging, access: Access) -> Result<FileDige
     let fail = |error| Error::output(&staging.named(&found.name), error);
     let mut from = input::open(&found.place)?;
     let mut to = staging.create(&found.name, access)?;
-    let mut digest = Running::default();
+    let mut digest = RunningDigest::default();
     let mut piece = vec![0; PIECE];
     loop {
         match from.read(&mut piece) {

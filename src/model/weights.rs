@@ -5,7 +5,7 @@
 //! Owns finding and reading the files; knows names, types and shapes, and nothing of what a tensor is
 //! for. A truncated or malformed file is refused by name.
 
-use crate::data::digest::{FileDigest, Running};
+use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, SHORTER};
 use crate::files::input;
@@ -292,7 +292,7 @@ impl WeightFiles {
     /// # Errors
     /// A file cannot be read, or became shorter.
     pub fn digest(&self) -> Result<String> {
-        let mut all = Running::default();
+        let mut all = RunningDigest::default();
         self.pieces(|_, bytes| all.update(bytes))?;
         Ok(all.finish().sha256)
     }
@@ -302,7 +302,7 @@ impl WeightFiles {
     /// # Errors
     /// As [`WeightFiles::digest`].
     pub fn digests(&self) -> Result<(BTreeMap<String, FileDigest>, String)> {
-        let (mut all, mut each) = (Running::default(), BTreeMap::<String, Running>::new());
+        let (mut all, mut each) = (RunningDigest::default(), BTreeMap::<String, RunningDigest>::new());
         self.pieces(|shard, bytes| {
             all.update(bytes);
             each.entry(shard.name().to_string()).or_default().update(bytes);

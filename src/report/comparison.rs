@@ -1,11 +1,11 @@
 //! Which differences are real: paired comparisons, corrected within their family.
 //!
 //! A comparison starts from the differences on the same texts, seed by seed where both methods have seeds. Its p-value
-//! allows for both sources of chance, the texts measured on and the texts calibrated on ([`Components`]); accuracies must
+//! allows for both sources of chance, the texts measured on and the texts calibrated on ([`VarianceComponents`]); accuracies must
 //! also pass the exact test on documents ([`sign_flip`]). A method without calibration has no seeds, and none are invented
 //! for it.
 
-use super::results::{Entry, Measure, Results, Section};
+use super::results::{MethodResult, Measure, Results, Section};
 use crate::prune::pattern::Pattern;
 use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrap, RESAMPLES, SEED};
@@ -13,7 +13,7 @@ use crate::stats::multiplicity::holm;
 use crate::stats::power::POWER;
 use crate::stats::rank::wilcoxon;
 use crate::stats::signs::sign_flip;
-use crate::stats::variance::Components;
+use crate::stats::variance::VarianceComponents;
 use std::collections::BTreeSet;
 
 /// Name of the family if the experiment declares none.
@@ -25,7 +25,7 @@ pub const MOST_PAIRS: usize = 10_000;
 
 /// What a comparison shows after the correction for its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TestVerdict {
     /// The first method is better.
     Better,
     /// The first method is worse.
@@ -48,7 +48,7 @@ pub struct Test {
     /// Name of the second method.
     pub other: String,
     /// The first method minus the second, in nats per token or as a fraction of documents.
-    pub difference: Components,
+    pub difference: VarianceComponents,
     /// The difference for every seed, in the same unit.
     pub seeds: Vec<f64>,
     /// BCa interval that covers the choice of texts, for the given seeds.
@@ -68,12 +68,12 @@ pub struct Test {
 
 impl Test {
     /// What the comparison shows at level `confidence`.
-    pub fn verdict(&self, confidence: f64) -> Verdict {
+    pub fn verdict(&self, confidence: f64) -> TestVerdict {
         let better = (self.difference.mean > 0.0) == self.measure.higher_is_better();
         match self.adjusted <= 1.0 - confidence {
-            false => Verdict::NotTold,
-            true if better => Verdict::Better,
-            true => Verdict::Worse,
+            false => TestVerdict::NotTold,
+            true if better => TestVerdict::Better,
+            true => TestVerdict::Worse,
         }
     }
 
@@ -88,7 +88,7 @@ impl Test {
 
 /// Comparisons whose p-values are corrected together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Family {
+pub struct ComparisonFamily {
     /// Name of the family.
     pub name: String,
     /// Whether the experiment declared the family.
@@ -101,7 +101,7 @@ pub struct Family {
     pub refused: usize,
 }
 
-impl Family {
+impl ComparisonFamily {
     /// What the family says about two methods in one place of a table, from the point of view of the first.
     pub fn verdict(
         &self,
@@ -110,7 +110,7 @@ impl Family {
         first: &str,
         second: &str,
         confidence: f64,
-    ) -> Option<Verdict> {
+    ) -> Option<TestVerdict> {
         let here =
             |test: &&Test| test.model == section.model && test.measure == section.measure && test.pattern == pattern;
         self.tests.iter().filter(here).find_map(|test| {
@@ -119,9 +119,9 @@ impl Family {
                 Some(verdict)
             } else if test.ours == second && test.other == first {
                 Some(match verdict {
-                    Verdict::Better => Verdict::Worse,
-                    Verdict::Worse => Verdict::Better,
-                    Verdict::NotTold => Verdict::NotTold,
+                    TestVerdict::Better => TestVerdict::Worse,
+                    TestVerdict::Worse => TestVerdict::Better,
+                    TestVerdict::NotTold => TestVerdict::NotTold,
                 })
             } else {
                 None
@@ -132,14 +132,14 @@ impl Family {
 
 /// All families of an experiment. If it declares none, there is one family of every pair of methods with results: no
 /// pair is chosen after the results are known, but the correction is strict.
-pub fn families(results: &Results) -> Vec<Family> {
+pub fn families(results: &Results) -> Vec<ComparisonFamily> {
     let experiment = &results.plan.experiment;
     if experiment.comparisons.is_empty() {
         let methods = &experiment.methods;
         let pairs = methods.len() * methods.len().saturating_sub(1) / 2;
         let refused = pairs.saturating_mul(experiment.patterns.len() * results.sections.len());
         if refused > MOST_PAIRS {
-            return vec![Family {
+            return vec![ComparisonFamily {
                 name: EVERY_PAIR.to_string(),
                 declared: false,
                 tests: Vec::new(),
@@ -183,7 +183,7 @@ pub fn families(results: &Results) -> Vec<Family> {
     of_declared.collect()
 }
 
-fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)], confidence: f64) -> Family {
+fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)], confidence: f64) -> ComparisonFamily {
     let alpha = (1.0 - confidence) / wanted.len().max(1) as f64;
     let mut tests: Vec<Test> = wanted
         .iter()
@@ -193,7 +193,7 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
     for (test, adjusted) in tests.iter_mut().zip(holm(&raw)) {
         test.adjusted = adjusted;
     }
-    Family {
+    ComparisonFamily {
         name: name.to_string(),
         declared,
         missing: wanted.len() - tests.len(),
@@ -204,13 +204,13 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
 
 /// Differences of two entries on the same texts, with one row per seed that both have. A method without seeds has the
 /// same values in every row.
-fn differences(first: &Entry, second: &Entry) -> Vec<Vec<f64>> {
-    let seeds = |entry: &Entry| -> Vec<Option<u64>> {
+fn differences(first: &MethodResult, second: &MethodResult) -> Vec<Vec<f64>> {
+    let seeds = |entry: &MethodResult| -> Vec<Option<u64>> {
         let distinct: BTreeSet<Option<u64>> = entry.runs.iter().map(|run| run.seed).collect();
         distinct.into_iter().collect()
     };
     let wanted = if first.seeded { seeds(first) } else { seeds(second) };
-    let of = |entry: &Entry, seed: Option<u64>| {
+    let of = |entry: &MethodResult, seed: Option<u64>| {
         let mut runs = entry.runs.iter();
         runs.position(|run| run.seed == seed || !entry.seeded)
     };
@@ -226,7 +226,7 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     let (first, second) = (section.entry(ours, pattern)?, section.entry(other, pattern)?);
     let rows = differences(first, second);
     let texts = first.texts(&section.measure);
-    let difference = Components::of(&rows, texts)?;
+    let difference = VarianceComponents::of(&rows, texts)?;
     let count = rows[0].len();
     let means: Vec<f64> = (0..count)
         .map(|text| rows.iter().map(|row| row[text]).sum::<f64>() / rows.len() as f64)

@@ -4,9 +4,9 @@
 //! empty field, or absent. Times are the last columns and the keys `seconds`; nothing else differs
 //! when the same cells are run again.
 
-use super::comparison::{Family, Test};
+use super::comparison::{ComparisonFamily, Test};
 use super::published::published;
-use super::results::{Entry, Measure, Results, Section};
+use super::results::{MethodResult, Measure, Results, Section};
 use crate::error::{Error, Result};
 use crate::files::names;
 use crate::stats::Interval;
@@ -46,7 +46,7 @@ pub fn accuracy_csv(results: &Results) -> Result<String> {
 ///
 /// # Errors
 /// Never for in-memory output.
-pub fn comparisons_csv(families: &[Family], confidence: f64) -> Result<String> {
+pub fn comparisons_csv(families: &[ComparisonFamily], confidence: f64) -> Result<String> {
     let rows: Vec<Row> = families
         .iter()
         .flat_map(|family| family.tests.iter().map(|test| comparison(family, test, confidence)))
@@ -90,7 +90,7 @@ pub fn published_csv(results: &Results) -> Result<String> {
 ///
 /// # Errors
 /// Never for in-memory output.
-pub fn json(results: &Results, families: &[Family]) -> Result<String> {
+pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> {
     let experiment = &results.plan.experiment;
     let object = |row: Row| -> Value {
         let there = row.into_iter().filter(|(_, value)| !value.is_null());
@@ -183,7 +183,7 @@ fn high(interval: Option<Interval>) -> Value {
     interval.map(|interval| interval.high).into()
 }
 
-fn score(section: &Section, entry: &Entry, confidence: f64) -> Row {
+fn score(section: &Section, entry: &MethodResult, confidence: f64) -> Row {
     let summary = entry.summary.as_ref();
     let over_seeds = summary.and_then(|summary| summary.interval);
     let components = entry.components(&section.measure);
@@ -246,7 +246,7 @@ fn score(section: &Section, entry: &Entry, confidence: f64) -> Row {
     row
 }
 
-fn comparison(family: &Family, test: &Test, confidence: f64) -> Row {
+fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> Row {
     let shown = |interval: Interval| Some(interval.map(|end| test.shown(end)));
     let (texts, both) = (shown(test.over_texts), shown(test.over_both));
     vec![
@@ -285,9 +285,9 @@ fn comparison(family: &Family, test: &Test, confidence: f64) -> Row {
         (
             "verdict",
             json!(match test.verdict(confidence) {
-                super::comparison::Verdict::Better => "better",
-                super::comparison::Verdict::Worse => "worse",
-                super::comparison::Verdict::NotTold => "not told apart",
+                super::comparison::TestVerdict::Better => "better",
+                super::comparison::TestVerdict::Worse => "worse",
+                super::comparison::TestVerdict::NotTold => "not told apart",
             }),
         ),
     ]

@@ -1,7 +1,7 @@
 //! The report as one page that needs no network and no script: tables, plots in place, light and dark.
 
 use super::plots::Plot;
-use super::sheet::{Cell, Chapter, Column, Mark, Sheet};
+use super::sheet::{SheetCell, Chapter, Column, Mark, Sheet};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::names;
 
@@ -82,7 +82,7 @@ fn sheet(sheet: &Sheet) -> String {
         .iter()
         .map(|column| format!("<th scope=\"col\"{}>{}</th>", class(column), escaped(&column.title)))
         .collect();
-    let row = |row: &Vec<Cell>| {
+    let row = |row: &Vec<SheetCell>| {
         let cells = row
             .iter()
             .zip(&sheet.columns)
@@ -123,7 +123,7 @@ fn class(column: &Column) -> String {
     }
 }
 
-fn marked(cell: &Cell) -> String {
+fn marked(cell: &SheetCell) -> String {
     let text = escaped(&cell.text);
     match cell.mark {
         Mark::None => text,

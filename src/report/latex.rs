@@ -1,6 +1,6 @@
 //! Tables in LaTeX, for papers; they need the package `booktabs`, and `longtable` where one is longer than a page.
 
-use super::sheet::{Cell, Chapter, Mark, Sheet};
+use super::sheet::{SheetCell, Chapter, Mark, Sheet};
 use crate::files::names;
 
 /// Tables with more rows than this do not fit on a page.
@@ -54,7 +54,7 @@ fn sheet(sheet: &Sheet) -> String {
     text
 }
 
-fn cell(cell: &Cell) -> String {
+fn cell(cell: &SheetCell) -> String {
     let text = escaped(&cell.text);
     match cell.mark {
         Mark::None => text,
@@ -109,7 +109,7 @@ mod tests {
         let sheet = |rows: usize| Sheet {
             title: "t".to_string(),
             columns: vec![Column::words("a"), Column::numbers("b")],
-            rows: vec![vec![Cell::plain("x"), Cell::plain("1")]; rows],
+            rows: vec![vec![SheetCell::plain("x"), SheetCell::plain("1")]; rows],
             notes: Vec::new(),
         };
         let of = |rows| {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_best_is_bold() {
-        let best = Cell {
+        let best = SheetCell {
             text: "5.47 ± 0.01".to_string(),
             mark: Mark::Best,
         };

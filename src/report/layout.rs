@@ -6,13 +6,13 @@ mod scores;
 mod uncertainty;
 mod view;
 
-use super::comparison::Family;
+use super::comparison::ComparisonFamily;
 use super::results::Results;
 use super::sheet::Chapter;
 use view::View;
 
 /// All chapters of a report that are not empty.
-pub fn chapters(results: &Results, families: &[Family]) -> Vec<Chapter> {
+pub fn chapters(results: &Results, families: &[ComparisonFamily]) -> Vec<Chapter> {
     let view = View { results, families };
     let chapter = |file, title, sheets| Chapter { file, title, sheets };
     let chapters = [

@@ -23,7 +23,7 @@ pub use results::Results;
 pub use written::check;
 
 use crate::error::Result;
-use comparison::{Family, families};
+use comparison::{ComparisonFamily, families};
 use sheet::Chapter;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub struct Report {
     /// Scores of all methods, with the plan that they belong to.
     pub results: Results,
     /// Comparisons between methods, by family.
-    pub families: Vec<Family>,
+    pub families: Vec<ComparisonFamily>,
     /// Tables, grouped by the file they go into.
     pub chapters: Vec<Chapter>,
 }

@@ -6,7 +6,7 @@
 //! (errors that have nothing to do with each other).
 
 use super::format::{p_value, percent};
-use super::sheet::{Cell, Chapter, Column, Sheet};
+use super::sheet::{SheetCell, Chapter, Column, Sheet};
 use crate::experiment::plan::{DENSE, Experiment, Reference};
 use crate::prune::pattern::Pattern;
 use crate::stats::average::{Macro, macro_average};
@@ -132,16 +132,16 @@ impl Place<'_> {
             let middle = 0.5 * (low + high);
             let detectable = |disagreement: f64| {
                 let found = minimum_detectable_accuracy(disagreement, n, self.alpha(), POWER);
-                Cell::plain(found.map_or("–".to_string(), |it| format!("{:.2}", 100.0 * it)))
+                SheetCell::plain(found.map_or("–".to_string(), |it| format!("{:.2}", 100.0 * it)))
             };
             rows.push(vec![
-                Cell::plain(task),
-                Cell::plain(documents.to_string()),
-                Cell::plain(format!("{:.2}", 100.0 / n)),
-                Cell::plain(format!("{largest:.2}")),
+                SheetCell::plain(task),
+                SheetCell::plain(documents.to_string()),
+                SheetCell::plain(format!("{:.2}", 100.0 / n)),
+                SheetCell::plain(format!("{largest:.2}")),
                 detectable(independent_disagreement(middle, middle)),
                 detectable(SIMILAR),
-                Cell::plain(format!("{:.2}", 100.0 * (high - low))),
+                SheetCell::plain(format!("{:.2}", 100.0 * (high - low))),
             ]);
             let digits = reference
                 .values
@@ -210,13 +210,13 @@ impl Place<'_> {
                     ),
                 };
                 rows.push(vec![
-                    Cell::plain(format!("{ours} against {other}")),
-                    Cell::plain(reference.task.as_deref().unwrap_or_default()),
-                    Cell::plain(format!("{:+.2}", first - second)),
-                    Cell::plain(format!("{} to {} ({lead:+})", right(*first), right(*second))),
-                    Cell::plain(p_value(mcnemar(count, 0))),
-                    Cell::plain(most.map_or(String::new(), |most| most.to_string())),
-                    Cell::plain(answer),
+                    SheetCell::plain(format!("{ours} against {other}")),
+                    SheetCell::plain(reference.task.as_deref().unwrap_or_default()),
+                    SheetCell::plain(format!("{:+.2}", first - second)),
+                    SheetCell::plain(format!("{} to {} ({lead:+})", right(*first), right(*second))),
+                    SheetCell::plain(p_value(mcnemar(count, 0))),
+                    SheetCell::plain(most.map_or(String::new(), |most| most.to_string())),
+                    SheetCell::plain(answer),
                 ]);
             }
         }
@@ -278,13 +278,13 @@ impl Place<'_> {
         let rows = methods.iter().filter_map(|method| {
             let all = self.average(method, None)?;
             let mut row = vec![
-                Cell::plain(*method),
-                Cell::plain(format!("{:.2}", all.value)),
-                Cell::plain(format!("{:.2}", all.standard_error)),
+                SheetCell::plain(*method),
+                SheetCell::plain(format!("{:.2}", all.value)),
+                SheetCell::plain(format!("{:.2}", all.standard_error)),
             ];
             row.extend(tasks.iter().map(|task| {
                 let without = self.average(method, Some(task));
-                Cell::plain(without.map_or(String::new(), |it| format!("{:.2}", it.value)))
+                SheetCell::plain(without.map_or(String::new(), |it| format!("{:.2}", it.value)))
             }));
             Some(row)
         });
@@ -346,14 +346,14 @@ impl Place<'_> {
                     .filter(|_| difference != 0.0)
                     .map(|sd| (2.0 * (quantiles * sd / difference).powi(2)).ceil().max(2.0));
                 rows.push(vec![
-                    Cell::plain(format!("{ours} against {other}")),
-                    Cell::plain(evaluation),
-                    Cell::plain(format!("{:+.2}", Shown(difference))),
-                    Cell::plain(format!("{:+.2} %", Shown(100.0 * (first / second - 1.0)))),
+                    SheetCell::plain(format!("{ours} against {other}")),
+                    SheetCell::plain(evaluation),
+                    SheetCell::plain(format!("{:+.2}", Shown(difference))),
+                    SheetCell::plain(format!("{:+.2} %", Shown(100.0 * (first / second - 1.0)))),
                     super::sheet::number(deviation, 3),
                     super::sheet::number(detectable, 3),
                     super::sheet::number(seeds, 0),
-                    Cell::plain(&reference.source),
+                    SheetCell::plain(&reference.source),
                 ]);
             }
         }

@@ -10,7 +10,7 @@ use crate::record::{self, Record, Status};
 use crate::stats::Summary;
 use crate::stats::paired::Texts;
 use crate::stats::proportion::Accuracy;
-use crate::stats::variance::Components;
+use crate::stats::variance::VarianceComponents;
 use std::path::Path;
 
 /// What a score measures.
@@ -69,7 +69,7 @@ pub struct Run {
 
 /// The results of one method under one pattern on one model by one measure, over all seeds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct MethodResult {
     /// Name of the method; [`DENSE`] for the unpruned model.
     pub method: String,
     /// Pattern of the entry; none for the dense model.
@@ -94,7 +94,7 @@ pub struct Entry {
     pub layers: Vec<LayerRecord>,
 }
 
-impl Entry {
+impl MethodResult {
     /// The value of each run, in the order of the seeds.
     pub fn values(&self) -> Vec<f64> {
         self.runs.iter().map(|run| run.value).collect()
@@ -110,9 +110,9 @@ impl Entry {
     }
 
     /// Variance by seeds and texts; `None` for fewer than two texts.
-    pub fn components(&self, measure: &Measure) -> Option<Components> {
+    pub fn components(&self, measure: &Measure) -> Option<VarianceComponents> {
         let rows: Vec<Vec<f64>> = self.runs.iter().map(|run| run.texts.clone()).collect();
-        Components::of(&rows, self.texts(measure))
+        VarianceComponents::of(&rows, self.texts(measure))
     }
 
     /// The accuracy over documents and seeds as a fraction, with its interval over documents.
@@ -134,9 +134,9 @@ pub struct Section {
     /// What the section's values measure.
     pub measure: Measure,
     /// Results of the unpruned model.
-    pub dense: Entry,
+    pub dense: MethodResult,
     /// One entry per method and pattern, in the experiment's order, without the dense model.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MethodResult>,
 }
 
 impl Section {
@@ -146,7 +146,7 @@ impl Section {
     }
 
     /// The entry of a method under a pattern; the dense model has the same entry for every pattern.
-    pub fn entry(&self, method: &str, pattern: Pattern) -> Option<&Entry> {
+    pub fn entry(&self, method: &str, pattern: Pattern) -> Option<&MethodResult> {
         if method == DENSE {
             return Some(&self.dense);
         }
@@ -256,7 +256,7 @@ fn entry(
     measure: &Measure,
     confidence: f64,
     plan: &PlanFile,
-) -> Entry {
+) -> MethodResult {
     let is_good = |record: &&Record| record.status == Status::Ok;
     let good: Vec<&Record> = found.iter().flatten().copied().filter(is_good).collect();
     let runs: Vec<Run> = cells
@@ -267,7 +267,7 @@ fn entry(
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
     let mean = |values: Vec<f64>| Summary::of(&values, confidence).map(|summary| summary.mean);
     let failed = found.iter().flatten().filter(|record| record.status != Status::Ok);
-    Entry {
+    MethodResult {
         method: method.to_string(),
         pattern,
         seeded: cells.iter().any(|cell| cell.seed.is_some()),

@@ -10,7 +10,7 @@ pub struct Sheet {
     /// Columns of the table, from left to right.
     pub columns: Vec<Column>,
     /// Cells, row by row; every row has one cell per column.
-    pub rows: Vec<Vec<Cell>>,
+    pub rows: Vec<Vec<SheetCell>>,
     /// Notes for reading the table, each of one or more sentences.
     pub notes: Vec<String>,
 }
@@ -80,17 +80,17 @@ pub enum Mark {
 
 /// A cell of a table; its text may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cell {
+pub struct SheetCell {
     /// The text that is shown.
     pub text: String,
     /// How the value compares with others in its column.
     pub mark: Mark,
 }
 
-impl Cell {
+impl SheetCell {
     /// A cell with this text and without a mark.
-    pub fn plain(text: impl Into<String>) -> Cell {
-        Cell {
+    pub fn plain(text: impl Into<String>) -> SheetCell {
+        SheetCell {
             text: text.into(),
             mark: Mark::None,
         }
@@ -98,8 +98,8 @@ impl Cell {
 }
 
 /// A number with `digits` after the point; an empty cell if there is none.
-pub fn number(value: Option<f64>, digits: usize) -> Cell {
-    Cell::plain(
+pub fn number(value: Option<f64>, digits: usize) -> SheetCell {
+    SheetCell::plain(
         value
             .map(|value| format!("{:.digits$}", Shown(value)))
             .unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! Tables as Markdown and for a terminal.
 
-use super::sheet::{Cell, Chapter, Mark, Sheet};
+use super::sheet::{SheetCell, Chapter, Mark, Sheet};
 use crate::files::names;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table, TableStyle};
@@ -10,7 +10,7 @@ pub fn terminal(chapter: &Chapter) -> String {
     let of = |sheet: &Sheet| {
         // A star and a space at the end keep the digits of a column below each other.
         let marked = sheet.rows.iter().flatten().any(|cell| cell.mark != Mark::None);
-        let text = |cell: &Cell| match cell.mark {
+        let text = |cell: &SheetCell| match cell.mark {
             Mark::Best => format!("{} *", cell.text),
             Mark::Tied => format!("{} ≈", cell.text),
             Mark::None if marked && cell.text.ends_with(|c: char| c.is_ascii_digit() || c == '%') => {
@@ -32,7 +32,7 @@ pub fn terminal(chapter: &Chapter) -> String {
 pub fn markdown(chapter: &Chapter, before: &str) -> String {
     let mut text = before.to_string();
     for sheet in &chapter.sheets {
-        let cell = |cell: &Cell| match cell.mark {
+        let cell = |cell: &SheetCell| match cell.mark {
             Mark::Best => format!("**{}**", escaped(&cell.text)),
             Mark::Tied => format!("{} ≈", escaped(&cell.text)),
             Mark::None => escaped(&cell.text),
@@ -70,7 +70,7 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-fn table(sheet: &Sheet, style: TableStyle, head: &dyn Fn(&str) -> String, text: &dyn Fn(&Cell) -> String) -> Table {
+fn table(sheet: &Sheet, style: TableStyle, head: &dyn Fn(&str) -> String, text: &dyn Fn(&SheetCell) -> String) -> Table {
     let mut table = Table::new();
     table.load_style(style);
     table.set_header(sheet.columns.iter().map(|column| head(&column.title)));

@@ -10,7 +10,7 @@ use super::{Interval, mean, student_quantile};
 
 /// The variance of values by seed (rows) and window (columns), split by source.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Components {
+pub struct VarianceComponents {
     /// Number of seeds; 1 where there is no second run to compare with.
     pub seeds: usize,
     /// Mean over all seeds and windows.
@@ -31,10 +31,10 @@ pub struct Components {
     pub freedom: f64,
 }
 
-impl Components {
+impl VarianceComponents {
     /// Splits the variance of one row per seed. All rows have the same length and the order of the stream. `None` for
     /// fewer than two windows or without a seed.
-    pub fn of(rows: &[Vec<f64>], texts: Texts) -> Option<Components> {
+    pub fn of(rows: &[Vec<f64>], texts: Texts) -> Option<VarianceComponents> {
         let seeds = rows.len();
         let count = rows.first()?.len();
         if rows.iter().any(|row| row.len() != count) {
@@ -47,7 +47,7 @@ impl Components {
         let n = count as f64;
         let text_variance = means.standard_error.powi(2) * n;
         if seeds == 1 {
-            return Some(Components {
+            return Some(VarianceComponents {
                 seeds,
                 mean: means.mean,
                 texts: means,
@@ -85,7 +85,7 @@ impl Components {
         let squares: f64 = parts.iter().map(|(part, freedom)| part * part / freedom).sum();
         let variance = variance.max(least);
         let freedom = variance * variance / squares;
-        Some(Components {
+        Some(VarianceComponents {
             seeds,
             mean: means.mean,
             texts: means,
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_seeds_and_windows_add_is_told_apart() {
         let windows: Vec<f64> = (0..60).map(|index| f64::from((index * 17) % 7)).collect();
-        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
+        let components = VarianceComponents::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
         let rest = components.rest_component.expect("three seeds");
         assert!(rest.abs() < 1e-20, "{components:?}");
         let seeds = components.seed_component.expect("three seeds");
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn one_seed_shows_no_seed_variance() {
-        let components = Components::of(&[vec![1.0, 2.0, 4.0, 3.0]], Texts::Stream).expect("a row");
+        let components = VarianceComponents::of(&[vec![1.0, 2.0, 4.0, 3.0]], Texts::Stream).expect("a row");
         assert_eq!((components.seed_deviation, components.seed_component), (None, None));
         assert_eq!(components.standard_error, components.texts.robust_standard_error);
     }
@@ -181,14 +181,14 @@ mod tests {
     #[test]
     fn seeds_that_disagree_decide_the_degrees_of_freedom() {
         let windows: Vec<f64> = (0..60).map(|index| 0.001 * f64::from((index * 17) % 7)).collect();
-        let components = Components::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
+        let components = VarianceComponents::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
         assert!((components.freedom - 2.0).abs() < 0.01, "{components:?}");
         assert!((components.standard_error - (7f64 / 3.0).sqrt()).abs() < 1e-3);
     }
 
     #[test]
     fn rows_of_different_lengths_have_no_answer() {
-        assert_eq!(Components::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream), None);
-        assert_eq!(Components::of(&[], Texts::Stream), None);
+        assert_eq!(VarianceComponents::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream), None);
+        assert_eq!(VarianceComponents::of(&[], Texts::Stream), None);
     }
 }

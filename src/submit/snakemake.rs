@@ -3,7 +3,7 @@
 //! Snakemake's own executors put the rules on a cluster (`--executor slurm`); partition, time and memory are resources
 //! under the names those executors use. A job that fails or is killed leaves no output file, so it is run again.
 
-use super::sweep::{Cell, Scripts, Sweep, quoted, text};
+use super::sweep::{ScriptCell, Scripts, Sweep, quoted, text};
 use crate::error::{Error, Result};
 use crate::files::names;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     };
     // In order, so that the file is the same for the same sweep.
     let mut kinds: Vec<&str> = Vec::new();
-    let mut cells: BTreeMap<&str, Vec<&Cell>> = BTreeMap::new();
+    let mut cells: BTreeMap<&str, Vec<&ScriptCell>> = BTreeMap::new();
     for cell in &sweep.cells {
         if !cells.contains_key(cell.kind.as_str()) {
             kinds.push(&cell.kind);

@@ -22,7 +22,7 @@ pub struct Sweep {
     /// Command line arguments that say which backend and device to use.
     pub machine: Vec<String>,
     /// The cells that have no good record yet.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<ScriptCell>,
     /// Number of cells per task; `None` for the smallest number that the engine's limit on tasks allows.
     pub chunk: Option<usize>,
     /// What each task may use of the cluster.
@@ -31,7 +31,7 @@ pub struct Sweep {
 
 /// A cell that a task is to run.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub struct ScriptCell {
     /// Id of the cell, passed to `zprune run --cell`.
     pub id: String,
     /// Model, method, pattern and seed in words, for comments in the scripts.

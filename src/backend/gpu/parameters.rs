@@ -72,14 +72,14 @@ impl Field for f32 {
 }
 
 /// The place of a field in a structure: its name, its offset in bytes and its type.
-pub type Place = (&'static str, usize, FieldType);
+pub type FieldPlace = (&'static str, usize, FieldType);
 
 /// The fields of a structure, which the test compares with those of a shader.
-pub struct Layout {
+pub struct ParameterLayout {
     /// The shaders whose `Parameters` have this structure.
     pub shaders: &'static [Shader],
     /// All fields in their order: those of the part that the structure begins with, if it has one, and its own.
-    pub fields: &'static [&'static [Place]],
+    pub fields: &'static [&'static [FieldPlace]],
 }
 
 /// Defines the structures and [`ALL`]. One that says `with formula` begins with the fields of a [`FormulaParameters`].
@@ -99,7 +99,7 @@ macro_rules! parameters {
         })*
 
         /// The layouts of all structures in this module, for the test.
-        pub const ALL: &[Layout] = &[$(Layout {
+        pub const ALL: &[ParameterLayout] = &[$(ParameterLayout {
             shaders: &[$(shader::$shader),+],
             fields: &[
                 $(fields_of!($part),)?
@@ -129,7 +129,7 @@ pub struct FormulaParameters {
 }
 
 /// The fields of a [`FormulaParameters`].
-const FORMULA: &[Place] = &[
+const FORMULA: &[FieldPlace] = &[
     (
         "numbers",
         std::mem::offset_of!(FormulaParameters, numbers),

@@ -1,6 +1,6 @@
 //! ARC: school science questions with three to five answers (Clark et al., arXiv 1803.05457).
 
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 
@@ -8,7 +8,7 @@ pub const EASY: Task = Task {
     version: 1,
     hub: "hub:allenai/ai2_arc/ARC-Easy/test-00000-of-00001.parquet",
     files: &["arc_easy"],
-    measure: Measure::NormalisedAccuracy,
+    measure: TaskMeasure::NormalisedAccuracy,
     document,
 };
 

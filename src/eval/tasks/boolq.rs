@@ -1,6 +1,6 @@
 //! BoolQ: a yes or no question about a passage (Clark et al., arXiv 1905.10044).
 
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -8,7 +8,7 @@ pub const TASK: Task = Task {
     version: 2,
     hub: "hub:aps/super_glue/boolq/validation-00000-of-00001.parquet",
     files: &["boolq"],
-    measure: Measure::Accuracy,
+    measure: TaskMeasure::Accuracy,
     document,
 };
 

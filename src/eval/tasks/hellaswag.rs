@@ -4,7 +4,7 @@
 //! `choices`, `gold`) are taken as they are.
 
 use super::python_text::{capitalize, strip};
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -12,7 +12,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:Rowan/hellaswag/data/validation-00000-of-00001.parquet",
     files: &["hellaswag", "hellaswag_prepared"],
-    measure: Measure::NormalisedAccuracy,
+    measure: TaskMeasure::NormalisedAccuracy,
     document,
 };
 

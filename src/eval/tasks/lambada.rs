@@ -1,6 +1,6 @@
 //! LAMBADA in OpenAI's variant: the last word of a passage (Paperno et al., arXiv 1606.06031).
 
-use super::task::{Document, Measure, Request, Task};
+use super::task::{Document, TaskMeasure, Request, Task};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 
@@ -8,7 +8,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:EleutherAI/lambada_openai@refs/convert/parquet/default/test/0000.parquet",
     files: &["lambada_openai"],
-    measure: Measure::LastWord,
+    measure: TaskMeasure::LastWord,
     document,
 };
 

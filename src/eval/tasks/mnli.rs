@@ -1,7 +1,7 @@
 //! MNLI, matched: whether a hypothesis follows from a premise (Williams et al., arXiv 1704.05426).
 
 use super::python_text::strip;
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -9,7 +9,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:nyu-mll/glue/mnli/validation_matched-00000-of-00001.parquet",
     files: &["mnli", "mnli_matched"],
-    measure: Measure::Accuracy,
+    measure: TaskMeasure::Accuracy,
     document,
 };
 

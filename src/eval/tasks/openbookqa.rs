@@ -2,7 +2,7 @@
 
 use super::python_text::is_space;
 use super::arc;
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -10,7 +10,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:allenai/openbookqa/main/test-00000-of-00001.parquet",
     files: &["openbookqa"],
-    measure: Measure::NormalisedAccuracy,
+    measure: TaskMeasure::NormalisedAccuracy,
     document,
 };
 

@@ -1,6 +1,6 @@
 //! PIQA: which of two ways reaches a goal (Bisk et al., arXiv 1911.11641).
 
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -8,7 +8,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:baber/piqa@refs/convert/parquet/default/validation/0000.parquet",
     files: &["piqa"],
-    measure: Measure::NormalisedAccuracy,
+    measure: TaskMeasure::NormalisedAccuracy,
     document,
 };
 

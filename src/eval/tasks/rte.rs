@@ -1,6 +1,6 @@
 //! RTE: whether a sentence follows from another (GLUE, arXiv 1804.07461).
 
-use super::task::{Document, Measure, Task};
+use super::task::{Document, TaskMeasure, Task};
 use crate::data::table::Row;
 use crate::error::Result;
 
@@ -8,7 +8,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:nyu-mll/glue/rte/validation-00000-of-00001.parquet",
     files: &["rte"],
-    measure: Measure::Accuracy,
+    measure: TaskMeasure::Accuracy,
     document,
 };
 

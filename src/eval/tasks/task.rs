@@ -12,17 +12,17 @@ pub struct Task {
     /// The names, without ending, that the task's file may have in a folder of task files.
     pub files: &'static [&'static str],
     /// Which metrics are computed.
-    pub measure: Measure,
+    pub measure: TaskMeasure,
     /// Turns a row of the data file into a document, with the harness's wording.
     pub document: fn(&Row) -> Result<Document>,
 }
 
 /// What a task counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
+pub enum TaskMeasure {
     /// `acc`: documents whose right choice has the highest log-likelihood; the first of equals counts.
     Accuracy,
-    /// As [`Measure::Accuracy`], and `acc_norm`: the log-likelihoods are divided by the choices' lengths in Unicode
+    /// As [`TaskMeasure::Accuracy`], and `acc_norm`: the log-likelihoods are divided by the choices' lengths in Unicode
     /// characters, without the delimiting space. (Often described as bytes; the harness divides by characters.)
     NormalisedAccuracy,
     /// `acc`: documents where every token of the continuation is the likeliest one; and `perplexity`: `exp(-mean)` of

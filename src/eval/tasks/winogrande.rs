@@ -3,7 +3,7 @@
 //! Both nouns are put in the blank, and what follows it is scored behind each.
 
 use super::python_text::strip;
-use super::task::{Document, Measure, Request, Task};
+use super::task::{Document, TaskMeasure, Request, Task};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 
@@ -11,7 +11,7 @@ pub const TASK: Task = Task {
     version: 1,
     hub: "hub:allenai/winogrande/winogrande_xl/validation-00000-of-00001.parquet",
     files: &["winogrande"],
-    measure: Measure::Accuracy,
+    measure: TaskMeasure::Accuracy,
     document,
 };
 

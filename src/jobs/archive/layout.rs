@@ -1,6 +1,6 @@
 //! How an archive stores a matrix: the names of its parts, its bits, and how much of it is in memory at a time.
 
-use crate::files::header::Entry;
+use crate::files::header::HeaderEntry;
 use std::path::PathBuf;
 
 pub const WEIGHT: &str = ".weight";
@@ -44,7 +44,7 @@ pub struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// The matrix of a tensor; `None` if the tensor cannot be compressed.
-    pub fn of(tensor: &'a Entry) -> Option<Self> {
+    pub fn of(tensor: &'a HeaderEntry) -> Option<Self> {
         let stem = tensor.name.strip_suffix(WEIGHT)?;
         let [rows, columns] = tensor.shape[..] else {
             return None;

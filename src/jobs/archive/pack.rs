@@ -6,9 +6,9 @@
 
 use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
 use super::manifest::Archived;
-use crate::data::digest::{FileDigest, Running};
+use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
-use crate::files::header::{Entry, Header};
+use crate::files::header::{Header, HeaderEntry};
 use crate::files::{Access, Staging, input};
 use crate::model::export::TensorFile;
 use crate::model::folder::Found;
@@ -59,14 +59,14 @@ pub(super) fn pack(
     let header = Header::read(&mut source.reader, length).at(&place)?;
     let names: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
 
-    let mut whole = Running::default();
+    let mut whole = RunningDigest::default();
     whole.update(&header.stored());
     let mut tensors = BTreeMap::new();
     let mut plans = Vec::new();
     for tensor in &header.tensors {
         let matrix = Matrix::of(tensor);
         let mut kept = 0;
-        let mut running = Running::default();
+        let mut running = RunningDigest::default();
         // Pieces end where elements do: a piece has a power of two bytes, and so has an element.
         source.each(tensor.bytes(), |bytes| {
             whole.update(bytes);
@@ -121,7 +121,7 @@ fn count(bytes: &[u8], width: usize) -> usize {
 }
 
 fn plan<'a>(
-    tensor: &Entry,
+    tensor: &HeaderEntry,
     matrix: Option<Matrix<'a>>,
     kept: usize,
     names: &HashSet<&str>,
@@ -156,7 +156,7 @@ fn entropy(kept: usize, all: usize) -> f64 {
 }
 
 /// The entries for a tensor in the header of the archive's file.
-fn parts(tensor: &Entry, plan: &Plan) -> Vec<(String, Dtype, Vec<usize>)> {
+fn parts(tensor: &HeaderEntry, plan: &Plan) -> Vec<(String, Dtype, Vec<usize>)> {
     match plan {
         Plan::Plain => vec![(tensor.name.clone(), tensor.dtype, tensor.shape.clone())],
         Plan::Compressed(matrix, kept) => vec![

@@ -5,9 +5,9 @@
 
 use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE};
 use super::manifest::{Archived, MANIFEST};
-use crate::data::digest::{FileDigest, Running};
+use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
-use crate::files::header::{Entry, Header};
+use crate::files::header::{Header, HeaderEntry};
 use crate::files::input;
 use safetensors::Dtype;
 use std::collections::{HashMap, HashSet};
@@ -17,15 +17,15 @@ use std::path::Path;
 
 /// The archived tensors that a matrix is restored from.
 struct Parts<'a> {
-    values: &'a Entry,
-    bits: &'a Entry,
-    offsets: &'a Entry,
-    shape: &'a Entry,
+    values: &'a HeaderEntry,
+    bits: &'a HeaderEntry,
+    offsets: &'a HeaderEntry,
+    shape: &'a HeaderEntry,
 }
 
 /// How a tensor of the original is restored.
 enum Plan<'a> {
-    Plain(&'a Entry),
+    Plain(&'a HeaderEntry),
     Compressed(Matrix<'a>, Parts<'a>),
 }
 
@@ -33,8 +33,8 @@ enum Plan<'a> {
 struct Output<'a> {
     write: &'a mut dyn FnMut(&[u8]) -> Result<()>,
     pending: Vec<u8>,
-    whole: Running,
-    tensor: Running,
+    whole: RunningDigest,
+    tensor: RunningDigest,
 }
 
 impl Output<'_> {
@@ -65,7 +65,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn open(path: &'a Path, stored: &Header, entry: &Entry) -> Result<Self> {
+    fn open(path: &'a Path, stored: &Header, entry: &HeaderEntry) -> Result<Self> {
         let fail = |source| Error::reading(path, source);
         let mut file = File::open(path).map_err(fail)?;
         file.seek(SeekFrom::Start(stored.data() + entry.start)).map_err(fail)?;
@@ -112,8 +112,8 @@ pub(super) fn unpack(
     let mut output = Output {
         write,
         pending: Vec::new(),
-        whole: Running::default(),
-        tensor: Running::default(),
+        whole: RunningDigest::default(),
+        tensor: RunningDigest::default(),
     };
     output.push(&original.stored())?;
     let mut expanded = 0;
@@ -122,13 +122,13 @@ pub(super) fn unpack(
         .iter()
         .zip(plans(&original, &stored).at(path.display())?)
     {
-        output.tensor = Running::default();
+        output.tensor = RunningDigest::default();
         let refuse = |what: String| {
             Error::input(what)
                 .at(format!("tensor `{}`", tensor.name))
                 .at(path.display())
         };
-        let open = |entry: &Entry| Part::open(path, &stored, entry);
+        let open = |entry: &HeaderEntry| Part::open(path, &stored, entry);
         match plan {
             Plan::Plain(entry) => {
                 let mut part = open(entry)?;
@@ -178,7 +178,7 @@ pub(super) fn unpack(
 /// file is used.
 fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> {
     let names: HashSet<&str> = original.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let mut entries: HashMap<&str, &Entry> = stored
+    let mut entries: HashMap<&str, &HeaderEntry> = stored
         .tensors
         .iter()
         .map(|entry| (entry.name.as_str(), entry))

@@ -28,7 +28,7 @@ mod rotary;
 
 pub use configuration::Config;
 use registry::REFUSED;
-pub use registry::{FAMILIES, Family, HeadKeys, Reader, SizeKeys};
+pub use registry::{FAMILIES, ModelFamily, HeadKeys, Reader, SizeKeys};
 
 /// The key whose value is an object of blocks, each with the sizes that it has of its own.
 pub const PER_BLOCK: &str = "per_layer_config";
@@ -72,7 +72,7 @@ pub fn parse_spec(text: &str) -> Result<ModelSpec> {
 }
 
 /// Reads a configuration of equal blocks.
-fn read(map: Map<String, Value>) -> Result<(ModelSpec, &'static Entry<Family>)> {
+fn read(map: Map<String, Value>) -> Result<(ModelSpec, &'static Entry<ModelFamily>)> {
     let mut config = Config::new(map);
     let family = config.text("model_type")?;
     if let Some((name, missing)) = REFUSED.iter().find(|(name, _)| *name == family) {

@@ -10,7 +10,7 @@ use crate::spec::ModelSpec;
 pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
 
 /// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
-pub struct Family {
+pub struct ModelFamily {
     /// Reads its configuration.
     pub read: Reader,
     /// The keys of sizes.
@@ -53,13 +53,13 @@ const fn neurons_only(neurons: &'static str) -> SizeKeys {
 }
 
 /// All families, by the `model_type` of their `config.json`.
-pub const FAMILIES: Registry<Family> = Registry {
+pub const FAMILIES: Registry<ModelFamily> = Registry {
     kind: "model family",
     entries: &[
         Entry {
             name: "gemma2",
             summary: "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows",
-            item: Family {
+            item: ModelFamily {
                 read: gemma::gemma2,
                 sizes: LIKE_LLAMA,
             },
@@ -67,7 +67,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "gemma3_text",
             summary: "Gemma 3, text: norms around sub-layers and on query and key heads, one block in six unwindowed",
-            item: Family {
+            item: ModelFamily {
                 read: gemma::gemma3,
                 sizes: LIKE_LLAMA,
             },
@@ -75,7 +75,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "gpt2",
             summary: "GPT-2: LayerNorm, learned positions, fused queries, keys and values, transposed weights",
-            item: Family {
+            item: ModelFamily {
                 read: gpt2::gpt2,
                 sizes: neurons_only("n_inner"),
             },
@@ -83,7 +83,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "gpt_neox",
             summary: "GPT-NeoX, Pythia: parallel sub-layers, fused queries, keys and values, partial rotary positions",
-            item: Family {
+            item: ModelFamily {
                 read: gpt_neox::gpt_neox,
                 sizes: neurons_only("intermediate_size"),
             },
@@ -91,7 +91,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "llama",
             summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
-            item: Family {
+            item: ModelFamily {
                 read: llama::llama,
                 sizes: LIKE_LLAMA,
             },
@@ -99,7 +99,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "mistral",
             summary: "Mistral: as llama, attention within a sliding window",
-            item: Family {
+            item: ModelFamily {
                 read: llama::mistral,
                 sizes: LIKE_LLAMA,
             },
@@ -107,7 +107,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "opt",
             summary: "OPT: LayerNorm before or after, learned positions, biases, ReLU",
-            item: Family {
+            item: ModelFamily {
                 read: opt::opt,
                 sizes: neurons_only("ffn_dim"),
             },
@@ -115,7 +115,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "qwen2",
             summary: "Qwen 2, 2.5: as llama, with biases of queries, keys and values",
-            item: Family {
+            item: ModelFamily {
                 read: llama::qwen2,
                 sizes: LIKE_LLAMA,
             },
@@ -123,7 +123,7 @@ pub const FAMILIES: Registry<Family> = Registry {
         Entry {
             name: "qwen3",
             summary: "Qwen 3: as llama, with norms of query and key heads",
-            item: Family {
+            item: ModelFamily {
                 read: llama::qwen3,
                 sizes: LIKE_LLAMA,
             },

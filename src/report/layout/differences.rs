@@ -1,10 +1,10 @@
 //! Tables of comparisons: one per family.
 
 use super::view::{View, detectable};
-use crate::report::comparison::{Family, MOST_PAIRS, Test, Verdict};
+use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
 use crate::report::format::{p_value, percent};
 use crate::report::results::Measure;
-use crate::report::sheet::{Cell, Column, Mark, Sheet};
+use crate::report::sheet::{SheetCell, Column, Mark, Sheet};
 use crate::stats::power::POWER;
 use crate::stats::{Interval, Shown};
 
@@ -16,7 +16,7 @@ impl View<'_> {
         families.map(|family| self.family(family)).collect()
     }
 
-    pub(super) fn family(&self, family: &Family) -> Sheet {
+    pub(super) fn family(&self, family: &ComparisonFamily) -> Sheet {
         let experiment = &self.results.plan.experiment;
         let confidence = percent(self.confidence());
         let several_models = experiment.models.len() > 1;
@@ -51,26 +51,26 @@ impl View<'_> {
             let verdict = test.verdict(self.confidence());
             let mut row = Vec::new();
             if several_models {
-                row.push(Cell::plain(&test.model));
+                row.push(SheetCell::plain(&test.model));
             }
             row.extend([
-                Cell::plain(test.measure.label()),
-                Cell::plain(test.pattern.to_string()),
-                Cell::plain(format!("{} against {}", test.ours, test.other)),
-                Cell {
+                SheetCell::plain(test.measure.label()),
+                SheetCell::plain(test.pattern.to_string()),
+                SheetCell::plain(format!("{} against {}", test.ours, test.other)),
+                SheetCell {
                     text: format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
-                    mark: if verdict == Verdict::NotTold {
+                    mark: if verdict == TestVerdict::NotTold {
                         Mark::None
                     } else {
                         Mark::Best
                     },
                 },
-                Cell::plain(ends(test.over_texts)),
-                Cell::plain(ends(test.over_both)),
-                Cell::plain(agreement(test)),
-                Cell::plain(p_value(test.p)),
-                Cell::plain(p_value(test.adjusted)),
-                Cell::plain(detectable(test, digits).map_or(String::new(), |it| format!("{it}{unit}"))),
+                SheetCell::plain(ends(test.over_texts)),
+                SheetCell::plain(ends(test.over_both)),
+                SheetCell::plain(agreement(test)),
+                SheetCell::plain(p_value(test.p)),
+                SheetCell::plain(p_value(test.adjusted)),
+                SheetCell::plain(detectable(test, digits).map_or(String::new(), |it| format!("{it}{unit}"))),
             ]);
             row
         };

@@ -5,8 +5,8 @@ use crate::experiment::plan::{DENSE, MethodPlan};
 use crate::prune::pattern::Pattern;
 use crate::report::format::digits;
 use crate::report::published::{self, Published};
-use crate::report::results::{Entry, Measure, Section};
-use crate::report::sheet::{Cell, Column, Sheet, number};
+use crate::report::results::{MethodResult, Measure, Section};
+use crate::report::sheet::{SheetCell, Column, Sheet, number};
 use crate::stats::average::macro_average;
 use crate::stats::{Shown, normal_quantile};
 
@@ -43,14 +43,14 @@ impl View<'_> {
         }
         columns.extend([Column::numbers("seeds"), Column::time("prune, s")]);
         let row = |method: &str, group: String, calibrated: Option<bool>| {
-            let mut row = vec![Cell::plain(method), Cell::plain(group)];
+            let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
             for pattern in &experiment.patterns {
                 row.push(self.value(section, method, *pattern));
                 if published(pattern) {
                     row.push(self.reference_cell(section, method, *pattern));
                 }
             }
-            let entries: Vec<&Entry> = section.entries.iter().filter(|it| it.method == method).collect();
+            let entries: Vec<&MethodResult> = section.entries.iter().filter(|it| it.method == method).collect();
             row.extend([seeds(&entries, calibrated), seconds(&entries)]);
             row
         };
@@ -77,14 +77,14 @@ impl View<'_> {
         }
         columns.push(Column::numbers("seeds"));
         let row = |method: &str, group: String, calibrated: Option<bool>| {
-            let mut row = vec![Cell::plain(method), Cell::plain(group)];
+            let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
             for section in sections {
                 row.push(self.value(section, method, pattern));
                 if self.has_reference(section, pattern) {
                     row.push(self.reference_cell(section, method, pattern));
                 }
             }
-            let entries: Vec<&Entry> = sections.iter().filter_map(|it| it.entry(method, pattern)).collect();
+            let entries: Vec<&MethodResult> = sections.iter().filter_map(|it| it.entry(method, pattern)).collect();
             row.push(seeds(&entries, calibrated));
             row
         };
@@ -120,14 +120,14 @@ impl View<'_> {
                 }
                 columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds")]);
                 let row = |method: &str, calibrated: Option<bool>| {
-                    let mut row = vec![Cell::plain(method)];
+                    let mut row = vec![SheetCell::plain(method)];
                     for section in &sections {
                         row.push(self.value(section, method, *pattern));
                         if self.has_reference(section, *pattern) {
                             row.push(self.reference_cell(section, method, *pattern));
                         }
                     }
-                    let entries: Vec<&Entry> = sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
+                    let entries: Vec<&MethodResult> = sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
                     row.extend([self.average(&sections, method, *pattern), seeds(&entries, calibrated)]);
                     row
                 };
@@ -145,7 +145,7 @@ impl View<'_> {
     }
 
     /// The macro average of `acc` over all tasks, if the method has results for all of them.
-    pub(super) fn average(&self, sections: &[&Section], method: &str, pattern: Pattern) -> Cell {
+    pub(super) fn average(&self, sections: &[&Section], method: &str, pattern: Pattern) -> SheetCell {
         let plain = sections
             .iter()
             .filter(|section| matches!(&section.measure, Measure::Accuracy { metric, .. } if *metric == "acc"));
@@ -156,7 +156,7 @@ impl View<'_> {
             })
             .collect();
         let average = parts.and_then(|parts| macro_average(&parts));
-        Cell::plain(average.map_or(String::new(), |average| {
+        SheetCell::plain(average.map_or(String::new(), |average| {
             let half = normal_quantile(0.5 + self.confidence() / 2.0) * average.standard_error;
             format!("{:.2} ± {half:.2}", average.value)
         }))
@@ -193,7 +193,7 @@ impl View<'_> {
                 off.unwrap_or_default(),
                 it.source.to_string(),
             ];
-            cells.map(Cell::plain).to_vec()
+            cells.map(SheetCell::plain).to_vec()
         };
         let mut sources: Vec<String> = Vec::new();
         for reference in &experiment.references {
@@ -212,16 +212,16 @@ impl View<'_> {
     }
 }
 
-fn seeds(entries: &[&Entry], calibrated: Option<bool>) -> Cell {
+fn seeds(entries: &[&MethodResult], calibrated: Option<bool>) -> SheetCell {
     let most = entries.iter().map(|entry| entry.runs.len()).max().unwrap_or(0);
-    Cell::plain(match calibrated {
+    SheetCell::plain(match calibrated {
         None => String::new(),
         Some(false) => "none".to_string(),
         Some(true) => most.to_string(),
     })
 }
 
-fn seconds(entries: &[&Entry]) -> Cell {
+fn seconds(entries: &[&MethodResult]) -> SheetCell {
     let seconds: Vec<f64> = entries.iter().filter_map(|entry| entry.seconds).collect();
     number((!seconds.is_empty()).then(|| crate::stats::mean(&seconds)), 2)
 }

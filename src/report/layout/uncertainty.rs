@@ -2,8 +2,8 @@
 
 use super::view::View;
 use crate::report::format::{digits, percent};
-use crate::report::results::{Entry, Section};
-use crate::report::sheet::{Cell, Column, Sheet, number};
+use crate::report::results::{MethodResult, Section};
+use crate::report::sheet::{SheetCell, Column, Sheet, number};
 use crate::stats::{Interval, Shown, Summary};
 
 impl View<'_> {
@@ -39,13 +39,13 @@ impl View<'_> {
         sheets.filter(|sheet| !sheet.rows.is_empty()).collect()
     }
 
-    pub(super) fn sources_of(&self, section: &Section, entry: &Entry) -> Option<Vec<Cell>> {
+    pub(super) fn sources_of(&self, section: &Section, entry: &MethodResult) -> Option<Vec<SheetCell>> {
         let summary: &Summary = entry.summary.as_ref()?;
         let components = entry.components(&section.measure);
         let digits = digits(summary.mean);
         let ends = |interval: Option<Interval>| {
             let interval = interval.map(|it| it.map(|end| section.measure.shown(end)));
-            Cell::plain(interval.map_or(String::new(), |it| {
+            SheetCell::plain(interval.map_or(String::new(), |it| {
                 format!("{:.digits$} to {:.digits$}", Shown(it.low), Shown(it.high))
             }))
         };
@@ -53,16 +53,16 @@ impl View<'_> {
         let range =
             (summary.n > 1).then(|| format!("{:.digits$} to {:.digits$}", Shown(summary.min), Shown(summary.max)));
         Some(vec![
-            Cell::plain(&entry.method),
-            Cell::plain(entry.pattern.map_or(String::new(), |pattern| pattern.to_string())),
+            SheetCell::plain(&entry.method),
+            SheetCell::plain(entry.pattern.map_or(String::new(), |pattern| pattern.to_string())),
             number(Some(summary.mean), digits),
-            Cell::plain(if entry.seeded {
+            SheetCell::plain(if entry.seeded {
                 summary.n.to_string()
             } else {
                 String::new()
             }),
             number(spread, digits + 1),
-            Cell::plain(range.unwrap_or_default()),
+            SheetCell::plain(range.unwrap_or_default()),
             ends(components.and_then(|it| it.texts.robust_interval(self.confidence()))),
             ends(
                 components

@@ -2,11 +2,11 @@
 
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
-use crate::report::comparison::{Family, Test, Verdict};
+use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
 use crate::report::format::{digits, percent};
 use crate::report::published::{self, Published};
 use crate::report::results::{Measure, Results, Section};
-use crate::report::sheet::{Cell, Mark};
+use crate::report::sheet::{SheetCell, Mark};
 use crate::stats::Shown;
 use crate::stats::power::POWER;
 use crate::stats::proportion::FEW;
@@ -14,7 +14,7 @@ use crate::stats::proportion::FEW;
 /// The results that tables are made from.
 pub struct View<'a> {
     pub results: &'a Results,
-    pub families: &'a [Family],
+    pub families: &'a [ComparisonFamily],
 }
 
 impl View<'_> {
@@ -40,13 +40,13 @@ impl View<'_> {
     }
 
     /// The score of a method, marked if it is the best of its column or not told apart from the best.
-    pub(super) fn value(&self, section: &Section, method: &str, pattern: Pattern) -> Cell {
+    pub(super) fn value(&self, section: &Section, method: &str, pattern: Pattern) -> SheetCell {
         let Some(entry) = section.entry(method, pattern) else {
-            return Cell::default();
+            return SheetCell::default();
         };
         let Some(summary) = &entry.summary else {
             // Missing is not zero: a cell that has no value says nothing, or that it failed.
-            return Cell::plain(if entry.failed > 0 { "failed" } else { "" });
+            return SheetCell::plain(if entry.failed > 0 { "failed" } else { "" });
         };
         let spread = match &section.measure {
             Measure::Perplexity { .. } => summary.interval,
@@ -74,7 +74,7 @@ impl View<'_> {
         } else if entry.runs.len() < entry.planned {
             text.push_str(&format!(" ({} of {})", entry.runs.len(), entry.planned));
         }
-        Cell {
+        SheetCell {
             text,
             mark: self.mark(section, method, pattern),
         }
@@ -105,7 +105,7 @@ impl View<'_> {
         };
         if method != best {
             return match verdict(method) {
-                Some(Verdict::NotTold) => Mark::Tied,
+                Some(TestVerdict::NotTold) => Mark::Tied,
                 _ if equal(&method) => Mark::Tied,
                 _ => Mark::None,
             };
@@ -113,11 +113,11 @@ impl View<'_> {
         if methods().any(|name| equal(&name)) {
             return Mark::Tied;
         }
-        let verdicts: Vec<Verdict> = methods().filter(|name| *name != best).filter_map(verdict).collect();
+        let verdicts: Vec<TestVerdict> = methods().filter(|name| *name != best).filter_map(verdict).collect();
         let all = |wanted| !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == wanted);
-        if all(Verdict::Better) {
+        if all(TestVerdict::Better) {
             Mark::Best
-        } else if verdicts.contains(&Verdict::NotTold) {
+        } else if verdicts.contains(&TestVerdict::NotTold) {
             Mark::Tied
         } else {
             Mark::None
@@ -139,9 +139,9 @@ impl View<'_> {
     }
 
     /// The first published value for a place in the table; a separate table has all of them.
-    pub(super) fn reference_cell(&self, section: &Section, method: &str, pattern: Pattern) -> Cell {
+    pub(super) fn reference_cell(&self, section: &Section, method: &str, pattern: Pattern) -> SheetCell {
         let first = self.references(section, method, pattern);
-        Cell::plain(first.map_or(String::new(), |it| it.value.to_string()))
+        SheetCell::plain(first.map_or(String::new(), |it| it.value.to_string()))
     }
 
     /// Notes that explain how to read a table of scores.
@@ -183,7 +183,7 @@ impl View<'_> {
                 ));
             }
         }
-        let tests: Vec<(&Family, &Test)> = self
+        let tests: Vec<(&ComparisonFamily, &Test)> = self
             .families
             .iter()
             .flat_map(|family| family.tests.iter().map(move |test| (family, test)))

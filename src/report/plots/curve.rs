@@ -5,7 +5,7 @@ use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::format::percent;
-use crate::report::results::{Entry, Section};
+use crate::report::results::{MethodResult, Section};
 
 const TOP: i32 = 44;
 const BOTTOM: i32 = 390;
@@ -15,8 +15,8 @@ const RIGHT: i32 = WIDTH - 16;
 /// Caption and picture; `None` if there is nothing to draw. Each method has a line through its unstructured patterns
 /// and open markers for its N:M patterns, with intervals over seeds, on a logarithmic axis.
 pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Option<(String, String)>> {
-    let points: Vec<&Entry> = section.entries.iter().filter(|entry| entry.summary.is_some()).collect();
-    let sparsity = |entry: &Entry| 100.0 * entry.pattern.map_or(0.0, |pattern| pattern.sparsity());
+    let points: Vec<&MethodResult> = section.entries.iter().filter(|entry| entry.summary.is_some()).collect();
+    let sparsity = |entry: &MethodResult| 100.0 * entry.pattern.map_or(0.0, |pattern| pattern.sparsity());
     let heights = points
         .iter()
         .filter_map(|entry| entry.summary.as_ref())
@@ -37,7 +37,7 @@ pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Opti
     let shown: Vec<usize> = (0..methods.len())
         .filter(|index| points.iter().any(|entry| entry.method == methods[*index]))
         .collect();
-    let structured = |entry: &Entry| matches!(entry.pattern, Some(Pattern::NofM { .. }));
+    let structured = |entry: &MethodResult| matches!(entry.pattern, Some(Pattern::NofM { .. }));
 
     let mut items: Vec<Item> = shown
         .iter()
@@ -96,7 +96,7 @@ pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Opti
             // Values at the same sparsity would hide each other: every method steps a little aside.
             let aside = 7 * order as i32 - 7 * (shown.len() as i32 - 1) / 2;
             let own = points.iter().filter(|entry| entry.method == methods[*index]);
-            let place = |entry: &Entry, mean: f64| (across.place(sparsity(entry)) + aside, up.place(mean));
+            let place = |entry: &MethodResult, mean: f64| (across.place(sparsity(entry)) + aside, up.place(mean));
             let mut line = Vec::new();
             let mut marks = Vec::new();
             for entry in own {

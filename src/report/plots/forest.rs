@@ -4,7 +4,7 @@ use super::canvas::{Anchor, Axis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WID
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
-use crate::report::comparison::{Family, Test, Verdict};
+use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
 use crate::report::format::percent;
 use crate::report::results::{Measure, Section};
 
@@ -16,7 +16,7 @@ const RIGHT: i32 = WIDTH - 20;
 const PANEL: i32 = 54;
 
 /// Caption and picture of a family's comparisons in one section, with a panel per pattern; `None` if there are none.
-pub fn plot(section: &Section, family: &Family, confidence: f64) -> Result<Option<(String, String)>> {
+pub fn plot(section: &Section, family: &ComparisonFamily, confidence: f64) -> Result<Option<(String, String)>> {
     let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
     let tests: Vec<&Test> = family.tests.iter().filter(here).collect();
     if tests.is_empty() {
@@ -106,7 +106,7 @@ fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), co
             colour,
             5,
         )?;
-        let told = test.verdict(confidence) != Verdict::NotTold;
+        let told = test.verdict(confidence) != TestVerdict::NotTold;
         canvas.marker((at(test.difference.mean), y), Look::of(0), 5, !told)?;
         if test.seeds.len() > 1 {
             for seed in &test.seeds {

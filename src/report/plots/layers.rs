@@ -6,7 +6,7 @@ use super::plot::{PANELS, cut};
 use crate::error::Result;
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
-use crate::report::results::{Entry, Section};
+use crate::report::results::{MethodResult, Section};
 use plotters::style::RGBColor;
 use std::collections::BTreeSet;
 
@@ -57,8 +57,8 @@ pub const QUANTITIES: [Quantity; 2] = [
 
 /// Caption and picture at the highest unstructured sparsity of the sweep; `None` if no record has the quantity.
 pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<Option<(String, String)>> {
-    let unstructured = |entry: &&Entry| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
-    let has = |entry: &&Entry| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
+    let unstructured = |entry: &&MethodResult| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
+    let has = |entry: &&MethodResult| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
     let there = || section.entries.iter().filter(unstructured).filter(has);
     let highest = there()
         .filter_map(|entry| entry.pattern)
@@ -66,7 +66,7 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<
     let Some(pattern) = highest else {
         return Ok(None);
     };
-    let mut entries: Vec<&Entry> = methods
+    let mut entries: Vec<&MethodResult> = methods
         .iter()
         .filter_map(|method| there().find(|entry| entry.method == *method && entry.pattern == Some(pattern)))
         .collect();

@@ -9,7 +9,7 @@ mod plot;
 pub mod raster;
 mod seeds;
 
-use super::comparison::Family;
+use super::comparison::ComparisonFamily;
 use super::results::{Measure, Results};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
@@ -20,7 +20,7 @@ pub use plot::Plot;
 ///
 /// # Errors
 /// The drawing library fails.
-pub fn all(results: &Results, families: &[Family]) -> Result<Vec<Plot>> {
+pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
     let methods: Vec<&str> = results
         .plan

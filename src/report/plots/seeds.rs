@@ -3,7 +3,7 @@
 use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
-use crate::report::results::{Entry, Section};
+use crate::report::results::{MethodResult, Section};
 
 const ROW: i32 = 22;
 const TOP: i32 = 40;
@@ -11,7 +11,7 @@ const RIGHT: i32 = WIDTH - 24;
 
 /// Caption and picture; `None` if no method has more than one seed.
 pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
-    let mut panels: Vec<(String, Vec<(usize, &Entry)>)> = Vec::new();
+    let mut panels: Vec<(String, Vec<(usize, &MethodResult)>)> = Vec::new();
     for entry in section.entries.iter().filter(|entry| !entry.runs.is_empty()) {
         let (Some(pattern), Some(index)) = (entry.pattern, methods.iter().position(|it| *it == entry.method)) else {
             continue;
@@ -31,7 +31,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     }
     let longest = methods.iter().map(|it| it.chars().count()).max().unwrap_or(0) as i32;
     let left = (28 + longest * TEXT / 2).clamp(80, 260);
-    let height = |entries: &[(usize, &Entry)]| ROW * entries.len() as i32 + 66;
+    let height = |entries: &[(usize, &MethodResult)]| ROW * entries.len() as i32 + 66;
     let total: i32 = panels.iter().map(|(_, entries)| height(entries)).sum();
     let item = |key, text: &str| Item {
         key,
