@@ -373,21 +373,9 @@ fn modules_use_only_those_listed_after_them() {
 
 /// Files that use the file of the module they are in, which names them: nothing else may go in a circle.
 const CIRCLES: &[(&str, &str)] = &[
-    (
-        "backend/gpu",
-        "the factorisation is a part of the backend with a file of its own",
-    ),
-    (
-        "model/forward",
-        "windows of unequal length share batches and order with those of equal length",
-    ),
     ("prune/allocator", "a registry names its entries, which have its trait"),
     ("prune/criterion", "a registry names its entries, which have its trait"),
     ("prune/solver", "a registry names its entries, which have its trait"),
-    (
-        "prune/workbench/gpu",
-        "the vocabulary is implemented for the workbench's own workpiece",
-    ),
 ];
 
 #[test]

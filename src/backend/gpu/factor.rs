@@ -4,7 +4,8 @@
 //! precision, as SparseGPT's own code.
 
 use super::device::{Kernel, Memory, read, write};
-use super::{Gpu, grid, parameters, shader};
+use super::open::{Gpu, grid};
+use super::{parameters, shader};
 use crate::error::Result;
 use crate::linalg::Failure;
 

@@ -4,6 +4,7 @@
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::memory::{Reserved, Room, Scratch};
+use crate::spec::ModelSpec;
 use ndarray::Array2;
 
 /// The batches of a residual stream, in order, in memory or in a scratch file.
@@ -130,4 +131,11 @@ impl<B: Backend> Batches<B> {
     fn file(&self) -> &Scratch {
         self.scratch.as_ref().expect("a spilled batch has a file")
     }
+}
+
+/// The best number of tokens to move through a block at a time.
+pub(super) fn batch_tokens<B: Backend>(backend: &B, spec: &ModelSpec) -> usize {
+    let linears = spec.kinds().flat_map(|(block, _)| &block.linears);
+    let outputs = linears.map(|linear| linear.outputs);
+    backend.batch_tokens(outputs.max().unwrap_or(0).max(spec.width))
 }

@@ -2,7 +2,8 @@
 
 use super::super::Matrices;
 use super::written::Written;
-use super::{Piece, WALKERS};
+use super::moves::moved;
+use super::piece::{Piece, WALKERS};
 use crate::backend::gpu::device::{Bound, Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
 use crate::backend::gpu::{Element, Gpu, Tensor, grid, shader};
@@ -10,70 +11,9 @@ use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};
 use ndarray::{Array2, ArrayView2};
-
 /// Wraps a tensor in single precision as a [`Matrix`].
-fn handle(tensor: Tensor) -> Matrix {
+pub fn handle(tensor: Tensor) -> Matrix {
     Matrix::new((tensor.rows, tensor.columns), tensor)
-}
-
-/// Runs a kernel of `moves.wgsl` with one invocation for each of `count` entries.
-fn moved(
-    gpu: &Gpu,
-    entry: &'static str,
-    parameters: &parameters::Moves,
-    bound: &[Bound],
-    count: usize,
-) -> Result<()> {
-    let kernel = Kernel::new(shader::MOVES, entry);
-    gpu.hardware()
-        .run(&kernel, parameters, bound, grid(count.div_ceil(LANES)))
-}
-
-/// A symmetric matrix with both triangles, from its lower triangle `lower`; all entries are multiplied by `factor`.
-pub fn symmetric(gpu: &Gpu, lower: &Memory, inputs: usize, factor: f64) -> Result<Tensor> {
-    let into = gpu.tensor(inputs, inputs, Element::F32)?;
-    let parameters = parameters::Moves {
-        rows: inputs as u32,
-        columns: inputs as u32,
-        factor: factor as f32,
-        ..parameters::Moves::default()
-    };
-    let bound = [read(lower), write(&into.memory)];
-    moved(gpu, "symmetric", &parameters, &bound, inputs * inputs)?;
-    Ok(into)
-}
-
-/// A packed mask as a matrix of ones (kept) and zeros (removed).
-pub fn unpacked(gpu: &Gpu, mask: &Memory, dim: (usize, usize)) -> Result<Matrix> {
-    let into = gpu.tensor(dim.0, dim.1, Element::F32)?;
-    let bound = [write(mask), write(&into.memory)];
-    masked(gpu, "unpack", dim, &bound, dim.0 * dim.1)?;
-    Ok(handle(into))
-}
-
-/// Packs a matrix of ones (kept) and zeros (removed) into a mask.
-pub fn packed(gpu: &Gpu, kept: &Tensor, mask: &Memory) -> Result<()> {
-    let bound = [write(mask), read(&kept.memory)];
-    let words = kept.rows * kept.columns.div_ceil(32);
-    masked(gpu, "pack", (kept.rows, kept.columns), &bound, words)
-}
-
-/// Runs a kernel of `masks.wgsl` with one invocation for each of `count` results.
-fn masked(
-    gpu: &Gpu,
-    entry: &'static str,
-    (rows, columns): (usize, usize),
-    bound: &[Bound],
-    count: usize,
-) -> Result<()> {
-    let parameters = parameters::Masks {
-        rows: rows as u32,
-        columns: columns as u32,
-        words: columns.div_ceil(32) as u32,
-    };
-    let kernel = Kernel::new(shader::MASKS, entry);
-    gpu.hardware()
-        .run(&kernel, &parameters, bound, grid(count.div_ceil(LANES)))
 }
 
 impl Piece<'_> {
@@ -154,18 +94,6 @@ impl Piece<'_> {
         moved(self.gpu, entry, &parameters, &bound, count)?;
         Ok(handle(into))
     }
-}
-
-/// Checks that a matrix has the wanted size.
-///
-/// # Errors
-/// The sizes differ.
-pub fn fits(got: (usize, usize), want: (usize, usize)) -> Result<()> {
-    if got == want { Ok(()) } else { Err(unfit(got, want)) }
-}
-
-fn unfit(got: (usize, usize), want: (usize, usize)) -> Error {
-    Error::numeric(format!("a matrix of {got:?} does not fit one of {want:?}"))
 }
 
 impl Matrices for Piece<'_> {
@@ -261,4 +189,16 @@ impl Matrices for Piece<'_> {
             element: Element::F32,
         }))
     }
+}
+
+/// Checks that a matrix has the wanted size.
+///
+/// # Errors
+/// The sizes differ.
+pub fn fits(got: (usize, usize), want: (usize, usize)) -> Result<()> {
+    if got == want { Ok(()) } else { Err(unfit(got, want)) }
+}
+
+fn unfit(got: (usize, usize), want: (usize, usize)) -> Error {
+    Error::numeric(format!("a matrix of {got:?} does not fit one of {want:?}"))
 }

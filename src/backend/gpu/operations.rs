@@ -1,0 +1,300 @@
+//! The operations of a transformer on the GPU: which kernel with which grid computes each of them.
+
+use super::device::{Kernel, read, write};
+use super::moments::DeviceMoments;
+use super::open::{Gpu, grid};
+use super::parameters::{self, Elementwise, LANES};
+use super::shader;
+use super::tensor::{Element, Tensor, Weight};
+use crate::backend::moments::Needs;
+use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
+use crate::error::Result;
+use crate::spec::{Activation, AttentionSpec, NormKind};
+use bytemuck::cast_slice;
+use half::f16;
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use std::sync::Arc;
+
+/// Most bytes for logits at one time.
+const LOGITS: u64 = 256 << 20;
+
+/// The parameter that tells `elementwise.wgsl` which activation function to apply.
+fn activated(activation: Activation) -> Elementwise {
+    let activation = match activation {
+        Activation::Relu => 0,
+        Activation::Silu => 1,
+        Activation::Gelu => 2,
+        Activation::GeluTanh => 3,
+    };
+    Elementwise {
+        activation,
+        ..Elementwise::default()
+    }
+}
+
+impl Backend for Gpu {
+    type Tensor = Tensor;
+    type Weight = Weight;
+    type Moments = DeviceMoments;
+    fn name(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn device(&self) -> Option<String> {
+        let device = &self.device;
+        Some(format!(
+            "{}, {}, tier {}",
+            device.name(),
+            device.driver(),
+            device.tier()
+        ))
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.device.wait()
+    }
+
+    fn batch_tokens(&self, widest: usize) -> usize {
+        // As many as fit one binding with room to spare, and enough to fill the largest devices.
+        let fit = self.device.largest() as usize / 4 / widest.max(1);
+        fit.clamp(1, 16384)
+    }
+
+    fn extent(&self, tensor: &Tensor) -> Extent {
+        Extent {
+            rows: tensor.rows,
+            columns: tensor.columns,
+            bytes: tensor.len() * tensor.element.bytes(),
+        }
+    }
+
+    fn weight_extent(&self, weight: &Weight) -> Extent {
+        self.extent(&weight.0)
+    }
+
+    fn upload_weight(&self, host: Array2<f32>) -> Result<Weight> {
+        self.upload(host.view()).map(Weight)
+    }
+
+    fn download_weight(&self, weight: &Weight) -> Result<Array2<f32>> {
+        self.download(&weight.0)
+    }
+
+    fn upload(&self, host: ArrayView2<f32>) -> Result<Tensor> {
+        self.upload_as(host, self.stored())
+    }
+
+    fn upload_vector(&self, host: ArrayView1<f32>) -> Result<Tensor> {
+        self.upload_as(host.insert_axis(ndarray::Axis(0)), Element::F32)
+    }
+
+    fn download(&self, tensor: &Tensor) -> Result<Array2<f32>> {
+        let bytes = self
+            .device
+            .download(&tensor.memory, (tensor.len() * tensor.element.bytes()) as u64)?;
+        let values: Vec<f32> = match tensor.element {
+            Element::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Element::F16 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b).to_f32())
+                .collect(),
+        };
+        Ok(Array2::from_shape_vec((tensor.rows, tensor.columns), values).expect("a tensor has its elements"))
+    }
+
+    fn embed(&self, table: &Weight, ids: &[u32]) -> Result<Tensor> {
+        // The residual stream is kept in 32 bits whatever the weights are.
+        self.rows_as(&table.0, ids, Element::F32)
+    }
+
+    fn add_positions(&self, x: &mut Tensor, table: &Tensor, offset: usize, length: usize) -> Result<()> {
+        let parameters = Elementwise {
+            offset: offset as u32,
+            length: length as u32,
+            ..Elementwise::default()
+        };
+        self.each("add_positions", x, Some(table), parameters)
+    }
+
+    fn add(&self, x: &mut Tensor, y: &Tensor) -> Result<()> {
+        self.each("add", x, Some(y), Elementwise::default())
+    }
+
+    fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
+        let parameters = Elementwise {
+            factor,
+            ..Elementwise::default()
+        };
+        self.each("scale", x, None, parameters)
+    }
+
+    fn columns(&self, x: &Tensor, columns: Columns) -> Result<Tensor> {
+        let y = self.tensor(x.rows, columns.width * columns.count, x.element)?;
+        let Columns {
+            first, width, stride, ..
+        } = columns;
+        let parameters = Elementwise {
+            first: first as u32,
+            run: width as u32,
+            stride: stride as u32,
+            source_width: x.columns as u32,
+            ..Elementwise::default()
+        };
+        self.each("columns", &y, Some(x), parameters)?;
+        Ok(y)
+    }
+
+    fn rows(&self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        self.rows_as(x, rows, x.element)
+    }
+
+    fn normalise(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let y = self.tensor(x.rows, x.columns, self.stored())?;
+        let runs = x.len() / width;
+        let threads = if width <= 128 { 32 } else { 256 };
+        let kernel = Kernel::new(shader::NORMALISE, "normalise")
+            .with_type("X", x.element.name())
+            .with_type("Y", y.element.name())
+            .with_constant("THREADS", threads);
+        let parameters = parameters::Normalise {
+            runs: runs as u32,
+            width: width as u32,
+            centred: u32::from(kind == NormKind::Layer),
+            epsilon,
+            has_gain: u32::from(gain.is_some()),
+            has_bias: u32::from(bias.is_some()),
+        };
+        let bound = [
+            read(&x.memory),
+            read(gain.map_or(self.nothing(), |gain| &gain.memory)),
+            read(bias.map_or(self.nothing(), |bias| &bias.memory)),
+            write(&y.memory),
+        ];
+        self.device.run(&kernel, &parameters, &bound, grid(runs))?;
+        Ok(y)
+    }
+
+    fn linear(&self, weight: &Weight, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
+        self.multiply(&weight.0, bias, x, self.stored())
+    }
+
+    fn rotate(&self, x: &mut Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
+        let there = {
+            let mut known = self.rotary.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match &*known {
+                Some((same, memory)) if same == table => memory.clone(),
+                _ => {
+                    let pairs: Vec<f32> = table
+                        .cosines
+                        .iter()
+                        .zip(&table.sines)
+                        .flat_map(|(cosine, sine)| [*cosine, *sine])
+                        .collect();
+                    let memory = Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
+                    self.device.upload(&memory, cast_slice(&pairs))?;
+                    *known = Some((table.clone(), memory.clone()));
+                    memory
+                }
+            }
+        };
+        let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
+        let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
+        let parameters = parameters::Rotate {
+            tokens: x.rows as u32,
+            heads: heads as u32,
+            head_dim: head_dim as u32,
+            pairs: pairs as u32,
+            length: length as u32,
+        };
+        let count = x.rows * pairs;
+        self.device.run(
+            &kernel,
+            &parameters,
+            &[write(&x.memory), read(&there)],
+            grid(count.div_ceil(LANES)),
+        )
+    }
+
+    fn activate(&self, activation: Activation, x: &mut Tensor) -> Result<()> {
+        self.each("activate", x, None, activated(activation))
+    }
+
+    fn gate(&self, activation: Activation, gate: &Tensor, up: &mut Tensor) -> Result<()> {
+        self.each("gate", up, Some(gate), activated(activation))
+    }
+
+    fn log_likelihoods(
+        &self,
+        Weight(head): &Weight,
+        softcap: Option<f32>,
+        x: &Tensor,
+        targets: &[u32],
+    ) -> Result<Vec<Likelihood>> {
+        let there = self.device.allocate((targets.len() * 4) as u64)?;
+        self.device.upload(&there, cast_slice(targets))?;
+        let results = self.device.allocate((targets.len() * 8) as u64)?;
+        // Logits exist for a few rows at a time; 64 rows keep every part aligned.
+        let room = LOGITS.min(self.device.largest()) as usize / (4 * head.rows);
+        let rows = (room / 64 * 64).clamp(64, x.rows.next_multiple_of(64));
+        let logits = self.tensor(rows, head.rows, Element::F32)?;
+        let kernel = Kernel::new(shader::LIKELIHOOD, "likelihood");
+        for first in (0..x.rows).step_by(rows) {
+            let count = rows.min(x.rows - first);
+            self.multiply_into(head, None, x, (first, count), &logits)?;
+            let parameters = parameters::Likelihood {
+                rows: count as u32,
+                vocabulary: head.rows as u32,
+                softcap: softcap.unwrap_or(0.0),
+                first: first as u32,
+            };
+            let bound = [read(&logits.memory), read(&there), write(&results)];
+            self.device.run(&kernel, &parameters, &bound, grid(count))?;
+        }
+        let values = self.values(&results, 2 * targets.len())?;
+        Ok(values
+            .chunks_exact(2)
+            .map(|pair| Likelihood {
+                log: pair[0],
+                greatest: pair[1] >= 0.0,
+            })
+            .collect())
+    }
+
+    fn attention(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        queries: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<Tensor> {
+        self.attend(shape, window, length, queries, keys, values)
+    }
+
+    fn moments(&self, inputs: usize, needs: Needs) -> Result<DeviceMoments> {
+        self.empty_moments(inputs, needs)
+    }
+
+    fn accumulate(&self, moments: &mut DeviceMoments, x: &Tensor) -> Result<()> {
+        self.add_moments(moments, x)
+    }
+
+    fn accumulate_cross(&self, moments: &mut DeviceMoments, x: &Tensor, dense: &Tensor) -> Result<()> {
+        self.add_cross(moments, x, dense)
+    }
+
+    fn accumulate_sums(&self, moments: &mut DeviceMoments, x: &Tensor, weights: &[f64]) -> Result<()> {
+        self.add_sums(moments, x, weights)
+    }
+}

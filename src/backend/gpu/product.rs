@@ -1,0 +1,80 @@
+//! Products `x W^T + b`: which kernel with which tiles.
+
+use super::device::{Kernel, read, write};
+use super::open::{Gpu, grid};
+use super::parameters::{self, TILE};
+use super::shader;
+use super::tensor::{Element, Tensor};
+use crate::error::Result;
+
+impl Gpu {
+    pub(crate) fn multiply(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+        result: Element,
+    ) -> Result<Tensor> {
+        let y = self.tensor(x.rows, weight.rows, result)?;
+        self.multiply_into(weight, bias, x, (0, x.rows), &y)?;
+        Ok(y)
+    }
+
+    /// Computes `x W^T + b` for some rows of `x`, and writes the result to the first rows of `y`.
+    pub(super) fn multiply_into(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        x: &Tensor,
+        (first, rows): (usize, usize),
+        y: &Tensor,
+    ) -> Result<()> {
+        let line = (x.columns * x.element.bytes()) as u64;
+        let x_bound = match first == 0 && rows == x.rows {
+            true => read(&x.memory),
+            false => read(&x.memory).part(first as u64 * line, (rows as u64 * line).next_multiple_of(4)),
+        };
+        let weight_bound = read(&weight.memory);
+        let bias_bound = read(bias.map_or(self.nothing(), |bias| &bias.memory));
+        let y_bound = write(&y.memory);
+        let (inputs, outputs) = (x.columns, weight.rows);
+        let has_bias = u32::from(bias.is_some());
+        let cooperative = self.cooperates(x) && weight.element == Element::F16 && inputs.is_multiple_of(8);
+        if !inputs.is_multiple_of(4) || !outputs.is_multiple_of(4) || y.columns != outputs {
+            debug_assert_eq!(y.columns, outputs);
+            let kernel = Kernel::new(shader::MATMUL_ANY, "matmul")
+                .with_type("X", x.element.name())
+                .with_type("W", weight.element.name())
+                .with_type("Y", y.element.name());
+            let parameters = parameters::MatmulAny {
+                rows: rows as u32,
+                inputs: inputs as u32,
+                outputs: outputs as u32,
+                has_bias,
+            };
+            let bound = [x_bound, weight_bound, bias_bound, y_bound];
+            let groups = [outputs.div_ceil(64) as u32, rows.div_ceil(64) as u32, 1];
+            return self.device.run(&kernel, &parameters, &bound, groups);
+        }
+        let kernel = if cooperative {
+            Kernel::new(shader::MATMUL_COOPERATIVE, "matmul").with_type("Y4", y.element.four())
+        } else {
+            Kernel::new(shader::MATMUL_F32, "matmul")
+                .with_type("X4", x.element.four())
+                .with_type("W4", weight.element.four())
+                .with_type("Y4", y.element.four())
+        };
+        let tiles = (rows.div_ceil(TILE), outputs.div_ceil(TILE));
+        let parameters = parameters::Matmul {
+            rows: rows as u32,
+            columns: outputs as u32,
+            inner: inputs as u32,
+            has_bias,
+            row_tiles: tiles.0 as u32,
+            column_tiles: tiles.1 as u32,
+            stride: outputs as u32,
+        };
+        let bound = [x_bound, weight_bound, y_bound, bias_bound];
+        self.device.run(&kernel, &parameters, &bound, grid(tiles.0 * tiles.1))
+    }
+}

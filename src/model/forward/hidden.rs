@@ -1,0 +1,155 @@
+//! The residual stream of token windows between two blocks, in batches of whole windows.
+
+use super::batches::{Batches, batch_tokens};
+use super::block::Block;
+use super::ends::Ends;
+use super::pass::{Order, Pass, copy, rotary_tables};
+use crate::backend::{Backend, RotaryTable};
+use crate::data::windows::TokenWindows;
+use crate::error::Result;
+use crate::spec::{ModelSpec, Positions, Tap};
+use ndarray::{Array2, s};
+use std::collections::BTreeMap;
+
+/// The residual stream of token windows between two blocks, in batches of whole windows.
+pub struct Hidden<B: Backend> {
+    batches: Batches<B>,
+    per_batch: usize,
+    length: usize,
+    rotary: Vec<RotaryTable>,
+}
+
+/// A residual stream and the block that it comes to next.
+pub type Before<'a, B> = (&'a Hidden<B>, &'a Block<B>);
+
+impl<B: Backend> Hidden<B> {
+    /// Embeds the tokens, which gives the input of block 0.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
+        let length = windows.length();
+        let per_batch = (batch_tokens(backend, spec) / length).max(1) * length;
+        let mut batches = Batches::default();
+        for ids in windows.ids().chunks(per_batch) {
+            let mut x = ends.embed(backend, spec, ids)?;
+            if let (Some(table), Positions::Learned { offset, .. }) = (&ends.positions, &spec.positions) {
+                backend.add_positions(&mut x, table, *offset, length)?;
+            }
+            batches.push(backend, &ends.room, x)?;
+        }
+        Ok(Hidden {
+            batches,
+            per_batch,
+            length,
+            rotary: rotary_tables(spec, length),
+        })
+    }
+
+    /// Moves the stream through a block. `listen` receives the input of every linear layer, batch by batch.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    pub fn advance(
+        &mut self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        self.batches.change(backend, |_, x| pass.run(x, &mut listen))
+    }
+
+    /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream. With
+    /// another stream of the same windows and another state of the block, `listen` receives the input there at `last`, too.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    pub fn observe(
+        &self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        other: Option<Before<B>>,
+        last: Tap,
+        mut listen: impl FnMut(Tap, &B::Tensor, Option<&B::Tensor>) -> Result<()>,
+    ) -> Result<()> {
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = |block| Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        let mut index = 0;
+        self.batches.each(backend, |x| {
+            let mut there: BTreeMap<Tap, B::Tensor> = BTreeMap::new();
+            if let Some((hidden, block)) = other {
+                let keep = &mut |tap, x: &B::Tensor| {
+                    if tap == last {
+                        there.insert(tap, copy(backend, x)?);
+                    }
+                    Ok(())
+                };
+                hidden
+                    .batches
+                    .with(backend, index, |x| pass(block).observe(x, last, keep))?;
+            }
+            index += 1;
+            pass(block).observe(x, last, &mut |tap, x| listen(tap, x, there.get(&tap)))
+        })
+    }
+
+    /// To be called after the last block: the log-likelihood of every window's tokens 1, 2, ... given the tokens
+    /// before them, `length - 1` per window. `take` receives the windows in order, a batch at a time.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn log_likelihoods(
+        &self,
+        backend: &B,
+        ends: &Ends<B>,
+        windows: &TokenWindows,
+        mut take: impl FnMut(&[&[f64]]),
+    ) -> Result<()> {
+        let mut ids = windows.ids();
+        self.batches.each(backend, |x| {
+            let before = ends.before_head(backend, x)?;
+            let x = before.as_ref().unwrap_or(x);
+            let (batch, rest) = ids.split_at(self.per_batch.min(ids.len()));
+            ids = rest;
+            // The last token of a window predicts nothing; giving it any target keeps rows and targets aligned.
+            let mut targets = batch[1..].to_vec();
+            targets.push(batch[0]);
+            let likelihoods = backend.log_likelihoods(ends.head(), ends.softcap, x, &targets)?;
+            let likelihoods: Vec<f64> = likelihoods.iter().map(|it| it.log).collect();
+            let windows = likelihoods.chunks_exact(self.length);
+            let windows: Vec<&[f64]> = windows.map(|window| &window[..self.length - 1]).collect();
+            take(&windows);
+            Ok(())
+        })
+    }
+
+    /// To be called after the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small
+    /// texts.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn logits(&self, backend: &B, ends: &Ends<B>) -> Result<Array2<f32>> {
+        let mut parts = Vec::new();
+        self.batches.each(backend, |x| {
+            let before = ends.before_head(backend, x)?;
+            let mut logits = backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
+            if let Some(bound) = ends.softcap {
+                logits.mapv_inplace(|x| bound * (x / bound).tanh());
+            }
+            parts.push(logits);
+            Ok(())
+        })?;
+        let columns = parts.first().map_or(0, |part: &Array2<f32>| part.ncols());
+        let mut all = Array2::zeros((parts.iter().map(|part| part.nrows()).sum(), columns));
+        let mut row = 0;
+        for part in parts {
+            all.slice_mut(s![row..row + part.nrows(), ..]).assign(&part);
+            row += part.nrows();
+        }
+        Ok(all)
+    }
+}

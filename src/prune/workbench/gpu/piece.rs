@@ -1,0 +1,113 @@
+//! A layer while it is pruned on the device.
+
+use super::statistics::Statistics;
+use super::written::Written;
+use crate::backend::gpu::device::Memory;
+use crate::backend::gpu::parameters::LANES;
+use crate::backend::gpu::{Gpu, Tensor, grid};
+use crate::error::{Error, Result};
+use crate::tensor::StorageType;
+use std::sync::{Arc, OnceLock};
+
+/// Most workgroups of a kernel that goes over a matrix in strides; enough for the largest devices.
+pub const WALKERS: usize = 1024;
+
+/// A layer that is being pruned on the device.
+pub struct Piece<'a> {
+    pub gpu: &'a Gpu,
+    pub weight: &'a mut Tensor,
+    /// A copy of the weights in single precision, which is used while weights in half precision are updated.
+    pub working: Option<Tensor>,
+    /// The mask as bits, row after row, each row beginning with a new word: bit `j mod 32` of word `j / 32` is set if
+    /// column `j` is removed.
+    pub mask: Option<Arc<Memory>>,
+    /// What kernels reported about places that name no column: `misplaced` of `moves.wgsl`. There from the first use on.
+    pub misplaced: OnceLock<Memory>,
+    pub storage: StorageType,
+    pub statistics: &'a Statistics,
+    /// The statistics in the present order of the columns, if it is not their own.
+    pub reordered: Option<Statistics>,
+    /// The order of the columns, if it is not their own.
+    pub order: Option<Vec<usize>>,
+}
+
+impl Piece<'_> {
+    pub fn size(&self) -> (usize, usize) {
+        (self.weight.rows, self.weight.columns)
+    }
+
+    /// The statistics of the columns in their present order.
+    pub fn statistics(&self) -> &Statistics {
+        self.reordered.as_ref().unwrap_or(self.statistics)
+    }
+
+    pub fn words(&self) -> usize {
+        self.weight.columns.div_ceil(32)
+    }
+
+    pub fn current(&self) -> &Tensor {
+        self.working.as_ref().unwrap_or(self.weight)
+    }
+
+    /// The first bytes of each of these buffers, copied to the host together, since every way back waits for the device.
+    /// All results of a piece come through here.
+    ///
+    /// # Errors
+    /// A place that was given to `gather` or `scatter` before is wrong, or the device fails.
+    pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
+        let Some(misplaced) = self.misplaced.get() else {
+            return self.gpu.hardware().download_all(parts);
+        };
+        let mut parts = parts.to_vec();
+        parts.push((misplaced, 4));
+        let mut brought = self.gpu.hardware().download_all(&parts)?;
+        let reported = brought.pop().expect("one copy of each buffer");
+        match bytemuck::pod_read_unaligned::<u32>(&reported) {
+            0 => Ok(brought),
+            reported => {
+                let entry = u32::MAX - reported;
+                Err(Error::numeric(format!(
+                    "entry {entry} of the places for a gather or scatter, counted row after row, is neither negative nor the \
+                     number of a column"
+                )))
+            }
+        }
+    }
+
+    /// Where kernels report places that are wrong.
+    pub fn misplaced(&self) -> Result<&Memory> {
+        if self.misplaced.get().is_none() {
+            let _ = self.misplaced.set(self.cleared(1)?);
+        }
+        Ok(self.misplaced.get().expect("it was just made"))
+    }
+
+    pub fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
+    }
+
+    pub fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
+    }
+
+    pub fn cleared(&self, words: usize) -> Result<Memory> {
+        let memory = self.gpu.hardware().allocate((words * 4) as u64)?;
+        self.gpu.hardware().clear(&memory)?;
+        Ok(memory)
+    }
+
+    /// The mask, if the formulas use it and there is one; without a mask all weights are kept.
+    pub fn mask_for(&self, written: &Written) -> Result<Option<Arc<Memory>>> {
+        match (&self.mask, written.reads_mask) {
+            (_, false) => Ok(None),
+            (Some(mask), true) => Ok(Some(mask.clone())),
+            (None, true) => Ok(Some(Arc::new(self.cleared(self.weight.rows * self.words())?))),
+        }
+    }
+
+    /// The number of workgroups for one invocation per weight.
+    pub fn each(&self) -> [u32; 3] {
+        let (rows, columns) = self.size();
+        grid((rows * columns).div_ceil(LANES))
+    }
+}
