@@ -21,12 +21,12 @@ use ndarray::Array2;
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes, by what they hold.
+/// The memory that a run is expected to take, in bytes, by what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
-    /// Embedding, positions, head.
+    /// Embedding, positions and head: the weights outside the blocks.
     pub ends: u64,
-    /// Two blocks.
+    /// The weights of two blocks: the one that is worked on, and the next.
     pub blocks: u64,
     /// The largest of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer; a layer
     /// on its way to a file; the stored bytes of a matrix that is read.
@@ -269,14 +269,14 @@ fn tap_widths(block: &BlockSpec) -> [u128; TapPlace::ALL.len()] {
 /// Sizes of a block that memory depends on, in elements.
 #[derive(Default)]
 struct Sizes {
-    /// All tensors.
+    /// Number of elements of all tensors of a block.
     block: u128,
     /// The weight of the largest layer.
     layer: u128,
     /// Features of a token that exist at one time in attention, and in the MLP.
     attention: u128,
     mlp: u128,
-    /// Features at every tap.
+    /// Number of features at every tap.
     taps: [u128; TapPlace::ALL.len()],
 }
 
@@ -429,7 +429,7 @@ mod tests {
         compute: Compute::F32,
     };
 
-    /// LLaMA-2-7B's.
+    /// The architecture of LLaMA-2-7B.
     fn shape() -> ModelSpec {
         parse_spec(
             r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,

@@ -28,20 +28,20 @@ pub const GPU_NUMBERS: u32 = 4;
 /// The first [`NUMBERS`] that came after every record and every `pruning.json` had a checksum.
 const SEALED: u32 = 3;
 
-/// The same of [`GPU_NUMBERS`].
+/// The first [`GPU_NUMBERS`] that came after every record and every `pruning.json` had a checksum.
 const GPU_SEALED: u32 = 4;
 
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// [`NUMBERS`], or [`GPU_NUMBERS`].
+    /// [`NUMBERS`] of the zprune that computes; on a GPU, [`GPU_NUMBERS`].
     pub numbers: u32,
     /// Who computed: `cpu` or `gpu`.
     pub backend: String,
     /// What weights and activations were stored in.
     #[serde(default, skip_serializing_if = "Compute::is_default")]
     pub compute: Compute,
-    /// The model's files.
+    /// Hashes of the files of the model.
     pub model: ModelIdentity,
     /// What was done to it; absent for the dense model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,24 +56,24 @@ pub struct Identity {
 /// A pruning run without its labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruningIdentity {
-    /// What was removed.
+    /// Decided how important each weight is.
     pub criterion: ComponentPlan,
-    /// How it was made up for.
+    /// Computed the new values of the weights that were kept.
     pub solver: ComponentPlan,
-    /// From where.
+    /// Decided how much was removed from each layer.
     pub allocator: ComponentPlan,
-    /// The other steps.
+    /// The steps that a method may do without.
     #[serde(flatten)]
     pub steps: StepPlans,
     /// The outputs that the solver reproduced.
     #[serde(default, skip_serializing_if = "Goal::is_default")]
     pub target: Goal,
-    /// Among which weights; absent for N:M patterns, which have groups of their own.
+    /// The group of weights among which the lowest scores were removed; absent for N:M patterns, which have groups of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
-    /// How much.
+    /// How much was removed: the pattern that the allocator started from.
     pub pattern: Pattern,
-    /// What happened to ties.
+    /// How many weights were removed if scores were equal.
     pub selection: Selection,
     /// Calibration; absent for methods that look at weights only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ impl PruningIdentity {
     }
 }
 
-/// Calibration without paths.
+/// Everything about calibration that decides numbers: hashes in place of paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationIdentity {
     /// SHA-256 of the corpus file.
@@ -113,16 +113,16 @@ pub struct CalibrationIdentity {
     /// Whether texts started with the tokenizer's special tokens.
     #[serde(default, skip_serializing_if = "Bos::is_default")]
     pub bos: Bos,
-    /// Number of windows.
+    /// Number of windows that were drawn.
     pub sequences: usize,
-    /// Tokens per window.
+    /// Number of tokens in a window.
     pub length: usize,
     /// What a layer's statistics were gathered on.
     #[serde(rename = "propagate")]
     pub stage: Stage,
-    /// Seed of the draw.
+    /// The seed with which the windows were drawn.
     pub seed: u64,
-    /// Who factored matrices.
+    /// The library that factorised matrices.
     pub linear_algebra: Provider,
 }
 
@@ -144,7 +144,7 @@ pub struct EvaluationIdentity {
     /// Whether texts started with the tokenizer's special tokens.
     #[serde(default, skip_serializing_if = "Bos::is_default")]
     pub bos: Bos,
-    /// Tokens per window.
+    /// Number of tokens in a window.
     pub length: usize,
     /// Number of windows, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,7 +154,7 @@ pub struct EvaluationIdentity {
 /// A zero-shot task without its path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskIdentity {
-    /// Registry name.
+    /// Name of the task, as lm-evaluation-harness calls it.
     pub name: String,
     /// The harness's version number of the task.
     pub version: u32,
@@ -163,7 +163,7 @@ pub struct TaskIdentity {
     /// Number of documents, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Whose scores were wanted.
+    /// The generation of lm-evaluation-harness whose scores were reproduced.
     pub harness: Harness,
 }
 

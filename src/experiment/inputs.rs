@@ -23,20 +23,20 @@ use std::sync::{Mutex, PoisonError};
 /// SHA-256 of a model's files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelIdentity {
-    /// `config.json`.
+    /// Hash of the file `config.json`.
     pub config: String,
-    /// Weight files.
+    /// Hash of all weight files together.
     pub weights: String,
-    /// `tokenizer.json`, and what the files beside it change; absent where the model has none and needs none.
+    /// Hash of `tokenizer.json` and of what the files beside it change; absent where the model has none and needs none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer: String,
 }
 
 /// A model directory that is there and fits.
 pub struct ModelInput {
-    /// Hashes of its files.
+    /// Hashes of the model's files, which are part of the ids of its cells.
     pub identity: ModelIdentity,
-    /// The opened checkpoint.
+    /// The checkpoint, opened to read weights.
     pub checkpoint: Checkpoint,
     folder: PathBuf,
     config: Watched,
@@ -87,20 +87,20 @@ fn same_content(file: &Watched, digest: &str, otherwise: &str) -> Result<()> {
 
 /// A model directory whose configuration fits; its weights may be missing.
 pub struct ModelFolder {
-    /// Where it is.
+    /// Path of the directory; for a model of the hub, in the cache.
     pub path: PathBuf,
     /// For a model of the hub, the commit it is.
     pub commit: Option<String>,
-    /// Its architecture.
+    /// The architecture that its configuration describes.
     pub spec: ModelSpec,
 }
 
 /// A corpus or a token windows file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInput {
-    /// Where it is.
+    /// Path of the file; for a file of the hub, in the cache.
     pub path: PathBuf,
-    /// SHA-256 of the file.
+    /// SHA-256 of the file's bytes, which is part of the ids of cells.
     pub digest: String,
     watched: Watched,
 }

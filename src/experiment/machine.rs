@@ -18,21 +18,21 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// This machine's cores.
+    /// The cores of the machine that zprune runs on.
     Cpu,
-    /// A GPU.
+    /// A GPU, through Vulkan, Metal or DirectX 12.
     Gpu,
     /// A GPU where there is a real one, else the CPU.
     Auto,
 }
 
-/// A backend that computes.
+/// A backend that computes, after `auto` was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Processor {
-    /// This machine's cores.
+    /// The cores of the machine that zprune runs on.
     Cpu,
-    /// A GPU.
+    /// A GPU, through Vulkan, Metal or DirectX 12.
     Gpu,
 }
 
@@ -63,7 +63,7 @@ pub struct MachineRequest {
 /// Who is to compute, and how; the same on every machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachinePlan {
-    /// Backend.
+    /// The backend that was asked for.
     pub backend: Wanted,
     /// What weights and activations are stored in; `None` leaves it to the device: `f16` on a GPU that has it, else `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ pub struct MachinePlan {
     /// Memory a run may use. Decides no number, so it is not part of any id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// Folder of scratch files.
+    /// The folder of scratch files; the system's for temporary files if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
 }
@@ -82,7 +82,7 @@ pub struct MachinePlan {
 /// Who computes on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// Backend.
+    /// The backend that computes, after `auto` was decided.
     pub backend: Processor,
     /// What weights and activations are stored in.
     pub compute: Compute,
@@ -92,7 +92,7 @@ pub struct Machine {
 /// cluster, half precision is taken for granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreseen {
-    /// Who computes.
+    /// The backend that would compute, and its precision.
     pub machine: Machine,
     /// What was taken for granted, in words.
     pub assumed: Option<String>,
@@ -235,7 +235,7 @@ impl MachinePlan {
         Err(Error::config(message))
     }
 
-    /// Where scratch files go.
+    /// The folder that scratch files go to: the one that was asked for, or the system's for temporary files.
     pub fn scratch_folder(&self) -> PathBuf {
         self.scratch.clone().unwrap_or_else(std::env::temp_dir)
     }

@@ -34,19 +34,19 @@ const MOST_TOKENS: usize = 1 << 28;
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";
 
-/// A resolved experiment.
+/// An experiment with everything decided that its file leaves open: what is computed, on what, and how it is compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
-    /// Names the results folder.
+    /// Name of the experiment, and of its results folder.
     pub name: String,
     /// One question, in a sentence.
     pub description: String,
-    /// Confidence of intervals.
+    /// Confidence of the intervals that reports show, such as 0.95.
     pub confidence: f64,
-    /// Who is to compute, and how.
+    /// The backend that is to compute, its precision and its memory.
     #[serde(flatten)]
     pub machine: MachinePlan,
-    /// Provider of factorisations.
+    /// The library that factorises matrices.
     pub linear_algebra: Provider,
     /// The protocol that the settings follow, if they follow one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,42 +54,42 @@ pub struct Experiment {
     /// Whether texts start with the tokenizer's special tokens.
     #[serde(default, skip_serializing_if = "Bos::is_default")]
     pub bos: Bos,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal.
     pub selection: Selection,
-    /// Calibration seeds.
+    /// The seeds with which calibration windows are drawn; methods that calibrate have a cell for each.
     pub seeds: Vec<u64>,
-    /// Sparsity patterns.
+    /// The sparsity patterns; every method has cells for each.
     pub patterns: Vec<Pattern>,
-    /// Calibration, when any method needs it.
+    /// Where calibration windows come from; `None` if no method calibrates.
     pub calibration: Option<CalibrationPlan>,
-    /// Models.
+    /// The models that are pruned and measured.
     pub models: Vec<ModelPlan>,
-    /// Methods.
+    /// The pruning methods that are compared.
     pub methods: Vec<MethodPlan>,
-    /// Evaluations.
+    /// The texts on which perplexity is measured.
     pub evaluations: Vec<EvaluationPlan>,
     /// Families of comparisons; without any, every pair of methods is compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
-    /// Published values.
+    /// Published values that reports show beside ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
-    /// Zero-shot tasks.
+    /// The zero-shot tasks that every cell's model is scored on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskPlan>,
 }
 
-/// One model.
+/// A model that is pruned and measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelPlan {
-    /// Label.
+    /// Label of the model in tables.
     pub name: String,
     /// Model directory; for a model of the hub, `hub:` and its repository.
     pub path: PathBuf,
     /// The commit the hub's revision stood for when the experiment ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// How to get it.
+    /// How the user can get what is missing: a sentence for messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
     /// Where on the hub the model is.
@@ -105,22 +105,22 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// The known value.
+    /// The perplexity that is known.
     pub perplexity: f64,
     /// How far the dense run may be off, as a fraction of it.
     pub tolerance: f64,
 }
 
-/// Calibration.
+/// Where the windows come from on which statistics are gathered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationPlan {
-    /// Corpus; a file, or `hub:` and what it is there.
+    /// The file that windows are drawn from, or `hub:` and what it is called there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corpus: Option<PathBuf>,
     /// Token windows file in place of a corpus; `{seed}` stands for the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
-    /// How to get it.
+    /// How the user can get what is missing: a sentence for messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
     /// How the corpus's rows become one text.
@@ -129,9 +129,9 @@ pub struct CalibrationPlan {
     /// How windows are drawn from the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// Number of windows.
+    /// Number of windows that are drawn for each seed.
     pub sequences: usize,
-    /// Tokens per window.
+    /// Number of tokens in a window.
     pub length: Length,
     /// What a layer's statistics are gathered on.
     #[serde(rename = "propagate")]
@@ -141,7 +141,7 @@ pub struct CalibrationPlan {
 /// A component by name, with all its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComponentPlan {
-    /// Registry name.
+    /// The name by which the component is registered.
     pub name: String,
     /// The version of a component that the program added; built-in ones have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,22 +150,22 @@ pub struct ComponentPlan {
     pub parameters: serde_json::Value,
 }
 
-/// One method.
+/// A pruning method: a component for every step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodPlan {
-    /// Label.
+    /// Label of the method in tables.
     pub name: String,
-    /// Among which weights.
+    /// The group of weights among which the lowest scores are removed.
     pub group: Group,
     /// Whether it looks at calibration inputs; one that does not has no seeds.
     pub calibrated: bool,
-    /// What to remove.
+    /// Decides how important each weight is.
     pub criterion: ComponentPlan,
-    /// How to make up for it.
+    /// Computes the new values of the weights that are kept.
     pub solver: ComponentPlan,
-    /// From where.
+    /// Decides how much is removed from each layer.
     pub allocator: ComponentPlan,
-    /// The other steps.
+    /// The steps that the method may do without.
     #[serde(flatten)]
     pub steps: StepPlans,
     /// What a layer's statistics are gathered on, if it is not what the calibration says.
@@ -179,29 +179,29 @@ pub struct MethodPlan {
 /// The steps that a method may do without.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepPlans {
-    /// Which columns share an N:M group.
+    /// Decides which columns share an N:M group; without it, neighbouring columns do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permutation: Option<ComponentPlan>,
-    /// Which mask of the same size is better.
+    /// Looks for a better mask of the same size; without it, the criterion's mask is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refine: Option<ComponentPlan>,
-    /// What a bias makes up for.
+    /// Changes the bias to make up for removed weights; without it, the bias stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensate: Option<ComponentPlan>,
 }
 
-/// One evaluation.
+/// A text on which perplexity is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationPlan {
-    /// Label.
+    /// Label of the evaluation in tables.
     pub name: String,
-    /// Corpus; a file, or `hub:` and what it is there.
+    /// The file with the text, or `hub:` and what it is called there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corpus: Option<PathBuf>,
     /// Token windows file in place of a corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
-    /// How to get it.
+    /// How the user can get what is missing: a sentence for messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
     /// How the corpus's rows become one text.
@@ -210,46 +210,46 @@ pub struct EvaluationPlan {
     /// Number of rows of the corpus, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
-    /// Tokens per window.
+    /// Number of tokens in a window.
     pub length: Length,
     /// Number of windows, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<usize>,
 }
 
-/// One zero-shot task.
+/// A zero-shot task that models are scored on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskPlan {
-    /// Registry name.
+    /// Name of the task, as lm-evaluation-harness calls it.
     pub name: String,
     /// File, folder of files, or `hub:` and what it is there.
     pub data: PathBuf,
-    /// How to get it.
+    /// How the user can get what is missing: a sentence for messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
     /// Number of documents, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Whose scores are wanted.
+    /// The generation of lm-evaluation-harness whose scores are reproduced.
     pub harness: Harness,
 }
 
 /// A family: one method against others, on every model, pattern, evaluation and task named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Names the family.
+    /// Name of the family in tables.
     pub family: String,
     /// Label of the method that is compared.
     pub ours: String,
     /// Labels of the methods it is compared with.
     pub against: Vec<String>,
-    /// Labels of models.
+    /// Labels of the models on which the methods are compared.
     pub models: Vec<String>,
-    /// Patterns.
+    /// The patterns under which the methods are compared.
     pub patterns: Vec<Pattern>,
-    /// Labels of evaluations.
+    /// Labels of the evaluations by which the methods are compared.
     pub evaluations: Vec<String>,
-    /// Names of zero-shot tasks.
+    /// Names of the zero-shot tasks by which the methods are compared.
     pub tasks: Vec<String>,
 }
 
@@ -261,7 +261,7 @@ pub struct Reference {
     /// How they were obtained, as far as the source says.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub protocol: String,
-    /// Label of the model.
+    /// Label of the model that the values are of.
     pub model: String,
     /// The pattern; none where there is only the unpruned model's value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -272,7 +272,7 @@ pub struct Reference {
     /// Name of the zero-shot task, for accuracies in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Documents of the task.
+    /// Number of documents of the task that the values rest on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub documents: Option<usize>,
     /// Values by label of the method.
@@ -285,7 +285,7 @@ pub struct Reference {
 /// One run of the grid, by position in the experiment's lists.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
-    /// Index of the model.
+    /// Index of the model in the experiment's list.
     pub model: usize,
     /// What is done to it; `None` measures the dense model.
     pub pruning: Option<Pruning>,
@@ -294,9 +294,9 @@ pub struct Cell {
 /// What a cell does to its model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pruning {
-    /// Index of the method.
+    /// Index of the method in the experiment's list.
     pub method: usize,
-    /// The pattern.
+    /// How much is removed: the pattern that the allocator starts from.
     pub pattern: Pattern,
     /// Calibration seed, for methods that calibrate.
     pub seed: Option<u64>,

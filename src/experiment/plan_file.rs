@@ -32,9 +32,9 @@ pub struct PlanFile {
 pub struct PlannedCell {
     /// Id of the cell, computed from its content.
     pub id: String,
-    /// Name of the model.
+    /// Label of the cell's model.
     pub model: String,
-    /// Name of the method.
+    /// Label of the cell's method; `dense` for the unpruned model.
     pub method: String,
     /// Calibration seed; none if the method does not calibrate.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
-/// Settings that belong together.
+/// Settings that belong together, because a paper's code has them all.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
     /// Tokens per window, of calibration and of evaluation.
@@ -30,7 +30,7 @@ pub struct Protocol {
     pub sampling: Sampling,
     /// Calibration windows, unless another number is written.
     pub sequences: usize,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal.
     pub selection: Selection,
     /// The comparison group of every one-shot method, where it is not the criterion's own.
     pub one_shot: Option<Group>,
@@ -50,7 +50,7 @@ const SPARSEGPT: Protocol = Protocol {
     stage: Stage::Block,
 };
 
-/// All protocols.
+/// All protocols, by the names that experiment files give them.
 pub const PROTOCOLS: Registry<Protocol> = Registry {
     kind: "protocol",
     entries: &[
@@ -89,9 +89,9 @@ pub const PROTOCOLS: Registry<Protocol> = Registry {
 /// A protocol under the name an experiment gave.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
-    /// Registry name.
+    /// The name by which the protocol is registered.
     pub name: &'static str,
-    /// Its settings.
+    /// The settings that it stands for.
     pub settings: Protocol,
 }
 
@@ -137,7 +137,7 @@ pub fn agree<T: PartialEq + Serialize>(
     }
 }
 
-/// Tokens per window.
+/// The number of tokens in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// So many, for every model.

@@ -22,11 +22,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A whole experiment file.
+/// An experiment file as it was typed; the keys that were left out are absent here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawExperiment {
-    /// Names the results folder.
+    /// Name of the experiment, and of its results folder.
     pub name: Spanned<String>,
     /// One question, in a sentence.
     #[serde(default)]
@@ -35,17 +35,17 @@ pub struct RawExperiment {
     pub protocol: Option<Spanned<String>>,
     /// Whether texts start with the tokenizer's special tokens.
     pub bos: Option<Bos>,
-    /// The models.
+    /// The models to prune and to measure, `[[model]]`.
     #[serde(default)]
     pub model: Vec<Spanned<RawModel>>,
     /// Where calibration statistics come from; needed unless every method looks at weights only.
     pub calibration: Option<Spanned<RawCalibration>>,
     /// The axes of the sweep.
     pub sweep: Spanned<RawSweep>,
-    /// The pruning methods.
+    /// The pruning methods to compare, `[[method]]`.
     #[serde(default)]
     pub method: Vec<Spanned<RawMethod>>,
-    /// What is measured.
+    /// The texts on which perplexity is measured, `[[evaluation]]`.
     #[serde(default)]
     pub evaluation: Vec<Spanned<RawEvaluation>>,
     /// Families of comparisons, declared before anything has run.
@@ -54,23 +54,23 @@ pub struct RawExperiment {
     /// Published values to show beside ours.
     #[serde(default)]
     pub reference: Vec<Spanned<RawReference>>,
-    /// Zero-shot tasks.
+    /// The zero-shot tasks that models are scored on, `[[task]]`.
     #[serde(default)]
     pub task: Vec<Spanned<RawTask>>,
-    /// Who computes.
+    /// The backend that computes, its precision and its memory, `[compute]`.
     #[serde(default)]
     pub compute: RawCompute,
-    /// How results are shown.
+    /// Settings of the report, `[report]`.
     pub report: Option<Spanned<RawReport>>,
 }
 
-/// One model.
+/// A model of the experiment, `[[model]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
     /// Label in tables; the folder's or the repository's name by default.
     pub name: Option<String>,
-    /// Hugging Face model directory.
+    /// The model's directory, in the format of Hugging Face.
     pub path: Option<PathBuf>,
     /// Repository on the Hugging Face hub, in place of a path.
     pub hub: Option<String>,
@@ -83,7 +83,7 @@ pub struct RawModel {
     pub expected: BTreeMap<String, Expected>,
 }
 
-/// Calibration.
+/// Where the windows come from on which statistics are gathered, `[calibration]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCalibration {
@@ -97,28 +97,28 @@ pub struct RawCalibration {
     pub join: Option<Join>,
     /// How windows are drawn from a corpus.
     pub sampling: Option<Sampling>,
-    /// Number of windows.
+    /// Number of windows to draw for each seed; the protocol's by default.
     pub sequences: Option<usize>,
-    /// Tokens per window.
+    /// Number of tokens in a window; the protocol's by default.
     pub length: Option<Length>,
     /// What a layer's statistics are gathered on; `propagate` in files of earlier versions.
     #[serde(alias = "propagate")]
     pub stage: Option<Stage>,
-    /// Whose outputs solvers reproduce.
+    /// The outputs that solvers are to reproduce: those of the layer as it is now, or those of the dense model.
     pub target: Option<Goal>,
 }
 
-/// The sweep.
+/// What every method is run with, `[sweep]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawSweep {
-    /// Calibration seeds.
+    /// The seeds with which calibration windows are drawn.
     #[serde(default)]
     pub seeds: Vec<u64>,
-    /// Sparsity patterns.
+    /// The sparsity patterns that every method is run with.
     #[serde(default)]
     pub patterns: Vec<Spanned<RawPattern>>,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal; the protocol's by default.
     pub selection: Option<Selection>,
 }
 
@@ -126,33 +126,33 @@ pub struct RawSweep {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawPattern {
-    /// Fraction removed.
+    /// Fraction of the weights that is removed.
     pub sparsity: Option<f64>,
-    /// Weights kept per group.
+    /// Number of weights that are kept in each group.
     pub keep: Option<usize>,
-    /// Weights per group.
+    /// Number of weights in each group.
     pub of: Option<usize>,
 }
 
-/// One method.
+/// A pruning method of the experiment, `[[method]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawMethod {
     /// Label in tables; made from criterion and solver by default.
     pub name: Option<String>,
-    /// What to remove.
+    /// Decides how important each weight is.
     pub criterion: Spanned<RawComponent>,
-    /// How to make up for it; `one-shot` by default.
+    /// Computes the new values of the weights that are kept; `one-shot`, which leaves them, by default.
     pub solver: Option<Spanned<RawComponent>>,
-    /// From where; `uniform` by default.
+    /// Decides how much is removed from each layer; `uniform` by default.
     pub allocator: Option<Spanned<RawComponent>>,
-    /// Which columns share an N:M group; those that stand together by default.
+    /// Decides which columns share an N:M group; those that stand together by default.
     pub permutation: Option<Spanned<RawComponent>>,
-    /// Which mask of the same size is better; the criterion's by default.
+    /// Looks for a better mask of the same size; the criterion's mask is kept by default.
     pub refine: Option<Spanned<RawComponent>>,
-    /// What a bias makes up for; nothing by default.
+    /// Changes the bias to make up for removed weights; the bias stays as it is by default.
     pub compensate: Option<Spanned<RawComponent>>,
-    /// Among which weights; the criterion's own by default.
+    /// The group of weights among which the lowest scores are removed; the criterion's own by default.
     pub group: Option<Group>,
     /// What a layer's statistics are gathered on; the calibration's by default.
     pub stage: Option<Stage>,
@@ -160,11 +160,11 @@ pub struct RawMethod {
     pub target: Option<Goal>,
 }
 
-/// One evaluation.
+/// A text on which perplexity is measured, `[[evaluation]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawEvaluation {
-    /// Label in tables.
+    /// Label of the evaluation in tables.
     pub name: String,
     /// Text, JSONL or parquet file, or one on the hub (`hub:wikitext2`).
     pub corpus: Option<PathBuf>,
@@ -176,7 +176,7 @@ pub struct RawEvaluation {
     pub join: Option<Join>,
     /// Use only the first so many rows of the corpus; all by default.
     pub rows: Option<usize>,
-    /// Tokens per window.
+    /// Number of tokens in a window; the protocol's by default.
     pub length: Option<Length>,
     /// Number of windows; all by default.
     pub windows: Option<usize>,
@@ -186,7 +186,7 @@ pub struct RawEvaluation {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawComparison {
-    /// Names the family.
+    /// Name of the family in tables.
     pub family: String,
     /// Label of the method that is compared.
     pub ours: String,
@@ -194,7 +194,7 @@ pub struct RawComparison {
     pub against: Vec<String>,
     /// Labels of models; all by default.
     pub models: Option<Vec<String>>,
-    /// Patterns; all by default.
+    /// The patterns under which the methods are compared; all by default.
     pub patterns: Option<Vec<RawPattern>>,
     /// Labels of evaluations; all by default.
     pub evaluations: Option<Vec<String>>,
@@ -211,7 +211,7 @@ pub struct RawReference {
     /// How they were obtained, as far as the source says.
     #[serde(default)]
     pub protocol: String,
-    /// Label of the model.
+    /// Label of the model that the values are of.
     pub model: String,
     /// The pattern; needed by every value but the unpruned model's.
     pub pattern: Option<RawPattern>,
@@ -219,7 +219,7 @@ pub struct RawReference {
     pub evaluation: Option<String>,
     /// In place of an evaluation, the zero-shot task whose accuracy in percent it is.
     pub task: Option<String>,
-    /// Documents of the task.
+    /// Number of documents of the task that the values rest on.
     pub documents: Option<usize>,
     /// Values by label of the method; `dense` is the unpruned model.
     pub values: BTreeMap<String, f64>,
@@ -228,11 +228,11 @@ pub struct RawReference {
     pub deviations: BTreeMap<String, f64>,
 }
 
-/// One zero-shot task.
+/// A zero-shot task that models are scored on, `[[task]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTask {
-    /// Registry name.
+    /// Name of the task, as lm-evaluation-harness calls it.
     pub name: String,
     /// JSONL or parquet file in the hub's field names, a folder of such files named after their tasks, or a file
     /// on the hub; the task's own data set on the hub by default.
@@ -245,7 +245,7 @@ pub struct RawTask {
     pub harness: Option<Harness>,
 }
 
-/// Who computes.
+/// The backend that computes, its precision and its memory, `[compute]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCompute {
@@ -263,7 +263,7 @@ pub struct RawCompute {
     pub linear_algebra: Option<Spanned<Provider>>,
 }
 
-/// How results are shown.
+/// Settings of the report, `[report]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawReport {
@@ -274,7 +274,7 @@ pub struct RawReport {
 /// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.
 #[derive(Debug, Clone)]
 pub struct RawComponent {
-    /// Registry name.
+    /// The name by which the component is registered.
     pub name: String,
     /// Everything else that was typed.
     pub parameters: toml::Table,
@@ -317,9 +317,9 @@ impl<'de> Deserialize<'de> for RawComponent {
 
 /// The text of an experiment file, to turn byte offsets into places.
 pub struct Source {
-    /// Where it came from.
+    /// Path of the file, for messages.
     pub path: PathBuf,
-    /// What it says.
+    /// The file's text, in which places are looked up.
     pub text: String,
 }
 

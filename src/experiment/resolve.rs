@@ -225,7 +225,7 @@ impl Resolving<'_> {
         Ok(())
     }
 
-    /// Evaluations and tasks.
+    /// Resolves the evaluations and the zero-shot tasks.
     fn measures(&self, experiment: &mut Experiment) -> Result<()> {
         for raw in &self.raw.evaluation {
             let place = self.at(raw.span().start);

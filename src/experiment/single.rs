@@ -21,13 +21,13 @@ use std::path::{Path, PathBuf};
 /// What pruning and measuring one model have in common.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// Model directory, or `hub:org/name`.
+    /// Directory of the model; for a model of the hub, `hub:org/name`.
     pub model: PathBuf,
-    /// Protocol by name.
+    /// Name of the protocol whose settings hold; without it, those of the arguments.
     pub protocol: Option<String>,
     /// Whether texts start with the tokenizer's special tokens; the protocol's way, or the tokenizer's.
     pub bos: Option<Bos>,
-    /// Who computes.
+    /// The backend that is asked for, its precision and its memory.
     pub machine: MachineRequest,
 }
 
@@ -36,23 +36,23 @@ pub struct Common {
 pub struct Pruning {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`.
     pub method: String,
-    /// Mask refinement.
+    /// Name of the mask refinement; without it, the criterion's mask is kept.
     pub refine: Option<String>,
-    /// Permutation of columns.
+    /// Name of the permutation of columns; without it, neighbouring columns share a group.
     pub permutation: Option<String>,
-    /// Compensation by a bias.
+    /// Name of the compensation; without it, the bias stays as it is.
     pub compensate: Option<String>,
     /// Parameters as `key=value`, and with the step before it (`solver.key=value`).
     pub settings: Vec<String>,
     /// Comparison group; the protocol's or the criterion's own by default.
     pub group: Option<Group>,
-    /// What happens to ties.
+    /// How many weights are removed if scores are equal; the protocol's by default.
     pub selection: Option<Selection>,
-    /// How much goes.
+    /// The pattern that is left of every layer.
     pub pattern: Pattern,
     /// Calibration, as an experiment file would say it; without corpus and tokens there is none.
     pub calibration: RawCalibration,
-    /// Calibration seed.
+    /// The seed with which calibration windows are drawn.
     pub seed: u64,
 }
 

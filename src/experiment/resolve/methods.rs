@@ -17,7 +17,7 @@ use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use serde_spanned::Spanned;
 
-/// Resolves a pattern.
+/// The pattern that was typed.
 pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
     let pattern = match (raw.sparsity, raw.keep, raw.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },

@@ -15,7 +15,7 @@ pub fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
     )))
 }
 
-/// Refuses an empty list.
+/// Refuses a list that has nothing in it; `what` says of what.
 pub fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
     if list.is_empty() {
         return Err(Error::config(format!("there is no {what}; at least one is needed")));

@@ -10,7 +10,7 @@ use crate::experiment::raw::{RawCalibration, RawEvaluation, RawTask};
 use crate::hub::datasets::{self, Use};
 use std::path::{Path, PathBuf};
 
-/// Resolves an evaluation.
+/// The evaluation that was typed, with what it leaves to the protocol.
 pub fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) -> Result<EvaluationPlan> {
     one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false)?;
     if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
@@ -38,7 +38,7 @@ pub fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) -> Result
     Ok(evaluation)
 }
 
-/// Resolves a zero-shot task.
+/// The zero-shot task that was typed, with the data set's own place on the hub if it names none.
 pub fn task(raw: &RawTask) -> Result<TaskPlan> {
     let task = &TASKS.find(&raw.name)?.item;
     if raw.limit == Some(0) {
@@ -56,7 +56,7 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
     })
 }
 
-/// Resolves calibration.
+/// The calibration that was typed, with what it leaves to the protocol.
 pub fn calibration(calibration: &RawCalibration, protocol: Option<Named>, seeds: &[u64]) -> Result<CalibrationPlan> {
     one_text(
         &calibration.corpus,
