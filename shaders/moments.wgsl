@@ -42,14 +42,6 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id
     }
 }
 
-// The transposed rows in single precision: `sums` is (width, rows).
-@compute @workgroup_size(64, 4)
-fn transposed(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x < p.rows && id.y < p.width {
-        sums[id.y * p.rows + id.x] = f32(x[id.x * p.width + id.y]);
-    }
-}
-
 // Sums of one piece of a sequence in 64 columns, four rows at a time. `sums` is (sequences, pieces, width).
 @compute @workgroup_size(64, 4)
 fn sequence_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {

@@ -1,4 +1,6 @@
-// Matrices whose entries are those of another one in other places.
+// Matrices whose entries are those of another one in other places, in single precision.
+
+alias X = f32;
 
 struct Parameters {
     // Of the result.
@@ -12,7 +14,7 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read_write> into: array<f32>;
 @group(0) @binding(3) var<storage, read> places: array<f32>;
 // All ones less the first entry of `places` that is wrong; 0: none is.
@@ -24,7 +26,7 @@ fn transpose(
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
-        into[i] = x[i % p.columns * p.width + i / p.columns];
+        into[i] = f32(x[i % p.columns * p.width + i / p.columns]);
     }
 }
 
@@ -37,7 +39,7 @@ fn symmetric(
     if i < p.rows * p.columns {
         let row = i / p.columns;
         let column = i % p.columns;
-        into[i] = p.factor * x[max(row, column) * p.columns + min(row, column)];
+        into[i] = p.factor * f32(x[max(row, column) * p.columns + min(row, column)]);
     }
 }
 
@@ -68,7 +70,7 @@ fn gather(
         let row = i / p.columns;
         let column = named(min(row, p.place_rows - 1u) * p.columns + i % p.columns, p.width);
         if column < p.width {
-            into[i] = x[row * p.width + column];
+            into[i] = f32(x[row * p.width + column]);
         } else {
             into[i] = 0.0;
         }
@@ -85,7 +87,7 @@ fn scatter(
         let row = i / p.width;
         let column = named(min(row, p.place_rows - 1u) * p.width + i % p.width, p.columns);
         if column < p.columns {
-            into[row * p.columns + column] = x[i];
+            into[row * p.columns + column] = f32(x[i]);
         }
     }
 }

@@ -137,21 +137,6 @@ impl Gpu {
         Ok(())
     }
 
-    /// The transposed matrix, in single precision.
-    fn transposed(&self, x: &Tensor) -> Result<Tensor> {
-        let into = self.tensor(x.columns, x.rows, Element::F32)?;
-        let parameters = parameters::Moments {
-            rows: x.rows as u32,
-            width: x.columns as u32,
-            ..parameters::Moments::default()
-        };
-        let kernel = Kernel::new(shader::MOMENTS, "transposed").with_type("X", x.element.name());
-        let groups = [x.rows.div_ceil(64) as u32, x.columns.div_ceil(4) as u32, 1];
-        self.device
-            .run(&kernel, &parameters, &[read(&x.memory), write(&into.memory)], groups)?;
-        Ok(into)
-    }
-
     /// Reads moments without their Gram matrix.
     pub(crate) fn read_squares(&self, moments: &DeviceMoments) -> Result<Moments> {
         let squares = match &moments.squares {

@@ -1,13 +1,32 @@
-//! Products `x W^T + b`: which kernel with which tiles.
+//! Products `x W^T + b`, and transposed matrices: which kernel with which tiles.
 
 use super::device::{Kernel, read, write};
 use super::open::{Gpu, grid};
-use super::parameters::{self, TILE};
+use super::parameters::{self, LANES, TILE};
 use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::error::Result;
 
 impl Gpu {
+    /// The transposed matrix, in single precision.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(crate) fn transposed(&self, x: &Tensor) -> Result<Tensor> {
+        let into = self.tensor(x.columns, x.rows, Element::F32)?;
+        let parameters = parameters::Moves {
+            rows: into.rows as u32,
+            columns: into.columns as u32,
+            width: x.columns as u32,
+            ..parameters::Moves::default()
+        };
+        let kernel = Kernel::new(shader::MOVES, "transpose").with_type("X", x.element.name());
+        let bound = [read(&x.memory), write(&into.memory)];
+        self.device
+            .run(&kernel, &parameters, &bound, grid(into.len().div_ceil(LANES)))?;
+        Ok(into)
+    }
+
     pub(crate) fn multiply(
         &self,
         weight: &Tensor,

@@ -153,18 +153,7 @@ impl Matrices for Piece<'_> {
     }
 
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {
-        let (rows, columns) = a.dim();
-        let into = self.gpu.tensor(columns, rows, Element::F32)?;
-        let parameters = parameters::Moves {
-            rows: columns as u32,
-            columns: rows as u32,
-            width: columns as u32,
-            ..parameters::Moves::default()
-        };
-        let a: &Tensor = a.there()?;
-        let bound = [read(&a.memory), write(&into.memory)];
-        moved(self.gpu, "transpose", &parameters, &bound, rows * columns)?;
-        Ok(handle(into))
+        Ok(handle(self.gpu.transposed(a.there()?)?))
     }
 
     fn gather(&self, a: &Matrix, places: &Matrix) -> Result<Matrix> {
