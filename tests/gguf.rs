@@ -823,9 +823,14 @@ fn a_parent_that_may_not_be_written_is_refused() {
     allow(0o555);
     // The superuser may write all the same; there is nothing to see then.
     if std::fs::write(parent.join("probe"), "").is_err() {
-        let message = import(&golden("q4_1.gguf"), &parent.join("model"), ImportOptions::default(), &Silent)
-            .expect_err("the folder is read-only")
-            .to_string();
+        let message = import(
+            &golden("q4_1.gguf"),
+            &parent.join("model"),
+            ImportOptions::default(),
+            &Silent,
+        )
+        .expect_err("the folder is read-only")
+        .to_string();
         assert!(message.contains("cannot write"), "{message}");
         assert!(left_in(&parent).is_empty());
     }

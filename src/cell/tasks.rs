@@ -5,7 +5,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::eval::choice::{ChoiceScorer, Encoded, Encoder, Score, passes};
 use crate::eval::metrics::{mean, right, standard_error};
-use crate::eval::tasks::{self, TaskMeasure, TASKS, Task};
+use crate::eval::tasks::{self, TASKS, Task, TaskMeasure};
 use crate::experiment::inputs::{Inputs, ModelFolder};
 use crate::experiment::plan::Experiment;
 use crate::model::forward::{Ends, Packed};

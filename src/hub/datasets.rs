@@ -4,8 +4,8 @@
 //! `hub:org/name/path/file.parquet` is any file of a data set, `hub:org/name@revision/path/file.parquet` at
 //! a revision.
 
-use super::repository::Repository;
 use super::names::FileName;
+use super::repository::Repository;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::registry::{Entry, Registry, suggestion};

@@ -66,8 +66,7 @@ impl Transfer<'_> {
     }
 
     fn place(&self, commit: &Commit) -> PathBuf {
-        self.cache.snapshot(self.repository, commit)
-            .join(self.file.as_str())
+        self.cache.snapshot(self.repository, commit).join(self.file.as_str())
     }
 
     fn label(&self) -> String {

@@ -8,7 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 
 impl Hub {
     /// The error that the user sees. Asks the hub once more to tell a missing repository from a missing revision.
-    pub(super) fn explain(&self, failure: Failure, client: &Client, repository: &Repository, file: Option<&str>) -> Error {
+    pub(super) fn explain(
+        &self,
+        failure: Failure,
+        client: &Client,
+        repository: &Repository,
+        file: Option<&str>,
+    ) -> Error {
         let page = self.page(repository);
         let resume = "run the same command again; it goes on where it stopped";
         let kind = match failure {
@@ -73,7 +79,13 @@ impl Hub {
     }
 
     /// Uses what is in the cache if the hub cannot be asked; otherwise the failure is the error.
-    pub(super) fn without<T>(&self, cached: Option<T>, failure: Failure, client: &Client, repository: &Repository) -> Result<T> {
+    pub(super) fn without<T>(
+        &self,
+        cached: Option<T>,
+        failure: Failure,
+        client: &Client,
+        repository: &Repository,
+    ) -> Result<T> {
         match cached {
             Some(cached) if failure.unreachable() => {
                 let failure = self.without_token(failure.to_string());
@@ -100,4 +112,3 @@ fn missing(client: &Client, repository: &Repository, file: Option<&str>, page: &
         format!("there is no such repository on the hub ({page}); check the spelling of `org/name`")
     }
 }
-

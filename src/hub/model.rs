@@ -81,7 +81,8 @@ impl Hub {
             .iter()
             .map(String::as_str)
             .filter(|file| is_small(file) || weights(file));
-        self.cache.check(repository, wanted.chain(shards.iter().map(String::as_str)), progress)
+        self.cache
+            .check(repository, wanted.chain(shards.iter().map(String::as_str)), progress)
     }
 
     /// Makes sure that a model is in the cache and returns its folder. Of weights, only safetensors files are

@@ -1,12 +1,12 @@
 //! What stands in for the client where the program was built without the feature `hub`. There is no client then: the hub
 //! counts as offline, and what is in the cache is all there is.
 
-use super::repository::Repository;
 use super::address::Address;
 use super::answers::{Listing, Metadata, Start};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::names::FileName;
+use super::repository::Repository;
 
 /// A connection to the hub; there is none.
 pub enum Client {}

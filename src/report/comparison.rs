@@ -5,7 +5,7 @@
 //! also pass the exact test on documents ([`sign_flip`]). A method without calibration has no seeds, and none are invented
 //! for it.
 
-use super::results::{MethodResult, Measure, Results, Section};
+use super::results::{Measure, MethodResult, Results, Section};
 use crate::prune::pattern::Pattern;
 use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrap, RESAMPLES, SEED};

@@ -6,7 +6,7 @@
 
 use super::comparison::{ComparisonFamily, Test};
 use super::published::published;
-use super::results::{MethodResult, Measure, Results, Section};
+use super::results::{Measure, MethodResult, Results, Section};
 use crate::error::{Error, Result};
 use crate::files::names;
 use crate::stats::Interval;

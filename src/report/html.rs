@@ -1,7 +1,7 @@
 //! The report as one page that needs no network and no script: tables, plots in place, light and dark.
 
 use super::plots::Plot;
-use super::sheet::{SheetCell, Chapter, Column, Mark, Sheet};
+use super::sheet::{Chapter, Column, Mark, Sheet, SheetCell};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::names;
 

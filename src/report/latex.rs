@@ -1,6 +1,6 @@
 //! Tables in LaTeX, for papers; they need the package `booktabs`, and `longtable` where one is longer than a page.
 
-use super::sheet::{SheetCell, Chapter, Mark, Sheet};
+use super::sheet::{Chapter, Mark, Sheet, SheetCell};
 use crate::files::names;
 
 /// Tables with more rows than this do not fit on a page.

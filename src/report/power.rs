@@ -6,7 +6,7 @@
 //! (errors that have nothing to do with each other).
 
 use super::format::{p_value, percent};
-use super::sheet::{SheetCell, Chapter, Column, Sheet};
+use super::sheet::{Chapter, Column, Sheet, SheetCell};
 use crate::experiment::plan::{DENSE, Experiment, Reference};
 use crate::prune::pattern::Pattern;
 use crate::stats::average::{Macro, macro_average};

@@ -1,6 +1,6 @@
 //! Tables as Markdown and for a terminal.
 
-use super::sheet::{SheetCell, Chapter, Mark, Sheet};
+use super::sheet::{Chapter, Mark, Sheet, SheetCell};
 use crate::files::names;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, Table, TableStyle};
@@ -70,7 +70,12 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-fn table(sheet: &Sheet, style: TableStyle, head: &dyn Fn(&str) -> String, text: &dyn Fn(&SheetCell) -> String) -> Table {
+fn table(
+    sheet: &Sheet,
+    style: TableStyle,
+    head: &dyn Fn(&str) -> String,
+    text: &dyn Fn(&SheetCell) -> String,
+) -> Table {
     let mut table = Table::new();
     table.load_style(style);
     table.set_header(sheet.columns.iter().map(|column| head(&column.title)));

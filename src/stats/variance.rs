@@ -188,7 +188,10 @@ mod tests {
 
     #[test]
     fn rows_of_different_lengths_have_no_answer() {
-        assert_eq!(VarianceComponents::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream), None);
+        assert_eq!(
+            VarianceComponents::of(&[vec![1.0, 2.0], vec![1.0]], Texts::Stream),
+            None
+        );
         assert_eq!(VarianceComponents::of(&[], Texts::Stream), None);
     }
 }

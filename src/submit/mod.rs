@@ -10,7 +10,7 @@ mod sweep;
 
 use crate::error::Result;
 use crate::registry::{Entry, Registry};
-pub use sweep::{ScriptCell, Resources, Scripts, Sweep, is_script};
+pub use sweep::{Resources, ScriptCell, Scripts, Sweep, is_script};
 
 /// All cluster engines by name, each with the function that makes its scripts.
 pub const ENGINES: Registry<fn(&Sweep) -> Result<Scripts>> = Registry {

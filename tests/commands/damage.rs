@@ -573,7 +573,10 @@ fn components_of_another_program_are_named_and_no_fault() {
         let place = kept(&mut model, QUERY)[0];
         model.tensor(QUERY)[place] ^= 1;
         let (text, content) = verdict(&folder, &model);
-        assert!(!content && text.contains(FILE) && text.contains(&said), "{step}: {text}");
+        assert!(
+            !content && text.contains(FILE) && text.contains(&said),
+            "{step}: {text}"
+        );
     }
 }
 

@@ -338,7 +338,10 @@ fn places_that_are_no_columns_are_refused() {
             let (there, places) = (piece.weight().expect("room"), put(piece, &with(wrong)));
             let got = piece.scatter(&there, &places, dim.1).map(drop);
             // Nobody looks at the result, and the layer cannot be finished all the same.
-            let error = got.and_then(|()| piece.finish().map(drop)).expect_err(place).to_string();
+            let error = got
+                .and_then(|()| piece.finish().map(drop))
+                .expect_err(place)
+                .to_string();
             assert!(right(error.clone()), "{place}, {wrong}: {error}");
         });
     }

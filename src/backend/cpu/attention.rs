@@ -1,8 +1,8 @@
 //! Causal attention in tiles of query rows, so that scores never exceed a tile times the window. The loop over sequences,
 //! tiles and heads, the mask and the softmax stand once; the two products of a head are each precision's own.
 
-use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::elements::{elements, elements_mut};
+use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

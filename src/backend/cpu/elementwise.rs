@@ -1,7 +1,7 @@
 //! Row-wise and element-wise operations: rows put together (embedding), norms, rotary positions, activations.
 
-use super::simd::{exp, sum_of, vectorised};
 use super::elements::{elements, elements_mut};
+use super::simd::{exp, sum_of, vectorised};
 use crate::backend::{Columns, RotaryTable};
 use crate::spec::{Activation, NormKind};
 use ndarray::Array2;

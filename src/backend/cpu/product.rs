@@ -1,7 +1,7 @@
 //! Matrix products on faer: linear layers, and next-token log-likelihoods without keeping logits.
 
-use super::simd::{exp, largest, soften, sum_of, vectorised};
 use super::elements::{elements, elements_mut};
+use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::backend::Likelihood;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

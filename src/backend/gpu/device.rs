@@ -304,4 +304,3 @@ impl Device {
 pub(super) fn failure(message: String) -> Error {
     Error::new(ErrorKind::Device, message)
 }
-

@@ -33,7 +33,7 @@ impl Gpu {
     pub fn open(choice: &Choice, compute: Compute) -> Result<Gpu> {
         let device = Device::open(choice)?;
         if compute == Compute::F16 && device.tier() < Tier::F16 {
-            return Err(crate::error::Error::config(format!(
+            return Err(Error::config(format!(
                 "compute = \"f16\": {} has no half precision in shaders (tier {}); use compute = \"f32\"",
                 device.name(),
                 device.tier()
@@ -44,7 +44,7 @@ impl Gpu {
             Compute::F16 => Element::F16,
             Compute::Bf16 => {
                 let message = "compute = \"bf16\": shaders have no bfloat16; use \"f16\" or \"f32\"";
-                return Err(crate::error::Error::config(message));
+                return Err(Error::config(message));
             }
         };
         Ok(Gpu {
@@ -99,7 +99,13 @@ impl Gpu {
     }
 
     /// Runs a kernel over all elements of `x`, with one invocation per element.
-    pub(super) fn each(&self, entry: &'static str, x: &Tensor, z: Option<&Tensor>, parameters: Elementwise) -> Result<()> {
+    pub(super) fn each(
+        &self,
+        entry: &'static str,
+        x: &Tensor,
+        z: Option<&Tensor>,
+        parameters: Elementwise,
+    ) -> Result<()> {
         let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
         let other = match z {
             Some(z) => {

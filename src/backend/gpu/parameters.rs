@@ -84,7 +84,7 @@ pub struct ParameterLayout {
 
 /// Defines the structures and [`ALL`]. One that says `with formula` begins with the fields of a [`FormulaParameters`].
 macro_rules! parameters {
-    ($($(#[$doc:meta])* $name:ident of $($shader:ident)+ $(with $part:ident)? {
+    ($($(#[$doc:meta])* $name:ident of $($shader:ident)+ $(, with $part:ident)? {
         $($(#[$field_doc:meta])* $field:ident: $kind:ty,)*
     })*) => {
         $($(#[$doc])*
@@ -318,7 +318,7 @@ parameters! {
     }
 
     /// Parameters of sums of formulas over weights.
-    Sums of SUMS with formula {
+    Sums of SUMS, with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.
@@ -328,7 +328,7 @@ parameters! {
     }
 
     /// Parameters of the kernel that computes a matrix from a formula.
-    Map of MAP with formula {
+    Map of MAP, with formula {
         /// Number of rows of the result.
         rows: u32,
         /// Number of columns of the result.
@@ -362,7 +362,7 @@ parameters! {
     }
 
     /// Parameters of the kernel that computes scores and stores them as keys.
-    Score of SCORE with formula {
+    Score of SCORE, with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.
@@ -410,7 +410,7 @@ parameters! {
     }
 
     /// Parameters of SparseGPT's update of a block of columns.
-    Obs of OBS with formula {
+    Obs of OBS, with formula {
         /// Number of rows of the weight.
         rows: u32,
         /// Number of columns of the weight.

@@ -50,8 +50,7 @@ impl Pipelines {
 /// # Errors
 /// It does not compile; names the file and the function.
 fn compiled(device: &Device, kernel: &Kernel, bound: &[Bound]) -> Result<Pipeline> {
-    let scopes =
-        [ErrorFilter::Internal, ErrorFilter::Validation].map(|filter| device.push_error_scope(filter));
+    let scopes = [ErrorFilter::Internal, ErrorFilter::Validation].map(|filter| device.push_error_scope(filter));
     let entry = |binding: u32, kind: BufferBindingType| BindGroupLayoutEntry {
         binding,
         visibility: ShaderStages::COMPUTE,
@@ -84,9 +83,7 @@ fn compiled(device: &Device, kernel: &Kernel, bound: &[Bound]) -> Result<Pipelin
     // SAFETY: the kernels check their own bounds, loops end, and no divisor is 0; the contract test runs
     // each at sizes that are no multiple of any tile.
     #[allow(unsafe_code)]
-    let module = unsafe {
-        device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
-    };
+    let module = unsafe { device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked()) };
     let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
         label: Some(kernel.entry),
         layout: Some(&pipeline_layout),
@@ -101,7 +98,10 @@ fn compiled(device: &Device, kernel: &Kernel, bound: &[Bound]) -> Result<Pipelin
     let [internal, validation] = scopes;
     let errors = [pollster::block_on(validation.pop()), pollster::block_on(internal.pop())];
     if let Some(error) = errors.into_iter().flatten().next() {
-        let message = format!("shaders/{}, function {}, does not compile: {error}", kernel.shader.name, kernel.entry);
+        let message = format!(
+            "shaders/{}, function {}, does not compile: {error}",
+            kernel.shader.name, kernel.entry
+        );
         return Err(Error::new(ErrorKind::Device, message));
     }
     Ok(Pipeline {

@@ -5,8 +5,8 @@ use super::pipeline::Pipeline;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor, BufferSize,
-    BufferUsages, CommandEncoder, ComputePass, ComputePassDescriptor, Device, Queue,
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
+    BufferSize, BufferUsages, CommandEncoder, ComputePass, ComputePassDescriptor, Device, Queue,
 };
 
 /// Number of kernels that are recorded before they are submitted: enough that the GPU never waits for the CPU, few

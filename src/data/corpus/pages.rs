@@ -397,7 +397,9 @@ mod tests {
     /// What is said of the file, both as a corpus and as a table.
     fn refused(bytes: &[u8], most: u64) -> [String; 2] {
         [
-            read(opened(bytes), TextRoom::of(most)).expect_err("a corpus").to_string(),
+            read(opened(bytes), TextRoom::of(most))
+                .expect_err("a corpus")
+                .to_string(),
             objects_within(opened(bytes), TextRoom::of(most))
                 .expect_err("a table")
                 .to_string(),

@@ -77,10 +77,7 @@ fn remade(own: &Tokenizer, parts: &TokenizerFile) -> tokenizers::Result<Tokenize
 }
 
 /// The post-processor that puts these tokens before and after a text.
-fn template(
-    tokenizer: &Tokenizer,
-    [before, behind]: &[Option<String>; 2],
-) -> tokenizers::Result<PostProcessorWrapper> {
+fn template(tokenizer: &Tokenizer, [before, behind]: &[Option<String>; 2]) -> tokenizers::Result<PostProcessorWrapper> {
     let part = |token: &String| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
     let around = |name: &str| -> Vec<Value> {

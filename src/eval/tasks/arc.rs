@@ -1,6 +1,6 @@
 //! ARC: school science questions with three to five answers (Clark et al., arXiv 1803.05457).
 
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 

@@ -1,6 +1,6 @@
 //! BoolQ: a yes or no question about a passage (Clark et al., arXiv 1905.10044).
 
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

@@ -4,7 +4,7 @@
 //! `choices`, `gold`) are taken as they are.
 
 use super::python_text::{capitalize, strip};
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

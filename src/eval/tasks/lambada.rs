@@ -1,6 +1,6 @@
 //! LAMBADA in OpenAI's variant: the last word of a passage (Paperno et al., arXiv 1606.06031).
 
-use super::task::{Document, TaskMeasure, Request, Task};
+use super::task::{Document, Request, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 

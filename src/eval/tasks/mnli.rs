@@ -1,7 +1,7 @@
 //! MNLI, matched: whether a hypothesis follows from a premise (Williams et al., arXiv 1704.05426).
 
 use super::python_text::strip;
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

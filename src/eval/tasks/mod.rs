@@ -20,7 +20,7 @@ mod wnli;
 
 pub use documents::{Harness, read, sources};
 pub use python_text::is_space;
-pub use task::{Document, TaskMeasure, Request, Task};
+pub use task::{Document, Request, Task, TaskMeasure};
 
 use crate::registry::{Entry, Registry};
 

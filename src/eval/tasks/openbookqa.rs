@@ -1,8 +1,8 @@
 //! OpenBookQA: elementary science with four answers, without its book (Mihaylov et al., arXiv 1809.02789).
 
-use super::python_text::is_space;
 use super::arc;
-use super::task::{Document, TaskMeasure, Task};
+use super::python_text::is_space;
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

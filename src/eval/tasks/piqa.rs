@@ -1,6 +1,6 @@
 //! PIQA: which of two ways reaches a goal (Bisk et al., arXiv 1911.11641).
 
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

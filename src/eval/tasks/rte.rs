@@ -1,6 +1,6 @@
 //! RTE: whether a sentence follows from another (GLUE, arXiv 1804.07461).
 
-use super::task::{Document, TaskMeasure, Task};
+use super::task::{Document, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::Result;
 

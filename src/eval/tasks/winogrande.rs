@@ -3,7 +3,7 @@
 //! Both nouns are put in the blank, and what follows it is scored behind each.
 
 use super::python_text::strip;
-use super::task::{Document, TaskMeasure, Request, Task};
+use super::task::{Document, Request, Task, TaskMeasure};
 use crate::data::table::Row;
 use crate::error::{Error, Result};
 

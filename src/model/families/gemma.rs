@@ -5,9 +5,9 @@
 //! attention scores and logits by a hyperbolic tangent; Gemma 3 normalises query and key heads instead,
 //! and turns them at another pace in windowed blocks.
 
-use super::rotary::Rotary;
 use super::configuration::{Config, divide};
 use super::reach::reaches;
+use super::rotary::Rotary;
 use crate::error::Result;
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -1,8 +1,8 @@
 //! GPT-NeoX (Black et al. 2022, arXiv 2204.06745) and Pythia: attention and MLP side by side, queries,
 //! keys and values fused head by head, rotary positions on the first features of a head.
 
-use super::rotary::Rotary;
 use super::configuration::{Config, divide};
+use super::rotary::Rotary;
 use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Fusion, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -4,9 +4,9 @@
 //!
 //! Follows the conventions of Hugging Face checkpoints: rotary pairs are `(i, i + head_dim / 2)`.
 
-use super::rotary::Rotary;
 use super::configuration::{Config, divide};
 use super::reach::reaches;
+use super::rotary::Rotary;
 use crate::error::{Error, Result};
 use crate::spec::{
     Activation, AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, LinearSpec, ModelSpec, NormKind, NormPlace,

@@ -28,7 +28,7 @@ mod rotary;
 
 pub use configuration::Config;
 use registry::REFUSED;
-pub use registry::{FAMILIES, ModelFamily, HeadKeys, Reader, SizeKeys};
+pub use registry::{FAMILIES, HeadKeys, ModelFamily, Reader, SizeKeys};
 
 /// The key whose value is an object of blocks, each with the sizes that it has of its own.
 pub const PER_BLOCK: &str = "per_layer_config";

@@ -1,7 +1,7 @@
 //! The families of models that can be read, and those that are known and cannot.
 
 use super::configuration::Config;
-use super::{gemma, gpt2, gpt_neox, llama, opt};
+use super::{gemma, gpt_neox, gpt2, llama, opt};
 use crate::error::Result;
 use crate::registry::{Entry, Registry};
 use crate::spec::ModelSpec;

@@ -129,7 +129,7 @@ impl<B: Backend> Block<B> {
     }
 }
 
-pub(super) fn upload_optional<B: Backend>(backend: &B, vector: Option<&ndarray::Array1<f32>>) -> Result<Option<B::Tensor>> {
+pub(super) fn upload_optional<B: Backend>(backend: &B, vector: Option<&Array1<f32>>) -> Result<Option<B::Tensor>> {
     vector.map(|vector| backend.upload_vector(vector.view())).transpose()
 }
 

@@ -4,7 +4,7 @@ use super::view::{View, detectable};
 use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
 use crate::report::format::{p_value, percent};
 use crate::report::results::Measure;
-use crate::report::sheet::{SheetCell, Column, Mark, Sheet};
+use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
 use crate::stats::power::POWER;
 use crate::stats::{Interval, Shown};
 

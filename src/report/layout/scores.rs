@@ -5,8 +5,8 @@ use crate::experiment::plan::{DENSE, MethodPlan};
 use crate::prune::pattern::Pattern;
 use crate::report::format::digits;
 use crate::report::published::{self, Published};
-use crate::report::results::{MethodResult, Measure, Section};
-use crate::report::sheet::{SheetCell, Column, Sheet, number};
+use crate::report::results::{Measure, MethodResult, Section};
+use crate::report::sheet::{Column, Sheet, SheetCell, number};
 use crate::stats::average::macro_average;
 use crate::stats::{Shown, normal_quantile};
 
@@ -127,7 +127,8 @@ impl View<'_> {
                             row.push(self.reference_cell(section, method, *pattern));
                         }
                     }
-                    let entries: Vec<&MethodResult> = sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
+                    let entries: Vec<&MethodResult> =
+                        sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
                     row.extend([self.average(&sections, method, *pattern), seeds(&entries, calibrated)]);
                     row
                 };

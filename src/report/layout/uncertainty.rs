@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::report::format::{digits, percent};
 use crate::report::results::{MethodResult, Section};
-use crate::report::sheet::{SheetCell, Column, Sheet, number};
+use crate::report::sheet::{Column, Sheet, SheetCell, number};
 use crate::stats::{Interval, Shown, Summary};
 
 impl View<'_> {

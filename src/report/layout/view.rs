@@ -6,7 +6,7 @@ use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
 use crate::report::format::{digits, percent};
 use crate::report::published::{self, Published};
 use crate::report::results::{Measure, Results, Section};
-use crate::report::sheet::{SheetCell, Mark};
+use crate::report::sheet::{Mark, SheetCell};
 use crate::stats::Shown;
 use crate::stats::power::POWER;
 use crate::stats::proportion::FEW;

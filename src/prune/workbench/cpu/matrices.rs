@@ -100,13 +100,15 @@ impl Matrices for Piece<'_> {
         let (a, places) = placed(a, places, a.dim().1)?;
         let mut into = Array2::zeros((a.nrows(), places.ncols()));
         let rows = into.axis_iter_mut(Axis(0)).into_par_iter();
-        rows.zip(a.axis_iter(Axis(0))).enumerate().for_each(|(row, (mut into, a))| {
-            for (into, place) in into.iter_mut().zip(places.row(row.min(places.nrows() - 1))) {
-                if *place >= 0.0 {
-                    *into = a[*place as usize];
+        rows.zip(a.axis_iter(Axis(0)))
+            .enumerate()
+            .for_each(|(row, (mut into, a))| {
+                for (into, place) in into.iter_mut().zip(places.row(row.min(places.nrows() - 1))) {
+                    if *place >= 0.0 {
+                        *into = a[*place as usize];
+                    }
                 }
-            }
-        });
+            });
         Ok(handle(into))
     }
 
@@ -115,13 +117,15 @@ impl Matrices for Piece<'_> {
         let (a, places) = placed(a, places, columns)?;
         let mut into = Array2::zeros((a.nrows(), columns));
         let rows = into.axis_iter_mut(Axis(0)).into_par_iter();
-        rows.zip(a.axis_iter(Axis(0))).enumerate().for_each(|(row, (mut into, a))| {
-            for (value, place) in a.iter().zip(places.row(row.min(places.nrows() - 1))) {
-                if *place >= 0.0 {
-                    into[*place as usize] = *value;
+        rows.zip(a.axis_iter(Axis(0)))
+            .enumerate()
+            .for_each(|(row, (mut into, a))| {
+                for (value, place) in a.iter().zip(places.row(row.min(places.nrows() - 1))) {
+                    if *place >= 0.0 {
+                        into[*place as usize] = *value;
+                    }
                 }
-            }
-        });
+            });
         Ok(handle(into))
     }
 
@@ -147,7 +151,9 @@ fn placed<'a>(a: &'a Matrix, places: &'a Matrix, columns: usize) -> Result<(&'a 
     let there: &Array2<f32> = places.there()?;
     let right = |place: &f32| *place < columns as f32 && place.floor() == *place;
     let in_rows = there.axis_iter(Axis(0)).into_par_iter();
-    let wrong = in_rows.map(|row| row.iter().position(|place| !right(place))).enumerate();
+    let wrong = in_rows
+        .map(|row| row.iter().position(|place| !right(place)))
+        .enumerate();
     if let Some((row, Some(column))) = wrong.find_first(|(_, wrong)| wrong.is_some()) {
         return Err(Error::numeric(format!(
             "place {} at row {row}, column {column} is neither negative nor the number of one of {columns} columns",

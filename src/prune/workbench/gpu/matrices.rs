@@ -1,12 +1,12 @@
 //! The vocabulary over matrices on the device.
 
 use super::super::Matrices;
-use super::written::Written;
 use super::moves::moved;
 use super::piece::{Piece, WALKERS};
-use crate::backend::gpu::device::{Bound, Kernel, Memory, read, write};
+use super::written::Written;
+use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
-use crate::backend::gpu::{Element, Gpu, Tensor, grid, shader};
+use crate::backend::gpu::{Element, Tensor, grid, shader};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};

@@ -83,11 +83,15 @@ impl Piece<'_> {
     }
 
     pub fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
+        Ok(bytemuck::pod_collect_to_vec(
+            &self.bring(&[(memory, 4 * count as u64)])?[0],
+        ))
     }
 
     pub fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.bring(&[(memory, 4 * count as u64)])?[0]))
+        Ok(bytemuck::pod_collect_to_vec(
+            &self.bring(&[(memory, 4 * count as u64)])?[0],
+        ))
     }
 
     pub fn cleared(&self, words: usize) -> Result<Memory> {

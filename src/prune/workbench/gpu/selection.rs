@@ -88,7 +88,14 @@ impl Piece<'_> {
     }
 
     /// Runs a kernel of `select.wgsl` over the keys of `width` columns.
-    pub fn pick(&self, entry: &'static str, run: &Selecting, shift: u32, work: &Memory, groups: [u32; 3]) -> Result<()> {
+    pub fn pick(
+        &self,
+        entry: &'static str,
+        run: &Selecting,
+        shift: u32,
+        work: &Memory,
+        groups: [u32; 3],
+    ) -> Result<()> {
         let parameters = parameters::Select {
             rows: self.weight.rows as u32,
             width: run.width as u32,
