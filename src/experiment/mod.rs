@@ -5,6 +5,7 @@
 //! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
 //! step; acting code sees only the resolved stage.
 
+pub mod axes;
 pub mod forecast;
 pub mod identity;
 pub mod inputs;

@@ -1,5 +1,6 @@
 //! The types of a resolved experiment, and the grid of its cells.
 
+use super::axes::Axis;
 use super::machine::{Foreseen, Machine, MachinePlan};
 use super::protocol::Length;
 use crate::calibrate::{Goal, Stage};
@@ -43,6 +44,9 @@ pub struct Experiment {
     pub description: String,
     /// Confidence of the intervals that reports show, such as 0.95.
     pub confidence: f64,
+    /// Pairs of axes of which the report has tables: the values of the first are rows, those of the second columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<[Axis; 2]>,
     /// The backend that is to compute, its precision and its memory.
     #[serde(flatten)]
     pub machine: MachinePlan,
@@ -243,6 +247,10 @@ pub struct Comparison {
     pub ours: String,
     /// Labels of the methods it is compared with.
     pub against: Vec<String>,
+    /// Labels of methods that are compared along an axis, each with the one it is compared with; then there are no `ours`
+    /// and `against`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<(String, String)>,
     /// Labels of the models on which the methods are compared.
     pub models: Vec<String>,
     /// The patterns under which the methods are compared.

@@ -11,6 +11,7 @@ use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
+use crate::experiment::axes::Axis;
 use crate::files::input;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Selection};
@@ -189,8 +190,10 @@ pub struct RawComparison {
     /// Name of the family in tables.
     pub family: String,
     /// Label of the method that is compared.
-    pub ours: String,
-    /// Labels of the methods it is compared with; `dense` is the unpruned model.
+    pub ours: Option<String>,
+    /// In place of `ours`: the axis on which methods are compared that are alike on all others.
+    pub axis: Option<Axis>,
+    /// Labels of the methods that `ours` is compared with, where `dense` is the unpruned model; or values on the axis.
     pub against: Vec<String>,
     /// Labels of models; all by default.
     pub models: Option<Vec<String>>,
@@ -269,6 +272,9 @@ pub struct RawCompute {
 pub struct RawReport {
     /// Confidence of intervals; 0.95 by default.
     pub confidence: Option<f64>,
+    /// Pairs of axes, each of which gets tables with the values of the first as rows and of the second as columns.
+    #[serde(default)]
+    pub tables: Vec<[Axis; 2]>,
 }
 
 /// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.

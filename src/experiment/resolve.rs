@@ -149,6 +149,11 @@ impl Resolving<'_> {
             name: raw.name.get_ref().clone(),
             description: raw.description.clone(),
             confidence,
+            tables: self
+                .raw
+                .report
+                .as_ref()
+                .map_or(Vec::new(), |report| report.get_ref().tables.clone()),
             machine,
             linear_algebra,
             protocol: protocol.map(|protocol| protocol.name.to_string()),

@@ -157,6 +157,7 @@ fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
         name: "single".to_string(),
         description: String::new(),
         confidence: 0.95,
+        tables: Vec::new(),
         machine: common.machine.resolve(Provider::Faer)?,
         linear_algebra: Provider::Faer,
         protocol: protocol.map(|protocol| protocol.name.to_string()),

@@ -176,6 +176,9 @@ pub fn families(results: &Results) -> Vec<ComparisonFamily> {
                 for other in &declared.against {
                     wanted.push((section, *pattern, declared.ours.as_str(), other.as_str()));
                 }
+                for (ours, other) in &declared.pairs {
+                    wanted.push((section, *pattern, ours.as_str(), other.as_str()));
+                }
             }
         }
         family(&declared.family, true, &wanted, experiment.confidence)

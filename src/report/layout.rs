@@ -1,6 +1,7 @@
 //! What the tables of a report say: methods by patterns, methods by models, methods by tasks, comparisons, sources of
 //! uncertainty, and published values beside ours.
 
+mod axes;
 mod differences;
 mod scores;
 mod uncertainty;
@@ -17,6 +18,7 @@ pub fn chapters(results: &Results, families: &[ComparisonFamily]) -> Vec<Chapter
     let chapter = |file, title, sheets| Chapter { file, title, sheets };
     let chapters = [
         chapter("perplexity", "Perplexity", view.perplexity()),
+        chapter("axes", "By axes", view.by_axes()),
         chapter("accuracy", "Zero-shot accuracy", view.accuracy()),
         chapter("published", "Against published values", view.published()),
         chapter("comparisons", "Comparisons", view.comparisons()),

@@ -2,6 +2,7 @@
 //! are whole or not there, and refuse what cannot be used with a message that says where the fault is.
 
 mod archives;
+mod axes;
 mod damage;
 mod layouts;
 mod memory;

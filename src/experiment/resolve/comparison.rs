@@ -6,26 +6,32 @@
 use super::methods::pattern;
 use super::names::known;
 use crate::error::{Error, Result};
+use crate::experiment::axes::{self, Axis};
 use crate::experiment::plan::{Comparison, DENSE, Experiment};
 use crate::experiment::raw::RawComparison;
+use std::collections::BTreeSet;
 
 /// Resolves a family against the models, methods, patterns, evaluations and tasks of its experiment.
 ///
 /// # Errors
 /// Names and patterns the experiment does not have, a method against itself, nothing to compare.
 pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Comparison> {
-    let methods: Vec<&str> = experiment.methods.iter().map(|it| it.name.as_str()).collect();
-    known("method", &raw.ours, &methods)?;
-    let others: Vec<&str> = methods.iter().copied().chain([DENSE]).collect();
-    for (index, name) in raw.against.iter().enumerate() {
-        known("method", name, &others)?;
-        if *name == raw.ours {
-            return Err(Error::config(format!("`{name}` is compared with itself")));
-        }
-        if raw.against[..index].contains(name) {
-            return Err(Error::config(format!("`{name}` is listed twice in `against`")));
-        }
+    if let Some(twice) = (1..raw.against.len()).find(|index| raw.against[..*index].contains(&raw.against[*index])) {
+        let message = format!("`{}` is listed twice in `against`", raw.against[twice]);
+        return Err(Error::config(message));
     }
+    let (ours, against, pairs) = match (&raw.ours, raw.axis) {
+        (Some(ours), None) => {
+            labelled(ours, &raw.against, experiment)?;
+            (ours.clone(), raw.against.clone(), Vec::new())
+        }
+        (None, Some(axis)) => (String::new(), Vec::new(), along(axis, &raw.against, experiment)?),
+        _ => {
+            return Err(Error::config(
+                "a comparison has either `ours`, the label of a method, or an `axis`",
+            ));
+        }
+    };
     let models: Vec<&str> = experiment.models.iter().map(|it| it.name.as_str()).collect();
     let evaluations: Vec<&str> = experiment.evaluations.iter().map(|it| it.name.as_str()).collect();
     let tasks: Vec<&str> = experiment.tasks.iter().map(|it| it.name.as_str()).collect();
@@ -39,15 +45,17 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Compar
     }
     let comparison = Comparison {
         family: raw.family.clone(),
-        ours: raw.ours.clone(),
-        against: raw.against.clone(),
+        ours,
+        against,
+        pairs,
         models: labels("model", &raw.models, &models)?,
         patterns,
         evaluations: labels("evaluation", &raw.evaluations, &evaluations)?,
         tasks: labels("task", &raw.tasks, &tasks)?,
     };
     let measured = !(comparison.evaluations.is_empty() && comparison.tasks.is_empty());
-    let compared = !(comparison.against.is_empty() || comparison.models.is_empty());
+    let paired = !(comparison.against.is_empty() && comparison.pairs.is_empty());
+    let compared = paired && !comparison.models.is_empty();
     if !(measured && compared) || comparison.patterns.is_empty() {
         return Err(Error::config(format!(
             "family `{}` compares nothing",
@@ -55,6 +63,40 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Compar
         )));
     }
     Ok(comparison)
+}
+
+/// Checks the labels of a method and of those that it is compared with.
+fn labelled(ours: &str, against: &[String], experiment: &Experiment) -> Result<()> {
+    let methods: Vec<&str> = experiment.methods.iter().map(|it| it.name.as_str()).collect();
+    known("method", ours, &methods)?;
+    let others: Vec<&str> = methods.iter().copied().chain([DENSE]).collect();
+    for name in against {
+        known("method", name, &others)?;
+        if name == ours {
+            return Err(Error::config(format!("`{name}` is compared with itself")));
+        }
+    }
+    Ok(())
+}
+
+/// The labels of methods that are compared along an axis with those that have one of the values `against`.
+fn along(axis: Axis, against: &[String], experiment: &Experiment) -> Result<Vec<(String, String)>> {
+    let methods = &experiment.methods;
+    let values: BTreeSet<String> = methods.iter().map(|method| axis.value(method, methods)).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    for value in against {
+        known(&axis.to_string(), value, &values)?;
+    }
+    let label = |place: usize| methods[place].name.clone();
+    let pairs = axes::pairs(axis, against, methods).into_iter();
+    let pairs: Vec<(String, String)> = pairs.map(|(first, second)| (label(first), label(second))).collect();
+    match pairs.is_empty() {
+        false => Ok(pairs),
+        true => Err(Error::config(format!(
+            "no two methods are alike but for `{axis}`, with {} on one side",
+            against.join(" or ")
+        ))),
+    }
 }
 
 /// The labels that were named, or all.

@@ -1,0 +1,132 @@
+//! Claim: methods are grouped and compared by the axes they differ in, stages and targets are a method's own, and a
+//! permuted model is verified in its own order.
+
+use super::{Folder, refused, run, works};
+
+/// Criteria with and without an update, alike in everything else.
+const METHODS: &str = r#"[[method]]
+criterion = "wanda"
+
+[[method]]
+criterion = "wanda"
+solver = "obs"
+
+[[method]]
+criterion = "magnitude"
+group = "row"
+
+[[method]]
+criterion = "magnitude"
+group = "row"
+solver = "obs"
+
+[[method]]
+criterion = "wanda"
+solver = "obs"
+stage = "staged"
+target = "dense"
+
+[[comparison]]
+family = "update"
+axis = "solver"
+against = ["one-shot"]
+
+[report]
+tables = [["criterion", "solver"]]
+"#;
+
+fn with(methods: &str) -> Folder {
+    let folder = Folder::new();
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("there");
+    let from = text.find("[[method]]").expect("there are methods");
+    let to = text.find("[[evaluation]]").expect("there is an evaluation");
+    folder.write(
+        "experiment.toml",
+        format!("{}{methods}\n{}", &text[..from], &text[to..]),
+    );
+    folder
+}
+
+#[test]
+fn a_report_has_tables_and_comparisons_by_axes() {
+    let folder = with(METHODS);
+    works(&run(&folder, "experiment.toml"));
+    let table = std::fs::read_to_string(folder.path("results/tiny/tables/axes.md")).expect("a table by axes");
+    let lines: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(table.contains("novel by criterion and solver"), "{table}");
+    assert!(lines[0].contains("one-shot") && lines[0].contains("obs"), "{table}");
+    let row = |name: &str| lines.iter().find(|line| line.starts_with(&format!("| {name} ")));
+    for name in ["wanda", "magnitude"] {
+        let cells: Vec<&str> = row(name).expect("a row").split('|').map(str::trim).collect();
+        assert!(
+            cells[2..4]
+                .iter()
+                .all(|cell| cell.starts_with(|c: char| c.is_ascii_digit())),
+            "{table}"
+        );
+    }
+    // Three pairs: the update of each criterion. The staged one has nothing to be compared with.
+    let compared = std::fs::read_to_string(folder.path("results/tiny/tables/comparisons.md")).expect("comparisons");
+    assert!(compared.contains("wanda+obs against wanda"), "{compared}");
+    assert!(compared.contains("magnitude+obs against magnitude"), "{compared}");
+    assert!(!compared.contains("staged"), "{compared}");
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    let staged = records
+        .lines()
+        .filter(|line| line.contains("wanda+obs (staged, target dense)"));
+    for line in staged.clone() {
+        assert!(
+            line.contains(r#""propagate":"staged""#) && line.contains(r#""target":"dense""#),
+            "{line}"
+        );
+    }
+    assert_eq!(staged.count(), 4);
+    works(&run(&folder, "report results/tiny"));
+}
+
+#[test]
+fn axes_that_compare_nothing_are_refused() {
+    for (old, new, says) in [
+        ("axis = \"solver\"", "axis = \"refine\"", "unknown refine `one-shot`"),
+        (
+            "against = [\"one-shot\"]",
+            "against = [\"one-shot\"]\nours = \"wanda\"",
+            "either `ours`",
+        ),
+        ("\"one-shot\"]", "\"one-shot\", \"one-shot\"]", "listed twice"),
+        (
+            "axis = \"solver\"\nagainst = [\"one-shot\"]",
+            "axis = \"target\"\nagainst = [\"pruned\"]",
+            "no two methods are alike but for `target`",
+        ),
+        (
+            "[[\"criterion\", \"solver\"]]",
+            "[[\"criterion\", \"sovler\"]]",
+            "did you mean `solver`?",
+        ),
+    ] {
+        let folder = with(&METHODS.replace(old, new));
+        refused(&folder, "plan experiment.toml", 2, &["experiment.toml:", says]);
+    }
+}
+
+#[test]
+fn a_permuted_model_is_verified_in_its_own_order() {
+    const PRUNE: &str =
+        "prune --model model --method ria --calibration calibration.jsonl --sequences 4 --length 16 --out pruned";
+    let folder = Folder::new();
+    let done = works(&run(&folder, &format!("{PRUNE} --keep 2 --of 4 --permutation ria")));
+    assert!(done.contains("ria+ria"), "{done}");
+    let verified = works(&run(&folder, "verify pruned --against model"));
+    // Side by side, the columns are no groups.
+    assert!(!verified.contains("2:4 in every"), "{verified}");
+    let record = std::fs::read_to_string(folder.path("pruned/pruning.json")).expect("there");
+    assert!(record.contains("\"permutation\": ["), "the layers' orders are there");
+    let folder = Folder::new();
+    refused(
+        &folder,
+        &format!("{PRUNE} --sparsity 0.5 --permutation ria"),
+        2,
+        &["has no such groups"],
+    );
+}
