@@ -87,7 +87,11 @@ fn a_report_has_tables_and_comparisons_by_axes() {
 #[test]
 fn axes_that_compare_nothing_are_refused() {
     for (old, new, says) in [
-        ("axis = \"solver\"", "axis = \"refine\"", "there is no refine `one-shot`"),
+        (
+            "axis = \"solver\"",
+            "axis = \"refine\"",
+            "there is no refine `one-shot`",
+        ),
         (
             "against = [\"one-shot\"]",
             "against = [\"one-shot\"]\nours = \"wanda\"",

@@ -7,7 +7,6 @@
 
 mod masks;
 mod methods;
-mod recipes;
 mod solver;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
