@@ -5,7 +5,7 @@ use crate::experiment::axes::Axis;
 use crate::experiment::plan::MethodPlan;
 use crate::prune::pattern::Pattern;
 use crate::report::results::Section;
-use crate::report::sheet::{Column, Sheet, TableCell};
+use crate::report::sheet::{Column, Sheet, SheetCell};
 use std::collections::BTreeMap;
 
 impl View<'_> {
@@ -50,12 +50,12 @@ impl View<'_> {
             let has = |method: &&&MethodPlan| down.value(method, all) == *row && across.value(method, all) == *column;
             match methods.iter().find(has) {
                 Some(method) => self.value(section, &method.name, pattern),
-                None => TableCell::default(),
+                None => SheetCell::default(),
             }
         };
         let row = |value: &String| {
             let cells = columns.iter().map(|column| cell(value, column));
-            std::iter::once(TableCell::plain(value)).chain(cells).collect()
+            std::iter::once(SheetCell::plain(value)).chain(cells).collect()
         };
         let rest = match rest.is_empty() {
             true => String::new(),
