@@ -17,7 +17,7 @@ use zprune::eval::choice::Encoder;
 use zprune::eval::tasks::{self, Document, Harness, Request as Asked, TASKS};
 use zprune::experiment::machine::{MachineRequest, Wanted};
 use zprune::experiment::raw::RawTask;
-use zprune::experiment::single::{self, Common};
+use zprune::experiment::single::{self, SingleModel};
 use zprune::jobs::eval::{TaskEvaluation, score};
 use zprune::model::families::read_spec;
 use zprune::progress::Silent;
@@ -35,7 +35,7 @@ fn golden(name: &str) -> Value {
 }
 
 fn scored(harness: Harness, machine: MachineRequest) -> TaskEvaluation {
-    let common = Common {
+    let common = SingleModel {
         model: root("models/tiny-llama"),
         protocol: None,
         bos: None,

@@ -3,10 +3,10 @@
 use crate::backend::Backend;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
-use crate::eval::choice::{ChoiceScorer, Encoded, Encoder, Score, passes};
+use crate::eval::choice::{ChoiceScore, ChoiceScorer, Encoded, Encoder, passes};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, TASKS, Task, TaskMeasure};
-use crate::experiment::inputs::{Inputs, ModelFolder};
+use crate::experiment::inputs::{ConfiguredModel, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
@@ -42,7 +42,7 @@ impl PreparedTask {
     ///
     /// # Errors
     /// A file is missing, or has rows that the task cannot use.
-    pub fn all(experiment: &Experiment, inputs: &Inputs, folder: &ModelFolder) -> Result<Vec<PreparedTask>> {
+    pub fn all(experiment: &Experiment, inputs: &Inputs, folder: &ConfiguredModel) -> Result<Vec<PreparedTask>> {
         if experiment.tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -125,7 +125,7 @@ pub(super) struct TaskScores<'a> {
     /// All documents of all tasks, and which task and which of its documents each is.
     documents: Vec<&'a Encoded>,
     places: Vec<(usize, usize)>,
-    scores: Vec<Vec<Option<Vec<Score>>>>,
+    scores: Vec<Vec<Option<Vec<ChoiceScore>>>>,
 }
 
 impl<'a> TaskScores<'a> {
@@ -213,7 +213,7 @@ impl<'a> TaskScores<'a> {
     pub(super) fn findings(self) -> Result<Vec<TaskFindings>> {
         let each = self.tasks.iter().zip(self.scores);
         each.map(|(task, scores)| {
-            let scores: Option<Vec<Vec<Score>>> = scores.into_iter().collect();
+            let scores: Option<Vec<Vec<ChoiceScore>>> = scores.into_iter().collect();
             let scores = scores.expect("every document belongs to a range");
             summed_up(task, &scores).at(&task.name)
         })
@@ -222,7 +222,7 @@ impl<'a> TaskScores<'a> {
 }
 
 /// Whether a document counts as right for `acc`.
-fn is_right(measure: TaskMeasure, gold: usize, scores: &[Score]) -> bool {
+fn is_right(measure: TaskMeasure, gold: usize, scores: &[ChoiceScore]) -> bool {
     match measure {
         TaskMeasure::LastWord => scores[0].greedy,
         TaskMeasure::Accuracy | TaskMeasure::NormalisedAccuracy => {
@@ -238,7 +238,7 @@ fn best(values: impl Iterator<Item = f64>) -> usize {
     values.enumerate().fold(first, greater).0
 }
 
-fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings> {
+fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFindings> {
     let documents = || task.documents.iter().zip(scores);
     let measure = task.task.measure;
     let correct: Vec<bool> = documents()
@@ -249,7 +249,7 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<Score>]) -> Result<TaskFindings>
     match measure {
         TaskMeasure::Accuracy => {}
         TaskMeasure::NormalisedAccuracy => {
-            let normalised = |(document, scores): (&Encoded, &Vec<Score>)| {
+            let normalised = |(document, scores): (&Encoded, &Vec<ChoiceScore>)| {
                 let lengths = document.requests.iter().map(|request| request.characters as f64);
                 let values = scores
                     .iter()

@@ -24,8 +24,8 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn resolved(&self) -> single::Common {
-        single::Common {
+    pub(super) fn resolved(&self) -> single::SingleModel {
+        single::SingleModel {
             model: self.model.clone(),
             protocol: self.protocol.clone(),
             bos: self.bos,

@@ -125,7 +125,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         stage: arguments.stage,
         target: arguments.target,
     };
-    let pruning = single::Pruning {
+    let pruning = single::SinglePruning {
         method: arguments.method.clone(),
         refine: arguments.refine.clone(),
         permutation: arguments.permutation.clone(),

@@ -114,14 +114,14 @@ struct Planned<'a> {
     experiment: &'a str,
     /// Path of the experiment's results folder.
     results: &'a Path,
-    cells: Vec<PlannedCell<'a>>,
+    cells: Vec<ListedCell<'a>>,
     /// The inputs that are missing, and how to get them.
     missing: Vec<&'a str>,
 }
 
 /// One cell of the plan. Its id is absent while a file that it depends on is missing.
 #[derive(Serialize)]
-struct PlannedCell<'a> {
+struct ListedCell<'a> {
     id: Option<String>,
     label: String,
     model: &'a str,
@@ -190,9 +190,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     print(&text)
 }
 
-fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> PlannedCell<'a> {
+fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCell<'a> {
     let cell = &prospect.cell;
-    PlannedCell {
+    ListedCell {
         id: prospect.id.clone(),
         label: experiment.describe(cell),
         model: &experiment.models[cell.model].name,

@@ -81,18 +81,18 @@ impl Stamp {
 
 /// A file that must not change while it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedFile {
     path: PathBuf,
     stamp: Stamp,
 }
 
-impl Watched {
+impl WatchedFile {
     /// Records the file's state. Must be called before the file is read.
     ///
     /// # Errors
     /// There is no such file.
-    pub fn new(path: &Path) -> Result<Watched> {
-        Ok(Watched {
+    pub fn new(path: &Path) -> Result<WatchedFile> {
+        Ok(WatchedFile {
             path: path.to_path_buf(),
             stamp: Stamp::at(path).map_err(|error| Error::reading(path, error))?,
         })
@@ -145,7 +145,7 @@ mod tests {
         ];
         for (what, change) in cases {
             write("four");
-            let watched = Watched::new(&path).expect("it is there");
+            let watched = WatchedFile::new(&path).expect("it is there");
             assert_eq!(watched.check().expect("nothing happened yet"), None);
             change();
             let error = watched.check().expect_err(what).to_string();
@@ -166,7 +166,7 @@ mod tests {
         ];
         std::fs::write(&path, "four").expect("writable");
         for change in ways {
-            let watched = Watched::new(&path).expect("it is there");
+            let watched = WatchedFile::new(&path).expect("it is there");
             // Within one step of the clock a second change leaves no trace.
             std::thread::sleep(std::time::Duration::from_millis(50));
             change();
@@ -182,7 +182,7 @@ mod tests {
         let path = folder.path().join("weights");
         std::fs::write(&path, "four").expect("writable");
         let before = std::fs::metadata(&path).and_then(|it| it.modified()).expect("a time");
-        let watched = Watched::new(&path).expect("it is there");
+        let watched = WatchedFile::new(&path).expect("it is there");
         std::thread::sleep(std::time::Duration::from_millis(50));
         std::fs::write(&path, "five").expect("writable");
         let file = File::options().write(true).open(&path).expect("writable");

@@ -178,7 +178,7 @@ impl Encoded {
 
 /// How likely a model finds a continuation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
+pub struct ChoiceScore {
     /// Log-likelihood of the whole continuation, in nats.
     pub log_likelihood: f64,
     /// Whether every token of the continuation is the likeliest one at its position.
@@ -289,7 +289,7 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
         self,
         backend: &B,
         ends: &Ends<B>,
-        mut take: impl FnMut(Vec<(usize, Vec<Score>)>),
+        mut take: impl FnMut(Vec<(usize, Vec<ChoiceScore>)>),
     ) -> std::result::Result<(), (Option<usize>, Error)> {
         for (index, batch) in self.batches.iter().enumerate() {
             let likelihoods = self
@@ -309,7 +309,7 @@ impl<'a, B: Backend> ChoiceScorer<'a, B> {
                         let message = format!("the log-likelihood of choice {} is not finite", scores.len());
                         return Err((Some(*index), Error::numeric(message).at(&document.place)));
                     }
-                    scores.push(Score {
+                    scores.push(ChoiceScore {
                         log_likelihood,
                         greedy: tokens.iter().all(|token| token.greatest),
                     });

@@ -5,7 +5,7 @@
 //! everything else looks into the hub's cache.
 
 use super::plan::{Experiment, ModelPlan};
-use crate::data::stamp::{Stamp, Watched};
+use crate::data::stamp::{Stamp, WatchedFile};
 use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
@@ -39,10 +39,10 @@ pub struct ModelInput {
     /// The checkpoint, opened to read weights.
     pub checkpoint: Checkpoint,
     folder: PathBuf,
-    config: Watched,
+    config: WatchedFile,
     /// `tokenizer.json`, and of [`COMPANIONS`] those that are there.
-    tokenizer: Vec<Watched>,
-    weights: Vec<Watched>,
+    tokenizer: Vec<WatchedFile>,
+    weights: Vec<WatchedFile>,
 }
 
 /// Files beside `tokenizer.json` that may change what it does.
@@ -50,7 +50,7 @@ const COMPANIONS: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json
 
 impl ModelInput {
     /// The files that decide the model's numbers, as they were before they were hashed.
-    fn files(&self) -> impl Iterator<Item = &Watched> {
+    fn files(&self) -> impl Iterator<Item = &WatchedFile> {
         std::iter::once(&self.config)
             .chain(&self.tokenizer)
             .chain(&self.weights)
@@ -58,12 +58,12 @@ impl ModelInput {
 
     /// Hashes those of them again that are hashed together with one that is `wanted`; `otherwise` is what is said of them if they
     /// have another content.
-    fn rehash(&self, wanted: &dyn Fn(&Watched) -> bool, otherwise: &str) -> Result<()> {
+    fn rehash(&self, wanted: &dyn Fn(&WatchedFile) -> bool, otherwise: &str) -> Result<()> {
         if wanted(&self.config) {
             same_content(&self.config, &self.identity.config, otherwise)?;
         }
-        let other = |files: &[Watched]| {
-            let wanted: Vec<&Watched> = files.iter().filter(|file| wanted(file)).collect();
+        let other = |files: &[WatchedFile]| {
+            let wanted: Vec<&WatchedFile> = files.iter().filter(|file| wanted(file)).collect();
             let paths: Vec<String> = wanted.iter().map(|it| it.path().display().to_string()).collect();
             Err(Error::input(otherwise).at(paths.join(", ")))
         };
@@ -78,7 +78,7 @@ impl ModelInput {
 }
 
 /// Hashes a file again; `otherwise` is what is said of it if it has another content.
-fn same_content(file: &Watched, digest: &str, otherwise: &str) -> Result<()> {
+fn same_content(file: &WatchedFile, digest: &str, otherwise: &str) -> Result<()> {
     match digest::of_file(file.path())? == digest {
         true => Ok(()),
         false => Err(Error::input(otherwise).at(file.path().display())),
@@ -86,7 +86,7 @@ fn same_content(file: &Watched, digest: &str, otherwise: &str) -> Result<()> {
 }
 
 /// A model directory whose configuration fits; its weights may be missing.
-pub struct ModelFolder {
+pub struct ConfiguredModel {
     /// Path of the directory; for a model of the hub, in the cache.
     pub path: PathBuf,
     /// For a model of the hub, the commit it is.
@@ -102,13 +102,13 @@ pub struct FileInput {
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, which is part of the ids of cells.
     pub digest: String,
-    watched: Watched,
+    watched: WatchedFile,
 }
 
 /// All inputs of an experiment; `None` where a file is not there.
 pub struct Inputs {
     /// One per model: the directory, if it has a configuration and, where texts are read, a tokenizer.
-    pub folders: Vec<Option<ModelFolder>>,
+    pub folders: Vec<Option<ConfiguredModel>>,
     /// One per model: the model, if all of it is there and was asked for.
     pub models: Vec<Option<ModelInput>>,
     /// The calibration file of every seed; a corpus is the same for all.
@@ -277,7 +277,7 @@ impl Inputs {
     }
 
     /// Hashes the `wanted` files of a model's cells again; `otherwise` is what is said of one that has another content.
-    fn hash(&self, model: usize, wanted: &dyn Fn(&Watched) -> bool, otherwise: &str) -> Result<()> {
+    fn hash(&self, model: usize, wanted: &dyn Fn(&WatchedFile) -> bool, otherwise: &str) -> Result<()> {
         let mut model = self.models[model].iter();
         model.try_for_each(|model| model.rehash(wanted, otherwise))?;
         let mut seen = BTreeSet::new();
@@ -322,7 +322,7 @@ fn model(
     plan: &ModelPlan,
     parts: Parts,
     missing: &mut Vec<String>,
-) -> Result<(Option<ModelFolder>, Option<ModelInput>)> {
+) -> Result<(Option<ConfiguredModel>, Option<ModelInput>)> {
     let (path, commit) = match &plan.hub {
         None => (plan.path.clone(), None),
         Some(repository) => match Hub::from_environment()?.cached_model(repository, parts) {
@@ -348,7 +348,7 @@ fn model(
         });
         return Ok((None, None));
     }
-    let watched_config = Watched::new(&config)?;
+    let watched_config = WatchedFile::new(&config)?;
     let spec = read_spec(&path)?;
     check_fit(experiment, &path, &spec)?;
     let weights_wanted = parts == Parts::Everything;
@@ -371,10 +371,10 @@ fn model(
             .filter(|path| path.exists());
         let watched_tokenizer = tokenizer_there.then(|| tokenizer.clone()).into_iter().chain(companions);
         let watched_tokenizer = watched_tokenizer
-            .map(|path| Watched::new(&path))
+            .map(|path| WatchedFile::new(&path))
             .collect::<Result<Vec<_>>>()?;
-        let weights = checkpoint.files().paths().into_iter().map(Watched::new);
-        let weights = weights.collect::<Result<Vec<Watched>>>()?;
+        let weights = checkpoint.files().paths().into_iter().map(WatchedFile::new);
+        let weights = weights.collect::<Result<Vec<WatchedFile>>>()?;
         let identity = ModelIdentity {
             config: digest::of_file(&config)?,
             weights: checkpoint.files().digest()?,
@@ -389,7 +389,7 @@ fn model(
             folder: path.clone(),
         });
     }
-    Ok((Some(ModelFolder { path, commit, spec }), input))
+    Ok((Some(ConfiguredModel { path, commit, spec }), input))
 }
 
 /// A file that is there, or on the hub and in its cache.
@@ -408,7 +408,7 @@ fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String
             }
         },
     };
-    let watched = Watched::new(&path)?;
+    let watched = WatchedFile::new(&path)?;
     let digest = digest::of_file(&path)?;
     Ok(Some(FileInput { path, digest, watched }))
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// What pruning and measuring one model have in common.
 #[derive(Debug, Clone)]
-pub struct Common {
+pub struct SingleModel {
     /// Directory of the model; for a model of the hub, `hub:org/name`.
     pub model: PathBuf,
     /// Name of the protocol whose settings hold; without it, those of the arguments.
@@ -33,7 +33,7 @@ pub struct Common {
 
 /// How one model is pruned.
 #[derive(Debug)]
-pub struct Pruning {
+pub struct SinglePruning {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`.
     pub method: String,
     /// Name of the mask refinement; without it, the criterion's mask is kept.
@@ -60,7 +60,7 @@ pub struct Pruning {
 ///
 /// # Errors
 /// Unknown names and keys, contradictions, an impossible pattern, nothing to calibrate on.
-pub fn pruning(common: &Common, pruning: Pruning) -> Result<Experiment> {
+pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
     pruning.pattern.validate()?;
     let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
@@ -104,7 +104,7 @@ pub fn method_alone(name: &str) -> Result<Recipe> {
 ///
 /// # Errors
 /// Contradictions, no text, windows too short to predict anything.
-pub fn measuring(common: &Common, mut raw: RawEvaluation) -> Result<Experiment> {
+pub fn measuring(common: &SingleModel, mut raw: RawEvaluation) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
     let shape = shape(raw.tokens.as_deref())?;
     raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
@@ -116,7 +116,7 @@ pub fn measuring(common: &Common, mut raw: RawEvaluation) -> Result<Experiment> 
 ///
 /// # Errors
 /// Unknown tasks, a task named twice, and settings that belong to perplexity.
-pub fn scoring(common: &Common, tasks: &[RawTask]) -> Result<Experiment> {
+pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
     if common.protocol.is_some() || common.bos.is_some() {
         return Err(Error::config(
             "--protocol and --bos are for perplexity; for tasks, --harness decides how texts start",
@@ -138,7 +138,7 @@ fn shape(tokens: Option<&Path>) -> Result<Option<(usize, usize)>> {
     Ok(windows.map(|windows| (windows.count(), windows.length())))
 }
 
-fn empty(common: &Common) -> Result<(Experiment, Option<Named>)> {
+fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
     let protocol = common.protocol.as_deref().map(Named::find).transpose()?;
     let bos = agree(protocol, "bos", common.bos, |it| it.bos)?;
     let name = common.model.to_str().and_then(|path| path.strip_prefix(PREFIX));

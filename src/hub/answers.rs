@@ -73,7 +73,7 @@ fn shown(value: &str) -> String {
 
 /// The files of a repository at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub struct RepositoryFiles {
     /// The commit that the revision stands for.
     pub commit: Commit,
     /// Paths of all files; none leads out of the repository.
@@ -84,7 +84,7 @@ pub struct Listing {
 ///
 /// # Errors
 /// It is not that, or names a commit or a file that cannot be one.
-pub fn listing(text: &[u8]) -> Result<Listing, Failure> {
+pub fn listing(text: &[u8]) -> Result<RepositoryFiles, Failure> {
     #[derive(Deserialize)]
     struct Info {
         sha: String,
@@ -105,7 +105,7 @@ pub fn listing(text: &[u8]) -> Result<Listing, Failure> {
         }
         files.insert(rfilename);
     }
-    Ok(Listing { commit, files })
+    Ok(RepositoryFiles { commit, files })
 }
 
 /// What the hub says about a file before it sends it.

@@ -5,7 +5,7 @@
 //! (The crate `hf-hub` 0.5 has none of this; 1.0 needs an asynchronous runtime and does not check small files' hashes.)
 
 use super::address::{Address, escaped_part, escaped_path};
-use super::answers::{self, Answer, Listing, Metadata, Start};
+use super::answers::{self, Answer, Metadata, RepositoryFiles, Start};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::names::FileName;
@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// Asks for the files and the commit of a repository at its revision.
-    pub fn listing(&self, repository: &Repository) -> Result<Listing, Failure> {
+    pub fn listing(&self, repository: &Repository) -> Result<RepositoryFiles, Failure> {
         let path = format!(
             "/api/{}/{}/revision/{}",
             match repository.kind {

@@ -1,6 +1,6 @@
 //! Models of the hub: which files of a repository are wanted, and bringing them into the cache.
 
-use super::answers::Listing;
+use super::answers::RepositoryFiles;
 use super::client::Client;
 use super::download::Transfer;
 use super::failure::{Failure, file_name};
@@ -142,11 +142,11 @@ impl Hub {
         &self,
         client: &Client,
         repository: &Repository,
-        listing: &Listing,
+        listing: &RepositoryFiles,
         parts: Parts,
         progress: &dyn Progress,
     ) -> std::result::Result<Snapshot, Problem> {
-        let Listing { commit, files } = listing;
+        let RepositoryFiles { commit, files } = listing;
         self.check_usable(repository, files, parts).map_err(Problem::Refused)?;
         let fetch = |file: &str, most: u64| {
             let problem = |failure| Problem::Download(file.to_string(), failure);

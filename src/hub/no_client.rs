@@ -2,7 +2,7 @@
 //! counts as offline, and what is in the cache is all there is.
 
 use super::address::Address;
-use super::answers::{Listing, Metadata, Start};
+use super::answers::{Metadata, RepositoryFiles, Start};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::names::FileName;
@@ -12,10 +12,10 @@ use super::repository::Repository;
 pub enum Client {}
 
 impl Client {
-    /// Refuses.
+    /// Refuses: nothing in this program can speak to the hub.
     ///
     /// # Errors
-    /// Always.
+    /// Always; says that the feature is missing.
     pub fn new(_endpoint: Address, _token: Option<&str>, _limits: Limits) -> Result<Client, Failure> {
         let message = "this program was built without the feature `hub`";
         Err(Failure::Network(message.to_string()))
@@ -27,7 +27,7 @@ impl Client {
     }
 
     /// The files and the commit of a repository.
-    pub fn listing(&self, _repository: &Repository) -> Result<Listing, Failure> {
+    pub fn listing(&self, _repository: &Repository) -> Result<RepositoryFiles, Failure> {
         match *self {}
     }
 
@@ -52,7 +52,7 @@ impl Client {
 pub enum Body {}
 
 impl Body {
-    /// Reads what is there.
+    /// Would read what has arrived.
     pub fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, Failure> {
         match *self {}
     }

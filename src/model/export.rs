@@ -43,7 +43,7 @@ const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
 /// Name of the file that says how a model was pruned.
 pub const PRUNING: &str = "pruning.json";
 
-/// Where the configuration is.
+/// Name of the file with the configuration.
 const CONFIG: &str = "config.json";
 
 /// Writes a copy of a checkpoint with other weights of its linear layers, and perhaps other numbers of heads and neurons.

@@ -14,7 +14,7 @@ use super::pace::{Costs, Pace};
 use super::recorded::{record, vouch};
 use super::samples::{check_samples, write_samples};
 use super::summary::summary;
-use super::watched::{Watched, check_stop};
+use super::watched::{WatchedProgress, check_stop};
 use crate::cell::{Opened, Prepared, Runner, Sharing, Work};
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, identify};
@@ -110,7 +110,7 @@ pub fn run(
             recorded: Vec::new(),
             file,
             events,
-            progress: Watched::new(progress, &options.stop, pace),
+            progress: WatchedProgress::new(progress, &options.stop, pace),
             outcome: &mut outcome,
         };
         let ended = backend.run(Pending(&mut sweep, pending));
@@ -203,7 +203,7 @@ struct Sweep<'a> {
     /// Models and ids of the cells to which this process gave a good record.
     recorded: Vec<(usize, String)>,
     events: EventLog,
-    progress: Watched<'a>,
+    progress: WatchedProgress<'a>,
     outcome: &'a mut Outcome,
 }
 

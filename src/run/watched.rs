@@ -19,7 +19,7 @@ pub(crate) fn check_stop(stop: &AtomicBool) -> Result<()> {
 }
 
 /// Progress with a watch: adds estimates of the time left, and stops where it was asked to.
-pub(crate) struct Watched<'a> {
+pub(crate) struct WatchedProgress<'a> {
     inner: &'a dyn Progress,
     stop: &'a AtomicBool,
     pace: RefCell<Pace>,
@@ -29,10 +29,10 @@ pub(crate) struct Watched<'a> {
     within: RefCell<Instant>,
 }
 
-impl<'a> Watched<'a> {
+impl<'a> WatchedProgress<'a> {
     /// A sweep that starts now.
     pub(crate) fn new(inner: &'a dyn Progress, stop: &'a AtomicBool, pace: Pace) -> Self {
-        Watched {
+        WatchedProgress {
             inner,
             stop,
             pace: RefCell::new(pace),
@@ -74,7 +74,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl Progress for Watched<'_> {
+impl Progress for WatchedProgress<'_> {
     fn stage(&self, what: &str) {
         self.inner.stage(what);
     }

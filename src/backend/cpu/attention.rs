@@ -14,15 +14,15 @@ pub const TILE: usize = 64;
 
 /// One head of a tile of query rows, and the run of keys that any of its rows sees.
 pub struct Tile {
-    /// Which sequence of the batch.
+    /// Index of the sequence in the batch.
     pub sequence: usize,
-    /// Which query head.
+    /// Index of the query head.
     pub head: usize,
-    /// Query rows.
+    /// Number of query rows in the tile.
     pub rows: usize,
-    /// Position of the first key.
+    /// Position of the first key that a row of the tile sees, in the sequence.
     pub begin: usize,
-    /// Number of keys.
+    /// Number of keys that the rows of the tile see together.
     pub seen: usize,
 }
 
@@ -118,15 +118,15 @@ fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score *= scale);
 }
 
-/// Products in single precision.
+/// The products of attention in single precision.
 pub struct Single<'a> {
-    /// The heads.
+    /// Numbers and sizes of the heads.
     pub shape: AttentionSpec,
-    /// Tokens of a sequence.
+    /// Number of tokens in a sequence.
     pub length: usize,
-    /// Keys of all sequences.
+    /// The keys of all sequences, one row per token.
     pub keys: &'a Array2<f32>,
-    /// Values of all sequences.
+    /// The values of all sequences, one row per token.
     pub values: &'a Array2<f32>,
 }
 

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::spec::AttentionSpec;
 
 impl Gpu {
-    /// See [`Backend::attention`](crate::backend::Backend::attention).
+    /// Causal attention within sequences; see [`Backend::attention`](crate::backend::Backend::attention).
     pub(super) fn attend(
         &self,
         shape: AttentionSpec,

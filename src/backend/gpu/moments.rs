@@ -105,7 +105,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// See [`Backend::accumulate_cross`](crate::backend::Backend::accumulate_cross).
+    /// Adds products with the dense model's inputs; see [`Backend::accumulate_cross`](crate::backend::Backend::accumulate_cross).
     pub(super) fn add_cross(&self, moments: &mut DeviceMoments, x: &Tensor, dense: &Tensor) -> Result<()> {
         let Some(cross) = &moments.cross else {
             return Ok(());
@@ -114,7 +114,7 @@ impl Gpu {
         self.each("add", cross, Some(&product), Elementwise::default())
     }
 
-    /// See [`Backend::accumulate_sums`](crate::backend::Backend::accumulate_sums).
+    /// Adds sums over sequences; see [`Backend::accumulate_sums`](crate::backend::Backend::accumulate_sums).
     pub(super) fn add_sums(&self, moments: &mut DeviceMoments, x: &Tensor, weights: &[f64]) -> Result<()> {
         let Some(found) = &mut moments.sums else {
             return Ok(());

@@ -15,7 +15,7 @@ use wgpu::{
 pub struct Pipeline {
     /// The kernel that it is.
     pub kernel: Kernel,
-    /// The compiled kernel.
+    /// What the driver made of it.
     pub pipeline: ComputePipeline,
     /// What kinds of buffers it wants bound.
     pub layout: BindGroupLayout,

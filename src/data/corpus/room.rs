@@ -18,7 +18,7 @@ impl TextRoom {
         TextRoom::of(text_file::limit())
     }
 
-    /// This many bytes.
+    /// Room for texts of this many bytes in all.
     pub fn of(limit: u64) -> Self {
         TextRoom {
             limit,

@@ -11,13 +11,13 @@ pub struct Task {
     pub hub: &'static str,
     /// The names, without ending, that the task's file may have in a folder of task files.
     pub files: &'static [&'static str],
-    /// Which metrics are computed.
+    /// What is counted, which decides the metrics.
     pub measure: TaskMeasure,
     /// Turns a row of the data file into a document, with the harness's wording.
     pub document: fn(&Row) -> Result<Document>,
 }
 
-/// What a task counts.
+/// What is counted on the documents of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskMeasure {
     /// `acc`: documents whose right choice has the highest log-likelihood; the first of equals counts.

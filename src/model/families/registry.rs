@@ -11,29 +11,29 @@ pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
 
 /// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
 pub struct ModelFamily {
-    /// Reads its configuration.
+    /// Makes the specification of a model of this family from its configuration.
     pub read: Reader,
-    /// The keys of sizes.
+    /// What the configuration calls the sizes that blocks may differ in.
     pub sizes: SizeKeys,
 }
 
 /// The keys of `config.json` for the sizes that a block may have of its own (`per_layer_config`).
 #[derive(Debug, Clone, Copy)]
 pub struct SizeKeys {
-    /// Hidden features of the MLP.
+    /// The key for the number of hidden features of the MLP.
     pub neurons: &'static str,
-    /// The heads of attention, in families that say how large a head is.
+    /// The keys for the heads of attention, in families that say how large a head is.
     pub heads: Option<HeadKeys>,
 }
 
 /// The keys for the heads of attention.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadKeys {
-    /// Query heads.
+    /// The key for the number of query heads.
     pub heads: &'static str,
-    /// Key and value heads.
+    /// The key for the number of key and value heads.
     pub kv_heads: &'static str,
-    /// Features of a head.
+    /// The key for the number of features of a head.
     pub head_dim: &'static str,
 }
 

@@ -14,7 +14,9 @@ pub const WALKERS: usize = 1024;
 
 /// A layer that is being pruned on the device.
 pub struct Piece<'a> {
+    /// The backend that the layer is on.
     pub gpu: &'a Gpu,
+    /// The weights, as the model stores them on the device.
     pub weight: &'a mut Tensor,
     /// A copy of the weights in single precision, which is used while weights in half precision are updated.
     pub working: Option<Tensor>,
@@ -23,7 +25,9 @@ pub struct Piece<'a> {
     pub mask: Option<Arc<Memory>>,
     /// What kernels reported about places that name no column: `misplaced` of `moves.wgsl`. There from the first use on.
     pub misplaced: OnceLock<Memory>,
+    /// The number format of the checkpoint, to which the weights are rounded at the end.
     pub storage: StorageType,
+    /// Statistics of the layer's inputs, with the columns in their own order.
     pub statistics: &'a Statistics,
     /// The statistics in the present order of the columns, if it is not their own.
     pub reordered: Option<Statistics>,
@@ -32,6 +36,7 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// Number of rows and of columns of the layer.
     pub fn size(&self) -> (usize, usize) {
         (self.weight.rows, self.weight.columns)
     }
@@ -41,10 +46,12 @@ impl Piece<'_> {
         self.reordered.as_ref().unwrap_or(self.statistics)
     }
 
+    /// Number of words in a row of the mask.
     pub fn words(&self) -> usize {
         self.weight.columns.div_ceil(32)
     }
 
+    /// The weights as they are now: the copy in single precision where there is one.
     pub fn current(&self) -> &Tensor {
         self.working.as_ref().unwrap_or(self.weight)
     }
@@ -82,18 +89,21 @@ impl Piece<'_> {
         Ok(self.misplaced.get().expect("it was just made"))
     }
 
+    /// The first `count` numbers of a buffer, copied to the host.
     pub fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
         Ok(bytemuck::pod_collect_to_vec(
             &self.bring(&[(memory, 4 * count as u64)])?[0],
         ))
     }
 
+    /// The first `count` words of a buffer, copied to the host.
     pub fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
         Ok(bytemuck::pod_collect_to_vec(
             &self.bring(&[(memory, 4 * count as u64)])?[0],
         ))
     }
 
+    /// A new buffer of so many words, all 0.
     pub fn cleared(&self, words: usize) -> Result<Memory> {
         let memory = self.gpu.hardware().allocate((words * 4) as u64)?;
         self.gpu.hardware().clear(&memory)?;

@@ -9,23 +9,31 @@ use std::sync::{Arc, OnceLock};
 
 /// Statistics of the inputs at one tap: vectors on the host, matrices on the device.
 pub struct Statistics {
+    /// Number of sequences that the statistics were gathered on.
     pub sequences: usize,
     /// What is added to the Hessian's diagonal before it is factorised, as a fraction of its mean.
     pub damping: f64,
+    /// `||x_j||^2 / sequences` for each input feature `j`.
     pub squared_norms: Option<Vec<f64>>,
+    /// Means and variances of the input features.
     pub means: Option<Means>,
+    /// The Gram matrix as it was gathered: a sum, of which only the lower triangle is filled.
     pub gram: Option<Arc<Memory>>,
     /// The sum of products with the dense model's inputs.
     pub cross: Option<Arc<Tensor>>,
     /// The Gram matrix with both triangles, divided by the number of sequences.
     pub full: OnceLock<std::result::Result<Arc<Tensor>, Error>>,
+    /// The factor of the damped inverse Hessian, once it was asked for.
     pub factor: OnceLock<std::result::Result<Factor, Error>>,
 }
 
 /// The factor of a damped inverse Hessian, on the device.
 pub struct Factor {
+    /// The factor itself.
     pub there: DeviceFactor,
+    /// What was added to the Hessian's diagonal.
     pub damping: f64,
+    /// For each input feature, whether it was zero on every calibration token.
     pub dead: Vec<bool>,
 }
 
