@@ -299,7 +299,7 @@ impl Inputs {
     }
 }
 
-/// That a file is not there, how to get it, and what is there instead.
+/// The message that a file is not there, with how to get it and what is there instead.
 fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>) -> String {
     let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
     let mut how: Vec<String> = obtain.into_iter().chain(instead).collect();
@@ -413,7 +413,7 @@ fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String
     Ok(Some(FileInput { path, digest, watched }))
 }
 
-/// Checks what the architecture makes impossible.
+/// Refuses settings of the experiment that the model's architecture does not allow.
 fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<()> {
     for pattern in &experiment.patterns {
         for linear in spec.kinds().flat_map(|(block, _)| &block.linears) {

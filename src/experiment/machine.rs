@@ -45,12 +45,12 @@ impl fmt::Display for Processor {
     }
 }
 
-/// Who is asked to compute; whatever is absent has a default.
+/// The backend that is asked for, its precision and its memory; whatever is absent has a default.
 #[derive(Debug, Clone, Default)]
 pub struct MachineRequest {
-    /// Who computes; the experiment's, or the CPU.
+    /// The backend; the experiment's, or the CPU.
     pub backend: Option<Wanted>,
-    /// What weights and activations are stored in; half precision on a GPU that has it, else single.
+    /// The number format of weights and activations; half precision on a GPU that has it, else single.
     pub compute: Option<Compute>,
     /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU.
     pub adapter: Option<String>,
@@ -60,12 +60,12 @@ pub struct MachineRequest {
     pub scratch: Option<PathBuf>,
 }
 
-/// Who is to compute, and how; the same on every machine.
+/// The backend that is to compute, its precision and its memory, before anything is known of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachinePlan {
     /// The backend that was asked for.
     pub backend: Wanted,
-    /// What weights and activations are stored in; `None` leaves it to the device: `f16` on a GPU that has it, else `f32`.
+    /// The number format of weights and activations; `None` leaves it to the device: `f16` on a GPU that has it, else `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute: Option<Compute>,
     /// Part of the GPU's name.
@@ -79,16 +79,16 @@ pub struct MachinePlan {
     pub scratch: Option<PathBuf>,
 }
 
-/// Who computes on this machine.
+/// The backend that computes on this machine, and its precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// The backend that computes, after `auto` was decided.
     pub backend: Processor,
-    /// What weights and activations are stored in.
+    /// The number format of weights and activations.
     pub compute: Compute,
 }
 
-/// Who would compute, for those who only plan: where the GPU that is asked for is not here, as on the login node of a
+/// The backend that would compute, for those who only plan: where the GPU that is asked for is not here, as on the login node of a
 /// cluster, half precision is taken for granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreseen {

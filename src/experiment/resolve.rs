@@ -78,7 +78,7 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &MachineRequest) -> Re
     Ok(experiment)
 }
 
-/// The name becomes a folder.
+/// Refuses a name of the experiment that cannot be the name of a folder.
 fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || files::names::plain(name) != name {
@@ -122,7 +122,7 @@ impl Resolving<'_> {
         not_empty(&raw.sweep.get_ref().patterns, "sweep.patterns").at(self.sweep_place())
     }
 
-    /// What holds for the whole experiment; the lists are empty still.
+    /// An experiment with the settings that hold for all of it; its lists are still empty.
     fn settings(&self, request: &MachineRequest) -> Result<Experiment> {
         let (raw, protocol, path) = (self.raw, self.protocol, &self.source.path);
         let sweep = raw.sweep.get_ref();

@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// How the note in a lock file begins.
+/// The text that the note in a lock file begins with.
 const NOTE: &str = "process ";
 
 /// How often a lock file is made again because others removed the folder of the last one.
@@ -47,7 +47,7 @@ impl Claims {
         self.folder.join(format!("{id}.lock"))
     }
 
-    /// Claims a cell; `None` if another process is at it.
+    /// Claims a cell; `None` if another process has claimed it.
     ///
     /// # Errors
     /// The folder cannot be written, or its file system has no locks.
@@ -109,7 +109,7 @@ impl Claims {
         if self.own(&self.folder).is_err() {
             return;
         }
-        // What cannot be removed does no harm.
+        // A lock file that cannot be removed does no harm: nobody holds it.
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));

@@ -1,6 +1,6 @@
 //! What cells cost, learned from records, and how long a sweep will still take.
 //!
-//! Estimates only: a cell is expected to take what cells of the same method took on the same model and tokens, whatever the
+//! These are estimates: a cell is expected to take what cells of the same method took on the same model and tokens, whatever the
 //! pattern and the seed. Cells that were skipped say nothing about the pace.
 
 use crate::experiment::identity::Identity;
@@ -27,7 +27,7 @@ fn kind(identity: &Identity) -> String {
 }
 
 impl Costs {
-    /// The costs that records tell, on whatever machine they were made.
+    /// The costs of the cells in these records, whatever machine they were made on.
     pub(crate) fn of(records: &[Record]) -> Costs {
         let mut costs = Costs::default();
         for record in records.iter().filter(|record| record.status == Status::Ok) {
@@ -61,12 +61,12 @@ impl Costs {
     }
 }
 
-/// How fast a sweep goes. Time is given to it, so that it can be tested without any.
+/// How fast a sweep goes. It is told how much time has passed, so that a test needs no clock.
 pub(crate) struct Pace {
     costs: Costs,
-    /// Kinds of the cells to do, by id.
+    /// The kind of every cell that is still to be run, by id.
     open: BTreeMap<String, String>,
-    /// Kinds of the cells done since the start, here or by other processes.
+    /// The kinds of the cells that were done since the start, by this process or by others.
     done: Vec<String>,
     current: Option<Current>,
 }
@@ -78,7 +78,7 @@ struct Current {
 }
 
 impl Pace {
-    /// A sweep over these cells, and what is known from earlier ones.
+    /// The pace of a sweep over these cells, with what is known from earlier ones.
     pub(crate) fn new<'a>(open: impl Iterator<Item = &'a Identity>, costs: Costs) -> Pace {
         Pace {
             costs,
@@ -88,12 +88,12 @@ impl Pace {
         }
     }
 
-    /// Whether a cell is to do, as far as was told.
+    /// Whether a cell is still to be run, as far as this process was told.
     pub(crate) fn is_open(&self, id: &str) -> bool {
         self.open.contains_key(id)
     }
 
-    /// A cell of so many blocks starts.
+    /// Notes that a cell starts, whose model has so many blocks.
     pub(crate) fn begin(&mut self, id: &str, blocks: usize) {
         self.current = Some(Current {
             id: id.to_string(),
@@ -102,14 +102,14 @@ impl Pace {
         });
     }
 
-    /// A block of the current cell is done.
+    /// Notes that a block of the current cell is done.
     pub(crate) fn step(&mut self) {
         if let Some(current) = &mut self.current {
             current.steps += 1;
         }
     }
 
-    /// A cell is done, here if it is known how long it took.
+    /// Notes that a cell is done; `seconds` says how long it took, if this process ran it and has a good record of it.
     pub(crate) fn end(&mut self, id: &str, seconds: Option<f64>) {
         if self.current.as_ref().is_some_and(|current| current.id == id) {
             self.current = None;

@@ -1,4 +1,4 @@
-//! The outer loop of a run: who does which cell, what becomes of it.
+//! The outer loop of a run: which process runs which cell, and what becomes of the cell.
 //!
 //! Several processes may work on one results folder. Each claims a cell before it runs it ([`claims`](super::claims)) and looks
 //! at the records once more after it has the claim, so a cell is run once, and a good record is never doubled.
@@ -29,7 +29,7 @@ use crate::record::{RecordFile, Status, read_if_any, standing};
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a waiting process looks again.
+/// How long a process that waits for others sleeps before it looks again.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs the cells of an experiment that have no good record in `folder`.
@@ -85,7 +85,7 @@ pub fn run(
         ..Outcome::default()
     };
     progress.start(pending.len(), pending.iter().map(|(cell, _)| blocks(cell)).sum());
-    // A folder where nothing is to do stays as it is.
+    // If there is nothing to do, nothing in the folder is changed.
     if !pending.is_empty() {
         let backend = match backend {
             Some(backend) => backend,
@@ -171,14 +171,15 @@ fn prepared<'a>(
     Ok(models)
 }
 
-/// The blocks that a cell passes through.
+/// The number of blocks that a cell passes through, for its progress.
 fn blocks(models: &[Option<Prepared>], cell: &Cell) -> usize {
     models[cell.model]
         .as_ref()
         .map_or(0, |model| model.source.spec().blocks)
 }
 
-/// Two outcomes as one. The second may say what became of records that the first could not write.
+/// Joins the outcome of a run with that of what comes after it, which may say what became of records that the run could not
+/// write.
 fn both(first: Result<()>, second: Result<()>) -> Result<()> {
     match (first, second) {
         (Err(first), Err(second)) => Err(match second.to_string().starts_with(&first.to_string()) {
@@ -198,7 +199,7 @@ struct Sweep<'a> {
     models: &'a [Option<Prepared<'a>>],
     options: &'a Options,
     claims: Claims,
-    /// A failure that was there when it was opened is tried again, a later one is a result.
+    /// A failure that the file had when it was opened is tried again; one that was recorded later is a result.
     file: RecordFile,
     /// Models and ids of the cells to which this process gave a good record.
     recorded: Vec<(usize, String)>,
@@ -328,7 +329,7 @@ impl<'a> Sweep<'a> {
         Ok(good)
     }
 
-    /// Whether a pending cell has a result by now that this process did not give it, and counts it.
+    /// Whether another process has recorded a result of a pending cell by now; if so, the cell is counted.
     fn settled(&mut self, cell: &Cell, id: &str) -> bool {
         let good = self.file.has(id);
         if !good && self.file.fresh().iter().all(|record| record.id != id) {

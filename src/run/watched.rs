@@ -18,7 +18,7 @@ pub(crate) fn check_stop(stop: &AtomicBool) -> Result<()> {
     }
 }
 
-/// Progress with a watch: adds estimates of the time left, and stops where it was asked to.
+/// Shows the progress of a run with estimates of the time left, and stops the run when it was asked to.
 pub(crate) struct WatchedProgress<'a> {
     inner: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -30,7 +30,7 @@ pub(crate) struct WatchedProgress<'a> {
 }
 
 impl<'a> WatchedProgress<'a> {
-    /// A sweep that starts now.
+    /// The progress of a sweep that starts now.
     pub(crate) fn new(inner: &'a dyn Progress, stop: &'a AtomicBool, pace: Pace) -> Self {
         WatchedProgress {
             inner,
@@ -59,7 +59,7 @@ impl<'a> WatchedProgress<'a> {
         self.tell();
     }
 
-    /// A cell is done, here if it is known how long it took.
+    /// Notes that a cell is done; `seconds` says how long it took, if this process ran it and has a good record of it.
     pub(crate) fn end(&self, id: &str, seconds: Option<f64>) {
         self.pace.borrow_mut().end(id, seconds);
         self.tell();

@@ -45,7 +45,7 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
         return Err(Error::config("`limit` is a number of documents, at least 1"));
     }
     let data = raw.data.clone().unwrap_or_else(|| task.hub.into());
-    // A slip in a path into the hub is said now.
+    // A mistake in a path on the hub is reported now, not when the file is wanted.
     datasets::file(&data)?;
     Ok(TaskPlan {
         name: raw.name.clone(),
