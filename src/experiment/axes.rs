@@ -1,6 +1,6 @@
 //! The axes that methods differ in: the steps of a recipe and what its statistics are gathered on.
 
-use super::plan::{ComponentPlan, MethodPlan};
+use super::method::{ComponentPlan, MethodPlan};
 use crate::choices;
 use serde::{Deserialize, Serialize};
 use std::fmt;

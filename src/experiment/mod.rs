@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod identity;
 pub mod inputs;
 pub mod machine;
+pub mod method;
 pub mod plan;
 pub mod plan_file;
 pub mod protocol;

@@ -2,8 +2,9 @@
 
 use super::axes::Axis;
 use super::machine::{Foreseen, Machine, MachinePlan};
+pub use super::method::{ComponentPlan, MethodPlan, StepPlans};
 use super::protocol::Length;
-use crate::calibrate::{Goal, Stage};
+use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
@@ -11,15 +12,8 @@ use crate::error::{Error, Result};
 use crate::eval::tasks::{Harness, TASKS};
 use crate::hub::Repository;
 use crate::linalg::Provider;
-use crate::prune::allocator::ALLOCATORS;
-use crate::prune::compensation::COMPENSATIONS;
-use crate::prune::component::Components;
-use crate::prune::criterion::CRITERIA;
-use crate::prune::pattern::{Group, Pattern, Selection};
-use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::pattern::{Pattern, Selection};
 use crate::prune::recipe::Recipe;
-use crate::prune::refiner::REFINERS;
-use crate::prune::solver::SOLVERS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -140,58 +134,6 @@ pub struct CalibrationPlan {
     /// What a layer's statistics are gathered on.
     #[serde(rename = "propagate")]
     pub stage: Stage,
-}
-
-/// A component by name, with all its parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ComponentPlan {
-    /// The name by which the component is registered.
-    pub name: String,
-    /// The version of a component that the program added; built-in ones have none of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// All parameters, defaults filled in.
-    pub parameters: serde_json::Value,
-}
-
-/// A pruning method: a component for every step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MethodPlan {
-    /// Label of the method in tables.
-    pub name: String,
-    /// The group of weights among which the lowest scores are removed.
-    pub group: Group,
-    /// Whether it looks at calibration inputs; one that does not has no seeds.
-    pub calibrated: bool,
-    /// Decides how important each weight is.
-    pub criterion: ComponentPlan,
-    /// Computes the new values of the weights that are kept.
-    pub solver: ComponentPlan,
-    /// Decides how much is removed from each layer.
-    pub allocator: ComponentPlan,
-    /// The steps that the method may do without.
-    #[serde(flatten)]
-    pub steps: StepPlans,
-    /// What a layer's statistics are gathered on, if it is not what the calibration says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<Stage>,
-    /// The outputs that the solver reproduces.
-    #[serde(default, skip_serializing_if = "Goal::is_default")]
-    pub target: Goal,
-}
-
-/// The steps that a method may do without.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct StepPlans {
-    /// Decides which columns share an N:M group; without it, neighbouring columns do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permutation: Option<ComponentPlan>,
-    /// Looks for a better mask of the same size; without it, the criterion's mask is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refine: Option<ComponentPlan>,
-    /// Changes the bias to make up for removed weights; without it, the bias stays as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compensate: Option<ComponentPlan>,
 }
 
 /// A text on which perplexity is measured.
@@ -333,48 +275,6 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
 /// Stands for the seed in the name of a token windows file.
 pub(super) const SEED: &str = "{seed}";
 
-impl MethodPlan {
-    /// Checks that the method's steps make sense under the patterns.
-    ///
-    /// # Errors
-    /// A permutation without N:M groups.
-    pub fn check_patterns(&self, patterns: &[Pattern]) -> Result<()> {
-        let free = patterns
-            .iter()
-            .find(|pattern| matches!(pattern, Pattern::Unstructured { .. }));
-        match (&self.steps.permutation, free) {
-            (Some(permutation), Some(pattern)) => Err(Error::config(format!(
-                "permutation `{}` decides which columns share an N:M group, and the pattern {pattern} has no such groups; \
-                 leave `permutation` out, or list only patterns like {{ keep = 2, of = 4 }}",
-                permutation.name
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes the method ready to use.
-    pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Recipe> {
-        Ok(Recipe {
-            criterion: self.criterion.build(&CRITERIA)?,
-            solver: self.solver.build(&SOLVERS)?,
-            allocator: self.allocator.build(&ALLOCATORS)?,
-            permutation: optional(&self.steps.permutation, &PERMUTATIONS)?,
-            refiner: optional(&self.steps.refine, &REFINERS)?,
-            compensation: optional(&self.steps.compensate, &COMPENSATIONS)?,
-            group: self.group,
-            selection,
-            provider,
-            stage: Stage::default(),
-            goal: self.target,
-        })
-    }
-}
-
-/// Makes a step that a method may do without.
-fn optional<T: ?Sized>(plan: &Option<ComponentPlan>, components: &Components<T>) -> Result<Option<Box<T>>> {
-    plan.as_ref().map(|plan| plan.build(components)).transpose()
-}
-
 impl CalibrationPlan {
     /// Checks the numbers on their own.
     ///
@@ -439,28 +339,6 @@ impl EvaluationPlan {
             return Err(Error::config(message));
         }
         Ok(())
-    }
-}
-
-impl ComponentPlan {
-    /// Makes the component again from its recorded parameters.
-    ///
-    /// # Errors
-    /// The program does not know it, or has another version of it.
-    pub(crate) fn build<T: ?Sized>(&self, components: &Components<T>) -> Result<Box<T>> {
-        let table = toml::Table::try_from(&self.parameters)
-            .map_err(|error| Error::config(format!("parameters of `{}`: {error}", self.name)))?;
-        let built = components.build(&self.name, &table)?;
-        if built.version != self.version {
-            let version = |version: Option<u32>| version.map_or("no version".into(), |it| format!("version {it}"));
-            return Err(Error::config(format!(
-                "`{}` had {} when this was written, and has {} in this program",
-                self.name,
-                version(self.version),
-                version(built.version)
-            )));
-        }
-        Ok(built.component)
     }
 }
 
