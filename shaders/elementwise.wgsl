@@ -98,6 +98,17 @@ fn add(
     }
 }
 
+// Row `r` of `x` times `z[r]`.
+@compute @workgroup_size(LANES)
+fn scale_rows(
+    #invocation()
+) {
+    let i = index(group, groups, lane);
+    if i < p.count {
+        x[i] = X(f32(x[i]) * f32(z[i / p.width]));
+    }
+}
+
 @compute @workgroup_size(LANES)
 fn scale(
     #invocation()

@@ -267,6 +267,14 @@ impl<B: Backend> Suite<B> {
         self.backend.scale(&mut there, 1.7)?;
         let got = self.backend.download(&there)?;
         self.check("scale", "301 x 129", &got, &(wide(&x) * f64::from(1.7f32)));
+        let factors: Vec<f32> = (0..301).map(|row| (row % 7) as f32 / 3.0).collect();
+        let mut there = self.backend.upload(x.view())?;
+        self.backend.scale_rows(&mut there, &factors)?;
+        let got = self.backend.download(&there)?;
+        let want = Array2::from_shape_fn(x.dim(), |(row, column)| {
+            f64::from(x[[row, column]]) * f64::from(factors[row])
+        });
+        self.check("scale_rows", "301 x 129", &got, &want);
 
         for (case, columns) in [
             ("one run", (43, 50, 50, 1)),

@@ -48,6 +48,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("add_positions", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("add", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("scale", Agreement::Close { abs: 0.0, rel: 1e-7 }),
+    ("scale_rows", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("columns", Agreement::Exact),
     ("rows", Agreement::Exact),
     ("normalise", Agreement::Close { abs: 0.0, rel: 2e-6 }),
@@ -221,6 +222,9 @@ pub trait Backend: Send + Sync {
 
     /// Multiplies in place: `x *= factor`.
     fn scale(&self, x: &mut Self::Tensor, factor: f32) -> Result<()>;
+
+    /// Multiplies each row in place by a factor of its own; there are as many factors as rows.
+    fn scale_rows(&self, x: &mut Self::Tensor, factors: &[f32]) -> Result<()>;
 
     /// The chosen columns of `x`, side by side.
     fn columns(&self, x: &Self::Tensor, columns: Columns) -> Result<Self::Tensor>;

@@ -152,6 +152,12 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("scale", 0.0, 2 * self.bytes(&[x]), |inner| inner.scale(x, factor))
     }
 
+    fn scale_rows(&self, x: &mut B::Tensor, factors: &[f32]) -> Result<()> {
+        self.time("scale rows", 0.0, 2 * self.bytes(&[x]), |inner| {
+            inner.scale_rows(x, factors)
+        })
+    }
+
     fn columns(&self, x: &B::Tensor, columns: Columns) -> Result<B::Tensor> {
         let Extent {
             columns: all, bytes, ..

@@ -9,7 +9,9 @@ pub mod statistics;
 
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
+use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
+use crate::model::forward::copy;
 use crate::spec::Tap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,20 +88,26 @@ pub struct BlockMoments<B: Backend> {
     samples: Samples<B>,
     needs: Needs,
     length: usize,
+    /// How much each token counts, window after window; all alike without.
+    weights: Option<Arc<[f32]>>,
+    /// Number of tokens that were seen at each tap.
+    seen: BTreeMap<Tap, usize>,
 }
 
 impl<B: Backend> BlockMoments<B> {
-    /// Empty accumulators for these taps, for sequences of `length` tokens.
+    /// Empty accumulators for these taps, for the tokens of these windows.
     ///
     /// # Errors
     /// The backend has no room.
-    pub fn new(backend: &B, taps: &[Tap], needs: Needs, length: usize) -> Result<Self> {
+    pub fn new(backend: &B, taps: &[Tap], needs: Needs, windows: &TokenWindows) -> Result<Self> {
         let empty = |tap: &Tap| Ok((*tap, backend.moments(tap.width, needs)?));
         Ok(BlockMoments {
             moments: taps.iter().map(empty).collect::<Result<_>>()?,
             samples: Samples::<B>::new(),
             needs,
-            length,
+            length: windows.length(),
+            weights: windows.weights().cloned(),
+            seen: BTreeMap::new(),
         })
     }
 
@@ -120,13 +128,37 @@ impl<B: Backend> BlockMoments<B> {
             .moments
             .get_mut(&tap)
             .expect("a tap is listened to because it has an accumulator");
-        backend.accumulate(moments, x)?;
+        let rows = backend.extent(x).rows;
+        let seen = self.seen.entry(tap).or_default();
+        let first = std::mem::replace(seen, *seen + rows);
+        let Some(weights) = &self.weights else {
+            backend.accumulate(moments, x)?;
+            if let Some(dense) = dense {
+                backend.accumulate_cross(moments, x, dense)?;
+            }
+            if self.needs.means {
+                backend.accumulate_sums(moments, x, &vec![self.length as f64; rows / self.length])?;
+            }
+            return Ok(());
+        };
+        let weights = &weights[first..first + rows];
+        let scaled = |x: &B::Tensor, factors: &[f32]| -> Result<B::Tensor> {
+            let mut scaled = copy(backend, x)?;
+            backend.scale_rows(&mut scaled, factors)?;
+            Ok(scaled)
+        };
+        // Products of two inputs have the weight once.
+        let roots: Vec<f32> = weights.iter().map(|weight| weight.sqrt()).collect();
+        let x_root = scaled(x, &roots)?;
+        backend.accumulate(moments, &x_root)?;
         if let Some(dense) = dense {
-            backend.accumulate_cross(moments, x, dense)?;
+            backend.accumulate_cross(moments, &x_root, &scaled(dense, &roots)?)?;
         }
         if self.needs.means {
-            let sequences = backend.extent(x).rows / self.length;
-            backend.accumulate_sums(moments, x, &vec![self.length as f64; sequences])?;
+            let windows = weights.chunks(self.length);
+            let totals = windows.map(|weights| weights.iter().map(|weight| f64::from(*weight)).sum());
+            let totals: Vec<f64> = totals.collect();
+            backend.accumulate_sums(moments, &scaled(x, weights)?, &totals)?;
         }
         Ok(())
     }
@@ -139,5 +171,64 @@ impl<B: Backend> BlockMoments<B> {
     /// A sample of the inputs at each tap, for comparing outputs.
     pub fn samples(&self) -> &Samples<B> {
         &self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::spec::TapPlace;
+    use ndarray::Array2;
+
+    const TAP: Tap = Tap {
+        place: TapPlace::MlpIn,
+        width: 3,
+    };
+
+    /// The moments of two windows of four tokens, given in two batches.
+    fn moments(weights: Option<Vec<f32>>) -> crate::backend::moments::Moments {
+        let windows = TokenWindows::new((0..8).collect(), 4).expect("two windows");
+        let windows = match weights {
+            Some(weights) => windows.weighted(weights).expect("good weights"),
+            None => windows,
+        };
+        let needs = Needs {
+            cross: true,
+            ..Needs::GRAM.and(Needs::MEANS)
+        };
+        let mut all = BlockMoments::new(&Cpu, &[TAP], needs, &windows).expect("room");
+        for batch in 0..2 {
+            let x = Array2::from_shape_fn((4, 3), |(row, column)| (12 * batch + 3 * row + column) as f32 - 7.0);
+            let dense = x.mapv(|x| x * x + 1.0);
+            all.accumulate(&Cpu, TAP, &x, Some(&dense)).expect("computes");
+        }
+        all.moments.remove(&TAP).expect("it was asked for")
+    }
+
+    #[test]
+    fn weights_of_tokens_multiply_everything_that_is_gathered() {
+        let (plain, ones) = (moments(None), moments(Some(vec![1.0; 8])));
+        assert_eq!(plain, ones);
+        // A token of weight 4 counts as four such tokens, one of weight 0 as none.
+        let weights = [0.0, 4.0, 1.0, 0.0, 0.0, 0.0, 0.25, 1.0f32];
+        let got = moments(Some(weights.to_vec()));
+        let x = |token: usize, feature: usize| (3 * token + feature) as f64 - 7.0;
+        let sum =
+            |of: &dyn Fn(usize) -> f64| -> f64 { (0..8).map(|token| f64::from(weights[token]) * of(token)).sum() };
+        let (gram, cross) = (got.gram.expect("asked for"), got.cross.expect("asked for"));
+        let sums = got.sums.expect("asked for");
+        assert_eq!(sums.weights, [5.0, 1.25]);
+        for i in 0..3 {
+            assert_eq!(got.squares[i], sum(&|token| x(token, i).powi(2)));
+            let first: f64 = (0..4).map(|token| f64::from(weights[token]) * x(token, i)).sum();
+            assert_eq!(sums.sums[0][i], first);
+            for j in 0..3 {
+                if j <= i {
+                    assert_eq!(gram[[i, j]], sum(&|token| x(token, i) * x(token, j)));
+                }
+                assert_eq!(cross[[i, j]], sum(&|token| x(token, i) * (x(token, j).powi(2) + 1.0)));
+            }
+        }
     }
 }

@@ -44,7 +44,7 @@ pub fn dense<B: Backend>(
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     for index in 0..spec.blocks {
         let block = Block::load(backend, source, index)?;
-        let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows.length())?;
+        let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows)?;
         hidden.advance(backend, spec, &block, |tap, x| {
             moments.accumulate(backend, tap, x, None)
         })?;
@@ -53,7 +53,7 @@ pub fn dense<B: Backend>(
     Ok(())
 }
 
-/// Moves windows of `length` tokens through a block up to the last of these taps, and returns the taps' moments. The
+/// Moves windows through a block up to the last of these taps, and returns the taps' moments. The
 /// windows stay before the block. With `dense`, the windows before the block in the dense model and the dense block, the
 /// moments include the products with the dense model's inputs.
 ///
@@ -66,9 +66,9 @@ pub fn observe<B: Backend>(
     dense: Option<Before<B>>,
     taps: &[Tap],
     needs: Needs,
-    length: usize,
+    windows: &TokenWindows,
 ) -> Result<BlockMoments<B>> {
-    let mut moments = BlockMoments::new(backend, taps, needs, length)?;
+    let mut moments = BlockMoments::new(backend, taps, needs, windows)?;
     let Some(last) = taps.iter().copied().max() else {
         return Ok(moments);
     };

@@ -2,8 +2,9 @@
 //!
 //! Needs tokenizers and texts, no weights.
 
+use crate::data::answers;
 use crate::data::corpus::Corpus;
-use crate::data::sampler::CalibrationSource;
+use crate::data::sampler::{CalibrationSource, Sampling};
 use crate::data::tokenizer::Tokenizer;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -69,15 +70,13 @@ impl ModelTokens {
                 };
                 // One corpus serves all seeds; it is read and tokenised once.
                 if source.is_none() {
-                    let corpus = Corpus::read(&file.path, join)?;
-                    source = Some(CalibrationSource::new(
-                        corpus,
-                        join,
-                        sampling,
-                        bos,
-                        tokenizer()?,
-                        vocabulary,
-                    )?);
+                    source = Some(match sampling {
+                        Sampling::Answers => CalibrationSource::of_answers(answers::read(&file.path)?, bos),
+                        _ => {
+                            let corpus = Corpus::read(&file.path, join)?;
+                            CalibrationSource::new(corpus, join, sampling, bos, tokenizer()?, vocabulary)?
+                        }
+                    });
                 }
                 let source = source.as_ref().expect("the source was just made");
                 let windows = source.draw(tokenizer()?, vocabulary, *seed, plan.sequences, length);

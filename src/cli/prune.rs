@@ -67,6 +67,7 @@ pub struct Prune {
     #[arg(long, value_parser = choice::<Sampling>(&[
         "Draw a document, with replacement, until one is longer than a window; then draw a start in it. The papers' sampling of C4",
         "Join and tokenise the whole corpus once; draw starts in the token stream",
+        "Draw prompts with answers (JSON lines with `prompt`, `answer` and perhaps `weight`); only the answers' tokens count",
     ]))]
     sampling: Option<Sampling>,
     /// Calibration windows [default: 128, or all of --tokens]

@@ -3,6 +3,7 @@
 //! Owns file formats, joins, tokenisation, window cutting and calibration sampling. Everything random
 //! here is CPython's generator, so that a seed selects the same windows as in the papers' own code.
 
+pub mod answers;
 pub mod corpus;
 pub mod digest;
 pub mod guard;

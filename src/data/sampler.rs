@@ -3,6 +3,7 @@
 //! Both samplers draw from CPython's generator in the order the papers' code does (SparseGPT's data
 //! loader and its descendants), so a seed means the same windows there and here.
 
+use crate::data::answers::Answer;
 use crate::data::corpus::{Corpus, Join};
 use crate::data::python_random::PythonRandom;
 use crate::data::tokenizer::{Bos, Tokenizer};
@@ -20,6 +21,8 @@ pub enum Sampling {
     Documents,
     /// Join and tokenise the whole corpus once; draw starts in the token stream.
     Packed,
+    /// Draw prompts with their answers, each at most once; only the answers' tokens count.
+    Answers,
 }
 
 /// Number of documents that may be drawn in a row without one that is long enough, before the corpus is called too
@@ -32,6 +35,7 @@ pub struct CalibrationSource {
     bos: Bos,
     documents: Vec<String>,
     stream: Vec<u32>,
+    answers: Vec<Answer>,
 }
 
 impl CalibrationSource {
@@ -53,14 +57,28 @@ impl CalibrationSource {
                 bos,
                 documents: corpus.into_documents(),
                 stream: Vec::new(),
+                answers: Vec::new(),
             },
             Sampling::Packed => CalibrationSource {
                 sampling,
                 bos,
                 documents: Vec::new(),
                 stream: tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)?,
+                answers: Vec::new(),
             },
+            Sampling::Answers => return Err(Error::config("answers come with their prompts, not as a text")),
         })
+    }
+
+    /// Prepares prompts with answers, for [`Sampling::Answers`].
+    pub fn of_answers(answers: Vec<Answer>, bos: Bos) -> Self {
+        CalibrationSource {
+            sampling: Sampling::Answers,
+            bos,
+            documents: Vec::new(),
+            stream: Vec::new(),
+            answers,
+        }
     }
 
     /// Draws `count` windows of `length` tokens.
@@ -82,6 +100,11 @@ impl CalibrationSource {
                 let encode = |document: &str| tokenizer.encode(document, self.bos, vocabulary);
                 draw_documents(&self.documents, encode, &mut random, count, length)?
             }
+            Sampling::Answers => {
+                let encode = |text: &str, bos: Bos| tokenizer.encode(text, bos, vocabulary);
+                let (ids, weights) = draw_answers(&self.answers, encode, self.bos, &mut random, (count, length))?;
+                return TokenWindows::new(ids, length)?.weighted(weights);
+            }
         };
         TokenWindows::new(ids, length)
     }
@@ -100,6 +123,45 @@ fn draw_packed(stream: &[u32], random: &mut PythonRandom, count: usize, length: 
         ids.extend_from_slice(&stream[start..start + length]);
     }
     Ok(ids)
+}
+
+/// Draws prompts with answers until `count` have an answer inside a window; returns their tokens and weights. Shorter ones
+/// are filled up with their last token, which does not count.
+fn draw_answers(
+    answers: &[Answer],
+    encode: impl Fn(&str, Bos) -> Result<Vec<u32>>,
+    bos: Bos,
+    random: &mut PythonRandom,
+    (count, length): (usize, usize),
+) -> Result<(Vec<u32>, Vec<f32>)> {
+    let (mut ids, mut weights) = (Vec::with_capacity(count * length), Vec::with_capacity(count * length));
+    let mut left: Vec<usize> = (0..answers.len()).collect();
+    while ids.len() < count * length {
+        if left.is_empty() {
+            return Err(Error::input(format!(
+                "{} prompts with answers, of which {} have a part of the answer among their first {length} tokens; \
+                 `sequences` asks for {count}",
+                answers.len(),
+                ids.len() / length
+            )));
+        }
+        let place = random.up_to(left.len() as u64 - 1) as usize;
+        let answer = &answers[left.swap_remove(place)];
+        let mut tokens = encode(&answer.prompt, bos)?;
+        let prompt = tokens.len();
+        tokens.extend(encode(&answer.answer, Bos::Never)?);
+        tokens.truncate(length);
+        if tokens.len() <= prompt || answer.weight == 0.0 {
+            continue;
+        }
+        let mut counts = vec![0.0; length];
+        counts[prompt..tokens.len()].fill(answer.weight);
+        let last = tokens[tokens.len() - 1];
+        tokens.resize(length, last);
+        ids.extend(tokens);
+        weights.extend(counts);
+    }
+    Ok((ids, weights))
 }
 
 fn draw_documents(
@@ -144,6 +206,48 @@ fn draw_documents(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_count_and_prompts_and_filling_do_not() {
+        // One token a character; the beginning of a text has a token of its own.
+        let encode = |text: &str, bos: Bos| -> Result<Vec<u32>> {
+            let begin = (bos == Bos::Tokenizer).then_some(999);
+            Ok(begin.into_iter().chain(text.chars().map(u32::from)).collect())
+        };
+        let answer = |prompt: &str, answer: &str, weight: f32| Answer {
+            prompt: prompt.to_string(),
+            answer: answer.to_string(),
+            weight,
+        };
+        let answers = [
+            answer("ab", "cd", 1.0),
+            answer("a long prompt", "beyond the window", 1.0),
+            answer("x", "yzyzyzyz", 0.5),
+            answer("no", "weight", 0.0),
+        ];
+        let draw = |count| draw_answers(&answers, encode, Bos::Tokenizer, &mut PythonRandom::new(3), (count, 6));
+        let (ids, weights) = draw(2).expect("two have an answer in the window");
+        let mut windows: Vec<(Vec<u32>, Vec<f32>)> = ids
+            .chunks(6)
+            .zip(weights.chunks(6))
+            .map(|(ids, weights)| (ids.to_vec(), weights.to_vec()))
+            .collect();
+        windows.sort_by_key(|(ids, _)| ids[1]);
+        let text = |ids: &[u32]| -> String { ids[1..].iter().filter_map(|id| char::from_u32(*id)).collect() };
+        assert_eq!(
+            (text(&windows[0].0).as_str(), &windows[0].1[..]),
+            ("abcdd", &[0.0, 0.0, 0.0, 1.0, 1.0, 0.0][..])
+        );
+        assert_eq!(
+            (text(&windows[1].0).as_str(), &windows[1].1[..]),
+            ("xyzyz", &[0.0, 0.0, 0.5, 0.5, 0.5, 0.5][..])
+        );
+        let error = draw(3).expect_err("there are two").to_string();
+        assert!(
+            error.starts_with("4 prompts with answers, of which 2 have a part of the answer"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn packed_starts_equal_the_published_ones() {

@@ -11,6 +11,7 @@ use crate::memory;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The one tensor of a token windows file.
 const TENSOR: &str = "input_ids";
@@ -19,10 +20,12 @@ const TENSOR: &str = "input_ids";
 const LIMIT: u64 = 4 << 30;
 
 /// `count` windows of `length` tokens each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenWindows {
     ids: Vec<u32>,
     length: usize,
+    /// How much each token counts in calibration; all alike without.
+    weights: Option<Arc<[f32]>>,
 }
 
 impl TokenWindows {
@@ -37,7 +40,49 @@ impl TokenWindows {
                 ids.len()
             )));
         }
-        Ok(TokenWindows { ids, length })
+        Ok(TokenWindows {
+            ids,
+            length,
+            weights: None,
+        })
+    }
+
+    /// The same windows with a weight for each token, which calibration multiplies its statistics by: 0 for a token that
+    /// does not count.
+    ///
+    /// # Errors
+    /// There are not as many weights as tokens, a weight is negative or not finite, or a window has no token that counts.
+    pub fn weighted(self, weights: Vec<f32>) -> Result<Self> {
+        if weights.len() != self.ids.len() {
+            let message = format!("{} weights for {} tokens", weights.len(), self.ids.len());
+            return Err(Error::input(message));
+        }
+        let place = |index: usize| format!("window {}, token {}", index / self.length, index % self.length);
+        if let Some(wrong) = weights
+            .iter()
+            .position(|weight| !(weight.is_finite() && *weight >= 0.0))
+        {
+            let message = format!(
+                "weight {} ({}) is no number of at least 0",
+                weights[wrong],
+                place(wrong)
+            );
+            return Err(Error::input(message));
+        }
+        let mut windows = weights.chunks(self.length);
+        if let Some(window) = windows.position(|weights| weights.iter().all(|weight| *weight == 0.0)) {
+            let message = format!("no token of window {window} has a weight above 0");
+            return Err(Error::input(message));
+        }
+        Ok(TokenWindows {
+            weights: Some(weights.into()),
+            ..self
+        })
+    }
+
+    /// The weight of each token, window after window; none if all count alike.
+    pub fn weights(&self) -> Option<&Arc<[f32]>> {
+        self.weights.as_ref()
     }
 
     /// Consecutive, non-overlapping windows from the start of `ids`; the tail that fills no window is
@@ -163,9 +208,12 @@ impl TokenWindows {
         &self.ids
     }
 
-    /// SHA-256 of the ids as little-endian 32-bit words: two programs with the same digest saw the same tokens.
+    /// SHA-256 of the ids as little-endian 32-bit words, followed by the weights if there are any: two programs with the
+    /// same digest saw the same tokens.
     pub fn digest(&self) -> String {
-        let bytes: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let weights = self.weights.iter().flat_map(|weights| weights.iter());
+        bytes.extend(weights.flat_map(|weight| weight.to_le_bytes()));
         digest::of_bytes(&bytes)
     }
 }

@@ -17,3 +17,4 @@ pub use ends::Ends;
 pub use hidden::{Before, Hidden};
 pub use layout::Layout;
 pub use packed::Packed;
+pub(crate) use pass::copy;

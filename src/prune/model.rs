@@ -435,7 +435,7 @@ fn observed<B: Workbench>(
     windows: &TokenWindows,
     factoring: Factoring,
 ) -> Result<TapStatistics<B>> {
-    let moments = passes::observe(backend, spec, at, dense, taps, needs, windows.length())?;
+    let moments = passes::observe(backend, spec, at, dense, taps, needs, windows)?;
     backend.wait()?;
     block_statistics(backend, &moments, windows.count(), factoring)
 }

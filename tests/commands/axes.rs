@@ -134,3 +134,37 @@ fn a_permuted_model_is_verified_in_its_own_order() {
         &["has no such groups"],
     );
 }
+
+#[test]
+fn answers_calibrate_without_their_prompts() {
+    const PRUNE: &str = "prune --model model --method wanda --calibration answers.jsonl --sampling answers --sequences 3 --length 16 --sparsity 0.5";
+    let lines = |prompts: &str| -> String {
+        let texts = std::fs::read_to_string(Folder::new().path("calibration.jsonl")).expect("there");
+        let mut lines = String::new();
+        for (index, line) in texts.lines().take(6).enumerate() {
+            let row: serde_json::Value = serde_json::from_str(line).expect("an object");
+            let answer = row["text"].as_str().expect("a text");
+            let row = serde_json::json!({ "prompt": prompts.repeat(1 + index % 2), "answer": answer });
+            lines.push_str(&format!("{row}\n"));
+        }
+        lines
+    };
+    let folder = Folder::new();
+    folder.write("answers.jsonl", lines("a "));
+    works(&run(&folder, &format!("{PRUNE} --out pruned")));
+    works(&run(&folder, "verify pruned --against model"));
+    for (content, says) in [
+        (
+            "{\"prompt\":\"a\",\"answer\":\"b\",\"weight\":-1}\n".to_string(),
+            "answers.jsonl: line 1: weight -1",
+        ),
+        ("{\"text\":\"a\"}\n".to_string(), "answers.jsonl: line 1"),
+        (
+            lines("a ").lines().next().expect("a line").to_string(),
+            "`sequences` asks for 3",
+        ),
+    ] {
+        folder.write("answers.jsonl", content);
+        refused(&folder, &format!("{PRUNE} --out other"), 1, &[says]);
+    }
+}

@@ -82,6 +82,14 @@ pub fn scale(x: &mut Array2<f32>, factor: f32) {
         .for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
 }
 
+pub fn scale_rows(x: &mut Array2<f32>, factors: &[f32]) {
+    let width = x.ncols();
+    elements_mut(x)
+        .par_chunks_mut(width)
+        .zip(factors)
+        .for_each(|(row, factor)| row.iter_mut().for_each(|x| *x *= factor));
+}
+
 pub fn columns(x: &Array2<f32>, columns: Columns) -> Array2<f32> {
     let Columns {
         first,

@@ -258,6 +258,11 @@ impl<P: Products> Backend for P {
         Ok(())
     }
 
+    fn scale_rows(&self, x: &mut Array2<f32>, factors: &[f32]) -> Result<()> {
+        elementwise::scale_rows(x, factors);
+        Ok(())
+    }
+
     fn columns(&self, x: &Array2<f32>, columns: Columns) -> Result<Array2<f32>> {
         Ok(elementwise::columns(x, columns))
     }

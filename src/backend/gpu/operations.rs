@@ -130,6 +130,12 @@ impl Backend for Gpu {
         self.each("scale", x, None, parameters)
     }
 
+    fn scale_rows(&self, x: &mut Tensor, factors: &[f32]) -> Result<()> {
+        let factors = ArrayView2::from_shape((factors.len(), 1), factors).expect("one column");
+        let factors = self.upload_as(factors, Element::F32)?;
+        self.each("scale_rows", x, Some(&factors), Elementwise::default())
+    }
+
     fn columns(&self, x: &Tensor, columns: Columns) -> Result<Tensor> {
         let y = self.tensor(x.rows, columns.width * columns.count, x.element)?;
         let Columns {

@@ -80,7 +80,7 @@ pub fn calibration(calibration: &RawCalibration, protocol: Option<Named>, seeds:
     }
     let text = calibration.corpus.as_deref();
     // Documents are drawn one by one: how they would be joined decides nothing, so it is left alone.
-    let alone = sampling == Some(Sampling::Documents);
+    let alone = matches!(sampling, Some(Sampling::Documents | Sampling::Answers));
     let join = calibration.join.or(alone.then_some(Join::None));
     let text = text.map(|corpus| text_plan(corpus, join, Use::Calibration));
     let (corpus, join) = text.transpose()?.unzip();

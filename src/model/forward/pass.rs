@@ -19,7 +19,7 @@ pub(super) fn rotary_tables(spec: &ModelSpec, length: usize) -> Vec<RotaryTable>
 }
 
 /// A copy of a matrix.
-pub(super) fn copy<B: Backend>(backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+pub(crate) fn copy<B: Backend>(backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
     let width = backend.extent(x).columns;
     let whole = Columns {
         first: 0,
