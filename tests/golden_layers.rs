@@ -6,6 +6,8 @@
 
 #[path = "golden_layers/permutations.rs"]
 mod permutations;
+#[path = "golden_layers/refiners.rs"]
+mod refiners;
 
 use ndarray::{Array2, ArrayView2};
 use safetensors::SafeTensors;

@@ -30,6 +30,12 @@ pub struct Bench {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
     #[arg(long, default_value = "z-pruner", value_name = "NAME")]
     method: String,
+    /// Step that improves the mask after selection [default: none]
+    #[arg(long, value_name = "NAME")]
+    refine: Option<String>,
+    /// Parameter of the criterion, or of another step, as refine.KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Fraction of the weights to remove
     #[arg(long, default_value_t = 0.5)]
     sparsity: f64,
@@ -61,7 +67,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
     let benchmark = Benchmark {
         shape: arguments.shape.clone(),
         layers: arguments.layers,
-        method: single::method_alone(&arguments.method)?,
+        method: single::method_alone(&arguments.method, arguments.refine.as_deref(), &arguments.set)?,
         pattern,
         sequences: arguments.sequences,
         length: arguments.length,
@@ -122,12 +128,16 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         ];
         operations.add_row(row.into_iter().chain(told));
     }
+    let refined = arguments
+        .refine
+        .as_ref()
+        .map_or(String::new(), |name| format!(" refined by {name}"));
     let how = match measured.blocks.len() == measured.model_blocks {
         true => "measured".to_string(),
         false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
     };
     format!(
-        "{}, {}, {} x {} tokens, {} ({})\n\n{stages}\n\nThe whole model: {:.1} s, {how}.\n\n\
+        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\nThe whole model: {:.1} s, {how}.\n\n\
          Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
          {} for a copy in place, {} for a matrix product.\n\n{operations}",
         arguments.shape,

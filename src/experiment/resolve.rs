@@ -16,6 +16,7 @@ use super::raw::{RawExperiment, Source};
 use crate::error::{Error, Located, Result};
 use crate::files;
 use crate::linalg::Provider;
+use crate::prune::limits::Limits;
 use comparison::comparison;
 use methods::{method, pattern};
 use models::{expectations, model_place};
@@ -224,6 +225,12 @@ impl Resolving<'_> {
             distinct(&method.name, others, "method name").at(&place)?;
             if method.name == DENSE {
                 return Err(Error::config(format!("method name `{DENSE}` is taken by the unpruned model")).at(place));
+            }
+            let recipe = method
+                .build(experiment.selection, experiment.linear_algebra)
+                .at(&place)?;
+            for pattern in &experiment.patterns {
+                recipe.check(*pattern, &Limits::NONE).at(&place)?;
             }
             experiment.methods.push(method);
         }

@@ -89,14 +89,13 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     Ok(experiment)
 }
 
-/// A method by name, with its own parameters and comparison group.
+/// A method by name, perhaps with a mask refinement, in its own comparison group; `settings` are parameters of its steps.
 ///
 /// # Errors
-/// Unknown names.
-pub fn method_alone(name: &str) -> Result<Recipe> {
-    let plan = method(&named_method(name, [None; 3], &[], None)?, None, None, &|_| {
-        "--method".to_string()
-    })?;
+/// Unknown names, or parameters out of range.
+pub fn method_alone(name: &str, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
+    let raw = named_method(name, [None, refine, None], settings, None)?;
+    let plan = method(&raw, None, None, &|_| "--method".to_string())?;
     plan.build(Selection::Exact, Provider::Faer)
 }
 

@@ -379,9 +379,10 @@ impl<B: Workbench> Turn<'_, B> {
         let dense = output(block)?;
         self.took.calibrate += started.elapsed();
 
+        let steps = recipe.steps_for(linear.role);
         let started = Instant::now();
         let mut piece = backend.workpiece(block.weight_mut(id), storage, &statistics.of[&tap]);
-        let mut record = prune_layer(piece.as_mut(), name, recipe.steps(), &target).at(name)?;
+        let mut record = prune_layer(piece.as_mut(), name, steps, &target).at(name)?;
         drop(piece);
         self.took.prune += started.elapsed();
 

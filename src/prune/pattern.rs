@@ -65,6 +65,18 @@ pub struct Target {
     pub selection: Selection,
 }
 
+impl Target {
+    /// Number of neighbouring columns within which two weights of a row can be swapped without a change of how many any
+    /// group keeps, in a layer of `columns` columns.
+    pub fn width(&self, columns: usize) -> usize {
+        match (self.pattern, self.group) {
+            (Pattern::NofM { of, .. }, _) => of,
+            (_, Group::ColumnBlock) => COLUMN_BLOCK,
+            (_, Group::Row | Group::Matrix) => columns,
+        }
+    }
+}
+
 impl Pattern {
     /// Fraction of the weights that the pattern removes.
     pub fn sparsity(&self) -> f64 {

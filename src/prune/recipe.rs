@@ -14,6 +14,7 @@ use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{Goal, Stage};
 use crate::error::Result;
 use crate::linalg::Provider;
+use crate::spec::Role;
 
 /// A pruning method, given by its steps and their settings.
 pub struct Recipe {
@@ -59,7 +60,7 @@ impl Recipe {
         }
     }
 
-    /// The steps that every layer goes through.
+    /// All steps; see [`Recipe::steps_for`].
     pub fn steps(&self) -> Steps<'_> {
         Steps {
             criterion: self.criterion.as_ref(),
@@ -70,10 +71,19 @@ impl Recipe {
         }
     }
 
+    /// The steps that a layer of this role goes through.
+    pub fn steps_for(&self, role: Role) -> Steps<'_> {
+        let steps = self.steps();
+        Steps {
+            refiner: steps.refiner.filter(|refiner| refiner.refines(role)),
+            ..steps
+        }
+    }
+
     /// Checks that a workbench can take layers through the steps under a pattern, before anything is computed.
     ///
     /// # Errors
-    /// A step needs more than the workbench has room for.
+    /// A step needs more than the workbench has room for, or cannot keep the groups of the pattern.
     pub fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         let steps = self.steps();
         let target = Target {
@@ -82,6 +92,9 @@ impl Recipe {
             selection: self.selection,
         };
         operands::check(&steps.criterion.score(), steps.follows(&target), limits)?;
+        if let Some(refiner) = steps.refiner {
+            refiner.check(&target)?;
+        }
         steps.solver.check(pattern, limits)
     }
 

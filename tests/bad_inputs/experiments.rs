@@ -201,12 +201,20 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["solver `obs`: parameter `damping` = -1 must be a number from 0 to 1"],
     },
     Case {
-        name: "a refinement where there is none",
+        name: "an unknown refinement",
         change: Experiment(
             "criterion = \"wanda\"",
-            "criterion = \"wanda\"\nrefine = \"sparse-swaps\"",
+            "criterion = \"wanda\"\nrefine = \"sparse-swap\"",
         ),
-        expect: &["unknown mask refinement `sparse-swaps`: there is none yet; leave it out"],
+        expect: &["unknown mask refinement `sparse-swap`; did you mean `sparse-swaps`?"],
+    },
+    Case {
+        name: "a refinement that may swap nothing",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\nrefine = { name = \"sparse-swaps\", max_swaps = 0 }",
+        ),
+        expect: &["mask refinement `sparse-swaps`: parameter `max_swaps` = 0 must be at least 1"],
     },
     Case {
         name: "a permutation without groups",

@@ -6,6 +6,7 @@ mod axes;
 mod damage;
 mod layouts;
 mod memory;
+mod refinements;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 

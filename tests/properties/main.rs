@@ -7,6 +7,7 @@
 
 mod masks;
 mod methods;
+mod refiners;
 mod solver;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};

@@ -5,6 +5,7 @@
 #[path = "../gpu/mod.rs"]
 mod gpu;
 mod orders;
+mod swaps;
 mod vocabulary;
 
 use ndarray::Array2;

@@ -20,7 +20,7 @@ use zprune::tensor::StorageType;
 const SIZES: [(usize, usize); 3] = [(37, 200), (300, 24), (21, 77)];
 
 /// Holds a result against its reference.
-fn agree(operation: &str, place: &str, got: ArrayView2<f32>, want: ArrayView2<f64>) {
+pub fn agree(operation: &str, place: &str, got: ArrayView2<f32>, want: ArrayView2<f64>) {
     let (_, agreement) = OPERATIONS
         .iter()
         .find(|(name, _)| *name == operation)
@@ -38,7 +38,7 @@ fn agree(operation: &str, place: &str, got: ArrayView2<f32>, want: ArrayView2<f6
 }
 
 /// Runs a test with a layer on the CPU, and on the GPU in every tier.
-fn on_every_workbench(
+pub fn on_every_workbench(
     (rows, columns): (usize, usize),
     storage: StorageType,
     test: impl Fn(&mut dyn Workpiece, &Array2<f32>, &Array2<f32>, &str),
@@ -75,11 +75,11 @@ fn wide(array: &Array2<f32>) -> Array2<f64> {
     array.mapv(f64::from)
 }
 
-fn read(piece: &dyn Workpiece, matrix: &Matrix) -> Array2<f32> {
+pub fn read(piece: &dyn Workpiece, matrix: &Matrix) -> Array2<f32> {
     piece.read(matrix).expect("there")
 }
 
-fn put(piece: &dyn Workpiece, array: &Array2<f32>) -> Matrix {
+pub fn put(piece: &dyn Workpiece, array: &Array2<f32>) -> Matrix {
     piece.matrix(array.view()).expect("room")
 }
 
@@ -413,6 +413,39 @@ fn weights_given_back_are_rounded_once() {
                     (got - want).abs() <= 1e-7 * want.abs(),
                     "{place}, {entry:?}: {got}, not {want}"
                 );
+            }
+        });
+    }
+}
+
+#[test]
+fn the_lowest_values_of_a_row_are_found_in_order() {
+    for dim in SIZES {
+        on_every_workbench(dim, StorageType::F32, |piece, weight, _, place| {
+            // Values that tie, too, and values that only a formula has.
+            let tied = weight.mapv(|w| (4.0 * w).round() / 4.0);
+            let there = put(piece, &tied);
+            let negative = Values::over([&there], |[w]| -w);
+            for (values, sign) in [(Values::over([&there], |[w]| w), 1.0), (negative, -1.0)] {
+                // As many as there are columns take long in software; once is enough.
+                for count in [1, 7, if dim.1 < 100 { dim.1 + 3 } else { 20 }] {
+                    let mut want = Array2::zeros((dim.0, count.min(dim.1)));
+                    for (row, mut want) in want.rows_mut().into_iter().enumerate() {
+                        let mut order: Vec<usize> = (0..dim.1).collect();
+                        let value = |column: usize| sign * f64::from(tied[[row, column]]);
+                        order.sort_by(|a, b| value(*a).partial_cmp(&value(*b)).expect("numbers").then(a.cmp(b)));
+                        want.iter_mut()
+                            .zip(order)
+                            .for_each(|(want, column)| *want = column as f64);
+                    }
+                    let got = piece.lowest(dim, &values, count).expect("room");
+                    agree(
+                        "lowest",
+                        &format!("{place}, {count} of {sign} w"),
+                        read(piece, &got).view(),
+                        want.view(),
+                    );
+                }
             }
         });
     }

@@ -29,6 +29,9 @@ pub const TIED_ROWS: usize = 256;
 /// Number of rows that go through a block of columns together: `TOGETHER` of `obs.wgsl`.
 pub const TOGETHER: usize = 8;
 
+/// Number of columns whose correlations have one bound: `BLOCK` of `swap.wgsl`.
+pub const SWAP_BLOCK: usize = 64;
+
 /// All constants that a shader has, too: shader, name in the shader, value. A test compares them.
 pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ELEMENTWISE, "LANES", LANES as u32),
@@ -39,6 +42,7 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::SELECT, "TIED", TIED as u32),
     (shader::SELECT, "TIED_ROWS", TIED_ROWS as u32),
     (shader::OBS, "TOGETHER", TOGETHER as u32),
+    (shader::SWAP, "BLOCK", SWAP_BLOCK as u32),
 ];
 
 /// Most constants of a formula that the kernels accept.
@@ -407,6 +411,34 @@ parameters! {
         scale: f32,
         /// The value that is added to the diagonal.
         damping: f32,
+    }
+
+    /// Parameters of the kernel that finds the lowest values of rows.
+    Lowest of LOWEST {
+        /// Number of rows.
+        rows: u32,
+        /// Number of columns.
+        columns: u32,
+        /// Number of values to find in each row; at most the number of columns.
+        count: u32,
+    }
+
+    /// Parameters of the kernels that swap kept and removed entries of rows.
+    Swap of SWAP {
+        /// Number of rows of the matrix.
+        rows: u32,
+        /// Number of columns of the matrix.
+        columns: u32,
+        /// Number of words in a row of the mask.
+        words: u32,
+        /// Number of neighbouring columns that form a group.
+        width: u32,
+        /// Most swaps in a row.
+        most: u32,
+        /// Most swaps in a row during this run of the kernel.
+        steps: u32,
+        /// Number of blocks of columns whose correlations with a column have one bound.
+        blocks: u32,
     }
 
     /// Parameters of SparseGPT's update of a block of columns.

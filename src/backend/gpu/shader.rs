@@ -80,6 +80,10 @@ shaders! {
     SELECT = "select.wgsl" + "common_index.wgsl";
     /// Computes the factor of an inverse matrix.
     FACTOR = "factor.wgsl";
+    /// Finds the lowest values of rows.
+    LOWEST = "lowest.wgsl";
+    /// Swaps kept and removed entries of rows.
+    SWAP = "swap.wgsl";
     /// SparseGPT's update of a block of columns.
     OBS = "obs.wgsl" + "common_formula.wgsl" + "common_index.wgsl";
 }

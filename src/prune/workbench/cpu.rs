@@ -2,6 +2,7 @@
 
 mod matrices;
 mod piece;
+mod swap;
 mod values;
 
 use super::{Finished, LayerView, Workbench, Workpiece, inverse, reordered};

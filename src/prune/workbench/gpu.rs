@@ -12,6 +12,7 @@ mod selection;
 mod statistics;
 mod sums;
 mod update;
+mod swap;
 mod written;
 
 use super::{Finished, LayerView, Matrices, Workbench, Workpiece, inverse};

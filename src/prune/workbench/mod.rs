@@ -35,7 +35,28 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("scatter", Agreement::Exact),
     ("choose", Agreement::Exact),
     ("inverse_factor", Agreement::Close { abs: 0.0, rel: 2e-5 }),
+    ("lowest", Agreement::Exact),
+    // Of `r G r^T` after all swaps: of two pairs that are equal to rounding, either may go first.
+    ("swap", Agreement::Close { abs: 0.0, rel: 1e-3 }),
 ];
+
+/// Which entries of a row [`Matrices::swap`] may swap for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swapping {
+    /// Number of neighbouring columns that form a group; the last group of a row may be smaller. At least 1.
+    pub width: usize,
+    /// Most swaps in a row.
+    pub most: usize,
+}
+
+/// What [`Matrices::swap`] did.
+#[derive(Debug, Clone)]
+pub struct Swapped {
+    /// 1 for each entry that is kept now and 0 for each one that is removed.
+    pub kept: Matrix,
+    /// Number of swaps in each row.
+    pub swaps: Vec<u32>,
+}
 
 /// The operations on matrices that a workbench offers. A formula over matrices ([`Values`]) does everything
 /// elementwise: copies, sums, products, masks, thresholds, scaled rows and columns (a matrix of one column or one row
@@ -106,6 +127,22 @@ pub trait Matrices {
     /// # Errors
     /// The sum is not positive definite; names the pivot.
     fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix>;
+
+    /// The places of the `count` lowest values of a formula in each row of a matrix of `dim`, the lowest first; of equal ones the
+    /// one in the lower column comes first. There are as many as columns if `count` is more. Meant for a few: on the GPU it
+    /// takes a pass over the row for each.
+    ///
+    /// # Errors
+    /// As [`Matrices::map`].
+    fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix>;
+
+    /// In every row, swaps a kept entry for a removed one of the same group, always the two that lower `r G r^T` most, as
+    /// long as any two do. `r` is the row of `A` with 0 in place of the entries that are kept, `kept` has ones and zeros, and
+    /// `G` is symmetric and positive semidefinite. Single rows are independent, so that a fused pass serves them best.
+    ///
+    /// # Errors
+    /// The matrices do not fit, or there is no room.
+    fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped>;
 }
 
 /// What a criterion can read of one linear layer, on the CPU or the GPU.

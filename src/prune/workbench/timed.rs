@@ -1,6 +1,6 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Finished, LayerView, Matrices, Workbench, Workpiece};
+use super::{Finished, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::calibrate::statistics::{Factoring, Means};
@@ -108,6 +108,20 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
     fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix> {
         self.bench
             .time("factor", 0.0, 0, |_| self.inner.inverse_factor(gram, damping))
+    }
+
+    fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix> {
+        let bytes = 4 * dim.0 * dim.1 + values.matrices.iter().map(size).sum::<usize>();
+        self.bench
+            .time("lowest", 0.0, bytes, |_| self.inner.lowest(dim, values, count))
+    }
+
+    fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped> {
+        // The product of the removed entries with G; how many swaps follow is not known before.
+        let flops = 2.0 * a.dim().0 as f64 * a.dim().1 as f64 * a.dim().1 as f64;
+        let bytes = 2 * size(a) + size(gram);
+        self.bench
+            .time("swap", flops, bytes, |_| self.inner.swap(a, kept, gram, swapping))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The vocabulary over matrices on the host.
 
-use super::super::Matrices;
+use super::super::{Matrices, Swapped, Swapping};
 use super::piece::Piece;
-use super::values::{Evaluation, mapped, sums};
+use super::swap::swapped;
+use super::values::{Evaluation, lowest, mapped, sums};
 use crate::backend::cpu::product;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -136,6 +137,21 @@ impl Matrices for Piece<'_> {
         let factor = linalg::inverse_factor(self.statistics.provider(), damped);
         let factor = factor.map_err(|failure| Error::numeric(failure.to_string()))?;
         Ok(handle(factor.mapv(|value| value as f32)))
+    }
+
+    fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix> {
+        let (evaluation, weight) = self.evaluation(dim, values)?;
+        Ok(handle(lowest(&evaluation, dim, weight, count)))
+    }
+
+    fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped> {
+        fits(kept.dim(), a.dim())?;
+        fits(gram.dim(), (a.dim().1, a.dim().1))?;
+        let (kept, swaps) = swapped(a.there()?, kept.there()?, gram.there()?, swapping);
+        Ok(Swapped {
+            kept: handle(kept),
+            swaps,
+        })
     }
 }
 

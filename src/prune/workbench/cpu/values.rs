@@ -145,6 +145,45 @@ pub fn mapped(
     values
 }
 
+/// The places of the `count` lowest values in each row, compared in `f64`, the lowest first.
+pub fn lowest(
+    evaluation: &Evaluation,
+    (rows, columns): (usize, usize),
+    weight: Option<ArrayView2<f32>>,
+    count: usize,
+) -> Array2<f32> {
+    let count = count.min(columns);
+    let mut places = Array2::zeros((rows, count));
+    if count == 0 {
+        return places;
+    }
+    let into = places.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+    into.for_each_init(
+        || {
+            (
+                evaluation.scratch::<f64>(),
+                vec![0.0; columns],
+                Vec::with_capacity(columns),
+            )
+        },
+        |(scratch, values, order), (row, mut into)| {
+            let weight = weight.map_or(&[][..], |weight| along_row(weight, row));
+            evaluation.along(row, 0, weight, scratch, values);
+            order.clear();
+            order.extend(0..columns as u32);
+            // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
+            let value = |place: u32| values[place as usize] + 0.0;
+            let compare = |a: &u32, b: &u32| value(*a).total_cmp(&value(*b)).then(a.cmp(b));
+            order.select_nth_unstable_by(count - 1, compare);
+            order[..count].sort_unstable_by(compare);
+            into.iter_mut()
+                .zip(&*order)
+                .for_each(|(into, place)| *into = *place as f32);
+        },
+    );
+    places
+}
+
 /// The scores of consecutive columns. `weight` has their current values, and `first` is the index of the first one in
 /// the layer.
 ///

@@ -1,8 +1,10 @@
 //! The vocabulary over matrices on the device.
 
-use super::super::Matrices;
+use super::super::{Matrices, Swapped, Swapping};
+use super::masks::{packed, unpacked};
 use super::moves::moved;
 use super::piece::{Piece, WALKERS};
+use super::swap::swapped;
 use super::written::Written;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
@@ -177,6 +179,37 @@ impl Matrices for Piece<'_> {
             columns: there.columns,
             element: Element::F32,
         }))
+    }
+
+    fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix> {
+        let count = count.min(dim.1);
+        let values = self.map(dim, values)?;
+        let values: &Tensor = values.there()?;
+        let into = self.gpu.tensor(dim.0, count, Element::F32)?;
+        let parameters = parameters::Lowest {
+            rows: dim.0 as u32,
+            columns: dim.1 as u32,
+            count: count as u32,
+        };
+        let bound = [read(&values.memory), write(&into.memory)];
+        let kernel = Kernel::new(shader::LOWEST, "lowest");
+        self.gpu.hardware().run(&kernel, &parameters, &bound, grid(dim.0))?;
+        Ok(handle(into))
+    }
+
+    fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped> {
+        fits(kept.dim(), a.dim())?;
+        fits(gram.dim(), (a.dim().1, a.dim().1))?;
+        let removed = self.map(a.dim(), &Values::over([a, kept], |[a, kept]| a * (1.0 - kept)))?;
+        let pulls = self.product(&removed, gram)?;
+        drop(removed);
+        let mask = self.cleared(a.dim().0 * a.dim().1.div_ceil(32))?;
+        packed(self.gpu, kept.there()?, &mask)?;
+        let swaps = swapped(self.gpu, a.there()?, gram.there()?, (pulls.there()?, &mask), swapping)?;
+        Ok(Swapped {
+            kept: handle(unpacked(self.gpu, &mask, a.dim())?),
+            swaps,
+        })
     }
 }
 
