@@ -210,7 +210,7 @@ fn dsnot_makes_the_swaps_of_an_independent_implementation() {
             println!("{key}: {} places differ", differing(&got, &want));
             assert_eq!(got, want, "{key}");
             // No weight is swapped twice, so that the changes of the mask count the swaps.
-            let changed = start.entries().to_owned() ^ &got.entries();
+            let changed = start.entries().to_owned() ^ got.entries();
             let swaps = changed.map_axis(Axis(1), |row| {
                 row.iter().filter(|changed| **changed).count() as f64 / 2.0
             });
