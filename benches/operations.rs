@@ -221,3 +221,40 @@ fn factor(bencher: Bencher, inputs: usize) {
         .counter(ItemsCount::new(2 * inputs * inputs * inputs / 3))
         .bench_local(|| inverse_factor(Provider::Faer, hessian.clone()).expect("positive definite"));
 }
+
+/// The solvers that iterate, on 1024 x 4096 weights and as many steps as `tools/compare_solvers.py` takes beside it in PyTorch.
+#[divan::bench(
+    args = [
+        ("least-squares", "steps = 30\ntolerance = 0.0"),
+        ("admm", ""),
+        ("alps", "iterations = 30"),
+        ("fista", "rounds = 3\npatience = 3"),
+    ],
+    sample_count = 1,
+    sample_size = 1
+)]
+fn solve_layer(bencher: Bencher, (solver, parameters): &(&str, &str)) {
+    let (outputs, inputs) = (1024, 4096);
+    let table: toml::Table = parameters.parse().expect("a table");
+    let solver = SOLVERS.build(solver, &table).expect("legal").component;
+    let wanda = CRITERIA.build("wanda", &toml::Table::new()).expect("legal").component;
+    // Inputs that share what they say, of unequal size.
+    let mut x = random(2 * inputs, 32).dot(&random(32, inputs)) + random(2 * inputs, inputs);
+    for (column, mut values) in x.columns_mut().into_iter().enumerate() {
+        values *= 1.0 + (column % 97 == 0) as u8 as f32 * 9.0;
+    }
+    let mut moments = Cpu.moments(inputs, Needs::GRAM).expect("room");
+    Cpu.accumulate(&mut moments, &x).expect("computes");
+    let statistics = Cpu.statistics(&moments, 1, Provider::Faer).expect("finite");
+    let target = Target {
+        pattern: Pattern::Unstructured { sparsity: 0.5 },
+        group: solver.group().unwrap_or(wanda.group()),
+        selection: Selection::Exact,
+    };
+    let weight = random(outputs, inputs);
+    bencher.with_inputs(|| weight.clone()).bench_local_refs(|weight| {
+        let mut piece = Cpu.workpiece(weight, StorageType::F32, &statistics);
+        let steps = Steps::new(wanda.as_ref(), solver.as_ref());
+        run_steps(piece.as_mut(), steps, &target).expect("prunes");
+    });
+}

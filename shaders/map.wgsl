@@ -1,6 +1,8 @@
 // A formula's value at every place of a matrix, and their sum.
 
 alias W = f32;
+// What results are stored as.
+alias Y = f32;
 
 struct Parameters {
     #formula()
@@ -14,7 +16,7 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read> weights: array<W>;
 @group(0) @binding(2) var<storage, read> factors: array<f32>;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
-@group(0) @binding(4) var<storage, read_write> into: array<f32>;
+@group(0) @binding(4) var<storage, read_write> into: array<Y>;
 @group(0) @binding(5) var<storage, read> matrix0: array<f32>;
 @group(0) @binding(6) var<storage, read> matrix1: array<f32>;
 @group(0) @binding(7) var<storage, read> matrix2: array<f32>;
@@ -32,7 +34,7 @@ fn map(
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
-        into[i] = value(weight_at(i), i / p.columns, i % p.columns);
+        into[i] = Y(value(weight_at(i), i / p.columns, i % p.columns));
     }
 }
 
@@ -65,7 +67,7 @@ fn total(
     }
     if lane == 0u {
         let to = 2u * (group.y * groups.x + group.x);
-        into[to] = parts[0].x;
-        into[to + 1u] = parts[0].y;
+        into[to] = Y(parts[0].x);
+        into[to + 1u] = Y(parts[0].y);
     }
 }

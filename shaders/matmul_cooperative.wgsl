@@ -16,6 +16,8 @@ struct Parameters {
     column_tiles: u32,
     // Columns of y in memory.
     stride: u32,
+    // 0: all of w is used.
+    filled: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;

@@ -17,6 +17,8 @@ struct Parameters {
     column_tiles: u32,
     // Columns of y in memory.
     stride: u32,
+    // Which part of w is not zero: 0 all of it, 1 from the diagonal to the right, 2 up to the diagonal.
+    filled: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -29,9 +31,9 @@ struct Parameters {
 var<workgroup> xs: array<vec4<f32>, 512>;
 var<workgroup> ws: array<vec4<f32>, 512>;
 
-// Four inputs of two rows of x and of two rows of w; zeros past the last input.
+// Four inputs of two rows of x and of two rows of w; zeros past the last one.
 #define fetch(step)
-    if {step} + fetch_input < inner {
+    if {step} + fetch_input < end {
 #for u in x, w
 #for r in 0..2
         {u}_row{r} = vec4<f32>({u}[{u}_at{r}]);
@@ -84,6 +86,9 @@ fn matmul(
     let column0 = (inside / height) * TILE;
 
     let inner = p.inner;
+    // The inputs that rows of this tile of w have values for.
+    let begin = select(0u, column0, p.filled == 1u);
+    let end = select(inner, min(inner, column0 + TILE), p.filled == 2u);
     // 32 invocations compute 64 x 64 results: rows in fours, 32 further each time; columns in fours, 32 further.
     let quarter = lane / 32u;
     let member = lane % 32u;
@@ -94,8 +99,8 @@ fn matmul(
     let fetch_input = (lane % 2u) * 4u;
     let fetch_row = lane / 2u;
 #for r in 0..2
-    var x_at{r} = (min(row0 + fetch_row + {r}u * 64u, p.rows - 1u) * inner + fetch_input) / 4u;
-    var w_at{r} = (min(column0 + fetch_row + {r}u * 64u, p.columns - 1u) * inner + fetch_input) / 4u;
+    var x_at{r} = (min(row0 + fetch_row + {r}u * 64u, p.rows - 1u) * inner + begin + fetch_input) / 4u;
+    var w_at{r} = (min(column0 + fetch_row + {r}u * 64u, p.columns - 1u) * inner + begin + fetch_input) / 4u;
     var x_row{r}: vec4<f32>;
     var w_row{r}: vec4<f32>;
 #end
@@ -108,11 +113,11 @@ fn matmul(
 #end
 #end
 #end
-    #fetch(0u)
+    #fetch(begin)
     #put(0u)
     workgroupBarrier();
     var stage = 0u;
-    for (var k = 0u; k < inner; k += 8u) {
+    for (var k = begin; k < end; k += 8u) {
         #fetch(k + 8u)
 #for k in 0..8
         {

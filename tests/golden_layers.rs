@@ -11,6 +11,7 @@ mod refiners;
 
 use ndarray::{Array2, ArrayView2};
 use safetensors::SafeTensors;
+use std::path::Path;
 use zprune::backend::moments::{Moments, Needs};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::Provider;
@@ -32,16 +33,34 @@ const SCORED: [(&str, &str); 4] = [
     ("z-pruner", "z_pruner"),
 ];
 
+#[path = "golden_layers/solvers.rs"]
+mod solvers;
+
 struct Golden {
     bytes: Vec<u8>,
 }
 
 impl Golden {
     fn open() -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/layers.safetensors");
+        Golden::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layers.safetensors"))
+    }
+
+    fn at(path: &Path) -> Self {
         Golden {
             bytes: std::fs::read(path).expect("golden layers are in the repository"),
         }
+    }
+
+    /// A single value, whatever its type.
+    fn number(&self, name: &str) -> Option<f64> {
+        let file = SafeTensors::deserialize(&self.bytes).expect("golden file is valid");
+        let tensor = file.tensor(name).ok()?;
+        let bytes = tensor.data();
+        Some(match tensor.dtype() {
+            safetensors::Dtype::F64 => f64::from_le_bytes(bytes.try_into().expect("one value")),
+            safetensors::Dtype::I32 => f64::from(i32::from_le_bytes(bytes.try_into().expect("one value"))),
+            other => panic!("{name} is {other:?}"),
+        })
     }
 
     fn find(&self, name: &str) -> Option<Array2<f32>> {

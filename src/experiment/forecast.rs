@@ -111,11 +111,14 @@ impl Forecast {
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
             + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
-        // The Gram matrices that are still to be used, the matrix under factorisation and what comes of it; the factor is
-        // used in single precision.
+        // The Gram matrices that are still to be used, and either the matrix under factorisation and what comes of it, which is
+        // used in single precision, or what a solver holds.
+        let recipes = (0..experiment.methods.len()).map(|index| experiment.method(index));
+        let recipes = recipes.collect::<Result<Vec<_>>>()?;
+        let solving = |width: u128| recipes.iter().map(move |recipe| recipe.solver.room(layer, width)).max();
         let factoring = |place: usize| {
             let left: u128 = squares(8)[place..].iter().sum();
-            left + squares(16)[place] + squares(4)[place]
+            left + (squares(16)[place] + squares(4)[place]).max(solving(taps[place]).unwrap_or(0))
         };
         let factoring = (0..taps.len()).map(factoring).max().unwrap_or(0);
         let factoring = if needs.gram { factoring } else { 0 };
@@ -362,7 +365,8 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
         return Ok(total);
     };
-    let needs = experiment.method(pruning.method)?.needs();
+    let recipe = experiment.method(pruning.method)?;
+    let needs = recipe.needs();
     if !needs.anything() {
         return Ok(total);
     }
@@ -379,6 +383,7 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
             let updates: f64 = linears
                 .map(|linear| linear.outputs as f64 * (linear.inputs as f64).powi(2))
                 .sum();
+            let updates = updates * (2 * recipe.solver.products()).max(1) as f64;
             total += count as f64 * (2.0 * tokens * squared + 2.0 * 2.0 / 3.0 * cubed + updates);
         }
     }

@@ -182,6 +182,14 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
     Ok((experiment, protocol))
 }
 
+/// Methods with a name of their own: that name, criterion, solver, and the solver's parameters in TOML.
+const NAMED: [[&str; 4]; 4] = [
+    ["sparsegpt", "obs", "obs", ""],
+    ["admm", "wanda", "admm", ""],
+    ["alps", "wanda", "alps", ""],
+    ["fistapruner", "wanda", "fista", "round = \"magnitude\""],
+];
+
 /// A method as the command line names it, with permutation, refinement and compensation.
 fn named_method(
     name: &str,
@@ -189,13 +197,16 @@ fn named_method(
     settings: &[String],
     group: Option<Group>,
 ) -> Result<RawMethod> {
-    let (criterion, solver) = match name.split_once('+') {
-        Some((criterion, solver)) => (criterion, solver),
-        None if name == "sparsegpt" => ("obs", "obs"),
-        None => (name, "one-shot"),
+    let of_its_own = NAMED.iter().find(|[known, ..]| *known == name);
+    let (criterion, solver, set) = match (of_its_own, name.split_once('+')) {
+        (Some([_, criterion, solver, set]), _) => (*criterion, *solver, *set),
+        (None, Some((criterion, solver))) => (criterion, solver, ""),
+        (None, None) => (name, "one-shot", ""),
     };
     let mut criterion = component(criterion);
     let mut solver = component(solver);
+    let set: toml::Table = set.parse().expect("the parameters of a method are TOML");
+    solver.parameters.extend(set);
     let mut allocator = component("uniform");
     let mut permutation = permutation.map(component);
     let mut refine = refine.map(component);

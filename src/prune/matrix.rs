@@ -42,6 +42,11 @@ impl Matrix {
             .ok_or_else(|| Error::numeric("a matrix of another workbench, or one that is shared, cannot be taken over"))
     }
 
+    /// Whether both are the same memory.
+    pub fn is(&self, other: &Matrix) -> bool {
+        Arc::ptr_eq(&self.there, &other.there)
+    }
+
     /// The matrix in the type of the workbench that made it.
     ///
     /// # Errors

@@ -43,11 +43,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A criterion in its own comparison group and a solver, for every layer alike, and nothing else.
+    /// A criterion and a solver for every layer alike, in their own comparison group, and nothing else.
     pub fn new(criterion: Box<dyn Criterion>, solver: Box<dyn Solver>) -> Self {
         Recipe {
             allocator: Box::new(Uniform {}),
-            group: criterion.group(),
+            group: solver.group().unwrap_or(criterion.group()),
             criterion,
             permutation: None,
             refiner: None,

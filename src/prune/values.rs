@@ -27,6 +27,8 @@ pub enum Operand {
     Row(usize),
     /// The vector with this index in [`Values::vectors`], which has one value per column.
     Column(usize),
+    /// 1 where the row has the same number as the column, 0 elsewhere: the identity matrix.
+    Identity,
 }
 
 /// A formula with one result per weight, and the matrices and vectors that it uses.

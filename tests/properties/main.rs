@@ -9,6 +9,7 @@ mod masks;
 mod methods;
 mod refiners;
 mod solver;
+mod updates;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use proptest::prelude::*;

@@ -265,6 +265,62 @@ fn methods_prune_as_on_the_cpu() {
     });
 }
 
+/// `||X (W - V)^T||^2 / ||X W^T||^2`.
+fn relative_error(weight: &Array2<f32>, new: &Array2<f32>, inputs: &Array2<f32>) -> f64 {
+    let x = inputs.mapv(f64::from);
+    let energy = |weight: Array2<f64>| x.dot(&weight.t()).mapv(|value| value * value).sum();
+    energy((weight - new).mapv(f64::from)) / energy(weight.mapv(f64::from))
+}
+
+/// Solvers that iterate: masks may differ where values are as good as equal, the error hardly. They take thousands of
+/// operations, which are held against the CPU's on every tier one by one; here the best tier must do.
+#[test]
+fn iterative_solvers_reach_the_same_error_as_on_the_cpu() {
+    let Some(tier) = gpu::best_tier() else { return };
+    let gpu = gpu::open(tier, Compute::F32);
+    let mut random = ChaCha8Rng::seed_from_u64(31);
+    let (rows, columns) = (24, 136);
+    let weight = normal(&mut random, rows, columns);
+    let mut inputs = normal(&mut random, 400, columns);
+    for column in 1..columns {
+        let before = inputs.column(column - 1).to_owned();
+        inputs.column_mut(column).scaled_add(0.6, &before);
+    }
+    inputs.column_mut(5).mapv_inplace(|x| 20.0 * x);
+    inputs.column_mut(17).fill(0.0);
+    // How far the error may be off, and how much of the masks may differ: ALPS chooses its path by small differences.
+    for (solver, within, differing) in [
+        ("least-squares", 1e-3, 0.002),
+        ("admm", 1e-3, 0.005),
+        ("fista", 1e-3, 0.005),
+        ("alps", 1e-2, 0.03),
+    ] {
+        for (pattern, group, storage) in [
+            (Pattern::Unstructured { sparsity: 0.6 }, Group::Matrix, StorageType::F32),
+            (Pattern::NofM { keep: 2, of: 4 }, Group::Row, StorageType::BF16),
+        ] {
+            let target = Target {
+                pattern,
+                group,
+                selection: Selection::Exact,
+            };
+            let case = format!("tier {tier}, {solver}, {storage:?}, {target:?}");
+            let (data, method) = ((&weight, &inputs), ("wanda", solver));
+            let (want, on_host, _) = pruned(&Cpu, data, storage, method, &target);
+            let (got, on_device, _) = pruned(&gpu, data, storage, method, &target);
+            let flips = different(&got, &want) as f64 / (rows * columns) as f64;
+            assert!(flips <= differing, "{case}: {flips:.4} of the mask differs");
+            let want = relative_error(&weight, &on_host, &inputs);
+            let got = relative_error(&weight, &on_device, &inputs);
+            println!("{case}: {flips:.4} of the mask, error {:+.1e}", got / want - 1.0);
+            assert!(
+                (got / want - 1.0).abs() <= within,
+                "{case}: error {got:e}, not {want:e}"
+            );
+        }
+    }
+}
+
 #[test]
 fn inverse_factors_agree() {
     on_every_tier(|gpu, tier| {

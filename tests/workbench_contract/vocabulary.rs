@@ -155,6 +155,10 @@ fn formulas_are_computed_as_written() {
                     Values::over([ma], |[a]| a.below(0.1) * Formula::Leaf(Operand::Weight)),
                     Box::new(|i, j| if a[[i, j]] < 0.1 { at(weight, i, j) } else { 0.0 }),
                 ),
+                (
+                    Values::over([ma], |[a]| a + 0.5 * Formula::Leaf(Operand::Identity)),
+                    Box::new(|i, j| at(&a, i, j) + if i == j { 0.5 } else { 0.0 }),
+                ),
             ];
             for (values, reference) in &cases {
                 let place = format!("{place}, {:?}", values.formula);
@@ -236,6 +240,12 @@ fn products_and_quadratic_forms_agree() {
                 read(piece, &piece.product(&there, &other).expect("fits")).view(),
                 want.view(),
             );
+            let rough = piece.rough_product(&there, &other).expect("fits");
+            agree("rough_product", place, read(piece, &rough).view(), want.view());
+            let loud = put(piece, &read(piece, &other).mapv(|value| value * 3e7));
+            let rough = piece.rough_product(&there, &loud).expect("fits");
+            let want = want.mapv(|value| value * f64::from(3e7f32));
+            agree("rough_product", place, read(piece, &rough).view(), want.view());
             let turned = piece.transpose(&other).expect("room");
             agree(
                 "transpose",
@@ -254,7 +264,8 @@ fn products_and_quadratic_forms_agree() {
 
 #[test]
 fn factors_solve() {
-    for dim in SIZES {
+    // Wider than the panels in which triangular matrices are multiplied.
+    for dim in SIZES.into_iter().chain([(9, 520)]) {
         on_every_workbench(dim, StorageType::F32, |piece, _, _, place| {
             let gram = piece.gram().expect("gathered");
             let host = wide(&read(piece, &gram));
@@ -265,6 +276,13 @@ fn factors_solve() {
             let damped = &host + &(Array2::<f64>::eye(dim.1) * damping);
             let identity = damped.dot(&upper.t()).dot(&upper).mapv(|value| value as f32);
             agree("inverse_factor", place, identity.view(), Array2::eye(dim.1).view());
+            // X (G + damping I) = B.
+            let b = piece.weight().expect("room");
+            let solution = wide(&read(piece, &piece.solve(&factor, &b).expect("fits")));
+            let want = wide(&read(piece, &b)).dot(&upper.t()).dot(&upper);
+            agree("solve", place, solution.mapv(|value| value as f32).view(), want.view());
+            let other = put(piece, &Array2::zeros((3, dim.1 + 4)));
+            assert!(piece.solve(&factor, &other).is_err(), "{place}: other columns");
             let error = piece
                 .inverse_factor(&gram, -2.0 * host.diag().sum())
                 .expect_err("negative");

@@ -29,4 +29,5 @@ pub use factor::DeviceFactor;
 pub use moments::DeviceMoments;
 pub use open::Gpu;
 pub(crate) use open::grid;
+pub(crate) use product::Filled;
 pub use tensor::{Element, Tensor, Weight};

@@ -4,6 +4,7 @@ use super::device::{Kernel, read, write};
 use super::moments::DeviceMoments;
 use super::open::{Gpu, grid};
 use super::parameters::{self, Elementwise, LANES};
+use super::product::Filled;
 use super::shader;
 use super::tensor::{Element, Tensor, Weight};
 use crate::backend::moments::Needs;
@@ -256,7 +257,7 @@ impl Backend for Gpu {
         let kernel = Kernel::new(shader::LIKELIHOOD, "likelihood");
         for first in (0..x.rows).step_by(rows) {
             let count = rows.min(x.rows - first);
-            self.multiply_into(head, None, x, (first, count), &logits)?;
+            self.multiply_into((head, Filled::Everywhere), None, x, (first, count), &logits)?;
             let parameters = parameters::Likelihood {
                 rows: count as u32,
                 vocabulary: head.rows as u32,

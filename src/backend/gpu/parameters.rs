@@ -238,6 +238,8 @@ parameters! {
         column_tiles: u32,
         /// Number of columns that a row of the result takes in memory.
         stride: u32,
+        /// Which part of `W` is not zero: 0 all of it, 1 from the diagonal to the right, 2 up to the diagonal.
+        filled: u32,
     }
 
     /// Parameters of Gram matrices computed in tiles.

@@ -7,6 +7,17 @@ use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::error::Result;
 
+/// Which part of a matrix is not zero; the numbers are those of `matmul_f32.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// Any entry may have a value.
+    Everywhere = 0,
+    /// The diagonal and what is right of it.
+    Upper = 1,
+    /// The diagonal and what is left of it.
+    Lower = 2,
+}
+
 impl Gpu {
     /// The transposed matrix, in single precision.
     ///
@@ -27,6 +38,7 @@ impl Gpu {
         Ok(into)
     }
 
+    /// Computes `x W^T + b`.
     pub(crate) fn multiply(
         &self,
         weight: &Tensor,
@@ -35,14 +47,21 @@ impl Gpu {
         result: Element,
     ) -> Result<Tensor> {
         let y = self.tensor(x.rows, weight.rows, result)?;
-        self.multiply_into(weight, bias, x, (0, x.rows), &y)?;
+        self.multiply_into((weight, Filled::Everywhere), bias, x, (0, x.rows), &y)?;
+        Ok(y)
+    }
+
+    /// Computes `x W^T` in single precision for a triangular `W`, passing over its zeros.
+    pub(crate) fn multiply_triangle(&self, weight: &Tensor, filled: Filled, x: &Tensor) -> Result<Tensor> {
+        let y = self.tensor(x.rows, weight.rows, Element::F32)?;
+        self.multiply_into((weight, filled), None, x, (0, x.rows), &y)?;
         Ok(y)
     }
 
     /// Computes `x W^T + b` for some rows of `x`, and writes the result to the first rows of `y`.
     pub(super) fn multiply_into(
         &self,
-        weight: &Tensor,
+        (weight, filled): (&Tensor, Filled),
         bias: Option<&Tensor>,
         x: &Tensor,
         (first, rows): (usize, usize),
@@ -92,6 +111,7 @@ impl Gpu {
             row_tiles: tiles.0 as u32,
             column_tiles: tiles.1 as u32,
             stride: outputs as u32,
+            filled: filled as u32,
         };
         let bound = [x_bound, weight_bound, y_bound, bias_bound];
         self.device.run(&kernel, &parameters, &bound, grid(tiles.0 * tiles.1))

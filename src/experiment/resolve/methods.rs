@@ -92,9 +92,11 @@ pub fn method(
     }
     let target = raw.target.or(target).filter(|_| updates).unwrap_or_default();
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
-    let own = score.component.group();
+    // Nor is one whose solver chooses the mask a one-shot method.
+    let own = solve.component.group().unwrap_or(score.component.group());
+    let one_shot = !score.component.follows_update() && solve.component.group().is_none();
     let group = agree(protocol, "group", raw.group, |it| {
-        it.one_shot.filter(|_| !score.component.follows_update()).unwrap_or(own)
+        it.one_shot.filter(|_| one_shot).unwrap_or(own)
     });
     let mut plan = MethodPlan {
         name: String::new(),

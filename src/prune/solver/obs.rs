@@ -99,6 +99,10 @@ impl Solver for Obs {
         true
     }
 
+    fn reorders(&self) -> bool {
+        !self.order.is_default()
+    }
+
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         match pattern {
             Pattern::NofM { keep, of } if of > limits.updated_group => Err(Error::config(format!(

@@ -30,6 +30,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("reduce columns", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("total", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("product", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("rough_product", Agreement::Close { abs: 0.0, rel: 1e-3 }),
     ("transpose", Agreement::Exact),
     ("gather", Agreement::Exact),
     ("scatter", Agreement::Exact),
@@ -38,6 +39,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("lowest", Agreement::Exact),
     // Of `r G r^T` after all swaps: of two pairs that are equal to rounding, either may go first.
     ("swap", Agreement::Close { abs: 0.0, rel: 1e-3 }),
+    ("solve", Agreement::Close { abs: 0.0, rel: 1e-5 }),
 ];
 
 /// Which entries of a row [`Matrices::swap`] may swap for each other.
@@ -100,6 +102,13 @@ pub trait Matrices {
     /// The matrices have different numbers of columns, or there is no room.
     fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
 
+    /// The product `A B^T` for directions of search, which need few digits: each entry to about three digits of the product
+    /// of its two rows' norms, as fast as the workbench can. Where nothing is faster it is [`Matrices::product`].
+    ///
+    /// # Errors
+    /// As [`Matrices::product`].
+    fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
+
     /// The transposed matrix, `A^T`.
     ///
     /// # Errors
@@ -143,6 +152,13 @@ pub trait Matrices {
     /// # Errors
     /// The matrices do not fit, or there is no room.
     fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped>;
+
+    /// `B U^T U` for an upper triangular `U`: with the factor of [`Matrices::inverse_factor`], the solution `X` of
+    /// `X (G + damping I) = B`.
+    ///
+    /// # Errors
+    /// The matrices have different numbers of columns, or there is no room.
+    fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix>;
 }
 
 /// What a criterion can read of one linear layer, on the CPU or the GPU.

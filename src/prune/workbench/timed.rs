@@ -89,6 +89,13 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
             .time("product", flops, size(a) + size(b), |_| self.inner.product(a, b))
     }
 
+    fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        let flops = 2.0 * a.dim().0 as f64 * a.dim().1 as f64 * b.dim().0 as f64;
+        self.bench.time("rough product", flops, size(a) + size(b), |_| {
+            self.inner.rough_product(a, b)
+        })
+    }
+
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {
         self.bench
             .time("transpose", 0.0, 2 * size(a), |_| self.inner.transpose(a))
@@ -122,6 +129,12 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
         let bytes = 2 * size(a) + size(gram);
         self.bench
             .time("swap", flops, bytes, |_| self.inner.swap(a, kept, gram, swapping))
+    }
+
+    fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix> {
+        let flops = 2.0 * b.dim().0 as f64 * b.dim().1 as f64 * b.dim().1 as f64;
+        let bytes = size(factor) + size(b);
+        self.bench.time("solve", flops, bytes, |_| self.inner.solve(factor, b))
     }
 }
 

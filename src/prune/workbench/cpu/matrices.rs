@@ -92,6 +92,10 @@ impl Matrices for Piece<'_> {
         Ok(handle(product::linear(b.there()?, None, a.there()?)))
     }
 
+    fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        self.product(a, b)
+    }
+
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {
         let a: &Array2<f32> = a.there()?;
         Ok(handle(a.t().as_standard_layout().into_owned()))
@@ -152,6 +156,11 @@ impl Matrices for Piece<'_> {
             kept: handle(kept),
             swaps,
         })
+    }
+
+    fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix> {
+        fits(factor.dim(), (b.dim().1, b.dim().1))?;
+        Ok(handle(product::through_factor(factor.there()?, b.there()?)))
     }
 }
 

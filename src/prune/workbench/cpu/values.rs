@@ -13,12 +13,23 @@ use std::ops::Range;
 pub struct Evaluation<'a> {
     program: Program<Operand>,
     sources: Vec<Source<'a>>,
+    /// Number of columns of the matrix.
+    columns: usize,
+}
+
+/// Memory in which one thread evaluates a formula.
+pub struct Room<T> {
+    steps: Scratch<T>,
+    /// Ones and zeros of a row of the mask.
+    kept: Vec<f32>,
 }
 
 /// The values that one leaf reads.
 enum Source<'a> {
     Weight,
-    Own(Array2<f32>),
+    Kept(ArrayView2<'a, bool>),
+    /// Zeros, with a 1 after as many of them as there are rows: row `i` of the identity begins `i` values earlier.
+    Identity(Vec<f32>),
     Full(ArrayView2<'a, f32>),
     Rows(&'a [f32]),
     Columns(&'a [f32]),
@@ -30,7 +41,7 @@ impl<'a> Evaluation<'a> {
     ///
     /// # Errors
     /// An operand is as large as neither the layer nor one of its rows or columns, or there are too many.
-    pub fn new(values: &'a Values, dim: (usize, usize), mask: Option<&Mask>) -> Result<Self> {
+    pub fn new(values: &'a Values, dim: (usize, usize), mask: Option<&'a Mask>) -> Result<Self> {
         let program = Program::new(&values.formula);
         if program.leaves().len() > LEAVES {
             let message = format!(
@@ -43,16 +54,25 @@ impl<'a> Evaluation<'a> {
             Ok(match *operand {
                 Operand::Weight => Source::Weight,
                 Operand::Kept => match mask {
-                    Some(mask) => Source::Own(ones_where_kept(mask)),
+                    Some(mask) => Source::Kept(mask.entries()),
                     None => Source::One(1.0),
                 },
                 Operand::Matrix(index) => matrix(&values.matrices[index], dim)?,
                 Operand::Row(index) => Source::Rows(vector(&values.vectors[index], dim.0)?),
                 Operand::Column(index) => Source::Columns(vector(&values.vectors[index], dim.1)?),
+                Operand::Identity => {
+                    let mut ones = vec![0.0; dim.0 + dim.1];
+                    ones[dim.0] = 1.0;
+                    Source::Identity(ones)
+                }
             })
         };
         let sources = program.leaves().iter().map(source).collect::<Result<_>>()?;
-        Ok(Evaluation { program, sources })
+        Ok(Evaluation {
+            program,
+            sources,
+            columns: dim.1,
+        })
     }
 
     /// Whether the formula reads the weights, which are passed to [`Evaluation::along`].
@@ -66,25 +86,37 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Memory in which one thread can evaluate the formula.
-    pub fn scratch<T: Real>(&self) -> Scratch<T> {
-        self.program.scratch()
+    pub fn scratch<T: Real>(&self) -> Room<T> {
+        Room {
+            steps: self.program.scratch(),
+            kept: Vec::new(),
+        }
     }
 
     /// The values of a row, beginning with column `first`; `weight` has the row's weights from there on.
-    pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], scratch: &mut Scratch<T>, into: &mut [T]) {
+    pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], room: &mut Room<T>, into: &mut [T]) {
         let columns = first..first + into.len();
+        let Room { steps, kept } = room;
+        for source in &self.sources {
+            if let Source::Kept(removed) = source {
+                let removed = &along_row(*removed, row)[columns.clone()];
+                kept.clear();
+                kept.extend(removed.iter().map(|removed| f32::from(u8::from(!removed))));
+            }
+        }
         let mut leaves = [Along::One(0.0); LEAVES];
         for (leaf, source) in leaves.iter_mut().zip(&self.sources) {
             *leaf = match source {
                 Source::Weight => Along::Each(weight),
-                Source::Own(matrix) => Along::Each(&along_row(matrix.view(), row)[columns.clone()]),
+                Source::Kept(_) => Along::Each(kept.as_slice()),
+                Source::Identity(ones) => Along::Each(&ones[ones.len() - self.columns - row..][columns.clone()]),
                 Source::Full(matrix) => Along::Each(&along_row(*matrix, row)[columns.clone()]),
                 Source::Rows(values) => Along::One(values[row]),
                 Source::Columns(values) => Along::Each(&values[columns.clone()]),
                 Source::One(value) => Along::One(*value),
             };
         }
-        self.program.evaluate(&leaves[..self.sources.len()], scratch, into);
+        self.program.evaluate(&leaves[..self.sources.len()], steps, into);
     }
 }
 
@@ -93,7 +125,7 @@ pub fn ones_where_kept(mask: &Mask) -> Array2<f32> {
     mask.entries().mapv(|removed| f32::from(u8::from(!removed)))
 }
 
-fn along_row(matrix: ArrayView2<'_, f32>, row: usize) -> &[f32] {
+fn along_row<T>(matrix: ArrayView2<'_, T>, row: usize) -> &[T] {
     matrix
         .index_axis_move(Axis(0), row)
         .to_slice()

@@ -6,9 +6,10 @@ use super::moves::moved;
 use super::piece::{Piece, WALKERS};
 use super::swap::swapped;
 use super::written::Written;
+use crate::backend::gpu::adapter::Tier;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, SUM_ROWS};
-use crate::backend::gpu::{Element, Tensor, grid, shader};
+use crate::backend::gpu::{Element, Filled, Tensor, grid, shader};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Over, Values};
@@ -25,7 +26,7 @@ impl Piece<'_> {
         entry: &'static str,
         dim: (usize, usize),
         values: &Values,
-        into: &Memory,
+        (into, element): (&Memory, Element),
         groups: [u32; 3],
     ) -> Result<()> {
         let device = self.gpu.hardware();
@@ -40,6 +41,7 @@ impl Piece<'_> {
         };
         let kernel = Kernel::new(shader::MAP, entry)
             .with_type("W", self.current().element.name())
+            .with_type("Y", element.name())
             .with_function("value", written.expressions[0].clone())
             .with_function("weight_at", weight.to_string());
         let parameters = parameters::Map {
@@ -63,6 +65,14 @@ impl Piece<'_> {
         ];
         bound.extend(written.bound(nothing));
         device.run(&kernel, &parameters, &bound, groups)
+    }
+
+    /// The values of a formula, stored as `element`.
+    fn computed(&self, dim: (usize, usize), values: &Values, element: Element) -> Result<Tensor> {
+        let into = self.gpu.tensor(dim.0, dim.1, element)?;
+        let groups = grid((dim.0 * dim.1).div_ceil(LANES));
+        self.mapped("map", dim, values, (&into.memory, element), groups)?;
+        Ok(into)
     }
 
     /// Gathers or scatters entries, as the kernel `entry` says.
@@ -110,9 +120,7 @@ impl Matrices for Piece<'_> {
     }
 
     fn map(&self, dim: (usize, usize), values: &Values) -> Result<Matrix> {
-        let into = self.gpu.tensor(dim.0, dim.1, Element::F32)?;
-        self.mapped("map", dim, values, &into.memory, grid((dim.0 * dim.1).div_ceil(LANES)))?;
-        Ok(handle(into))
+        Ok(handle(self.computed(dim, values, Element::F32)?))
     }
 
     fn reduce(&self, dim: (usize, usize), over: Over, values: &Values) -> Result<Matrix> {
@@ -141,7 +149,7 @@ impl Matrices for Piece<'_> {
     fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64> {
         let groups = (dim.0 * dim.1).div_ceil(LANES).min(WALKERS);
         let sums = self.gpu.hardware().allocate((2 * groups * 4) as u64)?;
-        self.mapped("total", dim, values, &sums, [groups as u32, 1, 1])?;
+        self.mapped("total", dim, values, (&sums, Element::F32), [groups as u32, 1, 1])?;
         let parts = self.values(&sums, 2 * groups)?;
         Ok(parts.iter().map(|part| f64::from(*part)).sum())
     }
@@ -152,6 +160,30 @@ impl Matrices for Piece<'_> {
             return Err(unfit(b.dim(), a.dim()));
         }
         Ok(handle(self.gpu.multiply(weight, None, x, Element::F32)?))
+    }
+
+    fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        let (rows, inputs) = a.dim();
+        if self.gpu.hardware().tier() < Tier::Cooperative || !inputs.is_multiple_of(8) || b.dim().1 != inputs {
+            return self.product(a, b);
+        }
+        // Rows are divided by their root mean square, so that no entry is too large or too small for half precision.
+        let size = |of: &Matrix| {
+            let squares = Values::over([of], |[of]| of.square() / inputs as f64);
+            let mean = self.reduce(of.dim(), Over::Row, &squares)?;
+            self.map(mean.dim(), &Values::over([&mean], |[mean]| mean.root()))
+        };
+        let (of_a, of_b) = (size(a)?, size(b)?);
+        let halves = |of: &Matrix, size: &Matrix| {
+            let values = Values::over([of, size], |[of, size]| of * size.inverse());
+            self.computed(of.dim(), &values, Element::F16)
+        };
+        let product = self
+            .gpu
+            .multiply(&halves(b, &of_b)?, None, &halves(a, &of_a)?, Element::F32)?;
+        let of_b = self.transpose(&of_b)?;
+        let whole = Values::over([&handle(product), &of_a, &of_b], |[product, a, b]| product * a * b);
+        self.map((rows, b.dim().0), &whole)
     }
 
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {
@@ -179,6 +211,14 @@ impl Matrices for Piece<'_> {
             columns: there.columns,
             element: Element::F32,
         }))
+    }
+
+    fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix> {
+        fits(factor.dim(), (b.dim().1, b.dim().1))?;
+        let half = self.gpu.multiply_triangle(factor.there()?, Filled::Upper, b.there()?)?;
+        let lower = self.transpose(factor)?;
+        let solution = self.gpu.multiply_triangle(lower.there()?, Filled::Lower, &half)?;
+        Ok(handle(solution))
     }
 
     fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix> {

@@ -49,6 +49,7 @@ impl<'a> Written<'a> {
                     reads_mask = true;
                     "kept(row, column)".to_string()
                 }
+                Operand::Identity => "f32(row == column)".to_string(),
                 Operand::Row(index) => vector(&mut vectors, &values.vectors[index], "row"),
                 Operand::Column(index) => vector(&mut vectors, &values.vectors[index], "column"),
                 Operand::Matrix(index) => match matrix(&mut matrices, &values.matrices[index], dim) {
@@ -121,7 +122,7 @@ pub fn fit(formulas: &[&Values]) -> bool {
                     placed(&mut vectors, values.vectors[index].as_slice());
                 }
                 Operand::Matrix(_) => matrices += 1,
-                Operand::Weight | Operand::Kept => {}
+                Operand::Weight | Operand::Kept | Operand::Identity => {}
             }
             String::new()
         };

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Times the solvers that iterate on one 1024 x 4096 layer on the CPU with zprune (`cargo bench -- solve_layer`) and in PyTorch,
+in turn, and prints medians and ratios. Both take the same number of steps; PyTorch works in single precision, in place, with the
+fastest operation that it has for each step. Needs torch and cargo.
+
+    python tools/compare_solvers.py --rounds 3
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import time
+
+import torch
+
+ROWS, INPUTS = 1024, 4096
+SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
+
+
+def scaled(weight, gram, damping):
+    added = damping * gram.diagonal().mean()
+    size = (gram.diagonal() + added).sqrt()
+    matrix = gram.clone()
+    matrix.diagonal().add_(added)
+    goal = (weight @ matrix).div_(size)
+    return matrix.div_(size).div_(size[:, None]), goal, size
+
+
+def largest(values, keep, by_row=False):
+    """Ones for the largest magnitudes, of each row or of the matrix."""
+    magnitude = values.abs()
+    if by_row:
+        threshold = magnitude.kthvalue(values.shape[1] - keep, dim=1, keepdim=True).values
+    else:
+        threshold = magnitude.flatten().kthvalue(values.numel() - keep).values
+    return (magnitude > threshold).to(values.dtype)
+
+
+def descend(matrix, goal, at, mask, steps):
+    residual = (goal - at @ matrix).mul_(mask)
+    direction = residual.clone()
+    left = residual.square().sum(1, keepdim=True)
+    for _ in range(steps):
+        pull = direction @ matrix
+        length = left / (direction * pull).sum(1, keepdim=True)
+        at.addcmul_(length, direction)
+        residual.addcmul_(length, pull, value=-1).mul_(mask)
+        now = residual.square().sum(1, keepdim=True)
+        direction.mul_(now / left).add_(residual)
+        left = now
+    return at
+
+
+def least_squares(weight, gram):
+    mask = largest(weight * gram.diagonal().sqrt(), INPUTS // 2, by_row=True)
+    matrix, goal, size = scaled(weight, gram, 0.01)
+    return descend(matrix, goal, (weight * mask).mul_(size), mask, 30).div_(size)
+
+
+def admm(weight, gram):
+    keep = weight.numel() // 2
+    size = gram.diagonal().sqrt() + 1e-8
+    matrix = (gram / size).div_(size[:, None])
+    matrix.diagonal().add_(0.1 * matrix.diagonal().mean())
+    values = weight * size
+    goal = values @ matrix
+    matrix.diagonal().add_(1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    dual = torch.zeros_like(values)
+    for step in range(20):
+        both = values + dual
+        if step < 15:
+            mask = largest(both, keep)
+        pruned = both * mask
+        dual = both.sub_(pruned)
+        values = torch.sub(pruned, dual).add_(goal) @ inverse
+    return pruned.div_(size)
+
+
+def alps(weight, gram):
+    keep = weight.numel() // 2
+    matrix, goal, size = scaled(weight, gram, 0.01)
+    values, vectors = torch.linalg.eigh(matrix.double())
+    values, vectors = values.float(), vectors.float()
+    penalty, raised = 0.1, False
+    old = weight * size
+    inverse = (vectors / (values + penalty)) @ vectors.T
+    mask = before = largest(old, keep)
+    pruned, dual = old * mask, torch.zeros_like(old)
+    for step in range(1, 31):
+        unknowns = torch.add(goal, pruned, alpha=penalty).sub_(dual) @ inverse
+        both = torch.add(unknowns, dual, alpha=1 / penalty)
+        mask = largest(both, keep)
+        pruned = both * mask
+        dual.add_(unknowns, alpha=penalty).sub_(pruned, alpha=penalty)
+        if step % 3:
+            continue
+        changed = (mask != before).sum().item()
+        before, last = mask, penalty
+        if changed > 0.1 * keep:
+            penalty, raised = penalty * 1.3, True
+        elif changed > 0.005 * keep:
+            penalty, raised = penalty * 1.2, True
+        elif not changed or not raised:
+            break
+        else:
+            penalty *= 1.1
+        if penalty != last:
+            inverse = (vectors / (values + penalty)) @ vectors.T
+    mask = largest(unknowns, keep)
+    return descend(matrix, goal, unknowns * mask, mask, 10).div_(size)
+
+
+def fista(weight, gram):
+    norms = gram.diagonal().sqrt()
+    vector = torch.rand(INPUTS)
+    for _ in range(50):
+        vector = gram @ (vector / vector.norm())
+    curvature = vector.norm()
+    goal = weight @ gram
+    scale, share = goal.abs().max(), 1e-4
+    best = weight * largest(weight * norms, INPUTS // 2, by_row=True)
+
+    def error(values):
+        off = values - weight
+        return (off @ gram).mul_(off).sum().clamp_(min=0).sqrt().item()
+
+    least, below, above = error(best), 1e-8, 1.0
+    for _ in range(3):
+        at, ahead, momentum = best, best, 1.0
+        for _ in range(20):
+            free = torch.addmm(goal, ahead, gram, beta=-1).div_(-curvature).add_(ahead)
+            new = torch.nn.functional.softshrink(free, (share * scale / curvature).item())
+            larger = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            ahead = torch.lerp(at, new, 1 + (momentum - 1) / larger)
+            at, momentum = new, larger
+        before = error(at)
+        rounded = at * largest(at * norms, INPUTS // 2, by_row=True)
+        after = error(rounded)
+        if after < least * (1 - 1e-3):
+            best, least = rounded, after
+        if after - before > 0.3 * after:
+            below = share
+        else:
+            above = share
+        share = (below * above) ** 0.5
+    return best
+
+
+SOLVERS = {"least-squares": least_squares, "admm": admm, "alps": alps, "fista": fista}
+
+
+def zprune_side():
+    """Seconds by solver, from divan's table: name, fastest, slowest, median, mean."""
+    command = ["cargo", "bench", "--bench", "operations", "--", "solve_layer"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {}
+    for solver in SOLVERS:
+        [time_taken] = re.findall(rf'\("{solver}",.*?\)\s+([\d.]+ \S+)', text)
+        value, unit = time_taken.split()
+        found[solver] = float(value) * SECONDS[unit]
+    return found
+
+
+@torch.no_grad()
+def torch_side(weight, gram):
+    found = {}
+    for name, solver in SOLVERS.items():
+        start = time.perf_counter()
+        solver(weight.clone(), gram)
+        found[name] = time.perf_counter() - start
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+
+    def uniform(*shape):
+        return torch.rand(*shape) * 2 - 1
+
+    x = uniform(2 * INPUTS, 32) @ uniform(32, INPUTS) + uniform(2 * INPUTS, INPUTS)
+    x[:, ::97] *= 10
+    weight, gram = uniform(ROWS, INPUTS), x.T @ x
+    rounds = [(torch_side(weight, gram), zprune_side()) for _ in range(options.rounds)]
+    for solver in SOLVERS:
+        theirs, ours = ([side[i][solver] for side in rounds] for i in (0, 1))
+        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+        print(f"{solver:14} PyTorch {statistics.median(theirs):7.3f} s  zprune {statistics.median(ours):7.3f} s  ratio "
+              f"{statistics.median(ratios):.1f} (rounds: {', '.join(f'{r:.1f}' for r in ratios)})")
+
+
+if __name__ == "__main__":
+    main()
