@@ -12,7 +12,7 @@ use zprune::error::{Error, Result};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
 use zprune::model::forward::Ends;
-use zprune::prune::allocator::{ALLOCATORS, Allocator, Survey};
+use zprune::prune::allocator::{ALLOCATORS, Allocator, PlacedLinear, Question, Survey, Trial};
 use zprune::prune::component::Name;
 use zprune::prune::criterion::Wanda;
 use zprune::prune::formula::Formula;
@@ -21,10 +21,10 @@ use zprune::prune::model::{Calibration, prune_model};
 use zprune::prune::pattern::Pattern;
 use zprune::prune::recipe::Recipe;
 use zprune::prune::score::{input_squares, resolve, weight};
+use zprune::prune::shares::falling;
 use zprune::prune::solver::OneShot;
 use zprune::prune::values::Values;
-use zprune::prune::workbench::LayerView;
-use zprune::spec::{ModelSpec, Role};
+use zprune::prune::workbench::Workpiece;
 
 /// The allocator, with its parameters.
 #[derive(Serialize, Deserialize)]
@@ -55,42 +55,29 @@ impl Allocator for Outliers {
         }
     }
 
-    fn survey(&self) -> Option<Needs> {
-        Some(Needs::SQUARES)
-    }
-
-    fn measure(&self, layer: &dyn LayerView) -> Result<f64> {
-        let (rows, columns) = layer.dim();
-        let scores = resolve(&(weight().abs() * input_squares().root()), layer)?;
-        let mean = layer.total(layer.dim(), &scores)? / (rows * columns) as f64;
-        let outliers = Values {
-            formula: Formula::Number(self.above * mean).below(scores.formula),
-            ..scores
-        };
-        Ok(layer.total(layer.dim(), &outliers)? / (rows * columns) as f64)
-    }
-
-    fn layer(&self, spec: &ModelSpec, block: usize, _role: Role, whole: Pattern, survey: &Survey) -> Result<Pattern> {
-        let Pattern::Unstructured { sparsity } = whole else {
-            // Every layer has the same share of an N:M pattern.
-            return Ok(whole);
-        };
-        let share = |block: usize| {
-            let values = survey.layers().filter(|(index, ..)| *index == block);
-            let values: Vec<f64> = values.map(|(.., value)| value).collect();
-            values.iter().sum::<f64>() / values.len() as f64
-        };
-        let shares: Vec<f64> = (0..spec.blocks).map(share).collect();
-        let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = shares.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let scaled = |share: f64| match most > least {
-            true => 2.0 * self.spread * (share - least) / (most - least),
-            false => 0.0,
-        };
-        let mean = shares.iter().map(|share| scaled(*share)).sum::<f64>() / shares.len() as f64;
-        Ok(Pattern::Unstructured {
-            sparsity: sparsity + mean - scaled(shares[block]),
+    fn survey(&self) -> Option<Question> {
+        Some(Question {
+            about: format!("share of scores above {} times their layer's mean", self.above),
+            needs: Needs::SQUARES,
         })
+    }
+
+    fn measure(&self, block: &mut [Box<dyn Workpiece + '_>]) -> Result<Vec<f64>> {
+        let values = block.iter().map(|layer| {
+            let (rows, columns) = layer.dim();
+            let scores = resolve(&(weight().abs() * input_squares().root()), layer.as_ref())?;
+            let mean = layer.total(layer.dim(), &scores)? / (rows * columns) as f64;
+            let outliers = Values {
+                formula: Formula::Number(self.above * mean).below(scores.formula),
+                ..scores
+            };
+            Ok(layer.total(layer.dim(), &outliers)? / (rows * columns) as f64)
+        });
+        values.collect()
+    }
+
+    fn allocate(&self, layers: &[PlacedLinear], _: f64, survey: &Survey, _: &mut Trial<'_>) -> Result<Vec<f64>> {
+        Ok(falling(&survey.by_block(layers)?, self.spread))
     }
 }
 

@@ -39,7 +39,7 @@ impl Refiner for OneSwap {
         let width = match (target.pattern, target.group) {
             (Pattern::NofM { of, .. }, _) => of,
             (_, Group::ColumnBlock) => COLUMN_BLOCK,
-            (_, Group::Row | Group::Matrix) => dim.1,
+            (_, Group::Row | Group::Matrix | Group::RowShare) => dim.1,
         };
         for row in 0..dim.0 {
             let (w, r) = (weight.row(row), pull.row(row));

@@ -24,6 +24,14 @@ pub trait Progress {
     /// The work was asked to stop here; the caller passes the error on and records nothing.
     fn step(&self) -> Result<()>;
 
+    /// A block of a trial is finished: work of the current cell that is no step.
+    ///
+    /// # Errors
+    /// As [`Progress::step`].
+    fn tried(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Part of an evaluation is scored: the mean negative log-likelihoods, in nats per token, of the windows scored
     /// so far, out of `windows`.
     fn scored(&self, _evaluation: &str, _means: &[f64], _windows: usize) {}

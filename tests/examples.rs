@@ -104,12 +104,12 @@ fn an_allocator_shares_out_by_what_it_measured_of_the_dense_model() {
         let most = values.iter().copied().fold(f64::MIN, f64::max);
         most - values.iter().copied().fold(f64::MAX, f64::min)
     };
-    assert!((spread(&sparsities) - 0.16).abs() < 1e-9, "{sparsities:?}");
+    // Shares are rounded to whole weights of rows of 256 and more.
+    assert!((spread(&sparsities) - 0.16).abs() <= 2.0 / 256.0, "{sparsities:?}");
     let removed: usize = layers.iter().map(|layer| layer.removed).sum();
     let weights: usize = layers.iter().map(|layer| layer.shape[0] * layer.shape[1]).sum();
     let whole = removed as f64 / weights as f64;
-    // Every row loses a whole number of weights, rounded down.
-    assert!((whole - 0.5).abs() < 0.02, "{whole}");
+    assert!((whole - 0.5).abs() * weights as f64 <= 64.0, "{whole}");
 }
 
 fn sparsity(layer: &zprune::prune::layer::LayerRecord) -> f64 {

@@ -33,6 +33,10 @@ const SCORED: [(&str, &str); 4] = [
     ("z-pruner", "z_pruner"),
 ];
 
+#[path = "golden_layers/allocators.rs"]
+mod allocators;
+#[path = "golden_layers/shares.rs"]
+mod shares;
 #[path = "golden_layers/solvers.rs"]
 mod solvers;
 

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
+use crate::model::blocks;
 use crate::model::forward::{Before, Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::{ModelSpec, Tap};
@@ -42,15 +43,21 @@ pub fn dense<B: Backend>(
 ) -> Result<()> {
     let spec = source.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
-    for index in 0..spec.blocks {
-        let block = Block::load(backend, source, index)?;
-        let mut moments = BlockMoments::new(backend, &block.spec().taps(), needs, windows)?;
-        hidden.advance(backend, spec, &block, |tap, x| {
-            moments.accumulate(backend, tap, x, None)
-        })?;
-        each(index, block, moments)?;
-    }
-    Ok(())
+    blocks::each(backend, source, |index, block| {
+        let taps = block.spec().taps();
+        let moments = match index + 1 < spec.blocks {
+            true => {
+                let mut moments = BlockMoments::new(backend, &taps, needs, windows)?;
+                hidden.advance(backend, spec, &block, |tap, x| {
+                    moments.accumulate(backend, tap, x, None)
+                })?;
+                moments
+            }
+            // Nobody reads what comes out of the last block.
+            false => observe(backend, spec, (&hidden, &block), None, &taps, needs, windows)?,
+        };
+        each(index, block, moments)
+    })
 }
 
 /// Moves windows through a block up to the last of these taps, and returns the taps' moments. The

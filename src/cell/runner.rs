@@ -14,8 +14,10 @@ use crate::experiment::plan::Experiment;
 use crate::memory::Reserved;
 use crate::model::forward::{Block, Ends};
 use crate::progress::Progress;
+use crate::prune::allocation::{allocate, survey};
+use crate::prune::allocator::{Question, Survey};
 use crate::prune::layer::LayerRecord;
-use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_model};
+use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_allocated};
 use crate::prune::pattern::Pattern;
 use crate::prune::recipe::Recipe;
 use crate::prune::workbench::Workbench;
@@ -61,8 +63,8 @@ impl Sharing {
     }
 }
 
-/// Runs the cells of one model, and keeps what they share: the weights outside the blocks and, per seed, the
-/// statistics of block 0 or, under [`Stage::Dense`], of all blocks.
+/// Runs the cells of one model, and keeps what they share: the weights outside the blocks, what allocators measured of the dense
+/// model and, per seed, the statistics of block 0 or, under [`Stage::Dense`], of all blocks.
 pub struct Runner<'a, B: Workbench> {
     backend: &'a B,
     model: &'a Prepared<'a>,
@@ -70,6 +72,15 @@ pub struct Runner<'a, B: Workbench> {
     ends: Ends<B>,
     dense: Option<DensePass<B>>,
     first: Option<FirstBlock<B>>,
+    surveys: Vec<Surveyed>,
+}
+
+/// What an allocator measured of the dense model.
+struct Surveyed {
+    question: Question,
+    /// The seed of the windows; `None` where only the weights were looked at.
+    seed: Option<u64>,
+    survey: Survey,
 }
 
 /// The moments of all blocks of the dense model.
@@ -92,7 +103,7 @@ struct FirstBlock<B: Workbench> {
 impl<B: Workbench> FirstBlock<B> {
     /// Whether these are the statistics that a recipe asks for.
     fn serves(&self, seed: u64, recipe: &Recipe) -> bool {
-        self.seed == seed && self.needs.cover(recipe.needs()) && self.factoring == recipe.factoring()
+        self.seed == seed && self.needs.cover(recipe.layer_needs()) && self.factoring == recipe.factoring()
     }
 }
 
@@ -126,6 +137,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             sharing,
             dense: None,
             first: None,
+            surveys: Vec::new(),
         })
     }
 
@@ -209,6 +221,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
             }
             sharing.calibrate = started.elapsed();
         }
+        let started = Instant::now();
+        let survey = self.surveyed(recipe, windows)?;
+        let mut trial =
+            |patterns: &[Pattern]| self.tried(recipe, windows.map(|(_, windows)| windows), patterns, progress);
+        let patterns = allocate(recipe, spec, pattern, &survey, &mut trial)?;
+        sharing.allocate = started.elapsed();
         let calibration = match (windows, recipe.stage, &self.dense) {
             (None, ..) => Calibration::Nothing,
             (Some((_, windows)), Stage::Dense, Some(dense)) => Calibration::Dense {
@@ -229,12 +247,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
         // A pruned block exists once, so all documents go through it together.
         let mut tasks = TaskScores::new(&model.tasks);
         let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
-        let (layers, mut time) = prune_model(
+        let (layers, mut time) = prune_allocated(
             self.backend,
             model.source,
             &self.ends,
             recipe,
-            pattern,
+            &patterns,
             &calibration,
             |pruned| {
                 take(&pruned)?;
@@ -275,7 +293,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
     /// budget has a place for them: Gram matrices, and their factors. Made for the recipe at hand and made again for
     /// the first that needs more, so that a process with few of the cells makes nothing in vain.
     fn share_first(&mut self, seed: u64, windows: &TokenWindows, recipe: &Recipe) -> Result<()> {
-        let needs = recipe.needs();
+        let needs = recipe.layer_needs();
         let there = self.first.as_ref().is_some_and(|first| first.serves(seed, recipe));
         if there || self.sharing.cells_per_seed < 2 {
             return Ok(());
@@ -295,6 +313,70 @@ impl<'a, B: Workbench> Runner<'a, B> {
             _place: place,
         });
         Ok(())
+    }
+
+    /// What the recipe's allocator measures of the dense model: once for all cells whose allocators ask the same of the same text.
+    fn surveyed(&mut self, recipe: &Recipe, windows: Option<(u64, &TokenWindows)>) -> Result<Survey> {
+        let Some(question) = recipe.allocator.survey() else {
+            return Ok(Survey::default());
+        };
+        let seed = windows.map(|(seed, _)| seed).filter(|_| question.needs.anything());
+        let known = self
+            .surveys
+            .iter()
+            .find(|known| known.question == question && known.seed == seed);
+        if let Some(known) = known {
+            return Ok(known.survey.clone());
+        }
+        let dense = self.dense.as_ref().zip(windows);
+        let dense = dense.filter(|(dense, (seed, _))| dense.seed == *seed && dense.needs.cover(question.needs));
+        let survey = survey(
+            self.backend,
+            self.model.source,
+            &self.ends,
+            recipe.allocator.as_ref(),
+            recipe.provider,
+            windows.map(|(_, windows)| windows),
+            dense.map(|(dense, (_, windows))| (&dense.moments[..], windows.count())),
+        )?;
+        self.surveys.push(Surveyed {
+            question,
+            seed,
+            survey: survey.clone(),
+        });
+        Ok(survey)
+    }
+
+    /// The perplexity of the model pruned with these patterns. The last quarter of the calibration windows is held out: the model
+    /// is pruned with the others and scored on these, so that no evaluation has a say.
+    fn tried(
+        &self,
+        recipe: &Recipe,
+        windows: Option<&TokenWindows>,
+        patterns: &[Pattern],
+        progress: &dyn Progress,
+    ) -> Result<f64> {
+        recipe.check_trials()?;
+        let few = || {
+            Error::config("an allocator that tries shares out needs at least 2 calibration windows, to hold one out")
+        };
+        let windows = windows.filter(|windows| windows.count() > 1).ok_or_else(few)?;
+        let count = windows.count();
+        let first = count - count.div_ceil(4);
+        let (used, held) = (windows.part(0..first)?, windows.part(first..count)?);
+        let calibration = match recipe.stage {
+            _ if !recipe.layer_needs().anything() => Calibration::Nothing,
+            Stage::Block | Stage::Dense => Calibration::Windows(&used),
+            Stage::Staged => Calibration::Staged(&used),
+            Stage::Separate => Calibration::Separate(&used),
+        };
+        let (backend, source) = (self.backend, self.model.source);
+        let mut scorer = PerplexityScorer::new(backend, source.spec(), &self.ends, &held)?;
+        prune_allocated(backend, source, &self.ends, recipe, patterns, &calibration, |pruned| {
+            scorer.advance(backend, source.spec(), pruned.block)?;
+            progress.tried()
+        })?;
+        perplexity(&scorer.finish(backend, &self.ends, |_| ())?)
     }
 
     fn scorers(&self) -> Result<Vec<PerplexityScorer<'a, B>>> {

@@ -36,6 +36,9 @@ pub struct Bench {
     /// Parameter of the criterion, or of another step, as refine.KEY=VALUE; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Step that decides how much each layer loses [default: uniform]
+    #[arg(long, value_name = "NAME")]
+    allocator: Option<String>,
     /// Fraction of the weights to remove
     #[arg(long, default_value_t = 0.5)]
     sparsity: f64,
@@ -67,7 +70,12 @@ pub fn run(arguments: &Bench) -> Result<()> {
     let benchmark = Benchmark {
         shape: arguments.shape.clone(),
         layers: arguments.layers,
-        method: single::method_alone(&arguments.method, arguments.refine.as_deref(), &arguments.set)?,
+        method: single::method_alone(
+            &arguments.method,
+            arguments.allocator.as_deref(),
+            arguments.refine.as_deref(),
+            &arguments.set,
+        )?,
         pattern,
         sequences: arguments.sequences,
         length: arguments.length,
@@ -132,12 +140,18 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         .refine
         .as_ref()
         .map_or(String::new(), |name| format!(" refined by {name}"));
+    let allocate = arguments.allocator.as_ref().map_or(String::new(), |name| {
+        format!(
+            "{name}, before any block is pruned: {:.3} s for these blocks.\n\n",
+            measured.allocate
+        )
+    });
     let how = match measured.blocks.len() == measured.model_blocks {
         true => "measured".to_string(),
         false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
     };
     format!(
-        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\nThe whole model: {:.1} s, {how}.\n\n\
+        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}The whole model: {:.1} s, {how}.\n\n\
          Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
          {} for a copy in place, {} for a matrix product.\n\n{operations}",
         arguments.shape,

@@ -44,6 +44,7 @@ pub struct Prune {
         "All weights of a matrix (magnitude, RIA, Z-Pruner)",
         "The inputs of one output (Wanda)",
         "128 consecutive columns of all rows (SparseGPT)",
+        "The inputs of one output, each output losing the same share of its scores' sum (Wanda's variant)",
     ]))]
     group: Option<Group>,
     /// What happens to ties
@@ -51,7 +52,7 @@ pub struct Prune {
         "Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row",
         "As the papers' code: in groups `matrix` and `column-block`, every score not above the value at sorted index \
          `trunc(n * sparsity)`, so at least one more than `exact`, and all ties. Rows and N:M groups are counted exactly \
-         there too",
+         there too; in `row-share` the sparsity is met to 0.001",
     ]))]
     selection: Option<Selection>,
     /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`
@@ -87,6 +88,9 @@ pub struct Prune {
     /// Which outputs a solver reproduces [default: pruned]
     #[arg(long, value_parser = choice::<Goal>(&["The layer's own, on the inputs it now gets", "The dense model's"]))]
     target: Option<Goal>,
+    /// Step that decides how much each layer loses [default: uniform]
+    #[arg(long, value_name = "NAME")]
+    allocator: Option<String>,
     /// Step that improves the mask after selection [default: none]
     #[arg(long, value_name = "NAME")]
     refine: Option<String>,
@@ -128,6 +132,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
     };
     let pruning = single::SinglePruning {
         method: arguments.method.clone(),
+        allocator: arguments.allocator.clone(),
         refine: arguments.refine.clone(),
         permutation: arguments.permutation.clone(),
         compensate: arguments.compensate.clone(),

@@ -10,6 +10,7 @@ use crate::files::{input, write_whole};
 use crate::memory;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,6 +84,22 @@ impl TokenWindows {
     /// The weight of each token, window after window; none if all count alike.
     pub fn weights(&self) -> Option<&Arc<[f32]>> {
         self.weights.as_ref()
+    }
+
+    /// Some of the windows, with the weights of their tokens.
+    ///
+    /// # Errors
+    /// There are none, or none of their tokens counts.
+    ///
+    /// # Panics
+    /// There are fewer windows.
+    pub fn part(&self, windows: Range<usize>) -> Result<Self> {
+        let tokens = windows.start * self.length..windows.end * self.length;
+        let part = TokenWindows::new(self.ids[tokens.clone()].to_vec(), self.length)?;
+        match &self.weights {
+            Some(weights) => part.weighted(weights[tokens].to_vec()),
+            None => Ok(part),
+        }
     }
 
     /// Consecutive, non-overlapping windows from the start of `ids`; the tail that fills no window is

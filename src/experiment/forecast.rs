@@ -374,6 +374,14 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     let tokens = plan.sequences as f64 * length as f64;
     // Once for statistics, once through the pruned block.
     total += 2.0 * tokens * passing(length);
+    // Once more through the dense model where the allocator looks at its activations.
+    if recipe
+        .allocator
+        .survey()
+        .is_some_and(|question| question.needs.anything())
+    {
+        total += tokens * passing(length);
+    }
     if needs.gram {
         for (block, count) in spec.kinds() {
             let widths = tap_widths(block).map(|width| width as f64);

@@ -36,6 +36,8 @@ pub struct SingleModel {
 pub struct SinglePruning {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`.
     pub method: String,
+    /// Name of the allocator; without it, all layers lose the same.
+    pub allocator: Option<String>,
     /// Name of the mask refinement; without it, the criterion's mask is kept.
     pub refine: Option<String>,
     /// Name of the permutation of columns; without it, neighbouring columns share a group.
@@ -64,7 +66,8 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     let (mut experiment, protocol) = empty(common)?;
     pruning.pattern.validate()?;
     let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
-    let raw = named_method(&pruning.method, steps, &pruning.settings, pruning.group)?;
+    let (allocator, settings) = (pruning.allocator.as_deref(), &pruning.settings);
+    let raw = named_method(&pruning.method, allocator, steps, settings, pruning.group)?;
     let method = method(&raw, pruning.calibration.target, protocol, &|_| "--method".to_string())?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
@@ -89,12 +92,13 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     Ok(experiment)
 }
 
-/// A method by name, perhaps with a mask refinement, in its own comparison group; `settings` are parameters of its steps.
+/// A method by name, perhaps with an allocator and a mask refinement, in its own comparison group; `settings` are parameters of its
+/// steps.
 ///
 /// # Errors
 /// Unknown names, or parameters out of range.
-pub fn method_alone(name: &str, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
-    let raw = named_method(name, [None, refine, None], settings, None)?;
+pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
+    let raw = named_method(name, allocator, [None, refine, None], settings, None)?;
     let plan = method(&raw, None, None, &|_| "--method".to_string())?;
     plan.build(Selection::Exact, Provider::Faer)
 }
@@ -190,9 +194,10 @@ const NAMED: [[&str; 4]; 4] = [
     ["fistapruner", "wanda", "fista", "round = \"magnitude\""],
 ];
 
-/// A method as the command line names it, with permutation, refinement and compensation.
+/// A method as the command line names it, with its allocator, permutation, refinement and compensation.
 fn named_method(
     name: &str,
+    allocator: Option<&str>,
     [permutation, refine, compensate]: [Option<&str>; 3],
     settings: &[String],
     group: Option<Group>,
@@ -207,7 +212,7 @@ fn named_method(
     let mut solver = component(solver);
     let set: toml::Table = set.parse().expect("the parameters of a method are TOML");
     solver.parameters.extend(set);
-    let mut allocator = component("uniform");
+    let mut allocator = component(allocator.unwrap_or("uniform"));
     let mut permutation = permutation.map(component);
     let mut refine = refine.map(component);
     let mut compensate = compensate.map(component);

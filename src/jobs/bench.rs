@@ -123,6 +123,8 @@ pub struct Measured {
     pub device: Option<String>,
     /// Number format that weights and activations were stored in.
     pub compute: Compute,
+    /// Seconds that the allocator took to look at the pruned blocks before they were pruned.
+    pub allocate: f64,
     /// Times of every pruned block, in order.
     pub blocks: Vec<Stages>,
     /// Number of blocks of the whole model.
@@ -242,7 +244,7 @@ impl Work for Measure<'_> {
         progress.cell(&benchmark.shape);
         let windows = TokenWindows::new(ids, benchmark.length)?;
         let mut blocks: Vec<Stages> = Vec::new();
-        prune(
+        let allocate = prune(
             backend,
             &with_blocks(spec.blocks),
             benchmark,
@@ -265,7 +267,8 @@ impl Work for Measure<'_> {
             backend: backend.name().to_string(),
             device: backend.device(),
             compute,
-            model_seconds: whole(&blocks, model_blocks),
+            model_seconds: whole(&blocks, model_blocks) + allocate * model_blocks as f64 / spec.blocks as f64,
+            allocate,
             blocks,
             model_blocks,
             operations: operations
@@ -278,7 +281,8 @@ impl Work for Measure<'_> {
     }
 }
 
-/// Prunes random weights as one cell that measures nothing; `done` is told what each block took.
+/// Prunes random weights as one cell that measures nothing; `done` is told what each block took. Returns the seconds that the
+/// allocator took.
 fn prune<B: Workbench>(
     backend: &B,
     source: &RandomWeights,
@@ -286,8 +290,8 @@ fn prune<B: Workbench>(
     windows: &TokenWindows,
     progress: &dyn Progress,
     mut done: impl FnMut(PruneTime),
-) -> Result<()> {
-    let calibrated = benchmark.method.needs().anything();
+) -> Result<f64> {
+    let calibrated = benchmark.method.calibrates();
     let mut model = Prepared::new(source);
     if calibrated {
         model.calibration.insert(benchmark.seed, windows.clone());
@@ -297,11 +301,11 @@ fn prune<B: Workbench>(
         pattern: benchmark.pattern,
         seed: calibrated.then_some(benchmark.seed),
     };
-    Runner::new(backend, &model, Sharing::NONE)?.run(Some(treatment), progress, |pruned| {
+    let findings = Runner::new(backend, &model, Sharing::NONE)?.run(Some(treatment), progress, |pruned| {
         done(pruned.time);
         Ok(())
     })?;
-    Ok(())
+    Ok(findings.time.allocate.as_secs_f64())
 }
 
 /// Estimates the seconds for all blocks of a model from the times of its first blocks.

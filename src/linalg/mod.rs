@@ -8,7 +8,7 @@ mod lapack;
 mod provider;
 mod pure;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 pub use provider::{Failure, Provider};
 
 /// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H`; only the lower triangle of
@@ -25,6 +25,15 @@ pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>,
         #[cfg(not(feature = "lapack"))]
         Provider::Lapack => Err(Failure::ProviderMissing(provider)),
     }
+}
+
+/// The squares of the singular values of a matrix, in ascending order: the eigenvalues of its product with its own transpose, on the
+/// shorter side. Those far below the largest are known to `1e-15` of it, and may come out negative.
+///
+/// # Errors
+/// The eigenvalues are not found, which no finite matrix is known to cause.
+pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, Failure> {
+    pure::squared_singular_values(a)
 }
 
 #[cfg(test)]
@@ -84,6 +93,21 @@ mod tests {
                 inverse_factor(provider, lower.clone()).expect("positive definite"),
                 full
             );
+        }
+    }
+
+    #[test]
+    fn squared_singular_values_are_those_of_a_rotated_diagonal() {
+        // A rotation of two columns changes none of them.
+        let (cos, sin) = (0.6f32, 0.8f32);
+        let wide = ndarray::array![[3.0 * cos, 3.0 * sin, 0.0], [-2.0 * sin, 2.0 * cos, 0.0]];
+        for matrix in [wide.view(), wide.t()] {
+            let found = squared_singular_values(matrix).expect("converges");
+            assert!(
+                (found[0] - 4.0).abs() < 1e-5 && (found[1] - 9.0).abs() < 1e-5,
+                "{found:?}"
+            );
+            assert_eq!(found.len(), 2);
         }
     }
 

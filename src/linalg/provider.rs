@@ -32,6 +32,8 @@ pub enum Failure {
         /// Index of the pivot's row and column in the matrix as given, if the provider tells.
         pivot: usize,
     },
+    /// The eigenvalues were not found after very many steps.
+    NoConvergence,
     /// The provider is not part of this build.
     ProviderMissing(Provider),
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Failure {
             Failure::NotPositiveDefinite { pivot } => {
                 write!(f, "the Hessian is not positive definite (pivot {pivot})")
             }
+            Failure::NoConvergence => write!(f, "the search for eigenvalues does not converge"),
             Failure::ProviderMissing(provider) => write!(
                 f,
                 "linear algebra provider {provider:?} is not part of this build (cargo feature `lapack`)"

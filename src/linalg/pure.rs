@@ -1,11 +1,14 @@
 //! The faer provider.
 
 use super::provider::Failure;
+use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Mat, Par, Spec};
-use ndarray::Array2;
+use faer::{Accum, Mat, Par, Spec};
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 /// Reverses the order of rows and columns, factorises, inverts the triangle and reverses again.
@@ -28,6 +31,33 @@ pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
     invert_lower_triangular(inverse.as_mut(), lower.as_ref(), par);
     drop(lower);
     Ok(reversed(&inverse))
+}
+
+/// The eigenvalues of `A A^T`, or of `A^T A` where that is smaller.
+pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, Failure> {
+    let short = if a.nrows() <= a.ncols() { a } else { a.reversed_axes() };
+    let (n, par) = (short.nrows(), Par::rayon(0));
+    let wide = Mat::from_fn(n, short.ncols(), |row, column| f64::from(short[[row, column]]));
+    let mut gram = Mat::<f64>::zeros(n, n);
+    matmul(
+        gram.as_mut(),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        wide.as_ref(),
+        BlockStructure::Rectangular,
+        wide.transpose(),
+        BlockStructure::Rectangular,
+        1.0,
+        par,
+    );
+    drop(wide);
+    let mut values = Diag::<f64>::zeros(n);
+    let scratch = self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, par, Spec::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    self_adjoint_evd(gram.as_ref(), values.as_mut(), None, par, stack, Spec::default())
+        .map_err(|_| Failure::NoConvergence)?;
+    Ok(values.column_vector().iter().copied().collect())
 }
 
 /// `J L J` for a lower triangular `L`, where `J` reverses the order.

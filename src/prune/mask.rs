@@ -1,7 +1,7 @@
 //! Masks, and the selection of the lowest scores.
 
 use crate::error::{Error, Result};
-use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
+use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, Target, removed};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 use rayon::prelude::*;
 
@@ -91,6 +91,11 @@ impl PackedMask {
         PackedMask { rows, columns, words }
     }
 
+    /// The words, row after row.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     /// Whether the weight at this row and column is removed.
     pub fn removes(&self, row: usize, column: usize) -> bool {
         self.row(row)[column / WORD] >> (column % WORD) & 1 == 1
@@ -149,6 +154,17 @@ impl PackedMask {
                     (got != want).then(message)
                 })
             }),
+            Pattern::Unstructured { sparsity } if searched(target) => {
+                let (got, all) = (self.removed(), rows * columns);
+                let off = got as f64 / all as f64 - sparsity;
+                let message = || {
+                    format!(
+                        "{got} of {all} weights removed, which is not within {SHARE_TOLERANCE} of {sparsity}: the released search for \
+                         the share of a row's scores does not come closer; use selection = \"exact\""
+                    )
+                };
+                (off.abs() > SHARE_TOLERANCE).then(message)
+            }
             Pattern::Unstructured { sparsity } => {
                 let exact = target.selection == Selection::Exact || target.group == Group::Row;
                 let groups = groups(target.group, rows, columns);
@@ -172,7 +188,7 @@ type Span = std::ops::Range<usize>;
 /// The comparison groups of a matrix, each as a name for messages, its rows and its columns.
 fn groups(group: Group, rows: usize, columns: usize) -> Vec<(String, (Span, Span))> {
     match group {
-        Group::Matrix => vec![("matrix".to_string(), (0..rows, 0..columns))],
+        Group::Matrix | Group::RowShare => vec![("matrix".to_string(), (0..rows, 0..columns))],
         Group::Row => (0..rows)
             .map(|row| (format!("row {row}"), (row..row + 1, 0..columns)))
             .collect(),
@@ -227,6 +243,18 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
                     lowest(scores.insert_axis(Axis(0)), count, entries.insert_axis(Axis(0)));
                 });
         }
+        (Pattern::Unstructured { sparsity }, Group::RowShare) => {
+            let shares = shares_of_rows(scores);
+            match target.selection {
+                Selection::Exact => lowest(shares.view(), removed(shares.len(), sparsity), mask.0.view_mut()),
+                Selection::Reference => {
+                    let share = searched_share(shares.view(), sparsity);
+                    Zip::from(&mut mask.0)
+                        .and(&shares)
+                        .par_for_each(|entry, below| *entry = *below <= share);
+                }
+            }
+        }
         (Pattern::Unstructured { sparsity }, group) => {
             for (_, (part_rows, part_columns)) in groups(group, rows, columns) {
                 let part = s![part_rows, part_columns];
@@ -241,6 +269,60 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
         }
     }
     Ok(mask)
+}
+
+/// Whether a target's count is the result of a search and not known beforehand.
+fn searched(target: &Target) -> bool {
+    target.group == Group::RowShare && target.selection == Selection::Reference
+}
+
+/// For each score, which share of its row's sum is removed once it is removed itself, with everything below it: the row's
+/// scores are added up from the lowest to this one. Equal scores have the share of the first of them, because they are removed
+/// together; the shares of a row without scores are 0.
+fn shares_of_rows(scores: ArrayView2<f32>) -> Array2<f32> {
+    let mut shares = Array2::zeros(scores.dim());
+    let rows = shares.axis_iter_mut(Axis(0)).into_par_iter();
+    rows.zip(scores.axis_iter(Axis(0))).for_each(|(mut shares, scores)| {
+        // Scores before columns, both in one number.
+        let both = scores.iter().enumerate();
+        let both = both.map(|(column, score)| u64::from(key(*score)) << 32 | column as u64);
+        let mut order: Vec<u64> = both.collect();
+        order.sort_unstable();
+        let all: f64 = scores.iter().map(|score| f64::from(*score)).sum();
+        let (mut sum, mut before, mut share) = (0.0, None, 0.0);
+        for both in order {
+            let score = (both >> 32) as u32;
+            sum += f64::from(f32::from_bits(score));
+            if before != Some(score) {
+                share = if all > 0.0 { sum / all } else { 0.0 };
+                before = Some(score);
+            }
+            shares[both as u32 as usize] = share as f32;
+        }
+    });
+    shares
+}
+
+/// The share up to which weights are removed, as Wanda's code searches for it: 0.4 first, then halves of what is left of 0 to
+/// 0.8, until the sparsity is within [`SHARE_TOLERANCE`] or what is left is shorter than that.
+fn searched_share(shares: ArrayView2<f32>, sparsity: f64) -> f32 {
+    let (mut share, mut low, mut high) = (0.4, 0.0, 0.8);
+    loop {
+        let rows = shares.axis_iter(Axis(0)).into_par_iter();
+        let removed: usize = rows
+            .map(|shares| shares.iter().filter(|below| **below <= share as f32).count())
+            .sum();
+        let found = removed as f64 / shares.len() as f64;
+        if (found - sparsity).abs() <= SHARE_TOLERANCE || high - low < SHARE_TOLERANCE {
+            return share as f32;
+        }
+        if found > sparsity {
+            high = share;
+        } else {
+            low = share;
+        }
+        share = 0.5 * (low + high);
+    }
 }
 
 /// Indices of the `count` lowest scores of a few; of equal scores the one with the lower index comes first.

@@ -7,9 +7,10 @@
 
 pub mod model;
 pub mod layer;
-mod survey;
+pub mod allocation;
 pub mod recipe;
 pub mod allocator;
+pub mod shares;
 pub mod permutation;
 pub mod refiner;
 pub mod solver;

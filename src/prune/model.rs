@@ -1,10 +1,9 @@
 //! The loop over blocks, taps and layers.
 
-use super::allocator::Survey;
+use super::allocation::{allocate, survey};
 use super::layer::{LayerRecord, prune_layer};
 use super::pattern::{Pattern, Target};
 use super::recipe::Recipe;
-use super::survey::survey;
 use super::workbench::Workbench;
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
@@ -13,16 +12,16 @@ use crate::calibrate::passes;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Samples};
 use crate::data::windows::TokenWindows;
-use crate::error::{Located, Result};
+use crate::error::{Error, Located, Result};
+use crate::model::blocks;
 use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Before, Block, Ends, Hidden};
 use crate::model::source::WeightSource;
-use crate::spec::{LinearId, ModelSpec, Role, Tap};
+use crate::spec::{LinearId, ModelSpec, Tap};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where a model's calibration statistics come from.
@@ -83,6 +82,8 @@ pub struct TapStatistics<B: Workbench> {
 /// Time that each stage of pruning takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneTime {
+    /// Looking at the dense model and trying shares out, for allocators that ask for it.
+    pub allocate: Duration,
     /// Waiting for weights, which are read, converted and uploaded while the previous block is pruned.
     pub upload: Duration,
     /// Forward passes for statistics, and computing the statistics.
@@ -96,12 +97,13 @@ pub struct PruneTime {
 impl PruneTime {
     /// Time of all forward passes, which is what calibration costs.
     pub fn passes(&self) -> Duration {
-        self.calibrate + self.propagate
+        self.allocate + self.calibrate + self.propagate
     }
 }
 
 impl std::ops::AddAssign for PruneTime {
     fn add_assign(&mut self, other: PruneTime) {
+        self.allocate += other.allocate;
         self.upload += other.upload;
         self.calibrate += other.calibrate;
         self.prune += other.prune;
@@ -176,13 +178,43 @@ impl<B: Workbench> PrunedBlock<'_, B> {
 /// Prunes a whole model block by block. `pruned` receives each block as soon as it is ready, in order.
 ///
 /// # Errors
-/// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
+/// The checkpoint is unusable, arithmetic breaks down, the allocator tries shares out, for which there is no text here, or
+/// `pruned` fails.
 pub fn prune_model<B: Workbench>(
     backend: &B,
     source: &dyn WeightSource,
     ends: &Ends<B>,
     recipe: &Recipe,
     pattern: Pattern,
+    calibration: &Calibration<B>,
+    pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
+) -> Result<(Vec<LayerRecord>, PruneTime)> {
+    let started = Instant::now();
+    let (allocator, windows, known) = (recipe.allocator.as_ref(), calibration.windows(), calibration.dense());
+    // Before the stream is there, so that there is only one at a time.
+    let survey = survey(backend, source, ends, allocator, recipe.provider, windows, known)?;
+    let refused = "the allocator tries shares out on text that is held out; a sweep and `zprune prune` have some";
+    let mut trial = |_: &[Pattern]| Err(Error::config(refused));
+    let patterns = allocate(recipe, source.spec(), pattern, &survey, &mut trial)?;
+    let allocate = started.elapsed();
+    let (records, mut time) = prune_allocated(backend, source, ends, recipe, &patterns, calibration, pruned)?;
+    time.allocate += allocate;
+    Ok((records, time))
+}
+
+/// As [`prune_model`], with the pattern of every linear layer, in their order.
+///
+/// # Errors
+/// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
+///
+/// # Panics
+/// There are fewer patterns than layers.
+pub fn prune_allocated<B: Workbench>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    recipe: &Recipe,
+    patterns: &[Pattern],
     calibration: &Calibration<B>,
     mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
@@ -197,17 +229,6 @@ pub fn prune_model<B: Workbench>(
     let spec = source.spec();
     let mut records = Vec::new();
     let mut time = PruneTime::default();
-    let started = Instant::now();
-    // Before the stream is there, so that there is only one at a time.
-    let survey = survey(
-        backend,
-        source,
-        ends,
-        recipe,
-        calibration.windows(),
-        calibration.dense(),
-    )?;
-    time.calibrate += started.elapsed();
     let embed = |windows| Ok((Hidden::embed(backend, spec, ends, windows)?, windows));
     let mut stream = calibration.windows().map(embed).transpose()?;
     let separate = matches!(calibration, Calibration::Separate(_));
@@ -217,68 +238,52 @@ pub fn prune_model<B: Workbench>(
         Some(windows) if twice && !separate => Some(embed(windows)?),
         _ => None,
     };
-    thread::scope(|scope| {
-        // Where the system starts no more threads, a block is read when its turn comes.
-        let ahead = |index: usize| {
-            let thread = thread::Builder::new();
-            thread
-                .spawn_scoped(scope, move || Loaded::read(backend, source, index, twice))
-                .ok()
+    let read = |index: usize| Loaded::read(backend, source, index, twice);
+    blocks::ahead(spec.blocks, read, |index, loaded, waited| {
+        let Loaded { mut block, dense } = loaded;
+        let mut took = PruneTime {
+            upload: waited,
+            ..PruneTime::default()
         };
-        let mut next = ahead(0);
-        for index in 0..spec.blocks {
-            let mut took = PruneTime::default();
-            let started = Instant::now();
-            let Loaded { mut block, dense } = match next.take() {
-                Some(coming) => coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                None => Loaded::read(backend, source, index, twice)?,
-            };
-            if index + 1 < spec.blocks {
-                next = ahead(index + 1);
-            }
-            took.upload = started.elapsed();
+        let mut turn = Turn {
+            backend,
+            spec,
+            recipe,
+            patterns: &patterns[records.len()..],
+            index,
+            stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
+            dense: dense
+                .as_ref()
+                .filter(|_| recipe.reproduces_dense())
+                .zip(dense_stream.as_ref().or(stream.as_ref()).map(|(hidden, _)| hidden)),
+            took: &mut took,
+        };
+        records.extend(turn.prune(&mut block, calibration)?);
 
-            let mut turn = Turn {
-                backend,
-                spec,
-                recipe,
-                pattern,
-                survey: &survey,
-                index,
-                stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
-                dense: dense
-                    .as_ref()
-                    .filter(|_| recipe.reproduces_dense())
-                    .zip(dense_stream.as_ref().or(stream.as_ref()).map(|(hidden, _)| hidden)),
-                took: &mut took,
-            };
-            records.extend(turn.prune(&mut block, calibration)?);
-
-            let started = Instant::now();
-            if index + 1 < spec.blocks {
-                let before = dense.as_ref().filter(|_| separate).unwrap_or(&block);
-                let dense = dense.as_ref().zip(dense_stream.as_mut());
-                let streams = stream.iter_mut().map(|(hidden, _)| (before, hidden));
-                for (block, hidden) in streams.chain(dense.map(|(block, (hidden, _))| (block, hidden))) {
-                    hidden.advance(backend, spec, block, |_, _| Ok(()))?;
-                    backend.wait()?;
-                }
+        let started = Instant::now();
+        if index + 1 < spec.blocks {
+            let before = dense.as_ref().filter(|_| separate).unwrap_or(&block);
+            let dense = dense.as_ref().zip(dense_stream.as_mut());
+            let streams = stream.iter_mut().map(|(hidden, _)| (before, hidden));
+            for (block, hidden) in streams.chain(dense.map(|(block, (hidden, _))| (block, hidden))) {
+                hidden.advance(backend, spec, block, |_, _| Ok(()))?;
+                backend.wait()?;
             }
-            took.propagate = started.elapsed();
-            time += took;
-            pruned(PrunedBlock {
-                index,
-                block: &block,
-                time: took,
-                backend,
-                source,
-                updated: recipe.solver.updates(),
-            })?;
-            // What the caller asked of the backend is not the next block's time.
-            backend.wait()?;
         }
-        Ok((records, time))
-    })
+        took.propagate = started.elapsed();
+        time += took;
+        pruned(PrunedBlock {
+            index,
+            block: &block,
+            time: took,
+            backend,
+            source,
+            updated: recipe.solver.updates(),
+        })?;
+        // What the caller asked of the backend is not the next block's time.
+        backend.wait()
+    })?;
+    Ok((records, time))
 }
 
 /// A block that is going to be pruned, and the same block as it stays in the dense model where that is needed.
@@ -301,8 +306,8 @@ struct Turn<'a, B: Workbench> {
     backend: &'a B,
     spec: &'a ModelSpec,
     recipe: &'a Recipe,
-    pattern: Pattern,
-    survey: &'a Survey,
+    /// The patterns of the block's layers, and of those of later blocks.
+    patterns: &'a [Pattern],
     index: usize,
     /// The residual stream before the block, if calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
@@ -346,7 +351,7 @@ impl<B: Workbench> Turn<'_, B> {
                 self.took.calibrate += started.elapsed();
             }
             let statistics = known.unwrap_or(&found);
-            records.push(self.layer(block, (*id, name, *storage), statistics)?);
+            records.push(self.layer(block, (*id, name, *storage), self.patterns[place], statistics)?);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
             let later = |(id, ..): &(LinearId, _, _)| block.spec().linear(*id).tap();
             if layers[place + 1..].iter().all(|layer| later(layer) != tap) {
@@ -361,13 +366,13 @@ impl<B: Workbench> Turn<'_, B> {
         &mut self,
         block: &mut Block<B>,
         (id, name, storage): (LinearId, &str, StorageType),
+        pattern: Pattern,
         statistics: &TapStatistics<B>,
     ) -> Result<LayerRecord> {
         let Turn { backend, recipe, .. } = *self;
-        let linear = block.spec().linear(id);
-        let tap = linear.tap();
+        let tap = block.spec().linear(id).tap();
         let target = Target {
-            pattern: self.pattern(linear.role).at(name)?,
+            pattern,
             group: recipe.group,
             selection: recipe.selection,
         };
@@ -379,7 +384,7 @@ impl<B: Workbench> Turn<'_, B> {
         let dense = output(block)?;
         self.took.calibrate += started.elapsed();
 
-        let steps = recipe.steps_for(linear.role);
+        let steps = recipe.steps_for(block.spec().linear(id).role);
         let started = Instant::now();
         let mut piece = backend.workpiece(block.weight_mut(id), storage, &statistics.of[&tap]);
         let mut record = prune_layer(piece.as_mut(), name, steps, &target).at(name)?;
@@ -393,18 +398,6 @@ impl<B: Workbench> Turn<'_, B> {
         Ok(record)
     }
 
-    /// How much the allocator has removed from a layer.
-    fn pattern(&self, role: Role) -> Result<Pattern> {
-        let allocator = &self.recipe.allocator;
-        let pattern = allocator.layer(self.spec, self.index, role, self.pattern, self.survey)?;
-        match pattern {
-            // A layer may stay as it is, where a whole model may not.
-            Pattern::Unstructured { sparsity: 0.0 } => {}
-            pattern => pattern.validate().at("the allocator's pattern")?,
-        }
-        Ok(pattern)
-    }
-
     /// The statistics of the block's inputs at these taps, with the block in its present state.
     fn observed(&self, block: &Block<B>, taps: &[Tap]) -> Result<TapStatistics<B>> {
         let Some((hidden, windows)) = self.stream else {
@@ -416,7 +409,7 @@ impl<B: Workbench> Turn<'_, B> {
             (hidden, block),
             self.dense.map(|(block, hidden)| (hidden, block)),
             taps,
-            self.recipe.needs(),
+            self.recipe.layer_needs(),
             windows,
             self.recipe.factoring(),
         );

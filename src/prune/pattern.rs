@@ -34,10 +34,16 @@ pub enum Group {
     Row,
     /// 128 consecutive columns of all rows (SparseGPT).
     ColumnBlock,
+    /// The inputs of one output, of which every output gives up the same share of its sum of scores, not of their number
+    /// (Wanda's variant): rows whose scores are unequal lose more weights.
+    RowShare,
 }
 
 /// Number of columns of a [`Group::ColumnBlock`]: SparseGPT's block size.
 pub const COLUMN_BLOCK: usize = 128;
+
+/// How far from the wanted sparsity the released search for the share of [`Group::RowShare`] may stop.
+pub const SHARE_TOLERANCE: f64 = 1e-3;
 
 /// How many weights of a group are removed if scores are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,7 +55,8 @@ pub enum Selection {
     Exact,
     /// As in the papers' code. In groups `matrix` and `column-block` every score is removed that is not above the
     /// value at sorted index `trunc(n * sparsity)`: at least one more than with `exact`, and all equal ones. In rows
-    /// and N:M groups the count is exact in the papers' code, too.
+    /// and N:M groups the count is exact in the papers' code, too. In the group `row-share` the share is searched for
+    /// until the sparsity is within [`SHARE_TOLERANCE`].
     Reference,
 }
 
@@ -72,7 +79,7 @@ impl Target {
         match (self.pattern, self.group) {
             (Pattern::NofM { of, .. }, _) => of,
             (_, Group::ColumnBlock) => COLUMN_BLOCK,
-            (_, Group::Row | Group::Matrix) => columns,
+            (_, Group::Row | Group::Matrix | Group::RowShare) => columns,
         }
     }
 }
@@ -144,6 +151,7 @@ impl fmt::Display for Group {
             Group::Matrix => "matrix",
             Group::Row => "row",
             Group::ColumnBlock => "column-block",
+            Group::RowShare => "row-share",
         })
     }
 }

@@ -12,7 +12,7 @@ use super::solver::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{Goal, Stage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::spec::Role;
 
@@ -91,6 +91,7 @@ impl Recipe {
             group: self.group,
             selection: self.selection,
         };
+        self.check_trials()?;
         operands::check(&steps.criterion.score(), steps.follows(&target), limits)?;
         if let Some(refiner) = steps.refiner {
             refiner.check(&target)?;
@@ -98,13 +99,40 @@ impl Recipe {
         steps.solver.check(pattern, limits)
     }
 
+    /// Checks that the allocator can try shares out where it wants to.
+    ///
+    /// # Errors
+    /// There are no statistics of part of the calibration text.
+    pub fn check_trials(&self) -> Result<()> {
+        match self.allocator.tries() && self.stage == Stage::Dense {
+            false => Ok(()),
+            true => Err(Error::config(
+                "the allocator tries shares out on calibration windows that it holds out, and stage = \"dense\" has statistics of \
+                 all windows only; use stage = \"block\" or stage = \"staged\"",
+            )),
+        }
+    }
+
+    /// Whether the recipe looks at calibration text.
+    pub fn calibrates(&self) -> bool {
+        self.needs().anything() || self.allocator.tries()
+    }
+
     /// The statistics that the steps and the allocator's survey ask for together; calibration gathers them once.
     pub fn needs(&self) -> Needs {
-        let layers = Needs {
+        let surveyed = self
+            .allocator
+            .survey()
+            .map_or(Needs::NOTHING, |question| question.needs);
+        self.layer_needs().and(surveyed)
+    }
+
+    /// The statistics that the steps ask for when a layer is pruned.
+    pub fn layer_needs(&self) -> Needs {
+        Needs {
             cross: self.reproduces_dense(),
             ..self.steps().needs()
-        };
-        layers.and(self.allocator.survey().unwrap_or(Needs::NOTHING))
+        }
     }
 
     /// How the Hessian is factorised for the steps.

@@ -33,6 +33,8 @@ pub enum Quantity {
     /// `U_jj` of the damped inverse Hessian's factor, `H^-1 = U^T U`: one value per column, infinite where the feature was
     /// zero on every calibration token.
     Pivots,
+    /// `||y_i||^2 / sequences` of each output feature `i` of the layer with its weights as they are: one value per row.
+    OutputSquares,
     /// The number of rows (outputs).
     Rows,
     /// The number of columns (inputs).
@@ -68,6 +70,11 @@ pub fn pivots() -> Score {
     Formula::Leaf(Quantity::Pivots)
 }
 
+/// `||y_i||^2 / sequences` of each output feature `i`, from the Gram matrix of the inputs: one value per row.
+pub fn output_squares() -> Score {
+    Formula::Leaf(Quantity::OutputSquares)
+}
+
 /// Number of weights in the layer.
 pub fn entries() -> Score {
     Formula::Leaf(Quantity::Rows) * Formula::Leaf(Quantity::Columns)
@@ -96,6 +103,7 @@ impl fmt::Display for Quantity {
             Quantity::InputMeans => write!(f, "input_means"),
             Quantity::InputVariances => write!(f, "input_variances"),
             Quantity::Pivots => write!(f, "pivots"),
+            Quantity::OutputSquares => write!(f, "output_squares"),
             Quantity::Rows => write!(f, "rows"),
             Quantity::Columns => write!(f, "columns"),
             Quantity::Sum(Over::Row, of) => write!(f, "row_sums({of})"),
@@ -113,7 +121,7 @@ pub fn needs(score: &Score) -> Needs {
         needs = needs.and(match quantity {
             Quantity::InputSquares => Needs::SQUARES,
             Quantity::InputMeans | Quantity::InputVariances => Needs::MEANS,
-            Quantity::Pivots => Needs::GRAM,
+            Quantity::Pivots | Quantity::OutputSquares => Needs::GRAM,
             Quantity::Sum(_, of) => self::needs(of),
             Quantity::Weight | Quantity::Rows | Quantity::Columns | Quantity::Given(_) => Needs::NOTHING,
         });
@@ -160,7 +168,7 @@ pub(super) fn shape(score: &Score) -> Shape {
         Formula::Number(_) | Formula::Leaf(Quantity::Rows | Quantity::Columns | Quantity::Sum(Over::Vector, _)) => {
             Shape::One
         }
-        Formula::Leaf(Quantity::Sum(Over::Row, _)) => Shape::PerRow,
+        Formula::Leaf(Quantity::OutputSquares | Quantity::Sum(Over::Row, _)) => Shape::PerRow,
         Formula::Leaf(
             Quantity::InputSquares
             | Quantity::InputMeans
@@ -258,6 +266,16 @@ impl<'a> Resolving<'a> {
         })
     }
 
+    /// `||y_i||^2 / sequences`: the diagonal of `W G W^T`.
+    fn outputs(&self) -> Result<Vec<f64>> {
+        let weight = self.layer.weight()?;
+        let product = self.layer.product(&weight, &self.layer.gram()?)?;
+        let products = Values::over([&product, &weight], |[product, weight]| product * weight);
+        let sums = self.layer.sums(&[(Over::Row, products)])?;
+        // Rounding may leave less than nothing of an output that is always 0.
+        Ok(sums.into_iter().flatten().map(|sum| sum.max(0.0)).collect())
+    }
+
     /// The values of a score that does not depend on single weights.
     fn known(&mut self, score: &'a Score) -> Result<Known> {
         if let Some((_, values)) = self.known.iter().find(|(known, _)| *known == score) {
@@ -274,6 +292,7 @@ impl<'a> Resolving<'a> {
                     let pivots = self.layer.pivots()?.into_iter();
                     pivots.map(|pivot| pivot.unwrap_or(f64::INFINITY)).collect()
                 }
+                Quantity::OutputSquares => self.outputs()?.into(),
                 Quantity::Rows => [rows as f64].into(),
                 Quantity::Columns => [columns as f64].into(),
                 Quantity::Sum(Over::Vector, of) if shape(of) == Shape::PerWeight || shape(of) == Shape::One => {

@@ -90,6 +90,10 @@ impl Progress for WatchedProgress<'_> {
         self.tell();
         check_stop(self.stop)
     }
+    fn tried(&self) -> Result<()> {
+        self.inner.tried()?;
+        check_stop(self.stop)
+    }
     fn answered(&self, running: &Running) {
         self.inner.answered(running);
     }

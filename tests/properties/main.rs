@@ -5,6 +5,7 @@
 //! that are statistical, and say so, use fixed seeds. A mask comparison that rounding could disturb
 //! allows exactly those places to differ whose scores agree to the stated tolerance.
 
+mod criteria;
 mod masks;
 mod methods;
 mod refiners;
@@ -193,7 +194,7 @@ fn structured(keep: usize, of: usize) -> Target {
 fn comparison_groups((rows, columns): (usize, usize), target: &Target) -> Vec<Vec<(usize, usize)>> {
     let (height, width) = match (target.pattern, target.group) {
         (Pattern::NofM { of, .. }, _) => (1, of),
-        (_, Group::Matrix) => (rows, columns),
+        (_, Group::Matrix | Group::RowShare) => (rows, columns),
         (_, Group::Row) => (1, columns),
         (_, Group::ColumnBlock) => (rows, BLOCK),
     };

@@ -46,6 +46,11 @@ fn targets(columns: usize) -> Vec<Target> {
             }
         }
     }
+    targets.extend([0.3, 0.6].map(|sparsity| Target {
+        pattern: Pattern::Unstructured { sparsity },
+        group: Group::RowShare,
+        selection: Selection::Exact,
+    }));
     for (keep, of) in [(2, 4), (4, 8), (1, 3), (3, 24)] {
         if columns.is_multiple_of(of) {
             targets.push(Target {
@@ -184,6 +189,8 @@ fn pruned<B: Workbench>(
     let mut moments = backend.moments(inputs.ncols(), needs).expect("room");
     let x = backend.upload(inputs.view()).expect("room");
     backend.accumulate(&mut moments, &x).expect("computes");
+    let lengths = [inputs.nrows() as f64 / 4.0; 4];
+    backend.accumulate_sums(&mut moments, &x, &lengths).expect("computes");
     let statistics = backend.statistics(&moments, 4, Provider::Faer).expect("finite");
     let mut there = backend.upload_weight(weight.clone()).expect("room");
     let mut piece = backend.workpiece(&mut there, storage, &statistics);
@@ -222,6 +229,10 @@ fn methods_prune_as_on_the_cpu() {
                 ("wanda", "one-shot"),
                 ("ria", "one-shot"),
                 ("z-pruner", "one-shot"),
+                ("wanda-variant", "one-shot"),
+                ("stade", "one-shot"),
+                ("nowag", "one-shot"),
+                ("d2prune", "obs"),
                 ("obs", "one-shot"),
                 ("wanda", "obs"),
                 ("obs", "obs"),

@@ -382,7 +382,7 @@ fn masks_are_chosen_and_kept() {
             let mut random = ChaCha8Rng::seed_from_u64(11);
             let scores = normal(&mut random, dim.0, dim.1).mapv(f32::abs);
             let there = put(piece, &scores);
-            for group in [Group::Matrix, Group::Row, Group::ColumnBlock] {
+            for group in [Group::Matrix, Group::Row, Group::ColumnBlock, Group::RowShare] {
                 let target = Target {
                     pattern: Pattern::Unstructured { sparsity: 0.4 },
                     group,

@@ -64,7 +64,10 @@ pub fn method(
         Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
         None => component(&ALLOCATORS, &default("uniform"))?,
     };
-    let surveyed = share.component.survey().unwrap_or(Needs::NOTHING);
+    let surveyed = share
+        .component
+        .survey()
+        .map_or(Needs::NOTHING, |question| question.needs);
     let mut needs = score.component.needs().and(solve.component.needs()).and(surveyed);
     let mut steps = StepPlans::default();
     if let Some(raw) = &raw.permutation {
@@ -101,7 +104,7 @@ pub fn method(
     let mut plan = MethodPlan {
         name: String::new(),
         group: group.at(place(&raw.criterion))?.unwrap_or(own),
-        calibrated: needs.anything(),
+        calibrated: needs.anything() || share.component.tries(),
         criterion,
         solver,
         allocator,

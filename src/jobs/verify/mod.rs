@@ -14,7 +14,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
 use crate::progress::Progress;
-use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
+use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, removed};
 use ndarray::{ArrayView2, Axis};
 use original::Original;
 use std::collections::BTreeSet;
@@ -192,6 +192,10 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
             ),
         }),
         (Pattern::Unstructured { sparsity }, group) => {
+            let sparsity = match (group, pruning.selection) {
+                (Some(Group::RowShare), Selection::Reference) => (sparsity - SHARE_TOLERANCE).max(0.0),
+                _ => sparsity,
+            };
             let short = |what: &str, index: usize, part: ArrayView2<f32>| {
                 let zeros = part.iter().filter(|weight| **weight == 0.0).count();
                 let least = removed(part.len(), sparsity);
@@ -206,7 +210,7 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
                     .axis_chunks_iter(Axis(1), COLUMN_BLOCK)
                     .enumerate()
                     .find_map(|(index, columns)| short("column block", index, columns)),
-                Some(Group::Matrix) | None => short("matrix", 0, weight),
+                Some(Group::Matrix | Group::RowShare) | None => short("matrix", 0, weight),
             }
         }
     }

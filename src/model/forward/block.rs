@@ -103,6 +103,11 @@ impl<B: Backend> Block<B> {
             .weight
     }
 
+    /// The weights of its linear layers for changing them, in the order of [`Block::layers`].
+    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut B::Weight> {
+        self.linears.iter_mut().map(|(_, linear)| &mut linear.weight)
+    }
+
     pub(super) fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
         let serves = |(id, _): &&(LinearId, Linear<B>)| self.spec.linear(*id).role == role;
         let (_, linear) = self

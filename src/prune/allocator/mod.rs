@@ -1,19 +1,31 @@
 //! Allocators: how much is removed from which layer.
 //!
-//! An allocator turns the sweep's pattern into one pattern per layer, before anything is pruned. It may ask for a survey: a
-//! number that it measures of every layer of the dense model. Adding one is a file here and a line in [`ALLOCATORS`]; a
-//! program adds its own with [`ALLOCATORS.register`](Components::register).
+//! An allocator says which share of its weights each layer should lose, before anything is pruned; what it says is made to fit
+//! the whole by [`shares`](crate::prune::shares). It may ask for a survey: a number that it measures of every layer of the dense
+//! model. It may try shares out, too, on calibration text that is held out for it. Adding one is a file here and a line in
+//! [`ALLOCATORS`]; a program adds its own with [`ALLOCATORS.register`](Components::register).
 
+mod alpha_pruning;
+mod atp;
+mod dlp;
+mod file;
+mod owl;
+mod table;
 mod uniform;
+mod wanda_scores;
 
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::component::{Components, parsed};
-use crate::prune::pattern::Pattern;
-use crate::prune::workbench::LayerView;
+use crate::prune::workbench::Workpiece;
 use crate::registry::Entry;
-use crate::spec::{ModelSpec, Role};
-use std::collections::BTreeMap;
+use crate::spec::{LinearId, LinearSpec, ModelSpec};
+pub use alpha_pruning::{AlphaPruning, LowerBound};
+pub use atp::Atp;
+pub use dlp::{Dlp, DlpStatistic};
+pub use file::FileShares;
+pub use owl::Owl;
+pub use table::ShareTable;
 pub use uniform::Uniform;
 
 /// The step of a recipe that divides a sparsity among the layers.
@@ -26,47 +38,123 @@ pub trait Allocator: Send + Sync {
         Ok(())
     }
 
-    /// Asks for a survey: the statistics of the dense model's inputs that [`Allocator::measure`] looks at, or
-    /// [`Needs::NOTHING`] for the weights alone. A survey costs a pass of the calibration text through the dense model; by
-    /// default there is none.
-    fn survey(&self) -> Option<Needs> {
+    /// Asks for a survey of the dense model, which costs a pass of the calibration text; by default there is none.
+    fn survey(&self) -> Option<Question> {
         None
     }
 
-    /// What a survey keeps of one layer of the dense model.
+    /// What a survey keeps of each linear layer of one block of the dense model, in their order. The layers are copies, which
+    /// may be changed.
     ///
     /// # Errors
     /// A statistic was not gathered, or the backend fails.
-    fn measure(&self, _layer: &dyn LayerView) -> Result<f64> {
-        Ok(0.0)
+    fn measure(&self, block: &mut [Box<dyn Workpiece + '_>]) -> Result<Vec<f64>> {
+        Ok(vec![0.0; block.len()])
     }
 
-    /// The pattern of one layer, given the pattern asked of the whole model and what was measured of the dense one.
+    /// Whether [`Allocator::allocate`] tries shares out. Each trial prunes and scores the model once.
+    fn tries(&self) -> bool {
+        false
+    }
+
+    /// The share of its weights that each layer should lose when the whole model loses `sparsity`. They need not have that
+    /// mean: the caller shifts all by the same number until they do, keeps them between 0 and 0.99, and rounds to whole weights.
+    /// Where all are equal, each layer has the whole's pattern.
     ///
     /// # Errors
-    /// The share of a layer is impossible.
-    fn layer(&self, spec: &ModelSpec, block: usize, role: Role, whole: Pattern, survey: &Survey) -> Result<Pattern>;
+    /// The shares are impossible, or a trial fails.
+    fn allocate(
+        &self,
+        layers: &[PlacedLinear],
+        sparsity: f64,
+        survey: &Survey,
+        trial: &mut Trial<'_>,
+    ) -> Result<Vec<f64>>;
 }
 
-/// What an allocator measured of every layer of the dense model.
-#[derive(Debug, Clone, Default)]
+/// Tries shares of the layers out: the mean negative log-likelihood, in nats per token of calibration text that is held out, of
+/// the model pruned with them.
+pub type Trial<'a> = dyn FnMut(&[f64]) -> Result<f64> + 'a;
+
+/// What an allocator asks of the dense model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// What is measured, in words, with every parameter that the numbers depend on: allocators that ask the same share a survey.
+    pub about: String,
+    /// The statistics of the layers' inputs that [`Allocator::measure`] looks at, or [`Needs::NOTHING`] for the weights alone.
+    pub needs: Needs,
+}
+
+/// A linear layer of a model, as an allocator sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacedLinear {
+    /// Index of its block.
+    pub block: usize,
+    /// Which layer of the block it is.
+    pub id: LinearId,
+    /// Name of the weight's tensor.
+    pub tensor: String,
+    /// Its role and size.
+    pub spec: LinearSpec,
+}
+
+impl PlacedLinear {
+    /// All linear layers of a model that are pruned, block by block.
+    pub fn all(spec: &ModelSpec) -> Vec<PlacedLinear> {
+        let blocks = (0..spec.blocks).flat_map(|block| {
+            let of_block = spec.block(block);
+            let prefix = of_block.prefix_of(block);
+            of_block.layers().map(move |(id, linear)| PlacedLinear {
+                block,
+                id,
+                tensor: format!("{prefix}{}.weight", linear.tensor),
+                spec: linear.clone(),
+            })
+        });
+        blocks.collect()
+    }
+
+    /// Outputs and inputs.
+    pub fn dim(&self) -> [usize; 2] {
+        [self.spec.outputs, self.spec.inputs]
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.spec.outputs * self.spec.inputs
+    }
+}
+
+/// What an allocator measured of every layer of the dense model, in the order of the layers.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
-    pub(super) values: BTreeMap<(usize, Role), f64>,
+    pub(super) values: Vec<f64>,
 }
 
 impl Survey {
-    /// The value of one layer.
-    ///
-    /// # Errors
-    /// The allocator asked for no survey.
-    pub fn layer(&self, block: usize, role: Role) -> Result<f64> {
-        let value = self.values.get(&(block, role)).copied();
-        value.ok_or_else(|| Error::numeric(format!("nothing was measured of {role:?} in block {block}")))
+    /// The values of all layers.
+    pub fn values(&self) -> &[f64] {
+        &self.values
     }
 
-    /// The values of all layers, in their order: block, what the layer is for, value.
-    pub fn layers(&self) -> impl Iterator<Item = (usize, Role, f64)> + '_ {
-        self.values.iter().map(|((block, role), value)| (*block, *role, *value))
+    /// For each layer, the mean of the values of all layers of its block.
+    ///
+    /// # Errors
+    /// There is not one value for each layer.
+    pub fn by_block(&self, layers: &[PlacedLinear]) -> Result<Vec<f64>> {
+        if self.values.len() != layers.len() {
+            let (got, want) = (self.values.len(), layers.len());
+            return Err(Error::numeric(format!("a survey of {got} layers for {want} of them")));
+        }
+        let blocks = layers.last().map_or(0, |layer| layer.block + 1);
+        let mut sums = vec![(0.0, 0usize); blocks];
+        for (layer, value) in layers.iter().zip(&self.values) {
+            let (sum, count) = &mut sums[layer.block];
+            *sum += value;
+            *count += 1;
+        }
+        let of = |layer: &PlacedLinear| sums[layer.block].0 / sums[layer.block].1 as f64;
+        Ok(layers.iter().map(of).collect())
     }
 }
 
@@ -74,9 +162,51 @@ impl Survey {
 pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
     "allocator",
     |allocator| allocator.validate(),
-    &[Entry {
-        name: "uniform",
-        summary: "the same pattern in every layer",
-        item: &|table| parsed(table, |it: Uniform| Box::new(it)),
-    }],
+    &[
+        Entry {
+            name: "uniform",
+            summary: "the same pattern in every layer",
+            item: &|table| parsed(table, |it: Uniform| Box::new(it)),
+        },
+        Entry {
+            name: "owl",
+            summary: "blocks with more outliers among Wanda's scores keep more (arXiv 2310.05175); parameters m, lambda",
+            item: &|table| parsed(table, |it: Owl| Box::new(it)),
+        },
+        Entry {
+            name: "alpha-pruning",
+            summary: "blocks whose spectra have heavier tails keep more (NeurIPS 2024); parameters epsilon, lower_bound",
+            item: &|table| parsed(table, |it: AlphaPruning| Box::new(it)),
+        },
+        Entry {
+            name: "dlp",
+            summary: "blocks with smaller scores by Wanda keep more (ICML 2025); parameters statistic, alpha",
+            item: &|table| parsed(table, |it: Dlp| Box::new(it)),
+        },
+        Entry {
+            name: "atp",
+            summary: "each block loses beta more than the one before; beta is chosen on held-out calibration text (ICML 2025)",
+            item: &|table| parsed(table, |it: Atp| Box::new(it)),
+        },
+        Entry {
+            name: "table",
+            summary: "shares by block or by pattern of names: shares = { \"mlp.*\" = 0.6 }",
+            item: &|table| parsed(table, |it: ShareTable| Box::new(it)),
+        },
+        Entry {
+            name: "file",
+            summary: "the shares of another run: path of its runs.jsonl or pruning.json, or of a file of shares; cell",
+            item: &file::build,
+        },
+    ],
 );
+
+/// Checks that a parameter is a number from `least` to `most`.
+fn within(name: &str, value: f64, least: f64, most: f64) -> Result<()> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "parameter `{name}` = {value} must be between {least} and {most}"
+        ))),
+    }
+}

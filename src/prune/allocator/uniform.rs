@@ -1,9 +1,7 @@
 //! Uniform: the same pattern in every layer, as in the papers' main tables.
 
-use super::{Allocator, Survey};
+use super::{Allocator, PlacedLinear, Survey, Trial};
 use crate::error::Result;
-use crate::prune::pattern::Pattern;
-use crate::spec::{ModelSpec, Role};
 use serde::{Deserialize, Serialize};
 
 /// The uniform allocator; no parameters.
@@ -12,14 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Uniform {}
 
 impl Allocator for Uniform {
-    fn layer(
-        &self,
-        _spec: &ModelSpec,
-        _block: usize,
-        _role: Role,
-        whole: Pattern,
-        _survey: &Survey,
-    ) -> Result<Pattern> {
-        Ok(whole)
+    fn allocate(&self, layers: &[PlacedLinear], sparsity: f64, _: &Survey, _: &mut Trial<'_>) -> Result<Vec<f64>> {
+        Ok(vec![sparsity; layers.len()])
     }
 }

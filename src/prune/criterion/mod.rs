@@ -5,10 +5,14 @@
 //! experiment file. Adding one is a file here and a line in [`CRITERIA`]; a program adds its own with
 //! [`CRITERIA.register`](Components::register) or [`register_formula`].
 
+mod d2prune;
 mod magnitude;
+mod nowag;
 mod obs;
 mod ria;
+mod stade;
 mod wanda;
+mod wanda_variant;
 mod z_pruner;
 
 use crate::backend::moments::Needs;
@@ -17,10 +21,14 @@ use crate::prune::component::{Built, Components, Name, parsed};
 use crate::prune::pattern::Group;
 use crate::prune::score::{self, Score};
 use crate::registry::Entry;
+pub use d2prune::{D2Base, D2Prune};
 pub use magnitude::Magnitude;
+pub use nowag::NoWag;
 pub use obs::Obs;
 pub use ria::Ria;
+pub use stade::Stade;
 pub use wanda::Wanda;
+pub use wanda_variant::WandaVariant;
 pub use z_pruner::ZPruner;
 
 /// The step of a recipe that scores the weights of a layer.
@@ -81,6 +89,26 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
             name: "obs",
             summary: "optimal brain surgeon saliency w^2 / [H^-1]_jj of the remaining problem (arXiv 2301.00774); group column-block",
             item: &|table| parsed(table, |it: Obs| Box::new(it)),
+        },
+        Entry {
+            name: "wanda-variant",
+            summary: "wanda, but every row loses the same share of its scores (arXiv 2306.11695); group row-share",
+            item: &|table| parsed(table, |it: WandaVariant| Box::new(it)),
+        },
+        Entry {
+            name: "stade",
+            summary: "w^2 times the variance of its input, for use with a bias (arXiv 2503.22451); group row",
+            item: &|table| parsed(table, |it: Stade| Box::new(it)),
+        },
+        Entry {
+            name: "nowag",
+            summary: "wanda on normalised columns and rows (arXiv 2504.14569); group matrix",
+            item: &|table| parsed(table, |it: NoWag| Box::new(it)),
+        },
+        Entry {
+            name: "d2prune",
+            summary: "obs or wanda with a term for the outputs' size (arXiv 2601.09176); group column-block or row; 4 parameters",
+            item: &|table| parsed(table, |it: D2Prune| Box::new(it)),
         },
     ],
 );

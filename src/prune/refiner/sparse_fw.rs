@@ -115,7 +115,7 @@ impl SparseFw {
         };
         let size = match group {
             Group::Row => columns,
-            Group::Matrix => rows * columns,
+            Group::Matrix | Group::RowShare => rows * columns,
             Group::ColumnBlock => rows * columns.min(COLUMN_BLOCK),
         };
         let left = match target.pattern {

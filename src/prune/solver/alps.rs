@@ -118,7 +118,7 @@ impl Solver for Alps {
 /// changes the path.
 fn rounded(target: &Target, (rows, columns): (usize, usize)) -> Target {
     let count = match target.group {
-        Group::Matrix => rows * columns,
+        Group::Matrix | Group::RowShare => rows * columns,
         Group::Row => columns,
         Group::ColumnBlock => return *target,
     } as f64;

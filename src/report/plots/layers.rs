@@ -55,14 +55,17 @@ pub const QUANTITIES: [Quantity; 2] = [
     },
 ];
 
-/// Caption and picture at the highest unstructured sparsity of the sweep; `None` if no record has the quantity.
+/// Caption and picture at the highest unstructured sparsity of the sweep, or at the highest of its N:M patterns if it has no other;
+/// `None` if no record has the quantity.
 pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<Option<(String, String)>> {
     let unstructured = |entry: &&MethodResult| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
     let has = |entry: &&MethodResult| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
-    let there = || section.entries.iter().filter(unstructured).filter(has);
-    let highest = there()
-        .filter_map(|entry| entry.pattern)
-        .max_by(|a, b| a.sparsity().total_cmp(&b.sparsity()));
+    let there = || section.entries.iter().filter(has);
+    let highest = |entries: &mut dyn Iterator<Item = &MethodResult>| {
+        let patterns = entries.filter_map(|entry| entry.pattern);
+        patterns.max_by(|a, b| a.sparsity().total_cmp(&b.sparsity()))
+    };
+    let highest = highest(&mut there().filter(unstructured)).or_else(|| highest(&mut there()));
     let Some(pattern) = highest else {
         return Ok(None);
     };

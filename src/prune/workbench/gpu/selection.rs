@@ -1,5 +1,6 @@
 //! Selection of the lowest scores on the device.
 
+use super::super::Matrices;
 use super::super::cpu::score_of;
 use super::piece::{Piece, WALKERS};
 use super::written::Written;
@@ -8,6 +9,7 @@ use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, TIED, TIED_ROWS};
 use crate::backend::gpu::{grid, shader};
 use crate::error::{Error, Result};
+use crate::prune::mask::select;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
 use crate::prune::values::Values;
@@ -176,6 +178,13 @@ impl Piece<'_> {
                 if count > 0 || whole.reference {
                     self.select_together(&Selecting { count, ..whole }, &mask)?;
                 }
+            }
+            (Pattern::Unstructured { .. }, Group::RowShare) => {
+                // Each row is sorted and added up, which no kernel does; the mask goes back as bits.
+                let scores = self.read(&self.map(self.size(), score)?)?;
+                let chosen = select(scores.view(), target)?.packed();
+                let words = bytemuck::cast_slice(chosen.words());
+                self.gpu.hardware().upload(&mask, words)?;
             }
             (Pattern::Unstructured { sparsity }, Group::ColumnBlock) => {
                 for first in (0..columns).step_by(COLUMN_BLOCK) {
