@@ -176,7 +176,7 @@ fn differences(case: &Case, key: &str, recipes: &Golden, (want, held): (f64, Hel
         Held::Path(error, _) if case.name == "wide" => error.max(SINGULAR.0),
         Held::Path(error, _) => error,
     };
-    if vanishes && got > 1e-8 {
+    if vanishes && got.abs() > 1e-8 {
         wrong.push(format!("{key}: error {got:e} where none is left"));
     } else if !vanishes && (off > within || (off < -within && matches!(held, Held::Solved | Held::Error))) {
         wrong.push(format!("{key}: error {got:e}, not {want:e} ({off:+.1e})"));

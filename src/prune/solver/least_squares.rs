@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeastSquares {
-    /// What is added to the diagonal of the Gram matrix, as a fraction of its mean diagonal.
+    /// What is added to the diagonal of the Gram matrix, as a fraction of its mean diagonal; 1e-6 if it is less.
     pub damping: f64,
     /// Most steps of conjugate gradients; each is one product of the weights with the Gram matrix.
     pub steps: usize,
@@ -38,7 +38,7 @@ impl Default for LeastSquares {
     fn default() -> Self {
         LeastSquares {
             damping: 0.01,
-            steps: 200,
+            steps: 300,
             tolerance: 3e-7,
             start: None,
         }

@@ -30,6 +30,10 @@ pub fn kept() -> Formula<Operand> {
     Formula::Leaf(Operand::Kept)
 }
 
+/// The least damping, as a fraction of the mean diagonal. In single precision the Gram matrix of fewer tokens than inputs has
+/// eigenvalues below 0, along which weights would grow without end.
+const LEAST_DAMPING: f64 = 1e-6;
+
 /// Normal equations for unknowns `V N`.
 pub struct NormalEquations {
     /// The sizes `n_j` of the inputs: one row.
@@ -90,7 +94,7 @@ impl NormalEquations {
     /// As [`NormalEquations::new`].
     pub fn damped(layer: &dyn LayerView, fraction: f64) -> Result<Self> {
         let squares = layer.squared_norms()?;
-        let damping = fraction * squares.iter().sum::<f64>() / squares.len() as f64;
+        let damping = fraction.max(LEAST_DAMPING) * squares.iter().sum::<f64>() / squares.len() as f64;
         // An input that was never active has no size; its weights have no influence.
         let size = |square: &f64| match square + damping {
             0.0 => 1.0,
