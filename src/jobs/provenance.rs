@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer,
-/// 4 the order of its columns and the goal of its solver.
+/// 4 the order of its columns, what refinement changed, and the goal of its solver.
 pub const SCHEMA: u32 = 4;
 
 /// The layout that has no fingerprints yet.
@@ -307,6 +307,7 @@ mod tests {
                 removed: 4,
                 zeros: 4,
                 permutation: None,
+                refined: None,
                 damping: None,
                 output_error: Some(0.125),
             }],

@@ -4,6 +4,7 @@ use super::mask::Mask;
 use super::pattern::{Pattern, Target};
 use super::recipe::Steps;
 use super::score::{Score, resolve};
+use super::values::Values;
 use super::workbench::{Workbench, Workpiece};
 use crate::backend::cpu::Cpu;
 use crate::calibrate::statistics::LayerStatistics;
@@ -35,6 +36,9 @@ pub struct LayerRecord {
     /// columns are groups of this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permutation: Option<Vec<usize>>,
+    /// Number of weights that refinement removed in place of as many others; absent without a refinement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refined: Option<usize>,
     /// Number of weights that the mask removed.
     pub removed: usize,
     /// Number of zeros in the pruned weight. There are more than `removed` only if the checkpoint had zeros already,
@@ -67,7 +71,7 @@ pub struct Solution {
 pub fn solve(layer: &Layer, steps: Steps, target: &Target) -> Result<Solution> {
     let mut weight = layer.weight.to_owned();
     let mut piece = Cpu.workpiece(&mut weight, StorageType::F32, layer.statistics);
-    let damping = run_steps(piece.as_mut(), steps, target)?;
+    let Taken { damping, .. } = run_steps(piece.as_mut(), steps, target)?;
     let mask = piece.finish()?.mask.unpacked();
     drop(piece);
     Ok(Solution { weight, mask, damping })
@@ -84,12 +88,20 @@ pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
     piece.read(&piece.map(piece.dim(), &values)?)
 }
 
-/// Applies the steps to a layer, without rounding its weights. Returns the damping of the Hessian as a fraction of
-/// its mean diagonal, if the Hessian was factorised.
+/// What the steps of a recipe say about a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Taken {
+    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
+    pub damping: Option<f64>,
+    /// Number of weights that refinement removed in place of as many others, if there was a refinement.
+    pub refined: Option<usize>,
+}
+
+/// Applies the steps to a layer, without rounding its weights.
 ///
 /// # Errors
 /// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
-pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Option<f64>> {
+pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Taken> {
     let score = steps.criterion.score();
     if let (Some(permutation), Pattern::NofM { keep, of }) = (steps.permutation, target.pattern) {
         target.pattern.fits(piece.dim().1)?;
@@ -98,17 +110,21 @@ pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Re
     }
     let score = resolve(&score, piece)?;
     let follows = steps.follows(target);
+    let mut refined = None;
     if !follows {
         piece.select(&score, target)?;
         if let Some(refiner) = steps.refiner {
+            let before = piece.kept()?;
             refiner.refine(piece, target)?;
+            let moved = Values::over([&before, &piece.kept()?], |[before, after]| (before - after).abs());
+            refined = Some((piece.total(piece.dim(), &moved)? / 2.0) as usize);
         }
     }
     let damping = steps.solver.solve(piece, follows.then_some(&score), target)?;
     if let Some(compensation) = steps.compensation {
         compensation.compensate(piece)?;
     }
-    Ok(damping)
+    Ok(Taken { damping, refined })
 }
 
 /// Prunes one layer in place, and checks that its steps did what they promise.
@@ -117,7 +133,7 @@ pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Re
 /// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.
 pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, target: &Target) -> Result<LayerRecord> {
     let (rows, columns) = piece.dim();
-    let damping = run_steps(piece, steps, target)?;
+    let Taken { damping, refined } = run_steps(piece, steps, target)?;
     // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
     let finished = piece.finish()?;
     match &finished.order {
@@ -136,6 +152,7 @@ pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, t
         zeros: finished.zeros,
         damping,
         permutation: finished.order,
+        refined,
         output_error: None,
     })
 }

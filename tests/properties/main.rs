@@ -8,6 +8,7 @@
 mod criteria;
 mod masks;
 mod methods;
+mod recipes;
 mod refiners;
 mod solver;
 mod updates;

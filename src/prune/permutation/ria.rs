@@ -13,7 +13,8 @@
 //! Deviations: the scores are the recipe's criterion, whatever it is; the sum of scores is the only sorting key (the
 //! reference has two more); the assignment is never divided into blocks of columns (`--fast`).
 
-use super::{Permutation, assignment};
+use super::assignment;
+use super::step::Permutation;
 use crate::backend::cpu::simd::vectorised;
 use crate::error::Result;
 use crate::prune::values::Values;

@@ -15,7 +15,7 @@
 //! code divides by their variance of 0, and restores the weights of dead features first. With N:M patterns a restored
 //! weight whose group has no other weight left to remove is passed over.
 
-use super::Refiner;
+use super::step::Refiner;
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;

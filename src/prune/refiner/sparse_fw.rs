@@ -12,7 +12,7 @@
 //! Deviations: groups are those of the recipe (the paper has rows and N:M); in the group `matrix` or `column-block`, the 90 %
 //! are taken in that group. If the error of the new mask is above that of the start mask, the start mask is kept.
 
-use super::Refiner;
+use super::step::Refiner;
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;

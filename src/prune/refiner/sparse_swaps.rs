@@ -11,7 +11,7 @@
 //! The best pair is the best of all pairs, not one of a preselection; see `workbench/cpu/swap.rs` for how it is found. On
 //! the GPU a swap must gain more than what single precision rounds away.
 
-use super::Refiner;
+use super::step::Refiner;
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::pattern::Target;
