@@ -26,3 +26,4 @@ pub mod formula;
 pub mod component;
 pub mod mask;
 pub mod pattern;
+mod range;

@@ -118,7 +118,13 @@ fn steps_of_random_recipes_keep_their_promises() {
             mask.check(&target)
                 .unwrap_or_else(|error| panic!("{place}, refined: {error}"));
             assert_eq!(start.sum(), refined.sum(), "{place}");
-            moved = Some(start.iter().zip(&refined).filter(|(before, after)| before > after).count());
+            moved = Some(
+                start
+                    .iter()
+                    .zip(&refined)
+                    .filter(|(before, after)| before > after)
+                    .count(),
+            );
             if what.contains("sparse-swaps") {
                 let (before, after) = (error(&before, &gram), error(&after, &gram));
                 assert!(

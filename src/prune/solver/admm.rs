@@ -18,11 +18,12 @@
 //! smallest of each group, the smallest of the matrix. The code has 2:4 only; here every N:M pattern is done in the same way.
 
 use super::normal_equations::NormalEquations;
-use super::{Solver, in_range};
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Selection, Target};
+use crate::prune::range::in_range;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Workpiece};
 use serde::{Deserialize, Serialize};

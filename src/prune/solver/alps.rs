@@ -20,12 +20,13 @@
 //! only the whole matrix.
 
 use super::normal_equations::{NormalEquations, kept};
-use super::{Solver, in_range};
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::formula::Formula;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Target};
+use crate::prune::range::in_range;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Workpiece};
 use serde::{Deserialize, Serialize};

@@ -23,13 +23,15 @@
 
 use super::least_squares::LeastSquares;
 use super::normal_equations::{kept, weight};
-use super::{Solver, in_range, start::Start};
+use super::start::Start;
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::DAMPING;
 use crate::error::Result;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Selection, Target};
+use crate::prune::range::in_range;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Matrices, Workpiece};
 use ndarray::{Array2, ArrayView2};

@@ -8,13 +8,15 @@
 //! The mask comes from the criterion and the refiner, or from a solver that runs first (`start`).
 
 use super::normal_equations::{NormalEquations, kept, weight};
-use super::{Solver, in_range, start::Start};
+use super::start::Start;
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::DAMPING;
 use crate::error::Result;
 use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
 use crate::prune::pattern::{Pattern, Target};
+use crate::prune::range::in_range;
 use crate::prune::values::{Over, Values};
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};

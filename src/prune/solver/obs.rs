@@ -15,7 +15,7 @@
 //! come first in their block, and blocks with large losses come first if the largest loss is more than twice the smallest.
 //! N:M groups stay together, and a last block of fewer columns stays last. ROSE's code has no working N:M branch.
 
-use super::Solver;
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::{DAMPING, DAMPING_LIMIT};
 use crate::error::{Error, Result};
@@ -23,6 +23,7 @@ use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target};
+use crate::prune::range::in_range;
 use crate::prune::score::{input_squares, resolve, weight};
 use crate::prune::values::{Operand, Over, Values};
 use crate::prune::workbench::Workpiece;
@@ -74,13 +75,7 @@ impl Default for Obs {
 
 impl Solver for Obs {
     fn validate(&self) -> Result<()> {
-        match (0.0..=DAMPING_LIMIT).contains(&self.damping) {
-            true => Ok(()),
-            false => Err(Error::config(format!(
-                "parameter `damping` = {} must be a number from 0 to {DAMPING_LIMIT}",
-                self.damping
-            ))),
-        }
+        in_range("damping", self.damping, 0.0..=DAMPING_LIMIT)
     }
 
     fn damping(&self) -> f64 {

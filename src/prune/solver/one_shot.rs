@@ -1,6 +1,6 @@
 //! One-shot: remove what the mask says, change nothing else.
 
-use super::Solver;
+use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::pattern::Target;

@@ -1,7 +1,8 @@
 //! A solver that runs before another one, as a parameter of that other: its name, or a table with its name and its
 //! parameters.
 
-use super::{SOLVERS, Solver};
+use super::SOLVERS;
+use super::step::Solver;
 use crate::error::Error;
 use crate::prune::component::Built;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
