@@ -3,15 +3,30 @@
 use crate::error::{Error, Result};
 use std::ops::RangeInclusive;
 
-/// Refuses a parameter that is not a number in a range.
+/// Checks that a parameter is a number in a range.
 ///
 /// # Errors
 /// Names the parameter and the range.
-pub(in crate::prune) fn in_range(name: &str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
+pub(in crate::prune) fn within(name: &str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "parameter `{name}` = {value} must be between {} and {}",
+            range.start(),
+            range.end()
+        ))),
     }
-    let (least, most) = range.into_inner();
-    let message = format!("{name} = {value} is not between {least} and {most}");
-    Err(Error::config(message))
+}
+
+/// Checks that a parameter is a finite number of at least `least`.
+///
+/// # Errors
+/// Names the parameter and the smallest number.
+pub(in crate::prune) fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
+    match value.is_finite() && value >= least {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "parameter `{name}` = {value} must be a number of at least {least}"
+        ))),
+    }
 }

@@ -198,7 +198,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a damping that is none",
         change: Experiment("solver = \"obs\"", "solver = { name = \"obs\", damping = -1.0 }"),
-        expect: &["solver `obs`: damping = -1 is not between 0 and 1"],
+        expect: &["solver `obs`: parameter `damping` = -1 must be between 0 and 1"],
     },
     Case {
         name: "an unknown refinement",

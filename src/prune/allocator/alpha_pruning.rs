@@ -11,10 +11,11 @@
 //! `lower_bound = "corrected"` does what was meant. A share that would be above 0.99 stays there, and the others are scaled to make
 //! up for it. Values that are 0 but for rounding are left out.
 
-use super::{Allocator, PlacedLinear, Question, Survey, Trial, within};
+use super::step::{Allocator, PlacedLinear, Question, Survey, Trial};
 use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::linalg::squared_singular_values;
+use crate::prune::range::within;
 use crate::prune::shares::{Levelling, levelled};
 use crate::prune::workbench::Workpiece;
 use rayon::prelude::*;
@@ -52,7 +53,7 @@ impl Default for AlphaPruning {
 
 impl Allocator for AlphaPruning {
     fn validate(&self) -> Result<()> {
-        within("epsilon", self.epsilon, 0.0, 1.0)
+        within("epsilon", self.epsilon, 0.0..=1.0)
     }
 
     fn survey(&self) -> Option<Question> {

@@ -8,8 +8,9 @@
 //! Deviations: the text of the choice; at most `trials` values are tried, evenly spaced, where more multiples are possible, as in
 //! models of few blocks.
 
-use super::{Allocator, PlacedLinear, Survey, Trial, within};
+use super::step::{Allocator, PlacedLinear, Survey, Trial};
 use crate::error::{Error, Result};
+use crate::prune::range::within;
 use serde::{Deserialize, Serialize};
 
 /// The ATP allocator.
@@ -38,7 +39,7 @@ impl Default for Atp {
 impl Allocator for Atp {
     fn validate(&self) -> Result<()> {
         if let Some(beta) = self.beta {
-            within("beta", beta, 0.0, 1.0)?;
+            within("beta", beta, 0.0..=1.0)?;
         }
         match (self.step > 0.0 && self.step <= 1.0, self.trials) {
             (false, _) => Err(Error::config(format!(

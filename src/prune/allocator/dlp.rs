@@ -6,10 +6,11 @@
 //!
 //! Deviations: the mean of the shares counts weights and not blocks, and is exact after rounding.
 
+use super::step::{Allocator, PlacedLinear, Question, Survey, Trial};
 use super::wanda_scores::WandaScores;
-use super::{Allocator, PlacedLinear, Question, Survey, Trial, within};
 use crate::backend::moments::Needs;
 use crate::error::Result;
+use crate::prune::range::within;
 use crate::prune::shares::falling;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ impl Default for Dlp {
 
 impl Allocator for Dlp {
     fn validate(&self) -> Result<()> {
-        within("alpha", self.alpha, 0.0, 0.5)
+        within("alpha", self.alpha, 0.0..=0.5)
     }
 
     fn survey(&self) -> Option<Question> {

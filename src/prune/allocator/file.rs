@@ -4,12 +4,13 @@
 //! a file of shares by tensor name in TOML or JSON. What is read becomes the component's parameters: the cell's id says which
 //! shares they were, and a resolved plan needs no file.
 
+use super::step::{Allocator, PlacedLinear, Survey, Trial};
 use super::table::check_mean;
-use super::{Allocator, PlacedLinear, Survey, Trial, within};
 use crate::error::{Error, Located, Result};
 use crate::files::input;
 use crate::prune::component::{Built, parsed};
 use crate::prune::pattern::Pattern;
+use crate::prune::range::within;
 use crate::prune::shares::MOST;
 use crate::registry::parameters;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct FileShares {
 impl Allocator for FileShares {
     fn validate(&self) -> Result<()> {
         let mut each = self.shares.iter();
-        each.try_for_each(|(name, share)| within(name, *share, 0.0, MOST))
+        each.try_for_each(|(name, share)| within(name, *share, 0.0..=MOST))
     }
 
     fn allocate(&self, layers: &[PlacedLinear], sparsity: f64, _: &Survey, _: &mut Trial<'_>) -> Result<Vec<f64>> {

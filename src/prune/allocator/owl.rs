@@ -7,10 +7,11 @@
 //! Deviations: the mean of the shares counts weights and not blocks, and is exact after rounding; the reference's smallest share is
 //! 0.01 and its largest has no limit.
 
+use super::step::{Allocator, PlacedLinear, Question, Survey, Trial};
 use super::wanda_scores::WandaScores;
-use super::{Allocator, PlacedLinear, Question, Survey, Trial, within};
 use crate::backend::moments::Needs;
 use crate::error::Result;
+use crate::prune::range::within;
 use crate::prune::shares::falling;
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,8 @@ impl Default for Owl {
 
 impl Allocator for Owl {
     fn validate(&self) -> Result<()> {
-        within("m", self.m, 0.0, 1e6)?;
-        within("lambda", self.lambda, 0.0, 0.5)
+        within("m", self.m, 0.0..=1e6)?;
+        within("lambda", self.lambda, 0.0..=0.5)
     }
 
     fn survey(&self) -> Option<Question> {

@@ -5,8 +5,9 @@
 //! name a layer, blocks go before names, and longer names before shorter ones. Layers that no key names share evenly what is left for
 //! the whole to lose what the pattern asks.
 
-use super::{Allocator, PlacedLinear, Survey, Trial, within};
+use super::step::{Allocator, PlacedLinear, Survey, Trial};
 use crate::error::{Error, Located, Result};
+use crate::prune::range::within;
 use crate::prune::shares::MOST;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ impl Allocator for ShareTable {
             ));
         }
         for (key, share) in &self.shares {
-            within(&format!("shares.\"{key}\""), *share, 0.0, MOST)?;
+            within(&format!("shares.\"{key}\""), *share, 0.0..=MOST)?;
             LayerKey::new(key)?;
         }
         Ok(())

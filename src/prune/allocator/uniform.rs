@@ -1,6 +1,6 @@
 //! Uniform: the same pattern in every layer, as in the papers' main tables.
 
-use super::{Allocator, PlacedLinear, Survey, Trial};
+use super::step::{Allocator, PlacedLinear, Survey, Trial};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 

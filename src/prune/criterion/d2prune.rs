@@ -9,9 +9,10 @@
 //! Deviations: the paper updates no weights of one of the query, key and value projections, chosen by perplexity for each
 //! model; here every layer gets the solver. A negative score, possible with `lambda2 > 0` only, counts as 0.
 
-use super::{Criterion, at_least};
+use super::step::Criterion;
 use crate::error::{Error, Result};
 use crate::prune::pattern::Group;
+use crate::prune::range::at_least;
 use crate::prune::score::{Score, input_squares, output_squares, pivots, weight};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Magnitude: `S = |w|`. The baseline of every paper, compared over a whole matrix there.
 
-use super::Criterion;
+use super::step::Criterion;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, weight};
 use serde::{Deserialize, Serialize};

@@ -11,11 +11,11 @@ mod nowag;
 mod obs;
 mod ria;
 mod stade;
+mod step;
 mod wanda;
 mod wanda_variant;
 mod z_pruner;
 
-use crate::backend::moments::Needs;
 use crate::error::{Error, Result};
 use crate::prune::component::{Built, Components, Name, parsed};
 use crate::prune::pattern::Group;
@@ -27,38 +27,10 @@ pub use nowag::NoWag;
 pub use obs::Obs;
 pub use ria::Ria;
 pub use stade::Stade;
+pub use step::Criterion;
 pub use wanda::Wanda;
 pub use wanda_variant::WandaVariant;
 pub use z_pruner::ZPruner;
-
-/// The step of a recipe that scores the weights of a layer.
-pub trait Criterion: Send + Sync {
-    /// Checks the criterion's parameters.
-    ///
-    /// # Errors
-    /// Names the parameter and its legal range.
-    fn validate(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// The comparison group that the paper's own code uses.
-    fn group(&self) -> Group;
-
-    /// Whether the score is meant for the weights that are left while a solver updates them. If so, the solver
-    /// computes it again for each column block (or N:M group) that it reaches.
-    fn follows_update(&self) -> bool {
-        false
-    }
-
-    /// The importance of every weight as a formula; weights with the lowest values are removed. It also tells which
-    /// statistics are needed.
-    fn score(&self) -> Score;
-
-    /// The statistics that the score uses.
-    fn needs(&self) -> Needs {
-        score::needs(&self.score())
-    }
-}
 
 /// All criteria.
 pub static CRITERIA: Components<dyn Criterion> = Components::new(
@@ -164,16 +136,5 @@ impl Criterion for Fixed {
 
     fn score(&self) -> Score {
         self.score.clone()
-    }
-}
-
-/// Checks that a parameter is a finite number of at least `least`.
-fn at_least(name: &str, value: f64, least: f64) -> Result<()> {
-    if value.is_finite() && value >= least {
-        Ok(())
-    } else {
-        Err(Error::config(format!(
-            "parameter `{name}` = {value} must be a number of at least {least}"
-        )))
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! No code of the authors was compared. Deviation: the weights of an all-zero row or column score 0.
 
-use super::Criterion;
+use super::step::Criterion;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, column_sums, input_squares, row_sums, weight};
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@
 //! criterion with the solver of the same name, which evaluates it anew on the updated weights of each block of 128
 //! columns.
 
-use super::Criterion;
+use super::step::Criterion;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, pivots, weight};
 use serde::{Deserialize, Serialize};

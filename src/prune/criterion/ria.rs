@@ -6,9 +6,10 @@
 //! Deviations: sums and ratios are not rounded to half precision on the way; an all-zero row or column
 //! contributes 0 where the reference divides by zero.
 
-use super::{Criterion, at_least};
+use super::step::Criterion;
 use crate::error::Result;
 use crate::prune::pattern::Group;
+use crate::prune::range::at_least;
 use crate::prune::score::{Score, column_sums, input_squares, row_sums, weight};
 use serde::{Deserialize, Serialize};
 

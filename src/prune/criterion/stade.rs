@@ -8,7 +8,7 @@
 //! one sequence; here all tokens count once. Its variant for models whose layers follow a norm is this criterion for some layers
 //! and Wanda for the others.
 
-use super::Criterion;
+use super::step::Criterion;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, input_variances, weight};
 use serde::{Deserialize, Serialize};

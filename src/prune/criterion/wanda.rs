@@ -3,7 +3,7 @@
 //! `S_ij = |w_ij| * ||x_j||_2`, compared within each output row. The reference's norm is divided by the
 //! square root of the number of sequences, a constant that cancels in every comparison; it is kept.
 
-use super::Criterion;
+use super::step::Criterion;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, input_squares, weight};
 use serde::{Deserialize, Serialize};

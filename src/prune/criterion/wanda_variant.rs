@@ -6,7 +6,8 @@
 //! Deviations: with `selection = "exact"` the share is found to the last weight. With `"reference"` it is searched for as in the
 //! released code, by halving between 0 and 0.8 until the sparsity is within 0.001.
 
-use super::{Criterion, Wanda};
+use super::step::Criterion;
+use super::wanda::Wanda;
 use crate::prune::pattern::Group;
 use crate::prune::score::Score;
 use serde::{Deserialize, Serialize};

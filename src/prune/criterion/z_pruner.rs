@@ -14,10 +14,11 @@
 //! count as normalised weights 0 and score 0, where the reference divides by zero. Without that guard a
 //! single one makes the whole matrix NaN there, and then nothing is pruned.
 
-use super::{Criterion, at_least};
+use super::step::Criterion;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
 use crate::prune::pattern::Group;
+use crate::prune::range::at_least;
 use crate::prune::score::{Score, column_sums, entries, input_squares, row_sums, sum, weight};
 use serde::{Deserialize, Serialize};
 

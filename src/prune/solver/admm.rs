@@ -23,7 +23,7 @@ use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Selection, Target};
-use crate::prune::range::in_range;
+use crate::prune::range::within;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Workpiece};
 use serde::{Deserialize, Serialize};
@@ -76,10 +76,10 @@ const ABOVE_ALL: f64 = 1e30;
 
 impl Solver for Admm {
     fn validate(&self) -> Result<()> {
-        in_range("damping", self.damping, 0.0..=10.0)?;
-        in_range("penalty", self.penalty, 1e-6..=1e6)?;
-        in_range("iterations", self.iterations as f64, 1.0..=1e4)?;
-        in_range("mask_iterations", self.mask_iterations as f64, 1.0..=1e4)
+        within("damping", self.damping, 0.0..=10.0)?;
+        within("penalty", self.penalty, 1e-6..=1e6)?;
+        within("iterations", self.iterations as f64, 1.0..=1e4)?;
+        within("mask_iterations", self.mask_iterations as f64, 1.0..=1e4)
     }
 
     fn needs(&self) -> Needs {

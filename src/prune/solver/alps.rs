@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::prune::formula::Formula;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Target};
-use crate::prune::range::in_range;
+use crate::prune::range::within;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Workpiece};
 use serde::{Deserialize, Serialize};
@@ -72,10 +72,10 @@ const STILL: f64 = 3e-4;
 
 impl Solver for Alps {
     fn validate(&self) -> Result<()> {
-        in_range("damping", self.damping, 0.0..=1.0)?;
-        in_range("penalty", self.penalty, 1e-6..=MOST)?;
-        in_range("iterations", self.iterations as f64, 1.0..=1e4)?;
-        in_range("refit_steps", self.refit_steps as f64, 0.0..=1e4)
+        within("damping", self.damping, 0.0..=1.0)?;
+        within("penalty", self.penalty, 1e-6..=MOST)?;
+        within("iterations", self.iterations as f64, 1.0..=1e4)?;
+        within("refit_steps", self.refit_steps as f64, 0.0..=1e4)
     }
 
     fn needs(&self) -> Needs {

@@ -31,7 +31,7 @@ use crate::error::Result;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Selection, Target};
-use crate::prune::range::in_range;
+use crate::prune::range::within;
 use crate::prune::values::Values;
 use crate::prune::workbench::{LayerView, Matrices, Workpiece};
 use ndarray::{Array2, ArrayView2};
@@ -98,11 +98,11 @@ impl Solver for Fista {
             ("rounds", self.rounds),
             ("patience", self.patience),
         ] {
-            in_range(name, value as f64, 1.0..=1e4)?;
+            within(name, value as f64, 1.0..=1e4)?;
         }
-        in_range("gain", self.gain, 0.0..=1.0)?;
-        in_range("share", self.share, 0.0..=1.0)?;
-        in_range("lambda", self.lambda, LEAST_LAMBDA..=1.0)
+        within("gain", self.gain, 0.0..=1.0)?;
+        within("share", self.share, 0.0..=1.0)?;
+        within("lambda", self.lambda, LEAST_LAMBDA..=1.0)
     }
 
     fn needs(&self) -> Needs {

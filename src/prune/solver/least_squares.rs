@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
 use crate::prune::pattern::{Pattern, Target};
-use crate::prune::range::in_range;
+use crate::prune::range::within;
 use crate::prune::values::{Over, Values};
 use crate::prune::workbench::Workpiece;
 use serde::{Deserialize, Serialize};
@@ -56,9 +56,9 @@ const USUAL_STEPS: usize = 50;
 
 impl Solver for LeastSquares {
     fn validate(&self) -> Result<()> {
-        in_range("damping", self.damping, 0.0..=1.0)?;
-        in_range("tolerance", self.tolerance, 0.0..=0.1)?;
-        in_range("steps", self.steps as f64, 1.0..=1e5)
+        within("damping", self.damping, 0.0..=1.0)?;
+        within("tolerance", self.tolerance, 0.0..=0.1)?;
+        within("steps", self.steps as f64, 1.0..=1e5)
     }
 
     fn needs(&self) -> Needs {

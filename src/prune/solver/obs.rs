@@ -23,7 +23,7 @@ use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target};
-use crate::prune::range::in_range;
+use crate::prune::range::within;
 use crate::prune::score::{input_squares, resolve, weight};
 use crate::prune::values::{Operand, Over, Values};
 use crate::prune::workbench::Workpiece;
@@ -75,7 +75,7 @@ impl Default for Obs {
 
 impl Solver for Obs {
     fn validate(&self) -> Result<()> {
-        in_range("damping", self.damping, 0.0..=DAMPING_LIMIT)
+        within("damping", self.damping, 0.0..=DAMPING_LIMIT)
     }
 
     fn damping(&self) -> f64 {

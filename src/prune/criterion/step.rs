@@ -1,0 +1,35 @@
+//! What every criterion can do.
+
+use crate::backend::moments::Needs;
+use crate::error::Result;
+use crate::prune::pattern::Group;
+use crate::prune::score::{self, Score};
+
+/// The step of a recipe that scores the weights of a layer.
+pub trait Criterion: Send + Sync {
+    /// Checks the criterion's parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The comparison group that the paper's own code uses.
+    fn group(&self) -> Group;
+
+    /// Whether the score is meant for the weights that are left while a solver updates them. If so, the solver
+    /// computes it again for each column block (or N:M group) that it reaches.
+    fn follows_update(&self) -> bool {
+        false
+    }
+
+    /// The importance of every weight as a formula; weights with the lowest values are removed. It also tells which
+    /// statistics are needed.
+    fn score(&self) -> Score;
+
+    /// The statistics that the score uses.
+    fn needs(&self) -> Needs {
+        score::needs(&self.score())
+    }
+}
