@@ -19,7 +19,7 @@ mod z_pruner;
 use crate::error::{Error, Result};
 use crate::prune::component::{Built, Components, Name, parsed};
 use crate::prune::pattern::Group;
-use crate::prune::score::{self, Score};
+use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
 pub use magnitude::Magnitude;
