@@ -28,7 +28,7 @@ fn made<T: ?Sized>(components: &Components<T>, name: &str) -> Box<T> {
     built.expect("defaults are legal").component
 }
 
-fn drawn<'a, T: Copy>(random: &mut ChaCha8Rng, all: &'a [T]) -> T {
+fn drawn<T: Copy>(random: &mut ChaCha8Rng, all: &[T]) -> T {
     all[random.random_range(0..all.len())]
 }
 
