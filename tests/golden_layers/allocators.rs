@@ -20,6 +20,8 @@ use zprune::prune::layer::{Layer, scores_of};
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::shares::{Levelling, levelled};
+use zprune::prune::workbench::Workbench;
+use zprune::tensor::StorageType;
 
 fn golden() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/recipes/allocators.json");
@@ -117,6 +119,23 @@ fn found(name: &str, parameters: &toml::Table) -> (Vec<f64>, Vec<f64>) {
         survey.values().to_vec(),
         shares.into_iter().step_by(per_block).collect(),
     )
+}
+
+#[test]
+fn errors_at_half_sparsity_equal_least_squares_in_double_precision() {
+    let (layers, golden) = (Golden::open(), golden());
+    let error = ALLOCATORS
+        .build("error", &toml::Table::new())
+        .expect("defaults")
+        .component;
+    for (case, sequences) in [("real", 4), ("gauss", 2)] {
+        let statistics = layers.statistics(case, sequences);
+        let mut weight = layers.get(&format!("{case}.weight"));
+        let mut block = [Cpu.workpiece(&mut weight, StorageType::F32, &statistics)];
+        let got = error.measure(&mut block).expect("computes")[0];
+        let want = golden["half_least_squares"][case].as_f64().expect("a number");
+        assert!((got / want - 1.0).abs() <= 1e-3, "{case}: {got}, not {want}");
+    }
 }
 
 fn assert_shares(case: &str, got: &[f64], want: &Value, tolerance: f64) {

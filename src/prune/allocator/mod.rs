@@ -8,6 +8,7 @@
 mod alpha_pruning;
 mod atp;
 mod dlp;
+mod error;
 mod file;
 mod owl;
 mod step;
@@ -20,6 +21,7 @@ use crate::registry::Entry;
 pub use alpha_pruning::{AlphaPruning, LowerBound};
 pub use atp::Atp;
 pub use dlp::{Dlp, DlpStatistic};
+pub use error::{LeastError, SharedBy};
 pub use file::FileShares;
 pub use owl::Owl;
 pub use step::{Allocator, PlacedLinear, Question, Survey, Trial};
@@ -55,6 +57,11 @@ pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
             name: "atp",
             summary: "each block loses beta more than the one before; beta is chosen on held-out calibration text (ICML 2025)",
             item: &|table| parsed(table, |it: Atp| Box::new(it)),
+        },
+        Entry {
+            name: "error",
+            summary: "what loses much of its output at half sparsity, even with least squares, keeps more; parameters by, lambda",
+            item: &|table| parsed(table, |it: LeastError| Box::new(it)),
         },
         Entry {
             name: "table",
