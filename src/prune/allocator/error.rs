@@ -6,12 +6,13 @@
 //!
 //! Our choices, where the paper's are not known: the mask, the spread, and that a block's error is the mean of its layers'.
 
-use super::{Allocator, PlacedLinear, Question, Survey, Trial, within};
+use super::step::{Allocator, PlacedLinear, Question, Survey, Trial};
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::criterion::{Criterion, Wanda};
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Selection, Target};
+use crate::prune::range::within;
 use crate::prune::score::resolve;
 use crate::prune::shares::falling;
 use crate::prune::solver::{LeastSquares, Solver};
@@ -57,7 +58,7 @@ const HALF: Target = Target {
 
 impl Allocator for LeastError {
     fn validate(&self) -> Result<()> {
-        within("lambda", self.lambda, 0.0, 0.5)
+        within("lambda", self.lambda, 0.0..=0.5)
     }
 
     fn survey(&self) -> Option<Question> {
