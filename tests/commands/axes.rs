@@ -165,6 +165,6 @@ fn answers_calibrate_without_their_prompts() {
         ),
     ] {
         folder.write("answers.jsonl", content);
-        refused(&folder, &format!("{PRUNE} --out other"), 1, &[says]);
+        refused(&folder, &format!("{PRUNE} --out other"), 2, &[says]);
     }
 }
