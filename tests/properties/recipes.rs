@@ -74,7 +74,7 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
 fn steps_of_random_recipes_keep_their_promises() {
     let mut random = seeded(71);
     let mut compared = 0;
-    for case in 0..150 {
+    for case in 0..60 {
         let (recipe, pattern, what) = recipe(&mut random);
         let place = format!("case {case}: {what}");
         let columns = drawn(&mut random, &[64, 160]);
@@ -189,7 +189,7 @@ fn steps_of_random_recipes_keep_their_promises() {
         compared += usize::from(got > 1.05 * least);
     }
     assert!(
-        compared > 50,
+        compared > 20,
         "only {compared} recipes were worse than least squares: the comparison says nothing"
     );
 }

@@ -23,11 +23,10 @@ use super::normal_equations::{NormalEquations, kept};
 use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
-use crate::prune::formula::Formula;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{Group, Pattern, Target};
 use crate::prune::range::within;
-use crate::prune::values::Values;
+use crate::prune::values::{Over, Values};
 use crate::prune::workbench::{LayerView, Workpiece};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +68,8 @@ const MOST: f64 = 1e6;
 /// From this iteration on, a mask of which less than [`STILL`] changes is final.
 const SETTLED: usize = 30;
 const STILL: f64 = 3e-4;
+/// The square of what single precision tells apart, relative to the right-hand side.
+const ROUNDING: f64 = 1e-14;
 
 impl Solver for Alps {
     fn validate(&self) -> Result<()> {
@@ -108,8 +109,10 @@ impl Solver for Alps {
         drop(found);
         let less = Values::over([&equations.old, &begin], |[old, begin]| old - begin);
         let residual = equations.residual(piece, &piece.map(dim, &less)?)?;
-        let never = piece.map((dim.0, 1), &Values::from(Formula::Number(0.0)))?;
-        let (best, _) = equations.descend(piece, (begin, residual), self.refit_steps, &never)?;
+        // Below, a residual is rounding, and so would be the next direction.
+        let rounding = Values::over([&equations.goal], |[goal]| goal.square() * ROUNDING);
+        let rounding = piece.reduce(dim, Over::Row, &rounding)?;
+        let (best, _) = equations.descend(piece, (begin, residual), self.refit_steps, &rounding)?;
         piece.set_weight(&equations.weights(piece, &best)?)?;
         Ok(Some(self.damping))
     }
