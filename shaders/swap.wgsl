@@ -158,8 +158,12 @@ fn beaten() -> f32 {
     return -bitcast<f32>(atomicLoad(&gain));
 }
 
-// Carries out the best swap of the workgroup; false if there is none.
-fn swapped(row: u32, best: Best, lane: u32) -> bool {
+// The best swap that anybody in the workgroup knows, for all of them; without columns if there is none.
+fn agreed(best: Best, lane: u32) -> Best {
+    if lane == 0u {
+        atomicStore(&first[0], NOWHERE);
+        atomicStore(&first[1], NOWHERE);
+    }
     workgroupBarrier();
     let found = atomicLoad(&gain);
     let mine = found != 0u && bitcast<u32>(-best.change) == found;
@@ -174,7 +178,34 @@ fn swapped(row: u32, best: Best, lane: u32) -> bool {
     }
     workgroupBarrier();
     let back = atomicLoad(&first[1]);
-    if found != 0u {
+    // Before the next call overwrites them.
+    workgroupBarrier();
+    return Best(-bitcast<f32>(found), out, back);
+}
+
+// Looks at all pairs of an entry.
+fn pairs(row: u32, known: Best, place: u32, removed: bool, lane: u32) -> Best {
+    var best = known;
+    let change = change_at(row, place, strength_at(row, place), removed);
+    let begins = place / p.width * p.width;
+    for (var column = begins + lane; column < min(begins + p.width, p.columns); column += 256u) {
+        if gone(row, column) != removed {
+            let sum = change + change_at(row, column, strength_at(row, column), !removed);
+            // The row of G is that of the entry, so that neighbours read neighbours.
+            let both = together(row, sum, place, column);
+            best = better(best, both, select(place, column, removed), select(column, place, removed));
+        }
+    }
+    return best;
+}
+
+// Carries out the best swap of the workgroup; false if there is none.
+fn swapped(row: u32, known: Best, lane: u32) -> bool {
+    let best = agreed(known, lane);
+    let found = best.change < 0.0;
+    let out = best.kept;
+    let back = best.removed;
+    if found {
         let start = row * p.columns;
         let plus = weights[start + out];
         let minus = weights[start + back];
@@ -189,7 +220,7 @@ fn swapped(row: u32, best: Best, lane: u32) -> bool {
     }
     storageBarrier();
     workgroupBarrier();
-    return found != 0u;
+    return found;
 }
 
 fn clear(lane: u32) {
@@ -383,7 +414,8 @@ fn large_groups(
         of_removed = lowest(of_removed, lane);
         var best = Best(0.0, NOWHERE, NOWHERE);
         if of_kept.x < FAR && of_removed.x < FAR {
-            // The entries whose changes alone are lowest give something to beat.
+            // A good pair gives something to beat: that of the entries whose changes alone are lowest, then the best pairs of its
+            // kept and of its removed entry, one after the other.
             if own_kept == of_kept.x {
                 atomicMin(&first[0], lowest_kept);
             }
@@ -394,13 +426,9 @@ fn large_groups(
             let out = atomicLoad(&first[0]);
             let back = atomicLoad(&first[1]);
             workgroupBarrier();
-            if lane == 0u {
-                atomicStore(&first[0], NOWHERE);
-                atomicStore(&first[1], NOWHERE);
-                if out / p.width == back / p.width {
-                    best = better(best, together(row, of_kept.x + of_removed.x, out, back), out, back);
-                }
-            }
+            best = pairs(row, best, out, false, lane);
+            let next = agreed(best, lane);
+            best = pairs(row, best, select(next.removed, back, next.removed == NOWHERE), true, lane);
             workgroupBarrier();
             let for_kept = chords(of_removed, farthest);
             let for_removed = chords(of_kept, farthest);

@@ -401,8 +401,9 @@ impl<'a> Row<'a> {
         Some([removed?, kept?])
     }
 
-    /// For each entry of a group, the least that a swap with it can change. Also looks at the pair of the entries whose changes
-    /// alone are lowest, so that there is something to beat.
+    /// For each entry of a group, the least that a swap with it can change. Before that a good pair is found, so that there is
+    /// something to beat: from the entry whose change alone is lowest on either side to its best partner, from there to that one's
+    /// best partner, and so on as long as it gets better.
     fn bounds_of(&self, group: Range<usize>, found: &mut Found, bound: &mut Vec<f64>) {
         bound.clear();
         let Some([of_kept, of_removed]) = self.partners(group.clone()) else {
@@ -413,8 +414,14 @@ impl<'a> Row<'a> {
             places.find(|place| self.change[*place] == lowest && self.side[*place] == side)
         };
         if let (Some(gone), Some(back)) = (place(1.0, of_removed.lowest), place(-1.0, of_kept.lowest)) {
-            self.look(gone, back, found);
+            for start in [gone, back] {
+                let mut place = start;
+                while let Some(partner) = self.best_partner(place, group.clone(), found, bound) {
+                    place = partner;
+                }
+            }
         }
+        bound.clear();
         let (change, reach, side) = (
             &self.change[group.clone()],
             &self.reach[group.clone()],
@@ -431,6 +438,48 @@ impl<'a> Row<'a> {
                 }
             },
         );
+    }
+
+    /// Looks at all pairs of an entry; its partner if one of them is better than the best swap found.
+    fn best_partner(
+        &self,
+        place: usize,
+        group: Range<usize>,
+        found: &mut Found,
+        values: &mut Vec<f64>,
+    ) -> Option<usize> {
+        let first = group.start;
+        let gram = &self.layer.gram_row(place)[group.clone()];
+        let (weight, change, side) = (
+            &self.weight[group.clone()],
+            &self.change[group.clone()],
+            &self.side[group],
+        );
+        let (alone, twice, own) = (
+            self.change[place],
+            2.0 * f64::from(self.weight[place]),
+            self.side[place],
+        );
+        values.clear();
+        values.resize(change.len(), 0.0);
+        let lowest = vectorised(
+            #[inline(always)]
+            || {
+                let entries = change.iter().zip(weight).zip(gram).zip(side);
+                for (value, (((change, weight), gram), side)) in values.iter_mut().zip(entries) {
+                    let together = alone + change - twice * f64::from(*weight) * f64::from(*gram);
+                    *value = if *side == own { f64::INFINITY } else { together };
+                }
+                least(values)
+            },
+        );
+        if lowest >= found.change {
+            return None;
+        }
+        let partner = first + values.iter().position(|value| *value == lowest)?;
+        let pair = if own > 0.0 { (place, partner) } else { (partner, place) };
+        self.look(pair.0, pair.1, found);
+        Some(partner)
     }
 
     /// Takes the entries of a group whose bound is not above the best swap found.
@@ -481,6 +530,19 @@ impl<'a> Row<'a> {
         let meeting = meeting * f64::from(self.layer.gram[gone * self.layer.columns + back]);
         found.consider(self.change[gone] + self.change[back] - meeting, (gone, back));
     }
+}
+
+/// The lowest of some values.
+#[inline(always)]
+fn least(values: &[f64]) -> f64 {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut parts = [f64::INFINITY; LANES];
+    for chunk in whole {
+        for (part, value) in parts.iter_mut().zip(chunk) {
+            *part = if *value < *part { *value } else { *part };
+        }
+    }
+    parts.iter().chain(rest).copied().fold(f64::INFINITY, f64::min)
 }
 
 /// The lowest `change - knot strength` of the kept entries and of the removed ones, for each knot; infinite where there are
