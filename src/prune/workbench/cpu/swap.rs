@@ -1,11 +1,13 @@
-//! Swaps of a kept entry for a removed one on the host, in `f64`.
+//! Swaps of a kept entry for a removed one on the host: candidates in `f32`, decisions in `f64`.
 //!
 //! With `c = r G`, swapping the kept entry `p` for the removed entry `u` changes a row's `r G r^T` by
 //! `d_p + d_u - 2 w_p w_u G_pu`, where `d_p = s_p^2 + 2 w_p c_p`, `d_u = s_u^2 - 2 w_u c_u` and `s_j = |w_j| sqrt(G_jj)`: what
 //! each change does alone, and how the two meet. A look at all pairs would read a quarter of G for every swap. But
-//! `|w_p w_u G_pu| <= s_p s_u rho`, where `rho` is the largest correlation of column `p` with the block of columns that
-//! `u` is in. With it most columns, and most pairs of the others, are known to be worse than the best pair found so far before
-//! their entry of G is read, so the best pair of all is found with few looks.
+//! `|w_p w_u G_pu| <= t_p t_u`, where `t_j = s_j sqrt(rho_j)` and `rho_j` is the largest correlation of column `j`, and it is at most
+//! `s_p s_u rho`, where `rho` is the largest correlation of column `p` with the block of columns that `u` is in. With these bounds
+//! most columns, and most pairs of the others, are known to be worse than a good pair found before, and only for the rest
+//! the entry of G is read. The bounds are computed in `f32`, each a little lower than it is, so that the best pair of all is
+//! found.
 
 use super::super::Swapping;
 use crate::backend::cpu::simd::vectorised;
@@ -21,14 +23,23 @@ const BLOCK: usize = 32;
 /// Largest group in which every pair is looked at: bounds would take longer.
 const SMALL: usize = 64;
 
-/// Number of rows that one task takes; it is fixed, so that a result does not depend on the number of threads.
-const BAND: usize = 64;
+/// Number of rows whose `r G` is known at a time, and of those that one product computes; they are fixed, so that a result
+/// does not depend on the number of threads.
+const SLAB: usize = 1024;
+const BAND: usize = 128;
 
 /// Number of rows of G that are widened to `f64` at a time.
 const PANEL: usize = 256;
 
-/// Number of values that are compared at once.
+/// Number of values that are compared at once, and of those that are compared before one looks at the result.
 const LANES: usize = 8;
+const SIFTED: usize = 32;
+
+/// Number of removed entries that are looked at one by one for a kept entry; if there are more, all are looked at in order.
+const FEW: usize = 48;
+
+/// What single precision may take away from a change, as a part of the terms that make it up.
+const MARGIN: f32 = 4e-6;
 
 /// A swap must lower the form by more than this part of the row's `sum s_j^2`; rounding stays far below it.
 const ROUNDING: f64 = 1e-12;
@@ -48,18 +59,24 @@ pub fn swapped(
         return (into, swaps);
     }
     let layer = Layer::new(slice(gram), columns, swapping.width);
-    let bands = slice_mut(&mut into).par_chunks_mut(BAND * columns);
-    bands
-        .zip(slice(weight).par_chunks(BAND * columns))
-        .zip(swaps.par_chunks_mut(BAND))
-        .for_each(|((kept, weight), swaps)| {
-            let pulls = layer.pulls(weight, kept);
-            let pulls = pulls.chunks_exact(columns);
-            let rows = kept.chunks_exact_mut(columns).zip(weight.chunks_exact(columns));
-            for (((kept, weight), pull), swaps) in rows.zip(pulls).zip(swaps) {
+    let slabs = slice_mut(&mut into).chunks_mut(SLAB * columns);
+    let slabs = slabs
+        .zip(slice(weight).chunks(SLAB * columns))
+        .zip(swaps.chunks_mut(SLAB));
+    for ((kept, weight), swaps) in slabs {
+        let mut pulls = vec![0.0; kept.len()];
+        let bands = pulls.par_chunks_mut(BAND * columns);
+        bands
+            .zip(weight.par_chunks(BAND * columns))
+            .zip(kept.par_chunks(BAND * columns))
+            .for_each(|((pulls, weight), kept)| layer.pulls(pulls, weight, kept));
+        let rows = kept.par_chunks_mut(columns).zip(weight.par_chunks(columns));
+        rows.zip(pulls.par_chunks(columns))
+            .zip(swaps)
+            .for_each(|(((kept, weight), pull), swaps)| {
                 *swaps = Row::new(&layer, weight, kept, pull).improve(swapping.most, kept);
-            }
-        });
+            });
+    }
     (into, swaps)
 }
 
@@ -90,7 +107,7 @@ struct Bounds {
     /// For each column and block of columns, a bound of the column's correlations with it.
     with_block: Vec<f32>,
     /// For each column, a bound of its correlations with all others.
-    with_any: Vec<f64>,
+    with_any: Vec<f32>,
 }
 
 impl<'a> Layer<'a> {
@@ -108,19 +125,26 @@ impl<'a> Layer<'a> {
         }
     }
 
+    /// The columns of each group.
+    fn groups(&self) -> impl Iterator<Item = Range<usize>> {
+        let (columns, width) = (self.columns, self.width);
+        (0..columns)
+            .step_by(width)
+            .map(move |first| first..columns.min(first + width))
+    }
+
     fn gram_row(&self, row: usize) -> &'a [f32] {
         &self.gram[row * self.columns..][..self.columns]
     }
 
-    /// `r G` for the removed entries `r` of a band of rows.
-    fn pulls(&self, weight: &[f32], kept: &[f32]) -> Vec<f64> {
+    /// `r G` for the removed entries `r` of a band of rows, added to what is there.
+    fn pulls(&self, into: &mut [f64], weight: &[f32], kept: &[f32]) {
         let columns = self.columns;
         let rows = weight.len() / columns;
         let removed = weight.iter().zip(kept);
         let removed: Vec<f64> = removed
             .map(|(weight, kept)| if *kept == 0.0 { f64::from(*weight) } else { 0.0 })
             .collect();
-        let mut pulls = vec![0.0; rows * columns];
         let mut panel = Vec::new();
         for first in (0..columns).step_by(PANEL) {
             let depth = PANEL.min(columns - first);
@@ -132,17 +156,16 @@ impl<'a> Layer<'a> {
             );
             let left = MatRef::from_row_major_slice_with_stride(&removed[first..], rows, depth, columns);
             let right = MatRef::from_row_major_slice(&panel, depth, columns);
-            let into = MatMut::from_row_major_slice_mut(&mut pulls, rows, columns);
+            let into = MatMut::from_row_major_slice_mut(into, rows, columns);
             matmul(into, Accum::Add, left, right, 1.0, Par::Seq);
         }
-        pulls
     }
 }
 
 impl Bounds {
     fn new(gram: &[f32], roots: &[f64]) -> Self {
         // What rounding to single precision could take away.
-        const MARGIN: f32 = 1.0 + 1e-5;
+        const ROUNDED: f32 = 1.0 + 1e-5;
         let columns = roots.len();
         let blocks = columns.div_ceil(BLOCK);
         // A column that was never active has no correlations.
@@ -170,12 +193,12 @@ impl Bounds {
                         Some(own) => highest(0..own).max(highest(own + 1..row.len())),
                         None => highest(0..row.len()),
                     };
-                    *into = (found * inverse_of(column, roots)) * MARGIN;
+                    *into = (found * inverse_of(column, roots)) * ROUNDED;
                 }
             });
         let with_any = with_block
             .chunks_exact(blocks)
-            .map(|row| f64::from(row.iter().copied().fold(0.0, f32::max)))
+            .map(|row| row.iter().copied().fold(0.0, f32::max))
             .collect();
         Bounds {
             blocks,
@@ -192,22 +215,34 @@ fn inverse_of(column: usize, roots: &[f64]) -> f32 {
     }
 }
 
-/// One row whose entries are swapped.
+/// One row whose entries are swapped. Values in `f32` are in units of the row's mean `s_j^2`.
 struct Row<'a> {
     layer: &'a Layer<'a>,
     weight: &'a [f32],
-    /// `|w_j| sqrt(G_jj)`.
-    strength: Vec<f64>,
-    /// `strength` times a bound of the column's correlations; empty without bounds.
-    reach: Vec<f64>,
-    /// The largest value of `reach`.
-    farthest: f64,
+    /// `s_j^2`.
+    own: Vec<f64>,
     /// 1 for a kept entry, -1 for a removed one.
     side: Vec<f64>,
+    /// `2 w_j` for a kept entry, `-2 w_j` for a removed one.
+    factor: Vec<f64>,
     /// `c = r G`.
     pull: Vec<f64>,
     /// What swapping the entry out, or back in, does alone.
     change: Vec<f64>,
+    /// A bound below `change` for the kept entries; infinite for the removed ones.
+    kept_low: Vec<f32>,
+    /// A bound below `change` for the removed entries; infinite for the kept ones.
+    removed_low: Vec<f32>,
+    /// A bound above `s_j`.
+    strength: Vec<f32>,
+    /// A bound above `t_j = s_j sqrt(rho_j)`; empty without bounds of correlations.
+    reach: Vec<f32>,
+    /// The largest value of `reach`.
+    farthest: f32,
+    /// Bounds above `2 |w_j w_k G_jk|` of two entries of each group; empty with bounds of correlations.
+    meeting: Vec<f32>,
+    /// One over the mean `s_j^2`.
+    unit: f64,
     /// How much a swap must gain.
     least: f64,
 }
@@ -216,34 +251,68 @@ struct Row<'a> {
 struct Found {
     change: f64,
     pair: Option<(usize, usize)>,
+    /// `change` in units of the row, and a little more.
+    limit: f32,
+    unit: f64,
 }
 
 impl Found {
+    fn new(change: f64, unit: f64) -> Self {
+        let mut found = Found {
+            change,
+            pair: None,
+            limit: 0.0,
+            unit,
+        };
+        found.set_limit();
+        found
+    }
+
     fn consider(&mut self, change: f64, pair: (usize, usize)) {
         let tied = change == self.change && self.pair.is_some_and(|known| pair < known);
         if change < self.change || tied {
             (self.change, self.pair) = (change, Some(pair));
+            self.set_limit();
         }
+    }
+
+    fn set_limit(&mut self) {
+        // Changes of swaps that gain are negative.
+        self.limit = (self.change * self.unit) as f32 * (1.0 - MARGIN);
     }
 }
 
-/// For the kept or the removed entries `j` of a group, a lower bound of `min_j (d_j - 2 y s_j)` for any `y` up to the
+/// For the kept or the removed entries `j` of a group, a lower bound of `min_j (d_j - 2 y t_j)` for any `y` up to the
 /// farthest reach. As a minimum of straight lines in `y` it is concave, so it lies above its chords between a few
 /// values of `y`, and these chords are themselves a minimum of lines.
 struct Partners {
-    /// Value at `y = 0`, which is the lowest change alone.
-    lowest: f64,
     /// Offset and slope of each chord.
-    chords: [(f64, f64); KNOTS.len() - 1],
+    chords: [(f32, f32); KNOTS.len() - 1],
 }
 
-/// Where [`Partners`] is exact, as fractions of the farthest reach.
-const KNOTS: [f64; 4] = [0.0, 1.0 / 16.0, 0.25, 1.0];
+/// Where [`Partners`] is exact, as fractions of the farthest reach. They come close to zero, since a few loud columns
+/// reach much farther than all others.
+const KNOTS: [f32; 10] = {
+    let mut knots = [0.0; 10];
+    let mut index = 9;
+    let mut knot = 1.0;
+    while index > 0 {
+        knots[index] = knot;
+        knot *= 0.5;
+        index -= 1;
+    }
+    knots
+};
 
 impl Partners {
     /// `None` if there are no such entries.
-    fn new(values: [f64; KNOTS.len()], farthest: f64) -> Option<Self> {
-        if values[0] == f64::INFINITY {
+    fn new(low: &[f32], reach: &[f32], farthest: f32) -> Option<Self> {
+        let knots = KNOTS.map(|knot| 2.0 * knot * farthest);
+        let values = vectorised(
+            #[inline(always)]
+            || lowest_at(&knots, low, reach),
+        );
+        if values[0] == f32::INFINITY {
             return None;
         }
         let chord = |index: usize| {
@@ -252,14 +321,13 @@ impl Partners {
             (values[index] - slope * from, slope)
         };
         Some(Partners {
-            lowest: values[0],
             chords: std::array::from_fn(chord),
         })
     }
 
     #[inline(always)]
-    fn at(&self, reach: f64) -> f64 {
-        let mut least = f64::INFINITY;
+    fn at(&self, reach: f32) -> f32 {
+        let mut least = f32::INFINITY;
         for (offset, slope) in self.chords {
             let value = offset + slope * reach;
             least = if value < least { value } else { least };
@@ -272,47 +340,84 @@ impl Partners {
 #[derive(Default)]
 struct Candidates {
     place: Vec<usize>,
-    change: Vec<f64>,
-    strength: Vec<f64>,
+    /// The least that a swap with the entry can change.
+    bound: Vec<f32>,
+    low: Vec<f32>,
+    strength: Vec<f32>,
+    reach: Vec<f32>,
 }
 
 impl Candidates {
     fn clear(&mut self) {
         self.place.clear();
-        self.change.clear();
+        self.bound.clear();
+        self.low.clear();
         self.strength.clear();
+        self.reach.clear();
     }
+}
 
-    fn push(&mut self, row: &Row, place: usize) {
-        self.place.push(place);
-        self.change.push(row.change[place]);
-        self.strength.push(row.strength[place]);
-    }
+/// Lists that are used again for every swap.
+#[derive(Default)]
+struct Lists {
+    out: Candidates,
+    back: Candidates,
+    order: Vec<usize>,
+    near: Vec<usize>,
+    bound: Vec<f32>,
 }
 
 impl<'a> Row<'a> {
     fn new(layer: &'a Layer<'a>, weight: &'a [f32], kept: &[f32], pull: &[f64]) -> Self {
-        let strength = weight.iter().zip(&layer.roots);
-        let strength: Vec<f64> = strength.map(|(weight, root)| f64::from(weight.abs()) * root).collect();
-        let bounds = layer.bounds.as_ref();
-        let reach: Vec<f64> = bounds.map_or(Vec::new(), |bounds| {
-            strength.iter().zip(&bounds.with_any).map(|(s, rho)| s * rho).collect()
-        });
+        let columns = weight.len();
+        let own = weight.iter().zip(&layer.roots);
+        let own: Vec<f64> = own.map(|(weight, root)| (f64::from(*weight) * root).powi(2)).collect();
+        let sum: f64 = own.iter().sum();
+        // Without anything to swap, any unit will do.
+        let unit = if sum > 0.0 { columns as f64 / sum } else { 1.0 };
+        let strength: Vec<f32> = own
+            .iter()
+            .map(|own| (own * unit).sqrt() as f32 * (1.0 + MARGIN))
+            .collect();
+        let (mut reach, mut meeting) = (Vec::new(), Vec::new());
+        match &layer.bounds {
+            Some(bounds) => reach.extend(strength.iter().zip(&bounds.with_any).map(|(s, rho)| s * rho.sqrt())),
+            None => meeting.extend(layer.groups().map(|group| {
+                let first = group.start;
+                let mut highest = 0.0f64;
+                for j in group {
+                    let gram = layer.gram_row(j);
+                    for k in first..j {
+                        let meets = f64::from(weight[j]) * f64::from(weight[k]) * f64::from(gram[k]);
+                        highest = highest.max(meets.abs());
+                    }
+                }
+                (2.0 * highest * unit) as f32 * (1.0 + MARGIN)
+            })),
+        }
         // Without correlations the chords are level, and any end will do.
-        let farthest = match reach.iter().copied().fold(0.0, f64::max) {
+        let farthest = match reach.iter().copied().fold(0.0, f32::max) {
             0.0 => 1.0,
             farthest => farthest,
         };
         let mut row = Row {
             layer,
             weight,
-            farthest,
-            reach,
+            own,
+            factor: std::iter::zip(weight, kept)
+                .map(|(weight, kept)| f64::from(*weight) * if *kept == 0.0 { -2.0 } else { 2.0 })
+                .collect(),
             side: kept.iter().map(|kept| if *kept == 0.0 { -1.0 } else { 1.0 }).collect(),
             pull: pull.to_vec(),
-            change: vec![0.0; weight.len()],
-            least: -ROUNDING * strength.iter().map(|s| s * s).sum::<f64>(),
+            change: vec![0.0; columns],
+            kept_low: vec![0.0; columns],
+            removed_low: vec![0.0; columns],
             strength,
+            reach,
+            farthest,
+            meeting,
+            unit,
+            least: -ROUNDING * sum,
         };
         row.shift((0, 0.0), (0, 0.0));
         row
@@ -320,29 +425,26 @@ impl<'a> Row<'a> {
 
     /// Swaps entries while that pays, at most `most` times; returns how often.
     fn improve(mut self, most: usize, kept: &mut [f32]) -> u32 {
-        let (mut out, mut back, mut bound) = (Candidates::default(), Candidates::default(), Vec::new());
+        let mut lists = Lists::default();
         let mut swaps = 0;
         while (swaps as usize) < most {
-            let mut found = Found {
-                change: self.least,
-                pair: None,
-            };
-            for first in (0..self.layer.columns).step_by(self.layer.width) {
-                let group = first..self.layer.columns.min(first + self.layer.width);
-                match &self.layer.bounds {
-                    None => self.look_at_all(group, &mut found),
-                    Some(bounds) => {
-                        self.bounds_of(group.clone(), &mut found, &mut bound);
-                        self.collect(group, &found, &bound, &mut out, &mut back);
-                        self.look_at(bounds, &out, &back, &mut found);
+            let mut found = Found::new(self.least, self.unit);
+            match &self.layer.bounds {
+                None => self.search_small(&mut lists.bound, &mut found),
+                Some(bounds) => {
+                    for group in self.layer.groups() {
+                        self.search_large(bounds, group, &mut lists, &mut found);
                     }
                 }
             }
             let Some((gone, restored)) = found.pair else { break };
             (kept[gone], kept[restored]) = (0.0, 1.0);
             (self.side[gone], self.side[restored]) = (-1.0, 1.0);
-            let factor = |place: usize| f64::from(self.weight[place]);
-            self.shift((gone, factor(gone)), (restored, -factor(restored)));
+            for place in [gone, restored] {
+                self.factor[place] = -self.factor[place];
+            }
+            let weight = |place: usize| f64::from(self.weight[place]);
+            self.shift((gone, weight(gone)), (restored, -weight(restored)));
             swaps += 1;
         }
         swaps
@@ -351,175 +453,177 @@ impl<'a> Row<'a> {
     /// Adds rows of G, times factors, to the pull, and computes the changes anew.
     fn shift(&mut self, (gone, plus): (usize, f64), (restored, minus): (usize, f64)) {
         let (a, b) = (self.layer.gram_row(gone), self.layer.gram_row(restored));
-        let Row {
-            weight,
-            strength,
-            side,
-            pull,
-            change,
-            ..
-        } = self;
-        let columns = weight.len();
-        let (weight, strength, side) = (&weight[..columns], &strength[..columns], &side[..columns]);
-        let (pull, change) = (&mut pull[..columns], &mut change[..columns]);
-        let (a, b) = (&a[..columns], &b[..columns]);
         vectorised(
             #[inline(always)]
             || {
-                for j in 0..columns {
-                    pull[j] += plus * f64::from(a[j]) + minus * f64::from(b[j]);
-                    change[j] = strength[j] * strength[j] + 2.0 * side[j] * f64::from(weight[j]) * pull[j];
-                }
+                add_rows(&mut self.pull, (plus, a), (minus, b));
+                changes(&mut self.change, &self.own, &self.factor, &self.pull);
+                let into = (&mut self.kept_low[..], &mut self.removed_low[..]);
+                lows(into, &self.change, &self.own, &self.side, self.unit);
             },
+        );
+    }
+
+    /// Looks at all pairs of the groups in which any could be better than the best found, first of the most promising.
+    fn search_small(&self, bound: &mut Vec<f32>, found: &mut Found) {
+        let width = self.layer.width;
+        let groups = self.kept_low.chunks(width).zip(self.removed_low.chunks(width));
+        let lowest = |values: &[f32]| values.iter().fold(f32::INFINITY, |a, b| if *b < a { *b } else { a });
+        bound.clear();
+        bound.extend(
+            groups
+                .zip(&self.meeting)
+                .map(|((kept, removed), meeting)| lowest(kept) + lowest(removed) - meeting),
+        );
+        let group = |index: usize| index * width..self.weight.len().min((index + 1) * width);
+        let promising = least(bound);
+        if let Some(index) = bound.iter().position(|bound| *bound == promising) {
+            self.look_at_all(group(index), found);
+        }
+        let limit = found.limit;
+        let look = |index: usize, _| {
+            self.look_at_all(group(index), found);
+            found.limit
+        };
+        vectorised(
+            #[inline(always)]
+            || sift([&bound[..]], |[bound]| bound, limit, look),
         );
     }
 
     fn look_at_all(&self, group: Range<usize>, found: &mut Found) {
         for gone in group.clone().filter(|place| self.side[*place] > 0.0) {
-            let gram = self.layer.gram_row(gone);
-            let twice = 2.0 * f64::from(self.weight[gone]);
             for back in group.clone().filter(|place| self.side[*place] < 0.0) {
-                let meeting = twice * f64::from(self.weight[back]) * f64::from(gram[back]);
-                found.consider(self.change[gone] + self.change[back] - meeting, (gone, back));
+                self.look(gone, back, found);
             }
         }
     }
 
-    /// The partners of the removed and of the kept entries of a group.
-    fn partners(&self, group: Range<usize>) -> Option<[Partners; 2]> {
-        let (change, strength, side) = (
-            &self.change[group.clone()],
-            &self.strength[group.clone()],
-            &self.side[group],
-        );
-        let knots = KNOTS.map(|knot| 2.0 * knot * self.farthest);
-        let lowest = vectorised(
-            #[inline(always)]
-            || lowest_at(&knots, change, strength, side),
-        );
-        let [kept, removed] = lowest.map(|values| Partners::new(values, self.farthest));
-        Some([removed?, kept?])
-    }
-
-    /// For each entry of a group, the least that a swap with it can change. Before that a good pair is found, so that there is
-    /// something to beat: from the entry whose change alone is lowest on either side to its best partner, from there to that one's
-    /// best partner, and so on as long as it gets better.
-    fn bounds_of(&self, group: Range<usize>, found: &mut Found, bound: &mut Vec<f64>) {
-        bound.clear();
-        let Some([of_kept, of_removed]) = self.partners(group.clone()) else {
+    /// Finds the best pair of a group if it is better than the best found.
+    fn search_large(&self, bounds: &Bounds, group: Range<usize>, lists: &mut Lists, found: &mut Found) {
+        let reach = &self.reach[group.clone()];
+        let of_removed = Partners::new(&self.kept_low[group.clone()], reach, self.farthest);
+        let of_kept = Partners::new(&self.removed_low[group.clone()], reach, self.farthest);
+        let (Some(of_removed), Some(of_kept)) = (of_removed, of_kept) else {
             return;
         };
-        let place = |side: f64, lowest: f64| {
-            let mut places = group.clone();
-            places.find(|place| self.change[*place] == lowest && self.side[*place] == side)
-        };
-        if let (Some(gone), Some(back)) = (place(1.0, of_removed.lowest), place(-1.0, of_kept.lowest)) {
-            for start in [gone, back] {
-                let mut place = start;
-                while let Some(partner) = self.best_partner(place, group.clone(), found, bound) {
-                    place = partner;
-                }
+        self.start(group.clone(), found);
+        self.collect(group.clone(), &self.kept_low, &of_kept, found.limit, &mut lists.out);
+        self.collect(
+            group.clone(),
+            &self.removed_low,
+            &of_removed,
+            found.limit,
+            &mut lists.back,
+        );
+        self.look_at(bounds, group, lists, found);
+    }
+
+    /// Finds a good pair, so that there is something to beat: from the entry of either side whose change alone is lowest to
+    /// its best partner, from there to that one's best partner, and so on as long as it gets better.
+    fn start(&self, group: Range<usize>, found: &mut Found) {
+        for low in [&self.kept_low, &self.removed_low] {
+            let low = &low[group.clone()];
+            let lowest = vectorised(
+                #[inline(always)]
+                || least(low),
+            );
+            let mut place = low
+                .iter()
+                .position(|value| *value == lowest)
+                .map(|place| group.start + place);
+            while let Some(from) = place {
+                let before = found.pair;
+                self.look_along(from, group.clone(), found);
+                place = found
+                    .pair
+                    .filter(|_| found.pair != before)
+                    .map(|(gone, back)| if gone == from { back } else { gone });
             }
         }
-        bound.clear();
-        let (change, reach, side) = (
-            &self.change[group.clone()],
-            &self.reach[group.clone()],
-            &self.side[group],
-        );
-        bound.resize(change.len(), 0.0);
+    }
+
+    /// Looks at all pairs of an entry.
+    fn look_along(&self, place: usize, group: Range<usize>, found: &mut Found) {
+        let kept = self.side[place] > 0.0;
+        let (low, own) = match kept {
+            true => (&self.removed_low, self.kept_low[place]),
+            false => (&self.kept_low, self.removed_low[place]),
+        };
+        let (low, weight) = (&low[group.clone()], &self.weight[group.clone()]);
+        let gram = &self.layer.gram_row(place)[group.clone()];
+        let twice = (2.0 * f64::from(self.weight[place]) * self.unit) as f32;
+        let limit = found.limit;
+        let look = |other: usize, _| {
+            let other = group.start + other;
+            match kept {
+                true => self.look(place, other, found),
+                false => self.look(other, place, found),
+            }
+            found.limit
+        };
+        let change = |[low, weight, gram]: [f32; 3]| own + low - twice * (weight * gram);
         vectorised(
             #[inline(always)]
-            || {
-                let entries = change.iter().zip(reach).zip(side);
-                for (bound, ((change, reach), side)) in bound.iter_mut().zip(entries) {
-                    let (kept, removed) = (of_kept.at(*reach), of_removed.at(*reach));
-                    *bound = change + if *side > 0.0 { kept } else { removed };
-                }
-            },
+            || sift([low, weight, gram], change, limit, look),
         );
     }
 
-    /// Looks at all pairs of an entry; its partner if one of them is better than the best swap found.
-    fn best_partner(
-        &self,
-        place: usize,
-        group: Range<usize>,
-        found: &mut Found,
-        values: &mut Vec<f64>,
-    ) -> Option<usize> {
+    /// Takes the entries of a group whose swaps could be better than the best found; `low` are the bounds of one side.
+    fn collect(&self, group: Range<usize>, low: &[f32], partners: &Partners, limit: f32, into: &mut Candidates) {
+        into.clear();
         let first = group.start;
-        let gram = &self.layer.gram_row(place)[group.clone()];
-        let (weight, change, side) = (
-            &self.weight[group.clone()],
-            &self.change[group.clone()],
-            &self.side[group],
-        );
-        let (alone, twice, own) = (
-            self.change[place],
-            2.0 * f64::from(self.weight[place]),
-            self.side[place],
-        );
-        values.clear();
-        values.resize(change.len(), 0.0);
-        let lowest = vectorised(
+        let (low, reach) = (&low[group.clone()], &self.reach[group.clone()]);
+        let strength = &self.strength[group];
+        let push = |place: usize, bound: f32| {
+            into.place.push(first + place);
+            into.bound.push(bound);
+            into.low.push(low[place]);
+            into.strength.push(strength[place]);
+            into.reach.push(reach[place]);
+            limit
+        };
+        vectorised(
             #[inline(always)]
-            || {
-                let entries = change.iter().zip(weight).zip(gram).zip(side);
-                for (value, (((change, weight), gram), side)) in values.iter_mut().zip(entries) {
-                    let together = alone + change - twice * f64::from(*weight) * f64::from(*gram);
-                    *value = if *side == own { f64::INFINITY } else { together };
-                }
-                least(values)
-            },
+            || sift([low, reach], |[low, reach]| low + partners.at(reach), limit, push),
         );
-        if lowest >= found.change {
-            return None;
-        }
-        let partner = first + values.iter().position(|value| *value == lowest)?;
-        let pair = if own > 0.0 { (place, partner) } else { (partner, place) };
-        self.look(pair.0, pair.1, found);
-        Some(partner)
-    }
-
-    /// Takes the entries of a group whose bound is not above the best swap found.
-    fn collect(&self, group: Range<usize>, found: &Found, bound: &[f64], out: &mut Candidates, back: &mut Candidates) {
-        out.clear();
-        back.clear();
-        for (place, bound) in group.zip(bound) {
-            if *bound <= found.change {
-                let side = if self.side[place] > 0.0 { &mut *out } else { &mut *back };
-                side.push(self, place);
-            }
-        }
     }
 
     /// Looks at the pairs of candidates that may be better than the best swap found.
-    fn look_at(&self, bounds: &Bounds, out: &Candidates, back: &Candidates, found: &mut Found) {
-        // The lowest first, so that the best is found early.
-        let mut order: Vec<usize> = (0..out.place.len()).collect();
-        order.sort_unstable_by(|a, b| out.change[*a].total_cmp(&out.change[*b]));
-        for index in order {
-            let (gone, change) = (out.place[index], out.change[index]);
+    fn look_at(&self, bounds: &Bounds, group: Range<usize>, lists: &mut Lists, found: &mut Found) {
+        let Lists {
+            out, back, order, near, ..
+        } = lists;
+        // The most promising first, so that the best is found early and the others need no look.
+        order.clear();
+        order.extend(0..out.place.len());
+        order.sort_unstable_by(|a, b| out.bound[*a].total_cmp(&out.bound[*b]));
+        for index in order.iter().copied() {
+            if out.bound[index] > found.limit {
+                break;
+            }
+            let gone = out.place[index];
             let with_block = &bounds.with_block[gone * bounds.blocks..][..bounds.blocks];
-            let (twice, widest) = (2.0 * out.strength[index], 2.0 * self.reach[gone]);
-            for first in (0..back.place.len()).step_by(LANES) {
-                let some = first..back.place.len().min(first + LANES);
-                let mut lowest = f64::INFINITY;
-                for (change, strength) in back.change[some.clone()].iter().zip(&back.strength[some.clone()]) {
-                    let value = change - widest * strength;
-                    lowest = if value < lowest { value } else { lowest };
+            let (low, strength, reach) = (out.low[index], 2.0 * out.strength[index], 2.0 * out.reach[index]);
+            let limit = found.limit;
+            near.clear();
+            let consider = |other: usize, _| {
+                let place = back.place[other];
+                let meeting = strength * back.strength[other] * with_block[place / BLOCK];
+                if low + back.low[other] - meeting <= limit {
+                    near.push(place);
                 }
-                if change + lowest > found.change {
-                    continue;
-                }
-                for index in some {
-                    let place = back.place[index];
-                    let meeting = twice * back.strength[index] * f64::from(with_block[place / BLOCK]);
-                    if change + back.change[index] - meeting <= found.change {
-                        self.look(gone, place, found);
-                    }
-                }
+                limit
+            };
+            let change = |[its, other]: [f32; 2]| low + its - reach * other;
+            vectorised(
+                #[inline(always)]
+                || sift([&back.low, &back.reach], change, limit, consider),
+            );
+            if near.len() > FEW {
+                self.look_along(gone, group.clone(), found);
+            } else {
+                near.iter().for_each(|back| self.look(gone, *back, found));
             }
         }
     }
@@ -532,48 +636,112 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Calls `visit` with the place and the value of each entry whose value is not above a limit, from left to right; it returns the
+/// limit for those that follow. Values are computed from the entries of a few slices of equal length.
+#[inline(always)]
+fn sift<const SLICES: usize>(
+    slices: [&[f32]; SLICES],
+    value: impl Fn([f32; SLICES]) -> f32,
+    mut limit: f32,
+    mut visit: impl FnMut(usize, f32) -> f32,
+) {
+    let chunks = slices.map(|slice| slice.as_chunks::<SIFTED>());
+    let whole = chunks[0].0.len();
+    for chunk in 0..whole {
+        let parts: [&[f32; SIFTED]; SLICES] = std::array::from_fn(|slice| &chunks[slice].0[chunk]);
+        let values: [f32; SIFTED] = std::array::from_fn(|lane| value(parts.map(|part| part[lane])));
+        let parts = values.as_chunks::<LANES>().0;
+        let mut lowest = [f32::INFINITY; LANES];
+        for values in parts {
+            for (lowest, value) in lowest.iter_mut().zip(values) {
+                *lowest = if *value < *lowest { *value } else { *lowest };
+            }
+        }
+        if !any_within(&lowest, limit) {
+            continue;
+        }
+        for (part, values) in parts.iter().enumerate() {
+            if any_within(values, limit) {
+                for (lane, value) in values.iter().enumerate() {
+                    if *value <= limit {
+                        limit = visit(chunk * SIFTED + part * LANES + lane, *value);
+                    }
+                }
+            }
+        }
+    }
+    for lane in 0..chunks[0].1.len() {
+        let value = value(chunks.map(|(_, rest)| rest[lane]));
+        if value <= limit {
+            limit = visit(whole * SIFTED + lane, value);
+        }
+    }
+}
+
+#[inline(always)]
+fn any_within(values: &[f32; LANES], limit: f32) -> bool {
+    values.iter().fold(false, |any, value| any | (*value <= limit))
+}
+
+/// Adds multiples of two rows to a sum.
+#[inline(always)]
+fn add_rows(sum: &mut [f64], (plus, a): (f64, &[f32]), (minus, b): (f64, &[f32])) {
+    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
+        *sum += plus * f64::from(*a) + minus * f64::from(*b);
+    }
+}
+
+/// What swapping entries alone changes.
+#[inline(always)]
+fn changes(into: &mut [f64], own: &[f64], factor: &[f64], pull: &[f64]) {
+    for (((into, own), factor), pull) in into.iter_mut().zip(own).zip(factor).zip(pull) {
+        *into = own + factor * pull;
+    }
+}
+
+/// Bounds below the changes of the kept entries, and of the removed ones.
+#[inline(always)]
+fn lows((kept, removed): (&mut [f32], &mut [f32]), change: &[f64], own: &[f64], side: &[f64], unit: f64) {
+    let entries = change.iter().zip(own).zip(side);
+    for ((kept, removed), ((change, own), side)) in kept.iter_mut().zip(removed).zip(entries) {
+        let margin = f64::from(MARGIN) * (change.abs() + own);
+        let low = ((change - margin) * unit) as f32;
+        *kept = if *side > 0.0 { low } else { f32::INFINITY };
+        *removed = if *side > 0.0 { f32::INFINITY } else { low };
+    }
+}
+
 /// The lowest of some values.
 #[inline(always)]
-fn least(values: &[f64]) -> f64 {
+fn least(values: &[f32]) -> f32 {
     let (whole, rest) = values.as_chunks::<LANES>();
-    let mut parts = [f64::INFINITY; LANES];
+    let mut parts = [f32::INFINITY; LANES];
     for chunk in whole {
         for (part, value) in parts.iter_mut().zip(chunk) {
             *part = if *value < *part { *value } else { *part };
         }
     }
-    parts.iter().chain(rest).copied().fold(f64::INFINITY, f64::min)
+    parts.iter().chain(rest).copied().fold(f32::INFINITY, f32::min)
 }
 
-/// The lowest `change - knot strength` of the kept entries and of the removed ones, for each knot; infinite where there are
-/// none.
+/// The lowest `low - knot reach` for each knot.
 #[inline(always)]
-fn lowest_at(knots: &[f64; KNOTS.len()], change: &[f64], strength: &[f64], side: &[f64]) -> [[f64; KNOTS.len()]; 2] {
-    let none = [[f64::INFINITY; LANES]; KNOTS.len()];
-    let (mut kept, mut removed) = (none, none);
-    let (changes, changes_left) = change.as_chunks::<LANES>();
-    let (strengths, strengths_left) = strength.as_chunks::<LANES>();
-    let (sides, sides_left) = side.as_chunks::<LANES>();
-    for ((change, strength), side) in changes.iter().zip(strengths).zip(sides) {
-        for (knot, (kept, removed)) in knots.iter().zip(kept.iter_mut().zip(&mut removed)) {
+fn lowest_at(knots: &[f32; KNOTS.len()], low: &[f32], reach: &[f32]) -> [f32; KNOTS.len()] {
+    let mut lowest = [[f32::INFINITY; LANES]; KNOTS.len()];
+    let (lows, low_left) = low.as_chunks::<LANES>();
+    let (reaches, reach_left) = reach.as_chunks::<LANES>();
+    for (low, reach) in lows.iter().zip(reaches) {
+        for (knot, lowest) in knots.iter().zip(&mut lowest) {
             for lane in 0..LANES {
-                let value = change[lane] - knot * strength[lane];
-                let of_kept = if side[lane] > 0.0 { value } else { f64::INFINITY };
-                let of_removed = if side[lane] > 0.0 { f64::INFINITY } else { value };
-                kept[lane] = if of_kept < kept[lane] { of_kept } else { kept[lane] };
-                removed[lane] = if of_removed < removed[lane] {
-                    of_removed
-                } else {
-                    removed[lane]
-                };
+                let value = low[lane] - knot * reach[lane];
+                lowest[lane] = if value < lowest[lane] { value } else { lowest[lane] };
             }
         }
     }
-    for ((change, strength), side) in changes_left.iter().zip(strengths_left).zip(sides_left) {
-        for (knot, (kept, removed)) in knots.iter().zip(kept.iter_mut().zip(&mut removed)) {
-            let into = if *side > 0.0 { kept } else { removed };
-            into[0] = into[0].min(change - knot * strength);
+    for (low, reach) in low_left.iter().zip(reach_left) {
+        for (knot, lowest) in knots.iter().zip(&mut lowest) {
+            lowest[0] = lowest[0].min(low - knot * reach);
         }
     }
-    [kept, removed].map(|side| side.map(|lanes| lanes.into_iter().fold(f64::INFINITY, f64::min)))
+    lowest.map(|lanes| lanes.into_iter().fold(f32::INFINITY, f32::min))
 }
