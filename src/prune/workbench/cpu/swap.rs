@@ -98,6 +98,8 @@ struct Layer<'a> {
     roots: Vec<f64>,
     /// Bounds of correlations; absent if groups are so small that every pair is looked at.
     bounds: Option<Bounds>,
+    /// Without bounds: for each column, its entries of G with the columns of its group. They lie together here.
+    within: Vec<f32>,
 }
 
 /// Bounds of the magnitudes of correlations, `|G_jk| / sqrt(G_jj G_kk)` for other columns `k`.
@@ -116,21 +118,36 @@ impl<'a> Layer<'a> {
         let roots: Vec<f64> = (0..columns)
             .map(|j| f64::from(gram[j * columns + j]).max(0.0).sqrt())
             .collect();
-        Layer {
+        let mut layer = Layer {
             gram,
             columns,
             width,
             bounds: (width > SMALL).then(|| Bounds::new(gram, &roots)),
+            within: Vec::new(),
             roots,
+        };
+        if layer.bounds.is_none() {
+            let groups = layer
+                .groups()
+                .flat_map(|group| group.clone().map(move |row| (row, group.clone())));
+            let mut within = vec![0.0; columns * width];
+            for ((row, group), into) in groups.zip(within.chunks_exact_mut(width)) {
+                into[..group.len()].copy_from_slice(&layer.gram_row(row)[group]);
+            }
+            layer.within = within;
         }
+        layer
     }
 
     /// The columns of each group.
     fn groups(&self) -> impl Iterator<Item = Range<usize>> {
-        let (columns, width) = (self.columns, self.width);
-        (0..columns)
-            .step_by(width)
-            .map(move |first| first..columns.min(first + width))
+        (0..self.columns.div_ceil(self.width)).map(|index| self.group(index))
+    }
+
+    /// The columns of one group.
+    fn group(&self, index: usize) -> Range<usize> {
+        let first = index * self.width;
+        first..self.columns.min(first + self.width)
     }
 
     fn gram_row(&self, row: usize) -> &'a [f32] {
@@ -239,7 +256,7 @@ struct Row<'a> {
     reach: Vec<f32>,
     /// The largest value of `reach`.
     farthest: f32,
-    /// Bounds above `2 |w_j w_k G_jk|` of two entries of each group; empty with bounds of correlations.
+    /// Bounds above `2 w_p w_u G_pu` of the kept and removed entries of each group; empty with bounds of correlations.
     meeting: Vec<f32>,
     /// One over the mean `s_j^2`.
     unit: f64,
@@ -379,22 +396,13 @@ impl<'a> Row<'a> {
             .iter()
             .map(|own| (own * unit).sqrt() as f32 * (1.0 + MARGIN))
             .collect();
-        let (mut reach, mut meeting) = (Vec::new(), Vec::new());
-        match &layer.bounds {
-            Some(bounds) => reach.extend(strength.iter().zip(&bounds.with_any).map(|(s, rho)| s * rho.sqrt())),
-            None => meeting.extend(layer.groups().map(|group| {
-                let first = group.start;
-                let mut highest = 0.0f64;
-                for j in group {
-                    let gram = layer.gram_row(j);
-                    for k in first..j {
-                        let meets = f64::from(weight[j]) * f64::from(weight[k]) * f64::from(gram[k]);
-                        highest = highest.max(meets.abs());
-                    }
-                }
-                (2.0 * highest * unit) as f32 * (1.0 + MARGIN)
-            })),
-        }
+        let reach: Vec<f32> = layer.bounds.as_ref().map_or(Vec::new(), |bounds| {
+            strength
+                .iter()
+                .zip(&bounds.with_any)
+                .map(|(s, rho)| s * rho.sqrt())
+                .collect()
+        });
         // Without correlations the chords are level, and any end will do.
         let farthest = match reach.iter().copied().fold(0.0, f32::max) {
             0.0 => 1.0,
@@ -415,11 +423,14 @@ impl<'a> Row<'a> {
             strength,
             reach,
             farthest,
-            meeting,
+            meeting: Vec::new(),
             unit,
             least: -ROUNDING * sum,
         };
         row.shift((0, 0.0), (0, 0.0));
+        if layer.bounds.is_none() {
+            row.meeting = layer.groups().map(|group| row.meeting(group)).collect();
+        }
         row
     }
 
@@ -437,11 +448,17 @@ impl<'a> Row<'a> {
                     }
                 }
             }
-            let Some((gone, restored)) = found.pair else { break };
+            let Some((gone, restored)) = found.pair else {
+                break;
+            };
             (kept[gone], kept[restored]) = (0.0, 1.0);
             (self.side[gone], self.side[restored]) = (-1.0, 1.0);
             for place in [gone, restored] {
                 self.factor[place] = -self.factor[place];
+            }
+            let group = gone / self.layer.width;
+            if self.layer.bounds.is_none() {
+                self.meeting[group] = self.meeting(self.layer.group(group));
             }
             let weight = |place: usize| f64::from(self.weight[place]);
             self.shift((gone, weight(gone)), (restored, -weight(restored)));
@@ -475,14 +492,13 @@ impl<'a> Row<'a> {
                 .zip(&self.meeting)
                 .map(|((kept, removed), meeting)| lowest(kept) + lowest(removed) - meeting),
         );
-        let group = |index: usize| index * width..self.weight.len().min((index + 1) * width);
         let promising = least(bound);
         if let Some(index) = bound.iter().position(|bound| *bound == promising) {
-            self.look_at_all(group(index), found);
+            self.look_at_all(self.layer.group(index), found);
         }
         let limit = found.limit;
         let look = |index: usize, _| {
-            self.look_at_all(group(index), found);
+            self.look_at_all(self.layer.group(index), found);
             found.limit
         };
         vectorised(
@@ -491,10 +507,35 @@ impl<'a> Row<'a> {
         );
     }
 
+    /// A bound above `2 w_p w_u G_pu` of the kept and removed entries of a small group.
+    fn meeting(&self, group: Range<usize>) -> f32 {
+        let mut highest = f64::NEG_INFINITY;
+        self.pairs(group, |_, _, meeting| {
+            highest = if meeting > highest { meeting } else { highest }
+        });
+        let highest = (highest * self.unit) as f32;
+        highest + MARGIN * highest.abs()
+    }
+
     fn look_at_all(&self, group: Range<usize>, found: &mut Found) {
+        self.pairs(group, |gone, back, meeting| {
+            found.consider(self.change[gone] + self.change[back] - meeting, (gone, back));
+        });
+    }
+
+    /// All pairs of a kept and a removed entry of a small group, with `2 w_p w_u G_pu`.
+    #[inline(always)]
+    fn pairs(&self, group: Range<usize>, mut visit: impl FnMut(usize, usize, f64)) {
+        let (first, width) = (group.start, self.layer.width);
         for gone in group.clone().filter(|place| self.side[*place] > 0.0) {
+            let gram = &self.layer.within[gone * width..][..width];
+            let twice = 2.0 * f64::from(self.weight[gone]);
             for back in group.clone().filter(|place| self.side[*place] < 0.0) {
-                self.look(gone, back, found);
+                visit(
+                    gone,
+                    back,
+                    twice * f64::from(self.weight[back]) * f64::from(gram[back - first]),
+                );
             }
         }
     }
