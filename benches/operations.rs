@@ -20,6 +20,7 @@ use zprune::prune::layer::run_steps;
 use zprune::prune::mask::select;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::recipe::Steps;
+use zprune::prune::refiner::REFINERS;
 use zprune::prune::solver::SOLVERS;
 use zprune::prune::workbench::Workbench;
 use zprune::spec::{Activation, AttentionSpec, NormKind};
@@ -222,6 +223,15 @@ fn factor(bencher: Bencher, inputs: usize) {
         .bench_local(|| inverse_factor(Provider::Faer, hessian.clone()).expect("positive definite"));
 }
 
+/// Inputs that share what they say, of unequal size: two tokens for each input.
+fn correlated(inputs: usize) -> Array2<f32> {
+    let mut x = random(2 * inputs, 32).dot(&random(32, inputs)) + random(2 * inputs, inputs);
+    for (column, mut values) in x.columns_mut().into_iter().enumerate() {
+        values *= 1.0 + (column % 97 == 0) as u8 as f32 * 9.0;
+    }
+    x
+}
+
 /// The solvers that iterate, on 1024 x 4096 weights and as many steps as `tools/compare_solvers.py` takes beside it in PyTorch.
 #[divan::bench(
     args = [
@@ -238,11 +248,7 @@ fn solve_layer(bencher: Bencher, (solver, parameters): &(&str, &str)) {
     let table: toml::Table = parameters.parse().expect("a table");
     let solver = SOLVERS.build(solver, &table).expect("legal").component;
     let wanda = CRITERIA.build("wanda", &toml::Table::new()).expect("legal").component;
-    // Inputs that share what they say, of unequal size.
-    let mut x = random(2 * inputs, 32).dot(&random(32, inputs)) + random(2 * inputs, inputs);
-    for (column, mut values) in x.columns_mut().into_iter().enumerate() {
-        values *= 1.0 + (column % 97 == 0) as u8 as f32 * 9.0;
-    }
+    let x = correlated(inputs);
     let mut moments = Cpu.moments(inputs, Needs::GRAM).expect("room");
     Cpu.accumulate(&mut moments, &x).expect("computes");
     let statistics = Cpu.statistics(&moments, 1, Provider::Faer).expect("finite");
@@ -255,6 +261,48 @@ fn solve_layer(bencher: Bencher, (solver, parameters): &(&str, &str)) {
     bencher.with_inputs(|| weight.clone()).bench_local_refs(|weight| {
         let mut piece = Cpu.workpiece(weight, StorageType::F32, &statistics);
         let steps = Steps::new(wanda.as_ref(), solver.as_ref());
+        run_steps(piece.as_mut(), steps, &target).expect("prunes");
+    });
+}
+
+/// Mask refinements of 1024 x 4096 weights from Wanda's mask, as `tools/compare_refiners.py` does them beside it in PyTorch.
+#[divan::bench(
+    args = ["sparse-swaps", "sparse-swaps 2:4", "dsnot", "dsnot 2:4", "sparse-fw", "sparse-fw 2:4"],
+    sample_count = 1,
+    sample_size = 1
+)]
+fn refine_layer(bencher: Bencher, method: &str) {
+    let (outputs, inputs, sequences) = (1024, 4096, 4);
+    let (name, pattern) = match method.strip_suffix(" 2:4") {
+        Some(name) => (name, Pattern::NofM { keep: 2, of: 4 }),
+        None => (method, Pattern::Unstructured { sparsity: 0.5 }),
+    };
+    let table = match name {
+        "sparse-fw" => toml::toml! { iterations = 20 },
+        _ => toml::Table::new(),
+    };
+    let nothing = toml::Table::new();
+    let refiner = REFINERS.build(name, &table).expect("legal").component;
+    let wanda = CRITERIA.build("wanda", &nothing).expect("legal").component;
+    let solver = SOLVERS.build("one-shot", &nothing).expect("legal").component;
+    let x = correlated(inputs);
+    let mut moments = Cpu.moments(inputs, Needs::GRAM.and(Needs::MEANS)).expect("room");
+    Cpu.accumulate(&mut moments, &x).expect("computes");
+    let lengths = vec![(x.nrows() / sequences) as f64; sequences];
+    Cpu.accumulate_sums(&mut moments, &x, &lengths).expect("computes");
+    let statistics = Cpu.statistics(&moments, sequences, Provider::Faer).expect("finite");
+    let target = Target {
+        pattern,
+        group: Group::Row,
+        selection: Selection::Exact,
+    };
+    let weight = random(outputs, inputs);
+    bencher.with_inputs(|| weight.clone()).bench_local_refs(|weight| {
+        let mut piece = Cpu.workpiece(weight, StorageType::F32, &statistics);
+        let steps = Steps {
+            refiner: Some(refiner.as_ref()),
+            ..Steps::new(wanda.as_ref(), solver.as_ref())
+        };
         run_steps(piece.as_mut(), steps, &target).expect("prunes");
     });
 }

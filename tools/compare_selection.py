@@ -5,18 +5,13 @@ PyTorch's torch.sort as the papers' code does it, in turn, and prints medians an
     python tools/compare_selection.py --rounds 3
 """
 
-import argparse
-import os
-import re
 import statistics
-import subprocess
-import time
 
 import torch
 from bench_torch import wanda, z_pruner
+from side_by_side import compare, seconds, uniform
 
 SIZE = (4096, 11008)
-SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
 
 def magnitude_2_4(w, _norms, _sparsity):
@@ -31,45 +26,15 @@ def magnitude_2_4(w, _norms, _sparsity):
 METHODS = {"wanda": wanda, "z-pruner": z_pruner, "magnitude 2:4": magnitude_2_4}
 
 
-def zprune_side():
-    """Median seconds by method, from divan's table: name, fastest, slowest, median, mean."""
-    command = ["cargo", "bench", "--bench", "operations", "--", "prune_layer"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = {}
-    for method in METHODS:
-        [times] = re.findall(rf"{re.escape(method)}\s+([\d.]+ \S+)\s+│\s+([\d.]+ \S+)\s+│\s+([\d.]+ \S+)", text)
-        value, unit = times[2].split()
-        found[method] = float(value) * SECONDS[unit]
-    return found
-
-
-@torch.no_grad()
-def torch_side(weight, norms):
-    found = {}
-    for name, method in METHODS.items():
-        times = []
-        for _ in range(3):
-            w = weight.clone()
-            start = time.perf_counter()
-            method(w, norms, 0.5)
-            times.append(time.perf_counter() - start)
-        found[name] = statistics.median(times)
-    return found
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
-    weight, norms = torch.rand(SIZE) * 2 - 1, torch.rand(SIZE[1])
-    rounds = [(torch_side(weight, norms), zprune_side()) for _ in range(options.rounds)]
-    for method in METHODS:
-        theirs, ours = ([side[i][method] for side in rounds] for i in (0, 1))
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        print(f"{method:14} PyTorch {statistics.median(theirs):7.3f} s  zprune {statistics.median(ours):7.3f} s  ratio "
-              f"{statistics.median(ratios):.1f} (rounds: {', '.join(f'{r:.1f}' for r in ratios)})")
+    weight, norms = uniform(*SIZE), torch.rand(SIZE[1])
+
+    def once(method):
+        fresh = weight.clone()
+        return seconds(lambda: method(fresh, norms, 0.5))
+
+    compare(__doc__, "prune_layer", METHODS, lambda method: statistics.median(once(method) for _ in range(3)))
 
 
 if __name__ == "__main__":

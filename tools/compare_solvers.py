@@ -6,17 +6,10 @@ fastest operation that it has for each step. Needs torch and cargo.
     python tools/compare_solvers.py --rounds 3
 """
 
-import argparse
-import os
-import re
-import statistics
-import subprocess
-import time
-
 import torch
+from side_by_side import compare, layer, seconds
 
 ROWS, INPUTS = 1024, 4096
-SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
 
 def scaled(weight, gram, damping):
@@ -152,47 +145,16 @@ def fista(weight, gram):
 SOLVERS = {"least-squares": least_squares, "admm": admm, "alps": alps, "fista": fista}
 
 
-def zprune_side():
-    """Seconds by solver, from divan's table: name, fastest, slowest, median, mean."""
-    command = ["cargo", "bench", "--bench", "operations", "--", "solve_layer"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = {}
-    for solver in SOLVERS:
-        [time_taken] = re.findall(rf'\("{solver}",.*?\)\s+([\d.]+ \S+)', text)
-        value, unit = time_taken.split()
-        found[solver] = float(value) * SECONDS[unit]
-    return found
-
-
-@torch.no_grad()
-def torch_side(weight, gram):
-    found = {}
-    for name, solver in SOLVERS.items():
-        start = time.perf_counter()
-        solver(weight.clone(), gram)
-        found[name] = time.perf_counter() - start
-    return found
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
+    weight, x = layer(ROWS, INPUTS)
+    gram = x.T @ x
 
-    def uniform(*shape):
-        return torch.rand(*shape) * 2 - 1
+    def torch_side(solver):
+        fresh = weight.clone()
+        return seconds(lambda: solver(fresh, gram))
 
-    x = uniform(2 * INPUTS, 32) @ uniform(32, INPUTS) + uniform(2 * INPUTS, INPUTS)
-    x[:, ::97] *= 10
-    weight, gram = uniform(ROWS, INPUTS), x.T @ x
-    rounds = [(torch_side(weight, gram), zprune_side()) for _ in range(options.rounds)]
-    for solver in SOLVERS:
-        theirs, ours = ([side[i][solver] for side in rounds] for i in (0, 1))
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        print(f"{solver:14} PyTorch {statistics.median(theirs):7.3f} s  zprune {statistics.median(ours):7.3f} s  ratio "
-              f"{statistics.median(ratios):.1f} (rounds: {', '.join(f'{r:.1f}' for r in ratios)})")
+    compare(__doc__, "solve_layer", SOLVERS, torch_side)
 
 
 if __name__ == "__main__":
