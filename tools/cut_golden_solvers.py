@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 PATTERNS = ["50", "70", "keep2of4"]
-METHODS = ["wanda_lsq01", "wanda_lsq0", "admm", "admm_cubic", "admm_row", "alps", "fista", "fista_mag"]
+METHODS = ["wanda_lsq01", "wanda_lsq0", "admm", "admm_cubic", "admm_row", "alps", "fista", "fista_mag", "thanos"]
 
 
 def wanted(name: str) -> bool:
@@ -30,7 +30,7 @@ def wanted(name: str) -> bool:
         "dead": (method, pattern) in (("admm", "keep2of4"), ("alps", "70"), ("wanda_lsq01", "50")),
         "gauss": (method, pattern) in (("admm_row", "70"), ("fista", "50"), ("fista_mag", "70"), ("alps", "keep2of4")),
     }
-    if not taken.get(case, False):
+    if not (taken.get(case, False) or (case in taken and method == "thanos")):
         return False
     return what in ("pruned", "objective") or (what == "weight" and method == "wanda_lsq01" and case == "gqa")
 

@@ -187,11 +187,12 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
 }
 
 /// Methods with a name of their own: that name, criterion, solver, and the solver's parameters in TOML.
-const NAMED: [[&str; 4]; 4] = [
+const NAMED: [[&str; 4]; 5] = [
     ["sparsegpt", "obs", "obs", ""],
     ["admm", "wanda", "admm", ""],
     ["alps", "wanda", "alps", ""],
     ["fistapruner", "wanda", "fista", "round = \"magnitude\""],
+    ["thanos", "wanda", "obs", "order = \"rescore\""],
 ];
 
 /// A method as the command line names it, with its allocator, permutation, refinement and compensation.

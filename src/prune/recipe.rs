@@ -92,8 +92,16 @@ impl Recipe {
             selection: self.selection,
         };
         self.check_trials()?;
-        operands::check(&steps.criterion.score(), steps.follows(&target), limits)?;
+        // Scores of all columns that are left are like any others.
+        let follows = steps.follows(&target) && !steps.solver.rescores();
+        operands::check(&steps.criterion.score(), follows, limits)?;
         if let Some(refiner) = steps.refiner {
+            if steps.solver.rescores() {
+                return Err(Error::config(
+                    "a solver with `order = \"rescore\"` chooses the mask while it updates, so that a refinement before it would \
+                     change nothing; leave `refine` out, or use another order",
+                ));
+            }
             refiner.check(&target)?;
         }
         steps.solver.check(pattern, limits)
@@ -189,12 +197,13 @@ impl<'a> Steps<'a> {
 
     /// Whether the solver chooses the mask while it updates, from the criterion's scores of the updated weights. It
     /// does if criterion and solver can do so, no refiner needs a finished mask, and no comparison group is larger
-    /// than the block of columns that is updated at a time.
+    /// than the block of columns that is updated at a time, unless the solver scores all columns that are left.
     pub fn follows(&self, target: &Target) -> bool {
         let within_block = match target.pattern {
             Pattern::NofM { .. } => true,
             Pattern::Unstructured { .. } => target.group == Group::ColumnBlock,
         };
-        self.solver.follows() && self.criterion.follows_update() && self.refiner.is_none() && within_block
+        let on_the_way = self.criterion.follows_update() && within_block;
+        self.solver.follows() && self.refiner.is_none() && (on_the_way || self.solver.rescores())
     }
 }

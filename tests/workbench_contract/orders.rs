@@ -165,6 +165,38 @@ fn an_update_in_the_order_of_losses_is_the_cpus() {
 }
 
 #[test]
+fn an_update_that_scores_anew_is_the_cpus() {
+    let update = |piece: &mut dyn Workpiece, pattern: Pattern| {
+        let table = toml::toml! { order = "rescore" };
+        let solver = SOLVERS.build("obs", &table).expect("legal").component;
+        let wanda = criterion("wanda");
+        let target = Target {
+            pattern,
+            group: Group::Matrix,
+            selection: Selection::Exact,
+        };
+        run_steps(piece, Steps::new(wanda.as_ref(), solver.as_ref()), &target).expect("computes");
+    };
+    for pattern in [
+        Pattern::Unstructured { sparsity: 0.5 },
+        Pattern::NofM { keep: 2, of: 4 },
+    ] {
+        let (want, kept) = changed(&Cpu, StorageType::F32, |piece| update(piece, pattern));
+        assert_eq!(want.mask.removed(), ROWS * COLUMNS / 2);
+        assert!(want.order.is_none() && want.fault.is_none());
+        on_every_tier(|gpu, tier| {
+            let (got, there) = changed(gpu, StorageType::F32, |piece| update(piece, pattern));
+            let place = format!("tier {tier}, {pattern}");
+            assert_eq!(got.mask.removed(), ROWS * COLUMNS / 2, "{place}");
+            // The second block is chosen from weights that were updated in single precision.
+            let close = |(got, want): (&f32, &f32)| (got - want).abs() <= 1e-3 * want.abs().max(0.5);
+            let differ = there.iter().zip(&kept).filter(|pair| !close(*pair)).count();
+            assert!(differ * 500 <= ROWS * COLUMNS, "{place}: {differ} weights differ");
+        });
+    }
+}
+
+#[test]
 fn means_and_variances_are_the_cpus() {
     fn means<B: Workbench>(backend: &B) -> Means {
         let mut means = None;

@@ -136,6 +136,10 @@ impl Solver for Fista {
         self.start.as_ref().is_some_and(|start| start.solver().follows())
     }
 
+    fn rescores(&self) -> bool {
+        self.start.as_ref().is_some_and(|start| start.solver().rescores())
+    }
+
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         match &self.start {
             Some(start) => start.solver().check(pattern, limits),

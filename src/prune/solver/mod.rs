@@ -11,6 +11,7 @@ mod least_squares;
 mod normal_equations;
 mod obs;
 mod one_shot;
+mod rescore;
 mod start;
 mod step;
 

@@ -127,54 +127,86 @@ impl NormalEquations {
         layer.map(layer.dim(), &values)
     }
 
-    /// Conjugate gradients for all rows at once, over the weights that the layer's mask keeps: at most `steps` steps from
-    /// unknowns `from` with this residual. A row stops when its squared residual is not above its entry of `bounds` (one
-    /// column). Returns the new unknowns, and how many steps it took.
+    /// Conjugate gradients over the weights that the layer's mask keeps, see [`descend`].
     ///
     /// # Errors
     /// There is no room.
     pub fn descend(
         &self,
         layer: &dyn LayerView,
-        (from, residual): (Matrix, Matrix),
+        start: (Matrix, Matrix),
         steps: usize,
         bounds: &Matrix,
     ) -> Result<(Matrix, usize)> {
-        let dim = layer.dim();
-        let one = (dim.0, 1);
-        let squares = |of: &Matrix| layer.reduce(dim, Over::Row, &Values::over([of], |[of]| of.square()));
-        let (mut at, mut residual) = (from, residual);
-        let mut direction = residual.clone();
-        let mut left = squares(&residual)?;
-        for step in 0..steps {
-            let unsolved = Values::over([bounds, &left], |[bound, left]| bound.below(left));
-            if layer.total(one, &unsolved)? == 0.0 {
-                return Ok((at, step));
-            }
-            let pull = layer.product(&direction, &self.matrix)?;
-            let along = Values::over([&direction, &pull], |[direction, pull]| direction * pull);
-            let along = layer.reduce(dim, Over::Row, &along)?;
-            let length = Values::over([&left, &along, bounds], |[left, along, bound]| {
-                left.clone() * along.inverse() * bound.below(left)
-            });
-            let length = layer.map(one, &length)?;
-            let moved = Values::over([&at, &length, &direction], |[at, length, direction]| {
-                at + length * direction
-            });
-            at = layer.map(dim, &moved)?;
-            let remaining = Values::over([&residual, &length, &pull], |[residual, length, pull]| {
-                (residual - length * pull) * kept()
-            });
-            residual = layer.map(dim, &remaining)?;
-            let now = squares(&residual)?;
-            let ratio = Values::over([&now, &left], |[now, left]| now * left.inverse());
-            let ratio = layer.map(one, &ratio)?;
-            let next = Values::over([&residual, &ratio, &direction], |[residual, ratio, direction]| {
-                residual + ratio * direction
-            });
-            direction = layer.map(dim, &next)?;
-            left = now;
-        }
-        Ok((at, steps))
+        descend(layer, &self.matrix, Free::Kept, start, steps, bounds)
     }
+}
+
+/// Which unknowns may change.
+#[derive(Clone, Copy)]
+pub enum Free<'a> {
+    /// Those of the weights that the layer's mask keeps.
+    Kept,
+    /// Those with 1 in a matrix of ones and zeros.
+    Ones(&'a Matrix),
+}
+
+/// Conjugate gradients for all rows of unknowns `X` at once, on `X M = B` in the unknowns that are free: at most `steps` steps from
+/// unknowns `from` with this residual, which is 0 elsewhere. A row stops when its squared residual is not above its entry of
+/// `bounds` (one column). Returns the new unknowns, and how many steps it took.
+///
+/// # Errors
+/// There is no room.
+pub fn descend(
+    layer: &dyn LayerView,
+    matrix: &Matrix,
+    free: Free,
+    (from, residual): (Matrix, Matrix),
+    steps: usize,
+    bounds: &Matrix,
+) -> Result<(Matrix, usize)> {
+    let dim = residual.dim();
+    let one = (dim.0, 1);
+    let squares = |of: &Matrix| layer.reduce(dim, Over::Row, &Values::over([of], |[of]| of.square()));
+    let (mut at, mut residual) = (from, residual);
+    let mut direction = residual.clone();
+    let mut left = squares(&residual)?;
+    for step in 0..steps {
+        let unsolved = Values::over([bounds, &left], |[bound, left]| bound.below(left));
+        if layer.total(one, &unsolved)? == 0.0 {
+            return Ok((at, step));
+        }
+        let pull = layer.product(&direction, matrix)?;
+        let pull = match free {
+            Free::Kept => pull,
+            Free::Ones(free) => layer.map(dim, &Values::over([&pull, free], |[pull, free]| pull * free))?,
+        };
+        let along = Values::over([&direction, &pull], |[direction, pull]| direction * pull);
+        let along = layer.reduce(dim, Over::Row, &along)?;
+        let length = Values::over([&left, &along, bounds], |[left, along, bound]| {
+            left.clone() * along.inverse() * bound.below(left)
+        });
+        let length = layer.map(one, &length)?;
+        let moved = Values::over([&at, &length, &direction], |[at, length, direction]| {
+            at + length * direction
+        });
+        at = layer.map(dim, &moved)?;
+        let remaining = Values::over([&residual, &length, &pull], |[residual, length, pull]| {
+            let remaining = residual - length * pull;
+            match free {
+                Free::Kept => remaining * kept(),
+                Free::Ones(_) => remaining,
+            }
+        });
+        residual = layer.map(dim, &remaining)?;
+        let now = squares(&residual)?;
+        let ratio = Values::over([&now, &left], |[now, left]| now * left.inverse());
+        let ratio = layer.map(one, &ratio)?;
+        let next = Values::over([&residual, &ratio, &direction], |[residual, ratio, direction]| {
+            residual + ratio * direction
+        });
+        direction = layer.map(dim, &next)?;
+        left = now;
+    }
+    Ok((at, steps))
 }

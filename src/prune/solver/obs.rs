@@ -14,7 +14,10 @@
 //! column loses is the sum of Wanda's scores of its weights that a mask of its block would remove. Columns with large losses
 //! come first in their block, and blocks with large losses come first if the largest loss is more than twice the smallest.
 //! N:M groups stay together, and a last block of fewer columns stays last. ROSE's code has no working N:M branch.
+//!
+//! Or all columns that were not visited yet are scored anew before each block, as in Thanos; see `rescore`.
 
+use super::rescore;
 use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::{DAMPING, DAMPING_LIMIT};
@@ -52,6 +55,9 @@ pub enum Order {
     LeftToRight,
     /// Columns and blocks that lose most come first.
     Loss,
+    /// As they stand; the mask is chosen anew among the columns that are left before each block, by any criterion's scores of
+    /// the updated weights, and what a block removes from a row is made up for together.
+    Rescore,
 }
 
 impl Order {
@@ -95,12 +101,32 @@ impl Solver for Obs {
     }
 
     fn reorders(&self) -> bool {
-        !self.order.is_default()
+        self.order == Order::Loss
+    }
+
+    fn rescores(&self) -> bool {
+        self.order == Order::Rescore
+    }
+
+    fn group(&self) -> Option<Group> {
+        self.rescores().then_some(Group::Matrix)
+    }
+
+    fn room(&self, weights: u128, inputs: u128) -> u128 {
+        match self.order {
+            // Weights, kept ones, scores, change and what replaces two; the factor and its transpose.
+            Order::Rescore => 4 * 6 * weights + 4 * 2 * inputs.pow(2),
+            Order::LeftToRight | Order::Loss => 0,
+        }
+    }
+
+    fn products(&self) -> usize {
+        usize::from(self.rescores())
     }
 
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         match pattern {
-            Pattern::NofM { keep, of } if of > limits.updated_group => Err(Error::config(format!(
+            Pattern::NofM { keep, of } if of > limits.updated_group && !self.rescores() => Err(Error::config(format!(
                 "pattern {keep}:{of} with an update needs groups of at most {} on the GPU; use backend = \"cpu\"",
                 limits.updated_group
             ))),
@@ -109,9 +135,16 @@ impl Solver for Obs {
     }
 
     fn solve(&self, piece: &mut dyn Workpiece, follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
-        let Order::Loss = self.order else {
-            return piece.reconstruct(follow, target).map(Some);
-        };
+        match (self.order, follow) {
+            (Order::Loss, _) => {}
+            (Order::Rescore, Some(score)) => return rescore::prune(piece, score, target).map(Some),
+            (Order::Rescore, None) => {
+                return Err(Error::config(
+                    "the solver obs with order = \"rescore\" chooses the mask itself and was given no score",
+                ));
+            }
+            (Order::LeftToRight, _) => return piece.reconstruct(follow, target).map(Some),
+        }
         let order = by_loss(piece, target)?;
         let follow = follow.map(|score| reordered(score, &order, piece)).transpose()?;
         piece.reorder(&order)?;

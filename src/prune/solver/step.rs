@@ -34,6 +34,11 @@ pub trait Solver: Send + Sync {
         false
     }
 
+    /// Whether it does so by the scores of any criterion, and of all columns that it has not visited yet.
+    fn rescores(&self) -> bool {
+        false
+    }
+
     /// What is added to the diagonal of the Hessian before it is factorised, as a fraction of the diagonal's mean; for
     /// criteria that use the factor, too.
     fn damping(&self) -> f64 {

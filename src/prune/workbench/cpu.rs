@@ -5,7 +5,7 @@ mod piece;
 mod swap;
 mod values;
 
-use super::{Finished, LayerView, Workbench, Workpiece, inverse, reordered};
+use super::{Factored, Finished, LayerView, Workbench, Workpiece, inverse, reordered};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
@@ -117,6 +117,15 @@ impl LayerView for Piece<'_> {
         let factor = self.statistics.inverse_factor()?;
         let pivots = factor.upper.diag().into_iter().zip(&factor.dead);
         Ok(pivots.map(|(pivot, dead)| (!dead).then_some(*pivot)).collect())
+    }
+
+    fn factored(&self) -> Result<Factored> {
+        let factor = self.statistics.inverse_factor()?;
+        Ok(Factored {
+            upper: handle(factor.upper.mapv(|value| value as f32)),
+            dead: factor.dead.clone(),
+            damping: factor.damping,
+        })
     }
 }
 

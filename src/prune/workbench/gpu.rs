@@ -15,7 +15,7 @@ mod update;
 mod swap;
 mod written;
 
-use super::{Finished, LayerView, Matrices, Workbench, Workpiece, inverse};
+use super::{Factored, Finished, LayerView, Matrices, Workbench, Workpiece, inverse};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, NUMBERS, VECTORS};
@@ -187,10 +187,20 @@ impl LayerView for Piece<'_> {
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
         let factor = self.statistics().inverse_factor(self.gpu)?;
-        let pivots = factor.there.pivots.iter().zip(&factor.dead);
+        let pivots = factor.pivots.iter().zip(&factor.dead);
         Ok(pivots
             .map(|(pivot, dead)| (!dead).then_some(f64::from(*pivot)))
             .collect())
+    }
+
+    fn factored(&self) -> Result<Factored> {
+        let factor = self.statistics().inverse_factor(self.gpu)?;
+        let upper = &factor.upper;
+        Ok(Factored {
+            upper: Matrix::shared((upper.rows, upper.columns), upper.clone()),
+            dead: factor.dead.clone(),
+            damping: factor.damping,
+        })
     }
 
     fn sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>> {

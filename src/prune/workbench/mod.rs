@@ -224,6 +224,23 @@ pub trait LayerView: Matrices {
     /// # Errors
     /// No Gram matrix was accumulated, or the Hessian cannot be factored.
     fn pivots(&self) -> Result<Vec<Option<f64>>>;
+
+    /// The factor of the damped inverse Hessian, computed once for all layers of a tap.
+    ///
+    /// # Errors
+    /// As [`LayerView::pivots`], or there is no room.
+    fn factored(&self) -> Result<Factored>;
+}
+
+/// The factor of a damped inverse Hessian, `H^-1 = U^T U`.
+#[derive(Debug, Clone)]
+pub struct Factored {
+    /// `U`, upper triangular, with a row and a column per input feature.
+    pub upper: Matrix,
+    /// For each input feature, whether it was zero on every calibration token. These count with 1 on the diagonal of `H`.
+    pub dead: Vec<bool>,
+    /// The damping, as a fraction of the mean diagonal.
+    pub damping: f64,
 }
 
 /// A layer that is being pruned: its weights change in place, and a mask says which are removed.

@@ -1,6 +1,6 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Finished, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
+use super::{Factored, Finished, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::calibrate::statistics::{Factoring, Means};
@@ -187,6 +187,11 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
         self.factor()?;
         self.inner.pivots()
+    }
+
+    fn factored(&self) -> Result<Factored> {
+        self.factor()?;
+        self.bench.time("copy", 0.0, 0, |_| self.inner.factored())
     }
 }
 

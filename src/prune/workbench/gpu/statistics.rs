@@ -2,7 +2,7 @@
 
 use super::moves::symmetric;
 use crate::backend::gpu::device::Memory;
-use crate::backend::gpu::{DeviceFactor, Gpu, Tensor};
+use crate::backend::gpu::{DeviceFactor, Element, Gpu, Tensor};
 use crate::calibrate::statistics::{Diagonal, Means, damped, not_gathered};
 use crate::error::{Error, Result};
 use std::sync::{Arc, OnceLock};
@@ -29,8 +29,10 @@ pub struct Statistics {
 
 /// The factor of a damped inverse Hessian, on the device.
 pub struct Factor {
-    /// The factor itself.
-    pub there: DeviceFactor,
+    /// The factor itself, an upper triangular matrix in single precision.
+    pub upper: Arc<Tensor>,
+    /// Its diagonal, on the host.
+    pub pivots: Vec<f32>,
     /// What was added to the Hessian's diagonal.
     pub damping: f64,
     /// For each input feature, whether it was zero on every calibration token.
@@ -63,10 +65,19 @@ impl Statistics {
         let diagonal = Diagonal::new(norms.iter().map(|norm| 2.0 * norm).collect());
         let scale = 2.0 / self.sequences as f64;
         let inputs = norms.len();
-        let (there, damping) = damped(self.damping, |damping| {
+        let (DeviceFactor { upper, pivots }, damping) = damped(self.damping, |damping| {
             gpu.inverse_factor(gram, inputs, scale, damping * diagonal.mean)
         })?;
-        let dead = diagonal.dead;
-        Ok(Factor { there, damping, dead })
+        Ok(Factor {
+            upper: Arc::new(Tensor {
+                memory: upper,
+                rows: inputs,
+                columns: inputs,
+                element: Element::F32,
+            }),
+            pivots,
+            damping,
+            dead: diagonal.dead,
+        })
     }
 }

@@ -26,7 +26,7 @@ impl Piece<'_> {
         }
         let mask = self.mask.as_ref().expect("there is a mask now");
         let factor = self.statistics().inverse_factor(self.gpu)?;
-        let upper = &factor.there.upper;
+        let upper = &factor.upper.memory;
         let device = self.gpu.hardware();
         let current = self.current();
         let unusable = self.cleared(1)?;
