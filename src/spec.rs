@@ -339,6 +339,11 @@ impl BlockSpec {
         self.prefix.replace("{}", &index.to_string())
     }
 
+    /// The name of a layer's weight in block `index`.
+    pub fn weight_of(&self, index: usize, linear: &LinearSpec) -> String {
+        format!("{}{}.weight", self.prefix_of(index), linear.tensor)
+    }
+
     /// The linear layers with the names that they have in this block, in the order of [`BlockSpec::linears`].
     pub fn layers(&self) -> impl Iterator<Item = (LinearId, &LinearSpec)> {
         let named = self.linears.iter().enumerate();

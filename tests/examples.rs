@@ -33,7 +33,7 @@ use zprune::prune::criterion::CRITERIA;
 use zprune::prune::pattern::Pattern;
 use zprune::prune::permutation::{PERMUTATIONS, Permutation};
 use zprune::prune::values::Values;
-use zprune::prune::workbench::{LayerView, Workpiece};
+use zprune::prune::workbench::LayerView;
 use zprune::record::{self, Record};
 use zprune::run::{self, Options};
 
@@ -147,8 +147,12 @@ impl Compensation for Idle {
         Needs::NOTHING
     }
 
-    fn compensate(&self, _piece: &mut dyn Workpiece) -> Result<()> {
-        Ok(())
+    fn wanted(&self, layer: &dyn LayerView) -> Result<Vec<f64>> {
+        Ok(vec![0.0; layer.dim().0])
+    }
+
+    fn given(&self, layer: &dyn LayerView) -> Result<Vec<f64>> {
+        self.wanted(layer)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Claims about whose outputs a block's calibration statistics come from.
 
-use ndarray::{Array2, s};
+use ndarray::{Array1, Array2, Axis, s};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use zprune::memory::Room;
 use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
+use zprune::prune::compensation::Bias;
 use zprune::prune::criterion::CRITERIA;
 use zprune::prune::model::{Calibration, PrunedBlock, first_statistics, prune_model};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
@@ -23,7 +24,7 @@ use zprune::prune::recipe::Recipe;
 use zprune::prune::solver::{SOLVERS, Solver};
 use zprune::prune::values::Values;
 use zprune::prune::workbench::Workpiece;
-use zprune::spec::TapPlace;
+use zprune::spec::{Tap, TapPlace};
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
 
@@ -456,4 +457,61 @@ fn a_dense_goal_has_the_dense_models_inputs_of_the_same_tokens() {
     let pruned = prune_model(&Cpu, &checkpoint, &ends, &recipe, HALF, &calibration, |_| Ok(()));
     let error = pruned.expect_err("statistics of a whole block").to_string();
     assert!(error.contains("stage = \"staged\""), "{error}");
+}
+
+#[test]
+fn a_bias_restores_the_means_of_the_outputs_that_are_the_goal() {
+    let (checkpoint, windows) = (checkpoint(), windows());
+    let (spec, ends) = (checkpoint.spec(), Ends::upload(&Cpu, &checkpoint).expect("room"));
+    for (solver, goal) in [
+        ("one-shot", Goal::Pruned),
+        ("one-shot", Goal::Dense),
+        ("obs", Goal::Dense),
+    ] {
+        let recipe = Recipe {
+            compensation: Some(Box::new(Bias::default())),
+            goal,
+            ..method("wanda", solver)
+        };
+        let embedded = || Hidden::embed(&Cpu, spec, &ends, &windows).expect("room");
+        let (mut dense, mut sparse) = (embedded(), embedded());
+        let calibration = Calibration::Staged(&windows);
+        let take = |pruned: PrunedBlock<Cpu>| {
+            let before = Block::load(&Cpu, &checkpoint, pruned.index)?;
+            let last = *spec.block(pruned.index).taps().iter().max().expect("taps");
+            let inputs = |hidden: &Hidden<Cpu>, block: &Block<Cpu>| {
+                let mut inputs = BTreeMap::new();
+                let keep = |tap, x: &Array2<f32>, _: Option<&Array2<f32>>| {
+                    inputs.insert(tap, x.mapv(f64::from).mean_axis(Axis(0)).expect("there are tokens"));
+                    Ok(())
+                };
+                hidden.observe(&Cpu, spec, block, None, last, keep)?;
+                Ok(inputs)
+            };
+            let given = inputs(&sparse, pruned.block)?;
+            let wanted = match goal {
+                Goal::Pruned => given.clone(),
+                Goal::Dense => inputs(&dense, &before)?,
+            };
+            for (id, linear) in spec.block(pruned.index).layers() {
+                let mean = |block: &Block<Cpu>, inputs: &BTreeMap<Tap, Array1<f64>>| {
+                    let mean = block.weight(id).mapv(f64::from).dot(&inputs[&linear.tap()]);
+                    mean + block
+                        .bias(id)
+                        .map_or(Array1::zeros(linear.outputs), |bias| bias.mapv(f64::from))
+                };
+                let (want, got) = (mean(&before, &wanted), mean(pruned.block, &given));
+                let size = want
+                    .mapv(f64::abs)
+                    .fold(0.0, |largest, value| f64::max(largest, *value));
+                for (got, want) in got.iter().zip(&want) {
+                    let place = format!("{solver}, {goal:?}, block {}, {}", pruned.index, linear.tensor);
+                    assert!((got - want).abs() < 1e-5 * size, "{place}: {got}, not {want}");
+                }
+            }
+            dense.advance(&Cpu, spec, &before, |_, _| Ok(()))?;
+            sparse.advance(&Cpu, spec, pruned.block, |_, _| Ok(()))
+        };
+        prune_model(&Cpu, &checkpoint, &ends, &recipe, HALF, &calibration, take).expect("prunable");
+    }
 }

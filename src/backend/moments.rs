@@ -15,6 +15,8 @@ pub struct Needs {
     /// Whether the products of the inputs with those of the dense model are needed, for solvers that reproduce the dense
     /// model's outputs.
     pub cross: bool,
+    /// Whether the means of the dense model's inputs are needed, for steps that reproduce the means of its outputs.
+    pub goal_means: bool,
 }
 
 impl Needs {
@@ -24,6 +26,7 @@ impl Needs {
         gram: false,
         means: false,
         cross: false,
+        goal_means: false,
     };
     /// Only the sums of squares.
     pub const SQUARES: Needs = Needs {
@@ -51,6 +54,7 @@ impl Needs {
             gram: self.gram || other.gram,
             means: self.means || other.means,
             cross: self.cross || other.cross,
+            goal_means: self.goal_means || other.goal_means,
         }
     }
 
@@ -89,6 +93,21 @@ pub struct SequenceSums {
     pub sums: Vec<Vec<f64>>,
     /// The weight of each sequence: its number of tokens if all of them count alike.
     pub weights: Vec<f64>,
+}
+
+impl SequenceSums {
+    /// The mean of each feature over all tokens, counted by their weights.
+    pub fn means(&self) -> Vec<f64> {
+        let total: f64 = self.weights.iter().sum();
+        let mut means = vec![0.0; self.sums.first().map_or(0, Vec::len)];
+        for sequence in &self.sums {
+            means
+                .iter_mut()
+                .zip(sequence)
+                .for_each(|(mean, sum)| *mean += sum / total);
+        }
+        means
+    }
 }
 
 impl Moments {

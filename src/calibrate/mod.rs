@@ -85,6 +85,8 @@ pub type Samples<B> = BTreeMap<Tap, Arc<<B as Backend>::Tensor>>;
 /// Moments of the inputs at each tap of one block, in a backend's memory.
 pub struct BlockMoments<B: Backend> {
     moments: BTreeMap<Tap, B::Moments>,
+    /// The sums of the dense model's inputs, if their means are needed.
+    goals: BTreeMap<Tap, B::Moments>,
     samples: Samples<B>,
     needs: Needs,
     length: usize,
@@ -100,9 +102,15 @@ impl<B: Backend> BlockMoments<B> {
     /// # Errors
     /// The backend has no room.
     pub fn new(backend: &B, taps: &[Tap], needs: Needs, windows: &TokenWindows) -> Result<Self> {
-        let empty = |tap: &Tap| Ok((*tap, backend.moments(tap.width, needs)?));
+        let empty = |needs: Needs| move |tap: &Tap| Ok((*tap, backend.moments(tap.width, needs)?));
+        let goals: &[Tap] = if needs.goal_means { taps } else { &[] };
+        let sums = Needs {
+            means: true,
+            ..Needs::NOTHING
+        };
         Ok(BlockMoments {
-            moments: taps.iter().map(empty).collect::<Result<_>>()?,
+            moments: taps.iter().map(empty(needs)).collect::<Result<_>>()?,
+            goals: goals.iter().map(empty(sums)).collect::<Result<_>>()?,
             samples: Samples::<B>::new(),
             needs,
             length: windows.length(),
@@ -136,8 +144,12 @@ impl<B: Backend> BlockMoments<B> {
             if let Some(dense) = dense {
                 backend.accumulate_cross(moments, x, dense)?;
             }
+            let lengths = || vec![self.length as f64; rows / self.length];
             if self.needs.means {
-                backend.accumulate_sums(moments, x, &vec![self.length as f64; rows / self.length])?;
+                backend.accumulate_sums(moments, x, &lengths())?;
+            }
+            if let Some((goal, dense)) = self.goals.get_mut(&tap).zip(dense) {
+                backend.accumulate_sums(goal, dense, &lengths())?;
             }
             return Ok(());
         };
@@ -154,11 +166,14 @@ impl<B: Backend> BlockMoments<B> {
         if let Some(dense) = dense {
             backend.accumulate_cross(moments, &x_root, &scaled(dense, &roots)?)?;
         }
+        let windows = weights.chunks(self.length);
+        let totals = windows.map(|weights| weights.iter().map(|weight| f64::from(*weight)).sum());
+        let totals: Vec<f64> = totals.collect();
         if self.needs.means {
-            let windows = weights.chunks(self.length);
-            let totals = windows.map(|weights| weights.iter().map(|weight| f64::from(*weight)).sum());
-            let totals: Vec<f64> = totals.collect();
             backend.accumulate_sums(moments, &scaled(x, weights)?, &totals)?;
+        }
+        if let Some((goal, dense)) = self.goals.get_mut(&tap).zip(dense) {
+            backend.accumulate_sums(goal, &scaled(dense, weights)?, &totals)?;
         }
         Ok(())
     }
@@ -166,6 +181,11 @@ impl<B: Backend> BlockMoments<B> {
     /// The moments gathered so far, by tap.
     pub fn taps(&self) -> impl Iterator<Item = (Tap, &B::Moments)> {
         self.moments.iter().map(|(tap, moments)| (*tap, moments))
+    }
+
+    /// The sums of the dense model's inputs at a tap, where they were gathered.
+    pub fn goal(&self, tap: Tap) -> Option<&B::Moments> {
+        self.goals.get(&tap)
     }
 
     /// A sample of the inputs at each tap, for comparing outputs.

@@ -3,7 +3,7 @@
 use crate::backend::moments::{Moments, SequenceSums};
 use crate::error::{Error, Result};
 use crate::linalg::{self, Failure, Provider};
-use ndarray::{ArcArray2, Array2};
+use ndarray::{ArcArray2, Array2, Axis};
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +18,7 @@ pub struct LayerStatistics {
     gram: Option<ArcArray2<f64>>,
     cross: Option<ArcArray2<f64>>,
     means: Option<Means>,
+    goal_means: Option<Vec<f64>>,
     factoring: Factoring,
     full: OnceLock<Arc<Array2<f32>>>,
     factor: OnceLock<std::result::Result<InverseFactor, String>>,
@@ -139,6 +140,7 @@ impl LayerStatistics {
             gram: moments.gram.clone(),
             cross: moments.cross.clone(),
             means: moments.sums.as_ref().map(|sums| Means::new(&moments.squares, sums)),
+            goal_means: None,
             factoring: factoring.into(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
@@ -153,6 +155,7 @@ impl LayerStatistics {
             gram: None,
             cross: None,
             means: None,
+            goal_means: None,
             factoring: Provider::Faer.into(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
@@ -175,6 +178,68 @@ impl LayerStatistics {
     /// No sums were gathered.
     pub fn means(&self) -> Result<&Means> {
         self.means.as_ref().ok_or_else(|| not_gathered("means"))
+    }
+
+    /// The statistics with the means of the inputs whose outputs are to be reproduced, from sums over sequences.
+    #[must_use]
+    pub fn with_goal(self, sums: &SequenceSums) -> Self {
+        LayerStatistics {
+            goal_means: Some(sums.means()),
+            ..self
+        }
+    }
+
+    /// The means of the inputs whose outputs are to be reproduced: the dense model's, or those of the layer itself.
+    ///
+    /// # Errors
+    /// No sums were gathered.
+    pub fn goal_means(&self) -> Result<&[f64]> {
+        match &self.goal_means {
+            Some(means) => Ok(means),
+            None => Ok(&self.means()?.mean),
+        }
+    }
+
+    /// [`full_gram`](Self::full_gram) of the inputs less their means. Made anew at every call.
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered, or no sums.
+    pub fn centred_gram(&self) -> Result<Array2<f32>> {
+        let gram = self.gram()?;
+        let means = self.means()?;
+        let at = |row: usize, column: usize| gram[[row.max(column), row.min(column)]];
+        Ok(self.less(&means.mean, means.length, &means.mean, at))
+    }
+
+    /// [`cross`](Self::cross) of inputs less their means, if it is another matrix than [`centred_gram`](Self::centred_gram).
+    ///
+    /// # Errors
+    /// No sums were gathered.
+    pub fn centred_cross(&self) -> Result<Option<Array2<f32>>> {
+        let Some(cross) = &self.cross else { return Ok(None) };
+        let means = self.means()?;
+        let at = |row: usize, column: usize| cross[[row, column]];
+        Ok(Some(self.less(&means.mean, means.length, self.goal_means()?, at)))
+    }
+
+    /// A sum of products per sequence, less the product of the means of a sequence of this length.
+    fn less(
+        &self,
+        rows: &[f64],
+        length: f64,
+        columns: &[f64],
+        sum: impl Fn(usize, usize) -> f64 + Sync,
+    ) -> Array2<f32> {
+        let scale = 1.0 / self.sequences as f64;
+        let mut less = Array2::zeros((rows.len(), columns.len()));
+        let each = less.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        each.for_each(|(row, mut values)| {
+            let mean = length * rows[row];
+            for (column, value) in values.iter_mut().enumerate() {
+                *value = (sum(row, column) * scale - mean * columns[column]) as f32;
+            }
+        });
+        less
     }
 
     /// `H = 2 / sequences * X X^T`; only the lower triangle is filled.
@@ -258,6 +323,7 @@ impl LayerStatistics {
             gram: self.gram.as_ref().map(symmetric),
             cross: self.cross.as_ref().map(matrix),
             means: self.means.as_ref().map(|means| means.reordered(order)),
+            goal_means: self.goal_means.as_ref().map(vector),
             factoring: self.factoring,
             full: OnceLock::new(),
             factor: OnceLock::new(),

@@ -326,11 +326,9 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
 
 /// Bytes of the sums of this many features over each sequence.
 fn sums_bytes(features: u128, sequences: usize, needs: Needs) -> u128 {
-    if needs.means {
-        8 * features * sequences as u128
-    } else {
-        0
-    }
+    // Those of the layer's own inputs, and those of the dense model's.
+    let kinds = u128::from(needs.means) + u128::from(needs.goal_means);
+    kinds * 8 * features * sequences as u128
 }
 
 /// Bytes of the Gram matrices of block 0 and their factors, and of its sums over sequences.

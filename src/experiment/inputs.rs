@@ -420,6 +420,13 @@ fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<(
             pattern.fits(linear.inputs).at(linear.tensor).at(path.display())?;
         }
     }
+    for (index, method) in experiment.methods.iter().enumerate() {
+        experiment
+            .method(index)?
+            .biased(spec)
+            .at(&method.name)
+            .at(path.display())?;
+    }
     if let Some(plan) = &experiment.calibration {
         let checked = plan.check_size(plan.length.of(spec), experiment.seeds.len());
         checked.at("calibration").at(path.display())?;

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, PruningIdentity};
 use crate::experiment::plan::ComponentPlan;
 use crate::files::input;
-use crate::model::export::PRUNING;
+use crate::model::export::{CONFIG, PRUNING};
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -24,17 +24,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer,
-/// 4 the order of its columns, what refinement changed, and the goal of its solver.
-pub const SCHEMA: u32 = 4;
+/// 4 the order of its columns, what refinement changed, and the goal of its solver, 5 what compensation added to its bias.
+pub const SCHEMA: u32 = 5;
 
 /// The layout that has no fingerprints yet.
 const WITHOUT_FINGERPRINTS: u32 = 1;
 
 /// What the user can do about a file that is not as zprune wrote it.
 const MEND: &str = "put it back from a copy, or prune the model again";
-
-/// The original's file whose hash is part of the cell, too.
-const CONFIG: &str = "config.json";
 
 /// The longest file that is read, in bytes: with 100,000 layers it has 30 MB.
 const LARGEST: u64 = 256 << 20;
@@ -167,6 +164,12 @@ impl PruningFile {
         }
     }
 
+    /// The weights of the layers whose biases compensation changed.
+    pub fn compensated(&self) -> BTreeSet<&str> {
+        let layers = self.layers.iter().filter(|layer| layer.compensated.is_some());
+        layers.map(|layer| layer.tensor.as_str()).collect()
+    }
+
     /// The components of the method that this program does not know, each with its kind: another program added them.
     pub fn unknown(&self) -> Vec<String> {
         fn of<T: ?Sized>(components: &Components<T>, plan: Option<&ComponentPlan>) -> Option<String> {
@@ -217,6 +220,14 @@ impl PruningFile {
                     layer.tensor
                 ));
             }
+        }
+        let pruning = self.cell.pruning.as_ref();
+        if let Some(layer) = self.compensated().first()
+            && pruning.is_none_or(|pruning| pruning.steps.compensate.is_none())
+        {
+            return refuse(format!(
+                "the bias of layer `{layer}` was changed by a method without compensation"
+            ));
         }
         if let (Some(fingerprints), Some(pruning)) = (&self.fingerprints, &self.cell.pruning) {
             // A solver that this zprune does not know says nothing here.
@@ -308,6 +319,7 @@ mod tests {
                 zeros: 4,
                 permutation: None,
                 refined: None,
+                compensated: None,
                 damping: None,
                 output_error: Some(0.125),
             }],
@@ -352,7 +364,11 @@ mod tests {
         let read = |file: &PruningFile| PruningFile::parse(&file.to_bytes().expect("plain numbers"));
         read(&whole).expect("nothing contradicts");
         type Change = fn(&mut PruningFile);
-        let changes: [(Change, &str); 3] = [
+        let changes: [(Change, &str); 4] = [
+            (
+                |file| file.layers[0].compensated = Some(0.5),
+                "the bias of layer `a.weight` was changed by a method without compensation",
+            ),
             (
                 |file| file.fingerprints.as_mut().expect("there").kept_weights = Kept::Updated,
                 "`one-shot` does not do to the kept weights what `kept_weights` says",

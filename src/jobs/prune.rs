@@ -67,7 +67,8 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let folder = &inputs.folders[0].as_ref().expect("all inputs are there").path;
-    let mut writer = ModelWriter::begin(&input.checkpoint, input.checkpoint.spec(), folder, &staging, links)?;
+    let spec = recipe.biased(input.checkpoint.spec())?;
+    let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, links)?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
@@ -83,6 +84,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     });
     let findings = findings.at(experiment.models[0].path.display())?;
     progress.stage("writing");
+    let remade = writer.remade().to_vec();
     let copied = writer.finish()?;
     progress.stage("reading it back");
     let output = loadable(&staging).map_err(|error| staging.renamed(error))?;
@@ -91,7 +93,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
             Some(pruning) => Kept::by(&pruning.solver)?,
             None => Kept::Unchanged,
         },
-        original: unchanged(input, folder, &copied, &output).at(folder.display())?,
+        original: unchanged(input, folder, (&copied, &remade), &output).at(folder.display())?,
         output,
     };
     let file = PruningFile {
@@ -106,7 +108,8 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
         fingerprints: Some(fingerprints),
         checksum: None,
     };
-    staging.write(PRUNING, &file.to_bytes()?, narrowest(input, &copied)?)?;
+    let all: Vec<Found> = copied.into_iter().chain(remade).collect();
+    staging.write(PRUNING, &file.to_bytes()?, narrowest(input, &all)?)?;
     staging.commit()?;
     progress.finish();
     Ok(Pruned {
@@ -120,19 +123,20 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
 
 /// The access rights that hold for all files of the original. `pruning.json` describes all of them, so nobody else
 /// may read it.
-fn narrowest(input: &ModelInput, copied: &[Found]) -> Result<Access> {
+fn narrowest(input: &ModelInput, others: &[Found]) -> Result<Access> {
     let weights = input.checkpoint.files().paths();
     let mut places = weights
         .into_iter()
-        .chain(copied.iter().map(|found| found.place.as_path()));
+        .chain(others.iter().map(|found| found.place.as_path()));
     places.try_fold(Access::OPEN, |access, place| Ok(access.and(Access::of(place)?)))
 }
 
-/// The digests of the original's files. Checks that they have not changed since pruning began and they were copied.
+/// The digests of the original's files: the weights, those that were copied, and those in whose place others were made. Checks that
+/// they have not changed since pruning began.
 fn unchanged(
     input: &ModelInput,
     folder: &Path,
-    copied: &[Found],
+    (copied, remade): (&[Found], &[Found]),
     output: &BTreeMap<String, FileDigest>,
 ) -> Result<BTreeMap<String, FileDigest>> {
     let changed = |what: &str| {
@@ -146,6 +150,9 @@ fn unchanged(
             return changed(&name);
         }
         digests.insert(name, digest);
+    }
+    for found in remade {
+        digests.insert(found.text(), FileDigest::of_file(&found.place)?);
     }
     let config = digests.get("config.json").map_or("", |digest| digest.sha256.as_str());
     let tokenizer = tokenizer::digest(folder)?;

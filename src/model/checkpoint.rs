@@ -31,6 +31,8 @@ pub struct LinearWeights {
     pub bias: Option<Array1<f32>>,
     /// The number format of the weight in the checkpoint.
     pub storage: StorageType,
+    /// The number format of the bias; the weight's where there is no bias.
+    pub bias_storage: StorageType,
     /// Whether the checkpoint stores the weight transposed, as `(inputs, outputs)`.
     pub transposed: bool,
 }
@@ -212,8 +214,10 @@ impl Checkpoint {
     pub fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
         let stem = format!("{}{}", self.spec.block(index).prefix_of(index), linear.tensor);
         let name = format!("{stem}.weight");
-        let bias = linear.bias.then(|| self.vector(&format!("{stem}.bias"))).transpose()?;
+        let bias_name = format!("{stem}.bias");
+        let bias = linear.bias.then(|| self.vector(&bias_name)).transpose()?;
         let stored = self.matrix(&name)?;
+        let storage = self.storage(&name)?;
         Ok(LinearWeights {
             role: linear.role,
             weight: if linear.transposed {
@@ -221,7 +225,11 @@ impl Checkpoint {
             } else {
                 stored
             },
-            storage: self.storage(&name)?,
+            bias_storage: match &bias {
+                Some(_) => self.storage(&bias_name)?,
+                None => storage,
+            },
+            storage,
             transposed: linear.transposed,
             name,
             bias,

@@ -2,7 +2,7 @@
 //!
 //! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
 //! that every tool that loads the one loads the other. Where its architecture is another, because blocks have fewer heads or
-//! neurons, the tensors of linear layers have other shapes, and its `config.json` is made anew (`config`).
+//! neurons or layers have a bias more, the tensors of linear layers are others, and its `config.json` is made anew (`config`).
 //!
 //! Owns the bytes on disk and nothing of what they mean. A run that is killed, or a disk that fills up, leaves no folder under
 //! the final name.
@@ -21,8 +21,10 @@ use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::folder::{Found, Links, ModelFolder};
 use crate::model::index::{INDEX, reindexed};
-use crate::model::weights::WeightFiles;
+use crate::model::weights::{StoredFile, WeightFiles};
 use crate::spec::ModelSpec;
+use ndarray::Array1;
+use safetensors::Dtype;
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -44,22 +46,26 @@ const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
 pub const PRUNING: &str = "pruning.json";
 
 /// Name of the file with the configuration.
-const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 
-/// Writes a copy of a checkpoint with other weights of its linear layers, and perhaps other numbers of heads and neurons.
+/// Writes a copy of a checkpoint with other weights and biases of its linear layers, and perhaps other numbers of heads and
+/// neurons.
 pub struct ModelWriter<'a> {
     checkpoint: &'a Checkpoint,
     /// The files of the original that were copied.
     copied: Vec<Found>,
+    /// The files of the original in whose place others were made.
+    remade: Vec<Found>,
     files: Vec<TensorFile>,
     /// Which file a tensor is in that is written anew.
     places: BTreeMap<String, usize>,
 }
 
 impl<'a> ModelWriter<'a> {
-    /// Copies everything that stays as it is: configuration, tokenizer, index, and all tensors but the weights of linear
-    /// layers. What the copy has that the checkpoint has not is said by `spec`: blocks with other numbers of heads or neurons
-    /// get tensors of other shapes, biases included, and then the configuration and the index are made anew.
+    /// Copies everything that stays as it is: configuration, tokenizer, index, and all tensors but the weights and biases of
+    /// linear layers. What the copy has that the checkpoint has not is said by `spec`: blocks with other numbers of heads or
+    /// neurons get tensors of other shapes, layers with a bias that they had not get a tensor more, and then the configuration
+    /// and the index are made anew.
     ///
     /// # Errors
     /// A file cannot be read, no configuration says what `spec` is, or the disk refuses.
@@ -70,65 +76,44 @@ impl<'a> ModelWriter<'a> {
         staging: &Staging,
         links: Links,
     ) -> Result<Self> {
-        let resized = spec != checkpoint.spec();
-        let mut copied = copied(checkpoint.files(), folder, links)?;
+        let copied = copied(checkpoint.files(), folder, links)?;
         staging.restrict(Access::of(folder)?)?;
-        if resized {
-            let config = folder.join(CONFIG);
-            let text = emitted(&input::read_text(&config, input::SMALL)?, spec).at(config.display())?;
-            staging.write(CONFIG, text.as_bytes(), Access::of(&config)?)?;
-            copied.retain(|found| found.name != Path::new(CONFIG) && found.name != Path::new(INDEX));
+        let made = remade(checkpoint, spec, folder)?;
+        for (name, text) in &made {
+            staging.write(name, text.as_bytes(), Access::of(&folder.join(name))?)?;
         }
-        for found in &copied {
-            copy(found, staging, Access::of(&found.place)?)?;
-        }
-        let mut shapes = BTreeMap::new();
-        for (name, shape) in spec.tensors() {
-            shapes.insert(checkpoint.stored_name(&name)?.to_string(), shape);
-        }
-        let changed = changed(checkpoint, spec)?;
+        let is_made = |found: &Found| made.iter().any(|(name, _)| found.name == Path::new(name));
+        let (remade, copied) = copied.into_iter().partition(is_made);
         let mut writer = ModelWriter {
             checkpoint,
             copied,
+            remade,
             files: Vec::new(),
             places: BTreeMap::new(),
         };
-        let (mut index, mut bytes) = (Map::new(), 0);
-        for stored in checkpoint.files().each() {
-            let shape = |name: &str, stored: &'_ [usize]| shapes.get(name).map_or(stored.to_vec(), Vec::clone);
-            let shaped: Vec<_> = stored.tensors.iter().map(|it| shape(it.name, it.shape)).collect();
-            let tensors = stored.tensors.iter().zip(&shaped);
-            let tensors = tensors.map(|(it, shape)| (it.name, it.dtype, shape.as_slice()));
+        for found in &writer.copied {
+            copy(found, staging, Access::of(&found.place)?)?;
+        }
+        for (stored, slots) in laid_out(checkpoint, spec).at(folder.display())? {
+            let tensors = slots
+                .iter()
+                .map(|slot| (slot.name.as_str(), slot.dtype, slot.shape.as_slice()));
             let access = Access::of(&folder.join(stored.name))?;
             let mut file = staging.tensors(stored.name, tensors, stored.metadata, access)?;
-            for (tensor, shape) in stored.tensors.iter().zip(&shaped) {
-                index.insert(tensor.name.to_string(), stored.name.into());
-                bytes += (shape.iter().product::<usize>() * tensor.dtype.bitsize() / 8) as u64;
-                if changed.contains(tensor.name) {
-                    writer.places.insert(tensor.name.to_string(), writer.files.len());
-                } else if tensor.shape == shape.as_slice() {
-                    file.put(tensor.name, tensor.bytes)?;
-                } else {
-                    return Err(Error::input(format!(
-                        "tensor `{}` has shape {:?} and would have {shape:?}; only linear layers can be written with \
-                         other shapes",
-                        tensor.name, tensor.shape
-                    ))
-                    .at(folder.join(stored.name).display()));
+            for slot in slots {
+                match slot.kept {
+                    Some(bytes) => file.put(&slot.name, bytes)?,
+                    None => {
+                        writer.places.insert(slot.name, writer.files.len());
+                    }
                 }
             }
             writer.files.push(file);
         }
-        if resized && checkpoint.files().indexed() {
-            let path = folder.join(INDEX);
-            let text = input::read_text(&path, input::SMALL)?;
-            let text = reindexed(&text, index, bytes).at(path.display())?;
-            staging.write(INDEX, text.as_bytes(), Access::of(&path)?)?;
-        }
         Ok(writer)
     }
 
-    /// Writes a linear layer's weight, and its bias where that has another shape than the checkpoint's.
+    /// Writes a linear layer's weight, and its bias if the copy has one: zeros where the layer has none.
     ///
     /// # Errors
     /// The disk refuses.
@@ -138,14 +123,18 @@ impl<'a> ModelWriter<'a> {
     pub fn put(&mut self, linear: &LinearWeights) -> Result<()> {
         let name = self.checkpoint.stored_name(&linear.name)?;
         self.files[self.places[name]].put(name, &stored_bytes(linear))?;
-        let Some(bias) = &linear.bias else { return Ok(()) };
-        let name = bias_of(&linear.name);
-        let stored = self.checkpoint.stored_name(&name)?;
-        if let Some(place) = self.places.get(stored) {
-            let bytes = self.checkpoint.storage(&name)?.encode(bias.iter().copied());
-            self.files[*place].put(stored, &bytes)?;
+        let name = bias_of(name);
+        if let Some(place) = self.places.get(&name) {
+            let none = Array1::zeros(linear.weight.nrows());
+            let bias = linear.bias.as_ref().unwrap_or(&none);
+            self.files[*place].put(&name, &linear.bias_storage.encode(bias.iter().copied()))?;
         }
         Ok(())
+    }
+
+    /// The files of the original in whose place others were made, since they would be wrong for the copy.
+    pub fn remade(&self) -> &[Found] {
+        &self.remade
     }
 
     /// Closes all files. Returns those of the original that were copied.
@@ -161,25 +150,103 @@ impl<'a> ModelWriter<'a> {
     }
 }
 
-/// The stored names of the tensors that are written anew: the weights of linear layers, and the biases that have other shapes.
-fn changed(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<BTreeSet<String>> {
-    let mut changed = BTreeSet::new();
-    for index in 0..spec.blocks {
-        let block = spec.block(index);
-        let prefix = block.prefix_of(index);
-        for (linear, before) in block.linears.iter().zip(&checkpoint.spec().block(index).linears) {
-            let weight = format!("{prefix}{}.weight", linear.tensor);
-            if linear.bias && linear.outputs != before.outputs {
-                changed.insert(checkpoint.stored_name(&bias_of(&weight))?.to_string());
-            }
-            changed.insert(checkpoint.stored_name(&weight)?.to_string());
+/// A tensor of a copy.
+struct Slot<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its bytes, if they are the original's.
+    kept: Option<&'a [u8]>,
+}
+
+/// The files of a copy of a checkpoint, each with its tensors: those of the original, with the shapes of `spec`, and each bias
+/// that only `spec` has after its layer's weight.
+fn laid_out<'a>(checkpoint: &'a Checkpoint, spec: &ModelSpec) -> Result<Vec<(StoredFile<'a>, Vec<Slot<'a>>)>> {
+    let had: BTreeSet<String> = checkpoint.spec().tensors().map(|(name, _)| name).collect();
+    let mut shapes = BTreeMap::new();
+    // Biases that there were not, by the names of the weights beside them.
+    let mut added = BTreeMap::new();
+    for (name, shape) in spec.tensors() {
+        if had.contains(&name) {
+            shapes.insert(checkpoint.stored_name(&name)?.to_string(), shape);
+        } else if let Some(layer) = name.strip_suffix(".bias") {
+            added.insert(checkpoint.stored_name(&format!("{layer}.weight"))?.to_string(), shape);
         }
     }
-    Ok(changed)
+    let mut anew = BTreeSet::new();
+    for index in 0..spec.blocks {
+        let block = spec.block(index);
+        for linear in &block.linears {
+            let layer = format!("{}{}", block.prefix_of(index), linear.tensor);
+            for name in [format!("{layer}.weight"), format!("{layer}.bias")] {
+                if had.contains(&name) {
+                    anew.insert(checkpoint.stored_name(&name)?.to_string());
+                }
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for stored in checkpoint.files().each() {
+        let mut slots = Vec::with_capacity(stored.tensors.len());
+        for tensor in &stored.tensors {
+            let shape = shapes.get(tensor.name).map_or(tensor.shape, Vec::as_slice);
+            if !anew.contains(tensor.name) && tensor.shape != shape {
+                return Err(Error::input(format!(
+                    "tensor `{}` has shape {:?} and would have {shape:?}; only linear layers can be written with other shapes",
+                    tensor.name, tensor.shape
+                ))
+                .at(stored.name));
+            }
+            slots.push(Slot {
+                name: tensor.name.to_string(),
+                dtype: tensor.dtype,
+                shape: shape.to_vec(),
+                kept: (!anew.contains(tensor.name)).then_some(tensor.bytes),
+            });
+            if let Some(shape) = added.remove(tensor.name) {
+                slots.push(Slot {
+                    name: bias_of(tensor.name),
+                    dtype: tensor.dtype,
+                    shape,
+                    kept: None,
+                });
+            }
+        }
+        files.push((stored, slots));
+    }
+    Ok(files)
+}
+
+/// The files of the original that would be wrong for a copy that is as `spec` says, with the texts that the copy has in their
+/// place: none, unless it is another architecture.
+///
+/// # Errors
+/// As [`ModelWriter::begin`].
+pub fn remade(checkpoint: &Checkpoint, spec: &ModelSpec, folder: &Path) -> Result<Vec<(&'static str, String)>> {
+    let mut made = Vec::new();
+    if spec == checkpoint.spec() {
+        return Ok(made);
+    }
+    let path = folder.join(CONFIG);
+    let text = input::read_text(&path, input::SMALL)?;
+    made.push((CONFIG, emitted(&text, spec).at(path.display())?));
+    if checkpoint.files().indexed() {
+        let (mut places, mut bytes) = (Map::new(), 0);
+        for (stored, slots) in laid_out(checkpoint, spec).at(folder.display())? {
+            for slot in slots {
+                bytes += (slot.shape.iter().product::<usize>() * slot.dtype.bitsize() / 8) as u64;
+                places.insert(slot.name, stored.name.into());
+            }
+        }
+        let path = folder.join(INDEX);
+        let text = input::read_text(&path, input::SMALL)?;
+        made.push((INDEX, reindexed(&text, places, bytes).at(path.display())?));
+    }
+    Ok(made)
 }
 
 /// The name of a linear layer's bias, by that of its weight.
-fn bias_of(weight: &str) -> String {
+pub fn bias_of(weight: &str) -> String {
     format!("{}.bias", weight.strip_suffix(".weight").unwrap_or(weight))
 }
 

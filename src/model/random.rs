@@ -99,6 +99,7 @@ impl WeightSource for RandomWeights {
             weight: self.values(&name, linear.outputs, linear.inputs),
             bias: linear.bias.then(|| Array1::zeros(linear.outputs)),
             storage: self.storage,
+            bias_storage: self.storage,
             transposed: false,
             name,
         })

@@ -1,5 +1,6 @@
 //! One layer through the steps of a recipe.
 
+use super::compensation::Compensation;
 use super::mask::Mask;
 use super::pattern::{Pattern, Target};
 use super::recipe::Steps;
@@ -47,8 +48,11 @@ pub struct LayerRecord {
     /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
+    /// Root mean square of what compensation added to the bias; absent where the bias is as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensated: Option<f64>,
     /// Relative change of the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over
-    /// [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens; absent without calibration.
+    /// [`SAMPLE`](crate::calibrate::SAMPLE) calibration tokens, with what compensation added; absent without calibration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_error: Option<f64>,
 }
@@ -62,6 +66,8 @@ pub struct Solution {
     pub mask: Mask,
     /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
     pub damping: Option<f64>,
+    /// What is to be added to the bias, one value per output, if there is a compensation.
+    pub bias: Option<Vec<f64>>,
 }
 
 /// Prunes one layer on the host, without rounding its weights.
@@ -70,11 +76,23 @@ pub struct Solution {
 /// As [`run_steps`].
 pub fn solve(layer: &Layer, steps: Steps, target: &Target) -> Result<Solution> {
     let mut weight = layer.weight.to_owned();
-    let mut piece = Cpu.workpiece(&mut weight, StorageType::F32, layer.statistics);
-    let Taken { damping, .. } = run_steps(piece.as_mut(), steps, target)?;
-    let mask = piece.finish()?.mask.unpacked();
-    drop(piece);
-    Ok(Solution { weight, mask, damping })
+    let prune = |piece: &mut dyn Workpiece| {
+        let Taken { damping, .. } = run_steps(piece, steps, target)?;
+        Ok((piece.finish()?.mask.unpacked(), damping))
+    };
+    let ((mask, damping), bias) = compensated(
+        &Cpu,
+        (&mut weight, StorageType::F32),
+        layer.statistics,
+        steps.compensation,
+        prune,
+    )?;
+    Ok(Solution {
+        weight,
+        mask,
+        damping,
+        bias,
+    })
 }
 
 /// The scores of a layer's weights on the host, as a matrix of the same shape.
@@ -97,7 +115,28 @@ pub struct Taken {
     pub refined: Option<usize>,
 }
 
-/// Applies the steps to a layer, without rounding its weights.
+/// Lets `prune` prune a layer to its end, and returns with what it says what is to be added to the bias, one value per output.
+fn compensated<B: Workbench, T>(
+    backend: &B,
+    (weight, storage): (&mut B::Weight, StorageType),
+    statistics: &B::Statistics,
+    compensation: Option<&dyn Compensation>,
+    prune: impl FnOnce(&mut dyn Workpiece) -> Result<T>,
+) -> Result<(T, Option<Vec<f64>>)> {
+    let mut piece = backend.workpiece(weight, storage, statistics);
+    let wanted = compensation.map(|it| it.wanted(piece.as_ref())).transpose()?;
+    let done = prune(piece.as_mut())?;
+    drop(piece);
+    let Some((compensation, wanted)) = compensation.zip(wanted) else {
+        return Ok((done, None));
+    };
+    // Of the weights as they are stored, so that what rounding took from the means is made up for, too.
+    let given = compensation.given(backend.workpiece(weight, storage, statistics).as_ref())?;
+    let lacking = wanted.iter().zip(given).map(|(wanted, given)| wanted - given);
+    Ok((done, Some(lacking.collect())))
+}
+
+/// Applies the steps up to the solver to a layer, without rounding its weights.
 ///
 /// # Errors
 /// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
@@ -121,38 +160,46 @@ pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Re
         }
     }
     let damping = steps.solver.solve(piece, follows.then_some(&score), target)?;
-    if let Some(compensation) = steps.compensation {
-        compensation.compensate(piece)?;
-    }
     Ok(Taken { damping, refined })
 }
 
-/// Prunes one layer in place, and checks that its steps did what they promise.
+/// Prunes one layer in place, and checks that its steps did what they promise. Returns also what is to be added to its bias, one
+/// value per output, if it is compensated.
 ///
 /// # Errors
 /// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.
-pub(super) fn prune_layer(piece: &mut dyn Workpiece, name: &str, steps: Steps, target: &Target) -> Result<LayerRecord> {
-    let (rows, columns) = piece.dim();
-    let Taken { damping, refined } = run_steps(piece, steps, target)?;
-    // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
-    let finished = piece.finish()?;
-    match &finished.order {
-        Some(order) => finished.mask.reordered(order).check(target)?,
-        None => finished.mask.check(target)?,
-    }
-    if let Some((place, weight)) = finished.fault {
-        let what = if weight.is_finite() { "removed" } else { "pruned" };
-        return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
-    }
-    Ok(LayerRecord {
-        tensor: name.to_string(),
-        shape: [rows, columns],
-        pattern: Some(target.pattern),
-        removed: finished.mask.removed(),
-        zeros: finished.zeros,
-        damping,
-        permutation: finished.order,
-        refined,
-        output_error: None,
+pub(super) fn prune_layer<B: Workbench>(
+    backend: &B,
+    (weight, storage): (&mut B::Weight, StorageType),
+    statistics: &B::Statistics,
+    name: &str,
+    steps: Steps,
+    target: &Target,
+) -> Result<(LayerRecord, Option<Vec<f64>>)> {
+    compensated(backend, (weight, storage), statistics, steps.compensation, |piece| {
+        let (rows, columns) = piece.dim();
+        let Taken { damping, refined } = run_steps(piece, steps, target)?;
+        // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
+        let finished = piece.finish()?;
+        match &finished.order {
+            Some(order) => finished.mask.reordered(order).check(target)?,
+            None => finished.mask.check(target)?,
+        }
+        if let Some((place, weight)) = finished.fault {
+            let what = if weight.is_finite() { "removed" } else { "pruned" };
+            return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
+        }
+        Ok(LayerRecord {
+            tensor: name.to_string(),
+            shape: [rows, columns],
+            pattern: Some(target.pattern),
+            removed: finished.mask.removed(),
+            zeros: finished.zeros,
+            damping,
+            permutation: finished.order,
+            refined,
+            compensated: None,
+            output_error: None,
+        })
     })
 }

@@ -152,7 +152,7 @@ pub struct PrunedBlock<'a, B: Workbench> {
 }
 
 impl<B: Workbench> PrunedBlock<'_, B> {
-    /// The block's linear layers as they are saved, one at a time. If the solver only removes weights, all others are
+    /// The block's linear layers as they are saved, one at a time, with the biases that compensation left. If the solver only removes weights, all others are
     /// exactly those of the checkpoint, in whatever precision the backend computes.
     ///
     /// # Errors
@@ -161,6 +161,7 @@ impl<B: Workbench> PrunedBlock<'_, B> {
         self.block.spec().layers().map(|(id, spec)| {
             let mut linear = self.source.linear(self.index, spec)?;
             let pruned = self.backend.download_weight(self.block.weight(id))?;
+            linear.bias = self.block.bias(id).cloned();
             if self.updated {
                 linear.weight = pruned.mapv_into(|weight| linear.storage.round(weight));
             } else {
@@ -205,7 +206,7 @@ pub fn prune_model<B: Workbench>(
 /// As [`prune_model`], with the pattern of every linear layer, in their order.
 ///
 /// # Errors
-/// The checkpoint is unusable, arithmetic breaks down, or `pruned` fails.
+/// The checkpoint is unusable, the model cannot have the biases that the recipe wants, arithmetic breaks down, or `pruned` fails.
 ///
 /// # Panics
 /// There are fewer patterns than layers.
@@ -227,6 +228,7 @@ pub fn prune_allocated<B: Workbench>(
         recipe.goal.check(staged)?;
     }
     let spec = source.spec();
+    recipe.biased(spec)?;
     let mut records = Vec::new();
     let mut time = PruneTime::default();
     let embed = |windows| Ok((Hidden::embed(backend, spec, ends, windows)?, windows));
@@ -376,23 +378,31 @@ impl<B: Workbench> Turn<'_, B> {
             group: recipe.group,
             selection: recipe.selection,
         };
-        let output = |block: &Block<B>| {
-            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(id), None, x)?);
+        // Of the bias only the change counts.
+        let output = |block: &Block<B>, change: Option<&B::Tensor>| {
+            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(id), change, x)?);
             statistics.samples.get(&tap).map(of).transpose()
         };
         let started = Instant::now();
-        let dense = output(block)?;
+        let dense = output(block, None)?;
         self.took.calibrate += started.elapsed();
 
-        let steps = recipe.steps_for(block.spec().linear(id).role);
+        let steps = recipe.steps_for(block.spec().linear(id));
         let started = Instant::now();
-        let mut piece = backend.workpiece(block.weight_mut(id), storage, &statistics.of[&tap]);
-        let mut record = prune_layer(piece.as_mut(), name, steps, &target).at(name)?;
-        drop(piece);
+        let weight = (block.weight_mut(id), storage);
+        let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);
+        let (mut record, lacking) = pruned.at(name)?;
+        let mut change = None;
+        if let Some(lacking) = lacking {
+            let added = block.add_to_bias(backend, id, &lacking).at(name)?;
+            let squares: f64 = added.iter().map(|added| f64::from(*added).powi(2)).sum();
+            record.compensated = Some((squares / added.len() as f64).sqrt());
+            change = Some(backend.upload_vector(added.view())?);
+        }
         self.took.prune += started.elapsed();
 
         let started = Instant::now();
-        let sparse = output(block)?;
+        let sparse = output(block, change.as_ref())?;
         record.output_error = dense.zip(sparse).and_then(|(dense, sparse)| relative(&dense, &sparse));
         self.took.calibrate += started.elapsed();
         Ok(record)
@@ -436,17 +446,22 @@ fn observed<B: Workbench>(
 
 fn block_statistics<B: Workbench>(
     backend: &B,
-    moments: &BlockMoments<B>,
+    all: &BlockMoments<B>,
     sequences: usize,
     factoring: Factoring,
 ) -> Result<TapStatistics<B>> {
     let of = |(tap, moments): (Tap, &B::Moments)| {
         let statistics = backend.statistics(moments, sequences, factoring);
+        let with_goal = |statistics| match all.goal(tap) {
+            Some(goal) => backend.with_goal(statistics, goal),
+            None => Ok(statistics),
+        };
+        let statistics = statistics.and_then(with_goal);
         Ok((tap, statistics.at(format_args!("tap {:?}", tap.place))?))
     };
     Ok(TapStatistics {
-        of: moments.taps().map(of).collect::<Result<_>>()?,
-        samples: moments.samples().clone(),
+        of: all.taps().map(of).collect::<Result<_>>()?,
+        samples: all.samples().clone(),
     })
 }
 

@@ -12,9 +12,10 @@ use super::solver::Solver;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{Goal, Stage};
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
-use crate::spec::Role;
+use crate::model::families::with_biases;
+use crate::spec::{LinearSpec, ModelSpec};
 
 /// A pruning method, given by its steps and their settings.
 pub struct Recipe {
@@ -71,13 +72,33 @@ impl Recipe {
         }
     }
 
-    /// The steps that a layer of this role goes through.
-    pub fn steps_for(&self, role: Role) -> Steps<'_> {
+    /// The steps that this layer goes through.
+    pub fn steps_for(&self, linear: &LinearSpec) -> Steps<'_> {
         let steps = self.steps();
         Steps {
-            refiner: steps.refiner.filter(|refiner| refiner.refines(role)),
+            refiner: steps.refiner.filter(|refiner| refiner.refines(linear.role)),
+            compensation: steps.compensation.filter(|it| it.compensates(linear)),
             ..steps
         }
+    }
+
+    /// What the pruned model is: the same, with the biases that the compensation adds.
+    ///
+    /// # Errors
+    /// A layer that is compensated cannot have a bias, or one that must be compensated is not; names the layers.
+    pub fn biased(&self, spec: &ModelSpec) -> Result<ModelSpec> {
+        let Some(compensation) = &self.compensation else {
+            return Ok(spec.clone());
+        };
+        let mut linears = spec.kinds().flat_map(|(block, _)| &block.linears);
+        if let Some(linear) = linears.find(|linear| self.solver.centres() && !compensation.compensates(linear)) {
+            return Err(Error::config(format!(
+                "the solver leaves the means of outputs to a bias (`centred`), and {} does not get one; let the compensation change all \
+                 layers, or leave `centred` out",
+                linear.tensor
+            )));
+        }
+        with_biases(spec, |linear| compensation.compensates(linear)).at("the compensation changes biases")
     }
 
     /// Checks that a workbench can take layers through the steps under a pattern, before anything is computed.
@@ -92,6 +113,12 @@ impl Recipe {
             selection: self.selection,
         };
         self.check_trials()?;
+        if steps.solver.centres() && steps.compensation.is_none() {
+            return Err(Error::config(
+                "`centred` leaves the means of outputs to a bias, which nothing changes here: add compensate = \"bias\", or leave \
+                 `centred` out",
+            ));
+        }
         // Scores of all columns that are left are like any others.
         let follows = steps.follows(&target) && !steps.solver.rescores();
         operands::check(&steps.criterion.score(), follows, limits)?;
@@ -137,9 +164,11 @@ impl Recipe {
 
     /// The statistics that the steps ask for when a layer is pruned.
     pub fn layer_needs(&self) -> Needs {
+        let needs = self.steps().needs();
         Needs {
-            cross: self.reproduces_dense(),
-            ..self.steps().needs()
+            cross: self.reproduces_dense() && self.solver.updates(),
+            goal_means: self.reproduces_dense() && needs.means,
+            ..needs
         }
     }
 
@@ -151,9 +180,9 @@ impl Recipe {
         }
     }
 
-    /// Whether the dense model's outputs are the goal of a solver that can do something about them.
+    /// Whether the dense model's outputs are the goal of a step that can do something about them.
     pub fn reproduces_dense(&self) -> bool {
-        self.goal == Goal::Dense && self.solver.updates()
+        self.goal == Goal::Dense && (self.solver.updates() || self.compensation.is_some())
     }
 }
 

@@ -191,7 +191,11 @@ fn of_layer(layer: &LayerRecord) -> Broken {
     rule(all > 0 && removed <= zeros && zeros <= all, || {
         format!("{removed} removed and {zeros} zeros of {all} weights cannot be")
     })?;
-    for (name, value) in [("damping", layer.damping), ("output_error", layer.output_error)] {
+    for (name, value) in [
+        ("damping", layer.damping),
+        ("compensated", layer.compensated),
+        ("output_error", layer.output_error),
+    ] {
         let holds = value.is_none_or(|value| value.is_finite() && value >= 0.0);
         rule(holds, || format!("{name} = {} is negative", value.unwrap_or(f64::NAN)))?;
     }

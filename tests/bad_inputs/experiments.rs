@@ -224,12 +224,34 @@ const EXPERIMENTS: &[Case] = &[
         ],
     },
     Case {
-        name: "a compensation where there is none",
+        name: "an unknown compensation",
         change: Experiment(
             "criterion = \"wanda\"",
-            "criterion = \"wanda\"\ncompensate = { name = \"bias\" }",
+            "criterion = \"wanda\"\ncompensate = { name = \"bais\" }",
         ),
-        expect: &["unknown compensation `bias`: there is none yet; leave it out"],
+        expect: &["unknown compensation `bais`; did you mean `bias`?"],
+    },
+    Case {
+        name: "layers that a compensation does not know",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\ncompensate = { name = \"bias\", layers = \"output\" }",
+        ),
+        expect: &[
+            "compensation `bias`: unknown variant `output`",
+            "did you mean `outputs`?",
+        ],
+    },
+    Case {
+        name: "a centred solver without a bias",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\nsolver = { name = \"least-squares\", centred = true }",
+        ),
+        expect: &[
+            "`centred` leaves the means of outputs to a bias",
+            "add compensate = \"bias\"",
+        ],
     },
     Case {
         name: "an unknown stage by its name of earlier versions",

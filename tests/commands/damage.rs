@@ -815,10 +815,10 @@ fn records_of_pruning_that_cannot_be_are_refused() {
     let schema = model.pruned[Path::new("pruning.json")].clone();
     let schema = String::from_utf8(schema)
         .expect("JSON")
-        .replace("\"schema\": 4", "\"schema\": 9");
+        .replace("\"schema\": 5", "\"schema\": 9");
     folder.write("pruned/pruning.json", schema);
     let output = run(&folder, "verify pruned");
     assert_eq!(output.status.code(), Some(2));
-    let expect = "pruned/pruning.json: has schema 9, but this zprune reads schemas 1 to 4";
+    let expect = "pruned/pruning.json: has schema 9, but this zprune reads schemas 1 to 5";
     assert!(says(&output).contains(expect), "{}", says(&output));
 }

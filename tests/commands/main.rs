@@ -3,6 +3,7 @@
 
 mod archives;
 mod axes;
+mod compensations;
 mod damage;
 mod layouts;
 mod memory;

@@ -127,6 +127,7 @@ impl WeightSource for Formula {
             },
             bias: linear.bias.then(|| self.bias(&format!("{stem}.bias"), linear.outputs)),
             storage: StorageType::F32,
+            bias_storage: StorageType::F32,
             transposed: linear.transposed,
             name,
         })

@@ -1,11 +1,12 @@
-//! Any criterion with any permutation, refiner and solver: counts are exact after every step, removed weights are 0, swaps
-//! never raise the error, least squares is at least as good as any other weights on the same mask, columns come back into
-//! their places, and what the steps say they need is enough.
+//! Any criterion with any permutation, refiner, solver and compensation: counts are exact after every step, removed weights are 0,
+//! swaps never raise the error, least squares is at least as good as any other weights on the same mask, columns come back into
+//! their places, means of outputs are what they were where a bias sees to them, and what the steps say they need is enough.
 
 use super::*;
 use zprune::backend::Backend;
 use zprune::backend::cpu::Cpu;
 use zprune::prune::allocator::Uniform;
+use zprune::prune::compensation::COMPENSATIONS;
 use zprune::prune::component::Components;
 use zprune::prune::layer::run_steps;
 use zprune::prune::limits::Limits;
@@ -42,6 +43,7 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
     let criteria: Vec<&str> = CRITERIA.entries().into_iter().map(|entry| entry.name).collect();
     let solvers: Vec<&str> = SOLVERS.entries().into_iter().map(|entry| entry.name).collect();
     let (refiners, permutations) = (names(&REFINERS), names(&PERMUTATIONS));
+    let compensations = names(&COMPENSATIONS);
     loop {
         let pattern = match random.random_range(0..6) {
             3 => Pattern::NofM { keep: 2, of: 4 },
@@ -53,16 +55,18 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
         };
         let (criterion, solver) = (drawn(random, &criteria), drawn(random, &solvers));
         let (refiner, permutation) = (drawn(random, &refiners), drawn(random, &permutations));
+        let compensation = drawn(random, &compensations);
         let permutation = permutation.filter(|_| matches!(pattern, Pattern::NofM { .. }));
         let group = drawn(random, &GROUPS);
         let recipe = Recipe {
             allocator: Box::new(Uniform {}),
             permutation: permutation.map(|name| made(&PERMUTATIONS, name)),
             refiner: refiner.map(|name| made(&REFINERS, name)),
+            compensation: compensation.map(|name| made(&COMPENSATIONS, name)),
             group,
             ..Recipe::new(made(&CRITERIA, criterion), made(&SOLVERS, solver))
         };
-        let what = format!("{criterion} {permutation:?} {refiner:?} {solver} {group:?} {pattern}");
+        let what = format!("{criterion} {permutation:?} {refiner:?} {solver} {compensation:?} {group:?} {pattern}");
         match recipe.check(pattern, &Limits::NONE) {
             Ok(()) => return (recipe, pattern, what),
             Err(why) => assert!(why.to_string().len() > 40, "{what} is refused without a reason: {why}"),
@@ -73,13 +77,15 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
 #[test]
 fn steps_of_random_recipes_keep_their_promises() {
     let mut random = seeded(71);
-    let mut compared = 0;
+    let (mut compared, mut biased) = (0, 0);
     for case in 0..60 {
         let (recipe, pattern, what) = recipe(&mut random);
         let place = format!("case {case}: {what}");
         let columns = drawn(&mut random, &[64, 160]);
         let dense = normal(&mut random, ROWS, columns);
-        let x = activations(&mut random, 5 * columns, columns).mapv(|value| value as f32);
+        // Inputs with means, some of them large.
+        let offsets = normal(&mut random, 1, columns).mapv(|offset| f64::from(offset.powi(3)));
+        let x = (activations(&mut random, 5 * columns, columns) + offsets).mapv(|value| value as f32);
         let target = Target {
             pattern,
             group: recipe.group,
@@ -137,6 +143,9 @@ fn steps_of_random_recipes_keep_their_promises() {
 
         let mut weight = dense.clone();
         let mut piece = Cpu.workpiece(&mut weight, StorageType::F32, &statistics);
+        let wanted = steps
+            .compensation
+            .map(|it| it.wanted(piece.as_ref()).expect("gathered"));
         let taken = run_steps(piece.as_mut(), steps, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
         // In another order of columns it is another mask.
         if steps.permutation.is_none() {
@@ -163,6 +172,27 @@ fn steps_of_random_recipes_keep_their_promises() {
             if *kept == 1.0 && !steps.solver.updates() {
                 assert_eq!(*weight, dense[place_of], "{place}");
             }
+        }
+
+        // With what is added to the bias, the means of outputs are those of the dense layer, and no error is larger.
+        if let Some((compensation, wanted)) = steps.compensation.zip(wanted) {
+            let after = &mut weight.clone();
+            let piece = Cpu.workpiece(after, StorageType::F32, &statistics);
+            let given = compensation.given(piece.as_ref()).expect("gathered");
+            let lost = (&dense - &weight).mapv(f64::from);
+            let means = wide.mean_axis(Axis(0)).expect("there are tokens");
+            let within = 1e-5 * greatest(&dense) as f64 * means.mapv(f64::abs).sum();
+            let outputs = wide.dot(&lost.t());
+            for (row, outputs) in outputs.columns().into_iter().enumerate() {
+                let (added, mean) = (wanted[row] - given[row], outputs.mean().expect("there are tokens"));
+                assert!(
+                    (added - mean).abs() < within,
+                    "{place}: {added} is added to output {row}, not {mean}"
+                );
+                let squares = |offset: f64| outputs.iter().map(|y| (y - offset).powi(2)).sum::<f64>();
+                assert!(squares(added) <= squares(0.0) * (1.0 + 1e-6), "{place}: output {row}");
+            }
+            biased += 1;
         }
 
         // The best weights on this mask are not worse.
@@ -192,4 +222,26 @@ fn steps_of_random_recipes_keep_their_promises() {
         compared > 20,
         "only {compared} recipes were worse than least squares: the comparison says nothing"
     );
+    assert!(biased > 15, "only {biased} recipes had a compensation");
+}
+
+#[test]
+fn a_centred_solver_without_a_bias_is_refused_with_the_reason() {
+    let solver = SOLVERS
+        .build("least-squares", &toml::toml! { centred = true })
+        .expect("legal");
+    let half = Pattern::Unstructured { sparsity: 0.5 };
+    let mut recipe = Recipe::new(made(&CRITERIA, "wanda"), solver.component);
+    let error = recipe.check(half, &Limits::NONE).expect_err("no bias").to_string();
+    assert!(error.contains("add compensate = \"bias\""), "{error}");
+    recipe.compensation = Some(made(&COMPENSATIONS, "bias"));
+    recipe.check(half, &Limits::NONE).expect("there is one");
+    let spec = read_spec(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-llama")).expect("supported");
+    recipe.biased(&spec).expect("all layers get a bias");
+    let some = COMPENSATIONS
+        .build("bias", &toml::toml! { layers = "outputs" })
+        .expect("legal");
+    recipe.compensation = Some(some.component);
+    let error = recipe.biased(&spec).expect_err("queries get none").to_string();
+    assert!(error.contains("self_attn.q_proj does not get one"), "{error}");
 }

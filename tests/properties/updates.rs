@@ -1,6 +1,9 @@
 //! What least squares and the solvers that choose their own mask may and may not do.
 
 use super::*;
+use zprune::backend::Backend;
+use zprune::backend::cpu::Cpu;
+use zprune::prune::compensation::Bias;
 
 fn with(solver: &str, parameters: &str) -> Box<dyn Solver> {
     let table: toml::Table = parameters.parse().expect("a table");
@@ -42,8 +45,99 @@ fn output_error(before: &Array2<f32>, after: &Array2<f32>, gram: &Array2<f64>) -
     (change.dot(gram) * &change).sum()
 }
 
+/// Inputs of three sequences whose features have means, as activations have, with their statistics.
+fn with_means(random: &mut ChaCha8Rng, tokens: usize, columns: usize) -> (Array2<f64>, LayerStatistics) {
+    let offsets = normal(random, 1, columns).mapv(|offset| 3.0 * f64::from(offset.powi(3)));
+    let x = (activations(random, 3 * tokens, columns) + offsets).mapv(|value| value as f32);
+    let mut moments = Moments::new(columns, Needs::GRAM.and(Needs::MEANS));
+    Cpu.accumulate(&mut moments, &x).expect("computes");
+    Cpu.accumulate_sums(&mut moments, &x, &[tokens as f64; 3])
+        .expect("computes");
+    (x.mapv(f64::from), LayerStatistics::new(&moments, 3, Provider::Faer))
+}
+
+/// A layer pruned by Wanda's mask and a solver, with the bias that compensation adds.
+fn biased(solver: &dyn Solver, weight: &Array2<f32>, statistics: &LayerStatistics, target: &Target) -> Solution {
+    let (wanda, bias) = (criterion("wanda"), Bias::default());
+    let steps = Steps {
+        compensation: Some(&bias),
+        ..Steps::new(wanda.as_ref(), solver)
+    };
+    let layer = Layer {
+        weight: weight.view(),
+        statistics,
+    };
+    layer::solve(&layer, steps, target).unwrap_or_else(|error| panic!("{target:?}: {error}"))
+}
+
+/// The squared error of the layer's outputs, bias included.
+fn with_bias(before: &Array2<f32>, after: &Solution, x: &Array2<f64>) -> f64 {
+    let mut lost = x.dot(&(before - &after.weight).mapv(f64::from).t());
+    lost -= &Array1::from_vec(after.bias.clone().expect("compensated"));
+    lost.mapv(|value| value * value).sum()
+}
+
 proptest! {
     #![proptest_config(cases(48))]
+
+    #[test]
+    fn with_a_bias_centred_solvers_have_no_more_error_than_others(
+        solver in one_of(&["least-squares", "row-scale"]), rows in 1usize..12, eighths in 1usize..16, target in any_target(),
+        seed: u64,
+    ) {
+        let random = &mut seeded(seed);
+        let columns = 8 * eighths;
+        let weight = normal(random, rows, columns);
+        let (x, statistics) = with_means(random, columns, columns);
+        let parameters = if solver == "row-scale" { "" } else { "damping = 0.0\ntolerance = 1e-7\n" };
+        let error = |more: &str| {
+            let solver = with(solver, &format!("{parameters}{more}"));
+            with_bias(&weight, &biased(solver.as_ref(), &weight, &statistics, &target), &x)
+        };
+        let (plain, centred) = (error(""), error("centred = true"));
+        let whole = x.dot(&weight.mapv(f64::from).t()).mapv(|value| value * value).sum();
+        prop_assert!(
+            centred <= plain * (1.0 + 1e-3) + 1e-9 * whole,
+            "{}, {:?}: {:e} centred, {:e} otherwise", solver, target, centred, plain
+        );
+        // And no weights with a bias are better than the best: those without any of the two are not.
+        let masked = with_bias(&weight, &biased(with("one-shot", "").as_ref(), &weight, &statistics, &target), &x);
+        prop_assert!(centred <= masked * (1.0 + 1e-3) + 1e-9 * whole, "{}: {:e}, masked {:e}", solver, centred, masked);
+    }
+
+    #[test]
+    fn a_row_scale_is_the_best_there_is_and_never_raises_the_error(
+        start in one_of(&["one-shot", "obs", "least-squares"]), rows in 1usize..12, eighths in 1usize..16,
+        target in any_target(), seed: u64,
+    ) {
+        let target = Target { selection: Selection::Exact, ..target };
+        let random = &mut seeded(seed);
+        let weight = normal(random, rows, 8 * eighths);
+        let (x, statistics) = with_means(random, 8 * eighths, 8 * eighths);
+        let gram = x.t().dot(&x);
+        let wanda = criterion("wanda");
+        let scale = with("row-scale", &format!("start = \"{start}\""));
+        let before = solved(with(start, "").as_ref(), wanda.as_ref(), &weight, &statistics, &target);
+        let after = solved(scale.as_ref(), wanda.as_ref(), &weight, &statistics, &target);
+        prop_assert_eq!(&before.mask, &after.mask);
+        let wide = |array: &Array2<f32>| array.mapv(f64::from);
+        for row in 0..rows {
+            let (dense, left) = (wide(&weight).row(row).to_owned(), wide(&before.weight).row(row).to_owned());
+            let pull = gram.dot(&left);
+            let size = left.dot(&pull);
+            if size <= 0.0 {
+                continue;
+            }
+            let want = dense.dot(&pull) / size;
+            for (got, left) in after.weight.row(row).iter().zip(&left) {
+                prop_assert!((f64::from(*got) - want * left).abs() <= 1e-4 * left.abs(), "{}: {} for {}", start, got, left);
+            }
+            let error = |new: &Array1<f64>| (&dense - new).dot(&gram.dot(&(&dense - new)));
+            let (before, now) = (error(&left), error(&wide(&after.weight).row(row).to_owned()));
+            let whole = dense.dot(&gram.dot(&dense));
+            prop_assert!(now <= before + 1e-9 * whole, "{}, row {}: {:e} after {:e}", start, row, now, before);
+        }
+    }
 
     #[test]
     fn least_squares_solves_every_row_directly(
@@ -236,6 +330,8 @@ fn parameters_out_of_range_are_refused_by_name() {
         ("least-squares", "damping = -0.1", "damping"),
         ("least-squares", "steps = 0", "steps"),
         ("least-squares", "tolerance = 2.0", "tolerance"),
+        ("least-squares", "centred = 1", "centred"),
+        ("row-scale", "damping = 0.1", "unknown field `damping`"),
         ("admm", "penalty = 0.0", "penalty"),
         ("admm", "iterations = 0", "iterations"),
         ("admm", "schedule = \"linear\"", "cubic"),

@@ -4,6 +4,7 @@
 
 #[path = "../gpu/mod.rs"]
 mod gpu;
+mod compensations;
 mod orders;
 mod swaps;
 mod vocabulary;
@@ -302,6 +303,7 @@ fn iterative_solvers_reach_the_same_error_as_on_the_cpu() {
     // How far the error may be off, and how much of the masks may differ: ALPS chooses its path by small differences.
     for (solver, within, differing) in [
         ("least-squares", 1e-3, 0.002),
+        ("row-scale", 1e-3, 0.002),
         ("admm", 1e-3, 0.005),
         ("fista", 1e-3, 0.005),
         ("alps", 1e-2, 0.03),

@@ -85,15 +85,15 @@ pub fn method(
         needs = needs.and(built.component.needs());
         steps.compensate = Some(plan);
     }
-    let updates = solve.component.updates();
-    if raw.target == Some(Goal::Dense) && !updates {
+    let reproduces = solve.component.updates() || steps.compensate.is_some();
+    if raw.target == Some(Goal::Dense) && !reproduces {
         let message = format!(
             "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
             solver.name
         );
         return Err(Error::config(message)).at(place(&raw.criterion));
     }
-    let target = raw.target.or(target).filter(|_| updates).unwrap_or_default();
+    let target = raw.target.or(target).filter(|_| reproduces).unwrap_or_default();
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
     // Nor is one whose solver chooses the mask a one-shot method.
     let own = solve.component.group().unwrap_or(score.component.group());

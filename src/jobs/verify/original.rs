@@ -8,10 +8,11 @@ use crate::error::{Located, Result};
 use crate::files::header::METADATA;
 use crate::jobs::provenance::{Kept, PruningFile};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::export::{PRUNING, copied};
-use crate::model::families::read_spec;
+use crate::model::export::{PRUNING, bias_of, copied, remade};
+use crate::model::families::{read_spec, with_biases};
 use crate::model::folder::{Found, Links};
 use crate::model::weights::StoredTensor;
+use crate::spec::{LinearSpec, ModelSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,25 @@ enum Allowed {
     Anything,
 }
 
+/// How a bias may differ from the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// It may be another: compensation changed it.
+    Freely,
+    /// It was added because no configuration tells it from one that compensation changed, and is 0.
+    ToZeros,
+}
+
 /// The directory that the checked one is compared with.
 pub(super) struct Original<'a> {
     path: PathBuf,
     checkpoint: Checkpoint,
     claim: Option<&'a PruningFile>,
     allowed: Allowed,
+    /// The weights of the layers whose biases compensation changed.
+    compensated: BTreeSet<&'a str>,
+    /// What the pruned model must be.
+    pruned: ModelSpec,
     /// Files of the original that pruning copies unchanged.
     copied: Vec<Found>,
 }
@@ -48,7 +62,7 @@ impl<'a> Original<'a> {
     /// Opens the directory `path` to compare with a directory that is described by `claim`.
     ///
     /// # Errors
-    /// It cannot be loaded, or the solver is none that this zprune knows.
+    /// It cannot be loaded, the solver is none that this zprune knows, or no model of its kind has the biases that were added.
     pub(super) fn open(path: &Path, claim: Option<&'a PruningFile>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path, read_spec(path)?)?;
         // Nothing is copied here, so links may lead where they want.
@@ -58,11 +72,23 @@ impl<'a> Original<'a> {
             Some(Kept::Updated) => Allowed::Anything,
             None => Allowed::Nothing,
         };
+        let compensated = claim.map(PruningFile::compensated).unwrap_or_default();
+        let spec = checkpoint.spec();
+        let in_any_block = |linear: &LinearSpec| {
+            let mut weights = (0..spec.blocks).map(|index| spec.block(index).weight_of(index, linear));
+            weights.any(|weight| compensated.contains(weight.as_str()))
+        };
+        let pruned = match compensated.is_empty() {
+            true => spec.clone(),
+            false => with_biases(spec, in_any_block).at(PRUNING)?,
+        };
         Ok(Original {
             path: path.to_path_buf(),
             checkpoint,
             claim,
             allowed,
+            compensated,
+            pruned,
             copied,
         })
     }
@@ -72,6 +98,8 @@ impl<'a> Original<'a> {
         self.identify(verdict)?;
         let named = self.copied.iter().map(|found| found.text());
         let copied: BTreeMap<String, &Found> = named.zip(&self.copied).collect();
+        let made = remade(&self.checkpoint, &self.pruned, &self.path)?;
+        let made: BTreeMap<&str, &String> = made.iter().map(|(name, text)| (*name, text)).collect();
         for (name, found) in &copied {
             let path = folder.join(name);
             let known = |verdict: &Verdict| {
@@ -85,9 +113,16 @@ impl<'a> Original<'a> {
                     verdict.faults.push(format!("{name}: is missing; the original has it"));
                 }
             } else {
+                let wanted = match made.get(name.as_str()) {
+                    Some(text) => FileDigest::of_bytes(text.as_bytes()),
+                    None => FileDigest::of_file(&found.place)?,
+                };
                 match FileDigest::of_file(&path) {
-                    Ok(digest) if digest == FileDigest::of_file(&found.place)? => {}
-                    Ok(_) => verdict.faults.push(format!("{name}: differs from the original's")),
+                    Ok(digest) if digest == wanted => {}
+                    Ok(_) => verdict.faults.push(match made.contains_key(name.as_str()) {
+                        true => format!("{name}: differs from the original's in more than the biases that were added"),
+                        false => format!("{name}: differs from the original's"),
+                    }),
                     Err(error) if !known(verdict) => verdict.faults.push(format!("{name}: {error}")),
                     Err(_) => {}
                 }
@@ -142,18 +177,47 @@ impl<'a> Original<'a> {
         Ok(())
     }
 
+    /// The biases that need not be the original's, by the names under which they are stored. The others that were added are 0.
+    fn biases(&self) -> BTreeMap<String, Changed> {
+        let mut biases = BTreeMap::new();
+        for index in 0..self.pruned.blocks {
+            let (block, before) = (self.pruned.block(index), self.checkpoint.spec().block(index));
+            for (linear, before) in block.linears.iter().zip(&before.linears) {
+                let weight = block.weight_of(index, linear);
+                let changed = match self.compensated.contains(weight.as_str()) {
+                    true => Changed::Freely,
+                    false if linear.bias && !before.bias => Changed::ToZeros,
+                    false => continue,
+                };
+                biases.extend(
+                    self.checkpoint
+                        .stored_name(&weight)
+                        .ok()
+                        .map(|name| (bias_of(name), changed)),
+                );
+            }
+        }
+        biases
+    }
+
     /// Adds to the verdict which tensors differ from the original: tensors that are not prunable must be the same,
-    /// prunable ones as the method leaves them, and no tensor may be lost, added, or changed in type or place.
+    /// prunable ones and biases as the method leaves them, and no other tensor may be lost, added, or changed in type or place.
     pub(super) fn check_tensors(&self, checkpoint: &Checkpoint, prunable: &BTreeSet<String>, verdict: &mut Verdict) {
         let stored: BTreeSet<&str> = prunable
             .iter()
             .filter_map(|name| checkpoint.stored_name(name).ok())
             .collect();
         let (ours, theirs) = (tensors(checkpoint), tensors(&self.checkpoint));
+        let biases = self.biases();
         let (mut identical, mut kept) = (0, 0);
         for (name, (file, tensor)) in &ours {
             let fault = match theirs.get(name) {
-                None => Some("the original has no such tensor".to_string()),
+                None => match biases.get(*name) {
+                    Some(Changed::Freely) => None,
+                    Some(Changed::ToZeros) if tensor.bytes.iter().all(|byte| *byte == 0) => None,
+                    Some(Changed::ToZeros) => Some("was added beside a bias and should be 0".to_string()),
+                    None => Some("the original has no such tensor".to_string()),
+                },
                 Some((_, other)) if other.dtype != tensor.dtype || other.shape != tensor.shape => Some(format!(
                     "is {:?} {:?}, in the original {:?} {:?}",
                     tensor.dtype, tensor.shape, other.dtype, other.shape
@@ -164,6 +228,7 @@ impl<'a> Original<'a> {
                     kept += usize::from(fault.is_none());
                     fault
                 }
+                Some(_) if biases.get(*name) == Some(&Changed::Freely) => None,
                 Some((_, other)) if other.bytes != tensor.bytes => {
                     Some("is not prunable, but differs from the original".to_string())
                 }
@@ -173,6 +238,14 @@ impl<'a> Original<'a> {
                 }
             };
             verdict.faults.extend(fault.map(|fault| format!("{name}: {fault}")));
+        }
+        if !self.compensated.is_empty() {
+            let plan = self
+                .claim
+                .and_then(|claim| claim.cell.pruning.as_ref()?.steps.compensate.as_ref());
+            let name = plan.map_or("the method", |plan| &plan.name);
+            let what = format!("biases against the original's: `{name}` changes them on purpose");
+            verdict.unchecked.push(what);
         }
         let lost = theirs.keys().filter(|name| !ours.contains_key(*name));
         verdict

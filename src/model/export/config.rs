@@ -1,4 +1,4 @@
-//! The `config.json` of a model whose blocks have other numbers of heads or neurons than its original's.
+//! The `config.json` of a model whose blocks have other numbers of heads or neurons than its original's, or more biases.
 
 use crate::error::{Error, Result};
 use crate::files::json;
@@ -43,6 +43,12 @@ pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
     if let Some(keys) = &family.item.sizes.heads {
         config.insert(keys.head_dim.to_string(), usual.attention.head_dim.into());
     }
+    let before = parse_spec(text)?;
+    for bias in family.item.biases {
+        if bias.is_set(spec) != bias.is_set(&before) {
+            config.insert(bias.key.to_string(), bias.is_set(spec).into());
+        }
+    }
     let mut others = Map::new();
     for index in 0..spec.blocks {
         let own = sizes(spec.block(index), &family.item.sizes);
@@ -72,8 +78,10 @@ pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
         return Ok(text);
     }
     Err(unsaid(match family.item.sizes.heads {
-        Some(_) => "blocks may differ from the original's in their numbers of heads, key-value heads and neurons only",
-        None => "blocks of this family may differ from the original's in their number of neurons only",
+        Some(_) => {
+            "blocks may differ from the original's in their numbers of heads, key-value heads and neurons, and in biases only"
+        }
+        None => "blocks of this family may differ from the original's in their number of neurons and in biases only",
     }))
 }
 
@@ -108,6 +116,8 @@ fn as_mistral(config: &mut Map<String, Value>, usual: &BlockSpec) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::families::with_biases;
+    use crate::spec::Role;
 
     const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
         "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -115,7 +125,6 @@ mod tests {
 
     /// A block with other numbers of heads, key-value heads and neurons.
     fn narrowed(block: &BlockSpec, [heads, kv_heads, neurons]: [usize; 3]) -> BlockSpec {
-        use crate::spec::Role;
         let mut block = block.clone();
         (block.attention.heads, block.attention.kv_heads) = (heads, kv_heads);
         let dim = block.attention.head_dim;
@@ -183,16 +192,32 @@ mod tests {
     }
 
     #[test]
+    fn biases_are_switched_on_by_their_key_and_nothing_else_changes() {
+        let spec = parse_spec(LLAMA).expect("supported");
+        let with = with_biases(&spec, |linear| linear.role == Role::Down).expect("mlp_bias");
+        let text = emitted(LLAMA, &with).expect("sayable");
+        let mut config: Map<String, Value> = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(config.shift_remove("mlp_bias"), Some(Value::Bool(true)));
+        // Said as it is for all families that say it.
+        assert_eq!(config.shift_remove("head_dim"), Some(Value::from(16)));
+        let original: Map<String, Value> = serde_json::from_str(LLAMA).expect("JSON");
+        assert_eq!(config, original);
+    }
+
+    #[test]
     fn what_no_configuration_says_is_refused() {
         let opt = r#"{"model_type": "opt", "num_hidden_layers": 3}"#;
         let mut spec = parse_spec(opt).expect("supported");
         let heads = narrowed(spec.block(1), [6, 6, spec.block(1).neurons()]);
         spec.set_block(1, heads);
         let error = emitted(opt, &spec).expect_err("not sayable").to_string();
-        assert!(error.contains("their number of neurons only"), "{error}");
+        assert!(error.contains("their number of neurons and in biases only"), "{error}");
         let mut spec = parse_spec(LLAMA).expect("supported");
         spec.blocks = 2;
         let error = emitted(LLAMA, &spec).expect_err("not sayable").to_string();
-        assert!(error.contains("heads, key-value heads and neurons only"), "{error}");
+        assert!(
+            error.contains("heads, key-value heads and neurons, and in biases only"),
+            "{error}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use crate::spec::{BlockSpec, ModelSpec};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+mod biases;
 mod configuration;
 mod gemma;
 mod gpt2;
@@ -26,9 +27,10 @@ mod reach;
 mod registry;
 mod rotary;
 
+pub use biases::with_biases;
 pub use configuration::Config;
 use registry::REFUSED;
-pub use registry::{FAMILIES, HeadKeys, ModelFamily, Reader, SizeKeys};
+pub use registry::{BiasKey, FAMILIES, HeadKeys, ModelFamily, Reader, SizeKeys};
 
 /// The key whose value is an object of blocks, each with the sizes that it has of its own.
 pub const PER_BLOCK: &str = "per_layer_config";

@@ -4,18 +4,49 @@ use super::configuration::Config;
 use super::{gemma, gpt_neox, gpt2, llama, opt};
 use crate::error::Result;
 use crate::registry::{Entry, Registry};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, TapPlace};
 
 /// The function that reads the configurations of one family.
 pub type Reader = fn(config: &mut Config) -> Result<ModelSpec>;
 
-/// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in.
+/// A family of models: how its configuration is read, and what that calls the sizes that blocks may differ in and the biases
+/// that layers may have.
 pub struct ModelFamily {
     /// Makes the specification of a model of this family from its configuration.
     pub read: Reader,
     /// What the configuration calls the sizes that blocks may differ in.
     pub sizes: SizeKeys,
+    /// The keys that give biases to linear layers. Layers that none of them serves have a bias in all models of the family, or
+    /// in none.
+    pub biases: &'static [BiasKey],
 }
+
+/// A key of `config.json` that says whether some linear layers have biases.
+#[derive(Debug, Clone, Copy)]
+pub struct BiasKey {
+    /// The key, whose value is true or false.
+    pub key: &'static str,
+    /// Where the layers read their input that it serves: all of them get a bias, or none.
+    pub places: &'static [TapPlace],
+}
+
+/// The key for queries, keys, values and the attention's output.
+const ATTENTION_BIAS: BiasKey = BiasKey {
+    key: "attention_bias",
+    places: &[TapPlace::AttentionIn, TapPlace::AttentionOut],
+};
+
+/// LLaMA's key for the layers of the MLP.
+const MLP_BIAS: BiasKey = BiasKey {
+    key: "mlp_bias",
+    places: &[TapPlace::MlpIn, TapPlace::MlpMiddle],
+};
+
+/// OPT's key for all layers.
+const ENABLE_BIAS: BiasKey = BiasKey {
+    key: "enable_bias",
+    places: &TapPlace::ALL,
+};
 
 /// The keys of `config.json` for the sizes that a block may have of its own (`per_layer_config`).
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +93,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: gemma::gemma2,
                 sizes: LIKE_LLAMA,
+                biases: &[ATTENTION_BIAS],
             },
         },
         Entry {
@@ -70,6 +102,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: gemma::gemma3,
                 sizes: LIKE_LLAMA,
+                biases: &[ATTENTION_BIAS],
             },
         },
         Entry {
@@ -78,6 +111,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: gpt2::gpt2,
                 sizes: neurons_only("n_inner"),
+                biases: &[],
             },
         },
         Entry {
@@ -86,6 +120,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: gpt_neox::gpt_neox,
                 sizes: neurons_only("intermediate_size"),
+                biases: &[ATTENTION_BIAS],
             },
         },
         Entry {
@@ -94,6 +129,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: llama::llama,
                 sizes: LIKE_LLAMA,
+                biases: &[ATTENTION_BIAS, MLP_BIAS],
             },
         },
         Entry {
@@ -102,6 +138,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: llama::mistral,
                 sizes: LIKE_LLAMA,
+                biases: &[],
             },
         },
         Entry {
@@ -110,6 +147,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: opt::opt,
                 sizes: neurons_only("ffn_dim"),
+                biases: &[ENABLE_BIAS],
             },
         },
         Entry {
@@ -118,6 +156,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: llama::qwen2,
                 sizes: LIKE_LLAMA,
+                biases: &[],
             },
         },
         Entry {
@@ -126,6 +165,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             item: ModelFamily {
                 read: llama::qwen3,
                 sizes: LIKE_LLAMA,
+                biases: &[ATTENTION_BIAS],
             },
         },
     ],

@@ -1,7 +1,7 @@
 //! The weights of one block in a backend's memory.
 
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
 use crate::spec::{BlockSpec, Fusion, LinearId, NormPlace, NormSpec, Reach, Role};
@@ -14,7 +14,14 @@ struct Linear<B: Backend> {
     name: String,
     storage: StorageType,
     weight: B::Weight,
-    bias: Option<B::Tensor>,
+    bias: Option<Bias<B::Tensor>>,
+    bias_storage: StorageType,
+}
+
+/// A bias in the host's memory and in a backend's.
+struct Bias<T> {
+    host: Array1<f32>,
+    there: T,
 }
 
 /// A norm's parameters in a backend's memory.
@@ -50,13 +57,15 @@ impl<B: Backend> Block<B> {
                 weight,
                 bias,
                 storage,
+                bias_storage,
                 ..
             } = source.linear(index, linear)?;
             let linear = Linear {
                 name,
                 storage,
                 weight: backend.upload_weight(weight)?,
-                bias: upload_optional(backend, bias.as_ref())?,
+                bias: bias.map(|host| Bias::new(backend, host)).transpose()?,
+                bias_storage,
             };
             Ok((id, linear))
         });
@@ -79,16 +88,22 @@ impl<B: Backend> Block<B> {
         self.linears.iter().map(of).collect()
     }
 
+    fn linear(&self, id: LinearId) -> &Linear<B> {
+        let linear = self.linears.iter().find(|(known, _)| *known == id);
+        &linear.expect("a layer is asked for by what its own block calls it").1
+    }
+
+    fn linear_mut(&mut self, id: LinearId) -> &mut Linear<B> {
+        let linear = self.linears.iter_mut().find(|(known, _)| *known == id);
+        &mut linear.expect("a layer is asked for by what its own block calls it").1
+    }
+
     /// The weight of a linear layer, with one row per output.
     ///
     /// # Panics
     /// The block has no such layer.
     pub fn weight(&self, id: LinearId) -> &B::Weight {
-        let linear = self.linears.iter().find(|(known, _)| *known == id);
-        &linear
-            .expect("a layer is asked for by what its own block calls it")
-            .1
-            .weight
+        &self.linear(id).weight
     }
 
     /// The weight of a linear layer for changing it.
@@ -96,11 +111,46 @@ impl<B: Backend> Block<B> {
     /// # Panics
     /// The block has no such layer.
     pub fn weight_mut(&mut self, id: LinearId) -> &mut B::Weight {
-        let linear = self.linears.iter_mut().find(|(known, _)| *known == id);
-        &mut linear
-            .expect("a layer is asked for by what its own block calls it")
-            .1
-            .weight
+        &mut self.linear_mut(id).weight
+    }
+
+    /// The bias of a linear layer, one value per output, if it has one.
+    ///
+    /// # Panics
+    /// The block has no such layer.
+    pub fn bias(&self, id: LinearId) -> Option<&Array1<f32>> {
+        self.linear(id).bias.as_ref().map(|bias| &bias.host)
+    }
+
+    /// Adds one value per output to the bias of a linear layer, which has one from then on, as precisely as the checkpoint stores
+    /// it. Returns by how much it changed.
+    ///
+    /// # Errors
+    /// A value is none that the checkpoint's number format has, or the backend has no room.
+    ///
+    /// # Panics
+    /// The block has no such layer, or it has another number of outputs.
+    pub fn add_to_bias(&mut self, backend: &B, id: LinearId, added: &[f64]) -> Result<Array1<f32>> {
+        let linear = self.linear_mut(id);
+        let before = match linear.bias.take() {
+            Some(bias) => bias.host,
+            None => Array1::zeros(added.len()),
+        };
+        assert_eq!(before.len(), added.len(), "one value per output");
+        let sums = before
+            .iter()
+            .zip(added)
+            .map(|(before, added)| f64::from(*before) + added);
+        let storage = linear.bias_storage;
+        let after: Array1<f32> = sums.map(|sum| storage.round(sum as f32)).collect();
+        if let Some((output, value)) = after.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::numeric(format!(
+                "the bias of output {output} is {value} when it makes up for what was removed"
+            )));
+        }
+        let change = &after - &before;
+        linear.bias = Some(Bias::new(backend, after)?);
+        Ok(change)
     }
 
     /// The weights of its linear layers for changing them, in the order of [`Block::layers`].
@@ -115,7 +165,7 @@ impl<B: Backend> Block<B> {
             .iter()
             .find(serves)
             .expect("a family lists every role that its forward pass uses");
-        backend.linear(&linear.weight, linear.bias.as_ref(), x)
+        backend.linear(&linear.weight, linear.bias.as_ref().map(|bias| &bias.there), x)
     }
 
     pub(super) fn has(&self, role: Role) -> bool {
@@ -131,6 +181,13 @@ impl<B: Backend> Block<B> {
 
     pub(super) fn norm(&self, place: NormPlace) -> Option<&Norm<B::Tensor>> {
         self.norms.iter().find(|(at, _)| *at == place).map(|(_, norm)| norm)
+    }
+}
+
+impl<T> Bias<T> {
+    fn new<B: Backend<Tensor = T>>(backend: &B, host: Array1<f32>) -> Result<Self> {
+        let there = backend.upload_vector(host.view())?;
+        Ok(Bias { host, there })
     }
 }
 

@@ -102,7 +102,7 @@ impl Solver for Alps {
 
     fn solve(&self, piece: &mut dyn Workpiece, _follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
         let dim = piece.dim();
-        let equations = NormalEquations::damped(piece, self.damping)?;
+        let equations = NormalEquations::damped(piece, self.damping, false)?;
         let found = self.admm(piece, &equations, &rounded(target, dim))?;
         piece.keep(&largest(piece, &found, target)?)?;
         let begin = piece.map(dim, &Values::over([&found], |[found]| found * kept()))?;

@@ -5,6 +5,9 @@
 //! Jacobi's preconditioner (`normal_equations`). They begin at the weights that are kept, as they are, so that nothing changes
 //! where nothing is to be gained, and where a singular matrix leaves a choice it falls on the weights closest to these.
 //!
+//! With `centred`, `G` is that of the inputs less their means (`G - n m m^T`): the weights that are best where a bias sees to the means of
+//! the outputs, as `compensate = "bias"` does.
+//!
 //! The mask comes from the criterion and the refiner, or from a solver that runs first (`start`).
 
 use super::normal_equations::{NormalEquations, kept, weight};
@@ -31,6 +34,9 @@ pub struct LeastSquares {
     pub steps: usize,
     /// An output is solved when the norm of its residual is at most this fraction of the norm of its right-hand side.
     pub tolerance: f64,
+    /// Whether only what inputs are beside their means counts, since a compensation sees to the means of outputs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub centred: bool,
     /// A solver that runs first and leaves its mask, and its weights as the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
@@ -42,6 +48,7 @@ impl Default for LeastSquares {
             damping: 0.01,
             steps: 300,
             tolerance: 3e-7,
+            centred: false,
             start: None,
         }
     }
@@ -63,7 +70,12 @@ impl Solver for LeastSquares {
 
     fn needs(&self) -> Needs {
         let start = self.start.as_ref().map(|start| start.solver().needs());
-        Needs::GRAM.and(start.unwrap_or(Needs::NOTHING))
+        let means = if self.centred { Needs::MEANS } else { Needs::NOTHING };
+        Needs::GRAM.and(means).and(start.unwrap_or(Needs::NOTHING))
+    }
+
+    fn centres(&self) -> bool {
+        self.centred
     }
 
     fn damping(&self) -> f64 {
@@ -77,7 +89,8 @@ impl Solver for LeastSquares {
     fn room(&self, weights: u128, inputs: u128) -> u128 {
         // The Gram matrix and the scaled one; goal, beginning, correction, residual, direction, pull and what replaces two.
         // A start has the goal beside it.
-        let own = 4 * 8 * weights + 4 * 2 * inputs.pow(2);
+        let matrices = if self.centred { 3 } else { 2 };
+        let own = 4 * 8 * weights + 4 * matrices * inputs.pow(2);
         let start = self
             .start
             .as_ref()
@@ -105,7 +118,7 @@ impl Solver for LeastSquares {
     }
 
     fn solve(&self, piece: &mut dyn Workpiece, follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
-        let equations = NormalEquations::damped(piece, self.damping)?;
+        let equations = NormalEquations::damped(piece, self.damping, self.centred)?;
         if let Some(start) = &self.start {
             start.solver().solve(piece, follow, target)?;
         }

@@ -12,6 +12,7 @@ mod normal_equations;
 mod obs;
 mod one_shot;
 mod rescore;
+mod row_scale;
 mod start;
 mod step;
 
@@ -23,6 +24,7 @@ pub use fista::{Fista, Rounding};
 pub use least_squares::LeastSquares;
 pub use obs::Obs;
 pub use one_shot::OneShot;
+pub use row_scale::RowScale;
 pub use start::Start;
 pub use step::Solver;
 
@@ -43,8 +45,13 @@ pub static SOLVERS: Components<dyn Solver> = Components::new(
         },
         Entry {
             name: "least-squares",
-            summary: "the weights with the smallest error of the layer's output under the mask",
+            summary: "the weights with the smallest error of the layer's output under the mask; centred: for use with a bias",
             item: &|table| parsed(table, |it: LeastSquares| Box::new(it)),
+        },
+        Entry {
+            name: "row-scale",
+            summary: "each output's kept weights times the number that is best for its error",
+            item: &|table| parsed(table, |it: RowScale| Box::new(it)),
         },
         Entry {
             name: "admm",

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::prune::formula::Formula;
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Over, Values};
-use crate::prune::workbench::LayerView;
+use crate::prune::workbench::{Grams, LayerView};
 use ndarray::ArrayView2;
 
 /// The layer's weight, as it is when the formula is evaluated.
@@ -33,6 +33,20 @@ pub fn kept() -> Formula<Operand> {
 /// The least damping, as a fraction of the mean diagonal. In single precision the Gram matrix of fewer tokens than inputs has
 /// eigenvalues below 0, along which weights would grow without end.
 const LEAST_DAMPING: f64 = 1e-6;
+
+/// The products of a layer's inputs, of these as they are or of what is left of them without their means (`centred`).
+///
+/// # Errors
+/// No Gram matrix was gathered, or no means, or there is no room.
+pub fn grams(layer: &dyn LayerView, centred: bool) -> Result<Grams> {
+    match centred {
+        true => layer.centred(),
+        false => Ok(Grams {
+            gram: layer.gram()?,
+            cross: layer.cross()?,
+        }),
+    }
+}
 
 /// Normal equations for unknowns `V N`.
 pub struct NormalEquations {
@@ -55,11 +69,16 @@ impl NormalEquations {
     /// # Errors
     /// No Gram matrix was gathered, or there is no room.
     pub fn new(layer: &dyn LayerView, sizes: &[f64], damping: &[f64]) -> Result<Self> {
+        NormalEquations::of(layer, grams(layer, false)?, sizes, damping)
+    }
+
+    /// The same, in whatever the products of the inputs are.
+    fn of(layer: &dyn LayerView, grams: Grams, sizes: &[f64], damping: &[f64]) -> Result<Self> {
         let dim = layer.dim();
         let inputs = dim.1;
         let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|value| *value as f32).collect() };
         let (sizes, damping) = (single(sizes), single(damping));
-        let (gram, cross) = (layer.gram()?, layer.cross()?);
+        let Grams { gram, cross } = grams;
         let column = |index| Formula::Leaf(Operand::Column(index));
         let mut matrix = Values::over([&gram], |[g]| {
             (g + column(0) * Formula::Leaf(Operand::Identity)) / (column(1) * Formula::Leaf(Operand::Row(1)))
@@ -88,12 +107,19 @@ impl NormalEquations {
         })
     }
 
-    /// The equations damped by a fraction of the Gram matrix' mean diagonal, with ones on the diagonal.
+    /// The equations damped by a fraction of the Gram matrix' mean diagonal, with ones on the diagonal; those of inputs less their
+    /// means, if they are to be `centred`.
     ///
     /// # Errors
-    /// As [`NormalEquations::new`].
-    pub fn damped(layer: &dyn LayerView, fraction: f64) -> Result<Self> {
-        let squares = layer.squared_norms()?;
+    /// As [`NormalEquations::new`]; and no means were gathered.
+    pub fn damped(layer: &dyn LayerView, fraction: f64, centred: bool) -> Result<Self> {
+        let mut squares = layer.squared_norms()?.to_vec();
+        if centred {
+            let means = layer.means()?;
+            let less = squares.iter_mut().zip(&means.mean);
+            // Rounding may leave less than nothing of an input that never changes.
+            less.for_each(|(square, mean)| *square = (*square - means.length * mean * mean).max(0.0));
+        }
         let damping = fraction.max(LEAST_DAMPING) * squares.iter().sum::<f64>() / squares.len() as f64;
         // An input that was never active has no size; its weights have no influence.
         let size = |square: &f64| match square + damping {
@@ -101,7 +127,7 @@ impl NormalEquations {
             square => square.sqrt(),
         };
         let sizes: Vec<f64> = squares.iter().map(size).collect();
-        NormalEquations::new(layer, &sizes, &vec![damping; sizes.len()])
+        NormalEquations::of(layer, grams(layer, centred)?, &sizes, &vec![damping; sizes.len()])
     }
 
     /// Unknowns as weights.

@@ -24,6 +24,11 @@ pub trait Solver: Send + Sync {
     /// Whether the solver may change the weights that are kept.
     fn updates(&self) -> bool;
 
+    /// Whether it makes outputs right but for their means, which a compensation must see to.
+    fn centres(&self) -> bool {
+        false
+    }
+
     /// The comparison group of the paper, if the solver chooses its mask itself, whatever the criterion chose.
     fn group(&self) -> Option<Group> {
         None

@@ -5,11 +5,11 @@ mod piece;
 mod swap;
 mod values;
 
-use super::{Factored, Finished, LayerView, Workbench, Workpiece, inverse, reordered};
+use super::{Factored, Finished, Grams, LayerView, Workbench, Workpiece, inverse, reordered};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
-use crate::calibrate::statistics::{Factoring, LayerStatistics, Means};
+use crate::calibrate::statistics::{Factoring, LayerStatistics, Means, not_gathered};
 use crate::error::Result;
 use crate::prune::mask::{Mask, lowest_of, select};
 use crate::prune::matrix::Matrix;
@@ -39,6 +39,11 @@ impl<P: Products> Workbench for P {
     ) -> Result<LayerStatistics> {
         moments.check_finite()?;
         Ok(LayerStatistics::new(moments, sequences, factoring))
+    }
+
+    fn with_goal(&self, statistics: LayerStatistics, goal: &Moments) -> Result<LayerStatistics> {
+        let sums = goal.sums.as_ref().ok_or_else(|| not_gathered("sums"))?;
+        Ok(statistics.with_goal(sums))
     }
 
     fn no_statistics(&self) -> LayerStatistics {
@@ -86,6 +91,10 @@ impl LayerView for Piece<'_> {
         self.statistics.means()
     }
 
+    fn goal_means(&self) -> Result<&[f64]> {
+        self.statistics.goal_means()
+    }
+
     fn weight(&self) -> Result<Matrix> {
         Ok(handle(self.weight.clone()))
     }
@@ -102,6 +111,15 @@ impl LayerView for Piece<'_> {
     fn cross(&self) -> Result<Matrix> {
         let cross = self.statistics.cross()?;
         Ok(Matrix::shared(cross.dim(), cross))
+    }
+
+    fn centred(&self) -> Result<Grams> {
+        let gram = handle(self.statistics.centred_gram()?);
+        let cross = self.statistics.centred_cross()?.map(handle);
+        Ok(Grams {
+            cross: cross.unwrap_or_else(|| gram.clone()),
+            gram,
+        })
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {

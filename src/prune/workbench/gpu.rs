@@ -15,7 +15,7 @@ mod update;
 mod swap;
 mod written;
 
-use super::{Factored, Finished, LayerView, Matrices, Workbench, Workpiece, inverse};
+use super::{Factored, Finished, Grams, LayerView, Matrices, Workbench, Workpiece, inverse};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, NUMBERS, VECTORS};
@@ -52,10 +52,20 @@ impl Workbench for Gpu {
             damping: factoring.into().damping,
             squared_norms: Some(found.squares.iter().map(|sum| sum / sequences as f64).collect()),
             means: found.sums.as_ref().map(|sums| Means::new(&found.squares, sums)),
+            goal_means: None,
             gram: moments.gram.clone(),
             cross: moments.cross.clone(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
+        })
+    }
+
+    fn with_goal(&self, statistics: Statistics, goal: &DeviceMoments) -> Result<Statistics> {
+        let found = self.read_squares(goal)?;
+        let sums = found.sums.as_ref().ok_or_else(|| not_gathered("sums"))?;
+        Ok(Statistics {
+            goal_means: Some(sums.means()),
+            ..statistics
         })
     }
 
@@ -65,6 +75,7 @@ impl Workbench for Gpu {
             damping: DAMPING,
             squared_norms: None,
             means: None,
+            goal_means: None,
             gram: None,
             cross: None,
             full: OnceLock::new(),
@@ -155,6 +166,13 @@ impl LayerView for Piece<'_> {
         means.ok_or_else(|| not_gathered("means"))
     }
 
+    fn goal_means(&self) -> Result<&[f64]> {
+        match &self.statistics().goal_means {
+            Some(means) => Ok(means),
+            None => Ok(&self.means()?.mean),
+        }
+    }
+
     fn weight(&self) -> Result<Matrix> {
         self.map(self.size(), &Values::from(Formula::Leaf(Operand::Weight)))
     }
@@ -179,6 +197,26 @@ impl LayerView for Piece<'_> {
         let sum = Matrix::shared((cross.rows, cross.columns), cross.clone());
         let scale = 1.0 / self.statistics().sequences as f64;
         self.map(sum.dim(), &Values::over([&sum], |[sum]| sum * scale))
+    }
+
+    fn centred(&self) -> Result<Grams> {
+        let (gram, cross, means) = (self.gram()?, self.cross()?, self.means()?);
+        let root = means.length.sqrt();
+        let scaled = |means: &[f64]| means.iter().map(|mean| (mean * root) as f32).collect();
+        let less = |sum: &Matrix, goal: &[f64]| {
+            let product = || Formula::Leaf(Operand::Row(0)) * Formula::Leaf(Operand::Column(1));
+            let mut values = Values::over([sum], |[sum]| sum - product());
+            values.vectors = vec![scaled(&means.mean), scaled(goal)];
+            self.map(sum.dim(), &values)
+        };
+        let centred = less(&gram, &means.mean)?;
+        Ok(Grams {
+            cross: match gram.is(&cross) {
+                true => centred.clone(),
+                false => less(&cross, self.goal_means()?)?,
+            },
+            gram: centred,
+        })
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {

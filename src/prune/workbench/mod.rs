@@ -60,6 +60,15 @@ pub struct Swapped {
     pub swaps: Vec<u32>,
 }
 
+/// The products of a layer's inputs that a solver computes with.
+#[derive(Debug, Clone)]
+pub struct Grams {
+    /// Those of the inputs with each other, with both triangles.
+    pub gram: Matrix,
+    /// Those with the inputs whose outputs are to be reproduced; the same matrix if these are the inputs themselves.
+    pub cross: Matrix,
+}
+
 /// The operations on matrices that a workbench offers. A formula over matrices ([`Values`]) does everything
 /// elementwise: copies, sums, products, masks, thresholds, scaled rows and columns (a matrix of one column or one row
 /// is repeated). No operation changes a matrix in place.
@@ -178,6 +187,13 @@ pub trait LayerView: Matrices {
     /// No sums were gathered.
     fn means(&self) -> Result<&Means>;
 
+    /// The means of the inputs whose outputs are to be reproduced: those of [`LayerView::means`] unless the dense model's outputs
+    /// are the goal.
+    ///
+    /// # Errors
+    /// No sums were gathered.
+    fn goal_means(&self) -> Result<&[f64]>;
+
     /// The current weights, with one row per output.
     ///
     /// # Errors
@@ -204,6 +220,13 @@ pub trait LayerView: Matrices {
     /// # Errors
     /// As [`LayerView::gram`].
     fn cross(&self) -> Result<Matrix>;
+
+    /// [`LayerView::gram`] and [`LayerView::cross`] of inputs less their means: `(X - m)(X - m)^T / sequences`, and the same with
+    /// the inputs whose outputs are to be reproduced. Made anew at every call.
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered, no sums, or there is no room.
+    fn centred(&self) -> Result<Grams>;
 
     /// A matrix with 1 for each weight that a target keeps and 0 for each one that it removes, by these scores. The
     /// layer's own mask does not change.
@@ -354,6 +377,12 @@ pub trait Workbench: Backend {
         sequences: usize,
         factoring: impl Into<Factoring>,
     ) -> Result<Self::Statistics>;
+
+    /// The statistics with the means of the inputs whose outputs are to be reproduced, from moments that have their sums.
+    ///
+    /// # Errors
+    /// An activation was not finite, or the backend fails.
+    fn with_goal(&self, statistics: Self::Statistics, goal: &Self::Moments) -> Result<Self::Statistics>;
 
     /// Statistics for methods that look at weights only; asking for one of them is an error.
     fn no_statistics(&self) -> Self::Statistics;

@@ -1,6 +1,6 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Factored, Finished, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
+use super::{Factored, Finished, Grams, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::calibrate::statistics::{Factoring, Means};
@@ -24,6 +24,10 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
         self.time("statistics", 0.0, 0, |inner| {
             inner.statistics(&moments.0, sequences, factoring)
         })
+    }
+
+    fn with_goal(&self, statistics: B::Statistics, goal: &Self::Moments) -> Result<B::Statistics> {
+        self.time("statistics", 0.0, 0, |inner| inner.with_goal(statistics, &goal.0))
     }
 
     fn no_statistics(&self) -> B::Statistics {
@@ -156,6 +160,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
         self.inner.means()
     }
 
+    fn goal_means(&self) -> Result<&[f64]> {
+        self.inner.goal_means()
+    }
+
     fn weight(&self) -> Result<Matrix> {
         let bytes = 2 * self.bytes;
         self.bench.time("copy", 0.0, bytes, |_| self.inner.weight())
@@ -171,6 +179,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
 
     fn cross(&self) -> Result<Matrix> {
         self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.cross())
+    }
+
+    fn centred(&self) -> Result<Grams> {
+        self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.centred())
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {

@@ -39,6 +39,7 @@ impl Piece<'_> {
             damping: now.damping,
             squared_norms: now.squared_norms.as_ref().map(vector),
             means: now.means.as_ref().map(|means| means.reordered(order)),
+            goal_means: now.goal_means.as_ref().map(vector),
             gram,
             cross,
             full: OnceLock::new(),

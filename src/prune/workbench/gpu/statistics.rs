@@ -17,6 +17,8 @@ pub struct Statistics {
     pub squared_norms: Option<Vec<f64>>,
     /// Means and variances of the input features.
     pub means: Option<Means>,
+    /// Means of the dense model's inputs, where its outputs are to be reproduced and means were asked for.
+    pub goal_means: Option<Vec<f64>>,
     /// The Gram matrix as it was gathered: a sum, of which only the lower triangle is filled.
     pub gram: Option<Arc<Memory>>,
     /// The sum of products with the dense model's inputs.
