@@ -224,7 +224,7 @@ fn every_family_has_the_biases_that_it_can_have() {
         works(&run(&folder, &format!("verify {name}-out --against {name}")));
         let eval = format!("eval --model {name}-out --tokens tokens.safetensors --json {name}.json");
         works(&run(&folder, &eval));
-        let found = std::fs::read_to_string(folder.path(&format!("{name}.json"))).expect("written");
+        let found = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
         assert!(number(&found, "perplexity") > 1.0, "{name}");
     }
 }

@@ -78,7 +78,7 @@ fn inputs_without_their_means_are_the_same_everywhere() {
         let mut random = ChaCha8Rng::seed_from_u64(columns as u64);
         let weight = normal(&mut random, rows, columns);
         let offsets = normal(&mut random, 2, columns).mapv(|offset| 2.0 * offset);
-        let part = |values: Array2<f32>, row: usize| values + &offsets.row(row);
+        let part = |values: Array2<f32>, row: usize| values + offsets.row(row);
         let x = part(normal(&mut random, 3 * columns / 4 * 4, columns), 0);
         let goal = part(0.5 * &x + normal(&mut random, x.nrows(), columns), 1);
         let centred = |values: &Array2<f32>| {
