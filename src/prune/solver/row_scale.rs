@@ -67,6 +67,10 @@ impl Solver for RowScale {
         self.before().is_some_and(|start| start.follows())
     }
 
+    fn rescores(&self) -> bool {
+        self.before().is_some_and(|start| start.rescores())
+    }
+
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         self.before().map_or(Ok(()), |start| start.check(pattern, limits))
     }
