@@ -5,6 +5,7 @@
 
 pub use crate::backend::choice::{Choice, Listed, Tier};
 use crate::error::{Error, Result};
+use std::sync::OnceLock;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
 
 /// All adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
@@ -26,9 +27,13 @@ fn listed(adapter: &Adapter) -> Listed {
 }
 
 fn adapters() -> Vec<Adapter> {
-    let mut descriptor = InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.memory_budget_thresholds.for_resource_creation = Some(97);
-    let instance = Instance::new(descriptor);
+    // One for the whole process: a driver has room for some dozens, and finds no adapter after that.
+    static INSTANCE: OnceLock<Instance> = OnceLock::new();
+    let instance = INSTANCE.get_or_init(|| {
+        let mut descriptor = InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.memory_budget_thresholds.for_resource_creation = Some(97);
+        Instance::new(descriptor)
+    });
     pollster::block_on(instance.enumerate_adapters(Backends::all()))
 }
 
