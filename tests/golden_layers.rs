@@ -35,6 +35,8 @@ const SCORED: [(&str, &str); 4] = [
 
 #[path = "golden_layers/allocators.rs"]
 mod allocators;
+#[path = "golden_layers/end_to_end.rs"]
+mod end_to_end;
 #[path = "golden_layers/shares.rs"]
 mod shares;
 #[path = "golden_layers/solvers.rs"]
