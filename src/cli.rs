@@ -24,6 +24,7 @@ use crate::backend::adapter;
 use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::known::KNOWN;
 use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::experiment::protocol::PROTOCOLS;
@@ -298,12 +299,19 @@ fn listing() -> String {
     section(&mut text, "permutations", PERMUTATIONS.entries());
     section(&mut text, "mask refinements", REFINERS.entries());
     section(&mut text, "compensations", COMPENSATIONS.entries());
+    text.push_str("recipes by name (recipe = \"NAME\" in a [[method]], or --method NAME)\n");
+    for known in &KNOWN {
+        text.push_str(&format!("  {:<23}  {} ({})\n", known.name, known.line(), known.source));
+    }
     text.push_str("patterns\n");
     text.push_str("  { sparsity = 0.5 }       unstructured: a fraction of every comparison group\n");
     text.push_str("  { keep = 2, of = 4 }     N:M: of every 4 consecutive inputs of an output, 2 are kept\n");
     text.push_str("comparison groups\n");
     text.push_str("  matrix                   all weights of a layer\n");
     text.push_str("  row                      the inputs of one output\n");
+    text.push_str(
+        "  row-share                as row, but every output loses the same share of its scores, not of its weights\n",
+    );
     text.push_str(&format!(
         "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
     ));

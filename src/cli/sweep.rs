@@ -255,15 +255,7 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
         ));
     }
     for method in &experiment.methods {
-        text.push_str(&format!(
-            "method: {} = criterion {} {}, solver {}, allocator {}, group {}\n",
-            method.name,
-            method.criterion.name,
-            method.criterion.parameters,
-            method.solver.name,
-            method.allocator.name,
-            method.group
-        ));
+        text.push_str(&format!("method: {} = {method}\n", method.name));
     }
     for family in &experiment.comparisons {
         let against = family.against.join(", ");

@@ -1,6 +1,7 @@
 //! The plan of a pruning method: a component for every step, ready to be built.
 
 use crate::calibrate::{Goal, Stage};
+use crate::choices;
 use crate::error::{Error, Result};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
@@ -13,6 +14,7 @@ use crate::prune::recipe::Recipe;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A component by name, with all its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,54 @@ pub struct StepPlans {
     /// Changes the bias to make up for removed weights; without it, the bias stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensate: Option<ComponentPlan>,
+}
+
+/// One line: the steps by name, with their parameters, and what is unlike the usual.
+impl fmt::Display for MethodPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StepPlans {
+            permutation,
+            refine,
+            compensate,
+        } = &self.steps;
+        if self.allocator.name != "uniform" {
+            write!(f, "allocator {}, ", self.allocator)?;
+        }
+        write!(f, "criterion {} by {}", self.criterion, self.group)?;
+        for (step, plan) in [("permutation", permutation), ("refine", refine)] {
+            if let Some(plan) = plan {
+                write!(f, ", {step} {plan}")?;
+            }
+        }
+        if self.solver.name != "one-shot" {
+            write!(f, ", solver {}", self.solver)?;
+        }
+        if let Some(plan) = compensate {
+            write!(f, ", compensate {plan}")?;
+        }
+        if let Some(stage) = &self.stage {
+            write!(f, ", stage {}", choices::name(stage))?;
+        }
+        match self.target.is_default() {
+            true => Ok(()),
+            false => write!(f, ", target {}", choices::name(&self.target)),
+        }
+    }
+}
+
+/// The name, with the parameters in brackets if there are any.
+impl fmt::Display for ComponentPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        let Some(parameters) = self.parameters.as_object().filter(|parameters| !parameters.is_empty()) else {
+            return Ok(());
+        };
+        let named = parameters.iter().map(|(name, value)| match value {
+            serde_json::Value::String(text) => format!("{name} {text}"),
+            value => format!("{name} {value}"),
+        });
+        write!(f, " ({})", named.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl MethodPlan {

@@ -9,6 +9,7 @@ pub mod axes;
 pub mod forecast;
 pub mod identity;
 pub mod inputs;
+pub mod known;
 pub mod machine;
 pub mod method;
 pub mod plan;

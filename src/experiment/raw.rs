@@ -136,13 +136,15 @@ pub struct RawPattern {
 }
 
 /// A pruning method of the experiment, `[[method]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawMethod {
-    /// Label in tables; made from criterion and solver by default.
+    /// Label in tables; made from the steps by default.
     pub name: Option<String>,
-    /// Decides how important each weight is.
-    pub criterion: Spanned<RawComponent>,
+    /// A recipe by name, whose steps are used where none are typed here.
+    pub recipe: Option<Spanned<String>>,
+    /// Decides how important each weight is; needed where no recipe is named.
+    pub criterion: Option<Spanned<RawComponent>>,
     /// Computes the new values of the weights that are kept; `one-shot`, which leaves them, by default.
     pub solver: Option<Spanned<RawComponent>>,
     /// Decides how much is removed from each layer; `uniform` by default.

@@ -220,7 +220,7 @@ impl Resolving<'_> {
         for raw in &self.raw.method {
             let place = self.at(raw.span().start);
             let target = self.raw.calibration.as_ref().and_then(|raw| raw.get_ref().target);
-            let method = method(raw.get_ref(), target, self.protocol, &|offset| self.at(offset))?;
+            let method = method(raw, target, self.protocol, &|offset| self.at(offset))?;
             let others = experiment.methods.iter().map(|method| &method.name);
             distinct(&method.name, others, "method name").at(&place)?;
             if method.name == DENSE {

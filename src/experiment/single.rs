@@ -1,5 +1,6 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
+use super::known::Known;
 use super::machine::MachineRequest;
 use super::plan::{Experiment, ModelPlan};
 use super::protocol::{Length, Named, agree};
@@ -7,6 +8,7 @@ use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawMode
 use super::resolve::methods::method;
 use super::resolve::models::model_place;
 use super::resolve::texts::{calibration, evaluation, task};
+use crate::calibrate::Goal;
 use crate::data::tokenizer::Bos;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -14,6 +16,7 @@ use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::prune::recipe::Recipe;
+use crate::registry;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -68,7 +71,9 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
     let (allocator, settings) = (pruning.allocator.as_deref(), &pruning.settings);
     let raw = named_method(&pruning.method, allocator, steps, settings, pruning.group)?;
-    let method = method(&raw, pruning.calibration.target, protocol, &|_| "--method".to_string())?;
+    let method = method(&Spanned::new(0..0, raw), pruning.calibration.target, protocol, &|_| {
+        "--method".to_string()
+    })?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
     experiment.patterns = vec![pruning.pattern];
@@ -93,13 +98,14 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
 }
 
 /// A method by name, perhaps with an allocator and a mask refinement, in its own comparison group; `settings` are parameters of its
-/// steps.
+/// steps. What a recipe says of calibration (stage and target) is left out.
 ///
 /// # Errors
 /// Unknown names, or parameters out of range.
 pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
     let raw = named_method(name, allocator, [None, refine, None], settings, None)?;
-    let plan = method(&raw, None, None, &|_| "--method".to_string())?;
+    let mut plan = method(&Spanned::new(0..0, raw), None, None, &|_| "--method".to_string())?;
+    plan.target = Goal::default();
     plan.build(Selection::Exact, Provider::Faer)
 }
 
@@ -186,15 +192,6 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
     Ok((experiment, protocol))
 }
 
-/// Methods with a name of their own: that name, criterion, solver, and the solver's parameters in TOML.
-const NAMED: [[&str; 4]; 5] = [
-    ["sparsegpt", "obs", "obs", ""],
-    ["admm", "wanda", "admm", ""],
-    ["alps", "wanda", "alps", ""],
-    ["fistapruner", "wanda", "fista", "round = \"magnitude\""],
-    ["thanos", "wanda", "obs", "order = \"rescore\""],
-];
-
 /// A method as the command line names it, with its allocator, permutation, refinement and compensation.
 fn named_method(
     name: &str,
@@ -203,58 +200,65 @@ fn named_method(
     settings: &[String],
     group: Option<Group>,
 ) -> Result<RawMethod> {
-    let of_its_own = NAMED.iter().find(|[known, ..]| *known == name);
-    let (criterion, solver, set) = match (of_its_own, name.split_once('+')) {
-        (Some([_, criterion, solver, set]), _) => (*criterion, *solver, *set),
-        (None, Some((criterion, solver))) => (criterion, solver, ""),
-        (None, None) => (name, "one-shot", ""),
+    let spanned = |name: &str| Spanned::new(0..0, component(name));
+    let mut method = match (Known::find(name), name.split_once('+')) {
+        (Some(known), _) => known.method(),
+        (None, Some((criterion, solver))) => RawMethod {
+            criterion: Some(spanned(criterion)),
+            solver: Some(spanned(solver)),
+            ..RawMethod::default()
+        },
+        (None, None) => RawMethod {
+            criterion: Some(spanned(name)),
+            ..RawMethod::default()
+        },
     };
-    let mut criterion = component(criterion);
-    let mut solver = component(solver);
-    let set: toml::Table = set.parse().expect("the parameters of a method are TOML");
-    solver.parameters.extend(set);
-    let mut allocator = component(allocator.unwrap_or("uniform"));
-    let mut permutation = permutation.map(component);
-    let mut refine = refine.map(component);
-    let mut compensate = compensate.map(component);
+    let typed = [allocator, permutation, refine, compensate].map(|name| name.map(spanned));
+    let [allocator, permutation, refine, compensate] = typed;
+    method.allocator = allocator;
+    method.permutation = permutation;
+    method.refine = refine;
+    method.compensate = compensate;
+    method.group = group;
     for setting in settings {
         let (key, value) = setting
             .split_once('=')
             .ok_or_else(|| Error::config(format!("--set {setting} is not of the form key=value")))?;
-        let (part, key) = match key.trim().split_once('.') {
-            Some(("solver", key)) => (&mut solver, key),
-            Some(("allocator", key)) => (&mut allocator, key),
-            Some(("criterion", key)) => (&mut criterion, key),
-            Some(("permutation", key)) => (named(&mut permutation, "permutation")?, key),
-            Some(("refine", key)) => (named(&mut refine, "refine")?, key),
-            Some(("compensate", key)) => (named(&mut compensate, "compensate")?, key),
-            _ => (&mut criterion, key.trim()),
+        let (step, key) = key.trim().split_once('.').unwrap_or(("criterion", key.trim()));
+        let part = match step {
+            "criterion" => &mut method.criterion,
+            "solver" => &mut method.solver,
+            "allocator" => &mut method.allocator,
+            "permutation" => &mut method.permutation,
+            "refine" => &mut method.refine,
+            "compensate" => &mut method.compensate,
+            _ => {
+                let steps = [
+                    "criterion",
+                    "solver",
+                    "allocator",
+                    "permutation",
+                    "refine",
+                    "compensate",
+                ];
+                return Err(registry::unknown("step in --set", step, &steps));
+            }
         };
-        part.parameters.insert(key.to_string(), value_of(value.trim()));
+        let part = part.as_mut().ok_or_else(|| absent(step))?;
+        part.get_mut()
+            .parameters
+            .insert(key.to_string(), value_of(value.trim()));
     }
-    let spanned = |component| Spanned::new(0..0, component);
-    Ok(RawMethod {
-        name: None,
-        criterion: spanned(criterion),
-        solver: Some(spanned(solver)),
-        allocator: Some(spanned(allocator)),
-        permutation: permutation.map(spanned),
-        refine: refine.map(spanned),
-        compensate: compensate.map(spanned),
-        group,
-        stage: None,
-        target: None,
-    })
+    Ok(method)
 }
 
-/// The step that a setting is for.
-fn named<'a>(step: &'a mut Option<RawComponent>, name: &str) -> Result<&'a mut RawComponent> {
-    let message = || {
-        Error::config(format!(
-            "--set {name}.… is for a step that is not there; give --{name} NAME"
-        ))
+/// The error of a setting for a step that the method does not have.
+fn absent(step: &str) -> Error {
+    let give = match step {
+        "solver" => "--method CRITERION+SOLVER".to_string(),
+        step => format!("--{step} NAME"),
     };
-    step.as_mut().ok_or_else(message)
+    Error::config(format!("--set {step}.… is for a step that is not there; give {give}"))
 }
 
 fn component(name: &str) -> RawComponent {

@@ -462,7 +462,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a method without a criterion",
         change: Experiment("criterion = \"wanda\"", ""),
-        expect: &["experiment.toml:19:1: missing field `criterion`"],
+        expect: &["experiment.toml:19:1: missing field `criterion`, or `recipe`"],
     },
     Case {
         name: "an experiment name that leaves the results folder",

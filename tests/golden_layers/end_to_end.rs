@@ -59,7 +59,9 @@ fn perplexities_of_pruned_models_equal_those_of_the_reference() {
         let got = found[name];
         let differs = 100.0 * (got / want - 1.0);
         if differs.abs() > *percent {
-            wrong.push(format!("{name}: {got}, not {want}: {differs:+.4} %, more than {percent}"));
+            wrong.push(format!(
+                "{name}: {got}, not {want}: {differs:+.4} %, more than {percent}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -4,6 +4,7 @@ use crate::backend::moments::Needs;
 use crate::calibrate::Goal;
 use crate::choices;
 use crate::error::{Error, Located, Result};
+use crate::experiment::known::filled;
 use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
@@ -45,17 +46,22 @@ fn component<T: ?Sized>(components: &Components<T>, raw: &RawComponent) -> Resul
 
 /// Resolves a method; `target` is the calibration's, and `at` turns a byte offset of the file into a place.
 pub fn method(
-    raw: &RawMethod,
+    raw: &Spanned<RawMethod>,
     target: Option<Goal>,
     protocol: Option<Named>,
     at: &dyn Fn(usize) -> String,
 ) -> Result<MethodPlan> {
+    let whole = at(raw.span().start);
+    let raw = &filled(raw.get_ref(), at)?;
+    let Some(typed) = &raw.criterion else {
+        return Err(Error::config("missing field `criterion`, or `recipe`")).at(whole);
+    };
     let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
     let default = |name: &str| RawComponent {
         name: name.to_string(),
         parameters: toml::Table::new(),
     };
-    let (criterion, score) = component(&CRITERIA, raw.criterion.get_ref()).at(place(&raw.criterion))?;
+    let (criterion, score) = component(&CRITERIA, typed.get_ref()).at(place(typed))?;
     let (solver, solve) = match &raw.solver {
         Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
         None => component(&SOLVERS, &default("one-shot"))?,
@@ -91,7 +97,7 @@ pub fn method(
             "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
             solver.name
         );
-        return Err(Error::config(message)).at(place(&raw.criterion));
+        return Err(Error::config(message)).at(place(typed));
     }
     let target = raw.target.or(target).filter(|_| reproduces).unwrap_or_default();
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
@@ -103,7 +109,7 @@ pub fn method(
     });
     let mut plan = MethodPlan {
         name: String::new(),
-        group: group.at(place(&raw.criterion))?.unwrap_or(own),
+        group: group.at(place(typed))?.unwrap_or(own),
         calibrated: needs.anything() || share.component.tries(),
         criterion,
         solver,
