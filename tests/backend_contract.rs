@@ -76,6 +76,7 @@ struct Found {
     squares: Vec<f64>,
     gram: Array2<f64>,
     cross: Array2<f64>,
+    goal: Array2<f64>,
     sums: Vec<f64>,
 }
 
@@ -95,6 +96,7 @@ fn on_host<B>(_: &B, moments: &Moments) -> Result<Found> {
         squares: moments.squares.clone(),
         gram: moments.gram.clone().expect("a Gram matrix was asked for").into_owned(),
         cross: moments.cross.clone().expect("products were asked for").into_owned(),
+        goal: moments.goal.clone().expect("they were asked for").into_owned(),
         sums: sums.collect(),
     })
 }
@@ -110,6 +112,7 @@ fn as_statistics<B: Workbench>(backend: &B, moments: &B::Moments) -> Result<Foun
         squares: piece.squared_norms()?.to_vec(),
         gram: gram.mapv(f64::from),
         cross: piece.read(&piece.cross()?)?.mapv(f64::from),
+        goal: piece.read(&piece.goal_gram()?)?.mapv(f64::from),
         sums: means.map(|mean| mean * 1033.0).collect(),
     })
 }
@@ -521,6 +524,7 @@ impl<B: Backend> Suite<B> {
         for width in [45, 136] {
             let needs = Needs {
                 cross: true,
+                goal_gram: true,
                 ..Needs::GRAM.and(Needs::MEANS)
             };
             // With a mean, so that sums are not small differences.
@@ -540,6 +544,7 @@ impl<B: Backend> Suite<B> {
                 squares,
                 gram,
                 cross,
+                goal,
                 sums,
             } = (self.read)(&self.backend, &there)?;
             let want = wide(&first).t().dot(&wide(&first)) + wide(&second).t().dot(&wide(&second));
@@ -555,6 +560,8 @@ impl<B: Backend> Suite<B> {
             self.check_wide("accumulate gram", &case, &lower(&gram), &lower(&want));
             let want = wide(&first).t().dot(&wide(&others[0])) + wide(&second).t().dot(&wide(&others[1]));
             self.check_wide("accumulate cross", &case, &cross, &want);
+            let want = wide(&others[0]).t().dot(&wide(&others[0])) + wide(&others[1]).t().dot(&wide(&others[1]));
+            self.check_wide("accumulate cross", &case, &goal, &want);
             let row = |values: Vec<f64>| Array2::from_shape_fn((1, width), |(_, feature)| values[feature]);
             let want = wide(&first).sum_axis(ndarray::Axis(0)) + wide(&second).sum_axis(ndarray::Axis(0));
             self.check_wide("accumulate sums", &case, &row(sums), &row(want.to_vec()));

@@ -285,8 +285,8 @@ pub trait Backend: Send + Sync {
     /// Adds the rows of `x` to the sums of squares and the Gram matrix, as far as they were asked for.
     fn accumulate(&self, moments: &mut Self::Moments, x: &Self::Tensor) -> Result<()>;
 
-    /// Adds the products of the rows of `x` with the dense model's inputs `dense` of the same tokens, if they were asked
-    /// for.
+    /// Adds the products of the rows of `x` with the dense model's inputs `dense` of the same tokens, and of these with
+    /// themselves, as far as they were asked for.
     fn accumulate_cross(&self, moments: &mut Self::Moments, x: &Self::Tensor, dense: &Self::Tensor) -> Result<()>;
 
     /// Adds the sums over sequences, if they were asked for. `x` has the tokens of `weights.len()` sequences of equal

@@ -17,6 +17,9 @@ pub struct Needs {
     pub cross: bool,
     /// Whether the means of the dense model's inputs are needed, for steps that reproduce the means of its outputs.
     pub goal_means: bool,
+    /// Whether the Gram matrix of the dense model's inputs is needed beside these products, for errors that are held against
+    /// the size of the dense model's outputs.
+    pub goal_gram: bool,
 }
 
 impl Needs {
@@ -27,6 +30,7 @@ impl Needs {
         means: false,
         cross: false,
         goal_means: false,
+        goal_gram: false,
     };
     /// Only the sums of squares.
     pub const SQUARES: Needs = Needs {
@@ -55,6 +59,7 @@ impl Needs {
             means: self.means || other.means,
             cross: self.cross || other.cross,
             goal_means: self.goal_means || other.goal_means,
+            goal_gram: self.goal_gram || other.goal_gram,
         }
     }
 
@@ -82,6 +87,8 @@ pub struct Moments {
     /// Sum of outer products `x d^T`, `(inputs, inputs)`, of the inputs `x` with the dense model's inputs `d` of the same
     /// tokens, if they were asked for.
     pub cross: Option<ArcArray2<f64>>,
+    /// Sum of outer products `d d^T`, `(inputs, inputs)`, of the dense model's inputs, if they were asked for.
+    pub goal: Option<ArcArray2<f64>>,
     /// The sum of each feature over each sequence, if means were asked for.
     pub sums: Option<SequenceSums>,
 }
@@ -118,6 +125,7 @@ impl Moments {
             squares: vec![0.0; inputs],
             gram: needs.gram.then(|| Array2::zeros((inputs, inputs)).into_shared()),
             cross: needs.cross.then(|| Array2::zeros((inputs, inputs)).into_shared()),
+            goal: needs.goal_gram.then(|| Array2::zeros((inputs, inputs)).into_shared()),
             sums: needs.means.then(SequenceSums::default),
         }
     }

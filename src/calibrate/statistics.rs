@@ -17,6 +17,7 @@ pub struct LayerStatistics {
     squared_norms: Option<Vec<f64>>,
     gram: Option<ArcArray2<f64>>,
     cross: Option<ArcArray2<f64>>,
+    goal: Option<ArcArray2<f64>>,
     means: Option<Means>,
     goal_means: Option<Vec<f64>>,
     factoring: Factoring,
@@ -139,6 +140,7 @@ impl LayerStatistics {
             squared_norms: Some(moments.squares.iter().map(|sum| sum / sequences as f64).collect()),
             gram: moments.gram.clone(),
             cross: moments.cross.clone(),
+            goal: moments.goal.clone(),
             means: moments.sums.as_ref().map(|sums| Means::new(&moments.squares, sums)),
             goal_means: None,
             factoring: factoring.into(),
@@ -154,6 +156,7 @@ impl LayerStatistics {
             squared_norms: None,
             gram: None,
             cross: None,
+            goal: None,
             means: None,
             goal_means: None,
             factoring: Provider::Faer.into(),
@@ -293,10 +296,26 @@ impl LayerStatistics {
     /// # Errors
     /// No Gram matrix was gathered.
     pub fn cross(&self) -> Result<Arc<Array2<f32>>> {
-        match &self.cross {
-            Some(cross) => {
+        self.products(&self.cross)
+    }
+
+    /// `D D^T / sequences` in single precision, for the inputs `D` of [`LayerStatistics::cross`].
+    ///
+    /// # Errors
+    /// No Gram matrix was gathered, or not that of the dense model's inputs.
+    pub fn goal_gram(&self) -> Result<Arc<Array2<f32>>> {
+        match self.cross.is_some() && self.goal.is_none() {
+            true => Err(not_gathered("Gram matrix of the dense model's inputs")),
+            false => self.products(&self.goal),
+        }
+    }
+
+    /// A sum of products in single precision, divided by the number of sequences; without one the inputs' own.
+    fn products(&self, sum: &Option<ArcArray2<f64>>) -> Result<Arc<Array2<f32>>> {
+        match sum {
+            Some(sum) => {
                 let scale = 1.0 / self.sequences as f64;
-                Ok(Arc::new(cross.mapv(|value| (value * scale) as f32)))
+                Ok(Arc::new(sum.mapv(|value| (value * scale) as f32)))
             }
             None => self.full_gram(),
         }
@@ -322,6 +341,7 @@ impl LayerStatistics {
             squared_norms: self.squared_norms.as_ref().map(vector),
             gram: self.gram.as_ref().map(symmetric),
             cross: self.cross.as_ref().map(matrix),
+            goal: self.goal.as_ref().map(matrix),
             means: self.means.as_ref().map(|means| means.reordered(order)),
             goal_means: self.goal_means.as_ref().map(vector),
             factoring: self.factoring,

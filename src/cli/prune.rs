@@ -24,7 +24,7 @@ use std::path::PathBuf;
 pub struct Prune {
     #[command(flatten)]
     common: Common,
-    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
+    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or a recipe by name (`sparsegpt`); `zprune list` names them
     #[arg(long, value_name = "NAME")]
     method: String,
     /// Parameter of the criterion, or of the solver as solver.KEY=VALUE; may be repeated

@@ -88,7 +88,7 @@ impl Forecast {
             .max(longest as u128);
         let squares = |bytes: u128| taps.map(|width| bytes * width.pow(2));
         let grams: u128 = if needs.gram { squares(8).iter().sum() } else { 0 };
-        let grams = if needs.cross { 2 * grams } else { grams };
+        let grams = grams * (1 + u128::from(needs.cross) + u128::from(needs.goal_gram));
         let sums = sums_bytes(taps.iter().sum(), sequences, needs);
         let widest = taps.into_iter().max().unwrap_or(0);
         let widened = if needs.gram {

@@ -167,6 +167,7 @@ impl Recipe {
         let needs = self.steps().needs();
         Needs {
             cross: self.reproduces_dense() && self.solver.updates(),
+            goal_gram: self.reproduces_dense() && self.solver.updates() && needs.goal_gram,
             goal_means: self.reproduces_dense() && needs.means,
             ..needs
         }

@@ -53,27 +53,35 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
     moments.tokens += x.nrows();
 }
 
-/// Adds `X^T D` for the inputs `x` and the dense model's inputs `dense` of the same tokens.
+/// Adds `X^T D`, and `D^T D`, for the inputs `x` and the dense model's inputs `dense` of the same tokens.
 pub fn accumulate_cross(moments: &mut Moments, x: &Array2<f32>, dense: &Array2<f32>) {
+    for (sum, left) in [(&mut moments.cross, x), (&mut moments.goal, dense)] {
+        if let Some(sum) = sum {
+            add_product(
+                sum.as_slice_mut().expect("products are row-major and contiguous"),
+                left,
+                dense,
+            );
+        }
+    }
+}
+
+/// Adds `X^T D` to a sum.
+fn add_product(sum: &mut [f64], x: &Array2<f32>, dense: &Array2<f32>) {
     let width = x.ncols();
-    let Some(cross) = &mut moments.cross else { return };
-    let cross = cross.as_slice_mut().expect("products are row-major and contiguous");
     let parts = elements(x).chunks(WIDENED_ROWS * width);
     for (x, dense) in parts.zip(elements(dense).chunks(WIDENED_ROWS * width)) {
         let wide = |part: &[f32]| -> Vec<f64> { part.par_iter().map(|value| f64::from(*value)).collect() };
         let (x, dense) = (wide(x), wide(dense));
         let tokens = x.len() / width;
-        cross
-            .par_chunks_mut(BAND * width)
-            .enumerate()
-            .for_each(|(band, cross)| {
-                let height = cross.len() / width;
-                let mine = MatRef::from_row_major_slice_with_stride(&x[band * BAND..], tokens, height, width);
-                let all = MatRef::from_row_major_slice_with_stride(&dense, tokens, width, width);
-                // Built column-major and transposed, as below.
-                let into = MatMut::from_column_major_slice_with_stride_mut(cross, width, height, width);
-                matmul(into.transpose_mut(), Accum::Add, mine.transpose(), all, 1.0, Par::Seq);
-            });
+        sum.par_chunks_mut(BAND * width).enumerate().for_each(|(band, sum)| {
+            let height = sum.len() / width;
+            let mine = MatRef::from_row_major_slice_with_stride(&x[band * BAND..], tokens, height, width);
+            let all = MatRef::from_row_major_slice_with_stride(&dense, tokens, width, width);
+            // Built column-major and transposed, as below.
+            let into = MatMut::from_column_major_slice_with_stride_mut(sum, width, height, width);
+            matmul(into.transpose_mut(), Accum::Add, mine.transpose(), all, 1.0, Par::Seq);
+        });
     }
 }
 

@@ -19,6 +19,8 @@ pub struct DeviceMoments {
     pub(crate) gram: Option<Arc<Memory>>,
     /// Products with the dense model's inputs `(inputs, inputs)`, in single precision.
     pub(crate) cross: Option<Arc<Tensor>>,
+    /// Products of the dense model's inputs with themselves `(inputs, inputs)`, in single precision.
+    pub(crate) goal: Option<Arc<Tensor>>,
     /// The sums over sequences, if they were asked for.
     sums: Option<DeviceSums>,
 }
@@ -41,19 +43,21 @@ impl Gpu {
             self.device.clear(&memory)?;
             Ok(memory)
         };
+        let products = |wanted: bool| -> Result<Option<Arc<Tensor>>> {
+            if !wanted {
+                return Ok(None);
+            }
+            let sum = self.tensor(inputs, inputs, Element::F32)?;
+            self.device.clear(&sum.memory)?;
+            Ok(Some(Arc::new(sum)))
+        };
         Ok(DeviceMoments {
             inputs,
             tokens: 0,
             squares: needs.squares.then(|| zeros(2 * inputs)).transpose()?,
             gram: needs.gram.then(|| zeros(inputs * inputs).map(Arc::new)).transpose()?,
-            cross: match needs.cross {
-                true => {
-                    let cross = self.tensor(inputs, inputs, Element::F32)?;
-                    self.device.clear(&cross.memory)?;
-                    Some(Arc::new(cross))
-                }
-                false => None,
-            },
+            cross: products(needs.cross)?,
+            goal: products(needs.goal_gram)?,
             sums: needs.means.then(DeviceSums::default),
         })
     }
@@ -107,11 +111,19 @@ impl Gpu {
 
     /// Adds products with the dense model's inputs; see [`Backend::accumulate_cross`](crate::backend::Backend::accumulate_cross).
     pub(super) fn add_cross(&self, moments: &mut DeviceMoments, x: &Tensor, dense: &Tensor) -> Result<()> {
-        let Some(cross) = &moments.cross else {
+        if moments.cross.is_none() && moments.goal.is_none() {
             return Ok(());
+        }
+        let right = self.transposed(dense)?;
+        let add = |sum: &Option<Arc<Tensor>>, left: &Tensor| match sum {
+            None => Ok(()),
+            Some(sum) => {
+                let product = self.multiply(&right, None, left, Element::F32)?;
+                self.each("add", sum, Some(&product), Elementwise::default())
+            }
         };
-        let product = self.multiply(&self.transposed(dense)?, None, &self.transposed(x)?, Element::F32)?;
-        self.each("add", cross, Some(&product), Elementwise::default())
+        add(&moments.cross, &self.transposed(x)?)?;
+        add(&moments.goal, &right)
     }
 
     /// Adds sums over sequences; see [`Backend::accumulate_sums`](crate::backend::Backend::accumulate_sums).
@@ -152,6 +164,7 @@ impl Gpu {
             squares,
             gram: None,
             cross: None,
+            goal: None,
             sums: moments
                 .sums
                 .as_ref()

@@ -107,7 +107,11 @@ impl Solver for Fista {
 
     fn needs(&self) -> Needs {
         let start = self.start.as_ref().map(|start| start.solver().needs());
-        Needs::GRAM.and(start.unwrap_or(Needs::NOTHING))
+        let own = Needs {
+            goal_gram: true,
+            ..Needs::GRAM
+        };
+        own.and(start.unwrap_or(Needs::NOTHING))
     }
 
     fn damping(&self) -> f64 {
@@ -265,15 +269,16 @@ impl Aim {
         if gram.is(&cross) {
             return Ok(Aim { gram, offset: None });
         }
-        let dim = layer.dim();
-        let (here, there) = (layer.product(old, &gram)?, layer.product(old, &cross)?);
-        let offset = layer.map(dim, &Values::over([&here, &there], |[here, there]| here - there))?;
-        drop((here, there));
-        // What no weights could make up for is not known: the error is counted from that of the best weights without a mask.
-        let squares = layer.squared_norms()?;
-        let damping = DAMPING * squares.iter().sum::<f64>() / squares.len() as f64;
-        let gain = layer.solve(&layer.inverse_factor(&gram, damping)?, &offset)?;
-        let square = layer.total(dim, &Values::over([&gain, &offset], |[gain, offset]| gain * offset))?;
+        let goal = layer.goal_gram()?;
+        // `W (G - C)`, and `tr(W (G - 2 C + D) W^T)` with the goal's own Gram matrix `D`; the inputs are nearly alike, so
+        // differences are taken first.
+        let apart = Values::over([&gram, &cross], |[gram, cross]| gram - cross);
+        let offset = layer.product(old, &layer.map(gram.dim(), &apart)?)?;
+        let apart = Values::over([&gram, &cross, &goal], |[gram, cross, goal]| {
+            (gram - cross.clone()) - (cross - goal)
+        });
+        let form = layer.product(old, &layer.map(gram.dim(), &apart)?)?;
+        let square = layer.total(layer.dim(), &Values::over([old, &form], |[old, form]| old * form))?;
         Ok(Aim {
             gram,
             offset: Some((offset, square)),

@@ -122,6 +122,11 @@ impl LayerView for Piece<'_> {
         })
     }
 
+    fn goal_gram(&self) -> Result<Matrix> {
+        let gram = self.statistics.goal_gram()?;
+        Ok(Matrix::shared(gram.dim(), gram))
+    }
+
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
         Ok(handle(ones_where_kept(&self.chosen(score, target)?)))
     }

@@ -55,6 +55,7 @@ impl Workbench for Gpu {
             goal_means: None,
             gram: moments.gram.clone(),
             cross: moments.cross.clone(),
+            goal: moments.goal.clone(),
             full: OnceLock::new(),
             factor: OnceLock::new(),
         })
@@ -78,6 +79,7 @@ impl Workbench for Gpu {
             goal_means: None,
             gram: None,
             cross: None,
+            goal: None,
             full: OnceLock::new(),
             factor: OnceLock::new(),
         }
@@ -114,6 +116,16 @@ impl Workbench for Gpu {
 }
 
 impl Piece<'_> {
+    /// A sum of products divided by the number of sequences; without one the inputs' own.
+    fn products(&self, sum: &Option<Arc<Tensor>>) -> Result<Matrix> {
+        let Some(sum) = sum else {
+            return self.gram();
+        };
+        let sum = Matrix::shared((sum.rows, sum.columns), sum.clone());
+        let scale = 1.0 / self.statistics().sequences as f64;
+        self.map(sum.dim(), &Values::over([&sum], |[sum]| sum * scale))
+    }
+
     /// Runs a kernel of `weigh.wgsl` over the weights.
     fn weigh(&self, entry: &'static str, counts: Option<&Memory>, groups: [u32; 3]) -> Result<()> {
         let (rows, columns) = self.size();
@@ -191,12 +203,15 @@ impl LayerView for Piece<'_> {
     }
 
     fn cross(&self) -> Result<Matrix> {
-        let Some(cross) = &self.statistics().cross else {
-            return self.gram();
-        };
-        let sum = Matrix::shared((cross.rows, cross.columns), cross.clone());
-        let scale = 1.0 / self.statistics().sequences as f64;
-        self.map(sum.dim(), &Values::over([&sum], |[sum]| sum * scale))
+        self.products(&self.statistics().cross)
+    }
+
+    fn goal_gram(&self) -> Result<Matrix> {
+        let Statistics { cross, goal, .. } = self.statistics();
+        match cross.is_some() && goal.is_none() {
+            true => Err(not_gathered("Gram matrix of the dense model's inputs")),
+            false => self.products(goal),
+        }
     }
 
     fn centred(&self) -> Result<Grams> {

@@ -228,6 +228,13 @@ pub trait LayerView: Matrices {
     /// No Gram matrix was gathered, no sums, or there is no room.
     fn centred(&self) -> Result<Grams>;
 
+    /// `D D^T / sequences` for the inputs `D` of [`LayerView::cross`]. It is [`LayerView::gram`] unless the dense model's
+    /// outputs are the goal.
+    ///
+    /// # Errors
+    /// As [`LayerView::gram`]; and the solver did not ask for it ([`Needs::goal`](crate::backend::moments::Needs::goal_gram)).
+    fn goal_gram(&self) -> Result<Matrix>;
+
     /// A matrix with 1 for each weight that a target keeps and 0 for each one that it removes, by these scores. The
     /// layer's own mask does not change.
     ///

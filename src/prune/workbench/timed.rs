@@ -185,6 +185,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
         self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.centred())
     }
 
+    fn goal_gram(&self) -> Result<Matrix> {
+        self.bench.time("Gram matrix", 0.0, 0, |_| self.inner.goal_gram())
+    }
+
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
         let bytes = 2 * self.bytes;
         self.bench

@@ -30,9 +30,9 @@ impl Piece<'_> {
             }
             None => None,
         };
-        let cross = match &now.cross {
-            Some(cross) => Some(Arc::new(both_ways(cross.clone())?)),
-            None => None,
+        let products = |sum: &Option<Arc<Tensor>>| -> Result<Option<Arc<Tensor>>> {
+            let moved = sum.as_ref().map(|sum| both_ways(sum.clone()));
+            Ok(moved.transpose()?.map(Arc::new))
         };
         let reordered = Statistics {
             sequences: now.sequences,
@@ -41,7 +41,8 @@ impl Piece<'_> {
             means: now.means.as_ref().map(|means| means.reordered(order)),
             goal_means: now.goal_means.as_ref().map(vector),
             gram,
-            cross,
+            cross: products(&now.cross)?,
+            goal: products(&now.goal)?,
             full: OnceLock::new(),
             factor: OnceLock::new(),
         };

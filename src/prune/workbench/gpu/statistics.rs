@@ -23,6 +23,8 @@ pub struct Statistics {
     pub gram: Option<Arc<Memory>>,
     /// The sum of products with the dense model's inputs.
     pub cross: Option<Arc<Tensor>>,
+    /// The sum of products of the dense model's inputs with themselves.
+    pub goal: Option<Arc<Tensor>>,
     /// The Gram matrix with both triangles, divided by the number of sequences.
     pub full: OnceLock<std::result::Result<Arc<Tensor>, Error>>,
     /// The factor of the damped inverse Hessian, once it was asked for.
