@@ -168,6 +168,11 @@ pub trait Backend: Send + Sync {
     /// already.
     fn device(&self) -> Option<String>;
 
+    /// The most bytes of its own memory that were in use at the same time; `None` if it has none of its own.
+    fn peak_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Waits until all work so far is done, so that the time of each stage can be measured.
     ///
     /// # Errors

@@ -94,6 +94,10 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.inner.device()
     }
 
+    fn peak_bytes(&self) -> Option<u64> {
+        self.inner.peak_bytes()
+    }
+
     fn wait(&self) -> Result<()> {
         self.inner.wait()
     }

@@ -9,6 +9,7 @@ use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
 use crate::linalg::Provider;
 use crate::prune::pattern::Pattern;
+use bytesize::ByteSize;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Deserialize;
@@ -150,8 +151,11 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         true => "measured".to_string(),
         false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
     };
+    let memory = measured.device_peak_bytes.map_or(String::new(), |bytes| {
+        format!(" At most {} of the device's memory in use.", ByteSize(bytes))
+    });
     format!(
-        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}The whole model: {:.1} s, {how}.\n\n\
+        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}The whole model: {:.1} s, {how}.{memory}\n\n\
          Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
          {} for a copy in place, {} for a matrix product.\n\n{operations}",
         arguments.shape,

@@ -131,6 +131,8 @@ pub struct Measured {
     pub model_blocks: usize,
     /// Seconds for the whole model: measured if all blocks were pruned, otherwise extrapolated.
     pub model_seconds: f64,
+    /// The most bytes of the device's memory that were in use at the same time; none where there is no such memory.
+    pub device_peak_bytes: Option<u64>,
     /// Time per kind of operation in one or two blocks, where each operation is waited for.
     pub operations: BTreeMap<String, Tally>,
     /// Bytes per second (read and written) that a large copy on the device reaches.
@@ -255,6 +257,8 @@ impl Work for Measure<'_> {
             },
         )?;
 
+        // Before operations are timed, which takes memory for large copies and products.
+        let device_peak_bytes = backend.peak_bytes();
         progress.stage("timing each operation");
         let timed = Timed::new(backend);
         let few = with_blocks(spec.blocks.min(2));
@@ -271,6 +275,7 @@ impl Work for Measure<'_> {
             allocate,
             blocks,
             model_blocks,
+            device_peak_bytes,
             operations: operations
                 .into_iter()
                 .map(|(name, tally)| (name.to_string(), tally))

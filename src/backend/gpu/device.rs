@@ -136,7 +136,7 @@ impl Device {
         self.limits.max_compute_workgroup_storage_size
     }
 
-    /// The most bytes that were allocated at the same time.
+    /// The most bytes that were in use at the same time.
     pub fn peak_bytes(&self) -> u64 {
         lock(&self.pool).peak()
     }

@@ -63,6 +63,7 @@ impl Pool {
         let taken = self.free.get_mut(&size).and_then(Vec::pop);
         if taken.is_some() {
             self.idle -= size;
+            self.note();
         }
         taken
     }
@@ -75,7 +76,11 @@ impl Pool {
     /// Counts a buffer that was made.
     pub(super) fn made(&mut self, size: u64) {
         self.held += size;
-        self.peak = self.peak.max(self.held);
+        self.note();
+    }
+
+    fn note(&mut self) {
+        self.peak = self.peak.max(self.held - self.idle);
     }
 
     /// Returns unused buffers to the driver.
@@ -90,7 +95,7 @@ impl Pool {
         self.held
     }
 
-    /// The most bytes that were allocated at the same time.
+    /// The most bytes that were in use at the same time.
     pub(super) fn peak(&self) -> u64 {
         self.peak
     }

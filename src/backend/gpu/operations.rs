@@ -51,6 +51,10 @@ impl Backend for Gpu {
         ))
     }
 
+    fn peak_bytes(&self) -> Option<u64> {
+        Some(self.device.peak_bytes())
+    }
+
     fn wait(&self) -> Result<()> {
         self.device.wait()
     }
