@@ -14,6 +14,7 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
+use crate::prune::limits::Limits;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::prune::recipe::Recipe;
 use crate::registry;
@@ -94,6 +95,7 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
         experiment.seeds = vec![pruning.seed];
     }
     experiment.methods = vec![method];
+    experiment.method(0)?.check(pruning.pattern, &Limits::NONE)?;
     Ok(experiment)
 }
 

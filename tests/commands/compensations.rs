@@ -252,3 +252,24 @@ fn a_model_with_biases_at_some_layers_may_have_only_these_changed() {
         assert_eq!(before != after, changed, "{name}");
     }
 }
+
+#[test]
+fn what_cannot_be_combined_is_refused_before_the_model_is_looked_at() {
+    let folder = Folder::new();
+    std::fs::remove_dir_all(folder.path("model")).expect("it is there");
+    let prune =
+        "prune --model model --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16 --out out";
+    for solver in ["least-squares", "row-scale"] {
+        let words = format!("{prune} --method wanda+{solver} --set solver.centred=true");
+        refused(
+            &folder,
+            &words,
+            2,
+            &["add compensate = \"bias\", or leave `centred` out"],
+        );
+        let words = format!("{words} --compensate bias");
+        refused(&folder, &words, 2, &["model model is not there"]);
+    }
+    let words = format!("{prune} --method wanda --compensate bias --target dense");
+    refused(&folder, &words, 2, &["target"]);
+}
