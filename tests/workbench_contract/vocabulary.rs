@@ -246,7 +246,16 @@ fn products_and_quadratic_forms_agree() {
             let rough = piece.rough_product(&there, &loud).expect("fits");
             let want = want.mapv(|value| value * f64::from(3e7f32));
             agree("rough_product", place, read(piece, &rough).view(), want.view());
+            for share in [1, 9, 1000] {
+                let some = Array2::from_shape_fn(dim, |(row, column)| {
+                    f32::from(u8::from((row * dim.1 + column) % share == 0)) * weight[[row, column]]
+                });
+                let product = piece.sparse_product(&put(piece, &some), &other).expect("fits");
+                let want = wide(&some).dot(&wide(&read(piece, &other)).t());
+                agree("sparse_product", place, read(piece, &product).view(), want.view());
+            }
             let turned = piece.transpose(&other).expect("room");
+            assert!(piece.sparse_product(&there, &turned).is_err(), "{place}");
             agree(
                 "transpose",
                 place,

@@ -2,6 +2,7 @@
 
 mod matrices;
 mod piece;
+mod sparse;
 mod swap;
 mod values;
 

@@ -31,6 +31,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("total", Agreement::Close { abs: 0.0, rel: 1e-7 }),
     ("product", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("rough_product", Agreement::Close { abs: 0.0, rel: 1e-3 }),
+    ("sparse_product", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("transpose", Agreement::Exact),
     ("gather", Agreement::Exact),
     ("scatter", Agreement::Exact),
@@ -117,6 +118,13 @@ pub trait Matrices {
     /// # Errors
     /// As [`Matrices::product`].
     fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
+
+    /// The product `A B^T`, in single precision, where most entries of `A` are expected to be 0. Where nothing is faster, or too few
+    /// are, it is [`Matrices::product`].
+    ///
+    /// # Errors
+    /// As [`Matrices::product`].
+    fn sparse_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix>;
 
     /// The transposed matrix, `A^T`.
     ///

@@ -100,6 +100,13 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
         })
     }
 
+    fn sparse_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        // How many operations it takes depends on the zeros.
+        self.bench.time("sparse product", 0.0, size(a) + size(b), |_| {
+            self.inner.sparse_product(a, b)
+        })
+    }
+
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {
         self.bench
             .time("transpose", 0.0, 2 * size(a), |_| self.inner.transpose(a))

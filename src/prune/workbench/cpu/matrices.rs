@@ -2,6 +2,7 @@
 
 use super::super::{Matrices, Swapped, Swapping};
 use super::piece::Piece;
+use super::sparse::sparse_product;
 use super::swap::swapped;
 use super::values::{Evaluation, lowest, mapped, sums};
 use crate::backend::cpu::product;
@@ -94,6 +95,14 @@ impl Matrices for Piece<'_> {
 
     fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
         self.product(a, b)
+    }
+
+    fn sparse_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        fits((b.dim().0, a.dim().1), b.dim())?;
+        match sparse_product(a.there()?, b.there()?) {
+            Some(product) => Ok(handle(product)),
+            None => self.product(a, b),
+        }
     }
 
     fn transpose(&self, a: &Matrix) -> Result<Matrix> {

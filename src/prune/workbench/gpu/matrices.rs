@@ -162,6 +162,10 @@ impl Matrices for Piece<'_> {
         Ok(handle(self.gpu.multiply(weight, None, x, Element::F32)?))
     }
 
+    fn sparse_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
+        self.product(a, b)
+    }
+
     fn rough_product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
         let (rows, inputs) = a.dim();
         if self.gpu.hardware().tier() < Tier::Cooperative || !inputs.is_multiple_of(8) || b.dim().1 != inputs {
