@@ -191,29 +191,59 @@ pub fn lowest(
     }
     let into = places.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
     into.for_each_init(
-        || {
-            (
-                evaluation.scratch::<f64>(),
-                vec![0.0; columns],
-                Vec::with_capacity(columns),
-            )
-        },
-        |(scratch, values, order), (row, mut into)| {
+        || (evaluation.scratch::<f64>(), vec![0.0; columns], Vec::new()),
+        |(scratch, values, found), (row, mut into)| {
             let weight = weight.map_or(&[][..], |weight| along_row(weight, row));
             evaluation.along(row, 0, weight, scratch, values);
-            order.clear();
-            order.extend(0..columns as u32);
-            // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
-            let value = |place: u32| values[place as usize] + 0.0;
-            let compare = |a: &u32, b: &u32| value(*a).total_cmp(&value(*b)).then(a.cmp(b));
-            order.select_nth_unstable_by(count - 1, compare);
-            order[..count].sort_unstable_by(compare);
+            lowest_in(values, count, found);
             into.iter_mut()
-                .zip(&*order)
-                .for_each(|(into, place)| *into = *place as f32);
+                .zip(&*found)
+                .for_each(|(into, (_, place))| *into = *place as f32);
         },
     );
     places
+}
+
+/// The `count` lowest values and their places, the lowest first and of equal ones the one that comes first. Most values are only
+/// compared with the highest of those found so far.
+fn lowest_in(values: &[f64], count: usize, found: &mut Vec<(f64, usize)>) {
+    const LANES: usize = 16;
+    let compare = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    // What cannot be compared passes, and everything passes a bar that is no number.
+    #[expect(
+        clippy::neg_cmp_op_on_partial_ord,
+        reason = "so that values that are no numbers pass"
+    )]
+    let passes = |value: f64, bar: f64| !(value >= bar);
+    let room = 4 * count.max(LANES);
+    let trim = |found: &mut Vec<(f64, usize)>| {
+        found.select_nth_unstable_by(count - 1, compare);
+        found.truncate(count);
+        found[count - 1].0
+    };
+    found.clear();
+    // Nothing is left out before there are as many as are wanted.
+    let mut bar = f64::NAN;
+    for (chunk, part) in values.chunks(LANES).enumerate() {
+        let mut any = false;
+        for value in part {
+            any |= passes(*value, bar);
+        }
+        if !any {
+            continue;
+        }
+        for (lane, value) in part.iter().enumerate() {
+            if passes(*value, bar) {
+                // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
+                found.push((value + 0.0, chunk * LANES + lane));
+            }
+        }
+        if found.len() >= room {
+            bar = trim(found);
+        }
+    }
+    trim(found);
+    found.sort_unstable_by(compare);
 }
 
 /// The scores of consecutive columns. `weight` has their current values, and `first` is the index of the first one in
