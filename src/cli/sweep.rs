@@ -258,11 +258,12 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
         text.push_str(&format!("method: {} = {method}\n", method.name));
     }
     for family in &experiment.comparisons {
-        let against = family.against.join(", ");
-        text.push_str(&format!(
-            "family: {}: {} against {against}\n",
-            family.family, family.ours
-        ));
+        let mut pairs = vec![format!("{} against {}", family.ours, family.against.join(", "))];
+        if family.ours.is_empty() {
+            let pair = |(ours, against): &(String, String)| format!("{ours} against {against}");
+            pairs = family.pairs.iter().map(pair).collect();
+        }
+        text.push_str(&format!("family: {}: {}\n", family.family, pairs.join("; ")));
     }
     text
 }

@@ -1,115 +1,97 @@
-//! The axes that methods differ in: the steps of a recipe and what its statistics are gathered on.
+//! Methods side by side: their values on the axes, and which of them are alike on all but some.
 
+use super::axis::Axis;
 use super::method::{ComponentPlan, MethodPlan};
+use super::plan::Experiment;
 use crate::choices;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use crate::prune::pattern::Pattern;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// An axis of methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Axis {
-    /// Which weights are removed.
-    Criterion,
-    /// Among which weights.
-    Group,
-    /// Which columns share an N:M group.
-    Permutation,
-    /// How the mask is improved.
-    Refine,
-    /// How the kept weights are updated.
-    Solver,
-    /// What a bias makes up for.
-    Compensate,
-    /// How much is removed from which layer.
-    Allocator,
-    /// What statistics are gathered on.
-    Stage,
-    /// Which outputs a solver reproduces.
-    Target,
-}
-
-impl Axis {
-    /// All axes, in the order of the steps.
-    pub const ALL: [Axis; 9] = [
-        Axis::Criterion,
-        Axis::Group,
-        Axis::Permutation,
-        Axis::Refine,
-        Axis::Solver,
-        Axis::Compensate,
-        Axis::Allocator,
-        Axis::Stage,
-        Axis::Target,
-    ];
-
-    /// A method's value on the axis, as tables show it: the name of a component, with its parameters if another of the
-    /// `methods` has the same component with others; `none` for a step that is left out.
-    pub fn value(self, method: &MethodPlan, methods: &[MethodPlan]) -> String {
-        match self {
-            Axis::Group => return choices::name(&method.group),
-            Axis::Stage => {
-                return method
-                    .stage
-                    .map_or("as calibrated".to_string(), |stage| choices::name(&stage));
-            }
-            Axis::Target => return choices::name(&method.target),
-            _ => {}
-        }
-        let Some(component) = self.component(method) else {
-            return "none".to_string();
-        };
-        let others = methods.iter().filter_map(|other| self.component(other));
-        let alike = |other: &ComponentPlan| other.name != component.name || other.parameters == component.parameters;
-        match others.into_iter().all(alike) {
-            true => component.name.clone(),
-            false => format!("{} {}", component.name, parameters(component)),
-        }
+/// A method's value on the axis, as tables show it: the name of a component, with the parameters that are not the same
+/// wherever the experiment's methods have this component; `none` for a step that is left out.
+pub fn value(axis: Axis, method: &MethodPlan, experiment: &Experiment) -> String {
+    match axis {
+        Axis::Group => return choices::name(&method.group),
+        Axis::Stage => return choices::name(&experiment.stage(method)),
+        Axis::Target => return choices::name(&method.target),
+        _ => {}
     }
-
-    fn component(self, method: &MethodPlan) -> Option<&ComponentPlan> {
-        match self {
-            Axis::Criterion => Some(&method.criterion),
-            Axis::Permutation => method.steps.permutation.as_ref(),
-            Axis::Refine => method.steps.refine.as_ref(),
-            Axis::Solver => Some(&method.solver),
-            Axis::Compensate => method.steps.compensate.as_ref(),
-            Axis::Allocator => Some(&method.allocator),
-            Axis::Group | Axis::Stage | Axis::Target => None,
-        }
-    }
-}
-
-impl fmt::Display for Axis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&choices::name(self))
-    }
-}
-
-/// The parameters of a component, as `name = value` in parentheses.
-fn parameters(component: &ComponentPlan) -> String {
-    let table = component.parameters.as_object();
-    let pairs = table
+    let Some(component) = axis.component(method) else {
+        return "none".to_string();
+    };
+    let others = experiment.methods.iter().filter_map(|other| axis.component(other));
+    let others: Vec<&ComponentPlan> = others.filter(|other| other.name == component.name).collect();
+    let differs = |name: &&String| {
+        let value = |plan: &ComponentPlan| plan.parameters.get(name.as_str()).cloned();
+        others.iter().any(|other| value(other) != value(component))
+    };
+    let names: BTreeSet<&String> = others
+        .iter()
+        .filter_map(|other| other.parameters.as_object())
+        .flat_map(|it| it.keys())
+        .collect();
+    let shown = names
         .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{name} = {value}"));
-    format!("({})", pairs.collect::<Vec<_>>().join(", "))
+        .filter(differs)
+        .map(|name| match component.parameters.get(name.as_str()) {
+            Some(serde_json::Value::Object(part)) => match part.get("name").and_then(|name| name.as_str()) {
+                Some(of) => format!("{name} = {of}"),
+                None => format!("{name} = {}", serde_json::Value::Object(part.clone())),
+            },
+            Some(value) => format!("{name} = {value}"),
+            None => format!("no {name}"),
+        });
+    let shown: Vec<String> = shown.collect();
+    match shown.is_empty() {
+        true => component.name.clone(),
+        false => format!("{} ({})", component.name, shown.join(", ")),
+    }
+}
+
+/// The axes that methods must be alike on when they are compared on `axes`. The group has no say in N:M patterns.
+fn others(axes: &[Axis], experiment: &Experiment) -> Vec<Axis> {
+    let mut patterns = experiment.patterns.iter();
+    let grouped = patterns.any(|pattern| matches!(pattern, Pattern::Unstructured { .. }));
+    let counts = |axis: &Axis| !axes.contains(axis) && (grouped || *axis != Axis::Group);
+    Axis::ALL.into_iter().filter(counts).collect()
 }
 
 /// Pairs of methods that differ on one axis only, where the second has one of the `against` values: the first and the second
-/// method's places in `methods`.
-pub fn pairs(axis: Axis, against: &[String], methods: &[MethodPlan]) -> Vec<(usize, usize)> {
-    let rest = |method: &MethodPlan| -> Vec<String> {
-        let others = Axis::ALL.into_iter().filter(|other| *other != axis);
-        others.map(|axis| axis.value(method, methods)).collect()
-    };
+/// method's places among the experiment's.
+pub fn pairs(axis: Axis, against: &[String], experiment: &Experiment) -> Vec<(usize, usize)> {
+    paired(axis, against, experiment, &others(&[axis], experiment))
+}
+
+/// What to do where there is no such pair: names two methods that would be one if their groups were the same.
+pub fn nearly(axis: Axis, against: &[String], experiment: &Experiment) -> String {
+    let others: Vec<Axis> = others(&[axis], experiment);
+    let others: Vec<Axis> = others.into_iter().filter(|axis| *axis != Axis::Group).collect();
+    match paired(axis, against, experiment, &others).first() {
+        None => String::new(),
+        Some((first, second)) => {
+            let [first, second] = [first, second].map(|place| &experiment.methods[*place]);
+            format!(
+                "; `{}` and `{}` also differ in `group` ({} and {}): give both the same",
+                first.name,
+                second.name,
+                choices::name(&first.group),
+                choices::name(&second.group)
+            )
+        }
+    }
+}
+
+fn paired(axis: Axis, against: &[String], experiment: &Experiment, others: &[Axis]) -> Vec<(usize, usize)> {
+    let methods = &experiment.methods;
+    let rest =
+        |method: &MethodPlan| -> Vec<String> { others.iter().map(|axis| value(*axis, method, experiment)).collect() };
     let mut pairs = Vec::new();
     for (first, ours) in methods.iter().enumerate() {
         for (second, other) in methods.iter().enumerate() {
-            let (value, reference) = (axis.value(ours, methods), axis.value(other, methods));
-            if value != reference
+            let [mine, reference] = [ours, other].map(|method| value(axis, method, experiment));
+            if mine != reference
                 && against.contains(&reference)
-                && !against.contains(&value)
+                && !against.contains(&mine)
                 && rest(ours) == rest(other)
             {
                 pairs.push((first, second));
@@ -117,4 +99,25 @@ pub fn pairs(axis: Axis, against: &[String], methods: &[MethodPlan]) -> Vec<(usi
         }
     }
     pairs
+}
+
+/// Methods that are alike on all axes but two, with their values on those others that are not the same for all methods. A
+/// method that is alone is left out.
+pub fn alike(axes: [Axis; 2], experiment: &Experiment) -> BTreeMap<Vec<String>, Vec<&MethodPlan>> {
+    let methods = &experiment.methods;
+    let differs = |axis: &Axis| {
+        let mut values = methods.iter().map(|method| value(*axis, method, experiment));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    let others: Vec<Axis> = others(&axes, experiment).into_iter().filter(differs).collect();
+    let mut groups: BTreeMap<Vec<String>, Vec<&MethodPlan>> = BTreeMap::new();
+    for method in methods {
+        let rest = others
+            .iter()
+            .map(|axis| format!("{axis} {}", value(*axis, method, experiment)));
+        groups.entry(rest.collect()).or_default().push(method);
+    }
+    groups.retain(|_, methods| methods.len() > 1);
+    groups
 }

@@ -182,6 +182,9 @@ impl Inputs {
         let (mut folders, mut models) = (Vec::new(), Vec::new());
         for plan in &experiment.models {
             let (folder, input) = model(experiment, plan, parts, &mut missing)?;
+            if let Some(folder) = &folder {
+                experiment.check_shares(&folder.spec).at(&plan.name)?;
+            }
             folders.push(folder);
             models.push(input);
         }

@@ -6,6 +6,7 @@
 //! step; acting code sees only the resolved stage.
 
 pub mod axes;
+pub mod axis;
 pub mod forecast;
 pub mod identity;
 pub mod inputs;

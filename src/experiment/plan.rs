@@ -1,6 +1,6 @@
 //! The types of a resolved experiment, and the grid of its cells.
 
-use super::axes::Axis;
+use super::axis::Axis;
 use super::machine::{Foreseen, Machine, MachinePlan};
 pub use super::method::{ComponentPlan, MethodPlan, StepPlans};
 use super::protocol::Length;
@@ -8,12 +8,14 @@ use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::eval::tasks::{Harness, TASKS};
 use crate::hub::Repository;
 use crate::linalg::Provider;
+use crate::prune::allocation;
 use crate::prune::pattern::{Pattern, Selection};
 use crate::prune::recipe::Recipe;
+use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -401,6 +403,32 @@ impl Experiment {
             stage: self.stage(method),
             ..method.build(self.selection, self.linear_algebra)?
         })
+    }
+
+    /// Checks that a method's steps suit its calibration and the patterns.
+    ///
+    /// # Errors
+    /// A target that needs another stage, a permutation without N:M groups, or trials without calibration windows for them.
+    pub fn check(&self, method: &MethodPlan) -> Result<()> {
+        let stage = self.stage(method);
+        method.target.check(stage)?;
+        method.check_patterns(&self.patterns)?;
+        let recipe = method.build(self.selection, self.linear_algebra)?;
+        Recipe { stage, ..recipe }.check_trials()
+    }
+
+    /// Checks the shares that methods give a model's layers, as far as its shape decides them.
+    ///
+    /// # Errors
+    /// An allocator names layers that the model does not have, or its shares are impossible.
+    pub fn check_shares(&self, spec: &ModelSpec) -> Result<()> {
+        for (index, method) in self.methods.iter().enumerate() {
+            let recipe = self.method(index)?;
+            for pattern in &self.patterns {
+                allocation::check(&recipe, spec, *pattern).at(&method.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// What a method's statistics are gathered on.

@@ -11,7 +11,7 @@ use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
-use crate::experiment::axes::Axis;
+use crate::experiment::axis::Axis;
 use crate::files::input;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Selection};
@@ -276,7 +276,7 @@ pub struct RawReport {
     pub confidence: Option<f64>,
     /// Pairs of axes, each of which gets tables with the values of the first as rows and of the second as columns.
     #[serde(default)]
-    pub tables: Vec<[Axis; 2]>,
+    pub tables: Vec<Vec<Axis>>,
 }
 
 /// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.

@@ -9,6 +9,8 @@ mod names;
 mod reference;
 pub(super) mod texts;
 
+use super::axes::alike;
+use super::axis::Axis;
 use super::machine::MachineRequest;
 use super::plan::{DENSE, Experiment, ModelPlan, check_confidence};
 use super::protocol::{Named, agree};
@@ -69,14 +71,26 @@ fn resolve(raw: &RawExperiment, source: &Source, request: &MachineRequest) -> Re
     for (model, raw) in experiment.models.iter().zip(&raw.model) {
         expectations(&model.expected, &experiment.evaluations).at(source.place(raw.span().start))?;
     }
+    resolving.calibration(&mut experiment)?;
     resolving.families(&mut experiment)?;
+    resolving.check_tables(&experiment)?;
     for raw in &raw.reference {
         let reference = reference(raw.get_ref(), &experiment).at(source.place(raw.span().start))?;
         experiment.references.push(reference);
     }
-    resolving.calibration(&mut experiment)?;
     resolving.check_grid(&experiment)?;
     Ok(experiment)
+}
+
+/// Tables by two axes each.
+fn tables(raw: &[Vec<Axis>]) -> Result<Vec<[Axis; 2]>> {
+    let pair = |axes: &Vec<Axis>| match axes[..] {
+        [down, across] if down != across => Ok([down, across]),
+        _ => Err(Error::config(
+            "tables: a table has two axes that differ, such as [\"criterion\", \"solver\"]",
+        )),
+    };
+    raw.iter().map(pair).collect()
 }
 
 /// Refuses a name of the experiment that cannot be the name of a folder.
@@ -150,11 +164,9 @@ impl Resolving<'_> {
             name: raw.name.get_ref().clone(),
             description: raw.description.clone(),
             confidence,
-            tables: self
-                .raw
-                .report
-                .as_ref()
-                .map_or(Vec::new(), |report| report.get_ref().tables.clone()),
+            tables: self.raw.report.as_ref().map_or(Ok(Vec::new()), |report| {
+                tables(&report.get_ref().tables).at(self.at(report.span().start))
+            })?,
             machine,
             linear_algebra,
             protocol: protocol.map(|protocol| protocol.name.to_string()),
@@ -266,6 +278,25 @@ impl Resolving<'_> {
         Ok(())
     }
 
+    /// Refuses tables by axes that would be empty.
+    fn check_tables(&self, experiment: &Experiment) -> Result<()> {
+        let Some(report) = &self.raw.report else {
+            return Ok(());
+        };
+        for axes in &experiment.tables {
+            let [down, across] = axes;
+            let message = match alike(*axes, experiment) {
+                groups if groups.is_empty() => format!(
+                    "tables: no two methods are alike but for `{down}` and `{across}`; under unstructured patterns their `group` \
+                     counts, too"
+                ),
+                _ => continue,
+            };
+            return Err(Error::config(message).at(self.at(report.span().start)));
+        }
+        Ok(())
+    }
+
     fn calibration(&self, experiment: &mut Experiment) -> Result<()> {
         if let Some(raw) = &self.raw.calibration {
             let place = self.at(raw.span().start);
@@ -273,8 +304,7 @@ impl Resolving<'_> {
             experiment.calibration = Some(plan);
         }
         for (method, raw) in experiment.methods.iter().zip(&self.raw.method) {
-            let checked = method.target.check(experiment.stage(method));
-            let checked = checked.and_then(|()| method.check_patterns(&experiment.patterns));
+            let checked = experiment.check(method);
             checked.at(&method.name).at(self.at(raw.span().start))?;
         }
         let Some(method) = experiment.methods.iter().find(|method| method.calibrated) else {

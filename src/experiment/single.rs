@@ -71,10 +71,11 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     pruning.pattern.validate()?;
     let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
     let (allocator, settings) = (pruning.allocator.as_deref(), &pruning.settings);
-    let raw = named_method(&pruning.method, allocator, steps, settings, pruning.group)?;
-    let method = method(&Spanned::new(0..0, raw), pruning.calibration.target, protocol, &|_| {
-        "--method".to_string()
-    })?;
+    let mut raw = named_method(&pruning.method, allocator, steps, settings, pruning.group)?;
+    // What is typed goes before what the recipe says.
+    raw.target = pruning.calibration.target.or(raw.target);
+    raw.stage = raw.stage.filter(|_| pruning.calibration.stage.is_none());
+    let method = method(&Spanned::new(0..0, raw), None, protocol, &|_| "--method".to_string())?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
     experiment.patterns = vec![pruning.pattern];
@@ -90,10 +91,9 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
         raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
         raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
         experiment.calibration = Some(calibration(&raw, protocol, &[pruning.seed]).at("calibration")?);
-        method.target.check(experiment.stage(&method))?;
-        method.check_patterns(&experiment.patterns)?;
         experiment.seeds = vec![pruning.seed];
     }
+    experiment.check(&method)?;
     experiment.methods = vec![method];
     experiment.method(0)?.check(pruning.pattern, &Limits::NONE)?;
     Ok(experiment)

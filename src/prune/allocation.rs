@@ -42,6 +42,19 @@ pub fn allocate(
     shares.and_then(|shares| rounded(&shares)).at("allocator")
 }
 
+/// Checks shares that nothing but the model's layers decides, such as a table's, before any weight is read. Those of an allocator
+/// that looks at the dense model or tries shares out are not known yet.
+///
+/// # Errors
+/// As [`allocate`].
+pub fn check(recipe: &Recipe, spec: &ModelSpec, whole: Pattern) -> Result<()> {
+    if recipe.allocator.survey().is_some() || recipe.allocator.tries() {
+        return Ok(());
+    }
+    let never = &mut |_: &[Pattern]| -> Result<f64> { Err(Error::config("shares are tried out later")) };
+    allocate(recipe, spec, whole, &Survey::default(), never).map(drop)
+}
+
 /// What an allocator measures of every layer of the dense model; nothing where it asks for no survey. `known` are the moments of
 /// a dense pass and its number of sequences, where there was one; else `windows` make another.
 ///

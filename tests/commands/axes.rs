@@ -108,10 +108,54 @@ fn axes_that_compare_nothing_are_refused() {
             "[[\"criterion\", \"sovler\"]]",
             "did you mean `solver`?",
         ),
+        (
+            "[[\"criterion\", \"solver\"]]",
+            "[[\"criterion\", \"criterion\"]]",
+            "a table has two axes that differ",
+        ),
+        (
+            "[[\"criterion\", \"solver\"]]",
+            "[[\"criterion\", \"solver\", \"group\"]]",
+            "a table has two axes that differ",
+        ),
+        (
+            "[[\"criterion\", \"solver\"]]",
+            "[[\"allocator\", \"refine\"]]",
+            "no two methods are alike but for `allocator` and `refine`",
+        ),
     ] {
         let folder = with(&METHODS.replace(old, new));
         refused(&folder, "plan experiment.toml", 2, &["experiment.toml:", says]);
     }
+}
+
+#[test]
+fn methods_that_differ_in_their_group_too_are_named_and_n_of_m_patterns_have_no_groups() {
+    let methods = "[[method]]\ncriterion = \"wanda\"\n\n[[method]]\ncriterion = \"ria\"\n\n[[comparison]]\nfamily = \"score\"\n\
+                   axis = \"criterion\"\nagainst = [\"wanda\"]\n";
+    let folder = with(methods);
+    let says = "`ria` and `wanda` also differ in `group` (matrix and row): give both the same";
+    refused(&folder, "plan experiment.toml", 2, &["experiment.toml:", says]);
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("there");
+    let begin = text.find("patterns = [").expect("there are patterns");
+    let end = begin + text[begin..].find('\n').expect("a line");
+    let text = format!("{}patterns = [{{ keep = 2, of = 4 }}]{}", &text[..begin], &text[end..]);
+    folder.write("experiment.toml", text);
+    let plan = works(&run(&folder, "plan experiment.toml"));
+    assert!(plan.contains("family: score: ria against wanda\n"), "{plan}");
+}
+
+#[test]
+fn a_method_without_a_stage_has_the_calibrations() {
+    let methods = METHODS
+        .replace("target = \"dense\"\n", "")
+        .replace("axis = \"solver\"", "axis = \"stage\"");
+    let folder = with(&methods.replace("against = [\"one-shot\"]", "against = [\"block\"]"));
+    let plan = works(&run(&folder, "plan experiment.toml"));
+    assert!(
+        plan.contains("family: update: wanda+obs (staged) against wanda+obs\n"),
+        "{plan}"
+    );
 }
 
 #[test]

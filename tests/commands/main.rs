@@ -160,6 +160,12 @@ fn parameters_reach_the_method() {
     );
     refused(
         &folder,
+        &format!("{ria} --set slover.damping=0.1 --out out"),
+        2,
+        &["unknown step in --set `slover`; did you mean `solver`?"],
+    );
+    refused(
+        &folder,
         "prune --model model --method wandas --sparsity 0.5 --out out",
         2,
         &["unknown criterion `wandas`; did you mean `wanda`?"],

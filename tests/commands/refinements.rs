@@ -75,3 +75,55 @@ fn a_refinement_that_cannot_keep_the_groups_is_refused_before_anything_is_read()
         &["experiment.toml:19:1", "a block of columns keeps"],
     );
 }
+
+#[test]
+fn what_a_command_asks_for_in_vain_is_refused_before_anything_is_read() {
+    let folder = Folder::new();
+    let prune =
+        "prune --model nowhere --out out --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16";
+    let refuse = |rest: &str, says: &[&str]| refused(&folder, &format!("{prune} {rest}"), 2, says);
+    refuse(
+        "--method magnitude --permutation ria",
+        &["permutation `ria`", "50 %", "has no such groups"],
+    );
+    for method in ["wanda", "magnitude"] {
+        refuse(&format!("--method {method} --target dense"), &["reproduces no outputs"]);
+    }
+    refuse(
+        "--method wanda --allocator atp --stage dense",
+        &["stage = \"dense\" has statistics of all windows only"],
+    );
+    refuse("--method wanda --refine dsnot --group column-block", &["dsnot"]);
+    left_nothing(&folder, "out");
+    let there = prune.replace("nowhere", "model").replace("0.5", "0.3");
+    let refuse = |rest: &str, says: &[&str]| refused(&folder, &format!("{there} --method wanda {rest}"), 2, says);
+    refuse(
+        "--allocator atp --set allocator.beta=1.0",
+        &["parameter `beta` = 1", "at most"],
+    );
+    let table = "--allocator table --set allocator.shares={\"nope\"=0.4}";
+    refuse(table, &["nope"]);
+}
+
+#[test]
+fn recipes_by_name_are_the_methods_of_papers() {
+    let folder = Folder::new();
+    let calibration = "--calibration calibration.jsonl --sequences 4 --length 16";
+    let listed = works(&run(&folder, "list"));
+    for name in ["sparsegpt", "thanos", "admm", "alps", "fistapruner"] {
+        assert!(listed.contains(&format!("\n  {name} ")), "{listed}");
+        let prune = format!("prune --model model --method {name} --sparsity 0.5 --out {name} {calibration}");
+        works(&run(&folder, &prune));
+        works(&run(&folder, &format!("verify {name} --against model")));
+    }
+    // A bound of 0 is never reached: rows that are solved have no direction left.
+    let exact = "prune --model model --method wanda+least-squares --set solver.tolerance=0 --sparsity 0.5 --out exact";
+    works(&run(&folder, &format!("{exact} {calibration}")));
+    let pruning = std::fs::read_to_string(folder.path("fistapruner/pruning.json")).expect("written");
+    let pruning: serde_json::Value = serde_json::from_str(&pruning).expect("JSON");
+    let text = pruning.to_string();
+    assert!(
+        text.contains("\"separate\"") && text.contains("\"target\":\"dense\""),
+        "{text}"
+    );
+}

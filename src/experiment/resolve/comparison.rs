@@ -6,7 +6,8 @@
 use super::methods::pattern;
 use super::names::known;
 use crate::error::{Error, Result};
-use crate::experiment::axes::{self, Axis};
+use crate::experiment::axes;
+use crate::experiment::axis::Axis;
 use crate::experiment::plan::{Comparison, DENSE, Experiment};
 use crate::experiment::raw::RawComparison;
 use std::collections::BTreeSet;
@@ -82,19 +83,23 @@ fn labelled(ours: &str, against: &[String], experiment: &Experiment) -> Result<(
 /// The labels of methods that are compared along an axis with those that have one of the values `against`.
 fn along(axis: Axis, against: &[String], experiment: &Experiment) -> Result<Vec<(String, String)>> {
     let methods = &experiment.methods;
-    let values: BTreeSet<String> = methods.iter().map(|method| axis.value(method, methods)).collect();
+    let values: BTreeSet<String> = methods
+        .iter()
+        .map(|method| axes::value(axis, method, experiment))
+        .collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     for value in against {
         known(&axis.to_string(), value, &values)?;
     }
     let label = |place: usize| methods[place].name.clone();
-    let pairs = axes::pairs(axis, against, methods).into_iter();
+    let pairs = axes::pairs(axis, against, experiment).into_iter();
     let pairs: Vec<(String, String)> = pairs.map(|(first, second)| (label(first), label(second))).collect();
     match pairs.is_empty() {
         false => Ok(pairs),
         true => Err(Error::config(format!(
-            "no two methods are alike but for `{axis}`, with {} on one side",
-            against.join(" or ")
+            "no two methods are alike but for `{axis}`, with {} on one side{}",
+            against.join(" or "),
+            axes::nearly(axis, against, experiment)
         ))),
     }
 }

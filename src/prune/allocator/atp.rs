@@ -59,12 +59,20 @@ impl Allocator for Atp {
 
     fn allocate(&self, layers: &[PlacedLinear], sparsity: f64, _: &Survey, trial: &mut Trial<'_>) -> Result<Vec<f64>> {
         let rising = |beta: f64| -> Vec<f64> { layers.iter().map(|layer| beta * layer.block as f64).collect() };
-        if let Some(beta) = self.beta {
-            return Ok(rising(beta));
-        }
         let steps = layers.last().map_or(0, |layer| layer.block);
         // Before anything is cut off at 0, or at 1.
         let most = 2.0 * sparsity.min(1.0 - sparsity) / steps.max(1) as f64;
+        if let Some(beta) = self.beta {
+            return match beta <= most {
+                true => Ok(rising(beta)),
+                false => Err(Error::config(format!(
+                    "parameter `beta` = {beta}: the first or the last of {} blocks would lose less than nothing or more than all of its \
+                     weights; at {} % it can be at most {most:.6}",
+                    steps + 1,
+                    100.0 * sparsity
+                ))),
+            };
+        }
         let mut best = (f64::INFINITY, 0.0);
         for beta in self.candidates(most) {
             let loss = trial(&rising(beta))?;

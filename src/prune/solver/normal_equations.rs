@@ -177,6 +177,9 @@ pub enum Free<'a> {
     Ones(&'a Matrix),
 }
 
+/// What is divided by is at least this: residuals that have become 0 have no direction any more.
+const TINY: f64 = f32::MIN_POSITIVE as f64;
+
 /// Conjugate gradients for all rows of unknowns `X` at once, on `X M = B` in the unknowns that are free: at most `steps` steps from
 /// unknowns `from` with this residual, which is 0 elsewhere. A row stops when its squared residual is not above its entry of
 /// `bounds` (one column). Returns the new unknowns, and how many steps it took.
@@ -210,7 +213,7 @@ pub fn descend(
         let along = Values::over([&direction, &pull], |[direction, pull]| direction * pull);
         let along = layer.reduce(dim, Over::Row, &along)?;
         let length = Values::over([&left, &along, bounds], |[left, along, bound]| {
-            left.clone() * along.inverse() * bound.below(left)
+            left.clone() * along.maximum(TINY).inverse() * bound.below(left)
         });
         let length = layer.map(one, &length)?;
         let moved = Values::over([&at, &length, &direction], |[at, length, direction]| {
@@ -226,7 +229,7 @@ pub fn descend(
         });
         residual = layer.map(dim, &remaining)?;
         let now = squares(&residual)?;
-        let ratio = Values::over([&now, &left], |[now, left]| now * left.inverse());
+        let ratio = Values::over([&now, &left], |[now, left]| now * left.maximum(TINY).inverse());
         let ratio = layer.map(one, &ratio)?;
         let next = Values::over([&residual, &ratio, &direction], |[residual, ratio, direction]| {
             residual + ratio * direction

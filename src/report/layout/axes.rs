@@ -1,12 +1,12 @@
 //! Tables by axes: the values of one axis as rows, those of another as columns, for methods that are alike on all other axes.
 
 use super::view::View;
-use crate::experiment::axes::Axis;
+use crate::experiment::axes::{alike, value};
+use crate::experiment::axis::Axis;
 use crate::experiment::plan::MethodPlan;
 use crate::prune::pattern::Pattern;
 use crate::report::results::Section;
 use crate::report::sheet::{Column, Sheet, SheetCell};
-use std::collections::BTreeMap;
 
 impl View<'_> {
     /// A table for each pair of axes that the experiment asks for, each model, measure, pattern, and each set of methods
@@ -15,13 +15,25 @@ impl View<'_> {
         let experiment = &self.results.plan.experiment;
         let mut sheets = Vec::new();
         for axes in &experiment.tables {
-            let groups = alike(*axes, &experiment.methods);
+            let groups = alike(*axes, experiment);
+            let first = sheets.len();
             for section in &self.results.sections {
                 for pattern in &experiment.patterns {
                     for (rest, methods) in &groups {
                         sheets.push(self.crossed(*axes, section, *pattern, rest, methods));
                     }
                 }
+            }
+            let shown = |method: &MethodPlan| groups.values().flatten().any(|it| it.name == method.name);
+            let alone = experiment.methods.iter().filter(|method| !shown(method));
+            let alone: Vec<&str> = alone.map(|method| method.name.as_str()).collect();
+            if let (Some(sheet), false) = (sheets[first..].last_mut(), alone.is_empty()) {
+                let [down, across] = axes;
+                let alone = alone.join(", ");
+                let note = format!(
+                    "In no table by {down} and {across}, since no other method is like them but for these: {alone}."
+                );
+                sheet.notes.push(note);
             }
         }
         sheets
@@ -35,10 +47,10 @@ impl View<'_> {
         rest: &[String],
         methods: &[&MethodPlan],
     ) -> Sheet {
-        let all = &self.results.plan.experiment.methods;
+        let experiment = &self.results.plan.experiment;
         let values = |axis: Axis| {
             let mut values = Vec::new();
-            for value in methods.iter().map(|method| axis.value(method, all)) {
+            for value in methods.iter().map(|method| value(axis, method, experiment)) {
                 if !values.contains(&value) {
                     values.push(value);
                 }
@@ -47,7 +59,9 @@ impl View<'_> {
         };
         let (rows, columns) = (values(down), values(across));
         let cell = |row: &String, column: &String| {
-            let has = |method: &&&MethodPlan| down.value(method, all) == *row && across.value(method, all) == *column;
+            let has = |method: &&&MethodPlan| {
+                value(down, method, experiment) == *row && value(across, method, experiment) == *column
+            };
             match methods.iter().find(has) {
                 Some(method) => self.value(section, &method.name, pattern),
                 None => SheetCell::default(),
@@ -79,25 +93,4 @@ impl View<'_> {
             notes: Vec::new(),
         }
     }
-}
-
-/// Methods that are alike on all axes but two, with their values on those others that are not the same for all methods. A
-/// method that is alone is in no table.
-fn alike([down, across]: [Axis; 2], methods: &[MethodPlan]) -> BTreeMap<Vec<String>, Vec<&MethodPlan>> {
-    let others = Axis::ALL.into_iter().filter(|axis| *axis != down && *axis != across);
-    let differs = |axis: &Axis| {
-        let mut values = methods.iter().map(|method| axis.value(method, methods));
-        let first = values.next();
-        values.any(|value| Some(value) != first)
-    };
-    let others: Vec<Axis> = others.filter(differs).collect();
-    let mut groups: BTreeMap<Vec<String>, Vec<&MethodPlan>> = BTreeMap::new();
-    for method in methods {
-        let rest = others
-            .iter()
-            .map(|axis| format!("{axis} {}", axis.value(method, methods)));
-        groups.entry(rest.collect()).or_default().push(method);
-    }
-    groups.retain(|_, methods| methods.len() > 1);
-    groups
 }
