@@ -27,7 +27,10 @@ pub struct Prune {
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), or a recipe by name (`sparsegpt`); `zprune list` names them
     #[arg(long, value_name = "NAME")]
     method: String,
-    /// Parameter of the criterion, or of the solver as solver.KEY=VALUE; may be repeated
+    /// Parameter of the criterion, or of any step as STEP.KEY=VALUE; may be repeated
+    ///
+    /// STEP is criterion, solver, allocator, permutation, refine or compensate: solver.damping=0.1, refine.max_swaps=100. Without a
+    /// step it is the criterion's. A step must be there to have parameters.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Fraction of the weights to remove

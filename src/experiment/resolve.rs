@@ -1,6 +1,7 @@
 //! What an experiment file means: components looked up, defaults filled in, contradictions refused.
 //!
-//! Looks at no file but the experiment's own, and at nothing of this machine: the same text means the same everywhere.
+//! Looks at nothing of this machine, and at no file but the experiment's own and those whose shares the allocator `file` takes, which
+//! become its parameters: the same texts mean the same everywhere.
 
 mod comparison;
 pub(super) mod methods;
@@ -33,7 +34,7 @@ const MOST_CELLS: usize = 100_000;
 /// Reads and resolves an experiment file.
 ///
 /// # Errors
-/// Everything that can be known without opening another file, with its place in this one.
+/// Everything that can be known without the model and the texts, with its place in the file.
 pub fn read(path: &Path) -> Result<Experiment> {
     read_for(path, &MachineRequest::default())
 }

@@ -45,7 +45,8 @@ pub struct LayerRecord {
     /// Number of zeros in the pruned weight. There are more than `removed` only if the checkpoint had zeros already,
     /// a feature was never active, or a weight was rounded to zero.
     pub zeros: usize,
-    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
+    /// The solver's damping, as a fraction of a mean diagonal: of `obs` that with which the Hessian was factorised, of solvers
+    /// with equations of their own their parameter; absent if the solver has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
     /// Root mean square of what compensation added to the bias; absent where the bias is as it was.
@@ -64,7 +65,7 @@ pub struct Solution {
     pub weight: Array2<f32>,
     /// Which weights were removed.
     pub mask: Mask,
-    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
+    /// The solver's damping, as in [`LayerRecord::damping`].
     pub damping: Option<f64>,
     /// What is to be added to the bias, one value per output, if there is a compensation.
     pub bias: Option<Vec<f64>>,
@@ -109,7 +110,7 @@ pub fn scores_of(layer: &Layer, score: &Score) -> Result<Array2<f32>> {
 /// What the steps of a recipe say about a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Taken {
-    /// Damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
+    /// The solver's damping, as in [`LayerRecord::damping`].
     pub damping: Option<f64>,
     /// Number of weights that refinement removed in place of as many others, if there was a refinement.
     pub refined: Option<usize>,

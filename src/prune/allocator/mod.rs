@@ -55,7 +55,8 @@ pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
         },
         Entry {
             name: "atp",
-            summary: "each block loses beta more than the one before; beta is chosen on held-out calibration text (ICML 2025)",
+            summary: "each block loses beta more than the one before; beta is chosen on held-out calibration text (ICML 2025); \
+                      parameters beta, step, trials",
             item: &|table| parsed(table, |it: Atp| Box::new(it)),
         },
         Entry {
@@ -65,12 +66,12 @@ pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
         },
         Entry {
             name: "table",
-            summary: "shares by block or by pattern of names: shares = { \"mlp.*\" = 0.6 }",
+            summary: "shares by block or by pattern of names, such as { \"mlp.*\" = 0.6 }; parameter shares",
             item: &|table| parsed(table, |it: ShareTable| Box::new(it)),
         },
         Entry {
             name: "file",
-            summary: "the shares of another run: path of its runs.jsonl or pruning.json, or of a file of shares; cell",
+            summary: "the shares of another run, from its runs.jsonl or pruning.json, or a file of shares; parameters path, cell",
             item: &file::build,
         },
     ],

@@ -54,7 +54,8 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
         },
         Entry {
             name: "z-pruner",
-            summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; 4 parameters",
+            summary: "cubed z-scores of normalised weights (arXiv 2508.15828); group matrix; \
+                      parameters row_weight, small_share, small_threshold, activation_power",
             item: &|table| parsed(table, |it: ZPruner| Box::new(it)),
         },
         Entry {
@@ -79,7 +80,8 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
         },
         Entry {
             name: "d2prune",
-            summary: "obs or wanda with a term for the outputs' size (arXiv 2601.09176); group column-block or row; 4 parameters",
+            summary: "obs or wanda with a term for the outputs' size (arXiv 2601.09176); group column-block or row; \
+                      parameters base, lambda1, lambda2, scale",
             item: &|table| parsed(table, |it: D2Prune| Box::new(it)),
         },
     ],

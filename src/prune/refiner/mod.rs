@@ -23,17 +23,20 @@ pub static REFINERS: Components<dyn Refiner> = Components::new(
     &[
         Entry {
             name: "sparse-swaps",
-            summary: "swap the two weights of a row that lower the output's error most, until none do (arXiv 2512.10922)",
+            summary: "swap the two weights of a row that lower the output's error most, until none do (arXiv 2512.10922); \
+                      parameter max_swaps",
             item: &|table| parsed(table, |it: SparseSwaps| Box::new(it)),
         },
         Entry {
             name: "dsnot",
-            summary: "restore and remove weights until the mean output of a row is as before (arXiv 2310.08915)",
+            summary: "restore and remove weights until the mean output of a row is as before (arXiv 2310.08915); \
+                      parameters layers, sign_guard, max_cycles, threshold, variance_power",
             item: &|table| parsed(table, |it: Dsnot| Box::new(it)),
         },
         Entry {
             name: "sparse-fw",
-            summary: "relax the mask and minimise the output's error by Frank and Wolfe's method (arXiv 2510.13713)",
+            summary: "relax the mask and minimise the output's error by Frank and Wolfe's method (arXiv 2510.13713); \
+                      parameters iterations, fixed_share",
             item: &|table| parsed(table, |it: SparseFw| Box::new(it)),
         },
     ],

@@ -40,32 +40,37 @@ pub static SOLVERS: Components<dyn Solver> = Components::new(
         },
         Entry {
             name: "obs",
-            summary: "SparseGPT's update: the kept weights make up for the removed ones (arXiv 2301.00774); parameters damping, order",
+            summary: "SparseGPT's update: the kept weights make up for the removed ones (arXiv 2301.00774); \
+                      parameters damping, order",
             item: &|table| parsed(table, |it: Obs| Box::new(it)),
         },
         Entry {
             name: "least-squares",
-            summary: "the weights with the smallest error of the layer's output under the mask; centred: for use with a bias",
+            summary: "the weights with the smallest error of the layer's output under the mask; \
+                      parameters damping, steps, tolerance, centred, start",
             item: &|table| parsed(table, |it: LeastSquares| Box::new(it)),
         },
         Entry {
             name: "row-scale",
-            summary: "each output's kept weights times the number that is best for its error",
+            summary: "each output's kept weights times the number that is best for its error; parameters centred, start",
             item: &|table| parsed(table, |it: RowScale| Box::new(it)),
         },
         Entry {
             name: "admm",
-            summary: "mask and weights in turn by ADMM (arXiv 2401.02938); chooses the mask itself",
+            summary: "mask and weights in turn by ADMM (arXiv 2401.02938); chooses the mask itself; \
+                      parameters damping, penalty, iterations, mask_iterations, schedule",
             item: &|table| parsed(table, |it: Admm| Box::new(it)),
         },
         Entry {
             name: "alps",
-            summary: "ADMM with a growing penalty, then least squares (arXiv 2406.07831); chooses the mask itself",
+            summary: "ADMM with a growing penalty, then least squares (arXiv 2406.07831); chooses the mask itself; \
+                      parameters damping, penalty, iterations, refit_steps",
             item: &|table| parsed(table, |it: Alps| Box::new(it)),
         },
         Entry {
             name: "fista",
-            summary: "an L1 penalty, rounded to the pattern (arXiv 2408.03728); changes the mask it starts from",
+            summary: "an L1 penalty, rounded to the pattern (arXiv 2408.03728); changes the mask it starts from; \
+                      parameters round, steps, rounds, patience, gain, share, lambda, refit, start",
             item: &|table| parsed(table, |it: Fista| Box::new(it)),
         },
     ],

@@ -75,8 +75,9 @@ pub trait Solver: Send + Sync {
     }
 
     /// Computes a layer's new weights in place. The mask has been chosen before, unless there is a score to follow:
-    /// then the solver chooses the mask during its update, from that score of the current weights. Returns the
-    /// damping of the Hessian as a fraction of its mean diagonal, if the Hessian was factorised.
+    /// then the solver chooses the mask during its update, from that score of the current weights. Returns the damping to be
+    /// recorded, if the solver has one, as a fraction of a mean diagonal: that with which the Hessian was factorised for the update, or the
+    /// parameter of a solver with equations of its own. A factor that only a criterion uses is not counted.
     ///
     /// # Errors
     /// A score is unusable, a statistic was not gathered, or a factorisation fails.
