@@ -22,9 +22,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":5", "\"schema\":6"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":6", "\"schema\":7"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 6, but this zprune reads schemas 1 to 5",
+            "results/tiny/runs.jsonl:5: the record has schema 7, but this zprune reads schemas 1 to 6",
             "use the zprune that wrote it, or another results folder",
         ],
     },
