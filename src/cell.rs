@@ -11,7 +11,7 @@ mod tasks;
 mod tokens;
 
 pub use opened::{Opened, Work};
-pub use prepared::{Evaluation, Prepared};
+pub use prepared::{Prepared, PreparedText};
 pub use runner::{Findings, Runner, Sharing, Treatment};
 pub use tasks::{PreparedTask, Sample, TaskFindings};
 pub use tokens::ModelTokens;

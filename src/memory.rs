@@ -1,6 +1,6 @@
 //! Memory: how much a run may use, what of it is free for activations, and what it used at most.
 //!
-//! Owns the account ([`Room`]) and the scratch files that take what does not fit ([`Scratch`]). It does not know
+//! Owns the account ([`Room`]) and the scratch files that take what does not fit ([`ScratchFile`]). It does not know
 //! what is stored. Files are exact copies: a budget changes how long a run takes, never a number.
 
 use crate::error::{Error, Result};
@@ -91,10 +91,10 @@ impl Room {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn scratch(&self) -> Result<Scratch> {
+    pub fn scratch(&self) -> Result<ScratchFile> {
         let folder = &self.0.folder;
         let file = tempfile::tempfile_in(folder).map_err(|error| self.full(error))?;
-        Ok(Scratch {
+        Ok(ScratchFile {
             room: self.clone(),
             file,
         })
@@ -119,12 +119,12 @@ impl Drop for Reserved {
 
 /// A file without a name, which holds `f32` values that do not fit in memory.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct ScratchFile {
     room: Room,
     file: File,
 }
 
-impl Scratch {
+impl ScratchFile {
     /// Writes values from element `start` on.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub struct Prepared<'a> {
     /// Calibration windows by seed.
     pub calibration: BTreeMap<u64, TokenWindows>,
     /// The texts whose perplexity every cell measures, in the order of the findings.
-    pub evaluations: Vec<Evaluation>,
+    pub evaluations: Vec<PreparedText>,
     /// The zero-shot tasks that every cell is scored on.
     pub tasks: Vec<PreparedTask>,
     /// Memory that is left for activations.
@@ -28,7 +28,7 @@ pub struct Prepared<'a> {
 }
 
 /// A text that perplexity is measured on.
-pub struct Evaluation {
+pub struct PreparedText {
     /// Its label.
     pub name: String,
     /// Its tokens.
@@ -82,7 +82,7 @@ impl<'a> Prepared<'a> {
             source: checkpoint,
             calibration: tokens.calibration,
             evaluations: named
-                .map(|(plan, windows)| Evaluation {
+                .map(|(plan, windows)| PreparedText {
                     name: plan.name.clone(),
                     windows,
                 })

@@ -7,7 +7,7 @@
 use super::address::{Address, escaped_part, escaped_path};
 use super::answers::{self, Answer, Metadata, RepositoryFiles, Start};
 use super::failure::Failure;
-use super::limits::Limits;
+use super::limits::RequestLimits;
 use super::names::FileName;
 use super::repository::{Kind, Repository};
 use crate::threads;
@@ -21,7 +21,7 @@ pub struct Client {
     agent: Agent,
     endpoint: Address,
     token: Option<HeaderValue>,
-    limits: Limits,
+    limits: RequestLimits,
 }
 
 /// The result of a request: the answers, each but the last a redirect to the next, and the body of the last one.
@@ -35,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     /// The token cannot be one.
-    pub fn new(endpoint: Address, token: Option<&str>, limits: Limits) -> Result<Client, Failure> {
+    pub fn new(endpoint: Address, token: Option<&str>, limits: RequestLimits) -> Result<Client, Failure> {
         let config = Agent::config_builder()
             .user_agent(concat!("zprune/", env!("CARGO_PKG_VERSION")))
             // The bytes as they are: their number and hash are known, and nothing unpacks to more.
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The limits that this client keeps to.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &RequestLimits {
         &self.limits
     }
 
@@ -300,7 +300,7 @@ fn file_path(repository: &Repository, revision: &str, file: &FileName) -> String
 /// The body of an answer while it is being received; too slow a body is an error.
 pub struct Body {
     reader: ureq::BodyReader<'static>,
-    limits: Limits,
+    limits: RequestLimits,
     /// Time spent waiting for the bytes of the current window. Time the caller takes to store them does not count.
     spent: Duration,
     arrived: u64,
@@ -321,7 +321,7 @@ impl Body {
         self.arrived += length as u64;
         if length > 0 && self.spent > self.limits.window {
             if self.arrived < self.limits.least {
-                let Limits { window, least, .. } = self.limits;
+                let RequestLimits { window, least, .. } = self.limits;
                 let message = format!("only {} bytes arrived in {window:?}, fewer than {least}", self.arrived);
                 return Err(Failure::Cut(message));
             }

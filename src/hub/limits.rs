@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-/// Limits on time, size and attempts for requests to the hub.
+/// RequestLimits on time, size and attempts for requests to the hub.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Most time for looking up a name and making a connection.
     pub connect: Duration,
     /// Most time from a request to the end of the answer's headers.
     pub answer: Duration,
     /// Most time between two pieces of a body.
     pub idle: Duration,
-    /// Period in which a body must bring at least [`Limits::least`] bytes.
+    /// Period in which a body must bring at least [`RequestLimits::least`] bytes.
     pub window: Duration,
-    /// Least number of bytes that must arrive in each [`Limits::window`].
+    /// Least number of bytes that must arrive in each [`RequestLimits::window`].
     pub least: u64,
     /// Most time for the whole description of a repository.
     pub description_time: Duration,
@@ -37,9 +37,9 @@ pub struct Limits {
     pub unannounced: u64,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
-        Limits {
+        RequestLimits {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             idle: Duration::from_secs(30),

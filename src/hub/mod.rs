@@ -29,7 +29,7 @@ pub mod names;
 mod repository;
 mod settings;
 
-pub use limits::Limits;
+pub use limits::RequestLimits;
 pub use model::{Parts, Snapshot};
 pub use repository::{Kind, Repository};
 pub use settings::Hub;

@@ -4,7 +4,7 @@
 use super::address::Address;
 use super::answers::{Metadata, RepositoryFiles, Start};
 use super::failure::Failure;
-use super::limits::Limits;
+use super::limits::RequestLimits;
 use super::names::FileName;
 use super::repository::Repository;
 
@@ -16,13 +16,13 @@ impl Client {
     ///
     /// # Errors
     /// Always; says that the feature is missing.
-    pub fn new(_endpoint: Address, _token: Option<&str>, _limits: Limits) -> Result<Client, Failure> {
+    pub fn new(_endpoint: Address, _token: Option<&str>, _limits: RequestLimits) -> Result<Client, Failure> {
         let message = "this program was built without the feature `hub`";
         Err(Failure::Network(message.to_string()))
     }
 
     /// The limits of a conversation.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &RequestLimits {
         match *self {}
     }
 

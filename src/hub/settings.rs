@@ -3,7 +3,7 @@
 use super::address::Address;
 use super::cache::Cache;
 use super::client::Client;
-use super::limits::Limits;
+use super::limits::RequestLimits;
 use super::repository::{Kind, Repository};
 use crate::error::{Error, Result};
 use crate::files::input;
@@ -25,7 +25,7 @@ pub struct Hub {
     pub(super) endpoint: String,
     pub(super) token: Option<String>,
     pub(super) offline: bool,
-    pub(super) limits: Limits,
+    pub(super) limits: RequestLimits,
 }
 
 impl Hub {
@@ -67,7 +67,7 @@ impl Hub {
                 ))),
             },
         };
-        let mut limits = Limits::default();
+        let mut limits = RequestLimits::default();
         limits.answer = seconds("HF_HUB_ETAG_TIMEOUT", limits.answer)?;
         limits.idle = seconds("HF_HUB_DOWNLOAD_TIMEOUT", limits.idle)?;
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_string());
@@ -90,13 +90,13 @@ impl Hub {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             token,
             offline: WITHOUT,
-            limits: Limits::default(),
+            limits: RequestLimits::default(),
         })
     }
 
     /// The same hub with other limits.
     #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Hub {
+    pub fn with_limits(self, limits: RequestLimits) -> Hub {
         Hub { limits, ..self }
     }
 

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use zprune::hub::{Hub, Limits, Parts, Repository, Snapshot};
+use zprune::hub::{Hub, RequestLimits, Parts, Repository, Snapshot};
 use zprune::progress::Silent;
 
 pub const TOKEN: &str = "hf_SecretOfThisTest";
@@ -250,7 +250,7 @@ impl Place {
 
     /// Downloads the model; the outcome, or the error message, which is checked for the token.
     #[track_caller]
-    pub fn fetch_with(&self, endpoint: &str, revision: Option<&str>, limits: Limits) -> Result<Snapshot, String> {
+    pub fn fetch_with(&self, endpoint: &str, revision: Option<&str>, limits: RequestLimits) -> Result<Snapshot, String> {
         let hub = Hub::new(&self.cache(), endpoint, Some(TOKEN.to_string())).expect("a hub");
         let repository = Repository::model("org/tiny", revision).expect("a name");
         let (sender, receiver) = mpsc::channel();
@@ -279,9 +279,9 @@ impl Place {
     }
 }
 
-/// Limits that a test can wait for.
-pub fn limits() -> Limits {
-    Limits {
+/// RequestLimits that a test can wait for.
+pub fn limits() -> RequestLimits {
+    RequestLimits {
         connect: Duration::from_secs(5),
         answer: Duration::from_secs(2),
         idle: Duration::from_secs(2),
@@ -292,7 +292,7 @@ pub fn limits() -> Limits {
         pause: Duration::from_millis(10),
         longest_pause: Duration::from_secs(1),
         unannounced: 1 << 20,
-        ..Limits::default()
+        ..RequestLimits::default()
     }
 }
 

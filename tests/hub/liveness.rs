@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use zprune::hub::Limits;
+use zprune::hub::RequestLimits;
 
 fn of_files(request: &Request) -> bool {
     !request.describes()
@@ -475,7 +475,7 @@ fn the_environment_has_a_say_in_how_long_silence_may_be() {
 
 #[test]
 fn the_usual_limits_let_a_slow_line_pass() {
-    let limits = Limits::default();
+    let limits = RequestLimits::default();
     assert!(
         limits.least as f64 / limits.window.as_secs_f64() <= 1024.0,
         "bytes per second"

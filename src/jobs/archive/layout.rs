@@ -31,7 +31,7 @@ pub struct Sizes {
 }
 
 /// A matrix of the original that the archive stores compressed.
-pub struct Matrix<'a> {
+pub struct StoredMatrix<'a> {
     /// Name of its tensor without the ending [`WEIGHT`].
     pub stem: &'a str,
     /// Number of rows (outputs).
@@ -42,7 +42,7 @@ pub struct Matrix<'a> {
     pub width: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> StoredMatrix<'a> {
     /// The matrix of a tensor; `None` if the tensor cannot be compressed.
     pub fn of(tensor: &'a HeaderEntry) -> Option<Self> {
         let stem = tensor.name.strip_suffix(WEIGHT)?;
@@ -51,7 +51,7 @@ impl<'a> Matrix<'a> {
         };
         let width = tensor.dtype.bitsize() / 8;
         let whole = tensor.dtype.bitsize().is_multiple_of(8);
-        (whole && tensor.bytes() > 0).then_some(Matrix {
+        (whole && tensor.bytes() > 0).then_some(StoredMatrix {
             stem,
             rows,
             columns,

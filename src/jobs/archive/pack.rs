@@ -4,7 +4,7 @@
 //! written, and once to write the parts. What comes back from them is held against the hashes afterwards, so a file
 //! that changes between the two readings is found.
 
-use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
+use super::layout::{BITMASK, COMPRESSED, StoredMatrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
 use super::manifest::Archived;
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
@@ -22,7 +22,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 enum Plan<'a> {
     Plain,
     /// Compressed; the number is that of its elements that are not zero.
-    Compressed(Matrix<'a>, usize),
+    Compressed(StoredMatrix<'a>, usize),
 }
 
 /// A weight file that is being read.
@@ -64,7 +64,7 @@ pub(super) fn pack(
     let mut tensors = BTreeMap::new();
     let mut plans = Vec::new();
     for tensor in &header.tensors {
-        let matrix = Matrix::of(tensor);
+        let matrix = StoredMatrix::of(tensor);
         let mut kept = 0;
         let mut running = RunningDigest::default();
         // Pieces end where elements do: a piece has a power of two bytes, and so has an element.
@@ -122,7 +122,7 @@ fn count(bytes: &[u8], width: usize) -> usize {
 
 fn plan<'a>(
     tensor: &HeaderEntry,
-    matrix: Option<Matrix<'a>>,
+    matrix: Option<StoredMatrix<'a>>,
     kept: usize,
     names: &HashSet<&str>,
     sizes: &mut Sizes,
@@ -189,7 +189,7 @@ impl Source<'_> {
     }
 
     /// Writes the parts of a matrix whose data is next in the file.
-    fn compress(&mut self, matrix: &Matrix, file: &mut TensorFile) -> Result<()> {
+    fn compress(&mut self, matrix: &StoredMatrix, file: &mut TensorFile) -> Result<()> {
         let names = [COMPRESSED, BITMASK, ROW_OFFSETS].map(|ending| matrix.part(ending));
         let mut parts: [Vec<u8>; 3] = Default::default();
         let mut seen: i64 = 0;

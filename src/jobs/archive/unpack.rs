@@ -3,7 +3,7 @@
 //! Everything is checked while it passes: the parts of a matrix against each other, every tensor and the file against
 //! the manifest's hashes. Memory holds pieces of rows, whatever an archive says of its sizes.
 
-use super::layout::{BITMASK, COMPRESSED, Matrix, PIECE, ROW_OFFSETS, SHAPE};
+use super::layout::{BITMASK, COMPRESSED, StoredMatrix, PIECE, ROW_OFFSETS, SHAPE};
 use super::manifest::{Archived, MANIFEST};
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
@@ -26,7 +26,7 @@ struct Parts<'a> {
 /// How a tensor of the original is restored.
 enum Plan<'a> {
     Plain(&'a HeaderEntry),
-    Compressed(Matrix<'a>, Parts<'a>),
+    Compressed(StoredMatrix<'a>, Parts<'a>),
 }
 
 /// Collects the restored bytes, hashes them and writes them.
@@ -187,7 +187,7 @@ fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> 
     for tensor in &original.tensors {
         let refuse = |what: &str| Err(Error::input(what).at(format!("tensor `{}`", tensor.name)));
         let plain = entries.remove(tensor.name.as_str());
-        let matrix = Matrix::of(tensor);
+        let matrix = StoredMatrix::of(tensor);
         let parts = matrix.as_ref().map(|matrix| {
             [COMPRESSED, BITMASK, ROW_OFFSETS, SHAPE].map(|ending| {
                 let name = matrix.part(ending);
@@ -230,7 +230,7 @@ fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> 
 }
 
 /// Restores a matrix with its zeros, row by row. Returns what is wrong with its parts, if anything is.
-fn expand(matrix: &Matrix, parts: [Part<'_>; 3], output: &mut Output) -> Result<Option<String>> {
+fn expand(matrix: &StoredMatrix, parts: [Part<'_>; 3], output: &mut Output) -> Result<Option<String>> {
     let [mut values, mut bits, mut offsets] = parts;
     let (width, columns) = (matrix.width, matrix.columns);
     let step = matrix.step().min(columns);

@@ -3,14 +3,14 @@
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::memory::{Reserved, Room, Scratch};
+use crate::memory::{Reserved, Room, ScratchFile};
 use crate::spec::ModelSpec;
 use ndarray::Array2;
 
 /// The batches of a residual stream, in order, in memory or in a scratch file.
 pub(super) struct Batches<B: Backend> {
     batches: Vec<Batch<B::Tensor>>,
-    scratch: Option<Scratch>,
+    scratch: Option<ScratchFile>,
     /// Number of elements in the scratch file.
     spilled: usize,
 }
@@ -128,7 +128,7 @@ impl<B: Backend> Batches<B> {
         backend.take(Array2::from_shape_vec(dim, values).expect("as many as were written"))
     }
 
-    fn file(&self) -> &Scratch {
+    fn file(&self) -> &ScratchFile {
         self.scratch.as_ref().expect("a spilled batch has a file")
     }
 }

@@ -181,7 +181,7 @@ impl Canvas<'_> {
     }
 
     /// Draws the grid lines of an axis between two heights, and its numbers below the plot.
-    pub fn horizontal(&self, axis: &Axis, top: i32, bottom: i32) -> Result<()> {
+    pub fn horizontal(&self, axis: &PlotAxis, top: i32, bottom: i32) -> Result<()> {
         for tick in axis.ticks() {
             let x = axis.place(tick);
             self.line(&[(x, top), (x, bottom)], GRID, 1)?;
@@ -191,7 +191,7 @@ impl Canvas<'_> {
     }
 
     /// Draws the grid lines of an axis between `left` and `right`, and its numbers at the left of the plot.
-    pub fn vertical(&self, axis: &Axis, left: i32, right: i32) -> Result<()> {
+    pub fn vertical(&self, axis: &PlotAxis, left: i32, right: i32) -> Result<()> {
         for tick in axis.ticks() {
             let y = axis.place(tick);
             self.line(&[(left, y), (right, y)], GRID, 1)?;
@@ -281,7 +281,7 @@ pub fn legend_height(items: &[Item]) -> i32 {
 
 /// A scale that places numbers along a line of pixels.
 #[derive(Debug, Clone, Copy)]
-pub struct Axis {
+pub struct PlotAxis {
     low: f64,
     high: f64,
     logarithmic: bool,
@@ -290,9 +290,9 @@ pub struct Axis {
     most_ticks: f64,
 }
 
-impl Axis {
+impl PlotAxis {
     /// A linear scale from `low` at pixel `from` to `high` at pixel `to`. Ends that are equal are moved apart.
-    pub fn new(low: f64, high: f64, from: i32, to: i32) -> Axis {
+    pub fn new(low: f64, high: f64, from: i32, to: i32) -> PlotAxis {
         let room = if high > low { 0.0 } else { 0.05 * low.abs().max(1e-3) };
         // Numbers need about 60 pixels beside each other and 30 above each other.
         let most_ticks = if to > from {
@@ -300,7 +300,7 @@ impl Axis {
         } else {
             f64::from(from - to) / 30.0
         };
-        Axis {
+        PlotAxis {
             low: low - room,
             high: high + room,
             logarithmic: false,
@@ -311,10 +311,10 @@ impl Axis {
     }
 
     /// A logarithmic scale; both ends are positive.
-    pub fn logarithmic(low: f64, high: f64, from: i32, to: i32) -> Axis {
-        Axis {
+    pub fn logarithmic(low: f64, high: f64, from: i32, to: i32) -> PlotAxis {
+        PlotAxis {
             logarithmic: true,
-            ..Axis::new(low, high, from, to)
+            ..PlotAxis::new(low, high, from, to)
         }
     }
 
@@ -387,21 +387,21 @@ mod tests {
 
     #[test]
     fn ticks_are_round_numbers_within_the_axis() {
-        let axis = Axis::logarithmic(38.2, 81.7, 300, 0);
+        let axis = PlotAxis::logarithmic(38.2, 81.7, 300, 0);
         assert_eq!(axis.ticks(), [40.0, 45.0, 50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0]);
-        let wide = Axis::logarithmic(5.0, 3000.0, 400, 0);
+        let wide = PlotAxis::logarithmic(5.0, 3000.0, 400, 0);
         assert_eq!(
             wide.ticks(),
             [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
         );
-        let line = Axis::new(-0.31, 0.12, 0, 300);
+        let line = PlotAxis::new(-0.31, 0.12, 0, 300);
         assert_eq!(line.ticks().len(), 5);
         assert_eq!(line.label(-0.2), "-0.2");
     }
 
     #[test]
     fn values_without_spread_have_an_axis_and_values_beyond_it_stay_inside() {
-        let axis = Axis::new(5.0, 5.0, 0, 100);
+        let axis = PlotAxis::new(5.0, 5.0, 0, 100);
         assert_eq!(axis.place(5.0), 50);
         assert_eq!(axis.place(1e9), 100);
         assert!(!axis.ticks().is_empty());

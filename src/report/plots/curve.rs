@@ -1,6 +1,6 @@
 //! Perplexity over sparsity.
 
-use super::canvas::{Anchor, Axis, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, PlotAxis, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
@@ -32,8 +32,8 @@ pub fn plot(section: &Section, methods: &[&str], confidence: f64) -> Result<Opti
     else {
         return Ok(None);
     };
-    let across = Axis::new(left - 4.0, right + 4.0, LEFT, RIGHT);
-    let up = Axis::logarithmic(low / 1.05, high * 1.05, BOTTOM, TOP);
+    let across = PlotAxis::new(left - 4.0, right + 4.0, LEFT, RIGHT);
+    let up = PlotAxis::logarithmic(low / 1.05, high * 1.05, BOTTOM, TOP);
     let shown: Vec<usize> = (0..methods.len())
         .filter(|index| points.iter().any(|entry| entry.method == methods[*index]))
         .collect();

@@ -1,6 +1,6 @@
 //! Paired differences with their intervals, one below the other.
 
-use super::canvas::{Anchor, Axis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, PlotAxis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
@@ -92,7 +92,7 @@ fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), co
         true => 0.03 * (high - low),
         false => 1.0,
     };
-    let axis = Axis::new(low - room, high + room, left, RIGHT);
+    let axis = PlotAxis::new(low - room, high + room, left, RIGHT);
     canvas.horizontal(&axis, from, to)?;
     canvas.line(&[(axis.place(0.0), from), (axis.place(0.0), to)], INK, 1)?;
     let colour = Look::of(0).colour;

@@ -1,6 +1,6 @@
 //! Time against quality: which methods nothing else beats in both.
 
-use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, PlotAxis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
@@ -44,7 +44,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
     let Some((first, last)) = extent(panels.iter().flat_map(|(_, points)| points.iter().map(|it| it.seconds))) else {
         return Ok(None);
     };
-    let across = Axis::logarithmic(first / 1.2, last * 1.2, LEFT, RIGHT);
+    let across = PlotAxis::logarithmic(first / 1.2, last * 1.2, LEFT, RIGHT);
     let mut items: Vec<Item> = methods
         .iter()
         .enumerate()
@@ -76,7 +76,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
             let Some((low, high)) = extent(points.iter().map(|it| it.value)) else {
                 continue;
             };
-            let up = Axis::logarithmic(low / 1.03, high * 1.03, bottom, top);
+            let up = PlotAxis::logarithmic(low / 1.03, high * 1.03, bottom, top);
             canvas.text(&pattern.to_string(), (LEFT, top - 13), TEXT, Anchor::Left)?;
             canvas.horizontal(&across, top, bottom)?;
             canvas.vertical(&up, LEFT, RIGHT)?;

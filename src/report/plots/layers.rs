@@ -19,7 +19,7 @@ const RIGHT: i32 = WIDTH - 16;
 const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
 
 /// A number that is recorded for every layer and can be drawn.
-pub struct Quantity {
+pub struct LayerQuantity {
     /// The part that the quantity adds to the picture's file name.
     pub name: &'static str,
     /// The text that the quantity adds to the picture's title.
@@ -36,8 +36,8 @@ pub struct Quantity {
 }
 
 /// All quantities that are drawn, each in its own picture.
-pub const QUANTITIES: [Quantity; 2] = [
-    Quantity {
+pub const QUANTITIES: [LayerQuantity; 2] = [
+    LayerQuantity {
         name: "layers-sparsity",
         title: "sparsity of every layer",
         unit: "% removed",
@@ -45,7 +45,7 @@ pub const QUANTITIES: [Quantity; 2] = [
         span: 4.0,
         of: |layer| Some(100.0 * layer.removed as f64 / (layer.shape[0] * layer.shape[1]).max(1) as f64),
     },
-    Quantity {
+    LayerQuantity {
         name: "layers-error",
         title: "error of every layer's output",
         unit: "%",
@@ -57,7 +57,7 @@ pub const QUANTITIES: [Quantity; 2] = [
 
 /// Caption and picture at the highest unstructured sparsity of the sweep, or at the highest of its N:M patterns if it has no other;
 /// `None` if no record has the quantity.
-pub fn plot(section: &Section, methods: &[&str], quantity: &Quantity) -> Result<Option<(String, String)>> {
+pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Result<Option<(String, String)>> {
     let unstructured = |entry: &&MethodResult| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
     let has = |entry: &&MethodResult| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
     let there = || section.entries.iter().filter(has);

@@ -1,6 +1,6 @@
 //! What every calibration seed scored, method by method, a panel per pattern.
 
-use super::canvas::{Anchor, Axis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, PlotAxis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::report::results::{MethodResult, Section};
@@ -54,7 +54,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
             let values = entries.iter().flat_map(|(_, entry)| entry.values());
             let Some((low, high)) = extent(values) else { continue };
             let room = 0.04 * (high - low);
-            let axis = Axis::new(low - room, high + room, left, RIGHT);
+            let axis = PlotAxis::new(low - room, high + room, left, RIGHT);
             let (from, to) = (top + 24, top + 24 + ROW * entries.len() as i32);
             canvas.text(name, (10, top + 12), TEXT, Anchor::Left)?;
             canvas.horizontal(&axis, from, to)?;
