@@ -2,7 +2,7 @@
 
 use crate::backend::moments::{Moments, SequenceSums};
 use crate::error::{Error, Result};
-use crate::linalg::{self, Failure, Provider};
+use crate::linalg::{self, Provider, SolveFailure};
 use ndarray::{ArcArray2, Array2, Axis};
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
@@ -422,7 +422,7 @@ impl Diagonal {
 /// `factor` fails, or finds no positive definite matrix even with [`DAMPING_LIMIT`].
 pub(crate) fn damped<T>(
     first: f64,
-    factor: impl Fn(f64) -> Result<std::result::Result<T, Failure>>,
+    factor: impl Fn(f64) -> Result<std::result::Result<T, SolveFailure>>,
 ) -> Result<(T, f64)> {
     let mut damping = first;
     loop {

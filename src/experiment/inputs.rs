@@ -11,7 +11,7 @@ use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::families::read_spec;
-use crate::model::found::{Wanted, instead};
+use crate::model::found::{Sought, instead};
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
@@ -345,9 +345,9 @@ fn model(
             true => format!(
                 "model {} is no model directory; {}",
                 path.display(),
-                instead(&path, Wanted::Model).unwrap_or_default()
+                instead(&path, Sought::Model).unwrap_or_default()
             ),
-            false => absent("model", named, obtain, instead(&path, Wanted::Model)),
+            false => absent("model", named, obtain, instead(&path, Sought::Model)),
         });
         return Ok((None, None));
     }
@@ -357,11 +357,11 @@ fn model(
     let weights_wanted = parts == Parts::Everything;
     let (weights_there, tokenizer_there) = (WeightFiles::is_in(&path), tokenizer.exists());
     if weights_wanted && !weights_there {
-        let instead = instead(&path, Wanted::Weights);
+        let instead = instead(&path, Sought::Weights);
         missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain, instead));
     }
     if !tokenizer_there && experiment.reads_texts() {
-        let instead = instead(&path, Wanted::Tokenizer);
+        let instead = instead(&path, Sought::Tokenizer);
         missing.push(absent("tokenizer", &tokenizer, obtain, instead));
         return Ok((None, None));
     }

@@ -9,7 +9,7 @@ use crate::registry;
 use serde_spanned::Spanned;
 
 /// A recipe by name.
-pub struct Known {
+pub struct KnownRecipe {
     /// The name that is typed.
     pub name: &'static str,
     /// What it is and where it comes from.
@@ -19,38 +19,38 @@ pub struct Known {
 }
 
 /// All recipes that have a name.
-pub const KNOWN: [Known; 5] = [
-    Known {
+pub const KNOWN: [KnownRecipe; 5] = [
+    KnownRecipe {
         name: "sparsegpt",
         source: "arXiv 2301.00774",
         lines: "criterion = \"obs\"\nsolver = \"obs\"",
     },
-    Known {
+    KnownRecipe {
         name: "admm",
         source: "arXiv 2401.02938",
         lines: "criterion = \"wanda\"\nsolver = \"admm\"",
     },
-    Known {
+    KnownRecipe {
         name: "alps",
         source: "arXiv 2406.07831",
         lines: "criterion = \"wanda\"\nsolver = \"alps\"",
     },
-    Known {
+    KnownRecipe {
         name: "fistapruner",
         source: "arXiv 2408.03728, its setting for LLaMA",
         lines: "criterion = \"wanda\"\nsolver = { name = \"fista\", round = \"magnitude\" }\nstage = \"separate\"\n\
                 target = \"dense\"",
     },
-    Known {
+    KnownRecipe {
         name: "thanos",
         source: "arXiv 2504.05346",
         lines: "criterion = \"wanda\"\nsolver = { name = \"obs\", order = \"rescore\" }",
     },
 ];
 
-impl Known {
+impl KnownRecipe {
     /// The recipe of this name, if there is one.
-    pub fn find(name: &str) -> Option<&'static Known> {
+    pub fn find(name: &str) -> Option<&'static KnownRecipe> {
         KNOWN.iter().find(|known| known.name == name)
     }
 
@@ -75,7 +75,7 @@ pub fn filled(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<RawMethod
     let Some(name) = &raw.recipe else {
         return Ok(raw);
     };
-    let Some(known) = Known::find(name.get_ref()) else {
+    let Some(known) = KnownRecipe::find(name.get_ref()) else {
         let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
         return Err(registry::unknown("recipe", name.get_ref(), &names)).at(at(name.span().start));
     };

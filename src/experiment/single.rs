@@ -1,6 +1,6 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
-use super::known::Known;
+use super::known::KnownRecipe;
 use super::machine::MachineRequest;
 use super::plan::{Experiment, ModelPlan};
 use super::protocol::{Length, Named, agree};
@@ -203,7 +203,7 @@ fn named_method(
     group: Option<Group>,
 ) -> Result<RawMethod> {
     let spanned = |name: &str| Spanned::new(0..0, component(name));
-    let mut method = match (Known::find(name), name.split_once('+')) {
+    let mut method = match (KnownRecipe::find(name), name.split_once('+')) {
         (Some(known), _) => known.method(),
         (None, Some((criterion, solver))) => RawMethod {
             criterion: Some(spanned(criterion)),

@@ -30,7 +30,7 @@ pub struct Cache {
 
 /// What there is at the place of a file in a snapshot.
 #[derive(Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Stored {
     /// The file is there, and has the right hash if its blob is named after one.
     Good,
     /// Nothing is there, or a link to nothing.
@@ -151,10 +151,10 @@ impl Cache {
     }
 
     /// What is at a file's place in a snapshot. Hashes the file if that was not done before.
-    pub fn state(&self, repository: &Repository, commit: &Commit, file: &FileName, progress: &dyn Progress) -> State {
+    pub fn state(&self, repository: &Repository, commit: &Commit, file: &FileName, progress: &dyn Progress) -> Stored {
         let path = self.snapshot(repository, commit).join(file.as_str());
         if !path.exists() {
-            return State::Absent;
+            return Stored::Absent;
         }
         let target = std::fs::read_link(&path).ok();
         let name = target
@@ -163,7 +163,7 @@ impl Cache {
             .and_then(|name| name.to_str());
         match name.and_then(Etag::parse) {
             Some(etag) => self.checked(repository, &etag, &path, file, progress),
-            None => State::Good,
+            None => Stored::Good,
         }
     }
 
@@ -184,7 +184,7 @@ impl Cache {
             let Ok(name) = FileName::parse(file) else {
                 continue;
             };
-            if let State::Damaged(how) = self.state(repository, &commit, &name, progress) {
+            if let Stored::Damaged(how) = self.state(repository, &commit, &name, progress) {
                 let message = format!(
                     "is damaged in the cache {}: {how}; run again where the hub can be reached and without \
                      HF_HUB_OFFLINE, which downloads it anew",
@@ -204,16 +204,16 @@ impl Cache {
         path: &Path,
         file: &FileName,
         progress: &dyn Progress,
-    ) -> State {
+    ) -> Stored {
         let there = match path.metadata() {
             Ok(there) if there.is_file() => there,
-            Ok(_) => return State::Damaged("it is not a plain file".to_string()),
-            Err(_) => return State::Absent,
+            Ok(_) => return Stored::Damaged("it is not a plain file".to_string()),
+            Err(_) => return Stored::Absent,
         };
         let large = there.len() > SMALL;
         let noted = input::read_text(&self.root.join(Cache::note_of(repository, etag)), 1 << 10);
         if large && noted.is_ok_and(|noted| noted == identity(&there)) {
-            return State::Good;
+            return Stored::Good;
         }
         if large {
             progress.stage(&format!("checking the hash of {} {file}", repository.name));
@@ -221,10 +221,10 @@ impl Cache {
         match etag.of_file(path) {
             Ok(found) if found == *etag => {
                 self.note_good(repository, etag, &there);
-                State::Good
+                Stored::Good
             }
-            Ok(found) => State::Damaged(format!("its {} is {found}, not {etag}", etag.kind())),
-            Err(error) => State::Damaged(error.to_string()),
+            Ok(found) => Stored::Damaged(format!("its {} is {found}, not {etag}", etag.kind())),
+            Err(error) => Stored::Damaged(error.to_string()),
         }
     }
 

@@ -4,7 +4,7 @@
 //! goes to `blobs/<hash>.part`, which a later attempt goes on with, and becomes `blobs/<hash>` when its hash is right.
 
 use super::answers::Metadata;
-use super::cache::{Cache, State};
+use super::cache::{Cache, Stored};
 use super::client::Client;
 use super::failure::Failure;
 use super::names::{Commit, Etag, FileName};
@@ -75,9 +75,9 @@ impl Transfer<'_> {
 
     fn is_there(&self, commit: &Commit) -> bool {
         match self.cache.state(self.repository, commit, self.file, self.progress) {
-            State::Good => true,
-            State::Absent => false,
-            State::Damaged(how) => {
+            Stored::Good => true,
+            Stored::Absent => false,
+            Stored::Damaged(how) => {
                 tracing::warn!("{}: damaged in the cache: {how}; it is downloaded again", self.label());
                 false
             }
@@ -102,7 +102,7 @@ impl Transfer<'_> {
         let _lock = cache.lock(self.repository, etag, &self.label(), self.progress)?;
         // Another program, or another revision, may have brought it.
         let there = cache.checked(self.repository, etag, &blob, self.file, self.progress);
-        if there != State::Good {
+        if there != Stored::Good {
             self.fetch(metadata, &blob)?;
         }
         cache.link(self.repository, commit, self.file, etag)?;

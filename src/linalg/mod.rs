@@ -9,7 +9,7 @@ mod provider;
 mod pure;
 
 use ndarray::{Array2, ArrayView2};
-pub use provider::{Failure, Provider};
+pub use provider::{Provider, SolveFailure};
 
 /// The upper triangular `U` with `H^-1 = U^T U`, for a symmetric positive definite `H`; only the lower triangle of
 /// `H` is read. `U[j][j]^2` is the leading entry of the inverse of `H[j.., j..]`, which SparseGPT needs. `H` is
@@ -17,13 +17,13 @@ pub use provider::{Failure, Provider};
 ///
 /// # Errors
 /// The pivot at which `H` turned out not to be positive definite.
-pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>, Failure> {
+pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>, SolveFailure> {
     match provider {
         Provider::Faer => pure::inverse_factor(h),
         #[cfg(feature = "lapack")]
         Provider::Lapack => lapack::inverse_factor(h.view()),
         #[cfg(not(feature = "lapack"))]
-        Provider::Lapack => Err(Failure::ProviderMissing(provider)),
+        Provider::Lapack => Err(SolveFailure::ProviderMissing(provider)),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>,
 ///
 /// # Errors
 /// The eigenvalues are not found, which no finite matrix is known to cause.
-pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, Failure> {
+pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, SolveFailure> {
     pure::squared_singular_values(a)
 }
 
@@ -117,7 +117,7 @@ mod tests {
             let mut h = Array2::<f64>::eye(6);
             h[[3, 3]] = -1.0;
             let failure = inverse_factor(provider, h.clone()).expect_err("indefinite");
-            assert_eq!(failure, Failure::NotPositiveDefinite { pivot: 3 }, "{provider:?}");
+            assert_eq!(failure, SolveFailure::NotPositiveDefinite { pivot: 3 }, "{provider:?}");
         }
     }
 

@@ -26,7 +26,7 @@ impl Provider {
 
 /// Why a matrix could not be factorised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum SolveFailure {
     /// A pivot was not positive, so the matrix is not positive definite.
     NotPositiveDefinite {
         /// Index of the pivot's row and column in the matrix as given, if the provider tells.
@@ -38,14 +38,14 @@ pub enum Failure {
     ProviderMissing(Provider),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SolveFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::NotPositiveDefinite { pivot } => {
+            SolveFailure::NotPositiveDefinite { pivot } => {
                 write!(f, "the Hessian is not positive definite (pivot {pivot})")
             }
-            Failure::NoConvergence => write!(f, "the search for eigenvalues does not converge"),
-            Failure::ProviderMissing(provider) => write!(
+            SolveFailure::NoConvergence => write!(f, "the search for eigenvalues does not converge"),
+            SolveFailure::ProviderMissing(provider) => write!(
                 f,
                 "linear algebra provider {provider:?} is not part of this build (cargo feature `lapack`)"
             ),
@@ -53,4 +53,4 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for SolveFailure {}

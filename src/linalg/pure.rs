@@ -1,6 +1,6 @@
 //! The faer provider.
 
-use super::provider::Failure;
+use super::provider::SolveFailure;
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 /// With `J` the reversal, `J H J = L L^T` gives `H = M M^T` for the upper triangular `M = J L J`, hence
 /// `H^-1 = U^T U` with `U = M^-1 = J L^-1 J`. That is one factorisation and one triangular inverse: half
 /// the work of Cholesky, inverse, Cholesky. Every step frees what the one before it made.
-pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
+pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, SolveFailure> {
     let n = h.nrows();
     let last = n.wrapping_sub(1);
     let mut lower = Mat::from_fn(n, n, |i, j| if i >= j { h[[last - j, last - i]] } else { 0.0 });
@@ -25,7 +25,7 @@ pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
     let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, par, parameters));
     let stack = MemStack::new(&mut memory);
     cholesky_in_place(lower.as_mut(), Default::default(), par, stack, parameters).map_err(|error| match error {
-        LltError::NonPositivePivot { index } => Failure::NotPositiveDefinite { pivot: last - index },
+        LltError::NonPositivePivot { index } => SolveFailure::NotPositiveDefinite { pivot: last - index },
     })?;
     let mut inverse = Mat::zeros(n, n);
     invert_lower_triangular(inverse.as_mut(), lower.as_ref(), par);
@@ -34,7 +34,7 @@ pub fn inverse_factor(h: Array2<f64>) -> Result<Array2<f64>, Failure> {
 }
 
 /// The eigenvalues of `A A^T`, or of `A^T A` where that is smaller.
-pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, Failure> {
+pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, SolveFailure> {
     let short = if a.nrows() <= a.ncols() { a } else { a.reversed_axes() };
     let (n, par) = (short.nrows(), Par::rayon(0));
     let wide = Mat::from_fn(n, short.ncols(), |row, column| f64::from(short[[row, column]]));
@@ -56,7 +56,7 @@ pub fn squared_singular_values(a: ArrayView2<f32>) -> Result<Vec<f64>, Failure> 
     let mut memory = MemBuffer::new(scratch);
     let stack = MemStack::new(&mut memory);
     self_adjoint_evd(gram.as_ref(), values.as_mut(), None, par, stack, Spec::default())
-        .map_err(|_| Failure::NoConvergence)?;
+        .map_err(|_| SolveFailure::NoConvergence)?;
     Ok(values.column_vector().iter().copied().collect())
 }
 

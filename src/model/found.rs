@@ -13,7 +13,7 @@ const LISTED: usize = 4;
 
 /// What a program looked for in a folder and did not find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Sought {
     /// A model: its `config.json`, or the whole folder.
     Model,
     /// Weights in safetensors files.
@@ -24,7 +24,7 @@ pub enum Wanted {
 
 /// A sentence that says what is at `path` instead, and how to get what is wanted; `None` if nothing useful can be
 /// said.
-pub fn instead(path: &Path, wanted: Wanted) -> Option<String> {
+pub fn instead(path: &Path, wanted: Sought) -> Option<String> {
     if path.is_file() {
         return Some(file(path));
     }
@@ -36,9 +36,9 @@ pub fn instead(path: &Path, wanted: Wanted) -> Option<String> {
     }
     let names = names(path);
     match wanted {
-        Wanted::Model => without_configuration(path, &names),
-        Wanted::Weights => Some(without_weights(path, &names)),
-        Wanted::Tokenizer => Some(without_tokenizer(&names)),
+        Sought::Model => without_configuration(path, &names),
+        Sought::Weights => Some(without_weights(path, &names)),
+        Sought::Tokenizer => Some(without_tokenizer(&names)),
     }
 }
 
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn what_was_found_is_named_with_what_to_do() {
-        use Wanted::{Model, Tokenizer, Weights};
-        let cases: &[(&[&str], Wanted, &[&str])] = &[
+        use Sought::{Model, Tokenizer, Weights};
+        let cases: &[(&[&str], Sought, &[&str])] = &[
             (&[], Model, &["the folder is empty"]),
             (
                 &["config.json", "pytorch_model.bin"],
@@ -389,28 +389,28 @@ mod tests {
     #[test]
     fn files_and_names_of_the_hub_are_recognised() {
         let folder = folder(&["my model/config.json", "x.gguf"]);
-        let said = |name: &str| instead(&folder.path().join(name), Wanted::Model).unwrap_or_default();
+        let said = |name: &str| instead(&folder.path().join(name), Sought::Model).unwrap_or_default();
         assert!(
             said("my model/config.json").contains("my model'"),
             "{}",
             said("my model/config.json")
         );
         assert!(said("x.gguf").contains("zprune import"), "{}", said("x.gguf"));
-        assert_eq!(instead(Path::new("/no/such/folder"), Wanted::Model), None);
+        assert_eq!(instead(Path::new("/no/such/folder"), Sought::Model), None);
         #[cfg(unix)]
         {
-            let said = instead(Path::new("/dev/null"), Wanted::Model).expect("a device");
+            let said = instead(Path::new("/dev/null"), Sought::Model).expect("a device");
             assert!(said.contains("a pipe or a device"), "{said}");
         }
-        assert_eq!(instead(Path::new("./a/b"), Wanted::Model), None);
+        assert_eq!(instead(Path::new("./a/b"), Sought::Model), None);
         for name in ["org/name", "https://huggingface.co/org/name/"] {
-            let said = instead(Path::new(name), Wanted::Model).expect("a name of the hub");
+            let said = instead(Path::new(name), Sought::Model).expect("a name of the hub");
             assert!(
                 said.contains("`hub:org/name`") && said.contains("`hub = \"org/name\"`"),
                 "{said}"
             );
         }
-        let said = instead(Path::new("org/name@v1"), Wanted::Model).expect("a name of the hub");
+        let said = instead(Path::new("org/name@v1"), Sought::Model).expect("a name of the hub");
         assert!(said.contains("`hub = \"org/name\"`, `revision = \"v1\"`"), "{said}");
     }
 }

@@ -9,7 +9,7 @@ use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, SHORTER};
 use crate::files::input;
-use crate::model::found::{Wanted, instead};
+use crate::model::found::{Sought, instead};
 use crate::model::index::{self, INDEX};
 use memmap2::Mmap;
 use safetensors::Dtype;
@@ -117,7 +117,7 @@ impl WeightFiles {
         } else if dir.join(INDEX).exists() {
             files.add_index(dir)?;
         } else {
-            let found = instead(dir, Wanted::Weights).map_or(String::new(), |found| format!("; {found}"));
+            let found = instead(dir, Sought::Weights).map_or(String::new(), |found| format!("; {found}"));
             return Err(Error::input(format!("holds neither {SINGLE} nor {INDEX}{found}")).at(dir.display()));
         }
         Ok(files)

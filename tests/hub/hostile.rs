@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use zprune::hub::{Hub, RequestLimits, Parts, Repository, Snapshot};
+use zprune::hub::{Hub, Parts, Repository, RequestLimits, Snapshot};
 use zprune::progress::Silent;
 
 pub const TOKEN: &str = "hf_SecretOfThisTest";
@@ -250,7 +250,12 @@ impl Place {
 
     /// Downloads the model; the outcome, or the error message, which is checked for the token.
     #[track_caller]
-    pub fn fetch_with(&self, endpoint: &str, revision: Option<&str>, limits: RequestLimits) -> Result<Snapshot, String> {
+    pub fn fetch_with(
+        &self,
+        endpoint: &str,
+        revision: Option<&str>,
+        limits: RequestLimits,
+    ) -> Result<Snapshot, String> {
         let hub = Hub::new(&self.cache(), endpoint, Some(TOKEN.to_string())).expect("a hub");
         let repository = Repository::model("org/tiny", revision).expect("a name");
         let (sender, receiver) = mpsc::channel();

@@ -18,7 +18,7 @@ use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
 use zprune::calibrate::statistics::LayerStatistics;
-use zprune::linalg::{Failure, Provider};
+use zprune::linalg::{Provider, SolveFailure};
 use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::formula::{Binary, Formula};
 use zprune::prune::layer::run_steps;
@@ -380,7 +380,7 @@ fn an_indefinite_matrix_is_refused_with_its_pivot() {
             let bytes: Vec<u8> = gram.iter().flat_map(|value| value.to_le_bytes()).collect();
             gpu.hardware().upload(&there, &bytes).expect("there");
             let failure = gpu.inverse_factor(&there, inputs, 1.0, 0.01).expect("computes").err();
-            let want = Failure::NotPositiveDefinite { pivot: place };
+            let want = SolveFailure::NotPositiveDefinite { pivot: place };
             assert_eq!(failure, Some(want), "tier {tier}, {inputs} inputs");
         }
     });

@@ -7,7 +7,7 @@ use super::device::{Kernel, Memory, read, write};
 use super::open::{Gpu, grid};
 use super::{parameters, shader};
 use crate::error::Result;
-use crate::linalg::Failure;
+use crate::linalg::SolveFailure;
 
 /// The factor `U` of `H^-1 = U^T U` on the device.
 pub struct DeviceFactor {
@@ -29,7 +29,7 @@ impl Gpu {
         inputs: usize,
         scale: f64,
         damping: f64,
-    ) -> Result<std::result::Result<DeviceFactor, Failure>> {
+    ) -> Result<std::result::Result<DeviceFactor, SolveFailure>> {
         let device = &self.device;
         let bytes = |doubles: bool| if doubles { 8 } else { 4 };
         let doubles = device.doubles() && (inputs * inputs * bytes(true)) as u64 <= device.largest();
@@ -80,7 +80,7 @@ impl Gpu {
         let bytes = device.download(&pivots, ((inputs + 1) * 4) as u64)?;
         let mut pivots: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         Ok(match pivots.pop() {
-            Some(failed) if failed > 0.0 => Err(Failure::NotPositiveDefinite {
+            Some(failed) if failed > 0.0 => Err(SolveFailure::NotPositiveDefinite {
                 pivot: failed as usize - 1,
             }),
             _ => Ok(DeviceFactor { upper, pivots }),

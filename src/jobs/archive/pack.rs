@@ -4,7 +4,7 @@
 //! written, and once to write the parts. What comes back from them is held against the hashes afterwards, so a file
 //! that changes between the two readings is found.
 
-use super::layout::{BITMASK, COMPRESSED, StoredMatrix, PIECE, ROW_OFFSETS, SHAPE, Sizes};
+use super::layout::{BITMASK, COMPRESSED, PIECE, ROW_OFFSETS, SHAPE, Sizes, StoredMatrix};
 use super::manifest::Archived;
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};

@@ -3,7 +3,7 @@
 //! Everything is checked while it passes: the parts of a matrix against each other, every tensor and the file against
 //! the manifest's hashes. Memory holds pieces of rows, whatever an archive says of its sizes.
 
-use super::layout::{BITMASK, COMPRESSED, StoredMatrix, PIECE, ROW_OFFSETS, SHAPE};
+use super::layout::{BITMASK, COMPRESSED, PIECE, ROW_OFFSETS, SHAPE, StoredMatrix};
 use super::manifest::{Archived, MANIFEST};
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};

@@ -9,7 +9,7 @@
 
 use crate::error::{Error, Located, Result};
 use crate::files::{input, json};
-use crate::model::found::{Wanted, instead};
+use crate::model::found::{Sought, instead};
 use crate::registry::Entry;
 use crate::spec::{BlockSpec, ModelSpec};
 use serde_json::{Map, Value};
@@ -42,7 +42,7 @@ pub const PER_BLOCK: &str = "per_layer_config";
 pub fn read_spec(dir: &Path) -> Result<ModelSpec> {
     let path = dir.join("config.json");
     if !path.exists()
-        && let Some(found) = instead(dir, Wanted::Model)
+        && let Some(found) = instead(dir, Sought::Model)
     {
         return Err(Error::input(format!("is not there; {found}")).at(path.display()));
     }

@@ -27,7 +27,7 @@ use piece::Piece;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
-use values::{Evaluation, ones_where_kept, scores, usable};
+use values::{Evaluator, ones_where_kept, scores, usable};
 
 impl<P: Products> Workbench for P {
     type Statistics = LayerStatistics;
@@ -67,7 +67,7 @@ impl<P: Products> Workbench for P {
 /// It is NaN, infinite or negative, or an operand does not fit.
 #[cfg(feature = "gpu")]
 pub(super) fn score_of(score: &Values, weight: ArrayView2<f32>, (row, column): (usize, usize)) -> Result<f32> {
-    let evaluation = Evaluation::new(score, weight.dim(), None)?;
+    let evaluation = Evaluator::new(score, weight.dim(), None)?;
     let mut value = [0.0];
     evaluation.along(
         row,
@@ -156,7 +156,7 @@ impl LayerView for Piece<'_> {
 impl Piece<'_> {
     /// The mask that a target selects by the scores of the current weights.
     fn chosen(&self, score: &Values, target: &Target) -> Result<Mask> {
-        let evaluation = Evaluation::new(score, self.weight.dim(), Some(&self.mask))?;
+        let evaluation = Evaluator::new(score, self.weight.dim(), Some(&self.mask))?;
         select(scores(&evaluation, self.weight.view(), 0)?.view(), target)
     }
 }
@@ -208,7 +208,7 @@ impl Workpiece for Piece<'_> {
         }
         let columns = weight.ncols();
         let follow = follow
-            .map(|score| Evaluation::new(score, weight.dim(), None))
+            .map(|score| Evaluator::new(score, weight.dim(), None))
             .transpose()?;
         let width = block_width(target.pattern);
         for first in (0..columns).step_by(width) {
@@ -276,7 +276,7 @@ fn update_block(
     mask: &mut Mask,
     upper: &Array2<f32>,
     block: Range<usize>,
-    groups: Option<(&Evaluation, usize, usize)>,
+    groups: Option<(&Evaluator, usize, usize)>,
 ) -> Result<Array2<f32>> {
     let mut errors = Array2::zeros((weight.nrows(), block.len()));
     let mut entries = mask.entries_mut();

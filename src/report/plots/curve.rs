@@ -1,6 +1,6 @@
 //! Perplexity over sparsity.
 
-use super::canvas::{Anchor, PlotAxis, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;

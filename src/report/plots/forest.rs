@@ -1,6 +1,6 @@
 //! Paired differences with their intervals, one below the other.
 
-use super::canvas::{Anchor, PlotAxis, Canvas, FAINT, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, Canvas, FAINT, INK, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;

@@ -1,6 +1,6 @@
 //! Time against quality: which methods nothing else beats in both.
 
-use super::canvas::{Anchor, PlotAxis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, GRID, INK, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::heading;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;

@@ -1,6 +1,6 @@
 //! What every calibration seed scored, method by method, a panel per pattern.
 
-use super::canvas::{Anchor, PlotAxis, GRID, INK, Item, Key, Look, TEXT, WIDTH, draw, extent, legend_height};
+use super::canvas::{Anchor, GRID, INK, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{ROWS, cut, heading};
 use crate::error::Result;
 use crate::report::results::{MethodResult, Section};

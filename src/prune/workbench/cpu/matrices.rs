@@ -4,7 +4,7 @@ use super::super::{Matrices, Swapped, Swapping};
 use super::piece::Piece;
 use super::sparse::sparse_product;
 use super::swap::swapped;
-use super::values::{Evaluation, lowest, mapped, sums};
+use super::values::{Evaluator, lowest, mapped, sums};
 use crate::backend::cpu::product;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -37,8 +37,8 @@ impl Piece<'_> {
         &'a self,
         dim: (usize, usize),
         values: &'a Values,
-    ) -> Result<(Evaluation<'a>, Option<ArrayView2<'a, f32>>)> {
-        let evaluation = Evaluation::new(values, dim, Some(&self.mask))?;
+    ) -> Result<(Evaluator<'a>, Option<ArrayView2<'a, f32>>)> {
+        let evaluation = Evaluator::new(values, dim, Some(&self.mask))?;
         let weight = evaluation.reads_weight().then(|| self.weight.view());
         if weight.is_some() || evaluation.reads_mask() {
             fits(dim, self.weight.dim())?;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// A formula that is ready to be evaluated: its steps, and the values that they read.
-pub struct Evaluation<'a> {
+pub struct Evaluator<'a> {
     program: Program<Operand>,
     sources: Vec<Source<'a>>,
     /// Number of columns of the matrix.
@@ -18,7 +18,7 @@ pub struct Evaluation<'a> {
 }
 
 /// Memory in which one thread evaluates a formula.
-pub struct Room<T> {
+pub struct Buffers<T> {
     steps: Scratch<T>,
     /// Ones and zeros of a row of the mask.
     kept: Vec<f32>,
@@ -36,7 +36,7 @@ enum Source<'a> {
     One(f32),
 }
 
-impl<'a> Evaluation<'a> {
+impl<'a> Evaluator<'a> {
     /// Prepares a formula over a layer of `dim` weights.
     ///
     /// # Errors
@@ -68,14 +68,14 @@ impl<'a> Evaluation<'a> {
             })
         };
         let sources = program.leaves().iter().map(source).collect::<Result<_>>()?;
-        Ok(Evaluation {
+        Ok(Evaluator {
             program,
             sources,
             columns: dim.1,
         })
     }
 
-    /// Whether the formula reads the weights, which are passed to [`Evaluation::along`].
+    /// Whether the formula reads the weights, which are passed to [`Evaluator::along`].
     pub fn reads_weight(&self) -> bool {
         self.program.leaves().contains(&Operand::Weight)
     }
@@ -86,17 +86,17 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Memory in which one thread can evaluate the formula.
-    pub fn scratch<T: Real>(&self) -> Room<T> {
-        Room {
+    pub fn scratch<T: Real>(&self) -> Buffers<T> {
+        Buffers {
             steps: self.program.scratch(),
             kept: Vec::new(),
         }
     }
 
     /// The values of a row, beginning with column `first`; `weight` has the row's weights from there on.
-    pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], room: &mut Room<T>, into: &mut [T]) {
+    pub fn along<T: Real>(&self, row: usize, first: usize, weight: &[f32], room: &mut Buffers<T>, into: &mut [T]) {
         let columns = first..first + into.len();
-        let Room { steps, kept } = room;
+        let Buffers { steps, kept } = room;
         for source in &self.sources {
             if let Source::Kept(removed) = source {
                 let removed = &along_row(*removed, row)[columns.clone()];
@@ -159,7 +159,7 @@ fn vector(values: &[f32], length: usize) -> Result<&[f32]> {
 
 /// The formula's values in `width` columns, beginning with column `first`; `weight` has the weights of these columns.
 pub fn mapped(
-    evaluation: &Evaluation,
+    evaluation: &Evaluator,
     (rows, width): (usize, usize),
     first: usize,
     weight: Option<ArrayView2<f32>>,
@@ -179,7 +179,7 @@ pub fn mapped(
 
 /// The places of the `count` lowest values in each row, compared in `f64`, the lowest first.
 pub fn lowest(
-    evaluation: &Evaluation,
+    evaluation: &Evaluator,
     (rows, columns): (usize, usize),
     weight: Option<ArrayView2<f32>>,
     count: usize,
@@ -251,7 +251,7 @@ fn lowest_in(values: &[f64], count: usize, found: &mut Vec<(f64, usize)>) {
 ///
 /// # Errors
 /// A score is NaN, infinite or negative; names the row and the column.
-pub fn scores(evaluation: &Evaluation, weight: ArrayView2<f32>, first: usize) -> Result<Array2<f32>> {
+pub fn scores(evaluation: &Evaluator, weight: ArrayView2<f32>, first: usize) -> Result<Array2<f32>> {
     let scores = mapped(evaluation, weight.dim(), first, Some(weight));
     refuse_unusable(&scores, first)?;
     Ok(scores)
@@ -319,9 +319,9 @@ pub fn sums(
             _ => formulas[index].2 = Some(place),
         }
     }
-    let evaluations: Vec<Evaluation> = formulas
+    let evaluations: Vec<Evaluator> = formulas
         .iter()
-        .map(|(values, ..)| Evaluation::new(values, (rows, columns), mask))
+        .map(|(values, ..)| Evaluator::new(values, (rows, columns), mask))
         .collect::<Result<_>>()?;
     let bands = (0..rows.div_ceil(ROWS))
         .into_par_iter()
@@ -361,7 +361,7 @@ pub fn sums(
 
 /// The sums over each row and each column of a band of rows.
 fn band_sums(
-    evaluation: &Evaluation,
+    evaluation: &Evaluator,
     weight: Option<ArrayView2<f32>>,
     band: Range<usize>,
     columns: usize,
