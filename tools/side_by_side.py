@@ -46,7 +46,7 @@ def compare(description, group, methods, torch_side, rounds=3):
     """Prints the median seconds of both sides and their ratio for every method, as many rounds as the command line says."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--only", nargs="*", default=list(methods), help="some of the methods")
+    parser.add_argument("--only", nargs="+", choices=list(methods), default=list(methods), help="some of the methods")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     with torch.no_grad():
