@@ -618,3 +618,32 @@ fn auto_is_what_the_machine_has_and_must_fit_it() {
     assert_eq!(never.status.code(), Some(2), "{}", said(&never));
     assert!(said(&never).contains("needs a GPU"), "{}", said(&never));
 }
+
+#[test]
+fn a_job_that_is_given_another_experiment_says_so() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sweep = zprune::experiment::resolve::read(&root.join("experiments/quickstart.toml")).expect("resolves");
+    let nothing = zprune::experiment::plan::Experiment {
+        models: Vec::new(),
+        ..sweep.clone()
+    };
+    let folder = tempfile::tempdir().expect("room");
+    let out = folder.path().join("out");
+    for experiment in [&sweep, &nothing] {
+        let links = zprune::model::folder::Links::Inside;
+        let pruned = zprune::jobs::prune::prune(experiment, &out, links, &zprune::progress::Silent);
+        let error = pruned.err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("is not one model pruned once")));
+        assert!(!out.exists());
+    }
+    let measured = zprune::jobs::eval::eval(&nothing, &zprune::progress::Silent);
+    let error = measured.err().map(|error| error.to_string());
+    assert!(error.is_some_and(|error| error.contains("has no model to measure")));
+    let without = zprune::experiment::plan::Experiment {
+        evaluations: Vec::new(),
+        ..sweep
+    };
+    let measured = zprune::jobs::eval::eval(&without, &zprune::progress::Silent);
+    let error = measured.err().map(|error| error.to_string());
+    assert!(error.is_some_and(|error| error.contains("has no evaluation")));
+}

@@ -2,7 +2,7 @@
 
 use crate::backend::Compute;
 use crate::cell::{Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
-use crate::error::{Located, Result};
+use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, Identity, TaskIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
@@ -61,10 +61,7 @@ pub struct TaskEvaluation {
 /// Measures the experiment's only model on its tasks.
 ///
 /// # Errors
-/// Unusable inputs, or a log-likelihood that is not finite.
-///
-/// # Panics
-/// The experiment has no model: a mistake of the caller.
+/// An experiment without a model, unusable inputs, or a log-likelihood that is not finite.
 pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEvaluation> {
     let (identity, findings) = measure(experiment, "tasks", progress)?;
     let samples = findings
@@ -85,11 +82,15 @@ pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEva
 /// Measures the experiment's only model in its only evaluation.
 ///
 /// # Errors
-/// Unusable inputs, or a likelihood that is not finite.
-///
-/// # Panics
-/// The experiment has no model or no evaluation: a mistake of the caller.
+/// An experiment without a model or an evaluation, unusable inputs, or a likelihood that is not finite.
 pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluation> {
+    if experiment.evaluations.is_empty() {
+        let message = format!(
+            "experiment `{}` has no evaluation to measure its model on",
+            experiment.name
+        );
+        return Err(Error::config(message));
+    }
     let (mut identity, mut findings) = measure(experiment, "perplexity", progress)?;
     let found = findings.evaluations.swap_remove(0);
     Ok(Evaluation {
@@ -113,9 +114,13 @@ fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Resu
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
     let machine = experiment.machine_here()?;
-    let identity = identify(experiment, machine, &inputs)
-        .swap_remove(0)
-        .expect("the dense cell of a model that is there has an identity");
+    let dense = identify(experiment, machine, &inputs).into_iter().next().flatten();
+    let identity = dense.ok_or_else(|| {
+        Error::config(format!(
+            "experiment `{}` has no model to measure; this takes an experiment of one model",
+            experiment.name
+        ))
+    })?;
     let backend = Opened::new(&experiment.machine, machine)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     progress.start(1, model.source.spec().blocks);

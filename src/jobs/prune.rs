@@ -59,14 +59,18 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
         .filter_map(|(cell, identity)| cell.pruning.zip(identity));
     let (pruning, identity) = match (pruning.next(), pruning.next()) {
         (Some(only), None) => only,
-        _ => panic!("a pruning job has exactly one pruning cell"),
+        _ => return Err(not_one(experiment)),
     };
-    let input = inputs.models[0].as_ref().expect("all inputs are there");
+    let there = inputs.models.first().and_then(Option::as_ref);
+    let folder = inputs.folders.first().and_then(Option::as_ref);
+    let (Some(input), Some(configured)) = (there, folder) else {
+        return Err(not_one(experiment));
+    };
+    let folder = &configured.path;
     let recipe = experiment.method(pruning.method)?;
     let backend = Opened::new(&experiment.machine, machine)?;
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
-    let folder = &inputs.folders[0].as_ref().expect("all inputs are there").path;
     let spec = recipe.biased(input.checkpoint.spec())?;
     let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, links)?;
     progress.start(1, input.checkpoint.spec().blocks);
@@ -178,6 +182,14 @@ fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
     let own = files.iter().filter(|found| staging.has_made(&found.name));
     own.map(|found| Ok((found.text(), FileDigest::of_file(&found.place)?)))
         .collect()
+}
+
+/// The error of an experiment that is not one model pruned once.
+fn not_one(experiment: &Experiment) -> Error {
+    Error::config(format!(
+        "experiment `{}` is not one model pruned once: a pruned model is written for one model, method, pattern and seed",
+        experiment.name
+    ))
 }
 
 /// Prunes a model; every block is written as soon as it is ready.

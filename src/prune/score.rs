@@ -306,7 +306,11 @@ impl<'a> Resolving<'a> {
                     sums.expect("sums over the weights are computed before they are used")
                         .clone()
                 }
-                Quantity::Weight | Quantity::Given(_) => unreachable!("one value per weight is not known on the host"),
+                Quantity::Weight | Quantity::Given(_) => {
+                    let message =
+                        format!("`{score}` has a value for each weight, where one for each row or column is asked for");
+                    return Err(Error::config(message));
+                }
             },
             Formula::Unary(function, of) => self.known(of)?.iter().map(|value| function.of(*value)).collect(),
             Formula::Binary(function, a, b) => {

@@ -58,6 +58,14 @@ fn left_nothing(folder: &Folder, words: &str) {
     assert_eq!(hidden, None, "{words}: left a temporary folder");
 }
 
+/// A model can be measured on the folder's tokens.
+fn predicts(folder: &Folder, model: &str) {
+    let eval = format!("eval --model {model} --tokens tokens.safetensors --json {model}.json");
+    works(&run(folder, &eval));
+    let found = std::fs::read_to_string(folder.path(format!("{model}.json"))).expect("written");
+    assert!(number(&found, "perplexity") > 1.0, "{model}");
+}
+
 /// Every file of a folder, by its path below it.
 fn tree(folder: &Path) -> Files {
     let mut files = Files::new();
@@ -223,10 +231,7 @@ fn every_family_prunes_and_verifies() {
             text.contains("50.000 % of the prunable weights are zero"),
             "{name}: {text}"
         );
-        let eval = format!("eval --model {name}-pruned --tokens tokens.safetensors --json {name}.json");
-        works(&run(&folder, &eval));
-        let found = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
-        assert!(number(&found, "perplexity") > 1.0, "{name}");
+        predicts(&folder, &format!("{name}-pruned"));
     }
 }
 

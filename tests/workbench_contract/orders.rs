@@ -124,18 +124,21 @@ fn reordered_columns_come_back() {
     on_every_tier(|gpu, tier| reordered_columns_come_back_on(gpu, &format!("tier {tier}")));
 }
 
+/// SparseGPT's update with these parameters, of Wanda's mask.
+fn update(piece: &mut dyn Workpiece, pattern: Pattern, group: Group, table: &toml::Table) {
+    let solver = SOLVERS.build("obs", table).expect("legal").component;
+    let wanda = criterion("wanda");
+    let target = Target {
+        pattern,
+        group,
+        selection: Selection::Exact,
+    };
+    run_steps(piece, Steps::new(wanda.as_ref(), solver.as_ref()), &target).expect("computes");
+}
+
 #[test]
 fn an_update_in_the_order_of_losses_is_the_cpus() {
-    let update = |piece: &mut dyn Workpiece, pattern: Pattern, table: toml::Table| {
-        let solver = SOLVERS.build("obs", &table).expect("legal").component;
-        let wanda = criterion("wanda");
-        let target = Target {
-            pattern,
-            group: Group::Row,
-            selection: Selection::Exact,
-        };
-        run_steps(piece, Steps::new(wanda.as_ref(), solver.as_ref()), &target).expect("computes");
-    };
+    let update = |piece: &mut dyn Workpiece, pattern, table| update(piece, pattern, Group::Row, &table);
     let loss = || toml::toml! { order = "loss" };
     for pattern in [
         Pattern::Unstructured { sparsity: 0.5 },
@@ -166,17 +169,8 @@ fn an_update_in_the_order_of_losses_is_the_cpus() {
 
 #[test]
 fn an_update_that_scores_anew_is_the_cpus() {
-    let update = |piece: &mut dyn Workpiece, pattern: Pattern| {
-        let table = toml::toml! { order = "rescore" };
-        let solver = SOLVERS.build("obs", &table).expect("legal").component;
-        let wanda = criterion("wanda");
-        let target = Target {
-            pattern,
-            group: Group::Matrix,
-            selection: Selection::Exact,
-        };
-        run_steps(piece, Steps::new(wanda.as_ref(), solver.as_ref()), &target).expect("computes");
-    };
+    let rescore = toml::toml! { order = "rescore" };
+    let update = |piece: &mut dyn Workpiece, pattern| update(piece, pattern, Group::Matrix, &rescore);
     for pattern in [
         Pattern::Unstructured { sparsity: 0.5 },
         Pattern::NofM { keep: 2, of: 4 },
