@@ -41,10 +41,7 @@ pub struct Pruned {
 /// Prunes the experiment's only model with its only method, pattern and seed, and writes it to the directory `out`.
 ///
 /// # Errors
-/// Unusable inputs, arithmetic that breaks down, a disk that refuses; nothing is left under `out` then.
-///
-/// # Panics
-/// The experiment does not have exactly one pruning cell: a mistake of the caller.
+/// The experiment is not one model pruned once. Unusable inputs, arithmetic that breaks down, a disk that refuses; nothing is left under `out` then.
 pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn Progress) -> Result<Pruned> {
     let staging = Staging::new(out)?;
     inputs::fetch(experiment, Parts::Everything, progress)?;
