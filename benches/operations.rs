@@ -278,7 +278,7 @@ fn refine_layer(bencher: Bencher, method: &str) {
         None => (method, Pattern::Unstructured { sparsity: 0.5 }),
     };
     let table = match name {
-        "sparse-fw" => toml::toml! { iterations = 20 },
+        "sparse-fw" => toml::toml! { iterations = 100 },
         _ => toml::Table::new(),
     };
     let nothing = toml::Table::new();

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from side_by_side import compare, layer, seconds
 
-ROWS, INPUTS, SEQUENCES, STEPS = 1024, 4096, 4, 20
+ROWS, INPUTS, SEQUENCES, STEPS = 1024, 4096, 4, 100
 NEAR = 64
 FAR = float("inf")
 

@@ -105,57 +105,49 @@ impl Refiner for Dsnot {
     }
 
     fn refine(&self, piece: &mut dyn Workpiece, target: &Target) -> Result<()> {
-        let known = Known::new(piece)?;
-        let errors = piece.sums(&[(Over::Row, known.values(contribution() * removed()))])?;
+        let known = Known::new(piece, self.variance_power)?;
+        let errors = piece.sums(&[(Over::Row, known.values(weight() * removed() * column(SUMS)))])?;
         let errors = errors.into_iter().next().unwrap_or_default();
         let most = self.max_cycles.min(piece.dim().1);
-        let order = || contribution() * self.spread() * removed();
-        let restored = [
-            known.candidates(piece, (order(), false), Side::Negative, most)?,
-            known.candidates(piece, (-order(), false), Side::Positive, most)?,
-        ];
+        let restored = known.candidates(piece, weight() * removed() * column(PULL), false, most)?;
         let guard = self
             .sign_guard
             .unwrap_or(matches!(target.pattern, Pattern::NofM { .. }));
-        let walk = |row: usize, gone: &mut dyn FnMut(Side, usize) -> Option<Candidate>| {
-            self.walk(
-                errors[row],
-                guard,
-                [0, 1].map(|side: usize| restored[side][row].as_slice()),
-                gone,
-            )
+        let walk = |row: usize, gone: &mut dyn FnMut(Restored) -> Option<Candidate>| {
+            let restored = [0, 1].map(|side: usize| restored[side][row].as_slice());
+            self.walk(errors[row], guard, restored, gone)
         };
         let rows = (0..errors.len()).into_par_iter();
         let swaps: Vec<Vec<Swap>> = match target.pattern {
             Pattern::Unstructured { .. } => {
-                let rank = || -(weight().abs() * squares().root()).inverse() * kept() * varies();
-                let (negative, positive) = (contribution().below(0.0), (-contribution()).below(0.0));
-                let gone = [
-                    known.candidates(piece, (rank() * negative, true), Side::Negative, most)?,
-                    known.candidates(piece, (rank() * positive, true), Side::Positive, most)?,
-                ];
+                let rank = kept() * weight().sign() * weight().abs().inverse() * column(RANK);
+                let gone = known.candidates(piece, rank, true, most)?;
                 rows.map(|row| {
                     let mut left = [0, 1].map(|side: usize| gone[side][row].iter().copied());
-                    walk(row, &mut |restored, _| left[1 - restored as usize].next())
+                    walk(row, &mut |restored| left[1 - restored.side as usize].next())
                 })
                 .collect()
             }
             Pattern::NofM { of, .. } => {
-                let (weight, kept) = (piece.read(&known.weight)?, piece.read(&known.kept)?);
+                let groups = [
+                    known.groups(piece, &restored[Side::Negative as usize], of)?,
+                    known.groups(piece, &restored[Side::Positive as usize], of)?,
+                ];
                 rows.map(|row| {
-                    let (weight, kept) = (weight.row(row), kept.row(row));
                     let mut gone = Vec::new();
-                    walk(row, &mut |_, restored| {
-                        let first = restored / of * of;
+                    walk(row, &mut |restored| {
+                        let first = restored.column / of * of;
+                        let (weight, kept) = &groups[restored.side as usize];
+                        let at = |column: usize| [row, restored.place * of + column - first];
                         let stay = (first..first + of).filter(|column| {
-                            kept[*column] == 1.0 && known.variance[*column] > 0.0 && !gone.contains(column)
+                            kept[at(*column)] == 1.0 && known.variance[*column] > 0.0 && !gone.contains(column)
                         });
-                        let score = |column: usize| f64::from(weight[column].abs()) * known.squares[column].sqrt();
+                        let score = |column: usize| f64::from(weight[at(column)].abs()) * known.squares[column].sqrt();
                         let column = stay.min_by(|a, b| score(*a).total_cmp(&score(*b)))?;
                         gone.push(column);
                         Some(Candidate {
                             column,
-                            contribution: f64::from(weight[column]) * known.sums[column],
+                            contribution: f64::from(weight[at(column)]) * known.sums[column],
                         })
                     })
                 })
@@ -181,6 +173,17 @@ enum Side {
     Positive,
 }
 
+/// The candidates of every row on both sides, indexed by [`Side`], those that are taken first in front.
+type Candidates = [Vec<Vec<Candidate>>; 2];
+
+/// A weight that is about to be restored.
+struct Restored {
+    side: Side,
+    /// Its place among the candidates of its row and side.
+    place: usize,
+    column: usize,
+}
+
 /// A weight that is restored and one that is removed in its place.
 struct Swap {
     restored: usize,
@@ -188,30 +191,24 @@ struct Swap {
 }
 
 impl Dsnot {
-    /// The factor of a contribution where the largest is looked for; 0 for features without variance.
-    fn spread(&self) -> Formula<Operand> {
-        if self.variance_power == 1.0 {
-            variance().inverse()
-        } else {
-            variance().power(self.variance_power).inverse() * varies()
-        }
-    }
-
     /// The swaps of a row whose removed weights contribute `error`. `restored` has the candidates of both sides in their
-    /// order; `gone` finds the weight that makes room for one of them, given its side and its column.
+    /// order; `gone` finds the weight that makes room for one of them.
     fn walk(
         &self,
         mut error: f64,
         guard: bool,
         restored: [&[Candidate]; 2],
-        gone: &mut dyn FnMut(Side, usize) -> Option<Candidate>,
+        gone: &mut dyn FnMut(Restored) -> Option<Candidate>,
     ) -> Vec<Swap> {
         let positive = error > 0.0;
-        let mut left = restored.map(|side| side.iter());
+        let mut left = restored.map(|side| side.iter().enumerate());
         let mut swaps = Vec::new();
         while swaps.len() < self.max_cycles && error.abs() > self.threshold {
             let side = if error > 0.0 { Side::Positive } else { Side::Negative };
-            let found = left[side as usize].find_map(|back| Some((back, gone(side, back.column)?)));
+            let found = left[side as usize].find_map(|(place, back)| {
+                let column = back.column;
+                Some((back, gone(Restored { side, place, column })?))
+            });
             let Some((back, out)) = found else { break };
             let after = error + out.contribution - back.contribution;
             let same_sign = if positive { after > 0.0 } else { after < 0.0 };
@@ -239,12 +236,16 @@ struct Known {
     variance: Vec<f64>,
     /// Sums of squares.
     squares: Vec<f64>,
+    /// What formulas read.
+    vectors: [Vec<f32>; 3],
 }
 
-// The vectors of `Known::values`, and what formulas make of them.
+// The vectors of `Known::values`.
 const SUMS: usize = 0;
-const VARIANCE: usize = 1;
-const SQUARES: usize = 2;
+/// The factor of a weight where the largest contribution is looked for: the sum over a power of the variance.
+const PULL: usize = 1;
+/// The sign of the sum, over the norm: with a weight's sign over its size, its contribution's sign over its Wanda score.
+const RANK: usize = 2;
 
 fn weight() -> Formula<Operand> {
     Formula::Leaf(Operand::Weight)
@@ -258,63 +259,78 @@ fn removed() -> Formula<Operand> {
     1.0 - kept()
 }
 
-fn contribution() -> Formula<Operand> {
-    weight() * Formula::Leaf(Operand::Column(SUMS))
-}
-
-fn variance() -> Formula<Operand> {
-    Formula::Leaf(Operand::Column(VARIANCE))
-}
-
-/// 1 for features with variance, else 0.
-fn varies() -> Formula<Operand> {
-    (-variance()).below(0.0)
-}
-
-fn squares() -> Formula<Operand> {
-    Formula::Leaf(Operand::Column(SQUARES))
+fn column(vector: usize) -> Formula<Operand> {
+    Formula::Leaf(Operand::Column(vector))
 }
 
 impl Known {
-    fn new(piece: &dyn Workpiece) -> Result<Self> {
+    fn new(piece: &dyn Workpiece, variance_power: f64) -> Result<Self> {
         let means = piece.means()?;
+        let sums: Vec<f64> = means.mean.iter().map(|mean| mean * means.length).collect();
+        let variance = means.within.clone();
+        let squares = piece.squared_norms()?.to_vec();
+        // Features without variance are never candidates.
+        let vector = |value: &dyn Fn(usize) -> f64| {
+            let of = |feature| if variance[feature] > 0.0 { value(feature) } else { 0.0 };
+            // Values beyond the range are its ends, not infinite, so that 0 times them is 0.
+            (0..sums.len())
+                .map(|feature| (of(feature) as f32).clamp(f32::MIN, f32::MAX))
+                .collect()
+        };
+        let vectors = [
+            sums.iter().map(|sum| *sum as f32).collect(),
+            vector(&|feature| sums[feature] / variance[feature].powf(variance_power)),
+            vector(&|feature| {
+                if sums[feature] == 0.0 {
+                    0.0
+                } else {
+                    sums[feature].signum() / squares[feature].sqrt()
+                }
+            }),
+        ];
         Ok(Known {
             weight: piece.weight()?,
             kept: piece.kept()?,
-            sums: means.mean.iter().map(|mean| mean * means.length).collect(),
-            variance: means.within.clone(),
-            squares: piece.squared_norms()?.to_vec(),
+            sums,
+            variance,
+            squares,
+            vectors,
         })
     }
 
     fn values(&self, formula: Formula<Operand>) -> Values {
-        let vectors = [&self.sums, &self.variance, &self.squares];
         Values {
             formula,
             matrices: Vec::new(),
-            vectors: vectors
-                .map(|vector| vector.iter().map(|value| *value as f32).collect())
-                .to_vec(),
+            vectors: self.vectors.to_vec(),
         }
     }
 
-    /// In each row, up to `most` kept or removed weights on one side, those with the lowest values of a formula first. The
-    /// formula is negative for such weights and 0 for all others.
+    /// In each row, up to `most` kept or removed weights on either side, in their order. The formula has the sign of the contribution
+    /// for such weights, and its magnitude is larger for those that come first; for all others it is 0.
     fn candidates(
         &self,
         piece: &dyn Workpiece,
-        (formula, of_kept): (Formula<Operand>, bool),
-        side: Side,
+        formula: Formula<Operand>,
+        of_kept: bool,
         most: usize,
-    ) -> Result<Vec<Vec<Candidate>>> {
-        let places = piece.lowest(piece.dim(), &self.values(formula), most)?;
-        let weights = piece.read(&piece.gather(&self.weight, &places)?)?;
-        let kept = piece.read(&piece.gather(&self.kept, &places)?)?;
-        let places = piece.read(&places)?;
+    ) -> Result<Candidates> {
+        let [negative, positive] = piece.extremes(piece.dim(), &self.values(formula), most)?;
+        Ok([
+            self.sided(piece, &negative, Side::Negative, of_kept)?,
+            self.sided(piece, &positive, Side::Positive, of_kept)?,
+        ])
+    }
+
+    /// Those of the weights at the given places of each row that are on the side and kept (or removed). Where a row has fewer of them
+    /// than places, others follow.
+    fn sided(&self, piece: &dyn Workpiece, places: &Matrix, side: Side, of_kept: bool) -> Result<Vec<Vec<Candidate>>> {
+        let weights = piece.read(&piece.gather(&self.weight, places)?)?;
+        let kept = piece.read(&piece.gather(&self.kept, places)?)?;
+        let places = piece.read(places)?;
         let rows = places.outer_iter().zip(weights.outer_iter()).zip(kept.outer_iter());
         Ok(rows
             .map(|((places, weights), kept)| {
-                // Where a row has fewer of them, others follow.
                 let meant = |column: usize, contribution: f64, kept: f32| {
                     let sided = match side {
                         Side::Negative => contribution < 0.0,
@@ -331,6 +347,31 @@ impl Known {
             })
             .collect())
     }
+
+    /// Weights and mask in the N:M groups of each row's candidates, group after group.
+    fn groups(
+        &self,
+        piece: &dyn Workpiece,
+        candidates: &[Vec<Candidate>],
+        of: usize,
+    ) -> Result<(Array2<f32>, Array2<f32>)> {
+        let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
+        let mut places = Array2::from_elem((candidates.len(), most * of), -1.0);
+        for (mut places, candidates) in places.outer_iter_mut().zip(candidates) {
+            for (place, candidate) in candidates.iter().enumerate() {
+                let first = candidate.column / of * of;
+                for column in 0..of {
+                    places[place * of + column] = (first + column) as f32;
+                }
+            }
+        }
+        if places.is_empty() {
+            return Ok((places.clone(), places));
+        }
+        let places = piece.matrix(places.view())?;
+        let at = |of: &Matrix| piece.read(&piece.gather(of, &places)?);
+        Ok((at(&self.weight)?, at(&self.kept)?))
+    }
 }
 
 /// Changes the mask by the swaps of each row.
@@ -340,16 +381,18 @@ fn carry_out(piece: &mut dyn Workpiece, swaps: &[Vec<Swap>]) -> Result<()> {
         return Ok(());
     }
     let (rows, columns) = piece.dim();
-    let ones = piece.map((rows, most), &Values::from(Formula::Number(1.0)))?;
-    let marked = |column: fn(&Swap) -> usize| {
-        let place = |(row, index): (usize, usize)| swaps[row].get(index).map_or(-1.0, |swap| column(swap) as f32);
-        let places = piece.matrix(Array2::from_shape_fn((rows, most), place).view())?;
-        piece.scatter(&ones, &places, columns)
+    // Restored weights, and then removed ones; a place is -1 where a row has fewer swaps.
+    let changes = Array2::from_shape_fn((rows, 2 * most), |(_, index)| if index < most { 1.0 } else { -1.0 });
+    let place = |(row, index): (usize, usize)| {
+        let swap: Option<&Swap> = swaps[row].get(index % most);
+        swap.map_or(
+            -1.0,
+            |swap| if index < most { swap.restored } else { swap.removed } as f32,
+        )
     };
-    let (restored, removed) = (marked(|swap| swap.restored)?, marked(|swap| swap.removed)?);
-    let changed = Values::over([&piece.kept()?, &restored, &removed], |[kept, restored, removed]| {
-        kept + restored - removed
-    });
+    let places = piece.matrix(Array2::from_shape_fn((rows, 2 * most), place).view())?;
+    let changes = piece.scatter(&piece.matrix(changes.view())?, &places, columns)?;
+    let changed = Values::over([&piece.kept()?, &changes], |[kept, change]| kept + change);
     let kept = piece.map((rows, columns), &changed)?;
     piece.keep(&kept)
 }

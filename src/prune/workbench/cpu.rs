@@ -22,7 +22,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use matrices::{fits, handle};
 #[cfg(feature = "gpu")]
 use ndarray::ArrayView2;
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, Axis, Zip, s};
 use piece::Piece;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -170,7 +170,7 @@ impl Workpiece for Piece<'_> {
     fn keep(&mut self, kept: &Matrix) -> Result<()> {
         fits(kept.dim(), self.weight.dim())?;
         let kept: &Array2<f32> = kept.there()?;
-        self.mask = Mask::from_entries(kept.mapv(|kept| kept == 0.0));
+        self.mask = Mask::from_entries(Zip::from(kept).par_map_collect(|kept| *kept == 0.0));
         Ok(())
     }
 

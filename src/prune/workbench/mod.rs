@@ -162,6 +162,19 @@ pub trait Matrices {
     /// As [`Matrices::map`].
     fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix>;
 
+    /// The places of the `count` lowest and those of the `count` highest values of a formula in each row, from the outermost inwards:
+    /// [`Matrices::lowest`] of the formula and of its negative.
+    ///
+    /// # Errors
+    /// As [`Matrices::map`].
+    fn extremes(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<[Matrix; 2]> {
+        let negative = Values {
+            formula: -values.formula.clone(),
+            ..values.clone()
+        };
+        Ok([self.lowest(dim, values, count)?, self.lowest(dim, &negative, count)?])
+    }
+
     /// In every row, swaps a kept entry for a removed one of the same group, always the two that lower `r G r^T` most, as
     /// long as any two do. `r` is the row of `A` with 0 in place of the entries that are kept, `kept` has ones and zeros, and
     /// `G` is symmetric and positive semidefinite. Single rows are independent, so that a fused pass serves them best.

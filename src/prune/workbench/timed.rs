@@ -134,6 +134,12 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
             .time("lowest", 0.0, bytes, |_| self.inner.lowest(dim, values, count))
     }
 
+    fn extremes(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<[Matrix; 2]> {
+        let bytes = 4 * dim.0 * dim.1 + values.matrices.iter().map(size).sum::<usize>();
+        self.bench
+            .time("extremes", 0.0, bytes, |_| self.inner.extremes(dim, values, count))
+    }
+
     fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped> {
         // The product of the removed entries with G; how many swaps follow is not known before.
         let flops = 2.0 * a.dim().0 as f64 * a.dim().1 as f64 * a.dim().1 as f64;

@@ -4,7 +4,7 @@ use super::super::{Matrices, Swapped, Swapping};
 use super::piece::Piece;
 use super::sparse::sparse_product;
 use super::swap::swapped;
-use super::values::{Evaluator, lowest, mapped, sums};
+use super::values::{Evaluator, mapped, outermost, sums};
 use crate::backend::cpu::product;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -154,7 +154,14 @@ impl Matrices for Piece<'_> {
 
     fn lowest(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<Matrix> {
         let (evaluation, weight) = self.evaluation(dim, values)?;
-        Ok(handle(lowest(&evaluation, dim, weight, count)))
+        let [lowest] = outermost(&evaluation, dim, weight, count);
+        Ok(handle(lowest))
+    }
+
+    fn extremes(&self, dim: (usize, usize), values: &Values, count: usize) -> Result<[Matrix; 2]> {
+        let (evaluation, weight) = self.evaluation(dim, values)?;
+        let both: [Array2<f32>; 2] = outermost(&evaluation, dim, weight, count);
+        Ok(both.map(handle))
     }
 
     fn swap(&self, a: &Matrix, kept: &Matrix, gram: &Matrix, swapping: Swapping) -> Result<Swapped> {

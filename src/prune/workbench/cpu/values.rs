@@ -5,7 +5,7 @@ use crate::prune::formula::program::{Along, LEAVES, Program, Real, Scratch};
 use crate::prune::mask::Mask;
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Over, Values};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, Zip};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -122,7 +122,7 @@ impl<'a> Evaluator<'a> {
 
 /// A mask as a matrix of ones (kept) and zeros.
 pub fn ones_where_kept(mask: &Mask) -> Array2<f32> {
-    mask.entries().mapv(|removed| f32::from(u8::from(!removed)))
+    Zip::from(mask.entries()).par_map_collect(|removed| f32::from(u8::from(!removed)))
 }
 
 fn along_row<T>(matrix: ArrayView2<'_, T>, row: usize) -> &[T] {
@@ -177,31 +177,46 @@ pub fn mapped(
     values
 }
 
-/// The places of the `count` lowest values in each row, compared in `f64`, the lowest first.
-pub fn lowest(
+/// The places of the `count` lowest values in each row, compared in `f64`, the lowest first; with two sides also those of the highest,
+/// the highest first.
+pub fn outermost<const SIDES: usize>(
     evaluation: &Evaluator,
     (rows, columns): (usize, usize),
     weight: Option<ArrayView2<f32>>,
     count: usize,
-) -> Array2<f32> {
+) -> [Array2<f32>; SIDES] {
     let count = count.min(columns);
-    let mut places = Array2::zeros((rows, count));
+    let mut sides = [(); SIDES].map(|()| Array2::zeros((rows, count)));
     if count == 0 {
-        return places;
+        return sides;
     }
-    let into = places.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
-    into.for_each_init(
+    let mut into: Vec<[&mut [f32]; SIDES]> = Vec::with_capacity(rows);
+    let mut chunks = sides.each_mut().map(|side| {
+        let all = side.as_slice_mut().expect("a fresh array is contiguous");
+        all.chunks_exact_mut(count)
+    });
+    for _ in 0..rows {
+        into.push(
+            chunks
+                .each_mut()
+                .map(|rows| rows.next().expect("as many chunks as rows")),
+        );
+    }
+    into.into_par_iter().enumerate().for_each_init(
         || (evaluation.scratch::<f64>(), vec![0.0; columns], Vec::new()),
-        |(scratch, values, found), (row, mut into)| {
+        |(scratch, values, found), (row, sides)| {
             let weight = weight.map_or(&[][..], |weight| along_row(weight, row));
             evaluation.along(row, 0, weight, scratch, values);
-            lowest_in(values, count, found);
-            into.iter_mut()
-                .zip(&*found)
-                .for_each(|(into, (_, place))| *into = *place as f32);
+            for into in sides {
+                lowest_in(values, count, found);
+                into.iter_mut()
+                    .zip(&*found)
+                    .for_each(|(into, (_, place))| *into = *place as f32);
+                values.iter_mut().for_each(|value| *value = -*value);
+            }
         },
     );
-    places
+    sides
 }
 
 /// The `count` lowest values and their places, the lowest first and of equal ones the one that comes first. Most values are only
