@@ -452,10 +452,12 @@ fn the_lowest_values_of_a_row_are_found_in_order() {
             // Values that tie, too, and values that only a formula has.
             let tied = weight.mapv(|w| (4.0 * w).round() / 4.0);
             let there = put(piece, &tied);
-            let negative = Values::over([&there], |[w]| -w);
-            for (values, sign) in [(Values::over([&there], |[w]| w), 1.0), (negative, -1.0)] {
-                // As many as there are columns take long in software; once is enough.
-                for count in [1, 7, if dim.1 < 100 { dim.1 + 3 } else { 20 }] {
+            let values = Values::over([&there], |[w]| w);
+            // As many as there are columns take long in software; once is enough.
+            for count in [1, 7, if dim.1 < 100 { dim.1 + 3 } else { 20 }] {
+                let lowest = piece.lowest(dim, &values, count).expect("room");
+                let [first, last] = piece.extremes(dim, &values, count).expect("room");
+                for (name, got, sign) in [("lowest", lowest, 1.0), ("first", first, 1.0), ("last", last, -1.0)] {
                     let mut want = Array2::zeros((dim.0, count.min(dim.1)));
                     for (row, mut want) in want.rows_mut().into_iter().enumerate() {
                         let mut order: Vec<usize> = (0..dim.1).collect();
@@ -465,10 +467,9 @@ fn the_lowest_values_of_a_row_are_found_in_order() {
                             .zip(order)
                             .for_each(|(want, column)| *want = column as f64);
                     }
-                    let got = piece.lowest(dim, &values, count).expect("room");
                     agree(
-                        "lowest",
-                        &format!("{place}, {count} of {sign} w"),
+                        name,
+                        &format!("{place}, {count}"),
                         read(piece, &got).view(),
                         want.view(),
                     );
