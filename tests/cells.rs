@@ -630,8 +630,11 @@ fn a_job_that_is_given_another_experiment_says_so() {
     let folder = tempfile::tempdir().expect("room");
     let out = folder.path().join("out");
     for experiment in [&sweep, &nothing] {
-        let links = zprune::model::folder::Links::Inside;
-        let pruned = zprune::jobs::prune::prune(experiment, &out, links, &zprune::progress::Silent);
+        let writing = zprune::jobs::prune::Writing {
+            links: zprune::model::folder::Links::Inside,
+            fold: false,
+        };
+        let pruned = zprune::jobs::prune::prune(experiment, &out, writing, &zprune::progress::Silent);
         let error = pruned.err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("is not one model pruned once")));
         assert!(!out.exists());

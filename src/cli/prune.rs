@@ -13,7 +13,7 @@ use crate::experiment::raw::RawCalibration;
 use crate::experiment::single;
 use crate::files::names::quoted;
 use crate::hub::datasets::PREFIX;
-use crate::jobs;
+use crate::jobs::{self, prune::Writing};
 use crate::prune::pattern::{Group, Pattern, Selection};
 use bytesize::ByteSize;
 use clap::Args;
@@ -100,6 +100,10 @@ pub struct Prune {
     /// Step that decides which columns share an N:M group [default: none]
     #[arg(long, value_name = "NAME")]
     permutation: Option<String>,
+    /// Write the second layer of each MLP with its N:M groups side by side, and the neurons before it in the same order: the model
+    /// computes the same
+    #[arg(long, requires = "permutation")]
+    fold_permutation: bool,
     /// Step that lets a bias make up for removed weights [default: none]
     #[arg(long, value_name = "NAME")]
     compensate: Option<String>,
@@ -148,7 +152,11 @@ pub fn run(arguments: &Prune) -> Result<()> {
     };
     let common = arguments.common.resolved();
     let experiment = single::pruning(&common, pruning)?;
-    let pruned = jobs::prune::prune(&experiment, &arguments.out, arguments.links.links(), &Display::new())?;
+    let writing = Writing {
+        links: arguments.links.links(),
+        fold: arguments.fold_permutation,
+    };
+    let pruned = jobs::prune::prune(&experiment, &arguments.out, writing, &Display::new())?;
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print(&format!(
         "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\

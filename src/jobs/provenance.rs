@@ -24,8 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer,
-/// 4 the order of its columns, what refinement changed, and the goal of its solver, 5 what compensation added to its bias.
-pub const SCHEMA: u32 = 5;
+/// 4 the order of its columns, what refinement changed, and the goal of its solver, 5 what compensation added to its bias,
+/// 6 whether the order of its columns is that of the file.
+pub const SCHEMA: u32 = 6;
 
 /// The layout that has no fingerprints yet.
 const WITHOUT_FINGERPRINTS: u32 = 1;
@@ -220,6 +221,12 @@ impl PruningFile {
                     layer.tensor
                 ));
             }
+            if layer.folded && layer.permutation.is_none() {
+                return refuse(format!(
+                    "layer `{}` has no permutation that could be folded",
+                    layer.tensor
+                ));
+            }
         }
         let pruning = self.cell.pruning.as_ref();
         if let Some(layer) = self.compensated().first()
@@ -318,6 +325,7 @@ mod tests {
                 removed: 4,
                 zeros: 4,
                 permutation: None,
+                folded: false,
                 refined: None,
                 compensated: None,
                 damping: None,

@@ -18,9 +18,12 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{ModelWriter, PRUNING};
 use crate::model::families::read_spec;
 use crate::model::folder::{Found, Links, ModelFolder};
+use crate::model::neurons;
 use crate::progress::Progress;
+use crate::prune::layer::LayerRecord;
 use crate::prune::workbench::Workbench;
-use std::collections::BTreeMap;
+use crate::spec::{ModelSpec, Role};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The result of pruning a model, for what the user is told.
@@ -38,11 +41,21 @@ pub struct Pruned {
     pub peak_resident_bytes: Option<u64>,
 }
 
+/// How the pruned model is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing {
+    /// What symbolic links in the model's folder may lead to.
+    pub links: Links,
+    /// Whether the neurons of each MLP are put into the order in which its second layer was pruned, if it has a permutation, so that
+    /// the file has its N:M groups side by side. The model computes the same.
+    pub fold: bool,
+}
+
 /// Prunes the experiment's only model with its only method, pattern and seed, and writes it to the directory `out`.
 ///
 /// # Errors
 /// The experiment is not one model pruned once. Unusable inputs, arithmetic that breaks down, a disk that refuses; nothing is left under `out` then.
-pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn Progress) -> Result<Pruned> {
+pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &dyn Progress) -> Result<Pruned> {
     let staging = Staging::new(out)?;
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
@@ -69,7 +82,7 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let spec = recipe.biased(input.checkpoint.spec())?;
-    let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, links)?;
+    let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, writing.links)?;
     progress.start(1, input.checkpoint.spec().blocks);
     let name = &experiment.methods[pruning.method].name;
     progress.cell(&format!("{name}, {}", pruning.pattern));
@@ -81,9 +94,13 @@ pub fn prune(experiment: &Experiment, out: &Path, links: Links, progress: &dyn P
             seed: pruning.seed,
         },
         writer: &mut writer,
+        fold: writing.fold,
         progress,
     });
-    let findings = findings.at(experiment.models[0].path.display())?;
+    let mut findings = findings.at(experiment.models[0].path.display())?;
+    if writing.fold {
+        mark_folded(&mut findings.layers, input.checkpoint.spec());
+    }
     progress.stage("writing");
     let remade = writer.remade().to_vec();
     let copied = writer.finish()?;
@@ -181,6 +198,22 @@ fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
         .collect()
 }
 
+/// Notes in the records of the layers which permutations the files have.
+fn mark_folded(layers: &mut [LayerRecord], spec: &ModelSpec) {
+    let blocks = (0..spec.blocks).map(|index| spec.block(index)).enumerate();
+    let linears = blocks.flat_map(|(index, block)| {
+        block
+            .linears
+            .iter()
+            .map(move |linear| (block.weight_of(index, linear), linear))
+    });
+    let down = linears.filter(|(_, linear)| linear.role == Role::Down);
+    let down: BTreeSet<String> = down.map(|(name, _)| name).collect();
+    for layer in layers {
+        layer.folded = layer.permutation.is_some() && down.contains(&layer.tensor);
+    }
+}
+
 /// The error of an experiment that is not one model pruned once.
 fn not_one(experiment: &Experiment) -> Error {
     Error::config(format!(
@@ -194,6 +227,7 @@ struct Prune<'a, 'w> {
     model: &'a Prepared<'a>,
     treatment: Treatment<'a>,
     writer: &'a mut ModelWriter<'w>,
+    fold: bool,
     progress: &'a dyn Progress,
 }
 
@@ -201,9 +235,19 @@ impl Work for Prune<'_, '_> {
     type Output = Findings;
 
     fn on<B: Workbench>(self, backend: &B) -> Result<Findings> {
-        let writer = self.writer;
+        let Prune { writer, fold, .. } = self;
         Runner::new(backend, self.model, Sharing::NONE)?.run(Some(self.treatment), self.progress, |pruned| {
-            pruned.weights().try_for_each(|linear| writer.put(&linear?))
+            let layers = pruned.block.layers().into_iter().zip(pruned.layers);
+            let order = layers
+                .filter(|((id, ..), _)| fold && pruned.block.spec().linear(*id).role == Role::Down)
+                .find_map(|(_, record)| record.permutation.as_deref());
+            pruned.weights().try_for_each(|linear| {
+                let mut linear = linear?;
+                if let Some(order) = order {
+                    neurons::reorder(&mut linear, order);
+                }
+                writer.put(&linear)
+            })
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod folder;
 pub mod forward;
 pub mod found;
 pub mod index;
+pub mod neurons;
 pub mod random;
 pub mod source;
 pub mod weights;

@@ -67,6 +67,7 @@ pub struct StoredFile<'a> {
 }
 
 /// A tensor of a weight file, with its bytes.
+#[derive(Clone, Copy)]
 pub struct StoredTensor<'a> {
     /// Name of the tensor in the file.
     pub name: &'a str,

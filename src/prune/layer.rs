@@ -37,6 +37,10 @@ pub struct LayerRecord {
     /// columns are groups of this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permutation: Option<Vec<usize>>,
+    /// Whether the columns stand in the order `permutation` in the file that was written, and with them the rows of the layers before:
+    /// neighbours in the file share a group then. Only the second layer of an MLP can be written so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
     /// Number of weights that refinement removed in place of as many others; absent without a refinement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refined: Option<usize>,
@@ -198,6 +202,7 @@ pub(super) fn prune_layer<B: Workbench>(
             zeros: finished.zeros,
             damping,
             permutation: finished.order,
+            folded: false,
             refined,
             compensated: None,
             output_error: None,

@@ -144,6 +144,8 @@ pub struct PrunedBlock<'a, B: Workbench> {
     pub index: usize,
     /// The pruned block in the backend's memory.
     pub block: &'a Block<B>,
+    /// What pruning did to its linear layers, in their order.
+    pub layers: &'a [LayerRecord],
     /// Time that the block took, by stage.
     pub time: PruneTime,
     backend: &'a B,
@@ -260,6 +262,7 @@ pub fn prune_allocated<B: Workbench>(
                 .zip(dense_stream.as_ref().or(stream.as_ref()).map(|(hidden, _)| hidden)),
             took: &mut took,
         };
+        let first = records.len();
         records.extend(turn.prune(&mut block, calibration)?);
 
         let started = Instant::now();
@@ -277,6 +280,7 @@ pub fn prune_allocated<B: Workbench>(
         pruned(PrunedBlock {
             index,
             block: &block,
+            layers: &records[first..],
             time: took,
             backend,
             source,

@@ -2,7 +2,7 @@
 //! and why, and a model that cannot have such biases is refused before anything is loaded.
 
 use super::tiny::{self, Tensors};
-use super::{Folder, number, predicts, refused, run, says, works};
+use super::{Folder, number, place, place_windows, predicts, refused, run, says, works};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::Path;
@@ -174,10 +174,7 @@ fn the_index_of_several_files_names_the_biases() {
 #[test]
 fn every_family_has_the_biases_that_it_can_have() {
     let folder = Folder::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
-    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
-    let windows = TokenWindows::new(ids, 16).expect("whole windows");
-    windows.write(&folder.path("tokens.safetensors")).expect("writable");
+    place_windows(&folder);
     let refused_at = "mlp.down_proj, mlp.gate_proj, mlp.up_proj";
     for (name, missing) in [
         ("llama_sharded", ""),
@@ -197,17 +194,8 @@ fn every_family_has_the_biases_that_it_can_have() {
             "self_attn.k_proj, self_attn.o_proj, self_attn.q_proj, self_attn.v_proj",
         ),
     ] {
-        let model = folder.path(name);
-        std::fs::create_dir(&model).expect("writable");
-        for entry in std::fs::read_dir(root.join(name)).expect("a golden checkpoint") {
-            let path = entry.expect("readable").path();
-            let file = path.file_name().expect("a name").to_string_lossy().into_owned();
-            // Nothing else may be read of a model that is refused.
-            if !file.starts_with("golden") && (missing.is_empty() || file == "config.json") {
-                std::fs::copy(&path, model.join(file)).expect("writable");
-            }
-        }
-        std::fs::copy(folder.path("model/tokenizer.json"), model.join("tokenizer.json")).expect("writable");
+        // Nothing else may be read of a model that is refused.
+        place(&folder, name, missing.is_empty());
         let prune = format!(
             "prune --model {name} --method wanda --keep 2 --of 4 --tokens tokens.safetensors --compensate bias"
         );
@@ -233,9 +221,7 @@ fn a_model_with_biases_at_some_layers_may_have_only_these_changed() {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(root.join(name), folder.path("model").join(name)).expect("writable");
     }
-    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
-    let windows = TokenWindows::new(ids, 16).expect("whole windows");
-    windows.write(&folder.path("tokens.safetensors")).expect("writable");
+    place_windows(&folder);
     let prune = "prune --model model --method wanda --sparsity 0.5 --tokens tokens.safetensors --compensate bias \
                  --set compensate.layers=biased --out out";
     works(&run(&folder, prune));

@@ -7,6 +7,7 @@ mod compensations;
 mod damage;
 mod layouts;
 mod memory;
+mod permutations;
 mod refinements;
 #[path = "../tiny/mod.rs"]
 mod tiny;
@@ -64,6 +65,31 @@ fn predicts(folder: &Folder, model: &str) {
     works(&run(folder, &eval));
     let found = std::fs::read_to_string(folder.path(format!("{model}.json"))).expect("written");
     assert!(number(&found, "perplexity") > 1.0, "{model}");
+}
+
+/// Puts a tiny checkpoint of a family, from `tests/golden/logits`, into the folder, with a tokenizer; only its configuration if
+/// `weights` is false.
+fn place(folder: &Folder, family: &str, weights: bool) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/logits")
+        .join(family);
+    let model = folder.path(family);
+    std::fs::create_dir(&model).expect("writable");
+    for entry in std::fs::read_dir(from).expect("a golden checkpoint") {
+        let path = entry.expect("readable").path();
+        let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if !file.starts_with("golden") && (weights || file == "config.json") {
+            std::fs::copy(&path, model.join(file)).expect("writable");
+        }
+    }
+    std::fs::copy(folder.path("model/tokenizer.json"), model.join("tokenizer.json")).expect("writable");
+}
+
+/// Four windows of 16 tokens that all tiny checkpoints have, as `tokens.safetensors`.
+fn place_windows(folder: &Folder) {
+    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
+    let windows = TokenWindows::new(ids, 16).expect("whole windows");
+    windows.write(&folder.path("tokens.safetensors")).expect("writable");
 }
 
 /// Every file of a folder, by its path below it.
@@ -197,9 +223,7 @@ fn parameters_reach_the_method() {
 fn every_family_prunes_and_verifies() {
     let folder = Folder::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
-    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
-    let windows = TokenWindows::new(ids, 16).expect("whole windows");
-    windows.write(&folder.path("tokens.safetensors")).expect("writable");
+    place_windows(&folder);
     let mut families: Vec<PathBuf> = std::fs::read_dir(root)
         .expect("golden files are in the repository")
         .map(|entry| entry.expect("readable").path())
@@ -209,17 +233,8 @@ fn every_family_prunes_and_verifies() {
     assert!(families.len() >= 32, "only {} golden checkpoints", families.len());
     for source in families {
         let name = source.file_name().expect("a name").to_string_lossy().into_owned();
-        let model = folder.path(&name);
-        std::fs::create_dir(&model).expect("writable");
-        for entry in std::fs::read_dir(&source).expect("readable") {
-            let path = entry.expect("readable").path();
-            let file = path.file_name().expect("a name");
-            if !file.to_string_lossy().starts_with("golden") {
-                std::fs::copy(&path, model.join(file)).expect("writable");
-            }
-        }
         // The tokens are given; a tokenizer has only to be there, as in every model directory.
-        std::fs::copy(folder.path("model/tokenizer.json"), model.join("tokenizer.json")).expect("writable");
+        place(&folder, &name, true);
         works(&run(
             &folder,
             &format!(

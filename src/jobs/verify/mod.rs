@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
+use crate::model::neurons::Moved;
 use crate::progress::Progress;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, removed};
 use ndarray::{ArrayView2, Axis};
@@ -106,6 +107,11 @@ fn weights(
                     .collect(),
             });
             if let Some(claim) = claim {
+                let folded = claim.layers.iter().any(|it| it.folded && it.tensor == linear.name);
+                if folded && Moved::of(layer.role) != Some(Moved::Columns) {
+                    let fault = "pruning.json says that its permutation is folded, which is possible in an MLP's second layer only";
+                    verdict.faults.push(format!("{}: {fault}", linear.name));
+                }
                 let fault = hold(claim, &linear.name, weight);
                 verdict
                     .faults
@@ -168,20 +174,20 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
         return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
     }
     let pruning = claim.cell.pruning.as_ref()?;
-    // Groups of columns are those of the order in which they were pruned.
-    let reordered = match &layer.permutation {
-        Some(order) if !is_order(order, inputs) => {
-            return Some(format!(
-                "has a permutation in pruning.json that does not name each of its {inputs} columns once"
-            ));
-        }
-        Some(order) => Some(weight.select(Axis(1), order)),
-        None => None,
-    };
+    if let Some(order) = &layer.permutation
+        && !is_order(order, inputs)
+    {
+        return Some(format!(
+            "has a permutation in pruning.json that does not name each of its {inputs} columns once"
+        ));
+    }
+    // Groups of columns are those of the order in which they were pruned, unless the file has that order.
+    let order = layer.permutation.as_ref().filter(|_| !layer.folded);
+    let reordered = order.map(|order| weight.select(Axis(1), order));
     let weight = reordered.as_ref().map_or(weight, |weight| weight.view());
     // The record says what each layer was given; before it did, all were given the same.
     match (layer.pattern.unwrap_or(pruning.pattern), pruning.group) {
-        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| match &layer.permutation {
+        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| match order {
             None => format!(
                 "is not {keep}:{of} at output {row}, inputs {column} to {}",
                 column + of - 1
@@ -217,7 +223,7 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
 }
 
 /// Whether an order names each of `columns` columns once.
-fn is_order(order: &[usize], columns: usize) -> bool {
+pub(super) fn is_order(order: &[usize], columns: usize) -> bool {
     let mut sorted = order.to_vec();
     sorted.sort_unstable();
     sorted.into_iter().eq(0..columns)

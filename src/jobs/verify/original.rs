@@ -1,6 +1,7 @@
 //! A directory against the one it was made from: that it is that one, and what differs.
 
 use super::files;
+use super::is_order;
 use super::verdict::Verdict;
 use crate::data::digest::{self, FileDigest};
 use crate::data::tokenizer;
@@ -11,8 +12,9 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{PRUNING, bias_of, copied, remade};
 use crate::model::families::{read_spec, with_biases};
 use crate::model::folder::{Found, Links};
+use crate::model::neurons::Moved;
 use crate::model::weights::StoredTensor;
-use crate::spec::{LinearSpec, ModelSpec};
+use crate::spec::{LinearSpec, ModelSpec, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +38,14 @@ enum Changed {
     ToZeros,
 }
 
+/// The order in which the rows or columns of a stored tensor of the original stand in the checked one.
+struct Order<'a> {
+    /// The dimension of the stored tensor: 0 for rows.
+    dimension: usize,
+    /// The `j`-th is the original's `order[j]`.
+    order: &'a [usize],
+}
+
 /// The directory that the checked one is compared with.
 pub(super) struct Original<'a> {
     path: PathBuf,
@@ -44,6 +54,8 @@ pub(super) struct Original<'a> {
     allowed: Allowed,
     /// The weights of the layers whose biases compensation changed.
     compensated: BTreeSet<&'a str>,
+    /// How the tensors of MLPs were moved whose neurons stand in another order, by the names under which they are stored.
+    moved: BTreeMap<String, Order<'a>>,
     /// What the pruned model must be.
     pruned: ModelSpec,
     /// Files of the original that pruning copies unchanged.
@@ -82,15 +94,46 @@ impl<'a> Original<'a> {
             true => spec.clone(),
             false => with_biases(spec, in_any_block).at(PRUNING)?,
         };
+        let moved = Self::moved(&checkpoint, claim)?;
         Ok(Original {
             path: path.to_path_buf(),
             checkpoint,
             claim,
             allowed,
             compensated,
+            moved,
             pruned,
             copied,
         })
+    }
+
+    /// How the tensors of MLPs were moved whose second layers have folded permutations.
+    fn moved(checkpoint: &Checkpoint, claim: Option<&'a PruningFile>) -> Result<BTreeMap<String, Order<'a>>> {
+        let layers = claim
+            .iter()
+            .flat_map(|claim| &claim.layers)
+            .filter(|layer| layer.folded);
+        let orders = layers.filter_map(|layer| Some((layer.tensor.as_str(), layer.permutation.as_deref()?)));
+        let orders: BTreeMap<&str, &[usize]> = orders.collect();
+        let mut moved = BTreeMap::new();
+        for index in 0..checkpoint.spec().blocks {
+            let block = checkpoint.spec().block(index);
+            let down = block.linears.iter().find(|linear| linear.role == Role::Down);
+            let named = down.and_then(|down| Some((orders.get(block.weight_of(index, down).as_str())?, down.inputs)));
+            let Some((order, _)) = named.filter(|(order, neurons)| is_order(order, *neurons)) else {
+                continue;
+            };
+            for linear in &block.linears {
+                let Some(how) = Moved::of(linear.role) else { continue };
+                let name = checkpoint.stored_name(&block.weight_of(index, linear))?;
+                let dimension = usize::from((how == Moved::Columns) != linear.transposed);
+                if how == Moved::Rows && linear.bias {
+                    moved.insert(bias_of(name), Order { dimension: 0, order });
+                }
+                moved.insert(name.to_string(), Order { dimension, order });
+            }
+        }
+        Ok(moved)
     }
 
     /// Adds to the verdict whether this is the recorded original, and which of its other files differ in `folder`.
@@ -211,7 +254,16 @@ impl<'a> Original<'a> {
         let biases = self.biases();
         let (mut identical, mut kept) = (0, 0);
         for (name, (file, tensor)) in &ours {
-            let fault = match theirs.get(name) {
+            let reordered;
+            let theirs = match (theirs.get(name), self.moved.get(*name)) {
+                (Some((place, other)), Some(order)) if other.shape.get(order.dimension) == Some(&order.order.len()) => {
+                    reordered = order.of(other);
+                    let bytes = reordered.as_slice();
+                    Some((*place, StoredTensor { bytes, ..*other }))
+                }
+                (there, _) => there.copied(),
+            };
+            let fault = match &theirs {
                 None => match biases.get(*name) {
                     Some(Changed::Freely) => None,
                     Some(Changed::ToZeros) if tensor.bytes.iter().all(|byte| *byte == 0) => None,
@@ -316,6 +368,21 @@ impl<'a> Original<'a> {
                     .push(format!("{}: is missing; the original has it", file.name)),
             }
         }
+    }
+}
+
+impl Order<'_> {
+    /// The bytes of a tensor of the original in this order.
+    fn of(&self, tensor: &StoredTensor) -> Vec<u8> {
+        // Of what is moved as one piece, and of what holds all pieces once.
+        let width = (tensor.dtype.bitsize() / 8).max(1);
+        let piece = width * tensor.shape[self.dimension + 1..].iter().product::<usize>();
+        let run = piece * tensor.shape[self.dimension];
+        let pieces = tensor.bytes.chunks_exact(run.max(1)).flat_map(|run| {
+            let piece_at = move |place: &usize| &run[place * piece..][..piece];
+            self.order.iter().map(piece_at)
+        });
+        pieces.flatten().copied().collect()
     }
 }
 
