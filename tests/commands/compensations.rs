@@ -6,7 +6,6 @@ use super::{Folder, number, place, place_windows, predicts, refused, run, says, 
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::Path;
-use zprune::data::windows::TokenWindows;
 
 const PRUNE: &str = "prune --model model --method wanda --sparsity 0.5 --calibration calibration.jsonl --sampling documents \
                      --sequences 4 --length 16 --seed 1 --compensate bias";
