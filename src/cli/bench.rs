@@ -28,7 +28,7 @@ pub struct Bench {
     /// Time nothing: write weights and token windows as a model directory (whole models need --layers 32)
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write: Option<PathBuf>,
-    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or `sparsegpt`; `zprune list` names them
+    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or a recipe by name (`sparsegpt`); `zprune list` names them
     #[arg(long, default_value = "z-pruner", value_name = "NAME")]
     method: String,
     /// Step that improves the mask after selection [default: none]

@@ -19,7 +19,7 @@
 //! matrix: so does ADMM here, but of the result as many go as with every other method. All comparison groups are possible, not
 //! only the whole matrix.
 
-use super::normal_equations::{NormalEquations, kept};
+use super::normal_equations::{LEAST_DAMPING, NormalEquations, kept};
 use super::step::Solver;
 use crate::backend::moments::Needs;
 use crate::error::Result;
@@ -114,7 +114,8 @@ impl Solver for Alps {
         let rounding = piece.reduce(dim, Over::Row, &rounding)?;
         let (best, _) = equations.descend(piece, (begin, residual), self.refit_steps, &rounding)?;
         piece.set_weight(&equations.weights(piece, &best)?)?;
-        Ok(Some(self.damping))
+        // What was added, whatever was asked for.
+        Ok(Some(self.damping.max(LEAST_DAMPING)))
     }
 }
 

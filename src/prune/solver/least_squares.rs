@@ -10,7 +10,7 @@
 //!
 //! The mask comes from the criterion and the refiner, or from a solver that runs first (`start`).
 
-use super::normal_equations::{NormalEquations, kept, weight};
+use super::normal_equations::{LEAST_DAMPING, NormalEquations, kept, weight};
 use super::start::Start;
 use super::step::Solver;
 use crate::backend::moments::Needs;
@@ -146,6 +146,7 @@ impl Solver for LeastSquares {
             weight() * kept() + correction / sizes
         });
         piece.set_weight(&piece.map(dim, &new)?)?;
-        Ok(Some(self.damping))
+        // What was added, whatever was asked for.
+        Ok(Some(self.damping.max(LEAST_DAMPING)))
     }
 }

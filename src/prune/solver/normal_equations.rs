@@ -32,7 +32,7 @@ pub fn kept() -> Formula<Operand> {
 
 /// The least damping, as a fraction of the mean diagonal. In single precision the Gram matrix of fewer tokens than inputs has
 /// eigenvalues below 0, along which weights would grow without end.
-const LEAST_DAMPING: f64 = 1e-6;
+pub const LEAST_DAMPING: f64 = 1e-6;
 
 /// The products of a layer's inputs, of these as they are or of what is left of them without their means (`centred`).
 ///
