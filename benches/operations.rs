@@ -268,7 +268,7 @@ fn solve_layer(bencher: Bencher, (solver, parameters): &(&str, &str)) {
 /// Mask refinements of 1024 x 4096 weights from Wanda's mask, as `tools/compare_refiners.py` does them beside it in PyTorch.
 #[divan::bench(
     args = ["sparse-swaps", "sparse-swaps 2:4", "dsnot", "dsnot 2:4", "sparse-fw", "sparse-fw 2:4"],
-    sample_count = 1,
+    sample_count = 3,
     sample_size = 1
 )]
 fn refine_layer(bencher: Bencher, method: &str) {
