@@ -8,7 +8,7 @@ use super::{PRUNE, QUERY, lay_out, run, says, tree, works};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
-use zprune::jobs::provenance::PruningFile;
+use zprune::jobs::provenance::{PruningFile, SCHEMA};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -815,10 +815,10 @@ fn records_of_pruning_that_cannot_be_are_refused() {
     let schema = model.pruned[Path::new("pruning.json")].clone();
     let schema = String::from_utf8(schema)
         .expect("JSON")
-        .replace("\"schema\": 5", "\"schema\": 9");
+        .replace(&format!("\"schema\": {SCHEMA}"), "\"schema\": 99");
     folder.write("pruned/pruning.json", schema);
     let output = run(&folder, "verify pruned");
     assert_eq!(output.status.code(), Some(2));
-    let expect = "pruned/pruning.json: has schema 9, but this zprune reads schemas 1 to 5";
-    assert!(says(&output).contains(expect), "{}", says(&output));
+    let expect = format!("pruned/pruning.json: has schema 99, but this zprune reads schemas 1 to {SCHEMA}");
+    assert!(says(&output).contains(&expect), "{}", says(&output));
 }

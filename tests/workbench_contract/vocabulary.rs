@@ -457,7 +457,11 @@ fn the_lowest_values_of_a_row_are_found_in_order() {
             for count in [1, 7, if dim.1 < 100 { dim.1 + 3 } else { 20 }] {
                 let lowest = piece.lowest(dim, &values, count).expect("room");
                 let [first, last] = piece.extremes(dim, &values, count).expect("room");
-                for (name, got, sign) in [("lowest", lowest, 1.0), ("first", first, 1.0), ("last", last, -1.0)] {
+                for (name, got, sign) in [
+                    ("lowest", lowest, 1.0),
+                    ("extremes", first, 1.0),
+                    ("extremes", last, -1.0),
+                ] {
                     let mut want = Array2::zeros((dim.0, count.min(dim.1)));
                     for (row, mut want) in want.rows_mut().into_iter().enumerate() {
                         let mut order: Vec<usize> = (0..dim.1).collect();
@@ -469,7 +473,7 @@ fn the_lowest_values_of_a_row_are_found_in_order() {
                     }
                     agree(
                         name,
-                        &format!("{place}, {count}"),
+                        &format!("{place}, {count} of {sign} w"),
                         read(piece, &got).view(),
                         want.view(),
                     );

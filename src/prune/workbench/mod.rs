@@ -38,6 +38,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("choose", Agreement::Exact),
     ("inverse_factor", Agreement::Close { abs: 0.0, rel: 2e-5 }),
     ("lowest", Agreement::Exact),
+    ("extremes", Agreement::Exact),
     // Of `r G r^T` after all swaps: of two pairs that are equal to rounding, either may go first.
     ("swap", Agreement::Close { abs: 0.0, rel: 1e-3 }),
     ("solve", Agreement::Close { abs: 0.0, rel: 1e-5 }),
