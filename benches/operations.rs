@@ -239,6 +239,7 @@ fn correlated(inputs: usize) -> Array2<f32> {
         ("admm", ""),
         ("alps", "iterations = 30"),
         ("fista", "rounds = 3\npatience = 3"),
+        ("obs", "order = \"rescore\""),
     ],
     sample_count = 1,
     sample_size = 1
