@@ -10,6 +10,8 @@ import torch
 from side_by_side import compare, layer, seconds
 
 ROWS, INPUTS = 1024, 4096
+# Rows that are solved divide by this.
+TINY = 1e-30
 
 
 def scaled(weight, gram, damping):
@@ -37,11 +39,11 @@ def descend(matrix, goal, at, mask, steps):
     left = residual.square().sum(1, keepdim=True)
     for _ in range(steps):
         pull = direction @ matrix
-        length = left / (direction * pull).sum(1, keepdim=True)
+        length = left / (direction * pull).sum(1, keepdim=True).clamp_(min=TINY)
         at.addcmul_(length, direction)
         residual.addcmul_(length, pull, value=-1).mul_(mask)
         now = residual.square().sum(1, keepdim=True)
-        direction.mul_(now / left).add_(residual)
+        direction.mul_(now / left.clamp_(min=TINY)).add_(residual)
         left = now
     return at
 
