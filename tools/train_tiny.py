@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Train the two tiny language models that zprune's tests and demos prune.
+"""Train the tiny language models that zprune's tests and demos prune.
 
 One script does the whole job:
 
 1. read a folder of novels, remove the distributor's boilerplate, write the
    evaluation and calibration texts to `--corpora`;
 2. train a byte-level BPE tokenizer on the training novels;
-3. train `tiny-llama` or `tiny-opt` with transformers' own model classes;
-4. save a Hugging Face directory in float16 and measure its perplexity on the
-   held-out novel, next to the perplexity of a unigram model.
+3. train `tiny-llama`, `tiny-llama-books` or `tiny-opt` with transformers' own
+   model classes;
+4. save a Hugging Face directory in half precision and measure its perplexity on
+   the held-out novel, next to the perplexity of a unigram model.
+
+`tiny-llama-books` has the shape of `tiny-llama`. It learns from the novels and
+from the texts of `--more-texts`, which `prepare_texts.py` writes.
 
 The held-out novel is never seen by the tokenizer or by the training loop.
 Without `--model` the script stops after step 1.
 
     python tools/train_tiny.py --texts NOVELS
     python tools/train_tiny.py --texts NOVELS --model tiny-llama --out models/tiny-llama
+    python tools/train_tiny.py --texts NOVELS --more-texts BOOKS --model tiny-llama-books --out models/tiny-llama-books
 """
 
 import argparse
@@ -86,14 +91,18 @@ def write_corpora(novels, held_out: str, folder: Path, size: int):
 
 # ---------------------------------------------------------------- tokenizer
 
+def is_llama(kind: str) -> bool:
+    return kind in ("tiny-llama", "tiny-llama-books")
+
+
 def train_tokenizer(texts: list[str], kind: str, vocab_size: int):
     """Byte-level BPE; the front token is `<s>` as in LLaMA or `</s>` as in OPT."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-    specials, front = {
-        "tiny-llama": (["<unk>", "<s>", "</s>"], "<s>"),
-        "tiny-opt": (["<s>", "<pad>", "</s>", "<unk>"], "</s>"),
-    }[kind]
+    if is_llama(kind):
+        specials, front = ["<unk>", "<s>", "</s>"], "<s>"
+    else:
+        specials, front = ["<s>", "<pad>", "</s>", "<unk>"], "</s>"
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tok.decoder = decoders.ByteLevel()
@@ -122,7 +131,7 @@ def tokenizer_config(kind: str) -> dict:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": "<unk>",
     }
-    if kind == "tiny-llama":
+    if is_llama(kind):
         return common | {"bos_token": "<s>"}
     return common | {"bos_token": "</s>", "pad_token": "<pad>"}
 
@@ -131,7 +140,7 @@ def tokenizer_config(kind: str) -> dict:
 
 def model_config(kind: str, vocab_size: int, a) -> dict:
     """config.json, in the spelling that published checkpoints of the family use."""
-    if kind == "tiny-llama":
+    if is_llama(kind):
         return {
             "architectures": ["LlamaForCausalLM"],
             "attention_bias": False,
@@ -152,7 +161,7 @@ def model_config(kind: str, vocab_size: int, a) -> dict:
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
             "tie_word_embeddings": True,
-            "torch_dtype": "float16",
+            "torch_dtype": a.dtype,
             "use_cache": True,
             "vocab_size": vocab_size,
         }
@@ -178,7 +187,7 @@ def model_config(kind: str, vocab_size: int, a) -> dict:
         "num_hidden_layers": a.layers,
         "pad_token_id": 1,
         "tie_word_embeddings": True,
-        "torch_dtype": "float16",
+        "torch_dtype": a.dtype,
         "use_cache": True,
         "vocab_size": vocab_size,
         "word_embed_proj_dim": a.hidden,
@@ -243,7 +252,7 @@ def unigram_perplexity(train_ids, ids, vocab_size: int, context: int = EVAL_CONT
 
 # ---------------------------------------------------------------- training
 
-def train(model, train_ids, val_ids, front_id: int, a, device: str) -> dict:
+def train(model, train_ids, val_ids, front_id: int, a, device: str, started: float) -> dict:
     import torch
     import torch.nn.functional as F
 
@@ -266,7 +275,11 @@ def train(model, train_ids, val_ids, front_id: int, a, device: str) -> dict:
     model.train()
     for step in range(a.steps):
         warm = min(1.0, (step + 1) / a.warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / a.steps))
+        done = step / a.steps
+        if a.minutes:  # the learning rate falls with the steps or with the time, whichever is further on
+            done = min(1.0, max(done, (time.time() - started) / 60 / a.minutes))
+        last = step + 1 == a.steps or done == 1.0
+        cosine = 0.5 * (1 + math.cos(math.pi * done))
         for group in opt.param_groups:
             group["lr"] = a.lr * warm * (a.final_lr + (1 - a.final_lr) * cosine)
         at = torch.randint(len(data) - a.context - 1, (a.batch, 1), generator=gen, device=device)
@@ -288,7 +301,7 @@ def train(model, train_ids, val_ids, front_id: int, a, device: str) -> dict:
         with torch.no_grad():
             keep = min(a.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(mean_params, params, 1 - keep)
-        if (step + 1) % a.eval_every == 0 or step + 1 == a.steps:
+        if (step + 1) % a.eval_every == 0 or last:
             val = perplexity(average, val_ids)
             history.append([step + 1, round(loss.item(), 4), round(val, 3)])
             print(f"step {step + 1} train loss {loss.item():.4f} validation ppl {val:.3f}", flush=True)
@@ -296,18 +309,20 @@ def train(model, train_ids, val_ids, front_id: int, a, device: str) -> dict:
                 best, best_step = val, step + 1
                 best_state = {k: v.detach().float().cpu().clone() for k, v in average.state_dict().items()}
             model.train()
+        if last:
+            break
     for h in hooks:
         h.remove()
     model.load_state_dict(best_state)
-    return {"validation_ppl": best, "best_step": best_step, "history": history}
+    return {"validation_ppl": best, "best_step": best_step, "steps_done": step + 1, "history": history}
 
 
-def save(model, config: dict, tok, kind: str, out: Path):
+def save(model, config: dict, tok, kind: str, out: Path, dtype: str):
     import torch
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.float16).contiguous().cpu() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    state = {k: v.to(getattr(torch, dtype)).contiguous().cpu() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
     generation = {k: v for k, v in config.items() if k.endswith("_token_id")}
     for name, value in (
@@ -322,10 +337,11 @@ def save(model, config: dict, tok, kind: str, out: Path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--texts", type=Path, required=True, help="folder of novels, one .txt each")
+    p.add_argument("--more-texts", type=Path, help="folder of further training texts, cleaned already, one .txt each")
     p.add_argument("--held-out", default="austen_persuasion.txt")
     p.add_argument("--corpora", type=Path, default=Path("corpora"))
     p.add_argument("--calibration-bytes", type=int, default=420_000)
-    p.add_argument("--model", choices=["tiny-llama", "tiny-opt"])
+    p.add_argument("--model", choices=["tiny-llama", "tiny-llama-books", "tiny-opt"])
     p.add_argument("--out", type=Path, help="where the model directory goes")
     p.add_argument("--tokenizer", type=Path, help="reuse this tokenizer.json instead of training one")
     p.add_argument("--vocab", type=int, default=2048)
@@ -337,6 +353,7 @@ def main():
     p.add_argument("--init-std", type=float, default=0.02)
     p.add_argument("--context", type=int, default=512)
     p.add_argument("--steps", type=int, default=3000)
+    p.add_argument("--minutes", type=float, help="end after this time if the steps are not done by then")
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=6e-3)
     p.add_argument("--final-lr", type=float, default=0.02, help="share of the peak left at the end")
@@ -347,7 +364,8 @@ def main():
     p.add_argument("--token-dropout", type=float, default=0.05)
     p.add_argument("--ema", type=float, default=0.995)
     p.add_argument("--eval-every", type=int, default=100)
-    p.add_argument("--validation", type=float, default=0.02, help="share of each training novel, cut from its end")
+    p.add_argument("--validation", type=float, default=0.02, help="share of each training text, cut from its end")
+    p.add_argument("--dtype", choices=["float16", "bfloat16"], default="float16", help="number format of the saved weights")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--compile", action="store_true", help="torch.compile the training step")
     a = p.parse_args()
@@ -364,12 +382,19 @@ def main():
 
     if a.out is None:
         p.error("--model needs --out")
+    if (a.model == "tiny-llama-books") != (a.more_texts is not None):
+        p.error("tiny-llama-books is the model that --more-texts is for: give both, or neither")
     if a.inner is None:
-        a.inner = 768 if a.model == "tiny-llama" else 1024
+        a.inner = 768 if is_llama(a.model) else 1024
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(a.seed)
     random.seed(a.seed)
     training = [to_text(t) for n, t in novels.items() if n != a.held_out]
+    if a.more_texts:
+        more = sorted(a.more_texts.glob("*.txt"))
+        if not more:
+            raise SystemExit(f"no .txt files in {a.more_texts}")
+        training += [f.read_text(encoding="utf-8") for f in more]
     if a.tokenizer:
         tok = tokenizers.Tokenizer.from_file(str(a.tokenizer))
     else:
@@ -390,13 +415,13 @@ def main():
     model = build_model(config).to(device)
     scale_residual_init(model, a.layers)
     started = time.time()
-    record = train(model, train_ids, val_ids, int(held_ids[0]), a, device)
+    record = train(model, train_ids, val_ids, int(held_ids[0]), a, device, started)
     seconds = time.time() - started
 
     held = held_ids.to(device)
     full = perplexity(model, held)
-    save(model, config, tok, a.model, a.out)
-    half = perplexity(model.half().float(), held)
+    save(model, config, tok, a.model, a.out, a.dtype)
+    half = perplexity(model.to(getattr(torch, a.dtype)).float(), held)
     unigram = unigram_perplexity(train_ids, held_ids, config["vocab_size"])
     result = {
         "model": a.model,
@@ -405,6 +430,7 @@ def main():
         "perplexity": half,
         "unigram_perplexity": unigram,
         "train_tokens": len(train_ids),
+        "validation_tokens": len(val_ids),
         "held_out_tokens": len(held_ids),
         "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
