@@ -29,7 +29,7 @@ pub fn run(results: &Path) -> Result<String> {
     let inputs = Inputs::inspect(&experiment)?;
     let outcome = run::run(&experiment, &inputs, &folder, &Options::default(), &Silent)?;
     outcome.check(&folder)?;
-    Ok(Report::read(&folder)?.terminal())
+    Ok(Report::read(&folder)?.terminal(None))
 }
 
 #[allow(dead_code, reason = "the tests call `run`")]

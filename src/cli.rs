@@ -42,7 +42,7 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Entry;
-use crate::report::{self, Report, Results, power, text};
+use crate::report::{self, Report, Results, power, terminal};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
 use crate::{files, jobs, record};
@@ -51,25 +51,30 @@ use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use streams::{Lossy, print, say};
+use streams::{Lossy, print, say, width};
 
+/// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
 Start here:
-  zprune experiments/quickstart.toml          prune the embedded model five ways and print the table
-  zprune plan experiments/llama2_sweep.toml   what a sweep would do; needs no weights
-  zprune list                                 every model family, criterion, solver, allocator, pattern
+  zprune experiments/quickstart.toml
+      prune the embedded model five ways and print the table
+  zprune plan experiments/llama2_sweep.toml
+      what a sweep would do; needs no weights
+  zprune list
+      every model family, criterion, solver, allocator, pattern
 
-An experiment file names models, methods, sparsity patterns and seeds. Every cell of that grid is recorded in
-results/<name>/runs.jsonl as soon as it ends; the same command again runs only what is missing, so a sweep
-may be interrupted at any moment.
+An experiment file names models, methods, sparsity patterns and seeds. Each combination is a cell. The result of every cell \
+is written to results/<name>/runs.jsonl as soon as it ends. The same command again runs only what is missing, so a sweep may \
+be interrupted at any moment.
 
-Several processes may run one experiment at once; each takes cells that no other is at. Ctrl-C stops after the
-block under work, a second one at once.
+Several processes may run one experiment at the same time; they share the cells. Ctrl-C stops after the current block, a \
+second Ctrl-C stops at once.
 
-Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used;
-3 results cannot be written; 130 stopped by Ctrl-C or a request to terminate.
+Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used; 3 results cannot \
+be written; 130 stopped by Ctrl-C or a request to terminate.
 
-Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores.";
+Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores. Tables fit the terminal; \
+in a file or a pipe they are as wide as they are, unless COLUMNS says otherwise.";
 
 /// Removes weights from trained language models without retraining, and tells what that costs.
 #[derive(Debug, Parser)]
@@ -252,7 +257,7 @@ fn show_report(path: &Path, results: &Path) -> Result<()> {
     let page = folder.join("report.html");
     print(&format!(
         "{}\n{planned} cells: {done} done, {failed} failed; everything is in {}",
-        report.terminal(),
+        report.terminal(width()),
         page.display()
     ))
 }
@@ -279,7 +284,7 @@ fn show_power(path: &Path) -> Result<()> {
         let message = "it cites no published values: add a [[reference]] (experiments/README.md)";
         return Err(Error::config(message).at(path.display()));
     }
-    print(&text::terminal(&power::chapter(&experiment)))
+    print(&terminal::chapter(&power::chapter(&experiment), width()))
 }
 
 fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {

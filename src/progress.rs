@@ -15,8 +15,8 @@ pub trait Progress {
     /// The sweep starts: the number of cells to run, and of steps (blocks) in all of them.
     fn start(&self, cells: usize, steps: usize);
 
-    /// The cell with this label starts.
-    fn cell(&self, label: &str);
+    /// The cell with this label starts, whose work is so many blocks; 0 if it is not in blocks.
+    fn cell(&self, label: &str, blocks: usize);
 
     /// One block of the current cell is finished.
     ///
@@ -66,7 +66,7 @@ pub struct Running<'a> {
     pub total: usize,
     /// Accuracy so far, as a fraction.
     pub accuracy: f64,
-    /// 95 % Wilson interval of `accuracy`, as fractions.
+    /// Interval of `accuracy` as fractions, the one that tables show: Wilson's, or the exact one of few documents.
     pub interval: [f64; 2],
 }
 
@@ -77,7 +77,7 @@ pub struct Silent;
 impl Progress for Silent {
     fn stage(&self, _what: &str) {}
     fn start(&self, _cells: usize, _steps: usize) {}
-    fn cell(&self, _label: &str) {}
+    fn cell(&self, _label: &str, _blocks: usize) {}
     fn step(&self) -> Result<()> {
         Ok(())
     }

@@ -29,7 +29,8 @@ struct Listener {
 impl Progress for Listener {
     fn stage(&self, _what: &str) {}
     fn start(&self, _cells: usize, _steps: usize) {}
-    fn cell(&self, _label: &str) {
+    fn cell(&self, _label: &str, blocks: usize) {
+        assert_eq!(blocks, 2, "the tiny model has two");
         let (started, ended) = self.cells.get();
         self.cells.set((started + 1, ended));
     }

@@ -434,6 +434,113 @@ fn bad_data_is_refused_with_file_line_and_field() {
 }
 
 #[test]
+fn scores_can_be_written_as_lm_evaluation_harness_writes_them() {
+    let folder = tiny::Folder::new();
+    let rows = (0..5).map(|it| format!("{{\"query\": \"a{it}\", \"choices\": [\"b\", \"cc\"], \"gold\": 1}}\n"));
+    let arc = (0..4).map(|it| {
+        format!(
+            "{{\"question\": \"q{it}\", \"choices\": {{\"text\": [\"x\", \"yy\"], \"label\": [\"A\", \"B\"]}}, \"answerKey\": \"B\"}}\n"
+        )
+    });
+    std::fs::create_dir(folder.path("tasks")).expect("writable");
+    folder.write("tasks/hellaswag.jsonl", rows.collect::<String>());
+    folder.write("tasks/arc_easy.jsonl", arc.collect::<String>());
+    folder.write(
+        "tasks/lambada_openai.jsonl",
+        "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n",
+    );
+    let tasks = "hellaswag,arc_easy,lambada_openai";
+    let eval = |more: &[&str]| {
+        let words = ["eval", "--model", "model", "--tasks", tasks, "--data", "tasks"];
+        folder
+            .zprune(&[&words, more].concat())
+            .output()
+            .expect("the program starts")
+    };
+    let read = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.path(file)).expect("written")).expect("JSON")
+    };
+    for (file, format) in [
+        ("own.json", "zprune"),
+        ("theirs.json", "lm-eval"),
+        ("theirs.json", "lm-eval"),
+    ] {
+        let output = eval(&["--json", file, "--format", format, "--limit", "4"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let (own, theirs) = (read("own.json"), read("theirs.json"));
+    for (index, name) in tasks.split(',').enumerate() {
+        let (record, scores) = (&own["tasks"][index], &theirs["results"][name]);
+        assert_eq!(record["name"], name);
+        assert_eq!(scores["alias"], name);
+        for (metric, value) in record["metrics"].as_object().expect("metrics") {
+            assert_eq!(scores[format!("{metric},none")], value["value"], "{name} {metric}");
+            let error = &scores[format!("{metric}_stderr,none")];
+            match value.get("stderr") {
+                Some(stderr) => assert_eq!(error, stderr),
+                None => assert_eq!(error, "N/A"),
+            }
+            assert_eq!(theirs["higher_is_better"][name][metric], metric != "perplexity");
+        }
+        assert_eq!(theirs["versions"][name].as_f64(), record["version"].as_f64());
+        assert_eq!(theirs["n-shot"][name], 0);
+        assert_eq!(theirs["n-samples"][name]["effective"], record["documents"]);
+        assert_eq!(theirs["configs"][name]["task"], name);
+        assert_eq!(theirs["configs"][name]["num_fewshot"], 0);
+        assert_eq!(theirs["configs"][name]["metadata"]["version"], theirs["versions"][name]);
+        assert!(theirs["group_subtasks"][name].is_array());
+    }
+    // Two documents are fewer than the limit, so they are all there are; of the others nobody knows.
+    assert_eq!(theirs["n-samples"]["lambada_openai"]["original"], 2);
+    assert!(theirs["n-samples"]["hellaswag"]["original"].is_null());
+    assert_eq!(theirs["configs"]["arc_easy"]["dataset_path"], "allenai/ai2_arc");
+    assert_eq!(
+        theirs["configs"]["lambada_openai"]["dataset_path"],
+        "EleutherAI/lambada_openai"
+    );
+    assert_eq!(theirs["configs"]["lambada_openai"]["output_type"], "loglikelihood");
+    assert_eq!(theirs["config"]["limit"], 4);
+    assert_eq!(theirs["lm_eval_version"], "0.4.9.2");
+    for key in [
+        "model",
+        "model_args",
+        "batch_size",
+        "device",
+        "bootstrap_iters",
+        "random_seed",
+    ] {
+        assert!(theirs["config"].get(key).is_some(), "{key}");
+    }
+    // A foreign file stays, and a text has no such layout.
+    folder.write("foreign.json", "{\"results\": {}, \"n-shot\": {}}");
+    assert!(
+        !eval(&["--json", "foreign.json", "--format", "lm-eval"])
+            .status
+            .success()
+    );
+    let words = [
+        "eval",
+        "--model",
+        "model",
+        "--corpus",
+        "novel.txt",
+        "--length",
+        "16",
+        "--json",
+        "p.json",
+    ];
+    let output = folder
+        .zprune(&[&words[..], &["--format", "lm-eval"]].concat())
+        .output()
+        .expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(2) && said.contains("--tasks is not given"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_plan_says_what_is_scored_by_whose_rules_and_what_is_compared() {
     let folder = tiny::Folder::new();
     let experiment = root("experiments/zpruner_table.toml");

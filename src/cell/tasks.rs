@@ -12,7 +12,7 @@ use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord};
 use crate::spec::ModelSpec;
-use crate::stats::proportion::wilson;
+use crate::stats::proportion::{Accuracy, wilson};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use std::path::Path;
 /// loading cheap beside computing, few enough to show results on the way and to fit in memory.
 const BATCHES_PER_PASS: usize = 32;
 
-/// Of the intervals in records; tables have the experiment's own.
+/// Of the intervals in records; what is shown has the experiment's own.
 const CONFIDENCE: f64 = 0.95;
 
 /// A task's documents in a model's tokens.
@@ -35,6 +35,8 @@ pub struct PreparedTask {
     rows: Vec<usize>,
     documents: Vec<Encoded>,
     sources: Option<Vec<u32>>,
+    /// Level of the interval that is shown while documents are scored.
+    confidence: f64,
 }
 
 impl PreparedTask {
@@ -70,6 +72,7 @@ impl PreparedTask {
                     rows: read.iter().map(|(row, ..)| *row).collect(),
                     sources: tasks::sources(read.iter().map(|(.., document)| document)),
                     documents,
+                    confidence: experiment.confidence,
                 })
             })
             .collect()
@@ -77,6 +80,26 @@ impl PreparedTask {
 }
 
 impl PreparedTask {
+    /// The accuracy over the documents that have scores, with the interval that tables give it; `None` without scores.
+    fn running(&self, scores: &[Option<Vec<ChoiceScore>>]) -> Option<Running<'_>> {
+        let scored: Vec<usize> = (0..scores.len()).filter(|index| scores[*index].is_some()).collect();
+        let right = |index: &usize| {
+            let right = is_right(self.task.measure, self.documents[*index].gold, scores[*index].as_ref()?);
+            Some(f64::from(u8::from(right)))
+        };
+        let outcomes: Vec<f64> = scored.iter().filter_map(right).collect();
+        let sources = self.sources.as_ref();
+        let sources: Option<Vec<u32>> = sources.map(|all| scored.iter().map(|index| all[*index]).collect());
+        let found = Accuracy::of(&outcomes, sources.as_deref(), self.confidence)?;
+        Some(Running {
+            task: &self.name,
+            done: outcomes.len(),
+            total: self.documents.len(),
+            accuracy: found.value,
+            interval: [found.interval.low, found.interval.high],
+        })
+    }
+
     /// Distinct tokens of all documents, about.
     pub fn tokens(&self) -> usize {
         self.documents.iter().map(Encoded::tokens).sum()
@@ -186,21 +209,9 @@ impl<'a> TaskScores<'a> {
                     scores[task][document] = Some(found);
                 }
                 for (index, task) in tasks.iter().enumerate().filter(|(index, _)| touched[*index]) {
-                    let outcomes: Vec<bool> = task
-                        .documents
-                        .iter()
-                        .zip(&scores[index])
-                        .filter_map(|(document, scores)| {
-                            Some(is_right(task.task.measure, document.gold, scores.as_ref()?))
-                        })
-                        .collect();
-                    progress.answered(&Running {
-                        task: &task.name,
-                        done: outcomes.len(),
-                        total: task.documents.len(),
-                        accuracy: mean(&outcomes),
-                        interval: interval(&outcomes),
-                    });
+                    if let Some(running) = task.running(&scores[index]) {
+                        progress.answered(&running);
+                    }
                 }
             })
             .map_err(|(index, error)| {

@@ -3,15 +3,16 @@
 use super::display::Display;
 use super::json::{self, JsonOutput};
 use super::machine::Machine;
-use super::streams::print;
+use super::streams::{print, width};
 use crate::error::Result;
 use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
 use crate::linalg::Provider;
 use crate::prune::pattern::Pattern;
+use crate::report::sheet::{Column, Sheet, SheetCell};
+use crate::report::terminal;
 use bytesize::ByteSize;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::path::{Path, PathBuf};
@@ -108,12 +109,13 @@ fn is_earlier(path: &Path) -> bool {
 }
 
 fn shown(arguments: &Bench, measured: &Measured) -> String {
-    let mut stages = table(&["block", "upload", "calibrate", "prune", "propagate"]);
+    let mut stages = Vec::new();
     for (index, it) in measured.blocks.iter().enumerate() {
         let seconds = [it.upload, it.calibrate, it.prune, it.propagate].map(|value| format!("{value:.3} s"));
-        stages.add_row([vec![index.to_string()], seconds.to_vec()].concat());
+        stages.push([vec![index.to_string()], seconds.to_vec()].concat());
     }
-    let mut operations = table(&["operation", "calls", "time", "rate", "of the ceiling"]);
+    let stages = table(&["block", "upload", "calibrate", "prune", "propagate"], stages);
+    let mut operations = Vec::new();
     let mut by_time: Vec<_> = measured.operations.iter().collect();
     by_time.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
     for (name, tally) in by_time {
@@ -135,8 +137,9 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
             tally.calls.to_string(),
             format!("{:.1} ms", 1e3 * tally.seconds),
         ];
-        operations.add_row(row.into_iter().chain(told));
+        operations.push(row.into_iter().chain(told).collect());
     }
+    let operations = table(&["operation", "calls", "time", "rate", "of the ceiling"], operations);
     let refined = arguments
         .refine
         .as_ref()
@@ -179,11 +182,20 @@ fn scaled(value: f64, unit: &str) -> String {
     }
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+/// A table whose columns but the first are numbers, as wide as the terminal allows.
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let columns = header.iter().enumerate().map(|(index, title)| match index {
+        0 => Column::words(*title),
+        _ => Column::numbers(*title),
+    });
+    let sheet = Sheet {
+        title: String::new(),
+        columns: columns.collect(),
+        rows: rows
+            .into_iter()
+            .map(|row| row.into_iter().map(SheetCell::plain).collect())
+            .collect(),
+        notes: Vec::new(),
+    };
+    terminal::sheet(&sheet, width()).trim_end().to_string()
 }

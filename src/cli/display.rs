@@ -1,12 +1,13 @@
-//! Shows progress: one bar with time left on a terminal, plain lines elsewhere.
+//! Shows progress: one bar of one line with the time left on a terminal, plain lines elsewhere.
 
 use super::signals::{self, refused};
 use super::streams::say;
 use crate::error::Result;
 use crate::progress::{Progress, Running};
-use crate::stats::{Shown, Summary};
+use crate::stats::paired::{TextMean, Texts};
+use crate::stats::{Shown, mean};
 use crate::threads;
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -16,18 +17,21 @@ use std::time::{Duration, Instant};
 /// How long a log has no new line while blocks are pruned.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Confidence level of the interval of a running perplexity.
+/// Confidence level of the intervals of running scores, unless an experiment has its own.
 const CONFIDENCE: f64 = 0.95;
 
 /// Shows the progress of a run: a bar in a terminal, or lines in a log.
 pub(super) struct Display {
     bar: ProgressBar,
     terminal: bool,
+    confidence: f64,
     counts: Cell<Counts>,
     /// Label of the current cell.
     label: RefCell<String>,
-    /// Estimated time left, for the current cell and for the sweep.
-    left: Cell<(Option<Duration>, Option<Duration>)>,
+    /// Blocks of the current cell that are done, and all of them; 0 if its work is not in blocks.
+    blocks: Cell<(usize, usize)>,
+    /// Time left for everything, as the run estimates it; `None` if nobody does.
+    left: Cell<Option<Duration>>,
     downloading: RefCell<Option<String>>,
     waiting: Cell<bool>,
     started: Instant,
@@ -43,30 +47,43 @@ struct Counts {
 
 impl Display {
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let terminal = std::io::stderr().is_terminal();
+        let target = match terminal {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let display = Display::on(target, terminal);
+        // Without a thread of its own, the bar moves when there is news.
+        if terminal && threads::check("the progress bar").is_ok() {
+            display.bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        display
+    }
+
+    fn on(target: ProgressDrawTarget, terminal: bool) -> Self {
         let display = Display {
-            terminal: std::io::stderr().is_terminal(),
-            bar,
+            terminal,
+            bar: ProgressBar::with_draw_target(None, target),
+            confidence: CONFIDENCE,
             counts: Cell::default(),
             label: RefCell::default(),
+            blocks: Cell::default(),
             left: Cell::default(),
             downloading: RefCell::default(),
             waiting: Cell::default(),
             started: Instant::now(),
             spoke: Cell::new(Instant::now()),
         };
-        if display.terminal {
-            display.style("{spinner} {msg}");
-            // Without a thread of its own, the bar moves when there is news.
-            if threads::check("the progress bar").is_ok() {
-                display.bar.enable_steady_tick(Duration::from_millis(200));
-            }
-        } else {
-            display.bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
+        display.style("{spinner} {wide_msg}");
         display
     }
 
+    /// Shows running scores with intervals at this level.
+    pub(super) fn with_confidence(self, confidence: f64) -> Self {
+        Display { confidence, ..self }
+    }
+
+    /// Every template ends with a message that is cut at the width of the terminal, so that a bar is always one line.
     fn style(&self, template: &str) {
         if self.terminal {
             let style = ProgressStyle::with_template(template).expect("the template is valid");
@@ -104,24 +121,66 @@ impl Display {
         self.bar.suspend(|| say(line));
     }
 
-    /// How long the sweep will still take, for plain lines.
-    fn sweep_left(&self) -> String {
-        match self.left.get().1 {
-            Some(left) if !left.is_zero() => format!(", {} left", HumanDuration(left)),
-            _ => String::new(),
+    /// Time left for everything: the run's estimate, which knows what cells cost, or the bar's own, which takes all blocks for
+    /// equal.
+    fn remaining(&self) -> Option<Duration> {
+        let left = self.left.get().or_else(|| Some(self.bar.eta()));
+        left.filter(|left| !left.is_zero())
+    }
+
+    /// The current cell and its result so far, or else the block of it that is being worked on. What matters most comes first,
+    /// since a narrow terminal cuts the end.
+    fn line(&self, result: Option<&str>) -> String {
+        let Counts { cells, done } = self.counts.get();
+        let (block, blocks) = self.blocks.get();
+        let mut parts = Vec::new();
+        if cells > 1 {
+            parts.push(format!("cell {} of {cells}", done + 1));
+        }
+        match result {
+            Some(result) => parts.push(result.to_string()),
+            None if blocks > 0 => parts.push(format!("block {} of {blocks}", (block + 1).min(blocks))),
+            None => {}
+        }
+        let label = self.label.borrow();
+        match parts.is_empty() {
+            true => label.to_string(),
+            false => format!("{}: {label}", parts.join(", ")),
         }
     }
 
-    /// Shows the current cell and `what`, its result so far.
-    fn show(&self, what: &str) {
-        let Counts { cells, done } = self.counts.get();
-        let cell = match self.left.get().0 {
-            Some(left) => format!(", {} left", HumanDuration(left)),
-            None => String::new(),
-        };
-        let label = self.label.borrow();
-        self.bar
-            .set_message(format!("{}/{cells} {label}{cell}{what}", done + 1));
+    /// Shows the current cell; a log gets a line now and then, which says that a long cell is alive.
+    fn show(&self, result: Option<&str>) {
+        let line = self.line(result);
+        if self.terminal {
+            let length = self.bar.length().unwrap_or(0).max(1);
+            let percent = 100 * self.bar.position().min(length) / length;
+            let left = self
+                .remaining()
+                .map_or(String::new(), |left| format!(", {} left", short(left)));
+            self.bar.set_message(format!("{percent} %{left}; {line}"));
+        } else if self.spoke.get().elapsed() > SILENCE {
+            self.say(&self.with_left(&line));
+        }
+    }
+
+    /// A plain line with the time left, if it is known.
+    fn with_left(&self, line: &str) -> String {
+        match self.remaining().filter(|_| !self.terminal) {
+            Some(left) => format!("{line}, {} left", short(left)),
+            None => line.to_string(),
+        }
+    }
+}
+
+/// A duration in its largest unit, two for hours: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`.
+fn short(duration: Duration) -> String {
+    let minutes = (duration.as_secs() + 30) / 60;
+    match duration.as_secs() {
+        0..90 => format!("{} s", duration.as_secs().max(1)),
+        90..5370 => format!("{minutes} min"),
+        5370..172_800 => format!("{} h {} min", minutes / 60, minutes % 60),
+        _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
     }
 }
 
@@ -136,12 +195,11 @@ impl Progress for Display {
             .replace(Some(what.to_string()))
             .is_none_or(|before| before != what);
         if first && self.terminal {
-            self.style("{bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta} left  {msg}");
+            self.style("{bar:16} {wide_msg}");
             self.bar.set_length(total);
             // What is here already says nothing about the pace.
             self.bar.set_position(done);
             self.bar.reset_eta();
-            self.bar.set_message(what.to_string());
         } else if first {
             let here = match done {
                 0 => String::new(),
@@ -150,9 +208,18 @@ impl Progress for Display {
             say(&format!("downloading {what} ({}{here})", HumanBytes(total)));
         }
         self.bar.set_position(done);
+        if self.terminal {
+            let pace = HumanBytes(self.bar.per_sec() as u64);
+            let left = self
+                .remaining()
+                .map_or(String::new(), |left| format!(", {} left", short(left)));
+            let so_far = HumanBytes(done);
+            self.bar
+                .set_message(format!("{so_far} of {}, {pace}/s{left}; {what}", HumanBytes(total)));
+        }
         if done >= total {
             self.downloading.replace(None);
-            self.style("{spinner} {msg}");
+            self.style("{spinner} {wide_msg}");
         }
     }
 
@@ -160,83 +227,63 @@ impl Progress for Display {
         self.counts.set(Counts { cells, done: 0 });
         self.bar.set_length(steps as u64);
         self.bar.reset();
-        self.style("[{elapsed_precise}] {bar:32} {percent:>3} % {eta} left  {msg}");
+        self.style("{bar:16} {wide_msg}");
         if !self.terminal && cells > 1 {
             let ready = self.started.elapsed().as_secs_f64();
             say(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
         }
     }
 
-    fn cell(&self, label: &str) {
+    fn cell(&self, label: &str, blocks: usize) {
         self.label.replace(label.to_string());
+        self.blocks.set((0, blocks));
         self.waiting.set(false);
-        self.show("");
+        self.show(None);
     }
 
     fn step(&self) -> Result<()> {
         self.bar.inc(1);
-        self.show("");
-        // A log has no bar; a line now and then says that a long cell is alive.
-        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
-            let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let message = self.bar.message();
-            self.say(&format!("{message}: block {position} of {length}{}", self.sweep_left()));
-        }
+        let (done, all) = self.blocks.get();
+        self.blocks.set((done + 1, all));
+        self.show(None);
         Ok(())
     }
 
     fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
-        let Some(summary) = Summary::of(means, CONFIDENCE) else {
-            return;
-        };
-        let interval = summary.interval.map_or(String::new(), |interval| {
+        // The interval that tables give the perplexity.
+        let spread = TextMean::of(means, Texts::Stream).and_then(|it| it.robust_interval(self.confidence));
+        let interval = spread.map_or(String::new(), |interval| {
             format!(
                 " ({:.2} to {:.2})",
                 Shown(interval.low.exp()),
                 Shown(interval.high.exp())
             )
         });
-        let so_far = format!(
+        self.show(Some(&format!(
             "{evaluation} {:.2}{interval}, {} of {windows} windows",
-            Shown(summary.mean.exp()),
+            Shown(mean(means).exp()),
             means.len()
-        );
-        self.show(&format!(": {so_far}"));
-        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
-            self.say(&self.bar.message());
-        }
+        )));
     }
 
     fn answered(&self, running: &Running) {
         let [low, high] = running.interval.map(|bound| 100.0 * bound);
         let accuracy = 100.0 * running.accuracy;
         let Running { task, done, total, .. } = running;
-        self.show(&format!(
-            ": {task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"
-        ));
-        if !self.terminal && self.spoke.get().elapsed() > SILENCE {
-            self.say(&self.bar.message());
-        }
+        self.show(Some(&format!(
+            "{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"
+        )));
     }
 
-    fn left(&self, cell: Option<Duration>, sweep: Option<Duration>) {
-        self.left.set((cell, sweep));
-        if let Some(left) = sweep {
-            // The sweep's estimate knows what cells cost; the bar's own would take all blocks for equal.
-            self.style("[{elapsed_precise}] {bar:32} {percent:>3} % {prefix} left  {msg}");
-            self.bar.set_prefix(HumanDuration(left).to_string());
-        }
+    fn left(&self, _cell: Option<Duration>, sweep: Option<Duration>) {
+        // One time is enough: that of everything.
+        self.left.set(sweep);
     }
 
     fn cell_done(&self, label: &str, result: &str) {
         let Counts { cells, done } = self.counts.get();
         self.counts.set(Counts { cells, done: done + 1 });
-        let left = if self.terminal {
-            String::new()
-        } else {
-            self.sweep_left()
-        };
-        self.say(&format!("{}/{cells} {label}: {result}{left}", done + 1));
+        self.say(&self.with_left(&format!("{}/{cells} {label}: {result}", done + 1)));
     }
 
     fn elsewhere(&self, cells: usize, steps: usize) {
@@ -261,5 +308,159 @@ impl Progress for Display {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::Mutex;
+
+    /// A terminal of this width that remembers every line that is drawn.
+    #[derive(Debug, Clone)]
+    struct Paper {
+        width: u16,
+        lines: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Paper {
+        fn of(width: u16) -> Paper {
+            Paper {
+                width,
+                lines: Arc::default(),
+            }
+        }
+
+        fn display(&self) -> Display {
+            Display::on(ProgressDrawTarget::term_like_with_hz(Box::new(self.clone()), 255), true)
+        }
+
+        /// What is drawn last.
+        fn last(&self) -> String {
+            let lines = self.lines.lock().expect("nothing panicked");
+            lines.iter().rfind(|line| !line.is_empty()).cloned().unwrap_or_default()
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            self.width
+        }
+        fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+            assert_eq!(n, 0, "a bar of one line is drawn over itself");
+            Ok(())
+        }
+        fn move_cursor_down(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, line: &str) -> io::Result<()> {
+            self.write_str(line)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            let mut lines = self.lines.lock().expect("nothing panicked");
+            lines.push(text.trim_end().to_string());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A sweep of nine cells on a model of thirty blocks, in its third cell.
+    fn third_cell(paper: &Paper) -> Display {
+        let display = paper.display();
+        display.start(9, 270);
+        for cell in ["dense", "magnitude 50 %", "z-pruner 50 % of SmolLM2-135M, seed 0"] {
+            if cell != "dense" {
+                display.counts.set(Counts {
+                    cells: 9,
+                    done: display.counts.get().done + 1,
+                });
+            }
+            display.left(Some(Duration::from_secs(6)), Some(Duration::from_secs(190)));
+            display.cell(cell, 30);
+            for _ in 0..if cell.starts_with("z-pruner") { 4 } else { 30 } {
+                display.step().expect("nobody stops it");
+            }
+        }
+        display.bar.tick();
+        display
+    }
+
+    #[test]
+    fn a_bar_is_one_line_at_every_width_and_tells_one_time_and_the_block_of_this_model() {
+        for width in [40, 60, 80, 100, 140] {
+            let paper = Paper::of(width);
+            let display = third_cell(&paper);
+            let line = paper.last();
+            let shown = "23 %, 3 min left; cell 3 of 9, block 5 of 30: z-pruner 50 % of SmolLM2-135M, seed 0";
+            let room = usize::from(width) - 17;
+            let expected: String = shown.chars().take(room).collect();
+            assert!(line.ends_with(expected.trim_end()), "{width}: {line:?}");
+            display.scored("wikitext2", &[3.0, 3.1, 3.2, 3.05], 40);
+            display.bar.tick();
+            let long: Vec<String> = paper.lines.lock().expect("nothing panicked").clone();
+            for line in long {
+                assert!(line.chars().count() <= usize::from(width), "{width}: {line:?}");
+                assert!(line.matches(" left").count() <= 1, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_download_is_one_line_too() {
+        let paper = Paper::of(80);
+        let display = paper.display();
+        let what = "model-00001-of-00002.safetensors of meta-llama/Llama-2-7b-hf (revision main)";
+        for done in [0, 1 << 30, 2 << 30] {
+            display.download(what, done, 10 << 30);
+            display.bar.tick();
+        }
+        let line = paper.last();
+        assert!(
+            line.contains("2.00 GiB of 10.00 GiB") && line.chars().count() <= 80,
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [
+            (45, "45 s"),
+            (89, "89 s"),
+            (100, "2 min"),
+            (3600, "60 min"),
+            (5400, "1 h 30 min"),
+            (100_000, "27 h 47 min"),
+            (200_000, "2 d 7 h"),
+        ];
+        for (seconds, said) in cases {
+            assert_eq!(short(Duration::from_secs(seconds)), said);
+        }
+    }
+
+    #[test]
+    fn the_interval_of_a_running_perplexity_is_that_of_the_tables() {
+        let means: Vec<f64> = (0..40).map(|it| 3.0 + 0.1 * f64::from(it % 7)).collect();
+        let paper = Paper::of(140);
+        let display = paper.display().with_confidence(0.9);
+        display.start(1, 1);
+        display.scored("text", &means, 40);
+        display.bar.tick();
+        let whole = crate::stats::variance::VarianceComponents::of(&[means], Texts::Stream).expect("forty windows");
+        let table = whole.texts.robust_interval(0.9).expect("forty windows");
+        let said = format!("({:.2} to {:.2})", table.low.exp(), table.high.exp());
+        assert!(paper.last().contains(&said), "{said}: {}", paper.last());
     }
 }

@@ -4,7 +4,7 @@ use super::choice::{JOINS, choice};
 use super::common::Common;
 use super::display::Display;
 use super::json::{self, JsonOutput};
-use super::streams::print;
+use super::streams::{print, width};
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
@@ -67,15 +67,33 @@ pub struct Eval {
     /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Layout of the file of --json [default: zprune]
+    #[arg(long, requires = "json", value_parser = choice::<Layout>(&[
+        "Everything that zprune knows of the result",
+        "The result file of lm-evaluation-harness (`results`, `versions`, `n-shot`, `configs`), for programs that read it; of --tasks",
+    ]))]
+    format: Option<Layout>,
     /// Write to --json even if the file there is no earlier result
     #[arg(long, requires = "json")]
     force: bool,
+}
+
+/// Layouts of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Layout {
+    Zprune,
+    LmEval,
 }
 
 /// Carries out the command `zprune eval`.
 pub fn run(arguments: &Eval) -> Result<()> {
     if !arguments.tasks.is_empty() {
         return score(arguments);
+    }
+    if arguments.format == Some(Layout::LmEval) {
+        let message = "--format lm-eval is the layout of scores of tasks, and --tasks is not given; leave --format out";
+        return Err(Error::config(message));
     }
     let free = arguments.common.protocol.is_none() && arguments.tokens.is_none();
     let raw = RawEvaluation {
@@ -123,12 +141,30 @@ fn score(arguments: &Eval) -> Result<()> {
     let reads = inputs::local(&experiment);
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
     let found = jobs::eval::score(&experiment, &Display::new())?;
-    output.write(&found)?;
-    print(&report::tasks::table(&found.tasks))
+    match arguments.format {
+        Some(Layout::LmEval) => output.write(&jobs::harness::results(&found, &arguments.common.model)?)?,
+        Some(Layout::Zprune) | None => output.write(&found)?,
+    }
+    print(&report::terminal::sheet(&report::tasks::sheet(&found.tasks), width()))
 }
 
-/// Whether a file holds what an earlier `zprune eval` wrote.
+/// Whether a file holds what an earlier `zprune eval` wrote, in either layout.
 fn is_earlier(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Harness {
+        zprune: HarnessOrigin,
+        #[serde(rename = "results")]
+        _results: IgnoredAny,
+        #[serde(rename = "n-shot")]
+        _shots: IgnoredAny,
+    }
+    #[derive(Deserialize)]
+    struct HarnessOrigin {
+        version: String,
+    }
+    if json::read(path).is_some_and(|it: Harness| !it.zprune.version.is_empty()) {
+        return true;
+    }
     #[derive(Deserialize)]
     struct Earlier {
         zprune: String,

@@ -4,6 +4,7 @@
 //! them ends nothing.
 
 use crate::error::{Error, Result};
+use comfy_table::Table;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -26,6 +27,14 @@ pub(super) fn printed(wrote: io::Result<()>) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::writing(Path::new("standard output"), error)),
         _ => Ok(()),
     }
+}
+
+/// The columns of the terminal that standard output is. `None` if it is none (a file, a pipe), unless the environment variable
+/// `COLUMNS` says how wide the text shall be.
+pub(super) fn width() -> Option<usize> {
+    let terminal = Table::new().width().map(usize::from);
+    let wanted = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(wanted).filter(|columns| *columns > 0)
 }
 
 /// Prints a line to standard error; if that fails, the line is dropped.

@@ -3,7 +3,7 @@
 use super::display::Display;
 use super::forecast;
 use super::machine::Machine;
-use super::streams::{print, say};
+use super::streams::{print, say, width};
 use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     report::check(&experiment, &folder)?;
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
     experiment.machine_here().at(path.display())?;
-    let progress = Display::new();
+    let progress = Display::new().with_confidence(experiment.confidence);
     inputs::fetch(&experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(&experiment)?;
@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     if arguments.cell.is_empty() {
         let report = Report::read(&folder)?;
         let files = report::write(&report, &folder)?;
-        print(&report.terminal())?;
+        print(&report.terminal(width()))?;
         wrote.push(format!("report.html and {} tables and plots", files.len() - 1));
     }
     let also = |count: usize, what: &str| match count {

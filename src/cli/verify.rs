@@ -1,11 +1,12 @@
 //! `zprune verify`.
 
 use super::display::Display;
-use super::streams::print;
+use super::streams::{print, width};
 use crate::error::Result;
-use crate::jobs::verify::{Verdict, verify};
+use crate::jobs::verify::{TensorFinding, Verdict, verify};
+use crate::report::sheet::{Column, Sheet, SheetCell};
+use crate::report::terminal;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, TableStyle};
 use std::path::PathBuf;
 
 /// Arguments of `zprune verify`.
@@ -27,27 +28,33 @@ pub fn run(arguments: &Verify) -> Result<()> {
 }
 
 fn text(verdict: &Verdict) -> String {
-    let mut table = Table::new();
-    table.load_style(TableStyle::default());
-    table.set_header(["tensor", "shape", "zeros", "%", "N:M"]);
-    for tensor in &verdict.tensors {
+    let row = |tensor: &TensorFinding| {
         let (outputs, inputs) = tensor.shape;
         let percent = 100.0 * tensor.zeros as f64 / (outputs * inputs) as f64;
-        table.add_row([
+        let cells = [
             tensor.tensor.clone(),
-            format!("{outputs} x {inputs}"),
             tensor.zeros.to_string(),
             format!("{percent:.3}"),
             tensor.patterns.join(", "),
-        ]);
-    }
-    for column in [2, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+            format!("{outputs} x {inputs}"),
+        ];
+        cells.map(SheetCell::plain).to_vec()
+    };
+    let sheet = Sheet {
+        title: String::new(),
+        columns: vec![
+            Column::words("tensor"),
+            Column::numbers("zeros"),
+            Column::numbers("%"),
+            Column::words("N:M"),
+            Column::numbers("shape").aside(),
+        ],
+        rows: verdict.tensors.iter().map(row).collect(),
+        notes: Vec::new(),
+    };
     let mut text = format!(
-        "{table}\n{:.3} % of the prunable weights are zero; all weights are finite\n",
+        "{}{:.3} % of the prunable weights are zero; all weights are finite\n",
+        terminal::sheet(&sheet, width()),
         100.0 * verdict.sparsity()
     );
     match &verdict.claimed {

@@ -243,7 +243,7 @@ impl Work for Measure<'_> {
         let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
         prune(backend, &with_blocks(1), benchmark, &one, &Silent, |_| ())?;
 
-        progress.cell(&benchmark.shape);
+        progress.cell(&benchmark.shape, spec.blocks);
         let windows = TokenWindows::new(ids, benchmark.length)?;
         let mut blocks: Vec<Stages> = Vec::new();
         let allocate = prune(

@@ -123,8 +123,9 @@ fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Resu
     })?;
     let backend = Opened::new(&experiment.machine, machine)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
-    progress.start(1, model.source.spec().blocks);
-    progress.cell(what);
+    let blocks = model.source.spec().blocks;
+    progress.start(1, blocks);
+    progress.cell(what, blocks);
     let found = backend.run(Measure(&model, progress));
     let findings = found.at(experiment.models[0].path.display())?;
     progress.finish();

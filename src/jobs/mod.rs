@@ -1,4 +1,5 @@
-//! What one command does to one model: prune it ([`prune`]), measure it ([`eval`]), check it ([`verify`])
+//! What one command does to one model: prune it ([`prune`]), measure it ([`eval`], and [`harness`]
+//! for its scores in another layout), check it ([`verify`])
 //! against what is recorded ([`provenance`]), store it in less space ([`archive`]), time it ([`mod@bench`]), write the
 //! tokens it sees ([`tokens`]).
 //!
@@ -8,6 +9,7 @@
 pub mod archive;
 pub mod bench;
 pub mod eval;
+pub mod harness;
 pub mod provenance;
 pub mod prune;
 mod seal;

@@ -83,9 +83,10 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let spec = recipe.biased(input.checkpoint.spec())?;
     let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, writing.links)?;
-    progress.start(1, input.checkpoint.spec().blocks);
+    let blocks = input.checkpoint.spec().blocks;
+    progress.start(1, blocks);
     let name = &experiment.methods[pruning.method].name;
-    progress.cell(&format!("{name}, {}", pruning.pattern));
+    progress.cell(&format!("{name}, {}", pruning.pattern), blocks);
     let findings = backend.run(Prune {
         model: &model,
         treatment: Treatment {

@@ -1,7 +1,7 @@
 //! Reports: records become tables, plots and a page. Sees plans, records and statistics, never a model.
 //!
 //! [`Results`] joins a results folder's plan with its records; [`comparison`] says which differences are real; [`layout`]
-//! says what the tables hold. [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
+//! says what the tables hold. [`terminal`], [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
 //! [`write()`] touches the disk, and no file there that zprune did not write. A report is a function of plan and records: made again, it is the same to the byte.
 
 pub mod comparison;
@@ -16,6 +16,7 @@ pub mod published;
 pub mod results;
 pub mod sheet;
 pub mod tasks;
+pub mod terminal;
 pub mod text;
 mod written;
 
@@ -61,13 +62,16 @@ impl Report {
         Ok(Report::new(Results::read(folder)?))
     }
 
-    /// The scores and the notes for reading them, for a terminal.
-    pub fn terminal(&self) -> String {
+    /// The scores and the notes for reading them, for a terminal of this width; as wide as they are if it is not known.
+    pub fn terminal(&self, width: Option<usize>) -> String {
         let scores = self
             .chapters
             .iter()
             .filter(|it| ["perplexity", "accuracy", "published"].contains(&it.file));
-        scores.map(text::terminal).collect::<Vec<_>>().join("\n")
+        scores
+            .map(|it| terminal::chapter(it, width))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// A chapter as a Markdown file.

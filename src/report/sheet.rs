@@ -35,6 +35,10 @@ pub struct Column {
     pub numbers: bool,
     /// Whether the column holds durations, which differ from run to run when nothing else does.
     pub time: bool,
+    /// Whether the table says its point without the column, so that a narrow terminal may leave it out.
+    pub aside: bool,
+    /// Whether the column means nothing without the one before it.
+    pub beside: bool,
 }
 
 impl Column {
@@ -44,25 +48,35 @@ impl Column {
             title: title.into(),
             numbers: false,
             time: false,
+            aside: false,
+            beside: false,
         }
     }
 
     /// A column of numbers, aligned to the right.
     pub fn numbers(title: impl Into<String>) -> Column {
         Column {
-            title: title.into(),
             numbers: true,
-            time: false,
+            ..Column::words(title)
         }
     }
 
     /// A column of durations, aligned to the right.
     pub fn time(title: impl Into<String>) -> Column {
         Column {
-            title: title.into(),
-            numbers: true,
             time: true,
+            ..Column::numbers(title)
         }
+    }
+
+    /// The same column, which a narrow terminal may leave out.
+    pub fn aside(self) -> Column {
+        Column { aside: true, ..self }
+    }
+
+    /// The same column, which stays with the one before it.
+    pub fn beside(self) -> Column {
+        Column { beside: true, ..self }
     }
 }
 

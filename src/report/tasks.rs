@@ -1,42 +1,54 @@
 //! One model's zero-shot results as a table.
 
-use crate::record::{Metric, TaskRecord};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use super::sheet::{Column, Sheet, SheetCell};
+use crate::record::TaskRecord;
+use crate::stats::proportion::{Accuracy, FEW};
 
-/// One row per task and metric: accuracies in percent with standard error and 95 % Wilson interval. A
-/// perplexity has neither.
-pub fn table(tasks: &[TaskRecord]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["task", "metric", "value", "± se", "95 %", "documents"]);
+/// Confidence level of the intervals.
+const CONFIDENCE: f64 = 0.95;
+
+/// One row per task and metric: accuracies in percent with the harness's standard error and the interval that reports give
+/// them. A perplexity has neither.
+pub fn sheet(tasks: &[TaskRecord]) -> Sheet {
+    let mut columns = ["task", "metric"].map(Column::words).to_vec();
+    columns.extend(["value", "± se", "95 %", "documents"].map(Column::numbers));
+    let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
+    let mut rows = Vec::new();
     for task in tasks {
         for (name, metric) in &task.metrics {
-            let Metric {
-                value,
-                stderr,
-                interval,
-            } = metric;
-            let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
-            let accuracy = interval.is_some();
-            table.add_row([
+            let marks = match name.as_str() {
+                "acc" => Some(&task.correct),
+                "acc_norm" => task.correct_norm.as_ref(),
+                _ => None,
+            };
+            let outcomes = |marks: &String| -> Vec<f64> {
+                let right = marks.bytes().map(|mark| u8::from(mark == b'1'));
+                right.map(f64::from).collect()
+            };
+            let accuracy = marks.and_then(|marks| Accuracy::of(&outcomes(marks), task.sources.as_deref(), CONFIDENCE));
+            let value = match accuracy {
+                Some(_) => format!("{} %", percent(metric.value)),
+                None => format!("{:.4}", metric.value),
+            };
+            let interval = accuracy.map(|it| format!("{} to {}", percent(it.interval.low), percent(it.interval.high)));
+            let cells = [
                 task.name.clone(),
                 name.clone(),
-                if accuracy {
-                    format!("{} %", percent(*value))
-                } else {
-                    format!("{value:.4}")
-                },
-                stderr.map_or(String::new(), percent),
-                interval.map_or(String::new(), |[low, high]| {
-                    format!("{} to {}", percent(low), percent(high))
-                }),
+                value,
+                metric.stderr.map(percent).unwrap_or_default(),
+                interval.unwrap_or_default(),
                 task.documents.to_string(),
-            ]);
+            ];
+            rows.push(cells.map(SheetCell::plain).to_vec());
         }
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    Sheet {
+        title: String::new(),
+        columns,
+        rows,
+        notes: vec![format!(
+            "± se: the standard error of lm-evaluation-harness. 95 %: Wilson's interval, or the exact one below {FEW} documents; \
+             documents that share a source count for less."
+        )],
     }
-    table.to_string()
 }

@@ -1,37 +1,16 @@
-//! Tables as Markdown and for a terminal.
+//! Tables as Markdown.
 
 use super::sheet::{Chapter, Mark, Sheet, SheetCell};
 use crate::files::names;
-use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
+use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table, TableStyle};
-
-/// A chapter as text for a terminal.
-pub fn terminal(chapter: &Chapter) -> String {
-    let of = |sheet: &Sheet| {
-        // A star and a space at the end keep the digits of a column below each other.
-        let marked = sheet.rows.iter().flatten().any(|cell| cell.mark != Mark::None);
-        let text = |cell: &SheetCell| match cell.mark {
-            Mark::Best => format!("{} *", cell.text),
-            Mark::Tied => format!("{} ≈", cell.text),
-            Mark::None if marked && cell.text.ends_with(|c: char| c.is_ascii_digit() || c == '%') => {
-                format!("{}  ", cell.text)
-            }
-            Mark::None => cell.text.clone(),
-        };
-        let notes = sheet.notes.join("\n").replace("Bold", "*");
-        format!(
-            "{}\n{}\n{notes}\n",
-            sheet.title,
-            table(sheet, UTF8_HORIZONTAL_ONLY, &str::to_string, &text)
-        )
-    };
-    chapter.sheets.iter().map(of).collect::<Vec<_>>().join("\n")
-}
 
 /// A chapter as Markdown; the text `before` is put above its tables.
 pub fn markdown(chapter: &Chapter, before: &str) -> String {
     let mut text = before.to_string();
     for sheet in &chapter.sheets {
+        let all: Vec<usize> = (0..sheet.columns.len()).collect();
+        let head = |index: usize| escaped(&sheet.columns[index].title);
         let cell = |cell: &SheetCell| match cell.mark {
             Mark::Best => format!("**{}**", escaped(&cell.text)),
             Mark::Tied => format!("{} ≈", escaped(&cell.text)),
@@ -40,7 +19,7 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
         text.push_str(&format!(
             "## {}\n\n{}\n\n",
             escaped(&sheet.title),
-            table(sheet, ASCII_MARKDOWN, &escaped, &cell)
+            table(sheet, &all, ASCII_MARKDOWN, &head, &cell)
         ));
         for note in &sheet.notes {
             text.push_str(&format!("{}\n\n", escaped(note)));
@@ -70,20 +49,22 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-fn table(
+/// The given columns of a sheet as a table, with numbers to the right.
+pub(super) fn table(
     sheet: &Sheet,
+    columns: &[usize],
     style: TableStyle,
-    head: &dyn Fn(&str) -> String,
+    head: &dyn Fn(usize) -> String,
     text: &dyn Fn(&SheetCell) -> String,
 ) -> Table {
     let mut table = Table::new();
     table.load_style(style);
-    table.set_header(sheet.columns.iter().map(|column| head(&column.title)));
+    table.set_header(columns.iter().map(|index| head(*index)));
     for row in &sheet.rows {
-        table.add_row(row.iter().map(text));
+        table.add_row(columns.iter().map(|index| text(&row[*index])));
     }
-    for (index, column) in sheet.columns.iter().enumerate() {
-        if let Some(laid_out) = table.column_mut(index).filter(|_| column.numbers) {
+    for (laid_out, index) in table.column_iter_mut().zip(columns) {
+        if sheet.columns[*index].numbers {
             laid_out.set_cell_alignment(CellAlignment::Right);
         }
     }

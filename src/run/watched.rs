@@ -55,7 +55,7 @@ impl<'a> WatchedProgress<'a> {
     pub(crate) fn begin(&self, id: &str, label: &str, blocks: usize) {
         self.within.replace(Instant::now());
         self.pace.borrow_mut().begin(id, blocks);
-        self.inner.cell(label);
+        self.inner.cell(label, blocks);
         self.tell();
     }
 
@@ -81,8 +81,8 @@ impl Progress for WatchedProgress<'_> {
     fn start(&self, cells: usize, steps: usize) {
         self.inner.start(cells, steps);
     }
-    fn cell(&self, label: &str) {
-        self.inner.cell(label);
+    fn cell(&self, label: &str, blocks: usize) {
+        self.inner.cell(label, blocks);
     }
     fn step(&self) -> Result<()> {
         self.inner.step()?;

@@ -9,6 +9,7 @@ mod layouts;
 mod memory;
 mod permutations;
 mod refinements;
+mod screens;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 

@@ -88,7 +88,7 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
     let mut narrowest = Access::OPEN;
     for found in &listing.files {
         let name = portable(&found.name).at(folder.display())?;
-        progress.cell(&name);
+        progress.cell(&name, 0);
         let access = Access::of(&found.place)?;
         narrowest = narrowest.and(access);
         permit(&name, access);
@@ -151,7 +151,7 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
     }
     progress.start(1, manifest.files.len());
     for (name, digest) in &manifest.files {
-        progress.cell(name);
+        progress.cell(name, 0);
         let path = folder.join(name);
         let target = Path::new(name);
         if !path.exists() {

@@ -90,7 +90,7 @@ fn weights(
     checkpoint.check_finite().at(folder.display())?;
 
     progress.start(1, spec.blocks);
-    progress.cell("zeros and patterns");
+    progress.cell("zeros and patterns", spec.blocks);
     let mut counted = BTreeSet::new();
     for index in 0..spec.blocks {
         for layer in &spec.block(index).linears {

@@ -33,15 +33,15 @@ impl View<'_> {
     /// A table of one model: one row per method, one column per pattern.
     pub(super) fn over_patterns(&self, section: &Section) -> Sheet {
         let experiment = &self.results.plan.experiment;
-        let mut columns = vec![Column::words("method"), Column::words("group")];
+        let mut columns = vec![Column::words("method"), Column::words("group").aside()];
         let published = |pattern: &Pattern| self.has_reference(section, *pattern);
         for pattern in &experiment.patterns {
             columns.push(Column::numbers(pattern.to_string()));
             if published(pattern) {
-                columns.push(Column::numbers("published"));
+                columns.push(Column::numbers("published").beside());
             }
         }
-        columns.extend([Column::numbers("seeds"), Column::time("prune, s")]);
+        columns.extend([Column::numbers("seeds").aside(), Column::time("prune, s").aside()]);
         let row = |method: &str, group: String, calibrated: Option<bool>| {
             let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
             for pattern in &experiment.patterns {
@@ -68,14 +68,14 @@ impl View<'_> {
     /// A table for one pattern: one row per method, one column per model.
     pub(super) fn over_models(&self, sections: &[&Section], pattern: Pattern) -> Sheet {
         let experiment = &self.results.plan.experiment;
-        let mut columns = vec![Column::words("method"), Column::words("group")];
+        let mut columns = vec![Column::words("method"), Column::words("group").aside()];
         for section in sections {
             columns.push(Column::numbers(&section.model));
             if self.has_reference(section, pattern) {
-                columns.push(Column::numbers("published"));
+                columns.push(Column::numbers("published").beside());
             }
         }
-        columns.push(Column::numbers("seeds"));
+        columns.push(Column::numbers("seeds").aside());
         let row = |method: &str, group: String, calibrated: Option<bool>| {
             let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
             for section in sections {
@@ -115,10 +115,10 @@ impl View<'_> {
                 for section in &sections {
                     columns.push(Column::numbers(section.measure.label()));
                     if self.has_reference(section, *pattern) {
-                        columns.push(Column::numbers("published"));
+                        columns.push(Column::numbers("published").beside());
                     }
                 }
-                columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds")]);
+                columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds").aside()]);
                 let row = |method: &str, calibrated: Option<bool>| {
                     let mut row = vec![SheetCell::plain(method)];
                     for section in &sections {
@@ -172,7 +172,7 @@ impl View<'_> {
         }
         let mut columns = ["model", "measure", "pattern", "method"].map(Column::words).to_vec();
         columns.extend(["ours", "published", "deviation"].map(Column::numbers));
-        columns.push(Column::words("source"));
+        columns.push(Column::words("source").aside());
         let row = |it: &Published| {
             let off = it.off().map(|off| match it.section.measure {
                 Measure::Perplexity { .. } => format!("{:+.1} %", Shown(off)),

@@ -1,0 +1,253 @@
+//! Tables for a terminal, no wider than it.
+//!
+//! A table that is too wide gets headings of several lines. If that is not enough, columns that the table can do without are
+//! left out, and a line below names them. If that is not enough either, the table becomes several, one below the other, and
+//! each repeats the columns that name its rows. Where the width is not known (a file, a pipe), a table is as wide as it is.
+
+use super::sheet::{Chapter, Mark, Sheet, SheetCell};
+use super::text::table;
+use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table};
+
+/// A chapter as text, no line of it wider than `width` columns.
+pub fn chapter(chapter: &Chapter, width: Option<usize>) -> String {
+    let sheets = chapter.sheets.iter().map(|it| sheet(it, width));
+    sheets.collect::<Vec<_>>().join("\n")
+}
+
+/// A table with its title and notes as text, no line of it wider than `width` columns.
+pub fn sheet(sheet: &Sheet, width: Option<usize>) -> String {
+    let (tables, left_out) = fitted(sheet, width);
+    let mut text = paragraph(&sheet.title, width);
+    for table in tables {
+        text.push_str(&format!("{}\n", table.trim_fmt()));
+    }
+    if !left_out.is_empty() {
+        text.push_str(&paragraph(
+            &format!("Too wide for this terminal, so left out: {}.", left_out.join("; ")),
+            width,
+        ));
+    }
+    for note in &sheet.notes {
+        text.push_str(&paragraph(&note.replace("Bold", "*"), width));
+    }
+    text
+}
+
+/// A text with a line break at its end, broken between words where a line would be wider than `width`.
+pub fn paragraph(text: &str, width: Option<usize>) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let Some(width) = width else {
+        return format!("{text}\n");
+    };
+    let mut lines = Table::new();
+    lines.load_style(NOTHING);
+    lines.set_content_arrangement(ContentArrangement::Dynamic);
+    lines.set_width(narrow(width)).add_row([text]);
+    for column in lines.column_iter_mut() {
+        column.set_padding((0, 0));
+    }
+    format!("{}\n", lines.trim_fmt())
+}
+
+/// A width as the table library takes it.
+fn narrow(width: usize) -> u16 {
+    u16::try_from(width).unwrap_or(u16::MAX)
+}
+
+/// The tables that a sheet becomes, and the titles of the columns that are left out.
+fn fitted(sheet: &Sheet, width: Option<usize>) -> (Vec<Table>, Vec<&str>) {
+    let all: Vec<usize> = (0..sheet.columns.len()).collect();
+    let Some(width) = width else {
+        return (vec![drawn(sheet, &all, false)], Vec::new());
+    };
+    let kept: Vec<usize> = all.iter().copied().filter(|it| !sheet.columns[*it].aside).collect();
+    let left_out = all.iter().filter(|it| sheet.columns[**it].aside);
+    let left_out: Vec<&str> = left_out.map(|it| sheet.columns[*it].title.as_str()).collect();
+    for (columns, without) in [(&all, Vec::new()), (&kept, left_out.clone())] {
+        for folded in [false, true] {
+            let table = drawn(sheet, columns, folded);
+            if wide(&table) <= width {
+                return (vec![table], without);
+            }
+        }
+    }
+    let named = kept
+        .iter()
+        .skip(1)
+        .take_while(|it| !sheet.columns[**it].numbers)
+        .count();
+    let (names, rest) = kept.split_at((named + 1).min(kept.len()));
+    let mut blocks: Vec<Vec<usize>> = Vec::new();
+    for group in groups(sheet, rest) {
+        if let Some(block) = blocks.last_mut() {
+            let longer = [&block[..], &group[..]].concat();
+            if wide(&drawn(sheet, &longer, true)) <= width {
+                *block = longer;
+                continue;
+            }
+        }
+        blocks.push([names, &group[..]].concat());
+    }
+    if blocks.is_empty() {
+        blocks.push(names.to_vec());
+    }
+    let tables = blocks.iter().map(|block| {
+        let mut table = drawn(sheet, block, true);
+        if wide(&table) > width {
+            // Nothing is left but to break lines within cells.
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(narrow(width));
+        }
+        table
+    });
+    (tables.collect(), left_out)
+}
+
+/// Columns that stay together.
+fn groups(sheet: &Sheet, columns: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for column in columns {
+        match groups.last_mut().filter(|_| sheet.columns[*column].beside) {
+            Some(group) => group.push(*column),
+            None => groups.push(vec![*column]),
+        }
+    }
+    groups
+}
+
+/// The width of a table whose cells are not broken: every column has a space on both sides, and another one between two.
+fn wide(table: &Table) -> usize {
+    let widths = table.column_max_content_widths();
+    widths
+        .iter()
+        .map(|it| usize::from(*it) + 3)
+        .sum::<usize>()
+        .saturating_sub(1)
+}
+
+/// Some columns of a sheet as a table; `folded` breaks headings that are wider than what is below them.
+fn drawn(sheet: &Sheet, columns: &[usize], folded: bool) -> Table {
+    // A star and a space at the end keep the digits of a column below each other.
+    let marked = sheet.rows.iter().flatten().any(|cell| cell.mark != Mark::None);
+    let text = |cell: &SheetCell| match cell.mark {
+        Mark::Best => format!("{} *", cell.text),
+        Mark::Tied => format!("{} ≈", cell.text),
+        Mark::None if marked && cell.text.ends_with(|c: char| c.is_ascii_digit() || c == '%') => {
+            format!("{}  ", cell.text)
+        }
+        Mark::None => cell.text.clone(),
+    };
+    let head = |index: usize| {
+        let title = &sheet.columns[index].title;
+        match folded {
+            false => title.clone(),
+            true => {
+                let below = sheet.rows.iter().map(|row| text(&row[index]).chars().count()).max();
+                folded_at(title, below.unwrap_or(0))
+            }
+        }
+    };
+    table(sheet, columns, UTF8_HORIZONTAL_ONLY, &head, &text)
+}
+
+/// A heading with line breaks between words, where a line would be wider than `width`; a word that is wider stays whole.
+fn folded_at(title: &str, width: usize) -> String {
+    let longest = title.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
+    let width = width.max(longest);
+    let mut lines: Vec<String> = Vec::new();
+    for word in title.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sheet::Column;
+    use super::*;
+
+    fn wide_sheet() -> Sheet {
+        let mut columns = vec![Column::words("method"), Column::words("group").aside()];
+        for pattern in ["50 %", "60 %", "70 %", "2:4"] {
+            columns.push(Column::numbers(pattern));
+            columns.push(Column::numbers("published value").beside());
+        }
+        let row = |method: &str| {
+            let mut row = vec![SheetCell::plain(method), SheetCell::plain("column-block")];
+            row.extend((0..8).map(|it| SheetCell::plain(format!("{it}2.18 ± 0.17"))));
+            row
+        };
+        Sheet {
+            title: "tiny-llama: perplexity on persuasion, context 256 (lower is better)".to_string(),
+            columns,
+            rows: vec![row("wanda"), row("z-pruner")],
+            notes: vec![
+                "A note of a few words that is longer than a narrow terminal is wide, so it is broken.".to_string(),
+            ],
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_every_column_is_shown_or_named() {
+        let sheet = wide_sheet();
+        for width in [30, 40, 60, 80, 100, 140, 200] {
+            let text = super::sheet(&sheet, Some(width));
+            for line in text.lines() {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+            for column in &sheet.columns {
+                let first = column.title.split(' ').next().expect("a title");
+                assert!(text.contains(first), "{width}: {first} in {text}");
+            }
+            let numbers: Vec<String> = (0..8).map(|it| format!("{it}2.18")).collect();
+            assert!(
+                numbers.iter().all(|it| text.matches(it.as_str()).count() == 2),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_becomes_several_that_repeat_the_names_of_rows() {
+        let sheet = wide_sheet();
+        let (tables, left_out) = fitted(&sheet, Some(80));
+        assert_eq!((tables.len(), left_out), (2, vec!["group"]));
+        for table in &tables {
+            let text = table.to_string();
+            assert!(text.contains("wanda") && text.contains("z-pruner"), "{text}");
+            // A published value stays beside ours.
+            assert_eq!(
+                text.matches("published").count() * 2,
+                table.clone().column_count() - 1,
+                "{text}"
+            );
+        }
+        let (whole, left_out) = fitted(&sheet, None);
+        assert_eq!((whole.len(), left_out.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_no_table_can_hold_is_broken_within_cells() {
+        let sheet = Sheet {
+            title: String::new(),
+            columns: vec![Column::words("method"), Column::words("what became of it")],
+            rows: vec![vec![
+                SheetCell::plain("wanda"),
+                SheetCell::plain("a long story of many words ".repeat(4)),
+            ]],
+            notes: Vec::new(),
+        };
+        let text = super::sheet(&sheet, Some(40));
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert_eq!(text.split_whitespace().filter(|word| *word == "story").count(), 4);
+    }
+}

@@ -1,0 +1,79 @@
+//! Claims about what is printed on a terminal: tables, help and progress fit it.
+
+use super::{run, works};
+use crate::tiny::Folder;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What the program prints to standard output where a terminal of this width is.
+fn printed(folder: &Path, width: usize, words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_zprune"))
+        .current_dir(folder)
+        .env("COLUMNS", width.to_string())
+        .stdin(Stdio::null())
+        .args(words)
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn fits(text: &str, width: usize) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= width, "wider than {width}: {line}");
+    }
+}
+
+/// The names of the commands in the help.
+fn commands(help: &str) -> Vec<String> {
+    let list = help.split("Commands:\n").nth(1).expect("commands");
+    let list = list.split("\n\n").next().expect("a list").lines();
+    let named = list.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    named
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn help_fits_80_columns_and_has_no_word_alone_on_a_line_within_a_paragraph() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let help = printed(here, 80, &["--help"]);
+    let commands = commands(&help);
+    assert!(commands.len() > 10, "{commands:?}");
+    let mut pages = vec![help];
+    for command in commands.iter().filter(|it| *it != "help") {
+        pages.push(printed(here, 80, &[command, "--help"]));
+    }
+    for page in pages {
+        fits(&page, 80);
+        for paragraph in page.split("\n\n") {
+            let lines: Vec<&str> = paragraph.lines().collect();
+            for pair in lines.windows(2) {
+                let [line, next] = [pair[0], pair[1]].map(str::trim);
+                // Names of options, headings and items of lists stand alone on purpose.
+                let named = |text: &str| text.starts_with(['-', '<', '[']) || text.ends_with(':');
+                let alone = !line.contains(' ') && !named(line);
+                assert!(!alone || named(next), "`{line}` is alone in:\n{paragraph}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_of_a_report_fit_80_100_and_140_columns_and_are_whole_where_there_is_no_terminal() {
+    let folder = Folder::new();
+    works(&run(&folder, "run experiment.toml"));
+    let everything = works(&run(&folder, "report results/tiny"));
+    for width in [80, 100, 140] {
+        let text = printed(&folder.path("."), width, &["report", "results/tiny"]);
+        fits(&text, width);
+        for row in ["dense", "sparsegpt", "wanda"] {
+            assert!(text.contains(row), "{width}: no {row} in {text}");
+        }
+    }
+    assert!(
+        everything.contains("group") && !everything.contains("left out"),
+        "{everything}"
+    );
+}
