@@ -13,6 +13,7 @@ mod forecast;
 mod json;
 mod machine;
 mod prune;
+mod report;
 mod signals;
 mod streams;
 mod submit;
@@ -21,12 +22,10 @@ mod threads;
 mod verify;
 
 use crate::backend::adapter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::tasks::TASKS;
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::known::KNOWN;
-use crate::experiment::plan::Experiment;
-use crate::experiment::plan_file::PlanFile;
 use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::resolve;
 use crate::gguf::import;
@@ -42,16 +41,15 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::registry::Entry;
-use crate::report::{self, Report, Results, power, terminal};
 use crate::submit::ENGINES;
 use crate::tensor::StorageType;
-use crate::{files, jobs, record};
+use crate::{files, jobs};
 use clap::{Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use streams::{Lossy, print, say, width};
+use streams::{Lossy, print, say};
 
 /// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
@@ -92,20 +90,11 @@ enum Command {
     Plan(sweep::Plan),
     /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
     Submit(Box<submit::Submit>),
-    /// Make the tables, plots and page again from the records
-    Report {
-        /// Experiment file, or a results folder
-        experiment: PathBuf,
-        /// Folder that holds one results folder per experiment
-        #[arg(long, default_value = "results", value_name = "DIR")]
-        results: PathBuf,
-        /// Ask instead whether the differences that an experiment cites could have been seen; needs no records
-        #[arg(long)]
-        power: bool,
-    },
+    /// Make the tables, plots and page again from the records, or print some of the tables
+    Report(report::ReportCommand),
     /// Prune one model into a directory that every tool loads
     Prune(Box<prune::Prune>),
-    /// Measure the perplexity of one model
+    /// Measure the perplexity of one model, or its accuracy on tasks
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),
@@ -204,16 +193,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
         Command::Submit(arguments) => submit::run(&arguments),
-        Command::Report {
-            experiment,
-            results: _,
-            power: true,
-        } => show_power(&experiment),
-        Command::Report {
-            experiment,
-            results,
-            power: false,
-        } => show_report(&experiment, &results),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
@@ -238,53 +218,6 @@ fn write_tokens(path: &Path, out: &Path, force: bool) -> Result<()> {
     progress.finish();
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     print(&list.join("\n"))
-}
-
-fn show_report(path: &Path, results: &Path) -> Result<()> {
-    let folder = if path.is_dir() {
-        path.to_path_buf()
-    } else {
-        results.join(reported(path)?.name)
-    };
-    if path.is_dir() && !folder.join("runs.jsonl").exists() {
-        let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";
-        return Err(Error::input(message).at(folder.display()));
-    }
-    let records = record::read(&folder)?;
-    let report = Report::new(Results::join(PlanFile::read(&folder)?, &records));
-    report::write(&report, &folder)?;
-    let (done, failed, planned) = report.results.progress(&records);
-    let page = folder.join("report.html");
-    print(&format!(
-        "{}\n{planned} cells: {done} done, {failed} failed; everything is in {}",
-        report.terminal(width()),
-        page.display()
-    ))
-}
-
-/// The experiment that a report is asked for by its file.
-fn reported(path: &Path) -> Result<Experiment> {
-    resolve::read(path).map_err(|error| match path.extension().is_some_and(|ending| ending == "toml") {
-        true => error,
-        false => Error::new(
-            error.kind(),
-            format!(
-                "{error}\na report is made of a results folder, such as results/NAME, or of an experiment file (.toml)"
-            ),
-        ),
-    })
-}
-
-fn show_power(path: &Path) -> Result<()> {
-    let experiment = match path.is_dir() {
-        true => PlanFile::read(path)?.experiment,
-        false => reported(path)?,
-    };
-    if experiment.references.is_empty() {
-        let message = "it cites no published values: add a [[reference]] (experiments/README.md)";
-        return Err(Error::config(message).at(path.display()));
-    }
-    print(&terminal::chapter(&power::chapter(&experiment), width()))
 }
 
 fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {

@@ -67,12 +67,12 @@ pub struct Eval {
     /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Layout of the file of --json [default: zprune]
-    #[arg(long, requires = "json", value_parser = choice::<Layout>(&[
+    /// JsonLayout of the file of --json [default: zprune]
+    #[arg(long, requires = "json", value_parser = choice::<JsonLayout>(&[
         "Everything that zprune knows of the result",
         "The result file of lm-evaluation-harness (`results`, `versions`, `n-shot`, `configs`), for programs that read it; of --tasks",
     ]))]
-    format: Option<Layout>,
+    format: Option<JsonLayout>,
     /// Write to --json even if the file there is no earlier result
     #[arg(long, requires = "json")]
     force: bool,
@@ -81,7 +81,7 @@ pub struct Eval {
 /// Layouts of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Layout {
+enum JsonLayout {
     Zprune,
     LmEval,
 }
@@ -91,7 +91,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     if !arguments.tasks.is_empty() {
         return score(arguments);
     }
-    if arguments.format == Some(Layout::LmEval) {
+    if arguments.format == Some(JsonLayout::LmEval) {
         let message = "--format lm-eval is the layout of scores of tasks, and --tasks is not given; leave --format out";
         return Err(Error::config(message));
     }
@@ -142,8 +142,8 @@ fn score(arguments: &Eval) -> Result<()> {
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
     let found = jobs::eval::score(&experiment, &Display::new())?;
     match arguments.format {
-        Some(Layout::LmEval) => output.write(&jobs::harness::results(&found, &arguments.common.model)?)?,
-        Some(Layout::Zprune) | None => output.write(&found)?,
+        Some(JsonLayout::LmEval) => output.write(&jobs::harness::results(&found, &arguments.common.model)?)?,
+        Some(JsonLayout::Zprune) | None => output.write(&found)?,
     }
     print(&report::terminal::sheet(&report::tasks::sheet(&found.tasks), width()))
 }

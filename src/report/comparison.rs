@@ -130,6 +130,95 @@ impl ComparisonFamily {
     }
 }
 
+/// How the best method of a pattern stands to the others, by one measure on one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing<'a> {
+    /// The method with the best score.
+    pub best: &'a str,
+    /// Its score, as tables show it.
+    pub value: f64,
+    /// Methods that it is better than, after the correction.
+    pub beaten: Vec<&'a str>,
+    /// Methods that are not told apart from it, or have the same score.
+    pub tied: Vec<&'a str>,
+    /// Methods with results that it is not compared with.
+    pub untested: Vec<&'a str>,
+}
+
+impl Standing<'_> {
+    /// Number of other methods with results.
+    pub fn others(&self) -> usize {
+        self.beaten.len() + self.tied.len() + self.untested.len()
+    }
+}
+
+/// A pattern of a model by one measure, where a pruned model has a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contest<'a> {
+    /// The model and the measure.
+    pub section: &'a Section,
+    /// The pattern of the pruned models.
+    pub pattern: Pattern,
+    /// How the best method there stands to the others.
+    pub standing: Standing<'a>,
+}
+
+/// All contests that have results, section by section.
+pub fn contests<'a>(results: &'a Results, families: &[ComparisonFamily]) -> Vec<Contest<'a>> {
+    let patterns = &results.plan.experiment.patterns;
+    let mut contests = Vec::new();
+    for section in &results.sections {
+        for pattern in patterns {
+            contests.extend(standing(results, families, section, *pattern).map(|standing| Contest {
+                section,
+                pattern: *pattern,
+                standing,
+            }));
+        }
+    }
+    contests
+}
+
+/// How the best method stands to the others; `None` if no pruned model has a result there.
+fn standing<'a>(
+    results: &'a Results,
+    families: &[ComparisonFamily],
+    section: &Section,
+    pattern: Pattern,
+) -> Option<Standing<'a>> {
+    let experiment = &results.plan.experiment;
+    let methods = experiment.methods.iter().map(|it| it.name.as_str());
+    let score = |method: &str| {
+        let mean = section.entry(method, pattern)?.summary.as_ref()?.mean;
+        Some(if section.measure.higher_is_better() {
+            -mean
+        } else {
+            mean
+        })
+    };
+    let scored: Vec<(&str, f64)> = methods.filter_map(|name| Some((name, score(name)?))).collect();
+    let (best, least) = *scored.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let mut standing = Standing {
+        best,
+        value: least.abs(),
+        beaten: Vec::new(),
+        tied: Vec::new(),
+        untested: Vec::new(),
+    };
+    for (other, value) in scored.into_iter().filter(|(name, _)| *name != best) {
+        let mut families = families.iter();
+        let verdict = families.find_map(|family| family.verdict(section, pattern, best, other, experiment.confidence));
+        match verdict {
+            _ if value == least => standing.tied.push(other),
+            Some(TestVerdict::Better) => standing.beaten.push(other),
+            // The means may point the other way than the comparison, which is over the seeds that both have.
+            Some(TestVerdict::NotTold | TestVerdict::Worse) => standing.tied.push(other),
+            None => standing.untested.push(other),
+        }
+    }
+    Some(standing)
+}
+
 /// All families of an experiment. If it declares none, there is one family of every pair of methods with results: no
 /// pair is chosen after the results are known, but the correction is strict.
 pub fn families(results: &Results) -> Vec<ComparisonFamily> {

@@ -5,14 +5,13 @@
 //! when the same cells are run again.
 
 use super::comparison::{ComparisonFamily, Test};
+use super::csv::{CsvRow, csv};
 use super::published::published;
 use super::results::{Measure, MethodResult, Results, Section};
 use crate::error::{Error, Result};
-use crate::files::names;
 use crate::stats::Interval;
 use crate::stats::bootstrap::{RESAMPLES, SEED};
 use serde_json::{Map, Value, json};
-use std::fmt::Display;
 use std::path::Path;
 
 /// How the first lines of the data files of a report begin.
@@ -22,9 +21,6 @@ pub(super) const BEGINNINGS: [&str; 4] = [
     "model,measure,pattern,method,ours,published,",
     "family,model,measure,pattern,ours,against,",
 ];
-
-/// A row as pairs of column name and value.
-type Row = Vec<(&'static str, Value)>;
 
 /// A CSV file with one row per model, evaluation, method and pattern.
 ///
@@ -47,7 +43,7 @@ pub fn accuracy_csv(results: &Results) -> Result<String> {
 /// # Errors
 /// Never for in-memory output.
 pub fn comparisons_csv(families: &[ComparisonFamily], confidence: f64) -> Result<String> {
-    let rows: Vec<Row> = families
+    let rows: Vec<CsvRow> = families
         .iter()
         .flat_map(|family| family.tests.iter().map(|test| comparison(family, test, confidence)))
         .collect();
@@ -59,7 +55,7 @@ pub fn comparisons_csv(families: &[ComparisonFamily], confidence: f64) -> Result
 /// # Errors
 /// Never for in-memory output.
 pub fn published_csv(results: &Results) -> Result<String> {
-    let rows: Vec<Row> = published(results)
+    let rows: Vec<CsvRow> = published(results)
         .iter()
         .map(|it| {
             vec![
@@ -92,7 +88,7 @@ pub fn published_csv(results: &Results) -> Result<String> {
 /// Never for in-memory output.
 pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> {
     let experiment = &results.plan.experiment;
-    let object = |row: Row| -> Value {
+    let object = |row: CsvRow| -> Value {
         let there = row.into_iter().filter(|(_, value)| !value.is_null());
         Value::Object(
             there
@@ -101,7 +97,8 @@ pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> 
         )
     };
     let confidence = experiment.confidence;
-    let list = |rows: Vec<Row>| Value::Array(rows.into_iter().map(object).collect());
+    let list = |rows: Vec<CsvRow>| Value::Array(rows.into_iter().map(object).collect());
+    let finding = super::finding::sentence(results, families);
     let families: Vec<Value> = families
         .iter()
         .map(|family| {
@@ -116,6 +113,7 @@ pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> 
     let document = json!({
         "experiment": experiment.name,
         "description": experiment.description,
+        "finding": finding,
         "zprune": results.plan.zprune,
         "confidence": confidence,
         "bootstrap": { "resamples": RESAMPLES, "seed": SEED },
@@ -124,51 +122,16 @@ pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> 
         "families": families,
         "references": experiment.references,
     });
-    let text = serde_json::to_string_pretty(&document).map_err(|error| fail("report.json", &error))?;
+    let text =
+        serde_json::to_string_pretty(&document).map_err(|error| Error::output(Path::new("report.json"), error))?;
     Ok(format!("{text}\n"))
 }
 
-fn fail(file: &str, error: &dyn Display) -> Error {
-    Error::output(Path::new(file), error)
-}
-
-fn csv(rows: &[Row], file: &str) -> Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    if let Some(first) = rows.first() {
-        let heads = first.iter().map(|(key, _)| *key);
-        writer.write_record(heads).map_err(|error| fail(file, &error))?;
-    }
-    for row in rows {
-        let fields = row.iter().map(|(_, value)| match value {
-            Value::Null => String::new(),
-            Value::String(text) => inert(text),
-            other => other.to_string(),
-        });
-        writer.write_record(fields).map_err(|error| fail(file, &error))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| fail(file, &error))?;
-    String::from_utf8(bytes).map_err(|error| fail(file, &error))
-}
-
-/// Characters that begin a formula in spreadsheets, also in the wide and small forms that some spreadsheets treat
-/// alike.
-const FORMULA: [char; 13] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−'];
-
-/// A text that a spreadsheet shows and does not compute. Numbers are passed as numbers, so negative ones are not
-/// changed. Some spreadsheets skip invisible characters before a formula, so they are skipped here, too.
-fn inert(text: &str) -> String {
-    let blank = |c: char| c.is_whitespace() || names::is_hidden(c);
-    match text.trim_start_matches(blank).starts_with(FORMULA) || text.starts_with(['\t', '\r', '\n']) {
-        true => format!("'{text}"),
-        false => text.to_string(),
-    }
-}
-
-fn rows(results: &Results, accuracies: bool) -> Vec<Row> {
+fn rows(results: &Results, accuracies: bool) -> Vec<CsvRow> {
     let confidence = results.plan.experiment.confidence;
     let sections = results.sections.iter();
     let sections = sections.filter(|section| section.measure.higher_is_better() == accuracies);
-    let of = |section: &Section| -> Vec<Row> {
+    let of = |section: &Section| -> Vec<CsvRow> {
         let entries = std::iter::once(&section.dense).chain(&section.entries);
         entries.map(|entry| score(section, entry, confidence)).collect()
     };
@@ -183,7 +146,7 @@ fn high(interval: Option<Interval>) -> Value {
     interval.map(|interval| interval.high).into()
 }
 
-fn score(section: &Section, entry: &MethodResult, confidence: f64) -> Row {
+fn score(section: &Section, entry: &MethodResult, confidence: f64) -> CsvRow {
     let summary = entry.summary.as_ref();
     let over_seeds = summary.and_then(|summary| summary.interval);
     let components = entry.components(&section.measure);
@@ -246,7 +209,7 @@ fn score(section: &Section, entry: &MethodResult, confidence: f64) -> Row {
     row
 }
 
-fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> Row {
+fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> CsvRow {
     let shown = |interval: Interval| Some(interval.map(|end| test.shown(end)));
     let (texts, both) = (shown(test.over_texts), shown(test.over_both));
     vec![

@@ -7,6 +7,22 @@ pub fn percent(confidence: f64) -> String {
     Pattern::Unstructured { sparsity: confidence }.to_string()
 }
 
+/// Things in a row: `a`, `a and b`, `a, b and c`.
+pub fn list(things: &[String]) -> String {
+    match things {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// The same text with a capital letter at its beginning.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    first + letters.as_str()
+}
+
 /// Number of digits after the point for a value of this size: about five digits in all.
 pub fn digits(value: f64) -> usize {
     match value.abs() {

@@ -1,6 +1,7 @@
 //! The report as one page that needs no network and no script: tables, plots in place, light and dark.
 
 use super::plots::Plot;
+use super::settings::settings;
 use super::sheet::{Chapter, Column, Mark, Sheet, SheetCell};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::names;
@@ -16,8 +17,8 @@ pub(super) const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\
 /// Tables with more rows than this are folded, so that readers find what follows.
 const LONG: usize = 14;
 
-/// The report as one HTML page, with tables and plots.
-pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
+/// The report as one HTML page, with what was found at the top, tables and plots.
+pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]) -> String {
     let experiment = &plan.experiment;
     let mut sections: Vec<(&str, &str, String)> = Vec::new();
     for chapter in chapters {
@@ -28,11 +29,7 @@ pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
             "uncertainty" => "seeds-",
             _ => "-",
         };
-        let own: String = plots
-            .iter()
-            .filter(|plot| plot.name.starts_with(kind))
-            .map(figure)
-            .collect();
+        let own = gallery(plots, &|plot| plot.name.starts_with(kind));
         let tables: String = chapter.sheets.iter().map(sheet).collect();
         let content = match chapter.file {
             "perplexity" => format!("{tables}{own}"),
@@ -41,16 +38,12 @@ pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
         sections.push((chapter.file, chapter.title, content));
     }
     for (kind, title) in [("time", "Time and quality"), ("layers", "Layers")] {
-        let own: String = plots
-            .iter()
-            .filter(|plot| plot.name.starts_with(&format!("{kind}-")))
-            .map(figure)
-            .collect();
+        let own = gallery(plots, &|plot| plot.name.starts_with(&format!("{kind}-")));
         if !own.is_empty() {
             sections.push((kind, title, own));
         }
     }
-    sections.push(("settings", "Settings", settings(plan)));
+    sections.push(("settings", "Settings", listed(&settings(plan))));
     let links: Vec<String> = sections
         .iter()
         .map(|(id, title, _)| format!("<a href=\"#{id}\">{}</a>", escaped(title)))
@@ -69,9 +62,10 @@ pub fn page(plan: &PlanFile, chapters: &[Chapter], plots: &[Plot]) -> String {
         true => String::new(),
         false => format!("<p class=\"lead\">{}</p>\n", escaped(&experiment.description)),
     };
+    let finding = format!("<p class=\"finding\">{}</p>\n", escaped(finding));
     format!(
         "{BEGINNING}{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<header>\n<h1>{title}</h1>\n{lead}<nav>{}</nav>\n</header>\n<main>\n{body}</main>\n</body>\n</html>\n",
+         <body>\n<header>\n<h1>{title}</h1>\n{lead}{finding}<nav>{}</nav>\n</header>\n<main>\n{body}</main>\n</body>\n</html>\n",
         links.join(" ")
     )
 }
@@ -102,6 +96,10 @@ fn sheet(sheet: &Sheet) -> String {
         .iter()
         .map(|note| format!("<p class=\"note\">{}</p>\n", escaped(note)))
         .collect();
+    let notes = match notes.is_empty() {
+        true => notes,
+        false => format!("<div class=\"notes\">\n{notes}</div>\n"),
+    };
     let title = escaped(&sheet.title);
     match sheet.rows.len() > LONG {
         true => format!(
@@ -132,6 +130,15 @@ fn marked(cell: &SheetCell) -> String {
     }
 }
 
+/// Plots beside each other where the page is wide enough.
+fn gallery(plots: &[Plot], belongs: &dyn Fn(&Plot) -> bool) -> String {
+    let figures: String = plots.iter().filter(|plot| belongs(plot)).map(figure).collect();
+    match figures.is_empty() {
+        true => figures,
+        false => format!("<div class=\"gallery\">\n{figures}</div>\n"),
+    }
+}
+
 fn figure(plot: &Plot) -> String {
     let class = if plot.time { " class=\"time\"" } else { "" };
     let caption = escaped(&plot.caption);
@@ -139,60 +146,10 @@ fn figure(plot: &Plot) -> String {
     let svg = plot
         .svg
         .replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{caption}\" "), 1);
-    format!(
-        "<figure{class}>\n<div class=\"plot\" tabindex=\"0\">{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n"
-    )
+    format!("<figure{class}>\n<div class=\"plot\">{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n")
 }
 
-fn settings(plan: &PlanFile) -> String {
-    let experiment = &plan.experiment;
-    let mut items = vec![("zprune".to_string(), plan.zprune.clone())];
-    if let Some(protocol) = &experiment.protocol {
-        items.push(("protocol".to_string(), protocol.clone()));
-    }
-    for model in &experiment.models {
-        items.push((format!("model {}", model.name), model.path.display().to_string()));
-    }
-    if let Some(calibration) = &experiment.calibration {
-        let seeds: Vec<String> = experiment.seeds.iter().map(u64::to_string).collect();
-        items.push((
-            "calibration".to_string(),
-            format!(
-                "{} windows of {} tokens from {}; seeds {}",
-                calibration.sequences,
-                calibration.length,
-                calibration.source().display(),
-                seeds.join(", ")
-            ),
-        ));
-    }
-    for method in &experiment.methods {
-        items.push((
-            format!("method {}", method.name),
-            format!(
-                "criterion {} {}, solver {} {}, allocator {}, group {}",
-                method.criterion.name,
-                method.criterion.parameters,
-                method.solver.name,
-                method.solver.parameters,
-                method.allocator.name,
-                method.group
-            ),
-        ));
-    }
-    for evaluation in &experiment.evaluations {
-        let windows = evaluation
-            .windows
-            .map_or("all".to_string(), |windows| windows.to_string());
-        items.push((
-            format!("evaluation {}", evaluation.name),
-            format!(
-                "{windows} windows of {} tokens from {}",
-                evaluation.length,
-                evaluation.source().display()
-            ),
-        ));
-    }
+fn listed(items: &[(String, String)]) -> String {
     let rows: String = items
         .iter()
         .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(value)))

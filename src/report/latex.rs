@@ -9,18 +9,39 @@ const PAGE: usize = 40;
 /// How all LaTeX files of a report begin.
 pub(super) const BEGINNING: &str = "% Written by zprune.";
 
-/// A chapter as LaTeX: one `table` environment per sheet, or a `longtable` if the sheet has many rows.
-pub fn latex(chapter: &Chapter) -> String {
+/// A chapter as LaTeX: one `table` environment per sheet, or a `longtable` if the sheet has many rows. Each has a label:
+/// `tab:EXPERIMENT-CHAPTER`, with a number behind it if the chapter has several.
+pub fn latex(chapter: &Chapter, experiment: &str) -> String {
     let long = match chapter.sheets.iter().any(|sheet| sheet.rows.len() > PAGE) {
         true => ",longtable",
         false => "",
     };
     let head = format!("{BEGINNING} Needs \\usepackage{{booktabs{long}}}.\n");
-    let sheets = chapter.sheets.iter().map(sheet);
+    let several = chapter.sheets.len() > 1;
+    let sheets = chapter.sheets.iter().enumerate().map(|(index, it)| {
+        let number = if several {
+            format!("-{}", index + 1)
+        } else {
+            String::new()
+        };
+        sheet(it, &format!("tab:{}-{}{number}", key(experiment), chapter.file))
+    });
     [head].into_iter().chain(sheets).collect::<Vec<_>>().join("\n")
 }
 
-fn sheet(sheet: &Sheet) -> String {
+/// A name as part of a label: letters, digits and hyphens, which no package gives a meaning.
+fn key(name: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    name.chars().map(plain).collect()
+}
+
+fn sheet(sheet: &Sheet, label: &str) -> String {
     let columns: String = sheet
         .columns
         .iter()
@@ -31,12 +52,16 @@ fn sheet(sheet: &Sheet) -> String {
     let title = escaped(&sheet.title);
     let (open, close, end) = match sheet.rows.len() > PAGE {
         true => (
-            format!("\\begingroup\n\\begin{{longtable}}{{{columns}}}\n\\caption{{{title}}} \\\\\n{head}\\endhead\n"),
+            format!(
+                "\\begingroup\n\\begin{{longtable}}{{{columns}}}\n\\caption{{{title}}}\\label{{{label}}} \\\\\n{head}\\endhead\n"
+            ),
             "\\bottomrule\n\\end{longtable}\n",
             "\\par\\endgroup\n",
         ),
         false => (
-            format!("\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n\\begin{{tabular}}{{{columns}}}\n{head}"),
+            format!(
+                "\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n\\label{{{label}}}\n\\begin{{tabular}}{{{columns}}}\n{head}"
+            ),
             "\\bottomrule\n\\end{tabular}\n",
             "\\end{table}\n",
         ),
@@ -113,16 +138,20 @@ mod tests {
             notes: Vec::new(),
         };
         let of = |rows| {
-            latex(&Chapter {
+            let chapter = Chapter {
                 file: "f",
                 title: "t",
                 sheets: vec![sheet(rows)],
-            })
+            };
+            latex(&chapter, "My sweep")
         };
         let (short, long) = (of(PAGE), of(PAGE + 1));
         assert!(short.contains("\\usepackage{booktabs}") && short.contains("\\begin{table}"));
         assert!(long.contains("\\usepackage{booktabs,longtable}") && long.contains("\\endhead"));
         assert_eq!(long.matches("x & 1 \\\\").count(), PAGE + 1);
+        for text in [&short, &long] {
+            assert_eq!(text.matches("\\label{tab:my-sweep-f}").count(), 1, "{text}");
+        }
     }
 
     #[test]

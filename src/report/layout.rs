@@ -12,9 +12,10 @@ use super::results::Results;
 use super::sheet::Chapter;
 use view::View;
 
-/// All chapters of a report that are not empty.
-pub fn chapters(results: &Results, families: &[ComparisonFamily]) -> Vec<Chapter> {
-    let view = View { results, families };
+/// All chapters of a report that are not empty. `methods` says which methods tables show, and in which order; all if it is not
+/// said.
+pub fn chapters(results: &Results, families: &[ComparisonFamily], methods: Option<&[String]>) -> Vec<Chapter> {
+    let view = View::new(results, families, methods);
     let chapter = |file, title, sheets| Chapter { file, title, sheets };
     let chapters = [
         chapter("perplexity", "Perplexity", view.perplexity()),

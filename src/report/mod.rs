@@ -1,29 +1,36 @@
 //! Reports: records become tables, plots and a page. Sees plans, records and statistics, never a model.
 //!
-//! [`Results`] joins a results folder's plan with its records; [`comparison`] says which differences are real; [`layout`]
-//! says what the tables hold. [`terminal`], [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
+//! [`Results`] joins a results folder's plan with its records; [`comparison`] says which differences are real, [`finding`] what
+//! they amount to; [`layout`] says what the tables hold. [`terminal`], [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
 //! [`write()`] touches the disk, and no file there that zprune did not write. A report is a function of plan and records: made again, it is the same to the byte.
 
+mod choice;
 pub mod comparison;
+mod csv;
 pub mod data;
+pub mod finding;
 pub mod format;
 pub mod html;
+pub mod labels;
 pub mod latex;
 pub mod layout;
 pub mod plots;
 pub mod power;
 pub mod published;
 pub mod results;
+pub mod settings;
 pub mod sheet;
 pub mod tasks;
 pub mod terminal;
 pub mod text;
 mod written;
 
+pub use choice::TableChoice;
 pub use results::Results;
 pub use written::check;
 
 use crate::error::Result;
+use choice::SCORES;
 use comparison::{ComparisonFamily, families};
 use sheet::Chapter;
 use std::path::{Path, PathBuf};
@@ -34,6 +41,8 @@ pub struct Report {
     pub results: Results,
     /// Comparisons between methods, by family.
     pub families: Vec<ComparisonFamily>,
+    /// What was found, in one sentence.
+    pub finding: String,
     /// Tables, grouped by the file they go into.
     pub chapters: Vec<Chapter>,
 }
@@ -42,12 +51,13 @@ impl Report {
     /// Makes the comparisons and the tables from the results.
     pub fn new(results: Results) -> Report {
         let families = families(&results);
-        let mut chapters = layout::chapters(&results, &families);
+        let mut chapters = layout::chapters(&results, &families, None);
         let experiment = &results.plan.experiment;
         if !experiment.references.is_empty() {
             chapters.push(power::chapter(experiment));
         }
         Report {
+            finding: finding::sentence(&results, &families),
             results,
             families,
             chapters,
@@ -62,16 +72,21 @@ impl Report {
         Ok(Report::new(Results::read(folder)?))
     }
 
-    /// The scores and the notes for reading them, for a terminal of this width; as wide as they are if it is not known.
+    /// The tables that were asked for.
+    ///
+    /// # Errors
+    /// There is no such table, method or column; names those there are.
+    pub fn chosen(&self, choice: &TableChoice) -> Result<Vec<Chapter>> {
+        choice.of(&self.results, &self.families, &self.chapters)
+    }
+
+    /// What was found, the scores, and the notes for reading them, for a terminal of this width; as wide as they are if it is
+    /// not known.
     pub fn terminal(&self, width: Option<usize>) -> String {
-        let scores = self
-            .chapters
-            .iter()
-            .filter(|it| ["perplexity", "accuracy", "published"].contains(&it.file));
-        scores
-            .map(|it| terminal::chapter(it, width))
-            .collect::<Vec<_>>()
-            .join("\n")
+        let scores = self.chapters.iter().filter(|it| SCORES.contains(&it.file));
+        let scores = scores.map(|it| terminal::chapter(it, width));
+        let finding = terminal::paragraph(&self.finding, width);
+        std::iter::once(finding).chain(scores).collect::<Vec<_>>().join("\n")
     }
 
     /// A chapter as a Markdown file.
@@ -90,17 +105,18 @@ impl Report {
     /// # Errors
     /// The drawing library fails.
     pub fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let confidence = self.results.plan.experiment.confidence;
+        let experiment = &self.results.plan.experiment;
+        let confidence = experiment.confidence;
         let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
         let plots = plots::all(&self.results, &self.families)?;
-        let page = html::page(&self.results.plan, &self.chapters, &plots);
+        let page = html::page(&self.results.plan, &self.finding, &self.chapters, &plots);
         files.push(("report.html".into(), page.into_bytes()));
         let json = data::json(&self.results, &self.families)?;
         files.push(("report.json".into(), json.into_bytes()));
         for chapter in &self.chapters {
             let table = |ending: &str| PathBuf::from(format!("tables/{}.{ending}", chapter.file));
             files.push((table("md"), self.markdown(chapter).into_bytes()));
-            files.push((table("tex"), latex::latex(chapter).into_bytes()));
+            files.push((table("tex"), latex::latex(chapter, &experiment.name).into_bytes()));
             let csv = match chapter.file {
                 "perplexity" => data::perplexity_csv(&self.results)?,
                 "accuracy" => data::accuracy_csv(&self.results)?,
@@ -114,6 +130,7 @@ impl Report {
         for plot in plots {
             let png = plots::raster::png(&plot)?;
             files.push((format!("plots/{}.svg", plot.name).into(), plot.svg.into_bytes()));
+            files.push((format!("plots/{}.csv", plot.name).into(), plot.data.into_bytes()));
             files.extend(png.map(|png| (format!("plots/{}.png", plot.name).into(), png)));
         }
         Ok(files)

@@ -26,6 +26,25 @@ pub struct Chapter {
     pub sheets: Vec<Sheet>,
 }
 
+impl Sheet {
+    /// The same table with the first column, which names its rows, and the named ones in the order of `wanted`.
+    pub fn with_columns(&self, wanted: &[String]) -> Sheet {
+        let found = wanted
+            .iter()
+            .filter_map(|name| self.columns.iter().position(|column| column.title == *name));
+        let places: Vec<usize> = std::iter::once(0).chain(found.filter(|place| *place > 0)).collect();
+        Sheet {
+            columns: places.iter().map(|place| self.columns[*place].clone()).collect(),
+            rows: self
+                .rows
+                .iter()
+                .map(|row| places.iter().map(|place| row[*place].clone()).collect())
+                .collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {

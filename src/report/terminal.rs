@@ -6,8 +6,14 @@
 
 use super::sheet::{Chapter, Mark, Sheet, SheetCell};
 use super::text::table;
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+
+/// Lines above and below a table and under its headings, and none between rows.
+const LINES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_separator(LineStyle::none().fill('═').junction('═'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
 
 /// A chapter as text, no line of it wider than `width` columns.
 pub fn chapter(chapter: &Chapter, width: Option<usize>) -> String {
@@ -130,14 +136,13 @@ fn wide(table: &Table) -> usize {
 
 /// Some columns of a sheet as a table; `folded` breaks headings that are wider than what is below them.
 fn drawn(sheet: &Sheet, columns: &[usize], folded: bool) -> Table {
-    // A star and a space at the end keep the digits of a column below each other.
-    let marked = sheet.rows.iter().flatten().any(|cell| cell.mark != Mark::None);
-    let text = |cell: &SheetCell| match cell.mark {
+    // In a column with marks, two spaces at the end keep the digits below each other.
+    let marked = |index: usize| sheet.rows.iter().any(|row| row[index].mark != Mark::None);
+    let marked: Vec<bool> = (0..sheet.columns.len()).map(marked).collect();
+    let text = |index: usize, cell: &SheetCell| match cell.mark {
         Mark::Best => format!("{} *", cell.text),
         Mark::Tied => format!("{} ≈", cell.text),
-        Mark::None if marked && cell.text.ends_with(|c: char| c.is_ascii_digit() || c == '%') => {
-            format!("{}  ", cell.text)
-        }
+        Mark::None if marked[index] && !cell.text.is_empty() => format!("{}  ", cell.text),
         Mark::None => cell.text.clone(),
     };
     let head = |index: usize| {
@@ -145,12 +150,16 @@ fn drawn(sheet: &Sheet, columns: &[usize], folded: bool) -> Table {
         match folded {
             false => title.clone(),
             true => {
-                let below = sheet.rows.iter().map(|row| text(&row[index]).chars().count()).max();
+                let below = sheet
+                    .rows
+                    .iter()
+                    .map(|row| text(index, &row[index]).chars().count())
+                    .max();
                 folded_at(title, below.unwrap_or(0))
             }
         }
     };
-    table(sheet, columns, UTF8_HORIZONTAL_ONLY, &head, &text)
+    table(sheet, columns, LINES, &head, &text)
 }
 
 /// A heading with line breaks between words, where a line would be wider than `width`; a word that is wider stays whole.

@@ -11,7 +11,7 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
     for sheet in &chapter.sheets {
         let all: Vec<usize> = (0..sheet.columns.len()).collect();
         let head = |index: usize| escaped(&sheet.columns[index].title);
-        let cell = |cell: &SheetCell| match cell.mark {
+        let cell = |_: usize, cell: &SheetCell| match cell.mark {
             Mark::Best => format!("**{}**", escaped(&cell.text)),
             Mark::Tied => format!("{} ≈", escaped(&cell.text)),
             Mark::None => escaped(&cell.text),
@@ -55,13 +55,13 @@ pub(super) fn table(
     columns: &[usize],
     style: TableStyle,
     head: &dyn Fn(usize) -> String,
-    text: &dyn Fn(&SheetCell) -> String,
+    text: &dyn Fn(usize, &SheetCell) -> String,
 ) -> Table {
     let mut table = Table::new();
     table.load_style(style);
     table.set_header(columns.iter().map(|index| head(*index)));
     for row in &sheet.rows {
-        table.add_row(columns.iter().map(|index| text(&row[*index])));
+        table.add_row(columns.iter().map(|index| text(*index, &row[*index])));
     }
     for (laid_out, index) in table.column_iter_mut().zip(columns) {
         if sheet.columns[*index].numbers {

@@ -85,7 +85,7 @@ fn possible(experiment: &Experiment) -> Vec<(String, String)> {
         files.extend(["md", "tex", "csv"].map(|ending| fixed(format!("tables/{table}.{ending}"))));
     }
     for (name, labels) in plots::names(experiment) {
-        files.extend(["svg", "png"].map(|ending| (format!("plots/{name}.{ending}"), labels.clone())));
+        files.extend(["svg", "png", "csv"].map(|ending| (format!("plots/{name}.{ending}"), labels.clone())));
     }
     files
 }

@@ -53,7 +53,7 @@ fn help_fits_80_columns_and_has_no_word_alone_on_a_line_within_a_paragraph() {
                 let [line, next] = [pair[0], pair[1]].map(str::trim);
                 // Names of options, headings and items of lists stand alone on purpose.
                 let named = |text: &str| text.starts_with(['-', '<', '[']) || text.ends_with(':');
-                let alone = !line.contains(' ') && !named(line);
+                let alone = !line.contains(' ') && !line.is_empty() && !next.is_empty() && !named(line);
                 assert!(!alone || named(next), "`{line}` is alone in:\n{paragraph}");
             }
         }

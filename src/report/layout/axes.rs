@@ -63,8 +63,8 @@ impl View<'_> {
                 value(down, method, experiment) == *row && value(across, method, experiment) == *column
             };
             match methods.iter().find(has) {
-                Some(method) => self.value(section, &method.name, pattern),
-                None => SheetCell::default(),
+                Some(method) if self.shows(&method.name) => self.value(section, &method.name, pattern),
+                _ => SheetCell::default(),
             }
         };
         let row = |value: &String| {

@@ -12,8 +12,13 @@ impl View<'_> {
     /// Tables with every comparison of every family.
     pub(super) fn comparisons(&self) -> Vec<Sheet> {
         let families = self.families.iter();
-        let families = families.filter(|family| !family.tests.is_empty() || family.refused > 0);
+        let families = families.filter(|family| family.tests.iter().any(|test| self.has(test)) || family.refused > 0);
         families.map(|family| self.family(family)).collect()
+    }
+
+    /// Whether the tables show both methods of a comparison.
+    fn has(&self, test: &Test) -> bool {
+        self.shows(&test.ours) && self.shows(&test.other)
     }
 
     pub(super) fn family(&self, family: &ComparisonFamily) -> Sheet {
@@ -27,13 +32,13 @@ impl View<'_> {
         columns.extend(["measure", "pattern", "comparison"].map(Column::words));
         columns.extend([
             Column::numbers("difference"),
-            Column::numbers(format!("{confidence} over texts")),
-            Column::numbers(format!("{confidence} over texts and seeds")),
+            Column::numbers(confidence),
             Column::numbers("seeds agree"),
             Column::numbers("p"),
             Column::numbers("p (Holm)"),
             Column::numbers("detectable"),
         ]);
+        let tests = || family.tests.iter().filter(|test| self.has(test));
         let row = |test: &Test| {
             let unit = match test.measure {
                 Measure::Perplexity { .. } => " %",
@@ -56,7 +61,11 @@ impl View<'_> {
             row.extend([
                 SheetCell::plain(test.measure.label()),
                 SheetCell::plain(test.pattern.to_string()),
-                SheetCell::plain(format!("{} against {}", test.ours, test.other)),
+                SheetCell::plain(format!(
+                    "{} against {}",
+                    self.labels.label(&test.ours),
+                    self.labels.label(&test.other)
+                )),
                 SheetCell {
                     text: format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
                     mark: if verdict == TestVerdict::NotTold {
@@ -65,7 +74,6 @@ impl View<'_> {
                         Mark::Best
                     },
                 },
-                SheetCell::plain(ends(test.over_texts)),
                 SheetCell::plain(ends(test.over_both)),
                 SheetCell::plain(agreement(test)),
                 SheetCell::plain(p_value(test.p)),
@@ -78,14 +86,14 @@ impl View<'_> {
             format!(
                 "Differences are paired on the same texts, the first method less the second, in percent of the \
                  second's perplexity or in percentage points of accuracy; differences of one seed with the same seed. \
-                 The first interval is a BCa bootstrap over texts (windows in blocks of neighbours, documents with their \
-                 source), the second a t-interval over texts and seeds together. Bold differences survive Holm's \
+                 The interval is a t-interval over texts and seeds together, which the p-value belongs to. Bold differences survive Holm's \
                  correction over the {} comparisons of this family.",
                 family.tests.len() + family.missing
             ),
             format!(
                 "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value. Detectable: the smallest \
-                 true difference that would be found with {} probability in this family.",
+                 true difference that would be found with {} probability in this family; over 100 says that with so few seeds or texts hardly \
+                 any difference would be.",
                 percent(POWER)
             ),
         ];
@@ -112,7 +120,7 @@ impl View<'_> {
         Sheet {
             title: format!("Family: {}", family.name),
             columns,
-            rows: family.tests.iter().map(row).collect(),
+            rows: tests().map(row).collect(),
             notes,
         }
     }

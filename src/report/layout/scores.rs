@@ -1,7 +1,7 @@
 //! Tables of scores: methods by patterns, by models, by tasks, and published values beside ours.
 
 use super::view::View;
-use crate::experiment::plan::{DENSE, MethodPlan};
+use crate::experiment::method::MethodPlan;
 use crate::prune::pattern::Pattern;
 use crate::report::format::digits;
 use crate::report::published::{self, Published};
@@ -43,7 +43,7 @@ impl View<'_> {
         }
         columns.extend([Column::numbers("seeds").aside(), Column::time("prune, s").aside()]);
         let row = |method: &str, group: String, calibrated: Option<bool>| {
-            let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
+            let mut row = vec![self.named(method), SheetCell::plain(group)];
             for pattern in &experiment.patterns {
                 row.push(self.value(section, method, *pattern));
                 if published(pattern) {
@@ -54,9 +54,9 @@ impl View<'_> {
             row.extend([seeds(&entries, calibrated), seconds(&entries)]);
             row
         };
-        let mut rows = vec![row(DENSE, String::new(), None)];
-        let of = |method: &MethodPlan| row(&method.name, method.group.to_string(), Some(method.calibrated));
-        rows.extend(experiment.methods.iter().map(of));
+        let methods = self.methods().into_iter();
+        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(|it| it.calibrated)));
+        let rows = rows.collect();
         Sheet {
             title: self.title(&section.model, &section.measure),
             columns,
@@ -67,7 +67,6 @@ impl View<'_> {
 
     /// A table for one pattern: one row per method, one column per model.
     pub(super) fn over_models(&self, sections: &[&Section], pattern: Pattern) -> Sheet {
-        let experiment = &self.results.plan.experiment;
         let mut columns = vec![Column::words("method"), Column::words("group").aside()];
         for section in sections {
             columns.push(Column::numbers(&section.model));
@@ -77,7 +76,7 @@ impl View<'_> {
         }
         columns.push(Column::numbers("seeds").aside());
         let row = |method: &str, group: String, calibrated: Option<bool>| {
-            let mut row = vec![SheetCell::plain(method), SheetCell::plain(group)];
+            let mut row = vec![self.named(method), SheetCell::plain(group)];
             for section in sections {
                 row.push(self.value(section, method, pattern));
                 if self.has_reference(section, pattern) {
@@ -88,9 +87,9 @@ impl View<'_> {
             row.push(seeds(&entries, calibrated));
             row
         };
-        let mut rows = vec![row(DENSE, String::new(), None)];
-        let of = |method: &MethodPlan| row(&method.name, method.group.to_string(), Some(method.calibrated));
-        rows.extend(experiment.methods.iter().map(of));
+        let methods = self.methods().into_iter();
+        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(|it| it.calibrated)));
+        let rows = rows.collect();
         let measure = sections.first().map(|section| &section.measure);
         let title = measure.map(|measure| self.title(&pattern.to_string(), measure));
         Sheet {
@@ -120,7 +119,7 @@ impl View<'_> {
                 }
                 columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds").aside()]);
                 let row = |method: &str, calibrated: Option<bool>| {
-                    let mut row = vec![SheetCell::plain(method)];
+                    let mut row = vec![self.named(method)];
                     for section in &sections {
                         row.push(self.value(section, method, *pattern));
                         if self.has_reference(section, *pattern) {
@@ -132,8 +131,9 @@ impl View<'_> {
                     row.extend([self.average(&sections, method, *pattern), seeds(&entries, calibrated)]);
                     row
                 };
-                let mut rows = vec![row(DENSE, None)];
-                rows.extend(experiment.methods.iter().map(|it| row(&it.name, Some(it.calibrated))));
+                let methods = self.methods().into_iter();
+                let rows = methods.map(|(name, plan)| row(name, plan.map(|it| it.calibrated)));
+                let rows = rows.collect();
                 sheets.push(Sheet {
                     title: format!("{}, {pattern}: accuracy in % (higher is better)", model.name),
                     columns,
@@ -166,7 +166,8 @@ impl View<'_> {
     /// Tables with our values beside published ones.
     pub(super) fn published(&self) -> Vec<Sheet> {
         let experiment = &self.results.plan.experiment;
-        let rows = published::published(self.results);
+        let mut rows = published::published(self.results);
+        rows.retain(|it| self.shows(it.method));
         if rows.is_empty() {
             return Vec::new();
         }
@@ -186,7 +187,7 @@ impl View<'_> {
                 it.section.model.clone(),
                 it.section.measure.label(),
                 it.pattern.to_string(),
-                it.method.to_string(),
+                self.labels.label(it.method).to_string(),
                 it.ours
                     .map(|ours| format!("{:.*}", digits(ours), Shown(ours)))
                     .unwrap_or_default(),
@@ -211,6 +212,11 @@ impl View<'_> {
             notes: sources,
         }])
     }
+}
+
+/// The comparison group of a method; nothing for the dense model.
+fn group(plan: Option<&MethodPlan>) -> String {
+    plan.map_or(String::new(), |plan| plan.group.to_string())
 }
 
 fn seeds(entries: &[&MethodResult], calibrated: Option<bool>) -> SheetCell {

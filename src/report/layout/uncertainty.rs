@@ -17,23 +17,28 @@ impl View<'_> {
                 Column::numbers("seeds"),
                 Column::numbers("sd over seeds"),
                 Column::numbers("range over seeds"),
-                Column::numbers(format!("{confidence} over windows")),
-                Column::numbers(format!("{confidence} over both")),
+                Column::numbers("se over windows, %"),
+                Column::numbers(confidence.clone()),
             ]);
-            let entries = std::iter::once(&section.dense).chain(&section.entries);
+            let of = |(name, _): (&str, _)| {
+                let entries = std::iter::once(&section.dense).chain(&section.entries);
+                let own: Vec<&MethodResult> = entries.filter(|entry| entry.method == name).collect();
+                own
+            };
+            let entries = self.methods().into_iter().flat_map(of);
             let rows = entries.filter_map(|entry| self.sources_of(section, entry)).collect();
             Sheet {
                 title: format!("{} on {}", section.model, section.measure.label()),
                 columns,
                 rows,
-                notes: vec![
-                    "Calibration seeds and evaluation windows are two sources of chance. Over seeds: the spread of \
-                     perplexities when the calibration texts are drawn anew; empty for what does not calibrate. Over windows: a \
-                     t-interval from blocks of neighbouring windows, had other text of this kind been evaluated. Most of \
-                     the latter is shared by all methods, which is why methods are compared window by window and not by \
-                     these intervals."
-                        .to_string(),
-                ],
+                notes: vec![format!(
+                    "Calibration seeds and evaluation windows are two sources of chance. Sd and range over seeds: the spread of \
+                     perplexities when the calibration texts are drawn anew; empty for what does not calibrate. Se over \
+                     windows: the standard error of the perplexity, in percent, had other text of this kind been evaluated; \
+                     from blocks of neighbouring windows. {confidence}: the t-interval from both sources, or from windows alone \
+                     where there is one run. Most of what windows add is shared by all methods, which is why methods are \
+                     compared window by window and not by these intervals."
+                )],
             }
         });
         sheets.filter(|sheet| !sheet.rows.is_empty()).collect()
@@ -53,7 +58,7 @@ impl View<'_> {
         let range =
             (summary.n > 1).then(|| format!("{:.digits$} to {:.digits$}", Shown(summary.min), Shown(summary.max)));
         Some(vec![
-            SheetCell::plain(&entry.method),
+            self.named(&entry.method),
             SheetCell::plain(entry.pattern.map_or(String::new(), |pattern| pattern.to_string())),
             number(Some(summary.mean), digits),
             SheetCell::plain(if entry.seeded {
@@ -63,12 +68,8 @@ impl View<'_> {
             }),
             number(spread, digits + 1),
             SheetCell::plain(range.unwrap_or_default()),
-            ends(components.and_then(|it| it.texts.robust_interval(self.confidence()))),
-            ends(
-                components
-                    .filter(|it| it.seeds > 1)
-                    .and_then(|it| it.interval(self.confidence())),
-            ),
+            number(components.map(|it| 100.0 * it.texts.robust_standard_error), 2),
+            ends(components.and_then(|it| it.interval(self.confidence()))),
         ])
     }
 }

@@ -1,9 +1,11 @@
 //! Results as the tables look at them: cells, titles and notes that several of them have.
 
+use crate::experiment::method::MethodPlan;
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
-use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
-use crate::report::format::{digits, percent};
+use crate::report::comparison::{ComparisonFamily, Contest, Test, contests};
+use crate::report::format::{digits, percent, sentence};
+use crate::report::labels::Labels;
 use crate::report::published::{self, Published};
 use crate::report::results::{Measure, Results, Section};
 use crate::report::sheet::{Mark, SheetCell};
@@ -15,9 +17,52 @@ use crate::stats::proportion::FEW;
 pub struct View<'a> {
     pub results: &'a Results,
     pub families: &'a [ComparisonFamily],
+    /// What methods are called.
+    pub labels: Labels,
+    /// The methods that tables show, in this order; the dense model and all methods if it is not said.
+    pub methods: Option<&'a [String]>,
+    /// Where pruned models have results, with the best method there. Every mark of a table asks for it.
+    contests: Vec<Contest<'a>>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(results: &'a Results, families: &'a [ComparisonFamily], methods: Option<&'a [String]>) -> View<'a> {
+        View {
+            results,
+            families,
+            labels: Labels::of(&results.plan.experiment),
+            methods,
+            contests: contests(results, families),
+        }
+    }
 }
 
 impl View<'_> {
+    /// The methods that tables show, with their plans; the dense model has none.
+    pub(super) fn methods(&self) -> Vec<(&str, Option<&MethodPlan>)> {
+        let methods = &self.results.plan.experiment.methods;
+        let all = methods.iter().map(|method| (method.name.as_str(), Some(method)));
+        let all: Vec<(&str, Option<&MethodPlan>)> = std::iter::once((DENSE, None)).chain(all).collect();
+        match self.methods {
+            None => all,
+            Some(wanted) => {
+                let found = |name: &String| all.iter().find(|(other, _)| other == name).copied();
+                wanted.iter().filter_map(found).collect()
+            }
+        }
+    }
+
+    /// Whether tables show a method.
+    pub(super) fn shows(&self, method: &str) -> bool {
+        self.methods
+            .is_none_or(|wanted| wanted.iter().any(|name| name == method))
+    }
+
+    /// The cell that names a method.
+    pub(super) fn named(&self, method: &str) -> SheetCell {
+        SheetCell::plain(self.labels.label(method))
+    }
+
     pub(super) fn confidence(&self) -> f64 {
         self.results.plan.experiment.confidence
     }
@@ -80,47 +125,19 @@ impl View<'_> {
         }
     }
 
-    /// Whether a method is the best of its column, or not told apart from the best.
+    /// Whether a method is the best of its column, or not told apart from the best. All methods of the experiment count,
+    /// whether the table shows them or not.
     pub(super) fn mark(&self, section: &Section, method: &str, pattern: Pattern) -> Mark {
-        let experiment = &self.results.plan.experiment;
-        let score = |method: &str| {
-            let mean = section.entry(method, pattern)?.summary.as_ref()?.mean;
-            Some(if section.measure.higher_is_better() {
-                -mean
-            } else {
-                mean
-            })
-        };
-        let methods = || experiment.methods.iter().map(|it| it.name.as_str());
-        let best = methods()
-            .filter_map(|name| Some((name, score(name)?)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((best, least)) = best.filter(|_| method != DENSE) else {
+        let here = |it: &&Contest| std::ptr::eq(it.section, section) && it.pattern == pattern;
+        let Some(Contest { standing, .. }) = self.contests.iter().find(here).filter(|_| method != DENSE) else {
             return Mark::None;
         };
-        let equal = |name: &&str| *name != best && score(name) == Some(least);
-        let verdict = |other: &str| {
-            let mut families = self.families.iter();
-            families.find_map(|family| family.verdict(section, pattern, best, other, self.confidence()))
-        };
-        if method != best {
-            return match verdict(method) {
-                Some(TestVerdict::NotTold) => Mark::Tied,
-                _ if equal(&method) => Mark::Tied,
-                _ => Mark::None,
-            };
-        }
-        if methods().any(|name| equal(&name)) {
-            return Mark::Tied;
-        }
-        let verdicts: Vec<TestVerdict> = methods().filter(|name| *name != best).filter_map(verdict).collect();
-        let all = |wanted| !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == wanted);
-        if all(TestVerdict::Better) {
-            Mark::Best
-        } else if verdicts.contains(&TestVerdict::NotTold) {
-            Mark::Tied
-        } else {
-            Mark::None
+        match (method == standing.best, standing.tied.is_empty()) {
+            (true, true) if standing.beaten.is_empty() => Mark::None,
+            (true, true) => Mark::Best,
+            (true, false) => Mark::Tied,
+            (false, _) if standing.tied.contains(&method) => Mark::Tied,
+            (false, _) => Mark::None,
         }
     }
 
@@ -152,6 +169,9 @@ impl View<'_> {
             return Vec::new();
         };
         let mut notes = Vec::new();
+        if self.methods.is_some() {
+            notes.push("Not every method is shown; marks and comparisons are those of all.".to_string());
+        }
         let mut sizes = sections.iter().filter_map(|it| Some((it.measure.label(), it.texts()?)));
         let seeds = match experiment.seeds.len() {
             0 => "no calibration seeds".to_string(),
@@ -161,16 +181,15 @@ impl View<'_> {
         match measure {
             Measure::Perplexity { .. } => {
                 let windows = sizes.next().map_or(String::new(), |(_, n)| format!("{n} windows, "));
-                let mut text = format!("{windows}{seeds}. ");
-                if experiment.seeds.len() > 1 {
-                    text.push_str(&format!(
-                        "Mean ± half of the {confidence} t-interval over calibration seeds; "
-                    ));
+                let mut text = sentence(&format!("{windows}{seeds}. "));
+                let alone = "value without ± has one run (dense, or a method that uses no calibration)";
+                match experiment.seeds.len() > 1 {
+                    true => text.push_str(&format!(
+                        "Mean ± half of the {confidence} t-interval over calibration seeds; a {alone}. "
+                    )),
+                    false => text.push_str("Every value has one run. "),
                 }
-                text.push_str(
-                    "a value without ± has one run (dense, or a method that uses no calibration). Differences between \
-                     evaluation texts are not in these intervals.",
-                );
+                text.push_str("Differences between evaluation texts are not in these intervals.");
                 notes.push(text);
             }
             Measure::Accuracy { .. } => {
@@ -215,29 +234,68 @@ impl View<'_> {
              told apart from it.{unmarked}",
             families.join(" and ")
         ));
-        let mut known: Vec<(f64, &Test)> = tests.iter().filter_map(|(_, it)| Some((it.detectable?, *it))).collect();
-        known.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let ends = known.first().zip(known.last());
-        if let Some((least, most)) = ends.and_then(|(a, b)| detectable(a.1, 2).zip(detectable(b.1, 2))) {
-            let unit = match measure {
-                Measure::Perplexity { .. } => "% of the perplexity",
-                Measure::Accuracy { .. } => "percentage points",
-            };
-            notes.push(format!(
-                "Minimum detectable difference at {} power: {least} to {most} {unit}, depending on the pair.",
-                percent(POWER)
-            ));
-        }
+        notes.extend(detection(
+            &tests.iter().map(|(_, test)| *test).collect::<Vec<_>>(),
+            measure,
+        ));
         notes
     }
 }
 
-/// The smallest difference that would be found, as text, if it is known. Accuracies cannot differ by more than 100
-/// points.
+/// What could have been detected, over all comparisons of a table: the range, and how many comparisons could show nothing.
+fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
+    let mut known: Vec<(f64, &Test)> = tests.iter().filter_map(|it| Some((it.detectable?, *it))).collect();
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (hopeless, told): (Vec<&Test>, Vec<&Test>) =
+        known.iter().map(|(_, test)| *test).partition(|it| is_hopeless(it));
+    let power = percent(POWER);
+    let unit = match measure {
+        Measure::Perplexity { .. } => "% of the perplexity",
+        Measure::Accuracy { .. } => "percentage points",
+    };
+    let range = match (told.first(), told.last()) {
+        (Some(least), Some(most)) => {
+            let (least, most) = (detectable(least, 2)?, detectable(most, 2)?);
+            Some(format!(
+                "Minimum detectable difference at {power} power: {least} to {most} {unit}, depending on the pair."
+            ))
+        }
+        _ => None,
+    };
+    let Some(seeds) = hopeless.iter().map(|test| test.seeds.len()).max() else {
+        return range;
+    };
+    let remedy = match seeds {
+        2..=4 => format!("{seeds} seeds tell too little about how much seeds differ; use five or more"),
+        _ => "there are too few texts, or they differ too much".to_string(),
+    };
+    let few = format!(
+        "{} of {} comparisons could show nothing: even a difference of {} would not be found with {power} probability, since {remedy}.",
+        hopeless.len(),
+        known.len(),
+        if measure.higher_is_better() {
+            "100 points"
+        } else {
+            "100 %"
+        },
+    );
+    Some(match range {
+        Some(range) => format!("{range} {few}"),
+        None => few,
+    })
+}
+
+/// Whether not even a difference is found that is larger than differences can be, or than any that is of interest.
+fn is_hopeless(test: &Test) -> bool {
+    test.detectable.is_some_and(|it| test.shown(it) > 100.0)
+}
+
+/// The smallest difference that would be found, as text, if it is known. One over 100 % or 100 points is none that says
+/// anything.
 pub(super) fn detectable(test: &Test, digits: usize) -> Option<String> {
     let difference = test.shown(test.detectable?);
-    Some(match test.measure {
-        Measure::Accuracy { .. } if difference > 100.0 => "over 100".to_string(),
-        _ => format!("{:.digits$}", Shown(difference)),
+    Some(match is_hopeless(test) {
+        true => "over 100".to_string(),
+        false => format!("{:.digits$}", Shown(difference)),
     })
 }

@@ -1,7 +1,8 @@
 //! What all plots share: a canvas in pixels, axes with round ticks, colours and shapes of methods, legends.
 //!
-//! Plots are 640 pixels wide, so that their text can still be read when a page shrinks them to a telephone's width.
+//! Plots are 480 pixels wide, so that their text can still be read when a page shrinks them to a telephone's width.
 
+use super::look::Look;
 use crate::error::{Error, Result};
 use crate::stats::Shown;
 use plotters::prelude::*;
@@ -9,7 +10,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
 /// Width of every plot in pixels.
-pub const WIDTH: i32 = 640;
+pub const WIDTH: i32 = 480;
 
 /// Height of one row of a legend, in pixels.
 const LEGEND_ROW: i32 = 24;
@@ -23,59 +24,8 @@ pub const GRID: RGBColor = RGBColor(224, 224, 224);
 /// Colour of text and axes.
 pub const INK: RGBColor = BLACK;
 
-/// Colours that can be told apart in print and by colour-blind readers (Okabe and Ito, 2008).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(127, 127, 127),
-];
-
-/// Outlines of markers, in tenths of their radius: methods also differ in shape, not only in colour.
-const SHAPES: [&[(i32, i32)]; 5] = [
-    // Circle, drawn as one.
-    &[],
-    // Square
-    &[(-9, -9), (9, -9), (9, 9), (-9, 9)],
-    // Triangle
-    &[(0, -11), (11, 9), (-11, 9)],
-    // Diamond
-    &[(0, -13), (11, 0), (0, 13), (-11, 0)],
-    // Triangle on its head
-    &[(0, 11), (11, -9), (-11, -9)],
-];
-
-/// Colour and marker shape of a method, given by its index in the experiment.
-#[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// Colour of the marker and its line.
-    pub colour: RGBColor,
-    shape: &'static [(i32, i32)],
-}
-
-impl Look {
-    /// The look of the method at `index`; the first 35 are all different.
-    pub fn of(index: usize) -> Look {
-        Look {
-            colour: COLOURS[index % COLOURS.len()],
-            shape: SHAPES[index % SHAPES.len()],
-        }
-    }
-
-    /// The look of things that belong to no method: a circle of this colour.
-    pub fn round(colour: RGBColor) -> Look {
-        Look {
-            colour,
-            shape: SHAPES[0],
-        }
-    }
-}
-
 /// Colour of what is drawn in the background: single seeds.
-pub const FAINT: RGBColor = COLOURS[6];
+pub const FAINT: RGBColor = RGBColor(127, 127, 127);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
@@ -146,19 +96,32 @@ impl Canvas<'_> {
 
     /// Draws a method's marker, filled or open; `radius` is in pixels.
     pub fn marker(&self, (x, y): (i32, i32), look: Look, radius: i32, open: bool) -> Result<()> {
-        let inside = if open { WHITE } else { look.colour };
         if look.shape.is_empty() {
+            let inside = if open { WHITE } else { look.colour };
             let circle = |style: ShapeStyle| self.area.draw(&Circle::new((x, y), radius, style)).map_err(failed);
             circle(inside.filled())?;
             return circle(look.colour.stroke_width(2));
         }
-        let place = |(right, down): &(i32, i32)| (x + right * radius / 10, y + down * radius / 10);
-        let mut points: Vec<(i32, i32)> = look.shape.iter().map(place).collect();
-        self.area
-            .draw(&Polygon::new(points.clone(), inside.filled()))
-            .map_err(failed)?;
-        points.extend(points.first().copied());
-        self.line(&points, look.colour, 2)
+        // An outline as a line would have a gap where it ends; one shape upon the other has none.
+        let tenths = 10 * radius;
+        let filled = |tenths: i32, colour: RGBColor| {
+            let place = |(right, down): &(i32, i32)| (x + right * tenths / 100, y + down * tenths / 100);
+            let points: Vec<(i32, i32)> = look.shape.iter().map(place).collect();
+            self.area.draw(&Polygon::new(points, colour.filled())).map_err(failed)
+        };
+        filled(tenths + 12, look.colour)?;
+        match open {
+            true => filled((tenths - 18).max(0), WHITE),
+            false => Ok(()),
+        }
+    }
+
+    /// Draws a title at the top, smaller or shortened if it is long.
+    pub fn title(&self, text: &str) -> Result<()> {
+        let letters = text.chars().count() as i32;
+        let size = (2 * (WIDTH - 20) / letters.max(1)).clamp(TEXT - 3, TEXT + 3);
+        let text = shortened(text, WIDTH - 10, size);
+        self.text(&text, (WIDTH / 2, 20), size, Anchor::Middle)
     }
 
     /// Draws text whose middle height is at `place`.
@@ -215,12 +178,16 @@ impl Canvas<'_> {
                 Key::Marker(look) => self.marker((x + 12, y), look, 5, false)?,
                 Key::Dashed => self.dashed((x, y), (x + 24, y), INK)?,
                 Key::Whisker => self.line(&[(x + 12, y - 9), (x + 12, y + 9)], INK, 2)?,
-                Key::Thick => self.line(&[(x, y), (x + 24, y)], INK, 5)?,
-                Key::Thin => self.line(&[(x, y), (x + 24, y)], INK, 1)?,
+                Key::Bar => self.line(&[(x, y), (x + 24, y)], INK, 2)?,
                 Key::Dot => self.marker((x + 12, y), Look::round(FAINT), 2, false)?,
                 Key::Filled(open) => self.marker((x + 12, y), Look::round(INK), 5, open)?,
             }
-            self.text(&item.text, (x + 32, y), TEXT, Anchor::Left)?;
+            self.text(
+                &shortened(&item.text, width - 32, TEXT),
+                (x + 32, y),
+                TEXT,
+                Anchor::Left,
+            )?;
         }
         Ok(())
     }
@@ -242,16 +209,14 @@ impl Anchor {
 pub enum Key {
     /// A method's marker on a line, as in plots with a line per method.
     Method(Look),
-    /// A method's marker without a line.
+    /// A marker without a line.
     Marker(Look),
     /// A dashed line without a marker.
     Dashed,
     /// An upright line, for intervals.
     Whisker,
-    /// A thick horizontal line, for narrow intervals.
-    Thick,
-    /// A thin horizontal line, for wide intervals.
-    Thin,
+    /// A horizontal line, for intervals.
+    Bar,
     /// A small grey dot, for single seeds.
     Dot,
     /// A round marker that belongs to no method, filled or open.
@@ -267,10 +232,29 @@ pub struct Item {
     pub text: String,
 }
 
-/// Number of items that fit beside each other; a letter is about half as wide as high.
+/// The width of a text in pixels, about: a letter is half as wide as high.
+fn width(text: &str, size: i32) -> i32 {
+    text.chars().count() as i32 * size * 11 / 20
+}
+
+/// A text that is no wider than `room` pixels; what is cut off at the end leaves an ellipsis.
+pub fn shortened(text: &str, room: i32, size: i32) -> String {
+    if width(text, size) <= room {
+        return text.to_string();
+    }
+    let letters = (20 * room / (11 * size) - 1).max(1) as usize;
+    text.chars().take(letters).chain(['…']).collect()
+}
+
+/// Room for labels at the left of a plot, in pixels; those that need more are shortened.
+pub fn margin<'a>(labels: impl Iterator<Item = &'a str>, most: i32) -> i32 {
+    let longest = labels.map(|label| width(label, TEXT - 1)).max().unwrap_or(0);
+    (longest + 20).clamp(64, most)
+}
+
+/// Number of items that fit beside each other.
 fn legend_columns(items: &[Item]) -> usize {
-    let longest = items.iter().map(|item| item.text.chars().count()).max().unwrap_or(0) as i32;
-    let width = 44 + longest * (TEXT * 11 / 20);
+    let width = 44 + items.iter().map(|item| width(&item.text, TEXT)).max().unwrap_or(0);
     ((WIDTH - 40) / width.max(1)).clamp(1, 4) as usize
 }
 

@@ -1,12 +1,18 @@
 //! Paired differences with their intervals, one below the other.
 
-use super::canvas::{Anchor, Canvas, FAINT, INK, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
-use super::plot::{ROWS, cut, heading};
+use super::canvas::{
+    Anchor, Canvas, FAINT, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height, margin, shortened,
+};
+use super::look::Look;
+use super::plot::{Drawn, ROWS, cut, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
+use crate::report::csv::CsvRow;
 use crate::report::format::percent;
+use crate::report::labels::Labels;
 use crate::report::results::{Measure, Section};
+use serde_json::json;
 
 const ROW: i32 = 21;
 const TOP: i32 = 44;
@@ -16,12 +22,13 @@ const RIGHT: i32 = WIDTH - 20;
 const PANEL: i32 = 54;
 
 /// Caption and picture of a family's comparisons in one section, with a panel per pattern; `None` if there are none.
-pub fn plot(section: &Section, family: &ComparisonFamily, confidence: f64) -> Result<Option<(String, String)>> {
+pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confidence: f64) -> Result<Option<Drawn>> {
     let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
     let tests: Vec<&Test> = family.tests.iter().filter(here).collect();
     if tests.is_empty() {
         return Ok(None);
     }
+    let data = tests.iter().map(|test| row(test, confidence)).collect();
     let mut panels: Vec<(Pattern, Vec<&Test>)> = Vec::new();
     for test in &tests {
         match panels.iter_mut().find(|(pattern, _)| *pattern == test.pattern) {
@@ -34,33 +41,36 @@ pub fn plot(section: &Section, family: &ComparisonFamily, confidence: f64) -> Re
         own.truncate(ROWS);
     }
     let tests: Vec<&Test> = panels.iter().flat_map(|(_, own)| own.iter().copied()).collect();
-    let longest = tests.iter().map(|test| label(test).chars().count()).max().unwrap_or(0) as i32;
-    let left = (24 + longest * TEXT / 2).clamp(120, 300);
+    let names: Vec<String> = tests.iter().map(|test| label(test, labels)).collect();
+    let left = margin(names.iter().map(String::as_str), WIDTH / 2);
     let bottom = TOP + ROW * tests.len() as i32 + PANEL * panels.len() as i32;
     let unit = match section.measure {
-        Measure::Perplexity { .. } => "difference in perplexity, % (below 0: the first method is better)",
-        Measure::Accuracy { .. } => "difference in accuracy, points (above 0: the first method is better)",
+        Measure::Perplexity { .. } => "difference in perplexity, % (below 0: first is better)",
+        Measure::Accuracy { .. } => "difference in accuracy, points (above 0: first is better)",
     };
     let percent = percent(confidence);
     let item = |key, text: String| Item { key, text };
-    let mut items = vec![
-        item(Key::Filled(false), "survives Holm's correction".to_string()),
-        item(Key::Filled(true), "not told apart".to_string()),
-        item(Key::Thick, format!("{percent} over texts")),
-        item(Key::Thin, format!("{percent} over texts and seeds")),
-    ];
+    let told = |test: &&&Test| test.verdict(confidence) != TestVerdict::NotTold;
+    let mut items = Vec::new();
+    if tests.iter().any(|test| told(&test)) {
+        items.push(item(Key::Filled(false), "survives Holm's correction".to_string()));
+    }
+    if tests.iter().any(|test| !told(&test)) {
+        items.push(item(Key::Filled(true), "may be chance".to_string()));
+    }
+    items.push(item(Key::Bar, format!("{percent} over texts and seeds")));
     if tests.iter().any(|test| test.seeds.len() > 1) {
         items.push(item(Key::Dot, "one seed".to_string()));
     }
     let legend = bottom + 34;
     let svg = draw(legend + legend_height(&items) + 8, |canvas| {
         let title = format!("{}: paired differences", heading(section));
-        canvas.text(&title, (WIDTH / 2, 22), TEXT + 3, Anchor::Middle)?;
+        canvas.title(&title)?;
         let mut top = TOP;
         for (pattern, tests) in &panels {
             let (from, to) = (top + 20, top + 20 + ROW * tests.len() as i32);
             canvas.text(&pattern.to_string(), (10, top + 8), TEXT, Anchor::Left)?;
-            panel(canvas, tests, (left, from, to), confidence)?;
+            panel(canvas, tests, labels, (left, from, to), confidence)?;
             top = to + PANEL - 20;
         }
         canvas.text(unit, (WIDTH / 2, bottom + 10), TEXT, Anchor::Middle)?;
@@ -73,14 +83,19 @@ pub fn plot(section: &Section, family: &ComparisonFamily, confidence: f64) -> Re
         heading(section),
         cut(all.min(ROWS), all, "comparisons of a pattern")
     );
-    Ok(Some((caption, svg)))
+    Ok(Some(Drawn { caption, svg, data }))
 }
 
 /// Draws the comparisons of one pattern between two heights, beginning at `left`.
-fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), confidence: f64) -> Result<()> {
+fn panel(
+    canvas: &Canvas,
+    tests: &[&Test],
+    labels: &Labels,
+    (left, from, to): (i32, i32, i32),
+    confidence: f64,
+) -> Result<()> {
     let ends = tests.iter().flat_map(|test| {
-        let intervals = [test.over_both, test.over_texts];
-        let ends = intervals.into_iter().flat_map(|interval| [interval.low, interval.high]);
+        let ends = [test.over_both.low, test.over_both.high].into_iter();
         let ends = ends.chain(test.seeds.iter().copied());
         ends.map(|end| test.shown(end)).collect::<Vec<_>>()
     });
@@ -95,19 +110,15 @@ fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), co
     let axis = PlotAxis::new(low - room, high + room, left, RIGHT);
     canvas.horizontal(&axis, from, to)?;
     canvas.line(&[(axis.place(0.0), from), (axis.place(0.0), to)], INK, 1)?;
-    let colour = Look::of(0).colour;
     for (row, test) in tests.iter().enumerate() {
         let y = from + ROW / 2 + ROW * row as i32;
         let at = |value: f64| axis.place(test.shown(value));
-        canvas.text(&label(test), (left - 10, y), TEXT - 1, Anchor::Right)?;
-        canvas.line(&[(at(test.over_both.low), y), (at(test.over_both.high), y)], colour, 1)?;
-        canvas.line(
-            &[(at(test.over_texts.low), y), (at(test.over_texts.high), y)],
-            colour,
-            5,
-        )?;
+        let name = shortened(&label(test, labels), left - 14, TEXT - 1);
+        canvas.text(&name, (left - 10, y), TEXT - 1, Anchor::Right)?;
+        canvas.line(&[(at(test.over_both.low), y), (at(test.over_both.high), y)], INK, 2)?;
         let told = test.verdict(confidence) != TestVerdict::NotTold;
-        canvas.marker((at(test.difference.mean), y), Look::of(0), 5, !told)?;
+        // A difference belongs to two methods, so it has the colour of neither.
+        canvas.marker((at(test.difference.mean), y), Look::round(INK), 5, !told)?;
         if test.seeds.len() > 1 {
             for seed in &test.seeds {
                 canvas.marker((at(*seed), y + 7), Look::round(FAINT), 2, false)?;
@@ -117,6 +128,20 @@ fn panel(canvas: &Canvas, tests: &[&Test], (left, from, to): (i32, i32, i32), co
     Ok(())
 }
 
-fn label(test: &Test) -> String {
-    format!("{} − {}", test.ours, test.other)
+fn label(test: &Test, labels: &Labels) -> String {
+    format!("{} − {}", labels.label(&test.ours), labels.label(&test.other))
+}
+
+fn row(test: &Test, confidence: f64) -> CsvRow {
+    let seeds: Vec<String> = test.seeds.iter().map(|seed| test.shown(*seed).to_string()).collect();
+    vec![
+        ("pattern", json!(test.pattern.to_string())),
+        ("ours", json!(test.ours)),
+        ("against", json!(test.other)),
+        ("difference", json!(test.shown(test.difference.mean))),
+        ("low", json!(test.shown(test.over_both.low))),
+        ("high", json!(test.shown(test.over_both.high))),
+        ("survives", json!(test.verdict(confidence) != TestVerdict::NotTold)),
+        ("by_seed", json!(seeds.join(";"))),
+    ]
 }

@@ -1,15 +1,17 @@
 //! Time against quality: which methods nothing else beats in both.
 
-use super::canvas::{Anchor, GRID, INK, Item, Key, Look, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
-use super::plot::heading;
+use super::canvas::{Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
+use super::plot::{Cast, Drawn, heading};
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
+use crate::report::csv::CsvRow;
 use crate::report::results::Section;
+use serde_json::json;
 
 const TOP: i32 = 40;
-const PANEL: i32 = 230;
-const LEFT: i32 = 74;
-const RIGHT: i32 = WIDTH - 16;
+const PANEL: i32 = 200;
+const LEFT: i32 = 66;
+const RIGHT: i32 = WIDTH - 12;
 
 /// Time in seconds and perplexity of a method.
 struct Point {
@@ -19,7 +21,8 @@ struct Point {
 }
 
 /// Caption and picture, with a panel per pattern that has at least two methods; `None` without panels.
-pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, String)>> {
+pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
+    let methods = &cast.methods;
     let mut patterns: Vec<Pattern> = Vec::new();
     for pattern in section.entries.iter().filter_map(|entry| entry.pattern) {
         if !patterns.contains(&pattern) {
@@ -53,24 +56,23 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
                 .iter()
                 .any(|(_, points)| points.iter().any(|it| it.index == *index))
         })
-        .map(|(index, method)| Item {
-            key: Key::Marker(Look::of(index)),
-            text: method.to_string(),
+        .map(|(_, method)| Item {
+            key: Key::Marker(cast.looks.look(method)),
+            text: cast.labels.label(method).to_string(),
         })
         .collect();
-    items.push(Item {
-        key: Key::Dashed,
-        text: "front".to_string(),
-    });
+    // One method that is fastest and best is no line.
+    let has_front = panels.iter().any(|(_, points)| front(points).len() > 1);
+    if has_front {
+        items.push(Item {
+            key: Key::Dashed,
+            text: "nothing faster is better".to_string(),
+        });
+    }
     let below = TOP + PANEL * panels.len() as i32;
     let legend = below + 30;
     let svg = draw(legend + legend_height(&items) + 8, |canvas| {
-        canvas.text(
-            &format!("{}: time and quality", heading(section)),
-            (WIDTH / 2, 20),
-            TEXT + 3,
-            Anchor::Middle,
-        )?;
+        canvas.title(&format!("{}: time and quality", heading(section)))?;
         for (place, (pattern, points)) in panels.iter().enumerate() {
             let (top, bottom) = (TOP + 26 + PANEL * place as i32, TOP + PANEL * (place as i32 + 1) - 30);
             let Some((low, high)) = extent(points.iter().map(|it| it.value)) else {
@@ -89,7 +91,7 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
                 canvas.dashed((to.0, from.1), to, INK)?;
             }
             for point in points {
-                canvas.marker(at(point), Look::of(point.index), 6, false)?;
+                canvas.marker(at(point), cast.looks.look(methods[point.index]), 6, false)?;
             }
         }
         let middle = (TOP + below) / 2;
@@ -102,13 +104,29 @@ pub fn plot(section: &Section, methods: &[&str]) -> Result<Option<(String, Strin
         )?;
         canvas.legend(&items, legend)
     })?;
-    Ok(Some((
-        format!(
-            "Perplexity against the time to calibrate and prune, {}; the dashed front joins methods that no other beats in both.",
-            heading(section)
-        ),
-        svg,
-    )))
+    let mut data: Vec<CsvRow> = Vec::new();
+    for (pattern, points) in &panels {
+        let best = front(points);
+        for point in points {
+            data.push(vec![
+                ("pattern", json!(pattern.to_string())),
+                ("method", json!(methods[point.index])),
+                ("seconds", json!((point.seconds * 1e3).round() / 1e3)),
+                ("perplexity", json!(point.value)),
+                ("on_front", json!(best.iter().any(|it| it.index == point.index))),
+            ]);
+        }
+    }
+    let caption = format!(
+        "Perplexity against the time to calibrate and prune, {}{}.",
+        heading(section),
+        if has_front {
+            "; the dashed line joins the methods for which no other is both faster and better"
+        } else {
+            ""
+        }
+    );
+    Ok(Some(Drawn { caption, svg, data }))
 }
 
 /// The points for which no other point is both faster and better, beginning with the fastest.

@@ -2,18 +2,21 @@
 //! output.
 
 use super::canvas::{Anchor, INK, TEXT, WIDTH, draw, extent};
-use super::plot::{PANELS, cut};
+use super::plot::{Cast, Drawn, PANELS, cut};
 use crate::error::Result;
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
+use crate::report::csv::CsvRow;
+use crate::report::format::list;
 use crate::report::results::{MethodResult, Section};
 use plotters::style::RGBColor;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 const ROW: i32 = 15;
 const TOP: i32 = 44;
-const LEFT: i32 = 112;
-const RIGHT: i32 = WIDTH - 16;
+const LEFT: i32 = 104;
+const RIGHT: i32 = WIDTH - 12;
 
 /// Ends of the colour scale, from light to dark; readers can tell its colours apart by lightness alone.
 const SCALE: [RGBColor; 2] = [RGBColor(232, 240, 250), RGBColor(8, 48, 107)];
@@ -33,6 +36,9 @@ pub struct LayerQuantity {
     span: f64,
     /// The value of a layer in percent, if its record has it.
     of: fn(&LayerRecord) -> Option<f64>,
+    /// By how much, in percentage points, the value of a layer may differ from others without meaning anything: whole weights
+    /// of a row are removed.
+    rounding: fn(&LayerRecord) -> f64,
 }
 
 /// All quantities that are drawn, each in its own picture.
@@ -44,6 +50,7 @@ pub const QUANTITIES: [LayerQuantity; 2] = [
         caption: "Fraction of weights removed from every layer",
         span: 4.0,
         of: |layer| Some(100.0 * layer.removed as f64 / (layer.shape[0] * layer.shape[1]).max(1) as f64),
+        rounding: |layer| 100.0 / layer.shape[1].max(1) as f64,
     },
     LayerQuantity {
         name: "layers-error",
@@ -52,12 +59,14 @@ pub const QUANTITIES: [LayerQuantity; 2] = [
         caption: "Squared error of every layer's output on a few calibration tokens, relative to the output's square,",
         span: 1.0,
         of: |layer| layer.output_error.map(|error| 100.0 * error),
+        rounding: |_| 0.0,
     },
 ];
 
 /// Caption and picture at the highest unstructured sparsity of the sweep, or at the highest of its N:M patterns if it has no other;
-/// `None` if no record has the quantity.
-pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Result<Option<(String, String)>> {
+/// `None` if no record has the quantity, or if all layers have the same value. A method whose layers all have the same value
+/// has no panel.
+pub fn plot(section: &Section, cast: &Cast, quantity: &LayerQuantity) -> Result<Option<Drawn>> {
     let unstructured = |entry: &&MethodResult| matches!(entry.pattern, Some(Pattern::Unstructured { .. }));
     let has = |entry: &&MethodResult| entry.layers.iter().any(|layer| (quantity.of)(layer).is_some());
     let there = || section.entries.iter().filter(has);
@@ -69,10 +78,12 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Re
     let Some(pattern) = highest else {
         return Ok(None);
     };
-    let mut entries: Vec<&MethodResult> = methods
-        .iter()
-        .filter_map(|method| there().find(|entry| entry.method == *method && entry.pattern == Some(pattern)))
-        .collect();
+    let entries = cast.methods.iter();
+    let entries =
+        entries.filter_map(|method| there().find(|entry| entry.method == *method && entry.pattern == Some(pattern)));
+    let (mut entries, same): (Vec<&MethodResult>, Vec<&MethodResult>) =
+        entries.partition(|entry| quantity.varies(&entry.layers));
+    let data: Vec<CsvRow> = entries.iter().flat_map(|entry| quantity.rows(entry)).collect();
     let all = entries.len();
     entries.truncate(PANELS);
     let mut kinds: Vec<String> = Vec::new();
@@ -107,10 +118,10 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Re
     };
     let svg = draw(bottom + 74, |canvas| {
         let title = format!("{}: {} at {pattern}", section.model, quantity.title);
-        canvas.text(&title, (WIDTH / 2, 20), TEXT + 3, Anchor::Middle)?;
+        canvas.title(&title)?;
         for (index, entry) in entries.iter().enumerate() {
             let top = TOP + 22 + panel * index as i32;
-            canvas.text(&entry.method, (LEFT, top - 11), TEXT, Anchor::Left)?;
+            canvas.text(cast.labels.label(&entry.method), (LEFT, top - 11), TEXT, Anchor::Left)?;
             for (row, kind) in kinds.iter().enumerate() {
                 let y = top + ROW * row as i32;
                 canvas.text(kind, (LEFT - 8, y + ROW / 2), TEXT - 2, Anchor::Right)?;
@@ -129,7 +140,7 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Re
             canvas.text(&block.to_string(), (middle, bottom), TEXT - 1, Anchor::Middle)?;
         }
         canvas.text("block", ((LEFT + RIGHT) / 2, bottom + 18), TEXT, Anchor::Middle)?;
-        let (from, to) = (LEFT + 90, RIGHT - 90);
+        let (from, to) = (LEFT + 50, RIGHT - 100);
         for x in from..to {
             let part = f64::from(x - from) / f64::from(to - from);
             // Each reaches to the end and the next covers it: scaled, stripes side by side would show their seams.
@@ -145,13 +156,54 @@ pub fn plot(section: &Section, methods: &[&str], quantity: &LayerQuantity) -> Re
         )?;
         Ok(())
     })?;
+    let same: Vec<String> = same
+        .iter()
+        .map(|entry| cast.labels.label(&entry.method).to_string())
+        .collect();
+    let same = match same.is_empty() {
+        true => String::new(),
+        false => format!(" The same for all layers, so not drawn: {}.", list(&same)),
+    };
     let caption = format!(
-        "{} of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.{}",
+        "{} of {} at {pattern}, first seed: {least:.2} % to {most:.2} %.{same}{}",
         quantity.caption,
         section.model,
         cut(entries.len(), all, "methods")
     );
-    Ok(Some((caption, svg)))
+    Ok(Some(Drawn { caption, svg, data }))
+}
+
+impl LayerQuantity {
+    /// Whether layers differ by more than rounding: whether no single value is within rounding of all of them.
+    fn varies(&self, layers: &[LayerRecord]) -> bool {
+        let values = || {
+            layers
+                .iter()
+                .filter_map(|layer| Some(((self.of)(layer)?, (self.rounding)(layer))))
+        };
+        let low = values()
+            .map(|(value, rounding)| value + rounding)
+            .fold(f64::INFINITY, f64::min);
+        let high = values()
+            .map(|(value, rounding)| value - rounding)
+            .fold(f64::NEG_INFINITY, f64::max);
+        high > low
+    }
+
+    /// The numbers of a panel.
+    fn rows(&self, entry: &MethodResult) -> Vec<CsvRow> {
+        let row = |layer: &LayerRecord| {
+            let (block, kind) = place(&layer.tensor)?;
+            Some(vec![
+                ("method", json!(entry.method)),
+                ("tensor", json!(layer.tensor)),
+                ("block", json!(block)),
+                ("kind", json!(kind)),
+                ("percent", json!((self.of)(layer)?)),
+            ])
+        };
+        entry.layers.iter().filter_map(row).collect()
+    }
 }
 
 /// Block index and kind of a layer, from its tensor's name: the first number in the name, and the last part that says

@@ -1,20 +1,25 @@
-//! Plots in SVG and PNG. Returns text and bytes, opens no file.
+//! Plots in SVG and PNG, with their numbers as CSV. Returns text and bytes, opens no file.
 
 mod canvas;
 mod curve;
 mod forest;
 mod front;
 mod layers;
+mod look;
 mod plot;
 pub mod raster;
 mod seeds;
 
 use super::comparison::ComparisonFamily;
+use super::csv::csv;
+use super::labels::Labels;
 use super::results::{Measure, Results};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
+use look::Looks;
 pub use plot::Plot;
+use plot::{Cast, Drawn};
 
 /// All plots of a report that are not empty.
 ///
@@ -22,36 +27,32 @@ pub use plot::Plot;
 /// The drawing library fails.
 pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
-    let methods: Vec<&str> = results
-        .plan
-        .experiment
-        .methods
-        .iter()
-        .map(|it| it.name.as_str())
-        .collect();
-    let confidence = results.plan.experiment.confidence;
+    let experiment = &results.plan.experiment;
+    let methods: Vec<&str> = experiment.methods.iter().map(|it| it.name.as_str()).collect();
+    let cast = Cast {
+        looks: Looks::of(&methods),
+        labels: Labels::of(experiment),
+        methods,
+    };
+    let confidence = experiment.confidence;
     for section in &results.sections {
-        let of = |kind: &str, time: bool, drawn: Option<(String, String)>| {
-            drawn.map(|(caption, svg)| Plot {
-                name: name(kind, &section.model, Some(&section.measure)),
-                caption,
-                time,
-                svg,
-            })
+        let of = |kind: &str, time: bool, drawn: Option<Drawn>| {
+            let name = name(kind, &section.model, Some(&section.measure));
+            drawn.map(|drawn| plot(name, time, drawn)).transpose()
         };
         if matches!(section.measure, Measure::Perplexity { .. }) {
-            plots.extend(of("perplexity", false, curve::plot(section, &methods, confidence)?));
+            plots.extend(of("perplexity", false, curve::plot(section, &cast, confidence)?)?);
         }
         for (index, family) in families.iter().enumerate() {
             plots.extend(of(
                 &differences(index, families.len()),
                 false,
-                forest::plot(section, family, confidence)?,
-            ));
+                forest::plot(section, family, &cast.labels, confidence)?,
+            )?);
         }
         if matches!(section.measure, Measure::Perplexity { .. }) {
-            plots.extend(of("seeds", false, seeds::plot(section, &methods)?));
-            plots.extend(of("time", true, front::plot(section, &methods)?));
+            plots.extend(of("seeds", false, seeds::plot(section, &cast)?)?);
+            plots.extend(of("time", true, front::plot(section, &cast)?)?);
         }
     }
     let mut models: Vec<&str> = Vec::new();
@@ -61,16 +62,24 @@ pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>
         }
         models.push(&section.model);
         for quantity in &layers::QUANTITIES {
-            let drawn = layers::plot(section, &methods, quantity)?;
-            plots.extend(drawn.map(|(caption, svg)| Plot {
-                name: name(quantity.name, &section.model, None),
-                caption,
-                time: false,
-                svg,
-            }));
+            let name = name(quantity.name, &section.model, None);
+            let drawn = layers::plot(section, &cast, quantity)?;
+            plots.extend(drawn.map(|drawn| plot(name, false, drawn)).transpose()?);
         }
     }
     Ok(plots)
+}
+
+fn plot(name: String, time: bool, drawn: Drawn) -> Result<Plot> {
+    let Drawn { caption, svg, data } = drawn;
+    let data = csv(&data, &name)?;
+    Ok(Plot {
+        name,
+        caption,
+        time,
+        svg,
+        data,
+    })
 }
 
 /// The file name of a plot, without ending.

@@ -1,5 +1,8 @@
-//! What every plot has: a name, a caption, a heading, and no more rows and panels than can be seen.
+//! What every plot has: a name, a caption, a heading, its numbers, and no more rows and panels than can be seen.
 
+use super::look::Looks;
+use crate::report::csv::CsvRow;
+use crate::report::labels::Labels;
 use crate::report::results::Section;
 
 /// Most rows of a panel. A picture with more is hard to read, and its pixels take much memory; the tables have all
@@ -29,6 +32,28 @@ pub struct Plot {
     pub time: bool,
     /// The picture as the text of an SVG file.
     pub svg: String,
+    /// The numbers of the picture as CSV.
+    pub data: String,
+}
+
+/// What a kind of plot makes of results, before it has a name.
+pub struct Drawn {
+    /// The caption; see [`Plot::caption`].
+    pub caption: String,
+    /// The picture as the text of an SVG file.
+    pub svg: String,
+    /// The numbers of the picture, also those that were left out of it.
+    pub data: Vec<CsvRow>,
+}
+
+/// The methods of an experiment as plots show them.
+pub struct Cast<'a> {
+    /// Names of the methods, in the experiment's order.
+    pub methods: Vec<&'a str>,
+    /// What they are called.
+    pub labels: Labels,
+    /// Their colours and markers.
+    pub looks: Looks,
 }
 
 /// The heading of a plot for a section: its model and measure.

@@ -1,0 +1,129 @@
+//! The settings of an experiment in words, for people who read its report.
+
+use super::labels::{said, spoken};
+use crate::calibrate::{Goal, Stage};
+use crate::experiment::method::{ComponentPlan, MethodPlan};
+use crate::experiment::plan_file::PlanFile;
+use crate::prune::pattern::{COLUMN_BLOCK, Group};
+
+/// Every setting that matters for the numbers: its name, and what it is.
+pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
+    let experiment = &plan.experiment;
+    let mut items = vec![("zprune".to_string(), format!("version {}", plan.zprune))];
+    if let Some(protocol) = &experiment.protocol {
+        items.push(("protocol".to_string(), format!("the settings of {protocol}'s code")));
+    }
+    for model in &experiment.models {
+        items.push((format!("model {}", model.name), model.path.display().to_string()));
+    }
+    if let Some(calibration) = &experiment.calibration {
+        let seeds: Vec<String> = experiment.seeds.iter().map(u64::to_string).collect();
+        items.push((
+            "calibration".to_string(),
+            format!(
+                "{} windows of {} tokens from {}, drawn with {} {}; {}",
+                calibration.sequences,
+                calibration.length,
+                calibration.source().display(),
+                if seeds.len() == 1 { "seed" } else { "seeds" },
+                seeds.join(", "),
+                gathered(calibration.stage)
+            ),
+        ));
+    }
+    for method in &experiment.methods {
+        items.push((format!("method {}", method.name), in_words(method)));
+    }
+    for evaluation in &experiment.evaluations {
+        let windows = evaluation
+            .windows
+            .map_or("all".to_string(), |windows| windows.to_string());
+        items.push((
+            format!("evaluation {}", evaluation.name),
+            format!(
+                "{windows} windows of {} tokens from {}",
+                evaluation.length,
+                evaluation.source().display()
+            ),
+        ));
+    }
+    for task in &experiment.tasks {
+        let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
+        items.push((
+            format!("task {}", task.name),
+            format!("{documents} documents from {}", task.data.display()),
+        ));
+    }
+    items
+}
+
+/// What a method does, step by step.
+fn in_words(method: &MethodPlan) -> String {
+    let group = match method.group {
+        Group::Matrix => "all weights of a matrix".to_string(),
+        Group::Row => "the inputs of each output".to_string(),
+        Group::ColumnBlock => format!("{COLUMN_BLOCK} columns of all rows"),
+        Group::RowShare => "the inputs of each output, every output losing the same share of its scores".to_string(),
+    };
+    let mut parts = vec![format!(
+        "removes the weights with the lowest scores by {} among {group}",
+        component(&method.criterion)
+    )];
+    parts.push(match method.allocator.name.as_str() {
+        "uniform" => "the same share from every layer".to_string(),
+        _ => format!(
+            "from each layer the share that {} gives it",
+            component(&method.allocator)
+        ),
+    });
+    if let Some(permutation) = &method.steps.permutation {
+        parts.push(format!(
+            "columns that share an N:M group chosen by {}",
+            component(permutation)
+        ));
+    }
+    if let Some(refine) = &method.steps.refine {
+        parts.push(format!("the choice improved by {}", component(refine)));
+    }
+    parts.push(match method.solver.name.as_str() {
+        "one-shot" => "the other weights stay as they are".to_string(),
+        _ => format!("the other weights updated by {}", component(&method.solver)),
+    });
+    if let Some(compensate) = &method.steps.compensate {
+        parts.push(format!("biases changed by {}", component(compensate)));
+    }
+    if let Some(stage) = method.stage {
+        parts.push(gathered(stage).to_string());
+    }
+    if method.target == Goal::Dense {
+        parts.push("aiming at the outputs of the dense model".to_string());
+    }
+    if !method.calibrated {
+        parts.push("without calibration".to_string());
+    }
+    parts.join("; ")
+}
+
+/// A component with its parameters.
+fn component(plan: &ComponentPlan) -> String {
+    let parameters = plan.parameters.as_object().into_iter().flatten();
+    let parameters: Vec<String> = parameters
+        .map(|(key, value)| format!("{} {}", spoken(key), said(value)))
+        .collect();
+    match parameters.is_empty() {
+        true => plan.name.clone(),
+        false => format!("{} ({})", plan.name, parameters.join(", ")),
+    }
+}
+
+/// What statistics are gathered on.
+fn gathered(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Block => "statistics of a block before it is pruned, on inputs from pruned blocks",
+        Stage::Staged => "statistics of each group of layers on what was pruned before it",
+        Stage::Separate => {
+            "statistics of each group of layers on what was pruned in its block, on inputs from dense blocks"
+        }
+        Stage::Dense => "statistics of the dense model",
+    }
+}
