@@ -22,14 +22,13 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
     let experiment = &plan.experiment;
     let mut sections: Vec<(&str, &str, String)> = Vec::new();
     for chapter in chapters {
-        // Curves explain scores, forests comparisons, seeds where uncertainty comes from.
-        let kind = match chapter.file {
-            "perplexity" => "perplexity-",
-            "comparisons" => "differences",
-            "uncertainty" => "seeds-",
-            _ => "-",
+        // Curves and times explain scores, forests and seeds comparisons.
+        let kinds: &[&str] = match chapter.file {
+            "perplexity" => &["perplexity-", "time-"],
+            "comparisons" => &["differences", "seeds-"],
+            _ => &[],
         };
-        let own = gallery(plots, &|plot| plot.name.starts_with(kind));
+        let own = gallery(plots, kinds);
         let tables: String = chapter.sheets.iter().map(sheet).collect();
         let content = match chapter.file {
             "perplexity" => format!("{tables}{own}"),
@@ -37,11 +36,9 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
         };
         sections.push((chapter.file, chapter.title, content));
     }
-    for (kind, title) in [("time", "Time and quality"), ("layers", "Layers")] {
-        let own = gallery(plots, &|plot| plot.name.starts_with(&format!("{kind}-")));
-        if !own.is_empty() {
-            sections.push((kind, title, own));
-        }
+    let layers = gallery(plots, &["layers-"]);
+    if !layers.is_empty() {
+        sections.push(("layers", "Layers", layers));
     }
     sections.push(("settings", "Settings", listed(&settings(plan))));
     let links: Vec<String> = sections
@@ -130,9 +127,10 @@ fn marked(cell: &SheetCell) -> String {
     }
 }
 
-/// Plots beside each other where the page is wide enough.
-fn gallery(plots: &[Plot], belongs: &dyn Fn(&Plot) -> bool) -> String {
-    let figures: String = plots.iter().filter(|plot| belongs(plot)).map(figure).collect();
+/// Plots whose names begin with one of these, beside each other where the page is wide enough.
+fn gallery(plots: &[Plot], kinds: &[&str]) -> String {
+    let belongs = |plot: &&Plot| kinds.iter().any(|kind| plot.name.starts_with(kind));
+    let figures: String = plots.iter().filter(belongs).map(figure).collect();
     match figures.is_empty() {
         true => figures,
         false => format!("<div class=\"gallery\">\n{figures}</div>\n"),
