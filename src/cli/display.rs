@@ -334,7 +334,7 @@ mod tests {
         }
 
         fn display(&self) -> Display {
-            Display::on(ProgressDrawTarget::term_like_with_hz(Box::new(self.clone()), 255), true)
+            Display::on(ProgressDrawTarget::term_like(Box::new(self.clone())), true)
         }
 
         /// What is drawn last.

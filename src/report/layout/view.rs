@@ -270,7 +270,7 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
         _ => "there are too few texts, or they differ too much".to_string(),
     };
     let few = format!(
-        "{} of {} comparisons could show nothing: even a difference of {} would not be found with {power} probability, since {remedy}.",
+        "{} of {} comparisons could hardly show anything: even a difference of {} would not be found with {power} probability, since {remedy}.",
         hopeless.len(),
         known.len(),
         if measure.higher_is_better() {
