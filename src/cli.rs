@@ -86,7 +86,7 @@ struct Arguments {
 enum Command {
     /// Run an experiment (a bare X.toml means the same)
     Run(sweep::Run),
-    /// Show the resolved grid, what is done and what is to do; executes nothing
+    /// Show the cells, what is done and what is to do; executes nothing
     Plan(sweep::Plan),
     /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
     Submit(Box<submit::Submit>),
