@@ -12,6 +12,7 @@ use zprune::experiment::inputs::Inputs;
 use zprune::experiment::resolve;
 use zprune::progress::Progress;
 use zprune::record;
+use zprune::report::results::{Measure, Results};
 use zprune::run::{self, Options, Outcome};
 
 /// Remembers what it is told, and asks for a stop after so many blocks.
@@ -136,6 +137,45 @@ fn a_run_that_is_asked_to_stop_does_so_after_the_block_and_records_nothing_of_th
         assert!(folder.results().keys().all(|path| !path.starts_with("results/tables")));
         let rest = run(&folder, &Listener::default()).expect("it goes on");
         assert_eq!((rest.ran, rest.skipped), (9 - whole, whole));
+    }
+}
+
+#[test]
+fn the_log_has_the_intervals_of_the_report() {
+    let folder = Folder::new();
+    let row = |it: u32| {
+        let question = format!("\"question\": \"q{it}\"");
+        let choices = "\"choices\": {\"text\": [\"x\", \"yy\"], \"label\": [\"A\", \"B\"]}";
+        let key = if it % 3 == 0 { "A" } else { "B" };
+        format!("{{{question}, {choices}, \"answerKey\": \"{key}\"}}\n")
+    };
+    folder.write("arc_easy.jsonl", (0..20).map(row).collect::<String>());
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("an experiment");
+    folder.write(
+        "experiment.toml",
+        text + "\n[[task]]\nname = \"arc_easy\"\ndata = \"arc_easy.jsonl\"\n",
+    );
+    let output = folder.run();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = log
+        .lines()
+        .find(|line| line.contains("dense: perplexity novel"))
+        .expect("a line");
+    let results = Results::read(&folder.path("results/tiny")).expect("results");
+    for section in &results.sections {
+        let said = match &section.measure {
+            Measure::Perplexity { .. } => {
+                let components = section.dense.components(&section.measure).expect("windows");
+                let interval = components.interval(0.95).expect("windows");
+                format!(" ({:.2} to {:.2})", interval.low.exp(), interval.high.exp())
+            }
+            Measure::Accuracy { metric: "acc", .. } => {
+                let interval = section.dense.accuracy(0.95).expect("documents").interval;
+                format!(" ({:.1} to {:.1})", 100.0 * interval.low, 100.0 * interval.high)
+            }
+            Measure::Accuracy { .. } => continue,
+        };
+        assert!(line.contains(&said), "{said}: {line}");
     }
 }
 

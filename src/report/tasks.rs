@@ -21,11 +21,7 @@ pub fn sheet(tasks: &[TaskRecord]) -> Sheet {
                 "acc_norm" => task.correct_norm.as_ref(),
                 _ => None,
             };
-            let outcomes = |marks: &String| -> Vec<f64> {
-                let right = marks.bytes().map(|mark| u8::from(mark == b'1'));
-                right.map(f64::from).collect()
-            };
-            let accuracy = marks.and_then(|marks| Accuracy::of(&outcomes(marks), task.sources.as_deref(), CONFIDENCE));
+            let accuracy = marks.and_then(|marks| Accuracy::of_marks(marks, task.sources.as_deref(), CONFIDENCE));
             let value = match accuracy {
                 Some(_) => format!("{} %", percent(metric.value)),
                 None => format!("{:.4}", metric.value),

@@ -1,16 +1,20 @@
 //! A record in one line of a log.
 
 use crate::record::Record;
-use crate::stats::{Shown, Summary};
+use crate::stats::Shown;
+use crate::stats::paired::{TextMean, Texts};
+use crate::stats::proportion::Accuracy;
 use bytesize::ByteSize;
 
-/// A record in a few words: perplexities, with the interval of the mean over evaluation windows.
+/// A record in a few words: perplexities and accuracies, with the intervals over windows and documents that reports give
+/// them.
 pub(crate) fn summary(record: &Record, confidence: f64) -> String {
     match &record.error {
         Some(error) => format!("failed: {error}"),
         None => {
             let results = record.evaluations.iter().map(|it| {
-                let interval = Summary::of(&it.windows, confidence).and_then(|summary| summary.interval);
+                let spread = TextMean::of(&it.windows, Texts::Stream);
+                let interval = spread.and_then(|spread| spread.robust_interval(confidence));
                 let interval = interval.map_or(String::new(), |interval| {
                     format!(
                         " ({:.2} to {:.2})",
@@ -22,8 +26,10 @@ pub(crate) fn summary(record: &Record, confidence: f64) -> String {
             });
             let tasks = record.tasks.iter().filter_map(|task| {
                 let metric = task.metrics.get("acc")?;
-                let interval = metric.interval.map_or(String::new(), |[low, high]| {
-                    format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high)
+                let found = Accuracy::of_marks(&task.correct, task.sources.as_deref(), confidence);
+                let interval = found.map_or(String::new(), |found| {
+                    let interval = found.interval.map(|end| 100.0 * end);
+                    format!(" ({:.1} to {:.1})", interval.low, interval.high)
                 });
                 Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
             });

@@ -31,6 +31,13 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
+    /// Computes the accuracy from one character per document, as records have them: `1` if the answer was right. `None` if
+    /// there are no documents.
+    pub fn of_marks(marks: &str, sources: Option<&[u32]>, confidence: f64) -> Option<Accuracy> {
+        let right = marks.bytes().map(|mark| f64::from(u8::from(mark == b'1')));
+        Accuracy::of(&right.collect::<Vec<_>>(), sources, confidence)
+    }
+
     /// Computes the accuracy from one value between 0 and 1 per document: right or wrong, or the share of seeds that
     /// were right. For shares the interval is that of a single run, which is too wide if seeds disagree. `None` if
     /// there are no documents.
