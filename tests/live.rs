@@ -146,7 +146,7 @@ fn the_log_has_the_intervals_of_the_report() {
     let row = |it: u32| {
         let question = format!("\"question\": \"q{it}\"");
         let choices = "\"choices\": {\"text\": [\"x\", \"yy\"], \"label\": [\"A\", \"B\"]}";
-        let key = if it % 3 == 0 { "A" } else { "B" };
+        let key = if it.is_multiple_of(3) { "A" } else { "B" };
         format!("{{{question}, {choices}, \"answerKey\": \"{key}\"}}\n")
     };
     folder.write("arc_easy.jsonl", (0..20).map(row).collect::<String>());
