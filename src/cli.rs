@@ -13,6 +13,8 @@ mod forecast;
 mod json;
 mod machine;
 mod prune;
+#[cfg(feature = "embedded")]
+mod quickstart;
 mod report;
 mod signals;
 mod streams;
@@ -54,8 +56,8 @@ use streams::{Lossy, print, say};
 /// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
 Start here:
-  zprune experiments/quickstart.toml
-      prune the embedded model five ways and print the table
+  zprune quickstart
+      prune a small model that comes with zprune five ways, and print the table
   zprune plan experiments/llama2_sweep.toml
       what a sweep would do; needs no weights
   zprune list
@@ -84,6 +86,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Prune a small model that is a part of the program: 40 cells and their report, in about a minute; needs no other file
+    #[cfg(feature = "embedded")]
+    Quickstart(quickstart::Quickstart),
     /// Run an experiment (a bare X.toml means the same)
     Run(sweep::Run),
     /// Show the cells, what is done and what is to do; executes nothing
@@ -186,10 +191,18 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 fn dispatch(command: Command) -> Result<()> {
     signals::outlive_limits_of_files()?;
     // A run stops after the block it is at; everything else has nothing to record.
-    if !matches!(command, Command::Run(_)) {
+    let is_run = match command {
+        #[cfg(feature = "embedded")]
+        Command::Quickstart(_) => true,
+        Command::Run(_) => true,
+        _ => false,
+    };
+    if !is_run {
         files::remove_on_signals(&signals::ending())?;
     }
     match command {
+        #[cfg(feature = "embedded")]
+        Command::Quickstart(arguments) => quickstart::run(&arguments),
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
         Command::Submit(arguments) => submit::run(&arguments),

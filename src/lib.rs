@@ -24,6 +24,7 @@
 //! # Features
 //!
 //! - `cli` (on): the program, and its command line as [`cli::main`]; needs `report`.
+//! - `embedded` (on): the model and the texts of the quickstart, as a part of the program ([`embedded`]): 10 MB.
 //! - `hub` (on): downloads from the Hugging Face hub. Without it, what is in its cache can be used.
 //! - `report` (on): tables, plots and pages of an experiment's records.
 //! - `gpu` (on): computing on a GPU.
@@ -70,6 +71,8 @@
 pub mod cli;
 pub mod jobs;
 pub mod submit;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod run;
 pub mod cell;
 #[cfg(feature = "report")]

@@ -60,20 +60,29 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         machine,
     } = &arguments.target;
     let experiment = resolve::read_for(path, &machine.request())?;
-    let folder = results.join(&experiment.name);
-    report::check(&experiment, &folder)?;
-    // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
-    experiment.machine_here().at(path.display())?;
-    let progress = Display::new().with_confidence(experiment.confidence);
-    inputs::fetch(&experiment, Parts::Everything, &progress)?;
-    progress.stage("hashing the inputs");
-    let inputs = Inputs::inspect(&experiment)?;
     let options = Options {
         cells: arguments.cell.clone(),
         wait: !arguments.no_wait,
-        stop: progress.stop_on_signals()?,
+        ..Options::default()
     };
-    let outcome = run::run(&experiment, &inputs, &folder, &options, &progress)?;
+    carry_out(&experiment, path, results, options)
+}
+
+/// Runs the experiment of the file `path` until a signal ends it; makes its report, unless only some cells are run.
+pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, options: Options) -> Result<()> {
+    let folder = results.join(&experiment.name);
+    report::check(experiment, &folder)?;
+    // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
+    experiment.machine_here().at(path.display())?;
+    let progress = Display::new().with_confidence(experiment.confidence);
+    inputs::fetch(experiment, Parts::Everything, &progress)?;
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(experiment)?;
+    let options = Options {
+        stop: progress.stop_on_signals()?,
+        ..options
+    };
+    let outcome = run::run(experiment, &inputs, &folder, &options, &progress)?;
     if outcome.ran + outcome.elsewhere + outcome.left == 0 {
         say(&format!(
             "nothing was run: all {} cells have results in {} already. To run them again, choose another folder with --results, or \
@@ -84,7 +93,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     }
     let mut wrote = vec!["runs.jsonl".to_string()];
     // One cell of many makes no table; `zprune report` makes it from all of them.
-    if arguments.cell.is_empty() {
+    if options.cells.is_empty() {
         let report = Report::read(&folder)?;
         let files = report::write(&report, &folder)?;
         print(&report.terminal(width()))?;

@@ -8,6 +8,7 @@ mod damage;
 mod layouts;
 mod memory;
 mod permutations;
+mod quickstart;
 mod refinements;
 mod screens;
 #[path = "../tiny/mod.rs"]
