@@ -5,6 +5,7 @@
 
 mod archive;
 mod bench;
+mod card;
 mod choice;
 mod common;
 mod display;
@@ -103,6 +104,8 @@ enum Command {
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),
+    /// Put what `zprune eval` measured into the model card (README.md) of a pruned model
+    Card(card::Card),
     /// Store a pruned model without its zeros, losslessly; loading it needs `expand` first
     Compress(archive::Compress),
     /// Restore the model directory that an archive was made from
@@ -210,6 +213,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Card(arguments) => card::run(&arguments),
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),
         Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),

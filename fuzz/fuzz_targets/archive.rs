@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use zprune::data::digest::FileDigest;
 use zprune::jobs::archive::manifest::{MANIFEST, Manifest};
-use zprune::jobs::archive::{compress, expand};
+use zprune::jobs::archive::{ENDING, MARK, compress, expand};
 use zprune::model::folder::Links;
 use zprune::progress::Silent;
 
@@ -28,10 +28,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // As a part of an archive of another model, whose manifest says that it belongs there.
     archived(MODEL, &place("other"), &place("changed"));
-    std::fs::write(place("changed").join(WEIGHTS), bytes).expect("writable");
+    let part = [&MARK[..], bytes].concat();
+    std::fs::write(place("changed").join(format!("{WEIGHTS}{ENDING}")), &part).expect("writable");
     let mut manifest = Manifest::read(&place("changed")).expect("it was just written");
     if let Some(weights) = manifest.weights.get_mut(WEIGHTS) {
-        weights.archived = FileDigest::of_bytes(bytes);
+        weights.archived = FileDigest::of_bytes(&part);
     }
     changed(&manifest, &place("changed"), &place("expanded"));
 

@@ -44,16 +44,20 @@ pub fn compress(arguments: &Compress) -> Result<()> {
     let percent = |bytes: f64| 100.0 * bytes / sizes.dense as f64;
     print(&format!(
         "{}: {} tensors compressed, {} left as they are\n\
-         dense {}, stored {} ({:.1} %), least possible with these values {} ({:.1} %)\n\
-         storage only: no program runs faster for it, and zprune expand restores the directory before use{}",
+         {} of weights take {} ({:.1} %). zstd makes about {} ({:.1} %) of the same weights{}\n\
+         storage only: no program reads or runs it; `zprune expand` restores the model{}",
         arguments.out.display(),
         sizes.compressed,
         sizes.plain,
         HumanBytes(sizes.dense),
         HumanBytes(sizes.stored),
         percent(sizes.stored as f64),
-        HumanBytes(sizes.bound as u64),
-        percent(sizes.bound),
+        HumanBytes(sizes.zstd),
+        percent(sizes.zstd as f64),
+        match sizes.zstd < sizes.stored {
+            true => ": if only size counts, use zstd on the model instead",
+            false => "",
+        },
         left_out(&sizes.left_out),
     ))
 }

@@ -111,6 +111,15 @@ impl fmt::Display for DatasetFile {
     }
 }
 
+/// What a text is called, without the folder that it is in: a path of the hub as it is, of any other path its last part.
+pub fn name(text: &Path) -> String {
+    let whole = text.to_string_lossy();
+    match (whole.starts_with(PREFIX), text.file_name()) {
+        (false, Some(last)) => last.to_string_lossy().into_owned(),
+        _ => whole.into_owned(),
+    }
+}
+
 /// Completes a corpus as the user names it: adds the split, and the join that a named corpus implies. A path of the
 /// file system stays as it is.
 ///

@@ -15,11 +15,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
+/// Says which licence the model has.
+const CARD: &str = "README.md";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Small files that are downloaded if a repository has them, besides every file named `tokenizer*.json`.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
     CONFIG,
+    CARD,
     "generation_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -161,10 +164,13 @@ impl Hub {
             transfer.run(commit).map_err(problem)
         };
         // A tokenizer in a folder that Windows cannot have is none that is needed.
-        for file in files
+        let mut small: Vec<&String> = files
             .iter()
             .filter(|file| is_small(file) && FileName::parse(file).is_ok())
-        {
+            .collect();
+        // What a model must have comes first, for the sake of messages.
+        small.sort_by_key(|file| *file == CARD);
+        for file in small {
             fetch(file, self.limits.small_file)?;
         }
         let folder = self.cache.snapshot(repository, commit);

@@ -6,7 +6,7 @@ use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, Identity, TaskIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
-use crate::hub::Parts;
+use crate::hub::{Parts, datasets};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::record::TaskRecord;
@@ -27,6 +27,8 @@ pub struct Evaluation {
     /// Name of the protocol, if the user asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol_name: Option<String>,
+    /// Name of the text, or of the token windows, without the folder that it is in.
+    pub corpus: String,
     /// What was measured, with all settings that decide the result.
     pub protocol: EvaluationIdentity,
     /// SHA-256 of the model's files.
@@ -99,6 +101,7 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         windows: found.windows,
         token_digest: found.token_digest,
         protocol_name: experiment.protocol.clone(),
+        corpus: datasets::name(experiment.evaluations[0].source()),
         protocol: identity.evaluations.swap_remove(0),
         model: identity.model,
         backend: identity.backend,

@@ -1,6 +1,6 @@
-//! What one command does to one model: prune it ([`prune`]), measure it ([`eval`], and [`harness`]
-//! for its scores in another layout), check it ([`verify`])
-//! against what is recorded ([`provenance`]), store it in less space ([`archive`]), time it ([`mod@bench`]), write the
+//! What one command does to one model: prune it ([`prune`]), tell its readers ([`card`]), measure it ([`eval`], and
+//! [`harness`] for its scores in another layout), check it ([`verify`]) against what is recorded ([`provenance`]), store it in
+//! less space ([`archive`]), time it ([`mod@bench`]), write the
 //! tokens it sees ([`tokens`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
@@ -8,6 +8,7 @@
 
 pub mod archive;
 pub mod bench;
+pub mod card;
 pub mod eval;
 pub mod harness;
 pub mod provenance;

@@ -25,8 +25,8 @@ use std::path::Path;
 
 /// Version of the layout of [`PruningFile`]. 2 added fingerprints and a checksum, 3 the pattern of each layer,
 /// 4 the order of its columns, what refinement changed, and the goal of its solver, 5 what compensation added to its bias,
-/// 6 whether the order of its columns is that of the file.
-pub const SCHEMA: u32 = 6;
+/// 6 whether the order of its columns is that of the file, 7 the names of the model and of the calibration text.
+pub const SCHEMA: u32 = 7;
 
 /// The layout that has no fingerprints yet.
 const WITHOUT_FINGERPRINTS: u32 = 1;
@@ -50,6 +50,15 @@ pub struct PruningFile {
     /// The protocol, if the user named one. The settings that it implies are part of `cell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// Name of the model that was pruned: `org/name` if it came from the hub, else that of its folder. `cell` has its hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+    /// The commit of that model on the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_revision: Option<String>,
+    /// Name of the text or of the token windows that were calibrated with: `hub:` and the file on the hub, or the name of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_corpus: Option<String>,
     /// Everything that decided the weights: hashes of the source, method, pattern, calibration and seed.
     pub cell: Identity,
     /// Fraction of prunable weights removed.
@@ -303,6 +312,9 @@ mod tests {
             zprune: "0.1.0".to_string(),
             method: "wanda".to_string(),
             protocol: None,
+            base_model: Some("org/name".to_string()),
+            base_revision: None,
+            calibration_corpus: None,
             cell: Identity {
                 numbers: 2,
                 backend: "cpu".to_string(),

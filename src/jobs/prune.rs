@@ -1,18 +1,19 @@
 //! Pruning one model into a directory of its own.
 //!
-//! The output is a dense Hugging Face directory with the source's files, shards, tensors and types, and
-//! [`PRUNING`] beside them. It appears under its name when it is complete and was opened as a loader opens it.
+//! The output is a dense Hugging Face directory with the source's files, shards, tensors and types, and beside them
+//! [`PRUNING`] and a card for its readers. It appears under its name when it is complete and was opened as a loader opens it.
 
+use super::card::{self, CARD};
 use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA};
 use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::digest::FileDigest;
 use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::identify;
-use crate::experiment::inputs::{self, Inputs, ModelInput};
+use crate::experiment::inputs::{self, ConfiguredModel, Inputs, ModelInput};
 use crate::experiment::plan::Experiment;
-use crate::files::{Access, Staging};
-use crate::hub::Parts;
+use crate::files::{Access, Staging, input};
+use crate::hub::{Parts, datasets};
 use crate::memory;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{ModelWriter, PRUNING};
@@ -81,6 +82,7 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let backend = Opened::new(&experiment.machine, machine)?;
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
+    let original = ModelFolder::open(folder, writing.links)?.files(|name| name == CARD)?;
     let spec = recipe.biased(input.checkpoint.spec())?;
     let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, writing.links)?;
     let blocks = input.checkpoint.spec().blocks;
@@ -115,11 +117,15 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
         original: unchanged(input, folder, (&copied, &remade), &output).at(folder.display())?,
         output,
     };
-    let file = PruningFile {
+    let (base_model, base_revision) = base(experiment, configured)?;
+    let mut file = PruningFile {
         schema: SCHEMA,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
         method: name.clone(),
         protocol: experiment.protocol.clone(),
+        base_model,
+        base_revision,
+        calibration_corpus: calibration(experiment, pruning.seed),
         cell: identity,
         sparsity: findings.sparsity.unwrap_or(0.0),
         calibration_tokens: findings.calibration_tokens,
@@ -127,8 +133,18 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
         fingerprints: Some(fingerprints),
         checksum: None,
     };
-    let all: Vec<Found> = copied.into_iter().chain(remade).collect();
-    staging.write(PRUNING, &file.to_bytes()?, narrowest(input, &all)?)?;
+    let text = original
+        .first()
+        .map(|found| input::read_text(&found.place, input::SMALL));
+    let card = card::written(&file, text.transpose()?.as_deref());
+    if let Some(fingerprints) = &mut file.fingerprints {
+        let digest = FileDigest::of_bytes(card.as_bytes());
+        fingerprints.output.insert(CARD.to_string(), digest);
+    }
+    let all: Vec<Found> = copied.into_iter().chain(remade).chain(original).collect();
+    let access = narrowest(input, &all)?;
+    staging.write(CARD, card.as_bytes(), access)?;
+    staging.write(PRUNING, &file.to_bytes()?, access)?;
     staging.commit()?;
     progress.finish();
     Ok(Pruned {
@@ -140,8 +156,25 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     })
 }
 
-/// The access rights that hold for all files of the original. `pruning.json` describes all of them, so nobody else
-/// may read it.
+/// What the experiment's model is called, and which commit of the hub it is.
+fn base(experiment: &Experiment, model: &ConfiguredModel) -> Result<(Option<String>, Option<String>)> {
+    if let Some(repository) = experiment.models.first().and_then(|plan| plan.hub.as_ref()) {
+        return Ok((Some(repository.name.clone()), model.commit.clone()));
+    }
+    // The name itself and no more of the path, which is nobody else's business.
+    let place = model.path.canonicalize();
+    let place = place.map_err(|source| Error::reading(&model.path, source))?;
+    Ok((place.file_name().map(|name| name.to_string_lossy().into_owned()), None))
+}
+
+/// What the text was called that windows were drawn from with this seed, or the file of the windows.
+fn calibration(experiment: &Experiment, seed: Option<u64>) -> Option<String> {
+    let plan = experiment.calibration.as_ref()?;
+    Some(datasets::name(&plan.file(seed?)))
+}
+
+/// The access rights that hold for all files of the original. `pruning.json` and the card describe them, so nobody else
+/// may read these.
 fn narrowest(input: &ModelInput, others: &[Found]) -> Result<Access> {
     let weights = input.checkpoint.files().paths();
     let mut places = weights

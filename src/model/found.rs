@@ -8,6 +8,9 @@ use crate::files::names::quoted;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+/// Name of the file that an archive of `zprune compress` has, and no model.
+pub const ARCHIVE: &str = "zprune-archive.json";
+
 /// Most names that one message lists.
 const LISTED: usize = 4;
 
@@ -114,9 +117,20 @@ fn repository(path: &Path) -> Option<String> {
     ))
 }
 
+/// What to say about an archive in place of a model.
+pub fn archive(folder: &Path) -> String {
+    format!(
+        "it is an archive and no model: `zprune expand {} --out DIR` restores the model",
+        quoted(folder)
+    )
+}
+
 /// What to say about a model in a form that cannot be read, whichever form that is.
 fn other_form(folder: &Path, names: &BTreeSet<String>) -> Option<String> {
     let save = "load it with transformers and write it out again with `save_pretrained(DIR)`";
+    if names.contains(ARCHIVE) {
+        return Some(archive(folder));
+    }
     if names.contains("adapter_config.json") {
         let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap_or_default();
         let settings: serde_json::Value = serde_json::from_str(&json::standard(&text)).unwrap_or_default();

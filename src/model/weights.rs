@@ -9,7 +9,7 @@ use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, SHORTER};
 use crate::files::input;
-use crate::model::found::{Sought, instead};
+use crate::model::found::{ARCHIVE, Sought, archive, instead};
 use crate::model::index::{self, INDEX};
 use memmap2::Mmap;
 use safetensors::Dtype;
@@ -113,6 +113,10 @@ impl WeightFiles {
             tensors: HashMap::new(),
             promised: BTreeMap::new(),
         };
+        // Older archives have a file by the name of the weights.
+        if dir.join(ARCHIVE).exists() {
+            return Err(Error::input(archive(dir)).at(dir.display()));
+        }
         if dir.join(SINGLE).exists() {
             files.add_shard(dir.join(SINGLE))?;
         } else if dir.join(INDEX).exists() {

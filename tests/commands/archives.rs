@@ -10,8 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zprune::data::digest::FileDigest;
 use zprune::jobs::archive::manifest::{Archived, FORMAT, MANIFEST, Manifest};
+use zprune::jobs::archive::{ENDING, MARK};
 
 const WEIGHTS: &str = "model.safetensors";
+/// What stands for them in an archive.
+const ARCHIVED: &str = "model.safetensors.zprune";
 const EXPAND: &str = "expand archive --out out";
 
 /// Compresses a folder, expands the archive, and holds the two against each other.
@@ -42,7 +45,7 @@ fn archives_restore_every_bit() {
     works(&run(&folder, "verify model-back --against model"));
     works(&run(&folder, "verify pruned-back --against model"));
     let size = |name: &str| std::fs::metadata(folder.path(name)).expect("written").len();
-    assert!(size("pruned-archive/model.safetensors") < size("pruned/model.safetensors") * 8 / 10);
+    assert!(size("pruned-archive/model.safetensors.zprune") < size("pruned/model.safetensors") * 8 / 10);
     refused(
         &folder,
         "compress pruned-archive --out out",
@@ -53,8 +56,102 @@ fn archives_restore_every_bit() {
         &folder,
         "eval --model pruned-archive --corpus novel.txt --length 16",
         2,
-        &["is missing"],
+        &["it is an archive and no model: `zprune expand pruned-archive --out DIR` restores the model"],
     );
+}
+
+#[test]
+fn no_other_program_takes_an_archive_for_a_model() {
+    for sharded in [false, true] {
+        let (folder, files) = archived(sharded);
+        for (name, content) in &files {
+            let name = name.to_string_lossy();
+            assert!(!name.ends_with(".safetensors"), "{name}");
+            if name.ends_with(ENDING) {
+                assert!(content.starts_with(b"zprune archive, not a model"), "{name}");
+                assert!(safetensors::SafeTensors::deserialize(content).is_err(), "{name}");
+                safetensors::SafeTensors::deserialize(&content[MARK.len()..]).expect("tensors follow");
+            }
+        }
+        for (command, code) in [
+            ("eval --model archive --corpus novel.txt --length 16", 2),
+            ("verify archive", 1),
+        ] {
+            refused(
+                &folder,
+                command,
+                code,
+                &["it is an archive and no model: `zprune expand archive --out DIR`"],
+            );
+        }
+        // Two files that would be one.
+        folder.write("pruned/other.safetensors.zprune", "somebody else's");
+        comes_back(&folder, "pruned");
+        let first = if sharded {
+            "model-00001-of-00002.safetensors"
+        } else {
+            WEIGHTS
+        };
+        folder.write(format!("pruned/{first}{ENDING}"), "somebody else's");
+        refused(
+            &folder,
+            "compress pruned --out out",
+            2,
+            &["has the name that an archive gives its weights"],
+        );
+    }
+}
+
+#[test]
+fn the_size_is_held_against_that_of_zstd() {
+    let (folder, _) = archived(false);
+    std::fs::remove_dir_all(folder.path("archive")).expect("ours");
+    let text = works(&run(&folder, "compress pruned --out archive"));
+    // Random single-precision values have nothing that zstd could use but the zeros.
+    assert!(
+        text.contains(" of weights take ") && text.contains("zstd makes about "),
+        "{text}"
+    );
+    let percent = |after: &str| -> f64 {
+        let rest = text.split_once(after).expect(after).1;
+        let number = rest
+            .split_once(" (")
+            .expect("a share")
+            .1
+            .split_once(" %)")
+            .expect("a share")
+            .0;
+        number.parse().expect("a number")
+    };
+    let (stored, zstd) = (percent(" of weights take "), percent("zstd makes about "));
+    assert!(
+        (stored - 100.0).abs() < 60.0 && (zstd / stored - 1.0).abs() < 0.2,
+        "{text}"
+    );
+    assert_eq!(zstd < stored, text.contains("use zstd on the model instead"), "{text}");
+}
+
+/// Archives that zprune wrote when its format was 2: of a pruned model of two shards.
+#[test]
+fn what_older_versions_wrote_is_still_restored() {
+    let folder = Folder::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archive_2");
+    lay_out(&folder.path("archive"), &tree(&fixture));
+    let text = works(&run(&folder, "expand archive --out back"));
+    assert!(text.contains("7 files as they were archived"), "{text}");
+    works(&run(&folder, "verify back"));
+    let error = "it is an archive and no model";
+    refused(
+        &folder,
+        "eval --model archive --corpus novel.txt --length 16",
+        2,
+        &[error],
+    );
+    let name = "archive/model-00001-of-00002.safetensors";
+    let mut bytes = std::fs::read(folder.path(name)).expect("there");
+    *bytes.last_mut().expect("it has bytes") ^= 1;
+    folder.write(name, bytes);
+    refused(&folder, EXPAND, 2, &[name]);
 }
 
 #[test]
@@ -110,14 +207,14 @@ fn permissions_come_back() {
     let umask = mode(folder.path("usual"));
     for (name, wanted) in modes {
         assert_eq!(mode(folder.path("model-back").join(name)), wanted & umask, "{name}");
-        let archived = mode(folder.path("model-archive").join(name));
+        let stored = if name == WEIGHTS { ARCHIVED } else { name };
+        let archived = mode(folder.path("model-archive").join(stored));
         assert_eq!(archived & !(wanted | 0o200), 0, "{name} is wider in the archive");
     }
-    // An archive from before there were permissions has those of its files.
+    // An archive of a system without permissions has those of its files.
     let path = folder.path("model-archive").join(MANIFEST);
     let manifest = Manifest::parse(&std::fs::read(&path).expect("written")).expect("whole");
     let older = Manifest {
-        format: 1,
         permissions: BTreeMap::new(),
         ..manifest
     };
@@ -179,11 +276,11 @@ fn archives_that_were_altered_are_refused_by_tensor() {
     let (folder, files) = archived(false);
     let stem = QUERY.strip_suffix(".weight").expect("a weight");
     let part = |ending: &str| format!("{stem}.{ending}");
-    let weights = &files[Path::new(WEIGHTS)];
+    let weights = &files[Path::new(ARCHIVED)][MARK.len()..];
     let at = |ending: &str| place(weights, &part(ending)).0;
-    let tensor = format!("archive/model.safetensors: tensor `{QUERY}`: ");
+    let tensor = format!("archive/{ARCHIVED}: tensor `{QUERY}`: ");
     let with = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut bytes = weights.clone();
+        let mut bytes = weights.to_vec();
         change(&mut bytes);
         bytes
     };
@@ -250,15 +347,16 @@ fn archives_that_were_altered_are_refused_by_tensor() {
             "has another shape or type",
         ),
     ];
+    let write = |bytes: Vec<u8>| folder.write(format!("archive/{ARCHIVED}"), [&MARK[..], &bytes].concat());
     for (name, bytes, expect) in cases {
         println!("{name}");
-        folder.write("archive/model.safetensors", bytes);
+        write(bytes);
         refused(&folder, EXPAND, 2, &[&tensor, expect]);
     }
     let extra = changed(weights, |tensors| {
         drop(tensors.insert("extra".into(), Tensor::new(&[1], [1.0].into_iter())))
     });
-    folder.write("archive/model.safetensors", extra);
+    write(extra);
     refused(
         &folder,
         EXPAND,
@@ -266,13 +364,18 @@ fn archives_that_were_altered_are_refused_by_tensor() {
         &["tensor `extra`: belongs to nothing that was archived"],
     );
     // The same tensors under another header.
-    folder.write("archive/model.safetensors", changed(weights, |_| ()));
-    refused(
-        &folder,
-        EXPAND,
-        2,
-        &["archive/model.safetensors: its tensors are what was archived, but its header"],
-    );
+    write(changed(weights, |_| ()));
+    let expect = format!("archive/{ARCHIVED}: its tensors are what was archived, but its header");
+    refused(&folder, EXPAND, 2, &[&expect]);
+    for bytes in [weights, &MARK[..20], &[]] {
+        folder.write(format!("archive/{ARCHIVED}"), bytes);
+        refused(
+            &folder,
+            EXPAND,
+            2,
+            &[ARCHIVED, "is no archived weight file of this format"],
+        );
+    }
 
     lay_out(&folder.path("archive"), &files);
     std::fs::remove_file(folder.path("archive").join(MANIFEST)).expect("there");

@@ -494,7 +494,7 @@ fn every_kind_of_damage_is_found_and_named() {
     let (text, content) = verdict(&folder, &whole);
     assert!(content && !text.contains("not checked"), "{text}");
     assert!(text.contains("14 pruned tensors: every weight that stayed"), "{text}");
-    assert!(text.contains("4 files are what zprune wrote"), "{text}");
+    assert!(text.contains("5 files are what zprune wrote"), "{text}");
     let mut older = copy();
     older.grow_older();
     let (text, content) = verdict(&folder, &older);
@@ -588,7 +588,7 @@ fn what_people_add_to_publish_a_model_is_said_and_no_fault() {
     }
     let (text, content) = verdict(&folder, &model);
     assert!(
-        content && text.contains("not checked: README.md: it was added later"),
+        content && text.contains("not checked: README.md: it was edited"),
         "{text}"
     );
 }
@@ -751,8 +751,9 @@ fn no_flipped_bit_of_any_file_goes_unnoticed() {
     let (folder, model) = pruned("sparsegpt");
     let mut random = ChaCha8Rng::seed_from_u64(16);
     let names: Vec<PathBuf> = model.pruned.keys().cloned().collect();
-    assert_eq!(names.len(), 5, "{names:?}");
-    for name in names {
+    assert_eq!(names.len(), 6, "{names:?}");
+    // The card may be edited.
+    for name in names.into_iter().filter(|name| name != Path::new("README.md")) {
         for _ in 0..FLIPS {
             let whole = &model.pruned[&name];
             let (place, bit) = (random.random_range(0..whole.len()), random.random_range(0..8));

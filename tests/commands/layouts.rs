@@ -57,7 +57,7 @@ fn the_layout_that_was_found_is_written() {
         assert_eq!(read("model"), read("pruned"), "{shards} shards");
         let text = works(&run(&folder, "verify pruned --against model"));
         assert!(
-            text.contains(&format!("{} files are what zprune wrote", shards + 3)),
+            text.contains(&format!("{} files are what zprune wrote", shards + 4)),
             "{text}"
         );
         works(&run(
@@ -179,7 +179,9 @@ fn links_that_lead_out_of_the_directory_are_not_copied_unasked() {
     works(&run(&folder, "verify third --against model"));
     works(&run(&folder, "compress model --out third-archive"));
     let plain = |name: &str| folder.path(name).symlink_metadata().expect("written").is_file();
-    assert!(plain("third/model.safetensors") && plain("third/LICENSE") && plain("third-archive/model.safetensors"));
+    assert!(
+        plain("third/model.safetensors") && plain("third/LICENSE") && plain("third-archive/model.safetensors.zprune")
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -221,7 +223,14 @@ fn the_original_and_the_output_are_recorded_with_their_hashes() {
     ];
     assert_eq!(
         (names("original"), names("output")),
-        (files.map(String::from).into(), files.map(String::from).into())
+        (
+            files.map(String::from).into(),
+            [&["README.md"][..], &files]
+                .concat()
+                .into_iter()
+                .map(String::from)
+                .collect()
+        )
     );
     assert_eq!(recorded["fingerprints"]["kept_weights"], "updated");
     for (name, file) in recorded["fingerprints"]["original"].as_object().expect("files by name") {

@@ -3,6 +3,7 @@
 
 mod archives;
 mod axes;
+mod cards;
 mod compensations;
 mod damage;
 mod layouts;
@@ -340,7 +341,10 @@ fn what_cannot_be_written_leaves_nothing() {
 
     // A disk that fills up: files may have 20 blocks of 512 bytes, and the weights need 100 kB.
     #[cfg(unix)]
-    for command in [PRUNE, "compress model --out out"] {
+    for (command, file) in [
+        (PRUNE, "out/model.safetensors"),
+        ("compress model --out out", "out/model.safetensors.zprune"),
+    ] {
         let program = env!("CARGO_BIN_EXE_zprune");
         let script = format!("trap '' XFSZ; ulimit -f 20; exec '{program}' {command}");
         let output = std::process::Command::new("sh")
@@ -350,7 +354,7 @@ fn what_cannot_be_written_leaves_nothing() {
             .expect("a shell");
         assert_eq!(output.status.code(), Some(3), "{}", says(&output));
         assert!(
-            says(&output).contains("out/model.safetensors: cannot write: "),
+            says(&output).contains(&format!("{file}: cannot write: ")),
             "{}",
             says(&output)
         );

@@ -245,6 +245,11 @@ fn a_pruned_model() {
 }
 
 #[test]
+fn a_card() {
+    Undisturbed::new(&jobs::CARD).hold();
+}
+
+#[test]
 fn an_archive() {
     Undisturbed::new(&jobs::ARCHIVE).hold();
 }

@@ -40,6 +40,20 @@ const PRUNE: &[&str] = &[
 ];
 const COMPRESS: &[&str] = &["compress", "pruned", "--out", "archive"];
 
+const MEASURE: &[&str] = &[
+    "eval",
+    "--model",
+    "pruned",
+    "--corpus",
+    "novel.txt",
+    "--length",
+    "16",
+    "--windows",
+    "4",
+    "--json",
+    "measured.json",
+];
+
 /// All cells of a sweep, by their ids: then it writes no report, which takes longer than everything else and is a job of its
 /// own here.
 pub const SWEEP: Job = Job {
@@ -52,6 +66,12 @@ pub const PRUNING: Job = Job {
     arguments: PRUNE,
     before: &[],
     makes: "pruned",
+};
+
+pub const CARD: Job = Job {
+    arguments: &["card", "pruned", "--measured", "measured.json"],
+    before: &[PRUNE, MEASURE],
+    makes: "pruned/README.md",
 };
 
 pub const ARCHIVE: Job = Job {

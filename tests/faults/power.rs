@@ -169,6 +169,11 @@ fn a_pruned_model_survives() {
 }
 
 #[test]
+fn a_card_survives() {
+    Run::hold(&jobs::CARD);
+}
+
+#[test]
 fn an_archive_survives() {
     Run::hold(&jobs::ARCHIVE);
 }

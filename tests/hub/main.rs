@@ -35,7 +35,7 @@ fn model_files() -> BTreeMap<String, Vec<u8>> {
         ("generation_config.json", "{}"),
         ("pytorch_model.bin", "pickled"),
         ("onnx/config.json", "{}"),
-        ("README.md", "# Tiny"),
+        ("README.md", "---\nlicense: mit\n---\n# Tiny"),
     ] {
         files.insert(name.to_string(), content.into());
     }

@@ -30,6 +30,7 @@ fn a_model_is_downloaded_once_and_used_from_the_cache_ever_after() {
     let mut files = tree(&cache);
     files.retain(|file| !file.ends_with(".lock"));
     let wanted = [
+        "README.md",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -51,6 +52,22 @@ fn a_model_is_downloaded_once_and_used_from_the_cache_ever_after() {
     expected.sort();
     assert_eq!(files, expected);
     assert_eq!(std::fs::read_to_string(cache.join("refs/main")).expect("a ref"), COMMIT);
+
+    // A model that is pruned says what it was made from, and keeps its licence.
+    let prune = "prune --model hub:org/tiny --method wanda --sparsity 0.5 --calibration calibration.jsonl --sequences 2 --length 16 \
+                 --out pruned";
+    let words: Vec<&str> = prune.split_whitespace().collect();
+    works(&run(&folder, &server, &words, &[]));
+    let card = std::fs::read_to_string(folder.path("pruned/README.md")).expect("a card");
+    assert!(card.starts_with("---\nbase_model: org/tiny\nlicense: mit\n"), "{card}");
+    assert!(
+        card.contains(&format!("https://huggingface.co/org/tiny/tree/{COMMIT}")),
+        "{card}"
+    );
+    assert!(!card.contains("add to the lines above"), "{card}");
+    let record = std::fs::read_to_string(folder.path("pruned/pruning.json")).expect("a record");
+    assert!(record.contains("\"base_model\": \"org/tiny\""), "{record}");
+    assert!(record.contains(&format!("\"base_revision\": \"{COMMIT}\"")), "{record}");
 
     // Again: the branch is looked up, no file is.
     server.log();

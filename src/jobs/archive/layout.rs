@@ -1,7 +1,17 @@
-//! How an archive stores a matrix: the names of its parts, its bits, and how much of it is in memory at a time.
+//! How an archive stores weights: the names of its files, of the parts of a matrix, its bits, and how much is in memory at a time.
 
-use crate::files::header::HeaderEntry;
+use crate::error::{Error, Located, Result};
+use crate::files::header::{Header, HeaderEntry};
+use crate::files::input;
+use std::io::Read;
+use std::path::Path;
 use std::path::PathBuf;
+
+/// What an archive adds to the name of a weight file, so that no other program takes it for weights.
+pub const ENDING: &str = ".zprune";
+
+/// The beginning of an archived weight file, for people and programs that look into it. A safetensors file follows.
+pub const MARK: &[u8; 64] = b"zprune archive, not a model: `zprune expand` restores the model\n";
 
 pub const WEIGHT: &str = ".weight";
 pub const COMPRESSED: &str = ".compressed";
@@ -19,9 +29,8 @@ pub struct Sizes {
     pub dense: u64,
     /// Size in the archive.
     pub stored: u64,
-    /// A lower bound for every code that stores the non-zero elements as they are, if each element of a matrix is
-    /// zero independently of the others.
-    pub bound: f64,
+    /// About what zstd makes of the tensors at its usual level, for comparison.
+    pub zstd: u64,
     /// Number of tensors that were compressed.
     pub compressed: usize,
     /// Number of tensors that were stored as they are.
@@ -72,5 +81,39 @@ impl<'a> StoredMatrix<'a> {
     /// Number of columns of one row that are in memory at a time; their bits fill whole bytes.
     pub fn step(&self) -> usize {
         (PIECE / self.width).next_multiple_of(8)
+    }
+}
+
+/// An archived weight file whose header was read.
+pub struct ArchivedFile {
+    /// The header of the safetensors file in it.
+    pub header: Header,
+    /// Position in the file where the tensors' data begin.
+    pub data: u64,
+}
+
+impl ArchivedFile {
+    /// Reads the header of the archived file at `path`, which is `bytes` long. Archives of older formats have no [`MARK`].
+    ///
+    /// # Errors
+    /// The file cannot be read, or is none.
+    pub fn read(path: &Path, bytes: u64, marked: bool) -> Result<Self> {
+        let mut file = input::open(path)?;
+        let before = match marked {
+            true => MARK.len() as u64,
+            false => 0,
+        };
+        let mut mark = Vec::new();
+        let read = Read::by_ref(&mut file).take(before).read_to_end(&mut mark);
+        read.map_err(|source| Error::reading(path, source))?;
+        if marked && mark != MARK {
+            let message = "is no archived weight file of this format: it does not begin as one";
+            return Err(Error::input(message).at(path.display()));
+        }
+        let header = Header::read(file, bytes.saturating_sub(before)).at(path.display())?;
+        Ok(ArchivedFile {
+            data: before + header.data(),
+            header,
+        })
     }
 }

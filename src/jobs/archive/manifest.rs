@@ -3,21 +3,27 @@
 //! Owns the file's layout and the checks that it can be used: reading it is a function of its bytes, and nothing
 //! in it can lead out of the directory that is restored, whoever wrote it.
 
+use super::layout::ENDING;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::files::header::Header;
 use crate::files::{Access, input};
 use crate::jobs::seal;
+use crate::model::found::ARCHIVE;
 use crate::model::index::INDEX;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 /// File name of the manifest in an archive.
-pub const MANIFEST: &str = "zprune-archive.json";
+pub const MANIFEST: &str = ARCHIVE;
 
-/// Version of the layout of [`Manifest`]. 1 has files and hashes, 2 added permissions.
-pub const FORMAT: u32 = 2;
+/// Version of the layout of an archive. 1 has files and hashes, 2 added permissions, 3 gave weight files an ending and a beginning
+/// of their own and keeps the index as it is.
+pub const FORMAT: u32 = 3;
+
+/// The first format whose weight files no other program takes for weights.
+const MARKED: u32 = 3;
 
 /// The oldest layout that can be read.
 const OLDEST_FORMAT: u32 = 1;
@@ -41,9 +47,10 @@ pub struct Manifest {
     /// Folders of the model directory that are empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty_folders: Vec<String>,
-    /// The files that hold the model's weights. The archive has other files under their names.
+    /// The files that hold the model's weights. The archive has other files in their place, whose names end in `.zprune`; up to
+    /// format 2 they have the same names.
     pub weights: BTreeMap<String, Archived>,
-    /// The index of the weight files, if there was one. The archive has another file under its name.
+    /// Up to format 2 the index of the weight files, if there was one: the archive has another file under its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<ArchivedIndex>,
     /// Access rights of each file and folder, and of the directory itself (`.`); absent in format 1, and if the
@@ -146,6 +153,19 @@ impl Manifest {
         files.chain(empty).filter(|path| *path != Path::new("")).collect()
     }
 
+    /// Whether the archive's weight files begin with a mark.
+    pub(super) fn is_marked(&self) -> bool {
+        self.format >= MARKED
+    }
+
+    /// The path in the archive of a file of the model directory.
+    pub(super) fn stored(&self, name: &str) -> String {
+        match self.is_marked() && self.weights.contains_key(name) {
+            true => format!("{name}{ENDING}"),
+            false => name.to_string(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |place: &str, what: &str| Err(Error::input(what).at(format!("`{place}`")));
         for path in self.files.keys().chain(&self.empty_folders) {
@@ -168,6 +188,9 @@ impl Manifest {
             return refuse(INDEX, "is not the text that the manifest holds");
         }
         for (name, weights) in &self.weights {
+            if self.files.contains_key(&format!("{name}{ENDING}")) && self.is_marked() {
+                return refuse(name, "and another file would have the same name in the archive");
+            }
             let header = weights.header().at(format!("`{name}`"))?;
             let bytes = header.data().checked_add(header.data_bytes());
             if self.files.get(name).is_none_or(|file| Some(file.bytes) != bytes) {
@@ -275,6 +298,14 @@ mod tests {
             permissions: BTreeMap::from([("../evil".to_string(), Access::OPEN)]),
             ..manifest()
         };
+        let (one, two) = ("model.safetensors", "model.safetensors.zprune");
+        let older = |manifest| Manifest { format: 2, ..manifest };
+        assert_eq!(
+            (manifest().stored(one), older(manifest()).stored(one)),
+            (two.into(), one.into())
+        );
+        let bytes = older(file(two)).to_bytes().expect("text and numbers");
+        Manifest::parse(&bytes).expect("two files then");
         let index = Manifest {
             index: Some(ArchivedIndex {
                 archived: FileDigest::of_bytes(b"{}"),
@@ -292,6 +323,7 @@ mod tests {
             (file(""), "not the path"),
             (file("..\\evil"), "not the path"),
             (file(MANIFEST), "not the path"),
+            (file(two), "would have the same name in the archive"),
             (folder, "not the path"),
             (permissions, "no file or folder of the archive"),
             (endless, "64 bits"),

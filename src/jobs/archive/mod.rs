@@ -13,21 +13,22 @@
 mod layout;
 pub mod manifest;
 mod pack;
+mod rival;
 mod unpack;
 
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Located, Result};
-use crate::files::{Access, Staging, input};
+use crate::files::{Access, Staging};
 use crate::model::export::copy;
 use crate::model::folder::{Found, Links, Listing, ModelFolder};
-use crate::model::index::{INDEX, reindexed};
+use crate::model::index::INDEX;
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
 use bytesize::ByteSize;
 use layout::BITMASK;
-pub use layout::Sizes;
-use manifest::{ArchivedIndex, FORMAT, MANIFEST, Manifest};
-use serde_json::Map;
+pub use layout::{ENDING, MARK, Sizes};
+use manifest::{FORMAT, MANIFEST, Manifest};
+use rival::Rival;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,13 +49,21 @@ pub struct Expanded {
 /// # Errors
 /// The directory cannot be read, holds an archive already or what cannot be copied, or the disk refuses.
 pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress) -> Result<Sizes> {
-    let (weights, indexed) = weight_files(folder)?;
+    if folder.join(MANIFEST).exists() {
+        let message = format!("holds an archive already ({MANIFEST})");
+        return Err(Error::input(message).at(folder.display()));
+    }
+    let weights = weight_files(folder)?;
     // Before anything is written, so that an archive made inside the directory is no part of itself.
     let listing =
         ModelFolder::open(folder, links)?.everything(|name| weights.iter().any(|it| Path::new(it) == name))?;
-    if listing.files.iter().any(|found| found.name == Path::new(MANIFEST)) {
-        let message = format!("holds an archive already ({MANIFEST})");
-        return Err(Error::input(message).at(folder.display()));
+    if let Some(name) = weights.iter().find_map(|name| {
+        let stored = format!("{name}{ENDING}");
+        let taken = listing.files.iter().any(|found| found.name == Path::new(&stored));
+        taken.then_some(stored)
+    }) {
+        let message = "has the name that an archive gives its weights; rename it, or move it out of the model";
+        return Err(Error::input(message).at(folder.join(name).display()));
     }
     let staging = Staging::new(out)?;
     let mut sizes = Sizes::default();
@@ -83,7 +92,11 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         permit(&portable(below).at(folder.display())?, access);
     }
     progress.start(1, listing.files.len());
-    let (mut places, mut index) = (Map::new(), None);
+    let mut bytes = 0;
+    for found in listing.files.iter().filter(|found| weights.contains(&found.text())) {
+        bytes += found.place.metadata().map_or(0, |there| there.len());
+    }
+    let mut rival = Rival::new(bytes);
     // What is said of all files is for nobody else than those who may use all of them.
     let mut narrowest = Access::OPEN;
     for found in &listing.files {
@@ -93,14 +106,9 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         narrowest = narrowest.and(access);
         permit(&name, access);
         let digest = if weights.contains(&name) {
-            let (archived, digest) = pack::pack(found, &name, access, &staging, &mut sizes, &mut places)?;
+            let stored = format!("{name}{ENDING}");
+            let (archived, digest) = pack::pack(found, &stored, access, &staging, &mut sizes, &mut rival)?;
             manifest.weights.insert(name.clone(), archived);
-            digest
-        } else if indexed && name == INDEX {
-            let text = String::from_utf8(input::read(&found.place, input::SMALL)?)
-                .map_err(|_| Error::input("is not UTF-8").at(found.place.display()))?;
-            let digest = FileDigest::of_bytes(text.as_bytes());
-            index = Some((text, access));
             digest
         } else {
             copy(found, &staging, access)?
@@ -108,18 +116,20 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         manifest.files.insert(name, digest);
         progress.step()?;
     }
-    if let Some((text, access)) = index {
-        let own = reindexed(&text, places, sizes.stored).at(folder.join(INDEX).display())?;
-        staging.write(INDEX, own.as_bytes(), access)?;
-        let archived = FileDigest::of_bytes(own.as_bytes());
-        manifest.index = Some(ArchivedIndex { archived, text });
-    }
     staging.write(MANIFEST, &manifest.to_bytes()?, narrowest)?;
 
     progress.stage("reading it back");
     let written = Manifest::read(&staging.path("")).map_err(|error| staging.renamed(error))?;
     for (name, archived) in &written.weights {
-        unpack::unpack(&staging.path(name), archived, &written.files[name], &mut |_| Ok(())).map_err(|error| {
+        let stored = staging.path(written.stored(name));
+        unpack::unpack(
+            &stored,
+            archived,
+            &written.files[name],
+            written.is_marked(),
+            &mut |_| Ok(()),
+        )
+        .map_err(|error| {
             let error = staging.renamed(error);
             let message = format!("does not come back as it is (does another program write to it?): {error}");
             Error::input(message).at(folder.join(name).display())
@@ -127,6 +137,7 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
     }
     staging.commit()?;
     progress.finish();
+    sizes.zstd = rival.of(sizes.dense);
     sizes.left_out = listing.left_out;
     Ok(sizes)
 }
@@ -152,7 +163,7 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
     progress.start(1, manifest.files.len());
     for (name, digest) in &manifest.files {
         progress.cell(name, 0);
-        let path = folder.join(name);
+        let path = folder.join(manifest.stored(name));
         let target = Path::new(name);
         if !path.exists() {
             return Err(Error::input("is missing from the archive").at(path.display()));
@@ -162,7 +173,7 @@ pub fn expand(folder: &Path, out: &Path, progress: &dyn Progress) -> Result<Expa
             let fail = |error| Error::output(&staging.named(target), error);
             let mut file = staging.create(target, access)?;
             let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
-            expanded.tensors += unpack::unpack(&path, archived, digest, &mut write)?;
+            expanded.tensors += unpack::unpack(&path, archived, digest, manifest.is_marked(), &mut write)?;
             file.sync_all().map_err(fail)?;
         } else if name == INDEX
             && let Some(index) = &manifest.index
@@ -194,8 +205,8 @@ fn is_archived(path: &Path, found: FileDigest, wanted: &FileDigest) -> Result<()
     Err(Error::input(message).at(path.display()))
 }
 
-/// Names of the files that hold the model's weights, and whether an index lists them.
-fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
+/// Names of the files that hold the model's weights.
+fn weight_files(folder: &Path) -> Result<Vec<String>> {
     let files = WeightFiles::open(folder)?;
     let mut names = Vec::new();
     for stored in files.each() {
@@ -205,7 +216,7 @@ fn weight_files(folder: &Path) -> Result<(Vec<String>, bool)> {
         }
         names.push(stored.name.to_string());
     }
-    Ok((names, files.indexed()))
+    Ok(names)
 }
 
 /// A path below a model directory as manifests write it, with `/`.
@@ -227,7 +238,7 @@ fn folders(listing: &Listing) -> BTreeSet<&Path> {
 /// The access rights of a restored file or folder: as in the original, but without those who may not read it in the
 /// archive.
 fn restored(manifest: &Manifest, folder: &Path, name: &str) -> Result<Access> {
-    let there = Access::of(&folder.join(name))?;
+    let there = Access::of(&folder.join(manifest.stored(name)))?;
     Ok(match manifest.permissions.get(name) {
         Some(before) => before.and(there.with_executing()),
         None => there,
@@ -253,10 +264,8 @@ fn room_for(manifest: &Manifest, staging: &Staging, out: &Path) -> Result<()> {
 /// Files and folders in the archive's folder that do not belong to the archive.
 fn others(folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     let listing = ModelFolder::open(folder, Links::Follow)?.everything(|_| true)?;
-    let ours = |path: &Path| {
-        let name = portable(path);
-        name.is_ok_and(|name| name == MANIFEST || manifest.files.contains_key(&name))
-    };
+    let stored: BTreeSet<String> = manifest.files.keys().map(|name| manifest.stored(name)).collect();
+    let ours = |path: &Path| portable(path).is_ok_and(|name| name == MANIFEST || stored.contains(&name));
     let files = listing.files.into_iter().map(|found| found.name);
     Ok(files.filter(|path| !ours(path)).chain(listing.left_out).collect())
 }

@@ -4,8 +4,9 @@
 //! written, and once to write the parts. What comes back from them is held against the hashes afterwards, so a file
 //! that changes between the two readings is found.
 
-use super::layout::{BITMASK, COMPRESSED, PIECE, ROW_OFFSETS, SHAPE, Sizes, StoredMatrix};
+use super::layout::{BITMASK, COMPRESSED, MARK, PIECE, ROW_OFFSETS, SHAPE, Sizes, StoredMatrix};
 use super::manifest::Archived;
+use super::rival::Rival;
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, HeaderEntry};
@@ -13,7 +14,6 @@ use crate::files::{Access, Staging, input};
 use crate::model::export::TensorFile;
 use crate::model::folder::Found;
 use safetensors::Dtype;
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -43,7 +43,7 @@ pub(super) fn pack(
     access: Access,
     staging: &Staging,
     sizes: &mut Sizes,
-    places: &mut Map<String, Value>,
+    rival: &mut Rival,
 ) -> Result<(Archived, FileDigest)> {
     let place = found.place.display();
     let file = input::open(&found.place)?;
@@ -71,6 +71,7 @@ pub(super) fn pack(
         source.each(tensor.bytes(), |bytes| {
             whole.update(bytes);
             running.update(bytes);
+            rival.see(bytes);
             kept += matrix.as_ref().map_or(0, |matrix| count(bytes, matrix.width));
             Ok(())
         })?;
@@ -84,13 +85,10 @@ pub(super) fn pack(
         .zip(&plans)
         .flat_map(|(tensor, plan)| parts(tensor, plan))
         .collect();
-    for (part, ..) in &announced {
-        places.insert(part.clone(), name.into());
-    }
     let listed = announced
         .iter()
         .map(|(part, dtype, shape)| (part.as_str(), *dtype, shape.as_slice()));
-    let mut file = staging.tensors(name, listed, &header.metadata, access)?;
+    let mut file = staging.tensors_after(MARK, name, listed, &header.metadata, access)?;
     source
         .reader
         .seek(SeekFrom::Start(header.data()))
@@ -129,30 +127,19 @@ fn plan<'a>(
 ) -> Plan<'a> {
     sizes.dense += tensor.bytes();
     if let Some(matrix) = matrix {
-        let (rows, columns, width) = (matrix.rows, matrix.columns, matrix.width);
+        let (rows, width) = (matrix.rows, matrix.width);
         let stored = (kept * width + rows * matrix.row_bytes() + 8 * rows + 16) as u64;
         let taken =
             [COMPRESSED, BITMASK, ROW_OFFSETS, SHAPE].map(|ending| names.contains(matrix.part(ending).as_str()));
         if stored < tensor.bytes() && !taken.contains(&true) {
             sizes.stored += stored;
             sizes.compressed += 1;
-            sizes.bound += (kept * width) as f64 + entropy(kept, rows * columns) / 8.0;
             return Plan::Compressed(matrix, kept);
         }
     }
     sizes.stored += tensor.bytes();
-    sizes.bound += tensor.bytes() as f64;
     sizes.plain += 1;
     Plan::Plain
-}
-
-/// Number of bits needed to say which `kept` of `all` elements are there, if they are independent.
-fn entropy(kept: usize, all: usize) -> f64 {
-    let share = |part: usize| {
-        let p = part as f64 / all as f64;
-        if part == 0 { 0.0 } else { -p * p.log2() }
-    };
-    all as f64 * (share(kept) + share(all - kept))
 }
 
 /// The entries for a tensor in the header of the archive's file.

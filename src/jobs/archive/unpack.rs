@@ -3,12 +3,11 @@
 //! Everything is checked while it passes: the parts of a matrix against each other, every tensor and the file against
 //! the manifest's hashes. Memory holds pieces of rows, whatever an archive says of its sizes.
 
-use super::layout::{BITMASK, COMPRESSED, PIECE, ROW_OFFSETS, SHAPE, StoredMatrix};
+use super::layout::{ArchivedFile, BITMASK, COMPRESSED, PIECE, ROW_OFFSETS, SHAPE, StoredMatrix};
 use super::manifest::{Archived, MANIFEST};
 use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, HeaderEntry};
-use crate::files::input;
 use safetensors::Dtype;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -65,10 +64,10 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn open(path: &'a Path, stored: &Header, entry: &HeaderEntry) -> Result<Self> {
+    fn open(path: &'a Path, stored: &ArchivedFile, entry: &HeaderEntry) -> Result<Self> {
         let fail = |source| Error::reading(path, source);
         let mut file = File::open(path).map_err(fail)?;
-        file.seek(SeekFrom::Start(stored.data() + entry.start)).map_err(fail)?;
+        file.seek(SeekFrom::Start(stored.data + entry.start)).map_err(fail)?;
         Ok(Part {
             path,
             reader: BufReader::with_capacity(PIECE, file),
@@ -94,8 +93,8 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Restores a weight file from its archived form at `path`; `write` receives its bytes in order. Returns the number
-/// of tensors that were expanded.
+/// Restores a weight file from its archived form at `path`, which begins with a mark since format 3; `write` receives its bytes in
+/// order. Returns the number of tensors that were expanded.
 ///
 /// # Errors
 /// The archived file cannot be read, or something in it is not what was archived; those of `write`.
@@ -103,11 +102,11 @@ pub(super) fn unpack(
     path: &Path,
     archived: &Archived,
     digest: &FileDigest,
+    marked: bool,
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<usize> {
     let found = FileDigest::of_file(path)?;
-    let file = input::open(path)?;
-    let stored = Header::read(file, found.bytes).at(path.display())?;
+    let stored = ArchivedFile::read(path, found.bytes, marked)?;
     let original = archived.header().at(MANIFEST)?;
     let mut output = Output {
         write,
@@ -120,7 +119,7 @@ pub(super) fn unpack(
     for (tensor, plan) in original
         .tensors
         .iter()
-        .zip(plans(&original, &stored).at(path.display())?)
+        .zip(plans(&original, &stored.header).at(path.display())?)
     {
         output.tensor = RunningDigest::default();
         let refuse = |what: String| {

@@ -3,13 +3,11 @@
 use super::verdict::Verdict;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Result};
+use crate::jobs::card::CARD;
 use crate::jobs::provenance::PruningFile;
 use crate::model::export::PRUNING;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Files that people add to a model and that no program reads to compute.
-const ADDED: &[&str] = &["README.md"];
 
 /// Compares the files with what was written, and adds those that changed, are missing or were added to the verdict.
 pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Verdict) -> Result<()> {
@@ -29,6 +27,14 @@ pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Ve
     let mut same = 0;
     for (name, wanted) in &fingerprints.output {
         let path = folder.join(name);
+        if name == CARD {
+            // People edit it, and no program reads it to compute.
+            match FileDigest::of_file(&path) {
+                Ok(found) if found == *wanted => same += 1,
+                _ => verdict.unchecked.push(format!("{name}: it was edited, or removed")),
+            }
+            continue;
+        }
         if !path.is_file() {
             verdict.faults.push(format!("{name}: is missing; zprune wrote it"));
             continue;
@@ -59,7 +65,7 @@ pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, verdict: &mut
         if known.contains_key(&name) || name == PRUNING {
             continue;
         }
-        if name.starts_with('.') || ADDED.contains(&name.as_str()) {
+        if name.starts_with('.') || name == CARD {
             verdict.unchecked.push(format!("{name}: it was added later"));
         } else {
             verdict

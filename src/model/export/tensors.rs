@@ -21,8 +21,23 @@ impl Staging {
         metadata: &BTreeMap<String, String>,
         access: Access,
     ) -> Result<TensorFile> {
+        self.tensors_after(&[], name, tensors, metadata, access)
+    }
+
+    /// The same with the bytes `mark` before the safetensors file.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn tensors_after<'a>(
+        &self,
+        mark: &[u8],
+        name: &str,
+        tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
+        metadata: &BTreeMap<String, String>,
+        access: Access,
+    ) -> Result<TensorFile> {
         let file = self.create(name, access.of_data())?;
-        TensorFile::begin(file, self.named(Path::new(name)), tensors, metadata)
+        TensorFile::begin(file, self.named(Path::new(name)), mark, tensors, metadata)
     }
 }
 
@@ -41,11 +56,12 @@ struct Slot {
 }
 
 impl TensorFile {
-    /// Begins an empty file with room for `tensors` in this order; messages call it `name`. transformers refuses
+    /// Begins an empty file with `mark` and room for `tensors` in this order; messages call it `name`. transformers refuses
     /// files whose metadata do not contain `"format": "pt"`, so this entry is added if it is missing.
     fn begin<'a>(
         mut file: File,
         name: PathBuf,
+        mark: &[u8],
         tensors: impl IntoIterator<Item = (&'a str, Dtype, &'a [usize])>,
         metadata: &BTreeMap<String, String>,
     ) -> Result<Self> {
@@ -69,10 +85,11 @@ impl TensorFile {
         // The data begin on a multiple of eight bytes, as the format recommends.
         let mut header = Value::Object(header).to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
-        let data = 8 + header.len() as u64;
+        let data = (mark.len() + 8 + header.len()) as u64;
         slots.values_mut().for_each(|slot| slot.start += data);
 
         let fail = |error| Error::output(&name, error);
+        file.write_all(mark).map_err(fail)?;
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
         file.write_all(&header).map_err(fail)?;
         Ok(TensorFile { file, name, slots })
