@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_method_has_the_same_look_in_whatever_company() {
         let alone = Looks::of(&["wanda", "mine"]);
-        let more = Looks::of(&["sparsegpt", "mine", "magnitude", "wanda"]);
+        let more = Looks::of(&["sparsegpt", "mine", "ria", "wanda"]);
         for name in ["wanda", "mine"] {
             assert_eq!(alone.look(name), more.look(name), "{name}");
         }
@@ -138,6 +138,16 @@ mod tests {
                 .iter()
                 .all(|name| turned.look(name) == straight.look(name))
         );
+    }
+
+    #[test]
+    fn the_methods_of_papers_keep_their_looks_and_others_give_way() {
+        let crowd: Vec<String> = (0..40).map(|index| format!("mine-{index}")).collect();
+        let names: Vec<&str> = crowd.iter().map(String::as_str).chain(KNOWN).collect();
+        let crowded = Looks::of(&names);
+        for name in KNOWN {
+            assert_eq!(crowded.look(name), Looks::of(&[name]).look(name), "{name}");
+        }
     }
 
     #[test]
