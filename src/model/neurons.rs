@@ -39,3 +39,10 @@ pub fn reorder(linear: &mut LinearWeights, order: &[usize]) {
         None => {}
     }
 }
+
+/// Whether an order names each of `count` neurons, or columns, once.
+pub fn is_order(order: &[usize], count: usize) -> bool {
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..count)
+}

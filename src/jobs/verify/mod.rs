@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
-use crate::model::neurons::Moved;
+use crate::model::neurons::{Moved, is_order};
 use crate::progress::Progress;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, removed};
 use ndarray::{ArrayView2, Axis};
@@ -220,13 +220,6 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
             }
         }
     }
-}
-
-/// Whether an order names each of `columns` columns once.
-pub(super) fn is_order(order: &[usize], columns: usize) -> bool {
-    let mut sorted = order.to_vec();
-    sorted.sort_unstable();
-    sorted.into_iter().eq(0..columns)
 }
 
 /// The first group of `of` inputs that has more than `keep` weights; `None` if the pattern holds.

@@ -1,7 +1,6 @@
 //! A directory against the one it was made from: that it is that one, and what differs.
 
 use super::files;
-use super::is_order;
 use super::verdict::Verdict;
 use crate::data::digest::{self, FileDigest};
 use crate::data::tokenizer;
@@ -12,7 +11,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{PRUNING, bias_of, copied, remade};
 use crate::model::families::{read_spec, with_biases};
 use crate::model::folder::{Found, Links};
-use crate::model::neurons::Moved;
+use crate::model::neurons::{Moved, is_order};
 use crate::model::weights::StoredTensor;
 use crate::spec::{LinearSpec, ModelSpec, Role};
 use std::collections::{BTreeMap, BTreeSet};
