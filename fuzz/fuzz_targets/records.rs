@@ -70,5 +70,5 @@ fn report(records: &[Record], folder: &Path) {
         experiment,
     };
     let report = Report::new(Results::join(plan, records));
-    assert!(report.terminal().len() > 1);
+    assert!(report.terminal(None).len() > 1);
 }
