@@ -60,8 +60,13 @@ fn parse(file: TextFile) -> Result<Vec<Answer>> {
         room.take(answer.prompt.len() + answer.answer.len())?;
         answers.push(answer);
     }
-    match answers.is_empty() {
-        true => Err(Error::input("contains no prompts with answers")),
+    if answers.is_empty() {
+        return Err(Error::input("contains no prompts with answers"));
+    }
+    match answers.iter().all(|answer| answer.weight == 0.0) {
+        true => Err(Error::input(
+            "every answer has the weight 0, so none counts; give some a larger one, or leave `weight` out",
+        )),
         false => Ok(answers),
     }
 }

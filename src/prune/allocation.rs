@@ -4,7 +4,7 @@
 use super::allocator::{Allocator, PlacedLinear, Survey};
 use super::pattern::Pattern;
 use super::recipe::Recipe;
-use super::shares::{Levelling, levelled, patterns};
+use super::shares::{Levelling, extent, levelled, patterns};
 use super::workbench::{Workbench, Workpiece};
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, passes};
@@ -32,14 +32,21 @@ pub fn allocate(
     let layers = PlacedLinear::all(spec);
     let dims: Vec<[usize; 2]> = layers.iter().map(PlacedLinear::dim).collect();
     let weights: Vec<usize> = layers.iter().map(PlacedLinear::weights).collect();
-    let rounded = |shares: &[f64]| {
-        let shares = levelled(shares, &weights, whole.sparsity(), Levelling::Shift)?;
-        Ok(patterns(&dims, &shares, whole, recipe.group))
-    };
-    let mut trial = |shares: &[f64]| trial(&rounded(shares)?);
+    let level = |shares: &[f64]| levelled(shares, &weights, whole.sparsity(), Levelling::Shift);
+    let rounded = |shares: &[f64]| patterns(&dims, shares, whole, recipe.group);
+    let mut trial = |shares: &[f64]| trial(&rounded(&level(shares)?));
     let allocator = &recipe.allocator;
     let shares = allocator.allocate(&layers, whole.sparsity(), survey, &mut trial);
-    shares.and_then(|shares| rounded(&shares)).at("allocator")
+    let shares = shares.and_then(|shares| level(&shares)).at("allocator")?;
+    let patterns = rounded(&shares);
+    let (least, most) = extent(&shares);
+    if most - least > 1e-9 && patterns.iter().all(|pattern| *pattern == whole) {
+        tracing::warn!(
+            "the allocator's shares are between {least:.3} and {most:.3}, and every layer is pruned {whole} nevertheless: they differ \
+             by less than one weight of a group. Patterns with larger groups, such as 8:16, can follow them more closely"
+        );
+    }
+    Ok(patterns)
 }
 
 /// Checks shares that nothing but the model's layers decides, such as a table's, before any weight is read. Those of an allocator

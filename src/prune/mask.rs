@@ -1,7 +1,9 @@
 //! Masks, and the selection of the lowest scores.
 
 use crate::error::{Error, Result};
-use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, Target, removed};
+use crate::prune::pattern::{
+    COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, Target, removed, searched_tolerance,
+};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 use rayon::prelude::*;
 
@@ -157,13 +159,14 @@ impl PackedMask {
             Pattern::Unstructured { sparsity } if searched(target) => {
                 let (got, all) = (self.removed(), rows * columns);
                 let off = got as f64 / all as f64 - sparsity;
+                let tolerance = searched_tolerance(columns);
                 let message = || {
                     format!(
-                        "{got} of {all} weights removed, which is not within {SHARE_TOLERANCE} of {sparsity}: the released search for \
+                        "{got} of {all} weights removed, which is not within {tolerance} of {sparsity}: the released search for \
                          the share of a row's scores does not come closer; use selection = \"exact\""
                     )
                 };
-                (off.abs() > SHARE_TOLERANCE).then(message)
+                (off.abs() > tolerance).then(message)
             }
             Pattern::Unstructured { sparsity } => {
                 let exact = target.selection == Selection::Exact || target.group == Group::Row;
@@ -246,6 +249,8 @@ pub fn select(scores: ArrayView2<f32>, target: &Target) -> Result<Mask> {
         (Pattern::Unstructured { sparsity }, Group::RowShare) => {
             let shares = shares_of_rows(scores);
             match target.selection {
+                // Scores of 0 would be removed with any share.
+                Selection::Reference if sparsity == 0.0 => {}
                 Selection::Exact => lowest(shares.view(), removed(shares.len(), sparsity), mask.0.view_mut()),
                 Selection::Reference => {
                     let share = searched_share(shares.view(), sparsity);
@@ -476,6 +481,22 @@ mod tests {
                 assert_eq!(packed.removed_in(1, start..end), want, "{start}..{end}");
             }
         }
+    }
+
+    #[test]
+    fn the_released_search_ends_within_a_weight_of_every_row() {
+        let distinct = Array2::from_shape_fn((16, 40), |(row, column)| 1.0 + ((row * 40 + column) * 277 % 641) as f32);
+        for sparsity in [0.1, 0.3, 0.5, 0.7] {
+            let target = target(sparsity, Group::RowShare, Selection::Reference);
+            let mask = select(distinct.view(), &target).expect("any width fits");
+            mask.check(&target).expect("within a weight of every row");
+        }
+        let zeros = Array2::zeros((4, 8));
+        let nothing = target(0.0, Group::RowShare, Selection::Reference);
+        select(zeros.view(), &nothing)
+            .expect("fits")
+            .check(&nothing)
+            .expect("a share of 0 removes nothing");
     }
 
     #[test]

@@ -45,6 +45,12 @@ pub const COLUMN_BLOCK: usize = 128;
 /// How far from the wanted sparsity the released search for the share of [`Group::RowShare`] may stop.
 pub const SHARE_TOLERANCE: f64 = 1e-3;
 
+/// How far the sparsity of a layer with so many inputs may be from what is wanted after that search: in small layers one
+/// weight of every row is more than [`SHARE_TOLERANCE`].
+pub fn searched_tolerance(columns: usize) -> f64 {
+    SHARE_TOLERANCE.max(1.0 / columns as f64)
+}
+
 /// How many weights of a group are removed if scores are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -123,10 +123,10 @@ impl Recipe {
         let follows = steps.follows(&target) && !steps.solver.rescores();
         operands::check(&steps.criterion.score(), follows, limits)?;
         if let Some(refiner) = steps.refiner {
-            if steps.solver.rescores() {
+            if steps.solver.replaces_mask() {
                 return Err(Error::config(
-                    "a solver with `order = \"rescore\"` chooses the mask while it updates, so that a refinement before it would \
-                     change nothing; leave `refine` out, or use another order",
+                    "the solver, or the one that it starts with, chooses the mask itself, so that a refinement before it would change \
+                     nothing; leave the refinement out, or use a solver that keeps the mask, such as least-squares",
                 ));
             }
             refiner.check(&target)?;

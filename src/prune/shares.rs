@@ -83,7 +83,8 @@ pub fn falling(importance: &[f64], width: f64) -> Vec<f64> {
     importance.iter().map(of).collect()
 }
 
-fn extent(values: &[f64]) -> (f64, f64) {
+/// The smallest and the largest of some values.
+pub fn extent(values: &[f64]) -> (f64, f64) {
     let none = (f64::INFINITY, f64::NEG_INFINITY);
     values
         .iter()
@@ -122,8 +123,8 @@ pub fn patterns(dims: &[[usize; 2]], shares: &[f64], whole: Pattern, group: Grou
             missing -= step;
         }
     }
-    while let Some(moves) = best_moves(&layers, missing) {
-        for (index, direction) in moves.into_iter().flatten() {
+    while let Some(moves) = closest_moves(&layers, missing) {
+        for (index, direction) in moves {
             missing -= layers[index].step(direction).unwrap_or(0.0);
             layers[index].level = layers[index].level.saturating_add_signed(direction);
         }
@@ -131,38 +132,105 @@ pub fn patterns(dims: &[[usize; 2]], shares: &[f64], whole: Pattern, group: Grou
     layers.iter().map(|layer| layer.pattern(layer.level)).collect()
 }
 
-/// A layer and a step of one level up or down.
-type Move = (usize, isize);
+/// A step of one level up or down of a layer.
+#[derive(Clone, Copy)]
+struct Move {
+    layer: usize,
+    direction: isize,
+    /// How many weights more go.
+    step: f64,
+    /// How much farther from the wanted share it leads.
+    cost: f64,
+}
 
-/// One step of one layer, or of two, that brings the count closest to what is wanted, and of those the ones that stay closest to
-/// the shares; `None` if no step brings it closer.
-fn best_moves(layers: &[Counted], missing: f64) -> Option<[Option<Move>; 2]> {
-    // Of the layers whose steps are equally large, only the one that likes the step best matters.
-    let mut moves: Vec<(f64, f64, Move)> = Vec::new();
-    for (index, layer) in layers.iter().enumerate() {
+/// The most layers that take a step together.
+const TOGETHER: usize = 4;
+
+/// The most single steps whose combinations of more than two are tried.
+const COMBINED: usize = 24;
+
+/// Steps of one or two layers that together bring the count closest to what is wanted, and of those the ones that stay closest to
+/// the shares. If none brings it closer, steps of more layers; empty moves are never returned.
+fn closest_moves(layers: &[Counted], missing: f64) -> Option<Vec<(usize, isize)>> {
+    let pairs = closest_of(&single_moves(layers, 1), 2, missing);
+    pairs.or_else(|| {
+        let moves = single_moves(layers, TOGETHER);
+        (missing != 0.0 && moves.len() <= COMBINED).then(|| closest_of(&moves, TOGETHER, missing))?
+    })
+}
+
+/// All steps that a layer can take. Of the layers whose steps are equally large, only the `alike` that lose least by it matter.
+fn single_moves(layers: &[Counted], alike: usize) -> Vec<Move> {
+    let mut found: Vec<Vec<Move>> = Vec::new();
+    for (layer, counted) in layers.iter().enumerate() {
         for direction in [1, -1] {
-            let Some(step) = layer.step(direction) else { continue };
-            let cost = layer.cost(direction);
-            match moves.iter_mut().find(|(known, ..)| *known == step) {
-                Some(known) if cost < known.1 => *known = (step, cost, (index, direction)),
-                Some(_) => {}
-                None => moves.push((step, cost, (index, direction))),
+            let Some(step) = counted.step(direction) else { continue };
+            let cost = counted.cost(direction);
+            let it = Move {
+                layer,
+                direction,
+                step,
+                cost,
+            };
+            match found.iter_mut().find(|known| known[0].step == step) {
+                Some(known) => {
+                    let place = known.partition_point(|other| other.cost <= cost);
+                    known.insert(place, it);
+                    known.truncate(alike);
+                }
+                None => found.push(vec![it]),
             }
         }
     }
-    let alone = moves.iter().map(|(step, cost, it)| (*step, *cost, [Some(*it), None]));
-    let pairs = moves.iter().enumerate().flat_map(|(place, (step, cost, it))| {
-        let others = moves[place + 1..].iter().filter(|other| other.2.0 != it.0);
-        others.map(move |(other, more, that)| (step + other, cost + more, [Some(*it), Some(*that)]))
-    });
-    let closer = alone
-        .chain(pairs)
-        .filter(|(step, ..)| (missing - step).abs() < missing.abs());
-    let best = closer.min_by(|a, b| {
-        let left = |step: f64| (missing - step).abs();
-        left(a.0).total_cmp(&left(b.0)).then(a.1.total_cmp(&b.1))
-    });
-    best.map(|(.., moves)| moves)
+    found.into_iter().flatten().collect()
+}
+
+/// Of up to `most` of the moves, each of another layer, those that bring the count closest to what is missing.
+fn closest_of(moves: &[Move], most: usize, missing: f64) -> Option<Vec<(usize, isize)>> {
+    let mut best = Combination {
+        left: missing.abs(),
+        cost: f64::INFINITY,
+        moves: Vec::new(),
+    };
+    let mut chosen = Vec::with_capacity(most);
+    try_combinations(moves, most, missing, 0.0, &mut chosen, &mut best);
+    (best.left < missing.abs()).then(|| best.moves.iter().map(|it| (it.layer, it.direction)).collect())
+}
+
+/// The best moves found so far: how much is missing after them, and how much farther from the wanted shares they lead.
+struct Combination {
+    left: f64,
+    cost: f64,
+    moves: Vec<Move>,
+}
+
+fn try_combinations(
+    moves: &[Move],
+    most: usize,
+    missing: f64,
+    cost: f64,
+    chosen: &mut Vec<Move>,
+    best: &mut Combination,
+) {
+    if most == 0 {
+        return;
+    }
+    for (place, it) in moves.iter().enumerate() {
+        if chosen.iter().any(|other| other.layer == it.layer) {
+            continue;
+        }
+        let (left, cost) = (missing - it.step, cost + it.cost);
+        chosen.push(*it);
+        if (left.abs(), cost) < (best.left, best.cost) {
+            *best = Combination {
+                left: left.abs(),
+                cost,
+                moves: chosen.clone(),
+            };
+        }
+        try_combinations(&moves[place + 1..], most - 1, left, cost, chosen, best);
+        chosen.pop();
+    }
 }
 
 /// A layer whose share is a whole number of weights of every comparison group: of `size`, `level` go.
@@ -387,6 +455,38 @@ mod tests {
         );
         let quarter = Pattern::NofM { keep: 1, of: 4 };
         assert_eq!(found, [Pattern::Unstructured { sparsity: 0.0 }, quarter, quarter]);
+    }
+
+    #[test]
+    fn groups_add_up_whatever_the_shares() {
+        // Wide layers have no steps small enough for what is missing; several narrow ones must move together.
+        let dims = [
+            [576, 576],
+            [192, 576],
+            [192, 576],
+            [576, 576],
+            [1536, 576],
+            [1536, 576],
+            [576, 1536],
+        ];
+        let weights: Vec<usize> = dims.iter().map(|[rows, columns]| rows * columns).collect();
+        let all: usize = weights.iter().sum();
+        for seed in 0..200 {
+            let wanted: Vec<f64> = (0..dims.len())
+                .map(|index| ((index * 37 + seed * 101) * 7919 % 997) as f64 / 997.0)
+                .collect();
+            for of in [4, 8] {
+                let whole = Pattern::NofM { keep: of / 2, of };
+                let shares = levelled(&wanted, &weights, 0.5, Levelling::Shift).expect("possible");
+                let found = patterns(&dims, &shares, whole, Group::Row);
+                let count: usize = found
+                    .iter()
+                    .zip(&dims)
+                    .map(|(it, dim)| counted(*it, *dim, Group::Row))
+                    .sum();
+                assert_eq!(2 * count, all, "{wanted:?}, {of}: {found:?}");
+            }
+        }
     }
 
     #[test]

@@ -204,6 +204,10 @@ fn answers_calibrate_without_their_prompts() {
         ),
         ("{\"text\":\"a\"}\n".to_string(), "answers.jsonl: line 1"),
         (
+            "{\"prompt\":\"a\",\"answer\":\"b\",\"weight\":0}\n".to_string(),
+            "answers.jsonl: every answer has the weight 0",
+        ),
+        (
             lines("a ").lines().next().expect("a line").to_string(),
             "`sequences` asks for 3",
         ),

@@ -245,3 +245,36 @@ fn a_centred_solver_without_a_bias_is_refused_with_the_reason() {
     let error = recipe.biased(&spec).expect_err("queries get none").to_string();
     assert!(error.contains("self_attn.q_proj does not get one"), "{error}");
 }
+
+#[test]
+fn a_refinement_that_would_change_nothing_is_refused() {
+    let half = Pattern::Unstructured { sparsity: 0.5 };
+    let solvers = [
+        ("admm", toml::Table::new(), true),
+        ("alps", toml::Table::new(), true),
+        ("obs", toml::toml! { order = "rescore" }, true),
+        ("least-squares", toml::toml! { start = "alps" }, true),
+        ("row-scale", toml::toml! { start = "admm" }, true),
+        (
+            "fista",
+            toml::toml! { start = { name = "least-squares", start = "admm" } },
+            true,
+        ),
+        ("fista", toml::Table::new(), false),
+        ("obs", toml::Table::new(), false),
+        ("least-squares", toml::toml! { start = "obs" }, false),
+    ];
+    for (name, parameters, refused) in solvers {
+        let solver = SOLVERS.build(name, &parameters).expect("legal").component;
+        let mut recipe = Recipe::new(made(&CRITERIA, "wanda"), solver);
+        recipe.check(half, &Limits::NONE).expect("no refinement");
+        recipe.refiner = Some(made(&REFINERS, "sparse-swaps"));
+        match recipe.check(half, &Limits::NONE) {
+            Ok(()) => assert!(!refused, "{name} {parameters} ignores the refined mask"),
+            Err(error) => assert!(
+                refused && error.to_string().contains("leave the refinement out"),
+                "{name}: {error}"
+            ),
+        }
+    }
+}

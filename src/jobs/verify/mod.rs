@@ -15,7 +15,7 @@ use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
 use crate::model::neurons::{Moved, is_order};
 use crate::progress::Progress;
-use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, SHARE_TOLERANCE, Selection, removed};
+use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, removed, searched_tolerance};
 use ndarray::{ArrayView2, Axis};
 use original::Original;
 use std::collections::BTreeSet;
@@ -199,7 +199,9 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
         }),
         (Pattern::Unstructured { sparsity }, group) => {
             let sparsity = match (group, pruning.selection) {
-                (Some(Group::RowShare), Selection::Reference) => (sparsity - SHARE_TOLERANCE).max(0.0),
+                (Some(Group::RowShare), Selection::Reference) => {
+                    (sparsity - searched_tolerance(weight.ncols())).max(0.0)
+                }
                 _ => sparsity,
             };
             let short = |what: &str, index: usize, part: ArrayView2<f32>| {

@@ -103,6 +103,10 @@ impl Solver for Admm {
         Some(Group::Matrix)
     }
 
+    fn replaces_mask(&self) -> bool {
+        true
+    }
+
     fn solve(&self, piece: &mut dyn Workpiece, _follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
         let dim = piece.dim();
         let squares = piece.squared_norms()?;

@@ -100,6 +100,10 @@ impl Solver for Alps {
         Some(Group::Matrix)
     }
 
+    fn replaces_mask(&self) -> bool {
+        true
+    }
+
     fn solve(&self, piece: &mut dyn Workpiece, _follow: Option<&Values>, target: &Target) -> Result<Option<f64>> {
         let dim = piece.dim();
         let equations = NormalEquations::damped(piece, self.damping, false)?;

@@ -110,6 +110,10 @@ impl Solver for LeastSquares {
         self.start.as_ref().is_some_and(|start| start.solver().rescores())
     }
 
+    fn replaces_mask(&self) -> bool {
+        self.start.as_ref().is_some_and(|start| start.solver().replaces_mask())
+    }
+
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         match &self.start {
             Some(start) => start.solver().check(pattern, limits),

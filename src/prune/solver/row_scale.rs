@@ -71,6 +71,10 @@ impl Solver for RowScale {
         self.before().is_some_and(|start| start.rescores())
     }
 
+    fn replaces_mask(&self) -> bool {
+        self.before().is_some_and(|start| start.replaces_mask())
+    }
+
     fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         self.before().map_or(Ok(()), |start| start.check(pattern, limits))
     }

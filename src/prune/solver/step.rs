@@ -44,6 +44,11 @@ pub trait Solver: Send + Sync {
         false
     }
 
+    /// Whether it chooses the mask itself, so that the mask it is given makes no difference.
+    fn replaces_mask(&self) -> bool {
+        self.rescores()
+    }
+
     /// What is added to the diagonal of the Hessian before it is factorised, as a fraction of the diagonal's mean; for
     /// criteria that use the factor, too.
     fn damping(&self) -> f64 {
