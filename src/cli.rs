@@ -11,12 +11,16 @@ mod common;
 mod display;
 mod eval;
 mod forecast;
+mod init;
 mod json;
+mod list;
 mod machine;
+mod pages;
 mod prune;
 #[cfg(feature = "embedded")]
 mod quickstart;
 mod report;
+mod shells;
 mod signals;
 mod streams;
 mod submit;
@@ -25,28 +29,14 @@ mod threads;
 mod verify;
 
 use crate::backend::adapter;
-use crate::error::Result;
-use crate::eval::tasks::TASKS;
+use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::known::KNOWN;
-use crate::experiment::protocol::PROTOCOLS;
 use crate::experiment::resolve;
 use crate::gguf::import;
 use crate::hub::Parts;
-use crate::hub::datasets::DATASETS;
-use crate::model::families::FAMILIES;
 use crate::progress::Progress;
-use crate::prune::allocator::ALLOCATORS;
-use crate::prune::compensation::COMPENSATIONS;
-use crate::prune::criterion::CRITERIA;
-use crate::prune::pattern::COLUMN_BLOCK;
-use crate::prune::permutation::PERMUTATIONS;
-use crate::prune::refiner::REFINERS;
-use crate::prune::solver::SOLVERS;
-use crate::registry::Entry;
-use crate::submit::ENGINES;
 use crate::tensor::StorageType;
-use crate::{files, jobs};
+use crate::{experiment, files, jobs};
 use clap::{Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
@@ -74,13 +64,19 @@ second Ctrl-C stops at once.
 Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used; 3 results cannot \
 be written; 130 stopped by Ctrl-C or a request to terminate.
 
-Set ZPRUNE_LOG=debug (or a tracing filter) for more log lines, RAYON_NUM_THREADS to use fewer cores. Tables fit the terminal; \
-in a file or a pipe they are as wide as they are, unless COLUMNS says otherwise.";
+-v logs more, and ZPRUNE_LOG takes a tracing filter. RAYON_NUM_THREADS is the number of cores to use. Tables fit the \
+terminal; in a file or a pipe they are as wide as they are, unless COLUMNS says otherwise.";
 
 /// Removes weights from trained language models without retraining, and tells what that costs.
 #[derive(Debug, Parser)]
 #[command(name = "zprune", version, after_help = HELP, max_term_width = 110)]
 struct Arguments {
+    /// Show no progress, only results and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log more; -vv logs all there is
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -134,10 +130,28 @@ enum Command {
     },
     /// Time pruning on random weights of a model's shape
     Bench(bench::Bench),
-    /// List model families, criteria, solvers, allocators, patterns and corpora by name
-    List,
+    /// List model families, methods and their components, patterns, corpora and tasks by name; or tell all about one method
+    List {
+        /// A component or a recipe: its formula, parameters with defaults and legal values, paper, group, and what it needs
+        name: Option<String>,
+    },
     /// List the devices zprune can compute on
     Devices,
+    /// Write a commented experiment file to start from; it never replaces a file
+    Init(init::Init),
+    /// Print the JSON Schema of experiment files, for editors
+    Schema,
+    /// Print what makes a shell complete zprune's arguments
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages: zprune.1, and one for each command
+    Man {
+        /// Folder for the pages; it is made if it is not there
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the program; returns its exit code.
@@ -154,8 +168,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             };
         }
     };
+    let level = match (parsed.quiet, parsed.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "zprune=info,warn",
+        _ => "zprune=debug,info",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZPRUNE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lossy)
@@ -163,6 +183,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         .without_time()
         .with_target(false)
         .init();
+    streams::be_quiet(parsed.quiet);
     ended(threads::start().and_then(|()| dispatch(parsed.command)))
 }
 
@@ -219,8 +240,13 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::List => print(&listing()),
+        Command::List { name: None } => print(&list::listing()),
+        Command::List { name: Some(name) } => print(&list::about(&name)?),
         Command::Devices => print(&devices()),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Schema => schema(),
+        Command::Completions { shell } => shells::completions(shell),
+        Command::Man { out } => shells::manual(&out),
     }
 }
 
@@ -245,51 +271,9 @@ fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
     print(&import::import(model, out, options, &Display::new())?.to_string())
 }
 
-fn listing() -> String {
-    let mut text = String::new();
-    section(&mut text, "model families (config.json `model_type`)", FAMILIES.entries);
-    section(&mut text, "criteria", CRITERIA.entries());
-    section(&mut text, "solvers", SOLVERS.entries());
-    section(&mut text, "allocators", ALLOCATORS.entries());
-    section(&mut text, "permutations", PERMUTATIONS.entries());
-    section(&mut text, "mask refinements", REFINERS.entries());
-    section(&mut text, "compensations", COMPENSATIONS.entries());
-    text.push_str("recipes by name (recipe = \"NAME\" in a [[method]], or --method NAME)\n");
-    for known in &KNOWN {
-        text.push_str(&format!("  {:<23}  {} ({})\n", known.name, known.line(), known.source));
-    }
-    text.push_str("patterns\n");
-    text.push_str("  { sparsity = 0.5 }       unstructured: a fraction of every comparison group\n");
-    text.push_str("  { keep = 2, of = 4 }     N:M: of every 4 consecutive inputs of an output, 2 are kept\n");
-    text.push_str("comparison groups\n");
-    text.push_str("  matrix                   all weights of a layer\n");
-    text.push_str("  row                      the inputs of one output\n");
-    text.push_str(
-        "  row-share                as row, but every output loses the same share of its scores, not of its weights\n",
-    );
-    text.push_str(&format!(
-        "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
-    ));
-    section(&mut text, "protocols", PROTOCOLS.entries);
-    section(&mut text, "engines of `zprune submit`", ENGINES.entries);
-    section(
-        &mut text,
-        "corpora by name (corpus = \"hub:NAME\" or \"hub:NAME:SPLIT\"; any other: \"hub:org/name/path/file.parquet\")",
-        DATASETS.entries,
-    );
-    section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", TASKS.entries);
-    text
-}
-
-fn section<T: 'static>(text: &mut String, title: &str, entries: impl IntoIterator<Item = &'static Entry<T>>) {
-    let mut entries = entries.into_iter().peekable();
-    if entries.peek().is_none() {
-        return;
-    }
-    text.push_str(&format!("{title}\n"));
-    for entry in entries {
-        text.push_str(&format!("  {:<23}  {}\n", entry.name, entry.summary));
-    }
+fn schema() -> Result<()> {
+    let text = serde_json::to_string_pretty(&experiment::schema::schema());
+    print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?)
 }
 
 fn devices() -> String {

@@ -75,25 +75,87 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Unknown keys (the type must `deny_unknown_fields`) and wrong types are refused by name.
 pub fn parameters<P: DeserializeOwned>(table: &toml::Table) -> Result<P> {
     table.clone().try_into().map_err(|error: toml::de::Error| {
-        let message = error.message();
-        // A wrong type is reported without its key; the full text adds "in `key`", which an unknown key
-        // is not in need of.
-        if message.starts_with("unknown ") {
-            Error::config(with_suggestion(message))
-        } else {
-            Error::config(error.to_string().trim_end().replace('\n', " "))
+        let message = plain(error.message());
+        // The key of a wrong value stands only in the whole text, behind the message.
+        let whole = error.to_string();
+        let key = whole
+            .trim_end()
+            .rsplit_once("\nin `")
+            .map(|(_, key)| key.trim_end_matches('`'));
+        match key.filter(|_| !message.starts_with("unknown key")) {
+            Some(key) => Error::config(format!("parameter `{key}`: {message}")),
+            None => Error::config(message),
         }
     })
 }
 
-/// Appends the nearest known name to serde's "unknown field" and "unknown variant" messages.
-pub fn with_suggestion(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = quoted.next();
-    let known: Vec<&str> = quoted.collect();
-    match unknown.and_then(|unknown| nearest(unknown, &known)) {
-        Some(near) if message.starts_with("unknown ") => format!("{message}; did you mean `{near}`?"),
-        _ => message.to_string(),
+/// What serde says is wrong with a text, in the words of a person who wrote it: a key, a value, a number, a list.
+pub fn plain(message: &str) -> String {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let (name, known) = match names.split_first() {
+        Some((name, known)) => (*name, known),
+        None => ("", &[][..]),
+    };
+    let begins = |start: &str| message.starts_with(start) && !name.is_empty();
+    if begins("unknown field") {
+        return match known {
+            [] => format!("unknown key `{name}`: there are no keys here"),
+            known => format!("unknown key `{name}`{}", suggestion(name, known)),
+        };
+    }
+    if begins("unknown variant") {
+        return format!("unknown value `{name}`{}", suggestion(name, known));
+    }
+    if begins("missing field") {
+        return format!("`{name}` is missing");
+    }
+    if begins("duplicate field") {
+        return format!("`{name}` is given twice");
+    }
+    if message.starts_with("wanted string or table") {
+        return "a name in quotes is needed here".to_string();
+    }
+    let unfit = ["invalid type: ", "invalid value: ", "invalid length "];
+    let unfit = unfit.iter().find_map(|start| message.strip_prefix(start));
+    match unfit.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, expected)) => format!("here must be {}, not {}", in_words(expected), found_in_words(found)),
+        None => message.to_string(),
+    }
+}
+
+/// What serde expects, in words; what a type of ours says of itself stays as it is.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "f32" | "f64" => "a number, such as 0.5",
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number, 0 or larger",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "a string" | "string" | "path string" | "a borrowed string" | "any valid TOML key" => "a text in quotes",
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list in brackets, [ ... ]",
+        "a map" | "map" => "a table, { key = value }",
+        "string only" | "string or table" => "a name in quotes",
+        expected if expected.starts_with("struct ") => "a table, { key = value }",
+        expected if expected.starts_with("enum ") => "a name in quotes",
+        expected => expected,
+    }
+}
+
+/// What serde found, in words.
+fn found_in_words(found: &str) -> String {
+    let quoted = |start: &str| found.strip_prefix(start).map(|rest| rest.trim_matches('`'));
+    if let Some(number) = quoted("integer ").or(quoted("floating point ")) {
+        return format!("the number {number}");
+    }
+    if let Some(text) = found.strip_prefix("string ") {
+        return format!("the text {text}");
+    }
+    if let Some(truth) = quoted("boolean ") {
+        return format!("`{truth}`");
+    }
+    match found {
+        "sequence" => "a list".to_string(),
+        "map" => "a table".to_string(),
+        found => found.to_string(),
     }
 }
 
@@ -129,12 +191,59 @@ mod tests {
     }
 
     #[test]
-    fn serde_messages_gain_a_suggestion() {
-        let message = "unknown field `sparsty`, expected one of `keep`, `of`, `sparsity`";
-        assert_eq!(with_suggestion(message), format!("{message}; did you mean `sparsity`?"));
+    fn what_serde_says_is_said_in_plain_words() {
+        for (message, said) in [
+            (
+                "unknown field `sparsty`, expected one of `keep`, `of`, `sparsity`",
+                "unknown key `sparsty`; did you mean `sparsity`? (known: `keep`, `of`, `sparsity`)",
+            ),
+            (
+                "unknown field `power`, there are no fields",
+                "unknown key `power`: there are no keys here",
+            ),
+            (
+                "unknown variant `rows`, expected `row` or `matrix`",
+                "unknown value `rows`; did you mean `row`? (known: `row`, `matrix`)",
+            ),
+            ("missing field `name`", "`name` is missing"),
+            (
+                "invalid type: string \"a\", expected f64",
+                "here must be a number, such as 0.5, not the text \"a\"",
+            ),
+            (
+                "invalid value: integer `-1`, expected usize",
+                "here must be a whole number, 0 or larger, not the number -1",
+            ),
+            (
+                "invalid type: map, expected a sequence",
+                "here must be a list in brackets, [ ... ], not a table",
+            ),
+            (
+                "invalid type: floating point `0.5`, expected struct Pattern",
+                "here must be a table, { key = value }, not the number 0.5",
+            ),
+            ("a sentence of our own", "a sentence of our own"),
+        ] {
+            assert_eq!(plain(message), said);
+        }
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Powered {
+            #[serde(rename = "power")]
+            _power: f64,
+        }
+        let said = |table: toml::Table| parameters::<Powered>(&table).expect_err("wrong").to_string();
         assert_eq!(
-            with_suggestion("invalid type: string \"a\""),
-            "invalid type: string \"a\""
+            said(toml::toml! { power = "half" }),
+            "parameter `power`: here must be a number, such as 0.5, not the text \"half\""
+        );
+        assert_eq!(
+            said(toml::toml! { powr = 1.0 }),
+            "unknown key `powr`; did you mean `power`? (known: `power`)"
         );
     }
 }

@@ -190,14 +190,17 @@ fn experiment(method: &str) -> Result<Experiment> {
 fn experiment_of(pattern: &str, method: &str) -> Result<Experiment> {
     let folder = tempfile::tempdir().expect("room");
     let path = folder.path().join("own.toml");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (model, corpora) = (root.join("models/tiny-llama"), root.join("corpora"));
+    let [calibration, persuasion] = ["austen_calibration.txt", "persuasion.txt"].map(|name| corpora.join(name));
     let text = format!(
         r#"
 name = "own"
 description = ""
 [[model]]
-path = "models/tiny-llama"
+path = {model:?}
 [calibration]
-corpus = "corpora/austen_calibration.txt"
+corpus = {calibration:?}
 sampling = "packed"
 sequences = 4
 length = 64
@@ -209,7 +212,7 @@ name = "own"
 {method}
 [[evaluation]]
 name = "persuasion"
-corpus = "corpora/persuasion.txt"
+corpus = {persuasion:?}
 length = 64
 windows = 2
 "#

@@ -33,7 +33,7 @@ fn reduced(folder: &Path) {
         "corpora/austen_calibration.txt",
         "corpora/persuasion.txt",
     ] {
-        text = text.replace(&format!("\"{path}\""), &format!("'{}'", root.join(path).display()));
+        text = text.replace(&format!("\"../{path}\""), &format!("'{}'", root.join(path).display()));
     }
     std::fs::write(folder.join("quickstart.toml"), text).expect("the temporary folder is writable");
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
-use zprune::experiment::raw::Source;
 use zprune::experiment::resolve;
+use zprune::experiment::source::Source;
 use zprune::prune::pattern::Pattern;
 use zprune::record::{EvaluationRecord, Record, TaskRecord};
 use zprune::report::comparison::{ComparisonFamily, TestVerdict};

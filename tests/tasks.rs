@@ -43,7 +43,7 @@ fn scored(harness: Harness, machine: MachineRequest) -> TaskEvaluation {
     };
     let raw = |name: &str| RawTask {
         name: name.to_string(),
-        data: Some(root("tests/fixtures/tasks")),
+        data: Some(single::typed(root("tests/fixtures/tasks"))),
         obtain: None,
         limit: None,
         harness: Some(harness),

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use zprune::experiment::plan::Experiment;
-use zprune::experiment::raw::Source;
+use zprune::experiment::source::Source;
 use zprune::experiment::resolve;
 
 fuzz_target!(|text: String| {

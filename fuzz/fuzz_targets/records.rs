@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
-use zprune::experiment::raw::Source;
+use zprune::experiment::source::Source;
 use zprune::experiment::resolve;
 use zprune::record::{self, Record};
 use zprune::report::{Report, Results};

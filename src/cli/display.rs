@@ -1,7 +1,7 @@
 //! Shows progress: one bar of one line with the time left on a terminal, plain lines elsewhere.
 
 use super::signals::{self, refused};
-use super::streams::say;
+use super::streams::{note, quiet};
 use crate::error::Result;
 use crate::progress::{Progress, Running};
 use crate::stats::paired::{TextMean, Texts};
@@ -47,7 +47,7 @@ struct Counts {
 
 impl Display {
     pub(super) fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = std::io::stderr().is_terminal() && !quiet();
         let target = match terminal {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -107,7 +107,7 @@ impl Display {
             let bar = self.bar.clone();
             let wait = move || {
                 if signals.forever().next().is_some() {
-                    bar.suspend(|| say("stopping after this block (again: stop at once)"));
+                    bar.suspend(|| note("stopping after this block (again: stop at once)"));
                 }
             };
             threads::start("signals", wait)?;
@@ -118,7 +118,7 @@ impl Display {
     /// Prints a line, above the bar if there is one.
     fn say(&self, line: &str) {
         self.spoke.set(Instant::now());
-        self.bar.suspend(|| say(line));
+        self.bar.suspend(|| note(line));
     }
 
     /// Time left for everything: the run's estimate, which knows what cells cost, or the bar's own, which takes all blocks for
@@ -205,7 +205,7 @@ impl Progress for Display {
                 0 => String::new(),
                 done => format!(", {} here already", HumanBytes(done)),
             };
-            say(&format!("downloading {what} ({}{here})", HumanBytes(total)));
+            note(&format!("downloading {what} ({}{here})", HumanBytes(total)));
         }
         self.bar.set_position(done);
         if self.terminal {
@@ -230,7 +230,7 @@ impl Progress for Display {
         self.style("{bar:16} {wide_msg}");
         if !self.terminal && cells > 1 {
             let ready = self.started.elapsed().as_secs_f64();
-            say(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
+            note(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
         }
     }
 

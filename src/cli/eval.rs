@@ -4,14 +4,15 @@ use super::choice::{JOINS, choice};
 use super::common::Common;
 use super::display::Display;
 use super::json::{self, JsonOutput};
-use super::streams::{print, width};
+use super::streams::{note, print, width};
+use super::sweep::{joined, unlike_papers};
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
 use crate::experiment::inputs;
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::{RawEvaluation, RawTask};
-use crate::experiment::single;
+use crate::experiment::single::{self, typed};
 use crate::jobs;
 use crate::report;
 use crate::stats::Shown;
@@ -26,12 +27,7 @@ pub struct Eval {
     #[command(flatten)]
     common: Common,
     /// Evaluation corpus: text, JSONL, gzipped JSONL or parquet, or `hub:wikitext2`
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "tokens",
-        required_unless_present_any = ["tokens", "tasks"]
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     corpus: Option<PathBuf>,
     /// Evaluation windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
@@ -95,11 +91,16 @@ pub fn run(arguments: &Eval) -> Result<()> {
         let message = "--format lm-eval is the layout of scores of tasks, and --tasks is not given; leave --format out";
         return Err(Error::config(message));
     }
+    if arguments.corpus.is_none() && arguments.tokens.is_none() {
+        let message = "nothing says what is measured: give --corpus FILE (perplexity on a text), --tokens FILE (on windows of \
+                       tokens), or --tasks NAMES (zero-shot accuracy)";
+        return Err(Error::config(message));
+    }
     let free = arguments.common.protocol.is_none() && arguments.tokens.is_none();
     let raw = RawEvaluation {
         name: "perplexity".to_string(),
-        corpus: arguments.corpus.clone(),
-        tokens: arguments.tokens.clone(),
+        corpus: arguments.corpus.clone().map(typed),
+        tokens: arguments.tokens.clone().map(typed),
         obtain: None,
         join: arguments.join,
         rows: None,
@@ -110,13 +111,20 @@ pub fn run(arguments: &Eval) -> Result<()> {
     let experiment = single::measuring(&common, raw)?;
     let reads = inputs::local(&experiment);
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
+    let join = experiment.evaluations.first().and_then(|evaluation| evaluation.join);
+    experiment
+        .evaluations
+        .iter()
+        .filter_map(unlike_papers)
+        .for_each(|line| note(&line));
     let found = jobs::eval::eval(&experiment, &Display::new())?;
     output.write(&found)?;
     print(&format!(
-        "perplexity {:.4} ({} windows of {} tokens, {})",
+        "perplexity {:.4} ({} windows of {} tokens{}, {})",
         Shown(found.perplexity),
         found.windows.len(),
         found.tokens / found.windows.len(),
+        joined(join),
         common.model.display(),
     ))
 }
@@ -131,7 +139,7 @@ fn score(arguments: &Eval) -> Result<()> {
     }
     let raw = |name: &String| RawTask {
         name: name.clone(),
-        data: arguments.data.clone(),
+        data: arguments.data.clone().map(typed),
         obtain: None,
         limit: arguments.limit,
         harness: arguments.harness,

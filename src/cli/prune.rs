@@ -10,7 +10,7 @@ use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::RawCalibration;
-use crate::experiment::single;
+use crate::experiment::single::{self, typed};
 use crate::files::names::quoted;
 use crate::hub::datasets::PREFIX;
 use crate::jobs::{self, prune::Writing};
@@ -33,10 +33,10 @@ pub struct Prune {
     /// step it is the criterion's. A step must be there to have parameters.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Fraction of the weights to remove
-    #[arg(long, conflicts_with_all = ["keep", "of"], required_unless_present = "keep")]
+    /// Fraction of the weights to remove, as 0.5; or --keep and --of
+    #[arg(long, conflicts_with_all = ["keep", "of"])]
     sparsity: Option<f64>,
-    /// Weights kept of every `--of` consecutive inputs
+    /// Weights kept of every `--of` consecutive inputs; in place of --sparsity
     #[arg(long, requires = "of")]
     keep: Option<usize>,
     /// Size of an N:M group: 2:4 is --keep 2 --of 4
@@ -122,13 +122,17 @@ pub fn run(arguments: &Prune) -> Result<()> {
     let pattern = match (arguments.sparsity, arguments.keep, arguments.of) {
         (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
         (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
-        _ => return Err(Error::config("give either --sparsity, or --keep and --of")),
+        _ => {
+            let message = "nothing says how much is removed: give --sparsity, as in --sparsity 0.5, or --keep and --of, as in \
+                           --keep 2 --of 4";
+            return Err(Error::config(message));
+        }
     };
     let drawn = arguments.tokens.is_none();
     let free = arguments.common.protocol.is_none();
     let calibration = RawCalibration {
-        corpus: arguments.calibration.clone(),
-        tokens: arguments.tokens.clone(),
+        corpus: arguments.calibration.clone().map(typed),
+        tokens: arguments.tokens.clone().map(typed),
         obtain: None,
         join: arguments.join.or(blank_lines(arguments)),
         sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use comfy_table::Table;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prints to standard output; a closed pipe (`zprune list | head`) ends quietly.
 ///
@@ -35,6 +36,26 @@ pub(super) fn width() -> Option<usize> {
     let terminal = Table::new().width().map(usize::from);
     let wanted = || std::env::var("COLUMNS").ok()?.parse().ok();
     terminal.or_else(wanted).filter(|columns| *columns > 0)
+}
+
+/// Whether progress and notes are left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves progress and notes out, or not.
+pub(super) fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether progress and notes are left out.
+pub(super) fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a note to standard error, unless they are left out.
+pub(super) fn note(line: &str) {
+    if !quiet() {
+        say(line);
+    }
 }
 
 /// Prints a line to standard error; if that fails, the line is dropped.

@@ -3,12 +3,14 @@
 use super::display::Display;
 use super::forecast;
 use super::machine::Machine;
-use super::streams::{print, say, width};
+use super::streams::{note, print, width};
 use crate::choices;
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Foreseen, Processor};
-use crate::experiment::plan::{Cell, Experiment};
+use crate::experiment::plan::{CalibrationPlan, Cell, EvaluationPlan, Experiment};
 use crate::experiment::resolve;
 use crate::hub::Parts;
 use crate::progress::Progress;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// An experiment, where its results go, and who computes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// Experiment file
+    /// Experiment file; `-` reads it from standard input
     pub(super) experiment: PathBuf,
     /// Folder that holds one results folder per experiment
     #[arg(long, default_value = "results", value_name = "DIR")]
@@ -74,6 +76,11 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     report::check(experiment, &folder)?;
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
     experiment.machine_here().at(path.display())?;
+    experiment
+        .evaluations
+        .iter()
+        .filter_map(unlike_papers)
+        .for_each(|line| note(&line));
     let progress = Display::new().with_confidence(experiment.confidence);
     inputs::fetch(experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
@@ -84,7 +91,7 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     };
     let outcome = run::run(experiment, &inputs, &folder, &options, &progress)?;
     if outcome.ran + outcome.elsewhere + outcome.left == 0 {
-        say(&format!(
+        note(&format!(
             "nothing was run: all {} cells have results in {} already. To run them again, choose another folder with --results, or \
              remove that one",
             outcome.skipped,
@@ -103,7 +110,7 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
         0 => String::new(),
         count => format!(", {count} {what}"),
     };
-    say(&format!(
+    note(&format!(
         "{} cells run, {} had results already{}{}; wrote {}/ {}",
         outcome.ran,
         outcome.skipped,
@@ -196,6 +203,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     for missing in missing {
         text.push_str(&format!("missing: {missing}\n"));
     }
+    for line in experiment.evaluations.iter().filter_map(unlike_papers) {
+        text.push_str(&format!("{line}\n"));
+    }
     print(&text)
 }
 
@@ -211,6 +221,37 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCe
         state: prospect.state,
         estimated_seconds: prospect.seconds,
     }
+}
+
+/// How windows are drawn from a corpus, in words.
+fn drawn(calibration: &CalibrationPlan) -> String {
+    match calibration.sampling {
+        None => String::new(),
+        Some(Sampling::Packed) => format!(", drawn from one stream of tokens{}", joined(calibration.join)),
+        Some(Sampling::Documents) => {
+            ", drawn from its documents (sampling = \"documents\", as the papers do)".to_string()
+        }
+        Some(Sampling::Answers) => ", prompts with answers".to_string(),
+    }
+}
+
+/// How the rows of a corpus become one text, for people who compare with papers.
+pub(super) fn joined(join: Option<Join>) -> String {
+    join.map_or(String::new(), |join| format!(", join = \"{}\"", choices::name(&join)))
+}
+
+/// Says so where a text seems to be WikiText and its rows are not joined as in papers, whose perplexities are others then.
+pub(super) fn unlike_papers(evaluation: &EvaluationPlan) -> Option<String> {
+    let file = evaluation.corpus.as_ref()?;
+    let name = file.file_name()?.to_string_lossy().to_lowercase();
+    let plain = evaluation.join == Some(Join::None) && name.contains("wiki");
+    plain.then(|| {
+        format!(
+            "note: {} is read as it is (join = \"none\"). If it is WikiText, papers join its rows with two newlines, which gives \
+             other perplexities: join = \"wikitext\" does so",
+            file.display()
+        )
+    })
 }
 
 /// The settings of the experiment, one per line.
@@ -231,10 +272,11 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
     }
     if let Some(calibration) = &experiment.calibration {
         text.push_str(&format!(
-            "calibration: {} windows of {} tokens from {}, inputs from {}\n",
+            "calibration: {} windows of {} tokens from {}{}, inputs from {}\n",
             calibration.sequences,
             calibration.length,
             calibration.source().display(),
+            drawn(calibration),
             match calibration.stage {
                 crate::calibrate::Stage::Block => "pruned blocks",
                 crate::calibrate::Stage::Staged => "pruned blocks and layers",
@@ -248,10 +290,11 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
             .windows
             .map_or("all".to_string(), |windows| windows.to_string());
         text.push_str(&format!(
-            "evaluation: {}, {windows} windows of {} tokens from {}\n",
+            "evaluation: {}, {windows} windows of {} tokens from {}{}\n",
             evaluation.name,
             evaluation.length,
-            evaluation.source().display()
+            evaluation.source().display(),
+            joined(evaluation.join)
         ));
     }
     for task in &experiment.tasks {

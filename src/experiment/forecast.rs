@@ -418,8 +418,9 @@ pub fn rate() -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::raw::Source;
+
     use crate::experiment::resolve::parse;
+    use crate::experiment::source::Source;
     use crate::model::families::parse_spec;
 
     fn experiment(extra: &str, method: &str) -> Experiment {

@@ -4,9 +4,11 @@
 //! takes the place of the recipe's own.
 
 use super::raw::{RawComponent, RawMethod};
-use crate::error::{Located, Result};
+use crate::error::Error;
+use crate::prune::criterion::CRITERIA;
 use crate::registry;
 use serde_spanned::Spanned;
+use std::ops::Range;
 
 /// A recipe by name.
 pub struct KnownRecipe {
@@ -16,6 +18,15 @@ pub struct KnownRecipe {
     pub source: &'static str,
     /// Lines of a `[[method]]`.
     lines: &'static str,
+}
+
+impl RawMethod {
+    /// Its criterion and solver as they are typed.
+    fn steps_in_words(&self) -> String {
+        let steps = [("criterion", &self.criterion), ("solver", &self.solver)].into_iter();
+        let steps = steps.filter_map(|(key, step)| Some(format!("{key} = \"{}\"", step.as_ref()?.get_ref().name)));
+        steps.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// All recipes that have a name.
@@ -65,22 +76,74 @@ impl KnownRecipe {
     }
 }
 
-/// A method with the steps of its recipe, if it names one, where it has none of its own. Errors in these name the place of the
-/// recipe's name.
+/// The steps that a name stands for which is no criterion's: those of a recipe (`sparsegpt`), or of a criterion and a solver
+/// (`ria+obs`).
+pub fn stands_for(name: &str) -> Option<RawMethod> {
+    if let Some(known) = KnownRecipe::find(name) {
+        return Some(known.method());
+    }
+    let (criterion, solver) = name.split_once('+')?;
+    let step = |name: &str| {
+        let step = RawComponent {
+            name: name.trim().to_string(),
+            parameters: toml::Table::new(),
+        };
+        Some(Spanned::new(0..0, step))
+    };
+    Some(RawMethod {
+        criterion: step(criterion),
+        solver: step(solver),
+        ..RawMethod::default()
+    })
+}
+
+/// A method with the steps of its recipe, if it names one, where it has none of its own. A criterion that is the name of a recipe,
+/// or `criterion+solver`, stands for these steps. An error has its place in the file.
 ///
 /// # Errors
-/// There is no such recipe; lists those there are.
-pub fn filled(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<RawMethod> {
+/// There is no such recipe; lists those there are. A method has a recipe twice, or parameters for one.
+pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, Error)> {
     let mut raw = raw.clone();
-    let Some(name) = &raw.recipe else {
-        return Ok(raw);
+    let short = raw
+        .criterion
+        .as_ref()
+        .filter(|typed| CRITERIA.find(&typed.get_ref().name).is_err());
+    let short = short.map(|typed| (typed.span(), typed.get_ref().clone()));
+    let (here, name, whole) = match (&raw.recipe, short) {
+        (None, None) => return Ok(raw),
+        (Some(name), None) => {
+            let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+            let unknown = || (name.span(), registry::unknown("recipe", name.get_ref(), &names));
+            let known = KnownRecipe::find(name.get_ref()).ok_or_else(unknown)?;
+            (name.span(), name.get_ref().clone(), known.method())
+        }
+        (recipe, Some((span, typed))) => {
+            // What stands for nothing is reported where criteria are looked up.
+            let Some(whole) = stands_for(&typed.name) else {
+                return Ok(raw);
+            };
+            let mut message = None;
+            if recipe.is_some() {
+                message = Some(format!(
+                    "`{}` is a recipe, and `recipe` names another; leave out one of them",
+                    typed.name
+                ));
+            } else if !typed.parameters.is_empty() {
+                message = Some(format!(
+                    "`{}` stands for several steps; parameters belong to one of them: {}",
+                    typed.name,
+                    whole.steps_in_words()
+                ));
+            } else if raw.solver.is_some() && typed.name.contains('+') {
+                message = Some(format!("`{}` names a solver already; leave `solver` out", typed.name));
+            }
+            if let Some(message) = message {
+                return Err((span, Error::config(message)));
+            }
+            raw.criterion = None;
+            (span, typed.name, whole)
+        }
     };
-    let Some(known) = KnownRecipe::find(name.get_ref()) else {
-        let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
-        return Err(registry::unknown("recipe", name.get_ref(), &names)).at(at(name.span().start));
-    };
-    let whole = known.method();
-    let here = name.span();
     let alone = {
         let steps = [
             &raw.criterion,
@@ -92,8 +155,8 @@ pub fn filled(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<RawMethod
         ];
         steps.iter().all(|step| step.is_none()) && raw.stage.is_none() && raw.target.is_none()
     };
-    if alone {
-        raw.name = raw.name.or(Some(known.name.to_string()));
+    if alone && KnownRecipe::find(&name).is_some() {
+        raw.name = raw.name.or(Some(name));
     }
     let or = |own: Option<Spanned<RawComponent>>, of_recipe: Option<Spanned<RawComponent>>| {
         own.or_else(|| of_recipe.map(|step| Spanned::new(here.clone(), step.into_inner())))
@@ -113,27 +176,72 @@ pub fn filled(raw: &RawMethod, at: &dyn Fn(usize) -> String) -> Result<RawMethod
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::method::MethodPlan;
+    use crate::experiment::problems::Problems;
     use crate::experiment::resolve::methods::method;
+
+    fn resolved(text: &str) -> std::result::Result<MethodPlan, String> {
+        let raw: RawMethod = toml::from_str(text).expect("a method");
+        let mut problems = Problems::default();
+        let plan = method(&Spanned::new(0..0, raw), None, None, &mut problems);
+        problems
+            .in_file("x.toml".as_ref(), text)
+            .map_err(|error| error.to_string())?;
+        Ok(plan.expect("a method without a problem"))
+    }
 
     #[test]
     fn every_recipe_resolves_and_what_is_typed_beside_it_wins() {
         for known in &KNOWN {
-            let raw: RawMethod = toml::from_str(&format!("recipe = \"{}\"", known.name)).expect("a method");
-            let plan = method(&Spanned::new(0..0, raw), None, None, &|_| "here".to_string()).expect("resolves");
+            let plan = resolved(&format!("recipe = \"{}\"", known.name)).expect("resolves");
             assert_eq!(plan.name, known.name);
         }
         let typed = "recipe = \"fistapruner\"\nsolver = { name = \"fista\", rounds = 3 }\nstage = \"staged\"";
-        let raw: RawMethod = toml::from_str(typed).expect("a method");
-        let plan = method(&Spanned::new(0..0, raw), None, None, &|_| "here".to_string()).expect("resolves");
+        let plan = resolved(typed).expect("resolves");
         assert_eq!(plan.name, "wanda+fista (staged, target dense)");
         assert_eq!(plan.solver.parameters["round"], "wanda");
-        let raw: RawMethod = toml::from_str("recipe = \"fistaprunner\"").expect("a method");
-        let error = method(&Spanned::new(0..0, raw), None, None, &|at| format!("byte {at}")).expect_err("unknown");
+        let error = resolved("recipe = \"fistaprunner\"").expect_err("unknown");
         assert!(
-            error
-                .to_string()
-                .contains("byte 9: unknown recipe `fistaprunner`; did you mean"),
+            error.contains("x.toml:1:10: unknown recipe `fistaprunner`; did you mean"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_criterion_may_be_a_recipe_or_name_its_solver() {
+        for known in &KNOWN {
+            let by_criterion = resolved(&format!("criterion = \"{}\"", known.name));
+            assert_eq!(by_criterion, resolved(&format!("recipe = \"{}\"", known.name)));
+        }
+        let plan = resolved("criterion = \"sparsegpt\"\nsolver = \"obs\"").expect("SparseGPT");
+        assert_eq!((plan.name.as_str(), plan.criterion.name.as_str()), ("sparsegpt", "obs"));
+        let long = resolved("criterion = \"ria\"\nsolver = \"obs\"");
+        assert_eq!(resolved("criterion = \"ria+obs\""), long);
+        for (wrong, said) in [
+            (
+                "criterion = \"ria+obs\"\nsolver = \"obs\"",
+                "`ria+obs` names a solver already",
+            ),
+            ("criterion = \"alps\"\nrecipe = \"admm\"", "`recipe` names another"),
+            (
+                "criterion = { name = \"sparsegpt\", damping = 0.1 }",
+                "parameters belong to one of them: criterion = \"obs\", solver = \"obs\"",
+            ),
+            (
+                "criterion = \"least-squares\"",
+                "it is a solver: write `solver = \"least-squares\"`",
+            ),
+            (
+                "name = \"wanda\"",
+                "`name` is only a label: write `criterion = \"wanda\"`",
+            ),
+            (
+                "criterion = \"ria+osb\"",
+                "unknown solver `osb` (known: `one-shot`, `obs`",
+            ),
+        ] {
+            let error = resolved(wrong).expect_err(wrong);
+            assert!(error.contains(said), "no `{said}` in:\n{error}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Experiments, in two stages: what was typed ([`raw`]) and what it means ([`resolve`] makes a [`plan`] of it, the same on
+//! Experiments, in two stages: what was typed ([`source`], [`raw`]) and what it means ([`resolve`] makes a [`plan`] of it, the same on
 //! every machine); then what this machine has ([`machine`]), what the files it names contain ([`inputs`]), and the
 //! content-derived id of every cell ([`identity`]).
 //!
 //! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
-//! step; acting code sees only the resolved stage.
+//! step, all of a file at once ([`problems`]); acting code sees only the resolved stage.
 
 pub mod axes;
 pub mod axis;
@@ -15,7 +15,10 @@ pub mod machine;
 pub mod method;
 pub mod plan;
 pub mod plan_file;
+pub mod problems;
 pub mod protocol;
 pub mod raw;
 pub mod resolve;
+pub mod schema;
 pub mod single;
+pub mod source;

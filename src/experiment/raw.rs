@@ -1,5 +1,4 @@
-//! What an experiment file says, key by key. Nothing is interpreted here; unknown keys are refused with
-//! their line, their column and the nearest known name.
+//! What an experiment file says, key by key. Nothing is interpreted here but shorthands, and unknown keys are refused.
 
 use super::machine::Wanted;
 use super::plan::Expected;
@@ -9,70 +8,85 @@ use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
-use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
 use crate::experiment::axis::Axis;
-use crate::files::input;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Selection};
-use crate::registry::with_suggestion;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An experiment file as it was typed; the keys that were left out are absent here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawExperiment {
-    /// Name of the experiment, and of its results folder.
-    pub name: Spanned<String>,
+    /// Name of the experiment, and of its results folder; the file's name without its ending by default.
+    #[schemars(with = "Option<String>")]
+    pub name: Option<Spanned<String>>,
     /// One question, in a sentence.
     #[serde(default)]
     pub description: String,
     /// What a paper's code sets together.
+    #[schemars(with = "Option<String>")]
     pub protocol: Option<Spanned<String>>,
     /// Whether texts start with the tokenizer's special tokens.
     pub bos: Option<Bos>,
     /// The models to prune and to measure, `[[model]]`.
     #[serde(default)]
+    #[schemars(with = "Vec<RawModel>")]
     pub model: Vec<Spanned<RawModel>>,
     /// Where calibration statistics come from; needed unless every method looks at weights only.
+    #[schemars(with = "Option<RawCalibration>")]
     pub calibration: Option<Spanned<RawCalibration>>,
-    /// The axes of the sweep.
-    pub sweep: Spanned<RawSweep>,
+    /// The patterns and seeds that every method is run with, `[sweep]`; needed.
+    #[schemars(with = "Option<RawSweep>")]
+    pub sweep: Option<Spanned<RawSweep>>,
+    /// The pruning methods to compare, by their names: `["wanda", "sparsegpt"]`.
+    #[serde(default)]
+    #[schemars(with = "Vec<ListedMethod>")]
+    pub methods: Vec<Spanned<ListedMethod>>,
     /// The pruning methods to compare, `[[method]]`.
     #[serde(default)]
+    #[schemars(with = "Vec<RawMethod>")]
     pub method: Vec<Spanned<RawMethod>>,
     /// The texts on which perplexity is measured, `[[evaluation]]`.
     #[serde(default)]
+    #[schemars(with = "Vec<RawEvaluation>")]
     pub evaluation: Vec<Spanned<RawEvaluation>>,
     /// Families of comparisons, declared before anything has run.
     #[serde(default)]
+    #[schemars(with = "Vec<RawComparison>")]
     pub comparison: Vec<Spanned<RawComparison>>,
     /// Published values to show beside ours.
     #[serde(default)]
+    #[schemars(with = "Vec<RawReference>")]
     pub reference: Vec<Spanned<RawReference>>,
     /// The zero-shot tasks that models are scored on, `[[task]]`.
     #[serde(default)]
+    #[schemars(with = "Vec<RawTask>")]
     pub task: Vec<Spanned<RawTask>>,
     /// The backend that computes, its precision and its memory, `[compute]`.
     #[serde(default)]
     pub compute: RawCompute,
     /// Settings of the report, `[report]`.
+    #[schemars(with = "Option<RawReport>")]
     pub report: Option<Spanned<RawReport>>,
 }
 
 /// A model of the experiment, `[[model]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
     /// Label in tables; the folder's or the repository's name by default.
     pub name: Option<String>,
     /// The model's directory, in the format of Hugging Face.
-    pub path: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub path: Option<Spanned<PathBuf>>,
     /// Repository on the Hugging Face hub, in place of a path.
     pub hub: Option<String>,
     /// Branch, tag or commit of that repository; `main` by default.
@@ -85,18 +99,20 @@ pub struct RawModel {
 }
 
 /// Where the windows come from on which statistics are gathered, `[calibration]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCalibration {
     /// Text, JSONL or parquet file, or one on the hub (`hub:c4`).
-    pub corpus: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub corpus: Option<Spanned<PathBuf>>,
     /// Token windows file in place of a corpus; `{seed}` in its name stands for the seed.
-    pub tokens: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub tokens: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
     /// How rows become one text; the data set's own way, or `none`, by default.
     pub join: Option<Join>,
-    /// How windows are drawn from a corpus.
+    /// How windows are drawn from a corpus; the protocol's way, or `documents`, by default.
     pub sampling: Option<Sampling>,
     /// Number of windows to draw for each seed; the protocol's by default.
     pub sequences: Option<usize>,
@@ -110,7 +126,7 @@ pub struct RawCalibration {
 }
 
 /// What every method is run with, `[sweep]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSweep {
     /// The seeds with which calibration windows are drawn.
@@ -118,14 +134,14 @@ pub struct RawSweep {
     pub seeds: Vec<u64>,
     /// The sparsity patterns that every method is run with.
     #[serde(default)]
+    #[schemars(with = "Vec<RawPattern>")]
     pub patterns: Vec<Spanned<RawPattern>>,
     /// How many weights are removed if scores are equal; the protocol's by default.
     pub selection: Option<Selection>,
 }
 
-/// A sparsity pattern: `{ sparsity = 0.5 }` or `{ keep = 2, of = 4 }`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A sparsity pattern: `{ sparsity = 0.5 }` or `{ keep = 2, of = 4 }`; or shorter `0.5`, `"50%"`, `"2:4"`.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RawPattern {
     /// Fraction of the weights that is removed.
     pub sparsity: Option<f64>,
@@ -135,25 +151,138 @@ pub struct RawPattern {
     pub of: Option<usize>,
 }
 
+impl RawPattern {
+    fn of_sparsity(sparsity: f64) -> Self {
+        RawPattern {
+            sparsity: Some(sparsity),
+            keep: None,
+            of: None,
+        }
+    }
+
+    /// The pattern that a text stands for: `2:4`, `50%`, or a fraction.
+    fn typed(text: &str) -> Option<Self> {
+        if let Some((keep, of)) = text.split_once(':') {
+            return Some(RawPattern {
+                sparsity: None,
+                keep: Some(keep.trim().parse().ok()?),
+                of: Some(of.trim().parse().ok()?),
+            });
+        }
+        let text = text.trim();
+        let number = match text.strip_suffix('%') {
+            // Read as a decimal number with another exponent, so that "33.3%" is the same number as 0.333.
+            Some(percent) if !percent.contains(['e', 'E']) => format!("{}e-2", percent.trim()),
+            Some(_) => return None,
+            None => text.to_string(),
+        };
+        Some(RawPattern::of_sparsity(number.parse().ok()?))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        /// The pattern as a table.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            sparsity: Option<f64>,
+            keep: Option<usize>,
+            of: Option<usize>,
+        }
+
+        struct PatternVisitor;
+
+        impl<'de> Visitor<'de> for PatternVisitor {
+            type Value = RawPattern;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a pattern, such as 0.5, \"50%\" or \"2:4\"")
+            }
+
+            fn visit_f64<E: de::Error>(self, sparsity: f64) -> std::result::Result<RawPattern, E> {
+                Ok(RawPattern::of_sparsity(sparsity))
+            }
+
+            fn visit_i64<E: de::Error>(self, sparsity: i64) -> std::result::Result<RawPattern, E> {
+                Ok(RawPattern::of_sparsity(sparsity as f64))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<RawPattern, E> {
+                RawPattern::typed(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<RawPattern, A::Error> {
+                let Table { sparsity, keep, of } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawPattern { sparsity, keep, of })
+            }
+        }
+
+        deserializer.deserialize_any(PatternVisitor)
+    }
+}
+
+/// A method in the list `methods`: a name, or a table with the keys of a `[[method]]`.
+#[derive(Debug, Clone)]
+pub enum ListedMethod {
+    /// The name of a criterion or of a recipe, or `criterion+solver`.
+    Name(String),
+    /// The keys of a `[[method]]`.
+    Keys(Box<RawMethod>),
+}
+
+impl<'de> Deserialize<'de> for ListedMethod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct MethodVisitor;
+
+        impl<'de> Visitor<'de> for MethodVisitor {
+            type Value = ListedMethod;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("the name of a method in quotes, or a table with the keys of a [[method]]")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<ListedMethod, E> {
+                Ok(ListedMethod::Name(name.to_string()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ListedMethod, A::Error> {
+                let method = RawMethod::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ListedMethod::Keys(Box::new(method)))
+            }
+        }
+
+        deserializer.deserialize_any(MethodVisitor)
+    }
+}
+
 /// A pruning method of the experiment, `[[method]]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawMethod {
     /// Label in tables; made from the steps by default.
     pub name: Option<String>,
     /// A recipe by name, whose steps are used where none are typed here.
+    #[schemars(with = "Option<String>")]
     pub recipe: Option<Spanned<String>>,
-    /// Decides how important each weight is; needed where no recipe is named.
+    /// Decides how important each weight is; needed where no recipe is named. A recipe's name stands for the recipe, and
+    /// `criterion+solver` for both steps.
+    #[schemars(with = "Option<RawComponent>")]
     pub criterion: Option<Spanned<RawComponent>>,
     /// Computes the new values of the weights that are kept; `one-shot`, which leaves them, by default.
+    #[schemars(with = "Option<RawComponent>")]
     pub solver: Option<Spanned<RawComponent>>,
     /// Decides how much is removed from each layer; `uniform` by default.
+    #[schemars(with = "Option<RawComponent>")]
     pub allocator: Option<Spanned<RawComponent>>,
     /// Decides which columns share an N:M group; those that stand together by default.
+    #[schemars(with = "Option<RawComponent>")]
     pub permutation: Option<Spanned<RawComponent>>,
     /// Looks for a better mask of the same size; the criterion's mask is kept by default.
+    #[schemars(with = "Option<RawComponent>")]
     pub refine: Option<Spanned<RawComponent>>,
     /// Changes the bias to make up for removed weights; the bias stays as it is by default.
+    #[schemars(with = "Option<RawComponent>")]
     pub compensate: Option<Spanned<RawComponent>>,
     /// The group of weights among which the lowest scores are removed; the criterion's own by default.
     pub group: Option<Group>,
@@ -164,15 +293,17 @@ pub struct RawMethod {
 }
 
 /// A text on which perplexity is measured, `[[evaluation]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawEvaluation {
     /// Label of the evaluation in tables.
     pub name: String,
     /// Text, JSONL or parquet file, or one on the hub (`hub:wikitext2`).
-    pub corpus: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub corpus: Option<Spanned<PathBuf>>,
     /// Token windows file in place of a corpus.
-    pub tokens: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub tokens: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
     /// How rows become one text; the data set's own way, or `none`, by default.
@@ -186,7 +317,7 @@ pub struct RawEvaluation {
 }
 
 /// A family of comparisons whose p-values are corrected together.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawComparison {
     /// Name of the family in tables.
@@ -208,7 +339,7 @@ pub struct RawComparison {
 }
 
 /// Published values of several methods on one model, under one pattern, by one measure.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawReference {
     /// Where the values are printed.
@@ -234,14 +365,15 @@ pub struct RawReference {
 }
 
 /// A zero-shot task that models are scored on, `[[task]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTask {
     /// Name of the task, as lm-evaluation-harness calls it.
     pub name: String,
     /// JSONL or parquet file in the hub's field names, a folder of such files named after their tasks, or a file
     /// on the hub; the task's own data set on the hub by default.
-    pub data: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub data: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
     /// Number of documents; all by default.
@@ -251,7 +383,7 @@ pub struct RawTask {
 }
 
 /// The backend that computes, its precision and its memory, `[compute]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCompute {
     /// `cpu`, `gpu` or `auto`; `cpu` by default.
@@ -263,13 +395,15 @@ pub struct RawCompute {
     /// Memory a run may use, such as `12GiB`; no limit by default.
     pub memory: Option<String>,
     /// Folder of scratch files; the system's for temporary files by default.
-    pub scratch: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub scratch: Option<Spanned<PathBuf>>,
     /// Provider of factorisations; `faer` by default.
+    #[schemars(with = "Option<Provider>")]
     pub linear_algebra: Option<Spanned<Provider>>,
 }
 
 /// Settings of the report, `[report]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawReport {
     /// Confidence of intervals; 0.95 by default.
@@ -323,43 +457,27 @@ impl<'de> Deserialize<'de> for RawComponent {
     }
 }
 
-/// The text of an experiment file, to turn byte offsets into places.
-pub struct Source {
-    /// Path of the file, for messages.
-    pub path: PathBuf,
-    /// The file's text, in which places are looked up.
-    pub text: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Source {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// The file is missing, not a regular file, not UTF-8 or too large.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = input::read_text(path, input::SMALL)?;
-        Ok(Source {
-            path: path.to_path_buf(),
-            text,
-        })
-    }
-
-    /// Parses the text.
-    ///
-    /// # Errors
-    /// Broken TOML, unknown or missing keys, wrong types; with line, column and the nearest known name.
-    pub fn parse(&self) -> Result<RawExperiment> {
-        toml::from_str(&self.text).map_err(|error| {
-            let place = self.place(error.span().map_or(0, |span| span.start));
-            Error::config(with_suggestion(error.message())).at(place)
-        })
-    }
-
-    /// `file:line:column` of a byte offset.
-    pub fn place(&self, offset: usize) -> String {
-        let before = &self.text[..offset.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        format!("{}:{line}:{column}", self.path.display())
+    #[test]
+    fn patterns_are_read_as_people_type_them() {
+        #[derive(Deserialize)]
+        struct File {
+            patterns: Vec<RawPattern>,
+        }
+        let read = |text: &str| toml::from_str::<File>(text).map(|file| file.patterns);
+        let half = RawPattern::of_sparsity(0.5);
+        let typed = "patterns = [0.5, \"0.5\", \"50%\", \"50 %\", { sparsity = 0.5 }]";
+        assert_eq!(read(typed).expect("patterns"), [half; 5]);
+        let third = read("patterns = [\"33.3%\", 0.333]").expect("patterns");
+        assert_eq!(third[0], third[1]);
+        let groups = read("patterns = [\"2:4\", \"2 : 4\", { keep = 2, of = 4 }]").expect("patterns");
+        assert!(groups.iter().all(|it| *it == groups[2]), "{groups:?}");
+        assert_eq!((groups[0].keep, groups[0].of), (Some(2), Some(4)));
+        for wrong in ["half", "2:", "2:4:8", "%", "5e1%", ""] {
+            assert!(read(&format!("patterns = [\"{wrong}\"]")).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! What an experiment file means: components looked up, defaults filled in, contradictions refused.
 //!
-//! Looks at nothing of this machine, and at no file but the experiment's own and those whose shares the allocator `file` takes, which
-//! become its parameters: the same texts mean the same everywhere.
+//! Looks at nothing of this machine, and reads no file but the experiment's own and those whose shares the allocator `file` takes, which
+//! become its parameters: the same texts mean the same everywhere. Whether a file is there is asked only to explain paths that
+//! are meant from another folder.
 
 mod comparison;
 pub(super) mod methods;
 pub(super) mod models;
 mod names;
+pub(crate) mod paths;
 mod reference;
 pub(super) mod texts;
 
@@ -14,8 +16,10 @@ use super::axes::alike;
 use super::axis::Axis;
 use super::machine::MachineRequest;
 use super::plan::{DENSE, Experiment, ModelPlan, check_confidence};
+use super::problems::{Problems, WHOLE};
 use super::protocol::{Named, agree};
-use super::raw::{RawExperiment, Source};
+use super::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
+use super::source::Source;
 use crate::error::{Error, Located, Result};
 use crate::files;
 use crate::linalg::Provider;
@@ -23,18 +27,20 @@ use crate::prune::limits::Limits;
 use comparison::comparison;
 use methods::{method, pattern};
 use models::{expectations, model_place};
-use names::{distinct, not_empty};
+use names::distinct;
 use reference::reference;
+use serde_spanned::Spanned;
+use std::ops::Range;
 use std::path::Path;
 use texts::{calibration, evaluation, task};
 
 /// More cells than this are a slip: a plan holds all of them.
 const MOST_CELLS: usize = 100_000;
 
-/// Reads and resolves an experiment file.
+/// Reads and resolves an experiment file; the path `-` is standard input.
 ///
 /// # Errors
-/// Everything that can be known without the model and the texts, with its place in the file.
+/// Everything that can be known without the model and the texts: all mistakes at once, each with its place in the file.
 pub fn read(path: &Path) -> Result<Experiment> {
     read_for(path, &MachineRequest::default())
 }
@@ -44,8 +50,7 @@ pub fn read(path: &Path) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn read_for(path: &Path, request: &MachineRequest) -> Result<Experiment> {
-    let source = Source::read(path)?;
-    resolve(&source.parse()?, &source, request)
+    resolve(&Source::read(path)?, request)
 }
 
 /// Resolves the text of an experiment file.
@@ -53,34 +58,45 @@ pub fn read_for(path: &Path, request: &MachineRequest) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn parse(source: &Source) -> Result<Experiment> {
-    resolve(&source.parse()?, source, &MachineRequest::default())
+    resolve(source, &MachineRequest::default())
 }
 
-fn resolve(raw: &RawExperiment, source: &Source, request: &MachineRequest) -> Result<Experiment> {
-    check_name(raw.name.get_ref()).at(source.place(raw.name.span().start))?;
-    let protocol = match &raw.protocol {
-        None => None,
-        Some(name) => Some(Named::find(name.get_ref()).at(source.place(name.span().start))?),
-    };
-    let resolving = Resolving { raw, source, protocol };
-    resolving.check_lists()?;
-    let mut experiment = resolving.settings(request)?;
-    resolving.models(&mut experiment)?;
-    resolving.patterns(&mut experiment)?;
-    resolving.methods(&mut experiment)?;
-    resolving.measures(&mut experiment)?;
-    for (model, raw) in experiment.models.iter().zip(&raw.model) {
-        expectations(&model.expected, &experiment.evaluations).at(source.place(raw.span().start))?;
-    }
-    resolving.calibration(&mut experiment)?;
-    resolving.families(&mut experiment)?;
-    resolving.check_tables(&experiment)?;
-    for raw in &raw.reference {
-        let reference = reference(raw.get_ref(), &experiment).at(source.place(raw.span().start))?;
-        experiment.references.push(reference);
-    }
-    resolving.check_grid(&experiment)?;
-    Ok(experiment)
+fn resolve(source: &Source, request: &MachineRequest) -> Result<Experiment> {
+    let mut problems = Problems::default();
+    let experiment = source.parse(&mut problems).and_then(|mut raw| {
+        paths::place(&mut raw, &source.path, &mut problems);
+        let resolving = Resolving {
+            raw: &raw,
+            methods: all_methods(&raw),
+            source,
+        };
+        resolving.experiment(request, &mut problems)
+    });
+    problems.in_file(&source.path, &source.text)?;
+    // Without a problem there is an experiment.
+    experiment.ok_or_else(|| Error::config("cannot be read").at(source.path.display()))
+}
+
+/// The methods in the list `methods`, and then those that have a `[[method]]`.
+fn all_methods(raw: &RawExperiment) -> Vec<Spanned<RawMethod>> {
+    let listed = raw.methods.iter().map(|method| {
+        let span = method.span();
+        let keys = match method.get_ref() {
+            ListedMethod::Keys(keys) => (**keys).clone(),
+            ListedMethod::Name(name) => RawMethod {
+                criterion: Some(Spanned::new(
+                    span.clone(),
+                    RawComponent {
+                        name: name.clone(),
+                        parameters: toml::Table::new(),
+                    },
+                )),
+                ..RawMethod::default()
+            },
+        };
+        Spanned::new(span, keys)
+    });
+    listed.chain(raw.method.iter().cloned()).collect()
 }
 
 /// Tables by two axes each.
@@ -115,65 +131,141 @@ fn check_name(name: &str) -> Result<()> {
 /// A file that is being resolved, part by part.
 struct Resolving<'a> {
     raw: &'a RawExperiment,
+    methods: Vec<Spanned<RawMethod>>,
     source: &'a Source,
-    protocol: Option<Named>,
 }
 
 impl Resolving<'_> {
-    fn at(&self, offset: usize) -> String {
-        self.source.place(offset)
-    }
-
-    fn sweep_place(&self) -> String {
-        self.at(self.raw.sweep.span().start)
-    }
-
-    fn check_lists(&self) -> Result<()> {
-        let raw = self.raw;
-        not_empty(&raw.model, "[[model]]").at(self.source.path.display())?;
-        not_empty(&raw.method, "[[method]]").at(self.source.path.display())?;
-        if raw.task.is_empty() {
-            not_empty(&raw.evaluation, "[[evaluation]]").at(self.source.path.display())?;
+    /// The experiment; `None` if anything is wrong. What refers to other parts is looked at only once these are right.
+    fn experiment(&self, request: &MachineRequest, problems: &mut Problems) -> Option<Experiment> {
+        let protocol = match &self.raw.protocol {
+            None => Some(None),
+            Some(name) => problems.take(&name.span(), Named::find(name.get_ref())).map(Some),
+        };
+        let named = protocol.flatten();
+        let mut experiment = self.settings(named, request, problems)?;
+        self.check_lists(problems);
+        self.models(&mut experiment, problems);
+        self.patterns(&mut experiment, problems);
+        self.methods(&mut experiment, named, problems);
+        self.tasks(&mut experiment, problems);
+        // Of a protocol that is not known, nobody knows what it would set.
+        if protocol.is_some() {
+            self.texts(&mut experiment, named, problems);
         }
-        not_empty(&raw.sweep.get_ref().patterns, "sweep.patterns").at(self.sweep_place())
+        self.check_calibration(&experiment, problems);
+        if !problems.is_empty() {
+            return None;
+        }
+        for (method, raw) in experiment.methods.iter().zip(&self.methods) {
+            problems.take(&raw.span(), experiment.check(method).at(&method.name));
+        }
+        for (model, raw) in experiment.models.iter().zip(&self.raw.model) {
+            problems.take(&raw.span(), expectations(&model.expected, &experiment.evaluations));
+        }
+        self.families(&mut experiment, problems);
+        self.check_tables(&experiment, problems);
+        for raw in &self.raw.reference {
+            let reference = problems.take(&raw.span(), reference(raw.get_ref(), &experiment));
+            experiment.references.extend(reference);
+        }
+        self.check_grid(&experiment, problems);
+        problems.is_empty().then_some(experiment)
     }
 
-    /// An experiment with the settings that hold for all of it; its lists are still empty.
-    fn settings(&self, request: &MachineRequest) -> Result<Experiment> {
-        let (raw, protocol, path) = (self.raw, self.protocol, &self.source.path);
-        let sweep = raw.sweep.get_ref();
-        let selection = agree(protocol, "selection", sweep.selection, |it| it.selection).at(self.sweep_place())?;
-        let bos = agree(protocol, "bos", raw.bos, |it| it.bos).at(path.display())?;
-        let linear_algebra = self.provider()?;
+    fn sweep_place(&self) -> Range<usize> {
+        self.raw.sweep.as_ref().map_or(WHOLE, Spanned::span)
+    }
+
+    /// The name that was typed, or that of the file.
+    fn name(&self, problems: &mut Problems) -> String {
+        if let Some(name) = &self.raw.name {
+            problems.take(&name.span(), check_name(name.get_ref()));
+            return name.get_ref().clone();
+        }
+        let stem = self.source.path.file_stem().unwrap_or_default().to_string_lossy();
+        if check_name(&stem).is_err() {
+            let message = "`name` is missing: the name of the results folder, such as `name = \"tiny\"`";
+            problems.missing(&WHOLE, "name", message);
+        }
+        stem.into_owned()
+    }
+
+    fn check_lists(&self, problems: &mut Problems) {
+        let raw = self.raw;
+        let needed = |list: &str, how: &str| format!("there is no {list}; at least one is needed, {how}");
+        if raw.model.is_empty() {
+            let message = needed("[[model]]", "with its `path` or `hub`");
+            problems.missing(&WHOLE, "model", message);
+        }
+        if self.methods.is_empty() && !problems.lost(&WHOLE, "methods") {
+            let message = needed("[[method]]", "or a list: `methods = [\"wanda\", \"sparsegpt\"]`");
+            problems.missing(&WHOLE, "method", message);
+        }
+        if raw.task.is_empty() && raw.evaluation.is_empty() && !problems.lost(&WHOLE, "task") {
+            let message = needed(
+                "[[evaluation]]",
+                "with its `name`, `corpus` and `length`, or a [[task]]",
+            );
+            problems.missing(&WHOLE, "evaluation", message);
+        }
+        match &raw.sweep {
+            None => {
+                let message = "there is no [sweep]; it has the `patterns`, such as [0.5, \"2:4\"], and the `seeds`, such as [0, 1, 2]";
+                problems.missing(&WHOLE, "sweep", message);
+            }
+            Some(sweep) if sweep.get_ref().patterns.is_empty() => {
+                let message = needed("sweep.patterns", "such as `patterns = [0.5, \"2:4\"]`");
+                problems.missing(&sweep.span(), "patterns", message);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// An experiment with the settings that hold for all of it; its lists are still empty. Where a setting is wrong, it has
+    /// another one.
+    fn settings(
+        &self,
+        protocol: Option<Named>,
+        request: &MachineRequest,
+        problems: &mut Problems,
+    ) -> Option<Experiment> {
+        let raw = self.raw;
+        let sweep = raw.sweep.as_ref().map(Spanned::get_ref);
+        let selection = agree(protocol, "selection", sweep.and_then(|it| it.selection), |it| {
+            it.selection
+        });
+        let selection = problems.take(&self.sweep_place(), selection).flatten();
+        let bos = problems
+            .take(&WHOLE, agree(protocol, "bos", raw.bos, |it| it.bos))
+            .flatten();
+        let linear_algebra = self.provider(problems);
         let asked = MachineRequest {
             backend: raw.compute.backend,
             compute: raw.compute.compute,
             adapter: raw.compute.adapter.clone(),
             memory: raw.compute.memory.clone(),
-            scratch: raw.compute.scratch.clone(),
+            scratch: raw.compute.scratch.as_ref().map(|path| path.get_ref().clone()),
         };
-        let machine = request.or(&asked).resolve(linear_algebra).at(path.display())?;
-        let confidence = match &raw.report {
-            None => 0.95,
-            Some(report) => {
-                let confidence = report.get_ref().confidence.unwrap_or(0.95);
-                check_confidence(confidence).at(self.at(report.span().start))?;
-                confidence
-            }
-        };
-        Ok(Experiment {
-            name: raw.name.get_ref().clone(),
+        let machine = problems.take(&WHOLE, request.or(&asked).resolve(linear_algebra));
+        let (mut confidence, mut asked_tables) = (0.95, Vec::new());
+        if let Some(report) = &raw.report {
+            let (span, report) = (report.span(), report.get_ref());
+            confidence = report.confidence.unwrap_or(confidence);
+            problems.take(&span, check_confidence(confidence));
+            asked_tables = problems.take(&span, tables(&report.tables)).unwrap_or_default();
+        }
+        Some(Experiment {
+            name: self.name(problems),
             description: raw.description.clone(),
             confidence,
-            tables: self.raw.report.as_ref().map_or(Ok(Vec::new()), |report| {
-                tables(&report.get_ref().tables).at(self.at(report.span().start))
-            })?,
-            machine,
+            tables: asked_tables,
+            machine: machine.or_else(|| MachineRequest::default().resolve(Provider::Faer).ok())?,
             linear_algebra,
             protocol: protocol.map(|protocol| protocol.name.to_string()),
             bos: bos.unwrap_or_default(),
             selection: selection.unwrap_or_default(),
-            seeds: sweep.seeds.clone(),
+            seeds: sweep.map(|sweep| sweep.seeds.clone()).unwrap_or_default(),
             patterns: Vec::new(),
             calibration: None,
             models: Vec::new(),
@@ -185,26 +277,31 @@ impl Resolving<'_> {
         })
     }
 
-    fn provider(&self) -> Result<Provider> {
+    fn provider(&self, problems: &mut Problems) -> Provider {
         let Some(provider) = &self.raw.compute.linear_algebra else {
-            return Ok(Provider::Faer);
+            return Provider::Faer;
         };
         if !provider.get_ref().available() {
             let message = "linear_algebra = \"lapack\" needs a build with `cargo build --release --features lapack`";
-            return Err(Error::config(message).at(self.at(provider.span().start)));
+            problems.add(provider.span(), Error::config(message));
         }
-        Ok(*provider.get_ref())
+        *provider.get_ref()
     }
 
-    fn models(&self, experiment: &mut Experiment) -> Result<()> {
+    fn models(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.model {
-            let place = self.at(raw.span().start);
-            let model = raw.get_ref();
-            let (path, hub) = model_place(model).at(&place)?;
+            let (span, model) = (raw.span(), raw.get_ref());
+            if model.path.is_none() && (problems.lost(&span, "path") || problems.lost(&span, "hub")) {
+                continue;
+            }
+            let Some((path, hub)) = problems.take(&span, model_place(model)) else {
+                continue;
+            };
             // `hub:org/name` has the repository's own name as its last part, too.
             let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = model.name.clone().or_else(folder).unwrap_or_default();
-            distinct(&name, experiment.models.iter().map(|model| &model.name), "model name").at(&place)?;
+            let others = experiment.models.iter().map(|model| &model.name);
+            problems.take(&span, distinct(&name, others, "model name"));
             experiment.models.push(ModelPlan {
                 name,
                 path,
@@ -214,130 +311,129 @@ impl Resolving<'_> {
                 expected: model.expected.clone(),
             });
         }
-        Ok(())
     }
 
-    fn patterns(&self, experiment: &mut Experiment) -> Result<()> {
-        for raw in &self.raw.sweep.get_ref().patterns {
-            let place = self.at(raw.span().start);
-            let pattern = pattern(raw.get_ref()).at(&place)?;
+    fn patterns(&self, experiment: &mut Experiment, problems: &mut Problems) {
+        let patterns = self.raw.sweep.iter().flat_map(|sweep| &sweep.get_ref().patterns);
+        for raw in patterns {
+            let Some(pattern) = problems.take(&raw.span(), pattern(raw.get_ref())) else {
+                continue;
+            };
             if experiment.patterns.contains(&pattern) {
-                return Err(Error::config(format!("pattern {pattern} is listed twice")).at(place));
+                let message = format!("pattern {pattern} is listed twice");
+                problems.add(raw.span(), Error::config(message));
             }
             experiment.patterns.push(pattern);
         }
-        Ok(())
     }
 
-    fn methods(&self, experiment: &mut Experiment) -> Result<()> {
-        for raw in &self.raw.method {
-            let place = self.at(raw.span().start);
+    fn methods(&self, experiment: &mut Experiment, protocol: Option<Named>, problems: &mut Problems) {
+        for raw in &self.methods {
+            let span = raw.span();
             let target = self.raw.calibration.as_ref().and_then(|raw| raw.get_ref().target);
-            let method = method(raw, target, self.protocol, &|offset| self.at(offset))?;
+            let Some(method) = method(raw, target, protocol, problems) else {
+                continue;
+            };
             let others = experiment.methods.iter().map(|method| &method.name);
-            distinct(&method.name, others, "method name").at(&place)?;
+            problems.take(&span, distinct(&method.name, others, "method name"));
             if method.name == DENSE {
-                return Err(Error::config(format!("method name `{DENSE}` is taken by the unpruned model")).at(place));
+                let message = format!("method name `{DENSE}` is taken by the unpruned model");
+                problems.add(span.clone(), Error::config(message));
             }
-            let recipe = method
-                .build(experiment.selection, experiment.linear_algebra)
-                .at(&place)?;
-            for pattern in &experiment.patterns {
-                recipe.check(*pattern, &Limits::NONE).at(&place)?;
+            let recipe = method.build(experiment.selection, experiment.linear_algebra);
+            if let Some(recipe) = problems.take(&span, recipe) {
+                for pattern in &experiment.patterns {
+                    problems.take(&span, recipe.check(*pattern, &Limits::NONE));
+                }
             }
             experiment.methods.push(method);
         }
-        Ok(())
     }
 
-    /// Resolves the evaluations and the zero-shot tasks.
-    fn measures(&self, experiment: &mut Experiment) -> Result<()> {
-        for raw in &self.raw.evaluation {
-            let place = self.at(raw.span().start);
-            let others = experiment.evaluations.iter().map(|it| &it.name);
-            distinct(&raw.get_ref().name, others, "evaluation name").at(&place)?;
-            let evaluation = evaluation(raw.get_ref(), self.protocol).at(&place)?;
-            experiment.evaluations.push(evaluation);
-        }
+    fn tasks(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.task {
-            let place = self.at(raw.span().start);
-            let task = task(raw.get_ref()).at(&place)?;
-            distinct(&task.name, experiment.tasks.iter().map(|it| &it.name), "task").at(&place)?;
+            let span = raw.span();
+            let Some(task) = problems.take(&span, task(raw.get_ref())) else {
+                continue;
+            };
+            let others = experiment.tasks.iter().map(|it| &it.name);
+            problems.take(&span, distinct(&task.name, others, "task"));
             experiment.tasks.push(task);
         }
-        Ok(())
     }
 
-    fn families(&self, experiment: &mut Experiment) -> Result<()> {
+    /// Resolves the evaluations and the calibration.
+    fn texts(&self, experiment: &mut Experiment, protocol: Option<Named>, problems: &mut Problems) {
+        for raw in &self.raw.evaluation {
+            let others = experiment.evaluations.iter().map(|it| &it.name);
+            problems.take(&raw.span(), distinct(&raw.get_ref().name, others, "evaluation name"));
+            experiment.evaluations.extend(evaluation(raw, protocol, problems));
+        }
+        if let Some(raw) = &self.raw.calibration {
+            experiment.calibration = calibration(raw, protocol, &experiment.seeds, problems);
+        }
+    }
+
+    fn families(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.comparison {
-            let place = self.at(raw.span().start);
-            let comparison = comparison(raw.get_ref(), experiment).at(&place)?;
+            let span = raw.span();
+            let Some(comparison) = problems.take(&span, comparison(raw.get_ref(), experiment)) else {
+                continue;
+            };
             let others = experiment.comparisons.iter().map(|other| &other.family);
-            distinct(&comparison.family, others, "family").at(place)?;
+            problems.take(&span, distinct(&comparison.family, others, "family"));
             experiment.comparisons.push(comparison);
         }
-        Ok(())
     }
 
     /// Refuses tables by axes that would be empty.
-    fn check_tables(&self, experiment: &Experiment) -> Result<()> {
+    fn check_tables(&self, experiment: &Experiment, problems: &mut Problems) {
         let Some(report) = &self.raw.report else {
-            return Ok(());
+            return;
         };
         for axes in &experiment.tables {
             let [down, across] = axes;
-            let message = match alike(*axes, experiment) {
-                groups if groups.is_empty() => format!(
+            if alike(*axes, experiment).is_empty() {
+                let message = format!(
                     "tables: no two methods are alike but for `{down}` and `{across}`; under unstructured patterns their `group` \
                      counts, too"
-                ),
-                _ => continue,
-            };
-            return Err(Error::config(message).at(self.at(report.span().start)));
+                );
+                problems.add(report.span(), Error::config(message));
+            }
         }
-        Ok(())
     }
 
-    fn calibration(&self, experiment: &mut Experiment) -> Result<()> {
-        if let Some(raw) = &self.raw.calibration {
-            let place = self.at(raw.span().start);
-            let plan = calibration(raw.get_ref(), self.protocol, &experiment.seeds).at(place)?;
-            experiment.calibration = Some(plan);
-        }
-        for (method, raw) in experiment.methods.iter().zip(&self.raw.method) {
-            let checked = experiment.check(method);
-            checked.at(&method.name).at(self.at(raw.span().start))?;
-        }
+    /// Refuses methods that calibrate where there is nothing to calibrate on.
+    fn check_calibration(&self, experiment: &Experiment, problems: &mut Problems) {
         let Some(method) = experiment.methods.iter().find(|method| method.calibrated) else {
-            return Ok(());
+            return;
         };
-        if experiment.calibration.is_none() {
+        if self.raw.calibration.is_none() {
             let message = format!(
-                "method `{}` needs calibration, but there is no [calibration]",
+                "method `{}` needs calibration, but there is no [calibration]; it has a `corpus`, `sequences` and `length`",
                 method.name
             );
-            return Err(Error::config(message).at(self.source.path.display()));
+            problems.missing(&WHOLE, "calibration", message);
         }
-        if experiment.seeds.is_empty() {
+        if experiment.seeds.is_empty() && self.raw.sweep.is_some() {
             let message = format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name);
-            return Err(Error::config(message).at(self.sweep_place()));
+            problems.missing(&self.sweep_place(), "seeds", message);
         }
-        Ok(())
     }
 
-    fn check_grid(&self, experiment: &Experiment) -> Result<()> {
+    fn check_grid(&self, experiment: &Experiment, problems: &mut Problems) {
         let (cells, seeds) = (experiment.count(), &experiment.seeds);
         if cells.max(seeds.len()) > MOST_CELLS {
             let message = format!(
                 "models, methods, patterns and seeds make {cells} cells, and an experiment has at most {MOST_CELLS}: divide it into several"
             );
-            return Err(Error::config(message).at(self.sweep_place()));
+            problems.add(self.sweep_place(), Error::config(message));
+            return;
         }
         let twice = (1..seeds.len()).find(|index| seeds[..*index].contains(&seeds[*index]));
         if let Some(index) = twice {
             let message = format!("seed {} is listed twice", seeds[index]);
-            return Err(Error::config(message).at(self.sweep_place()));
+            problems.add(self.sweep_place(), Error::config(message));
         }
-        Ok(())
     }
 }

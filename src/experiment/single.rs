@@ -1,8 +1,9 @@
 //! Experiments of one cell, from the command line instead of a file: what `zprune prune` and `zprune eval` run.
 
-use super::known::KnownRecipe;
+use super::known::stands_for;
 use super::machine::MachineRequest;
-use super::plan::{Experiment, ModelPlan};
+use super::plan::{Experiment, MethodPlan, ModelPlan};
+use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
 use super::resolve::methods::method;
@@ -20,7 +21,7 @@ use crate::prune::recipe::Recipe;
 use crate::registry;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What pruning and measuring one model have in common.
 #[derive(Debug, Clone)]
@@ -62,6 +63,11 @@ pub struct SinglePruning {
     pub seed: u64,
 }
 
+/// A path as the command line has it, relative to the working directory.
+pub fn typed(path: PathBuf) -> Spanned<PathBuf> {
+    Spanned::new(WHOLE, path)
+}
+
 /// One model pruned once.
 ///
 /// # Errors
@@ -75,7 +81,7 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     // What is typed goes before what the recipe says.
     raw.target = pruning.calibration.target.or(raw.target);
     raw.stage = raw.stage.filter(|_| pruning.calibration.stage.is_none());
-    let method = method(&Spanned::new(0..0, raw), None, protocol, &|_| "--method".to_string())?;
+    let method = named(raw, protocol)?;
     let selection = agree(protocol, "selection", pruning.selection, |it| it.selection)?;
     experiment.selection = selection.unwrap_or_default();
     experiment.patterns = vec![pruning.pattern];
@@ -87,10 +93,13 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
                 method.name
             )));
         }
-        let shape = shape(raw.tokens.as_deref())?;
+        let shape = shape(raw.tokens.as_ref())?;
         raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
         raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
-        experiment.calibration = Some(calibration(&raw, protocol, &[pruning.seed]).at("calibration")?);
+        let mut problems = Problems::default();
+        let plan = calibration(&Spanned::new(WHOLE, raw), protocol, &[pruning.seed], &mut problems);
+        problems.in_argument("calibration")?;
+        experiment.calibration = plan;
         experiment.seeds = vec![pruning.seed];
     }
     experiment.check(&method)?;
@@ -106,7 +115,7 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
 /// Unknown names, or parameters out of range.
 pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
     let raw = named_method(name, allocator, [None, refine, None], settings, None)?;
-    let mut plan = method(&Spanned::new(0..0, raw), None, None, &|_| "--method".to_string())?;
+    let mut plan = named(raw, None)?;
     plan.target = Goal::default();
     plan.build(Selection::Exact, Provider::Faer)
 }
@@ -117,9 +126,12 @@ pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, s
 /// Contradictions, no text, windows too short to predict anything.
 pub fn measuring(common: &SingleModel, mut raw: RawEvaluation) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
-    let shape = shape(raw.tokens.as_deref())?;
+    let shape = shape(raw.tokens.as_ref())?;
     raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
-    experiment.evaluations = vec![evaluation(&raw, protocol).at("evaluation")?];
+    let mut problems = Problems::default();
+    let plan = evaluation(&Spanned::new(WHOLE, raw), protocol, &mut problems);
+    problems.in_argument("evaluation")?;
+    experiment.evaluations.extend(plan);
     Ok(experiment)
 }
 
@@ -143,9 +155,17 @@ pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
     Ok(experiment)
 }
 
+/// The method that `--method` and the arguments for its steps name.
+fn named(raw: RawMethod, protocol: Option<Named>) -> Result<MethodPlan> {
+    let mut problems = Problems::default();
+    let plan = method(&Spanned::new(WHOLE, raw), None, protocol, &mut problems);
+    problems.in_argument("--method")?;
+    plan.ok_or_else(|| Error::config("cannot be resolved").at("--method"))
+}
+
 /// Number and length of the windows in a file.
-fn shape(tokens: Option<&Path>) -> Result<Option<(usize, usize)>> {
-    let windows = tokens.map(TokenWindows::read).transpose()?;
+fn shape(tokens: Option<&Spanned<PathBuf>>) -> Result<Option<(usize, usize)>> {
+    let windows = tokens.map(|path| TokenWindows::read(path.get_ref())).transpose()?;
     Ok(windows.map(|windows| (windows.count(), windows.length())))
 }
 
@@ -155,7 +175,7 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
     let name = common.model.to_str().and_then(|path| path.strip_prefix(PREFIX));
     let raw = RawModel {
         name: None,
-        path: name.is_none().then(|| common.model.clone()),
+        path: name.is_none().then(|| Spanned::new(WHOLE, common.model.clone())),
         hub: name.map(|name| name.split('@').next().unwrap_or(name).to_string()),
         revision: name
             .and_then(|name| name.split_once('@'))
@@ -202,19 +222,11 @@ fn named_method(
     settings: &[String],
     group: Option<Group>,
 ) -> Result<RawMethod> {
-    let spanned = |name: &str| Spanned::new(0..0, component(name));
-    let mut method = match (KnownRecipe::find(name), name.split_once('+')) {
-        (Some(known), _) => known.method(),
-        (None, Some((criterion, solver))) => RawMethod {
-            criterion: Some(spanned(criterion)),
-            solver: Some(spanned(solver)),
-            ..RawMethod::default()
-        },
-        (None, None) => RawMethod {
-            criterion: Some(spanned(name)),
-            ..RawMethod::default()
-        },
-    };
+    let spanned = |name: &str| Spanned::new(WHOLE, component(name));
+    let mut method = stands_for(name).unwrap_or_else(|| RawMethod {
+        criterion: Some(spanned(name)),
+        ..RawMethod::default()
+    });
     let typed = [allocator, permutation, refine, compensate].map(|name| name.map(spanned));
     let [allocator, permutation, refine, compensate] = typed;
     method.allocator = allocator;

@@ -291,7 +291,7 @@ mod tests {
             let negative = message(shapes.build(name, &toml::toml! { side = -1.0 }));
             assert_eq!(negative, format!("shape `{name}`: a side is positive"));
             let unknown = message(shapes.build(name, &toml::toml! { sied = 1.0 }));
-            assert!(unknown.contains("unknown field `sied`"), "{unknown}");
+            assert!(unknown.contains("unknown key `sied`"), "{unknown}");
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod values;
 pub mod matrix;
 pub mod formula;
+pub mod described;
 pub mod component;
 pub mod mask;
 pub mod pattern;

@@ -1,6 +1,7 @@
 //! Experiments that make no sense, and keys that nobody knows.
 
 use super::Change::*;
+use super::tiny::Folder;
 use super::{Case, refuses_all};
 
 const EXPERIMENTS: &[Case] = &[
@@ -54,6 +55,29 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["experiment.toml:4:1: expected.novel: a perplexity is at least 1"],
     },
     Case {
+        name: "all mistakes of a first attempt",
+        change: ExperimentFile("first_attempt.toml"),
+        expect: &[
+            "experiment.toml has 7 mistakes",
+            "experiment.toml:2:1: unknown key `model_path`",
+            "experiment.toml:3:1: unknown key `sparsities`: how much is removed is written `patterns = [0.5, \"2:4\"]`",
+            "experiment.toml:8:1: `length` is missing: the number of tokens in a window, such as `length = 2048`",
+            "experiment.toml:14:18: here must be a pattern, such as 0.5, \"50%\" or \"2:4\", not the text \"half\"",
+            "14 │ patterns = [0.5, \"half\"]",
+            "experiment.toml:17:13: unknown criterion `wnada`; did you mean `wanda`?",
+            "experiment.toml:18:1: unknown key `slover`; did you mean `solver`?",
+            "experiment.toml:20:1: `name` is only a label: write `recipe = \"sparsegpt\"`",
+        ],
+    },
+    Case {
+        name: "a method of another step",
+        change: Experiment("criterion = \"wanda\"", "criterion = \"least-squares\""),
+        expect: &[
+            "experiment.toml:21:13: `least-squares` is no criterion; it is a solver: write `solver = \"least-squares\"`",
+            "21 │ criterion = \"least-squares\"",
+        ],
+    },
+    Case {
         name: "no experiment file",
         change: Absent("experiment.toml"),
         expect: &["experiment.toml: no such file"],
@@ -81,7 +105,9 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "no sweep",
         change: ExperimentFile("no_sweep.toml"),
-        expect: &["experiment.toml:1:1: missing field `sweep`"],
+        expect: &[
+            "experiment.toml: there is no [sweep]; it has the `patterns`, such as [0.5, \"2:4\"], and the `seeds`",
+        ],
     },
     Case {
         name: "no calibration",
@@ -111,25 +137,25 @@ const EXPERIMENTS: &[Case] = &[
         name: "an unknown key at the top",
         change: Experiment("description =", "descripton ="),
         expect: &[
-            "experiment.toml:2:1: unknown field `descripton`",
+            "experiment.toml:2:1: unknown key `descripton`",
             "did you mean `description`?",
         ],
     },
     Case {
         name: "an unknown key in [sweep]",
         change: Experiment("seeds = ", "seed = "),
-        expect: &["experiment.toml:16:1: unknown field `seed`", "did you mean `seeds`?"],
+        expect: &["experiment.toml:16:1: unknown key `seed`", "did you mean `seeds`?"],
     },
     Case {
         name: "an unknown key in [[method]]",
         change: Experiment("solver = \"obs\"", "solvr = \"obs\""),
-        expect: &["experiment.toml:26:1: unknown field `solvr`", "did you mean `solver`?"],
+        expect: &["experiment.toml:26:1: unknown key `solvr`", "did you mean `solver`?"],
     },
     Case {
         name: "an unknown key in a pattern",
         change: Experiment("{ sparsity = 0.5 }", "{ sparsty = 0.5 }"),
         expect: &[
-            "experiment.toml:17:15: unknown field `sparsty`",
+            "experiment.toml:17:15: unknown key `sparsty`",
             "did you mean `sparsity`?",
         ],
     },
@@ -154,13 +180,13 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "an unknown group",
         change: Experiment("solver = \"obs\"", "group = \"rows\""),
-        expect: &["experiment.toml:26:9: unknown variant `rows`", "did you mean `row`?"],
+        expect: &["experiment.toml:26:9: unknown value `rows`", "did you mean `row`?"],
     },
     Case {
         name: "an unknown join",
         change: Experiment("length = 16\nwindows", "join = \"wikitxt\"\nlength = 16\nwindows"),
         expect: &[
-            "experiment.toml:32:8: unknown variant `wikitxt`",
+            "experiment.toml:32:8: unknown value `wikitxt`",
             "did you mean `wikitext`?",
         ],
     },
@@ -168,14 +194,14 @@ const EXPERIMENTS: &[Case] = &[
         name: "an unknown sampling",
         change: Experiment("sampling = \"documents\"", "sampling = \"document\""),
         expect: &[
-            "experiment.toml:11:12: unknown variant `document`",
+            "experiment.toml:11:12: unknown value `document`",
             "did you mean `documents`?",
         ],
     },
     Case {
         name: "an unknown stage",
         change: Experiment("sequences = 4", "stage = \"block by block\"\nsequences = 4"),
-        expect: &["experiment.toml:12:9: unknown variant `block by block`", "`staged`"],
+        expect: &["experiment.toml:12:9: unknown value `block by block`", "`staged`"],
     },
     Case {
         name: "the dense model's outputs with statistics of a whole block",
@@ -238,7 +264,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = \"wanda\"\ncompensate = { name = \"bias\", layers = \"output\" }",
         ),
         expect: &[
-            "compensation `bias`: unknown variant `output`",
+            "compensation `bias`: parameter `layers`: unknown value `output`",
             "did you mean `outputs`?",
         ],
     },
@@ -256,23 +282,20 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "an unknown stage by its name of earlier versions",
         change: Experiment("sequences = 4", "propagate = \"blocks\"\nsequences = 4"),
-        expect: &[
-            "experiment.toml:12:13: unknown variant `blocks`",
-            "did you mean `block`?",
-        ],
+        expect: &["experiment.toml:12:13: unknown value `blocks`", "did you mean `block`?"],
     },
     Case {
         name: "an unknown selection",
         change: Experiment("seeds = [0, 1]", "seeds = [0, 1]\nselection = \"exactly\""),
         expect: &[
-            "experiment.toml:17:13: unknown variant `exactly`",
+            "experiment.toml:17:13: unknown value `exactly`",
             "did you mean `exact`?",
         ],
     },
     Case {
         name: "an unknown backend",
         change: Experiment("[sweep]", "[compute]\nbackend = \"cpi\"\n\n[sweep]"),
-        expect: &["experiment.toml:16:11: unknown variant `cpi`", "did you mean `cpu`?"],
+        expect: &["experiment.toml:16:11: unknown value `cpi`", "did you mean `cpu`?"],
     },
     Case {
         name: "bfloat16 on a GPU",
@@ -315,7 +338,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "an unknown provider of factorisations",
         change: Experiment("[sweep]", "[compute]\nlinear_algebra = \"fear\"\n\n[sweep]"),
-        expect: &["experiment.toml:16:18: unknown variant `fear`", "did you mean `faer`?"],
+        expect: &["experiment.toml:16:18: unknown value `fear`", "did you mean `faer`?"],
     },
     #[cfg(not(feature = "lapack"))]
     Case {
@@ -333,7 +356,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_powr = 1.0 }",
         ),
         expect: &[
-            "experiment.toml:21:13: criterion `ria`: unknown field `activation_powr`",
+            "experiment.toml:21:13: criterion `ria`: unknown key `activation_powr`",
             "did you mean `activation_power`?",
         ],
     },
@@ -341,8 +364,8 @@ const EXPERIMENTS: &[Case] = &[
         name: "a parameter of a criterion that has none",
         change: Experiment("criterion = \"wanda\"", "criterion = { name = \"wanda\", power = 1.0 }"),
         expect: &[
-            "experiment.toml:21:13: criterion `wanda`: unknown field `power`",
-            "there are no fields",
+            "experiment.toml:21:13: criterion `wanda`: unknown key `power`",
+            "there are no keys here",
         ],
     },
     Case {
@@ -370,13 +393,13 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_power = \"half\" }",
         ),
         expect: &[
-            "experiment.toml:21:13: criterion `ria`: invalid type: string \"half\", expected f64 in `activation_power`",
+            "experiment.toml:21:13: criterion `ria`: parameter `activation_power`: here must be a number, such as 0.5, not the text \"half\"",
         ],
     },
     Case {
         name: "a component without a name",
         change: Experiment("criterion = \"wanda\"", "criterion = { activation_power = 0.5 }"),
-        expect: &["experiment.toml:21:13: missing field `name`"],
+        expect: &["experiment.toml:21:13: `name` is missing"],
     },
     Case {
         name: "sparsity 0",
@@ -409,7 +432,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a string for a number",
         change: Experiment("sparsity = 0.5", "sparsity = \"half\""),
-        expect: &["experiment.toml:17:26: invalid type: string \"half\", expected f64"],
+        expect: &["experiment.toml:17:26: here must be a number, such as 0.5, not the text \"half\""],
     },
     Case {
         name: "keeping as many as there are",
@@ -444,7 +467,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a negative seed",
         change: Experiment("seeds = [0, 1]", "seeds = [0, -1]"),
-        expect: &["experiment.toml:16:", "integer `-1`"],
+        expect: &["experiment.toml:16:13: here must be a whole number, 0 or larger, not the number -1"],
     },
     Case {
         name: "two methods of one name",
@@ -462,7 +485,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a method without a criterion",
         change: Experiment("criterion = \"wanda\"", ""),
-        expect: &["experiment.toml:19:1: missing field `criterion`, or `recipe`"],
+        expect: &["experiment.toml:19:1: `name` is only a label: write `criterion = \"wanda\"`"],
     },
     Case {
         name: "an experiment name that leaves the results folder",
@@ -536,4 +559,44 @@ const EXPERIMENTS: &[Case] = &[
 #[test]
 fn experiments_that_make_no_sense_are_refused() {
     refuses_all(EXPERIMENTS);
+}
+
+#[test]
+fn a_path_that_is_meant_from_another_folder_is_refused_with_the_right_one() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("experiments")).expect("the temporary folder is writable");
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("a fixture is UTF-8");
+    folder.write("experiments/x.toml", &text);
+    let run = |arguments: &[&str]| folder.zprune(arguments).output().expect("the program starts");
+    let refused = run(&["plan", "experiments/x.toml"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    for (place, typed, meant) in [
+        ("x.toml:5:8", "model", "../model"),
+        ("x.toml:9:10", "calibration.jsonl", "../calibration.jsonl"),
+        ("x.toml:30:10", "novel.txt", "../novel.txt"),
+    ] {
+        let message = format!(
+            "{place}: `{typed}` is not in the folder of this file, and paths are relative to the file that they stand in: \
+             write \"{meant}\""
+        );
+        assert!(said.contains(&message), "no `{message}` in:\n{said}");
+    }
+    // With what the messages say, the cells are those of the same files from elsewhere.
+    let text = text
+        .replace("\"model\"", "\"../model\"")
+        .replace("\"calibration", "\"../calibration");
+    folder.write("experiments/x.toml", text.replace("\"novel.txt\"", "\"../novel.txt\""));
+    let there = run(&["plan", "experiments/x.toml"]);
+    let here = run(&["plan", "experiment.toml"]);
+    assert!(there.status.success(), "{}", String::from_utf8_lossy(&there.stderr));
+    // What the time is expected to be depends on what else runs.
+    let lines = |output: &[u8]| -> Vec<String> {
+        let text = String::from_utf8_lossy(output).into_owned();
+        text.lines()
+            .filter(|line| !line.starts_with("time,"))
+            .map(String::from)
+            .collect()
+    };
+    assert_eq!(lines(&there.stdout), lines(&here.stdout));
 }

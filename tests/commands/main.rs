@@ -6,6 +6,7 @@ mod axes;
 mod cards;
 mod compensations;
 mod damage;
+mod experiments;
 mod layouts;
 mod memory;
 mod permutations;

@@ -62,10 +62,13 @@ impl Allocator for Counting {
 fn experiment(methods: &str, patterns: &str, seeds: &str) -> Result<Experiment> {
     let folder = tempfile::tempdir().expect("room");
     let path = folder.path().join("shares.toml");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (model, corpora) = (root.join("models/tiny-llama"), root.join("corpora"));
+    let [calibration, persuasion] = ["austen_calibration.txt", "persuasion.txt"].map(|name| corpora.join(name));
     let text = format!(
-        "name = \"shares\"\n[[model]]\npath = \"models/tiny-llama\"\n[calibration]\ncorpus = \"corpora/austen_calibration.txt\"\n\
+        "name = \"shares\"\n[[model]]\npath = {model:?}\n[calibration]\ncorpus = {calibration:?}\n\
          sampling = \"packed\"\nsequences = 4\nlength = 64\n[sweep]\nseeds = {seeds}\npatterns = {patterns}\n{methods}\n\
-         [[evaluation]]\nname = \"persuasion\"\ncorpus = \"corpora/persuasion.txt\"\nlength = 64\nwindows = 2\n"
+         [[evaluation]]\nname = \"persuasion\"\ncorpus = {persuasion:?}\nlength = 64\nwindows = 2\n"
     );
     std::fs::write(&path, text).expect("room");
     resolve::read(&path)

@@ -298,7 +298,7 @@ fn parameters_out_of_range_are_refused_by_name() {
             toml::toml! { threshold = -1.0 },
             "`threshold` = -1 must be at least 0",
         ),
-        ("dsnot", toml::toml! { layers = "mlp" }, "unknown variant `mlp`"),
+        ("dsnot", toml::toml! { layers = "mlp" }, "unknown value `mlp`"),
         (
             "sparse-fw",
             toml::toml! { iterations = 0 },

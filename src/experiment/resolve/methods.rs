@@ -3,9 +3,10 @@
 use crate::backend::moments::Needs;
 use crate::calibrate::Goal;
 use crate::choices;
-use crate::error::{Error, Located, Result};
-use crate::experiment::known::filled;
+use crate::error::{Error, Result};
+use crate::experiment::known::{KnownRecipe, filled};
 use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
+use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
 use crate::prune::allocator::ALLOCATORS;
@@ -17,6 +18,7 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use serde_spanned::Spanned;
+use std::ops::Range;
 
 /// The pattern that was typed.
 pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
@@ -25,7 +27,7 @@ pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
         (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
         _ => {
             return Err(Error::config(
-                "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one",
+                "a pattern is either { sparsity = 0.5 } or { keep = 2, of = 4 }, not both and not half of one; shorter: 0.5, \"2:4\"",
             ));
         }
     };
@@ -33,61 +35,121 @@ pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
     Ok(pattern)
 }
 
-/// Looks a component up and builds it once, to check its parameters.
-fn component<T: ?Sized>(components: &Components<T>, raw: &RawComponent) -> Result<(ComponentPlan, Built<T>)> {
-    let built = components.build(&raw.name, &raw.parameters)?;
+/// Looks a component up and builds it once, to check its parameters; `typed` is where the name stands.
+fn component<T: ?Sized>(
+    components: &Components<T>,
+    typed: &Spanned<RawComponent>,
+    problems: &mut Problems,
+) -> Option<(ComponentPlan, Built<T>)> {
+    let raw = typed.get_ref();
+    let built = match components.find(&raw.name) {
+        Ok(_) => components.build(&raw.name, &raw.parameters),
+        Err(error) => Err(of_another_step(components.kind(), &raw.name).unwrap_or(error)),
+    };
+    let built = problems.take(&typed.span(), built)?;
     let plan = ComponentPlan {
         name: raw.name.clone(),
         version: built.version,
         parameters: built.parameters.clone(),
     };
-    Ok((plan, built))
+    Some((plan, built))
 }
 
-/// Resolves a method; `target` is the calibration's, and `at` turns a byte offset of the file into a place.
+/// The error of a name that stands for a component of another step than the one it is typed for, if it does.
+fn of_another_step(kind: &str, name: &str) -> Option<Error> {
+    let steps = [
+        ("criterion", CRITERIA.kind(), CRITERIA.find(name).is_ok()),
+        ("solver", SOLVERS.kind(), SOLVERS.find(name).is_ok()),
+        ("allocator", ALLOCATORS.kind(), ALLOCATORS.find(name).is_ok()),
+        ("permutation", PERMUTATIONS.kind(), PERMUTATIONS.find(name).is_ok()),
+        ("refine", REFINERS.kind(), REFINERS.find(name).is_ok()),
+        ("compensate", COMPENSATIONS.kind(), COMPENSATIONS.find(name).is_ok()),
+    ];
+    let (key, other, _) = steps.into_iter().find(|(_, _, known)| *known)?;
+    let message = format!("`{name}` is no {kind}; it is a {other}: write `{key} = \"{name}\"`");
+    Some(Error::config(message))
+}
+
+/// A step that a method may do without; `Some(None)` if it does.
+fn optional<T: ?Sized>(
+    components: &Components<T>,
+    typed: &Option<Spanned<RawComponent>>,
+    problems: &mut Problems,
+) -> Option<Option<(ComponentPlan, Built<T>)>> {
+    match typed {
+        None => Some(None),
+        Some(typed) => component(components, typed, problems).map(Some),
+    }
+}
+
+/// Says what a method without a criterion lacks.
+fn without_criterion(span: &Range<usize>, raw: &RawMethod, problems: &mut Problems) {
+    let label = raw.name.as_deref().unwrap_or_default();
+    let message = match (CRITERIA.find(label).is_ok(), KnownRecipe::find(label).is_some()) {
+        (true, _) => format!("`name` is only a label: write `criterion = \"{label}\"`"),
+        (_, true) => format!("`name` is only a label: write `recipe = \"{label}\"`"),
+        _ => "a method needs a criterion or a recipe: write `criterion = \"wanda\"` or `recipe = \"sparsegpt\"`"
+            .to_string(),
+    };
+    for key in ["recipe", "criterion"] {
+        if problems.lost(span, key) {
+            return;
+        }
+    }
+    problems.add(span.clone(), Error::config(message));
+}
+
+/// Resolves a method; `target` is the calibration's. `None` if it has a problem.
 pub fn method(
     raw: &Spanned<RawMethod>,
     target: Option<Goal>,
     protocol: Option<Named>,
-    at: &dyn Fn(usize) -> String,
-) -> Result<MethodPlan> {
-    let whole = at(raw.span().start);
-    let raw = &filled(raw.get_ref(), at)?;
+    problems: &mut Problems,
+) -> Option<MethodPlan> {
+    let span = raw.span();
+    let raw = match filled(raw.get_ref()) {
+        Ok(raw) => raw,
+        Err((span, error)) => {
+            problems.add(span, error);
+            return None;
+        }
+    };
     let Some(typed) = &raw.criterion else {
-        return Err(Error::config("missing field `criterion`, or `recipe`")).at(whole);
+        without_criterion(&span, &raw, problems);
+        return None;
     };
-    let place = |raw: &Spanned<RawComponent>| at(raw.span().start);
-    let default = |name: &str| RawComponent {
-        name: name.to_string(),
-        parameters: toml::Table::new(),
+    let default = |name: &str| {
+        let component = RawComponent {
+            name: name.to_string(),
+            parameters: toml::Table::new(),
+        };
+        Spanned::new(span.clone(), component)
     };
-    let (criterion, score) = component(&CRITERIA, typed.get_ref()).at(place(typed))?;
-    let (solver, solve) = match &raw.solver {
-        Some(solver) => component(&SOLVERS, solver.get_ref()).at(place(solver))?,
-        None => component(&SOLVERS, &default("one-shot"))?,
-    };
-    let (allocator, share) = match &raw.allocator {
-        Some(allocator) => component(&ALLOCATORS, allocator.get_ref()).at(place(allocator))?,
-        None => component(&ALLOCATORS, &default("uniform"))?,
-    };
+    // All steps are looked up before the first problem ends it.
+    let criterion = component(&CRITERIA, typed, problems);
+    let solver = raw.solver.clone().unwrap_or_else(|| default("one-shot"));
+    let solver = component(&SOLVERS, &solver, problems);
+    let allocator = raw.allocator.clone().unwrap_or_else(|| default("uniform"));
+    let allocator = component(&ALLOCATORS, &allocator, problems);
+    let permutation = optional(&PERMUTATIONS, &raw.permutation, problems);
+    let refine = optional(&REFINERS, &raw.refine, problems);
+    let compensate = optional(&COMPENSATIONS, &raw.compensate, problems);
+    let ((criterion, score), (solver, solve), (allocator, share)) = (criterion?, solver?, allocator?);
     let surveyed = share
         .component
         .survey()
         .map_or(Needs::NOTHING, |question| question.needs);
     let mut needs = score.component.needs().and(solve.component.needs()).and(surveyed);
     let mut steps = StepPlans::default();
-    if let Some(raw) = &raw.permutation {
-        let (plan, built) = component(&PERMUTATIONS, raw.get_ref()).at(place(raw))?;
+    if let Some((plan, built)) = permutation? {
         needs = needs.and(built.component.needs());
         steps.permutation = Some(plan);
     }
-    if let Some(raw) = &raw.refine {
-        let (plan, built) = component(&REFINERS, raw.get_ref()).at(place(raw))?;
+    if let Some((plan, built)) = refine? {
         needs = needs.and(built.component.needs());
         steps.refine = Some(plan);
     }
-    if let Some(raw) = &raw.compensate {
-        let (plan, built) = component(&COMPENSATIONS, raw.get_ref()).at(place(raw))?;
+    if let Some((plan, built)) = compensate? {
         needs = needs.and(built.component.needs());
         steps.compensate = Some(plan);
     }
@@ -97,7 +159,8 @@ pub fn method(
             "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
             solver.name
         );
-        return Err(Error::config(message)).at(place(typed));
+        problems.add(typed.span(), Error::config(message));
+        return None;
     }
     let target = raw.target.or(target).filter(|_| reproduces).unwrap_or_default();
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
@@ -109,7 +172,7 @@ pub fn method(
     });
     let mut plan = MethodPlan {
         name: String::new(),
-        group: group.at(place(typed))?.unwrap_or(own),
+        group: problems.take(&typed.span(), group)?.unwrap_or(own),
         calibrated: needs.anything() || share.component.tries(),
         criterion,
         solver,
@@ -119,7 +182,7 @@ pub fn method(
         target,
     };
     plan.name = raw.name.clone().unwrap_or_else(|| label(&plan));
-    Ok(plan)
+    Some(plan)
 }
 
 /// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.

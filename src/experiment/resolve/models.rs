@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
     match (&model.path, &model.hub) {
         (Some(path), None) if model.revision.is_none() => {
+            let path = path.get_ref();
             if let Some(repository) = path.to_str().and_then(|path| path.strip_prefix(datasets::PREFIX)) {
                 let message = format!("a model of the hub is written `hub = \"{repository}\"`, not as a path");
                 return Err(Error::config(message));
@@ -27,7 +28,7 @@ pub fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
         )),
         (Some(_), Some(_)) => Err(Error::config("a model has either `path` or `hub`, not both")),
         (None, None) => Err(Error::config(
-            "missing field `path`: a model directory, or `hub = \"org/name\"` in its place",
+            "`path` is missing: the folder of a model, or `hub = \"org/name\"` in its place",
         )),
     }
 }

@@ -15,14 +15,6 @@ pub fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
     )))
 }
 
-/// Refuses a list that has nothing in it; `what` says of what.
-pub fn not_empty<T>(list: &[T], what: &str) -> Result<()> {
-    if list.is_empty() {
-        return Err(Error::config(format!("there is no {what}; at least one is needed")));
-    }
-    Ok(())
-}
-
 /// Refuses a label that is empty, used twice, or has characters that are not seen.
 pub fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
     if name.is_empty() {

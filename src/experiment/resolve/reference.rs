@@ -56,7 +56,7 @@ pub fn reference(raw: &RawReference, experiment: &Experiment) -> Result<Referenc
     }
     let pattern = raw.pattern.as_ref().map(pattern).transpose()?;
     if pattern.is_none() && raw.values.keys().any(|name| name != DENSE) {
-        let message = "missing field `pattern`: only a reference of the dense model alone has none";
+        let message = "`pattern` is missing: only a reference of the dense model alone has none";
         return Err(Error::config(message));
     }
     if let Some(pattern) = pattern.filter(|pattern| !experiment.patterns.contains(pattern)) {

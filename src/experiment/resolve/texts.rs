@@ -5,37 +5,59 @@ use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::plan::{CalibrationPlan, EvaluationPlan, SEED, TaskPlan};
+use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawCalibration, RawEvaluation, RawTask};
 use crate::hub::datasets::{self, Use};
+use serde_spanned::Spanned;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The evaluation that was typed, with what it leaves to the protocol.
-pub fn evaluation(evaluation: &RawEvaluation, protocol: Option<Named>) -> Result<EvaluationPlan> {
-    one_text(&evaluation.corpus, &evaluation.tokens, evaluation.join.is_some(), false)?;
+/// The evaluation that was typed, with what it leaves to the protocol. `None` if it has a problem.
+pub fn evaluation(
+    raw: &Spanned<RawEvaluation>,
+    protocol: Option<Named>,
+    problems: &mut Problems,
+) -> Option<EvaluationPlan> {
+    let (span, evaluation) = (raw.span(), raw.get_ref());
+    let before = problems.count();
+    one_text(
+        &evaluation.corpus,
+        &evaluation.tokens,
+        [evaluation.join.is_some(), false],
+        &span,
+        problems,
+    );
     if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
-        return Err(Error::config("`rows` is a number of rows of the `corpus`, at least 1"));
+        let message = "`rows` is a number of rows of the `corpus`, at least 1";
+        problems.add(span.clone(), Error::config(message));
     }
-    let text = evaluation.corpus.as_deref();
-    let text = text.map(|corpus| text_plan(corpus, evaluation.join, Use::Evaluation));
-    let (corpus, join) = text.transpose()?.unzip();
+    let text = text_plan(&evaluation.corpus, evaluation.join, Use::Evaluation, problems);
+    let (corpus, join) = text.unzip();
     let join = join.map(|(known, join)| match protocol {
         Some(protocol) if !known => protocol.settings.join,
         _ => join,
     });
-    let length = agree(protocol, "length", evaluation.length, |it| it.context)?;
+    let length = agree(protocol, "length", evaluation.length, |it| it.context);
+    let length = problems.take(&span, length).flatten();
+    if length.is_none() {
+        problems.missing(&span, "length", missing("length", LENGTH));
+    }
+    if problems.count() > before {
+        return None;
+    }
     let evaluation = EvaluationPlan {
         name: evaluation.name.clone(),
         corpus,
-        tokens: evaluation.tokens.clone(),
+        tokens: typed(&evaluation.tokens),
         obtain: evaluation.obtain.clone(),
         join,
         rows: evaluation.rows,
-        length: length.ok_or_else(|| missing("length"))?,
+        length: length?,
         windows: evaluation.windows,
     };
-    evaluation.validate()?;
-    Ok(evaluation)
+    problems.take(&span, evaluation.validate())?;
+    Some(evaluation)
 }
 
 /// The zero-shot task that was typed, with the data set's own place on the hub if it names none.
@@ -44,7 +66,7 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
     if raw.limit == Some(0) {
         return Err(Error::config("`limit` is a number of documents, at least 1"));
     }
-    let data = raw.data.clone().unwrap_or_else(|| task.hub.into());
+    let data = typed(&raw.data).unwrap_or_else(|| task.hub.into());
     // A mistake in a path on the hub is reported now, not when the file is wanted.
     datasets::file(&data)?;
     Ok(TaskPlan {
@@ -56,60 +78,89 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
     })
 }
 
-/// The calibration that was typed, with what it leaves to the protocol.
-pub fn calibration(calibration: &RawCalibration, protocol: Option<Named>, seeds: &[u64]) -> Result<CalibrationPlan> {
-    one_text(
-        &calibration.corpus,
-        &calibration.tokens,
-        calibration.join.is_some(),
-        calibration.sampling.is_some(),
-    )?;
+/// The calibration that was typed, with what it leaves to the protocol. Windows of a corpus are drawn from its documents, as the
+/// papers draw them from C4, unless anything else is said. `None` if it has a problem.
+pub fn calibration(
+    raw: &Spanned<RawCalibration>,
+    protocol: Option<Named>,
+    seeds: &[u64],
+    problems: &mut Problems,
+) -> Option<CalibrationPlan> {
+    let (span, calibration) = (raw.span(), raw.get_ref());
+    let before = problems.count();
+    let said = [calibration.join.is_some(), calibration.sampling.is_some()];
+    one_text(&calibration.corpus, &calibration.tokens, said, &span, problems);
     let sampling = match &calibration.corpus {
         None => None,
         Some(_) => {
-            let sampling = agree(protocol, "sampling", calibration.sampling, |it| it.sampling)?;
-            let message = "missing field `sampling`: `documents` or `packed`";
-            Some(sampling.ok_or_else(|| Error::config(message))?)
+            let sampling = agree(protocol, "sampling", calibration.sampling, |it| it.sampling);
+            let sampling = problems.take(&span, sampling).flatten();
+            Some(sampling.unwrap_or(Sampling::Documents))
         }
     };
-    let length = agree(protocol, "length", calibration.length, |it| it.context)?;
-    let stage = agree(protocol, "stage", calibration.stage, |it| it.stage)?;
-    let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
-    if let Some(tokens) = &calibration.tokens {
-        one_draw(tokens, seeds)?;
+    let length = agree(protocol, "length", calibration.length, |it| it.context);
+    let length = problems.take(&span, length).flatten();
+    if length.is_none() {
+        problems.missing(&span, "length", missing("length", LENGTH));
     }
-    let text = calibration.corpus.as_deref();
+    let stage = agree(protocol, "stage", calibration.stage, |it| it.stage);
+    let stage = problems.take(&span, stage).flatten();
+    let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
+    if sequences.is_none() {
+        let what = "the number of windows that are drawn, such as `sequences = 128`";
+        problems.missing(&span, "sequences", missing("sequences", what));
+    }
+    if let Some(tokens) = &calibration.tokens {
+        problems.take(&tokens.span(), one_draw(tokens.get_ref(), seeds));
+    }
     // Documents are drawn one by one: how they would be joined decides nothing, so it is left alone.
     let alone = matches!(sampling, Some(Sampling::Documents | Sampling::Answers));
     let join = calibration.join.or(alone.then_some(Join::None));
-    let text = text.map(|corpus| text_plan(corpus, join, Use::Calibration));
-    let (corpus, join) = text.transpose()?.unzip();
+    let (corpus, join) = text_plan(&calibration.corpus, join, Use::Calibration, problems).unzip();
     let join = join.map(|(_, join)| join);
+    if problems.count() > before {
+        return None;
+    }
     let calibration = CalibrationPlan {
         corpus,
-        tokens: calibration.tokens.clone(),
+        tokens: typed(&calibration.tokens),
         obtain: calibration.obtain.clone(),
         join,
         sampling,
-        sequences: sequences.ok_or_else(|| missing("sequences"))?,
-        length: length.ok_or_else(|| missing("length"))?,
+        sequences: sequences?,
+        length: length?,
         stage: stage.unwrap_or_default(),
     };
-    calibration.validate()?;
-    calibration.check_size(calibration.length.fixed().unwrap_or(1), seeds.len())?;
-    Ok(calibration)
+    let length = calibration.length.fixed().unwrap_or(1);
+    let checked = calibration
+        .validate()
+        .and_then(|()| calibration.check_size(length, seeds.len()));
+    problems.take(&span, checked)?;
+    Some(calibration)
 }
 
-/// Refuses a text that is neither a corpus nor token windows, or both.
-fn one_text(corpus: &Option<PathBuf>, tokens: &Option<PathBuf>, joined: bool, sampled: bool) -> Result<()> {
+/// Refuses a text that is neither a corpus nor token windows, or both; `said` is whether `join` and `sampling` are there.
+fn one_text(
+    corpus: &Option<Spanned<PathBuf>>,
+    tokens: &Option<Spanned<PathBuf>>,
+    [joined, sampled]: [bool; 2],
+    span: &Range<usize>,
+    problems: &mut Problems,
+) {
     let message = match (corpus, tokens) {
         (Some(_), Some(_)) => "`tokens` takes the place of `corpus`; give one of them",
-        (None, None) => "missing field `corpus`: a text, or `tokens` with a token windows file in its place",
+        (None, None) => {
+            let message = "`corpus` is missing: a text, such as `corpus = \"hub:c4\"`, or `tokens` with a token windows file in its place";
+            if !problems.lost(span, "tokens") {
+                problems.missing(span, "corpus", message);
+            }
+            return;
+        }
         (None, Some(_)) if joined => "`tokens` are windows already; `join` belongs to a `corpus`",
         (None, Some(_)) if sampled => "`tokens` are windows already; `sampling` belongs to a `corpus`",
-        _ => return Ok(()),
+        _ => return,
     };
-    Err(Error::config(message))
+    problems.add(span.clone(), Error::config(message));
 }
 
 /// A tokens file is one draw, so it cannot stand for several seeds unless its name tells them apart.
@@ -126,13 +177,28 @@ fn one_draw(tokens: &Path, seeds: &[u64]) -> Result<()> {
 }
 
 /// A corpus with everything spelled out, and how its rows are joined.
-/// Whether that was said, by the experiment or by the data set, comes with it.
-fn text_plan(corpus: &Path, join: Option<Join>, purpose: Use) -> Result<(PathBuf, (bool, Join))> {
-    let (corpus, own) = datasets::spelled_out(corpus, purpose)?;
+/// Whether that was said, by the experiment or by the data set, comes with it. `None` without a corpus, and if it has a problem.
+fn text_plan(
+    corpus: &Option<Spanned<PathBuf>>,
+    join: Option<Join>,
+    purpose: Use,
+    problems: &mut Problems,
+) -> Option<(PathBuf, (bool, Join))> {
+    let corpus = corpus.as_ref()?;
+    let spelled_out = datasets::spelled_out(corpus.get_ref(), purpose);
+    let (path, own) = problems.take(&corpus.span(), spelled_out)?;
     let known = join.or(own);
-    Ok((corpus, (known.is_some(), known.unwrap_or(Join::None))))
+    Some((path, (known.is_some(), known.unwrap_or(Join::None))))
 }
 
-fn missing(key: &str) -> Error {
-    Error::config(format!("missing field `{key}`; a `protocol` would set it"))
+/// The path without its place in the file.
+fn typed(path: &Option<Spanned<PathBuf>>) -> Option<PathBuf> {
+    path.as_ref().map(|path| path.get_ref().clone())
+}
+
+/// What `length` is, for those who left it out.
+const LENGTH: &str = "the number of tokens in a window, such as `length = 2048`";
+
+fn missing(key: &str, what: &str) -> String {
+    format!("`{key}` is missing: {what}; a `protocol` would set it")
 }

@@ -118,7 +118,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let error = |text| read(text).err().expect("refused");
         assert!(error("start = \"obz\"").contains("did you mean `obs`?"));
-        assert!(error("start = { name = \"obs\", dampnig = 1 }").contains("unknown field `dampnig`"));
+        assert!(error("start = { name = \"obs\", dampnig = 1 }").contains("unknown key `dampnig`"));
         assert!(error("start = { name = \"least-squares\", damping = -1.0 }").contains("damping"));
         assert!(error("start = { name = \"obs\", order = \"loss\" }").contains("another order"));
         assert!(error("start = { damping = 1 }").contains("`name`"));

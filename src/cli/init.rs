@@ -1,0 +1,225 @@
+//! `zprune init`: an experiment file to start from.
+
+use super::streams::print;
+use crate::error::{Error, Located, Result};
+use crate::experiment::resolve::paths;
+use crate::files::names::quoted;
+use crate::files::{create_folders, create_whole};
+use crate::hub::Repository;
+use crate::hub::datasets::PREFIX;
+use crate::model::families::read_spec;
+use std::path::{Path, PathBuf};
+
+/// The model that comes with the repository, and texts for it.
+const EMBEDDED: [&str; 3] = [
+    "models/tiny-llama",
+    "corpora/austen_calibration.txt",
+    "corpora/persuasion.txt",
+];
+
+/// A small model of the hub, for those who are not in a clone of the repository and name none.
+const SMALL: &str = "HuggingFaceTB/SmolLM2-135M";
+
+/// Tokens in a window, where the model is not known to be made for fewer.
+const LENGTH: usize = 2048;
+
+/// Arguments of `zprune init`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {
+    /// File to write; it must not exist
+    #[arg(default_value = "experiment.toml", value_name = "FILE")]
+    file: PathBuf,
+    /// Model directory, or org/name of the Hugging Face hub [default: models/tiny-llama, if it is here; else
+    /// HuggingFaceTB/SmolLM2-135M of the hub]
+    #[arg(long, value_name = "PATH|HUB")]
+    model: Option<String>,
+    /// Compute on a GPU
+    #[arg(long)]
+    gpu: bool,
+}
+
+/// What is written for one model.
+struct Start {
+    /// The key and the value that name the model.
+    model: String,
+    /// Calibration text.
+    calibration: String,
+    sequences: usize,
+    /// Tokens in a window.
+    length: usize,
+    /// Label of the evaluation, and its text.
+    evaluation: (&'static str, String),
+    windows: usize,
+}
+
+pub(super) fn run(arguments: &Init) -> Result<()> {
+    let file = &arguments.file;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    if file.symlink_metadata().is_ok() {
+        return Err(there(file));
+    }
+    if folder != Path::new("") {
+        create_folders(folder)?;
+    }
+    let start = match &arguments.model {
+        Some(model) => of_model(model, folder)?,
+        None if EMBEDDED.iter().all(|path| Path::new(path).exists()) => embedded(folder)?,
+        None => of_hub(SMALL)?,
+    };
+    let backend = match arguments.gpu {
+        true => "gpu",
+        false => "cpu",
+    };
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let name = match !stem.starts_with('.') && !stem.is_empty() && stem.chars().all(plain) {
+        true => &*stem,
+        false => "experiment",
+    };
+    if !create_whole(file, text(name, &start, backend, file).as_bytes())? {
+        return Err(there(file));
+    }
+    let shown = quoted(file);
+    print(&format!(
+        "wrote {}\nzprune plan {shown} shows what it would do, zprune run {shown} does it",
+        file.display()
+    ))
+}
+
+fn there(file: &Path) -> Error {
+    Error::output(
+        file,
+        "there is something of this name already, and `init` replaces nothing; name another FILE",
+    )
+}
+
+/// The embedded model with its own texts: a run of seconds that needs no network.
+fn embedded(folder: &Path) -> Result<Start> {
+    let [model, calibration, evaluation] = EMBEDDED.map(|path| from_folder(folder, path));
+    Ok(Start {
+        model: format!("path = {}", model?),
+        calibration: calibration?,
+        sequences: 16,
+        length: 256,
+        evaluation: ("persuasion", evaluation?),
+        windows: 20,
+    })
+}
+
+/// A model that the user names: a folder that is there, or else a repository of the hub.
+fn of_model(model: &str, folder: &Path) -> Result<Start> {
+    let named = model.strip_prefix(PREFIX);
+    let path = Path::new(model);
+    if named.is_none() && path.exists() {
+        let spec = read_spec(path).at(path.display())?;
+        return Ok(Start {
+            length: spec.max_positions.min(LENGTH),
+            ..with_papers_texts(format!("path = {}", from_folder(folder, model)?))
+        });
+    }
+    of_hub(named.unwrap_or(model)).map_err(|error| match named {
+        Some(_) => error,
+        None => Error::config(format!("`{model}` is no folder here, and {error}")),
+    })
+}
+
+fn of_hub(name: &str) -> Result<Start> {
+    let (name, revision) = match name.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (name, None),
+    };
+    Repository::model(name, revision)?;
+    let revision = revision.map_or(String::new(), |revision| format!("\nrevision = {}", in_toml(revision)));
+    Ok(with_papers_texts(format!("hub = {}{revision}", in_toml(name))))
+}
+
+/// The papers' texts, fewer of them.
+fn with_papers_texts(model: String) -> Start {
+    Start {
+        model,
+        calibration: in_toml("hub:c4"),
+        sequences: 32,
+        length: LENGTH,
+        evaluation: ("wikitext2", in_toml("hub:wikitext2")),
+        windows: 20,
+    }
+}
+
+/// A path as the file has it, which is relative to its own folder, in quotes.
+fn from_folder(folder: &Path, path: &str) -> Result<String> {
+    let path = Path::new(path);
+    if path.is_absolute() {
+        return Ok(in_toml(&path.display().to_string()));
+    }
+    let way = paths::from(folder, path);
+    let way = way.ok_or_else(|| Error::config("there is no way to it from the folder of FILE").at(path.display()))?;
+    Ok(in_toml(&way.display().to_string()))
+}
+
+/// A text as TOML has it, in quotes.
+fn in_toml(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn text(name: &str, start: &Start, backend: &str, file: &Path) -> String {
+    let Start {
+        model,
+        calibration,
+        sequences,
+        length,
+        evaluation: (label, corpus),
+        windows,
+    } = start;
+    let (name, shown) = (in_toml(name), quoted(file));
+    format!(
+        r#"# Written by `zprune init`.
+#   zprune plan {shown}    shows the cells of this experiment, and what they will take
+#   zprune run {shown}     runs those that have no result yet, and writes tables, plots and a page
+# `zprune list` names all methods, and `zprune list wanda` tells all about one. Paths are relative to the folder of this file.
+
+name = {name}             # names the results folder
+description = ""                 # the question, in one sentence
+
+# What is compared. A method is a criterion ("wanda"), a paper's recipe ("sparsegpt"), or a criterion and a solver ("ria+obs").
+methods = ["magnitude", "wanda", "sparsegpt"]
+
+[[model]]
+{model}
+
+# The text on which methods see which inputs of a layer are large.
+[calibration]
+corpus = {calibration}     # a text, JSON lines or Parquet file, or one of the hub
+sampling = "documents"           # windows from single documents, as in the papers; "packed": from all of the text as one
+sequences = {sequences}                   # number of windows; the papers have 128
+length = {length}                     # tokens in a window
+
+[sweep]
+patterns = [0.5, "2:4"]          # half of the weights are removed; of every four, two are kept
+seeds = [0]                      # draws of calibration text; [0, 1, 2] shows how much is chance
+
+# What is measured: perplexity on a text.
+[[evaluation]]
+name = "{label}"
+corpus = {corpus}
+length = {length}                     # tokens in a window
+windows = {windows}                     # the first so many; without this line, the whole text
+
+[compute]
+backend = "{backend}"                  # "cpu", "gpu", or "auto": a GPU where there is one
+
+# A method with parameters, and all its steps:
+#
+# [[method]]
+# name = "my method"
+# criterion = {{ name = "ria", activation_power = 1.0 }}
+# solver = "least-squares"
+# allocator = "owl"
+
+# Zero-shot tasks are measured beside perplexity, or in place of it:
+#
+# [[task]]
+# name = "arc_easy"
+# limit = 200
+"#
+    )
+}

@@ -1,0 +1,150 @@
+//! The pages of `docs/methods`, which are parts of the program.
+
+/// Each page by its file's name.
+macro_rules! pages {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../docs/methods/", $name, ".md")))),*]
+    };
+}
+
+const PAGES: &[(&str, &str)] = pages![
+    "admm",
+    "alpha-pruning",
+    "alps",
+    "atp",
+    "bias",
+    "d2prune",
+    "dlp",
+    "dsnot",
+    "error",
+    "fista",
+    "least-squares",
+    "magnitude",
+    "nowag",
+    "one-shot",
+    "owl",
+    "ria",
+    "ria-permutation",
+    "row-scale",
+    "sparse-fw",
+    "sparse-swaps",
+    "sparsegpt",
+    "stade",
+    "table-and-file",
+    "uniform",
+    "wanda",
+    "wanda-variant",
+    "z-pruner",
+];
+
+/// A page about a component or a recipe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// Name of its file, without the ending.
+    pub(super) name: &'static str,
+    text: &'static str,
+}
+
+impl Page {
+    /// The page about a component or a recipe; `kind` tells components of one name apart. None about those that programs add.
+    pub(super) fn of(kind: &str, name: &str) -> Option<Page> {
+        let file = match (kind, name) {
+            ("permutation", "ria") => "ria-permutation",
+            (_, "obs" | "thanos") => "sparsegpt",
+            (_, "fistapruner") => "fista",
+            (_, "table" | "file") => "table-and-file",
+            (_, name) => name,
+        };
+        let found = PAGES.iter().find(|(page, _)| *page == file);
+        found.map(|(name, text)| Page { name, text })
+    }
+
+    /// What is computed, with the formula and the paper: the page from below its title to its parameters, or to what deviates
+    /// from the paper.
+    pub(super) fn about(&self) -> String {
+        let ends = |line: &str| {
+            let heading = line.trim_start_matches('#').trim();
+            let other = line.starts_with('#') && heading != "Formula";
+            other
+                || line.starts_with("| parameter")
+                || line.starts_with("It has no parameters")
+                || line.starts_with("Deviations:")
+        };
+        let lines = self.text.lines().skip(1).take_while(|line| !ends(line));
+        let lines = lines.filter(|line| line.trim() != "## Formula");
+        let text = lines.collect::<Vec<_>>().join("\n");
+        text.trim().replace("\n\n\n", "\n\n")
+    }
+
+    /// The cells of the table of parameters for one of them, without the first, which is its name: the default, perhaps the
+    /// range, and the meaning.
+    pub(super) fn cells(&self, parameter: &str) -> Option<Vec<String>> {
+        let start = format!("| `{parameter}` |");
+        let line = self.text.lines().find_map(|line| line.strip_prefix(&start))?;
+        // A `|` within a cell is written with a backslash.
+        let mut cells = vec![String::new()];
+        let mut escaped = false;
+        for c in line.trim().trim_end_matches('|').chars() {
+            match (c, cells.last_mut()) {
+                ('|', _) if !escaped => cells.push(String::new()),
+                (c, Some(cell)) if c != '\\' => cell.push(c),
+                _ => {}
+            }
+            escaped = c == '\\';
+        }
+        Some(cells.iter().map(|cell| cell.trim().to_string()).collect())
+    }
+
+    /// What a parameter means.
+    pub(super) fn meaning(&self, parameter: &str) -> Option<String> {
+        self.cells(parameter)?.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_of_the_folder_is_here() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/methods");
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return;
+        };
+        let mut files: Vec<String> = entries
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "README.md")
+            .collect();
+        files.sort();
+        let mut pages: Vec<String> = PAGES.iter().map(|(name, _)| format!("{name}.md")).collect();
+        pages.sort();
+        assert_eq!(files, pages);
+    }
+
+    #[test]
+    fn a_page_is_cut_at_its_parameters() {
+        let page = Page::of("solver", "fista").expect("there is one");
+        let about = page.about();
+        assert!(
+            about.starts_with("A solver") && about.contains("||(V - W) X||^2"),
+            "{about}"
+        );
+        assert!(
+            about.contains("arXiv 2408.03728") && !about.contains("| parameter"),
+            "{about}"
+        );
+        assert_eq!(
+            page.meaning("refit").as_deref(),
+            Some("least squares on the final mask")
+        );
+        assert!(
+            page.meaning("lambda")
+                .is_some_and(|meaning| meaning.contains("largest `|W G|`"))
+        );
+        assert_eq!(page.meaning("nothing"), None);
+        assert_eq!(
+            Page::of("permutation", "ria").expect("there is one").name,
+            "ria-permutation"
+        );
+    }
+}

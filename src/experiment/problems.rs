@@ -1,0 +1,174 @@
+//! What is wrong with an experiment: all of it at once, each mistake with its place.
+
+use crate::error::{Error, ErrorKind, Result};
+use ariadne::{Config, IndexType, Label, Report, ReportKind};
+use std::ops::Range;
+use std::path::Path;
+
+/// The place of what concerns the whole file; keys that stand before the first section are in the table of this place.
+pub const WHOLE: Range<usize> = 0..0;
+
+/// More mistakes than this are not shown.
+const MOST: usize = 25;
+
+/// The mistakes that were found so far, with their places in the text.
+#[derive(Default)]
+pub struct Problems {
+    found: Vec<(Range<usize>, Error)>,
+    /// Keys that were there and could not be read, with the place of their table: they are not missing.
+    lost: Vec<(Range<usize>, String)>,
+}
+
+impl Problems {
+    /// Takes a mistake; `span` is its place in bytes.
+    pub fn add(&mut self, span: Range<usize>, error: Error) {
+        let same = |(at, other): &(Range<usize>, Error)| *at == span && other.to_string() == error.to_string();
+        if !self.found.iter().any(same) {
+            self.found.push((span, error));
+        }
+    }
+
+    /// The value of a result; its error is taken as a mistake at this place.
+    pub fn take<T>(&mut self, span: &Range<usize>, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.add(span.clone(), error)).ok()
+    }
+
+    /// Takes note that a key of the table at `table` could not be read.
+    pub fn lose(&mut self, table: Range<usize>, key: &str) {
+        self.lost.push((table, key.to_string()));
+    }
+
+    /// Whether a key of the table at `table` was there, but could not be read.
+    pub fn lost(&self, table: &Range<usize>, key: &str) -> bool {
+        self.lost.iter().any(|(at, lost)| at == table && lost == key)
+    }
+
+    /// Takes as a mistake that a key of the table at `table` is missing, unless it was there and could not be read.
+    pub fn missing(&mut self, table: &Range<usize>, key: &str, message: impl std::fmt::Display) {
+        if !self.lost(table, key) {
+            self.add(table.clone(), Error::config(message));
+        }
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// How many mistakes there are.
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// All mistakes as one error, each with the line it is in; `Ok` if there are none.
+    ///
+    /// # Errors
+    /// There is a mistake.
+    pub fn in_file(mut self, path: &Path, text: &str) -> Result<()> {
+        self.found.sort_by_key(|(span, _)| span.start);
+        let name = path.display().to_string();
+        let shown = |(span, error): &(Range<usize>, Error)| match *span == WHOLE {
+            true => format!("{name}: {error}"),
+            false => format!(
+                "{}: {error}\n{}",
+                place(&name, text, span.start),
+                excerpt(&name, text, span)
+            ),
+        };
+        let error = match &self.found[..] {
+            [] => return Ok(()),
+            [only] => Error::new(only.1.kind(), shown(only)),
+            several => {
+                let mut said = format!("{name} has {} mistakes", several.len());
+                for problem in several.iter().take(MOST) {
+                    said.push_str("\n\n");
+                    said.push_str(&shown(problem));
+                }
+                if several.len() > MOST {
+                    said.push_str(&format!("\n\nand {} more", several.len() - MOST));
+                }
+                Error::new(ErrorKind::Config, said)
+            }
+        };
+        Err(error)
+    }
+
+    /// All mistakes as one error, where there is no file: `place` says which argument they are in.
+    ///
+    /// # Errors
+    /// There is a mistake.
+    pub fn in_argument(self, place: &str) -> Result<()> {
+        let mut found = self.found.into_iter().map(|(_, error)| error);
+        let Some(first) = found.next() else {
+            return Ok(());
+        };
+        let said = found.fold(first.to_string(), |said, error| format!("{said}\n{place}: {error}"));
+        Err(Error::new(first.kind(), said).at(place))
+    }
+}
+
+/// `file:line:column` of a byte offset.
+fn place(name: &str, text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    format!("{name}:{line}:{column}")
+}
+
+/// The line at a place, with the place marked.
+fn excerpt(name: &str, text: &str, span: &Range<usize>) -> String {
+    // Marks stay within a line: the end of a value of many lines says nothing.
+    let rest = text.get(span.clone()).unwrap_or_default();
+    let end = span.start + rest.find('\n').unwrap_or(rest.len());
+    let config = Config::new().with_color(false).with_index_type(IndexType::Byte);
+    let label = Label::new((name, span.start..end)).with_message("here");
+    let report = Report::build(ReportKind::Error, (name, span.start..end))
+        .with_config(config)
+        .with_label(label);
+    let mut drawn = Vec::new();
+    // It writes to memory, and its source is there: it cannot fail.
+    let _ = report.finish().write((name, ariadne::Source::from(text)), &mut drawn);
+    let drawn = String::from_utf8_lossy(&drawn);
+    // The first line would be the message, which stands before the place already.
+    let lines = drawn.lines().skip(1).map(str::trim_end);
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_are_shown_in_the_order_of_the_text_with_their_lines_marked() {
+        let text = "name = \"x\"\nsparsty = 0.5\n[sweep]\nseeds = [\n 0.5 ]\n";
+        let mut problems = Problems::default();
+        problems.add(41..50, Error::config("no seeds"));
+        problems.add(11..18, Error::config("unknown key"));
+        problems.add(11..18, Error::config("unknown key"));
+        problems.add(WHOLE, Error::config("no model"));
+        let said = problems
+            .in_file(Path::new("x.toml"), text)
+            .expect_err("mistakes")
+            .to_string();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..3], ["x.toml has 3 mistakes", "", "x.toml: no model"], "{said}");
+        assert_eq!(lines[4], "x.toml:2:1: unknown key", "{said}");
+        assert_eq!(lines[7], " 2 │ sparsty = 0.5", "{said}");
+        assert!(lines[8].contains("───┬───"), "{said}");
+        assert!(
+            said.contains("x.toml:4:9: no seeds") && said.contains(" 4 │ seeds = ["),
+            "{said}"
+        );
+        assert!(!said.contains('\u{1b}'), "{said}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_missing() {
+        let mut problems = Problems::default();
+        problems.lose(4..9, "length");
+        problems.missing(&(4..9), "length", "`length` is missing");
+        assert!(problems.is_empty());
+        problems.missing(&(4..9), "sequences", "`sequences` is missing");
+        assert_eq!(problems.count(), 1);
+    }
+}

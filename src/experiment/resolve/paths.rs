@@ -1,0 +1,163 @@
+//! Paths of an experiment file: they are relative to the folder of the file.
+
+use crate::error::{Error, Result};
+use crate::experiment::plan::SEED;
+use crate::experiment::problems::Problems;
+use crate::experiment::raw::{ListedMethod, RawExperiment, RawMethod};
+use crate::hub::datasets::PREFIX;
+use serde_spanned::Spanned;
+use std::path::{Component, Path, PathBuf};
+
+/// Makes every path of an experiment, which is relative to the folder of its file, one that can be opened from the working
+/// directory.
+pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut paths: Vec<&mut Spanned<PathBuf>> = Vec::new();
+    for model in &mut raw.model {
+        paths.extend(&mut model.get_mut().path);
+    }
+    if let Some(calibration) = &mut raw.calibration {
+        let calibration = calibration.get_mut();
+        paths.extend(&mut calibration.corpus);
+        paths.extend(&mut calibration.tokens);
+    }
+    for evaluation in &mut raw.evaluation {
+        let evaluation = evaluation.get_mut();
+        paths.extend(&mut evaluation.corpus);
+        paths.extend(&mut evaluation.tokens);
+    }
+    for task in &mut raw.task {
+        paths.extend(&mut task.get_mut().data);
+    }
+    paths.extend(&mut raw.compute.scratch);
+    for path in paths {
+        let placed = placed(folder, path.get_ref());
+        if let Some(placed) = problems.take(&path.span(), placed) {
+            *path.get_mut() = placed;
+        }
+    }
+    let listed = raw.methods.iter_mut().filter_map(|method| match method.get_mut() {
+        ListedMethod::Keys(method) => Some(&mut **method),
+        ListedMethod::Name(_) => None,
+    });
+    for method in raw.method.iter_mut().map(Spanned::get_mut).chain(listed) {
+        place_shares(method, folder, problems);
+    }
+}
+
+/// The file of the allocator `file` is the one path among the parameters of components.
+fn place_shares(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
+    let Some(allocator) = &mut method.allocator else {
+        return;
+    };
+    let span = allocator.span();
+    let component = allocator.get_mut();
+    let path = match component.parameters.get_mut("path") {
+        Some(toml::Value::String(path)) if component.name == "file" => path,
+        _ => return,
+    };
+    if let Some(placed) = problems.take(&span, placed(folder, Path::new(path))) {
+        *path = placed.to_string_lossy().into_owned();
+    }
+}
+
+/// The path as it is from the working directory; a name of the hub stays as it is.
+///
+/// # Errors
+/// It is there from the working directory, but not from the file's folder.
+fn placed(folder: &Path, path: &Path) -> Result<PathBuf> {
+    if path.to_string_lossy().starts_with(PREFIX) {
+        return Ok(path.to_path_buf());
+    }
+    let whole = folder.join(path);
+    let named_by_seed = path.to_string_lossy().contains(SEED);
+    if named_by_seed || whole.exists() || !path.exists() {
+        return Ok(shortest(&whole));
+    }
+    let from_file = from(folder, path).unwrap_or_else(|| path.to_path_buf());
+    Err(Error::config(format!(
+        "`{}` is not in the folder of this file, and paths are relative to the file that they stand in: write \"{}\"",
+        path.display(),
+        from_file.display()
+    )))
+}
+
+/// The path without steps back (`experiments/../models` is `models`), if it leads to the same place.
+fn shortest(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match (part, short.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                short.pop();
+            }
+            (Component::CurDir, _) => {}
+            (part, _) => short.push(part),
+        }
+    }
+    // Where a folder is a link, a step back from it leads elsewhere.
+    let same = match (path.canonicalize(), short.canonicalize()) {
+        (Ok(long), Ok(short)) => long == short,
+        (Ok(_), Err(_)) => false,
+        _ => true,
+    };
+    match same && short != Path::new("") {
+        true => short,
+        false => path.to_path_buf(),
+    }
+}
+
+/// What leads from a folder to a path that is there; `None` if there is no way, as between drives. The empty path is the working
+/// directory.
+pub fn from(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let here = match folder == Path::new("") {
+        true => Path::new(".").canonicalize().ok()?,
+        false => folder.canonicalize().ok()?,
+    };
+    let there = path.canonicalize().ok()?;
+    let shared = here
+        .components()
+        .zip(there.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    if shared == 0 {
+        return None;
+    }
+    let back = here.components().skip(shared).map(|_| Component::ParentDir);
+    Some(back.chain(there.components().skip(shared)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_folder_of_the_file() {
+        let place = |folder: &str, path: &str| placed(Path::new(folder), Path::new(path)).expect("a path");
+        assert_eq!(place("experiments", "../models/x"), Path::new("models/x"));
+        assert_eq!(place("", "models/x"), Path::new("models/x"));
+        assert_eq!(place("a/b", "./c"), Path::new("a/b/c"));
+        assert_eq!(place("a", "../../c"), Path::new("../c"));
+        assert_eq!(place("a", "/c/d"), Path::new("/c/d"));
+        assert_eq!(place("a", "hub:c4"), Path::new("hub:c4"));
+        let top = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["experiments", "models/x"] {
+            std::fs::create_dir_all(top.path().join(folder)).expect("a temporary folder");
+        }
+        let way = from(&top.path().join("experiments"), &top.path().join("models/x"));
+        assert_eq!(way, Some("../models/x".into()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_step_back_from_a_link_is_kept() {
+        let top = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| top.path().join(name);
+        for folder in ["far/experiments", "far/models", "near/models"] {
+            std::fs::create_dir_all(at(folder)).expect("a temporary folder");
+        }
+        std::os::unix::fs::symlink(at("far/experiments"), at("near/experiments")).expect("a link");
+        let found = placed(&at("near/experiments"), Path::new("../models")).expect("a path");
+        let real = |path: &Path| path.canonicalize().expect("it is there");
+        assert_eq!(real(&found), real(&at("far/models")));
+    }
+}

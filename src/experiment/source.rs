@@ -1,0 +1,317 @@
+//! The text of an experiment file, and how it is read: past each mistake, so that all of them are found at once.
+
+use super::problems::{Problems, WHOLE};
+use super::raw::RawExperiment;
+use crate::error::{Error, Located, Result};
+use crate::files::input;
+use crate::registry::{nearest, plain};
+use serde::Deserialize;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
+
+/// More mistakes than this end the reading: it begins anew after each of them.
+const MOST: usize = 100;
+
+/// The path that stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Keys that people write for others, and what is meant.
+const MEANT: [(&str, &str); 9] = [
+    (
+        "sparsities",
+        "how much is removed is written `patterns = [0.5, \"2:4\"]`",
+    ),
+    ("sparsity", "how much is removed is written `patterns = [0.5, \"2:4\"]`"),
+    (
+        "models",
+        "a model is written `[[model]]`, with its `path` or `hub` below",
+    ),
+    ("tasks", "a task is written `[[task]]`, with its `name` below"),
+    (
+        "evaluations",
+        "a text to measure is written `[[evaluation]]`, with its `name` and `corpus` below",
+    ),
+    (
+        "dataset",
+        "the text is written `corpus = \"c4.jsonl\"`, or `corpus = \"hub:c4\"`",
+    ),
+    ("nsamples", "the number of windows is written `sequences = 128`"),
+    ("samples", "the number of windows is written `sequences = 128`"),
+    ("seqlen", "the number of tokens in a window is written `length = 2048`"),
+];
+
+/// The text of an experiment file.
+pub struct Source {
+    /// Path of the file, for messages; the paths that the file names are relative to its folder.
+    pub path: PathBuf,
+    /// The file's text.
+    pub text: String,
+}
+
+impl Source {
+    /// Reads the file; the path `-` is standard input, whose paths are relative to the working directory.
+    ///
+    /// # Errors
+    /// The file is missing, not a regular file, not UTF-8 or too large.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path == Path::new(STANDARD_INPUT) {
+            let path = PathBuf::from("standard input");
+            let text = standard_input().at(path.display())?;
+            return Ok(Source { path, text });
+        }
+        let text = input::read_text(path, input::SMALL)?;
+        Ok(Source {
+            path: path.to_path_buf(),
+            text,
+        })
+    }
+
+    /// The experiment as it was typed, without what could not be read; all of that is a problem. `None` if nothing could be read.
+    pub fn parse(&self, problems: &mut Problems) -> Option<RawExperiment> {
+        let (mut table, mut errors) = DeTable::parse_recoverable(&self.text);
+        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+        // What the reader says after the first mistake of a line mostly follows from it.
+        errors.dedup_by_key(|error| self.line(error.span().map_or(0, |span| span.start)));
+        if !errors.is_empty() {
+            for error in errors {
+                let span = error.span().unwrap_or(WHOLE);
+                problems.add(span, Error::config(syntax(error.message())));
+            }
+            return None;
+        }
+        for _ in 0..MOST {
+            let error = match RawExperiment::deserialize(Deserializer::from(table.clone())) {
+                Ok(raw) => return Some(raw),
+                Err(error) => error,
+            };
+            let span = error.span().unwrap_or(WHOLE);
+            let message = error.message();
+            let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+            let (name, known) = names
+                .split_first()
+                .map_or(("", &[][..]), |(name, known)| (*name, known));
+            let unknown = message.starts_with("unknown field");
+            if !(message.starts_with("missing field") && problems.lost(&span, name)) {
+                problems.add(span.clone(), Error::config(said(message, name, unknown)));
+            }
+            let (table, key) = removed(table.get_mut(), &WHOLE, &span)?;
+            // What a misspelt key was meant for is not missing, either.
+            if let Some(near) = nearest(name, known).filter(|_| unknown) {
+                problems.lose(table.clone(), near);
+            }
+            problems.lose(table, &key);
+        }
+        None
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset).unwrap_or(&self.text).matches('\n').count()
+    }
+}
+
+/// The text of standard input.
+fn standard_input() -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(input::SMALL + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::input(format!("cannot read: {error}")).caused_by(error))?;
+    match bytes.len() as u64 > input::SMALL {
+        true => Err(Error::input(format!(
+            "more than {} bytes are no experiment",
+            input::SMALL
+        ))),
+        false => input::text(bytes),
+    }
+}
+
+/// What the reader of keys and values says, in plain words; `name` is the key or value that it is about.
+fn said(message: &str, name: &str, unknown: bool) -> String {
+    if message == "invalid type: map, expected a sequence" {
+        return "this section may be there several times: write its name in two pairs of brackets, such as [[method]]"
+            .to_string();
+    }
+    let meant = MEANT.iter().find(|(typed, _)| unknown && *typed == name);
+    match meant {
+        Some((_, meant)) => format!("unknown key `{name}`: {meant}"),
+        None => plain(message),
+    }
+}
+
+/// What the reader of TOML says, in plain words where its own are not.
+fn syntax(message: &str) -> String {
+    let numbers = [
+        "mantissa", "fraction", "float", "integer", "exponent", "digit", "number",
+    ];
+    let plain = match message {
+        message if message.starts_with("invalid boolean") => {
+            "a text must stand in quotes; without quotes it is `true`, `false` or a number"
+        }
+        message if message.starts_with("invalid ") && numbers.iter().any(|word| message.contains(word)) => {
+            "this is no number; a text, such as \"2:4\", must stand in quotes"
+        }
+        message if message.starts_with("unexpected key or value") => {
+            "this belongs to no key; every key and its value have a line of their own"
+        }
+        "string values must be quoted, expected literal string" => "a text must stand in quotes, as in name = \"tiny\"",
+        "invalid basic string, expected `\"`" => {
+            "this text does not end: a string ends with `\"` on the line on which it begins"
+        }
+        "invalid literal string, expected `'`" => {
+            "this text does not end: a string ends with `'` on the line on which it begins"
+        }
+        "duplicate key" => "this key is there already; a key stands only once in its section",
+        message => message,
+    };
+    plain.to_string()
+}
+
+/// Removes what stands at `span`, a key or a value, from the table that stands at `place`; the innermost, if there are
+/// several. Returns the place of the table and the key that lost its value or a part of it.
+fn removed(table: &mut DeTable, place: &Range<usize>, span: &Range<usize>) -> Option<(Range<usize>, String)> {
+    let mut own = None;
+    for (key, value) in table.iter_mut() {
+        let at = value.span();
+        let here = key.span() == *span || at == *span;
+        let within = match value.get_mut() {
+            DeValue::Table(inner) => removed(inner, &at, span),
+            DeValue::Array(array) => removed_element(array, (place, key.get_ref()), span),
+            _ => None,
+        };
+        if within.is_some() {
+            return within;
+        }
+        if here {
+            own = Some(key.get_ref().to_string());
+        }
+    }
+    let key = own?;
+    table.remove(key.as_str());
+    Some((place.clone(), key))
+}
+
+/// As [`removed`], for the list that is the value of `owner`: the place of a table, and a key in it.
+fn removed_element(
+    array: &mut DeArray,
+    owner: (&Range<usize>, &str),
+    span: &Range<usize>,
+) -> Option<(Range<usize>, String)> {
+    for element in array.iter_mut() {
+        let at = element.span();
+        let within = match element.get_mut() {
+            DeValue::Table(inner) => removed(inner, &at, span),
+            DeValue::Array(inner) => removed_element(inner, owner, span),
+            _ => None,
+        };
+        if within.is_some() {
+            return within;
+        }
+    }
+    let kept = array
+        .iter()
+        .filter(|element| element.span() != *span)
+        .cloned()
+        .collect();
+    let before = std::mem::replace(array, kept).len();
+    (array.len() < before).then(|| (owner.0.clone(), owner.1.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> (Option<RawExperiment>, String) {
+        let mut problems = Problems::default();
+        let source = Source {
+            path: "x.toml".into(),
+            text: text.to_string(),
+        };
+        let raw = source.parse(&mut problems);
+        let said = problems.in_file(&source.path, text).err();
+        (raw, said.map(|error| error.to_string()).unwrap_or_default())
+    }
+
+    #[test]
+    fn reading_goes_on_after_each_mistake() {
+        let text = "nmae = \"x\"\nsparsities = [0.5]\n[sweep]\nseeds = [0, -1]\npatterns = [0.5, true, \"2:4\"]\n\
+                    [[method]]\ncriterion = \"wanda\"\nslover = \"obs\"\n[[method]]\ncriterion = { power = 1 }\n\
+                    [[evaluation]]\nlength = \"all\"\n[[evaluation]]\nname = \"b\"\nwindows = 2\n";
+        let (raw, said) = problems(text);
+        let raw = raw.expect("what is left can be read");
+        assert_eq!((raw.method.len(), raw.evaluation.len()), (2, 1));
+        assert!(raw.method[0].get_ref().criterion.is_some() && raw.method[1].get_ref().criterion.is_none());
+        let sweep = raw.sweep.expect("a sweep");
+        assert_eq!((sweep.get_ref().seeds.len(), sweep.get_ref().patterns.len()), (1, 2));
+        for part in [
+            "x.toml has 8 mistakes",
+            "x.toml:1:1: unknown key `nmae`; did you mean `name`?",
+            "x.toml:2:1: unknown key `sparsities`: how much is removed is written `patterns = [0.5, \"2:4\"]`",
+            "x.toml:4:13: here must be a whole number, 0 or larger, not the number -1",
+            "x.toml:5:18: here must be a pattern, such as 0.5, \"50%\" or \"2:4\"",
+            "x.toml:8:1: unknown key `slover`; did you mean `solver`?",
+            "x.toml:10:13: `name` is missing",
+            "x.toml:11:1: `name` is missing",
+            "x.toml:12:10: here must be a number of tokens, or \"max_position_embeddings\", not the text \"all\"",
+        ] {
+            assert!(said.contains(part), "no `{part}` in:\n{said}");
+        }
+    }
+
+    #[test]
+    fn no_message_has_words_of_the_program() {
+        for text in [
+            "name = 3",
+            "bos = 3",
+            "bos = \"x\"",
+            "model = 3",
+            "model = \"x\"",
+            "[model]",
+            "[[model]]\npath = 3",
+            "sweep = 3",
+            "[[sweep]]",
+            "[sweep]\nseeds = 0",
+            "[sweep]\npatterns = 0.5",
+            "[sweep]\npatterns = [[0.5]]",
+            "[sweep]\npatterns = [{ keep = 0.5 }]",
+            "[sweep]\nselection = 3",
+            "methods = [3]",
+            "methods = \"wanda\"",
+            "[[method]]\ncriterion = 3",
+            "[[method]]\ncriterion = { name = 3 }",
+            "[[method]]\ngroup = []",
+            "[[task]]\nlimit = \"all\"",
+            "[compute]\nmemory = 3",
+            "[report]\ntables = [\"solver\"]",
+            "[report]\ntables = [[\"solvr\", \"refine\"]]",
+            "[[model]]\nexpected = 3",
+            "[[model]]\nexpected.x = 3",
+            "[[reference]]\nvalues = []",
+            "[[comparison]]\nagainst = \"x\"",
+            "[calibration]\nlength = -3",
+            "[calibration]\nlength = 0.5",
+            "name = 1979-05-27",
+        ] {
+            let (_, said) = problems(text);
+            assert!(!said.is_empty(), "{text}");
+            for word in [
+                "struct", "enum", "f64", "usize", "u64", "Raw", "sequence", "map", "field", "variant", "serde",
+            ] {
+                assert!(!said.contains(word), "`{word}` for {text}:\n{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_line_that_is_no_toml_is_shown() {
+        let (raw, said) = problems("name = \"x\nbos = tokenizer\n[sweep]\nseeds = [0]\nseeds = [1]\n");
+        assert!(raw.is_none());
+        for part in [
+            "x.toml:1:",
+            "does not end",
+            "x.toml:2:7: a text must stand in quotes",
+            "x.toml:5:1: this key is there already",
+        ] {
+            assert!(said.contains(part), "no `{part}` in:\n{said}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Experiments as people type them: shorthands, defaults, and standard input.
+
+use super::{Folder, run, says, works};
+use std::io::Write;
+use std::process::Stdio;
+
+/// What the tests' experiment says in full, with as little as possible.
+const SHORT: &str = r#"methods = ["wanda", "sparsegpt", { criterion = "ria" }, "magnitude+obs"]
+
+[[model]]
+path = "model"
+
+[calibration]
+corpus = "calibration.jsonl"
+sequences = 4
+length = 16
+
+[sweep]
+seeds = [0, 1]
+patterns = [0.5, "2:4"]
+
+[[method]]
+criterion = "sparsegpt"
+name = "again"
+
+[[evaluation]]
+name = "novel"
+corpus = "novel.txt"
+length = 16
+windows = 4
+"#;
+
+const LONG: &str = r#"name = "short"
+
+[[model]]
+path = "model"
+
+[calibration]
+corpus = "calibration.jsonl"
+sampling = "documents"
+sequences = 4
+length = 16
+
+[sweep]
+seeds = [0, 1]
+patterns = [{ sparsity = 0.5 }, { keep = 2, of = 4 }]
+
+[[method]]
+criterion = "wanda"
+
+[[method]]
+criterion = "obs"
+solver = "obs"
+
+[[method]]
+criterion = "ria"
+
+[[method]]
+criterion = "magnitude"
+solver = "obs"
+
+[[method]]
+name = "again"
+criterion = "obs"
+solver = "obs"
+
+[[evaluation]]
+name = "novel"
+corpus = "novel.txt"
+length = 16
+windows = 4
+"#;
+
+/// A plan without the time that is expected, which depends on what else runs.
+fn timeless(plan: &str) -> String {
+    let lines = plan.lines().filter(|line| !line.starts_with("time,"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn shorthands_are_the_experiment_that_is_written_in_full() {
+    let folder = Folder::new();
+    folder.write("short.toml", SHORT);
+    folder.write("long.toml", LONG);
+    let short = works(&run(&folder, "plan short.toml"));
+    assert_eq!(timeless(&short), timeless(&works(&run(&folder, "plan long.toml"))));
+    for part in [
+        "drawn from its documents (sampling = \"documents\", as the papers do)",
+        "from novel.txt, join = \"none\"",
+        "method: sparsegpt = criterion obs",
+        "method: magnitude+obs = criterion magnitude",
+    ] {
+        assert!(short.contains(part), "no `{part}` in:\n{short}");
+    }
+}
+
+#[test]
+fn an_experiment_may_come_from_standard_input() {
+    let folder = Folder::new();
+    let plan = |text: &str| {
+        let mut command = folder.zprune(&["plan", "-"]);
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut input = child.stdin.take().expect("it is piped");
+        input.write_all(text.as_bytes()).expect("it reads");
+        drop(input);
+        child.wait_with_output().expect("it ends")
+    };
+    folder.write("short.toml", SHORT);
+    let said = works(&plan(LONG));
+    assert_eq!(timeless(&said), timeless(&works(&run(&folder, "plan short.toml"))));
+    let nameless = plan(SHORT);
+    assert_eq!(nameless.status.code(), Some(2));
+    let said = says(&nameless);
+    assert!(
+        said.contains("standard input: `name` is missing: the name of the results folder"),
+        "{said}"
+    );
+    let refused = plan(&LONG.replace("path = \"model\"", "path = 3"));
+    assert!(
+        says(&refused).contains("standard input:4:8: here must be a text in quotes"),
+        "{}",
+        says(&refused)
+    );
+}
+
+#[test]
+fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
+    let folder = Folder::new();
+    let refused = run(&folder, "init");
+    assert_eq!(refused.status.code(), Some(3), "{}", says(&refused));
+    assert!(says(&refused).contains("experiment.toml: cannot write: there is something of this name already"));
+    works(&run(&folder, "init --model model below/mine.toml"));
+    let text = std::fs::read_to_string(folder.path("below/mine.toml")).expect("written");
+    assert!(
+        text.contains("path = \"../model\"") && text.contains("name = \"mine\""),
+        "{text}"
+    );
+    assert!(text.contains("backend = \"cpu\""), "{text}");
+    let planned = works(&run(&folder, "plan below/mine.toml"));
+    assert!(
+        planned.contains("mine: ") && planned.contains("method: sparsegpt = "),
+        "{planned}"
+    );
+    works(&run(&folder, "init --model org/name@main --gpu hub.toml"));
+    let text = std::fs::read_to_string(folder.path("hub.toml")).expect("written");
+    assert!(text.contains("hub = \"org/name\"\nrevision = \"main\""), "{text}");
+    assert!(text.contains("backend = \"gpu\""), "{text}");
+    works(&run(&folder, "plan hub.toml --compute f32"));
+    let wrong = run(&folder, "init --model nowhere other.toml");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        says(&wrong).contains("`nowhere` is no folder here, and"),
+        "{}",
+        says(&wrong)
+    );
+    let not_a_model = run(&folder, "init --model below other.toml");
+    assert!(says(&not_a_model).contains("below: "), "{}", says(&not_a_model));
+    assert!(!folder.path("other.toml").exists());
+}
+
+#[test]
+fn what_init_writes_runs() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Folder::new();
+    for path in [
+        "models/tiny-llama/config.json",
+        "models/tiny-llama/model.safetensors",
+        "models/tiny-llama/tokenizer.json",
+        "models/tiny-llama/tokenizer_config.json",
+        "corpora/austen_calibration.txt",
+        "corpora/persuasion.txt",
+    ] {
+        let to = folder.path(path);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("writable");
+        std::fs::copy(root.join(path), to).expect("a file of the repository");
+    }
+    works(&run(&folder, "init start.toml"));
+    folder.replace("start.toml", "windows = 20", "windows = 2");
+    folder.replace("start.toml", "sequences = 16", "sequences = 2");
+    let output = works(&run(&folder, "--quiet run start.toml"));
+    assert!(folder.path("results/start/report.html").exists());
+    for method in ["magnitude", "wanda", "sparsegpt"] {
+        assert!(output.contains(method), "{output}");
+    }
+}
+
+#[test]
+fn quiet_leaves_progress_out() {
+    let folder = Folder::new();
+    let error = |words: &str| String::from_utf8_lossy(&run(&folder, words).stderr).into_owned();
+    assert_eq!(error("--quiet run experiment.toml"), "");
+    assert!(error("run experiment.toml").contains("nothing was run: all 9 cells have results"));
+    assert_eq!(error("run --quiet experiment.toml --results others"), "");
+    assert!(
+        error("plan nothing.toml --quiet").contains("nothing.toml: no such file"),
+        "errors are said"
+    );
+}
+
+#[test]
+fn a_text_that_seems_to_be_wikitext_says_how_it_is_joined() {
+    let folder = Folder::new();
+    std::fs::copy(folder.path("novel.txt"), folder.path("wiki.test.raw")).expect("writable");
+    let eval = |more: &str| {
+        says(&run(
+            &folder,
+            &format!("eval --model model --length 16 --windows 4 {more}"),
+        ))
+    };
+    let plain = eval("--corpus wiki.test.raw");
+    assert!(plain.contains("tokens, join = \"none\", model)"), "{plain}");
+    assert!(
+        plain.contains("wiki.test.raw is read as it is") && plain.contains("join = \"wikitext\""),
+        "{plain}"
+    );
+    let joined = eval("--corpus wiki.test.raw --join wikitext");
+    assert!(
+        joined.contains("join = \"wikitext\", model)") && !joined.contains("note:"),
+        "{joined}"
+    );
+    assert!(!eval("--corpus novel.txt").contains("note:"));
+    folder.replace(
+        "experiment.toml",
+        "corpus = \"novel.txt\"",
+        "corpus = \"wiki.test.raw\"",
+    );
+    assert!(works(&run(&folder, "plan experiment.toml")).contains("wiki.test.raw is read as it is"));
+}
+
+#[test]
+fn missing_arguments_are_named_with_their_alternatives() {
+    let folder = Folder::new();
+    for (words, parts) in [
+        (
+            "prune --model model --method magnitude --out out",
+            &["--sparsity 0.5", "--keep 2 --of 4"][..],
+        ),
+        (
+            "eval --model model",
+            &["--corpus FILE", "--tokens FILE", "--tasks NAMES"],
+        ),
+    ] {
+        let output = run(&folder, words);
+        assert_eq!(output.status.code(), Some(2), "{}", says(&output));
+        for part in parts {
+            assert!(says(&output).contains(part), "no `{part}` in:\n{}", says(&output));
+        }
+    }
+}
+
+#[test]
+fn shells_and_manuals_know_the_commands() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = works(&run(&folder, &format!("completions {shell}")));
+        assert!(
+            script.contains("zprune") && script.contains("completions") && script.contains("sparsity"),
+            "{shell}"
+        );
+    }
+    let pages = works(&run(&folder, "man --out pages"));
+    assert!(
+        pages.lines().count() > 10 && pages.contains("zprune-prune.1"),
+        "{pages}"
+    );
+    let page = std::fs::read_to_string(folder.path("pages/zprune-prune.1")).expect("written");
+    assert!(page.contains(".TH zprune") && page.contains("sparsity"), "{page}");
+    works(&run(&folder, "man --out pages"));
+    folder.write("pages/zprune.1", "somebody's own");
+    assert_eq!(run(&folder, "man --out pages").status.code(), Some(3));
+}
+
+#[test]
+fn one_name_is_told_about() {
+    let folder = Folder::new();
+    let said = works(&run(&folder, "list wanda"));
+    for part in [
+        "S_ij = |w_ij| ||x_j||",
+        "comparison group: row",
+        "arXiv 2306.11695",
+        "the norms of the inputs",
+        "no parameters",
+    ] {
+        assert!(said.contains(part), "no `{part}` in:\n{said}");
+    }
+    let unknown = run(&folder, "list wnada");
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(says(&unknown).contains("did you mean `wanda`?"), "{}", says(&unknown));
+    let schema = works(&run(&folder, "schema"));
+    assert!(schema.starts_with('{') && schema.contains("\"An experiment of zprune\""));
+}
