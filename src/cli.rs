@@ -37,7 +37,7 @@ use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::tensor::StorageType;
 use crate::{experiment, files, jobs};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -245,8 +245,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Devices => print(&devices()),
         Command::Init(arguments) => init::run(&arguments),
         Command::Schema => schema(),
-        Command::Completions { shell } => shells::completions(shell),
-        Command::Man { out } => shells::manual(&out),
+        Command::Completions { shell } => shells::completions(shell, Arguments::command()),
+        Command::Man { out } => shells::manual(&out, Arguments::command()),
     }
 }
 

@@ -117,10 +117,13 @@ fn of_model(model: &str, folder: &Path) -> Result<Start> {
             ..with_papers_texts(format!("path = {}", from_folder(folder, model)?))
         });
     }
-    of_hub(named.unwrap_or(model)).map_err(|error| match named {
-        Some(_) => error,
-        None => Error::config(format!("`{model}` is no folder here, and {error}")),
-    })
+    match named {
+        Some(name) => of_hub(name),
+        None if !model.contains('/') => Err(Error::config(format!(
+            "`{model}` is no folder here; a model of the hub is written org/name, or hub:{model} if its name has no org"
+        ))),
+        None => of_hub(model).map_err(|error| Error::config(format!("`{model}` is no folder here, and {error}"))),
+    }
 }
 
 fn of_hub(name: &str) -> Result<Start> {

@@ -1,25 +1,24 @@
 //! `zprune completions` and `zprune man`: what shells and manuals know of the command line.
 
-use super::Arguments;
 use super::streams::{print, printed};
 use crate::error::{Error, Result};
 use crate::files::{Access, OutputFile, create_folders};
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::Shell;
 use std::io::Write;
 use std::path::Path;
 
-/// Prints the completions for a shell.
-pub(super) fn completions(shell: Shell) -> Result<()> {
+/// Prints what makes a shell complete the arguments of the program.
+pub(super) fn completions(shell: Shell, mut program: Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "zprune", &mut script);
+    clap_complete::generate(shell, &mut program, "zprune", &mut script);
     printed(std::io::stdout().lock().write_all(&script))
 }
 
 /// Writes the manual pages of the program and its commands to a folder, and prints their paths.
-pub(super) fn manual(folder: &Path) -> Result<()> {
+pub(super) fn manual(folder: &Path, program: Command) -> Result<()> {
     create_folders(folder)?;
-    let mut program = Arguments::command().disable_help_subcommand(true);
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     let mut wrote = vec![page(folder, &program, "zprune")?];
     for command in program.get_subcommands() {

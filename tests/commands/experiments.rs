@@ -153,7 +153,7 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     let wrong = run(&folder, "init --model nowhere other.toml");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
-        says(&wrong).contains("`nowhere` is no folder here, and"),
+        says(&wrong).contains("`nowhere` is no folder here; a model of the hub is written org/name"),
         "{}",
         says(&wrong)
     );
