@@ -292,6 +292,39 @@ fn factors_solve() {
             agree("solve", place, solution.mapv(|value| value as f32).view(), want.view());
             let other = put(piece, &Array2::zeros((3, dim.1 + 4)));
             assert!(piece.solve(&factor, &other).is_err(), "{place}: other columns");
+            // Every row has some unknowns; the first has all, the second none.
+            let mut random = ChaCha8Rng::seed_from_u64(83);
+            let free = Array2::from_shape_fn(dim, |(row, _)| match row {
+                0 => 1.0,
+                1 => 0.0,
+                _ => f32::from(random.random::<bool>()),
+            });
+            let definite =
+                (&host / host.diag().mean().expect("not empty") + Array2::<f64>::eye(dim.1)).mapv(|value| value as f32);
+            let there = piece
+                .solve_free(&put(piece, &definite), &put(piece, &free), &b)
+                .expect("fits");
+            if let Some(there) = &there {
+                let solved = wide(&read(piece, there));
+                assert!(
+                    free.iter()
+                        .zip(&solved)
+                        .all(|(free, value)| *free != 0.0 || *value == 0.0),
+                    "{place}"
+                );
+                let got = (solved.dot(&wide(&definite)) * &wide(&free)).mapv(|value| value as f32);
+                agree(
+                    "solve_free",
+                    place,
+                    got.view(),
+                    (wide(&read(piece, &b)) * wide(&free)).view(),
+                );
+                assert!(piece.solve_free(&other, &b, &b).is_err(), "{place}: not square");
+            }
+            assert!(
+                there.is_some() || place.starts_with("tier"),
+                "{place}: the CPU solves directly"
+            );
             let error = piece
                 .inverse_factor(&gram, -2.0 * host.diag().sum())
                 .expect_err("negative");

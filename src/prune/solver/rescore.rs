@@ -10,8 +10,8 @@
 //! ```
 //!
 //! where `B` are the rows of `U` in the block: all weights of the row that the block removes are made up for together, by the
-//! kept weights on either side of them, where SparseGPT looks at one after the other. The systems of all rows are solved at
-//! once by conjugate gradients.
+//! kept weights on either side of them, where SparseGPT looks at one after the other. Each row has a system of its own,
+//! which is solved directly where the workbench can do so, else by conjugate gradients for all rows at once.
 
 use super::normal_equations::{Free, descend};
 use crate::error::Result;
@@ -113,10 +113,15 @@ fn errors(
         current * removed / squares.root()
     });
     let goal = piece.map((rows, width), &goal)?;
-    let bounds = Values::over([&goal], |[goal]| goal.square() * TOLERANCE.powi(2));
-    let bounds = piece.reduce((rows, width), Over::Row, &bounds)?;
-    let zero = piece.map((rows, width), &Values::from(Formula::Number(0.0)))?;
-    // In exact arithmetic as many steps as unknowns are enough.
-    let (unknowns, _) = descend(piece, &matrix, Free::Ones(removed), (zero, goal), 2 * width, &bounds)?;
+    let unknowns = match piece.solve_free(&matrix, removed, &goal)? {
+        Some(unknowns) => unknowns,
+        None => {
+            let bounds = Values::over([&goal], |[goal]| goal.square() * TOLERANCE.powi(2));
+            let bounds = piece.reduce((rows, width), Over::Row, &bounds)?;
+            let zero = piece.map((rows, width), &Values::from(Formula::Number(0.0)))?;
+            // In exact arithmetic as many steps as unknowns are enough.
+            descend(piece, &matrix, Free::Ones(removed), (zero, goal), 2 * width, &bounds)?.0
+        }
+    };
     piece.product(&unknowns, &piece.transpose(&lower)?)
 }

@@ -1,5 +1,6 @@
 //! Pruning on the host, in plain ndarray: the reference that other workbenches are held against.
 
+mod free;
 mod matrices;
 mod piece;
 mod sparse;

@@ -42,6 +42,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     // Of `r G r^T` after all swaps: of two pairs that are equal to rounding, either may go first.
     ("swap", Agreement::Close { abs: 0.0, rel: 1e-3 }),
     ("solve", Agreement::Close { abs: 0.0, rel: 1e-5 }),
+    ("solve_free", Agreement::Close { abs: 0.0, rel: 1e-5 }),
 ];
 
 /// Which entries of a row [`Matrices::swap`] may swap for each other.
@@ -190,6 +191,16 @@ pub trait Matrices {
     /// # Errors
     /// The matrices have different numbers of columns, or there is no room.
     fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix>;
+
+    /// `X` with `X M = B` in the entries where `free` is 1, and 0 elsewhere, for a symmetric positive definite `M`: every row has
+    /// a system of its own, of the rows and columns of `M` that are free in it. Meant for up to some hundred unknowns. `None`
+    /// where nothing is faster than conjugate gradients over all rows at once.
+    ///
+    /// # Errors
+    /// The matrices do not fit, or there is no room.
+    fn solve_free(&self, _matrix: &Matrix, _free: &Matrix, _b: &Matrix) -> Result<Option<Matrix>> {
+        Ok(None)
+    }
 }
 
 /// What a criterion can read of one linear layer, on the CPU or the GPU.

@@ -153,6 +153,13 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
         let bytes = size(factor) + size(b);
         self.bench.time("solve", flops, bytes, |_| self.inner.solve(factor, b))
     }
+
+    fn solve_free(&self, matrix: &Matrix, free: &Matrix, b: &Matrix) -> Result<Option<Matrix>> {
+        // How many operations it takes depends on how many unknowns are free.
+        let bytes = size(matrix) + 2 * size(b);
+        self.bench
+            .time("solve free", 0.0, bytes, |_| self.inner.solve_free(matrix, free, b))
+    }
 }
 
 /// Number of bytes of a matrix.

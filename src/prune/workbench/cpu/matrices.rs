@@ -1,6 +1,7 @@
 //! The vocabulary over matrices on the host.
 
 use super::super::{Matrices, Swapped, Swapping};
+use super::free::solve_free;
 use super::piece::Piece;
 use super::sparse::sparse_product;
 use super::swap::swapped;
@@ -177,6 +178,12 @@ impl Matrices for Piece<'_> {
     fn solve(&self, factor: &Matrix, b: &Matrix) -> Result<Matrix> {
         fits(factor.dim(), (b.dim().1, b.dim().1))?;
         Ok(handle(product::through_factor(factor.there()?, b.there()?)))
+    }
+
+    fn solve_free(&self, matrix: &Matrix, free: &Matrix, b: &Matrix) -> Result<Option<Matrix>> {
+        fits(matrix.dim(), (b.dim().1, b.dim().1))?;
+        fits(free.dim(), b.dim())?;
+        Ok(Some(handle(solve_free(matrix.there()?, free.there()?, b.there()?))))
     }
 }
 
