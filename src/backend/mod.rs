@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter;
-use moments::Needs;
+use moments::{Moments, Needs};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
@@ -297,4 +297,7 @@ pub trait Backend: Send + Sync {
     /// Adds the sums over sequences, if they were asked for. `x` has the tokens of `weights.len()` sequences of equal
     /// length, and `weights` is how much each sequence counts.
     fn accumulate_sums(&self, moments: &mut Self::Moments, x: &Self::Tensor, weights: &[f64]) -> Result<()>;
+
+    /// Copies moments to the host, without their matrices of products.
+    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments>;
 }

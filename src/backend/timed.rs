@@ -3,7 +3,7 @@
 //!
 //! Waiting costs a little; whole runs are timed without it.
 
-use crate::backend::moments::Needs;
+use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -281,5 +281,9 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("accumulate sums", (rows * columns) as f64, bytes, |inner| {
             inner.accumulate_sums(&mut moments.0, x, weights)
         })
+    }
+
+    fn read_moments(&self, moments: &Self::Moments) -> Result<Moments> {
+        self.time("read moments", 0.0, 0, |inner| inner.read_moments(&moments.0))
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod checkpoint;
+pub mod edit;
 pub mod export;
 pub mod families;
 pub mod folder;

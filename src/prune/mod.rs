@@ -5,6 +5,7 @@
 //! components live in [`allocator`], [`criterion`], [`permutation`], [`refiner`], [`solver`] and [`compensation`]; what
 //! they share in [`formula`], [`score`], [`pattern`], [`mask`] and [`workbench`]. [`limits`] are a workbench's own.
 
+pub mod units;
 pub mod model;
 pub mod layer;
 pub mod allocation;

@@ -7,7 +7,7 @@ use super::parameters::{self, Elementwise, LANES};
 use super::product::Filled;
 use super::shader;
 use super::tensor::{Element, Tensor, Weight};
-use crate::backend::moments::Needs;
+use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
@@ -307,5 +307,9 @@ impl Backend for Gpu {
 
     fn accumulate_sums(&self, moments: &mut DeviceMoments, x: &Tensor, weights: &[f64]) -> Result<()> {
         self.add_sums(moments, x, weights)
+    }
+
+    fn read_moments(&self, moments: &DeviceMoments) -> Result<Moments> {
+        self.read_squares(moments)
     }
 }

@@ -127,6 +127,27 @@ impl<B: Backend> Hidden<B> {
         })
     }
 
+    /// The stream as it is now, one row per token; with `place`, only that token of every window.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn states(&self, backend: &B, place: Option<usize>) -> Result<Array2<f32>> {
+        let mut parts = Vec::new();
+        self.batches.each(backend, |x| {
+            let part = match place {
+                None => backend.download(x)?,
+                Some(place) => {
+                    let windows = 0..backend.extent(x).rows / self.length;
+                    let rows: Vec<u32> = windows.map(|window| (window * self.length + place) as u32).collect();
+                    backend.download(&backend.rows(x, &rows)?)?
+                }
+            };
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok(stacked(&parts))
+    }
+
     /// To be called after the last block: the logits of every token, `(tokens, vocabulary)`. For tests and small
     /// texts.
     ///
@@ -143,13 +164,18 @@ impl<B: Backend> Hidden<B> {
             parts.push(logits);
             Ok(())
         })?;
-        let columns = parts.first().map_or(0, |part: &Array2<f32>| part.ncols());
-        let mut all = Array2::zeros((parts.iter().map(|part| part.nrows()).sum(), columns));
-        let mut row = 0;
-        for part in parts {
-            all.slice_mut(s![row..row + part.nrows(), ..]).assign(&part);
-            row += part.nrows();
-        }
-        Ok(all)
+        Ok(stacked(&parts))
     }
+}
+
+/// Matrices of equal width, one below the other.
+fn stacked(parts: &[Array2<f32>]) -> Array2<f32> {
+    let columns = parts.first().map_or(0, Array2::ncols);
+    let mut all = Array2::zeros((parts.iter().map(Array2::nrows).sum(), columns));
+    let mut row = 0;
+    for part in parts {
+        all.slice_mut(s![row..row + part.nrows(), ..]).assign(part);
+        row += part.nrows();
+    }
+    all
 }

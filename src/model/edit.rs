@@ -1,0 +1,306 @@
+//! Models from which whole units were removed: attention heads, key-value groups, neurons and blocks.
+//!
+//! An [`Edit`] says what is left. [`Edited`] is a source of weights that gives the smaller model, [`Masked`] one that gives a model
+//! of the original's shape in which everything that was removed is 0: the two compute the same.
+
+use crate::error::{Error, Result};
+use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::source::WeightSource;
+use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes};
+use ndarray::{Array1, Array2, Axis};
+use std::collections::BTreeMap;
+
+/// What is left of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// The blocks that are left, in their order.
+    pub blocks: Vec<BlockEdit>,
+}
+
+/// What is left of one block. All lists have the original's numbers, in ascending order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockEdit {
+    /// The block's number in the original.
+    pub block: usize,
+    /// The query heads that are left.
+    pub heads: Vec<usize>,
+    /// The key-value heads that are left.
+    pub kv_heads: Vec<usize>,
+    /// The MLP's neurons that are left.
+    pub neurons: Vec<usize>,
+    /// New biases of layers that write to the stream, by role.
+    pub biases: BTreeMap<Role, Array1<f32>>,
+}
+
+impl BlockEdit {
+    /// Everything of a block.
+    pub fn whole(block: usize, spec: &BlockSpec) -> Self {
+        BlockEdit {
+            block,
+            heads: (0..spec.attention.heads).collect(),
+            kv_heads: (0..spec.attention.kv_heads).collect(),
+            neurons: (0..spec.neurons()).collect(),
+            biases: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps these key-value heads, with all their query heads.
+    pub fn keep_groups(&mut self, groups: &[usize], spec: &BlockSpec) {
+        let each = spec.attention.heads / spec.attention.kv_heads;
+        self.kv_heads = groups.to_vec();
+        self.heads = groups
+            .iter()
+            .flat_map(|group| group * each..(group + 1) * each)
+            .collect();
+    }
+
+    /// Which rows or columns of a layer are left; `None` for all.
+    fn kept(&self, role: Role, head_dim: usize) -> Option<(Axis, Vec<usize>)> {
+        let features = |heads: &[usize]| -> Vec<usize> {
+            let of = |head: &usize| head * head_dim..(head + 1) * head_dim;
+            heads.iter().flat_map(of).collect()
+        };
+        match role {
+            Role::Query => Some((Axis(0), features(&self.heads))),
+            Role::Key | Role::Value => Some((Axis(0), features(&self.kv_heads))),
+            Role::Output => Some((Axis(1), features(&self.heads))),
+            Role::Gate | Role::Up => Some((Axis(0), self.neurons.clone())),
+            Role::Down => Some((Axis(1), self.neurons.clone())),
+            Role::Fused(_) => None,
+        }
+    }
+
+    fn check(&self, spec: &BlockSpec) -> Result<()> {
+        let wrong = |why: String| Err(Error::config(format!("block {}: {why}", self.block)));
+        let attention = &spec.attention;
+        for (what, kept, count) in [
+            ("heads", &self.heads, attention.heads),
+            ("key-value heads", &self.kv_heads, attention.kv_heads),
+            ("neurons", &self.neurons, spec.neurons()),
+        ] {
+            let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
+            if kept.is_empty() || !ascending || kept.last().is_some_and(|last| *last >= count) {
+                return wrong(format!(
+                    "the {what} that are left must be some of {count}, in ascending order"
+                ));
+            }
+        }
+        // Whoever loads the model finds the key-value head of a query head by division.
+        let (left, groups) = (self.heads.len(), self.kv_heads.len());
+        let before = attention.heads / attention.kv_heads;
+        let read = |(place, head): (usize, &usize)| self.kv_heads[place / (left / groups)] == head / before;
+        if !left.is_multiple_of(groups) || !self.heads.iter().enumerate().all(read) {
+            return wrong(format!(
+                "{left} query heads do not share out among {groups} key-value heads as before"
+            ));
+        }
+        let fused = spec.linears.iter().any(|linear| matches!(linear.role, Role::Fused(_)));
+        if fused && left < attention.heads {
+            return wrong("queries, keys and values are in one matrix, from which no heads can be removed".to_string());
+        }
+        for (role, bias) in &self.biases {
+            match spec.linears.iter().find(|linear| linear.role == *role) {
+                Some(linear) if matches!(role, Role::Output | Role::Down) && linear.outputs == bias.len() => {}
+                _ => return wrong(format!("a bias of {} values does not fit role {role:?}", bias.len())),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of the block's specification.
+    fn applied(&self, spec: &BlockSpec) -> BlockSpec {
+        let mut block = spec.clone();
+        (block.attention.heads, block.attention.kv_heads) = (self.heads.len(), self.kv_heads.len());
+        for linear in &mut block.linears {
+            match self.kept(linear.role, spec.attention.head_dim) {
+                Some((Axis(0), kept)) => linear.outputs = kept.len(),
+                Some((_, kept)) => linear.inputs = kept.len(),
+                None => {}
+            }
+            linear.bias |= self.biases.contains_key(&linear.role);
+        }
+        block
+    }
+}
+
+impl Edit {
+    /// Everything of a model.
+    pub fn whole(spec: &ModelSpec) -> Self {
+        let blocks = (0..spec.blocks).map(|index| BlockEdit::whole(index, spec.block(index)));
+        Edit {
+            blocks: blocks.collect(),
+        }
+    }
+
+    /// What the model becomes.
+    ///
+    /// # Errors
+    /// Blocks or units are not in ascending order or not the model's, nothing is left of something, query heads do not share out
+    /// among key-value heads, or heads are to be removed from a matrix of queries, keys and values.
+    pub fn applied(&self, spec: &ModelSpec) -> Result<ModelSpec> {
+        let ascending = self.blocks.windows(2).all(|pair| pair[0].block < pair[1].block);
+        let Some(first) = self.blocks.first().filter(|_| ascending) else {
+            return Err(Error::config(
+                "the blocks that are left must be at least one, in ascending order",
+            ));
+        };
+        if let Some(last) = self.blocks.last().filter(|last| last.block >= spec.blocks) {
+            return Err(Error::config(format!(
+                "block {} is not one of {}",
+                last.block, spec.blocks
+            )));
+        }
+        self.blocks
+            .iter()
+            .try_for_each(|edit| edit.check(spec.block(edit.block)))?;
+        let shape = |edit: &BlockEdit| edit.applied(spec.block(edit.block));
+        let mut applied = ModelSpec {
+            blocks: self.blocks.len(),
+            shapes: Shapes::from(shape(first)),
+            ..spec.clone()
+        };
+        for (index, edit) in self.blocks.iter().enumerate().skip(1) {
+            applied.set_block(index, shape(edit));
+        }
+        if self.blocks.len() < spec.blocks {
+            applied.reaches = self.blocks.iter().map(|edit| spec.reach(edit.block)).collect();
+        }
+        Ok(applied)
+    }
+}
+
+/// The smaller model, made from the original when its weights are asked for.
+pub struct Edited<'a> {
+    source: &'a dyn WeightSource,
+    edit: &'a Edit,
+    spec: ModelSpec,
+}
+
+impl<'a> Edited<'a> {
+    /// The model that an edit leaves.
+    ///
+    /// # Errors
+    /// As [`Edit::applied`].
+    pub fn new(source: &'a dyn WeightSource, edit: &'a Edit) -> Result<Self> {
+        let spec = edit.applied(source.spec())?;
+        Ok(Edited { source, edit, spec })
+    }
+}
+
+impl WeightSource for Edited<'_> {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+        self.source.matrix(name)
+    }
+
+    fn norm(&self, prefix: &str, norm: &NormSpec) -> Result<NormWeights> {
+        self.source.norm(prefix, norm)
+    }
+
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let edit = &self.edit.blocks[index];
+        let mut weights = original(self.source, edit, linear.role)?;
+        let head_dim = self.source.spec().block(edit.block).attention.head_dim;
+        if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
+            weights.weight = weights.weight.select(axis, &kept);
+            if axis == Axis(0) {
+                weights.bias = weights.bias.map(|bias| bias.select(axis, &kept));
+            }
+        }
+        replace_bias(&mut weights, edit);
+        weights.name = self.spec.block(index).weight_of(index, linear);
+        Ok(weights)
+    }
+
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        self.source.norms(self.edit.blocks[index].block)
+    }
+}
+
+/// The model with the original's heads and neurons in every block that is left, where everything that an edit removes from a block
+/// is 0. It has new biases too.
+pub struct Masked<'a> {
+    source: &'a dyn WeightSource,
+    edit: &'a Edit,
+    spec: ModelSpec,
+}
+
+impl<'a> Masked<'a> {
+    /// The model in which what an edit removes is 0.
+    ///
+    /// # Errors
+    /// As [`Edit::applied`].
+    pub fn new(source: &'a dyn WeightSource, edit: &'a Edit) -> Result<Self> {
+        edit.applied(source.spec())?;
+        let blocks = edit.blocks.iter().map(|edit| BlockEdit {
+            biases: edit.biases.clone(),
+            ..BlockEdit::whole(edit.block, source.spec().block(edit.block))
+        });
+        let spec = Edit {
+            blocks: blocks.collect(),
+        }
+        .applied(source.spec())?;
+        Ok(Masked { source, edit, spec })
+    }
+}
+
+impl WeightSource for Masked<'_> {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+        self.source.matrix(name)
+    }
+
+    fn norm(&self, prefix: &str, norm: &NormSpec) -> Result<NormWeights> {
+        self.source.norm(prefix, norm)
+    }
+
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let edit = &self.edit.blocks[index];
+        let mut weights = original(self.source, edit, linear.role)?;
+        let head_dim = self.source.spec().block(edit.block).attention.head_dim;
+        if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
+            let mut left = vec![false; weights.weight.len_of(axis)];
+            kept.iter().for_each(|place| left[*place] = true);
+            for (mut part, _) in weights
+                .weight
+                .axis_iter_mut(axis)
+                .zip(&left)
+                .filter(|(_, left)| !**left)
+            {
+                part.fill(0.0);
+            }
+            if let Some(bias) = weights.bias.as_mut().filter(|_| axis == Axis(0)) {
+                bias.iter_mut()
+                    .zip(&left)
+                    .filter(|(_, left)| !**left)
+                    .for_each(|(bias, _)| *bias = 0.0);
+            }
+        }
+        replace_bias(&mut weights, edit);
+        weights.name = self.spec.block(index).weight_of(index, linear);
+        Ok(weights)
+    }
+
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        self.source.norms(self.edit.blocks[index].block)
+    }
+}
+
+/// The layer of a role in the original's block.
+fn original(source: &dyn WeightSource, edit: &BlockEdit, role: Role) -> Result<LinearWeights> {
+    let block = source.spec().block(edit.block).clone();
+    let linear = block.linears.iter().find(|linear| linear.role == role);
+    source.linear(edit.block, linear.expect("an edit takes layers away from nobody"))
+}
+
+fn replace_bias(weights: &mut LinearWeights, edit: &BlockEdit) {
+    if let Some(bias) = edit.biases.get(&weights.role) {
+        weights.bias = Some(bias.mapv(|value| weights.bias_storage.round(value)));
+    }
+}

@@ -1,0 +1,467 @@
+//! Claims about models from which whole units were removed: the smaller model computes what the original computes with zeros in
+//! their place; FLAP and dropping blocks choose and compute what an independent implementation in float64 does
+//! (`tests/golden/units`).
+
+#[path = "../gpu/mod.rs"]
+mod gpu;
+
+use ndarray::{Array2, s};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use zprune::backend::cpu::Cpu;
+use zprune::backend::{Backend, Compute};
+use zprune::data::windows::TokenWindows;
+use zprune::eval::perplexity::{PerplexityScorer, perplexity};
+use zprune::model::blocks;
+use zprune::model::checkpoint::Checkpoint;
+use zprune::model::edit::{BlockEdit, Edit, Edited, Masked};
+use zprune::model::families::read_spec;
+use zprune::model::forward::{Ends, Hidden};
+use zprune::model::source::WeightSource;
+use zprune::prune::units::Cost;
+use zprune::prune::units::drop::{Tokens, greedy, least, turning, without};
+use zprune::prune::units::flap::{Flap, Grouping, Metric, Structure};
+use zprune::prune::units::survey::survey;
+use zprune::spec::{ModelSpec, Role};
+
+/// The reference's models, and where they are.
+const MODELS: [(&str, &str); 2] = [("llama_gqa_tied", "gradients"), ("opt_pre", "units")];
+
+/// Single precision may differ from the reference by this fraction of a tensor's largest entry.
+const TOLERANCE: f64 = 1e-4;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn opened(folder: &Path) -> Checkpoint {
+    Checkpoint::open(folder, read_spec(folder).expect("supported")).expect("a golden checkpoint")
+}
+
+struct Golden {
+    tensors: Vec<u8>,
+    facts: Value,
+}
+
+impl Golden {
+    fn new() -> Self {
+        let read = |name: &str| std::fs::read(golden("units").join(name)).expect("committed");
+        Golden {
+            tensors: read("units.safetensors"),
+            facts: serde_json::from_slice(&read("units.json")).expect("JSON"),
+        }
+    }
+
+    fn values(&self, name: &str) -> Vec<f64> {
+        let file = SafeTensors::deserialize(&self.tensors).expect("safetensors");
+        let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (bytes, wide) = (tensor.data(), tensor.dtype() == safetensors::Dtype::F64);
+        match wide {
+            true => bytes
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| f64::from_le_bytes(*bytes))
+                .collect(),
+            false => bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
+                .collect(),
+        }
+    }
+
+    fn windows(&self, model: &str) -> TokenWindows {
+        let file = SafeTensors::deserialize(&self.tensors).expect("safetensors");
+        let tensor = file.tensor(&format!("{model}/ids")).expect("there");
+        let ids = tensor
+            .data()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| i64::from_le_bytes(*bytes) as u32);
+        TokenWindows::new(ids.collect(), tensor.shape()[1]).expect("whole windows")
+    }
+}
+
+fn close(what: &str, got: &[f64], want: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let largest = want.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(
+            (got - want).abs() <= TOLERANCE * largest,
+            "{what}, entry {index}: {got} and not {want}"
+        );
+    }
+}
+
+/// Logits of all tokens.
+fn logits<B: Backend>(backend: &B, source: &dyn WeightSource, windows: &TokenWindows) -> Array2<f32> {
+    let ends = Ends::upload(backend, source).expect("room");
+    let mut hidden = Hidden::embed(backend, source.spec(), &ends, windows).expect("room");
+    blocks::each(backend, source, |_, block| {
+        hidden.advance(backend, source.spec(), &block, |_, _| Ok(()))
+    })
+    .expect("computes");
+    hidden.logits(backend, &ends).expect("room")
+}
+
+/// Those of every fourth token.
+fn some_logits(source: &dyn WeightSource, windows: &TokenWindows) -> Vec<f64> {
+    let all = logits(&Cpu, source, windows);
+    all.slice(s![..;4, ..]).iter().map(|value| f64::from(*value)).collect()
+}
+
+fn ids(value: &Value) -> Vec<usize> {
+    let ids = value.as_array().expect("a list").iter();
+    ids.map(|id| id.as_u64().expect("a number") as usize).collect()
+}
+
+/// What the reference keeps.
+fn kept(facts: &Value) -> Vec<[Vec<usize>; 3]> {
+    let kept = facts["kept"].as_object().expect("by block");
+    let block = |index: usize| ["q", "kv", "n"].map(|kind| ids(&kept[&index.to_string()][kind]));
+    (0..kept.len()).map(block).collect()
+}
+
+fn parameters(spec: &ModelSpec) -> usize {
+    spec.tensors().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+}
+
+/// An edit that takes a little of everything.
+fn some(spec: &ModelSpec) -> Edit {
+    let fused = |block: usize| {
+        spec.block(block)
+            .linears
+            .iter()
+            .any(|linear| matches!(linear.role, Role::Fused(_)))
+    };
+    let mut blocks = Vec::new();
+    for index in (0..spec.blocks).filter(|index| *index != 1 || spec.blocks < 3) {
+        let block = spec.block(index);
+        let mut edit = BlockEdit::whole(index, block);
+        if !fused(index) {
+            let groups: Vec<usize> = (0..block.attention.kv_heads)
+                .filter(|group| *group != index % 2)
+                .collect();
+            edit.keep_groups(&groups, block);
+        }
+        edit.neurons = (0..block.neurons()).filter(|neuron| neuron % 3 != index % 3).collect();
+        if index == 0 {
+            edit.biases.insert(
+                Role::Down,
+                (0..spec.width).map(|output| output as f32 * 0.01 - 0.2).collect(),
+            );
+        }
+        blocks.push(edit);
+    }
+    Edit { blocks }
+}
+
+#[test]
+fn a_smaller_model_computes_what_zeros_in_its_place_do() {
+    let folder = golden("logits");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).expect("committed") {
+        let path = entry.expect("readable").path();
+        if !path.join("config.json").exists() {
+            continue;
+        }
+        let dense = opened(&path);
+        let spec = dense.spec();
+        let edit = some(spec);
+        let length = 12.min(spec.max_positions);
+        let vocabulary = spec.vocabulary as u32;
+        let tokens = (0..2 * length as u32).map(|token| token * 37 % vocabulary);
+        let windows = TokenWindows::new(tokens.collect(), length).expect("two windows");
+        let edited = Edited::new(&dense, &edit).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let masked = Masked::new(&dense, &edit).expect("the same");
+        assert!(
+            parameters(edited.spec()) < parameters(masked.spec()),
+            "{}",
+            path.display()
+        );
+        let (small, zeros) = (logits(&Cpu, &edited, &windows), logits(&Cpu, &masked, &windows));
+        let wide = |logits: &Array2<f32>| -> Vec<f64> { logits.iter().map(|value| f64::from(*value)).collect() };
+        close(&path.display().to_string(), &wide(&small), &wide(&zeros));
+        let whole = logits(&Cpu, &dense, &windows);
+        assert!(
+            (&whole - &small).iter().any(|apart| apart.abs() > 1e-3),
+            "{}",
+            path.display()
+        );
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} models");
+}
+
+#[test]
+fn edits_that_no_model_can_have_are_refused() {
+    let spec = read_spec(&golden("gradients/llama_gqa_tied")).expect("supported");
+    let refused = |change: &dyn Fn(&mut Edit), says: &str| {
+        let mut edit = Edit::whole(&spec);
+        change(&mut edit);
+        let error = edit.applied(&spec).expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+    };
+    refused(&|edit| edit.blocks.clear(), "at least one");
+    refused(&|edit| edit.blocks.swap(0, 1), "ascending order");
+    refused(&|edit| edit.blocks[2].block = 3, "block 3 is not one of 3");
+    refused(&|edit| edit.blocks[0].neurons.clear(), "block 0: the neurons");
+    refused(
+        &|edit| edit.blocks[1].neurons = vec![96],
+        "block 1: the neurons that are left must be some of 96",
+    );
+    refused(
+        &|edit| edit.blocks[1].heads = vec![0, 1, 2],
+        "3 query heads do not share out among 4 key-value heads",
+    );
+    refused(&|edit| edit.blocks[1].kv_heads = vec![0, 1, 2], "do not share out");
+    refused(&|edit| edit.blocks[0].heads = vec![0, 1, 4, 5], "do not share out");
+    refused(
+        &|edit| drop(edit.blocks[0].biases.insert(Role::Down, vec![0.0; 3].into())),
+        "a bias of 3 values",
+    );
+    let gpt2 = golden("logits/gpt2");
+    let fused = read_spec(&gpt2).expect("supported");
+    let mut edit = Edit::whole(&fused);
+    edit.blocks[0].keep_groups(&[0], fused.block(0));
+    let error = edit.applied(&fused).expect_err("fused").to_string();
+    assert!(error.contains("in one matrix"), "{error}");
+}
+
+fn flap_surveys<B: Backend>(backend: &B, place: &str) {
+    let golden_values = Golden::new();
+    for (model, folder) in MODELS {
+        let dense = opened(&golden(folder).join(model));
+        let windows = golden_values.windows(model);
+        let ends = Ends::upload(backend, &dense).expect("room");
+        let features = survey(backend, &dense, &ends, &windows).expect("computes");
+        for (index, features) in features.iter().enumerate() {
+            let block = dense.spec().block(index);
+            for (role, features) in [(Role::Output, &features.heads), (Role::Down, &features.neurons)] {
+                let linear = block.linears.iter().find(|linear| linear.role == role).expect("there");
+                let name = format!("{}{}", block.prefix_of(index), linear.tensor);
+                let what = format!("{place}, {model}, {name}");
+                let want = |part: &str| golden_values.values(&format!("{model}/flap/{part}/{name}"));
+                close(&format!("{what}: mean"), &features.mean, &want("mean"));
+                close(&format!("{what}: fluctuation"), &features.fluctuation, &want("fluc"));
+                let weight = dense.linear(index, linear).expect("there").weight;
+                for (metric, part) in [(Metric::Wifv, "wifv"), (Metric::Wifn, "wifn"), (Metric::Ifv, "fluc")] {
+                    let flap = Flap {
+                        metric,
+                        ..Flap::default()
+                    };
+                    close(
+                        &format!("{what}: {part}"),
+                        &flap.metric(weight.view(), features),
+                        &want(part),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn fluctuations_are_those_of_the_reference() {
+    flap_surveys(&Cpu, "CPU");
+    if let Some(tier) = gpu::best_tier() {
+        flap_surveys(&gpu::open(tier, Compute::F32), "GPU");
+    }
+}
+
+#[test]
+fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
+    let golden_values = Golden::new();
+    for (model, folder) in MODELS {
+        let dense = opened(&golden(folder).join(model));
+        let windows = golden_values.windows(model);
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let features = survey(&Cpu, &dense, &ends, &windows).expect("computes");
+        let facts = &golden_values.facts[model]["flap"];
+        let cost = Cost::of(dense.spec().block(0));
+        assert_eq!(
+            [cost.group, cost.neuron],
+            ["cost_group", "cost_neuron"].map(|key| facts[key].as_u64().expect("a number") as usize)
+        );
+        for (set, want) in facts["sets"].as_object().expect("sets") {
+            let parts: Vec<&str> = set.split('/').collect();
+            let share: f64 = parts[1].parse().expect("a share");
+            let flap = Flap {
+                structure: match parts[0] {
+                    "alam" => Structure::AlAm,
+                    _ => Structure::UlUm,
+                },
+                group: match parts.get(2) {
+                    Some(&"sum") => Grouping::Sum,
+                    _ => Grouping::Mean,
+                },
+                ..Flap::default()
+            };
+            let edit = flap.edit(&dense, &features, share).expect("possible");
+            for (edit, want) in edit.blocks.iter().zip(kept(want)) {
+                let got = [&edit.heads, &edit.kv_heads, &edit.neurons];
+                assert_eq!(got, want.each_ref(), "{model}, {set}, block {}", edit.block);
+            }
+            let edited = Edited::new(&dense, &edit).expect("possible");
+            if let Some(count) = want["parameters"].as_u64() {
+                let without = Edit {
+                    blocks: edit
+                        .blocks
+                        .iter()
+                        .cloned()
+                        .map(|block| BlockEdit {
+                            biases: BTreeMap::new(),
+                            ..block
+                        })
+                        .collect(),
+                };
+                let without = without.applied(dense.spec()).expect("possible");
+                assert_eq!(parameters(&without) as u64, count, "{model}, {set}");
+            }
+            if parts.get(2) != Some(&"mean") {
+                continue;
+            }
+            for edit in &edit.blocks {
+                let block = dense.spec().block(edit.block);
+                for (role, bias) in &edit.biases {
+                    let linear = block.linears.iter().find(|linear| linear.role == *role).expect("there");
+                    let name = format!(
+                        "{model}/flap/{set}/bias/{}{}",
+                        block.prefix_of(edit.block),
+                        linear.tensor
+                    );
+                    let bias: Vec<f64> = bias.iter().map(|value| f64::from(*value)).collect();
+                    close(&name, &bias, &golden_values.values(&name));
+                }
+            }
+            let name = format!("{model}/flap/{set}/logits");
+            close(&name, &some_logits(&edited, &windows), &golden_values.values(&name));
+            let plain = Flap { bias: false, ..flap }
+                .edit(&dense, &features, share)
+                .expect("possible");
+            let plain = Edited::new(&dense, &plain).expect("possible");
+            let name = format!("{model}/flap/{set}/logits_without_bias");
+            close(&name, &some_logits(&plain, &windows), &golden_values.values(&name));
+        }
+    }
+}
+
+#[test]
+fn other_ways_of_flap_remove_what_they_are_asked_to() {
+    let golden_values = Golden::new();
+    let dense = opened(&golden("gradients/llama_gqa_tied"));
+    let ends = Ends::upload(&Cpu, &dense).expect("room");
+    let features = survey(&Cpu, &dense, &ends, &golden_values.windows("llama_gqa_tied")).expect("computes");
+    let cost = Cost::of(dense.spec().block(0));
+    let all = 3 * (4 * cost.group + 96 * cost.neuron);
+    for (structure, remove_heads, share) in [
+        (Structure::UlMm, 6, 0.3),
+        (Structure::AlMm, 6, 0.3),
+        (Structure::AlMm, 0, 0.2),
+        (Structure::AlAm, 0, 0.0),
+        (Structure::AlAm, 0, 0.9),
+    ] {
+        let flap = Flap {
+            structure,
+            remove_heads,
+            bias: false,
+            ..Flap::default()
+        };
+        flap.validate().expect("legal");
+        let edit = flap.edit(&dense, &features, share).expect("possible");
+        let spec = edit.applied(dense.spec()).expect("possible");
+        let removed = (dense.spec().prunable() - spec.prunable()) as f64 / all as f64;
+        // A head costs as much as 24 neurons, and three blocks are rounded.
+        assert!(
+            (removed - share).abs() < 0.1,
+            "{structure:?}: {removed} and not {share}"
+        );
+        if remove_heads > 0 {
+            let heads: usize = edit.blocks.iter().map(|edit| edit.heads.len()).sum();
+            assert_eq!(heads, 24 - remove_heads, "{structure:?}");
+            assert!(
+                (removed - share).abs() < 0.005,
+                "{structure:?}: {removed} and not {share}"
+            );
+        }
+        assert_eq!(share == 0.0, edit == Edit::whole(dense.spec()));
+    }
+    let wrong = Flap {
+        remove_heads: 2,
+        ..Flap::default()
+    };
+    assert!(wrong.validate().is_err(), "only by hand");
+    let one = TokenWindows::new((0..32).collect(), 32).expect("a window");
+    let error = survey(&Cpu, &dense, &ends, &one).expect_err("one window").to_string();
+    assert!(error.contains("at least two"), "{error}");
+}
+
+#[test]
+fn blocks_are_dropped_in_the_order_of_the_reference() {
+    let golden_values = Golden::new();
+    for (model, folder) in MODELS {
+        let dense = opened(&golden(folder).join(model));
+        let windows = golden_values.windows(model);
+        let spec = dense.spec();
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let facts = &golden_values.facts[model]["drop"];
+        let turns = |run, tokens| turning(&Cpu, &dense, &ends, &windows, run, tokens).expect("computes");
+        let drop_values = |name: &str| golden_values.values(&format!("{model}/drop/{name}"));
+        let one = turns(1, Tokens::All);
+        close("influence", &one.influence, &drop_values("block_influence"));
+        close(
+            "of last tokens",
+            &turns(1, Tokens::Last).influence,
+            &drop_values("block_influence_last_token"),
+        );
+        for run in [1, 2] {
+            for (tokens, name) in [(Tokens::All, "all_tokens"), (Tokens::Last, "last_token")] {
+                close(
+                    name,
+                    &turns(run, tokens).angle,
+                    &drop_values(&format!("angular/{run}/{name}")),
+                );
+            }
+        }
+        let order = ids(&facts["order_by_influence"]);
+        for count in [1, 2] {
+            let dropped = least(&one.influence, count);
+            let mut want = order[..count].to_vec();
+            want.sort_unstable();
+            assert_eq!(dropped, want, "{model}");
+            let edit = without(spec, &dropped);
+            let edited = Edited::new(&dense, &edit).expect("possible");
+            assert_eq!(
+                parameters(spec) - parameters(edited.spec()),
+                count * facts["parameters_per_block"].as_u64().expect("a number") as usize
+            );
+            close(
+                model,
+                &some_logits(&edited, &windows),
+                &drop_values(&format!("influence/{count}/logits")),
+            );
+        }
+        let measure = |edit: &Edit| {
+            let edited = Edited::new(&dense, edit)?;
+            let mut scorer = PerplexityScorer::new(&Cpu, edited.spec(), &ends, &windows)?;
+            blocks::each(&Cpu, &edited, |_, block| scorer.advance(&Cpu, edited.spec(), &block))?;
+            perplexity(&scorer.finish(&Cpu, &ends, |_| {})?)
+        };
+        let removed = greedy(spec, 2, measure).expect("computes");
+        for ((block, found), want) in removed.iter().zip(facts["greedy_by_ppl"].as_array().expect("steps")) {
+            assert_eq!(*block as u64, want["removed"].as_u64().expect("a number"), "{model}");
+            let want = want["ppl"].as_f64().expect("a number");
+            assert!((found - want).abs() < 1e-4 * want, "{model}: {found} and not {want}");
+        }
+        assert!(greedy(spec, 3, measure).is_err(), "nothing would be left");
+        assert!(
+            turning(&Cpu, &dense, &ends, &windows, 4, Tokens::All).is_err(),
+            "longer than the model"
+        );
+    }
+}
