@@ -387,6 +387,11 @@ impl BlockSpec {
         }
     }
 
+    /// Whether queries, keys and values are in one matrix.
+    pub fn has_fused(&self) -> bool {
+        self.linears.iter().any(|linear| matches!(linear.role, Role::Fused(_)))
+    }
+
     /// The norm at a place of the block, if there is one.
     pub fn norm(&self, place: NormPlace) -> Option<&NormSpec> {
         self.norms.iter().find(|(at, _)| *at == place).map(|(_, norm)| norm)

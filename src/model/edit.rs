@@ -94,8 +94,7 @@ impl BlockEdit {
                 "{left} query heads do not share out among {groups} key-value heads as before"
             ));
         }
-        let fused = spec.linears.iter().any(|linear| matches!(linear.role, Role::Fused(_)));
-        if fused && left < attention.heads {
+        if spec.has_fused() && left < attention.heads {
             return wrong("queries, keys and values are in one matrix, from which no heads can be removed".to_string());
         }
         for (role, bias) in &self.biases {

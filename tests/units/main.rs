@@ -20,10 +20,13 @@ use zprune::model::edit::{BlockEdit, Edit, Edited, Masked};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Ends, Hidden};
 use zprune::model::source::WeightSource;
-use zprune::prune::units::Cost;
-use zprune::prune::units::drop::{Tokens, greedy, least, turning, without};
+use zprune::prune::units::cost::Cost;
+use zprune::prune::units::dense::Dense;
+use zprune::prune::units::drop::{greedy, least, without};
 use zprune::prune::units::flap::{Flap, Grouping, Metric, Structure};
 use zprune::prune::units::survey::survey;
+use zprune::prune::units::turning::{Tokens, turning};
+use zprune::prune::units::{DenseModel, Summed, UNITS, UnitMethod, UnitSum, Widths};
 use zprune::spec::{ModelSpec, Role};
 
 /// The reference's models, and where they are.
@@ -282,7 +285,12 @@ fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
         let dense = opened(&golden(folder).join(model));
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let features = survey(&Cpu, &dense, &ends, &windows).expect("computes");
+        let model_there = Dense {
+            backend: &Cpu,
+            source: &dense,
+            ends: &ends,
+            windows: Some(&windows),
+        };
         let facts = &golden_values.facts[model]["flap"];
         let cost = Cost::of(dense.spec().block(0));
         assert_eq!(
@@ -293,17 +301,17 @@ fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
             let parts: Vec<&str> = set.split('/').collect();
             let share: f64 = parts[1].parse().expect("a share");
             let flap = Flap {
-                structure: match parts[0] {
+                structure: Some(match parts[0] {
                     "alam" => Structure::AlAm,
                     _ => Structure::UlUm,
-                },
+                }),
                 group: match parts.get(2) {
                     Some(&"sum") => Grouping::Sum,
                     _ => Grouping::Mean,
                 },
                 ..Flap::default()
             };
-            let edit = flap.edit(&dense, &features, share).expect("possible");
+            let edit = flap.edit(&model_there, share, Widths::PerBlock).expect("possible");
             for (edit, want) in edit.blocks.iter().zip(kept(want)) {
                 let got = [&edit.heads, &edit.kv_heads, &edit.neurons];
                 assert_eq!(got, want.each_ref(), "{model}, {set}, block {}", edit.block);
@@ -346,7 +354,7 @@ fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
             let name = format!("{model}/flap/{set}/logits");
             close(&name, &some_logits(&edited, &windows), &golden_values.values(&name));
             let plain = Flap { bias: false, ..flap }
-                .edit(&dense, &features, share)
+                .edit(&model_there, share, Widths::PerBlock)
                 .expect("possible");
             let plain = Edited::new(&dense, &plain).expect("possible");
             let name = format!("{model}/flap/{set}/logits_without_bias");
@@ -360,7 +368,13 @@ fn other_ways_of_flap_remove_what_they_are_asked_to() {
     let golden_values = Golden::new();
     let dense = opened(&golden("gradients/llama_gqa_tied"));
     let ends = Ends::upload(&Cpu, &dense).expect("room");
-    let features = survey(&Cpu, &dense, &ends, &golden_values.windows("llama_gqa_tied")).expect("computes");
+    let windows = golden_values.windows("llama_gqa_tied");
+    let model_there = Dense {
+        backend: &Cpu,
+        source: &dense,
+        ends: &ends,
+        windows: Some(&windows),
+    };
     let cost = Cost::of(dense.spec().block(0));
     let all = 3 * (4 * cost.group + 96 * cost.neuron);
     for (structure, remove_heads, share) in [
@@ -371,13 +385,13 @@ fn other_ways_of_flap_remove_what_they_are_asked_to() {
         (Structure::AlAm, 0, 0.9),
     ] {
         let flap = Flap {
-            structure,
+            structure: Some(structure),
             remove_heads,
             bias: false,
             ..Flap::default()
         };
         flap.validate().expect("legal");
-        let edit = flap.edit(&dense, &features, share).expect("possible");
+        let edit = flap.edit(&model_there, share, Widths::PerBlock).expect("possible");
         let spec = edit.applied(dense.spec()).expect("possible");
         let removed = (dense.spec().prunable() - spec.prunable()) as f64 / all as f64;
         // A head costs as much as 24 neurons, and three blocks are rounded.
@@ -467,5 +481,105 @@ fn blocks_are_dropped_in_the_order_of_the_reference() {
             turning(&Cpu, &dense, &ends, &windows, 4, Tokens::All).is_err(),
             "longer than the model"
         );
+    }
+}
+
+#[test]
+fn every_method_removes_what_it_is_asked_to_in_equal_widths() {
+    let golden_values = Golden::new();
+    let mut kept = BTreeMap::new();
+    for (model, folder) in MODELS {
+        let dense = opened(&golden(folder).join(model));
+        let windows = golden_values.windows(model);
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let there = Dense {
+            backend: &Cpu,
+            source: &dense,
+            ends: &ends,
+            windows: Some(&windows),
+        };
+        let blind = Dense { windows: None, ..there };
+        let spec = dense.spec();
+        for (name, parameters) in [
+            ("flap", toml::Table::new()),
+            ("flap", toml::toml! { metric = "wifn" bias = false }),
+            ("unit-sum", toml::Table::new()),
+            ("unit-sum", toml::toml! { score = "magnitude" }),
+            ("block-drop", toml::Table::new()),
+            ("block-drop", toml::toml! { by = "angle" tokens = "last" }),
+            ("block-drop", toml::toml! { by = "perplexity" }),
+        ] {
+            let method = UNITS.build(name, &parameters).expect("legal").component;
+            let what = format!("{model}, {name} {parameters}");
+            assert_eq!(blind_edit(&*method, &blind).is_err(), method.calibrates(), "{what}");
+            let whole = method.edit(&there, 0.0, Widths::Uniform).expect("possible");
+            assert_eq!(whole.applied(spec).expect("possible"), *spec, "{what}");
+            for share in [0.2, 0.34, 0.5] {
+                let edit = method.edit(&there, share, Widths::Uniform).expect("possible");
+                let left = edit.applied(spec).expect("possible");
+                let unit = if name == "block-drop" { 0.17 } else { 0.01 };
+                let removed = 1.0 - left.prunable() as f64 / spec.prunable() as f64;
+                assert!((removed - share).abs() < unit, "{what}: {removed} and not {share}");
+                assert_eq!(left.kinds().count(), 1, "{what}: blocks of equal size");
+                kept.insert(format!("{what} {share}"), format!("{edit:?}"));
+            }
+            assert!(
+                method.edit(&there, 0.99, Widths::Uniform).is_err(),
+                "{what}: hardly anything left"
+            );
+        }
+    }
+    let different: std::collections::BTreeSet<&String> = kept.values().collect();
+    assert!(
+        different.len() > kept.len() * 2 / 3,
+        "methods differ: {} of {}",
+        different.len(),
+        kept.len()
+    );
+    for (name, parameters) in [
+        ("flap", toml::toml! { structure = "al-am" }),
+        ("flap", toml::toml! { remove_heads = 3 }),
+    ] {
+        let refused = UNITS
+            .build(name, &parameters)
+            .and_then(|built| built.component.check(Widths::Uniform));
+        assert!(refused.is_err(), "{name} {parameters}");
+    }
+    let sums = UNITS.build("unit-sum", &toml::Table::new()).expect("legal").component;
+    assert!(sums.check(Widths::PerBlock).is_err(), "sums of blocks are not compared");
+}
+
+fn blind_edit(method: &dyn UnitMethod, model: &dyn DenseModel) -> zprune::error::Result<Edit> {
+    method.edit(model, 0.3, Widths::Uniform)
+}
+
+#[test]
+fn sums_are_those_of_the_weights_of_a_unit() {
+    // The first head has weights of 0 only: it is removed first, whatever its inputs are.
+    let dense = opened(&golden("gradients/llama_gqa_tied"));
+    let spec = dense.spec();
+    let mut edit = Edit::whole(spec);
+    for (index, edit) in edit.blocks.iter_mut().enumerate() {
+        edit.keep_groups(
+            &(0..4).filter(|group| *group != index).collect::<Vec<_>>(),
+            spec.block(index),
+        );
+        edit.neurons = (0..96).filter(|neuron| *neuron != 5 * index + 7).collect();
+    }
+    let masked = Masked::new(&dense, &edit).expect("possible");
+    let ends = Ends::upload(&Cpu, &masked).expect("room");
+    let windows = Golden::new().windows("llama_gqa_tied");
+    let there = Dense {
+        backend: &Cpu,
+        source: &masked,
+        ends: &ends,
+        windows: Some(&windows),
+    };
+    for score in [Summed::Wanda, Summed::Magnitude] {
+        let found = UnitSum { score }.edit(&there, 0.25, Widths::Uniform).expect("possible");
+        for (index, found) in found.blocks.iter().enumerate() {
+            assert!(!found.kv_heads.contains(&index), "{score:?}: {:?}", found.kv_heads);
+            assert!(!found.neurons.contains(&(5 * index + 7)), "{score:?}");
+        }
     }
 }

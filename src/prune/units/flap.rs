@@ -8,14 +8,18 @@
 //! is a key-value head with its query heads, since all loaders find the key-value head of a query head by division (the released code
 //! does not handle them); in every block at least one head and one neuron are kept.
 
+use super::cost::Cost;
+use super::scores::{UnitScores, weight, without_lowest};
+use super::step::{DenseModel, UnitMethod, Widths};
 use super::survey::{BlockFeatures, Features};
-use super::{Cost, without_lowest};
+use super::uniform::uniform;
+use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::{BlockEdit, Edit};
 use crate::model::source::WeightSource;
 use crate::prune::range::within;
 use crate::spec::{BlockSpec, Role};
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 /// FLAP.
@@ -24,8 +28,9 @@ use serde::{Deserialize, Serialize};
 pub struct Flap {
     /// How an input is scored: `wifv`.
     pub metric: Metric,
-    /// How blocks and sub-layers share what is removed: `al-am`.
-    pub structure: Structure,
+    /// How blocks and sub-layers share what is removed where blocks may differ; `al-am`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structure: Option<Structure>,
     /// What the scores of a group's query heads become: `mean`.
     pub group: Grouping,
     /// Number of heads that are removed from the whole model with `ul-mm` and `al-mm`, where this is chosen by hand; 0.
@@ -74,7 +79,7 @@ impl Default for Flap {
     fn default() -> Self {
         Flap {
             metric: Metric::Wifv,
-            structure: Structure::AlAm,
+            structure: None,
             group: Grouping::Mean,
             remove_heads: 0,
             bias: true,
@@ -82,24 +87,9 @@ impl Default for Flap {
     }
 }
 
-/// The scores of the units of a block.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UnitScores {
-    /// One score for each query head.
-    pub heads: Vec<f64>,
-    /// One score for each key-value head with its query heads.
-    pub groups: Vec<f64>,
-    /// One score for each neuron.
-    pub neurons: Vec<f64>,
-}
-
-impl Flap {
-    /// Checks the parameters.
-    ///
-    /// # Errors
-    /// Names the parameter.
-    pub fn validate(&self) -> Result<()> {
-        let by_hand = matches!(self.structure, Structure::UlMm | Structure::AlMm);
+impl UnitMethod for Flap {
+    fn validate(&self) -> Result<()> {
+        let by_hand = matches!(self.structure, Some(Structure::UlMm | Structure::AlMm));
         match self.remove_heads > 0 && !by_hand {
             true => Err(Error::config(
                 "`remove_heads` is only used with structure = \"ul-mm\" and \"al-mm\"",
@@ -108,30 +98,52 @@ impl Flap {
         }
     }
 
-    /// What is left of a model that loses `share` of the weights of its blocks' linear layers in heads and neurons.
-    ///
-    /// # Errors
-    /// The share is not between 0 and 1, weights are unusable, or heads are part of a matrix of queries, keys and values.
-    pub fn edit(&self, source: &dyn WeightSource, features: &[BlockFeatures], share: f64) -> Result<Edit> {
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn check(&self, widths: Widths) -> Result<()> {
+        match (widths, self.structure) {
+            (Widths::Uniform, Some(structure)) => Err(Error::config(format!(
+                "with uniform widths zprune chooses the numbers of heads and neurons; leave structure = \"{}\" out, or use --widths \
+                 per-block",
+                choices::name(&structure)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
+        self.check(widths)?;
+        let features = model.features()?;
+        let source = model.source();
+        let mut edit = match widths {
+            Widths::PerBlock => self.per_block(source, &features, share)?,
+            Widths::Uniform => {
+                let scores = self.all_scores(source, &features, Structure::UlUm)?;
+                uniform(source.spec(), &scores, share)?
+            }
+        };
+        if self.bias {
+            for (edit, features) in edit.blocks.iter_mut().zip(&features) {
+                compensate(source, edit, features)?;
+            }
+        }
+        Ok(edit)
+    }
+}
+
+impl Flap {
+    /// What is left where blocks may differ, without biases.
+    fn per_block(&self, source: &dyn WeightSource, features: &[BlockFeatures], share: f64) -> Result<Edit> {
         within("units", share, 0.0..=0.95)?;
         let spec = source.spec();
-        let mut metrics = Vec::with_capacity(spec.blocks);
-        for (index, features) in features.iter().enumerate() {
-            let metric = |role: Role, features: &Features| -> Result<Vec<f64>> {
-                let weight = weight(source, index, role)?;
-                Ok(self.metric(weight.view(), features))
-            };
-            metrics.push([
-                metric(Role::Output, &features.heads)?,
-                metric(Role::Down, &features.neurons)?,
-            ]);
-        }
+        let structure = self.structure.unwrap_or(Structure::AlAm);
+        let scores = self.all_scores(source, features, structure)?;
         let blocks: Vec<&BlockSpec> = (0..spec.blocks).map(|index| spec.block(index).as_ref()).collect();
-        let scores = blocks.iter().zip(&metrics);
-        let scores: Vec<UnitScores> = scores.map(|(block, metrics)| self.scores(block, metrics)).collect();
-        let kept = match self.structure {
+        let kept = match structure {
             Structure::AlAm => adaptive(&blocks, &scores, share),
-            Structure::UlUm | Structure::UlMm => self.uniform(&blocks, &scores, share),
+            Structure::UlUm | Structure::UlMm => self.equal_parts(structure, &blocks, &scores, share),
             Structure::AlMm => self.by_hand(&blocks, &scores, share),
         };
         let mut edit = Edit::whole(spec);
@@ -139,12 +151,23 @@ impl Flap {
             edit.keep_groups(&groups, block);
             edit.neurons = neurons;
         }
-        if self.bias {
-            for (edit, features) in edit.blocks.iter_mut().zip(features) {
-                compensate(source, edit, features)?;
-            }
-        }
         Ok(edit)
+    }
+
+    /// The scores of all units of all blocks.
+    fn all_scores(
+        &self,
+        source: &dyn WeightSource,
+        features: &[BlockFeatures],
+        structure: Structure,
+    ) -> Result<Vec<UnitScores>> {
+        let each = features.iter().enumerate();
+        each.map(|(index, features)| {
+            let heads = self.metric(weight(source, index, Role::Output)?.view(), &features.heads);
+            let neurons = self.metric(weight(source, index, Role::Down)?.view(), &features.neurons);
+            Ok(self.scores(source.spec().block(index), structure, &[heads, neurons]))
+        })
+        .collect()
     }
 
     /// The score of each input of a layer with this weight.
@@ -168,10 +191,10 @@ impl Flap {
     }
 
     /// The scores of a block's units, from those of the inputs of its attention's output and of its MLP's second layer.
-    pub fn scores(&self, block: &BlockSpec, [heads, neurons]: &[Vec<f64>; 2]) -> UnitScores {
+    fn scores(&self, block: &BlockSpec, structure: Structure, [heads, neurons]: &[Vec<f64>; 2]) -> UnitScores {
         let dim = block.attention.head_dim;
         let squared = heads.iter().map(|score| score * score);
-        let standard = matches!(self.structure, Structure::AlAm | Structure::AlMm);
+        let standard = matches!(structure, Structure::AlAm | Structure::AlMm);
         // Where blocks are not compared, heads are ranked by their sum.
         let (heads, neurons): (Vec<f64>, Vec<f64>) = match standard {
             true => {
@@ -201,12 +224,18 @@ impl Flap {
     }
 
     /// Groups and neurons that are left where every block loses the same fraction.
-    fn uniform(&self, blocks: &[&BlockSpec], scores: &[UnitScores], share: f64) -> Vec<(Vec<usize>, Vec<usize>)> {
+    fn equal_parts(
+        &self,
+        structure: Structure,
+        blocks: &[&BlockSpec],
+        scores: &[UnitScores],
+        share: f64,
+    ) -> Vec<(Vec<usize>, Vec<usize>)> {
         let by_block = blocks.iter().zip(scores);
         by_block
             .map(|(block, scores)| {
                 let (groups, neurons) = (scores.groups.len(), scores.neurons.len());
-                let (heads, neurons) = match self.structure {
+                let (heads, neurons) = match structure {
                     Structure::UlMm => {
                         let cost = Cost::of(block);
                         let each = block.attention.heads / block.attention.kv_heads;
@@ -328,14 +357,6 @@ fn lowest_anywhere<'a>(lists: impl Iterator<Item = &'a Vec<f64>>, count: usize) 
             .collect()
     };
     kept.into_iter().map(indices).collect()
-}
-
-/// The weight of the layer of a role.
-fn weight(source: &dyn WeightSource, index: usize, role: Role) -> Result<Array2<f32>> {
-    let block = source.spec().block(index).clone();
-    let linear = block.linears.iter().find(|linear| linear.role == role);
-    let linear = linear.ok_or_else(|| Error::config(format!("block {index} has no layer of role {role:?}")))?;
-    Ok(source.linear(index, linear)?.weight)
 }
 
 /// Adds to the biases of the layers that write to the stream what the removed inputs gave on average.

@@ -30,6 +30,19 @@ pub struct BlockFeatures {
     pub heads: Features,
     /// Those of the MLP's second layer: neurons.
     pub neurons: Features,
+    /// The mean over sequences of the sum of squares of the inputs of the block's other layers.
+    inputs: BTreeMap<TapPlace, Vec<f64>>,
+}
+
+impl BlockFeatures {
+    /// The mean over sequences of the sum of squares of every input at a place.
+    pub fn squares(&self, place: TapPlace) -> &[f64] {
+        match place {
+            TapPlace::AttentionOut => &self.heads.squares,
+            TapPlace::MlpMiddle => &self.neurons.squares,
+            _ => self.inputs.get(&place).map_or(&[], Vec::as_slice),
+        }
+    }
 }
 
 /// Moves the windows through the dense model.
@@ -52,15 +65,30 @@ pub fn survey<B: Backend>(
     let mut found = Vec::with_capacity(spec.blocks);
     blocks::each(backend, source, |index, block| {
         let mut gathered: BTreeMap<TapPlace, Gathered<B>> = BTreeMap::new();
+        let mut others: BTreeMap<TapPlace, B::Moments> = BTreeMap::new();
         for tap in block.spec().taps() {
-            if matches!(tap.place, TapPlace::AttentionOut | TapPlace::MlpMiddle) {
-                gathered.insert(tap.place, Gathered::new(backend, tap)?);
+            match tap.place {
+                TapPlace::AttentionOut | TapPlace::MlpMiddle => {
+                    gathered.insert(tap.place, Gathered::new(backend, tap)?);
+                }
+                place => {
+                    others.insert(place, backend.moments(tap.width, Needs::SQUARES)?);
+                }
             }
         }
-        hidden.advance(backend, spec, &block, |tap, x| match gathered.get_mut(&tap.place) {
-            Some(gathered) => gathered.add(backend, x, windows.length()),
-            None => Ok(()),
+        hidden.advance(backend, spec, &block, |tap, x| {
+            match (gathered.get_mut(&tap.place), others.get_mut(&tap.place)) {
+                (Some(gathered), _) => gathered.add(backend, x, windows.length()),
+                (None, Some(moments)) => backend.accumulate(moments, x),
+                (None, None) => Ok(()),
+            }
         })?;
+        let mut inputs = BTreeMap::new();
+        for (place, moments) in others {
+            let squares = backend.read_moments(&moments)?.squares;
+            let count = windows.count() as f64;
+            inputs.insert(place, squares.iter().map(|sum| sum / count).collect());
+        }
         let mut features = |place| match gathered.remove(&place) {
             Some(gathered) => gathered.finish(backend).at(format_args!("block {index}")),
             None => Err(Error::config("it has no such sub-layer").at(format_args!("block {index}"))),
@@ -68,6 +96,7 @@ pub fn survey<B: Backend>(
         found.push(BlockFeatures {
             heads: features(TapPlace::AttentionOut)?,
             neurons: features(TapPlace::MlpMiddle)?,
+            inputs,
         });
         Ok(())
     })?;

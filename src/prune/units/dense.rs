@@ -1,0 +1,55 @@
+//! The dense model on a backend, with calibration text.
+
+use super::step::DenseModel;
+use super::survey::{BlockFeatures, survey};
+use super::turning::{Tokens, Turning, turning};
+use crate::backend::Backend;
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Result};
+use crate::eval::perplexity::{PerplexityScorer, perplexity};
+use crate::model::blocks;
+use crate::model::edit::{Edit, Edited};
+use crate::model::forward::Ends;
+use crate::model::source::WeightSource;
+
+/// A dense model on a backend.
+pub struct Dense<'a, B: Backend> {
+    /// The backend that computes.
+    pub backend: &'a B,
+    /// The model's weights.
+    pub source: &'a dyn WeightSource,
+    /// Its embedding and its head, on the backend.
+    pub ends: &'a Ends<B>,
+    /// Calibration text, if there is some.
+    pub windows: Option<&'a TokenWindows>,
+}
+
+impl<B: Backend> Dense<'_, B> {
+    fn windows(&self) -> Result<&TokenWindows> {
+        self.windows
+            .ok_or_else(|| Error::config("the method looks at calibration text, and there is none"))
+    }
+}
+
+impl<B: Backend> DenseModel for Dense<'_, B> {
+    fn source(&self) -> &dyn WeightSource {
+        self.source
+    }
+
+    fn features(&self) -> Result<Vec<BlockFeatures>> {
+        survey(self.backend, self.source, self.ends, self.windows()?)
+    }
+
+    fn turning(&self, run: usize, tokens: Tokens) -> Result<Turning> {
+        turning(self.backend, self.source, self.ends, self.windows()?, run, tokens)
+    }
+
+    fn perplexity(&self, edit: &Edit) -> Result<f64> {
+        let edited = Edited::new(self.source, edit)?;
+        let mut scorer = PerplexityScorer::new(self.backend, edited.spec(), self.ends, self.windows()?)?;
+        blocks::each(self.backend, &edited, |_, block| {
+            scorer.advance(self.backend, edited.spec(), &block)
+        })?;
+        perplexity(&scorer.finish(self.backend, self.ends, |_| {})?)
+    }
+}

@@ -1,0 +1,71 @@
+//! What every method of whole units can do, and what it can ask of the dense model.
+
+use super::survey::BlockFeatures;
+use super::turning::{Tokens, Turning};
+use crate::error::Result;
+use crate::model::edit::Edit;
+use crate::model::source::WeightSource;
+use serde::{Deserialize, Serialize};
+
+/// Whether blocks have the same numbers of heads and neurons afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Widths {
+    /// All blocks have the same, in numbers that every loader takes: see [`uniform`](super::uniform).
+    #[default]
+    Uniform,
+    /// Each block has what the method gives it.
+    PerBlock,
+}
+
+/// A method that decides which units are left.
+pub trait UnitMethod: Send + Sync {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// Names the parameter and its legal range.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether it looks at calibration text.
+    fn calibrates(&self) -> bool;
+
+    /// Checks that the method can leave such widths.
+    ///
+    /// # Errors
+    /// It cannot; says why.
+    fn check(&self, _widths: Widths) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is left of a model whose blocks' linear layers lose `share` of their weights.
+    ///
+    /// # Errors
+    /// The model has no such units, weights are unusable, or the backend fails.
+    fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit>;
+}
+
+/// What methods can ask of the dense model, on whatever backend it runs.
+pub trait DenseModel {
+    /// Its weights.
+    fn source(&self) -> &dyn WeightSource;
+
+    /// The inputs of every block's layers, over the calibration text.
+    ///
+    /// # Errors
+    /// There are less than two windows, the checkpoint is unusable, or the backend fails.
+    fn features(&self) -> Result<Vec<BlockFeatures>>;
+
+    /// How much every run of so many blocks turns the residual stream, over the calibration text.
+    ///
+    /// # Errors
+    /// The checkpoint is unusable, or the backend fails.
+    fn turning(&self, run: usize, tokens: Tokens) -> Result<Turning>;
+
+    /// The perplexity of the calibration text after an edit.
+    ///
+    /// # Errors
+    /// The edit is impossible, the checkpoint is unusable, or the backend fails.
+    fn perplexity(&self, edit: &Edit) -> Result<f64>;
+}

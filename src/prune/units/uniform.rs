@@ -1,0 +1,56 @@
+//! The same numbers of heads and neurons for all blocks, so that every loader takes the model.
+//!
+//! Each block loses the same number of key-value heads, with their query heads: the share of them, rounded. The neurons make up for
+//! what rounding did, in a number that matrix products like ([`multiple`]).
+
+use super::cost::Cost;
+use super::scores::{UnitScores, without_lowest};
+use crate::error::{Error, Result};
+use crate::model::edit::Edit;
+use crate::prune::range::within;
+use crate::spec::ModelSpec;
+
+/// Of what the number of neurons that are left is a multiple, for a model with so many.
+pub fn multiple(neurons: usize) -> usize {
+    match neurons {
+        4096.. => 256,
+        256.. => 32,
+        _ => 1,
+    }
+}
+
+/// What is left of a model whose blocks all lose the units with the lowest scores, `share` of their weights.
+///
+/// # Errors
+/// The share is out of range, or blocks are not of equal size.
+pub fn uniform(spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Edit> {
+    within("units", share, 0.0..=0.95)?;
+    let mut kinds = spec.kinds();
+    let (Some((block, _)), None) = (kinds.next(), kinds.next()) else {
+        return Err(Error::config(
+            "the model's blocks have different sizes already, so that they cannot lose the same; use --widths per-block",
+        ));
+    };
+    let mut edit = Edit::whole(spec);
+    if share == 0.0 {
+        return Ok(edit);
+    }
+    let cost = Cost::of(block);
+    let (groups, neurons) = (block.attention.kv_heads, block.neurons());
+    // Fused matrices keep their heads.
+    let removable = match block.has_fused() {
+        true => 0,
+        false => groups - 1,
+    };
+    let fewer = ((share * groups as f64).round() as usize).min(removable);
+    let left = (1.0 - share) * (groups * cost.group + neurons * cost.neuron) as f64;
+    let wanted = (left - ((groups - fewer) * cost.group) as f64) / cost.neuron as f64;
+    let step = multiple(neurons);
+    let kept = ((wanted / step as f64).round() as usize).max(1) * step;
+    let kept = kept.min(neurons);
+    for (edit, scores) in edit.blocks.iter_mut().zip(scores) {
+        edit.keep_groups(&without_lowest(&scores.groups, fewer), block);
+        edit.neurons = without_lowest(&scores.neurons, neurons - kept);
+    }
+    Ok(edit)
+}
