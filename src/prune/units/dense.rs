@@ -6,10 +6,9 @@ use super::turning::{Tokens, Turning, turning};
 use crate::backend::Backend;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
-use crate::eval::perplexity::{PerplexityScorer, perplexity};
 use crate::model::blocks;
 use crate::model::edit::{Edit, Edited};
-use crate::model::forward::Ends;
+use crate::model::forward::{Ends, Hidden};
 use crate::model::source::WeightSource;
 
 /// A dense model on a backend.
@@ -46,10 +45,18 @@ impl<B: Backend> DenseModel for Dense<'_, B> {
 
     fn perplexity(&self, edit: &Edit) -> Result<f64> {
         let edited = Edited::new(self.source, edit)?;
-        let mut scorer = PerplexityScorer::new(self.backend, edited.spec(), self.ends, self.windows()?)?;
+        let windows = self.windows()?;
+        let mut hidden = Hidden::embed(self.backend, edited.spec(), self.ends, windows)?;
         blocks::each(self.backend, &edited, |_, block| {
-            scorer.advance(self.backend, edited.spec(), &block)
+            hidden.advance(self.backend, edited.spec(), &block, |_, _| Ok(()))
         })?;
-        perplexity(&scorer.finish(self.backend, self.ends, |_| {})?)
+        let (mut sum, mut count) = (0.0, 0);
+        hidden.log_likelihoods(self.backend, self.ends, windows, |windows| {
+            for window in windows {
+                sum += window.iter().sum::<f64>();
+                count += window.len();
+            }
+        })?;
+        Ok((-sum / count as f64).exp())
     }
 }
