@@ -13,9 +13,11 @@ mod eval;
 mod forecast;
 mod init;
 mod json;
+mod lines;
 mod list;
 mod machine;
 mod pages;
+mod piped;
 mod prune;
 #[cfg(feature = "embedded")]
 mod quickstart;
@@ -42,17 +44,21 @@ use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use streams::{Lossy, print, say};
+use streams::{Lossy, print, print_lines, say};
 
 /// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
 Start here:
   zprune quickstart
       prune a small model that comes with zprune five ways, and print the table
-  zprune plan experiments/llama2_sweep.toml
-      what a sweep would do; needs no weights
+  zprune init mine.toml --model DIR
+      write an experiment file for your model, with comments
+  zprune plan mine.toml
+      what it would do, and how long it takes; runs nothing
+  zprune mine.toml
+      do it; tables, plots and a page are in results/mine
   zprune list
-      every model family, criterion, solver, allocator, pattern
+      every method, pattern, corpus and task; `zprune list wanda` tells all about one
 
 An experiment file names models, methods, sparsity patterns and seeds. Each combination is a cell. The result of every cell \
 is written to results/<name>/runs.jsonl as soon as it ends. The same command again runs only what is missing, so a sweep may \
@@ -240,9 +246,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::List { name: None } => print(&list::listing()),
-        Command::List { name: Some(name) } => print(&list::about(&name)?),
-        Command::Devices => print(&devices()),
+        Command::List { name: None } => print_lines(&list::listing()),
+        Command::List { name: Some(name) } => print_lines(&list::about(&name)?),
+        Command::Devices => print_lines(&devices()),
         Command::Init(arguments) => init::run(&arguments),
         Command::Schema => schema(),
         Command::Completions { shell } => shells::completions(shell, Arguments::command()),

@@ -2,7 +2,7 @@
 
 use super::common::FollowLinks;
 use super::display::Display;
-use super::streams::print;
+use super::streams::print_lines;
 use crate::error::Result;
 use crate::jobs::archive;
 use clap::Args;
@@ -42,7 +42,7 @@ pub fn compress(arguments: &Compress) -> Result<()> {
         &Display::new(),
     )?;
     let percent = |bytes: f64| 100.0 * bytes / sizes.dense as f64;
-    print(&format!(
+    print_lines(&format!(
         "{}: {} tensors compressed, {} left as they are\n\
          {} of weights take {} ({:.1} %). zstd makes about {} ({:.1} %) of the same weights{}\n\
          storage only: no program reads or runs it; `zprune expand` restores the model{}",
@@ -65,7 +65,7 @@ pub fn compress(arguments: &Compress) -> Result<()> {
 /// Carries out the command `zprune expand`.
 pub fn expand(arguments: &Expand) -> Result<()> {
     let expanded = archive::expand(&arguments.folder, &arguments.out, &Display::new())?;
-    print(&format!(
+    print_lines(&format!(
         "{}: {} files as they were archived, by their SHA-256; {} tensors expanded{}",
         arguments.out.display(),
         expanded.files,

@@ -1,6 +1,6 @@
 //! `zprune card`.
 
-use super::streams::print;
+use super::streams::print_lines;
 use crate::error::Result;
 use crate::jobs::card;
 use clap::Args;
@@ -20,7 +20,7 @@ pub struct Card {
 /// Carries out the command `zprune card`.
 pub fn run(arguments: &Card) -> Result<()> {
     card::update(&arguments.folder, &arguments.measured)?;
-    print(&format!(
+    print_lines(&format!(
         "{}: has what was measured",
         arguments.folder.join(card::CARD).display()
     ))

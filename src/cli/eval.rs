@@ -4,7 +4,8 @@ use super::choice::{JOINS, choice};
 use super::common::Common;
 use super::display::Display;
 use super::json::{self, JsonOutput};
-use super::streams::{note, print, width};
+use super::piped;
+use super::streams::{note, print, print_lines, width};
 use super::sweep::{joined, unlike_papers};
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub struct Eval {
     #[command(flatten)]
     common: Common,
-    /// Evaluation corpus: text, JSONL, gzipped JSONL or parquet, or `hub:wikitext2`
+    /// Evaluation corpus: text, JSONL, gzipped JSONL or parquet, or `hub:wikitext2`; `-` reads text or JSONL from standard input
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     corpus: Option<PathBuf>,
     /// Evaluation windows: safetensors with `input_ids` [n, length]
@@ -96,10 +97,12 @@ pub fn run(arguments: &Eval) -> Result<()> {
                        tokens), or --tasks NAMES (zero-shot accuracy)";
         return Err(Error::config(message));
     }
+    piped::refuse("--tokens", arguments.tokens.as_deref())?;
+    let text = piped::text(arguments.corpus.as_deref())?;
     let free = arguments.common.protocol.is_none() && arguments.tokens.is_none();
     let raw = RawEvaluation {
         name: "perplexity".to_string(),
-        corpus: arguments.corpus.clone().map(typed),
+        corpus: text.path.clone().map(typed),
         tokens: arguments.tokens.clone().map(typed),
         obtain: None,
         join: arguments.join,
@@ -119,7 +122,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         .for_each(|line| note(&line));
     let found = jobs::eval::eval(&experiment, &Display::new())?;
     output.write(&found)?;
-    print(&format!(
+    print_lines(&format!(
         "perplexity {:.4} ({} windows of {} tokens{}, {})",
         Shown(found.perplexity),
         found.windows.len(),
@@ -131,6 +134,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
 
 /// Measures the model on zero-shot tasks and prints the results.
 fn score(arguments: &Eval) -> Result<()> {
+    piped::refuse("--data", arguments.data.as_deref())?;
     let single_file = arguments.data.as_ref().is_some_and(|data| !data.is_dir());
     if single_file && arguments.tasks.len() > 1 {
         return Err(Error::config(

@@ -20,8 +20,12 @@ const EMBEDDED: [&str; 3] = [
 /// A small model of the hub, for those who are not in a clone of the repository and name none.
 const SMALL: &str = "HuggingFaceTB/SmolLM2-135M";
 
-/// Tokens in a window, where the model is not known to be made for fewer.
-const LENGTH: usize = 2048;
+/// Number of calibration windows and tokens in a window, where the model is not known to be made for fewer. A CPU prunes a model of
+/// a hundred million parameters with them in some minutes.
+const ON_CPU: [usize; 2] = [16, 512];
+
+/// The same for a GPU.
+const ON_GPU: [usize; 2] = [32, 2048];
 
 /// Arguments of `zprune init`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +48,8 @@ struct Start {
     model: String,
     /// Calibration text.
     calibration: String,
+    /// How windows are drawn from it.
+    sampling: &'static str,
     sequences: usize,
     /// Tokens in a window.
     length: usize,
@@ -61,14 +67,14 @@ pub(super) fn run(arguments: &Init) -> Result<()> {
     if folder != Path::new("") {
         create_folders(folder)?;
     }
-    let start = match &arguments.model {
-        Some(model) => of_model(model, folder)?,
-        None if EMBEDDED.iter().all(|path| Path::new(path).exists()) => embedded(folder)?,
-        None => of_hub(SMALL)?,
+    let (backend, size) = match arguments.gpu {
+        true => ("gpu", ON_GPU),
+        false => ("cpu", ON_CPU),
     };
-    let backend = match arguments.gpu {
-        true => "gpu",
-        false => "cpu",
+    let start = match &arguments.model {
+        Some(model) => of_model(model, folder, size)?,
+        None if EMBEDDED.iter().all(|path| Path::new(path).exists()) => embedded(folder)?,
+        None => of_hub(SMALL, size)?,
     };
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -99,6 +105,7 @@ fn embedded(folder: &Path) -> Result<Start> {
     Ok(Start {
         model: format!("path = {}", model?),
         calibration: calibration?,
+        sampling: "packed",
         sequences: 16,
         length: 256,
         evaluation: ("persuasion", evaluation?),
@@ -107,42 +114,42 @@ fn embedded(folder: &Path) -> Result<Start> {
 }
 
 /// A model that the user names: a folder that is there, or else a repository of the hub.
-fn of_model(model: &str, folder: &Path) -> Result<Start> {
+fn of_model(model: &str, folder: &Path, size: [usize; 2]) -> Result<Start> {
     let named = model.strip_prefix(PREFIX);
     let path = Path::new(model);
     if named.is_none() && path.exists() {
         let spec = read_spec(path).at(path.display())?;
-        return Ok(Start {
-            length: spec.max_positions.min(LENGTH),
-            ..with_papers_texts(format!("path = {}", from_folder(folder, model)?))
-        });
+        let model = format!("path = {}", from_folder(folder, model)?);
+        let [sequences, length] = size;
+        return Ok(with_papers_texts(model, [sequences, length.min(spec.max_positions)]));
     }
     match named {
-        Some(name) => of_hub(name),
+        Some(name) => of_hub(name, size),
         None if !model.contains('/') => Err(Error::config(format!(
             "`{model}` is no folder here; a model of the hub is written org/name, or hub:{model} if its name has no org"
         ))),
-        None => of_hub(model).map_err(|error| Error::config(format!("`{model}` is no folder here, and {error}"))),
+        None => of_hub(model, size).map_err(|error| Error::config(format!("`{model}` is no folder here, and {error}"))),
     }
 }
 
-fn of_hub(name: &str) -> Result<Start> {
+fn of_hub(name: &str, size: [usize; 2]) -> Result<Start> {
     let (name, revision) = match name.split_once('@') {
         Some((name, revision)) => (name, Some(revision)),
         None => (name, None),
     };
     Repository::model(name, revision)?;
     let revision = revision.map_or(String::new(), |revision| format!("\nrevision = {}", in_toml(revision)));
-    Ok(with_papers_texts(format!("hub = {}{revision}", in_toml(name))))
+    Ok(with_papers_texts(format!("hub = {}{revision}", in_toml(name)), size))
 }
 
 /// The papers' texts, fewer of them.
-fn with_papers_texts(model: String) -> Start {
+fn with_papers_texts(model: String, [sequences, length]: [usize; 2]) -> Start {
     Start {
         model,
         calibration: in_toml("hub:c4"),
-        sequences: 32,
-        length: LENGTH,
+        sampling: "documents",
+        sequences,
+        length,
         evaluation: ("wikitext2", in_toml("hub:wikitext2")),
         windows: 20,
     }
@@ -168,22 +175,59 @@ fn text(name: &str, start: &Start, backend: &str, file: &Path) -> String {
     let Start {
         model,
         calibration,
+        sampling,
         sequences,
         length,
         evaluation: (label, corpus),
         windows,
     } = start;
-    let (name, shown) = (in_toml(name), quoted(file));
+    let shown = quoted(file);
+    // A key with what it means; meanings stand below each other where keys are short.
+    let key = |setting: String, meaning: &str| format!("{setting:<33}# {meaning}");
+    let name = key(format!("name = {}", in_toml(name)), "names the results folder");
+    let description = key("description = \"\"".to_string(), "the question, in one sentence");
+    let calibration = key(
+        format!("corpus = {calibration}"),
+        "text, JSON lines or Parquet; or a text of the hub",
+    );
+    let sampling = key(
+        format!("sampling = \"{sampling}\""),
+        "\"documents\": from single documents, as in the papers; \"packed\": from all of the text as one",
+    );
+    let sequences = key(
+        format!("sequences = {sequences}"),
+        "number of windows; the papers have 128",
+    );
+    let tokens = key(format!("length = {length}"), "tokens in a window; the papers have 2048");
+    let patterns = key(
+        "patterns = [0.5, \"2:4\"]".to_string(),
+        "half of the weights are removed; of every four, two are kept",
+    );
+    let seeds = key(
+        "seeds = [0]".to_string(),
+        "draws of calibration text; [0, 1, 2] shows how much is chance",
+    );
+    let evaluated = key(format!("length = {length}"), "tokens in a window");
+    let windows = key(
+        format!("windows = {windows}"),
+        "the first so many; without this line, the whole text",
+    );
+    let backend = key(
+        format!("backend = \"{backend}\""),
+        "\"cpu\", \"gpu\", or \"auto\": a GPU where there is one",
+    );
     format!(
         r#"# Written by `zprune init`.
 #   zprune plan {shown}    shows the cells of this experiment, and what they will take
 #   zprune run {shown}     runs those that have no result yet, and writes tables, plots and a page
-# `zprune list` names all methods, and `zprune list wanda` tells all about one. Paths are relative to the folder of this file.
+# `zprune list` names all methods, and `zprune list wanda` tells all about one.
+# Paths are relative to the folder of this file.
 
-name = {name}             # names the results folder
-description = ""                 # the question, in one sentence
+{name}
+{description}
 
-# What is compared. A method is a criterion ("wanda"), a paper's recipe ("sparsegpt"), or a criterion and a solver ("ria+obs").
+# What is compared. A method is a criterion ("wanda"), a paper's recipe ("sparsegpt"), or a criterion
+# and a solver ("ria+obs").
 methods = ["magnitude", "wanda", "sparsegpt"]
 
 [[model]]
@@ -191,24 +235,25 @@ methods = ["magnitude", "wanda", "sparsegpt"]
 
 # The text on which methods see which inputs of a layer are large.
 [calibration]
-corpus = {calibration}     # a text, JSON lines or Parquet file, or one of the hub
-sampling = "documents"           # windows from single documents, as in the papers; "packed": from all of the text as one
-sequences = {sequences}                   # number of windows; the papers have 128
-length = {length}                     # tokens in a window
+{calibration}
+{sampling}
+{sequences}
+{tokens}
 
 [sweep]
-patterns = [0.5, "2:4"]          # half of the weights are removed; of every four, two are kept
-seeds = [0]                      # draws of calibration text; [0, 1, 2] shows how much is chance
+{patterns}
+{seeds}
 
-# What is measured: perplexity on a text.
+# What is measured: perplexity on a text. Papers join the rows of WikiText with join = "wikitext", which
+# texts of the hub do by themselves.
 [[evaluation]]
 name = "{label}"
 corpus = {corpus}
-length = {length}                     # tokens in a window
-windows = {windows}                     # the first so many; without this line, the whole text
+{evaluated}
+{windows}
 
 [compute]
-backend = "{backend}"                  # "cpu", "gpu", or "auto": a GPU where there is one
+{backend}
 
 # A method with parameters, and all its steps:
 #
@@ -218,11 +263,12 @@ backend = "{backend}"                  # "cpu", "gpu", or "auto": a GPU where th
 # solver = "least-squares"
 # allocator = "owl"
 
-# Zero-shot tasks are measured beside perplexity, or in place of it:
+# Zero-shot tasks are measured beside perplexity, or in place of it. `zprune list` names them.
 #
 # [[task]]
 # name = "arc_easy"
-# limit = 200
+# data = "tasks"                 # folder with arc_easy.jsonl or .parquet; without this line, from the hub
+# limit = 200                    # the first so many documents
 "#
     )
 }

@@ -71,8 +71,7 @@ impl Page {
                 || line.starts_with("Deviations:")
         };
         let lines = self.text.lines().skip(1).take_while(|line| !ends(line));
-        let lines = lines.filter(|line| line.trim() != "## Formula");
-        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = paragraphs(lines.filter(|line| line.trim() != "## Formula"));
         text.trim().replace("\n\n\n", "\n\n")
     }
 
@@ -101,6 +100,24 @@ impl Page {
     }
 }
 
+/// Lines of Markdown as text in which every paragraph and every item of a list is one line. Formulas and tables stay as they are.
+fn paragraphs<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    let as_it_is = |line: &str| line.is_empty() || line.starts_with("    ") || line.starts_with(['|', '#']);
+    let mut text = String::new();
+    let mut before = "";
+    for line in lines {
+        let line = line.trim_end();
+        let goes_on = !as_it_is(before) && !as_it_is(line) && !line.starts_with("- ");
+        match (goes_on, text.is_empty()) {
+            (true, _) => text.push_str(&format!(" {}", line.trim_start())),
+            (false, true) => text.push_str(line),
+            (false, false) => text.push_str(&format!("\n{line}")),
+        }
+        before = line;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +136,15 @@ mod tests {
         let mut pages: Vec<String> = PAGES.iter().map(|(name, _)| format!("{name}.md")).collect();
         pages.sort();
         assert_eq!(files, pages);
+    }
+
+    #[test]
+    fn paragraphs_are_single_lines_and_formulas_stay() {
+        let page = "A solver. It\nis slow.\n\n    x = a\n      + b\n\n- one\n  more\n- two\n| a |\n| b |\n";
+        assert_eq!(
+            paragraphs(page.lines()),
+            "A solver. It is slow.\n\n    x = a\n      + b\n\n- one more\n- two\n| a |\n| b |"
+        );
     }
 
     #[test]

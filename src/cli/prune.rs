@@ -3,7 +3,8 @@
 use super::choice::{JOINS, choice};
 use super::common::{Common, FollowLinks};
 use super::display::Display;
-use super::streams::print;
+use super::piped;
+use super::streams::print_lines;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
@@ -17,7 +18,7 @@ use crate::jobs::{self, prune::Writing};
 use crate::prune::pattern::{Group, Pattern, Selection};
 use bytesize::ByteSize;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune prune`.
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub struct Prune {
          there too; in `row-share` the sparsity is met to 0.001",
     ]))]
     selection: Option<Selection>,
-    /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`
+    /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`; `-` reads text or JSONL from standard input
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     calibration: Option<PathBuf>,
     /// Calibration windows: safetensors with `input_ids` [n, length]
@@ -128,13 +129,15 @@ pub fn run(arguments: &Prune) -> Result<()> {
             return Err(Error::config(message));
         }
     };
+    piped::refuse("--tokens", arguments.tokens.as_deref())?;
+    let text = piped::text(arguments.calibration.as_deref())?;
     let drawn = arguments.tokens.is_none();
     let free = arguments.common.protocol.is_none();
     let calibration = RawCalibration {
-        corpus: arguments.calibration.clone().map(typed),
+        corpus: text.path.clone().map(typed),
         tokens: arguments.tokens.clone().map(typed),
         obtain: None,
-        join: arguments.join.or(blank_lines(arguments)),
+        join: arguments.join.or(blank_lines(arguments.sampling, text.path.as_deref())),
         sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),
         sequences: arguments.sequences.or(drawn.then_some(128)),
         length: arguments.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
@@ -162,7 +165,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
     };
     let pruned = jobs::prune::prune(&experiment, &arguments.out, writing, &Display::new())?;
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
-    print(&format!(
+    print_lines(&format!(
         "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\
          zprune verify {} --against {} checks it",
         arguments.out.display(),
@@ -180,9 +183,9 @@ pub fn run(arguments: &Prune) -> Result<()> {
 
 /// The join for packed windows from JSONL and parquet files: a blank line between documents, since nobody wants
 /// documents without anything between them. `None` in all other cases.
-fn blank_lines(arguments: &Prune) -> Option<Join> {
-    let name = arguments.calibration.as_ref()?.to_string_lossy().to_lowercase();
+fn blank_lines(sampling: Option<Sampling>, corpus: Option<&Path>) -> Option<Join> {
+    let name = corpus?.to_string_lossy().to_lowercase();
     let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];
-    let packed = arguments.sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
+    let packed = sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
     (packed && rows.iter().any(|ending| name.ends_with(ending))).then_some(Join::Wikitext)
 }

@@ -1,14 +1,13 @@
 //! `zprune quickstart`.
 
 use super::machine::Machine;
-use super::streams::say;
+use super::streams::note;
 use super::sweep;
 use crate::embedded::Unpacked;
 use crate::error::Result;
-use crate::experiment::plan::Experiment;
 use crate::experiment::resolve;
 use crate::run::Options;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments of `zprune quickstart`.
 #[derive(Debug, clap::Args)]
@@ -29,30 +28,13 @@ pub(super) fn run(arguments: &Quickstart) -> Result<()> {
         None => Unpacked::in_cache()?,
     };
     match unpacked.is_temporary() {
-        true => say("the experiment, its model and its texts are in a temporary folder; --inputs DIR keeps them"),
-        false => say(&format!(
+        true => note("the experiment, its model and its texts are in a temporary folder; --inputs DIR keeps them"),
+        false => note(&format!(
             "the experiment is {}, its model and its texts are beside it",
             unpacked.experiment().display()
         )),
     }
     let path = unpacked.experiment();
-    let mut experiment = resolve::read_for(&path, &arguments.machine.request())?;
-    settle(&mut experiment, unpacked.folder());
+    let experiment = resolve::read_for(&path, &arguments.machine.request())?;
     sweep::carry_out(&experiment, &path, &arguments.results, Options::default())
-}
-
-/// Makes the relative paths of the experiment begin in `folder`, wherever the program was started.
-fn settle(experiment: &mut Experiment, folder: &Path) {
-    let models = experiment.models.iter_mut().map(|plan| &mut plan.path);
-    let calibration = experiment
-        .calibration
-        .iter_mut()
-        .filter_map(|plan| plan.corpus.as_mut());
-    let evaluations = experiment
-        .evaluations
-        .iter_mut()
-        .filter_map(|plan| plan.corpus.as_mut());
-    for path in models.chain(calibration).chain(evaluations) {
-        *path = folder.join(&*path);
-    }
 }

@@ -3,6 +3,7 @@
 //! What was asked for goes to standard output, and losing it is an error. Progress and logs go to standard error, and losing
 //! them ends nothing.
 
+use super::lines::broken;
 use crate::error::{Error, Result};
 use comfy_table::Table;
 use std::io::{self, ErrorKind, Write};
@@ -33,9 +34,22 @@ pub(super) fn printed(wrote: io::Result<()>) -> Result<()> {
 /// The columns of the terminal that standard output is. `None` if it is none (a file, a pipe), unless the environment variable
 /// `COLUMNS` says how wide the text shall be.
 pub(super) fn width() -> Option<usize> {
-    let terminal = Table::new().width().map(usize::from);
+    width_of(&Table::new())
+}
+
+/// The columns of the place where this table would be printed.
+fn width_of(table: &Table) -> Option<usize> {
+    let terminal = table.width().map(usize::from);
     let wanted = || std::env::var("COLUMNS").ok()?.parse().ok();
     terminal.or_else(wanted).filter(|columns| *columns > 0)
+}
+
+/// Prints text to standard output with its lines broken between words where they are wider than the terminal.
+///
+/// # Errors
+/// The text is lost.
+pub(super) fn print_lines(text: &str) -> Result<()> {
+    print(&broken(text, width()))
 }
 
 /// Whether progress and notes are left out.
@@ -51,10 +65,10 @@ pub(super) fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints a note to standard error, unless they are left out.
+/// Prints a note to standard error, unless they are left out; a terminal gets it broken between words.
 pub(super) fn note(line: &str) {
     if !quiet() {
-        say(line);
+        say(&broken(line, width_of(Table::new().use_stderr())));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `zprune submit`: scripts for a cluster, shown or written.
 
+use super::piped;
 use super::streams::print;
 use super::sweep::Target;
 use crate::error::{Error, Located, Result};
@@ -74,6 +75,7 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
+    piped::refuse("an experiment that jobs read", Some(path))?;
     let experiment = resolve::read_for(path, &machine.request())?;
     let machine = experiment.machine_foreseen().at(path.display())?.machine;
     let inputs = Inputs::inspect(&experiment)?;

@@ -3,7 +3,7 @@
 use super::display::Display;
 use super::forecast;
 use super::machine::Machine;
-use super::streams::{note, print, width};
+use super::streams::{note, print, print_lines, width};
 use crate::choices;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
@@ -206,7 +206,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     for line in experiment.evaluations.iter().filter_map(unlike_papers) {
         text.push_str(&format!("{line}\n"));
     }
-    print(&text)
+    print_lines(&text)
 }
 
 fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCell<'a> {
@@ -256,7 +256,10 @@ pub(super) fn unlike_papers(evaluation: &EvaluationPlan) -> Option<String> {
 
 /// The settings of the experiment, one per line.
 fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
-    let mut text = format!("{}: {}\n", experiment.name, experiment.description);
+    let mut text = match experiment.description.is_empty() {
+        true => format!("{}\n", experiment.name),
+        false => format!("{}: {}\n", experiment.name, experiment.description),
+    };
     let machine = foreseen.machine;
     let taken = match foreseen.assumed {
         Some(_) => " (taken for granted)",

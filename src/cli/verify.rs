@@ -1,7 +1,7 @@
 //! `zprune verify`.
 
 use super::display::Display;
-use super::streams::{print, width};
+use super::streams::{print_lines, width};
 use crate::error::Result;
 use crate::jobs::verify::{TensorFinding, Verdict, verify};
 use crate::report::sheet::{Column, Sheet, SheetCell};
@@ -23,7 +23,7 @@ pub struct Verify {
 /// Carries out the command `zprune verify`.
 pub fn run(arguments: &Verify) -> Result<()> {
     let verdict = verify(&arguments.folder, arguments.against.as_deref(), &Display::new())?;
-    print(&text(&verdict))?;
+    print_lines(&text(&verdict))?;
     verdict.check(&arguments.folder)
 }
 

@@ -309,7 +309,10 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>
     if how.is_empty() {
         how.push(match path.is_symlink() {
             true => "it is a link, and nothing is where it leads".to_string(),
-            false => "paths are relative to the folder zprune is started in".to_string(),
+            false => {
+                "paths in an experiment file are relative to its folder, others to the folder zprune is started in"
+                    .to_string()
+            }
         });
     }
     format!("{what} {} is not there; {}", path.display(), how.join("; "))

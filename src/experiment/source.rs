@@ -15,7 +15,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 const MOST: usize = 100;
 
 /// The path that stands for standard input.
-const STANDARD_INPUT: &str = "-";
+pub const STANDARD_INPUT: &str = "-";
 
 /// Keys that people write for others, and what is meant.
 const MEANT: [(&str, &str); 9] = [

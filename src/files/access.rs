@@ -15,6 +15,9 @@ impl Access {
     /// Access for everybody, as far as the umask allows.
     pub const OPEN: Access = Access(0o777);
 
+    /// Access for the owner alone.
+    pub const OWN: Access = Access(0o700);
+
     /// The access rights of what is at a path; links are followed.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::{Folder, run, says, works};
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 /// What the tests' experiment says in full, with as little as possible.
 const SHORT: &str = r#"methods = ["wanda", "sparsegpt", { criterion = "ria" }, "magnitude+obs"]
@@ -94,21 +94,90 @@ fn shorthands_are_the_experiment_that_is_written_in_full() {
     }
 }
 
+/// Runs the program with a text as its standard input.
+fn fed(folder: &Folder, words: &str, text: &[u8]) -> Output {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut command = folder.zprune(&words);
+    let command = command
+        .env("TMPDIR", folder.path("temporary"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    // It need not read to the end if it refuses something else.
+    let _ = input.write_all(text);
+    drop(input);
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn texts_may_come_from_standard_input() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("temporary")).expect("writable");
+    let text = |name: &str| std::fs::read(folder.path(name)).expect("a file");
+    let likelihoods = |name: &str| {
+        let found: serde_json::Value = serde_json::from_slice(&text(name)).expect("JSON");
+        found["windows"].clone()
+    };
+    let eval = "eval --model model --length 16 --windows 4 --json";
+    works(&run(&folder, &format!("{eval} file.json --corpus novel.txt")));
+    let said = works(&fed(
+        &folder,
+        &format!("{eval} fed.json --corpus -"),
+        &text("novel.txt"),
+    ));
+    assert!(
+        said.contains("standard input: ") && said.contains("of plain text"),
+        "{said}"
+    );
+    assert_eq!(likelihoods("file.json"), likelihoods("fed.json"));
+    assert!(
+        likelihoods("fed.json")
+            .as_array()
+            .is_some_and(|windows| windows.len() == 4)
+    );
+
+    let prune = "prune --model model --method wanda --sparsity 0.5 --sequences 4 --length 16 --out";
+    works(&run(&folder, &format!("{prune} file --calibration calibration.jsonl")));
+    let said = works(&fed(
+        &folder,
+        &format!("{prune} fed --calibration -"),
+        &text("calibration.jsonl"),
+    ));
+    assert!(said.contains("of JSON lines"), "{said}");
+    assert!(text("file/model.safetensors") == text("fed/model.safetensors"));
+    let origin = String::from_utf8(text("fed/pruning.json")).expect("UTF-8");
+    assert!(origin.contains("\"standard-input.jsonl\""), "{origin}");
+
+    for (words, says_so) in [
+        (format!("{eval} x.json --tokens -"), "--tokens must be a file"),
+        (format!("{eval} x.json --corpus -"), "contains no text"),
+        (
+            "eval --model model --tasks wnli --data -".to_string(),
+            "--data must be a file",
+        ),
+        (format!("{prune} x --tokens -"), "--tokens must be a file"),
+        (
+            "submit - --engine slurm".to_string(),
+            "an experiment that jobs read must be a file",
+        ),
+    ] {
+        let refused = fed(&folder, &words, b"");
+        assert_eq!(refused.status.code(), Some(2), "{words}: {}", says(&refused));
+        assert!(says(&refused).contains(says_so), "{words}: {}", says(&refused));
+    }
+    folder.replace("experiment.toml", "corpus = \"novel.txt\"", "corpus = \"-\"");
+    let refused = says(&run(&folder, "plan experiment.toml"));
+    assert!(refused.contains("standard input can be read only once"), "{refused}");
+    let left = std::fs::read_dir(folder.path("temporary")).expect("readable").count();
+    assert_eq!(left, 0, "a copy is left");
+}
+
 #[test]
 fn an_experiment_may_come_from_standard_input() {
     let folder = Folder::new();
-    let plan = |text: &str| {
-        let mut command = folder.zprune(&["plan", "-"]);
-        let command = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let mut input = child.stdin.take().expect("it is piped");
-        input.write_all(text.as_bytes()).expect("it reads");
-        drop(input);
-        child.wait_with_output().expect("it ends")
-    };
+    let plan = |text: &str| fed(&folder, "plan -", text.as_bytes());
     folder.write("short.toml", SHORT);
     let said = works(&plan(LONG));
     assert_eq!(timeless(&said), timeless(&works(&run(&folder, "plan short.toml"))));
@@ -142,7 +211,7 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     assert!(text.contains("backend = \"cpu\""), "{text}");
     let planned = works(&run(&folder, "plan below/mine.toml"));
     assert!(
-        planned.contains("mine: ") && planned.contains("method: sparsegpt = "),
+        planned.contains("mine\n") && planned.contains("method: sparsegpt = "),
         "{planned}"
     );
     works(&run(&folder, "init --model org/name@main --gpu hub.toml"));

@@ -82,3 +82,29 @@ fn tables_of_a_report_fit_80_100_and_140_columns_and_are_whole_where_there_is_no
         "{everything}"
     );
 }
+
+#[test]
+fn lists_and_plans_fit_the_terminal_and_are_whole_lines_where_there_is_none() {
+    let folder = Folder::new();
+    for words in [
+        &["list"][..],
+        &["list", "wanda"],
+        &["list", "fista"],
+        &["list", "sparsegpt"],
+        &["plan", "experiment.toml"],
+    ] {
+        let whole = works(&run(&folder, &words.join(" ")));
+        assert!(whole.lines().any(|line| line.chars().count() > 80), "{whole}");
+        for width in [80, 140] {
+            let text = printed(&folder.path("."), width, words);
+            fits(&text, width);
+            let timeless = |text: &str| text.split("memory, ").next().expect("a first part").to_string();
+            assert!(
+                timeless(&text)
+                    .split_whitespace()
+                    .eq(timeless(&whole).split_whitespace()),
+                "{text}"
+            );
+        }
+    }
+}

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::experiment::plan::SEED;
 use crate::experiment::problems::Problems;
 use crate::experiment::raw::{ListedMethod, RawExperiment, RawMethod};
+use crate::experiment::source::STANDARD_INPUT;
 use crate::hub::datasets::PREFIX;
 use serde_spanned::Spanned;
 use std::path::{Component, Path, PathBuf};
@@ -64,10 +65,16 @@ fn place_shares(method: &mut RawMethod, folder: &Path, problems: &mut Problems) 
 /// The path as it is from the working directory; a name of the hub stays as it is.
 ///
 /// # Errors
-/// It is there from the working directory, but not from the file's folder.
+/// It is there from the working directory, but not from the file's folder; or it is standard input.
 fn placed(folder: &Path, path: &Path) -> Result<PathBuf> {
     if path.to_string_lossy().starts_with(PREFIX) {
         return Ok(path.to_path_buf());
+    }
+    if path == Path::new(STANDARD_INPUT) {
+        return Err(Error::config(
+            "standard input can be read only once, and every run of an experiment reads its files again: write it to a file, and name \
+             the file",
+        ));
     }
     let whole = folder.join(path);
     let named_by_seed = path.to_string_lossy().contains(SEED);
@@ -139,6 +146,9 @@ mod tests {
         assert_eq!(place("a", "../../c"), Path::new("../c"));
         assert_eq!(place("a", "/c/d"), Path::new("/c/d"));
         assert_eq!(place("a", "hub:c4"), Path::new("hub:c4"));
+        assert_eq!(place("a", "./-"), Path::new("a/-"));
+        let error = placed(Path::new("a"), Path::new("-")).expect_err("no file").to_string();
+        assert!(error.starts_with("standard input can be read only once"), "{error}");
         let top = tempfile::tempdir().expect("a temporary folder");
         for folder in ["experiments", "models/x"] {
             std::fs::create_dir_all(top.path().join(folder)).expect("a temporary folder");

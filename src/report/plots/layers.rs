@@ -45,7 +45,7 @@ pub struct LayerQuantity {
 pub const QUANTITIES: [LayerQuantity; 2] = [
     LayerQuantity {
         name: "layers-sparsity",
-        title: "sparsity of every layer",
+        title: "sparsity per layer",
         unit: "% removed",
         caption: "Fraction of weights removed from every layer",
         span: 4.0,
@@ -54,7 +54,7 @@ pub const QUANTITIES: [LayerQuantity; 2] = [
     },
     LayerQuantity {
         name: "layers-error",
-        title: "error of every layer's output",
+        title: "output error per layer",
         unit: "%",
         caption: "Squared error of every layer's output on a few calibration tokens, relative to the output's square,",
         span: 1.0,
@@ -117,7 +117,7 @@ pub fn plot(section: &Section, cast: &Cast, quantity: &LayerQuantity) -> Result<
         RGBColor(mix(light.0, dark.0), mix(light.1, dark.1), mix(light.2, dark.2))
     };
     let svg = draw(bottom + 74, |canvas| {
-        let title = format!("{}: {} at {pattern}", section.model, quantity.title);
+        let title = format!("{}, {pattern}: {}", section.model, quantity.title);
         canvas.title(&title)?;
         for (index, entry) in entries.iter().enumerate() {
             let top = TOP + 22 + panel * index as i32;
