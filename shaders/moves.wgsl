@@ -1,6 +1,7 @@
-// Matrices whose entries are those of another one in other places, in single precision.
+// Matrices whose entries are those of another one in other places.
 
 alias X = f32;
+alias Y = f32;
 
 struct Parameters {
     // Of the result.
@@ -11,11 +12,13 @@ struct Parameters {
     // Rows of `places`: those of the source, or 1.
     place_rows: u32,
     factor: f32,
+    // Number of entries of the source before the first one to move.
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<X>;
-@group(0) @binding(2) var<storage, read_write> into: array<f32>;
+@group(0) @binding(2) var<storage, read_write> into: array<Y>;
 @group(0) @binding(3) var<storage, read> places: array<f32>;
 // All ones less the first entry of `places` that is wrong; 0: none is.
 @group(0) @binding(4) var<storage, read_write> misplaced: atomic<u32>;
@@ -26,7 +29,7 @@ fn transpose(
 ) {
     let i = index(group, groups, lane);
     if i < p.rows * p.columns {
-        into[i] = f32(x[i % p.columns * p.width + i / p.columns]);
+        into[i] = Y(x[p.first + i % p.columns * p.width + i / p.columns]);
     }
 }
 
@@ -39,7 +42,7 @@ fn symmetric(
     if i < p.rows * p.columns {
         let row = i / p.columns;
         let column = i % p.columns;
-        into[i] = p.factor * f32(x[max(row, column) * p.columns + min(row, column)]);
+        into[i] = Y(p.factor * f32(x[max(row, column) * p.columns + min(row, column)]));
     }
 }
 
@@ -70,9 +73,9 @@ fn gather(
         let row = i / p.columns;
         let column = named(min(row, p.place_rows - 1u) * p.columns + i % p.columns, p.width);
         if column < p.width {
-            into[i] = f32(x[row * p.width + column]);
+            into[i] = Y(x[row * p.width + column]);
         } else {
-            into[i] = 0.0;
+            into[i] = Y(0.0);
         }
     }
 }
@@ -87,7 +90,7 @@ fn scatter(
         let row = i / p.width;
         let column = named(min(row, p.place_rows - 1u) * p.width + i % p.width, p.columns);
         if column < p.columns {
-            into[row * p.columns + column] = f32(x[i]);
+            into[row * p.columns + column] = Y(x[i]);
         }
     }
 }

@@ -1,7 +1,5 @@
 // RMS and layer norm of runs of `width` features, one workgroup a run.
 
-const THREADS: u32 = 256u;
-
 alias X = f32;
 alias Y = f32;
 
@@ -21,22 +19,6 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<Y>;
-
-var<workgroup> parts: array<f32, THREADS>;
-
-// The sum over all lanes, by halves.
-fn total(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    parts[lane] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            parts[lane] += parts[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return parts[0];
-}
 
 @compute @workgroup_size(THREADS)
 fn normalise(

@@ -1,4 +1,4 @@
-//! The backend contract: the dozen operations a transformer needs, on row-major activations.
+//! The backend contract: the dozen operations a transformer needs, and their adjoints, on row-major activations.
 //!
 //! An activation is a matrix `(tokens, features)` holding whole sequences one after the other. There
 //! are no strides, views, data types or key/value caches here: the program scores text, it does not
@@ -6,12 +6,13 @@
 //! to another.
 //!
 //! How closely two backends must agree is declared per operation in [`OPERATIONS`], and one contract
-//! test (`tests/backend_contract.rs`) holds every operation of every backend against a plain `f64` loop.
+//! test (`tests/backend_contract`) holds every operation of every backend against a plain `f64` loop.
 
 pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod gradient;
 pub mod moments;
 #[cfg(not(feature = "gpu"))]
 #[path = "no_adapter.rs"]
@@ -22,6 +23,7 @@ use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter;
+use gradient::Gradient;
 use moments::{Moments, Needs};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,14 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate cross", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate sums", Agreement::Close { abs: 0.0, rel: 5e-7 }),
+    ("interleave", Agreement::Exact),
+    ("normalise_backward", Agreement::Close { abs: 0.0, rel: 1e-5 }),
+    ("linear_backward", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("attention_backward", Agreement::Close { abs: 0.0, rel: 2e-5 }),
+    ("activate_backward", Agreement::Close { abs: 1e-7, rel: 5e-6 }),
+    ("gate_backward", Agreement::Close { abs: 1e-7, rel: 5e-6 }),
+    ("log_likelihoods_backward", Agreement::Close { abs: 0.0, rel: 1e-5 }),
+    ("accumulate_gradient", Agreement::Close { abs: 0.0, rel: 1e-5 }),
 ];
 
 /// The number format in which weights and activations are stored and multiplied. Sums have 32 bits or more.
@@ -125,6 +135,15 @@ impl RotaryTable {
         RotaryTable {
             cosines: Array2::from_shape_fn(shape, |(position, pair)| angle(position, pair).cos() as f32),
             sines: Array2::from_shape_fn(shape, |(position, pair)| angle(position, pair).sin() as f32),
+        }
+    }
+
+    /// The table that rotates back. A rotation's inverse is its adjoint, so gradients are rotated with it.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        RotaryTable {
+            cosines: self.cosines.clone(),
+            sines: -&self.sines,
         }
     }
 }
@@ -300,4 +319,75 @@ pub trait Backend: Send + Sync {
 
     /// Copies moments to the host, without their matrices of products.
     fn read_moments(&self, moments: &Self::Moments) -> Result<Moments>;
+
+    /// A matrix of zeros in single precision, for sums.
+    fn zeros(&self, rows: usize, columns: usize) -> Result<Self::Tensor>;
+
+    /// Runs of `run` columns of each part in turn, side by side: the first run of each, then the second of each, and so
+    /// on. Takes together what [`Backend::columns`] takes apart; all parts have the same shape.
+    fn interleave(&self, parts: &[&Self::Tensor], run: usize) -> Result<Self::Tensor>;
+
+    /// The gradient with respect to the input `x` of [`Backend::normalise`], given the gradient `dy` with respect to its
+    /// result. A bias does not matter to it.
+    fn normalise_backward(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&Self::Tensor>,
+        x: &Self::Tensor,
+        dy: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// The gradient with respect to the input of [`Backend::linear`], `dy W`.
+    fn linear_backward(&self, weight: &Self::Weight, dy: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// The gradients with respect to queries, keys and values of [`Backend::attention`], which are `heads`, given its
+    /// `result` and the gradient `dy` with respect to that. Scores exist for a tile of queries at a time.
+    fn attention_backward(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        heads: [&Self::Tensor; 3],
+        result: &Self::Tensor,
+        dy: &Self::Tensor,
+    ) -> Result<[Self::Tensor; 3]>;
+
+    /// Multiplies in place by the slope of the activation function at `x`: turns the gradient with respect to the result of
+    /// [`Backend::activate`] into that with respect to its input `x`.
+    fn activate_backward(&self, activation: Activation, x: &Self::Tensor, dy: &mut Self::Tensor) -> Result<()>;
+
+    /// Replaces `gate` and `up`, the inputs of [`Backend::gate`], by the gradients with respect to them, given the gradient
+    /// `dy` with respect to its result.
+    fn gate_backward(
+        &self,
+        activation: Activation,
+        gate: &mut Self::Tensor,
+        up: &mut Self::Tensor,
+        dy: &Self::Tensor,
+    ) -> Result<()>;
+
+    /// The log-likelihoods of [`Backend::log_likelihoods`], and the gradient with respect to `x` of their sum in which each
+    /// counts as much as `factors` say. The logits of all rows never exist together.
+    fn log_likelihoods_backward(
+        &self,
+        head: &Self::Weight,
+        softcap: Option<f32>,
+        x: &Self::Tensor,
+        targets: &[u32],
+        factors: &[f32],
+    ) -> Result<(Vec<f64>, Self::Tensor)>;
+
+    /// Adds the gradient of each sequence with respect to the weight of a linear layer, times `factor`, to the sums that
+    /// were asked for. The rows of the layer's inputs `x`, and of the gradient `dy` with respect to its outputs, are the tokens
+    /// of so many `sequences` of equal length.
+    fn accumulate_gradient(
+        &self,
+        gradient: &mut Gradient<Self::Tensor>,
+        dy: &Self::Tensor,
+        x: &Self::Tensor,
+        sequences: usize,
+        factor: f32,
+    ) -> Result<()>;
 }

@@ -3,6 +3,7 @@
 //!
 //! Waiting costs a little; whole runs are timed without it.
 
+use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
@@ -285,5 +286,114 @@ impl<B: Backend> Backend for Timed<'_, B> {
 
     fn read_moments(&self, moments: &Self::Moments) -> Result<Moments> {
         self.time("read moments", 0.0, 0, |inner| inner.read_moments(&moments.0))
+    }
+
+    fn zeros(&self, rows: usize, columns: usize) -> Result<B::Tensor> {
+        self.time("zeros", 0.0, 4 * rows * columns, |inner| inner.zeros(rows, columns))
+    }
+
+    fn interleave(&self, parts: &[&B::Tensor], run: usize) -> Result<B::Tensor> {
+        self.time("interleave", 0.0, 2 * self.bytes(parts), |inner| {
+            inner.interleave(parts, run)
+        })
+    }
+
+    fn normalise_backward(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&B::Tensor>,
+        x: &B::Tensor,
+        dy: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        self.time("normalise_backward", 0.0, self.bytes(&[x, dy, dy]), |inner| {
+            inner.normalise_backward(kind, epsilon, width, gain, x, dy)
+        })
+    }
+
+    fn linear_backward(&self, weight: &B::Weight, dy: &B::Tensor) -> Result<B::Tensor> {
+        let (w, rows) = (self.weight_extent(weight), self.extent(dy).rows);
+        let flops = 2.0 * (rows * w.rows) as f64 * w.columns as f64;
+        let results = w.bytes / w.rows * rows;
+        self.time(
+            "linear_backward",
+            flops,
+            w.bytes + self.bytes(&[dy]) + results,
+            |inner| inner.linear_backward(weight, dy),
+        )
+    }
+
+    fn attention_backward(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        heads: [&B::Tensor; 3],
+        result: &B::Tensor,
+        dy: &B::Tensor,
+    ) -> Result<[B::Tensor; 3]> {
+        let rows = self.extent(dy).rows;
+        let seen: usize = (1..=length).map(|tokens| tokens.min(window.unwrap_or(tokens))).sum();
+        // Five products: scores once more, and one for each of weights, queries, keys and values.
+        let flops = 10.0 * (rows / length * seen) as f64 * (shape.heads * shape.head_dim) as f64;
+        let bytes = 2 * self.bytes(&heads) + self.bytes(&[result, dy]);
+        self.time("attention_backward", flops, bytes, |inner| {
+            inner.attention_backward(shape, window, length, heads, result, dy)
+        })
+    }
+
+    fn activate_backward(&self, activation: Activation, x: &B::Tensor, dy: &mut B::Tensor) -> Result<()> {
+        self.time("activate_backward", 0.0, self.bytes(&[x, dy, dy]), |inner| {
+            inner.activate_backward(activation, x, dy)
+        })
+    }
+
+    fn gate_backward(
+        &self,
+        activation: Activation,
+        gate: &mut B::Tensor,
+        up: &mut B::Tensor,
+        dy: &B::Tensor,
+    ) -> Result<()> {
+        let bytes = 2 * self.bytes(&[gate, up]) + self.bytes(&[dy]);
+        self.time("gate_backward", 0.0, bytes, |inner| {
+            inner.gate_backward(activation, gate, up, dy)
+        })
+    }
+
+    fn log_likelihoods_backward(
+        &self,
+        head: &B::Weight,
+        softcap: Option<f32>,
+        x: &B::Tensor,
+        targets: &[u32],
+        factors: &[f32],
+    ) -> Result<(Vec<f64>, B::Tensor)> {
+        let w = self.weight_extent(head);
+        let flops = 4.0 * (targets.len() * w.rows) as f64 * w.columns as f64;
+        let bytes = w.bytes + self.bytes(&[x, x]);
+        self.time("log_likelihoods_backward", flops, bytes, |inner| {
+            inner.log_likelihoods_backward(head, softcap, x, targets, factors)
+        })
+    }
+
+    fn accumulate_gradient(
+        &self,
+        gradient: &mut Gradient<B::Tensor>,
+        dy: &B::Tensor,
+        x: &B::Tensor,
+        sequences: usize,
+        factor: f32,
+    ) -> Result<()> {
+        let Extent { rows, columns, .. } = self.extent(x);
+        let outputs = self.extent(dy).columns;
+        let sums = [&gradient.sum, &gradient.squares, &gradient.magnitudes];
+        let sums: usize = sums.into_iter().flatten().map(|sum| self.extent(sum).bytes).sum();
+        let flops = 2.0 * (rows * columns) as f64 * outputs as f64;
+        let bytes = self.bytes(&[dy, x]) + 2 * sums;
+        self.time("accumulate_gradient", flops, bytes, |inner| {
+            inner.accumulate_gradient(gradient, dy, x, sequences, factor)
+        })
     }
 }

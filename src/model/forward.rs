@@ -2,8 +2,10 @@
 //!
 //! The residual stream of many sequences ([`Hidden`], [`Packed`]) moves through the model block by block, so only
 //! one block's weights are needed at a time, and calibration, propagation and evaluation are the same
-//! loop with different listeners.
+//! loop with different listeners. The gradient of a loss ([`Backward`]) moves the same way back.
 
+mod adjoint;
+mod backward;
 mod batches;
 mod block;
 mod ends;
@@ -12,6 +14,7 @@ mod layout;
 mod packed;
 mod pass;
 
+pub use backward::{Backward, Tape};
 pub use block::Block;
 pub use ends::Ends;
 pub use hidden::{Before, Hidden};

@@ -1,9 +1,11 @@
 //! Models: how a `config.json` becomes a [`ModelSpec`](crate::spec::ModelSpec) ([`families`]), where the
-//! weights come from ([`source`]: a [`checkpoint`], or [`random`] numbers), and the one forward pass ([`forward`]), which [`blocks`] go through one by one.
+//! weights come from ([`source`]: a [`checkpoint`], or [`random`] numbers), and the one forward pass ([`forward`]), which [`blocks`] go through one by one, and
+//! its way back ([`backward`]).
 //!
 //! A family is data: it names tensors and picks among the options of the spec. It contains
 //! no forward code, so the taps at which calibration reads exist once, for all of them.
 
+pub mod backward;
 pub mod blocks;
 pub mod checkpoint;
 pub mod edit;

@@ -8,6 +8,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Query rows per tile. Keys after the tile's last row, or before its first row's window, are never touched.
 pub const TILE: usize = 64;
@@ -76,9 +77,8 @@ fn attend<H: HeadProducts>(
     queries: &[f32],
 ) {
     let rows = queries.len() / (shape.heads * shape.head_dim);
-    // The first key that the token at a position sees, and the run of keys that any row of the tile sees.
-    let earliest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
-    let begin = earliest(first) / H::BEGIN * H::BEGIN;
+    // The run of keys that any row of the tile sees.
+    let begin = visible(window, first).start / H::BEGIN * H::BEGIN;
     let seen = (first + rows - begin).next_multiple_of(H::SEEN);
     let mut scores = vec![0.0f32; rows * seen];
     for head in 0..shape.heads {
@@ -94,8 +94,8 @@ fn attend<H: HeadProducts>(
             #[inline(always)]
             || {
                 for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-                    let position = first + row;
-                    let (from, to) = (earliest(position) - begin, position + 1 - begin);
+                    let visible = visible(window, first + row);
+                    let (from, to) = (visible.start - begin, visible.end - begin);
                     if let Some(bound) = shape.softcap {
                         soften(&mut scores[from..to], bound);
                     }
@@ -109,9 +109,16 @@ fn attend<H: HeadProducts>(
     }
 }
 
+/// The positions of the keys that the query at a position sees.
+#[inline(always)]
+pub fn visible(window: Option<usize>, position: usize) -> Range<usize> {
+    let end = position + 1;
+    window.map_or(0, |window| end.saturating_sub(window))..end
+}
+
 /// Turns scores into probabilities, in place.
 #[inline(always)]
-fn softmax(scores: &mut [f32]) {
+pub fn softmax(scores: &mut [f32]) {
     let shift = largest(scores);
     scores.iter_mut().for_each(|score| *score = exp(*score - shift));
     let scale = 1.0 / sum_of(scores, |score| score);

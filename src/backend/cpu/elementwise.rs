@@ -10,10 +10,10 @@ use statrs::function::erf::erfc;
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// The constant `2 sqrt(2 / pi)` in GELU's approximation by the hyperbolic tangent.
-const TWICE_ROOT: f32 = 1.595_769_2;
+pub(super) const TWICE_ROOT: f32 = 1.595_769_2;
 
 /// Number of elements per task: enough to outweigh scheduling, few enough to stay in the L2 cache.
-const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// Number of rows of `width` elements that make about one [`PIECE`].
 fn rows_per_piece(width: usize) -> usize {
@@ -21,7 +21,7 @@ fn rows_per_piece(width: usize) -> usize {
 }
 
 /// Calls `work(first row, rows)` on pieces of whole rows.
-fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(super) fn for_row_pieces(x: &mut Array2<f32>, work: impl Fn(usize, &mut [f32]) + Sync) {
     let width = x.ncols();
     let rows = rows_per_piece(width);
     elements_mut(x)
@@ -110,6 +110,23 @@ pub fn columns(x: &Array2<f32>, columns: Columns) -> Array2<f32> {
             }
         });
     chosen
+}
+
+/// Puts runs of `run` columns of each part side by side, in turn.
+pub fn interleave(parts: &[&Array2<f32>], run: usize) -> Array2<f32> {
+    let (tokens, width) = parts.first().map_or((0, 0), |part| part.dim());
+    let mut whole = Array2::zeros((tokens, parts.len() * width));
+    let row_width = whole.ncols();
+    elements_mut(&mut whole)
+        .par_chunks_mut(row_width)
+        .enumerate()
+        .for_each(|(token, into)| {
+            for (place, into) in into.chunks_exact_mut(run).enumerate() {
+                let (index, part) = (place / parts.len(), parts[place % parts.len()]);
+                into.copy_from_slice(&elements(part)[token * width + index * run..][..run]);
+            }
+        });
+    whole
 }
 
 pub fn normalise(
@@ -213,9 +230,15 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// The normal distribution function.
+#[inline(always)]
+pub(super) fn normal(x: f32) -> f64 {
+    0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)
+}
+
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    (f64::from(x) * 0.5 * erfc(-f64::from(x) * FRAC_1_SQRT_2)) as f32
+    (f64::from(x) * normal(x)) as f32
 }
 
 /// `(1 + tanh(u)) / 2` is the logistic function of `2 u`.

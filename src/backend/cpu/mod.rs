@@ -5,16 +5,20 @@
 //! added in order: the same input gives the same bits on one core and on many.
 
 mod attention;
+mod attention_backward;
 mod bf16;
 mod elements;
 mod elementwise;
+mod elementwise_backward;
 mod gram;
 pub(crate) mod product;
+mod product_backward;
 pub(crate) mod simd;
 
 /// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
 pub use self::{attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, product::LOGIT_ROWS};
 
+use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
@@ -48,7 +52,7 @@ impl Default for CpuBf16 {
     }
 }
 
-/// The matrix products of a CPU backend; all other operations are the same in every precision.
+/// The matrix products of a CPU backend; all other operations, and all adjoints, are the same in every precision.
 pub trait Products: Send + Sync {
     /// A weight as these products take it.
     type Weight: Send + Sync;
@@ -356,5 +360,93 @@ impl<P: Products> Backend for P {
             goal: None,
             ..moments.clone()
         })
+    }
+
+    fn zeros(&self, rows: usize, columns: usize) -> Result<Array2<f32>> {
+        Ok(Array2::zeros((rows, columns)))
+    }
+
+    fn interleave(&self, parts: &[&Array2<f32>], run: usize) -> Result<Array2<f32>> {
+        Ok(elementwise::interleave(parts, run))
+    }
+
+    fn normalise_backward(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&Array2<f32>>,
+        x: &Array2<f32>,
+        dy: &Array2<f32>,
+    ) -> Result<Array2<f32>> {
+        Ok(elementwise_backward::normalise(kind, epsilon, width, gain, x, dy))
+    }
+
+    fn linear_backward(&self, weight: &P::Weight, dy: &Array2<f32>) -> Result<Array2<f32>> {
+        Ok(product_backward::linear(P::values(weight), dy))
+    }
+
+    fn attention_backward(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        heads: [&Array2<f32>; 3],
+        result: &Array2<f32>,
+        dy: &Array2<f32>,
+    ) -> Result<[Array2<f32>; 3]> {
+        Ok(attention_backward::causal(&attention_backward::Given {
+            shape,
+            window,
+            length,
+            heads,
+            result,
+            dy,
+        }))
+    }
+
+    fn activate_backward(&self, activation: Activation, x: &Array2<f32>, dy: &mut Array2<f32>) -> Result<()> {
+        elementwise_backward::activate(activation, x, dy);
+        Ok(())
+    }
+
+    fn gate_backward(
+        &self,
+        activation: Activation,
+        gate: &mut Array2<f32>,
+        up: &mut Array2<f32>,
+        dy: &Array2<f32>,
+    ) -> Result<()> {
+        elementwise_backward::gate(activation, gate, up, dy);
+        Ok(())
+    }
+
+    fn log_likelihoods_backward(
+        &self,
+        head: &P::Weight,
+        softcap: Option<f32>,
+        x: &Array2<f32>,
+        targets: &[u32],
+        factors: &[f32],
+    ) -> Result<(Vec<f64>, Array2<f32>)> {
+        Ok(product_backward::log_likelihoods(
+            P::values(head),
+            softcap,
+            x,
+            targets,
+            factors,
+        ))
+    }
+
+    fn accumulate_gradient(
+        &self,
+        gradient: &mut Gradient<Array2<f32>>,
+        dy: &Array2<f32>,
+        x: &Array2<f32>,
+        sequences: usize,
+        factor: f32,
+    ) -> Result<()> {
+        product_backward::accumulate(gradient, dy, x, sequences, factor);
+        Ok(())
     }
 }

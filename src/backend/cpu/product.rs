@@ -10,18 +10,18 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 /// Number of rows of activations per task. It is fixed, so that a result does not depend on the number of threads.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 
 /// Number of rows per task whose logits exist at the same time.
 pub const LOGIT_ROWS: usize = 64;
 
 /// The values as a row-major matrix of the crate faer.
-fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {
+pub(super) fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {
     MatRef::from_row_major_slice(values, values.len() / columns, columns)
 }
 
 /// Computes `x W^T` on the calling thread and writes it to `y`.
-fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
+pub(super) fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
     let (outputs, inputs) = weight.dim();
     let rows = y.len() / outputs;
     let y = MatMut::from_row_major_slice_mut(y, rows, outputs);
@@ -128,7 +128,7 @@ pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>
 
 /// The maximum, and `ln(sum(exp(row)))`, shifted by it; short runs in `f32`, their sum in `f64`.
 #[inline(always)]
-fn log_sum_exp(row: &[f32]) -> (f32, f64) {
+pub(super) fn log_sum_exp(row: &[f32]) -> (f32, f64) {
     const RUN: usize = 1024;
     let shift = largest(row);
     let total: f64 = row

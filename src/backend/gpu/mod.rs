@@ -9,6 +9,7 @@
 
 pub mod adapter;
 mod attention;
+mod backward;
 pub mod device;
 mod download;
 mod expand;

@@ -7,6 +7,7 @@ use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::backend::{Compute, RotaryTable};
 use crate::error::{Error, Result};
+use crate::threads::lock;
 use bytemuck::cast_slice;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -21,9 +22,15 @@ const AXIS: usize = 65535;
 pub struct Gpu {
     pub(super) device: Device,
     stored: Element,
-    /// The last rotary table that was uploaded; all blocks of the same kind use it.
-    pub(super) rotary: Mutex<Option<(RotaryTable, Arc<Memory>)>>,
+    /// The last rotary tables that were uploaded, the newest last; all blocks of the same kind use the same.
+    rotary: Mutex<Vec<(RotaryTable, Arc<Memory>)>>,
 }
+
+/// Number of rotary tables that are kept: two kinds of blocks, there and back.
+const TABLES: usize = 4;
+
+/// Most bytes for logits at one time.
+const LOGITS: u64 = 256 << 20;
 
 impl Gpu {
     /// Opens a GPU.
@@ -50,7 +57,7 @@ impl Gpu {
         Ok(Gpu {
             device,
             stored,
-            rotary: Mutex::new(None),
+            rotary: Mutex::default(),
         })
     }
 
@@ -131,6 +138,33 @@ impl Gpu {
         let bytes = self.device.download(memory, (count * 4) as u64)?;
         let values = bytes.as_chunks().0.iter();
         Ok(values.map(|b| f64::from(f32::from_le_bytes(*b))).collect())
+    }
+
+    /// A rotary table on the device, cosine and sine side by side.
+    pub(super) fn rotary_table(&self, table: &RotaryTable) -> Result<Arc<Memory>> {
+        let mut known = lock(&self.rotary);
+        if let Some((_, memory)) = known.iter().find(|(same, _)| same == table) {
+            return Ok(memory.clone());
+        }
+        let pairs: Vec<f32> = table
+            .cosines
+            .iter()
+            .zip(&table.sines)
+            .flat_map(|(cosine, sine)| [*cosine, *sine])
+            .collect();
+        let memory = Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
+        self.device.upload(&memory, cast_slice(&pairs))?;
+        if known.len() == TABLES {
+            known.remove(0);
+        }
+        known.push((table.clone(), memory.clone()));
+        Ok(memory)
+    }
+
+    /// Number of rows whose logits exist at one time; a multiple of 64, so that every part is aligned.
+    pub(super) fn logit_rows(&self, vocabulary: usize, rows: usize) -> usize {
+        let room = LOGITS.min(self.device.largest()) as usize / (4 * vocabulary);
+        (room / 64 * 64).clamp(64, rows.next_multiple_of(64))
     }
 
     /// A buffer to bind if a kernel's optional input is absent.

@@ -7,6 +7,7 @@ use super::parameters::{self, Elementwise, LANES};
 use super::product::Filled;
 use super::shader;
 use super::tensor::{Element, Tensor, Weight};
+use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
 use crate::error::Result;
@@ -14,13 +15,9 @@ use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
 use half::f16;
 use ndarray::{Array2, ArrayView1, ArrayView2};
-use std::sync::Arc;
-
-/// Most bytes for logits at one time.
-const LOGITS: u64 = 256 << 20;
 
 /// The parameter that tells `elementwise.wgsl` which activation function to apply.
-fn activated(activation: Activation) -> Elementwise {
+pub(super) fn activated(activation: Activation) -> Elementwise {
     let activation = match activation {
         Activation::Relu => 0,
         Activation::Silu => 1,
@@ -200,24 +197,7 @@ impl Backend for Gpu {
     }
 
     fn rotate(&self, x: &mut Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
-        let there = {
-            let mut known = self.rotary.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            match &*known {
-                Some((same, memory)) if same == table => memory.clone(),
-                _ => {
-                    let pairs: Vec<f32> = table
-                        .cosines
-                        .iter()
-                        .zip(&table.sines)
-                        .flat_map(|(cosine, sine)| [*cosine, *sine])
-                        .collect();
-                    let memory = Arc::new(self.device.allocate((pairs.len() * 4) as u64)?);
-                    self.device.upload(&memory, cast_slice(&pairs))?;
-                    *known = Some((table.clone(), memory.clone()));
-                    memory
-                }
-            }
-        };
+        let there = self.rotary_table(table)?;
         let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
         let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
         let parameters = parameters::Rotate {
@@ -254,14 +234,12 @@ impl Backend for Gpu {
         let there = self.device.allocate((targets.len() * 4) as u64)?;
         self.device.upload(&there, cast_slice(targets))?;
         let results = self.device.allocate((targets.len() * 8) as u64)?;
-        // Logits exist for a few rows at a time; 64 rows keep every part aligned.
-        let room = LOGITS.min(self.device.largest()) as usize / (4 * head.rows);
-        let rows = (room / 64 * 64).clamp(64, x.rows.next_multiple_of(64));
+        let rows = self.logit_rows(head.rows, x.rows);
         let logits = self.tensor(rows, head.rows, Element::F32)?;
         let kernel = Kernel::new(shader::LIKELIHOOD, "likelihood");
         for first in (0..x.rows).step_by(rows) {
             let count = rows.min(x.rows - first);
-            self.multiply_into((head, Filled::Everywhere), None, x, (first, count), &logits)?;
+            self.multiply_into((head, Filled::Everywhere), None, x, (first, count), (&logits, 0))?;
             let parameters = parameters::Likelihood {
                 rows: count as u32,
                 vocabulary: head.rows as u32,
@@ -311,5 +289,75 @@ impl Backend for Gpu {
 
     fn read_moments(&self, moments: &DeviceMoments) -> Result<Moments> {
         self.read_squares(moments)
+    }
+
+    fn zeros(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        let zeros = self.tensor(rows, columns, Element::F32)?;
+        self.device.clear(&zeros.memory)?;
+        Ok(zeros)
+    }
+
+    fn interleave(&self, parts: &[&Tensor], run: usize) -> Result<Tensor> {
+        self.put_together(parts, run)
+    }
+
+    fn normalise_backward(
+        &self,
+        kind: NormKind,
+        epsilon: f32,
+        width: usize,
+        gain: Option<&Tensor>,
+        x: &Tensor,
+        dy: &Tensor,
+    ) -> Result<Tensor> {
+        self.norm_slopes(kind, epsilon, width, gain, x, dy)
+    }
+
+    fn linear_backward(&self, Weight(weight): &Weight, dy: &Tensor) -> Result<Tensor> {
+        let weight = self.transposed_as(weight, (0, weight.rows), weight.element)?;
+        let converted = self.as_stored(dy)?;
+        self.multiply(&weight, None, converted.as_ref().unwrap_or(dy), self.stored())
+    }
+
+    fn attention_backward(
+        &self,
+        shape: AttentionSpec,
+        window: Option<usize>,
+        length: usize,
+        heads: [&Tensor; 3],
+        result: &Tensor,
+        dy: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        self.attend_backward(shape, window, length, heads, result, dy)
+    }
+
+    fn activate_backward(&self, activation: Activation, x: &Tensor, dy: &mut Tensor) -> Result<()> {
+        self.each("activate_backward", dy, Some(x), activated(activation))
+    }
+
+    fn gate_backward(&self, activation: Activation, gate: &mut Tensor, up: &mut Tensor, dy: &Tensor) -> Result<()> {
+        self.gate_slopes(activation, gate, up, dy)
+    }
+
+    fn log_likelihoods_backward(
+        &self,
+        Weight(head): &Weight,
+        softcap: Option<f32>,
+        x: &Tensor,
+        targets: &[u32],
+        factors: &[f32],
+    ) -> Result<(Vec<f64>, Tensor)> {
+        self.likelihood_slopes(head, softcap, x, targets, factors)
+    }
+
+    fn accumulate_gradient(
+        &self,
+        gradient: &mut Gradient<Tensor>,
+        dy: &Tensor,
+        x: &Tensor,
+        sequences: usize,
+        factor: f32,
+    ) -> Result<()> {
+        self.add_gradient(gradient, dy, x, sequences, factor)
     }
 }

@@ -11,6 +11,9 @@ pub const LANES: usize = 256;
 /// Number of rows and of columns in a tile of the large products: `TILE` of `common_tiles.wgsl`.
 pub const TILE: usize = 128;
 
+/// Number of queries and of keys in a tile of the gradients of attention: `TILE` of `attention_backward.wgsl`.
+pub const SCORE_TILE: usize = 32;
+
 /// Number of four-component vectors that the attention kernel exchanges at a time: `EXCHANGE` of `attention.wgsl`.
 pub const EXCHANGE: usize = 512;
 
@@ -37,6 +40,7 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ELEMENTWISE, "LANES", LANES as u32),
     (shader::MATMUL_F32, "TILE", TILE as u32),
     (shader::ATTENTION, "EXCHANGE", EXCHANGE as u32),
+    (shader::ATTENTION_BACKWARD, "TILE", SCORE_TILE as u32),
     (shader::MOMENTS, "ROWS", SQUARE_ROWS as u32),
     (shader::SUMS, "ROWS", SUM_ROWS as u32),
     (shader::SELECT, "TIED", TIED as u32),
@@ -181,7 +185,7 @@ parameters! {
     }
 
     /// Parameters of RMS norms and layer norms.
-    Normalise of NORMALISE {
+    Normalise of NORMALISE NORMALISE_BACKWARD {
         /// Number of runs of features; each run is normalised on its own.
         runs: u32,
         /// Number of features in a run.
@@ -265,8 +269,8 @@ parameters! {
         length: u32,
     }
 
-    /// Parameters of causal attention computed in tiles.
-    Attention of ATTENTION {
+    /// Parameters of causal attention computed in tiles, and of its gradients.
+    Attention of ATTENTION ATTENTION_BACKWARD {
         /// Number of tokens per sequence.
         length: u32,
         /// Number of query heads.
@@ -299,8 +303,8 @@ parameters! {
         softcap: f32,
     }
 
-    /// Parameters of log-likelihoods from rows of logits.
-    Likelihood of LIKELIHOOD {
+    /// Parameters of log-likelihoods from rows of logits, and of their gradients.
+    Likelihood of LIKELIHOOD LIKELIHOOD_BACKWARD {
         /// Number of rows of logits.
         rows: u32,
         /// Number of logits in a row.
@@ -355,6 +359,8 @@ parameters! {
         place_rows: u32,
         /// The factor that entries are multiplied by.
         factor: f32,
+        /// Number of entries of the source before the first one to move.
+        first: u32,
     }
 
     /// Parameters of the kernels that turn masks into matrices and back.

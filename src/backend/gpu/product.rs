@@ -24,14 +24,22 @@ impl Gpu {
     /// # Errors
     /// There is no room.
     pub(crate) fn transposed(&self, x: &Tensor) -> Result<Tensor> {
-        let into = self.tensor(x.columns, x.rows, Element::F32)?;
+        self.transposed_as(x, (0, x.rows), Element::F32)
+    }
+
+    /// The transposed matrix of some rows, in a number format.
+    pub(super) fn transposed_as(&self, x: &Tensor, (first, rows): (usize, usize), element: Element) -> Result<Tensor> {
+        let into = self.tensor(x.columns, rows, element)?;
         let parameters = parameters::Moves {
             rows: into.rows as u32,
             columns: into.columns as u32,
             width: x.columns as u32,
+            first: (first * x.columns) as u32,
             ..parameters::Moves::default()
         };
-        let kernel = Kernel::new(shader::MOVES, "transpose").with_type("X", x.element.name());
+        let kernel = Kernel::new(shader::MOVES, "transpose")
+            .with_type("X", x.element.name())
+            .with_type("Y", into.element.name());
         let bound = [read(&x.memory), write(&into.memory)];
         self.device
             .run(&kernel, &parameters, &bound, grid(into.len().div_ceil(LANES)))?;
@@ -47,34 +55,47 @@ impl Gpu {
         result: Element,
     ) -> Result<Tensor> {
         let y = self.tensor(x.rows, weight.rows, result)?;
-        self.multiply_into((weight, Filled::Everywhere), bias, x, (0, x.rows), &y)?;
+        self.multiply_into((weight, Filled::Everywhere), bias, x, (0, x.rows), (&y, 0))?;
         Ok(y)
     }
 
     /// Computes `x W^T` in single precision for a triangular `W`, passing over its zeros.
     pub(crate) fn multiply_triangle(&self, weight: &Tensor, filled: Filled, x: &Tensor) -> Result<Tensor> {
         let y = self.tensor(x.rows, weight.rows, Element::F32)?;
-        self.multiply_into((weight, filled), None, x, (0, x.rows), &y)?;
+        self.multiply_into((weight, filled), None, x, (0, x.rows), (&y, 0))?;
         Ok(y)
     }
 
-    /// Computes `x W^T + b` for some rows of `x`, and writes the result to the first rows of `y`.
+    /// Computes `x W^T + b` for some rows of `x`, and writes the result to `y` from row `to` on.
     pub(super) fn multiply_into(
         &self,
         (weight, filled): (&Tensor, Filled),
         bias: Option<&Tensor>,
         x: &Tensor,
         (first, rows): (usize, usize),
-        y: &Tensor,
+        (y, to): (&Tensor, usize),
     ) -> Result<()> {
-        let line = (x.columns * x.element.bytes()) as u64;
+        // The bytes of these rows of a matrix.
+        let part = |of: &Tensor, first: usize| {
+            let line = (of.columns * of.element.bytes()) as u64;
+            (first as u64 * line, (rows as u64 * line).next_multiple_of(4))
+        };
         let x_bound = match first == 0 && rows == x.rows {
             true => read(&x.memory),
-            false => read(&x.memory).part(first as u64 * line, (rows as u64 * line).next_multiple_of(4)),
+            false => {
+                let (start, bytes) = part(x, first);
+                read(&x.memory).part(start, bytes)
+            }
         };
         let weight_bound = read(&weight.memory);
         let bias_bound = read(bias.map_or(self.nothing(), |bias| &bias.memory));
-        let y_bound = write(&y.memory);
+        let y_bound = match to {
+            0 => write(&y.memory),
+            _ => {
+                let (start, bytes) = part(y, to);
+                write(&y.memory).part(start, bytes)
+            }
+        };
         let (inputs, outputs) = (x.columns, weight.rows);
         let has_bias = u32::from(bias.is_some());
         let cooperative = self.cooperates(x) && weight.element == Element::F16 && inputs.is_multiple_of(8);

@@ -41,9 +41,11 @@ shaders! {
     /// Copies rows of a matrix in another order.
     ROWS = "rows.wgsl" + "common_index.wgsl";
     /// Operations element by element: sums, factors, activations, columns, positions.
-    ELEMENTWISE = "elementwise.wgsl" + "common_index.wgsl";
+    ELEMENTWISE = "elementwise.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
     /// RMS norms and layer norms.
-    NORMALISE = "normalise.wgsl";
+    NORMALISE = "normalise.wgsl" + "common_total.wgsl";
+    /// Gradients of RMS norms and layer norms.
+    NORMALISE_BACKWARD = "normalise_backward.wgsl" + "common_total.wgsl";
     /// Rotation of heads by position.
     ROTATE = "rotate.wgsl" + "common_index.wgsl";
     /// `x W^T` for matrices of any shape.
@@ -60,8 +62,12 @@ shaders! {
     ATTENTION = "attention.wgsl";
     /// Causal attention in half precision on cooperative matrices.
     ATTENTION_COOPERATIVE = "attention_cooperative.wgsl" + "common_halves.wgsl";
+    /// Gradients of causal attention, computed in tiles.
+    ATTENTION_BACKWARD = "attention_backward.wgsl";
     /// Log-likelihoods of rows of logits.
     LIKELIHOOD = "likelihood.wgsl";
+    /// Gradients of log-likelihoods with respect to logits.
+    LIKELIHOOD_BACKWARD = "likelihood_backward.wgsl" + "common_total.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
     /// Changes every weight, and checks weights.

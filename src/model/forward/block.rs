@@ -158,14 +158,23 @@ impl<B: Backend> Block<B> {
         self.linears.iter_mut().map(|(_, linear)| &mut linear.weight)
     }
 
-    pub(super) fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
+    /// The linear layer with a task, and what the specification calls it.
+    fn serving(&self, role: Role) -> (LinearId, &Linear<B>) {
         let serves = |(id, _): &&(LinearId, Linear<B>)| self.spec.linear(*id).role == role;
-        let (_, linear) = self
-            .linears
-            .iter()
-            .find(serves)
-            .expect("a family lists every role that its forward pass uses");
+        let found = self.linears.iter().find(serves);
+        let (id, linear) = found.expect("a family lists every role that its forward pass uses");
+        (*id, linear)
+    }
+
+    pub(super) fn apply(&self, backend: &B, role: Role, x: &B::Tensor) -> Result<B::Tensor> {
+        let (_, linear) = self.serving(role);
         backend.linear(&linear.weight, linear.bias.as_ref().map(|bias| &bias.there), x)
+    }
+
+    /// The name of a layer, and the gradient with respect to its input, given that with respect to its output.
+    pub(super) fn apply_backward(&self, backend: &B, role: Role, dy: &B::Tensor) -> Result<(LinearId, B::Tensor)> {
+        let (id, linear) = self.serving(role);
+        Ok((id, backend.linear_backward(&linear.weight, dy)?))
     }
 
     pub(super) fn has(&self, role: Role) -> bool {
@@ -218,4 +227,16 @@ pub(super) fn normalise<B: Backend>(
         norm.bias.as_ref(),
         x,
     )
+}
+
+/// The gradient with respect to the input `x` of a norm, given that with respect to its result.
+pub(super) fn normalise_backward<B: Backend>(
+    backend: &B,
+    spec: &NormSpec,
+    width: usize,
+    norm: &Norm<B::Tensor>,
+    x: &B::Tensor,
+    dy: &B::Tensor,
+) -> Result<B::Tensor> {
+    backend.normalise_backward(spec.kind, spec.epsilon, width, norm.gain.as_ref(), x, dy)
 }

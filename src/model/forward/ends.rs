@@ -1,6 +1,6 @@
 //! The weights outside the blocks in a backend's memory, and what is done with them: the beginning and the end of a forward pass.
 
-use super::block::{Norm, normalise, upload_norm};
+use super::block::{Norm, normalise, normalise_backward, upload_norm};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::memory::Room;
@@ -65,6 +65,28 @@ impl<B: Backend> Ends<B> {
             Some(project) => backend.linear(project, None, normed.as_ref().unwrap_or(x)).map(Some),
             None => Ok(normed),
         }
+    }
+
+    /// The log-likelihoods of the tokens after those of `x`, the stream after the last block, and the gradient with respect to `x`
+    /// of their sum, in which each counts as much as `factors` say.
+    pub(super) fn likelihoods_backward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        targets: &[u32],
+        factors: &[f32],
+    ) -> Result<(Vec<f64>, B::Tensor)> {
+        let before = self.before_head(backend, x)?;
+        let input = before.as_ref().unwrap_or(x);
+        let (likelihoods, mut gradient) =
+            backend.log_likelihoods_backward(self.head(), self.softcap, input, targets, factors)?;
+        if let Some(project) = &self.project_out {
+            gradient = backend.linear_backward(project, &gradient)?;
+        }
+        if let Some((spec, norm)) = &self.final_norm {
+            gradient = normalise_backward(backend, spec, self.width, norm, x, &gradient)?;
+        }
+        Ok((likelihoods, gradient))
     }
 
     pub(super) fn head(&self) -> &B::Weight {

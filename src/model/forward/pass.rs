@@ -1,10 +1,10 @@
 //! The work of one block on one batch, with taps where linear layers read their input.
 
-use super::block::{Block, normalise};
+use super::block::{Block, Norm, normalise};
 use super::layout::Layout;
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::error::Result;
-use crate::spec::{Fusion, ModelSpec, NormPlace, Positions, Role, Tap, TapPlace};
+use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Role, Tap, TapPlace};
 
 /// The tables of sines and cosines for positions below `length`, one per kind of rotary positions; none for learned
 /// positions.
@@ -44,10 +44,10 @@ pub(super) enum Order<'a> {
 
 /// The work of one block on one batch.
 pub(super) struct Pass<'a, B: Backend> {
-    backend: &'a B,
+    pub(super) backend: &'a B,
     spec: &'a ModelSpec,
-    block: &'a Block<B>,
-    rotary: Option<&'a RotaryTable>,
+    pub(super) block: &'a Block<B>,
+    pub(super) rotary: Option<&'a RotaryTable>,
     order: Order<'a>,
 }
 
@@ -126,7 +126,7 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     /// The input of a sub-layer: the normalised stream in pre-norm models, the stream itself in post-norm models
     /// (`None`).
-    fn enter(&self, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
+    pub(super) fn enter(&self, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
         if self.block.spec.norm_first {
             self.normed(place, x)
         } else {
@@ -135,19 +135,36 @@ impl<'a, B: Backend> Pass<'a, B> {
     }
 
     /// `x` after the norm at a place; `None` if the model has no norm there.
-    fn normed(&self, place: NormPlace, x: &B::Tensor) -> Result<Option<B::Tensor>> {
-        let Pass { backend, block, .. } = self;
-        let width = block.spec.norm_width(place, self.spec.width);
-        block
-            .spec
+    pub(super) fn normed(&self, place: NormPlace, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        let normed = self
             .norm(place)
-            .zip(block.norm(place))
-            .map(|(spec, norm)| normalise(*backend, spec, width, norm, x))
-            .transpose()
+            .map(|(spec, width, norm)| normalise(self.backend, spec, width, norm, x));
+        normed.transpose()
+    }
+
+    /// The norm at a place: how it is computed, of how many features together, and its parameters.
+    pub(super) fn norm(&self, place: NormPlace) -> Option<(&NormSpec, usize, &Norm<B::Tensor>)> {
+        let block = self.block;
+        let (spec, norm) = block.spec.norm(place).zip(block.norm(place))?;
+        Some((spec, block.spec.norm_width(place, self.spec.width), norm))
+    }
+
+    /// What a sub-layer adds to the stream, given the input of its last layer; and what was normalised, where the model
+    /// normalises it.
+    pub(super) fn leave(&self, last: Role, x: &B::Tensor) -> Result<(B::Tensor, Option<B::Tensor>)> {
+        let output = self.block.apply(self.backend, last, x)?;
+        let place = match last {
+            Role::Down => NormPlace::MlpOutput,
+            _ => NormPlace::AttentionOutput,
+        };
+        Ok(match self.normed(place, &output)? {
+            Some(normed) => (normed, Some(output)),
+            None => (output, None),
+        })
     }
 
     /// Computes queries, keys and values; each row has the heads of one token.
-    fn project(&self, input: &B::Tensor) -> Result<[B::Tensor; 3]> {
+    pub(super) fn project(&self, input: &B::Tensor) -> Result<[B::Tensor; 3]> {
         let Pass { backend, block, .. } = self;
         let Some(fusion) = block.fusion() else {
             return Ok([
@@ -188,34 +205,55 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(entered)
     }
 
+    /// Number of tokens in a sequence as attention sees it.
+    pub(super) fn length(&self) -> usize {
+        match self.order {
+            Order::Windows(length) => length,
+            Order::Packed(layout) => layout.length(),
+        }
+    }
+
+    /// The tokens of a batch in the sequences that attention sees.
+    fn spread(&self, x: B::Tensor) -> Result<B::Tensor> {
+        match self.order {
+            Order::Windows(_) => Ok(x),
+            Order::Packed(layout) => self.backend.rows(&x, layout.spread()),
+        }
+    }
+
+    /// Queries or keys as attention reads them: normalised, put into sequences and rotated. What was normalised comes with
+    /// them.
+    pub(super) fn placed(&self, place: NormPlace, heads: B::Tensor) -> Result<(B::Tensor, Option<B::Tensor>)> {
+        let normed = self.normed(place, &heads)?;
+        let (heads, before) = match normed {
+            Some(normed) => (normed, Some(heads)),
+            None => (heads, None),
+        };
+        let mut heads = self.spread(heads)?;
+        if let Some(table) = self.rotary {
+            let head_dim = self.block.spec.attention.head_dim;
+            self.backend.rotate(&mut heads, table, head_dim, self.length())?;
+        }
+        Ok((heads, before))
+    }
+
+    /// What attention computes of queries, keys and values in sequences.
+    pub(super) fn attend(&self, queries: &B::Tensor, keys: &B::Tensor, values: &B::Tensor) -> Result<B::Tensor> {
+        let (shape, window) = (self.block.spec.attention, self.block.reach.window);
+        self.backend
+            .attention(shape, window, self.length(), queries, keys, values)
+    }
+
     /// Computes attention up to the input of its output projection.
     fn mixed(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
-        let backend = self.backend;
         let entered = self.attention_input(x, listen)?;
-        let input = entered.as_ref().unwrap_or(x);
-        let [mut queries, mut keys, mut values] = self.project(input)?;
-        let length = match self.order {
-            Order::Windows(length) => length,
-            Order::Packed(layout) => {
-                values = backend.rows(&values, layout.spread())?;
-                layout.length()
-            }
-        };
-        for (place, heads) in [(NormPlace::Query, &mut queries), (NormPlace::Key, &mut keys)] {
-            if let Some(normed) = self.normed(place, heads)? {
-                *heads = normed;
-            }
-            if let Order::Packed(layout) = self.order {
-                *heads = backend.rows(heads, layout.spread())?;
-            }
-            if let Some(table) = self.rotary {
-                backend.rotate(heads, table, self.block.spec.attention.head_dim, length)?;
-            }
-        }
-        let window = self.block.reach.window;
-        let mut mixed = backend.attention(self.block.spec.attention, window, length, &queries, &keys, &values)?;
+        let [queries, keys, values] = self.project(entered.as_ref().unwrap_or(x))?;
+        let values = self.spread(values)?;
+        let (queries, _) = self.placed(NormPlace::Query, queries)?;
+        let (keys, _) = self.placed(NormPlace::Key, keys)?;
+        let mut mixed = self.attend(&queries, &keys, &values)?;
         if let Order::Packed(layout) = self.order {
-            mixed = backend.rows(&mixed, layout.gather())?;
+            mixed = self.backend.rows(&mixed, layout.gather())?;
         }
         self.hear(TapPlace::AttentionOut, listen, &mixed)?;
         Ok(mixed)
@@ -223,8 +261,7 @@ impl<'a, B: Backend> Pass<'a, B> {
 
     fn attention(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let mixed = self.mixed(x, listen)?;
-        let output = self.block.apply(self.backend, Role::Output, &mixed)?;
-        Ok(self.normed(NormPlace::AttentionOutput, &output)?.unwrap_or(output))
+        Ok(self.leave(Role::Output, &mixed)?.0)
     }
 
     /// The input of gate and up projections; `None` if it is `x` itself.
@@ -234,25 +271,34 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(entered)
     }
 
-    fn mlp_middle(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+    /// The up projection of the MLP's input, and its gate in gated MLPs.
+    pub(super) fn expand(&self, input: &B::Tensor) -> Result<(B::Tensor, Option<B::Tensor>)> {
         let Pass { backend, block, .. } = self;
-        let entered = self.mlp_input(x, listen)?;
-        let input = entered.as_ref().unwrap_or(x);
-        let mut middle = block.apply(backend, Role::Up, input)?;
+        let up = block.apply(backend, Role::Up, input)?;
+        let gate = block.has(Role::Gate).then(|| block.apply(backend, Role::Gate, input));
+        Ok((up, gate.transpose()?))
+    }
+
+    /// Makes the input of the down projection of the up projection, in place.
+    pub(super) fn activate(&self, up: &mut B::Tensor, gate: Option<&B::Tensor>) -> Result<()> {
         let activation = self.block.spec.activation;
-        if block.has(Role::Gate) {
-            let gate = block.apply(backend, Role::Gate, input)?;
-            backend.gate(activation, &gate, &mut middle)?;
-        } else {
-            backend.activate(activation, &mut middle)?;
+        match gate {
+            Some(gate) => self.backend.gate(activation, gate, up),
+            None => self.backend.activate(activation, up),
         }
+    }
+
+    fn mlp_middle(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+        let entered = self.mlp_input(x, listen)?;
+        let (mut middle, gate) = self.expand(entered.as_ref().unwrap_or(x))?;
+        self.activate(&mut middle, gate.as_ref())?;
+        drop(gate);
         self.hear(TapPlace::MlpMiddle, listen, &middle)?;
         Ok(middle)
     }
 
     fn mlp(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
         let middle = self.mlp_middle(x, listen)?;
-        let output = self.block.apply(self.backend, Role::Down, &middle)?;
-        Ok(self.normed(NormPlace::MlpOutput, &output)?.unwrap_or(output))
+        Ok(self.leave(Role::Down, &middle)?.0)
     }
 }

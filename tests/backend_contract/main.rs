@@ -4,6 +4,8 @@
 //! One suite, run against each backend. Sizes are awkward on purpose (no multiples of any tile), and
 //! every operation that walks several sequences is tested with more than one.
 
+mod adjoints;
+#[path = "../gpu/mod.rs"]
 mod gpu;
 
 use ndarray::Array2;
@@ -156,6 +158,7 @@ impl<B: Backend> Suite<B> {
         self.attention()?;
         self.likelihoods()?;
         self.moments()?;
+        self.adjoints()?;
         let declared: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
         let mut tested: Vec<&str> = Vec::new();
         for name in &self.tested {
@@ -435,7 +438,7 @@ impl<B: Backend> Suite<B> {
                 self.normal(2 * length, kv_heads * head_dim),
                 self.normal(2 * length, kv_heads * head_dim),
             );
-            let want = attention(shape, window, length, &queries, &keys, &values);
+            let want = attention((shape, window, length), &wide(&queries), &wide(&keys), &wide(&values));
             let (q, k, v) = (
                 self.backend.upload(queries.view())?,
                 self.backend.upload(keys.view())?,
@@ -605,13 +608,14 @@ fn normal_distribution(x: f64) -> f64 {
     0.5 + sum * width / 3.0
 }
 
+/// Attention's shape, window, and the length of sequences.
+type Attending = (AttentionSpec, Option<usize>, usize);
+
 fn attention(
-    shape: AttentionSpec,
-    window: Option<usize>,
-    length: usize,
-    queries: &Array2<f32>,
-    keys: &Array2<f32>,
-    values: &Array2<f32>,
+    (shape, window, length): Attending,
+    queries: &Array2<f64>,
+    keys: &Array2<f64>,
+    values: &Array2<f64>,
 ) -> Array2<f64> {
     let dim = shape.head_dim;
     let mut output = Array2::zeros(queries.dim());
@@ -623,7 +627,7 @@ fn attention(
             let scores: Vec<f64> = (start..=t)
                 .map(|s| {
                     let product: f64 = (0..dim)
-                        .map(|f| f64::from(queries[[t, head * dim + f]]) * f64::from(keys[[s, kv * dim + f]]))
+                        .map(|f| queries[[t, head * dim + f]] * keys[[s, kv * dim + f]])
                         .sum();
                     let score = product * f64::from(shape.scale);
                     match shape.softcap.map(f64::from) {
@@ -637,7 +641,7 @@ fn attention(
             for (s, score) in (start..=t).zip(&scores) {
                 let weight = (score - largest).exp() / total;
                 for f in 0..dim {
-                    output[[t, head * dim + f]] += weight * f64::from(values[[s, kv * dim + f]]);
+                    output[[t, head * dim + f]] += weight * values[[s, kv * dim + f]];
                 }
             }
         }

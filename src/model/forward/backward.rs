@@ -1,0 +1,164 @@
+//! The gradient of a loss with respect to the residual stream between two blocks, in the batches of the stream itself.
+
+use super::adjoint::Adjoint;
+use super::batches::Batches;
+use super::block::Block;
+use super::ends::Ends;
+use super::hidden::Hidden;
+use super::pass::{Order, Pass, copy, rotary_tables};
+use crate::backend::{Backend, RotaryTable};
+use crate::data::windows::TokenWindows;
+use crate::error::Result;
+use crate::spec::{LinearId, ModelSpec};
+
+/// The residual stream before every block of a forward pass, which the way back needs. It is in memory as far as the room
+/// has a place for it, the rest is in scratch files.
+pub struct Tape<B: Backend> {
+    inputs: Vec<Batches<B>>,
+}
+
+impl<B: Backend> Default for Tape<B> {
+    fn default() -> Self {
+        Tape { inputs: Vec::new() }
+    }
+}
+
+impl<B: Backend> Tape<B> {
+    /// Keeps a copy of the stream, and moves the stream through a block.
+    ///
+    /// # Errors
+    /// The backend fails, or there is no place for the copy.
+    pub fn advance(
+        &mut self,
+        backend: &B,
+        ends: &Ends<B>,
+        spec: &ModelSpec,
+        hidden: &mut Hidden<B>,
+        block: &Block<B>,
+    ) -> Result<()> {
+        let mut inputs = Batches::default();
+        hidden
+            .batches()
+            .each(backend, |x| inputs.push(backend, &ends.room, copy(backend, x)?))?;
+        self.inputs.push(inputs);
+        hidden.advance(backend, spec, block, |_, _| Ok(()))
+    }
+}
+
+/// The gradient of a loss with respect to the residual stream between two blocks.
+pub struct Backward<B: Backend> {
+    batches: Batches<B>,
+    tape: Tape<B>,
+    length: usize,
+    rotary: Vec<RotaryTable>,
+    back: Vec<RotaryTable>,
+}
+
+impl<B: Backend> Backward<B> {
+    /// Begins at the head, with the stream after the last block: the gradient of the sum of all tokens' negative
+    /// log-likelihoods, times `scale`. Also returns, for each window, the mean over its tokens 1, 2, ... of their negative
+    /// log-likelihoods given the tokens before them.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn of_likelihood(
+        backend: &B,
+        ends: &Ends<B>,
+        spec: &ModelSpec,
+        tape: Tape<B>,
+        hidden: Hidden<B>,
+        windows: &TokenWindows,
+        scale: f32,
+    ) -> Result<(Vec<f64>, Self)> {
+        let length = windows.length();
+        let mut ids = windows.ids();
+        let mut losses = Vec::with_capacity(windows.count());
+        let mut batches = hidden.into_batches();
+        batches.change(backend, |_, x| {
+            let (batch, rest) = ids.split_at(backend.extent(x).rows);
+            ids = rest;
+            // The last token of a window predicts nothing, so its target does not matter.
+            let mut targets = batch[1..].to_vec();
+            targets.push(batch[0]);
+            let factor = |token: usize| if token % length == length - 1 { 0.0 } else { -scale };
+            let factors: Vec<f32> = (0..batch.len()).map(factor).collect();
+            let (likelihoods, gradient) = ends.likelihoods_backward(backend, x, &targets, &factors)?;
+            let windows = likelihoods.chunks_exact(length).map(|window| &window[..length - 1]);
+            losses.extend(windows.map(|window| -window.iter().sum::<f64>() / window.len() as f64));
+            *x = gradient;
+            Ok(())
+        })?;
+        Ok((losses, Backward::new(spec, tape, batches, length)))
+    }
+
+    /// Begins after the last block that the stream `output` has passed: the gradient of half the squared distance between it and
+    /// `wanted`, a stream of the same windows.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn of_difference(
+        backend: &B,
+        spec: &ModelSpec,
+        tape: Tape<B>,
+        output: Hidden<B>,
+        wanted: &Hidden<B>,
+    ) -> Result<Self> {
+        let length = output.length();
+        let mut batches = output.into_batches();
+        batches.change(backend, |index, x| {
+            wanted.batches().with(backend, index, |wanted| {
+                let mut away = copy(backend, wanted)?;
+                backend.scale(&mut away, -1.0)?;
+                backend.add(x, &away)
+            })
+        })?;
+        Ok(Backward::new(spec, tape, batches, length))
+    }
+
+    fn new(spec: &ModelSpec, tape: Tape<B>, batches: Batches<B>, length: usize) -> Self {
+        let rotary = rotary_tables(spec, length);
+        Backward {
+            batches,
+            tape,
+            length,
+            back: rotary.iter().map(RotaryTable::inverse).collect(),
+            rotary,
+        }
+    }
+
+    /// Moves the gradient back through the last block that the tape knows, which is `block`, and forgets the block's input.
+    /// `listen` receives for every linear layer its input, the gradient with respect to its output, and how many windows the rows
+    /// of both are, batch by batch.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    ///
+    /// # Panics
+    /// The tape knows no block any more.
+    pub fn retreat(
+        &mut self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        mut listen: impl FnMut(LinearId, &B::Tensor, &B::Tensor, usize) -> Result<()>,
+    ) -> Result<()> {
+        let inputs = self.tape.inputs.pop().expect("a block that was passed");
+        let length = self.length;
+        let adjoint = Adjoint {
+            pass: Pass::new(
+                backend,
+                spec,
+                block,
+                self.rotary.get(block.reach.rotary),
+                Order::Windows(length),
+            ),
+            back: self.back.get(block.reach.rotary),
+        };
+        self.batches.change(backend, |index, gradient| {
+            inputs.with(backend, index, |x| {
+                let windows = backend.extent(x).rows / length;
+                adjoint.run(x, gradient, &mut |id, x, dy| listen(id, x, dy, windows))
+            })
+        })
+    }
+}
