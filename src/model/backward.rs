@@ -60,7 +60,7 @@ impl<T> BlockGradients<T> {
 /// of their negative log-likelihoods given the tokens before them; sums are over windows. Returns the losses.
 ///
 /// # Errors
-/// A window has a single token, a tensor is unusable, the backend has no room, or `take` fails.
+/// Tokens have weights, a tensor is unusable, the backend has no room, or `take` fails.
 pub fn gradients<B: Backend>(
     backend: &B,
     source: &dyn WeightSource,
@@ -70,12 +70,13 @@ pub fn gradients<B: Backend>(
     mut take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
 ) -> Result<Vec<f64>> {
     let spec = source.spec();
-    let targets = windows.length() - 1;
-    if targets == 0 {
+    if windows.weights().is_some() {
         return Err(Error::config(
-            "gradients need windows of at least 2 tokens: a token is predicted from the tokens before it",
+            "gradients are of losses in which all tokens count alike; leave out what gives calibration tokens weights, or use a method \
+             without gradients",
         ));
     }
+    let targets = windows.length() - 1;
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     let mut tape = Tape::default();
     ahead(

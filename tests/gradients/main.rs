@@ -188,13 +188,14 @@ fn a_blocks_gradient_is_the_slope_of_its_distance() {
             .expect("memory");
         for (id, sums) in sums.into_layers() {
             let gradient: Array2<f32> = sums.sum.expect("it was asked for");
-            // Along the gradient itself, where a step changes the distance most.
+            // Along the gradient itself, where a step changes the distance most. The distance is computed in single precision, and has
+            // corners where it is made of rectifiers.
             let length = gradient
                 .iter()
                 .map(|value| f64::from(*value).powi(2))
                 .sum::<f64>()
                 .sqrt();
-            let step = 1e-2;
+            let step = 3e-3;
             let mut at = |step: f64| {
                 block.weight_mut(id).scaled_add((step / length) as f32, &gradient);
                 let found = distance(&checkpoint, &ends, &windows, &block, &wanted);
@@ -203,7 +204,7 @@ fn a_blocks_gradient_is_the_slope_of_its_distance() {
             };
             let slope = (at(step) - at(-step)) / (2.0 * step);
             assert!(
-                (slope - length).abs() <= 2e-3 * length,
+                (slope - length).abs() <= 5e-3 * length,
                 "{name}, {id:?}: slope {slope}, gradient {length}"
             );
         }
@@ -211,12 +212,13 @@ fn a_blocks_gradient_is_the_slope_of_its_distance() {
 }
 
 #[test]
-fn gradients_need_two_tokens() {
+fn tokens_with_weights_are_refused() {
     let folder = &models()[0];
     let checkpoint = Checkpoint::open(folder, read_spec(folder).expect("a model")).expect("a model");
     let ends = Ends::upload(&Cpu, &checkpoint).expect("memory");
-    let windows = TokenWindows::new(vec![1, 2], 1).expect("whole windows");
-    let error = gradients(&Cpu, &checkpoint, &ends, &windows, GradientNeeds::SUM, |_, _, _| Ok(()))
-        .expect_err("a single token predicts nothing");
-    assert!(error.to_string().contains("at least 2 tokens"), "{error}");
+    let windows = TokenWindows::new(vec![1, 2, 3, 4], 2).expect("whole windows");
+    let windows = windows.weighted(vec![1.0, 0.0, 1.0, 1.0]).expect("good weights");
+    let error =
+        gradients(&Cpu, &checkpoint, &ends, &windows, GradientNeeds::SUM, |_, _, _| Ok(())).expect_err("no such loss");
+    assert!(error.to_string().contains("count alike"), "{error}");
 }
