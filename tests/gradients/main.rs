@@ -140,7 +140,7 @@ fn gradients_equal_autograd_on_the_gpu() {
 }
 
 fn states(hidden: &Hidden<Cpu>) -> Array2<f64> {
-    hidden.states(&Cpu).expect("memory").mapv(f64::from)
+    hidden.states(&Cpu, None).expect("memory").mapv(f64::from)
 }
 
 /// Half the squared distance of a block's outputs from others.

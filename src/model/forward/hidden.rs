@@ -167,29 +167,14 @@ impl<B: Backend> Hidden<B> {
     /// # Errors
     /// The backend fails.
     pub fn logits(&self, backend: &B, ends: &Ends<B>) -> Result<Array2<f32>> {
-        self.gathered(backend, |x| {
+        let mut parts = Vec::new();
+        self.batches.each(backend, |x| {
             let before = ends.before_head(backend, x)?;
             let mut logits = backend.download(&backend.linear(ends.head(), None, before.as_ref().unwrap_or(x))?)?;
             if let Some(bound) = ends.softcap {
                 logits.mapv_inplace(|x| bound * (x / bound).tanh());
             }
-            Ok(logits)
-        })
-    }
-
-    /// The stream itself, `(tokens, features)`. For tests and small texts.
-    ///
-    /// # Errors
-    /// The backend fails.
-    pub fn states(&self, backend: &B) -> Result<Array2<f32>> {
-        self.gathered(backend, |x| backend.download(x))
-    }
-
-    /// What `of` makes of every batch, one below the other.
-    fn gathered(&self, backend: &B, of: impl Fn(&B::Tensor) -> Result<Array2<f32>>) -> Result<Array2<f32>> {
-        let mut parts = Vec::new();
-        self.batches.each(backend, |x| {
-            parts.push(of(x)?);
+            parts.push(logits);
             Ok(())
         })?;
         Ok(stacked(&parts))
