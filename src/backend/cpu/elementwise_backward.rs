@@ -8,7 +8,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 /// The factor `1 / sqrt(2 pi)` of the normal density.
-const DENSITY: f32 = 0.398_942_28;
+const DENSITY: f32 = 0.398_942_3;
 
 /// With the normalised run `z`, the factor `r` it was scaled by and `h = gain dy`: `r (h - mean(h) - z mean(h z))`. RMS norms
 /// subtract no mean, neither there nor here.
