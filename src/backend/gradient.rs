@@ -1,6 +1,5 @@
 //! Sums over sequences of the gradient with respect to a weight.
 
-use crate::backend::Backend;
 use crate::error::Result;
 
 /// The sums over sequences of the gradient of a loss that a method uses.
@@ -34,17 +33,13 @@ pub struct Gradient<T> {
 }
 
 impl<T> Gradient<T> {
-    /// Sums for a weight `(outputs, inputs)` before any sequence was added.
+    /// The sums that are needed, before any sequence was added: each is one of the matrices of zeros that `zeros` makes, as large
+    /// as the weight.
     ///
     /// # Errors
-    /// The backend has no room.
-    pub fn new<B: Backend<Tensor = T>>(
-        backend: &B,
-        outputs: usize,
-        inputs: usize,
-        needs: GradientNeeds,
-    ) -> Result<Self> {
-        let zeros = |wanted: bool| wanted.then(|| backend.zeros(outputs, inputs)).transpose();
+    /// `zeros` fails.
+    pub fn new(needs: GradientNeeds, zeros: impl Fn() -> Result<T>) -> Result<Self> {
+        let zeros = |wanted: bool| wanted.then(&zeros).transpose();
         Ok(Gradient {
             sum: zeros(needs.sum)?,
             squares: zeros(needs.squares)?,

@@ -23,7 +23,7 @@ impl<T> BlockGradients<T> {
     /// # Errors
     /// The backend has no room.
     pub fn new<B: Backend<Tensor = T>>(backend: &B, spec: &BlockSpec, needs: GradientNeeds) -> Result<Self> {
-        let zeros = |outputs, inputs| Gradient::new(backend, outputs, inputs, needs);
+        let zeros = |outputs, inputs| Gradient::new(needs, || backend.zeros(outputs, inputs));
         let layers = spec
             .layers()
             .map(|(id, linear)| Ok((id, zeros(linear.outputs, linear.inputs)?)));

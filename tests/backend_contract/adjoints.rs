@@ -395,8 +395,9 @@ impl<B: Backend> Suite<B> {
         };
         for (inputs, outputs, length) in [(67, 45, 35), (132, 136, 32), (20, 100, 1)] {
             let factor = 0.5f32;
-            let mut there = Gradient::new(&self.backend, outputs, inputs, needs)?;
-            let mut alone = Gradient::new(&self.backend, outputs, inputs, GradientNeeds::SUM)?;
+            let zeros = || self.backend.zeros(outputs, inputs);
+            let mut there = Gradient::new(needs, zeros)?;
+            let mut alone = Gradient::new(GradientNeeds::SUM, zeros)?;
             let mut want = [(); 3].map(|()| Array2::<f64>::zeros((outputs, inputs)));
             for sequences in [3, 2] {
                 let (x, dy) = (
