@@ -14,4 +14,4 @@ pub use opened::{Opened, Work};
 pub use prepared::{Prepared, PreparedText};
 pub use runner::{Findings, Runner, Sharing, Treatment};
 pub use tasks::{PreparedTask, Sample, TaskFindings};
-pub use tokens::ModelTokens;
+pub use tokens::{ModelTokens, calibration_windows};

@@ -5,6 +5,7 @@
 
 mod archive;
 mod bench;
+mod calibration;
 mod card;
 mod choice;
 mod common;
@@ -23,6 +24,7 @@ mod prune;
 mod quickstart;
 mod report;
 mod shells;
+mod shrink;
 mod signals;
 mod streams;
 mod submit;
@@ -102,6 +104,8 @@ enum Command {
     Report(report::ReportCommand),
     /// Prune one model into a directory that every tool loads
     Prune(Box<prune::Prune>),
+    /// Make one model smaller: remove whole heads, neurons or blocks, so that it is faster, too
+    Shrink(Box<shrink::Shrink>),
     /// Measure the perplexity of one model, or its accuracy on tasks
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
@@ -238,6 +242,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Submit(arguments) => submit::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Card(arguments) => card::run(&arguments),

@@ -34,7 +34,7 @@ impl ModelTokens {
         let files = inputs.evaluations.as_ref().ok_or_else(missing)?;
         let texts = experiment.reads_texts();
         let tokenizer = texts.then(|| Tokenizer::load(&folder.path)).transpose()?;
-        let tokenizer = || tokenizer.as_ref().ok_or_else(missing);
+        let known = || tokenizer.as_ref().ok_or_else(missing);
         let vocabulary = folder.spec.vocabulary;
         let bos = experiment.bos;
         let evaluations = experiment
@@ -49,45 +49,79 @@ impl ModelTokens {
                         corpus.keep(rows).at(plan.source().display())?;
                     }
                     let text = corpus.into_joined(join);
-                    let ids = tokenizer()?.encode(&text, bos, vocabulary)?;
+                    let ids = known()?.encode(&text, bos, vocabulary)?;
                     TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
                         .at(plan.source().display())
                 }
             })
             .collect::<Result<_>>()?;
-        let mut calibration = BTreeMap::new();
-        if let Some(plan) = &experiment.calibration
-            && experiment.methods.iter().any(|method| method.calibrated)
-        {
-            let mut source = None;
-            let length = plan.length.of(&folder.spec);
-            for seed in &experiment.seeds {
-                let file = inputs.calibration.get(seed).ok_or_else(missing)?;
-                let (Some(join), Some(sampling)) = (plan.join, plan.sampling) else {
-                    let windows = stored(&file.path, length, Some(plan.sequences), vocabulary)?;
-                    calibration.insert(*seed, windows);
-                    continue;
-                };
-                // One corpus serves all seeds; it is read and tokenised once.
-                if source.is_none() {
-                    source = Some(match sampling {
-                        Sampling::Answers => CalibrationSource::of_answers(answers::read(&file.path)?, bos),
-                        _ => {
-                            let corpus = Corpus::read(&file.path, join)?;
-                            CalibrationSource::new(corpus, join, sampling, bos, tokenizer()?, vocabulary)?
-                        }
-                    });
-                }
-                let source = source.as_ref().expect("the source was just made");
-                let windows = source.draw(tokenizer()?, vocabulary, *seed, plan.sequences, length);
-                calibration.insert(*seed, windows.at(plan.source().display())?);
-            }
-        }
+        let calibrated = experiment.methods.iter().any(|method| method.calibrated);
+        let calibration = match calibrated {
+            true => drawn(experiment, inputs, index, tokenizer)?,
+            false => BTreeMap::new(),
+        };
         Ok(ModelTokens {
             evaluations,
             calibration,
         })
     }
+}
+
+/// The calibration windows of every seed of an experiment for the model at `index`; none where there is no calibration.
+///
+/// # Errors
+/// As [`ModelTokens::new`].
+pub fn calibration_windows(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    index: usize,
+) -> Result<BTreeMap<u64, TokenWindows>> {
+    drawn(experiment, inputs, index, None)
+}
+
+/// The same with the model's tokenizer, if it was loaded.
+fn drawn(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    index: usize,
+    mut tokenizer: Option<Tokenizer>,
+) -> Result<BTreeMap<u64, TokenWindows>> {
+    let missing = || Error::input(inputs.missing.join("\n"));
+    let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
+    let mut calibration = BTreeMap::new();
+    let Some(plan) = &experiment.calibration else {
+        return Ok(calibration);
+    };
+    let (vocabulary, bos) = (folder.spec.vocabulary, experiment.bos);
+    let length = plan.length.of(&folder.spec);
+    let mut source = None;
+    for seed in &experiment.seeds {
+        let file = inputs.calibration.get(seed).ok_or_else(missing)?;
+        let (Some(join), Some(sampling)) = (plan.join, plan.sampling) else {
+            let windows = stored(&file.path, length, Some(plan.sequences), vocabulary)?;
+            calibration.insert(*seed, windows);
+            continue;
+        };
+        // One corpus serves all seeds; it is read and tokenised once.
+        if source.is_none() {
+            let tokenizer = match tokenizer.take() {
+                Some(tokenizer) => tokenizer,
+                None => Tokenizer::load(&folder.path)?,
+            };
+            let made = match sampling {
+                Sampling::Answers => CalibrationSource::of_answers(answers::read(&file.path)?, bos),
+                _ => {
+                    let corpus = Corpus::read(&file.path, join)?;
+                    CalibrationSource::new(corpus, join, sampling, bos, &tokenizer, vocabulary)?
+                }
+            };
+            source = Some((made, tokenizer));
+        }
+        let (source, tokenizer) = source.as_ref().expect("the source was just made");
+        let windows = source.draw(tokenizer, vocabulary, *seed, plan.sequences, length);
+        calibration.insert(*seed, windows.at(plan.source().display())?);
+    }
+    Ok(calibration)
 }
 
 /// The first `count` windows (all by default) of a token windows file.

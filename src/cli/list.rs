@@ -17,6 +17,7 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::units::UNITS;
 use crate::registry::{Entry, unknown};
 use crate::submit::ENGINES;
 
@@ -30,6 +31,7 @@ pub(super) fn listing() -> String {
     section(&mut text, "permutations", PERMUTATIONS.entries());
     section(&mut text, "mask refinements", REFINERS.entries());
     section(&mut text, "compensations", COMPENSATIONS.entries());
+    section(&mut text, "methods of whole units (`zprune shrink`)", UNITS.entries());
     text.push_str("recipes by name (recipe = \"NAME\" in a [[method]], or --method NAME)\n");
     for known in &KNOWN {
         text.push_str(&format!("  {:<23}  {} ({})\n", known.name, known.line(), known.source));
@@ -128,6 +130,7 @@ pub(super) fn about(name: &str) -> Result<String> {
     found.extend(told);
     let told = component(&COMPENSATIONS, "compensate", name, &found, |it| needs(it.needs()));
     found.extend(told);
+    found.extend(units(name));
     match found.is_empty() {
         false => Ok(found.join("\n\n")),
         true => Err(unknown("component or recipe", name, &all_names())),
@@ -143,6 +146,7 @@ fn all_names() -> Vec<&'static str> {
     names.extend(PERMUTATIONS.entries().iter().map(|entry| entry.name));
     names.extend(REFINERS.entries().iter().map(|entry| entry.name));
     names.extend(COMPENSATIONS.entries().iter().map(|entry| entry.name));
+    names.extend(UNITS.entries().iter().map(|entry| entry.name));
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names
@@ -156,6 +160,30 @@ fn recipe(known: &KnownRecipe) -> String {
         known.source,
         known.line()
     )
+}
+
+/// What is known of a method of whole units.
+fn units(name: &str) -> Option<String> {
+    let entry = UNITS.find(name).ok()?;
+    let mut text = format!("{name}: a {}\n\n{}\n\n", UNITS.kind(), entry.summary);
+    if let Ok(built) = UNITS.build(name, &toml::Table::new()) {
+        let needs = match built.component.calibrates() {
+            true => "needs: calibration text",
+            false => "needs: nothing but the weights",
+        };
+        text.push_str(&format!("{needs}\n"));
+    }
+    let parameters = UNITS.parameters(name).unwrap_or_default();
+    if let Some(first) = parameters.first() {
+        text.push_str(&format!("parameters, as in --set {}=...\n", first.name));
+    }
+    for parameter in &parameters {
+        text.push_str(&line(parameter, None));
+    }
+    text.push_str(&format!(
+        "to use it: zprune shrink --model DIR --method {name} --units 0.2 --out DIR\nmore: docs/shrink.md"
+    ));
+    Some(text)
 }
 
 /// What is known of a component; `key` is its step in a `[[method]]`, and `facts` tells what it says of itself as it is by default;

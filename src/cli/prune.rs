@@ -1,24 +1,20 @@
 //! `zprune prune`.
 
-use super::choice::{JOINS, choice};
+use super::calibration::CalibrationText;
+use super::choice::choice;
 use super::common::{Common, FollowLinks};
 use super::display::Display;
-use super::piped;
 use super::streams::print_lines;
 use crate::calibrate::{Goal, Stage};
-use crate::data::corpus::Join;
-use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
-use crate::experiment::protocol::Length;
 use crate::experiment::raw::RawCalibration;
-use crate::experiment::single::{self, typed};
+use crate::experiment::single;
 use crate::files::names::quoted;
-use crate::hub::datasets::PREFIX;
 use crate::jobs::{self, prune::Writing};
 use crate::prune::pattern::{Group, Pattern, Selection};
 use bytesize::ByteSize;
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments of `zprune prune`.
 #[derive(Debug, Args)]
@@ -59,28 +55,8 @@ pub struct Prune {
          there too; in `row-share` the sparsity is met to 0.001",
     ]))]
     selection: Option<Selection>,
-    /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`; `-` reads text or JSONL from standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
-    calibration: Option<PathBuf>,
-    /// Calibration windows: safetensors with `input_ids` [n, length]
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
-    /// How documents become one text for --sampling packed [default: wikitext for JSONL and parquet, else none]
-    #[arg(long, value_parser = choice::<Join>(&JOINS))]
-    join: Option<Join>,
-    /// How windows are drawn [default: the protocol's, or documents]
-    #[arg(long, value_parser = choice::<Sampling>(&[
-        "Draw a document, with replacement, until one is longer than a window; then draw a start in it. The papers' sampling of C4",
-        "Join and tokenise the whole corpus once; draw starts in the token stream",
-        "Draw prompts with answers (JSON lines with `prompt`, `answer` and perhaps `weight`); only the answers' tokens count",
-    ]))]
-    sampling: Option<Sampling>,
-    /// Calibration windows [default: 128, or all of --tokens]
-    #[arg(long, value_name = "N")]
-    sequences: Option<usize>,
-    /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048]
-    #[arg(long, value_name = "L")]
-    length: Option<usize>,
+    #[command(flatten)]
+    text: CalibrationText,
     /// What a layer's statistics are gathered on [default: block]
     #[arg(long, alias = "propagate", value_parser = choice::<Stage>(&[
         "The dense block, whose inputs come from the blocks pruned before it: as in the papers' code",
@@ -108,9 +84,6 @@ pub struct Prune {
     /// Step that lets a bias make up for removed weights [default: none]
     #[arg(long, value_name = "NAME")]
     compensate: Option<String>,
-    /// Seed that the calibration windows are drawn with
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     #[command(flatten)]
     links: FollowLinks,
     /// Directory to make; it must not exist
@@ -129,20 +102,13 @@ pub fn run(arguments: &Prune) -> Result<()> {
             return Err(Error::config(message));
         }
     };
-    piped::refuse("--tokens", arguments.tokens.as_deref())?;
-    let text = piped::text(arguments.calibration.as_deref())?;
-    let drawn = arguments.tokens.is_none();
-    let free = arguments.common.protocol.is_none();
+    let text = arguments.text.read()?;
     let calibration = RawCalibration {
-        corpus: text.path.clone().map(typed),
-        tokens: arguments.tokens.clone().map(typed),
-        obtain: None,
-        join: arguments.join.or(blank_lines(arguments.sampling, text.path.as_deref())),
-        sampling: arguments.sampling.or((drawn && free).then_some(Sampling::Documents)),
-        sequences: arguments.sequences.or(drawn.then_some(128)),
-        length: arguments.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
         stage: arguments.stage,
         target: arguments.target,
+        ..arguments
+            .text
+            .raw(text.path.as_deref(), arguments.common.protocol.is_none())
     };
     let pruning = single::SinglePruning {
         method: arguments.method.clone(),
@@ -155,7 +121,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         selection: arguments.selection,
         pattern,
         calibration,
-        seed: arguments.seed,
+        seed: arguments.text.seed,
     };
     let common = arguments.common.resolved();
     let experiment = single::pruning(&common, pruning)?;
@@ -179,13 +145,4 @@ pub fn run(arguments: &Prune) -> Result<()> {
         quoted(&arguments.out),
         quoted(&pruned.original),
     ))
-}
-
-/// The join for packed windows from JSONL and parquet files: a blank line between documents, since nobody wants
-/// documents without anything between them. `None` in all other cases.
-fn blank_lines(sampling: Option<Sampling>, corpus: Option<&Path>) -> Option<Join> {
-    let name = corpus?.to_string_lossy().to_lowercase();
-    let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];
-    let packed = sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
-    (packed && rows.iter().any(|ending| name.ends_with(ending))).then_some(Join::Wikitext)
 }

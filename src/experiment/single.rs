@@ -86,26 +86,74 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     experiment.selection = selection.unwrap_or_default();
     experiment.patterns = vec![pruning.pattern];
     if method.calibrated {
-        let mut raw = pruning.calibration;
-        if raw.corpus.is_none() && raw.tokens.is_none() {
-            return Err(Error::config(format!(
-                "method `{}` looks at activations: give --calibration FILE, or --tokens FILE",
-                method.name
-            )));
-        }
-        let shape = shape(raw.tokens.as_ref())?;
-        raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
-        raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
-        let mut problems = Problems::default();
-        let plan = calibration(&Spanned::new(WHOLE, raw), protocol, &[pruning.seed], &mut problems);
-        problems.in_argument("calibration")?;
-        experiment.calibration = plan;
-        experiment.seeds = vec![pruning.seed];
+        calibrate(
+            &mut experiment,
+            protocol,
+            &method.name,
+            pruning.calibration,
+            pruning.seed,
+        )?;
     }
     experiment.check(&method)?;
     experiment.methods = vec![method];
     experiment.method(0)?.check(pruning.pattern, &Limits::NONE)?;
     Ok(experiment)
+}
+
+/// One model that loses whole units by a method of this name, which looks at calibration text if there is a `calibration`, for the
+/// windows of a seed.
+///
+/// # Errors
+/// As [`pruning`].
+pub fn shrinking(common: &SingleModel, method: &str, text: Option<RawCalibration>, seed: u64) -> Result<Experiment> {
+    let (mut experiment, protocol) = empty(common)?;
+    if let Some(raw) = text {
+        calibrate(&mut experiment, protocol, method, raw, seed)?;
+    }
+    Ok(experiment)
+}
+
+/// Gives an experiment of one model its calibration.
+fn calibrate(
+    experiment: &mut Experiment,
+    protocol: Option<Named>,
+    method: &str,
+    mut raw: RawCalibration,
+    seed: u64,
+) -> Result<()> {
+    if raw.corpus.is_none() && raw.tokens.is_none() {
+        return Err(Error::config(format!(
+            "method `{method}` looks at activations: give --calibration FILE, or --tokens FILE"
+        )));
+    }
+    let shape = shape(raw.tokens.as_ref())?;
+    raw.sequences = raw.sequences.or(shape.map(|(count, _)| count));
+    raw.length = raw.length.or(shape.map(|(_, length)| Length::Tokens(length)));
+    let mut problems = Problems::default();
+    let plan = calibration(&Spanned::new(WHOLE, raw), protocol, &[seed], &mut problems);
+    problems.in_argument("calibration")?;
+    experiment.calibration = plan;
+    experiment.seeds = vec![seed];
+    Ok(())
+}
+
+/// The parameters that `--set key=value` gives a method without steps.
+///
+/// # Errors
+/// One is not of that form.
+pub fn parameters(settings: &[String]) -> Result<toml::Table> {
+    let each = settings.iter().map(|setting| {
+        let (key, value) = assignment(setting)?;
+        Ok((key.to_string(), value_of(value)))
+    });
+    each.collect()
+}
+
+/// Key and value of a `--set`.
+fn assignment(setting: &str) -> Result<(&str, &str)> {
+    let parts = setting.split_once('=');
+    let parts = parts.map(|(key, value)| (key.trim(), value.trim()));
+    parts.ok_or_else(|| Error::config(format!("--set {setting} is not of the form key=value")))
 }
 
 /// A method by name, perhaps with an allocator and a mask refinement, in its own comparison group; `settings` are parameters of its
@@ -235,10 +283,8 @@ fn named_method(
     method.compensate = compensate;
     method.group = group;
     for setting in settings {
-        let (key, value) = setting
-            .split_once('=')
-            .ok_or_else(|| Error::config(format!("--set {setting} is not of the form key=value")))?;
-        let (step, key) = key.trim().split_once('.').unwrap_or(("criterion", key.trim()));
+        let (key, value) = assignment(setting)?;
+        let (step, key) = key.split_once('.').unwrap_or(("criterion", key));
         let part = match step {
             "criterion" => &mut method.criterion,
             "solver" => &mut method.solver,
@@ -259,9 +305,7 @@ fn named_method(
             }
         };
         let part = part.as_mut().ok_or_else(|| absent(step))?;
-        part.get_mut()
-            .parameters
-            .insert(key.to_string(), value_of(value.trim()));
+        part.get_mut().parameters.insert(key.to_string(), value_of(value));
     }
     Ok(method)
 }

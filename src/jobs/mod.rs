@@ -14,5 +14,6 @@ pub mod harness;
 pub mod provenance;
 pub mod prune;
 mod seal;
+pub mod shrink;
 pub mod tokens;
 pub mod verify;

@@ -5,10 +5,11 @@
 
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
 use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes};
 use ndarray::{Array1, Array2, Axis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is left of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +162,7 @@ impl Edit {
         for (index, edit) in self.blocks.iter().enumerate().skip(1) {
             applied.set_block(index, shape(edit));
         }
-        if self.blocks.len() < spec.blocks {
+        if self.blocks.len() < spec.blocks && spec.reaches.len() > 1 {
             applied.reaches = self.blocks.iter().map(|edit| spec.reach(edit.block)).collect();
         }
         Ok(applied)
@@ -183,6 +184,22 @@ impl<'a> Edited<'a> {
     pub fn new(source: &'a dyn WeightSource, edit: &'a Edit) -> Result<Self> {
         let spec = edit.applied(source.spec())?;
         Ok(Edited { source, edit, spec })
+    }
+
+    /// The same model with the biases that a configuration has to give it together: those that the edit does not know are 0.
+    ///
+    /// # Errors
+    /// No configuration of the family gives a layer the bias that the edit has for it.
+    pub fn sayable(self) -> Result<Self> {
+        let roles: BTreeSet<Role> = self
+            .edit
+            .blocks
+            .iter()
+            .flat_map(|edit| edit.biases.keys().copied())
+            .collect();
+        let spec = with_biases(&self.spec, |linear| roles.contains(&linear.role))?;
+        // Blocks of which the edit changes no bias have one like the others.
+        Ok(Edited { spec, ..self })
     }
 }
 
@@ -210,6 +227,9 @@ impl WeightSource for Edited<'_> {
             }
         }
         replace_bias(&mut weights, edit);
+        if linear.bias && weights.bias.is_none() {
+            weights.bias = Some(Array1::zeros(linear.outputs));
+        }
         weights.name = self.spec.block(index).weight_of(index, linear);
         Ok(weights)
     }

@@ -229,7 +229,8 @@ pub fn remade(checkpoint: &Checkpoint, spec: &ModelSpec, folder: &Path) -> Resul
     }
     let path = folder.join(CONFIG);
     let text = input::read_text(&path, input::SMALL)?;
-    made.push((CONFIG, emitted(&text, spec).at(path.display())?));
+    let blocks: Vec<usize> = (0..spec.blocks).collect();
+    made.push((CONFIG, emitted(&text, spec, &blocks).at(path.display())?));
     if checkpoint.files().indexed() {
         let (mut places, mut bytes) = (Map::new(), 0);
         for (stored, slots) in laid_out(checkpoint, spec).at(folder.display())? {

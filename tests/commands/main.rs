@@ -13,6 +13,7 @@ mod permutations;
 mod quickstart;
 mod refinements;
 mod screens;
+mod shrink;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 

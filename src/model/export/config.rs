@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// Lets transformers read the sizes of all blocks from a configuration that gives some blocks others.
 const READABLE: &str = "allow_global_per_layer_attribute_access";
 
+/// The key whose value is a list with the kind of each block's attention.
+const KINDS: &str = "layer_types";
+
 /// The text of a `config.json`, changed so that it says `spec`. The sizes that most blocks have stand where sizes of all
 /// blocks do, those of other blocks in [`PER_BLOCK`], which transformers reads too, but builds no such LLaMA from: it refuses
 /// the shapes of the tensors.
@@ -18,9 +21,11 @@ const READABLE: &str = "allow_global_per_layer_attribute_access";
 /// A LLaMA whose heads do not share out the width evenly is refused by transformers, and written as what it is in all but
 /// name, a Mistral model without a window.
 ///
+/// `blocks` are the numbers that the blocks have in the original: a list of what kind each block is keeps those of these.
+///
 /// # Errors
 /// A `config.json` of this family cannot say it.
-pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
+pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String> {
     let unsaid = |why: &str| Error::input(format!("cannot say what the new model is: {why}"));
     let family = FAMILIES.find(spec.family)?;
     let mut config: Map<String, Value> = serde_json::from_str(&json::standard(text))
@@ -44,6 +49,14 @@ pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
         config.insert(keys.head_dim.to_string(), usual.attention.head_dim.into());
     }
     let before = parse_spec(text)?;
+    if spec.blocks != before.blocks {
+        config.insert(family.item.sizes.blocks.to_string(), spec.blocks.into());
+        if let Some(Value::Array(kinds)) = config.get_mut(KINDS)
+            && kinds.len() == before.blocks
+        {
+            *kinds = blocks.iter().filter_map(|block| kinds.get(*block).cloned()).collect();
+        }
+    }
     for bias in family.item.biases {
         if bias.is_set(spec) != bias.is_set(&before) {
             config.insert(bias.key.to_string(), bias.is_set(spec).into());
@@ -70,18 +83,22 @@ pub fn emitted(text: &str, spec: &ModelSpec) -> Result<String> {
     }
     let text = format!("{:#}\n", Value::Object(config));
     let said = parse_spec(&text)?;
+    // A list of what blocks see may be repeated, so that two lists can mean the same.
     let wanted = ModelSpec {
         family: said.family,
+        reaches: said.reaches.clone(),
         ..spec.clone()
     };
-    if said == wanted {
+    if said == wanted && (0..spec.blocks).all(|index| said.reach(index) == spec.reach(index)) {
         return Ok(text);
     }
     Err(unsaid(match family.item.sizes.heads {
         Some(_) => {
-            "blocks may differ from the original's in their numbers of heads, key-value heads and neurons, and in biases only"
+            "blocks may be left out, and differ from the original's in their numbers of heads, key-value heads and neurons, and in biases only"
         }
-        None => "blocks of this family may differ from the original's in their number of neurons and in biases only",
+        None => {
+            "blocks of this family may be left out, and differ from the original's in their number of neurons and in biases only"
+        }
     }))
 }
 
@@ -116,6 +133,7 @@ fn as_mistral(config: &mut Map<String, Value>, usual: &BlockSpec) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::edit::{BlockEdit, Edit};
     use crate::model::families::with_biases;
     use crate::spec::Role;
 
@@ -146,7 +164,7 @@ mod tests {
         for (index, sizes) in sizes.into_iter().enumerate() {
             spec.set_block(index, narrowed(&spec.block(index).clone(), sizes));
         }
-        let text = emitted(text, &spec)?;
+        let text = emitted(text, &spec, &[0, 1, 2])?;
         Ok(serde_json::from_str(&text).expect("JSON"))
     }
 
@@ -195,7 +213,7 @@ mod tests {
     fn biases_are_switched_on_by_their_key_and_nothing_else_changes() {
         let spec = parse_spec(LLAMA).expect("supported");
         let with = with_biases(&spec, |linear| linear.role == Role::Down).expect("mlp_bias");
-        let text = emitted(LLAMA, &with).expect("sayable");
+        let text = emitted(LLAMA, &with, &[0, 1, 2]).expect("sayable");
         let mut config: Map<String, Value> = serde_json::from_str(&text).expect("JSON");
         assert_eq!(config.shift_remove("mlp_bias"), Some(Value::Bool(true)));
         // Said as it is for all families that say it.
@@ -210,14 +228,43 @@ mod tests {
         let mut spec = parse_spec(opt).expect("supported");
         let heads = narrowed(spec.block(1), [6, 6, spec.block(1).neurons()]);
         spec.set_block(1, heads);
-        let error = emitted(opt, &spec).expect_err("not sayable").to_string();
+        let error = emitted(opt, &spec, &[0, 1, 2]).expect_err("not sayable").to_string();
         assert!(error.contains("their number of neurons and in biases only"), "{error}");
         let mut spec = parse_spec(LLAMA).expect("supported");
-        spec.blocks = 2;
-        let error = emitted(LLAMA, &spec).expect_err("not sayable").to_string();
+        spec.vocabulary += 1;
+        let error = emitted(LLAMA, &spec, &[0, 1, 2]).expect_err("not sayable").to_string();
         assert!(
             error.contains("heads, key-value heads and neurons, and in biases only"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn blocks_that_are_left_keep_their_kinds() {
+        let gemma = r#"{"model_type": "gemma2", "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]}"#;
+        let spec = parse_spec(gemma).expect("supported");
+        let edit = Edit {
+            blocks: [0, 1, 3]
+                .map(|block| BlockEdit::whole(block, spec.block(block)))
+                .to_vec(),
+        };
+        let left = edit.applied(&spec).expect("possible");
+        let text = emitted(gemma, &left, &[0, 1, 3]).expect("sayable");
+        let config: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(config["num_hidden_layers"], 3);
+        assert_eq!(
+            config[KINDS],
+            serde_json::json!(["sliding_attention", "full_attention", "full_attention"])
+        );
+        // Other kinds than those of the blocks that are left.
+        assert!(emitted(gemma, &left, &[0, 1, 2]).is_err());
+        let text = r#"{"model_type": "gpt2", "n_layer": 3}"#;
+        let spec = parse_spec(text).expect("supported");
+        let edit = Edit {
+            blocks: vec![BlockEdit::whole(2, spec.block(2))],
+        };
+        let text = emitted(text, &edit.applied(&spec).expect("possible"), &[2]).expect("sayable");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON")["n_layer"], 1);
     }
 }

@@ -51,6 +51,8 @@ const ENABLE_BIAS: BiasKey = BiasKey {
 /// The keys of `config.json` for the sizes that a block may have of its own (`per_layer_config`).
 #[derive(Debug, Clone, Copy)]
 pub struct SizeKeys {
+    /// The key for the number of blocks, which all of them share.
+    pub blocks: &'static str,
     /// The key for the number of hidden features of the MLP.
     pub neurons: &'static str,
     /// The keys for the heads of attention, in families that say how large a head is.
@@ -68,8 +70,12 @@ pub struct HeadKeys {
     pub head_dim: &'static str,
 }
 
+/// The key for the number of blocks of nearly all families.
+const BLOCKS: &str = "num_hidden_layers";
+
 /// The keys of LLaMA and of the families that follow it.
 const LIKE_LLAMA: SizeKeys = SizeKeys {
+    blocks: BLOCKS,
     neurons: "intermediate_size",
     heads: Some(HeadKeys {
         heads: "num_attention_heads",
@@ -79,8 +85,12 @@ const LIKE_LLAMA: SizeKeys = SizeKeys {
 };
 
 /// The keys of a family whose heads share out the width of the model, so that none can be left out.
-const fn neurons_only(neurons: &'static str) -> SizeKeys {
-    SizeKeys { neurons, heads: None }
+const fn neurons_only(blocks: &'static str, neurons: &'static str) -> SizeKeys {
+    SizeKeys {
+        blocks,
+        neurons,
+        heads: None,
+    }
 }
 
 /// All families, by the `model_type` of their `config.json`.
@@ -110,7 +120,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "GPT-2: LayerNorm, learned positions, fused queries, keys and values, transposed weights",
             item: ModelFamily {
                 read: gpt2::gpt2,
-                sizes: neurons_only("n_inner"),
+                sizes: neurons_only("n_layer", "n_inner"),
                 biases: &[],
             },
         },
@@ -119,7 +129,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "GPT-NeoX, Pythia: parallel sub-layers, fused queries, keys and values, partial rotary positions",
             item: ModelFamily {
                 read: gpt_neox::gpt_neox,
-                sizes: neurons_only("intermediate_size"),
+                sizes: neurons_only(BLOCKS, "intermediate_size"),
                 biases: &[ATTENTION_BIAS],
             },
         },
@@ -146,7 +156,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "OPT: LayerNorm before or after, learned positions, biases, ReLU",
             item: ModelFamily {
                 read: opt::opt,
-                sizes: neurons_only("ffn_dim"),
+                sizes: neurons_only(BLOCKS, "ffn_dim"),
                 biases: &[ENABLE_BIAS],
             },
         },

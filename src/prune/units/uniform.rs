@@ -1,12 +1,14 @@
 //! The same numbers of heads and neurons for all blocks, so that every loader takes the model.
 //!
-//! Each block loses the same number of key-value heads, with their query heads: the share of them, rounded. The neurons make up for
+//! Each block loses the same number of key-value heads, with their query heads: the share of them, rounded, or none where the
+//! family's configuration cannot say that there are fewer. The neurons make up for
 //! what rounding did, in a number that matrix products like ([`multiple`]).
 
 use super::cost::Cost;
 use super::scores::{UnitScores, without_lowest};
 use crate::error::{Error, Result};
 use crate::model::edit::Edit;
+use crate::model::families::FAMILIES;
 use crate::prune::range::within;
 use crate::spec::ModelSpec;
 
@@ -37,10 +39,10 @@ pub fn uniform(spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Ed
     }
     let cost = Cost::of(block);
     let (groups, neurons) = (block.attention.kv_heads, block.neurons());
-    // Fused matrices keep their heads.
-    let removable = match block.has_fused() {
-        true => 0,
-        false => groups - 1,
+    // Many families have no key for the size of a head, so that none can be left out.
+    let removable = match FAMILIES.find(spec.family)?.item.sizes.heads {
+        Some(_) => groups - 1,
+        None => 0,
     };
     let fewer = ((share * groups as f64).round() as usize).min(removable);
     let left = (1.0 - share) * (groups * cost.group + neurons * cost.neuron) as f64;

@@ -1,0 +1,79 @@
+//! The arguments that say what a model is calibrated on.
+
+use super::choice::{JOINS, choice};
+use super::piped::{self, PipedText};
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
+use crate::error::Result;
+use crate::experiment::protocol::Length;
+use crate::experiment::raw::RawCalibration;
+use crate::experiment::single::typed;
+use crate::hub::datasets::PREFIX;
+use std::path::{Path, PathBuf};
+
+/// What a model is calibrated on.
+#[derive(Debug, clap::Args)]
+pub(super) struct CalibrationText {
+    /// Calibration corpus: text, JSONL, gzipped JSONL or parquet, or `hub:c4`; `-` reads text or JSONL from standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    calibration: Option<PathBuf>,
+    /// Calibration windows: safetensors with `input_ids` [n, length]
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// How documents become one text for --sampling packed [default: wikitext for JSONL and parquet, else none]
+    #[arg(long, value_parser = choice::<Join>(&JOINS))]
+    join: Option<Join>,
+    /// How windows are drawn [default: the protocol's, or documents]
+    #[arg(long, value_parser = choice::<Sampling>(&[
+        "Draw a document, with replacement, until one is longer than a window; then draw a start in it. The papers' sampling of C4",
+        "Join and tokenise the whole corpus once; draw starts in the token stream",
+        "Draw prompts with answers (JSON lines with `prompt`, `answer` and perhaps `weight`); only the answers' tokens count",
+    ]))]
+    sampling: Option<Sampling>,
+    /// Calibration windows [default: 128, or all of --tokens]
+    #[arg(long, value_name = "N")]
+    sequences: Option<usize>,
+    /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048]
+    #[arg(long, value_name = "L")]
+    length: Option<usize>,
+    /// Seed that the calibration windows are drawn with
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+impl CalibrationText {
+    /// The corpus, read from standard input if it comes from there.
+    ///
+    /// # Errors
+    /// Standard input cannot be read, or token windows would come from there.
+    pub(super) fn read(&self) -> Result<PipedText> {
+        piped::refuse("--tokens", self.tokens.as_deref())?;
+        piped::text(self.calibration.as_deref())
+    }
+
+    /// Calibration on this corpus as an experiment file would say it. Without a protocol (`free`), windows are drawn as the papers draw
+    /// them.
+    pub(super) fn raw(&self, corpus: Option<&Path>, free: bool) -> RawCalibration {
+        let drawn = self.tokens.is_none();
+        RawCalibration {
+            corpus: corpus.map(|path| typed(path.to_path_buf())),
+            tokens: self.tokens.clone().map(typed),
+            obtain: None,
+            join: self.join.or(blank_lines(self.sampling, corpus)),
+            sampling: self.sampling.or((drawn && free).then_some(Sampling::Documents)),
+            sequences: self.sequences.or(drawn.then_some(128)),
+            length: self.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
+            stage: None,
+            target: None,
+        }
+    }
+}
+
+/// The join for packed windows from JSONL and parquet files: a blank line between documents, since nobody wants
+/// documents without anything between them. `None` in all other cases.
+fn blank_lines(sampling: Option<Sampling>, corpus: Option<&Path>) -> Option<Join> {
+    let name = corpus?.to_string_lossy().to_lowercase();
+    let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];
+    let packed = sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
+    (packed && rows.iter().any(|ending| name.ends_with(ending))).then_some(Join::Wikitext)
+}

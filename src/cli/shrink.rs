@@ -1,0 +1,127 @@
+//! `zprune shrink`.
+
+use super::calibration::CalibrationText;
+use super::choice::choice;
+use super::common::{Common, FollowLinks};
+use super::display::Display;
+use super::streams::print_lines;
+use crate::error::{Error, Result};
+use crate::experiment::single;
+use crate::jobs::shrink::{self, STRUCTURE, Shrinking, Size, Structure};
+use crate::prune::units::{UNITS, Widths};
+use bytesize::ByteSize;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `zprune shrink`.
+#[derive(Debug, Args)]
+pub struct Shrink {
+    #[command(flatten)]
+    common: Common,
+    /// Which units go: flap, unit-sum or block-drop; `zprune list` names all methods of whole units
+    #[arg(long, value_name = "NAME")]
+    method: String,
+    /// Parameter of the method, such as --set metric=wifn; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Fraction of the weights of the blocks' linear layers to remove, from 0 to 0.95
+    #[arg(long, value_name = "SHARE")]
+    units: f64,
+    /// Whether blocks have the same sizes afterwards
+    #[arg(long, default_value = "uniform", value_parser = choice::<Widths>(&[
+        "All blocks have the same numbers of heads and of neurons, so that every loader takes the model",
+        "Each block has what the method gives it. transformers does not build such a model from a stock class",
+    ]))]
+    widths: Widths,
+    #[command(flatten)]
+    text: CalibrationText,
+    #[command(flatten)]
+    links: FollowLinks,
+    /// Directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Carries out the command `zprune shrink`.
+pub fn run(arguments: &Shrink) -> Result<()> {
+    let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
+    let shrinking = Shrinking {
+        name: &arguments.method,
+        parameters: built.parameters,
+        method: built.component.as_ref(),
+        share: arguments.units,
+        widths: arguments.widths,
+    };
+    if !(0.0..=0.95).contains(&shrinking.share) {
+        let message = format!("--units {} is not between 0 and 0.95", shrinking.share);
+        return Err(Error::config(message));
+    }
+    shrinking.method.check(shrinking.widths)?;
+    // A method that looks at weights only does not read standard input.
+    let read = shrinking
+        .method
+        .calibrates()
+        .then(|| arguments.text.read())
+        .transpose()?;
+    let free = arguments.common.protocol.is_none();
+    let text = read.as_ref().map(|read| arguments.text.raw(read.path.as_deref(), free));
+    let common = arguments.common.resolved();
+    let experiment = single::shrinking(&common, &arguments.method, text, arguments.text.seed)?;
+    let links = arguments.links.links();
+    let done = shrink::shrink(&experiment, &shrinking, &arguments.out, links, &Display::new())?;
+    print_lines(&told(&done, &arguments.out))
+}
+
+/// What was done, for the user.
+fn told(done: &Structure, out: &Path) -> String {
+    let parts = |of: fn(&Size) -> f64| 100.0 * (1.0 - of(&done.after) / of(&done.before));
+    let (before, after) = (&done.before, &done.after);
+    let heads: Vec<usize> = done.blocks.iter().map(|block| block.heads.len()).collect();
+    let neurons: Vec<usize> = done.blocks.iter().map(|block| block.neurons.len()).collect();
+    let mut text = format!(
+        "{}: {}, {:.1} % of the weights of the blocks removed\n\
+         blocks      {} left, with {} heads and {} neurons\n\
+         parameters  {} -> {} ({:.1} % fewer)\n\
+         stored      {} -> {}\n\
+         a token     {:.1} -> {:.1} million multiply-adds ({:.1} % fewer)\n\
+         scoring     {:.3} -> {:.3} ms a token as measured here ({:.1} % less)\n",
+        out.display(),
+        done.method,
+        100.0 * done.removed,
+        done.blocks.len(),
+        range(&heads),
+        range(&neurons),
+        before.parameters,
+        after.parameters,
+        parts(|size| size.parameters as f64),
+        ByteSize(before.bytes),
+        ByteSize(after.bytes),
+        before.multiply_adds as f64 / 1e6,
+        after.multiply_adds as f64 / 1e6,
+        parts(|size| size.multiply_adds as f64),
+        1e3 * before.seconds_per_token,
+        1e3 * after.seconds_per_token,
+        parts(|size| size.seconds_per_token),
+    );
+    let [now, original] = &done.families;
+    if now != original {
+        text.push_str(&format!(
+            "config.json says `{now}` and not `{original}`: transformers refuses a {original} whose heads do not share out the width\n"
+        ));
+    }
+    text.push_str(&format!(
+        "Read back: logits differ by {:.0e} of the largest from the original's with zeros in place of what was removed. {STRUCTURE} says \
+         what is left.",
+        done.logit_difference
+    ));
+    text
+}
+
+/// The smallest and the largest of some numbers.
+fn range(numbers: &[usize]) -> String {
+    match (numbers.iter().min(), numbers.iter().max()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+        (Some(all), _) => all.to_string(),
+        _ => "no".to_string(),
+    }
+}

@@ -1,0 +1,451 @@
+//! Making one model smaller by whole units: heads, neurons or blocks.
+//!
+//! The output is a Hugging Face directory with smaller tensors, a `config.json` that says so, and [`STRUCTURE`], which tells what is left
+//! of the original. Before it gets its name it is opened as a loader opens it, and its logits are held against those of the original
+//! with zeros in place of what was removed.
+
+use crate::backend::{Backend, Compute};
+use crate::cell::{Opened, Work, calibration_windows};
+use crate::data::windows::TokenWindows;
+use crate::error::{Error, Located, Result};
+use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::plan::Experiment;
+use crate::files::{Access, Staging, input};
+use crate::hub::{Parts, datasets};
+use crate::model::blocks;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::edit::{Edit, Edited, Masked};
+use crate::model::export::{CONFIG, Shards, bias_of, copied, copy, emitted};
+use crate::model::families::read_spec;
+use crate::model::folder::Links;
+use crate::model::forward::{Ends, Hidden};
+use crate::model::index::INDEX;
+use crate::model::source::WeightSource;
+use crate::progress::Progress;
+use crate::prune::units::dense::Dense;
+use crate::prune::units::{UnitMethod, Widths};
+use crate::prune::workbench::Workbench;
+use crate::spec::ModelSpec;
+use crate::tensor::StorageType;
+use ndarray::Array2;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Name of the file that says what is left of the original.
+pub const STRUCTURE: &str = "structure.json";
+
+/// What is done to the model.
+pub struct Shrinking<'a> {
+    /// The method's name.
+    pub name: &'a str,
+    /// Its parameters, for the record.
+    pub parameters: Value,
+    /// The method.
+    pub method: &'a dyn UnitMethod,
+    /// The fraction of the weights of the blocks' linear layers that is to go.
+    pub share: f64,
+    /// Whether blocks have the same sizes afterwards.
+    pub widths: Widths,
+}
+
+/// What a model has and what it costs, before or after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Size {
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Bytes of all tensors as they are stored.
+    pub bytes: u64,
+    /// Multiply-adds of a token in linear layers and the head.
+    pub multiply_adds: u64,
+    /// Measured seconds per token of scoring text, without reading weights.
+    pub seconds_per_token: f64,
+}
+
+/// The content of [`STRUCTURE`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Structure {
+    /// Version of this file's layout.
+    pub schema: u32,
+    /// Version of zprune that wrote it.
+    pub zprune: String,
+    /// Name of the method.
+    pub method: String,
+    /// Its parameters.
+    pub parameters: Value,
+    /// The fraction of the weights of the blocks' linear layers that was to go.
+    pub share: f64,
+    /// The fraction that went.
+    pub removed: f64,
+    /// Whether blocks have the same sizes.
+    pub widths: Widths,
+    /// What the calibration text is called, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
+    /// Number of calibration tokens.
+    pub calibration_tokens: usize,
+    /// The seed with which calibration windows were drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The family that `config.json` names, and that of the original.
+    pub families: [String; 2],
+    /// What is left, with the original's numbers.
+    pub blocks: Vec<BlockLeft>,
+    /// The original.
+    pub before: Size,
+    /// The smaller model.
+    pub after: Size,
+    /// The largest difference between logits of the smaller model and of the original with zeros, as a fraction of the largest logit.
+    pub logit_difference: f64,
+}
+
+/// What is left of a block.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlockLeft {
+    /// The block's number in the original.
+    pub block: usize,
+    /// Its query heads.
+    pub heads: Vec<usize>,
+    /// Its key-value heads.
+    pub kv_heads: Vec<usize>,
+    /// Its neurons.
+    pub neurons: Vec<usize>,
+}
+
+/// Bytes of tensors after which another weight file is begun.
+const SHARD_BYTES: u64 = 5 << 30;
+
+/// Tokens on which logits are compared and time is measured, if there is no calibration text.
+const TOKENS: usize = 256;
+
+/// The largest difference of logits that rounding explains, as a fraction of the largest logit.
+fn tolerance(compute: Compute) -> f64 {
+    match compute {
+        Compute::F32 => 1e-4,
+        Compute::F16 | Compute::Bf16 => 3e-2,
+    }
+}
+
+/// Makes the experiment's only model smaller, and writes it to the directory `out`.
+///
+/// # Errors
+/// Unusable inputs, units that the model does not have, a configuration that cannot say what is left, a disk that refuses; nothing is
+/// left under `out` then.
+pub fn shrink(
+    experiment: &Experiment,
+    shrinking: &Shrinking,
+    out: &Path,
+    links: Links,
+    progress: &dyn Progress,
+) -> Result<Structure> {
+    shrinking.method.check(shrinking.widths)?;
+    let staging = Staging::new(out)?;
+    inputs::fetch(experiment, Parts::Everything, progress)?;
+    progress.stage("hashing the inputs");
+    let inputs = Inputs::inspect(experiment)?;
+    inputs.require_all()?;
+    let missing = || Error::input(inputs.missing.join("\n"));
+    let input = inputs.models.first().and_then(Option::as_ref).ok_or_else(missing)?;
+    let folder = &inputs
+        .folders
+        .first()
+        .and_then(Option::as_ref)
+        .ok_or_else(missing)?
+        .path;
+    let machine = experiment.machine_here()?;
+    progress.stage("tokenising");
+    let windows = calibration_windows(experiment, &inputs, 0)?;
+    let seed = windows.keys().next().copied();
+    let checkpoint = &input.checkpoint;
+    progress.stage("checking the weights");
+    checkpoint.check_finite()?;
+    let storage = storage(checkpoint)?;
+    let backend = Opened::new(&experiment.machine, machine)?;
+    let found = backend.run(Shrink {
+        shrinking,
+        checkpoint,
+        windows: windows.into_values().next(),
+        storage,
+        compute: machine.compute,
+        folder,
+        links,
+        staging: &staging,
+        progress,
+    });
+    let found = found.at(folder.display()).map_err(|error| staging.renamed(error))?;
+    let calibration = experiment.calibration.as_ref().zip(seed);
+    let structure = Structure {
+        calibration: calibration.map(|(plan, seed)| datasets::name(&plan.file(seed))),
+        seed,
+        ..found
+    };
+    let text = serde_json::to_string_pretty(&structure)
+        .map_err(|error| Error::writing(&staging.named(Path::new(STRUCTURE)), error))?;
+    staging.write(STRUCTURE, format!("{text}\n").as_bytes(), Access::of(folder)?.of_data())?;
+    staging.commit()?;
+    progress.finish();
+    Ok(structure)
+}
+
+/// The type in which all tensors of a checkpoint are stored.
+///
+/// # Errors
+/// They have several.
+fn storage(checkpoint: &Checkpoint) -> Result<StorageType> {
+    let mut found = None;
+    for (name, _) in checkpoint.spec().tensors() {
+        let storage = checkpoint.storage(&name)?;
+        if *found.get_or_insert(storage) != storage {
+            return Err(Error::input(
+                "its tensors have different types, and a smaller model is written in one; convert it to one type first",
+            )
+            .at(name));
+        }
+    }
+    found.ok_or_else(|| Error::input("it has no tensors"))
+}
+
+/// The work of [`shrink`] on a backend.
+struct Shrink<'a> {
+    shrinking: &'a Shrinking<'a>,
+    checkpoint: &'a Checkpoint,
+    windows: Option<TokenWindows>,
+    storage: StorageType,
+    compute: Compute,
+    folder: &'a Path,
+    links: Links,
+    staging: &'a Staging,
+    progress: &'a dyn Progress,
+}
+
+impl Work for Shrink<'_> {
+    type Output = Structure;
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<Structure> {
+        let Shrinking {
+            method, share, widths, ..
+        } = *self.shrinking;
+        let spec = self.checkpoint.spec();
+        let ends = Ends::upload(backend, self.checkpoint)?;
+        self.progress.stage("choosing units");
+        let dense = Dense {
+            backend,
+            source: self.checkpoint,
+            ends: &ends,
+            windows: self.windows.as_ref(),
+        };
+        let edit = method.edit(&dense, share, widths)?;
+        let edited = Edited::new(self.checkpoint, &edit)?.sayable()?;
+        self.progress.stage("writing");
+        let family = self.write(&edited, &edit)?;
+        self.progress.stage("reading it back");
+        let written = self.staging.path("");
+        let reopened = Checkpoint::open(&written, read_spec(&written)?)?;
+        let small_ends = Ends::upload(backend, &reopened)?;
+        let sample = sample(self.windows.as_ref(), spec)?;
+        let masked = Masked::new(self.checkpoint, &edit)?;
+        let (zeros, _) = logits(backend, &masked, &ends, &sample)?;
+        let (small, _) = logits(backend, &reopened, &small_ends, &sample)?;
+        let logit_difference = difference(&small, &zeros);
+        if !(logit_difference <= tolerance(self.compute)) {
+            return Err(Error::numeric(format!(
+                "the smaller model's logits differ by {logit_difference:.1e} of the largest from those of the original with zeros in place \
+                 of what was removed; this is a mistake of zprune, and nothing was kept"
+            )));
+        }
+        self.progress.stage("timing");
+        let tokens = sample.ids().len() as f64;
+        let mut seconds = [f64::INFINITY; 2];
+        // In turn, so that what else the machine does meets both.
+        for _ in 0..2 {
+            seconds[0] = logits(backend, self.checkpoint, &ends, &sample)?
+                .1
+                .as_secs_f64()
+                .min(seconds[0]);
+            seconds[1] = logits(backend, &reopened, &small_ends, &sample)?
+                .1
+                .as_secs_f64()
+                .min(seconds[1]);
+        }
+        let size = |spec: &ModelSpec, seconds: f64| {
+            let parameters: u64 = spec
+                .tensors()
+                .map(|(_, shape)| shape.iter().product::<usize>() as u64)
+                .sum();
+            Size {
+                parameters,
+                bytes: parameters * self.storage.bytes() as u64,
+                multiply_adds: (spec.prunable() + spec.vocabulary * spec.embedding.width) as u64,
+                seconds_per_token: seconds / tokens,
+            }
+        };
+        let left = edit.blocks.into_iter().map(|edit| BlockLeft {
+            block: edit.block,
+            heads: edit.heads,
+            kv_heads: edit.kv_heads,
+            neurons: edit.neurons,
+        });
+        Ok(Structure {
+            schema: 1,
+            zprune: env!("CARGO_PKG_VERSION").to_string(),
+            method: self.shrinking.name.to_string(),
+            parameters: self.shrinking.parameters.clone(),
+            share,
+            removed: 1.0 - reopened.spec().prunable() as f64 / spec.prunable() as f64,
+            widths,
+            calibration: None,
+            calibration_tokens: self.windows.as_ref().map_or(0, |windows| windows.ids().len()),
+            seed: None,
+            families: [family, spec.family.to_string()],
+            blocks: left.collect(),
+            before: size(spec, seconds[0]),
+            after: size(reopened.spec(), seconds[1]),
+            logit_difference,
+        })
+    }
+}
+
+impl Shrink<'_> {
+    /// Writes the smaller model's files; returns the family that its configuration names.
+    fn write(&self, edited: &Edited, edit: &Edit) -> Result<String> {
+        let spec = edited.spec();
+        let path = self.folder.join(CONFIG);
+        let text = input::read_text(&path, input::SMALL)?;
+        let originals: Vec<usize> = edit.blocks.iter().map(|edit| edit.block).collect();
+        let config = emitted(&text, spec, &originals).at(path.display())?;
+        self.staging.restrict(Access::of(self.folder)?)?;
+        self.staging.write(CONFIG, config.as_bytes(), Access::of(&path)?)?;
+        for found in copied(self.checkpoint.files(), self.folder, self.links)? {
+            if ![Path::new(CONFIG), Path::new(INDEX)].contains(&found.name.as_path()) {
+                copy(&found, self.staging, Access::of(&found.place)?)?;
+            }
+        }
+        let weights = self.checkpoint.files().paths();
+        let mut access = Access::OPEN;
+        for path in weights {
+            access = access.and(Access::of(path)?);
+        }
+        let mut tensors = Tensors {
+            checkpoint: self.checkpoint,
+            edited,
+            originals: &originals,
+            storage: self.storage,
+            next: 0,
+            block: BTreeMap::new(),
+        };
+        let shards = Shards::new(spec.tensors(), self.storage, SHARD_BYTES);
+        shards.write(self.staging, access, |tensor, _| tensors.bytes(tensor))?;
+        let said: Value = serde_json::from_str(&config).unwrap_or_default();
+        Ok(said["model_type"].as_str().unwrap_or(spec.family).to_string())
+    }
+}
+
+/// The tensors of the smaller model as they are stored. They are asked for in the order of the specification, so that those of one block
+/// are kept.
+struct Tensors<'a> {
+    checkpoint: &'a Checkpoint,
+    edited: &'a Edited<'a>,
+    /// The numbers that the blocks have in the original.
+    originals: &'a [usize],
+    storage: StorageType,
+    /// The next block, and what is left of the tensors of the one before it.
+    next: usize,
+    block: BTreeMap<String, Vec<u8>>,
+}
+
+impl Tensors<'_> {
+    fn bytes(&mut self, tensor: &str) -> Result<Vec<u8>> {
+        let spec = self.edited.spec();
+        let in_next = |(name, _): &(String, Vec<usize>)| name == tensor;
+        if self.next < spec.blocks && spec.block_tensors(self.next).iter().any(in_next) {
+            self.block = self.of_block(self.next)?;
+            self.next += 1;
+        }
+        match self.block.remove(tensor) {
+            Some(bytes) => Ok(bytes),
+            None => self.unchanged(tensor),
+        }
+    }
+
+    /// A tensor that the original has, too.
+    fn unchanged(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.storage.encode(self.checkpoint.elements(name)?.into_iter()))
+    }
+
+    fn of_block(&self, index: usize) -> Result<BTreeMap<String, Vec<u8>>> {
+        let block = self.edited.spec().block(index).clone();
+        let mut tensors = BTreeMap::new();
+        for linear in &block.linears {
+            let weights = self.edited.linear(index, linear)?;
+            let bytes = match weights.transposed {
+                true => self.storage.encode(weights.weight.t().iter().copied()),
+                false => self.storage.encode(weights.weight.iter().copied()),
+            };
+            if let Some(bias) = &weights.bias {
+                tensors.insert(bias_of(&weights.name), self.storage.encode(bias.iter().copied()));
+            }
+            tensors.insert(weights.name, bytes);
+        }
+        // Norms are the original's, under the numbers that its blocks have now.
+        let (now, before) = (block.prefix_of(index), block.prefix_of(self.originals[index]));
+        for (name, _) in self.edited.spec().block_tensors(index) {
+            if !tensors.contains_key(&name) {
+                let original = format!("{before}{}", name.strip_prefix(&now).unwrap_or(&name));
+                tensors.insert(name, self.unchanged(&original)?);
+            }
+        }
+        Ok(tensors)
+    }
+}
+
+/// The text on which logits are compared: the first windows of the calibration, or tokens that mean nothing.
+fn sample(windows: Option<&TokenWindows>, spec: &ModelSpec) -> Result<TokenWindows> {
+    match windows {
+        Some(windows) => {
+            let count = (2 * TOKENS).div_ceil(windows.length()).min(windows.count());
+            TokenWindows::new(windows.ids()[..count * windows.length()].to_vec(), windows.length())
+        }
+        None => {
+            let length = TOKENS.min(spec.longest_window.unwrap_or(TOKENS)).max(2);
+            let ids = (0..2 * length as u64).map(|place| (place * 7919 % spec.vocabulary as u64) as u32);
+            TokenWindows::new(ids.collect(), length)
+        }
+    }
+}
+
+/// The logits of every token, and how long the blocks and the head took to compute them.
+fn logits<B: Backend>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+) -> Result<(Array2<f32>, Duration)> {
+    let spec = source.spec();
+    let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
+    let mut time = Duration::ZERO;
+    blocks::each(backend, source, |_, block| {
+        backend.wait()?;
+        let started = Instant::now();
+        hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+        backend.wait()?;
+        time += started.elapsed();
+        Ok(())
+    })?;
+    let started = Instant::now();
+    let logits = hidden.logits(backend, ends)?;
+    Ok((logits, time + started.elapsed()))
+}
+
+/// The largest difference of two matrices, as a fraction of the largest entry of the second.
+fn difference(got: &Array2<f32>, want: &Array2<f32>) -> f64 {
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let apart = largest(&mut got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs())));
+    let most = largest(&mut want.iter().map(|value| f64::from(value.abs())));
+    // NaN is no number that anything is below.
+    match got.iter().all(|value| value.is_finite()) {
+        true => apart / most.max(f64::MIN_POSITIVE),
+        false => f64::NAN,
+    }
+}

@@ -1,0 +1,186 @@
+//! Claim: `shrink` writes smaller models that say what they are and predict, and refuses what cannot be.
+
+use super::*;
+use serde_json::Value;
+
+fn json(folder: &Folder, name: &str) -> Value {
+    let text = std::fs::read_to_string(folder.path(name)).expect("written");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+const SHRINK: &str = "shrink --model model --calibration calibration.jsonl --sequences 4 --length 16";
+
+#[test]
+fn a_smaller_model_says_what_it_is_and_predicts() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    let told = works(&run(
+        &folder,
+        &format!("{SHRINK} --method flap --units 0.4 --out small"),
+    ));
+    assert!(told.contains("blocks      2 left, with 2 heads and 4"), "{told}");
+    assert!(told.contains("Read back: logits differ by"), "{told}");
+    let config = json(&folder, "small/config.json");
+    assert_eq!(
+        [
+            &config["num_attention_heads"],
+            &config["num_key_value_heads"],
+            &config["head_dim"]
+        ],
+        [2, 1, 8]
+    );
+    assert_eq!(
+        [&config["attention_bias"], &config["mlp_bias"]],
+        [true, true],
+        "biases make up for the means"
+    );
+    let structure = json(&folder, "small/structure.json");
+    assert_eq!(structure["blocks"][1]["heads"].as_array().map(Vec::len), Some(2));
+    let (before, after) = (&structure["before"], &structure["after"]);
+    assert!(after["parameters"].as_u64() < before["parameters"].as_u64());
+    assert!(structure["logit_difference"].as_f64().expect("a number") < 1e-4);
+    let removed = structure["removed"].as_f64().expect("a number");
+    assert!((removed - 0.4).abs() < 0.02, "{removed}");
+    predicts(&folder, "small");
+    // Without biases, and with the weights alone.
+    let plain = works(&run(
+        &folder,
+        &format!("{SHRINK} --method flap --set bias=false --units 0.4 --out plain"),
+    ));
+    assert!(plain.contains("40."), "{plain}");
+    assert!(
+        json(&folder, "plain/config.json")
+            .get("mlp_bias")
+            .is_none_or(|bias| *bias == false)
+    );
+    works(&run(
+        &folder,
+        "shrink --model model --method unit-sum --set score=magnitude --units 0.3 --out sums",
+    ));
+    assert!(json(&folder, "sums/structure.json").get("calibration").is_none());
+    predicts(&folder, "sums");
+    // The same seed gives the same model.
+    works(&run(
+        &folder,
+        &format!("{SHRINK} --method flap --units 0.4 --out again"),
+    ));
+    let weights = |name: &str| std::fs::read(folder.path(format!("{name}/model.safetensors"))).expect("written");
+    assert!(weights("small") == weights("again"));
+    assert!(weights("small") != weights("plain"));
+}
+
+#[test]
+fn blocks_may_differ_or_be_dropped() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    works(&run(
+        &folder,
+        &format!("{SHRINK} --method flap --set bias=false --widths per-block --units 0.35 --out apart"),
+    ));
+    predicts(&folder, "apart");
+    let told = works(&run(
+        &folder,
+        &format!("{SHRINK} --method block-drop --set by=perplexity --units 0.5 --out short"),
+    ));
+    assert!(told.contains("blocks      1 left"), "{told}");
+    assert_eq!(json(&folder, "short/config.json")["num_hidden_layers"], 1);
+    predicts(&folder, "short");
+}
+
+#[test]
+fn every_family_becomes_smaller() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    for family in [
+        "gemma2",
+        "gemma3",
+        "gpt2",
+        "gpt_neox",
+        "mistral",
+        "opt_base",
+        "opt_post_norm",
+        "opt_proj_pre_norm",
+        "qwen2",
+        "qwen3",
+    ] {
+        place(&folder, family, true);
+        let shrink = format!("shrink --model {family} --tokens tokens.safetensors");
+        works(&run(
+            &folder,
+            &format!("{shrink} --method unit-sum --units 0.3 --out {family}-narrow"),
+        ));
+        predicts(&folder, &format!("{family}-narrow"));
+        works(&run(
+            &folder,
+            &format!("{shrink} --method block-drop --units 0.4 --out {family}-short"),
+        ));
+        predicts(&folder, &format!("{family}-short"));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    for (words, code, expect) in [
+        (
+            "--method flop --units 0.2",
+            2,
+            &["unknown method of whole units `flop`", "did you mean `flap`?"][..],
+        ),
+        (
+            "--method flap --units 1.5",
+            2,
+            &["--units 1.5 is not between 0 and 0.95"],
+        ),
+        (
+            "--method flap --units 0.2 --set metrik=ifv",
+            2,
+            &["unknown field `metrik`"],
+        ),
+        (
+            "--method flap --units 0.2 --set structure=al-am",
+            2,
+            &["--widths per-block"],
+        ),
+        (
+            "--method flap --units 0.2 --set remove_heads=3",
+            2,
+            &["only used with structure"],
+        ),
+        (
+            "--method unit-sum --units 0.2 --widths per-block",
+            2,
+            &["use --widths uniform"],
+        ),
+        (
+            "--method flap --units 0.2 --sequences 1",
+            2,
+            &["needs at least two of them"],
+        ),
+    ] {
+        refused(&folder, &format!("{SHRINK} {words} --out out"), code, expect);
+    }
+    refused(
+        &folder,
+        "shrink --model model --method flap --units 0.2 --out out",
+        2,
+        &["looks at activations: give --calibration"],
+    );
+    // No Mistral model has biases where FLAP wants them.
+    place(&folder, "mistral", true);
+    refused(
+        &folder,
+        "shrink --model mistral --tokens tokens.safetensors --method flap --units 0.3 --out out",
+        2,
+        &["cannot have a bias"],
+    );
+    std::fs::create_dir(folder.path("there")).expect("writable");
+    folder.write("there/file", "somebody's");
+    let output = run(&folder, &format!("{SHRINK} --method flap --units 0.2 --out there"));
+    assert_eq!(output.status.code(), Some(3), "{}", says(&output));
+    assert_eq!(
+        std::fs::read_to_string(folder.path("there/file")).expect("kept"),
+        "somebody's"
+    );
+}
