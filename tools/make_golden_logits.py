@@ -34,6 +34,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
@@ -107,6 +108,22 @@ def opt(**overrides):
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=32,
+    ) | overrides))
+
+
+def granite(**overrides):
+    return GraniteConfig(**(dict(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=64,
+        attention_bias=True,
+        mlp_bias=True,
+        attention_multiplier=0.3,
     ) | overrides))
 
 
@@ -243,6 +260,8 @@ def all_cases():
              mistral(sliding_window=None)),
         Case("mistral_window", "Mistral, sliding window shorter than T",
              mistral(sliding_window=5), must_matter={"sliding_window": 6}),
+        Case("granite", "Granite: 3 heads that do not share out the width, biases, factors of scores and embeddings",
+             granite(embedding_multiplier=2.0), must_matter={"attention_multiplier": 0.6, "embedding_multiplier": 1.0}),
         Case("qwen2", "Qwen 2: biases of queries, keys and values; tied",
              qwen2(tie_word_embeddings=True)),
         Case("qwen2_windows", "Qwen 2 with sliding windows in the blocks from max_window_layers on",

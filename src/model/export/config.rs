@@ -19,7 +19,7 @@ const KINDS: &str = "layer_types";
 /// the shapes of the tensors.
 ///
 /// A LLaMA whose heads do not share out the width evenly is refused by transformers, and written as what it is in all but
-/// name, a Mistral model without a window.
+/// name: a Mistral model without a window, or a Granite model if it has biases.
 ///
 /// `blocks` are the numbers that the blocks have in the original: a list of what kind each block is keeps those of these.
 ///
@@ -72,7 +72,7 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
     }
     if others.is_empty() {
         if spec.family == "llama" && !spec.width.is_multiple_of(usual.attention.heads) {
-            as_mistral(&mut config, usual)?;
+            as_another(&mut config, usual);
         }
     } else {
         tracing::warn!(
@@ -113,21 +113,30 @@ fn sizes(block: &BlockSpec, keys: &SizeKeys) -> Vec<(String, Value)> {
     sizes.into_iter().map(said).collect()
 }
 
-fn as_mistral(config: &mut Map<String, Value>, usual: &BlockSpec) -> Result<()> {
-    if usual.linears.iter().any(|linear| linear.bias) {
-        return Err(Error::input(format!(
-            "{} heads do not share out the width evenly, which transformers refuses in a LLaMA, and no other family that this \
-             program reads has its biases",
-            usual.attention.heads
-        )));
-    }
-    for key in ["attention_bias", "mlp_bias"] {
-        config.shift_remove(key);
-    }
-    config.insert("model_type".to_string(), "mistral".into());
-    config.insert("architectures".to_string(), Value::from(vec!["MistralForCausalLM"]));
-    config.insert("sliding_window".to_string(), Value::Null);
-    Ok(())
+/// Turns a LLaMA's configuration into that of a family whose heads need not share out the width evenly, and which computes the same: a
+/// Mistral without a window, or with biases a Granite without factors.
+fn as_another(config: &mut Map<String, Value>, usual: &BlockSpec) {
+    let (family, class) = match usual.linears.iter().any(|linear| linear.bias) {
+        true => {
+            config.insert(
+                "attention_multiplier".to_string(),
+                f64::from(usual.attention.scale).into(),
+            );
+            for factor in ["embedding_multiplier", "residual_multiplier", "logits_scaling"] {
+                config.insert(factor.to_string(), 1.0.into());
+            }
+            ("granite", "GraniteForCausalLM")
+        }
+        false => {
+            for key in ["attention_bias", "mlp_bias"] {
+                config.shift_remove(key);
+            }
+            config.insert("sliding_window".to_string(), Value::Null);
+            ("mistral", "MistralForCausalLM")
+        }
+    };
+    config.insert("model_type".to_string(), family.into());
+    config.insert("architectures".to_string(), Value::from(vec![class]));
 }
 
 #[cfg(test)]
@@ -187,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_do_not_share_out_the_width_make_a_mistral() {
+    fn heads_that_do_not_share_out_the_width_make_another_family() {
         let config = emit(LLAMA, [[3, 1, 112]; 3]).expect("sayable");
         assert_eq!(config["model_type"], "mistral");
         assert_eq!(config["architectures"][0], "MistralForCausalLM");
         let biased = LLAMA.replace("\"surprise\": 3", "\"mlp_bias\": true");
-        let error = emit(&biased, [[3, 1, 112]; 3])
-            .expect_err("no family has it")
-            .to_string();
-        assert!(error.contains("3 heads do not share out the width evenly"), "{error}");
+        let config = emit(&biased, [[3, 1, 112]; 3]).expect("sayable");
+        assert_eq!(config["model_type"], "granite");
+        assert_eq!(config["architectures"][0], "GraniteForCausalLM");
+        assert_eq!(config["attention_multiplier"], 0.25);
     }
 
     #[test]

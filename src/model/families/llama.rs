@@ -52,6 +52,38 @@ pub fn llama(config: &mut Config) -> Result<ModelSpec> {
     read(config, variant)
 }
 
+/// Reads the configuration of a Granite model, which is a LLaMA with factors of its own. Those of the residual stream and of the logits
+/// must be 1.
+pub fn granite(config: &mut Config) -> Result<ModelSpec> {
+    let bias = config.flag("attention_bias", false)?;
+    let variant = Variant {
+        family: "granite",
+        defaults: [32_000, 11_008, 2048],
+        kv_heads: None,
+        head_dim: None,
+        biases: (bias, bias),
+        mlp_bias: config.flag("mlp_bias", false)?,
+        head_norms: false,
+        reaches: vec![Reach::default()],
+    };
+    let scale = config.positive("attention_multiplier")?.unwrap_or(1.0);
+    let embedding = config.positive("embedding_multiplier")?.unwrap_or(1.0);
+    for key in ["residual_multiplier", "logits_scaling"] {
+        let factor = config.positive(key)?.unwrap_or(1.0);
+        if factor != 1.0 {
+            return Err(Error::input(format!(
+                "key `{key}` = {factor} is not supported (supported: 1)"
+            )));
+        }
+    }
+    let mut spec = read(config, variant)?;
+    spec.embedding.scale = Some(embedding).filter(|factor| *factor != 1.0);
+    let mut block = spec.block(0).as_ref().clone();
+    block.attention.scale = scale;
+    spec.shapes = block.into();
+    Ok(spec)
+}
+
 /// Reads a Mistral configuration; every block has the sliding window. If it has `layer_types`, transformers reads it
 /// as another family.
 pub fn mistral(config: &mut Config) -> Result<ModelSpec> {

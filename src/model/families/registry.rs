@@ -134,6 +134,15 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             },
         },
         Entry {
+            name: "granite",
+            summary: "Granite without factors of the stream and of the logits: as llama, with any number of heads and biases",
+            item: ModelFamily {
+                read: llama::granite,
+                sizes: LIKE_LLAMA,
+                biases: &[ATTENTION_BIAS, MLP_BIAS],
+            },
+        },
+        Entry {
             name: "llama",
             summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
             item: ModelFamily {
