@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub struct Shrink {
     #[command(flatten)]
     common: Common,
-    /// Which units go: flap, unit-sum or block-drop; `zprune list` names all methods of whole units
+    /// Which units go: flap, llm-pruner, unit-sum or block-drop; `zprune list` names all methods of whole units
     #[arg(long, value_name = "NAME")]
     method: String,
     /// Parameter of the method, such as --set metric=wifn; may be repeated

@@ -1,15 +1,18 @@
 //! The dense model on a backend, with calibration text.
 
-use super::step::DenseModel;
+use super::step::{DenseModel, RoleGradient};
 use super::survey::{BlockFeatures, survey};
 use super::turning::{Tokens, Turning, turning};
 use crate::backend::Backend;
+use crate::backend::gradient::GradientNeeds;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
+use crate::model::backward::gradients;
 use crate::model::blocks;
 use crate::model::edit::{Edit, Edited};
 use crate::model::forward::{Ends, Hidden};
 use crate::model::source::WeightSource;
+use ndarray::Array2;
 
 /// A dense model on a backend.
 pub struct Dense<'a, B: Backend> {
@@ -41,6 +44,37 @@ impl<B: Backend> DenseModel for Dense<'_, B> {
 
     fn turning(&self, run: usize, tokens: Tokens) -> Result<Turning> {
         turning(self.backend, self.source, self.ends, self.windows()?, run, tokens)
+    }
+
+    fn gradients(
+        &self,
+        needs: GradientNeeds,
+        take: &mut dyn FnMut(usize, &[RoleGradient]) -> Result<()>,
+    ) -> Result<()> {
+        let windows = self.windows()?;
+        let count = windows.count() as f32;
+        let read = |sum: &Option<B::Tensor>| -> Result<Option<Array2<f32>>> {
+            let sum = sum.as_ref().map(|sum| self.backend.download(sum)).transpose()?;
+            Ok(sum.map(|sum| sum / count))
+        };
+        gradients(
+            self.backend,
+            self.source,
+            self.ends,
+            windows,
+            needs,
+            |index, block, found| {
+                let layers = found.into_layers().into_iter().map(|(id, gradient)| {
+                    Ok(RoleGradient {
+                        role: block.spec().linear(id).role,
+                        mean: read(&gradient.sum)?,
+                        squares: read(&gradient.squares)?,
+                    })
+                });
+                take(index, &layers.collect::<Result<Vec<_>>>()?)
+            },
+        )?;
+        Ok(())
     }
 
     fn perplexity(&self, edit: &Edit) -> Result<f64> {

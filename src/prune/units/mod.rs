@@ -7,6 +7,7 @@ pub mod cost;
 pub mod dense;
 pub mod drop;
 pub mod flap;
+pub mod llm_pruner;
 pub mod scores;
 mod step;
 pub mod survey;
@@ -18,7 +19,8 @@ use crate::prune::component::{Components, parsed};
 use crate::registry::Entry;
 use drop::BlockDrop;
 use flap::Flap;
-pub use step::{DenseModel, UnitMethod, Widths};
+use llm_pruner::LlmPruner;
+pub use step::{DenseModel, RoleGradient, UnitMethod, Widths};
 pub use unit_sum::{Summed, UnitSum};
 
 /// All methods of whole units.
@@ -31,6 +33,11 @@ pub static UNITS: Components<dyn UnitMethod> = Components::new(
             summary: "heads and neurons whose inputs change least (arXiv 2312.11983); biases make up for their mean; \
                       parameters metric, structure, group, remove_heads, bias",
             item: &|table| parsed(table, |it: Flap| Box::new(it)),
+        },
+        Entry {
+            name: "llm-pruner",
+            summary: "heads and neurons by first-order expansions of the loss (arXiv 2305.11627); parameters taylor, gqa, first, end",
+            item: &|table| parsed(table, |it: LlmPruner| Box::new(it)),
         },
         Entry {
             name: "unit-sum",

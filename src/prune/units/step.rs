@@ -2,9 +2,12 @@
 
 use super::survey::BlockFeatures;
 use super::turning::{Tokens, Turning};
+use crate::backend::gradient::GradientNeeds;
 use crate::error::Result;
 use crate::model::edit::Edit;
 use crate::model::source::WeightSource;
+use crate::spec::Role;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 /// Whether blocks have the same numbers of heads and neurons afterwards.
@@ -46,6 +49,17 @@ pub trait UnitMethod: Send + Sync {
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit>;
 }
 
+/// The gradients with respect to the weight of one linear layer, `(outputs, inputs)`.
+#[derive(Debug, Clone)]
+pub struct RoleGradient {
+    /// The layer's task in its block.
+    pub role: Role,
+    /// The gradient of the mean over sequences of the loss, if it was asked for.
+    pub mean: Option<Array2<f32>>,
+    /// The mean over sequences of the square of each one's gradient, if it was asked for.
+    pub squares: Option<Array2<f32>>,
+}
+
 /// What methods can ask of the dense model, on whatever backend it runs.
 pub trait DenseModel {
     /// Its weights.
@@ -62,6 +76,14 @@ pub trait DenseModel {
     /// # Errors
     /// The checkpoint is unusable, or the backend fails.
     fn turning(&self, run: usize, tokens: Tokens) -> Result<Turning>;
+
+    /// The gradients of the mean loss on the calibration text with respect to the weights of every block's linear layers, from the last
+    /// block to the first.
+    ///
+    /// # Errors
+    /// The checkpoint is unusable, the backend or `take` fails.
+    fn gradients(&self, needs: GradientNeeds, take: &mut dyn FnMut(usize, &[RoleGradient]) -> Result<()>)
+    -> Result<()>;
 
     /// The perplexity of the calibration text after an edit.
     ///
