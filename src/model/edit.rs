@@ -197,8 +197,16 @@ impl<'a> Edited<'a> {
             .iter()
             .flat_map(|edit| edit.biases.keys().copied())
             .collect();
-        let spec = with_biases(&self.spec, |linear| roles.contains(&linear.role))?;
-        // Blocks of which the edit changes no bias have one like the others.
+        // A key that gives one layer a bias gives others theirs: all of them from the model without the edit's.
+        let without = self.edit.blocks.iter().map(|edit| BlockEdit {
+            biases: BTreeMap::new(),
+            ..edit.clone()
+        });
+        let without = Edit {
+            blocks: without.collect(),
+        };
+        let plain = without.applied(self.source.spec())?;
+        let spec = with_biases(&plain, |linear| roles.contains(&linear.role))?;
         Ok(Edited { spec, ..self })
     }
 }

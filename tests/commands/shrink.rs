@@ -136,7 +136,7 @@ fn what_cannot_be_is_refused() {
         (
             "--method flap --units 0.2 --set metrik=ifv",
             2,
-            &["unknown field `metrik`"],
+            &["unknown key `metrik`; did you mean `metric`?"],
         ),
         (
             "--method flap --units 0.2 --set structure=al-am",

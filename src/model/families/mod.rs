@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(
             message(r#"{"model_type": "lama"}"#),
             "key `model_type`: unknown model family `lama`; did you mean `llama`? (known: `gemma2`, `gemma3_text`, `gpt2`, \
-             `gpt_neox`, `llama`, `mistral`, `opt`, `qwen2`, `qwen3`)"
+             `gpt_neox`, `granite`, `llama`, `mistral`, `opt`, `qwen2`, `qwen3`)"
         );
     }
 
