@@ -74,17 +74,20 @@ pub fn run(arguments: &Shrink) -> Result<()> {
 
 /// What was done, for the user.
 fn told(done: &Structure, out: &Path) -> String {
-    let parts = |of: fn(&Size) -> f64| 100.0 * (1.0 - of(&done.after) / of(&done.before));
+    let parts = |of: fn(&Size) -> f64, [less, more]: [&str; 2]| {
+        let percent = 100.0 * (1.0 - of(&done.after) / of(&done.before));
+        format!("{:.1} % {}", percent.abs(), if percent < 0.0 { more } else { less })
+    };
     let (before, after) = (&done.before, &done.after);
     let heads: Vec<usize> = done.blocks.iter().map(|block| block.heads.len()).collect();
     let neurons: Vec<usize> = done.blocks.iter().map(|block| block.neurons.len()).collect();
     let mut text = format!(
         "{}: {}, {:.1} % of the weights of the blocks removed\n\
          blocks      {} left, with {} heads and {} neurons\n\
-         parameters  {} -> {} ({:.1} % fewer)\n\
+         parameters  {} -> {} ({})\n\
          stored      {} -> {}\n\
-         a token     {:.1} -> {:.1} million multiply-adds ({:.1} % fewer)\n\
-         scoring     {:.3} -> {:.3} ms a token as measured here ({:.1} % less)\n",
+         a token     {:.1} -> {:.1} million multiply-adds ({})\n\
+         scoring     {:.3} -> {:.3} ms a token as measured here ({})\n",
         out.display(),
         done.method,
         100.0 * done.removed,
@@ -93,15 +96,15 @@ fn told(done: &Structure, out: &Path) -> String {
         range(&neurons),
         before.parameters,
         after.parameters,
-        parts(|size| size.parameters as f64),
+        parts(|size| size.parameters as f64, ["fewer", "more"]),
         ByteSize(before.bytes),
         ByteSize(after.bytes),
         before.multiply_adds as f64 / 1e6,
         after.multiply_adds as f64 / 1e6,
-        parts(|size| size.multiply_adds as f64),
+        parts(|size| size.multiply_adds as f64, ["fewer", "more"]),
         1e3 * before.seconds_per_token,
         1e3 * after.seconds_per_token,
-        parts(|size| size.seconds_per_token),
+        parts(|size| size.seconds_per_token, ["less", "more"]),
     );
     let [now, original] = &done.families;
     if now != original {
