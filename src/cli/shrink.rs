@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune shrink`.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "zprune shrink [OPTIONS] --model <DIR> --method <NAME> --units <SHARE>\n              --out <DIR>"
+)]
 pub struct Shrink {
     #[command(flatten)]
     common: Common,

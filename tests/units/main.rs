@@ -125,11 +125,17 @@ fn ids(value: &Value) -> Vec<usize> {
     ids.map(|id| id.as_u64().expect("a number") as usize).collect()
 }
 
-/// What the reference keeps.
-fn kept(facts: &Value) -> Vec<[Vec<usize>; 3]> {
-    let kept = facts["kept"].as_object().expect("by block");
-    let block = |index: usize| ["q", "kv", "n"].map(|kind| ids(&kept[&index.to_string()][kind]));
-    (0..kept.len()).map(block).collect()
+/// The edit keeps what the reference keeps; blocks that it does not name keep all.
+fn keeps(what: &str, edit: &Edit, spec: &ModelSpec, facts: &Value) {
+    for edit in &edit.blocks {
+        let whole = BlockEdit::whole(edit.block, spec.block(edit.block));
+        let want = match &facts["kept"][edit.block.to_string()] {
+            Value::Null => [whole.heads, whole.kv_heads, whole.neurons],
+            kept => ["q", "kv", "n"].map(|kind| ids(&kept[kind])),
+        };
+        let got = [&edit.heads, &edit.kv_heads, &edit.neurons];
+        assert_eq!(got, want.each_ref(), "{what}, block {}", edit.block);
+    }
 }
 
 fn parameters(spec: &ModelSpec) -> usize {
@@ -314,10 +320,7 @@ fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
                 ..Flap::default()
             };
             let edit = flap.edit(&model_there, share, Widths::PerBlock).expect("possible");
-            for (edit, want) in edit.blocks.iter().zip(kept(want)) {
-                let got = [&edit.heads, &edit.kv_heads, &edit.neurons];
-                assert_eq!(got, want.each_ref(), "{model}, {set}, block {}", edit.block);
-            }
+            keeps(&format!("{model}, {set}"), &edit, dense.spec(), want);
             let edited = Edited::new(&dense, &edit).expect("possible");
             if let Some(count) = want["parameters"].as_u64() {
                 let without = Edit {
@@ -657,10 +660,7 @@ fn llm_pruner_scores_and_keeps_what_the_reference_does() {
             };
             let share: f64 = parts[1].parse().expect("a share");
             let edit = method.edit(&there, share, Widths::PerBlock).expect("possible");
-            for (edit, want) in edit.blocks.iter().zip(kept(want)) {
-                let got = [&edit.heads, &edit.kv_heads, &edit.neurons];
-                assert_eq!(got, want.each_ref(), "{model}, {set}, block {}", edit.block);
-            }
+            keeps(&format!("{model}, {set}"), &edit, dense.spec(), want);
             let left = edit.applied(dense.spec()).expect("possible");
             assert_eq!(
                 parameters(&left) as u64,
