@@ -31,6 +31,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -252,7 +253,7 @@ impl Work for Shrink<'_> {
         let (zeros, _) = logits(backend, &masked, &ends, &sample)?;
         let (small, _) = logits(backend, &reopened, &small_ends, &sample)?;
         let logit_difference = difference(&small, &zeros);
-        if !(logit_difference <= tolerance(self.compute)) {
+        if logit_difference > tolerance(self.compute) {
             return Err(Error::numeric(format!(
                 "the smaller model's logits differ by {logit_difference:.1e} of the largest from those of the original with zeros in place \
                  of what was removed; this is a mistake of zprune, and nothing was kept"
@@ -394,9 +395,10 @@ impl Tensors<'_> {
         // Norms are the original's, under the numbers that its blocks have now.
         let (now, before) = (block.prefix_of(index), block.prefix_of(self.originals[index]));
         for (name, _) in self.edited.spec().block_tensors(index) {
-            if !tensors.contains_key(&name) {
-                let original = format!("{before}{}", name.strip_prefix(&now).unwrap_or(&name));
-                tensors.insert(name, self.unchanged(&original)?);
+            if let Entry::Vacant(place) = tensors.entry(name) {
+                let name = place.key();
+                let original = format!("{before}{}", name.strip_prefix(&now).unwrap_or(name));
+                place.insert(self.unchanged(&original)?);
             }
         }
         Ok(tensors)
@@ -446,9 +448,9 @@ fn difference(got: &Array2<f32>, want: &Array2<f32>) -> f64 {
     let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
     let apart = largest(&mut got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs())));
     let most = largest(&mut want.iter().map(|value| f64::from(value.abs())));
-    // NaN is no number that anything is below.
+    // Logits that are not finite are like no others.
     match got.iter().all(|value| value.is_finite()) {
         true => apart / most.max(f64::MIN_POSITIVE),
-        false => f64::NAN,
+        false => f64::INFINITY,
     }
 }
