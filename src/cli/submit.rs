@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
     let sweep = Sweep {
         name: experiment.name.clone(),
         zprune: program()?,
-        experiment: here.join(path),
+        experiment: path.to_path_buf(),
         results: here.join(results),
         machine: machine_arguments(&experiment.machine, machine),
         cells: open_cells(&experiment, machine, &inputs, &results.join(&experiment.name))?,
@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
     let files = scripts.files.iter().map(|(name, content)| (folder.join(name), content));
     let files: Vec<(PathBuf, &String)> = files.collect();
     let mut reads = inputs::local(&experiment);
-    reads.push(sweep.experiment.clone());
+    reads.push(path.to_path_buf());
     let output = |path| OutputFile {
         path,
         inputs: &reads,

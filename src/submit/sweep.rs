@@ -6,16 +6,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A sweep whose cells a cluster runs. All paths are absolute.
+/// A sweep whose cells a cluster runs. All paths but that of the experiment are absolute.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     /// Name of the experiment.
     pub name: String,
     /// Path of the zprune program.
     pub zprune: PathBuf,
-    /// The folder in which zprune is started; paths in the experiment file are relative to it.
+    /// The folder in which zprune is started.
     pub directory: PathBuf,
-    /// Path of the experiment file.
+    /// Path of the experiment file as it was typed in that folder: the plan shows paths as they follow from it, so that jobs write
+    /// the plan that `zprune run` writes.
     pub experiment: PathBuf,
     /// The folder that holds the experiment's results folder.
     pub results: PathBuf,
@@ -113,7 +114,7 @@ impl Sweep {
         self.folder().join("submit")
     }
 
-    /// The command that changes to the folder that paths in the experiment are relative to.
+    /// The command that changes to the folder in which zprune is started.
     pub(super) fn go(&self) -> Result<String> {
         quoted(&["cd", text(&self.directory)?])
     }
