@@ -155,9 +155,9 @@ pub enum Activation {
 /// The shape of one block's attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
-    /// Number of query heads.
+    /// Number of query heads; 0 in a block without attention.
     pub heads: usize,
-    /// Number of key heads and of value heads; divides `heads`.
+    /// Number of key heads and of value heads; divides `heads`, and is 0 if that is.
     pub kv_heads: usize,
     /// Number of features per head.
     pub head_dim: usize,
@@ -178,6 +178,11 @@ impl AttentionSpec {
             softcap: None,
         }
     }
+
+    /// Number of query heads that read a key-value head.
+    pub fn heads_of_group(&self) -> usize {
+        self.heads / self.kv_heads.max(1)
+    }
 }
 
 /// One decoder block. Tensor names are relative to the block's prefix.
@@ -197,8 +202,23 @@ pub struct BlockSpec {
     pub parallel: bool,
     /// The activation function of the MLP.
     pub activation: Activation,
-    /// The linear layers, in the order in which pruning papers go through them.
+    /// The linear layers, in the order in which pruning papers go through them. A block from which attention or MLP was removed
+    /// has none of theirs: [`BlockSpec::without`].
     pub linears: Vec<LinearSpec>,
+}
+
+/// A part of a block that reads the residual stream and adds to it. A block has both, unless a whole one was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubLayer {
+    /// Tokens look at others.
+    Attention,
+    /// Each token for itself.
+    Mlp,
+}
+
+impl SubLayer {
+    /// Both.
+    pub const ALL: [SubLayer; 2] = [SubLayer::Attention, SubLayer::Mlp];
 }
 
 /// The place in a block where a norm acts.
@@ -216,6 +236,18 @@ pub enum NormPlace {
     Mlp,
     /// The MLP's output, before it is added.
     MlpOutput,
+}
+
+impl NormPlace {
+    /// The part of the block that it belongs to.
+    pub fn sub_layer(self) -> SubLayer {
+        match self {
+            NormPlace::Attention | NormPlace::Query | NormPlace::Key | NormPlace::AttentionOutput => {
+                SubLayer::Attention
+            }
+            NormPlace::Mlp | NormPlace::MlpOutput => SubLayer::Mlp,
+        }
+    }
 }
 
 /// How one matrix holds queries, keys and values together.
@@ -289,6 +321,14 @@ impl Role {
             Role::Output => TapPlace::AttentionOut,
             Role::Gate | Role::Up => TapPlace::MlpIn,
             Role::Down => TapPlace::MlpMiddle,
+        }
+    }
+
+    /// The part of the block that it belongs to.
+    pub fn sub_layer(self) -> SubLayer {
+        match self {
+            Role::Fused(_) | Role::Query | Role::Key | Role::Value | Role::Output => SubLayer::Attention,
+            Role::Gate | Role::Up | Role::Down => SubLayer::Mlp,
         }
     }
 }
@@ -367,6 +407,26 @@ impl BlockSpec {
     /// All taps, in the order a forward pass reaches them.
     pub fn taps(&self) -> Vec<Tap> {
         TapPlace::ALL.into_iter().filter_map(|place| self.tap(place)).collect()
+    }
+
+    /// Whether it has a part: it has its linear layers.
+    pub fn has(&self, part: SubLayer) -> bool {
+        self.linears.iter().any(|linear| linear.role.sub_layer() == part)
+    }
+
+    /// The same block without a part: without its linear layers, and without its norms but for those that normalise the sum after
+    /// it, whatever was added.
+    pub fn without(&self, part: SubLayer) -> Self {
+        let mut block = self.clone();
+        block.linears.retain(|linear| linear.role.sub_layer() != part);
+        block.norms.retain(|(place, _)| {
+            let of_sum = !self.norm_first && matches!(place, NormPlace::Attention | NormPlace::Mlp);
+            of_sum || place.sub_layer() != part
+        });
+        if part == SubLayer::Attention {
+            (block.attention.heads, block.attention.kv_heads) = (0, 0);
+        }
+        block
     }
 
     /// Hidden features of the MLP.

@@ -7,7 +7,7 @@ use super::display::Display;
 use super::streams::print_lines;
 use crate::error::{Error, Result};
 use crate::experiment::single;
-use crate::jobs::shrink::{self, STRUCTURE, Shrinking, Size, Structure};
+use crate::jobs::shrink::{self, Loaders, STRUCTURE, Shrinking, Size, Structure};
 use crate::prune::units::{UNITS, Widths};
 use bytesize::ByteSize;
 use clap::Args;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub struct Shrink {
     #[command(flatten)]
     common: Common,
-    /// Which units go: flap, llm-pruner, unit-sum or block-drop; `zprune list` names all methods of whole units
+    /// Which units go: flap, llm-pruner, two-ssp, unit-sum or block-drop; `zprune list` names all methods of whole units
     #[arg(long, value_name = "NAME")]
     method: String,
     /// Parameter of the method, such as --set metric=wifn; may be repeated
@@ -36,6 +36,9 @@ pub struct Shrink {
         "Each block has what the method gives it. transformers does not build such a model from a stock class",
     ]))]
     widths: Widths,
+    /// Put zeros where a block has less than the widest, so that stock loaders take the model. It is larger, and no faster
+    #[arg(long)]
+    pad: bool,
     #[command(flatten)]
     text: CalibrationText,
     #[command(flatten)]
@@ -54,6 +57,7 @@ pub fn run(arguments: &Shrink) -> Result<()> {
         method: built.component.as_ref(),
         share: arguments.units,
         widths: arguments.widths,
+        pad: arguments.pad,
     };
     if !(0.0..=0.95).contains(&shrinking.share) {
         let message = format!("--units {} is not between 0 and 0.95", shrinking.share);
@@ -109,6 +113,17 @@ fn told(done: &Structure, out: &Path) -> String {
         1e3 * after.seconds_per_token,
         parts(|size| size.seconds_per_token, ["less", "more"]),
     );
+    let without = heads.iter().filter(|heads| **heads == 0).count();
+    if without > 0 {
+        text.push_str(&format!("{without} blocks have no attention\n"));
+    }
+    text.push_str(match (done.loaders, done.padded) {
+        (Loaders::Zprune, _) => {
+            "Blocks differ: this program loads the model, transformers and others refuse it. --pad writes one with zeros that they load.\n"
+        }
+        (Loaders::Stock, true) => "With zeros where blocks have less than the widest one, which make it larger and no faster.\n",
+        (Loaders::Stock, false) => "",
+    });
     let [now, original] = &done.families;
     if now != original {
         text.push_str(&format!(

@@ -14,7 +14,7 @@ use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
 use crate::model::blocks;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::edit::{Edit, Edited, Masked};
+use crate::model::edit::{Edit, Edited, Masked, Padded};
 use crate::model::export::{CONFIG, Shards, bias_of, copied, copy, emitted};
 use crate::model::families::read_spec;
 use crate::model::folder::Links;
@@ -50,6 +50,18 @@ pub struct Shrinking<'a> {
     pub share: f64,
     /// Whether blocks have the same sizes afterwards.
     pub widths: Widths,
+    /// Whether zeros make the blocks of the written model equal where they are not.
+    pub pad: bool,
+}
+
+/// Who can load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loaders {
+    /// Whoever loads the family that `config.json` names: all blocks have the same sizes.
+    Stock,
+    /// This program: blocks differ, which `config.json` says and stock loaders refuse.
+    Zprune,
 }
 
 /// What a model has and what it costs, before or after.
@@ -82,6 +94,10 @@ pub struct Structure {
     pub removed: f64,
     /// Whether blocks have the same sizes.
     pub widths: Widths,
+    /// Whether zeros make the blocks of the written model equal, which are not counted in `removed`.
+    pub padded: bool,
+    /// Who can load the written model.
+    pub loaders: Loaders,
     /// What the calibration text is called, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
@@ -96,7 +112,7 @@ pub struct Structure {
     pub blocks: Vec<BlockLeft>,
     /// The original.
     pub before: Size,
-    /// The smaller model.
+    /// The written model.
     pub after: Size,
     /// The largest difference between logits of the smaller model and of the original with zeros, as a fraction of the largest logit.
     pub logit_difference: f64,
@@ -107,11 +123,11 @@ pub struct Structure {
 pub struct BlockLeft {
     /// The block's number in the original.
     pub block: usize,
-    /// Its query heads.
+    /// Its query heads; none if it has no attention.
     pub heads: Vec<usize>,
     /// Its key-value heads.
     pub kv_heads: Vec<usize>,
-    /// Its neurons.
+    /// Its neurons; none if it has no MLP.
     pub neurons: Vec<usize>,
 }
 
@@ -229,7 +245,11 @@ impl Work for Shrink<'_> {
 
     fn on<B: Workbench>(self, backend: &B) -> Result<Structure> {
         let Shrinking {
-            method, share, widths, ..
+            method,
+            share,
+            widths,
+            pad,
+            ..
         } = *self.shrinking;
         let spec = self.checkpoint.spec();
         let ends = Ends::upload(backend, self.checkpoint)?;
@@ -242,8 +262,14 @@ impl Work for Shrink<'_> {
         };
         let edit = method.edit(&dense, share, widths)?;
         let edited = Edited::new(self.checkpoint, &edit)?.sayable()?;
+        let removed = 1.0 - edited.spec().prunable() as f64 / spec.prunable() as f64;
+        let padded = pad.then(|| Padded::new(&edited)).transpose()?;
+        let model: &dyn WeightSource = match &padded {
+            Some(padded) => padded,
+            None => &edited,
+        };
         self.progress.stage("writing");
-        let family = self.write(&edited, &edit)?;
+        let family = self.write(model, &edit)?;
         self.progress.stage("reading it back");
         let written = self.staging.path("");
         let reopened = Checkpoint::open(&written, read_spec(&written)?)?;
@@ -297,8 +323,13 @@ impl Work for Shrink<'_> {
             method: self.shrinking.name.to_string(),
             parameters: self.shrinking.parameters.clone(),
             share,
-            removed: 1.0 - reopened.spec().prunable() as f64 / spec.prunable() as f64,
+            removed,
             widths,
+            padded: pad,
+            loaders: match reopened.spec().kinds().count() {
+                1 => Loaders::Stock,
+                _ => Loaders::Zprune,
+            },
             calibration: None,
             calibration_tokens: self.windows.as_ref().map_or(0, |windows| windows.ids().len()),
             seed: None,
@@ -312,9 +343,9 @@ impl Work for Shrink<'_> {
 }
 
 impl Shrink<'_> {
-    /// Writes the smaller model's files; returns the family that its configuration names.
-    fn write(&self, edited: &Edited, edit: &Edit) -> Result<String> {
-        let spec = edited.spec();
+    /// Writes a model's files; returns the family that its configuration names.
+    fn write(&self, model: &dyn WeightSource, edit: &Edit) -> Result<String> {
+        let spec = model.spec();
         let path = self.folder.join(CONFIG);
         let text = input::read_text(&path, input::SMALL)?;
         let originals: Vec<usize> = edit.blocks.iter().map(|edit| edit.block).collect();
@@ -333,7 +364,7 @@ impl Shrink<'_> {
         }
         let mut tensors = Tensors {
             checkpoint: self.checkpoint,
-            edited,
+            model,
             originals: &originals,
             storage: self.storage,
             next: 0,
@@ -346,11 +377,11 @@ impl Shrink<'_> {
     }
 }
 
-/// The tensors of the smaller model as they are stored. They are asked for in the order of the specification, so that those of one block
+/// The tensors of the model as they are stored. They are asked for in the order of the specification, so that those of one block
 /// are kept.
 struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
-    edited: &'a Edited<'a>,
+    model: &'a dyn WeightSource,
     /// The numbers that the blocks have in the original.
     originals: &'a [usize],
     storage: StorageType,
@@ -361,7 +392,7 @@ struct Tensors<'a> {
 
 impl Tensors<'_> {
     fn bytes(&mut self, tensor: &str) -> Result<Vec<u8>> {
-        let spec = self.edited.spec();
+        let spec = self.model.spec();
         let in_next = |(name, _): &(String, Vec<usize>)| name == tensor;
         if self.next < spec.blocks && spec.block_tensors(self.next).iter().any(in_next) {
             self.block = self.of_block(self.next)?;
@@ -379,10 +410,10 @@ impl Tensors<'_> {
     }
 
     fn of_block(&self, index: usize) -> Result<BTreeMap<String, Vec<u8>>> {
-        let block = self.edited.spec().block(index).clone();
+        let block = self.model.spec().block(index).clone();
         let mut tensors = BTreeMap::new();
         for linear in &block.linears {
-            let weights = self.edited.linear(index, linear)?;
+            let weights = self.model.linear(index, linear)?;
             let bytes = match weights.transposed {
                 true => self.storage.encode(weights.weight.t().iter().copied()),
                 false => self.storage.encode(weights.weight.iter().copied()),
@@ -394,7 +425,7 @@ impl Tensors<'_> {
         }
         // Norms are the original's, under the numbers that its blocks have now.
         let (now, before) = (block.prefix_of(index), block.prefix_of(self.originals[index]));
-        for (name, _) in self.edited.spec().block_tensors(index) {
+        for (name, _) in self.model.spec().block_tensors(index) {
             if let Entry::Vacant(place) = tensors.entry(name) {
                 let name = place.key();
                 let original = format!("{before}{}", name.strip_prefix(&now).unwrap_or(name));

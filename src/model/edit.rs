@@ -1,14 +1,18 @@
-//! Models from which whole units were removed: attention heads, key-value groups, neurons and blocks.
+//! Models from which whole units were removed: attention heads, key-value groups, neurons, whole attentions or MLPs, and blocks.
 //!
 //! An [`Edit`] says what is left. [`Edited`] is a source of weights that gives the smaller model, [`Masked`] one that gives a model
-//! of the original's shape in which everything that was removed is 0: the two compute the same.
+//! of the original's shape in which everything that was removed is 0, [`Padded`] one whose blocks have equal sizes, with zeros where
+//! one has less than another: the three compute the same.
+
+mod padded;
 
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
-use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes};
+use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
 use ndarray::{Array1, Array2, Axis};
+pub use padded::Padded;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is left of a model.
@@ -18,7 +22,8 @@ pub struct Edit {
     pub blocks: Vec<BlockEdit>,
 }
 
-/// What is left of one block. All lists have the original's numbers, in ascending order.
+/// What is left of one block. All lists have the original's numbers, in ascending order. Without heads, or without neurons, the whole
+/// attention or the whole MLP is removed, with its biases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockEdit {
     /// The block's number in the original.
@@ -47,12 +52,31 @@ impl BlockEdit {
 
     /// Keeps these key-value heads, with all their query heads.
     pub fn keep_groups(&mut self, groups: &[usize], spec: &BlockSpec) {
-        let each = spec.attention.heads / spec.attention.kv_heads;
+        let each = spec.attention.heads_of_group();
         self.kv_heads = groups.to_vec();
         self.heads = groups
             .iter()
             .flat_map(|group| group * each..(group + 1) * each)
             .collect();
+    }
+
+    /// Removes the whole attention or the whole MLP.
+    pub fn remove(&mut self, part: SubLayer) {
+        match part {
+            SubLayer::Attention => {
+                self.heads.clear();
+                self.kv_heads.clear();
+            }
+            SubLayer::Mlp => self.neurons.clear(),
+        }
+    }
+
+    /// Whether anything of the attention or of the MLP is left.
+    pub fn has(&self, part: SubLayer) -> bool {
+        match part {
+            SubLayer::Attention => !self.heads.is_empty(),
+            SubLayer::Mlp => !self.neurons.is_empty(),
+        }
     }
 
     /// Which rows or columns of a layer are left; `None` for all.
@@ -80,27 +104,37 @@ impl BlockEdit {
             ("neurons", &self.neurons, spec.neurons()),
         ] {
             let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
-            if kept.is_empty() || !ascending || kept.last().is_some_and(|last| *last >= count) {
+            if !ascending || kept.last().is_some_and(|last| *last >= count) {
                 return wrong(format!(
                     "the {what} that are left must be some of {count}, in ascending order"
                 ));
             }
         }
+        if !SubLayer::ALL.into_iter().any(|part| self.has(part)) {
+            return wrong("no head and no neuron is left; leave the block out".to_string());
+        }
         // Whoever loads the model finds the key-value head of a query head by division.
         let (left, groups) = (self.heads.len(), self.kv_heads.len());
-        let before = attention.heads / attention.kv_heads;
+        let before = attention.heads_of_group();
         let read = |(place, head): (usize, &usize)| self.kv_heads[place / (left / groups)] == head / before;
-        if !left.is_multiple_of(groups) || !self.heads.iter().enumerate().all(read) {
+        let shared_out = match groups {
+            0 => left == 0,
+            _ => left >= groups && left.is_multiple_of(groups) && self.heads.iter().enumerate().all(read),
+        };
+        if !shared_out {
             return wrong(format!(
                 "{left} query heads do not share out among {groups} key-value heads as before"
             ));
         }
-        if spec.has_fused() && left < attention.heads {
+        if spec.has_fused() && left > 0 && left < attention.heads {
             return wrong("queries, keys and values are in one matrix, from which no heads can be removed".to_string());
         }
         for (role, bias) in &self.biases {
             match spec.linears.iter().find(|linear| linear.role == *role) {
-                Some(linear) if matches!(role, Role::Output | Role::Down) && linear.outputs == bias.len() => {}
+                Some(linear)
+                    if matches!(role, Role::Output | Role::Down)
+                        && linear.outputs == bias.len()
+                        && self.has(role.sub_layer()) => {}
                 _ => return wrong(format!("a bias of {} values does not fit role {role:?}", bias.len())),
             }
         }
@@ -119,7 +153,8 @@ impl BlockEdit {
             }
             linear.bias |= self.biases.contains_key(&linear.role);
         }
-        block
+        let gone = SubLayer::ALL.into_iter().filter(|part| !self.has(*part));
+        gone.fold(block, |block, part| block.without(part))
     }
 }
 
@@ -135,8 +170,8 @@ impl Edit {
     /// What the model becomes.
     ///
     /// # Errors
-    /// Blocks or units are not in ascending order or not the model's, nothing is left of something, query heads do not share out
-    /// among key-value heads, or heads are to be removed from a matrix of queries, keys and values.
+    /// Blocks or units are not in ascending order or not the model's, nothing is left of a block, query heads do not share out
+    /// among key-value heads, or some heads are to be removed from a matrix of queries, keys and values.
     pub fn applied(&self, spec: &ModelSpec) -> Result<ModelSpec> {
         let ascending = self.blocks.windows(2).all(|pair| pair[0].block < pair[1].block);
         let Some(first) = self.blocks.first().filter(|_| ascending) else {
@@ -243,7 +278,9 @@ impl WeightSource for Edited<'_> {
     }
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        self.source.norms(self.edit.blocks[index].block)
+        let mut norms = self.source.norms(self.edit.blocks[index].block)?;
+        norms.retain(|(place, _)| self.spec.block(index).norm(*place).is_some());
+        Ok(norms)
     }
 }
 
@@ -291,7 +328,9 @@ impl WeightSource for Masked<'_> {
         let edit = &self.edit.blocks[index];
         let mut weights = original(self.source, edit, linear.role)?;
         let head_dim = self.source.spec().block(edit.block).attention.head_dim;
-        if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
+        if !edit.has(linear.role.sub_layer()) {
+            clear(&mut weights);
+        } else if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
             let mut left = vec![false; weights.weight.len_of(axis)];
             kept.iter().for_each(|place| left[*place] = true);
             for (mut part, _) in weights
@@ -316,6 +355,14 @@ impl WeightSource for Masked<'_> {
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
         self.source.norms(self.edit.blocks[index].block)
+    }
+}
+
+/// Makes a layer add nothing to anything.
+fn clear(weights: &mut LinearWeights) {
+    weights.weight.fill(0.0);
+    if let Some(bias) = &mut weights.bias {
+        bias.fill(0.0);
     }
 }
 

@@ -88,6 +88,57 @@ fn blocks_may_differ_or_be_dropped() {
 }
 
 #[test]
+fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    let told = works(&run(
+        &folder,
+        &format!("{SHRINK} --method two-ssp --units 0.5 --out apart"),
+    ));
+    assert!(told.contains("1 blocks have no attention"), "{told}");
+    assert!(told.contains("transformers and others refuse it"), "{told}");
+    let [structure, config] = ["apart/structure.json", "apart/config.json"].map(|name| json(&folder, name));
+    assert_eq!(
+        (&structure["loaders"], &structure["padded"]),
+        (&"zprune".into(), &false.into())
+    );
+    let blocks = structure["blocks"].as_array().expect("a list");
+    let gone = blocks
+        .iter()
+        .position(|block| block["heads"] == serde_json::json!([]))
+        .expect("one");
+    assert_eq!(config["per_layer_config"][gone.to_string()]["num_attention_heads"], 0);
+    assert!((structure["removed"].as_f64().expect("a number") - 0.5).abs() < 0.02);
+    predicts(&folder, "apart");
+    // The same with zeros.
+    let told = works(&run(
+        &folder,
+        &format!("{SHRINK} --method two-ssp --units 0.5 --pad --out padded"),
+    ));
+    assert!(told.contains("With zeros where blocks have less"), "{told}");
+    let [padded, config] = ["padded/structure.json", "padded/config.json"].map(|name| json(&folder, name));
+    assert_eq!((&padded["loaders"], &padded["padded"]), (&"stock".into(), &true.into()));
+    assert_eq!(
+        (&padded["removed"], &padded["blocks"]),
+        (&structure["removed"], &structure["blocks"])
+    );
+    assert!(padded["after"]["parameters"].as_u64() > structure["after"]["parameters"].as_u64());
+    assert!(config.get("per_layer_config").is_none());
+    predicts(&folder, "padded");
+    let perplexity = |name: &str| {
+        let text = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
+        number(&text, "perplexity")
+    };
+    assert!((perplexity("padded") / perplexity("apart") - 1.0).abs() < 1e-5);
+    // OPT's configuration says nothing of heads.
+    place(&folder, "opt_base", true);
+    let shrink = "shrink --model opt_base --tokens tokens.safetensors --method two-ssp --units 0.5 --out opt";
+    refused(&folder, shrink, 3, &["cannot say what the new model is", "(--pad)"]);
+    works(&run(&folder, &format!("{shrink} --pad")));
+    predicts(&folder, "opt");
+}
+
+#[test]
 fn every_family_becomes_smaller() {
     let folder = Folder::new();
     place_windows(&folder);

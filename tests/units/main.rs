@@ -1,5 +1,5 @@
 //! Claims about models from which whole units were removed: the smaller model computes what the original computes with zeros in
-//! their place; FLAP, LLM-Pruner and dropping blocks choose and compute what an independent implementation in float64 does
+//! their place; FLAP, LLM-Pruner, 2SSP and dropping blocks choose and compute what an independent implementation in float64 does
 //! (`tests/golden/units`).
 
 #[path = "../gpu/mod.rs"]
@@ -11,12 +11,14 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zprune::backend::cpu::Cpu;
+use zprune::backend::gradient::GradientNeeds;
 use zprune::backend::{Backend, Compute};
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::{PerplexityScorer, perplexity};
+use zprune::model::backward::gradients;
 use zprune::model::blocks;
 use zprune::model::checkpoint::Checkpoint;
-use zprune::model::edit::{BlockEdit, Edit, Edited, Masked};
+use zprune::model::edit::{BlockEdit, Edit, Edited, Masked, Padded};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Ends, Hidden};
 use zprune::model::source::WeightSource;
@@ -28,8 +30,8 @@ use zprune::prune::units::llm_pruner::{Gqa, LlmPruner, Taylor};
 use zprune::prune::units::scores::UnitScores;
 use zprune::prune::units::survey::survey;
 use zprune::prune::units::turning::{Tokens, turning};
-use zprune::prune::units::{DenseModel, Summed, UNITS, UnitMethod, UnitSum, Widths};
-use zprune::spec::{ModelSpec, Role};
+use zprune::prune::units::{DenseModel, Summed, TwoSsp, UNITS, UnitMethod, UnitSum, Widths};
+use zprune::spec::{ModelSpec, Role, SubLayer};
 
 /// The reference's models, and where they are.
 const MODELS: [(&str, &str); 2] = [("llama_gqa_tied", "gradients"), ("opt_pre", "units")];
@@ -173,8 +175,16 @@ fn some(spec: &ModelSpec) -> Edit {
     Edit { blocks }
 }
 
-#[test]
-fn a_smaller_model_computes_what_zeros_in_its_place_do() {
+/// An edit that removes the whole MLP of the first block and the whole attention of the last.
+fn parts(spec: &ModelSpec) -> Edit {
+    let mut edit = Edit::whole(spec);
+    edit.blocks[0].remove(SubLayer::Mlp);
+    edit.blocks[spec.blocks - 1].remove(SubLayer::Attention);
+    edit
+}
+
+/// Calls `check` with a model of every kind and two short windows.
+fn every_kind(mut check: impl FnMut(&str, &Checkpoint, &TokenWindows)) {
     let folder = golden("logits");
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder).expect("committed") {
@@ -184,30 +194,148 @@ fn a_smaller_model_computes_what_zeros_in_its_place_do() {
         }
         let dense = opened(&path);
         let spec = dense.spec();
-        let edit = some(spec);
         let length = 12.min(spec.max_positions);
         let vocabulary = spec.vocabulary as u32;
         let tokens = (0..2 * length as u32).map(|token| token * 37 % vocabulary);
         let windows = TokenWindows::new(tokens.collect(), length).expect("two windows");
-        let edited = Edited::new(&dense, &edit).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let masked = Masked::new(&dense, &edit).expect("the same");
-        assert!(
-            parameters(edited.spec()) < parameters(masked.spec()),
-            "{}",
-            path.display()
-        );
-        let (small, zeros) = (logits(&Cpu, &edited, &windows), logits(&Cpu, &masked, &windows));
-        let wide = |logits: &Array2<f32>| -> Vec<f64> { logits.iter().map(|value| f64::from(*value)).collect() };
-        close(&path.display().to_string(), &wide(&small), &wide(&zeros));
-        let whole = logits(&Cpu, &dense, &windows);
-        assert!(
-            (&whole - &small).iter().any(|apart| apart.abs() > 1e-3),
-            "{}",
-            path.display()
-        );
+        check(&path.display().to_string(), &dense, &windows);
         seen += 1;
     }
     assert!(seen > 10, "only {seen} models");
+}
+
+#[test]
+fn a_smaller_model_computes_what_zeros_in_its_place_do() {
+    every_kind(|path, dense, windows| {
+        let spec = dense.spec();
+        for edit in [some(spec), parts(spec)] {
+            let edited = Edited::new(dense, &edit).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let masked = Masked::new(dense, &edit).expect("the same");
+            let padded = Padded::new(&edited).expect("the same");
+            assert!(parameters(edited.spec()) < parameters(masked.spec()), "{path}");
+            assert!(parameters(padded.spec()) <= parameters(masked.spec()), "{path}");
+            assert_eq!(padded.spec().kinds().count(), 1, "{path}: equal blocks");
+            let wide = |source: &dyn WeightSource| -> Vec<f64> {
+                logits(&Cpu, source, windows)
+                    .iter()
+                    .map(|value| f64::from(*value))
+                    .collect()
+            };
+            let small = wide(&edited);
+            close(path, &small, &wide(&masked));
+            close(path, &wide(&padded), &small);
+            let whole = wide(dense);
+            assert!(whole.iter().zip(&small).any(|(a, b)| (a - b).abs() > 1e-3), "{path}");
+        }
+    });
+}
+
+#[test]
+fn gradients_pass_blocks_without_attention_or_mlp() {
+    every_kind(|path, dense, windows| {
+        let edit = parts(dense.spec());
+        let edited = Edited::new(dense, &edit).expect("possible");
+        let masked = Masked::new(dense, &edit).expect("possible");
+        let of = |source: &dyn WeightSource| {
+            let ends = Ends::upload(&Cpu, source).expect("room");
+            let needs = GradientNeeds {
+                sum: true,
+                squares: false,
+                magnitudes: false,
+            };
+            let mut found = BTreeMap::new();
+            gradients(&Cpu, source, &ends, windows, needs, |index, block, layers| {
+                for (id, gradient) in layers.into_layers() {
+                    let sum = Cpu.download(&gradient.sum.expect("asked for"))?;
+                    let sum: Vec<f64> = sum.iter().map(|value| f64::from(*value)).collect();
+                    found.insert((index, block.spec().linear(id).role), sum);
+                }
+                Ok(())
+            })
+            .expect("computes");
+            found
+        };
+        let (small, zeros) = (of(&edited), of(&masked));
+        assert!(small.len() < zeros.len(), "{path}");
+        for (layer, gradient) in small {
+            close(&format!("{path}, {layer:?}"), &gradient, &zeros[&layer]);
+        }
+    });
+}
+
+#[test]
+fn two_ssp_keeps_what_the_reference_keeps() {
+    let golden_values = Golden::new();
+    let text = std::fs::read_to_string(golden("units/two_ssp.json")).expect("committed");
+    let facts: Value = serde_json::from_str(&text).expect("JSON");
+    let numbers = |value: &Value| -> Vec<f64> {
+        let numbers = value.as_array().expect("a list").iter();
+        numbers.map(|number| number.as_f64().expect("a number")).collect()
+    };
+    for (model, folder) in MODELS {
+        let dense = opened(&golden(folder).join(model));
+        let windows = golden_values.windows(model);
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let there = Dense {
+            backend: &Cpu,
+            source: &dense,
+            ends: &ends,
+            windows: Some(&windows),
+        };
+        let norms = there.neuron_norms().expect("computes");
+        for (got, want) in norms.iter().zip(facts[model]["norms"].as_array().expect("a list")) {
+            close(&format!("{model}: norms"), got, &numbers(want));
+        }
+        for want in facts[model]["sets"].as_array().expect("a list") {
+            let [share, alpha, loss] = ["share", "alpha", "loss"].map(|key| want[key].as_f64().expect("a number"));
+            let method = TwoSsp { alpha, windows: 1 };
+            let what = format!("{model}, {share}, alpha {alpha}");
+            let edit = method.edit(&there, share, Widths::PerBlock).expect("possible");
+            let kept: Vec<Vec<usize>> = edit.blocks.iter().map(|edit| edit.neurons.clone()).collect();
+            let neurons = want["neurons"].as_array().expect("a list").iter();
+            assert_eq!(kept, neurons.map(ids).collect::<Vec<_>>(), "{what}");
+            let removed = want["removed"].as_array().expect("a list");
+            let blocks: Vec<usize> = removed
+                .iter()
+                .map(|it| it["block"].as_u64().expect("a number") as usize)
+                .collect();
+            for edit in &edit.blocks {
+                assert_eq!(edit.has(SubLayer::Attention), !blocks.contains(&edit.block), "{what}");
+            }
+            // The perplexities that chose them, in their order.
+            let mut before = edit.clone();
+            blocks.iter().for_each(|block| {
+                before.blocks[*block] = BlockEdit {
+                    neurons: kept[*block].clone(),
+                    ..BlockEdit::whole(*block, dense.spec().block(*block))
+                }
+            });
+            for (block, want) in blocks.iter().zip(removed) {
+                let measured = there.without_attention(&before, 1).expect("computes");
+                let (_, found) = measured.iter().find(|(place, _)| place == block).expect("it was there");
+                let want = want["perplexity"].as_f64().expect("a number");
+                assert!((found - want).abs() < 1e-4 * want, "{what}: {found} and not {want}");
+                before.blocks[*block].remove(SubLayer::Attention);
+            }
+            let found = there.perplexity(&edit).expect("computes").ln();
+            assert!((found - loss).abs() < 1e-5, "{what}: loss {found} and not {loss}");
+            let removed =
+                1.0 - edit.applied(dense.spec()).expect("possible").prunable() as f64 / dense.spec().prunable() as f64;
+            assert!((removed - share).abs() < 0.01, "{what}: {removed}");
+        }
+        let refused = TwoSsp {
+            windows: 5,
+            ..TwoSsp::default()
+        }
+        .edit(&there, 0.5, Widths::Uniform);
+        let error = refused.expect_err("there are 4").to_string();
+        assert!(error.contains("the calibration text has 4"), "{error}");
+        let whole = TwoSsp::default().edit(&there, 0.0, Widths::Uniform).expect("possible");
+        assert_eq!(whole, Edit::whole(dense.spec()));
+    }
+    for wrong in [toml::toml! { alpha = 0.0 }, toml::toml! { windows = 0 }] {
+        assert!(UNITS.build("two-ssp", &wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -222,7 +350,21 @@ fn edits_that_no_model_can_have_are_refused() {
     refused(&|edit| edit.blocks.clear(), "at least one");
     refused(&|edit| edit.blocks.swap(0, 1), "ascending order");
     refused(&|edit| edit.blocks[2].block = 3, "block 3 is not one of 3");
-    refused(&|edit| edit.blocks[0].neurons.clear(), "block 0: the neurons");
+    refused(
+        &|edit| {
+            edit.blocks[0].neurons.clear();
+            edit.blocks[0].remove(SubLayer::Attention);
+        },
+        "block 0: no head and no neuron is left",
+    );
+    refused(&|edit| edit.blocks[0].heads.clear(), "do not share out");
+    refused(
+        &|edit| {
+            edit.blocks[0].biases.insert(Role::Down, vec![0.0; 48].into());
+            edit.blocks[0].remove(SubLayer::Mlp);
+        },
+        "a bias of 48 values",
+    );
     refused(
         &|edit| edit.blocks[1].neurons = vec![96],
         "block 1: the neurons that are left must be some of 96",

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::files::json;
 use crate::model::families::{FAMILIES, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
-use crate::spec::{BlockSpec, ModelSpec};
+use crate::spec::{BlockSpec, ModelSpec, SubLayer};
 use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ const KINDS: &str = "layer_types";
 
 /// The text of a `config.json`, changed so that it says `spec`. The sizes that most blocks have stand where sizes of all
 /// blocks do, those of other blocks in [`PER_BLOCK`], which transformers reads too, but builds no such LLaMA from: it refuses
-/// the shapes of the tensors.
+/// the shapes of the tensors. A block without attention has 0 heads there, one without MLP 0 neurons; then the configuration does not
+/// let transformers read it, which would take random weights for those that are not there.
 ///
 /// A LLaMA whose heads do not share out the width evenly is refused by transformers, and written as what it is in all but
 /// name: a Mistral model without a window, or a Granite model if it has biases.
@@ -40,9 +41,12 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
         let (count, _) = counts.entry(sizes).or_insert((0, Reverse(index)));
         *count += 1;
     }
-    // Of sizes that are equally frequent, the first.
-    let most = counts.into_values().max();
-    let (_, Reverse(first)) = most.ok_or_else(|| unsaid("it has no blocks"))?;
+    // Of sizes that are equally frequent, the first. No configuration says that all blocks lack something.
+    let whole = counts
+        .into_iter()
+        .filter(|((heads, _, neurons), _)| *heads > 0 && *neurons > 0);
+    let most = whole.map(|(_, most)| most).max();
+    let (_, Reverse(first)) = most.ok_or_else(|| unsaid("no block has both attention and an MLP"))?;
     let usual = spec.block(first);
     config.extend(sizes(usual, &family.item.sizes));
     if let Some(keys) = &family.item.sizes.heads {
@@ -79,7 +83,9 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
             "config.json: blocks have different sizes (key `{PER_BLOCK}`); this program reads that, transformers refuses it"
         );
         config.insert(PER_BLOCK.to_string(), others.into());
-        config.insert(READABLE.to_string(), true.into());
+        if (0..spec.blocks).all(|index| SubLayer::ALL.into_iter().all(|part| spec.block(index).has(part))) {
+            config.insert(READABLE.to_string(), true.into());
+        }
     }
     let text = format!("{:#}\n", Value::Object(config));
     let said = parse_spec(&text)?;
@@ -97,7 +103,8 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
             "blocks may be left out, and differ from the original's in their numbers of heads, key-value heads and neurons, and in biases only"
         }
         None => {
-            "blocks of this family may be left out, and differ from the original's in their number of neurons and in biases only"
+            "blocks of this family may be left out, and differ from the original's in their number of neurons and in biases only; \
+             write zeros in place of what was removed (--pad)"
         }
     }))
 }
@@ -216,6 +223,26 @@ mod tests {
         // The other way round: a model with such blocks becomes one of equal blocks.
         let text = Value::Object(config).to_string();
         assert!(!emit(&text, [[4, 2, 84]; 3]).expect("sayable").contains_key(PER_BLOCK));
+    }
+
+    #[test]
+    fn whole_parts_of_blocks_may_be_gone() {
+        let mut spec = parse_spec(LLAMA).expect("supported");
+        spec.set_block(0, spec.block(0).without(SubLayer::Mlp));
+        spec.set_block(2, spec.block(2).without(SubLayer::Attention));
+        let text = emitted(LLAMA, &spec, &[0, 1, 2]).expect("sayable");
+        let config: Map<String, Value> = serde_json::from_str(&text).expect("JSON");
+        let gone = serde_json::json!({
+            "0": {"intermediate_size": 0},
+            "2": {"num_attention_heads": 0, "num_key_value_heads": 0}
+        });
+        assert_eq!(config[PER_BLOCK], gone);
+        assert!(!config.contains_key(READABLE), "transformers must refuse it");
+        spec.set_block(1, spec.block(1).without(SubLayer::Attention));
+        let error = emitted(LLAMA, &spec, &[0, 1, 2])
+            .expect_err("no whole block")
+            .to_string();
+        assert!(error.contains("no block has both"), "{error}");
     }
 
     #[test]

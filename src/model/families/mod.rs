@@ -11,7 +11,7 @@ use crate::error::{Error, Located, Result};
 use crate::files::{input, json};
 use crate::model::found::{Sought, instead};
 use crate::registry::Entry;
-use crate::spec::{BlockSpec, ModelSpec};
+use crate::spec::{BlockSpec, ModelSpec, SubLayer};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -91,7 +91,8 @@ fn read(map: Map<String, Value>) -> Result<(ModelSpec, &'static Entry<ModelFamil
 }
 
 /// The blocks whose sizes [`PER_BLOCK`] gives, by their place: each is what the configuration says with these sizes in place
-/// of its own. Key-value heads and the features of a head stay what they are in all blocks, unless they are given too.
+/// of its own. Key-value heads and the features of a head stay what they are in all blocks, unless they are given too. A block
+/// with 0 heads or 0 neurons has no attention or no MLP.
 fn blocks_of_their_own(
     map: &Map<String, Value>,
     spec: &ModelSpec,
@@ -123,9 +124,26 @@ fn blocks_of_their_own(
             map.insert(keys.kv_heads.to_string(), attention.kv_heads.into());
             map.insert(keys.head_dim.to_string(), attention.head_dim.into());
         }
-        map.extend(own.clone());
+        let heads = keys.heads.iter().flat_map(|keys| [keys.heads, keys.kv_heads]).collect();
+        let none = |keys: &Vec<&str>| {
+            let given = keys.iter().filter_map(|key| own.get(*key));
+            let zeros = given.filter(|size| size.as_u64() == Some(0));
+            !keys.is_empty() && zeros.count() == keys.len()
+        };
+        let parts = [(SubLayer::Attention, heads), (SubLayer::Mlp, vec![keys.neurons])];
+        let gone: Vec<&(SubLayer, Vec<&str>)> = parts.iter().filter(|(_, keys)| none(keys)).collect();
+        if gone.len() == parts.len() {
+            return Err(wrong(format!(
+                "block {index} has neither attention nor MLP; leave it out"
+            )));
+        }
+        let mut own = own.clone();
+        own.retain(|key, _| !gone.iter().any(|(_, keys)| keys.contains(&key.as_str())));
+        map.extend(own);
         let (own, _) = read(map).at(format_args!("key `{PER_BLOCK}`, block {index}"))?;
-        blocks.push((index, own.block(index).as_ref().clone()));
+        let block = own.block(index).as_ref().clone();
+        let left = gone.into_iter().fold(block, |block, (part, _)| block.without(*part));
+        blocks.push((index, left));
     }
     Ok(blocks)
 }
@@ -234,14 +252,33 @@ mod tests {
         assert_eq!(shapes["model.layers.0.mlp.down_proj.weight"], [64, 128]);
         assert_eq!(shapes["model.layers.1.mlp.down_proj.weight"], [64, 96]);
         assert_eq!(shapes["model.layers.1.self_attn.o_proj.weight"], [64, 48]);
+        let spec =
+            read(r#"{"0": {"num_attention_heads": 0, "num_key_value_heads": 0}, "1": {"intermediate_size": 0}}"#);
+        let spec = spec.expect("supported");
+        assert_eq!(spec.prunable(), equal.prunable() - 4 * 64 * 64 - 3 * 64 * 128);
+        let names: Vec<String> = spec.tensors().map(|(name, _)| name).collect();
+        assert!(
+            !names
+                .iter()
+                .any(|name| name.contains("layers.0.self_attn") || name.contains("layers.1.mlp"))
+        );
+        assert!(!names.contains(&"model.layers.0.input_layernorm.weight".to_string()));
         for (wrong, why) in [
             ("[1]", "must be an object of blocks"),
+            (
+                r#"{"1": {"num_attention_heads": 0, "num_key_value_heads": 0, "intermediate_size": 0}}"#,
+                "block 1 has neither attention nor MLP",
+            ),
+            (
+                r#"{"1": {"num_attention_heads": 0}}"#,
+                "block 1: key `num_attention_heads` must be a positive integer",
+            ),
             (r#"{"2": {"intermediate_size": 96}}"#, "`2` is no block; there are 2"),
             (r#"{"-1": {"intermediate_size": 96}}"#, "`-1` is no block"),
             (r#"{"1": 96}"#, "block 1 must be an object of sizes"),
             (r#"{"1": {"skip": ["mlp"]}}"#, "block 1: `skip` is not supported"),
             (
-                r#"{"1": {"intermediate_size": 0}}"#,
+                r#"{"1": {"intermediate_size": -1}}"#,
                 "block 1: key `intermediate_size` must be a positive integer",
             ),
             (

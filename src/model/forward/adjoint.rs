@@ -8,7 +8,7 @@ use super::block::normalise_backward;
 use super::pass::{Pass, copy};
 use crate::backend::{Backend, RotaryTable};
 use crate::error::Result;
-use crate::spec::{Fusion, LinearId, NormPlace, Role};
+use crate::spec::{Fusion, LinearId, NormPlace, Role, SubLayer};
 
 /// A function that receives of each linear layer its input, and the gradient with respect to its output.
 pub(super) type Listener<'a, T> = &'a mut dyn FnMut(LinearId, &T, &T) -> Result<()>;
@@ -50,16 +50,20 @@ impl<B: Backend> Adjoint<'_, B> {
         let attention = self.attention(x)?;
         if spec.parallel {
             let mlp = self.mlp(x)?;
-            let through_mlp = self.mlp_backward(x, mlp, None, gradient, listen)?;
-            let through_attention = self.attention_backward(x, attention, None, gradient, listen)?;
-            backend.add(gradient, &through_mlp)?;
-            return backend.add(gradient, &through_attention);
+            let through_mlp = mlp.map(|mlp| self.mlp_backward(x, mlp, None, gradient, listen));
+            let through_mlp = through_mlp.transpose()?;
+            let through_attention = attention.map(|it| self.attention_backward(x, it, None, gradient, listen));
+            let through = through_mlp.into_iter().chain(through_attention.transpose()?);
+            return through.into_iter().try_for_each(|part| backend.add(gradient, &part));
         }
         // The stream between the sub-layers.
         let mut sum = copy(backend, x)?;
-        let (attended, attention_output) = self.pass.leave(Role::Output, &attention.mixed)?;
-        backend.add(&mut sum, &attended)?;
-        drop(attended);
+        let mut attention_output = None;
+        if let Some(attention) = &attention {
+            let (attended, output) = self.pass.leave(Role::Output, &attention.mixed)?;
+            backend.add(&mut sum, &attended)?;
+            attention_output = output;
+        }
         let normed = match spec.norm_first {
             true => None,
             false => self.pass.normed(NormPlace::Attention, &sum)?,
@@ -69,47 +73,64 @@ impl<B: Backend> Adjoint<'_, B> {
         let mut mlp_output = None;
         if !spec.norm_first && self.pass.norm(NormPlace::Mlp).is_some() {
             let mut last = copy(backend, stream)?;
-            let (transformed, output) = self.pass.leave(Role::Down, &mlp.middle)?;
-            backend.add(&mut last, &transformed)?;
-            mlp_output = output;
+            if let Some(mlp) = &mlp {
+                let (transformed, output) = self.pass.leave(Role::Down, &mlp.middle)?;
+                backend.add(&mut last, &transformed)?;
+                mlp_output = output;
+            }
             self.unnorm(NormPlace::Mlp, &last, gradient)?;
         }
-        let through = self.mlp_backward(stream, mlp, mlp_output, gradient, listen)?;
-        backend.add(gradient, &through)?;
+        if let Some(mlp) = mlp {
+            let through = self.mlp_backward(stream, mlp, mlp_output, gradient, listen)?;
+            backend.add(gradient, &through)?;
+        }
         if !spec.norm_first {
             self.unnorm(NormPlace::Attention, &sum, gradient)?;
         }
-        drop((through, normed, sum));
-        let through = self.attention_backward(x, attention, attention_output, gradient, listen)?;
-        backend.add(gradient, &through)
+        drop((normed, sum));
+        match attention {
+            Some(attention) => {
+                let through = self.attention_backward(x, attention, attention_output, gradient, listen)?;
+                backend.add(gradient, &through)
+            }
+            None => Ok(()),
+        }
     }
 
-    fn attention(&self, x: &B::Tensor) -> Result<Attention<B::Tensor>> {
+    /// What attention computes; `None` in a block without it.
+    fn attention(&self, x: &B::Tensor) -> Result<Option<Attention<B::Tensor>>> {
         let pass = &self.pass;
+        if !pass.block.spec.has(SubLayer::Attention) {
+            return Ok(None);
+        }
         let entered = pass.enter(x, NormPlace::Attention)?;
         let [queries, keys, values] = pass.project(entered.as_ref().unwrap_or(x))?;
         let (queries, queries_before) = pass.placed(NormPlace::Query, queries)?;
         let (keys, keys_before) = pass.placed(NormPlace::Key, keys)?;
-        Ok(Attention {
+        Ok(Some(Attention {
             entered,
             before: [queries_before, keys_before],
             mixed: pass.attend(&queries, &keys, &values)?,
             heads: [queries, keys, values],
-        })
+        }))
     }
 
-    fn mlp(&self, x: &B::Tensor) -> Result<Mlp<B::Tensor>> {
+    /// What the MLP computes; `None` in a block without it.
+    fn mlp(&self, x: &B::Tensor) -> Result<Option<Mlp<B::Tensor>>> {
         let pass = &self.pass;
+        if !pass.block.spec.has(SubLayer::Mlp) {
+            return Ok(None);
+        }
         let entered = pass.enter(x, NormPlace::Mlp)?;
         let (up, gate) = pass.expand(entered.as_ref().unwrap_or(x))?;
         let mut middle = copy(pass.backend, &up)?;
         pass.activate(&mut middle, gate.as_ref())?;
-        Ok(Mlp {
+        Ok(Some(Mlp {
             entered,
             up,
             gate,
             middle,
-        })
+        }))
     }
 
     /// The gradient with respect to the MLP's input `x`, given that with respect to what it adds to the stream. `output` is the

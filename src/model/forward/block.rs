@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
-use crate::spec::{BlockSpec, Fusion, LinearId, NormPlace, NormSpec, Reach, Role};
+use crate::spec::{BlockSpec, Fusion, LinearId, NormPlace, NormSpec, Reach, Role, SubLayer};
 use crate::tensor::StorageType;
 use ndarray::Array1;
 use std::sync::Arc;
@@ -75,6 +75,23 @@ impl<B: Backend> Block<B> {
             norms,
             linears: linears.collect::<Result<_>>()?,
         })
+    }
+
+    /// The same block without its attention or its MLP.
+    pub fn without(self, part: SubLayer) -> Self {
+        let spec = Arc::new(self.spec.without(part));
+        let left = self
+            .linears
+            .into_iter()
+            .filter(|(id, _)| self.spec.linear(*id).role.sub_layer() != part)
+            .map(|(_, linear)| linear);
+        let linears = spec.layers().map(|(id, _)| id).zip(left).collect();
+        Block {
+            norms: self.norms,
+            reach: self.reach,
+            linears,
+            spec,
+        }
     }
 
     /// What the block looks like.

@@ -46,6 +46,22 @@ impl<B: Backend> Hidden<B> {
         })
     }
 
+    /// A copy, which other blocks can move.
+    ///
+    /// # Errors
+    /// The backend fails, or there is no place for the copy.
+    pub fn fork(&self, backend: &B, ends: &Ends<B>) -> Result<Self> {
+        let mut batches = Batches::default();
+        self.batches
+            .each(backend, |x| batches.push(backend, &ends.room, copy(backend, x)?))?;
+        Ok(Hidden {
+            batches,
+            per_batch: self.per_batch,
+            length: self.length,
+            rotary: self.rotary.clone(),
+        })
+    }
+
     /// Number of tokens in a window.
     pub(super) fn length(&self) -> usize {
         self.length

@@ -4,7 +4,7 @@ use super::block::{Block, Norm, normalise};
 use super::layout::Layout;
 use crate::backend::{Backend, Columns, RotaryTable};
 use crate::error::Result;
-use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Role, Tap, TapPlace};
+use crate::spec::{Fusion, ModelSpec, NormPlace, NormSpec, Positions, Role, SubLayer, Tap, TapPlace};
 
 /// The tables of sines and cosines for positions below `length`, one per kind of rotary positions; none for learned
 /// positions.
@@ -72,12 +72,12 @@ impl<'a, B: Backend> Pass<'a, B> {
         let attended = self.attention(x, listen)?;
         if self.block.spec.parallel {
             let transformed = self.mlp(x, listen)?;
-            self.backend.add(x, &attended)?;
-            return self.backend.add(x, &transformed);
+            let added = attended.iter().chain(&transformed);
+            return added.into_iter().try_for_each(|y| self.backend.add(x, y));
         }
-        self.join(x, &attended, NormPlace::Attention)?;
+        self.join(x, attended.as_ref(), NormPlace::Attention)?;
         let transformed = self.mlp(x, listen)?;
-        self.join(x, &transformed, NormPlace::Mlp)
+        self.join(x, transformed.as_ref(), NormPlace::Mlp)
     }
 
     /// As [`Pass::run`], but only up to the tap `last`, since nothing after it is needed.
@@ -88,13 +88,15 @@ impl<'a, B: Backend> Pass<'a, B> {
             TapPlace::MlpIn | TapPlace::MlpMiddle => {}
         }
         if self.block.spec.parallel {
-            self.mixed(x, listen)?;
+            if self.block.spec.has(SubLayer::Attention) {
+                self.mixed(x, listen)?;
+            }
             return self.observe_mlp(x, last, listen);
         }
         let attended = self.attention(x, listen)?;
         // A copy of the stream, not the attention's output, takes the sum: it may be stored more precisely.
         let mut sum = copy(self.backend, x)?;
-        self.join(&mut sum, &attended, NormPlace::Attention)?;
+        self.join(&mut sum, attended.as_ref(), NormPlace::Attention)?;
         self.observe_mlp(&sum, last, listen)
     }
 
@@ -113,9 +115,11 @@ impl<'a, B: Backend> Pass<'a, B> {
         }
     }
 
-    /// Adds `y` to `x`; in post-norm models, the sum is normalised.
-    fn join(&self, x: &mut B::Tensor, y: &B::Tensor, place: NormPlace) -> Result<()> {
-        self.backend.add(x, y)?;
+    /// Adds what a sub-layer gave to `x`, if the block has the sub-layer; in post-norm models, the sum is normalised.
+    fn join(&self, x: &mut B::Tensor, y: Option<&B::Tensor>, place: NormPlace) -> Result<()> {
+        if let Some(y) = y {
+            self.backend.add(x, y)?;
+        }
         if !self.block.spec.norm_first
             && let Some(normed) = self.normed(place, x)?
         {
@@ -259,9 +263,13 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(mixed)
     }
 
-    fn attention(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+    /// What attention adds to the stream; `None` in a block without it.
+    fn attention(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
+        if !self.block.spec.has(SubLayer::Attention) {
+            return Ok(None);
+        }
         let mixed = self.mixed(x, listen)?;
-        Ok(self.leave(Role::Output, &mixed)?.0)
+        Ok(Some(self.leave(Role::Output, &mixed)?.0))
     }
 
     /// The input of gate and up projections; `None` if it is `x` itself.
@@ -297,8 +305,12 @@ impl<'a, B: Backend> Pass<'a, B> {
         Ok(middle)
     }
 
-    fn mlp(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<B::Tensor> {
+    /// What the MLP adds to the stream; `None` in a block without it.
+    fn mlp(&self, x: &B::Tensor, listen: Listener<B::Tensor>) -> Result<Option<B::Tensor>> {
+        if !self.block.spec.has(SubLayer::Mlp) {
+            return Ok(None);
+        }
         let middle = self.mlp_middle(x, listen)?;
-        Ok(self.leave(Role::Down, &middle)?.0)
+        Ok(Some(self.leave(Role::Down, &middle)?.0))
     }
 }

@@ -18,9 +18,9 @@ impl Cost {
         let (mut group, mut neuron) = (0, 0);
         for linear in &block.linears {
             match linear.role {
-                Role::Query => group += attention.heads / attention.kv_heads * attention.head_dim * linear.inputs,
+                Role::Query => group += attention.heads_of_group() * attention.head_dim * linear.inputs,
                 Role::Key | Role::Value => group += attention.head_dim * linear.inputs,
-                Role::Output => group += attention.heads / attention.kv_heads * attention.head_dim * linear.outputs,
+                Role::Output => group += attention.heads_of_group() * attention.head_dim * linear.outputs,
                 Role::Fused(_) => group += 3 * attention.head_dim * linear.inputs,
                 Role::Gate | Role::Up => neuron += linear.inputs,
                 Role::Down => neuron += linear.outputs,

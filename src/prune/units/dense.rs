@@ -1,7 +1,7 @@
 //! The dense model on a backend, with calibration text.
 
 use super::step::{DenseModel, RoleGradient};
-use super::survey::{BlockFeatures, survey};
+use super::survey::{BlockFeatures, neuron_norms, survey};
 use super::turning::{Tokens, Turning, turning};
 use crate::backend::Backend;
 use crate::backend::gradient::GradientNeeds;
@@ -12,6 +12,7 @@ use crate::model::blocks;
 use crate::model::edit::{Edit, Edited};
 use crate::model::forward::{Ends, Hidden};
 use crate::model::source::WeightSource;
+use crate::spec::SubLayer;
 use ndarray::Array2;
 
 /// A dense model on a backend.
@@ -84,13 +85,57 @@ impl<B: Backend> DenseModel for Dense<'_, B> {
         blocks::each(self.backend, &edited, |_, block| {
             hidden.advance(self.backend, edited.spec(), &block, |_, _| Ok(()))
         })?;
-        let (mut sum, mut count) = (0.0, 0);
-        hidden.log_likelihoods(self.backend, self.ends, windows, |windows| {
-            for window in windows {
-                sum += window.iter().sum::<f64>();
-                count += window.len();
-            }
-        })?;
-        Ok((-sum / count as f64).exp())
+        perplexity(self.backend, self.ends, &hidden, windows)
     }
+
+    fn neuron_norms(&self) -> Result<Vec<Vec<f64>>> {
+        neuron_norms(self.backend, self.source, self.ends, self.windows()?)
+    }
+
+    fn without_attention(&self, edit: &Edit, windows: usize) -> Result<Vec<(usize, f64)>> {
+        let edited = Edited::new(self.source, edit)?;
+        let (backend, spec) = (self.backend, edited.spec());
+        let all = self.windows()?;
+        if windows > all.count() {
+            return Err(Error::config(format!(
+                "parameter `windows` = {windows}, and the calibration text has {}",
+                all.count()
+            )));
+        }
+        let windows = all.part(0..windows)?;
+        let mut hidden = Hidden::embed(backend, spec, self.ends, &windows)?;
+        // One sweep for all: each stream leaves the common one where its block loses its attention.
+        let mut others: Vec<(usize, Hidden<B>)> = Vec::new();
+        blocks::each(backend, &edited, |index, block| {
+            for (_, other) in &mut others {
+                other.advance(backend, spec, &block, |_, _| Ok(()))?;
+            }
+            let own = match block.spec().has(SubLayer::Attention) {
+                true => Some(hidden.fork(backend, self.ends)?),
+                false => None,
+            };
+            hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+            if let Some(mut own) = own {
+                let block = block.without(SubLayer::Attention);
+                own.advance(backend, spec, &block, |_, _| Ok(()))?;
+                others.push((index, own));
+            }
+            Ok(())
+        })?;
+        let measured =
+            |(index, other): (usize, Hidden<B>)| Ok((index, perplexity(backend, self.ends, &other, &windows)?));
+        others.into_iter().map(measured).collect()
+    }
+}
+
+/// The perplexity of windows whose stream has passed all blocks.
+fn perplexity<B: Backend>(backend: &B, ends: &Ends<B>, hidden: &Hidden<B>, windows: &TokenWindows) -> Result<f64> {
+    let (mut sum, mut count) = (0.0, 0);
+    hidden.log_likelihoods(backend, ends, windows, |windows| {
+        for window in windows {
+            sum += window.iter().sum::<f64>();
+            count += window.len();
+        }
+    })?;
+    Ok((-sum / count as f64).exp())
 }

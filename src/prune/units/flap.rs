@@ -210,7 +210,7 @@ impl Flap {
                 )
             }
         };
-        let each = block.attention.heads / block.attention.kv_heads;
+        let each = block.attention.heads_of_group();
         let divisor = match self.group {
             Grouping::Mean => each as f64,
             Grouping::Sum => 1.0,
@@ -238,7 +238,7 @@ impl Flap {
                 let (heads, neurons) = match structure {
                     Structure::UlMm => {
                         let cost = Cost::of(block);
-                        let each = block.attention.heads / block.attention.kv_heads;
+                        let each = block.attention.heads_of_group();
                         let heads = self.remove_heads / blocks.len() / each;
                         let all = (groups * cost.group + neurons * cost.neuron) as f64;
                         let left = (share * all - (heads * cost.group) as f64).max(0.0);
@@ -257,9 +257,7 @@ impl Flap {
 
     /// Groups and neurons that are left where the number of heads is chosen by hand, whatever block they are in.
     fn by_hand(&self, blocks: &[&BlockSpec], scores: &[UnitScores], share: f64) -> Vec<(Vec<usize>, Vec<usize>)> {
-        let each = blocks
-            .first()
-            .map_or(1, |block| block.attention.heads / block.attention.kv_heads);
+        let each = blocks.first().map_or(1, |block| block.attention.heads_of_group());
         let groups = lowest_anywhere(scores.iter().map(|scores| &scores.groups), self.remove_heads / each);
         let (mut all, mut lost, mut neuron) = (0, 0, 1);
         for ((block, scores), kept) in blocks.iter().zip(scores).zip(&groups) {

@@ -192,16 +192,11 @@ impl LlmPruner {
         let mut edit = Edit::whole(spec);
         for (edit, scores) in edit.blocks.iter_mut().zip(scores).take(end).skip(self.first) {
             let block = spec.block(edit.block);
-            let AttentionSpec {
-                heads,
-                kv_heads,
-                head_dim,
-                ..
-            } = block.attention;
+            let AttentionSpec { kv_heads, head_dim, .. } = block.attention;
             let neurons = lost(scores.neurons.len(), share);
             edit.neurons = without_lowest(&scores.neurons, neurons.min(scores.neurons.len() - 1));
             if self.gqa == Gqa::EqualQ {
-                let each = heads / kv_heads;
+                let each = block.attention.heads_of_group();
                 let fewer = lost(each, share).min(each - 1);
                 let groups = scores.heads.chunks(each).enumerate();
                 let kept = groups.flat_map(|(group, scores)| {
@@ -225,7 +220,7 @@ fn lost(count: usize, share: f64) -> usize {
 
 /// The query heads whose scores count for a key-value head.
 fn scored_with(gqa: Gqa, attention: &AttentionSpec, group: usize) -> impl Iterator<Item = usize> {
-    let each = attention.heads / attention.kv_heads;
+    let each = attention.heads_of_group();
     let (first, step) = match gqa {
         Gqa::Group | Gqa::EqualQ => (group * each, 1),
         // The released code lays the rows of queries over those of keys, as often as there are more of them.

@@ -12,6 +12,7 @@ pub mod scores;
 mod step;
 pub mod survey;
 pub mod turning;
+mod two_ssp;
 pub mod uniform;
 mod unit_sum;
 
@@ -21,6 +22,7 @@ use drop::BlockDrop;
 use flap::Flap;
 use llm_pruner::LlmPruner;
 pub use step::{DenseModel, RoleGradient, UnitMethod, Widths};
+pub use two_ssp::TwoSsp;
 pub use unit_sum::{Summed, UnitSum};
 
 /// All methods of whole units.
@@ -43,6 +45,11 @@ pub static UNITS: Components<dyn UnitMethod> = Components::new(
             name: "unit-sum",
             summary: "heads and neurons with the smallest sums of Wanda's scores or magnitudes; parameter score",
             item: &|table| parsed(table, |it: UnitSum| Box::new(it)),
+        },
+        Entry {
+            name: "two-ssp",
+            summary: "neurons with the smallest norms, then whole attentions by perplexity (arXiv 2501.17771); parameters alpha, windows",
+            item: &|table| parsed(table, |it: TwoSsp| Box::new(it)),
         },
         Entry {
             name: "block-drop",

@@ -85,9 +85,22 @@ pub trait DenseModel {
     fn gradients(&self, needs: GradientNeeds, take: &mut dyn FnMut(usize, &[RoleGradient]) -> Result<()>)
     -> Result<()>;
 
+    /// The norms of every block's neurons over the calibration text: see [`neuron_norms`](super::survey::neuron_norms).
+    ///
+    /// # Errors
+    /// The checkpoint is unusable, or the backend fails.
+    fn neuron_norms(&self) -> Result<Vec<Vec<f64>>>;
+
     /// The perplexity of the calibration text after an edit.
     ///
     /// # Errors
     /// The edit is impossible, the checkpoint is unusable, or the backend fails.
     fn perplexity(&self, edit: &Edit) -> Result<f64>;
+
+    /// The perplexity of the first `windows` windows of the calibration text after an edit that also removes the whole attention of a
+    /// block, for every block that has one left, by its place among those that are left.
+    ///
+    /// # Errors
+    /// As [`DenseModel::perplexity`], or there are not so many windows.
+    fn without_attention(&self, edit: &Edit, windows: usize) -> Result<Vec<(usize, f64)>>;
 }

@@ -103,6 +103,49 @@ pub fn survey<B: Backend>(
     Ok(found)
 }
 
+/// For every neuron of every block, the mean over windows of the norm over the window's tokens of what it gives to the MLP's second
+/// layer. A block without MLP has none.
+///
+/// # Errors
+/// The checkpoint is unusable, or the backend fails.
+pub fn neuron_norms<B: Backend>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+) -> Result<Vec<Vec<f64>>> {
+    let spec = source.spec();
+    let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
+    let mut found = Vec::with_capacity(spec.blocks);
+    blocks::each(backend, source, |index, block| {
+        let mut norms = vec![0.0; block.spec().neurons()];
+        hidden.advance(backend, spec, &block, |tap, x| {
+            if tap.place != TapPlace::MlpMiddle {
+                return Ok(());
+            }
+            let rows: Vec<u32> = (0..backend.extent(x).rows as u32).collect();
+            for rows in rows.chunks(windows.length()) {
+                let mut moments = backend.moments(tap.width, Needs::SQUARES)?;
+                backend.accumulate(&mut moments, &backend.rows(x, rows)?)?;
+                let squares = backend.read_moments(&moments)?.squares;
+                norms
+                    .iter_mut()
+                    .zip(squares)
+                    .for_each(|(norm, sum)| *norm += sum.sqrt());
+            }
+            Ok(())
+        })?;
+        let count = windows.count() as f64;
+        norms.iter_mut().for_each(|norm| *norm /= count);
+        if norms.iter().any(|norm| !norm.is_finite()) {
+            return Err(Error::numeric("a neuron's norm is not finite").at(format_args!("block {index}")));
+        }
+        found.push(norms);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Sums at one tap.
 struct Gathered<B: Backend> {
     all: B::Moments,

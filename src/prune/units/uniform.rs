@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::edit::Edit;
 use crate::model::families::FAMILIES;
 use crate::prune::range::within;
-use crate::spec::ModelSpec;
+use crate::spec::{BlockSpec, ModelSpec};
 
 /// Of what the number of neurons that are left is a multiple, for a model with so many.
 pub fn multiple(neurons: usize) -> usize {
@@ -21,18 +21,27 @@ pub fn multiple(neurons: usize) -> usize {
     }
 }
 
+/// What all blocks of a model are.
+///
+/// # Errors
+/// They differ.
+pub fn equal_block(spec: &ModelSpec) -> Result<&BlockSpec> {
+    let mut kinds = spec.kinds();
+    match (kinds.next(), kinds.next()) {
+        (Some((block, _)), None) => Ok(block),
+        _ => Err(Error::config(
+            "the model's blocks have different sizes already, so that they cannot lose the same; use a method with --widths per-block",
+        )),
+    }
+}
+
 /// What is left of a model whose blocks all lose the units with the lowest scores, `share` of their weights.
 ///
 /// # Errors
 /// The share is out of range, or blocks are not of equal size.
 pub fn uniform(spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Edit> {
     within("units", share, 0.0..=0.95)?;
-    let mut kinds = spec.kinds();
-    let (Some((block, _)), None) = (kinds.next(), kinds.next()) else {
-        return Err(Error::config(
-            "the model's blocks have different sizes already, so that they cannot lose the same; use --widths per-block",
-        ));
-    };
+    let block = equal_block(spec)?;
     let mut edit = Edit::whole(spec);
     if share == 0.0 {
         return Ok(edit);

@@ -69,7 +69,7 @@ impl UnitSum {
             groups: vec![0.0; attention.kv_heads],
             neurons: vec![0.0; block.neurons()],
         };
-        let each = attention.heads / attention.kv_heads;
+        let each = attention.heads_of_group();
         for linear in &block.linears {
             let weight = weight(source, index, linear.role)?;
             let norms: Vec<f64> = match features {

@@ -1,0 +1,123 @@
+//! A smaller model whose blocks have equal sizes: those of the widest, with zeros in the others.
+
+use super::{Edited, original};
+use crate::error::{Error, Result};
+use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::source::WeightSource;
+use crate::spec::{AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
+use ndarray::{Array1, Array2};
+
+/// The smaller model with zeros, so that all its blocks have as many heads and neurons as the one that has most. Whoever loads the
+/// original's family loads it. It computes what [`Edited`] does.
+pub struct Padded<'a> {
+    edited: &'a Edited<'a>,
+    spec: ModelSpec,
+}
+
+impl<'a> Padded<'a> {
+    /// The smaller model with equal blocks.
+    ///
+    /// # Errors
+    /// A block of the original has no attention or no MLP itself.
+    pub fn new(edited: &'a Edited<'a>) -> Result<Self> {
+        let (before, small) = (edited.source.spec(), edited.spec());
+        let whole = |(block, _): (&BlockSpec, usize)| SubLayer::ALL.into_iter().all(|part| block.has(part));
+        if !before.kinds().all(whole) {
+            return Err(Error::config(
+                "a block of the original has no attention or no MLP, so that zeros cannot be put in its place",
+            ));
+        }
+        // A layer that no block has left is as large as the original's.
+        let template = before.block(0);
+        let most = |of: fn(&BlockSpec) -> usize| {
+            let most = small.kinds().map(|(block, _)| of(block)).max();
+            most.filter(|most| *most > 0).unwrap_or_else(|| of(template))
+        };
+        let groups = most(|block| block.attention.kv_heads);
+        let heads = groups * most(|block| block.attention.heads_of_group());
+        let neurons = most(BlockSpec::neurons);
+        let dim = template.attention.head_dim;
+        let mut block = template.as_ref().clone();
+        (block.attention.heads, block.attention.kv_heads) = (heads, groups);
+        for linear in &mut block.linears {
+            match linear.role {
+                Role::Query => linear.outputs = heads * dim,
+                Role::Key | Role::Value => linear.outputs = groups * dim,
+                Role::Output => linear.inputs = heads * dim,
+                Role::Gate | Role::Up => linear.outputs = neurons,
+                Role::Down => linear.inputs = neurons,
+                Role::Fused(_) => {}
+            }
+            let mut others = small.kinds().flat_map(|(block, _)| &block.linears);
+            linear.bias |= others.any(|other| other.role == linear.role && other.bias);
+        }
+        let spec = ModelSpec {
+            shapes: Shapes::from(block),
+            ..small.clone()
+        };
+        Ok(Padded { edited, spec })
+    }
+}
+
+impl WeightSource for Padded<'_> {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+        self.edited.matrix(name)
+    }
+
+    fn norm(&self, prefix: &str, norm: &NormSpec) -> Result<NormWeights> {
+        self.edited.norm(prefix, norm)
+    }
+
+    fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let small = self.edited.spec().block(index);
+        let wide = self.spec.block(index);
+        let mut weight = Array2::zeros((linear.outputs, linear.inputs));
+        let mut bias = linear.bias.then(|| Array1::zeros(linear.outputs));
+        let found = small.linears.iter().find(|small| small.role == linear.role);
+        let left = match found {
+            Some(found) => {
+                let left = self.edited.linear(index, found)?;
+                let [rows, columns] = places(linear.role, &small.attention, &wide.attention, left.weight.dim());
+                for (row, values) in rows.iter().zip(left.weight.rows()) {
+                    for (column, value) in columns.iter().zip(values) {
+                        weight[[*row, *column]] = *value;
+                    }
+                }
+                if let (Some(wide), Some(small)) = (&mut bias, &left.bias) {
+                    rows.iter().zip(small).for_each(|(row, value)| wide[*row] = *value);
+                }
+                left
+            }
+            None => original(self.edited.source, &self.edited.edit.blocks[index], linear.role)?,
+        };
+        Ok(LinearWeights {
+            name: wide.weight_of(index, linear),
+            weight,
+            bias,
+            ..left
+        })
+    }
+
+    fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
+        self.edited.source.norms(self.edited.edit.blocks[index].block)
+    }
+}
+
+/// Where the rows and the columns of a layer with this shape go in a block with the attention `wide`.
+fn places(role: Role, small: &AttentionSpec, wide: &AttentionSpec, shape: (usize, usize)) -> [Vec<usize>; 2] {
+    let dim = small.head_dim;
+    let of_query = |feature: usize| {
+        let (head, each) = (feature / dim, small.heads_of_group());
+        (head / each * wide.heads_of_group() + head % each) * dim + feature % dim
+    };
+    let (rows, columns) = (0..shape.0, 0..shape.1);
+    match role {
+        Role::Query => [rows.map(of_query).collect(), columns.collect()],
+        Role::Output => [rows.collect(), columns.map(of_query).collect()],
+        _ => [rows.collect(), columns.collect()],
+    }
+}
