@@ -113,9 +113,10 @@ fn told(done: &Structure, out: &Path) -> String {
         1e3 * after.seconds_per_token,
         parts(|size| size.seconds_per_token, ["less", "more"]),
     );
-    let without = heads.iter().filter(|heads| **heads == 0).count();
-    if without > 0 {
-        text.push_str(&format!("{without} blocks have no attention\n"));
+    match heads.iter().filter(|heads| **heads == 0).count() {
+        0 => {}
+        1 => text.push_str("one block has no attention\n"),
+        without => text.push_str(&format!("{without} blocks have no attention\n")),
     }
     text.push_str(match (done.loaders, done.padded) {
         (Loaders::Zprune, _) => {
