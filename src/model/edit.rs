@@ -1,10 +1,8 @@
 //! Models from which whole units were removed: attention heads, key-value groups, neurons, whole attentions or MLPs, and blocks.
 //!
 //! An [`Edit`] says what is left. [`Edited`] is a source of weights that gives the smaller model, [`Masked`] one that gives a model
-//! of the original's shape in which everything that was removed is 0, [`Padded`] one whose blocks have equal sizes, with zeros where
-//! one has less than another: the three compute the same.
-
-mod padded;
+//! of the original's shape in which everything that was removed is 0, [`Padded`](super::padded::Padded) one whose blocks have equal
+//! sizes, with zeros where one has less than another: the three compute the same.
 
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
@@ -12,7 +10,6 @@ use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
 use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
 use ndarray::{Array1, Array2, Axis};
-pub use padded::Padded;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is left of a model.
@@ -219,6 +216,27 @@ impl<'a> Edited<'a> {
     pub fn new(source: &'a dyn WeightSource, edit: &'a Edit) -> Result<Self> {
         let spec = edit.applied(source.spec())?;
         Ok(Edited { source, edit, spec })
+    }
+
+    /// The original.
+    pub fn source(&self) -> &dyn WeightSource {
+        self.source
+    }
+
+    /// What is left of it.
+    pub fn edit(&self) -> &Edit {
+        self.edit
+    }
+
+    /// The layer of a role that the original has in place of block `index`.
+    ///
+    /// # Errors
+    /// As [`WeightSource::linear`].
+    ///
+    /// # Panics
+    /// The original's block has no such layer.
+    pub fn original(&self, index: usize, role: Role) -> Result<LinearWeights> {
+        original(self.source, &self.edit.blocks[index], role)
     }
 
     /// The same model with the biases that a configuration has to give it together: those that the edit does not know are 0.

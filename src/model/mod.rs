@@ -16,6 +16,7 @@ pub mod forward;
 pub mod found;
 pub mod index;
 pub mod neurons;
+pub mod padded;
 pub mod random;
 pub mod source;
 pub mod weights;

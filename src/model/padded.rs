@@ -1,6 +1,6 @@
 //! A smaller model whose blocks have equal sizes: those of the widest, with zeros in the others.
 
-use super::{Edited, original};
+use super::edit::Edited;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::source::WeightSource;
@@ -20,7 +20,7 @@ impl<'a> Padded<'a> {
     /// # Errors
     /// A block of the original has no attention or no MLP itself.
     pub fn new(edited: &'a Edited<'a>) -> Result<Self> {
-        let (before, small) = (edited.source.spec(), edited.spec());
+        let (before, small) = (edited.source().spec(), edited.spec());
         let whole = |(block, _): (&BlockSpec, usize)| SubLayer::ALL.into_iter().all(|part| block.has(part));
         if !before.kinds().all(whole) {
             return Err(Error::config(
@@ -92,7 +92,7 @@ impl WeightSource for Padded<'_> {
                 }
                 left
             }
-            None => original(self.edited.source, &self.edited.edit.blocks[index], linear.role)?,
+            None => self.edited.original(index, linear.role)?,
         };
         Ok(LinearWeights {
             name: wide.weight_of(index, linear),
@@ -103,7 +103,7 @@ impl WeightSource for Padded<'_> {
     }
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        self.edited.source.norms(self.edited.edit.blocks[index].block)
+        self.edited.source().norms(self.edited.edit().blocks[index].block)
     }
 }
 
