@@ -2,6 +2,17 @@
 
 use crate::error::Result;
 
+/// One of the sums over sequences of the gradient with respect to a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GradientSum {
+    /// The sum of the gradients.
+    Plain,
+    /// The sum of their squares, entry by entry.
+    Squares,
+    /// The sum of their magnitudes, entry by entry.
+    Magnitudes,
+}
+
 /// The sums over sequences of the gradient of a loss that a method uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GradientNeeds {
@@ -17,9 +28,51 @@ impl GradientNeeds {
     /// Only the sum of the gradients.
     pub const SUM: GradientNeeds = GradientNeeds {
         sum: true,
+        ..GradientNeeds::NOTHING
+    };
+    /// No gradients at all.
+    pub const NOTHING: GradientNeeds = GradientNeeds {
+        sum: false,
         squares: false,
         magnitudes: false,
     };
+
+    /// One of the sums.
+    pub fn only(sum: GradientSum) -> Self {
+        GradientNeeds {
+            sum: sum == GradientSum::Plain,
+            squares: sum == GradientSum::Squares,
+            magnitudes: sum == GradientSum::Magnitudes,
+        }
+    }
+
+    /// What two components need together.
+    #[must_use]
+    pub fn and(self, other: GradientNeeds) -> GradientNeeds {
+        GradientNeeds {
+            sum: self.sum || other.sum,
+            squares: self.squares || other.squares,
+            magnitudes: self.magnitudes || other.magnitudes,
+        }
+    }
+
+    /// Whether sums gathered for these needs are enough for `other`.
+    pub fn cover(self, other: GradientNeeds) -> bool {
+        self.and(other) == self
+    }
+
+    /// Whether gradients are needed at all.
+    pub fn anything(self) -> bool {
+        self != GradientNeeds::NOTHING
+    }
+
+    /// Number of sums that are needed.
+    pub fn count(self) -> usize {
+        [self.sum, self.squares, self.magnitudes]
+            .into_iter()
+            .map(usize::from)
+            .sum()
+    }
 }
 
 /// Sums over sequences of the gradient with respect to a weight, each `(outputs, inputs)` in single precision.

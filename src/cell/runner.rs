@@ -2,7 +2,9 @@
 
 use super::prepared::Prepared;
 use super::tasks::{TaskFindings, TaskScores};
+use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
+use crate::calibrate::gradients::ModelGradients;
 use crate::calibrate::passes::dense_moments;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Stage};
@@ -42,6 +44,8 @@ pub struct Sharing {
     pub cells_per_seed: usize,
     /// The statistics that all of them need.
     pub needs: Needs,
+    /// The gradients that all of them need.
+    pub gradients: GradientNeeds,
 }
 
 impl Sharing {
@@ -49,6 +53,7 @@ impl Sharing {
     pub const NONE: Sharing = Sharing {
         cells_per_seed: 1,
         needs: Needs::NOTHING,
+        gradients: GradientNeeds::NOTHING,
     };
 
     /// What the cells of an experiment share.
@@ -59,6 +64,7 @@ impl Sharing {
         Ok(Sharing {
             cells_per_seed: experiment.cells_per_seed(),
             needs: forecast::needs(experiment)?,
+            gradients: forecast::gradients(experiment)?,
         })
     }
 }
@@ -72,6 +78,8 @@ pub struct Runner<'a, B: Workbench> {
     ends: Ends<B>,
     dense: Option<DensePass<B>>,
     first: Option<FirstBlock<B>>,
+    /// The gradients of the dense model's loss, and the seed of the windows.
+    gradients: Option<(u64, ModelGradients)>,
     surveys: Vec<Surveyed>,
 }
 
@@ -137,6 +145,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             sharing,
             dense: None,
             first: None,
+            gradients: None,
             surveys: Vec::new(),
         })
     }
@@ -223,10 +232,18 @@ impl<'a, B: Workbench> Runner<'a, B> {
         }
         let started = Instant::now();
         let survey = self.surveyed(recipe, windows)?;
-        let mut trial =
-            |patterns: &[Pattern]| self.tried(recipe, windows.map(|(_, windows)| windows), patterns, progress);
-        let patterns = allocate(recipe, spec, pattern, &survey, &mut trial)?;
+        let patterns = {
+            let windows = windows.map(|(_, windows)| windows);
+            let mut gradients = None;
+            let mut trial = |patterns: &[Pattern]| self.tried(recipe, windows, patterns, &mut gradients, progress);
+            allocate(recipe, spec, pattern, &survey, &mut trial)?
+        };
         sharing.allocate = started.elapsed();
+        if let Some((seed, windows)) = windows {
+            let started = Instant::now();
+            self.share_gradients(seed, windows, recipe.gradients())?;
+            sharing.calibrate += started.elapsed();
+        }
         let calibration = match (windows, recipe.stage, &self.dense) {
             (None, ..) => Calibration::Nothing,
             (Some((_, windows)), Stage::Dense, Some(dense)) => Calibration::Dense {
@@ -254,6 +271,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             recipe,
             &patterns,
             &calibration,
+            self.gradients.as_ref().map(|(_, gradients)| gradients),
             |pruned| {
                 take(&pruned)?;
                 for scorer in &mut scorers {
@@ -286,6 +304,19 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let needs = self.sharing.needs.and(needs);
         let moments = dense_moments(self.backend, self.model.source, &self.ends, windows, needs)?;
         self.dense = Some(DensePass { seed, needs, moments });
+        Ok(())
+    }
+
+    /// Makes sure that the gradients of this seed are there if a recipe needs some, with everything that any cell will ask of them.
+    fn share_gradients(&mut self, seed: u64, windows: &TokenWindows, needs: GradientNeeds) -> Result<()> {
+        let known = self.gradients.as_ref();
+        if !needs.anything() || known.is_some_and(|(of, gradients)| *of == seed && gradients.cover(needs)) {
+            return Ok(());
+        }
+        self.gradients = None;
+        let needs = self.sharing.gradients.and(needs);
+        let gradients = ModelGradients::gather(self.backend, self.model.source, &self.ends, windows, needs)?;
+        self.gradients = Some((seed, gradients));
         Ok(())
     }
 
@@ -348,12 +379,14 @@ impl<'a, B: Workbench> Runner<'a, B> {
     }
 
     /// The perplexity of the model pruned with these patterns. The last quarter of the calibration windows is held out: the model
-    /// is pruned with the others and scored on these, so that no evaluation has a say.
+    /// is pruned with the others and scored on these, so that no evaluation has a say. `known` keeps the gradients on the others, which
+    /// are the same in every trial.
     fn tried(
         &self,
         recipe: &Recipe,
         windows: Option<&TokenWindows>,
         patterns: &[Pattern],
+        known: &mut Option<ModelGradients>,
         progress: &dyn Progress,
     ) -> Result<f64> {
         recipe.check_trials()?;
@@ -371,11 +404,24 @@ impl<'a, B: Workbench> Runner<'a, B> {
             Stage::Separate => Calibration::Separate(&used),
         };
         let (backend, source) = (self.backend, self.model.source);
+        let needs = recipe.gradients();
+        if needs.anything() && known.is_none() {
+            *known = Some(ModelGradients::gather(backend, source, &self.ends, &used, needs)?);
+        }
         let mut scorer = PerplexityScorer::new(backend, source.spec(), &self.ends, &held)?;
-        prune_allocated(backend, source, &self.ends, recipe, patterns, &calibration, |pruned| {
-            scorer.advance(backend, source.spec(), pruned.block)?;
-            progress.tried()
-        })?;
+        prune_allocated(
+            backend,
+            source,
+            &self.ends,
+            recipe,
+            patterns,
+            &calibration,
+            known.as_ref(),
+            |pruned| {
+                scorer.advance(backend, source.spec(), pruned.block)?;
+                progress.tried()
+            },
+        )?;
         perplexity(&scorer.finish(backend, &self.ends, |_| ())?)
     }
 

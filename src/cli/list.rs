@@ -86,7 +86,11 @@ pub(super) fn about(name: &str) -> Result<String> {
         let mut facts = vec![
             format!("score: {}", it.score()),
             format!("comparison group: {}", it.group()),
-            format!("needs: {}", in_words(it.needs())),
+            match (it.needs().anything(), it.gradients().anything()) {
+                (_, false) => format!("needs: {}", in_words(it.needs())),
+                (false, true) => format!("needs: calibration: {GRADIENTS}"),
+                (true, true) => format!("needs: {}, {GRADIENTS}", in_words(it.needs())),
+            },
         ];
         if it.follows_update() {
             facts.push(
@@ -246,6 +250,9 @@ fn line(parameter: &Parameter, page: Option<Page>) -> String {
     let meaning = meaning.map_or(String::new(), |meaning| format!("      {meaning}\n"));
     format!("  {:<16}  {}; {default}\n{meaning}", parameter.name, parameter.legal)
 }
+
+/// What some criteria need beside statistics of inputs.
+const GRADIENTS: &str = "gradients of the dense model's loss";
 
 fn needs(needs: Needs) -> Vec<String> {
     vec![format!("needs: {}", in_words(needs))]

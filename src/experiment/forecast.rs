@@ -8,13 +8,15 @@
 
 use super::machine::{Machine, Processor};
 use super::plan::{Cell, Experiment};
-use crate::backend::cpu::{Cpu, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
+use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
+use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
 use crate::calibrate::Stage;
 use crate::error::{Error, Result};
 use crate::memory::{self, Room};
+use crate::prune::recipe::Recipe;
 use crate::spec::{BlockSpec, ModelSpec, Role, TapPlace};
 use bytesize::ByteSize;
 use ndarray::Array2;
@@ -33,7 +35,7 @@ pub struct Forecast {
     pub work: u64,
     /// Gram matrices of all blocks, with `stage = "dense"`.
     pub dense: u64,
-    /// Gram matrices and factors of block 0, which the cells of a seed share where there is room for them.
+    /// Gram matrices and factors of block 0, which the cells of a seed share where there is room for them, and gradients of all layers.
     pub shared: u64,
     /// Residual streams of all calibration and evaluation windows.
     pub streams: u64,
@@ -111,6 +113,18 @@ impl Forecast {
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
             + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
+        // On the way back: what a block computed and the gradients with respect to it, the sums of one block, and one of them on its way
+        // to where all are kept; before that, logits and their gradients.
+        let gradients = gradients(experiment)?;
+        let back = match gradients.anything() {
+            true => {
+                let inside = 4 * batch * (2 * attention + 3 * mlp) + 2 * scores;
+                let of_logits =
+                    threads * GRADIENT_LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 12 * batch * width;
+                (inside + 4 * gradients.count() as u128 * block + 4 * layer).max(of_logits)
+            }
+            false => 0,
+        };
         // The Gram matrices that are still to be used, and either the matrix under factorisation and what comes of it, which is
         // used in single precision, or what a solver holds.
         let recipes = (0..experiment.methods.len()).map(|index| experiment.method(index));
@@ -157,14 +171,19 @@ impl Forecast {
             true => statistics_bytes(spec, sequences, needs),
             false => 0,
         };
+        // Gradients of all layers, those of trials beside those of the whole text, and the streams that the way back needs.
+        let tried = |recipe: &Recipe| recipe.gradients().anything() && recipe.allocator.tries();
+        let kept = if recipes.iter().any(tried) { 2 } else { 1 };
+        let layers = kept * spec.prunable() as u128;
+        let taped = if gradients.anything() { spec.blocks as u128 } else { 0 };
         let seeds = experiment.seeds.len().max(1) as u128;
         let mut forecast = Forecast {
             ends: bytes(4 * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (twice * 2 * block + layer))?,
-            work: bytes(passing.max(pruning).max(written).max(read))?,
+            work: bytes(passing.max(back).max(pruning).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
-            shared: bytes(u128::from(shared))?,
-            streams: bytes(4 * width * (twice * tokens + evaluated))?,
+            shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,
+            streams: bytes(4 * width * ((twice + taped) * tokens + evaluated))?,
             tokens: bytes(4 * (seeds * tokens + evaluated))?,
             program: PROGRAM + THREAD * threads as u64,
         };
@@ -324,6 +343,16 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
     })
 }
 
+/// The gradients that the methods of an experiment ask for together.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn gradients(experiment: &Experiment) -> Result<GradientNeeds> {
+    (0..experiment.methods.len()).try_fold(GradientNeeds::NOTHING, |needs, index| {
+        Ok(needs.and(experiment.method(index)?.gradients()))
+    })
+}
+
 /// Bytes of the sums of this many features over each sequence.
 fn sums_bytes(features: u128, sequences: usize, needs: Needs) -> u128 {
     // Those of the layer's own inputs, and those of the dense model's.
@@ -365,11 +394,18 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     };
     let recipe = experiment.method(pruning.method)?;
     let needs = recipe.needs();
-    if !needs.anything() {
-        return Ok(total);
-    }
     let length = plan.length.of(spec);
     let tokens = plan.sequences as f64 * length as f64;
+    if recipe.gradients().anything() {
+        // Forwards, and for each product once more forwards and two backwards; once for all cells of a seed that use them.
+        let sharing = (0..experiment.methods.len()).map(|index| experiment.method(index));
+        let sharing = sharing.filter(|other| other.as_ref().is_ok_and(|other| other.gradients().anything()));
+        let sharing = (sharing.count() * experiment.patterns.len()).max(1) as f64;
+        let head = 6.0 * (spec.vocabulary * spec.embedding.width) as f64;
+        total += tokens * (4.0 * passing(length) + head) / sharing;
+    } else if !needs.anything() {
+        return Ok(total);
+    }
     // Once for statistics, once through the pruned block.
     total += 2.0 * tokens * passing(length);
     // Once more through the dense model where the allocator looks at its activations.

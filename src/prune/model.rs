@@ -1,6 +1,7 @@
 //! The loop over blocks, taps and layers.
 
 use super::allocation::{allocate, survey};
+use super::criterion::WithGradients;
 use super::layer::{LayerRecord, prune_layer};
 use super::pattern::{Pattern, Target};
 use super::recipe::Recipe;
@@ -8,6 +9,7 @@ use super::workbench::Workbench;
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::calibrate::Stage;
+use crate::calibrate::gradients::{ModelGradients, not_gathered};
 use crate::calibrate::passes;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Samples};
@@ -200,18 +202,36 @@ pub fn prune_model<B: Workbench>(
     let mut trial = |_: &[Pattern]| Err(Error::config(refused));
     let patterns = allocate(recipe, source.spec(), pattern, &survey, &mut trial)?;
     let allocate = started.elapsed();
-    let (records, mut time) = prune_allocated(backend, source, ends, recipe, &patterns, calibration, pruned)?;
+    let started = Instant::now();
+    let gradients = match windows {
+        Some(windows) if recipe.gradients().anything() => Some(ModelGradients::gather(
+            backend,
+            source,
+            ends,
+            windows,
+            recipe.gradients(),
+        )?),
+        _ => None,
+    };
+    let gathered = started.elapsed();
+    let gradients = gradients.as_ref();
+    let (records, mut time) =
+        prune_allocated(backend, source, ends, recipe, &patterns, calibration, gradients, pruned)?;
     time.allocate += allocate;
+    time.calibrate += gathered;
     Ok((records, time))
 }
 
-/// As [`prune_model`], with the pattern of every linear layer, in their order.
+/// As [`prune_model`], with the pattern of every linear layer, in their order, and the gradients of the dense model's loss if the
+/// recipe uses them.
 ///
 /// # Errors
-/// The checkpoint is unusable, the model cannot have the biases that the recipe wants, arithmetic breaks down, or `pruned` fails.
+/// There are no gradients where the recipe needs some, the checkpoint is unusable, the model cannot have the biases that the recipe
+/// wants, arithmetic breaks down, or `pruned` fails.
 ///
 /// # Panics
 /// There are fewer patterns than layers.
+#[expect(clippy::too_many_arguments, reason = "each is another thing that decides the result")]
 pub fn prune_allocated<B: Workbench>(
     backend: &B,
     source: &dyn WeightSource,
@@ -219,6 +239,7 @@ pub fn prune_allocated<B: Workbench>(
     recipe: &Recipe,
     patterns: &[Pattern],
     calibration: &Calibration<B>,
+    gradients: Option<&ModelGradients>,
     mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
     let staged = match calibration {
@@ -255,6 +276,7 @@ pub fn prune_allocated<B: Workbench>(
             recipe,
             patterns: &patterns[records.len()..],
             index,
+            gradients,
             stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
             dense: dense
                 .as_ref()
@@ -315,6 +337,8 @@ struct Turn<'a, B: Workbench> {
     /// The patterns of the block's layers, and of those of later blocks.
     patterns: &'a [Pattern],
     index: usize,
+    /// The gradients of the dense model's loss, if the criterion uses them.
+    gradients: Option<&'a ModelGradients>,
     /// The residual stream before the block, if calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
     /// The dense block, and the residual stream before it in the dense model, if its outputs are reproduced.
@@ -391,8 +415,19 @@ impl<B: Workbench> Turn<'_, B> {
         let dense = output(block, None)?;
         self.took.calibrate += started.elapsed();
 
-        let steps = recipe.steps_for(block.spec().linear(id));
+        let mut steps = recipe.steps_for(block.spec().linear(id));
         let started = Instant::now();
+        let with_gradients = match recipe.gradients().anything() {
+            true => {
+                let gradients = self.gradients.ok_or_else(not_gathered)?;
+                let gradients = gradients.layer(self.index, id)?;
+                Some(WithGradients::new(steps.criterion, &gradients).at(name)?)
+            }
+            false => None,
+        };
+        if let Some(criterion) = &with_gradients {
+            steps.criterion = criterion;
+        }
         let weight = (block.weight_mut(id), storage);
         let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);
         let (mut record, lacking) = pruned.at(name)?;

@@ -22,7 +22,7 @@ struct Operands<'s> {
 pub fn check(score: &Score, follows: bool, limits: &Limits) -> Result<()> {
     let mut inner = Ok(());
     score.leaves(&mut |quantity| {
-        if let (Quantity::Sum(_, of), Ok(())) = (quantity, &inner) {
+        if let (Quantity::Sum(_, of) | Quantity::Extreme(_, of), Ok(())) = (quantity, &inner) {
             inner = check(of, false, limits);
         }
     });
@@ -52,7 +52,7 @@ impl<'s> Operands<'s> {
         match (shape(score), score) {
             (Shape::One, _) => once(&mut self.constants, score),
             (Shape::PerRow | Shape::PerColumn, _) => once(&mut self.vectors, score),
-            (Shape::PerWeight, Formula::Leaf(Quantity::Given(_))) => self.matrices += 1,
+            (Shape::PerWeight, Formula::Leaf(Quantity::Given(_) | Quantity::Gradient(_))) => self.matrices += 1,
             (Shape::PerWeight, Formula::Leaf(_) | Formula::Number(_)) => {}
             (Shape::PerWeight, Formula::Unary(_, of)) => self.collect(of),
             (Shape::PerWeight, Formula::Binary(_, a, b)) => {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_score_that_follows_updates_has_limits_of_its_own() {
-        let given = Formula::Leaf(Quantity::Given(ndarray::ArcArray2::zeros((2, 2))));
+        let given = Formula::Leaf(Quantity::Given(ndarray::ArcArray2::zeros((2, 2)).into()));
         check(&given, false, &SMALL).expect("one matrix");
         let error = check(&given, true, &SMALL)
             .expect_err("none while it follows")

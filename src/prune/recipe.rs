@@ -9,6 +9,7 @@ use super::pattern::{Group, Pattern, Selection, Target};
 use super::permutation::Permutation;
 use super::refiner::Refiner;
 use super::solver::Solver;
+use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{Goal, Stage};
@@ -150,7 +151,12 @@ impl Recipe {
 
     /// Whether the recipe looks at calibration text.
     pub fn calibrates(&self) -> bool {
-        self.needs().anything() || self.allocator.tries()
+        self.needs().anything() || self.gradients().anything() || self.allocator.tries()
+    }
+
+    /// The gradients of the dense model's loss that the criterion asks for.
+    pub fn gradients(&self) -> GradientNeeds {
+        self.criterion.gradients()
     }
 
     /// The statistics that the steps and the allocator's survey ask for together; calibration gathers them once.

@@ -6,12 +6,14 @@
 //! the same score again on the changed ones.
 
 use super::formula::Formula;
+use crate::backend::gradient::{GradientNeeds, GradientSum};
 use crate::backend::moments::Needs;
+use crate::calibrate::gradients::{LayerGradients, not_gathered};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Over, Values};
 use crate::prune::workbench::LayerView;
-use ndarray::ArcArray2;
+use ndarray::{ArcArray2, ArrayView2};
 use std::fmt;
 use std::rc::Rc;
 
@@ -41,8 +43,41 @@ pub enum Quantity {
     Columns,
     /// Sums of a formula over rows, columns or the values of a vector.
     Sum(Over, Box<Score>),
+    /// The least or the greatest value of a formula over all weights of the layer.
+    Extreme(Extreme, Box<Score>),
+    /// A sum over calibration sequences of the gradient of the dense model's loss, one value per weight. A sequence's loss is the
+    /// mean over its tokens of their negative log-likelihoods.
+    Gradient(GradientSum),
+    /// The number of calibration sequences whose gradients were added up.
+    Sequences,
     /// Values that somebody else computed, one per weight.
-    Given(ArcArray2<f32>),
+    Given(Given),
+}
+
+/// Values that somebody else computed, one per weight. Copies share them, so that they are compared and uploaded once.
+#[derive(Debug, Clone)]
+pub struct Given(ArcArray2<f32>);
+
+impl From<ArcArray2<f32>> for Given {
+    fn from(values: ArcArray2<f32>) -> Self {
+        Given(values)
+    }
+}
+
+impl PartialEq for Given {
+    fn eq(&self, other: &Self) -> bool {
+        let same = self.0.as_ptr() == other.0.as_ptr() && self.0.dim() == other.0.dim();
+        (same && self.0.strides() == other.0.strides()) || self.0 == other.0
+    }
+}
+
+/// Which end of a formula's values is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extreme {
+    /// The least value.
+    Least,
+    /// The greatest value.
+    Greatest,
 }
 
 /// The layer's weights, one value per weight.
@@ -95,6 +130,26 @@ pub fn sum(of: Score) -> Score {
     Formula::Leaf(Quantity::Sum(Over::Vector, Box::new(of)))
 }
 
+/// The least value of `of` over all weights of the layer.
+pub fn least(of: Score) -> Score {
+    Formula::Leaf(Quantity::Extreme(Extreme::Least, Box::new(of)))
+}
+
+/// The greatest value of `of` over all weights of the layer.
+pub fn greatest(of: Score) -> Score {
+    Formula::Leaf(Quantity::Extreme(Extreme::Greatest, Box::new(of)))
+}
+
+/// A sum over calibration sequences of the gradient of the dense model's loss: one value per weight.
+pub fn gradients(sum: GradientSum) -> Score {
+    Formula::Leaf(Quantity::Gradient(sum))
+}
+
+/// The number of calibration sequences whose gradients were added up.
+pub fn sequences() -> Score {
+    Formula::Leaf(Quantity::Sequences)
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,7 +164,13 @@ impl fmt::Display for Quantity {
             Quantity::Sum(Over::Row, of) => write!(f, "row_sums({of})"),
             Quantity::Sum(Over::Column, of) => write!(f, "column_sums({of})"),
             Quantity::Sum(Over::Vector, of) => write!(f, "sum({of})"),
-            Quantity::Given(values) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
+            Quantity::Extreme(Extreme::Least, of) => write!(f, "least({of})"),
+            Quantity::Extreme(Extreme::Greatest, of) => write!(f, "greatest({of})"),
+            Quantity::Gradient(GradientSum::Plain) => write!(f, "gradients"),
+            Quantity::Gradient(GradientSum::Squares) => write!(f, "gradient_squares"),
+            Quantity::Gradient(GradientSum::Magnitudes) => write!(f, "gradient_magnitudes"),
+            Quantity::Sequences => write!(f, "sequences"),
+            Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
         }
     }
 }
@@ -122,11 +183,47 @@ pub fn needs(score: &Score) -> Needs {
             Quantity::InputSquares => Needs::SQUARES,
             Quantity::InputMeans | Quantity::InputVariances => Needs::MEANS,
             Quantity::Pivots | Quantity::OutputSquares => Needs::GRAM,
-            Quantity::Sum(_, of) => self::needs(of),
-            Quantity::Weight | Quantity::Rows | Quantity::Columns | Quantity::Given(_) => Needs::NOTHING,
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => self::needs(of),
+            Quantity::Weight
+            | Quantity::Rows
+            | Quantity::Columns
+            | Quantity::Gradient(_)
+            | Quantity::Sequences
+            | Quantity::Given(_) => Needs::NOTHING,
         });
     });
     needs
+}
+
+/// The sums of gradients that a score uses.
+pub fn gradient_needs(score: &Score) -> GradientNeeds {
+    let mut needs = GradientNeeds::NOTHING;
+    score.leaves(&mut |quantity| {
+        needs = needs.and(match quantity {
+            Quantity::Gradient(sum) => GradientNeeds::only(*sum),
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => gradient_needs(of),
+            _ => GradientNeeds::NOTHING,
+        });
+    });
+    needs
+}
+
+/// The score with a layer's gradients in place of what asks for them.
+///
+/// # Errors
+/// A sum was not gathered.
+pub fn with_gradients(score: &Score, gradients: &LayerGradients) -> Result<Score> {
+    score.substitute(&mut |quantity| {
+        Ok(match quantity {
+            Quantity::Gradient(sum) => Formula::Leaf(Quantity::Given(gradients.sum(*sum)?.into())),
+            Quantity::Sequences => Formula::Number(gradients.sequences() as f64),
+            Quantity::Sum(over, of) => Formula::Leaf(Quantity::Sum(*over, Box::new(with_gradients(of, gradients)?))),
+            Quantity::Extreme(end, of) => {
+                Formula::Leaf(Quantity::Extreme(*end, Box::new(with_gradients(of, gradients)?)))
+            }
+            other => Formula::Leaf(other.clone()),
+        })
+    })
 }
 
 /// Computes all parts of a score that do not depend on single weights.
@@ -137,6 +234,7 @@ pub fn needs(score: &Score) -> Needs {
 pub fn resolve(score: &Score, layer: &dyn LayerView) -> Result<Values> {
     let mut resolving = Resolving {
         layer,
+        given: Vec::new(),
         sums: Vec::new(),
         known: Vec::new(),
     };
@@ -165,9 +263,14 @@ impl Shape {
 
 pub(super) fn shape(score: &Score) -> Shape {
     match score {
-        Formula::Number(_) | Formula::Leaf(Quantity::Rows | Quantity::Columns | Quantity::Sum(Over::Vector, _)) => {
-            Shape::One
-        }
+        Formula::Number(_)
+        | Formula::Leaf(
+            Quantity::Rows
+            | Quantity::Columns
+            | Quantity::Sequences
+            | Quantity::Extreme(..)
+            | Quantity::Sum(Over::Vector, _),
+        ) => Shape::One,
         Formula::Leaf(Quantity::OutputSquares | Quantity::Sum(Over::Row, _)) => Shape::PerRow,
         Formula::Leaf(
             Quantity::InputSquares
@@ -176,7 +279,7 @@ pub(super) fn shape(score: &Score) -> Shape {
             | Quantity::Pivots
             | Quantity::Sum(Over::Column, _),
         ) => Shape::PerColumn,
-        Formula::Leaf(Quantity::Weight | Quantity::Given(_)) => Shape::PerWeight,
+        Formula::Leaf(Quantity::Weight | Quantity::Gradient(_) | Quantity::Given(_)) => Shape::PerWeight,
         Formula::Unary(_, of) => shape(of),
         Formula::Binary(_, a, b) => shape(a).with(shape(b)),
     }
@@ -187,6 +290,8 @@ type Known = Rc<[f64]>;
 
 struct Resolving<'a> {
     layer: &'a dyn LayerView,
+    /// The given values that are in the workbench's memory, in the order of its columns.
+    given: Vec<(&'a Given, Matrix)>,
     /// The sums over rows and columns that have been computed.
     sums: Vec<(Over, &'a Score, Known)>,
     /// All other values that have been computed, since criteria use the same factor more than once.
@@ -244,18 +349,11 @@ impl<'a> Resolving<'a> {
             Shape::PerWeight => {}
         }
         Ok(match score {
-            Formula::Leaf(Quantity::Given(values)) => {
-                if values.dim() != self.layer.dim() {
-                    let message = format!(
-                        "scores of {:?} weights for a layer of {:?}",
-                        values.dim(),
-                        self.layer.dim()
-                    );
-                    return Err(Error::config(message));
-                }
-                matrices.push(self.layer.matrix(values.view())?);
+            Formula::Leaf(Quantity::Given(given)) => {
+                matrices.push(self.given(given)?);
                 Formula::Leaf(Operand::Matrix(matrices.len() - 1))
             }
+            Formula::Leaf(Quantity::Gradient(_)) => return Err(not_gathered()),
             Formula::Leaf(_) => Formula::Leaf(Operand::Weight),
             Formula::Number(value) => Formula::Number(*value),
             Formula::Unary(function, of) => Formula::Unary(*function, Box::new(self.lowered(of, matrices, vectors)?)),
@@ -266,6 +364,30 @@ impl<'a> Resolving<'a> {
         })
     }
 
+    /// Given values in the workbench's memory.
+    fn given(&mut self, given: &'a Given) -> Result<Matrix> {
+        if let Some((_, matrix)) = self.given.iter().find(|(known, _)| *known == given) {
+            return Ok(matrix.clone());
+        }
+        let values = &given.0;
+        if values.dim() != self.layer.dim() {
+            let message = format!(
+                "scores of {:?} weights for a layer of {:?}",
+                values.dim(),
+                self.layer.dim()
+            );
+            return Err(Error::config(message));
+        }
+        let mut matrix = self.layer.matrix(values.view())?;
+        if let Some(order) = self.layer.order() {
+            let places: Vec<f32> = order.iter().map(|place| *place as f32).collect();
+            let places = ArrayView2::from_shape((1, places.len()), &places).expect("one row");
+            matrix = self.layer.gather(&matrix, &self.layer.matrix(places)?)?;
+        }
+        self.given.push((given, matrix.clone()));
+        Ok(matrix)
+    }
+
     /// `||y_i||^2 / sequences`: the diagonal of `W G W^T`.
     fn outputs(&self) -> Result<Vec<f64>> {
         let weight = self.layer.weight()?;
@@ -274,6 +396,21 @@ impl<'a> Resolving<'a> {
         let sums = self.layer.sums(&[(Over::Row, products)])?;
         // Rounding may leave less than nothing of an output that is always 0.
         Ok(sums.into_iter().flatten().map(|sum| sum.max(0.0)).collect())
+    }
+
+    /// The least or greatest value of a formula over all weights.
+    fn extreme(&mut self, end: Extreme, of: &'a Score) -> Result<f64> {
+        let (layer, dim) = (self.layer, self.layer.dim());
+        let mut values = self.values(of)?;
+        let sign = match end {
+            Extreme::Least => 1.0,
+            Extreme::Greatest => -1.0,
+        };
+        values.formula = sign * values.formula;
+        let lowest = layer.lowest(dim, &values, 1)?;
+        let lowest = layer.read(&layer.gather(&layer.map(dim, &values)?, &lowest)?)?;
+        let lowest = lowest.iter().copied().fold(f32::INFINITY, f32::min);
+        Ok(sign * f64::from(lowest))
     }
 
     /// The values of a score that does not depend on single weights.
@@ -306,7 +443,9 @@ impl<'a> Resolving<'a> {
                     sums.expect("sums over the weights are computed before they are used")
                         .clone()
                 }
-                Quantity::Weight | Quantity::Given(_) => {
+                Quantity::Extreme(end, of) => [self.extreme(*end, of)?].into(),
+                Quantity::Sequences => return Err(not_gathered()),
+                Quantity::Weight | Quantity::Gradient(_) | Quantity::Given(_) => {
                     let message =
                         format!("`{score}` has a value for each weight, where one for each row or column is asked for");
                     return Err(Error::config(message));
@@ -331,6 +470,9 @@ impl<'a> Resolving<'a> {
 /// The sums over rows and columns in a score, including those inside other sums.
 fn sums_of<'s>(score: &'s Score, into: &mut Vec<(Over, &'s Score)>) {
     score.leaves(&mut |quantity| {
+        if let Quantity::Extreme(_, of) = quantity {
+            sums_of(of, into);
+        }
         if let Quantity::Sum(over, of) = quantity {
             sums_of(of, into);
             let sum = (*over, of.as_ref());

@@ -57,9 +57,8 @@ fn a_small_model_takes_no_more_than_was_told() {
     holds(&Folder::new());
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_model_of_a_large_vocabulary_takes_no_more_than_was_told() {
+/// An experiment with methods on two blocks of a larger model's shape.
+fn medium(methods: &str) -> Folder {
     let folder = Folder::new();
     let write = "bench --shape smollm2-135m --layers 2 --sequences 2 --length 128 --write medium";
     works(&run(&folder, write));
@@ -68,9 +67,24 @@ fn a_model_of_a_large_vocabulary_takes_no_more_than_was_told() {
         "experiment.toml",
         format!(
             "name = \"medium\"\n[[model]]\npath = \"medium\"\n[calibration]\n{tokens}\nsequences = 2\npropagate = \"block\"\n\
-             [sweep]\nseeds = [0]\npatterns = [{{ sparsity = 0.5 }}]\n[[method]]\ncriterion = \"wanda\"\n\
-             [[method]]\ncriterion = \"obs\"\nsolver = \"obs\"\n[[evaluation]]\nname = \"random\"\n{tokens}\nwindows = 2\n"
+             [sweep]\nseeds = [0]\npatterns = [{{ sparsity = 0.5 }}]\n{methods}[[evaluation]]\nname = \"random\"\n{tokens}\nwindows = 2\n"
         ),
     );
-    holds(&folder);
+    folder
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_of_a_large_vocabulary_takes_no_more_than_was_told() {
+    holds(&medium(
+        "[[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"obs\"\nsolver = \"obs\"\n",
+    ));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn gradients_take_no_more_than_was_told() {
+    holds(&medium(
+        "[[method]]\ncriterion = \"gblm\"\n[[method]]\ncriterion = { name = \"taylor\", form = \"mixed\" }\n",
+    ));
 }

@@ -21,12 +21,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use zprune::backend::moments::{Moments, Needs};
+use zprune::calibrate::gradients::LayerGradients;
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
-use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::criterion::{CRITERIA, Criterion, WithGradients};
 use zprune::prune::layer::{self, Layer, Solution};
 use zprune::prune::mask::{Mask, select};
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
@@ -126,6 +127,18 @@ fn squares(random: &mut ChaCha8Rng, features: usize) -> Vec<f64> {
     (0..features).map(|_| gauss(random).exp()).collect()
 }
 
+/// Sums of gradients of five sequences: their sum, that of their squares and that of their magnitudes.
+fn gradients(random: &mut ChaCha8Rng, rows: usize, columns: usize) -> LayerGradients {
+    let each: Vec<Array2<f32>> = (0..5).map(|_| normal(random, rows, columns) * 1e-3).collect();
+    let added = |of: &dyn Fn(f32) -> f32| {
+        let sum = each
+            .iter()
+            .fold(Array2::zeros((rows, columns)), |sum, one| sum + one.mapv(of));
+        Some(sum.into_shared())
+    };
+    LayerGradients::new([added(&|g| g), added(&|g| g * g), added(&f32::abs)], each.len())
+}
+
 fn criterion(name: &str) -> Box<dyn Criterion> {
     let entry = CRITERIA.find(name).expect("registered");
     (entry.item)(&toml::Table::new()).expect("defaults are legal").component
@@ -140,7 +153,7 @@ impl Criterion for Given {
     }
 
     fn score(&self) -> Score {
-        Score::Leaf(Quantity::Given(self.0.to_shared()))
+        Score::Leaf(Quantity::Given(self.0.to_shared().into()))
     }
 }
 

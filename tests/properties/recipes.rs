@@ -99,7 +99,13 @@ fn steps_of_random_recipes_keep_their_promises() {
         let statistics = Cpu.statistics(&moments, 5, recipe.factoring()).expect("finite");
         let wide = x.mapv(f64::from);
         let gram = wide.t().dot(&wide) / 5.0;
-        let steps = recipe.steps();
+        // Those of criteria that use some.
+        let gradients = gradients(&mut random, ROWS, columns);
+        let criterion = WithGradients::new(recipe.criterion.as_ref(), &gradients).expect("all there are");
+        let steps = Steps {
+            criterion: &criterion,
+            ..recipe.steps()
+        };
 
         // What refinement does to the mask, where there is a mask to refine.
         let mut weight = dense.clone();

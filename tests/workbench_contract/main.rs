@@ -17,9 +17,10 @@ use zprune::backend::gpu::Gpu;
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
+use zprune::calibrate::gradients::LayerGradients;
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::{Provider, SolveFailure};
-use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::criterion::{CRITERIA, Criterion, WithGradients};
 use zprune::prune::formula::{Binary, Formula};
 use zprune::prune::layer::run_steps;
 use zprune::prune::mask::{Mask, select};
@@ -98,7 +99,7 @@ fn equal_scores_give_equal_masks_ties_included() {
                 for target in targets(columns) {
                     let place = format!("tier {tier}, {case}, {rows} x {columns}, {target:?}");
                     let want = select(scores.view(), &target).expect("fits");
-                    let given = Score::Leaf(Quantity::Given(scores.to_shared()));
+                    let given = Score::Leaf(Quantity::Given(scores.to_shared().into()));
                     let score = resolve(&given, piece.as_ref()).expect("fits");
                     piece
                         .select(&score, &target)
@@ -174,6 +175,13 @@ fn sums_and_counts_agree() {
     });
 }
 
+/// Sums of gradients, for criteria that use some.
+fn gradients((rows, columns): (usize, usize)) -> LayerGradients {
+    let sum = normal(&mut ChaCha8Rng::seed_from_u64(31), rows, columns);
+    let sums = [sum.clone(), sum.mapv(|g| g * g), sum.mapv(f32::abs)];
+    LayerGradients::new(sums.map(|sum| Some(sum.into_shared())), 4)
+}
+
 /// One layer pruned by a backend.
 fn pruned<B: Workbench>(
     backend: &B,
@@ -187,6 +195,7 @@ fn pruned<B: Workbench>(
         .expect("defaults are legal")
         .component;
     let needs = criterion.needs().and(solver.needs()).and(Needs::SQUARES);
+    let criterion = WithGradients::new(criterion.as_ref(), &gradients(weight.dim())).expect("all there are");
     let mut moments = backend.moments(inputs.ncols(), needs).expect("room");
     let x = backend.upload(inputs.view()).expect("room");
     backend.accumulate(&mut moments, &x).expect("computes");
@@ -196,7 +205,7 @@ fn pruned<B: Workbench>(
     let mut there = backend.upload_weight(weight.clone()).expect("room");
     let mut piece = backend.workpiece(&mut there, storage, &statistics);
     let place = format!("{criterion_name}, {target:?}");
-    let steps = Steps::new(criterion.as_ref(), solver.as_ref());
+    let steps = Steps::new(&criterion, solver.as_ref());
     run_steps(piece.as_mut(), steps, target).unwrap_or_else(|error| panic!("{place}: {error}"));
     let finished = piece.finish().expect("computes");
     drop(piece);
@@ -234,6 +243,9 @@ fn methods_prune_as_on_the_cpu() {
                 ("stade", "one-shot"),
                 ("nowag", "one-shot"),
                 ("d2prune", "obs"),
+                ("taylor", "one-shot"),
+                ("gblm", "obs"),
+                ("pruner-zero", "one-shot"),
                 ("obs", "one-shot"),
                 ("wanda", "obs"),
                 ("obs", "obs"),

@@ -16,7 +16,10 @@ mod product_backward;
 pub(crate) mod simd;
 
 /// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
-pub use self::{attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, product::LOGIT_ROWS};
+pub use self::{
+    attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, product::LOGIT_ROWS,
+    product_backward::LOGIT_ROWS as GRADIENT_LOGIT_ROWS,
+};
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};

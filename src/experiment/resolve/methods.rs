@@ -173,7 +173,7 @@ pub fn method(
     let mut plan = MethodPlan {
         name: String::new(),
         group: problems.take(&typed.span(), group)?.unwrap_or(own),
-        calibrated: needs.anything() || share.component.tries(),
+        calibrated: needs.anything() || score.component.gradients().anything() || share.component.tries(),
         criterion,
         solver,
         allocator,

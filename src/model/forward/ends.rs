@@ -28,6 +28,11 @@ impl<B: Backend> Ends<B> {
         Ends { room, ..self }
     }
 
+    /// The memory for residual streams.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Loads and uploads the weights outside the blocks.
     ///
     /// # Errors

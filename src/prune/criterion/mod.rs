@@ -6,12 +6,16 @@
 //! [`CRITERIA.register`](Components::register) or [`register_formula`].
 
 mod d2prune;
+mod gblm;
 mod magnitude;
 mod nowag;
 mod obs;
+mod pruner_zero;
 mod ria;
+mod scored;
 mod stade;
 mod step;
+mod taylor;
 mod wanda;
 mod wanda_variant;
 mod z_pruner;
@@ -22,12 +26,16 @@ use crate::prune::pattern::Group;
 use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
+pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use nowag::NoWag;
 pub use obs::Obs;
+pub use pruner_zero::PrunerZero;
 pub use ria::Ria;
+pub use scored::WithGradients;
 pub use stade::Stade;
 pub use step::Criterion;
+pub use taylor::{Taylor, TaylorForm};
 pub use wanda::Wanda;
 pub use wanda_variant::WandaVariant;
 pub use z_pruner::ZPruner;
@@ -83,6 +91,22 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
             summary: "obs or wanda with a term for the outputs' size (arXiv 2601.09176); group column-block or row; \
                       parameters base, lambda1, lambda2, scale",
             item: &|table| parsed(table, |it: D2Prune| Box::new(it)),
+        },
+        Entry {
+            name: "taylor",
+            summary: "|w| times the gradient of the loss (LLM-Pruner, arXiv 2305.11627); group matrix; parameter form",
+            item: &|table| parsed(table, |it: Taylor| Box::new(it)),
+        },
+        Entry {
+            name: "gblm",
+            summary: "wanda, with gradients of the loss added to the norms of inputs (arXiv 2311.04902); group row; \
+                      parameters norm, scale, activations",
+            item: &|table| parsed(table, |it: Gblm| Box::new(it)),
+        },
+        Entry {
+            name: "pruner-zero",
+            summary: "w^2 times gradients scaled to 0..1 (arXiv 2406.02924); group row; parameter norm",
+            item: &|table| parsed(table, |it: PrunerZero| Box::new(it)),
         },
     ],
 );

@@ -1,5 +1,6 @@
 //! What every criterion can do.
 
+use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::error::Result;
 use crate::prune::pattern::Group;
@@ -31,5 +32,10 @@ pub trait Criterion: Send + Sync {
     /// The statistics that the score uses.
     fn needs(&self) -> Needs {
         score::needs(&self.score())
+    }
+
+    /// The gradients of the dense model's loss that the score uses.
+    fn gradients(&self) -> GradientNeeds {
+        score::gradient_needs(&self.score())
     }
 }

@@ -169,6 +169,10 @@ impl LayerView for Piece<'_> {
         self.size()
     }
 
+    fn order(&self) -> Option<&[usize]> {
+        self.order.as_deref()
+    }
+
     fn squared_norms(&self) -> Result<&[f64]> {
         self.statistics().squared_norms()
     }

@@ -208,6 +208,9 @@ pub trait LayerView: Matrices {
     /// Number of outputs (rows) and inputs (columns).
     fn dim(&self) -> (usize, usize);
 
+    /// The order of the columns, if it is not their own: the `j`-th is column `order[j]`.
+    fn order(&self) -> Option<&[usize]>;
+
     /// `||x_j||^2 / sequences`, one value per input feature `j`.
     ///
     /// # Errors

@@ -172,6 +172,10 @@ impl<B: Backend> LayerView for TimedPiece<'_, B> {
         self.inner.dim()
     }
 
+    fn order(&self) -> Option<&[usize]> {
+        self.inner.order()
+    }
+
     fn squared_norms(&self) -> Result<&[f64]> {
         self.inner.squared_norms()
     }

@@ -1,0 +1,38 @@
+//! A criterion for one layer, whose gradients are known.
+
+use super::step::Criterion;
+use crate::calibrate::gradients::LayerGradients;
+use crate::error::Result;
+use crate::prune::pattern::Group;
+use crate::prune::score::{Score, with_gradients};
+
+/// A criterion with the gradients of one layer in its score.
+pub struct WithGradients<'a> {
+    criterion: &'a dyn Criterion,
+    score: Score,
+}
+
+impl<'a> WithGradients<'a> {
+    /// Puts a layer's gradients into a criterion's score.
+    ///
+    /// # Errors
+    /// They do not have what the criterion needs.
+    pub fn new(criterion: &'a dyn Criterion, gradients: &LayerGradients) -> Result<Self> {
+        let score = with_gradients(&criterion.score(), gradients)?;
+        Ok(WithGradients { criterion, score })
+    }
+}
+
+impl Criterion for WithGradients<'_> {
+    fn group(&self) -> Group {
+        self.criterion.group()
+    }
+
+    fn follows_update(&self) -> bool {
+        self.criterion.follows_update()
+    }
+
+    fn score(&self) -> Score {
+        self.score.clone()
+    }
+}
