@@ -154,6 +154,69 @@ fn an_id_changes_with_what_changes_numbers() {
 }
 
 #[test]
+fn a_file_of_gradients_counts_in_the_ids_of_the_cells_that_use_it() {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "[[method]]\nname = \"wanda\"",
+        "[[method]]\ncriterion = \"gblm\"\n\n[[method]]\nname = \"wanda\"",
+    );
+    let gblm = |cells: &[Value]| -> BTreeSet<String> {
+        let of = |cell: &&Value| cell["pruning"]["criterion"]["name"] == "gblm" || cell["method"] == "gblm";
+        cells.iter().filter(of).map(id).collect()
+    };
+    let computed = plan(&folder);
+    assert_eq!(gblm(&computed).len(), 4, "{computed:?}");
+    // A file with the names and shapes of the weights: the weights themselves.
+    std::fs::copy(
+        folder.path("model/model.safetensors"),
+        folder.path("gradients.safetensors"),
+    )
+    .expect("room");
+    folder.replace(
+        "experiment.toml",
+        "length = 16\n\n[sweep]",
+        "length = 16\ngradients = \"gradients.safetensors\"\n\n[sweep]",
+    );
+    let read = plan(&folder);
+    let unlike = |a: &[Value], b: &[Value]| -> BTreeSet<String> { ids(a).difference(&ids(b)).cloned().collect() };
+    assert_eq!(unlike(&read, &computed), gblm(&read));
+    let run = zprune(&folder, &["experiment.toml"]);
+    assert!(run.status.success(), "{}", said(&run));
+    // Other gradients are other cells; the file's name is nothing.
+    std::fs::rename(folder.path("gradients.safetensors"), folder.path("g.safetensors")).expect("room");
+    folder.replace(
+        "experiment.toml",
+        "gradients = \"gradients.safetensors\"",
+        "gradients = \"g.safetensors\"",
+    );
+    assert_eq!(ids(&plan(&folder)), ids(&read));
+    let mut bytes = std::fs::read(folder.path("g.safetensors")).expect("there");
+    *bytes.last_mut().expect("there are values") ^= 1;
+    folder.write("g.safetensors", bytes);
+    let other = plan(&folder);
+    assert_eq!(unlike(&other, &read), gblm(&other));
+    // One that is not there, one that does not fit, and one that nobody uses.
+    std::fs::remove_file(folder.path("g.safetensors")).expect("there");
+    let missing = said(&zprune(&folder, &["experiment.toml"]));
+    assert!(
+        missing.contains("file of gradients") && missing.contains("g.safetensors"),
+        "{missing}"
+    );
+    let mut tensors = tiny::weights();
+    tensors.remove("model.layers.1.mlp.up_proj.weight").expect("there");
+    tiny::save(&tensors, &folder.path("g.safetensors"));
+    let unfit = said(&zprune(&folder, &["experiment.toml"]));
+    assert!(
+        unfit.contains("model.layers.1.mlp.up_proj.weight") && unfit.contains("g.safetensors"),
+        "{unfit}"
+    );
+    folder.replace("experiment.toml", "criterion = \"gblm\"", "criterion = \"magnitude\"");
+    let unused = said(&zprune(&folder, &["plan", "experiment.toml"]));
+    assert!(unused.contains("no method uses them"), "{unused}");
+}
+
+#[test]
 fn records_of_the_first_schema_are_read_and_their_ids_hold() {
     // Written by an earlier zprune, and named by what decided their numbers then.
     let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");

@@ -9,9 +9,11 @@ use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::Experiment;
 use crate::memory::Room;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A model with every token that it will see.
 pub struct Prepared<'a> {
@@ -23,6 +25,8 @@ pub struct Prepared<'a> {
     pub evaluations: Vec<PreparedText>,
     /// The zero-shot tasks that every cell is scored on.
     pub tasks: Vec<PreparedTask>,
+    /// The gradients of its loss, if they are read from a file.
+    pub gradients: Option<Arc<Checkpoint>>,
     /// Memory that is left for activations.
     pub room: Room,
 }
@@ -43,6 +47,7 @@ impl<'a> Prepared<'a> {
             calibration: BTreeMap::new(),
             evaluations: Vec::new(),
             tasks: Vec::new(),
+            gradients: None,
             room: Room::unlimited(),
         }
     }
@@ -77,6 +82,13 @@ impl<'a> Prepared<'a> {
             .at(name)?;
         progress.stage(&format!("checking the weights of {name}"));
         checkpoint.check_finite()?;
+        let gradients = match &inputs.gradients {
+            Some(file) => {
+                progress.stage(&format!("checking the gradients for {name}"));
+                Some(Arc::new(Checkpoint::of_layers(&file.path, checkpoint.spec().clone())?))
+            }
+            None => None,
+        };
         let named = experiment.evaluations.iter().zip(tokens.evaluations);
         Ok(Prepared {
             source: checkpoint,
@@ -88,6 +100,7 @@ impl<'a> Prepared<'a> {
                 })
                 .collect(),
             tasks,
+            gradients,
             room,
         })
     }

@@ -314,10 +314,17 @@ impl<'a, B: Workbench> Runner<'a, B> {
             return Ok(());
         }
         self.gradients = None;
-        let needs = self.sharing.gradients.and(needs);
-        let gradients = ModelGradients::gather(self.backend, self.model.source, &self.ends, windows, needs)?;
+        let gradients = self.gradients_on(windows, self.sharing.gradients.and(needs))?;
         self.gradients = Some((seed, gradients));
         Ok(())
+    }
+
+    /// The gradients of the dense model's loss on these windows, or those of the file.
+    fn gradients_on(&self, windows: &TokenWindows, needs: GradientNeeds) -> Result<ModelGradients> {
+        match &self.model.gradients {
+            Some(file) => Ok(ModelGradients::read(file.clone())),
+            None => ModelGradients::gather(self.backend, self.model.source, &self.ends, windows, needs),
+        }
     }
 
     /// Sees to it that block 0's statistics of this seed are there, if more than one cell may ask for them and the
@@ -398,7 +405,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let first = count - count.div_ceil(4);
         let (used, held) = (windows.part(0..first)?, windows.part(first..count)?);
         let calibration = match recipe.stage {
-            _ if !recipe.layer_needs().anything() => Calibration::Nothing,
+            _ if !recipe.layer_needs().anything() && !recipe.regional().anything() => Calibration::Nothing,
             Stage::Block | Stage::Dense => Calibration::Windows(&used),
             Stage::Staged => Calibration::Staged(&used),
             Stage::Separate => Calibration::Separate(&used),
@@ -406,7 +413,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let (backend, source) = (self.backend, self.model.source);
         let needs = recipe.gradients();
         if needs.anything() && known.is_none() {
-            *known = Some(ModelGradients::gather(backend, source, &self.ends, &used, needs)?);
+            *known = Some(self.gradients_on(&used, needs)?);
         }
         let mut scorer = PerplexityScorer::new(backend, source.spec(), &self.ends, &held)?;
         prune_allocated(

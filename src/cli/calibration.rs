@@ -58,6 +58,7 @@ impl CalibrationText {
         RawCalibration {
             corpus: corpus.map(|path| typed(path.to_path_buf())),
             tokens: self.tokens.clone().map(typed),
+            gradients: None,
             obtain: None,
             join: self.join.or(blank_lines(self.sampling, corpus)),
             sampling: self.sampling.or((drawn && free).then_some(Sampling::Documents)),

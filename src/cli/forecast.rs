@@ -2,7 +2,7 @@
 
 use crate::calibrate::Stage;
 use crate::error::Result;
-use crate::experiment::forecast::{Forecast, operations, rate};
+use crate::experiment::forecast::{Forecast, gradient_cells, operations, rate};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::{Cell, Experiment};
@@ -11,7 +11,10 @@ use bytesize::ByteSize;
 use std::time::Duration;
 
 /// Describes the work that cells share, one line each.
-pub fn shared(experiment: &Experiment) -> String {
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn shared(experiment: &Experiment) -> Result<String> {
     let mut text = String::new();
     let sharing = experiment.cells_per_seed();
     if let Some(plan) = experiment.calibration.as_ref().filter(|_| sharing > 1) {
@@ -26,6 +29,13 @@ pub fn shared(experiment: &Experiment) -> String {
             ));
         }
     }
+    let cells = gradient_cells(experiment)?;
+    let computed = experiment.calibration.iter().any(|plan| plan.gradients.is_none());
+    if computed && cells > 1 {
+        text.push_str(&format!(
+            "shared: the gradients of the dense model's loss, by {cells} calibrated cells of each model and seed\n"
+        ));
+    }
     let fixed: Vec<&str> = experiment
         .methods
         .iter()
@@ -36,7 +46,7 @@ pub fn shared(experiment: &Experiment) -> String {
         let names = fixed.join(", ");
         text.push_str(&format!("shared: {names}, by all seeds, without calibration\n"));
     }
-    text
+    Ok(text)
 }
 
 /// Expected memory and time for every model whose configuration can be read.

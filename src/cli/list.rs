@@ -2,6 +2,7 @@
 
 use super::pages::Page;
 use crate::backend::moments::Needs;
+use crate::calibrate::gradients::Loss;
 use crate::error::Result;
 use crate::eval::tasks::TASKS;
 use crate::experiment::known::{KNOWN, KnownRecipe};
@@ -86,12 +87,19 @@ pub(super) fn about(name: &str) -> Result<String> {
         let mut facts = vec![
             format!("score: {}", it.score()),
             format!("comparison group: {}", it.group()),
-            match (it.needs().anything(), it.gradients().anything()) {
-                (_, false) => format!("needs: {}", in_words(it.needs())),
-                (false, true) => format!("needs: calibration: {GRADIENTS}"),
-                (true, true) => format!("needs: {}, {GRADIENTS}", in_words(it.needs())),
-            },
+            format!("needs: {}", in_words(it.needs())),
         ];
+        for (loss, what) in [
+            (Loss::Likelihood, "the dense model's loss"),
+            (Loss::Outputs, "the norm of each block's outputs"),
+        ] {
+            if it.gradients(loss).anything() {
+                facts.push(format!("needs: calibration: gradients of {what}"));
+            }
+        }
+        if facts.len() > 3 && !it.needs().anything() {
+            facts.remove(2);
+        }
         if it.follows_update() {
             facts.push(
                 "with a solver that updates weights, scores are computed again from the updated ones".to_string(),
@@ -250,9 +258,6 @@ fn line(parameter: &Parameter, page: Option<Page>) -> String {
     let meaning = meaning.map_or(String::new(), |meaning| format!("      {meaning}\n"));
     format!("  {:<16}  {}; {default}\n{meaning}", parameter.name, parameter.legal)
 }
-
-/// What some criteria need beside statistics of inputs.
-const GRADIENTS: &str = "gradients of the dense model's loss";
 
 fn needs(needs: Needs) -> Vec<String> {
     vec![format!("needs: {}", in_words(needs))]

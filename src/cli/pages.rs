@@ -36,6 +36,7 @@ const PAGES: &[(&str, &str)] = pages![
     "taylor",
     "uniform",
     "wanda",
+    "wanda-pp",
     "wanda-variant",
     "z-pruner",
 ];

@@ -84,6 +84,10 @@ pub struct Prune {
     /// Step that lets a bias make up for removed weights [default: none]
     #[arg(long, value_name = "NAME")]
     compensate: Option<String>,
+    /// Gradients of the model's loss for methods that use them: safetensors with the names and shapes of the weights [default: they are
+    /// computed on the calibration text]
+    #[arg(long, value_name = "FILE")]
+    gradients: Option<PathBuf>,
     #[command(flatten)]
     links: FollowLinks,
     /// Directory to make; it must not exist
@@ -106,6 +110,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
     let calibration = RawCalibration {
         stage: arguments.stage,
         target: arguments.target,
+        gradients: arguments.gradients.clone().map(single::typed),
         ..arguments
             .text
             .raw(text.path.as_deref(), arguments.common.protocol.is_none())

@@ -194,7 +194,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let finished = cells.iter().filter(|prospect| prospect.state == State::Done).count();
     let left = cells.len() - finished;
     text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
-    text.push_str(&forecast::shared(&experiment));
+    text.push_str(&forecast::shared(&experiment)?);
     if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
         let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
@@ -287,6 +287,9 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
                 crate::calibrate::Stage::Dense => "dense blocks",
             }
         ));
+        if let Some(file) = &calibration.gradients {
+            text.push_str(&format!("gradients: from {}\n", file.display()));
+        }
     }
     for evaluation in &experiment.evaluations {
         let windows = evaluation

@@ -115,15 +115,18 @@ impl Forecast {
             + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
         // On the way back: what a block computed and the gradients with respect to it, the sums of one block, and one of them on its way
         // to where all are kept; before that, logits and their gradients.
-        let gradients = gradients(experiment)?;
+        let (gradients, regional) = (gradients(experiment)?, regional(experiment)?);
+        let inside = 4 * batch * (2 * attention + 3 * mlp) + 2 * scores + 4 * layer;
+        let of_logits = threads * GRADIENT_LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 12 * batch * width;
         let back = match gradients.anything() {
-            true => {
-                let inside = 4 * batch * (2 * attention + 3 * mlp) + 2 * scores;
-                let of_logits =
-                    threads * GRADIENT_LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 12 * batch * width;
-                (inside + 4 * gradients.count() as u128 * block + 4 * layer).max(of_logits)
-            }
+            true => (inside + 4 * gradients.count() as u128 * block).max(of_logits),
             false => 0,
+        };
+        // Those of a block's outputs wait for their layers' turn.
+        let waiting = 4 * regional.count() as u128 * block;
+        let back = match regional.anything() {
+            true => back.max(inside + 2 * waiting),
+            false => back,
         };
         // The Gram matrices that are still to be used, and either the matrix under factorisation and what comes of it, which is
         // used in single precision, or what a solver holds.
@@ -137,7 +140,8 @@ impl Forecast {
         let factoring = (0..taps.len()).map(factoring).max().unwrap_or(0);
         let factoring = if needs.gram { factoring } else { 0 };
         // Scores, the mask and the one before it, and the scores among which the threshold lies.
-        let pruning = factoring + 7 * layer;
+        let read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
+        let pruning = factoring + 7 * layer + if read { 16 * layer } else { 0 };
         // A layer as it was, as it became, and as it is stored, while the next is read.
         let written = 12 * layer;
         let read = elements(&before).max(elements(&after)).max(layer) * 4;
@@ -180,7 +184,7 @@ impl Forecast {
         let mut forecast = Forecast {
             ends: bytes(4 * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (twice * 2 * block + layer))?,
-            work: bytes(passing.max(back).max(pruning).max(written).max(read))?,
+            work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,
             streams: bytes(4 * width * ((twice + taped) * tokens + evaluated))?,
@@ -343,13 +347,38 @@ pub fn needs(experiment: &Experiment) -> Result<Needs> {
     })
 }
 
-/// The gradients that the methods of an experiment ask for together.
+/// The gradients of the model's loss that the methods of an experiment ask for together; none where they are read from a file.
 ///
 /// # Errors
 /// As [`Experiment::method`].
 pub fn gradients(experiment: &Experiment) -> Result<GradientNeeds> {
+    if experiment.calibration.iter().any(|plan| plan.gradients.is_some()) {
+        return Ok(GradientNeeds::NOTHING);
+    }
     (0..experiment.methods.len()).try_fold(GradientNeeds::NOTHING, |needs, index| {
         Ok(needs.and(experiment.method(index)?.gradients()))
+    })
+}
+
+/// Cells of a model and a seed that use the same gradients of the model's loss.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn gradient_cells(experiment: &Experiment) -> Result<usize> {
+    let mut methods = 0;
+    for index in 0..experiment.methods.len() {
+        methods += usize::from(experiment.method(index)?.gradients().anything());
+    }
+    Ok(methods * experiment.patterns.len())
+}
+
+/// The gradients of blocks' outputs that the methods of an experiment ask for together.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn regional(experiment: &Experiment) -> Result<GradientNeeds> {
+    (0..experiment.methods.len()).try_fold(GradientNeeds::NOTHING, |needs, index| {
+        Ok(needs.and(experiment.method(index)?.regional()))
     })
 }
 
@@ -396,14 +425,16 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     let needs = recipe.needs();
     let length = plan.length.of(spec);
     let tokens = plan.sequences as f64 * length as f64;
-    if recipe.gradients().anything() {
+    if recipe.gradients().anything() && plan.gradients.is_none() {
         // Forwards, and for each product once more forwards and two backwards; once for all cells of a seed that use them.
-        let sharing = (0..experiment.methods.len()).map(|index| experiment.method(index));
-        let sharing = sharing.filter(|other| other.as_ref().is_ok_and(|other| other.gradients().anything()));
-        let sharing = (sharing.count() * experiment.patterns.len()).max(1) as f64;
+        let sharing = gradient_cells(experiment)?.max(1) as f64;
         let head = 6.0 * (spec.vocabulary * spec.embedding.width) as f64;
         total += tokens * (4.0 * passing(length) + head) / sharing;
-    } else if !needs.anything() {
+    }
+    if recipe.regional().anything() {
+        total += 4.0 * tokens * passing(length);
+    }
+    if !needs.anything() && !recipe.gradients().and(recipe.regional()).anything() {
         return Ok(total);
     }
     // Once for statistics, once through the pruned block.

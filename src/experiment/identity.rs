@@ -104,6 +104,9 @@ pub struct CalibrationIdentity {
     /// SHA-256 of the token windows file that took the corpus's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<String>,
+    /// SHA-256 of the file whose gradients the method used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<String>,
     /// How the corpus's rows became one text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<Join>,
@@ -178,6 +181,16 @@ impl Identity {
             None => None,
         };
         let spec = model.checkpoint.spec();
+        let read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
+        let used = |method: usize| {
+            experiment
+                .method(method)
+                .is_ok_and(|recipe| recipe.gradients().anything())
+        };
+        let gradients = match cell.pruning.is_some_and(|pruning| read && used(pruning.method)) {
+            true => Some(inputs.gradients.as_ref()?.digest.clone()),
+            false => None,
+        };
         let pruning = cell.pruning.map(|pruning| {
             let method = &experiment.methods[pruning.method];
             let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
@@ -195,6 +208,7 @@ impl Identity {
                 selection: experiment.selection,
                 calibration: calibration.map(|((plan, seed), digest)| CalibrationIdentity {
                     stage: experiment.stage(method),
+                    gradients: gradients.clone(),
                     ..CalibrationIdentity::of(plan, seed, digest, experiment, spec)
                 }),
             }
@@ -256,6 +270,7 @@ impl CalibrationIdentity {
         CalibrationIdentity {
             corpus: plan.corpus.as_ref().map(|_| digest.to_string()),
             tokens: plan.tokens.as_ref().map(|_| digest.to_string()),
+            gradients: None,
             join: plan.join,
             sampling: plan.sampling,
             bos: bos(experiment, plan.tokens.is_some()),

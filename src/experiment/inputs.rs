@@ -113,6 +113,8 @@ pub struct Inputs {
     pub models: Vec<Option<ModelInput>>,
     /// The calibration file of every seed; a corpus is the same for all.
     pub calibration: BTreeMap<u64, FileInput>,
+    /// The file of gradients, if there is one and it is there.
+    pub gradients: Option<FileInput>,
     /// All evaluation files, if all are there.
     pub evaluations: Option<Vec<FileInput>>,
     /// The files of all zero-shot tasks, if all are there.
@@ -150,7 +152,7 @@ pub fn local(experiment: &Experiment) -> Vec<PathBuf> {
     let models = experiment.models.iter().map(|plan| plan.path.clone());
     let calibration = experiment.calibration.iter().flat_map(|plan| {
         let seeds = experiment.seeds.iter();
-        seeds.map(|seed| plan.file(*seed))
+        seeds.map(|seed| plan.file(*seed)).chain(plan.gradients.clone())
     });
     let evaluations = experiment.evaluations.iter().map(|plan| plan.source().to_path_buf());
     let tasks = experiment
@@ -201,6 +203,14 @@ impl Inputs {
                 }
             }
         }
+        let gradients = experiment
+            .calibration
+            .as_ref()
+            .and_then(|plan| plan.gradients.as_deref());
+        let gradients = match gradients.filter(|_| parts == Parts::Everything) {
+            Some(path) => file("file of gradients", path, None, &mut missing)?,
+            None => None,
+        };
         let mut evaluations = Vec::new();
         for plan in &experiment.evaluations {
             let what = match plan.corpus {
@@ -223,6 +233,7 @@ impl Inputs {
             folders,
             models,
             calibration,
+            gradients,
             evaluations: complete.then_some(evaluations),
             tasks: (tasks.len() == experiment.tasks.len()).then_some(tasks),
             missing,
@@ -233,7 +244,7 @@ impl Inputs {
     /// The files that all models have in common.
     fn texts(&self) -> impl Iterator<Item = &FileInput> {
         let evaluations = self.evaluations.iter().chain(&self.tasks).flatten();
-        self.calibration.values().chain(evaluations)
+        self.calibration.values().chain(&self.gradients).chain(evaluations)
     }
 
     /// Checks that the files that decide the numbers of a model's cells are those that were hashed, and were not written to since.

@@ -120,6 +120,9 @@ pub struct CalibrationPlan {
     /// Token windows file in place of a corpus; `{seed}` stands for the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
+    /// File with the gradients of the model's loss, which are computed without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<PathBuf>,
     /// How the user can get what is missing: a sentence for messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obtain: Option<String>,
@@ -408,13 +411,45 @@ impl Experiment {
     /// Checks that a method's steps suit its calibration and the patterns.
     ///
     /// # Errors
-    /// A target that needs another stage, a permutation without N:M groups, or trials without calibration windows for them.
+    /// A target that needs another stage, a permutation without N:M groups, or trials or gradients without calibration windows for them.
     pub fn check(&self, method: &MethodPlan) -> Result<()> {
         let stage = self.stage(method);
         method.target.check(stage)?;
         method.check_patterns(&self.patterns)?;
         let recipe = method.build(self.selection, self.linear_algebra)?;
-        Recipe { stage, ..recipe }.check_trials()
+        let recipe = Recipe { stage, ..recipe };
+        recipe.check_trials()?;
+        recipe.check_regional()?;
+        let weighted = self
+            .calibration
+            .iter()
+            .any(|plan| plan.sampling == Some(Sampling::Answers));
+        match weighted && recipe.gradients().and(recipe.regional()).anything() {
+            false => Ok(()),
+            true => Err(Error::config(
+                "sampling = \"answers\" gives calibration tokens weights, and gradients are of losses in which all tokens count alike; use \
+                 another `sampling`, or a method without gradients",
+            )),
+        }
+    }
+
+    /// Checks that a file of gradients is of use to some method.
+    ///
+    /// # Errors
+    /// No method uses gradients of the model's loss.
+    pub fn check_gradients(&self) -> Result<()> {
+        let there = self.calibration.iter().any(|plan| plan.gradients.is_some());
+        if !there {
+            return Ok(());
+        }
+        for index in 0..self.methods.len() {
+            if self.method(index)?.gradients().anything() {
+                return Ok(());
+            }
+        }
+        Err(Error::config(
+            "`gradients` is a file of gradients of the model's loss, and no method uses them; leave it out, or use a method such as gblm",
+        ))
     }
 
     /// Checks the shares that methods give a model's layers, as far as its shape decides them.

@@ -108,6 +108,9 @@ pub struct RawCalibration {
     /// Token windows file in place of a corpus; `{seed}` in its name stands for the seed.
     #[schemars(with = "Option<PathBuf>")]
     pub tokens: Option<Spanned<PathBuf>>,
+    /// File with the gradients of the model's loss, for methods that use them; they are computed without it.
+    #[schemars(with = "Option<PathBuf>")]
+    pub gradients: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
     /// How rows become one text; the data set's own way, or `none`, by default.

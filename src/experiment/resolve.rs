@@ -160,6 +160,14 @@ impl Resolving<'_> {
         for (method, raw) in experiment.methods.iter().zip(&self.methods) {
             problems.take(&raw.span(), experiment.check(method).at(&method.name));
         }
+        if let Some(gradients) = self
+            .raw
+            .calibration
+            .as_ref()
+            .and_then(|raw| raw.get_ref().gradients.as_ref())
+        {
+            problems.take(&gradients.span(), experiment.check_gradients());
+        }
         for (model, raw) in experiment.models.iter().zip(&self.raw.model) {
             problems.take(&raw.span(), expectations(&model.expected, &experiment.evaluations));
         }

@@ -96,6 +96,7 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     }
     experiment.check(&method)?;
     experiment.methods = vec![method];
+    experiment.check_gradients()?;
     experiment.method(0)?.check(pruning.pattern, &Limits::NONE)?;
     Ok(experiment)
 }

@@ -2,13 +2,13 @@
 //! the last to the first. The gradients of one block exist at a time.
 
 use super::blocks::ahead;
-use super::forward::{Backward, Block, Ends, Hidden, Tape};
+use super::forward::{Backward, Block, Ends, Hidden, Tape, of_norms};
 use super::source::WeightSource;
 use crate::backend::Backend;
 use crate::backend::gradient::{Gradient, GradientNeeds};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
-use crate::spec::{BlockSpec, LinearId};
+use crate::spec::{BlockSpec, LinearId, ModelSpec};
 
 /// How much more than 1 every token's log-likelihood counts on the way back, so that small gradients keep their digits in half
 /// precision. A power of two, which changes no digit in single precision.
@@ -70,12 +70,7 @@ pub fn gradients<B: Backend>(
     mut take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
 ) -> Result<Vec<f64>> {
     let spec = source.spec();
-    if windows.weights().is_some() {
-        return Err(Error::config(
-            "gradients are of losses in which all tokens count alike; leave out what gives calibration tokens weights, or use a method \
-             without gradients",
-        ));
-    }
+    check_alike(windows)?;
     let targets = windows.length() - 1;
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
     let mut tape = Tape::default();
@@ -98,4 +93,36 @@ pub fn gradients<B: Backend>(
         },
     )?;
     Ok(losses)
+}
+
+/// The sums over windows of the gradients of the norms of a block's outputs, each over all tokens and features of a window. `hidden` is
+/// the stream before the block.
+///
+/// # Errors
+/// Tokens have weights, or the backend has no room.
+pub fn of_outputs<B: Backend>(
+    backend: &B,
+    spec: &ModelSpec,
+    (hidden, windows): (&Hidden<B>, &TokenWindows),
+    block: &Block<B>,
+    needs: GradientNeeds,
+) -> Result<BlockGradients<B::Tensor>> {
+    check_alike(windows)?;
+    // Gradients with respect to outputs are as large as 1 on average then, so that they keep their digits in half precision.
+    let scale = ((windows.length() * spec.width) as f32).sqrt().log2().round().exp2();
+    let mut sums = BlockGradients::new(backend, block.spec(), needs)?;
+    of_norms(backend, spec, hidden, block, scale, |id, x, dy, windows| {
+        sums.add(backend, id, (x, dy), windows, 1.0 / scale)
+    })?;
+    Ok(sums)
+}
+
+fn check_alike(windows: &TokenWindows) -> Result<()> {
+    match windows.weights() {
+        None => Ok(()),
+        Some(_) => Err(Error::config(
+            "gradients are of losses in which all tokens count alike; leave out what gives calibration tokens weights, or use a method \
+             without gradients",
+        )),
+    }
 }

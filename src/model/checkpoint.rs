@@ -67,6 +67,31 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens a file with a matrix for every linear layer, under the name and in the shape of its weight, such as gradients. Nothing else
+    /// of the model has to be there.
+    ///
+    /// # Errors
+    /// The file is missing, truncated or malformed, or a matrix is missing, has another shape, an unsupported type, or an element that is
+    /// not finite; names it.
+    pub fn of_layers(path: &Path, spec: ModelSpec) -> Result<Self> {
+        let files = WeightFiles::one(path)?;
+        let checkpoint = Checkpoint { spec, files };
+        for index in 0..checkpoint.spec.blocks {
+            let block = checkpoint.spec.block(index);
+            for linear in &block.linears {
+                let name = block.weight_of(index, linear);
+                let shape = match linear.transposed {
+                    true => [linear.inputs, linear.outputs],
+                    false => [linear.outputs, linear.inputs],
+                };
+                checkpoint.locate(&name).at(path.display())?;
+                checkpoint.check(&name, &shape)?;
+                checkpoint.check_finite_of(&name)?;
+            }
+        }
+        Ok(checkpoint)
+    }
+
     /// The architecture that the checkpoint was opened with.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -241,22 +266,25 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, the tensor and the first offending element.
     pub fn check_finite(&self) -> Result<()> {
+        let mut tensors = self.spec.tensors();
+        tensors.try_for_each(|(name, _)| self.check_finite_of(&name))
+    }
+
+    fn check_finite_of(&self, name: &str) -> Result<()> {
         /// Number of elements that are converted at a time.
         const PIECE: usize = 1 << 18;
-        for (name, _) in self.spec.tensors() {
-            let location = self.locate(&name)?;
-            let storage = self.storage(&name)?;
-            let bytes = self.files.read(location)?;
-            let pieces = bytes.par_chunks(PIECE * storage.bytes());
-            let found = pieces.enumerate().find_map_first(|(piece, bytes)| {
-                let values = storage.decode(bytes);
-                let position = values.iter().position(|value| !value.is_finite())?;
-                Some((piece * PIECE + position, values[position]))
-            });
-            if let Some((position, value)) = found {
-                return Err(self.not_finite(&name, location, position, value));
-            }
+        let location = self.locate(name)?;
+        let storage = self.storage(name)?;
+        let bytes = self.files.read(location)?;
+        let pieces = bytes.par_chunks(PIECE * storage.bytes());
+        let found = pieces.enumerate().find_map_first(|(piece, bytes)| {
+            let values = storage.decode(bytes);
+            let position = values.iter().position(|value| !value.is_finite())?;
+            Some((piece * PIECE + position, values[position]))
+        });
+        match found {
+            Some((position, value)) => Err(self.not_finite(name, location, position, value)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -128,6 +128,22 @@ impl WeightFiles {
         Ok(files)
     }
 
+    /// Opens one weight file, whatever its name.
+    ///
+    /// # Errors
+    /// It is missing, truncated or malformed.
+    pub fn one(path: &Path) -> Result<Self> {
+        let mut files = WeightFiles {
+            copies: Vec::new(),
+            indexed: false,
+            shards: Vec::new(),
+            tensors: HashMap::new(),
+            promised: BTreeMap::new(),
+        };
+        files.add_shard(path.to_path_buf())?;
+        Ok(files)
+    }
+
     /// Whether `dir` has weight files of a checkpoint, complete or not.
     pub fn is_in(dir: &Path) -> bool {
         dir.join(SINGLE).exists() || dir.join(INDEX).exists()

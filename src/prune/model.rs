@@ -9,7 +9,7 @@ use super::workbench::Workbench;
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
 use crate::calibrate::Stage;
-use crate::calibrate::gradients::{ModelGradients, not_gathered};
+use crate::calibrate::gradients::{LayerGradients, ModelGradients, not_gathered, regional};
 use crate::calibrate::passes;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{BlockMoments, Samples};
@@ -369,6 +369,14 @@ impl<B: Workbench> Turn<'_, B> {
                 found.at(format_args!("block {index}"))?
             }
         };
+        let mut regional = match self.recipe.regional() {
+            needs if needs.anything() => {
+                let stream = self.stream.ok_or_else(not_gathered)?;
+                let found = regional(backend, self.spec, stream, block, needs);
+                found.at(format_args!("block {index}"))?
+            }
+            _ => BTreeMap::new(),
+        };
         self.took.calibrate += started.elapsed();
 
         let layers = block.layers();
@@ -381,7 +389,8 @@ impl<B: Workbench> Turn<'_, B> {
                 self.took.calibrate += started.elapsed();
             }
             let statistics = known.unwrap_or(&found);
-            records.push(self.layer(block, (*id, name, *storage), self.patterns[place], statistics)?);
+            let regional = regional.remove(id);
+            records.push(self.layer(block, (*id, name, *storage), self.patterns[place], statistics, regional)?);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
             let later = |(id, ..): &(LinearId, _, _)| block.spec().linear(*id).tap();
             if layers[place + 1..].iter().all(|layer| later(layer) != tap) {
@@ -398,6 +407,7 @@ impl<B: Workbench> Turn<'_, B> {
         (id, name, storage): (LinearId, &str, StorageType),
         pattern: Pattern,
         statistics: &TapStatistics<B>,
+        regional: Option<LayerGradients>,
     ) -> Result<LayerRecord> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
@@ -417,17 +427,13 @@ impl<B: Workbench> Turn<'_, B> {
 
         let mut steps = recipe.steps_for(block.spec().linear(id));
         let started = Instant::now();
-        let with_gradients = match recipe.gradients().anything() {
-            true => {
-                let gradients = self.gradients.ok_or_else(not_gathered)?;
-                let gradients = gradients.layer(self.index, id)?;
-                Some(WithGradients::new(steps.criterion, &gradients).at(name)?)
-            }
-            false => None,
-        };
-        if let Some(criterion) = &with_gradients {
-            steps.criterion = criterion;
+        let mut gradients: Vec<LayerGradients> = regional.into_iter().collect();
+        if recipe.gradients().anything() {
+            let of_model = self.gradients.ok_or_else(not_gathered)?;
+            gradients.push(of_model.layer(self.index, id, recipe.gradients())?);
         }
+        let criterion = WithGradients::new(steps.criterion, &gradients).at(name)?;
+        steps.criterion = &criterion;
         let weight = (block.weight_mut(id), storage);
         let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);
         let (mut record, lacking) = pruned.at(name)?;

@@ -11,6 +11,7 @@ use super::refiner::Refiner;
 use super::solver::Solver;
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
+use crate::calibrate::gradients::Loss;
 use crate::calibrate::statistics::Factoring;
 use crate::calibrate::{Goal, Stage};
 use crate::error::{Error, Located, Result};
@@ -114,6 +115,7 @@ impl Recipe {
             selection: self.selection,
         };
         self.check_trials()?;
+        self.check_regional()?;
         if steps.solver.centres() && steps.compensation.is_none() {
             return Err(Error::config(
                 "`centred` leaves the means of outputs to a bias, which nothing changes here: add compensate = \"bias\", or leave \
@@ -151,12 +153,32 @@ impl Recipe {
 
     /// Whether the recipe looks at calibration text.
     pub fn calibrates(&self) -> bool {
-        self.needs().anything() || self.gradients().anything() || self.allocator.tries()
+        let gradients = self.gradients().and(self.regional());
+        self.needs().anything() || gradients.anything() || self.allocator.tries()
     }
 
     /// The gradients of the dense model's loss that the criterion asks for.
     pub fn gradients(&self) -> GradientNeeds {
-        self.criterion.gradients()
+        self.criterion.gradients(Loss::Likelihood)
+    }
+
+    /// The gradients of the norms of blocks' outputs that the criterion asks for.
+    pub fn regional(&self) -> GradientNeeds {
+        self.criterion.gradients(Loss::Outputs)
+    }
+
+    /// Checks that calibration text comes to every block if gradients of its outputs are asked for.
+    ///
+    /// # Errors
+    /// There are only statistics.
+    pub fn check_regional(&self) -> Result<()> {
+        match self.regional().anything() && self.stage == Stage::Dense {
+            false => Ok(()),
+            true => Err(Error::config(
+                "the criterion uses gradients of the outputs of blocks, which are computed block by block on calibration text, and stage = \
+                 \"dense\" keeps statistics only; use another stage",
+            )),
+        }
     }
 
     /// The statistics that the steps and the allocator's survey ask for together; calibration gathers them once.

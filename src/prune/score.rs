@@ -8,7 +8,7 @@
 use super::formula::Formula;
 use crate::backend::gradient::{GradientNeeds, GradientSum};
 use crate::backend::moments::Needs;
-use crate::calibrate::gradients::{LayerGradients, not_gathered};
+use crate::calibrate::gradients::{LayerGradients, Loss, not_gathered};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Over, Values};
@@ -45,9 +45,8 @@ pub enum Quantity {
     Sum(Over, Box<Score>),
     /// The least or the greatest value of a formula over all weights of the layer.
     Extreme(Extreme, Box<Score>),
-    /// A sum over calibration sequences of the gradient of the dense model's loss, one value per weight. A sequence's loss is the
-    /// mean over its tokens of their negative log-likelihoods.
-    Gradient(GradientSum),
+    /// A sum over calibration sequences of the gradient of a loss, one value per weight.
+    Gradient(Loss, GradientSum),
     /// The number of calibration sequences whose gradients were added up.
     Sequences,
     /// Values that somebody else computed, one per weight.
@@ -140,9 +139,9 @@ pub fn greatest(of: Score) -> Score {
     Formula::Leaf(Quantity::Extreme(Extreme::Greatest, Box::new(of)))
 }
 
-/// A sum over calibration sequences of the gradient of the dense model's loss: one value per weight.
-pub fn gradients(sum: GradientSum) -> Score {
-    Formula::Leaf(Quantity::Gradient(sum))
+/// A sum over calibration sequences of the gradient of a loss: one value per weight.
+pub fn gradients(loss: Loss, sum: GradientSum) -> Score {
+    Formula::Leaf(Quantity::Gradient(loss, sum))
 }
 
 /// The number of calibration sequences whose gradients were added up.
@@ -166,9 +165,17 @@ impl fmt::Display for Quantity {
             Quantity::Sum(Over::Vector, of) => write!(f, "sum({of})"),
             Quantity::Extreme(Extreme::Least, of) => write!(f, "least({of})"),
             Quantity::Extreme(Extreme::Greatest, of) => write!(f, "greatest({of})"),
-            Quantity::Gradient(GradientSum::Plain) => write!(f, "gradients"),
-            Quantity::Gradient(GradientSum::Squares) => write!(f, "gradient_squares"),
-            Quantity::Gradient(GradientSum::Magnitudes) => write!(f, "gradient_magnitudes"),
+            Quantity::Gradient(loss, sum) => {
+                let sum = match sum {
+                    GradientSum::Plain => "gradients",
+                    GradientSum::Squares => "gradient_squares",
+                    GradientSum::Magnitudes => "gradient_magnitudes",
+                };
+                match loss {
+                    Loss::Likelihood => write!(f, "{sum}"),
+                    Loss::Outputs => write!(f, "block_{sum}"),
+                }
+            }
             Quantity::Sequences => write!(f, "sequences"),
             Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
         }
@@ -187,7 +194,7 @@ pub fn needs(score: &Score) -> Needs {
             Quantity::Weight
             | Quantity::Rows
             | Quantity::Columns
-            | Quantity::Gradient(_)
+            | Quantity::Gradient(..)
             | Quantity::Sequences
             | Quantity::Given(_) => Needs::NOTHING,
         });
@@ -195,27 +202,29 @@ pub fn needs(score: &Score) -> Needs {
     needs
 }
 
-/// The sums of gradients that a score uses.
-pub fn gradient_needs(score: &Score) -> GradientNeeds {
+/// The sums of gradients of a loss that a score uses.
+pub fn gradient_needs(score: &Score, loss: Loss) -> GradientNeeds {
     let mut needs = GradientNeeds::NOTHING;
     score.leaves(&mut |quantity| {
         needs = needs.and(match quantity {
-            Quantity::Gradient(sum) => GradientNeeds::only(*sum),
-            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => gradient_needs(of),
+            Quantity::Gradient(of, sum) if *of == loss => GradientNeeds::only(*sum),
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => gradient_needs(of, loss),
             _ => GradientNeeds::NOTHING,
         });
     });
     needs
 }
 
-/// The score with a layer's gradients in place of what asks for them.
+/// The score with a layer's gradients in place of what asks for those of their loss.
 ///
 /// # Errors
 /// A sum was not gathered.
 pub fn with_gradients(score: &Score, gradients: &LayerGradients) -> Result<Score> {
     score.substitute(&mut |quantity| {
         Ok(match quantity {
-            Quantity::Gradient(sum) => Formula::Leaf(Quantity::Given(gradients.sum(*sum)?.into())),
+            Quantity::Gradient(loss, sum) if *loss == gradients.loss() => {
+                Formula::Leaf(Quantity::Given(gradients.sum(*sum)?.into()))
+            }
             Quantity::Sequences => Formula::Number(gradients.sequences() as f64),
             Quantity::Sum(over, of) => Formula::Leaf(Quantity::Sum(*over, Box::new(with_gradients(of, gradients)?))),
             Quantity::Extreme(end, of) => {
@@ -279,7 +288,7 @@ pub(super) fn shape(score: &Score) -> Shape {
             | Quantity::Pivots
             | Quantity::Sum(Over::Column, _),
         ) => Shape::PerColumn,
-        Formula::Leaf(Quantity::Weight | Quantity::Gradient(_) | Quantity::Given(_)) => Shape::PerWeight,
+        Formula::Leaf(Quantity::Weight | Quantity::Gradient(..) | Quantity::Given(_)) => Shape::PerWeight,
         Formula::Unary(_, of) => shape(of),
         Formula::Binary(_, a, b) => shape(a).with(shape(b)),
     }
@@ -353,7 +362,7 @@ impl<'a> Resolving<'a> {
                 matrices.push(self.given(given)?);
                 Formula::Leaf(Operand::Matrix(matrices.len() - 1))
             }
-            Formula::Leaf(Quantity::Gradient(_)) => return Err(not_gathered()),
+            Formula::Leaf(Quantity::Gradient(..)) => return Err(not_gathered()),
             Formula::Leaf(_) => Formula::Leaf(Operand::Weight),
             Formula::Number(value) => Formula::Number(*value),
             Formula::Unary(function, of) => Formula::Unary(*function, Box::new(self.lowered(of, matrices, vectors)?)),
@@ -445,7 +454,7 @@ impl<'a> Resolving<'a> {
                 }
                 Quantity::Extreme(end, of) => [self.extreme(*end, of)?].into(),
                 Quantity::Sequences => return Err(not_gathered()),
-                Quantity::Weight | Quantity::Gradient(_) | Quantity::Given(_) => {
+                Quantity::Weight | Quantity::Gradient(..) | Quantity::Given(_) => {
                     let message =
                         format!("`{score}` has a value for each weight, where one for each row or column is asked for");
                     return Err(Error::config(message));

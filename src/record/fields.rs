@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// that they do not know; with the version they can say why.
 ///
 /// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
-/// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias.
+/// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias, and the file
+/// that gradients came from.
 pub const SCHEMA: u32 = 6;
 
 /// The first layout in which records have a checksum.

@@ -5,6 +5,7 @@
 //! `tools/cut_golden_gradients.py` says what `tests/golden/gradients` holds.
 
 mod criteria;
+mod regional;
 #[path = "../gpu/mod.rs"]
 mod gpu;
 

@@ -75,8 +75,8 @@ proptest! {
         let random = &mut seeded(seed);
         let weight = normal(random, rows, columns);
         let statistics = from_squares(&squares(random, columns));
-        let gradients = gradients(random, rows, columns);
-        let sum = |of: GradientSum| gradients.sum(of).expect("there").mapv(f64::from);
+        let gradients = [Loss::Likelihood, Loss::Outputs].map(|loss| gradients(random, loss, rows, columns));
+        let sum = |of: GradientSum| gradients[0].sum(of).expect("there").mapv(f64::from);
         let (g, h, m) = (sum(GradientSum::Plain), sum(GradientSum::Squares), sum(GradientSum::Magnitudes));
         let mut order: Vec<usize> = (0..columns).collect();
         order.shuffle(random);
@@ -86,6 +86,7 @@ proptest! {
         let most = |of: &Array2<f64>| of.iter().copied().fold(0.0, f64::max);
         let scaled = |of: &Array2<f64>| of.mapv(|value| (value - least(of)) / (most(of) - least(of)));
         let root = h.mapv(f64::sqrt);
+        let of_outputs = gradients[1].sum(GradientSum::Squares).expect("there").mapv(|sum| (f64::from(sum) / 5.0).sqrt());
         let at = |value: &dyn Fn(f64, (usize, usize)) -> f64| {
             Array2::from_shape_fn(wide.dim(), |place| value(wide[place], place))
         };
@@ -95,6 +96,7 @@ proptest! {
             ("taylor", toml::toml! { form = "mixed" }, at(&|w, place| (w * g[place] - w * w * h[place] / 2.0).abs() / 5.0)),
             ("gblm", toml::toml! { scale = 30 }, at(&|w, place| w.abs() * (input[place.1].sqrt() + 30.0 * root[place]))),
             ("gblm", toml::toml! { norm = "l1" }, at(&|w, place| w.abs() * (input[place.1].sqrt() + 100.0 * m[place]))),
+            ("wanda-pp", toml::toml! { alpha = 7 }, at(&|w, place| w.abs() * (input[place.1].sqrt() + 7.0 * of_outputs[place]))),
             ("pruner-zero", toml::Table::new(), wide.mapv(|w| w * w) * scaled(&root)),
             ("pruner-zero", toml::toml! { norm = "l1" }, wide.mapv(|w| w * w) * scaled(&m)),
         ] {
@@ -149,9 +151,13 @@ proptest! {
 #[test]
 fn gradients_that_are_all_alike_give_scores_of_0() {
     let weight = normal(&mut seeded(5), 3, 8);
-    let alike = LayerGradients::new([None, Some(Array2::from_elem((3, 8), 2.0).into_shared()), None], 4);
+    let alike = LayerGradients::new(
+        Loss::Likelihood,
+        [None, Some(Array2::from_elem((3, 8), 2.0).into_shared()), None],
+        4,
+    );
     let criterion = criterion("pruner-zero");
-    let criterion = WithGradients::new(criterion.as_ref(), &alike).expect("there");
+    let criterion = WithGradients::new(criterion.as_ref(), &[alike]).expect("there");
     let statistics = from_squares(&[1.0; 8]);
     let layer = Layer {
         weight: weight.view(),
@@ -169,17 +175,25 @@ fn scores_without_the_gradients_that_they_use_are_refused() {
         weight: weight.view(),
         statistics: &statistics,
     };
-    for name in ["taylor", "gblm", "pruner-zero"] {
+    for name in ["taylor", "gblm", "pruner-zero", "wanda-pp"] {
         let error = layer::scores_of(&layer, &criterion(name).score())
             .expect_err("no gradients")
             .to_string();
         assert!(error.contains("gradients of the model's loss"), "{name}: {error}");
     }
-    let squares = LayerGradients::new([None, Some(Array2::ones((3, 8)).into_shared()), None], 4);
-    assert!(WithGradients::new(criterion("taylor").as_ref(), &squares).is_err());
-    let other = LayerGradients::new([None, Some(Array2::ones((3, 9)).into_shared()), None], 4);
+    let squares = LayerGradients::new(
+        Loss::Likelihood,
+        [None, Some(Array2::ones((3, 8)).into_shared()), None],
+        4,
+    );
+    assert!(WithGradients::new(criterion("taylor").as_ref(), &[squares]).is_err());
+    let other = LayerGradients::new(
+        Loss::Likelihood,
+        [None, Some(Array2::ones((3, 9)).into_shared()), None],
+        4,
+    );
     let gblm = criterion("gblm");
-    let gblm = WithGradients::new(gblm.as_ref(), &other).expect("there");
+    let gblm = WithGradients::new(gblm.as_ref(), &[other]).expect("there");
     let error = layer::scores_of(&layer, &gblm.score())
         .expect_err("another shape")
         .to_string();

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use zprune::backend::moments::{Moments, Needs};
-use zprune::calibrate::gradients::LayerGradients;
+use zprune::calibrate::gradients::{LayerGradients, Loss};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::error::Result;
 use zprune::linalg::{Provider, inverse_factor};
@@ -128,7 +128,7 @@ fn squares(random: &mut ChaCha8Rng, features: usize) -> Vec<f64> {
 }
 
 /// Sums of gradients of five sequences: their sum, that of their squares and that of their magnitudes.
-fn gradients(random: &mut ChaCha8Rng, rows: usize, columns: usize) -> LayerGradients {
+fn gradients(random: &mut ChaCha8Rng, loss: Loss, rows: usize, columns: usize) -> LayerGradients {
     let each: Vec<Array2<f32>> = (0..5).map(|_| normal(random, rows, columns) * 1e-3).collect();
     let added = |of: &dyn Fn(f32) -> f32| {
         let sum = each
@@ -136,7 +136,7 @@ fn gradients(random: &mut ChaCha8Rng, rows: usize, columns: usize) -> LayerGradi
             .fold(Array2::zeros((rows, columns)), |sum, one| sum + one.mapv(of));
         Some(sum.into_shared())
     };
-    LayerGradients::new([added(&|g| g), added(&|g| g * g), added(&f32::abs)], each.len())
+    LayerGradients::new(loss, [added(&|g| g), added(&|g| g * g), added(&f32::abs)], each.len())
 }
 
 fn criterion(name: &str) -> Box<dyn Criterion> {

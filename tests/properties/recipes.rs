@@ -100,7 +100,8 @@ fn steps_of_random_recipes_keep_their_promises() {
         let wide = x.mapv(f64::from);
         let gram = wide.t().dot(&wide) / 5.0;
         // Those of criteria that use some.
-        let gradients = gradients(&mut random, ROWS, columns);
+        let losses = [Loss::Likelihood, Loss::Outputs];
+        let gradients = losses.map(|loss| gradients(&mut random, loss, ROWS, columns));
         let criterion = WithGradients::new(recipe.criterion.as_ref(), &gradients).expect("all there are");
         let steps = Steps {
             criterion: &criterion,

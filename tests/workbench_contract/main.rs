@@ -17,7 +17,7 @@ use zprune::backend::gpu::Gpu;
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
-use zprune::calibrate::gradients::LayerGradients;
+use zprune::calibrate::gradients::{LayerGradients, Loss};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::{Provider, SolveFailure};
 use zprune::prune::criterion::{CRITERIA, Criterion, WithGradients};
@@ -176,10 +176,11 @@ fn sums_and_counts_agree() {
 }
 
 /// Sums of gradients, for criteria that use some.
-fn gradients((rows, columns): (usize, usize)) -> LayerGradients {
+fn gradients((rows, columns): (usize, usize)) -> [LayerGradients; 2] {
     let sum = normal(&mut ChaCha8Rng::seed_from_u64(31), rows, columns);
     let sums = [sum.clone(), sum.mapv(|g| g * g), sum.mapv(f32::abs)];
-    LayerGradients::new(sums.map(|sum| Some(sum.into_shared())), 4)
+    let sums = sums.map(|sum| Some(sum.into_shared()));
+    [Loss::Likelihood, Loss::Outputs].map(|loss| LayerGradients::new(loss, sums.clone(), 4))
 }
 
 /// One layer pruned by a backend.
@@ -246,6 +247,7 @@ fn methods_prune_as_on_the_cpu() {
                 ("taylor", "one-shot"),
                 ("gblm", "obs"),
                 ("pruner-zero", "one-shot"),
+                ("wanda-pp", "one-shot"),
                 ("obs", "one-shot"),
                 ("wanda", "obs"),
                 ("obs", "obs"),

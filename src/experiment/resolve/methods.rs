@@ -2,6 +2,7 @@
 
 use crate::backend::moments::Needs;
 use crate::calibrate::Goal;
+use crate::calibrate::gradients::Loss;
 use crate::choices;
 use crate::error::{Error, Result};
 use crate::experiment::known::{KnownRecipe, filled};
@@ -170,10 +171,12 @@ pub fn method(
     let group = agree(protocol, "group", raw.group, |it| {
         it.one_shot.filter(|_| one_shot).unwrap_or(own)
     });
+    let mut losses = [Loss::Likelihood, Loss::Outputs].into_iter();
+    let with_gradients = losses.any(|loss| score.component.gradients(loss).anything());
     let mut plan = MethodPlan {
         name: String::new(),
         group: problems.take(&typed.span(), group)?.unwrap_or(own),
-        calibrated: needs.anything() || score.component.gradients().anything() || share.component.tries(),
+        calibrated: needs.anything() || with_gradients || share.component.tries(),
         criterion,
         solver,
         allocator,

@@ -21,6 +21,7 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
         let calibration = calibration.get_mut();
         paths.extend(&mut calibration.corpus);
         paths.extend(&mut calibration.tokens);
+        paths.extend(&mut calibration.gradients);
     }
     for evaluation in &mut raw.evaluation {
         let evaluation = evaluation.get_mut();

@@ -124,6 +124,7 @@ pub fn calibration(
     let calibration = CalibrationPlan {
         corpus,
         tokens: typed(&calibration.tokens),
+        gradients: typed(&calibration.gradients),
         obtain: calibration.obtain.clone(),
         join,
         sampling,

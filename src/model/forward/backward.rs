@@ -6,6 +6,7 @@ use super::block::Block;
 use super::ends::Ends;
 use super::hidden::Hidden;
 use super::pass::{Order, Pass, copy, rotary_tables};
+use crate::backend::moments::Needs;
 use crate::backend::{Backend, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
@@ -161,4 +162,48 @@ impl<B: Backend> Backward<B> {
             })
         })
     }
+}
+
+/// The gradient of the sum over windows of the norms of a block's outputs, each over all tokens and features of a window, times `scale`.
+/// `hidden` is the stream before the block, and stays there. `listen` receives what [`Backward::retreat`] tells.
+///
+/// # Errors
+/// The backend or the listener fails.
+pub fn of_norms<B: Backend>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    block: &Block<B>,
+    scale: f32,
+    mut listen: impl FnMut(LinearId, &B::Tensor, &B::Tensor, usize) -> Result<()>,
+) -> Result<()> {
+    let length = hidden.length();
+    let rotary = rotary_tables(spec, length);
+    let back: Vec<RotaryTable> = rotary.iter().map(RotaryTable::inverse).collect();
+    let adjoint = Adjoint {
+        pass: Pass::new(
+            backend,
+            spec,
+            block,
+            rotary.get(block.reach.rotary),
+            Order::Windows(length),
+        ),
+        back: back.get(block.reach.rotary),
+    };
+    hidden.batches().each(backend, |x| {
+        let windows = backend.extent(x).rows / length;
+        let mut gradient = copy(backend, x)?;
+        adjoint.pass.run(&mut gradient, &mut |_, _| Ok(()))?;
+        let mut factors = Vec::with_capacity(windows * length);
+        for window in 0..windows {
+            let rows: Vec<u32> = (window * length..(window + 1) * length).map(|row| row as u32).collect();
+            let mut moments = backend.moments(spec.width, Needs::SQUARES)?;
+            backend.accumulate(&mut moments, &backend.rows(&gradient, &rows)?)?;
+            let norm = backend.read_moments(&moments)?.squares.iter().sum::<f64>().sqrt();
+            let factor = if norm > 0.0 { f64::from(scale) / norm } else { 0.0 };
+            factors.extend(std::iter::repeat_n(factor as f32, length));
+        }
+        backend.scale_rows(&mut gradient, &factors)?;
+        adjoint.run(x, &mut gradient, &mut |id, x, dy| listen(id, x, dy, windows))
+    })
 }

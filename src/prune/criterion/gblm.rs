@@ -8,6 +8,7 @@
 
 use super::step::Criterion;
 use crate::backend::gradient::GradientSum;
+use crate::calibrate::gradients::Loss;
 use crate::error::Result;
 use crate::prune::pattern::Group;
 use crate::prune::range::at_least;
@@ -41,8 +42,8 @@ impl GradientNorm {
     /// The gradients of all sequences together.
     pub(super) fn size(self) -> Score {
         match self {
-            GradientNorm::L1 => gradients(GradientSum::Magnitudes),
-            GradientNorm::L2 => gradients(GradientSum::Squares).root(),
+            GradientNorm::L1 => gradients(Loss::Likelihood, GradientSum::Magnitudes),
+            GradientNorm::L2 => gradients(Loss::Likelihood, GradientSum::Squares).root(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod stade;
 mod step;
 mod taylor;
 mod wanda;
+mod wanda_pp;
 mod wanda_variant;
 mod z_pruner;
 
@@ -37,6 +38,7 @@ pub use stade::Stade;
 pub use step::Criterion;
 pub use taylor::{Taylor, TaylorForm};
 pub use wanda::Wanda;
+pub use wanda_pp::WandaPp;
 pub use wanda_variant::WandaVariant;
 pub use z_pruner::ZPruner;
 
@@ -107,6 +109,12 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
             name: "pruner-zero",
             summary: "w^2 times gradients scaled to 0..1 (arXiv 2406.02924); group row; parameter norm",
             item: &|table| parsed(table, |it: PrunerZero| Box::new(it)),
+        },
+        Entry {
+            name: "wanda-pp",
+            summary: "wanda, with gradients of each block's outputs added to the norms of inputs (Wanda++'s score, arXiv 2503.04992); \
+                      group row; parameter alpha",
+            item: &|table| parsed(table, |it: WandaPp| Box::new(it)),
         },
     ],
 );

@@ -13,12 +13,13 @@ pub struct WithGradients<'a> {
 }
 
 impl<'a> WithGradients<'a> {
-    /// Puts a layer's gradients into a criterion's score.
+    /// Puts a layer's gradients, those of each loss, into a criterion's score.
     ///
     /// # Errors
     /// They do not have what the criterion needs.
-    pub fn new(criterion: &'a dyn Criterion, gradients: &LayerGradients) -> Result<Self> {
-        let score = with_gradients(&criterion.score(), gradients)?;
+    pub fn new(criterion: &'a dyn Criterion, gradients: &[LayerGradients]) -> Result<Self> {
+        let mut each = gradients.iter();
+        let score = each.try_fold(criterion.score(), |score, gradients| with_gradients(&score, gradients))?;
         Ok(WithGradients { criterion, score })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
+use crate::calibrate::gradients::Loss;
 use crate::error::Result;
 use crate::prune::pattern::Group;
 use crate::prune::score::{self, Score};
@@ -34,8 +35,8 @@ pub trait Criterion: Send + Sync {
         score::needs(&self.score())
     }
 
-    /// The gradients of the dense model's loss that the score uses.
-    fn gradients(&self) -> GradientNeeds {
-        score::gradient_needs(&self.score())
+    /// The gradients of a loss that the score uses.
+    fn gradients(&self, loss: Loss) -> GradientNeeds {
+        score::gradient_needs(&self.score(), loss)
     }
 }

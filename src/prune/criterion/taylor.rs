@@ -9,6 +9,7 @@
 
 use super::step::Criterion;
 use crate::backend::gradient::GradientSum;
+use crate::calibrate::gradients::Loss;
 use crate::prune::pattern::Group;
 use crate::prune::score::{Score, gradients, sequences, weight};
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,8 @@ impl Criterion for Taylor {
     }
 
     fn score(&self) -> Score {
-        let first = || weight() * gradients(GradientSum::Plain) * sequences().inverse();
-        let second = || weight().square() * gradients(GradientSum::Squares) * sequences().inverse();
+        let first = || weight() * gradients(Loss::Likelihood, GradientSum::Plain) * sequences().inverse();
+        let second = || weight().square() * gradients(Loss::Likelihood, GradientSum::Squares) * sequences().inverse();
         match self.form {
             TaylorForm::First => first().abs(),
             TaylorForm::Second => second(),
