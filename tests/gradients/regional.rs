@@ -152,8 +152,11 @@ fn gradients_of_outputs_need_text_that_comes_to_the_block() {
     assert!(error.contains("not gathered"), "{error}");
 }
 
+/// Matrices by the names of weights.
+type Matrices = BTreeMap<String, Array2<f32>>;
+
 /// A file of matrices.
-fn write(path: &Path, matrices: &BTreeMap<String, Array2<f32>>) {
+fn write(path: &Path, matrices: &Matrices) {
     let bytes: BTreeMap<&String, Vec<u8>> = matrices
         .iter()
         .map(|(name, matrix)| (name, matrix.iter().flat_map(|value| value.to_le_bytes()).collect()))
@@ -167,7 +170,7 @@ fn write(path: &Path, matrices: &BTreeMap<String, Array2<f32>>) {
 }
 
 /// The roots of the sums of squares of the gradients of a model, as its checkpoint has its weights.
-fn sizes(checkpoint: &Checkpoint, gradients: &ModelGradients) -> BTreeMap<String, Array2<f32>> {
+fn sizes(checkpoint: &Checkpoint, gradients: &ModelGradients) -> Matrices {
     let mut all = BTreeMap::new();
     for index in 0..checkpoint.spec().blocks {
         let block = checkpoint.spec().block(index);
@@ -259,12 +262,12 @@ fn files_of_gradients_that_do_not_fit_are_refused_by_the_name_of_the_weight() {
         }
     }
     let name = "model.layers.1.mlp.up_proj.weight";
-    let opened = |matrices: &BTreeMap<String, Array2<f32>>| {
+    let opened = |matrices: &Matrices| {
         write(&path, matrices);
         Checkpoint::of_layers(&path, checkpoint.spec().clone())
     };
     opened(&whole).unwrap_or_else(|error| panic!("{error}"));
-    let refused = |change: &dyn Fn(&mut BTreeMap<String, Array2<f32>>), says: &str| {
+    let refused = |change: &dyn Fn(&mut Matrices), says: &str| {
         let mut other = whole.clone();
         change(&mut other);
         let Err(error) = opened(&other) else { panic!("{says}") };
