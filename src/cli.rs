@@ -36,7 +36,8 @@ use crate::backend::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::resolve;
-use crate::gguf::import;
+use crate::gguf::dequantise::BlockType;
+use crate::gguf::{export, import, quantise};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::tensor::StorageType;
@@ -137,6 +138,18 @@ enum Command {
         /// Type of the stored weights: f32 (exact), f16 or bf16
         #[arg(long, default_value = "f32", value_parser = StorageType::named)]
         dtype: StorageType,
+    },
+    /// Turn a model directory (LLaMA and its kin) into a GGUF file that llama.cpp runs, also if blocks differ in size
+    Export {
+        /// Hugging Face model directory
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        /// File to make; it must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Format of the matrices: f32, f16, bf16 or q8_0; norms and biases are f32
+        #[arg(long, default_value = "f16", value_parser = quantise::named)]
+        dtype: BlockType,
     },
     /// Time pruning on random weights of a model's shape
     Bench(bench::Bench),
@@ -250,6 +263,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Expand(arguments) => archive::expand(&arguments),
         Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
+        Command::Export { model, out, dtype } => export_model(&model, &out, dtype),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::List { name: None } => print_lines(&list::listing()),
         Command::List { name: Some(name) } => print_lines(&list::about(&name)?),
@@ -280,6 +294,10 @@ fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
         ..Default::default()
     };
     print(&import::import(model, out, options, &Display::new())?.to_string())
+}
+
+fn export_model(model: &Path, out: &Path, dtype: BlockType) -> Result<()> {
+    print_lines(&export::export(model, out, dtype, &Display::new())?.to_string())
 }
 
 fn schema() -> Result<()> {

@@ -20,6 +20,7 @@ use file::TokenizerFile;
 use pieces::Place;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use settings::Settings;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -192,7 +193,10 @@ impl Tokenizer {
     }
 
     /// The special tokens that the tokenizer puts before and after a text.
-    fn around(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+    ///
+    /// # Errors
+    /// It does more than that.
+    pub fn around(&self) -> Result<(Vec<u32>, Vec<u32>)> {
         let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "a".to_string(), (0, 1))], 0);
         let whole = sound(|| self.inner.post_process(text, None, true))
             .map_err(|message| self.fail(format!("cannot encode the text: {message}")))?;
@@ -200,6 +204,15 @@ impl Tokenizer {
         let place = ids.iter().position(|id| *id == u32::MAX);
         let place = place.ok_or_else(|| self.fail("cannot encode the text: its post-processor leaves the text out"))?;
         Ok((ids[..place].to_vec(), ids[place + 1..].to_vec()))
+    }
+
+    /// The tokenizer as one `tokenizer.json` that says by itself what the files beside it change.
+    ///
+    /// # Errors
+    /// The tokenizer has no text.
+    pub fn whole(&self) -> Result<Value> {
+        let text = sound(|| self.inner.to_string(false)).map_err(|message| self.fail(message))?;
+        serde_json::from_str(&text).map_err(|error| self.fail(error))
     }
 
     /// The token for `role` (`bos_token` or `eos_token`) that the files beside `tokenizer.json` name, or that
@@ -212,6 +225,11 @@ impl Tokenizer {
             text: text.to_string(),
         })
     }
+}
+
+/// The steps of the normalizer or the pre-tokenizer of a `tokenizer.json`, in order, including those inside sequences.
+pub fn steps(part: &Value) -> Vec<&Value> {
+    TokenizerFile::steps(part)
 }
 
 /// The digest of the tokenizer in a model directory, without loading it; see [`Tokenizer::digest`]. Empty if there is

@@ -1,4 +1,4 @@
-//! Folders that appear whole or not at all.
+//! Folders, and files too large for memory, that appear whole or not at all.
 //!
 //! A folder under construction has a lock file beside it for as long as its process lives, so that what a killed process left can
 //! be removed by the next one ([`remove_unfinished`]), and signals remove it at once ([`remove_on_signals`]).
@@ -15,10 +15,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// How often another name is tried if the lock file was mistaken for that of a dead process.
 const ATTEMPTS: usize = 5;
+
+/// What is said where something has the final name.
+const TAKEN: &str = "it exists already; remove it, or choose another --out";
 
 /// The unfinished folders of this process.
 static UNDER_WORK: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -32,6 +35,8 @@ fn under_work() -> MutexGuard<'static, Vec<PathBuf>> {
 pub struct Staging {
     folder: PathBuf,
     target: PathBuf,
+    /// The one file that gets the final name; `None` if the folder does.
+    file: Option<&'static str>,
     /// Paths of the files and folders that were made here, relative to the folder. Everything else was put there by
     /// somebody else.
     made: RefCell<BTreeSet<PathBuf>>,
@@ -47,6 +52,20 @@ impl Staging {
     /// `target` exists and is not an empty folder that can be replaced, or its parent cannot be written.
     pub fn new(target: &Path) -> Result<Self> {
         check_free(target)?;
+        Staging::begin(target, None)
+    }
+
+    /// Begins a folder whose file `name` will get the name `target`, and of which nothing else is kept. Everything else is as in
+    /// [`Staging::new`].
+    ///
+    /// # Errors
+    /// Something is at `target`, or its parent cannot be written.
+    pub fn for_file(target: &Path, name: &'static str) -> Result<Self> {
+        check_none(target)?;
+        Staging::begin(target, Some(name))
+    }
+
+    fn begin(target: &Path, file: Option<&'static str>) -> Result<Self> {
         let beside = parent(target);
         create_folders(beside).at(target.display())?;
         remove_unfinished(beside);
@@ -73,6 +92,7 @@ impl Staging {
             return Ok(Staging {
                 folder,
                 target: target.to_path_buf(),
+                file,
                 made: RefCell::default(),
                 _lock: lock,
             });
@@ -88,13 +108,20 @@ impl Staging {
 
     /// The path that a file will have at the end, for messages.
     pub fn named(&self, name: &Path) -> PathBuf {
-        self.target.join(name)
+        match self.file.is_some_and(|file| Path::new(file) == name) {
+            true => self.target.clone(),
+            false => self.target.join(name),
+        }
     }
 
     /// An error from reading the folder, with the final paths of its files.
     pub fn renamed(&self, error: Error) -> Error {
         let [temporary, own] = [&self.folder, &self.target].map(|path| path.display().to_string());
-        Error::new(error.kind(), error.to_string().replace(&temporary, &own))
+        let mut message = error.to_string();
+        if let Some(file) = self.file {
+            message = message.replace(&self.path(file).display().to_string(), &own);
+        }
+        Error::new(error.kind(), message.replace(&temporary, &own))
     }
 
     /// Limits the rights on the folder itself to `access`. Must be called before anything is made in it.
@@ -165,11 +192,14 @@ impl Staging {
         Ok(strangers)
     }
 
-    /// Writes everything to disk and gives the folder its final name.
+    /// Writes everything to disk and gives the folder, or its one file, the final name. The file must be on disk already.
     ///
     /// # Errors
     /// The disk refuses, or something else took the name meanwhile.
     pub fn commit(self) -> Result<()> {
+        if let Some(file) = self.file {
+            return self.commit_file(file);
+        }
         let fail = |error| Error::writing(&self.target, error);
         for stranger in self.strangers(Path::new("")).map_err(fail)? {
             let name = self.named(&stranger);
@@ -187,6 +217,15 @@ impl Staging {
         }
         std::fs::rename(&self.folder, &self.target).map_err(fail)?;
         all.retain(|folder| *folder != self.folder);
+        sync_parent(&self.target)
+    }
+
+    fn commit_file(&self, file: &str) -> Result<()> {
+        check_none(&self.target)?;
+        let fail = |error| Error::writing(&self.target, error);
+        let file = TempPath::try_from_path(self.path(file)).map_err(fail)?;
+        file.persist_noclobber(&self.target)
+            .map_err(|error| fail(error.error))?;
         sync_parent(&self.target)
     }
 }
@@ -220,6 +259,19 @@ impl Drop for Staging {
     }
 }
 
+/// Checks that a file can get this name: nothing may be there.
+fn check_none(target: &Path) -> Result<()> {
+    let named_as_folder = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if target.file_name().is_none() || named_as_folder {
+        return Err(Error::output(target, "give the file that is to be made a name"));
+    }
+    match target.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::writing(target, error)),
+        Ok(_) => Err(Error::output(target, TAKEN)),
+    }
+}
+
 /// Checks that a folder can get this name: nothing may be there but an empty folder.
 fn check_free(target: &Path) -> Result<()> {
     if target.file_name().is_none() {
@@ -232,8 +284,7 @@ fn check_free(target: &Path) -> Result<()> {
     };
     let empty = there.is_dir() && std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
     if !empty {
-        let message = "it exists already; remove it, or choose another --out";
-        return Err(Error::output(target, message));
+        return Err(Error::output(target, TAKEN));
     }
     #[cfg(unix)]
     {
@@ -362,6 +413,37 @@ mod tests {
             std::fs::read(target.join("taken.json")).expect("kept"),
             b"the user's own"
         );
+    }
+
+    #[test]
+    fn a_file_appears_whole_and_alone_and_takes_nobodys_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("deep/model.gguf");
+        let begun = || {
+            let staging = Staging::for_file(&target, "file").expect("writable");
+            staging.write("file", b"a model", Access::OPEN).expect("writable");
+            staging.folder("more", Access::OPEN).expect("writable");
+            staging
+        };
+        begun().commit().expect("the name is free");
+        assert_eq!(names(&folder.path().join("deep")), ["model.gguf"]);
+        assert_eq!(std::fs::read(&target).expect("there"), b"a model");
+        std::fs::remove_file(&target).expect("ours");
+        let staging = begun();
+        assert_eq!(staging.named(Path::new("file")), target);
+        let own = staging.renamed(Error::input("wrong").at(staging.path("file").display()));
+        assert_eq!(own.to_string(), format!("{}: wrong", target.display()));
+        std::fs::write(&target, "the user's own").expect("writable");
+        let error = staging.commit().expect_err("the name is taken").to_string();
+        assert!(error.contains("exists already"), "{error}");
+        assert_eq!(names(&folder.path().join("deep")), ["model.gguf"]);
+        assert_eq!(std::fs::read(&target).expect("there"), b"the user's own");
+        for taken in ["deep", "deep/model.gguf", "new/", ".."] {
+            assert!(
+                Staging::for_file(&folder.path().join(taken), "file").is_err(),
+                "{taken}"
+            );
+        }
     }
 
     #[test]

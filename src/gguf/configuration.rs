@@ -3,14 +3,63 @@
 //! What the metadata ask of the mathematics and a LLaMA `config.json` cannot say is refused by key.
 
 use super::tokenizer::Converted;
-use super::{Gguf, Tensor, required};
+use super::{Gguf, Tensor, Value, required};
 use crate::error::{Error, Located, Result};
+use crate::model::families::PER_BLOCK;
 use crate::tensor::StorageType;
 use serde_json::{Map, json};
 use std::f64::consts::TAU;
 
 /// llama.cpp's factors of the rotary frequencies, where LLaMA 3.1 scales them.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// Where the sizes are the same in all blocks, as `config.json` of a LLaMA has them.
+pub(super) const LLAMA: &str = "llama";
+
+/// Where each block has sizes of its own: llama.cpp's name of Nvidia's DeciLM, whose blocks are a LLaMA's.
+pub(super) const DECI: &str = "deci";
+
+/// The keys that say what a model's architecture is: they begin with its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys<'a>(pub(super) &'a str);
+
+impl Keys<'_> {
+    /// The whole key.
+    pub(super) fn of(&self, name: &str) -> String {
+        format!("{}.{name}", self.0)
+    }
+}
+
+/// A size of all blocks, or one for each.
+enum Sizes {
+    Equal(usize),
+    Own(Vec<usize>),
+}
+
+impl Sizes {
+    fn of(&self, block: usize) -> usize {
+        match self {
+            Sizes::Equal(size) => *size,
+            Sizes::Own(sizes) => sizes[block],
+        }
+    }
+
+    /// Where blocks may differ, an array has a size for each of them.
+    fn read(gguf: &Gguf, keys: &Keys, name: &str, blocks: usize) -> Result<Option<Sizes>> {
+        let key = &keys.of(name);
+        if keys.0 != DECI || !matches!(gguf.metadata().get(key.as_str()), Some(Value::Array(_))) {
+            return Ok(gguf.count(key)?.map(Sizes::Equal));
+        }
+        let sizes = gguf.integers(key)?.unwrap_or_default().into_iter();
+        let sizes: Option<Vec<usize>> = sizes.map(|size| usize::try_from(size).ok()).collect();
+        match sizes.filter(|sizes| sizes.len() == blocks) {
+            Some(sizes) => Ok(Some(Sizes::Own(sizes))),
+            None => Err(Error::input(format!(
+                "key `{key}` must have a number for each of {blocks} blocks"
+            ))),
+        }
+    }
+}
 
 /// The whole number that a key must have, which must be positive.
 ///
@@ -24,81 +73,87 @@ pub(super) fn count(gguf: &Gguf, key: &str) -> Result<usize> {
 }
 
 /// Metadata that change the mathematics in ways a LLaMA configuration cannot say, with the number that
-/// switches each one off.
+/// switches each one off. Their keys begin with the architecture's name.
 const MATHEMATICAL: &[(&str, f64)] = &[
-    ("llama.expert_count", 0.0),
-    ("llama.attention.clamp_kqv", 0.0),
-    ("llama.attention.max_alibi_bias", 0.0),
-    ("llama.attention.scale", 0.0),
-    ("llama.attention.temperature_scale", 0.0),
-    ("llama.attn_logit_softcapping", 0.0),
-    ("llama.final_logit_softcapping", 0.0),
-    ("llama.embedding_scale", 1.0),
-    ("llama.residual_scale", 1.0),
-    ("llama.logit_scale", 1.0),
-    ("llama.rope.scaling.attn_factor", 1.0),
-    ("split.count", 1.0),
+    ("expert_count", 0.0),
+    ("attention.clamp_kqv", 0.0),
+    ("attention.max_alibi_bias", 0.0),
+    ("attention.scale", 0.0),
+    ("attention.temperature_scale", 0.0),
+    ("attn_logit_softcapping", 0.0),
+    ("final_logit_softcapping", 0.0),
+    ("embedding_scale", 1.0),
+    ("residual_scale", 1.0),
+    ("logit_scale", 1.0),
+    ("rope.scaling.attn_factor", 1.0),
 ];
 
 /// Metadata of the architecture that are read here or concern other things than mathematics.
 const KNOWN: &[&str] = &[
-    "llama.attention.causal",
-    "llama.attention.head_count",
-    "llama.attention.head_count_kv",
-    "llama.attention.key_length",
-    "llama.attention.layer_norm_epsilon",
-    "llama.attention.layer_norm_rms_epsilon",
-    "llama.attention.sliding_window",
-    "llama.attention.value_length",
-    "llama.block_count",
-    "llama.context_length",
-    "llama.embedding_length",
-    "llama.expert_used_count",
-    "llama.feed_forward_length",
-    "llama.rope.dimension_count",
-    "llama.rope.freq_base",
-    "llama.rope.scale_linear",
-    "llama.rope.scaling.factor",
-    "llama.rope.scaling.finetuned",
-    "llama.rope.scaling.original_context_length",
-    "llama.rope.scaling.type",
-    "llama.tensor_data_layout",
-    "llama.use_parallel_residual",
-    "llama.vocab_size",
+    "attention.causal",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "attention.value_length",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "expert_used_count",
+    "feed_forward_length",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "rope.scaling.factor",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "tensor_data_layout",
+    "use_parallel_residual",
+    "vocab_size",
 ];
 
-/// Refuses other architectures, and metadata that ask for what no LLaMA configuration says.
+/// Refuses other architectures, and metadata that ask for what no LLaMA configuration says. Returns the keys of the architecture.
 ///
 /// # Errors
 /// Names the key.
-pub(super) fn refuse_other_models(gguf: &Gguf) -> Result<()> {
+pub(super) fn refuse_other_models<'a>(gguf: &Gguf<'a>) -> Result<Keys<'a>> {
     const ARCHITECTURE: &str = "general.architecture";
     let architecture = required(ARCHITECTURE, gguf.text(ARCHITECTURE)?)?;
-    if architecture != "llama" {
+    if ![LLAMA, DECI].contains(&architecture) {
         return Err(Error::input(format!(
-            "key `{ARCHITECTURE}`: architecture \"{architecture}\" is not supported (supported: llama)"
+            "key `{ARCHITECTURE}`: architecture \"{architecture}\" is not supported (supported: {LLAMA}, {DECI})"
         )));
     }
-    for (key, off) in MATHEMATICAL {
+    let keys = Keys(architecture);
+    let own = MATHEMATICAL.iter().map(|(name, off)| (keys.of(name), *off));
+    for (key, off) in own.chain([("split.count".to_string(), 1.0)]) {
         // `split.count` is 0 or 1 in a file that is whole.
-        match gguf.number(key)? {
-            Some(value) if value != *off && value != 0.0 => {
+        match gguf.number(&key)? {
+            Some(value) if value != off && value != 0.0 => {
                 return Err(Error::input(format!("key `{key}` = {value} is not supported")));
             }
             _ => {}
         }
     }
-    for (key, off) in [("llama.use_parallel_residual", false), ("llama.attention.causal", true)] {
-        if gguf.flag(key)?.is_some_and(|value| value != off) {
+    for (name, off) in [("use_parallel_residual", false), ("attention.causal", true)] {
+        let key = keys.of(name);
+        if gguf.flag(&key)?.is_some_and(|value| value != off) {
             return Err(Error::input(format!("key `{key}` = {} is not supported", !off)));
         }
     }
-    for key in gguf.metadata().keys().filter(|key| key.starts_with("llama.")) {
-        if !KNOWN.contains(key) && !MATHEMATICAL.iter().any(|(name, _)| name == key) {
+    for key in gguf.metadata().keys() {
+        let own = key.strip_prefix(architecture).and_then(|rest| rest.strip_prefix('.'));
+        if let Some(name) = own
+            && !KNOWN.contains(&name)
+            && !MATHEMATICAL.iter().any(|(known, _)| *known == name)
+        {
             tracing::warn!("GGUF key `{key}` is unknown and was ignored");
         }
     }
-    Ok(())
+    Ok(keys)
 }
 
 /// The content of config.json.
@@ -107,23 +162,50 @@ pub(super) fn refuse_other_models(gguf: &Gguf) -> Result<()> {
 /// Names the key or the tensor that is missing or cannot be carried over.
 pub(super) fn config(
     gguf: &Gguf,
+    keys: &Keys,
     tokenizer: &Converted,
     longest: usize,
     dtype: StorageType,
 ) -> Result<serde_json::Value> {
     const EMBEDDING: &str = "token_embd.weight";
-    const EPSILON: &str = "llama.attention.layer_norm_rms_epsilon";
-    let width = count(gguf, "llama.embedding_length")?;
-    let heads = count(gguf, "llama.attention.head_count")?;
-    let kv_heads = gguf.count("llama.attention.head_count_kv")?.unwrap_or(heads);
-    let head = head_dim(gguf, width, heads)?;
-    let (theta, scaling) = rotary(gguf, head)?;
-    if let Some(window) = gguf.count("llama.attention.sliding_window")?
+    let epsilon = &keys.of("attention.layer_norm_rms_epsilon");
+    let width = count(gguf, &keys.of("embedding_length"))?;
+    let blocks = count(gguf, &keys.of("block_count"))?;
+    let of_blocks = |name: &str| -> Result<Sizes> {
+        let sizes = Sizes::read(gguf, keys, name, blocks)?;
+        required(&keys.of(name), sizes)
+    };
+    let heads = of_blocks("attention.head_count")?;
+    let kv_heads = Sizes::read(gguf, keys, "attention.head_count_kv", blocks)?;
+    let kv_heads = kv_heads.as_ref().unwrap_or(&heads);
+    let neurons = of_blocks("feed_forward_length")?;
+    let sizes = |block: usize| {
+        [
+            ("num_attention_heads", heads.of(block)),
+            ("num_key_value_heads", kv_heads.of(block)),
+            ("intermediate_size", neurons.of(block)),
+        ]
+    };
+    for (key, size) in [
+        ("attention.head_count", heads.of(0)),
+        ("feed_forward_length", neurons.of(0)),
+    ] {
+        if size == 0 {
+            let key = keys.of(key);
+            return Err(Error::input(format!(
+                "key `{key}` must be positive, but is 0 for the first block"
+            )));
+        }
+    }
+    let head = head_dim(gguf, keys, width, heads.of(0))?;
+    let (theta, scaling) = rotary(gguf, keys, head)?;
+    if let Some(window) = gguf.count(&keys.of("attention.sliding_window"))?
         && window > 0
         && window < longest
     {
         return Err(Error::input(format!(
-            "key `llama.attention.sliding_window` = {window} is not supported"
+            "key `{}` = {window} is not supported",
+            keys.of("attention.sliding_window")
         )));
     }
     let embedding = gguf
@@ -131,10 +213,11 @@ pub(super) fn config(
         .get(EMBEDDING)
         .ok_or_else(|| Error::input(format!("tensor `{EMBEDDING}` is missing")))?;
     let vocabulary = embedding.shape[0];
-    match gguf.count("llama.vocab_size")? {
+    match gguf.count(&keys.of("vocab_size"))? {
         Some(size) if size != vocabulary => {
             return Err(Error::input(format!(
-                "key `llama.vocab_size` = {size}, but tensor `{EMBEDDING}` has {vocabulary} rows"
+                "key `{}` = {size}, but tensor `{EMBEDDING}` has {vocabulary} rows",
+                keys.of("vocab_size")
             )));
         }
         _ if tokenizer.tokens > vocabulary => {
@@ -157,16 +240,16 @@ pub(super) fn config(
     set("architectures", json!(["LlamaForCausalLM"]));
     set("model_type", json!("llama"));
     set("hidden_size", json!(width));
-    set("intermediate_size", json!(count(gguf, "llama.feed_forward_length")?));
-    set("num_hidden_layers", json!(count(gguf, "llama.block_count")?));
-    set("num_attention_heads", json!(heads));
-    set("num_key_value_heads", json!(kv_heads));
+    set("intermediate_size", json!(neurons.of(0)));
+    set("num_hidden_layers", json!(blocks));
+    set("num_attention_heads", json!(heads.of(0)));
+    set("num_key_value_heads", json!(kv_heads.of(0)));
     set("head_dim", json!(head));
     set("hidden_act", json!("silu"));
     set("max_position_embeddings", json!(longest));
     set(
         "rms_norm_eps",
-        json!(shortest(required(EPSILON, gguf.number(EPSILON)?)?)),
+        json!(shortest(required(epsilon, gguf.number(epsilon)?)?)),
     );
     set("rope_theta", json!(theta));
     set("rope_scaling", scaling);
@@ -183,6 +266,20 @@ pub(super) fn config(
     );
     set("torch_dtype", json!(dtype.torch_name()));
     config.extend(tokenizer.ids.clone());
+    if [&heads, kv_heads, &neurons]
+        .iter()
+        .any(|sizes| matches!(sizes, Sizes::Own(_)))
+    {
+        let (first, mut others) = (sizes(0), Map::new());
+        for block in 1..blocks {
+            let differs = sizes(block) != first;
+            let own = sizes(block).map(|(key, size)| (key.to_string(), json!(size)));
+            if differs {
+                others.insert(block.to_string(), Map::from_iter(own).into());
+            }
+        }
+        config.insert(PER_BLOCK.to_string(), others.into());
+    }
     Ok(serde_json::Value::Object(config))
 }
 
@@ -194,21 +291,20 @@ fn shortest(number: f64) -> f64 {
     decimal.filter(|decimal| decimal.is_finite()).unwrap_or(number)
 }
 
-fn head_dim(gguf: &Gguf, width: usize, heads: usize) -> Result<usize> {
-    const KEY: &str = "llama.attention.key_length";
-    const ROTARY: &str = "llama.rope.dimension_count";
-    let rotary = gguf.count(ROTARY)?;
-    let head = match gguf.count(KEY)?.or(rotary) {
+fn head_dim(gguf: &Gguf, keys: &Keys, width: usize, heads: usize) -> Result<usize> {
+    let key = keys.of("attention.key_length");
+    let rotary = keys.of("rope.dimension_count");
+    let head = match gguf.count(&key)?.or(gguf.count(&rotary)?) {
         Some(head) => head,
         None if width.is_multiple_of(heads) => width / heads,
         None => {
             return Err(Error::input(format!(
-                "key `{KEY}` is missing, and {width} features are not divisible by {heads} heads"
+                "key `{key}` is missing, and {width} features are not divisible by {heads} heads"
             )));
         }
     };
-    for key in [ROTARY, "llama.attention.value_length"] {
-        if let Some(other) = gguf.count(key)?
+    for key in [rotary, keys.of("attention.value_length")] {
+        if let Some(other) = gguf.count(&key)?
             && other != head
         {
             return Err(Error::input(format!(
@@ -220,30 +316,28 @@ fn head_dim(gguf: &Gguf, width: usize, heads: usize) -> Result<usize> {
 }
 
 /// The values of `rope_theta` and `rope_scaling`: the base of the rotary frequencies, and how they are scaled for longer texts.
-fn rotary(gguf: &Gguf, head: usize) -> Result<(f64, serde_json::Value)> {
-    const KIND: &str = "llama.rope.scaling.type";
-    const FACTOR: &str = "llama.rope.scaling.factor";
-    const OLD_FACTOR: &str = "llama.rope.scale_linear";
-    let theta = shortest(gguf.number("llama.rope.freq_base")?.unwrap_or(10_000.0));
+fn rotary(gguf: &Gguf, keys: &Keys, head: usize) -> Result<(f64, serde_json::Value)> {
+    let theta = shortest(gguf.number(&keys.of("rope.freq_base"))?.unwrap_or(10_000.0));
     // A factor of 0 means none, and one without a type is linear (llama.cpp's defaults).
-    let factor = match gguf.number(FACTOR)? {
-        None => gguf.number(OLD_FACTOR)?,
+    let factor = match gguf.number(&keys.of("rope.scaling.factor"))? {
+        None => gguf.number(&keys.of("rope.scale_linear"))?,
         factor => factor,
     };
     let factor = factor.map(shortest).filter(|factor| *factor != 0.0 && *factor != 1.0);
-    let scaling = match (gguf.text(KIND)?.unwrap_or("linear"), factor) {
+    let kind = keys.of("rope.scaling.type");
+    let scaling = match (gguf.text(&kind)?.unwrap_or("linear"), factor) {
         ("none", _) | ("linear", None) => serde_json::Value::Null,
         ("linear", Some(factor)) => json!({"rope_type": "linear", "factor": factor}),
         (other, _) => {
             return Err(Error::input(format!(
-                "key `{KIND}`: rotary scaling \"{other}\" is not supported (supported: none, linear)"
+                "key `{kind}`: rotary scaling \"{other}\" is not supported (supported: none, linear)"
             )));
         }
     };
     let Some(tensor) = gguf.tensors().get(ROPE_FACTORS) else {
         return Ok((theta, scaling));
     };
-    let original = gguf.count("llama.rope.scaling.original_context_length")?;
+    let original = gguf.count(&keys.of("rope.scaling.original_context_length"))?;
     let bands = bands(tensor, head, theta, original.filter(|original| *original > 0))
         .at(format_args!("tensor `{ROPE_FACTORS}`"))?;
     match (bands, scaling) {
@@ -257,7 +351,15 @@ fn rotary(gguf: &Gguf, head: usize) -> Result<(f64, serde_json::Value)> {
 
 /// LLaMA 3.1's scaling, found again from the factors llama.cpp divides the rotary frequencies by; `None` if
 /// all are 1. The file does not hold the settings themselves, so all published models' are tried.
-fn bands(tensor: &Tensor, head: usize, theta: f64, original: Option<usize>) -> Result<Option<serde_json::Value>> {
+///
+/// # Errors
+/// The factors are no published model's.
+pub(super) fn bands(
+    tensor: &Tensor,
+    head: usize,
+    theta: f64,
+    original: Option<usize>,
+) -> Result<Option<serde_json::Value>> {
     /// Settings of LLaMA 3.1, 3.2 and 3.3.
     const LOW: f64 = 1.0;
     const HIGH: f64 = 4.0;

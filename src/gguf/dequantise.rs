@@ -2,7 +2,7 @@
 //!
 //! Owns the layout of every supported block. Follows `ggml-quants.c` (and `gguf.quants`, its Python
 //! twin) operation by operation in single precision, without fused multiply-adds: the values are the
-//! reference's to the last bit, which `tests/gguf.rs` holds.
+//! reference's to the last bit, which `tests/gguf` holds.
 
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -109,6 +109,12 @@ impl BlockType {
             let name = name.map_or_else(|| format!("number {id}"), |name| name.to_string());
             Error::input(format!("type {name} is not supported (supported: {known})"))
         })
+    }
+
+    /// ggml's number of the format.
+    pub fn id(self) -> u32 {
+        let place = NAMES.iter().position(|name| *name == self.name());
+        place.expect("all formats have names") as u32
     }
 
     /// The name that ggml gives the format.
@@ -297,7 +303,7 @@ mod tests {
     fn every_supported_name_has_one_number() {
         for kind in BlockType::ALL {
             let ids = (0..100).filter(|id| BlockType::from_id(*id).is_ok_and(|found| found == kind));
-            assert_eq!(ids.count(), 1, "{kind}");
+            assert_eq!(ids.collect::<Vec<_>>(), [kind.id()], "{kind}");
         }
         let error = BlockType::from_id(16).expect_err("not supported").to_string();
         assert!(error.contains("IQ2_XXS"), "{error}");

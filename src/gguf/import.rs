@@ -1,23 +1,24 @@
-//! A GGUF of the LLaMA architecture becomes a Hugging Face model directory.
+//! A GGUF of the LLaMA architecture, or of `deci`, whose blocks differ in size, becomes a Hugging Face model directory.
 //!
-//! Owns the names and the order of rows. llama.cpp stores the query and key rows of a
-//! head with its rotary pairs side by side, Hugging Face with their first halves before their second; the
-//! rows are put back. The configuration that the metadata make (`configuration.rs`) is read by
+//! llama.cpp stores the query and key rows of a head with its rotary pairs side by side, Hugging Face with their first halves before
+//! their second; the rows are put back (`names.rs`). The configuration that the metadata make (`configuration.rs`) is read by
 //! [`families`] before a tensor is: the checkpoint's names and shapes are checked against what zprune itself expects.
 //!
 //! One tensor is in memory at a time, in its final type; nothing appears under the final name unless all is well.
 
 use super::configuration::{ROPE_FACTORS, config, count, refuse_other_models};
 use super::dequantise::BlockType;
+use super::names::{is_paired, paired_row, stored_name};
 use super::tokenizer::{self, Converted};
 use super::{Gguf, Tensor};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::export::Shards;
+use crate::model::export::{Shards, emitted};
 use crate::model::families;
 use crate::progress::Progress;
+use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -119,13 +120,13 @@ pub fn import(path: &Path, folder: &Path, options: ImportOptions, progress: &dyn
 }
 
 /// A tensor of the directory and where its values come from.
-struct Planned<'a> {
-    name: String,
+pub(super) struct Planned<'a> {
+    pub(super) name: String,
     shape: Vec<usize>,
-    source: Source<'a>,
+    pub(super) source: Source<'a>,
 }
 
-enum Source<'a> {
+pub(super) enum Source<'a> {
     /// A tensor of the file, by its name there.
     Stored {
         name: String,
@@ -138,25 +139,32 @@ enum Source<'a> {
 }
 
 /// Everything the directory will hold, checked.
-struct Model<'a> {
-    config: serde_json::Value,
-    tokenizer: Converted,
-    tensors: Vec<Planned<'a>>,
+pub(super) struct Model<'a> {
+    /// The text of a `config.json` that says what the metadata do.
+    config: String,
+    pub(super) spec: ModelSpec,
+    pub(super) tokenizer: Converted,
+    pub(super) tensors: Vec<Planned<'a>>,
 }
 
 impl<'a> Model<'a> {
-    fn read(gguf: &'a Gguf<'a>, dtype: StorageType) -> Result<Self> {
-        refuse_other_models(gguf)?;
-        let longest = count(gguf, "llama.context_length")?;
+    /// Reads the metadata, and finds every tensor that they imply.
+    ///
+    /// # Errors
+    /// Names the key or the tensor that is missing, or cannot be carried over.
+    pub(super) fn read(gguf: &'a Gguf<'a>, dtype: StorageType) -> Result<Self> {
+        let keys = refuse_other_models(gguf)?;
+        let longest = count(gguf, &keys.of("context_length"))?;
         let tokenizer = tokenizer::convert(gguf, longest)?;
-        let config = config(gguf, &tokenizer, longest, dtype)?;
-        let spec = families::parse_spec(&config.to_string()).at("the configuration its metadata describe")?;
+        let config = config(gguf, &keys, &tokenizer, longest, dtype)?.to_string();
+        let spec = families::parse_spec(&config).at("the configuration its metadata describe")?;
         let head = spec.block(0).attention.head_dim;
 
         // Every tensor has a norm, so a model of more blocks than tensors lacks one; said before a list is made.
         if spec.blocks > gguf.tensors().len() {
             return Err(Error::input(format!(
-                "key `llama.block_count` = {}, but there are only {} tensors",
+                "key `{}` = {}, but there are only {} tensors",
+                keys.of("block_count"),
                 spec.blocks,
                 gguf.tensors().len()
             )));
@@ -165,12 +173,11 @@ impl<'a> Model<'a> {
         let mut tensors = Vec::new();
         for (name, shape) in spec.tensors() {
             let stored = stored_name(&name);
-            let rotary = ["attn_q.", "attn_k."].iter().any(|part| stored.contains(part));
             let source = match gguf.tensors().get(stored.as_str()) {
                 Some(tensor) if tensor.shape == shape => Source::Stored {
                     name: stored.clone(),
                     tensor,
-                    rotary: rotary.then_some(head),
+                    rotary: is_paired(&stored).then_some(head),
                 },
                 Some(tensor) => {
                     return Err(Error::input(format!(
@@ -191,6 +198,7 @@ impl<'a> Model<'a> {
         }
         Ok(Model {
             config,
+            spec,
             tokenizer,
             tensors,
         })
@@ -202,7 +210,9 @@ impl<'a> Model<'a> {
             let text = serde_json::to_string_pretty(value).map_err(|error| Error::input(error).at(name))?;
             staging.write(name, (text + "\n").as_bytes(), access)
         };
-        json("config.json", &self.config)?;
+        let blocks: Vec<usize> = (0..self.spec.blocks).collect();
+        let config = emitted(&self.config, &self.spec, &blocks).at(path.display())?;
+        staging.write("config.json", config.as_bytes(), access)?;
         json("generation_config.json", &self.tokenizer.ids.clone().into())?;
         json("tokenizer.json", &self.tokenizer.tokenizer)?;
         json("tokenizer_config.json", &self.tokenizer.config)?;
@@ -255,7 +265,10 @@ impl Planned<'_> {
     }
 
     /// The tensor's values in `dtype`, little-endian.
-    fn bytes(&self, dtype: StorageType) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// One is not finite there.
+    pub(super) fn bytes(&self, dtype: StorageType) -> Result<Vec<u8>> {
         let columns = self.shape.last().copied().unwrap_or(1);
         let width = dtype.bytes();
         let mut bytes = vec![0; self.elements() as usize * width];
@@ -299,68 +312,4 @@ fn encode(values: &[f32], dtype: StorageType, bytes: &mut [u8]) -> Option<(usize
     bytes.copy_from_slice(&dtype.encode(values.iter().copied()));
     let position = values.iter().position(|value| !dtype.round(*value).is_finite())?;
     Some((position, values[position]))
-}
-
-/// Where llama.cpp keeps row `row` of a query or key projection whose heads are `head` rows long: rows `i`
-/// and `i + head / 2` of a head are rows `2 i` and `2 i + 1` there.
-fn paired_row(row: usize, head: usize) -> usize {
-    let (start, inside) = (row / head * head, row % head);
-    let half = head / 2;
-    start + 2 * (inside % half) + inside / half
-}
-
-/// llama.cpp's name of a Hugging Face tensor.
-fn stored_name(name: &str) -> String {
-    const WHOLE: [(&str, &str); 3] = [
-        ("model.embed_tokens", "token_embd"),
-        ("model.norm", "output_norm"),
-        ("lm_head", "output"),
-    ];
-    const IN_BLOCK: [(&str, &str); 9] = [
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    let find = |names: &[(&str, &str)], stem: &str| {
-        let found = names.iter().find(|(theirs, _)| *theirs == stem);
-        found.map_or_else(|| stem.to_string(), |(_, ours)| ours.to_string())
-    };
-    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, "weight"));
-    let block = stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    match block {
-        Some((index, stem)) => format!("blk.{index}.{}.{kind}", find(&IN_BLOCK, stem)),
-        None => format!("{}.{kind}", find(&WHOLE, stem)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rotary_pairs_are_put_apart() {
-        let rows: Vec<usize> = (0..8).map(|row| paired_row(row, 4)).collect();
-        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
-    }
-
-    #[test]
-    fn names_are_translated() {
-        for (theirs, ours) in [
-            ("model.embed_tokens.weight", "token_embd.weight"),
-            ("model.layers.12.self_attn.o_proj.bias", "blk.12.attn_output.bias"),
-            (
-                "model.layers.0.post_attention_layernorm.weight",
-                "blk.0.ffn_norm.weight",
-            ),
-            ("lm_head.weight", "output.weight"),
-        ] {
-            assert_eq!(stored_name(theirs), ours);
-        }
-    }
 }

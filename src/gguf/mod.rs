@@ -1,8 +1,8 @@
-//! GGUF files: the container llama.cpp keeps models in, read without trusting a word of it.
+//! GGUF files: the container llama.cpp keeps models in, read without trusting a word of it, and written.
 //!
-//! Owns the container (this file), its block formats ([`dequantise`]), the tokenizer in its metadata
-//! ([`tokenizer`]) and the Hugging Face directory made of all three ([`import`]). Versions 2 and 3,
-//! little-endian, the LLaMA architecture.
+//! Owns the container (this file), its block formats ([`dequantise`], [`quantise`]), the tokenizer in its metadata
+//! ([`tokenizer`]), the Hugging Face directory made of all three ([`import`]), and the way back ([`export`]). Versions 2 and 3,
+//! little-endian, the LLaMA architecture, with blocks of equal sizes (`llama`) or of different ones (`deci`).
 //!
 //! Refuses, by name, whatever cannot be carried over exactly: other architectures, mixtures of experts,
 //! other block formats, unknown pre-tokenizers and rotary scalings, tensors without a counterpart, NaN
@@ -11,8 +11,13 @@
 
 mod configuration;
 pub mod dequantise;
+pub mod export;
 pub mod import;
+mod names;
+pub mod quantise;
 pub mod tokenizer;
+mod vocabulary;
+mod write;
 
 use crate::error::{Error, Located, Result};
 use dequantise::BlockType;

@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// The character that SentencePiece writes in place of a space.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 
 /// The longest token taken apart in search of merges, in characters. SentencePiece trains pieces of 16;
 /// the search is quadratic in the length.
@@ -26,15 +26,15 @@ const LONGEST_PIECE: usize = 1024;
 const DEFAULT_SPLITS: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"];
 
 /// A pre-tokenizer that `tokenizer.ggml.pre` can name.
-struct PreTokenizer {
+pub(super) struct PreTokenizer {
     /// The names that llama.cpp gives it.
-    names: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
     /// How text is cut before bytes become letters.
     cut: Cut,
     /// Whether the original normalises text (Unicode NFC) first.
     composed: bool,
     /// Whether a word that is a token stays whole, whatever the merges say.
-    ignore_merges: bool,
+    pub(super) ignore_merges: bool,
     /// llama.cpp's `add_bos_token` where the metadata are silent.
     begins: bool,
 }
@@ -49,7 +49,7 @@ enum Cut {
     Splits(&'static [&'static str]),
 }
 
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
+pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[
     // llama.cpp, and by all signs SmolLM's own tokenizer.json, cut single digits off first, as for `starcoder`;
     // that changes spaces before numbers (8 of 304,986 tokens of WikiText-2's test set). This project's
     // reference values for SmolLM2 were made with GPT-2's words alone, and imports are held to those.
@@ -104,9 +104,40 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
     },
 ];
 
+impl PreTokenizer {
+    /// The normalizer of such a `tokenizer.json`.
+    pub(super) fn normalizer(&self) -> Value {
+        match self.composed {
+            true => json!({"type": "NFC"}),
+            false => Value::Null,
+        }
+    }
+
+    /// The pre-tokenizer of such a `tokenizer.json`.
+    pub(super) fn pre_tokenizer(&self) -> Value {
+        let sequence = |steps: Vec<Value>| json!({"type": "Sequence", "pretokenizers": steps});
+        match self.cut {
+            Cut::Words => letters(true),
+            Cut::Digits => sequence(vec![
+                json!({"type": "Digits", "individual_digits": true}),
+                letters(true),
+            ]),
+            Cut::Splits(patterns) => {
+                let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+                sequence(patterns.iter().map(split).chain([letters(false)]).collect())
+            }
+        }
+    }
+}
+
+/// What makes letters of bytes, and cuts text into GPT-2's words first if it is told so.
+fn letters(words: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": words})
+}
+
 /// What a token is for (ggml's `tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Normal,
     Unknown,
     Control,
@@ -128,6 +159,18 @@ impl Purpose {
             _ => return None,
         })
     }
+
+    /// ggml's number.
+    pub(super) fn id(self) -> i32 {
+        match self {
+            Purpose::Normal => 1,
+            Purpose::Unknown => 2,
+            Purpose::Control => 3,
+            Purpose::UserDefined => 4,
+            Purpose::Unused => 5,
+            Purpose::Byte => 6,
+        }
+    }
 }
 
 /// The tokenizer of a GGUF, as the files of a Hugging Face directory have it.
@@ -146,10 +189,10 @@ pub struct Converted {
 }
 
 /// The tokens and their purposes.
-struct Vocabulary {
-    tokens: Vec<String>,
-    purposes: Vec<Purpose>,
-    ids: HashMap<String, usize>,
+pub(super) struct Vocabulary {
+    pub(super) tokens: Vec<String>,
+    pub(super) purposes: Vec<Purpose>,
+    pub(super) ids: HashMap<String, usize>,
 }
 
 /// Converts the tokenizer of a GGUF whose model reads texts of at most `longest` tokens.
@@ -409,28 +452,13 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
         merges.push(json!([left, right]));
     }
 
-    let bytes =
-        |words: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": words});
-    let sequence = |steps: Vec<Value>| json!({"type": "Sequence", "pretokenizers": steps});
-    let pre_tokenizer = match pre.cut {
-        Cut::Words => bytes(true),
-        Cut::Digits => sequence(vec![json!({"type": "Digits", "individual_digits": true}), bytes(true)]),
-        Cut::Splits(patterns) => {
-            let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-            sequence(patterns.iter().map(split).chain([bytes(false)]).collect())
-        }
-    };
     Ok(Parts {
-        normalizer: if pre.composed {
-            json!({"type": "NFC"})
-        } else {
-            Value::Null
-        },
-        pre_tokenizer,
+        normalizer: pre.normalizer(),
+        pre_tokenizer: pre.pre_tokenizer(),
         processor: Some(
             json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}),
         ),
-        decoder: bytes(true),
+        decoder: letters(true),
         model: json!({
             "type": "BPE",
             "dropout": null,
@@ -509,7 +537,10 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
 /// Every way to make a token of two others, best token first; among equal scores longer parts first, then
 /// the token of the lower id, then the way whose parts have the lower ids (`generate_merges` in
 /// transformers' `convert_slow_tokenizer.py`). Only pieces that text is made of take part.
-fn merges_from_scores(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<[String; 2]>> {
+///
+/// # Errors
+/// A piece is too long.
+pub(super) fn merges_from_scores(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<[String; 2]>> {
     struct Merge<'a> {
         score: f32,
         lengths: (usize, usize),

@@ -270,6 +270,11 @@ fn an_imported_model() {
 }
 
 #[test]
+fn an_exported_model() {
+    Undisturbed::new(&jobs::EXPORT).hold();
+}
+
+#[test]
 fn an_evaluation() {
     Undisturbed::new(&jobs::EVALUATION).hold();
 }

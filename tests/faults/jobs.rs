@@ -104,6 +104,12 @@ pub const IMPORT: Job = Job {
     makes: "imported",
 };
 
+pub const EXPORT: Job = Job {
+    arguments: &["export", "model", "--out", "exported.gguf"],
+    before: &[],
+    makes: "exported.gguf",
+};
+
 pub const EVALUATION: Job = Job {
     arguments: &[
         "eval",

@@ -125,9 +125,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether the job makes a directory that appears whole.
+    /// Whether the job makes a directory or a file that appears whole.
     fn is_one_piece(&self) -> bool {
-        ["prune", "compress", "expand", "import"].contains(&self.job.name())
+        ["prune", "compress", "expand", "import", "export"].contains(&self.job.name())
     }
 
     fn go_on(&self, state: &Tree) {
@@ -191,6 +191,11 @@ fn token_windows_survive() {
 #[test]
 fn an_imported_model_survives() {
     Run::hold(&jobs::IMPORT);
+}
+
+#[test]
+fn an_exported_model_survives() {
+    Run::hold(&jobs::EXPORT);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //!
 //! The files under `tests/golden/gguf` were written by the Python package `gguf` (`tools/make_golden_gguf.py`).
 
+mod export;
+
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
