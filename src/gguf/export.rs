@@ -14,7 +14,7 @@ use super::names::{is_paired, parted_row, stored_name};
 use super::quantise::quantise;
 use super::vocabulary::describe;
 use super::write::{Announced, GgufFile, Metadata};
-use super::{Gguf, Tensor};
+use super::{Gguf, Tensor, mapped};
 use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging, input, json};
@@ -24,7 +24,6 @@ use crate::model::families::read_spec;
 use crate::progress::Progress;
 use crate::spec::{Activation, BlockSpec, ModelSpec, Positions};
 use crate::tensor::StorageType;
-use memmap2::Mmap;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -366,11 +365,7 @@ impl Plan {
     /// Reads the file that was written as an import does, and compares it with the model.
     fn check(&self, checkpoint: &Checkpoint, tokenizer: &Tokenizer, staging: &Staging) -> Result<()> {
         let mistake = |what: &str| Error::numeric(format!("{what}; this is a mistake of zprune, and nothing was kept"));
-        let path = staging.path(FILE);
-        let file = input::open(&path)?;
-        // SAFETY: the map is read-only, and the file is this process's own.
-        #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::reading(&path, source))?;
+        let map = mapped(&staging.path(FILE))?;
         let gguf = Gguf::parse(&map)?;
         let model = Model::read(&gguf, StorageType::F32)?;
         let spec = checkpoint.spec();

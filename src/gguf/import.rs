@@ -10,17 +10,16 @@ use super::configuration::{ROPE_FACTORS, config, count, refuse_other_models};
 use super::dequantise::BlockType;
 use super::names::{is_paired, paired_row, stored_name};
 use super::tokenizer::{self, Converted};
-use super::{Gguf, Tensor};
+use super::{Gguf, Tensor, mapped};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
-use crate::files::{Access, Staging, input};
+use crate::files::{Access, Staging};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::{Shards, emitted};
 use crate::model::families;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
-use memmap2::Mmap;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -98,12 +97,7 @@ impl fmt::Display for Imported {
 /// behind then.
 pub fn import(path: &Path, folder: &Path, options: ImportOptions, progress: &dyn Progress) -> Result<Imported> {
     progress.stage("reading the metadata");
-    let file = input::open(path)?;
-    // SAFETY: the map is read-only and private to this process's view of the file. As with checkpoints,
-    // another process truncating the file meanwhile is outside what can be defended against; every length
-    // is checked against the map's own.
-    #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::reading(path, source))?;
+    let map = mapped(path)?;
     let gguf = Gguf::parse(&map).at(path.display())?;
     let model = Model::read(&gguf, options.dtype).at(path.display())?;
     let staging = Staging::new(folder)?;

@@ -20,8 +20,11 @@ mod vocabulary;
 mod write;
 
 use crate::error::{Error, Located, Result};
+use crate::files::input;
 use dequantise::BlockType;
+use memmap2::Mmap;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 
@@ -41,6 +44,20 @@ const LEAST_ENTRY: usize = 13;
 const LEAST_TENSOR: usize = 24;
 const LEAST_STRING: usize = 8;
 const LEAST_ARRAY: usize = 12;
+
+/// The bytes of a file, without reading them into memory.
+///
+/// # Errors
+/// It cannot be read.
+fn mapped(path: &Path) -> Result<Mmap> {
+    let file = input::open(path)?;
+    // SAFETY: the map is read-only and private to this process's view of the file. As with checkpoints,
+    // another process truncating the file meanwhile is outside what can be defended against; every length
+    // is checked against the map's own.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(|source| Error::reading(path, source))
+}
 
 /// A parsed GGUF file, borrowing its bytes.
 #[derive(Debug, Clone)]
