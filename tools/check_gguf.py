@@ -44,9 +44,9 @@ def after(running, prefix, vocabulary):
     )
     if isinstance(answer, (str, bytes)):
         answer = json.loads(answer)
-    if "completion_probabilities" not in answer:
+    if "choices" not in answer:
         sys.exit(f"llama.cpp answers {json.dumps(answer)[:300]}")
-    return {entry["id"]: entry["logprob"] for entry in answer["completion_probabilities"][0]["top_logprobs"]}
+    return {entry["id"]: entry["logprob"] for entry in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]}
 
 
 def likelihoods(running, windows, vocabulary):
