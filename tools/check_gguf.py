@@ -31,6 +31,8 @@ def server(path, length):
     params.n_parallel = 1
     params.n_gpu_layers = 0
     params.warmup = False
+    params.cpuparams.n_threads = 1
+    params.cpuparams.poll = 0
     params.flash_attn_type = xlc.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = xlc.ggml_type.GGML_TYPE_F32
     params.cache_type_v = xlc.ggml_type.GGML_TYPE_F32
