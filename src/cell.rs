@@ -7,6 +7,7 @@
 mod opened;
 mod prepared;
 mod runner;
+pub mod size;
 mod tasks;
 mod tokens;
 

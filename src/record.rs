@@ -16,7 +16,10 @@ mod known;
 mod line;
 
 use crate::error::Result;
-pub use fields::{EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Record, RunInfo, SCHEMA, Status, TaskRecord};
+pub use fields::{
+    BlockWidths, EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Record, RunInfo, SCHEMA, Status, StructureRecord,
+    TaskRecord,
+};
 pub use file::RecordFile;
 use known::Known;
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
 //! A model with everything that its cells need but a backend.
 
+use super::size::parameters;
 use super::tasks::PreparedTask;
 use super::tokens::ModelTokens;
 use crate::data::windows::TokenWindows;
@@ -29,6 +30,8 @@ pub struct Prepared<'a> {
     pub gradients: Option<Arc<Checkpoint>>,
     /// Memory that is left for activations.
     pub room: Room,
+    /// Bytes of all its tensors as they are stored.
+    pub stored: u64,
 }
 
 /// A text that perplexity is measured on.
@@ -49,6 +52,7 @@ impl<'a> Prepared<'a> {
             tasks: Vec::new(),
             gradients: None,
             room: Room::unlimited(),
+            stored: 4 * parameters(source.spec()),
         }
     }
 
@@ -102,6 +106,7 @@ impl<'a> Prepared<'a> {
             tasks,
             gradients,
             room,
+            stored: checkpoint.stored_bytes()?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Runs the cells of one model on one backend.
 
 use super::prepared::Prepared;
+use super::size::{multiply_adds, parameters, sample, seconds_per_token};
 use super::tasks::{TaskFindings, TaskScores};
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
@@ -12,9 +13,11 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
 use crate::experiment::forecast;
-use crate::experiment::plan::Experiment;
+use crate::experiment::plan::{Experiment, UnitRemoval};
 use crate::memory::Reserved;
+use crate::model::edit::Edited;
 use crate::model::forward::{Block, Ends};
+use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use crate::prune::allocation::{allocate, survey};
 use crate::prune::allocator::{Question, Survey};
@@ -22,8 +25,10 @@ use crate::prune::layer::LayerRecord;
 use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_allocated};
 use crate::prune::pattern::Pattern;
 use crate::prune::recipe::Recipe;
+use crate::prune::units::dense::Dense;
 use crate::prune::workbench::Workbench;
-use crate::record::EvaluationRecord;
+use crate::record::{BlockWidths, EvaluationRecord, StructureRecord};
+use crate::spec::ModelSpec;
 use std::time::Instant;
 
 /// What is done to a model in one cell.
@@ -130,6 +135,10 @@ pub struct Findings {
     pub evaluations: Vec<EvaluationRecord>,
     /// The scores on zero-shot tasks, in the order of [`Prepared::tasks`].
     pub tasks: Vec<TaskFindings>,
+    /// What is left of a model that lost whole units.
+    pub structure: Option<StructureRecord>,
+    /// Measured seconds per token of scoring text, of such a model before and after.
+    pub seconds_per_token: Option<[f64; 2]>,
 }
 
 impl<'a, B: Workbench> Runner<'a, B> {
@@ -173,15 +182,74 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ) -> Result<Findings> {
         match treatment {
             Some(treatment) => self.pruned(treatment, progress, take),
-            None => self.unpruned(progress),
+            None => self.scored(self.model.source, progress),
         }
     }
 
-    fn unpruned(&mut self, progress: &dyn Progress) -> Result<Findings> {
-        let source = self.model.source;
+    /// Runs one cell whose method removes whole units, `share` of the weights of the blocks' linear layers. What is left is measured
+    /// without being written.
+    ///
+    /// # Errors
+    /// As [`Runner::run`], and for units that the model does not have.
+    pub fn run_smaller(
+        &mut self,
+        removal: &UnitRemoval,
+        share: f64,
+        seed: Option<u64>,
+        progress: &dyn Progress,
+    ) -> Result<Findings> {
+        let model = self.model;
+        let windows = self.windows(seed)?.map(|(_, windows)| windows);
+        let started = Instant::now();
+        let dense = Dense {
+            backend: self.backend,
+            source: model.source,
+            ends: &self.ends,
+            windows,
+        };
+        let edit = removal.method.edit(&dense, share, removal.widths)?;
+        let time = PruneTime {
+            prune: started.elapsed(),
+            ..PruneTime::default()
+        };
+        let edited = Edited::new(model.source, &edit)?;
+        let [before, after] = [model.source.spec(), edited.spec()];
+        let found = self.scored(&edited, progress)?;
+        let text = sample(windows, before)?;
+        let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
+        let seconds_per_token = seconds_per_token(self.backend, models, &text)?;
+        let counts = [before, after].map(parameters);
+        let stored = model.stored as f64 / counts[0] as f64 * counts[1] as f64;
+        Ok(Findings {
+            sparsity: Some(1.0 - after.prunable() as f64 / before.prunable() as f64),
+            calibration_tokens: windows.map(TokenWindows::digest),
+            time,
+            structure: Some(StructureRecord {
+                parameters: counts,
+                bytes: [model.stored, stored.round() as u64],
+                multiply_adds: [before, after].map(multiply_adds),
+                blocks: edit.blocks.iter().map(BlockWidths::of).collect(),
+            }),
+            seconds_per_token: Some(seconds_per_token),
+            ..found
+        })
+    }
+
+    /// The calibration windows of a seed.
+    fn windows(&self, seed: Option<u64>) -> Result<Option<(u64, &'a TokenWindows)>> {
+        let of_seed = |seed: u64| {
+            let windows = self.model.calibration.get(&seed);
+            let missing = || Error::config(format!("there are no calibration windows for seed {seed}"));
+            Ok((seed, windows.ok_or_else(missing)?))
+        };
+        seed.map(of_seed).transpose()
+    }
+
+    /// Measures a model as it is, with the embedding and the head of this one.
+    fn scored(&self, source: &dyn WeightSource, progress: &dyn Progress) -> Result<Findings> {
         let spec = source.spec();
         let (backend, ends) = (self.backend, &self.ends);
-        let mut scorers = self.scorers()?;
+        let mut scorers = self.scorers(spec)?;
         let mut tasks = TaskScores::new(&self.model.tasks);
         for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
             let first = range.start;
@@ -214,12 +282,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let Treatment { recipe, pattern, seed } = treatment;
         let model = self.model;
         let spec = model.source.spec();
-        let windows = seed.map(|seed| {
-            let windows = model.calibration.get(&seed);
-            let missing = || Error::config(format!("there are no calibration windows for seed {seed}"));
-            Ok((seed, windows.ok_or_else(missing)?))
-        });
-        let windows: Option<(u64, &TokenWindows)> = windows.transpose()?;
+        let windows = self.windows(seed)?;
         let mut sharing = PruneTime::default();
         if let Some((seed, windows)) = windows {
             let started = Instant::now();
@@ -260,7 +323,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 _ => Calibration::Windows(windows),
             },
         };
-        let mut scorers = self.scorers()?;
+        let mut scorers = self.scorers(spec)?;
         // A pruned block exists once, so all documents go through it together.
         let mut tasks = TaskScores::new(&model.tasks);
         let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
@@ -291,6 +354,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             time,
             evaluations: self.finish(scorers, progress)?,
             tasks: tasks.findings()?,
+            ..Findings::default()
         })
     }
 
@@ -432,8 +496,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         perplexity(&scorer.finish(backend, &self.ends, |_| ())?)
     }
 
-    fn scorers(&self) -> Result<Vec<PerplexityScorer<'a, B>>> {
-        let spec = self.model.source.spec();
+    fn scorers(&self, spec: &ModelSpec) -> Result<Vec<PerplexityScorer<'a, B>>> {
         let texts = self.model.evaluations.iter();
         texts
             .map(|text| PerplexityScorer::new(self.backend, spec, &self.ends, &text.windows))

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// wherever the experiment's methods have this component; `none` for a step that is left out.
 pub fn value(axis: Axis, method: &MethodPlan, experiment: &Experiment) -> String {
     match axis {
-        Axis::Group => return choices::name(&method.group),
+        Axis::Group => return method.group(),
         Axis::Stage => return choices::name(&experiment.stage(method)),
-        Axis::Target => return choices::name(&method.target),
+        Axis::Target => return choices::name(&method.recipe().map(|recipe| recipe.target).unwrap_or_default()),
         _ => {}
     }
     let Some(component) = axis.component(method) else {
@@ -74,8 +74,8 @@ pub fn nearly(axis: Axis, against: &[String], experiment: &Experiment) -> String
                 "; `{}` and `{}` also differ in `group` ({} and {}): give both the same",
                 first.name,
                 second.name,
-                choices::name(&first.group),
-                choices::name(&second.group)
+                first.group(),
+                second.group()
             )
         }
     }

@@ -1,6 +1,6 @@
 //! An axis that methods differ in: a step of a recipe, or what its statistics are gathered on.
 
-use super::method::{ComponentPlan, MethodPlan};
+use super::method::{ComponentPlan, MethodKind, MethodPlan};
 use crate::choices;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,15 +43,20 @@ impl Axis {
         Axis::Target,
     ];
 
-    /// The component that a method has for this step; none for a step that is left out, and for what is no component.
+    /// The component that a method has for this step; none for a step that is left out, and for what is no component. What removes whole
+    /// units stands for the criterion.
     pub fn component(self, method: &MethodPlan) -> Option<&ComponentPlan> {
+        let recipe = match &method.kind {
+            MethodKind::Recipe(recipe) => recipe,
+            MethodKind::Units(plan) => return Some(&plan.units).filter(|_| self == Axis::Criterion),
+        };
         match self {
-            Axis::Criterion => Some(&method.criterion),
-            Axis::Permutation => method.steps.permutation.as_ref(),
-            Axis::Refine => method.steps.refine.as_ref(),
-            Axis::Solver => Some(&method.solver),
-            Axis::Compensate => method.steps.compensate.as_ref(),
-            Axis::Allocator => Some(&method.allocator),
+            Axis::Criterion => Some(&recipe.criterion),
+            Axis::Permutation => recipe.steps.permutation.as_ref(),
+            Axis::Refine => recipe.steps.refine.as_ref(),
+            Axis::Solver => Some(&recipe.solver),
+            Axis::Compensate => recipe.steps.compensate.as_ref(),
+            Axis::Allocator => Some(&recipe.allocator),
             Axis::Group | Axis::Stage | Axis::Target => None,
         }
     }

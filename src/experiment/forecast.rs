@@ -7,7 +7,7 @@
 //! nothing else. Both are estimates, memory one from above; runs record what they used.
 
 use super::machine::{Machine, Processor};
-use super::plan::{Cell, Experiment};
+use super::plan::{Cell, Experiment, MethodPlan};
 use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
@@ -130,8 +130,7 @@ impl Forecast {
         };
         // The Gram matrices that are still to be used, and either the matrix under factorisation and what comes of it, which is
         // used in single precision, or what a solver holds.
-        let recipes = (0..experiment.methods.len()).map(|index| experiment.method(index));
-        let recipes = recipes.collect::<Result<Vec<_>>>()?;
+        let recipes = experiment.recipes()?;
         let solving = |width: u128| recipes.iter().map(move |recipe| recipe.solver.room(layer, width)).max();
         let factoring = |place: usize| {
             let left: u128 = squares(8)[place..].iter().sum();
@@ -153,12 +152,14 @@ impl Forecast {
         };
         let all_statistics = spec.kinds().map(|(block, count)| count as u128 * statistics(block));
         let staged = |stage: Stage| {
-            let mut methods = experiment.methods.iter().filter(|method| method.calibrated);
+            let methods = experiment.methods.iter().filter(|method| method.calibrated);
+            let mut methods = methods.filter(|method| method.recipe().is_some());
             calibrated.is_some() && methods.any(|method| experiment.stage(method) == stage)
         };
         let dense = staged(Stage::Dense);
         // The dense block beside the one that is pruned, and the dense model's stream beside the pruned model's.
-        let reproduced = experiment.methods.iter().any(|method| !method.target.is_default());
+        let mut plans = experiment.methods.iter().filter_map(MethodPlan::recipe);
+        let reproduced = plans.any(|recipe| !recipe.target.is_default());
         let twice = if reproduced || staged(Stage::Separate) { 2 } else { 1 };
         let bytes = |count: u128| {
             // All parts together must be a number of bytes, too.
@@ -342,9 +343,10 @@ impl Sizes {
 /// # Errors
 /// As [`Experiment::method`].
 pub fn needs(experiment: &Experiment) -> Result<Needs> {
-    (0..experiment.methods.len()).try_fold(Needs::NOTHING, |needs, index| {
-        Ok(needs.and(experiment.method(index)?.needs()))
-    })
+    let recipes = experiment.recipes()?;
+    Ok(recipes
+        .iter()
+        .fold(Needs::NOTHING, |needs, recipe| needs.and(recipe.needs())))
 }
 
 /// The gradients of the model's loss that the methods of an experiment ask for together; none where they are read from a file.
@@ -355,9 +357,9 @@ pub fn gradients(experiment: &Experiment) -> Result<GradientNeeds> {
     if experiment.calibration.iter().any(|plan| plan.gradients.is_some()) {
         return Ok(GradientNeeds::NOTHING);
     }
-    (0..experiment.methods.len()).try_fold(GradientNeeds::NOTHING, |needs, index| {
-        Ok(needs.and(experiment.method(index)?.gradients()))
-    })
+    let recipes = experiment.recipes()?;
+    let needs = recipes.iter().map(Recipe::gradients);
+    Ok(needs.fold(GradientNeeds::NOTHING, GradientNeeds::and))
 }
 
 /// Cells of a model and a seed that use the same gradients of the model's loss.
@@ -365,11 +367,9 @@ pub fn gradients(experiment: &Experiment) -> Result<GradientNeeds> {
 /// # Errors
 /// As [`Experiment::method`].
 pub fn gradient_cells(experiment: &Experiment) -> Result<usize> {
-    let mut methods = 0;
-    for index in 0..experiment.methods.len() {
-        methods += usize::from(experiment.method(index)?.gradients().anything());
-    }
-    Ok(methods * experiment.patterns.len())
+    let recipes = experiment.recipes()?;
+    let methods = recipes.iter().filter(|recipe| recipe.gradients().anything());
+    Ok(methods.count() * experiment.patterns.len())
 }
 
 /// The gradients of blocks' outputs that the methods of an experiment ask for together.
@@ -377,9 +377,9 @@ pub fn gradient_cells(experiment: &Experiment) -> Result<usize> {
 /// # Errors
 /// As [`Experiment::method`].
 pub fn regional(experiment: &Experiment) -> Result<GradientNeeds> {
-    (0..experiment.methods.len()).try_fold(GradientNeeds::NOTHING, |needs, index| {
-        Ok(needs.and(experiment.method(index)?.regional()))
-    })
+    let recipes = experiment.recipes()?;
+    let needs = recipes.iter().map(Recipe::regional);
+    Ok(needs.fold(GradientNeeds::NOTHING, GradientNeeds::and))
 }
 
 /// Bytes of the sums of this many features over each sequence.
@@ -421,10 +421,18 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
         return Ok(total);
     };
-    let recipe = experiment.method(pruning.method)?;
-    let needs = recipe.needs();
     let length = plan.length.of(spec);
     let tokens = plan.sequences as f64 * length as f64;
+    let Some(recipe) = experiment.recipe(pruning.method)? else {
+        // Once through the dense model, and back for methods that ask for gradients, which takes twice as long.
+        let passes = if experiment.methods[pruning.method].calibrated {
+            3.0
+        } else {
+            0.0
+        };
+        return Ok(total + passes * tokens * passing(length));
+    };
+    let needs = recipe.needs();
     if recipe.gradients().anything() && plan.gradients.is_none() {
         // Forwards, and for each product once more forwards and two backwards; once for all cells of a seed that use them.
         let sharing = gradient_cells(experiment)?.max(1) as f64;

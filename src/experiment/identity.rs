@@ -6,7 +6,7 @@
 
 use super::inputs::{Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
-use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, StepPlans};
+use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, RecipePlan, StepPlans, UnitsPlan};
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
@@ -56,6 +56,27 @@ pub struct Identity {
 /// A pruning run without its labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PruningIdentity {
+    /// What was done.
+    #[serde(flatten)]
+    pub kind: PruningKind,
+    /// Calibration; absent for methods that look at weights only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationIdentity>,
+}
+
+/// What was removed, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PruningKind {
+    /// Single weights, by a recipe.
+    Recipe(RecipeIdentity),
+    /// Heads, neurons or blocks.
+    Units(UnitsIdentity),
+}
+
+/// A recipe under a pattern.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecipeIdentity {
     /// Decided how important each weight is.
     pub criterion: ComponentPlan,
     /// Computed the new values of the weights that were kept.
@@ -75,23 +96,66 @@ pub struct PruningIdentity {
     pub pattern: Pattern,
     /// How many weights were removed if scores were equal.
     pub selection: Selection,
-    /// Calibration; absent for methods that look at weights only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<CalibrationIdentity>,
+}
+
+/// A method of whole units under a pattern.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitsIdentity {
+    /// Decided which units are left, and whether blocks have equal sizes.
+    #[serde(flatten)]
+    pub plan: UnitsPlan,
+    /// How much was to be removed: always a fraction.
+    pub pattern: Pattern,
 }
 
 impl PruningIdentity {
+    /// The recipe; none where whole units were removed.
+    pub fn recipe(&self) -> Option<&RecipeIdentity> {
+        match &self.kind {
+            PruningKind::Recipe(recipe) => Some(recipe),
+            PruningKind::Units(_) => None,
+        }
+    }
+
+    /// How much was removed.
+    pub fn pattern(&self) -> Pattern {
+        match &self.kind {
+            PruningKind::Recipe(recipe) => recipe.pattern,
+            PruningKind::Units(units) => units.pattern,
+        }
+    }
+
     /// The components of all steps.
     pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
-        let StepPlans {
-            permutation,
-            refine,
-            compensate,
-        } = &self.steps;
-        let optional = [permutation, refine, compensate].into_iter().flatten();
-        [&self.criterion, &self.solver, &self.allocator]
-            .into_iter()
-            .chain(optional)
+        let (recipe, units) = match &self.kind {
+            PruningKind::Recipe(recipe) => (Some(recipe), None),
+            PruningKind::Units(units) => (None, Some(&units.plan.units)),
+        };
+        recipe.into_iter().flat_map(RecipeIdentity::components).chain(units)
+    }
+}
+
+impl RecipeIdentity {
+    fn of(recipe: &RecipePlan, pattern: Pattern, selection: Selection) -> Self {
+        RecipeIdentity {
+            criterion: recipe.criterion.clone(),
+            solver: recipe.solver.clone(),
+            allocator: recipe.allocator.clone(),
+            steps: recipe.steps.clone(),
+            target: recipe.target,
+            group: match pattern {
+                Pattern::Unstructured { .. } => Some(recipe.group),
+                Pattern::NofM { .. } => None,
+            },
+            pattern,
+            selection,
+        }
+    }
+
+    /// The components of all steps.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
+        let required = [&self.criterion, &self.solver, &self.allocator];
+        required.into_iter().chain(self.steps.components())
     }
 }
 
@@ -195,17 +259,15 @@ impl Identity {
             let method = &experiment.methods[pruning.method];
             let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
             PruningIdentity {
-                criterion: method.criterion.clone(),
-                solver: method.solver.clone(),
-                allocator: method.allocator.clone(),
-                steps: method.steps.clone(),
-                target: method.target,
-                group: match pruning.pattern {
-                    Pattern::Unstructured { .. } => Some(method.group),
-                    Pattern::NofM { .. } => None,
+                kind: match &method.kind {
+                    MethodKind::Recipe(recipe) => {
+                        PruningKind::Recipe(RecipeIdentity::of(recipe, pruning.pattern, experiment.selection))
+                    }
+                    MethodKind::Units(plan) => PruningKind::Units(UnitsIdentity {
+                        plan: plan.clone(),
+                        pattern: pruning.pattern,
+                    }),
                 },
-                pattern: pruning.pattern,
-                selection: experiment.selection,
                 calibration: calibration.map(|((plan, seed), digest)| CalibrationIdentity {
                     stage: experiment.stage(method),
                     gradients: gradients.clone(),

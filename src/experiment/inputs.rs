@@ -438,11 +438,9 @@ fn check_fit(experiment: &Experiment, path: &Path, spec: &ModelSpec) -> Result<(
         }
     }
     for (index, method) in experiment.methods.iter().enumerate() {
-        experiment
-            .method(index)?
-            .biased(spec)
-            .at(&method.name)
-            .at(path.display())?;
+        if let Some(recipe) = experiment.recipe(index)? {
+            recipe.biased(spec).at(&method.name).at(path.display())?;
+        }
     }
     if let Some(plan) = &experiment.calibration {
         let checked = plan.check_size(plan.length.of(spec), experiment.seeds.len());

@@ -144,19 +144,23 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
             (span, typed.name, whole)
         }
     };
-    let alone = {
+    let as_it_is = {
         let steps = [
             &raw.criterion,
             &raw.solver,
-            &raw.allocator,
             &raw.permutation,
             &raw.refine,
             &raw.compensate,
         ];
         steps.iter().all(|step| step.is_none()) && raw.stage.is_none() && raw.target.is_none()
     };
-    if alone && KnownRecipe::find(&name).is_some() {
-        raw.name = raw.name.or(Some(name));
+    if as_it_is && KnownRecipe::find(&name).is_some() {
+        let allocator = raw.allocator.as_ref().map(|typed| &typed.get_ref().name);
+        let label = match allocator.filter(|allocator| *allocator != "uniform") {
+            Some(allocator) => format!("{name} ({allocator})"),
+            None => name,
+        };
+        raw.name = raw.name.or(Some(label));
     }
     let or = |own: Option<Spanned<RawComponent>>, of_recipe: Option<Spanned<RawComponent>>| {
         own.or_else(|| of_recipe.map(|step| Spanned::new(here.clone(), step.into_inner())))
@@ -196,10 +200,14 @@ mod tests {
             let plan = resolved(&format!("recipe = \"{}\"", known.name)).expect("resolves");
             assert_eq!(plan.name, known.name);
         }
+        let plan = resolved("recipe = \"fistapruner\"\nallocator = \"owl\"").expect("resolves");
+        assert_eq!(plan.name, "fistapruner (owl)");
+        let plan = resolved("criterion = \"ria\"\npermutation = \"ria\"").expect("resolves");
+        assert_eq!(plan.name, "ria+ria-permutation");
         let typed = "recipe = \"fistapruner\"\nsolver = { name = \"fista\", rounds = 3 }\nstage = \"staged\"";
         let plan = resolved(typed).expect("resolves");
         assert_eq!(plan.name, "wanda+fista (staged, target dense)");
-        assert_eq!(plan.solver.parameters["round"], "wanda");
+        assert_eq!(plan.recipe().expect("a recipe").solver.parameters["round"], "wanda");
         let error = resolved("recipe = \"fistaprunner\"").expect_err("unknown");
         assert!(
             error.contains("x.toml:1:10: unknown recipe `fistaprunner`; did you mean"),
@@ -214,7 +222,8 @@ mod tests {
             assert_eq!(by_criterion, resolved(&format!("recipe = \"{}\"", known.name)));
         }
         let plan = resolved("criterion = \"sparsegpt\"\nsolver = \"obs\"").expect("SparseGPT");
-        assert_eq!((plan.name.as_str(), plan.criterion.name.as_str()), ("sparsegpt", "obs"));
+        let criterion = &plan.recipe().expect("a recipe").criterion.name;
+        assert_eq!((plan.name.as_str(), criterion.as_str()), ("sparsegpt", "obs"));
         let long = resolved("criterion = \"ria\"\nsolver = \"obs\"");
         assert_eq!(resolved("criterion = \"ria+obs\""), long);
         for (wrong, said) in [
@@ -234,6 +243,19 @@ mod tests {
             (
                 "name = \"wanda\"",
                 "`name` is only a label: write `criterion = \"wanda\"`",
+            ),
+            (
+                "criterion = \"flap\"",
+                "it is a method of whole units: write `units = \"flap\"`",
+            ),
+            ("criterion = \"wanda\"\nunits = \"flap\"", "leave out `criterion`"),
+            (
+                "criterion = \"wanda\"\nwidths = \"uniform\"",
+                "it belongs to a method with `units`",
+            ),
+            (
+                "units = { name = \"flap\", metric = \"x\" }",
+                "parameter `metric`: unknown value `x`",
             ),
             (
                 "criterion = \"ria+osb\"",

@@ -1,4 +1,4 @@
-//! The plan of a pruning method: a component for every step, ready to be built.
+//! The plan of a pruning method, ready to be built: a component for every step of a recipe, or what removes whole units.
 
 use crate::calibrate::{Goal, Stage};
 use crate::choices;
@@ -13,6 +13,8 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::recipe::Recipe;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::units::uniform::MOST_UNITS;
+use crate::prune::units::{UNITS, UnitMethod, Widths};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -28,15 +30,33 @@ pub struct ComponentPlan {
     pub parameters: serde_json::Value,
 }
 
-/// A pruning method: a component for every step.
+/// A pruning method of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodPlan {
     /// Label of the method in tables.
     pub name: String,
+    /// Whether it looks at calibration text; one that does not has no seeds.
+    pub calibrated: bool,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: MethodKind,
+}
+
+/// What a method removes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MethodKind {
+    /// Single weights, by a recipe.
+    Recipe(RecipePlan),
+    /// Heads, neurons or blocks.
+    Units(UnitsPlan),
+}
+
+/// A recipe: a component for every step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecipePlan {
     /// The group of weights among which the lowest scores are removed.
     pub group: Group,
-    /// Whether it looks at calibration inputs; one that does not has no seeds.
-    pub calibrated: bool,
     /// Decides how important each weight is.
     pub criterion: ComponentPlan,
     /// Computes the new values of the weights that are kept.
@@ -54,6 +74,31 @@ pub struct MethodPlan {
     pub target: Goal,
 }
 
+/// A method that removes whole units until as many weights are gone as the pattern says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitsPlan {
+    /// Decides which units are left.
+    pub units: ComponentPlan,
+    /// Whether blocks have the same sizes afterwards.
+    pub widths: Widths,
+}
+
+/// A method that is ready to use.
+pub enum Method {
+    /// Removes single weights.
+    Recipe(Box<Recipe>),
+    /// Removes whole units.
+    Units(UnitRemoval),
+}
+
+/// A method of whole units with what it leaves open.
+pub struct UnitRemoval {
+    /// Decides which units are left.
+    pub method: Box<dyn UnitMethod>,
+    /// Whether blocks have the same sizes afterwards.
+    pub widths: Widths,
+}
+
 /// The steps that a method may do without.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepPlans {
@@ -69,7 +114,7 @@ pub struct StepPlans {
 }
 
 /// One line: the steps by name, with their parameters, and what is unlike the usual.
-impl fmt::Display for MethodPlan {
+impl fmt::Display for RecipePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StepPlans {
             permutation,
@@ -101,6 +146,28 @@ impl fmt::Display for MethodPlan {
     }
 }
 
+/// One line: the component with its parameters, and whether blocks keep equal sizes.
+impl fmt::Display for UnitsPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "whole units by {}, widths {}",
+            self.units,
+            choices::name(&self.widths)
+        )
+    }
+}
+
+/// As its recipe or its units.
+impl fmt::Display for MethodPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            MethodKind::Recipe(recipe) => recipe.fmt(f),
+            MethodKind::Units(units) => units.fmt(f),
+        }
+    }
+}
+
 /// The name, with the parameters in brackets if there are any.
 impl fmt::Display for ComponentPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +184,48 @@ impl fmt::Display for ComponentPlan {
 }
 
 impl MethodPlan {
-    /// Checks that the method's steps make sense under the patterns.
+    /// Its recipe; none if it removes whole units.
+    pub fn recipe(&self) -> Option<&RecipePlan> {
+        match &self.kind {
+            MethodKind::Recipe(recipe) => Some(recipe),
+            MethodKind::Units(_) => None,
+        }
+    }
+
+    /// What competes with each other, as tables say it: a comparison group, or whole units.
+    pub fn group(&self) -> String {
+        match &self.kind {
+            MethodKind::Recipe(recipe) => recipe.group.to_string(),
+            MethodKind::Units(_) => "units".to_string(),
+        }
+    }
+
+    /// Whether it has cells for this pattern: whole units make no N:M groups.
+    pub fn takes(&self, pattern: &Pattern) -> bool {
+        match self.kind {
+            MethodKind::Recipe(_) => true,
+            MethodKind::Units(_) => matches!(pattern, Pattern::Unstructured { .. }),
+        }
+    }
+
+    /// The components of all its steps.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
+        let (recipe, units) = match &self.kind {
+            MethodKind::Recipe(recipe) => (Some(recipe), None),
+            MethodKind::Units(units) => (None, Some(&units.units)),
+        };
+        recipe.into_iter().flat_map(RecipePlan::components).chain(units)
+    }
+}
+
+impl RecipePlan {
+    /// The components of all steps.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
+        let required = [&self.criterion, &self.solver, &self.allocator];
+        required.into_iter().chain(self.steps.components())
+    }
+
+    /// Checks that the recipe's steps make sense under the patterns.
     ///
     /// # Errors
     /// A permutation without N:M groups.
@@ -135,7 +243,7 @@ impl MethodPlan {
         }
     }
 
-    /// Makes the method ready to use.
+    /// Makes the recipe ready to use.
     pub(crate) fn build(&self, selection: Selection, provider: Provider) -> Result<Recipe> {
         Ok(Recipe {
             criterion: self.criterion.build(&CRITERIA)?,
@@ -149,6 +257,49 @@ impl MethodPlan {
             provider,
             stage: Stage::default(),
             goal: self.target,
+        })
+    }
+}
+
+impl StepPlans {
+    /// The components of the steps that there are.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
+        [&self.permutation, &self.refine, &self.compensate]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl UnitsPlan {
+    /// Checks that units can make up the patterns.
+    ///
+    /// # Errors
+    /// There is none that is a fraction, or one that leaves hardly anything; or the method cannot leave such widths.
+    pub fn check(&self, patterns: &[Pattern]) -> Result<()> {
+        let shares = patterns.iter().filter_map(|pattern| match pattern {
+            Pattern::Unstructured { sparsity } => Some(*sparsity),
+            Pattern::NofM { .. } => None,
+        });
+        let mut shares = shares.peekable();
+        if shares.peek().is_none() {
+            return Err(Error::config(
+                "it removes whole units, and all patterns are N:M, which units cannot make; list a fraction, such as 0.2",
+            ));
+        }
+        if let Some(share) = shares.find(|share| *share > MOST_UNITS) {
+            return Err(Error::config(format!(
+                "whole units can be at most {MOST_UNITS} of the weights, and the pattern {} asks for more",
+                Pattern::Unstructured { sparsity: share }
+            )));
+        }
+        self.build()?.method.check(self.widths)
+    }
+
+    /// Makes the method ready to use.
+    pub(crate) fn build(&self) -> Result<UnitRemoval> {
+        Ok(UnitRemoval {
+            method: self.units.build(&UNITS)?,
+            widths: self.widths,
         })
     }
 }

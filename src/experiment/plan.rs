@@ -2,8 +2,8 @@
 
 use super::axis::Axis;
 use super::machine::{Foreseen, Machine, MachinePlan};
-pub use super::method::{ComponentPlan, MethodPlan, StepPlans};
-use super::protocol::Length;
+pub use super::method::{ComponentPlan, Method, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitRemoval, UnitsPlan};
+use super::protocol::{Averaged, Length, Named};
 use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
@@ -400,23 +400,51 @@ impl Experiment {
     ///
     /// # Errors
     /// Never for a resolved experiment; a plan file edited by hand may name things that do not exist.
-    pub fn method(&self, index: usize) -> Result<Recipe> {
+    pub fn method(&self, index: usize) -> Result<Method> {
         let method = &self.methods[index];
-        Ok(Recipe {
-            stage: self.stage(method),
-            ..method.build(self.selection, self.linear_algebra)?
+        Ok(match &method.kind {
+            MethodKind::Recipe(recipe) => Method::Recipe(Box::new(Recipe {
+                stage: self.stage(method),
+                ..recipe.build(self.selection, self.linear_algebra)?
+            })),
+            MethodKind::Units(units) => Method::Units(units.build()?),
         })
+    }
+
+    /// The recipe of a method; none if it removes whole units.
+    ///
+    /// # Errors
+    /// As [`Experiment::method`].
+    pub fn recipe(&self, index: usize) -> Result<Option<Recipe>> {
+        Ok(match self.method(index)? {
+            Method::Recipe(recipe) => Some(*recipe),
+            Method::Units(_) => None,
+        })
+    }
+
+    /// The recipes of all methods that have one.
+    ///
+    /// # Errors
+    /// As [`Experiment::method`].
+    pub fn recipes(&self) -> Result<Vec<Recipe>> {
+        let recipes = (0..self.methods.len()).map(|index| self.recipe(index));
+        Ok(recipes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Checks that a method's steps suit its calibration and the patterns.
     ///
     /// # Errors
-    /// A target that needs another stage, a permutation without N:M groups, or trials or gradients without calibration windows for them.
+    /// A target that needs another stage, a permutation without N:M groups, trials or gradients without calibration windows for them, or
+    /// whole units that cannot make up the patterns.
     pub fn check(&self, method: &MethodPlan) -> Result<()> {
+        let plan = match &method.kind {
+            MethodKind::Recipe(plan) => plan,
+            MethodKind::Units(units) => return units.check(&self.patterns),
+        };
         let stage = self.stage(method);
-        method.target.check(stage)?;
-        method.check_patterns(&self.patterns)?;
-        let recipe = method.build(self.selection, self.linear_algebra)?;
+        plan.target.check(stage)?;
+        plan.check_patterns(&self.patterns)?;
+        let recipe = plan.build(self.selection, self.linear_algebra)?;
         let recipe = Recipe { stage, ..recipe };
         recipe.check_trials()?;
         recipe.check_regional()?;
@@ -442,14 +470,12 @@ impl Experiment {
         if !there {
             return Ok(());
         }
-        for index in 0..self.methods.len() {
-            if self.method(index)?.gradients().anything() {
-                return Ok(());
-            }
+        match self.recipes()?.iter().any(|recipe| recipe.gradients().anything()) {
+            true => Ok(()),
+            false => Err(Error::config(
+                "`gradients` is a file of gradients of the model's loss, and no method uses them; leave it out, or use a method such as gblm",
+            )),
         }
-        Err(Error::config(
-            "`gradients` is a file of gradients of the model's loss, and no method uses them; leave it out, or use a method such as gblm",
-        ))
     }
 
     /// Checks the shares that methods give a model's layers, as far as its shape decides them.
@@ -458,7 +484,9 @@ impl Experiment {
     /// An allocator names layers that the model does not have, or its shares are impossible.
     pub fn check_shares(&self, spec: &ModelSpec) -> Result<()> {
         for (index, method) in self.methods.iter().enumerate() {
-            let recipe = self.method(index)?;
+            let Some(recipe) = self.recipe(index)? else {
+                continue;
+            };
             for pattern in &self.patterns {
                 allocation::check(&recipe, spec, *pattern).at(&method.name)?;
             }
@@ -466,10 +494,19 @@ impl Experiment {
         Ok(())
     }
 
-    /// What a method's statistics are gathered on.
+    /// What a method's statistics are gathered on: which units are left is decided on the dense model.
     pub fn stage(&self, method: &MethodPlan) -> Stage {
         let calibration = self.calibration.as_ref();
-        method.stage.or(calibration.map(|plan| plan.stage)).unwrap_or_default()
+        match &method.kind {
+            MethodKind::Recipe(recipe) => recipe.stage.or(calibration.map(|plan| plan.stage)).unwrap_or_default(),
+            MethodKind::Units(_) => Stage::Dense,
+        }
+    }
+
+    /// Which accuracy of a task counts in averages over tasks: the protocol says it.
+    pub fn averaged(&self) -> Averaged {
+        let named = self.protocol.as_ref().and_then(|name| Named::find(name).ok());
+        named.map_or(Averaged::Plain, |protocol| protocol.settings.averaged)
     }
 
     /// Whether any text is tokenised; otherwise a model needs no tokenizer.
@@ -492,7 +529,7 @@ impl Experiment {
             for (round, seed) in seeds.into_iter().enumerate() {
                 for pattern in &self.patterns {
                     for (method, plan) in self.methods.iter().enumerate() {
-                        if plan.calibrated || round == 0 {
+                        if plan.takes(pattern) && (plan.calibrated || round == 0) {
                             let pruning = Pruning {
                                 method,
                                 pattern: *pattern,
@@ -512,15 +549,22 @@ impl Experiment {
 
     /// Cells of one model that calibrate with the same seed.
     pub fn cells_per_seed(&self) -> usize {
-        self.patterns.len() * self.methods.iter().filter(|method| method.calibrated).count()
+        let calibrated = self.methods.iter().filter(|method| method.calibrated);
+        calibrated.map(|method| self.patterns_of(method)).sum()
+    }
+
+    /// How many of the patterns a method has cells for.
+    fn patterns_of(&self, method: &MethodPlan) -> usize {
+        self.patterns.iter().filter(|pattern| method.takes(pattern)).count()
     }
 
     /// How many cells there are.
     pub(super) fn count(&self) -> usize {
-        let calibrated = self.methods.iter().filter(|method| method.calibrated).count();
-        let rounds = calibrated.saturating_mul(self.seeds.len().max(1));
-        let methods = rounds.saturating_add(self.methods.len() - calibrated);
-        let of_model = methods.saturating_mul(self.patterns.len()).saturating_add(1);
+        let cells = self.methods.iter().map(|method| {
+            let rounds = if method.calibrated { self.seeds.len().max(1) } else { 1 };
+            rounds.saturating_mul(self.patterns_of(method))
+        });
+        let of_model = cells.fold(1, usize::saturating_add);
         of_model.saturating_mul(self.models.len())
     }
 

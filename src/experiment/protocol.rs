@@ -20,8 +20,10 @@ use std::fmt;
 /// Settings that belong together, because a paper's code has them all.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
-    /// Tokens per window, of calibration and of evaluation.
+    /// Tokens per window of evaluation.
     pub context: Length,
+    /// Tokens per window of calibration.
+    pub calibration: Length,
     /// Whether a text starts with the tokenizer's special tokens.
     pub bos: Bos,
     /// How the rows of an evaluation corpus become one text, unless the corpus has a way of its own.
@@ -36,11 +38,23 @@ pub struct Protocol {
     pub one_shot: Option<Group>,
     /// What a layer's statistics are gathered on.
     pub stage: Stage,
+    /// Which accuracy of a task counts in the average over tasks.
+    pub averaged: Averaged,
+}
+
+/// Which accuracy of a task counts in the average over tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Averaged {
+    /// `acc`.
+    Plain,
+    /// The larger of `acc` and `acc_norm`.
+    Larger,
 }
 
 /// SparseGPT's code for LLaMA: 2048 tokens, 128 documents of C4, thresholds that remove ties.
 const SPARSEGPT: Protocol = Protocol {
     context: Length::Tokens(2048),
+    calibration: Length::Tokens(2048),
     bos: Bos::Tokenizer,
     join: Join::Wikitext,
     sampling: Sampling::Documents,
@@ -48,6 +62,7 @@ const SPARSEGPT: Protocol = Protocol {
     selection: Selection::Reference,
     one_shot: None,
     stage: Stage::Block,
+    averaged: Averaged::Plain,
 };
 
 /// All protocols, by the names that experiment files give them.
@@ -64,6 +79,7 @@ pub const PROTOCOLS: Registry<Protocol> = Registry {
             summary: "as sparsegpt, but context = max_position_embeddings, 4096 for LLaMA-2 (arXiv 2306.11695)",
             item: Protocol {
                 context: Length::MaxPositions,
+                calibration: Length::MaxPositions,
                 ..SPARSEGPT
             },
         },
@@ -80,6 +96,29 @@ pub const PROTOCOLS: Registry<Protocol> = Registry {
             summary: "as ria; the paper calibrates on brando/small-c4-dataset, not on C4 itself (arXiv 2508.15828)",
             item: Protocol {
                 one_shot: Some(Group::Matrix),
+                ..SPARSEGPT
+            },
+        },
+        Entry {
+            name: "llm-pruner",
+            summary: "context 128; 10 documents of 64 tokens; each criterion's own group (arXiv 2305.11627)",
+            item: Protocol {
+                context: Length::Tokens(128),
+                calibration: Length::Tokens(64),
+                sequences: 10,
+                selection: Selection::Exact,
+                ..SPARSEGPT
+            },
+        },
+        Entry {
+            name: "olica",
+            summary: "context 128; 256 documents of 128 tokens; tasks by the larger of acc and acc_norm (ICML 2025)",
+            item: Protocol {
+                context: Length::Tokens(128),
+                calibration: Length::Tokens(128),
+                sequences: 256,
+                selection: Selection::Exact,
+                averaged: Averaged::Larger,
                 ..SPARSEGPT
             },
         },

@@ -12,6 +12,7 @@ use crate::eval::tasks::Harness;
 use crate::experiment::axis::Axis;
 use crate::linalg::Provider;
 use crate::prune::pattern::{Group, Selection};
+use crate::prune::units::Widths;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -293,6 +294,11 @@ pub struct RawMethod {
     pub stage: Option<Stage>,
     /// Whose outputs the solver reproduces; the calibration's by default.
     pub target: Option<Goal>,
+    /// In place of a criterion: removes whole heads, neurons or blocks, as much as a pattern that is a fraction says.
+    #[schemars(with = "Option<RawComponent>")]
+    pub units: Option<Spanned<RawComponent>>,
+    /// Beside `units`: whether blocks have equal sizes afterwards; `uniform` by default.
+    pub widths: Option<Widths>,
 }
 
 /// A text on which perplexity is measured, `[[evaluation]]`.

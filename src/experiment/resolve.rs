@@ -15,7 +15,7 @@ pub(super) mod texts;
 use super::axes::alike;
 use super::axis::Axis;
 use super::machine::MachineRequest;
-use super::plan::{DENSE, Experiment, ModelPlan, check_confidence};
+use super::plan::{DENSE, Experiment, ModelPlan, RecipePlan, check_confidence};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Named, agree};
 use super::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
@@ -24,6 +24,7 @@ use crate::error::{Error, Located, Result};
 use crate::files;
 use crate::linalg::Provider;
 use crate::prune::limits::Limits;
+use crate::prune::units::UNITS;
 use comparison::comparison;
 use methods::{method, pattern};
 use models::{expectations, model_place};
@@ -83,16 +84,23 @@ fn all_methods(raw: &RawExperiment) -> Vec<Spanned<RawMethod>> {
         let span = method.span();
         let keys = match method.get_ref() {
             ListedMethod::Keys(keys) => (**keys).clone(),
-            ListedMethod::Name(name) => RawMethod {
-                criterion: Some(Spanned::new(
-                    span.clone(),
-                    RawComponent {
-                        name: name.clone(),
-                        parameters: toml::Table::new(),
+            ListedMethod::Name(name) => {
+                let component = RawComponent {
+                    name: name.clone(),
+                    parameters: toml::Table::new(),
+                };
+                let component = Some(Spanned::new(span.clone(), component));
+                match UNITS.find(name).is_ok() {
+                    true => RawMethod {
+                        units: component,
+                        ..RawMethod::default()
                     },
-                )),
-                ..RawMethod::default()
-            },
+                    false => RawMethod {
+                        criterion: component,
+                        ..RawMethod::default()
+                    },
+                }
+            }
         };
         Spanned::new(span, keys)
     });
@@ -348,8 +356,9 @@ impl Resolving<'_> {
                 let message = format!("method name `{DENSE}` is taken by the unpruned model");
                 problems.add(span.clone(), Error::config(message));
             }
-            let recipe = method.build(experiment.selection, experiment.linear_algebra);
-            if let Some(recipe) = problems.take(&span, recipe) {
+            let build = |plan: &RecipePlan| plan.build(experiment.selection, experiment.linear_algebra);
+            let recipe = method.recipe().map(build).transpose();
+            if let Some(Some(recipe)) = problems.take(&span, recipe) {
                 for pattern in &experiment.patterns {
                     problems.take(&span, recipe.check(*pattern, &Limits::NONE));
                 }

@@ -2,7 +2,7 @@
 
 use super::known::stands_for;
 use super::machine::MachineRequest;
-use super::plan::{Experiment, MethodPlan, ModelPlan};
+use super::plan::{Experiment, MethodPlan, ModelPlan, RecipePlan};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
 use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
@@ -18,6 +18,7 @@ use crate::linalg::Provider;
 use crate::prune::limits::Limits;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::prune::recipe::Recipe;
+use crate::prune::units::UNITS;
 use crate::registry;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -97,7 +98,8 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     experiment.check(&method)?;
     experiment.methods = vec![method];
     experiment.check_gradients()?;
-    experiment.method(0)?.check(pruning.pattern, &Limits::NONE)?;
+    let recipe = experiment.recipe(0)?.ok_or_else(|| whole_units(&pruning.method))?;
+    recipe.check(pruning.pattern, &Limits::NONE)?;
     Ok(experiment)
 }
 
@@ -164,9 +166,13 @@ fn assignment(setting: &str) -> Result<(&str, &str)> {
 /// Unknown names, or parameters out of range.
 pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
     let raw = named_method(name, allocator, [None, refine, None], settings, None)?;
-    let mut plan = named(raw, None)?;
-    plan.target = Goal::default();
-    plan.build(Selection::Exact, Provider::Faer)
+    let plan = named(raw, None)?;
+    let recipe = plan.recipe().ok_or_else(|| whole_units(name))?;
+    let recipe = RecipePlan {
+        target: Goal::default(),
+        ..recipe.clone()
+    };
+    recipe.build(Selection::Exact, Provider::Faer)
 }
 
 /// One model measured as it is, as an experiment file would say it.
@@ -263,6 +269,13 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
     Ok((experiment, protocol))
 }
 
+/// The error of a name that stands for a method of whole units where weights are pruned.
+fn whole_units(name: &str) -> Error {
+    Error::config(format!(
+        "`{name}` removes whole units, which makes a model smaller and not sparser: use `zprune shrink --method {name} --units 0.2`"
+    ))
+}
+
 /// A method as the command line names it, with its allocator, permutation, refinement and compensation.
 fn named_method(
     name: &str,
@@ -271,6 +284,9 @@ fn named_method(
     settings: &[String],
     group: Option<Group>,
 ) -> Result<RawMethod> {
+    if UNITS.find(name).is_ok() {
+        return Err(whole_units(name));
+    }
     let spanned = |name: &str| Spanned::new(WHOLE, component(name));
     let mut method = stands_for(name).unwrap_or_else(|| RawMethod {
         criterion: Some(spanned(name)),

@@ -7,9 +7,11 @@ use super::provenance::PruningFile;
 use crate::choices;
 use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
-use crate::experiment::identity::{CalibrationIdentity, EvaluationIdentity, PruningIdentity};
+use crate::experiment::identity::{
+    CalibrationIdentity, EvaluationIdentity, PruningIdentity, PruningKind, RecipeIdentity,
+};
 use crate::experiment::inputs::ModelIdentity;
-use crate::experiment::plan::ComponentPlan;
+use crate::experiment::plan::{ComponentPlan, StepPlans};
 use crate::files::{Access, OutputFile, input};
 use crate::model::export::{CONFIG, PRUNING};
 use crate::model::weights::WeightFiles;
@@ -42,7 +44,7 @@ pub fn written(file: &PruningFile, original: Option<&str>) -> String {
     let kept = original.map(kept).unwrap_or_default();
     let short = file.base_model.as_deref().unwrap_or("model");
     let short = short.rsplit('/').next().unwrap_or(short);
-    let pattern = file.cell.pruning.as_ref().map(|pruning| pruning.pattern.to_string());
+    let pattern = file.cell.pruning.as_ref().map(|pruning| pruning.pattern().to_string());
     let pattern = pattern.unwrap_or_default();
     let mut text = String::from("---\n");
     let hub = hub_name(file);
@@ -209,27 +211,43 @@ fn of(file: &PruningFile, hub: Option<&str>) -> String {
 
 /// How the model was pruned: each step with its setting.
 fn settings(file: &PruningFile, pruning: &PruningIdentity) -> Vec<(&'static str, String)> {
-    let steps = &pruning.steps;
     let mut rows = vec![
         ("method", format!("`{}`", file.method)),
-        ("pattern", pruning.pattern.to_string()),
-        ("criterion", component(&pruning.criterion)),
+        ("pattern", pruning.pattern().to_string()),
     ];
-    if let Some(group) = &pruning.group {
-        rows.push(("comparison group", choices::name(group)));
+    match &pruning.kind {
+        PruningKind::Recipe(recipe) => rows.extend(steps(recipe)),
+        PruningKind::Units(units) => rows.push(("whole units", component(&units.plan.units))),
     }
-    rows.push(("allocator", component(&pruning.allocator)));
-    let optional = [("permutation", &steps.permutation), ("mask refinement", &steps.refine)];
-    let given = |(step, plan): (&'static str, &Option<ComponentPlan>)| Some((step, component(plan.as_ref()?)));
-    rows.extend(optional.into_iter().filter_map(given));
-    rows.push(("solver", component(&pruning.solver)));
-    rows.extend(given(("compensation", &steps.compensate)));
     if let Some(calibration) = &pruning.calibration {
         rows.push(("calibration", calibrated(file, calibration)));
     }
     if let Some(protocol) = &file.protocol {
         rows.push(("protocol", format!("`{protocol}`")));
     }
+    rows
+}
+
+/// The steps of a recipe with their settings.
+fn steps(recipe: &RecipeIdentity) -> Vec<(&'static str, String)> {
+    let StepPlans {
+        permutation,
+        refine,
+        compensate,
+    } = &recipe.steps;
+    let mut rows = vec![("criterion", component(&recipe.criterion))];
+    if let Some(group) = &recipe.group {
+        rows.push(("comparison group", choices::name(group)));
+    }
+    rows.push(("allocator", component(&recipe.allocator)));
+    let given = |(step, plan): (&'static str, &Option<ComponentPlan>)| Some((step, component(plan.as_ref()?)));
+    rows.extend(
+        [("permutation", permutation), ("mask refinement", refine)]
+            .into_iter()
+            .filter_map(given),
+    );
+    rows.push(("solver", component(&recipe.solver)));
+    rows.extend(given(("compensation", compensate)));
     rows
 }
 

@@ -7,7 +7,7 @@
 use super::seal;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
-use crate::experiment::identity::{Identity, PruningIdentity};
+use crate::experiment::identity::{Identity, PruningIdentity, RecipeIdentity};
 use crate::experiment::plan::ComponentPlan;
 use crate::files::input;
 use crate::model::export::{CONFIG, PRUNING};
@@ -167,11 +167,16 @@ impl PruningFile {
     /// # Errors
     /// This zprune does not know the solver.
     pub fn kept(&self) -> Result<Kept> {
-        match (&self.fingerprints, &self.cell.pruning) {
+        match (&self.fingerprints, self.recipe()) {
             (Some(fingerprints), _) => Ok(fingerprints.kept_weights),
-            (None, Some(pruning)) => Kept::by(&pruning.solver),
+            (None, Some(recipe)) => Kept::by(&recipe.solver),
             (None, None) => Ok(Kept::Unchanged),
         }
+    }
+
+    /// The recipe of the method.
+    fn recipe(&self) -> Option<&RecipeIdentity> {
+        self.cell.pruning.as_ref()?.recipe()
     }
 
     /// The weights of the layers whose biases compensation changed.
@@ -187,7 +192,7 @@ impl PruningFile {
             let unknown = components.find(name).is_err();
             unknown.then(|| format!("{} `{name}`", components.kind()))
         }
-        let Some(pruning) = &self.cell.pruning else {
+        let Some(pruning) = self.recipe() else {
             return Vec::new();
         };
         let steps = &pruning.steps;
@@ -205,7 +210,7 @@ impl PruningFile {
     /// Checks that the numbers do not contradict each other.
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::input(format!("not a record of pruning: {what}; {MEND}")));
-        if let Some(Err(error)) = self.cell.pruning.as_ref().map(|pruning| pruning.pattern.validate()) {
+        if let Some(Err(error)) = self.cell.pruning.as_ref().map(|pruning| pruning.pattern().validate()) {
             return refuse(error.to_string());
         }
         for component in self.cell.pruning.iter().flat_map(PruningIdentity::components) {
@@ -237,7 +242,7 @@ impl PruningFile {
                 ));
             }
         }
-        let pruning = self.cell.pruning.as_ref();
+        let pruning = self.recipe();
         if let Some(layer) = self.compensated().first()
             && pruning.is_none_or(|pruning| pruning.steps.compensate.is_none())
         {
@@ -245,7 +250,7 @@ impl PruningFile {
                 "the bias of layer `{layer}` was changed by a method without compensation"
             ));
         }
-        if let (Some(fingerprints), Some(pruning)) = (&self.fingerprints, &self.cell.pruning) {
+        if let (Some(fingerprints), Some(pruning)) = (&self.fingerprints, pruning) {
             // A solver that this zprune does not know says nothing here.
             if Kept::by(&pruning.solver).is_ok_and(|kept| kept != fingerprints.kept_weights) {
                 return refuse(format!(

@@ -9,7 +9,7 @@ use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::digest::FileDigest;
 use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
-use crate::experiment::identity::identify;
+use crate::experiment::identity::{PruningIdentity, identify};
 use crate::experiment::inputs::{self, ConfiguredModel, Inputs, ModelInput};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
@@ -78,7 +78,7 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
         return Err(not_one(experiment));
     };
     let folder = &configured.path;
-    let recipe = experiment.method(pruning.method)?;
+    let recipe = experiment.recipe(pruning.method)?.ok_or_else(|| not_one(experiment))?;
     let backend = Opened::new(&experiment.machine, machine)?;
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
@@ -110,8 +110,8 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     progress.stage("reading it back");
     let output = loadable(&staging).map_err(|error| staging.renamed(error))?;
     let fingerprints = Fingerprints {
-        kept_weights: match identity.pruning.as_ref() {
-            Some(pruning) => Kept::by(&pruning.solver)?,
+        kept_weights: match identity.pruning.as_ref().and_then(PruningIdentity::recipe) {
+            Some(recipe) => Kept::by(&recipe.solver)?,
             None => Kept::Unchanged,
         },
         original: unchanged(input, folder, (&copied, &remade), &output).at(folder.display())?,

@@ -4,7 +4,8 @@
 //! of the original. Before it gets its name it is opened as a loader opens it, and its logits are held against those of the original
 //! with zeros in place of what was removed.
 
-use crate::backend::{Backend, Compute};
+use crate::backend::Compute;
+use crate::cell::size::{logits, multiply_adds, parameters, sample, seconds_per_token};
 use crate::cell::{Opened, Work, calibration_windows};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -12,13 +13,12 @@ use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
-use crate::model::blocks;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::edit::{Edit, Edited, Masked};
 use crate::model::export::{CONFIG, Shards, bias_of, copied, copy, emitted};
 use crate::model::families::read_spec;
 use crate::model::folder::Links;
-use crate::model::forward::{Ends, Hidden};
+use crate::model::forward::Ends;
 use crate::model::index::INDEX;
 use crate::model::padded::Padded;
 use crate::model::source::WeightSource;
@@ -34,7 +34,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// Name of the file that says what is left of the original.
 pub const STRUCTURE: &str = "structure.json";
@@ -134,12 +133,6 @@ pub struct BlockLeft {
 
 /// Bytes of tensors after which another weight file is begun.
 const SHARD_BYTES: u64 = 5 << 30;
-
-/// Tokens on which logits are compared and time is measured, if there is no calibration text.
-const TOKENS: usize = 256;
-
-/// How often the time of each model is taken.
-const ROUNDS: usize = 5;
 
 /// The largest difference of logits that rounding explains, as a fraction of the largest logit.
 fn tolerance(compute: Compute) -> f64 {
@@ -287,29 +280,14 @@ impl Work for Shrink<'_> {
             )));
         }
         self.progress.stage("timing");
-        let tokens = sample.ids().len() as f64;
-        let mut seconds = [f64::INFINITY; 2];
-        // In turn, so that what else the machine does meets both; the fastest counts.
-        for _ in 0..ROUNDS {
-            seconds[0] = logits(backend, self.checkpoint, &ends, &sample)?
-                .1
-                .as_secs_f64()
-                .min(seconds[0]);
-            seconds[1] = logits(backend, &reopened, &small_ends, &sample)?
-                .1
-                .as_secs_f64()
-                .min(seconds[1]);
-        }
-        let size = |spec: &ModelSpec, seconds: f64| {
-            let parameters: u64 = spec
-                .tensors()
-                .map(|(_, shape)| shape.iter().product::<usize>() as u64)
-                .sum();
+        let seconds = seconds_per_token(backend, [(self.checkpoint, &ends), (&reopened, &small_ends)], &sample)?;
+        let size = |spec: &ModelSpec, seconds_per_token: f64| {
+            let parameters = parameters(spec);
             Size {
                 parameters,
                 bytes: parameters * self.storage.bytes() as u64,
-                multiply_adds: (spec.prunable() + spec.vocabulary * spec.embedding.width) as u64,
-                seconds_per_token: seconds / tokens,
+                multiply_adds: multiply_adds(spec),
+                seconds_per_token,
             }
         };
         let left = edit.blocks.into_iter().map(|edit| BlockLeft {
@@ -435,44 +413,6 @@ impl Tensors<'_> {
         }
         Ok(tensors)
     }
-}
-
-/// The text on which logits are compared: the first windows of the calibration, or tokens that mean nothing.
-fn sample(windows: Option<&TokenWindows>, spec: &ModelSpec) -> Result<TokenWindows> {
-    match windows {
-        Some(windows) => {
-            let count = (2 * TOKENS).div_ceil(windows.length()).min(windows.count());
-            TokenWindows::new(windows.ids()[..count * windows.length()].to_vec(), windows.length())
-        }
-        None => {
-            let length = TOKENS.min(spec.longest_window.unwrap_or(TOKENS)).max(2);
-            let ids = (0..2 * length as u64).map(|place| (place * 7919 % spec.vocabulary as u64) as u32);
-            TokenWindows::new(ids.collect(), length)
-        }
-    }
-}
-
-/// The logits of every token, and how long the blocks and the head took to compute them.
-fn logits<B: Backend>(
-    backend: &B,
-    source: &dyn WeightSource,
-    ends: &Ends<B>,
-    windows: &TokenWindows,
-) -> Result<(Array2<f32>, Duration)> {
-    let spec = source.spec();
-    let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
-    let mut time = Duration::ZERO;
-    blocks::each(backend, source, |_, block| {
-        backend.wait()?;
-        let started = Instant::now();
-        hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
-        backend.wait()?;
-        time += started.elapsed();
-        Ok(())
-    })?;
-    let started = Instant::now();
-    let logits = hidden.logits(backend, ends)?;
-    Ok((logits, time + started.elapsed()))
 }
 
 /// The largest difference of two matrices, as a fraction of the largest entry of the second.

@@ -171,6 +171,18 @@ impl Checkpoint {
             .ok_or_else(|| Error::input(format!("tensor `{name}` has type {:?}", location.dtype)))
     }
 
+    /// Bytes of all tensors of the model as they are stored.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::storage`].
+    pub fn stored_bytes(&self) -> Result<u64> {
+        let bytes = self.spec().tensors().map(|(name, shape)| {
+            let elements: usize = shape.iter().product();
+            Ok((elements * self.storage(&name)?.bytes()) as u64)
+        });
+        bytes.sum()
+    }
+
     /// The elements of a tensor in row-major order, converted to `f32`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a record holds, field by field.
 
 use crate::experiment::identity::Identity;
+use crate::model::edit::BlockEdit;
 use crate::prune::layer::LayerRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,9 +10,9 @@ use std::collections::BTreeMap;
 /// that they do not know; with the version they can say why.
 ///
 /// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
-/// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias, and the file
-/// that gradients came from.
-pub const SCHEMA: u32 = 6;
+/// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias.
+/// 7: what is left of a model that lost whole units, how long it takes, and the file that gradients came from.
+pub const SCHEMA: u32 = 7;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -62,6 +63,9 @@ pub struct Record {
     /// What pruning did to each layer.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub layers: Vec<LayerRecord>,
+    /// What is left of the model, if whole units were removed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub structure: Option<StructureRecord>,
     /// Where and when the cell ran. Reruns of the same cell differ only here.
     pub run: RunInfo,
     /// Checksum of all other fields, as it stands in the file; absent in memory, and before schema 3.
@@ -164,4 +168,48 @@ pub struct RunInfo {
     /// in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spilled_bytes: Option<u64>,
+    /// Measured seconds per token of scoring text, without reading weights: of the original and of what is left of it, in turn, the
+    /// fastest of several passes; only where whole units were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_per_token: Option<[f64; 2]>,
+}
+
+/// The sizes of a model before and after whole units were removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StructureRecord {
+    /// Number of parameters.
+    pub parameters: [u64; 2],
+    /// Bytes of all tensors, in the types in which the original stores them.
+    pub bytes: [u64; 2],
+    /// Multiply-adds of a token in linear layers and the head.
+    pub multiply_adds: [u64; 2],
+    /// The blocks that are left, by their numbers in the original.
+    pub blocks: Vec<BlockWidths>,
+}
+
+/// How much is left of a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockWidths {
+    /// The block's number in the original.
+    pub block: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key-value heads.
+    pub kv_heads: usize,
+    /// Number of neurons of the MLP.
+    pub neurons: usize,
+}
+
+impl BlockWidths {
+    /// What an edit leaves of a block.
+    pub fn of(edit: &BlockEdit) -> Self {
+        BlockWidths {
+            block: edit.block,
+            heads: edit.heads.len(),
+            kv_heads: edit.kv_heads.len(),
+            neurons: edit.neurons.len(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What holds of every record that zprune wrote, whatever its schema: numbers that follow from others do, and all are in
 //! their range. A record that breaks a rule was edited or damaged.
 
-use super::fields::{EvaluationRecord, Metric, Record, Status, TaskRecord};
+use super::fields::{EvaluationRecord, Metric, Record, Status, StructureRecord, TaskRecord};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
 use crate::prune::layer::LayerRecord;
@@ -59,7 +59,19 @@ pub(super) fn check(record: &Record) -> Broken {
             format!("sparsity is {sparsity}, but its layers say {removed}")
         })?;
     }
+    if let Some(structure) = &record.structure {
+        of_structure(structure, record)?;
+    }
     let run = &record.run;
+    if let Some(seconds) = run.seconds_per_token {
+        rule(record.structure.is_some(), || {
+            "`seconds_per_token` belongs to models that lost whole units".to_string()
+        })?;
+        rule(
+            seconds.iter().all(|seconds| seconds.is_finite() && *seconds > 0.0),
+            || format!("seconds_per_token = {seconds:?} are no durations"),
+        )?;
+    }
     for (name, seconds) in [
         ("calibrate_seconds", run.calibrate_seconds),
         ("prune_seconds", run.prune_seconds),
@@ -72,11 +84,43 @@ pub(super) fn check(record: &Record) -> Broken {
     Ok(())
 }
 
+fn of_structure(structure: &StructureRecord, record: &Record) -> Broken {
+    let units = record
+        .cell
+        .pruning
+        .as_ref()
+        .is_some_and(|pruning| pruning.recipe().is_none());
+    rule(units && record.layers.is_empty(), || {
+        "`structure` belongs to models that lost whole units, and has no layers beside it".to_string()
+    })?;
+    for (name, [before, after]) in [
+        ("parameters", structure.parameters),
+        ("bytes", structure.bytes),
+        ("multiply_adds", structure.multiply_adds),
+    ] {
+        rule(before > 0 && after > 0, || {
+            format!("{name} = [{before}, {after}], and there is no model without any")
+        })?;
+    }
+    let [before, after] = structure.multiply_adds;
+    rule(after <= before, || {
+        format!("multiply_adds = [{before}, {after}], and nothing was added")
+    })?;
+    let rising = structure.blocks.windows(2).all(|pair| pair[0].block < pair[1].block);
+    rule(rising && !structure.blocks.is_empty(), || {
+        "its blocks are not in the order of the original".to_string()
+    })
+}
+
 /// Checks that a good record has everything that its cell asks for.
 fn complete(record: &Record) -> Broken {
     let cell = &record.cell;
     rule(record.sparsity.is_some() == cell.pruning.is_some(), || {
         "`sparsity` belongs to pruned models, and to all of them".to_string()
+    })?;
+    let units = cell.pruning.as_ref().is_some_and(|pruning| pruning.recipe().is_none());
+    rule(record.structure.is_some() == units, || {
+        "`structure` belongs to models that lost whole units, and to all of them".to_string()
     })?;
     let (found, asked) = (record.evaluations.len(), cell.evaluations.len());
     rule(found == asked, || {

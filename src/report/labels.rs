@@ -77,8 +77,13 @@ fn alike(first: &MethodPlan, second: &MethodPlan) -> bool {
         components.map(|it| it.map(|it| it.name.clone())).collect()
     };
     let settings = |method: &MethodPlan| {
-        let stage = method.stage.as_ref().map(choices::name);
-        (choices::name(&method.group), stage, choices::name(&method.target))
+        let recipe = method.recipe();
+        let stage = recipe.and_then(|recipe| recipe.stage.as_ref()).map(choices::name);
+        (
+            method.group(),
+            stage,
+            recipe.map(|recipe| choices::name(&recipe.target)),
+        )
     };
     first.name != second.name && names(first) == names(second) && settings(first) == settings(second)
 }

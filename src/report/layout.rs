@@ -1,9 +1,10 @@
-//! What the tables of a report say: methods by patterns, methods by models, methods by tasks, comparisons, sources of
+//! What the tables of a report say: methods by patterns, methods by models, methods by tasks, sizes, comparisons, sources of
 //! uncertainty, and published values beside ours.
 
 mod axes;
 mod differences;
 mod scores;
+mod sizes;
 mod uncertainty;
 mod view;
 
@@ -21,6 +22,7 @@ pub fn chapters(results: &Results, families: &[ComparisonFamily], methods: Optio
         chapter("perplexity", "Perplexity", view.perplexity()),
         chapter("axes", "By axes", view.by_axes()),
         chapter("accuracy", "Zero-shot accuracy", view.accuracy()),
+        chapter("sizes", "Sizes and times", view.sizes()),
         chapter("published", "Against published values", view.published()),
         chapter("comparisons", "Comparisons", view.comparisons()),
         chapter("uncertainty", "Where uncertainty comes from", view.uncertainty()),

@@ -6,7 +6,7 @@ use crate::experiment::plan::DENSE;
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
-use crate::record::{self, Record, Status};
+use crate::record::{self, Record, Status, StructureRecord};
 use crate::stats::Summary;
 use crate::stats::paired::Texts;
 use crate::stats::proportion::Accuracy;
@@ -92,6 +92,44 @@ pub struct MethodResult {
     pub seconds: Option<f64>,
     /// What pruning did to each layer in the first run.
     pub layers: Vec<LayerRecord>,
+    /// Means of what is left of models that lost whole units.
+    pub sizes: Option<Sizes>,
+}
+
+/// The sizes of models before and after whole units were removed, means over seeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    /// Number of parameters.
+    pub parameters: [f64; 2],
+    /// Bytes of all tensors as they are stored.
+    pub bytes: [f64; 2],
+    /// Multiply-adds of a token in linear layers and the head.
+    pub multiply_adds: [f64; 2],
+    /// Measured seconds per token of scoring text.
+    pub seconds_per_token: [f64; 2],
+    /// The second of these times as a fraction of the first, in each run by itself.
+    pub time_share: f64,
+}
+
+impl Sizes {
+    /// The means over these records; `None` if no record has sizes.
+    fn of(records: &[&Record]) -> Option<Sizes> {
+        let found = records
+            .iter()
+            .filter_map(|record| record.structure.as_ref().zip(record.run.seconds_per_token));
+        let found: Vec<_> = found.collect();
+        let mean = |of: &dyn Fn(&(&StructureRecord, [f64; 2])) -> [f64; 2]| {
+            [0, 1].map(|place| crate::stats::mean(&found.iter().map(|it| of(it)[place]).collect::<Vec<_>>()))
+        };
+        let counts = |pair: [u64; 2]| pair.map(|count| count as f64);
+        (!found.is_empty()).then(|| Sizes {
+            parameters: mean(&|(sizes, _)| counts(sizes.parameters)),
+            bytes: mean(&|(sizes, _)| counts(sizes.bytes)),
+            multiply_adds: mean(&|(sizes, _)| counts(sizes.multiply_adds)),
+            seconds_per_token: mean(&|(_, seconds)| *seconds),
+            time_share: mean(&|(_, [before, after])| [1.0, after / before])[1],
+        })
+    }
 }
 
 impl MethodResult {
@@ -215,6 +253,7 @@ impl Results {
                     .methods
                     .iter()
                     .flat_map(|method| experiment.patterns.iter().map(move |pattern| (method, pattern)))
+                    .filter(|(method, pattern)| method.takes(pattern))
                     .map(|(method, pattern)| entry(&method.name, Some(*pattern)))
                     .collect();
                 sections.push(Section {
@@ -290,6 +329,7 @@ fn entry(
                 .collect(),
         ),
         layers: good.first().map(|record| record.layers.clone()).unwrap_or_default(),
+        sizes: Sizes::of(&good),
         runs,
     }
 }

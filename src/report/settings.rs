@@ -2,9 +2,10 @@
 
 use super::labels::{said, spoken};
 use crate::calibrate::{Goal, Stage};
-use crate::experiment::method::{ComponentPlan, MethodPlan};
+use crate::experiment::method::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, UnitsPlan};
 use crate::experiment::plan_file::PlanFile;
 use crate::prune::pattern::{COLUMN_BLOCK, Group};
+use crate::prune::units::Widths;
 
 /// Every setting that matters for the numbers: its name, and what it is.
 pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
@@ -59,6 +60,26 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
 
 /// What a method does, step by step.
 fn in_words(method: &MethodPlan) -> String {
+    let mut parts = match &method.kind {
+        MethodKind::Recipe(recipe) => steps(recipe),
+        MethodKind::Units(plan) => whole_units(plan),
+    };
+    if !method.calibrated {
+        parts.push("without calibration".to_string());
+    }
+    parts.join("; ")
+}
+
+fn whole_units(plan: &UnitsPlan) -> Vec<String> {
+    let widths = match plan.widths {
+        Widths::Uniform => "all blocks keep equal sizes",
+        Widths::PerBlock => "blocks may have different sizes",
+    };
+    let what = format!("removes whole heads, neurons or blocks by {}", component(&plan.units));
+    vec![what, widths.to_string()]
+}
+
+fn steps(method: &RecipePlan) -> Vec<String> {
     let group = match method.group {
         Group::Matrix => "all weights of a matrix".to_string(),
         Group::Row => "the inputs of each output".to_string(),
@@ -98,10 +119,7 @@ fn in_words(method: &MethodPlan) -> String {
     if method.target == Goal::Dense {
         parts.push("aiming at the outputs of the dense model".to_string());
     }
-    if !method.calibrated {
-        parts.push("without calibration".to_string());
-    }
-    parts.join("; ")
+    parts
 }
 
 /// A component with its parameters.

@@ -3,7 +3,7 @@
 //! These are estimates: a cell is expected to take what cells of the same method took on the same model and tokens, whatever the
 //! pattern and the seed. Cells that were skipped say nothing about the pace.
 
-use crate::experiment::identity::Identity;
+use crate::experiment::identity::{Identity, PruningKind};
 use crate::prune::pattern::Pattern;
 use crate::record::{Record, Status};
 use std::collections::BTreeMap;
@@ -17,8 +17,11 @@ pub(crate) struct Costs(BTreeMap<String, (f64, usize)>);
 fn kind(identity: &Identity) -> String {
     let mut identity = identity.clone();
     if let Some(pruning) = &mut identity.pruning {
-        pruning.pattern = Pattern::Unstructured { sparsity: 0.5 };
-        pruning.group = None;
+        let any = Pattern::Unstructured { sparsity: 0.5 };
+        match &mut pruning.kind {
+            PruningKind::Recipe(recipe) => (recipe.pattern, recipe.group) = (any, None),
+            PruningKind::Units(units) => units.pattern = any,
+        }
         if let Some(calibration) = &mut pruning.calibration {
             calibration.seed = 0;
         }

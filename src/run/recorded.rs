@@ -4,7 +4,7 @@ use crate::cell::{Findings, Runner, TaskFindings, Treatment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
-use crate::experiment::plan::{Cell, Experiment};
+use crate::experiment::plan::{Cell, Experiment, Method};
 use crate::memory;
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
@@ -27,13 +27,16 @@ pub(crate) fn record<B: Workbench>(
     memory::forget_peak();
     let spilled = runner.spilled();
     let result = match &cell.pruning {
-        Some(pruning) => experiment.method(pruning.method).and_then(|recipe| {
-            let treatment = Treatment {
-                recipe: &recipe,
-                pattern: pruning.pattern,
-                seed: pruning.seed,
-            };
-            runner.run(Some(treatment), progress, |_| Ok(()))
+        Some(pruning) => experiment.method(pruning.method).and_then(|method| match &method {
+            Method::Recipe(recipe) => {
+                let treatment = Treatment {
+                    recipe,
+                    pattern: pruning.pattern,
+                    seed: pruning.seed,
+                };
+                runner.run(Some(treatment), progress, |_| Ok(()))
+            }
+            Method::Units(removal) => runner.run_smaller(removal, pruning.pattern.sparsity(), pruning.seed, progress),
         }),
         None => runner.run(None, progress, |_| Ok(())),
     };
@@ -72,10 +75,12 @@ pub(crate) fn record<B: Workbench>(
             total_seconds: started.elapsed().as_secs_f64(),
             peak_resident_bytes: memory::peak_resident(),
             spilled_bytes: Some(runner.spilled() - spilled).filter(|bytes| *bytes > 0),
+            seconds_per_token: found.seconds_per_token,
         },
         evaluations: found.evaluations,
         tasks: found.tasks.iter().map(|task| task.record.clone()).collect(),
         layers: found.layers,
+        structure: found.structure,
         check: None,
     };
     Ok((record, found.tasks))
@@ -115,6 +120,7 @@ pub(crate) fn vouch(
                 evaluations: Vec::new(),
                 tasks: Vec::new(),
                 layers: Vec::new(),
+                structure: None,
                 ..record
             })?;
         }

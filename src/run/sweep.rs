@@ -137,10 +137,12 @@ fn opened(experiment: &Experiment, machine: Machine, pending: &[&(Cell, Identity
     let backend = Opened::new(&experiment.machine, machine)?;
     for (cell, _) in pending {
         if let Some(pruning) = &cell.pruning {
-            let recipe = experiment.method(pruning.method)?;
-            backend
-                .check(&recipe, pruning.pattern)
-                .at(&experiment.methods[pruning.method].name)?;
+            // Whole units have no limits but the model's.
+            if let Some(recipe) = experiment.recipe(pruning.method)? {
+                backend
+                    .check(&recipe, pruning.pattern)
+                    .at(&experiment.methods[pruning.method].name)?;
+            }
         }
     }
     Ok(backend)

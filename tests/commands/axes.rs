@@ -35,7 +35,8 @@ against = ["one-shot"]
 tables = [["criterion", "solver"]]
 "#;
 
-fn with(methods: &str) -> Folder {
+/// A folder whose experiment has these methods in place of its own.
+pub(super) fn with(methods: &str) -> Folder {
     let folder = Folder::new();
     let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("there");
     let from = text.find("[[method]]").expect("there are methods");
@@ -164,7 +165,7 @@ fn a_permuted_model_is_verified_in_its_own_order() {
         "prune --model model --method ria --calibration calibration.jsonl --sequences 4 --length 16 --out pruned";
     let folder = Folder::new();
     let done = works(&run(&folder, &format!("{PRUNE} --keep 2 --of 4 --permutation ria")));
-    assert!(done.contains("ria+ria"), "{done}");
+    assert!(done.contains("ria+ria-permutation"), "{done}");
     let verified = works(&run(&folder, "verify pruned --against model"));
     // Side by side, the columns are no groups.
     assert!(!verified.contains("2:4 in every"), "{verified}");

@@ -16,6 +16,7 @@ mod screens;
 mod shrink;
 #[path = "../tiny/mod.rs"]
 mod tiny;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

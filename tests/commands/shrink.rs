@@ -3,7 +3,8 @@
 use super::*;
 use serde_json::Value;
 
-fn json(folder: &Folder, name: &str) -> Value {
+/// A JSON file of the folder.
+pub(super) fn json(folder: &Folder, name: &str) -> Value {
     let text = std::fs::read_to_string(folder.path(name)).expect("written");
     serde_json::from_str(&text).expect("JSON")
 }

@@ -147,7 +147,7 @@ fn a_record_and_a_pruned_model_replay_with_another_criterion() {
         );
         let replayed = experiment(&method, pattern, "[0]").expect("resolves");
         // The shares are part of what decides the cell, and the file is needed no more.
-        let plan = serde_json::to_value(&replayed.methods[0].allocator).expect("JSON");
+        let plan = serde_json::to_value(&replayed.methods[0].recipe().expect("a recipe").allocator).expect("JSON");
         assert_eq!(
             plan["parameters"]["shares"].as_object().map(|shares| shares.len()),
             Some(35)

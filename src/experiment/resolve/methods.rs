@@ -6,7 +6,7 @@ use crate::calibrate::gradients::Loss;
 use crate::choices;
 use crate::error::{Error, Result};
 use crate::experiment::known::{KnownRecipe, filled};
-use crate::experiment::plan::{ComponentPlan, MethodPlan, StepPlans};
+use crate::experiment::plan::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan};
 use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
@@ -18,6 +18,7 @@ use crate::prune::pattern::Pattern;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::units::{UNITS, Widths};
 use serde_spanned::Spanned;
 use std::ops::Range;
 
@@ -65,6 +66,7 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
         ("permutation", PERMUTATIONS.kind(), PERMUTATIONS.find(name).is_ok()),
         ("refine", REFINERS.kind(), REFINERS.find(name).is_ok()),
         ("compensate", COMPENSATIONS.kind(), COMPENSATIONS.find(name).is_ok()),
+        ("units", UNITS.kind(), UNITS.find(name).is_ok()),
     ];
     let (key, other, _) = steps.into_iter().find(|(_, _, known)| *known)?;
     let message = format!("`{name}` is no {kind}; it is a {other}: write `{key} = \"{name}\"`");
@@ -108,6 +110,14 @@ pub fn method(
     problems: &mut Problems,
 ) -> Option<MethodPlan> {
     let span = raw.span();
+    if let Some(typed) = &raw.get_ref().units {
+        return of_units(&span, raw.get_ref(), typed, problems);
+    }
+    if raw.get_ref().widths.is_some() {
+        let message = "`widths` says what whole units leave; it belongs to a method with `units`";
+        problems.add(span, Error::config(message));
+        return None;
+    }
     let raw = match filled(raw.get_ref()) {
         Ok(raw) => raw,
         Err((span, error)) => {
@@ -173,10 +183,8 @@ pub fn method(
     });
     let mut losses = [Loss::Likelihood, Loss::Outputs].into_iter();
     let with_gradients = losses.any(|loss| score.component.gradients(loss).anything());
-    let mut plan = MethodPlan {
-        name: String::new(),
+    let plan = RecipePlan {
         group: problems.take(&typed.span(), group)?.unwrap_or(own),
-        calibrated: needs.anything() || with_gradients || share.component.tries(),
         criterion,
         solver,
         allocator,
@@ -184,27 +192,78 @@ pub fn method(
         stage: raw.stage,
         target,
     };
-    plan.name = raw.name.clone().unwrap_or_else(|| label(&plan));
-    Some(plan)
+    Some(MethodPlan {
+        name: raw.name.clone().unwrap_or_else(|| label(&plan)),
+        calibrated: needs.anything() || with_gradients || share.component.tries(),
+        kind: MethodKind::Recipe(plan),
+    })
+}
+
+/// Resolves a method that removes whole units. `None` if it has a problem.
+fn of_units(
+    span: &Range<usize>,
+    raw: &RawMethod,
+    typed: &Spanned<RawComponent>,
+    problems: &mut Problems,
+) -> Option<MethodPlan> {
+    let steps = [
+        ("recipe", raw.recipe.is_some()),
+        ("criterion", raw.criterion.is_some()),
+        ("solver", raw.solver.is_some()),
+        ("allocator", raw.allocator.is_some()),
+        ("permutation", raw.permutation.is_some()),
+        ("refine", raw.refine.is_some()),
+        ("compensate", raw.compensate.is_some()),
+        ("group", raw.group.is_some()),
+        ("stage", raw.stage.is_some()),
+        ("target", raw.target.is_some()),
+    ];
+    let there: Vec<String> = steps
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    if !there.is_empty() {
+        let message = format!(
+            "a method with `units` removes whole units and has no steps of a recipe; leave out {}, or make it a method of its own",
+            there.join(", ")
+        );
+        problems.add(span.clone(), Error::config(message));
+    }
+    let (units, built) = component(&UNITS, typed, problems)?;
+    there.is_empty().then(|| {
+        let widths = raw.widths.unwrap_or_default();
+        let label = match widths {
+            Widths::Uniform => units.name.clone(),
+            Widths::PerBlock => format!("{} (per block)", units.name),
+        };
+        MethodPlan {
+            name: raw.name.clone().unwrap_or(label),
+            calibrated: built.component.calibrates(),
+            kind: MethodKind::Units(UnitsPlan { units, widths }),
+        }
+    })
 }
 
 /// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.
-fn label(plan: &MethodPlan) -> String {
+fn label(plan: &RecipePlan) -> String {
     let StepPlans {
         permutation,
         refine,
         compensate,
     } = &plan.steps;
     let solver = Some(&plan.solver).filter(|solver| solver.name != "one-shot");
+    let name = |step: &ComponentPlan| step.name.clone();
     let steps = [
-        Some(&plan.criterion),
-        permutation.as_ref(),
-        refine.as_ref(),
-        solver,
-        compensate.as_ref(),
+        Some(name(&plan.criterion)),
+        // A criterion can have the same name.
+        permutation.as_ref().map(|step| format!("{}-permutation", step.name)),
+        refine.as_ref().map(name),
+        solver.map(name),
+        compensate.as_ref().map(name),
     ];
-    let steps: Vec<&str> = steps.into_iter().flatten().map(|step| step.name.as_str()).collect();
-    let steps = match steps[..] {
+    let steps: Vec<String> = steps.into_iter().flatten().collect();
+    let steps = match steps.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["obs", "obs"] => "sparsegpt".to_string(),
         _ => steps.join("+"),
     };

@@ -98,7 +98,7 @@ pub fn calibration(
             Some(sampling.unwrap_or(Sampling::Documents))
         }
     };
-    let length = agree(protocol, "length", calibration.length, |it| it.context);
+    let length = agree(protocol, "length", calibration.length, |it| it.calibration);
     let length = problems.take(&span, length).flatten();
     if length.is_none() {
         problems.missing(&span, "length", missing("length", LENGTH));

@@ -152,7 +152,7 @@ fn weights(
 
 fn describe(claim: &PruningFile) -> String {
     match &claim.cell.pruning {
-        Some(pruning) => format!("{}, {}", claim.method, pruning.pattern),
+        Some(pruning) => format!("{}, {}", claim.method, pruning.pattern()),
         None => claim.method.clone(),
     }
 }
@@ -173,7 +173,7 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
     if zeros != layer.zeros {
         return Some(format!("has {zeros} zeros, but pruning.json says {}", layer.zeros));
     }
-    let pruning = claim.cell.pruning.as_ref()?;
+    let pruning = claim.cell.pruning.as_ref()?.recipe()?;
     if let Some(order) = &layer.permutation
         && !is_order(order, inputs)
     {

@@ -293,7 +293,7 @@ impl<'a> Original<'a> {
         if !self.compensated.is_empty() {
             let plan = self
                 .claim
-                .and_then(|claim| claim.cell.pruning.as_ref()?.steps.compensate.as_ref());
+                .and_then(|claim| claim.cell.pruning.as_ref()?.recipe()?.steps.compensate.as_ref());
             let name = plan.map_or("the method", |plan| &plan.name);
             let what = format!("biases against the original's: `{name}` changes them on purpose");
             verdict.unchecked.push(what);
@@ -306,7 +306,7 @@ impl<'a> Original<'a> {
         verdict.identical = Some(identical);
         match self.allowed {
             Allowed::Anything => {
-                let solver = self.claim.and_then(|claim| claim.cell.pruning.as_ref());
+                let solver = self.claim.and_then(|claim| claim.cell.pruning.as_ref()?.recipe());
                 let solver = solver.map_or("the method", |pruning| &pruning.solver.name);
                 verdict.unchecked.push(format!(
                     "weights that stayed against the original's: `{solver}` changes them on purpose"

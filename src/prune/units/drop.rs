@@ -3,6 +3,7 @@
 
 use super::step::{DenseModel, UnitMethod, Widths};
 use super::turning::Tokens;
+use super::uniform::MOST_UNITS;
 use crate::error::{Error, Result};
 use crate::model::edit::{BlockEdit, Edit};
 use crate::prune::range::within;
@@ -38,7 +39,7 @@ impl UnitMethod for BlockDrop {
     }
 
     fn edit(&self, model: &dyn DenseModel, share: f64, _: Widths) -> Result<Edit> {
-        within("units", share, 0.0..=0.95)?;
+        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
         // Blocks are nearly always equal; where they are not, their number counts.
         let count = (share * spec.blocks as f64).round() as usize;

@@ -12,7 +12,7 @@ use super::cost::Cost;
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, UnitMethod, Widths};
 use super::survey::{BlockFeatures, Features};
-use super::uniform::uniform;
+use super::uniform::{MOST_UNITS, uniform};
 use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::{BlockEdit, Edit};
@@ -136,7 +136,7 @@ impl UnitMethod for Flap {
 impl Flap {
     /// What is left where blocks may differ, without biases.
     fn per_block(&self, source: &dyn WeightSource, features: &[BlockFeatures], share: f64) -> Result<Edit> {
-        within("units", share, 0.0..=0.95)?;
+        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = source.spec();
         let structure = self.structure.unwrap_or(Structure::AlAm);
         let scores = self.all_scores(source, features, structure)?;

@@ -10,7 +10,7 @@
 
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, RoleGradient, UnitMethod, Widths};
-use super::uniform::uniform;
+use super::uniform::{MOST_UNITS, uniform};
 use crate::backend::gradient::GradientNeeds;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::Edit;
@@ -82,7 +82,7 @@ impl UnitMethod for LlmPruner {
 
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
-        within("units", share, 0.0..=0.95)?;
+        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
         let scores = self.scores(model)?;
         match widths {

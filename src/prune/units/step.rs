@@ -8,10 +8,11 @@ use crate::model::edit::Edit;
 use crate::model::source::WeightSource;
 use crate::spec::Role;
 use ndarray::Array2;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whether blocks have the same numbers of heads and neurons afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Widths {
     /// All blocks have the same, in numbers that every loader takes: see [`uniform`](super::uniform).

@@ -12,6 +12,9 @@ use crate::model::families::FAMILIES;
 use crate::prune::range::within;
 use crate::spec::{BlockSpec, ModelSpec};
 
+/// The largest share of weights that can be removed as whole units.
+pub const MOST_UNITS: f64 = 0.95;
+
 /// Of what the number of neurons that are left is a multiple, for a model with so many.
 pub fn multiple(neurons: usize) -> usize {
     match neurons {
@@ -40,7 +43,7 @@ pub fn equal_block(spec: &ModelSpec) -> Result<&BlockSpec> {
 /// # Errors
 /// The share is out of range, or blocks are not of equal size.
 pub fn uniform(spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Edit> {
-    within("units", share, 0.0..=0.95)?;
+    within("units", share, 0.0..=MOST_UNITS)?;
     let block = equal_block(spec)?;
     let mut edit = Edit::whole(spec);
     if share == 0.0 {

@@ -2,6 +2,7 @@
 
 use super::view::View;
 use crate::experiment::method::MethodPlan;
+use crate::experiment::protocol::Averaged;
 use crate::prune::pattern::Pattern;
 use crate::report::format::digits;
 use crate::report::published::{self, Published};
@@ -117,7 +118,7 @@ impl View<'_> {
                         columns.push(Column::numbers("published").beside());
                     }
                 }
-                columns.extend([Column::numbers("macro average (acc)"), Column::numbers("seeds").aside()]);
+                columns.extend([Column::numbers(self.averaged()), Column::numbers("seeds").aside()]);
                 let row = |method: &str, calibrated: Option<bool>| {
                     let mut row = vec![self.named(method)];
                     for section in &sections {
@@ -145,15 +146,38 @@ impl View<'_> {
         sheets
     }
 
-    /// The macro average of `acc` over all tasks, if the method has results for all of them.
+    /// What is averaged over tasks, as a heading.
+    fn averaged(&self) -> &'static str {
+        match self.results.plan.experiment.averaged() {
+            Averaged::Plain => "macro average (acc)",
+            Averaged::Larger => "macro average (larger of acc, acc_norm)",
+        }
+    }
+
+    /// The macro average over all tasks, if the method has results for all of them.
     pub(super) fn average(&self, sections: &[&Section], method: &str, pattern: Pattern) -> SheetCell {
-        let plain = sections
-            .iter()
-            .filter(|section| matches!(&section.measure, Measure::Accuracy { metric, .. } if *metric == "acc"));
-        let parts: Option<Vec<(f64, f64)>> = plain
-            .map(|section| {
-                let accuracy = section.entry(method, pattern)?.accuracy(self.confidence())?;
-                Some((100.0 * accuracy.value, 100.0 * accuracy.standard_error))
+        let averaged = self.results.plan.experiment.averaged();
+        let of_metric = |wanted: &'static str| {
+            sections.iter().filter_map(move |section| match &section.measure {
+                Measure::Accuracy { task, metric } if *metric == wanted => Some((task, *section)),
+                _ => None,
+            })
+        };
+        let score = |section: &Section| {
+            let accuracy = section.entry(method, pattern)?.accuracy(self.confidence())?;
+            Some((100.0 * accuracy.value, 100.0 * accuracy.standard_error))
+        };
+        let parts: Option<Vec<(f64, f64)>> = of_metric("acc")
+            .map(|(task, section)| {
+                let plain = score(section)?;
+                let normed = of_metric("acc_norm").find(|(other, _)| *other == task);
+                match normed
+                    .filter(|_| averaged == Averaged::Larger)
+                    .map(|(_, section)| score(section))
+                {
+                    None => Some(plain),
+                    Some(normed) => normed.map(|normed| if normed.0 > plain.0 { normed } else { plain }),
+                }
             })
             .collect();
         let average = parts.and_then(|parts| macro_average(&parts));
@@ -216,7 +240,7 @@ impl View<'_> {
 
 /// The comparison group of a method; nothing for the dense model.
 fn group(plan: Option<&MethodPlan>) -> String {
-    plan.map_or(String::new(), |plan| plan.group.to_string())
+    plan.map_or(String::new(), MethodPlan::group)
 }
 
 fn seeds(entries: &[&MethodResult], calibrated: Option<bool>) -> SheetCell {

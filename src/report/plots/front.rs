@@ -1,11 +1,14 @@
 //! Time against quality: which methods nothing else beats in both.
+//!
+//! The time is that of pruning, or that of scoring text with what is left.
 
 use super::canvas::{Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{Cast, Drawn, heading};
 use crate::error::Result;
+use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::report::csv::CsvRow;
-use crate::report::results::Section;
+use crate::report::results::{MethodResult, Section};
 use serde_json::json;
 
 const TOP: i32 = 40;
@@ -13,16 +16,60 @@ const PANEL: i32 = 200;
 const LEFT: i32 = 66;
 const RIGHT: i32 = WIDTH - 12;
 
-/// Time in seconds and perplexity of a method.
+/// Time and perplexity of a method.
 struct Point {
     index: usize,
-    seconds: f64,
+    time: f64,
     value: f64,
 }
 
+/// What takes the time that a picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Calibrating and pruning, in seconds.
+    Pruning,
+    /// Scoring a token with a model that lost whole units, in percent of what the dense model took in the same minute. The dense model is
+    /// one of the points.
+    Scoring,
+}
+
+impl Clock {
+    fn time(self, entry: &MethodResult) -> Option<f64> {
+        let time = match self {
+            Clock::Pruning => entry.seconds,
+            Clock::Scoring if entry.method == DENSE => Some(100.0),
+            Clock::Scoring => entry.sizes.map(|sizes| 100.0 * sizes.time_share),
+        };
+        time.filter(|time| *time > 0.0)
+    }
+
+    /// What the time is of, for a title, an axis, a caption, and a column of numbers.
+    fn words(self) -> [&'static str; 4] {
+        match self {
+            Clock::Pruning => [
+                "time and quality",
+                "seconds to calibrate and prune (log scale)",
+                "the time to calibrate and prune",
+                "seconds",
+            ],
+            Clock::Scoring => [
+                "speed and quality",
+                "measured time of a token, % of the dense model's (log scale)",
+                "the measured time of a token",
+                "percent_of_dense",
+            ],
+        }
+    }
+}
+
 /// Caption and picture, with a panel per pattern that has at least two methods; `None` without panels.
-pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
-    let methods = &cast.methods;
+pub fn plot(section: &Section, cast: &Cast, clock: Clock) -> Result<Option<Drawn>> {
+    let dense: &[&str] = match clock {
+        Clock::Pruning => &[],
+        Clock::Scoring => &[DENSE],
+    };
+    let methods: Vec<&str> = dense.iter().chain(&cast.methods).copied().collect();
+    let [title, axis, time, column] = clock.words();
     let mut patterns: Vec<Pattern> = Vec::new();
     for pattern in section.entries.iter().filter_map(|entry| entry.pattern) {
         if !patterns.contains(&pattern) {
@@ -36,7 +83,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
                 let entry = section.entry(method, pattern)?;
                 Some(Point {
                     index,
-                    seconds: entry.seconds.filter(|seconds| *seconds > 0.0)?,
+                    time: clock.time(entry)?,
                     value: entry.summary.as_ref()?.mean,
                 })
             });
@@ -44,7 +91,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
         })
         .filter(|(_, points)| points.len() > 1)
         .collect();
-    let Some((first, last)) = extent(panels.iter().flat_map(|(_, points)| points.iter().map(|it| it.seconds))) else {
+    let Some((first, last)) = extent(panels.iter().flat_map(|(_, points)| points.iter().map(|it| it.time))) else {
         return Ok(None);
     };
     let across = PlotAxis::logarithmic(first / 1.2, last * 1.2, LEFT, RIGHT);
@@ -72,7 +119,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
     let below = TOP + PANEL * panels.len() as i32;
     let legend = below + 30;
     let svg = draw(legend + legend_height(&items) + 8, |canvas| {
-        canvas.title(&format!("{}: time and quality", heading(section)))?;
+        canvas.title(&format!("{}: {title}", heading(section)))?;
         for (place, (pattern, points)) in panels.iter().enumerate() {
             let (top, bottom) = (TOP + 26 + PANEL * place as i32, TOP + PANEL * (place as i32 + 1) - 30);
             let Some((low, high)) = extent(points.iter().map(|it| it.value)) else {
@@ -83,7 +130,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
             canvas.horizontal(&across, top, bottom)?;
             canvas.vertical(&up, LEFT, RIGHT)?;
             canvas.line(&[(LEFT, top), (RIGHT, top)], GRID, 1)?;
-            let at = |point: &Point| (across.place(point.seconds), up.place(point.value));
+            let at = |point: &Point| (across.place(point.time), up.place(point.value));
             let front = front(points);
             for step in front.windows(2) {
                 let (from, to) = (at(step[0]), at(step[1]));
@@ -96,12 +143,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
         }
         let middle = (TOP + below) / 2;
         canvas.upright("perplexity (log scale)", (16, middle))?;
-        canvas.text(
-            "seconds to calibrate and prune (log scale)",
-            ((LEFT + RIGHT) / 2, below + 8),
-            TEXT,
-            Anchor::Middle,
-        )?;
+        canvas.text(axis, ((LEFT + RIGHT) / 2, below + 8), TEXT, Anchor::Middle)?;
         canvas.legend(&items, legend)
     })?;
     let mut data: Vec<CsvRow> = Vec::new();
@@ -111,14 +153,14 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
             data.push(vec![
                 ("pattern", json!(pattern.to_string())),
                 ("method", json!(methods[point.index])),
-                ("seconds", json!((point.seconds * 1e3).round() / 1e3)),
+                (column, json!((point.time * 1e3).round() / 1e3)),
                 ("perplexity", json!(point.value)),
                 ("on_front", json!(best.iter().any(|it| it.index == point.index))),
             ]);
         }
     }
     let caption = format!(
-        "Perplexity against the time to calibrate and prune, {}{}.",
+        "Perplexity against {time}, {}{}.",
         heading(section),
         if has_front {
             "; the dashed line joins the methods for which no other is both faster and better"
@@ -132,7 +174,7 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
 /// The points for which no other point is both faster and better, beginning with the fastest.
 fn front(points: &[Point]) -> Vec<&Point> {
     let mut sorted: Vec<&Point> = points.iter().collect();
-    sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds).then(a.value.total_cmp(&b.value)));
+    sorted.sort_by(|a, b| a.time.total_cmp(&b.time).then(a.value.total_cmp(&b.value)));
     let mut best = f64::INFINITY;
     sorted.retain(|point| {
         let better = point.value < best;
@@ -148,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_front_leaves_out_what_is_slower_and_worse() {
-        let point = |index, seconds, value| Point { index, seconds, value };
+        let point = |index, time, value| Point { index, time, value };
         let points = [
             point(0, 1.0, 9.0),
             point(1, 2.0, 9.5),

@@ -17,6 +17,7 @@ use super::results::{Measure, Results};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
+use front::Clock;
 use look::Looks;
 pub use plot::Plot;
 use plot::{Cast, Drawn};
@@ -52,7 +53,8 @@ pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>
         }
         if matches!(section.measure, Measure::Perplexity { .. }) {
             plots.extend(of("seeds", false, seeds::plot(section, &cast)?)?);
-            plots.extend(of("time", true, front::plot(section, &cast)?)?);
+            plots.extend(of("time", true, front::plot(section, &cast, Clock::Pruning)?)?);
+            plots.extend(of("speed", true, front::plot(section, &cast, Clock::Scoring)?)?);
         }
     }
     let mut models: Vec<&str> = Vec::new();
@@ -109,7 +111,7 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
                 evaluation: evaluation.name.clone(),
             };
             let labels = format!("model `{model}` with evaluation `{}`", evaluation.name);
-            let own = ["perplexity", "seeds", "time"].into_iter();
+            let own = ["perplexity", "seeds", "time", "speed"].into_iter();
             let kinds = own.chain(differences.iter().map(String::as_str));
             names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
         }
