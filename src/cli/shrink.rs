@@ -8,6 +8,7 @@ use super::streams::print_lines;
 use crate::error::{Error, Result};
 use crate::experiment::single;
 use crate::jobs::shrink::{self, Loaders, STRUCTURE, Shrinking, Size, Structure};
+use crate::prune::units::uniform::MOST_UNITS;
 use crate::prune::units::{UNITS, Widths};
 use bytesize::ByteSize;
 use clap::Args;
@@ -59,8 +60,8 @@ pub fn run(arguments: &Shrink) -> Result<()> {
         widths: arguments.widths,
         pad: arguments.pad,
     };
-    if !(0.0..=0.95).contains(&shrinking.share) {
-        let message = format!("--units {} is not between 0 and 0.95", shrinking.share);
+    if !(0.0..=MOST_UNITS).contains(&shrinking.share) {
+        let message = format!("--units {} is not between 0 and {MOST_UNITS}", shrinking.share);
         return Err(Error::config(message));
     }
     shrinking.method.check(shrinking.widths)?;

@@ -13,7 +13,7 @@
 use super::cost::Cost;
 use super::scores::without_lowest;
 use super::step::{DenseModel, UnitMethod, Widths};
-use super::uniform::{equal_block, multiple};
+use super::uniform::{MOST_UNITS, equal_block, multiple};
 use crate::error::{Error, Result};
 use crate::model::edit::Edit;
 use crate::prune::range::within;
@@ -50,7 +50,7 @@ impl UnitMethod for TwoSsp {
     }
 
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
-        within("units", share, 0.0..=0.95)?;
+        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
         let block = equal_block(spec)?;
         if let Some(part) = SubLayer::ALL.into_iter().find(|part| !block.has(*part)) {
