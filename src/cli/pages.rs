@@ -34,6 +34,7 @@ const PAGES: &[(&str, &str)] = pages![
     "stade",
     "table-and-file",
     "taylor",
+    "two-ssp",
     "uniform",
     "wanda",
     "wanda-pp",

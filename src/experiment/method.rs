@@ -35,11 +35,11 @@ pub struct ComponentPlan {
 pub struct MethodPlan {
     /// Label of the method in tables.
     pub name: String,
-    /// Whether it looks at calibration text; one that does not has no seeds.
-    pub calibrated: bool,
     /// What it does.
     #[serde(flatten)]
     pub kind: MethodKind,
+    /// Whether it looks at calibration text; one that does not has no seeds.
+    pub calibrated: bool,
 }
 
 /// What a method removes.

@@ -68,10 +68,13 @@ fn a_sweep_scores_what_shrink_writes() {
         let (before, after) = (&structure["before"], &structure["after"]);
         for key in ["parameters", "bytes", "multiply_adds"] {
             let recorded = &record["structure"][key];
-            assert_eq!(
-                [&recorded[0], &recorded[1]],
-                [&before[key], &after[key]],
-                "{method}: {key}"
+            assert_eq!(recorded[0], before[key], "{method}: {key}");
+            // The file also has the biases of 0 that its configuration asks for.
+            let [left, written] = [&recorded[1], &after[key]].map(|count| count.as_f64().expect("a number"));
+            let equal = key == "multiply_adds" || method == "block-drop";
+            assert!(
+                left == written || !equal && left < written && written < 1.02 * left,
+                "{method}: {key} {left} {written}"
             );
         }
         assert_eq!(record["sparsity"], structure["removed"], "{method}");
