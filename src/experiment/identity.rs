@@ -247,9 +247,8 @@ impl Identity {
         let spec = model.checkpoint.spec();
         let read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
         let used = |method: usize| {
-            experiment
-                .method(method)
-                .is_ok_and(|recipe| recipe.gradients().anything())
+            let recipe = experiment.recipe(method);
+            recipe.is_ok_and(|recipe| recipe.is_some_and(|recipe| recipe.gradients().anything()))
         };
         let gradients = match cell.pruning.is_some_and(|pruning| read && used(pruning.method)) {
             true => Some(inputs.gradients.as_ref()?.digest.clone()),
