@@ -58,8 +58,8 @@ fn text(verdict: &Verdict) -> String {
         100.0 * verdict.sparsity()
     );
     match &verdict.claimed {
-        Some(claim) if verdict.faults.is_empty() => text.push_str(&format!("as pruning.json says: {claim}\n")),
-        Some(claim) => text.push_str(&format!("pruning.json says: {claim}\n")),
+        Some(claim) if verdict.faults.is_empty() => text.push_str(&format!("as {claim}\n")),
+        Some(claim) => text.push_str(&format!("{claim}\n")),
         None => text.push_str("there is no pruning.json to hold it against\n"),
     }
     if let Some(files) = verdict.files {

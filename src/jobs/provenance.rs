@@ -9,8 +9,9 @@ use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, PruningIdentity, RecipeIdentity};
 use crate::experiment::plan::ComponentPlan;
-use crate::files::input;
+use crate::files::{Staging, input};
 use crate::model::export::{CONFIG, PRUNING};
+use crate::model::folder::{Links, ModelFolder};
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -280,6 +281,17 @@ impl PruningFile {
         }
         Ok(())
     }
+}
+
+/// Sizes and hashes of the files of a model that was written, by their names.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) fn digests(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
+    let files = ModelFolder::open(&staging.path(""), Links::Inside)?.files(|_| true)?;
+    let own = files.iter().filter(|found| staging.has_made(&found.name));
+    own.map(|found| Ok((found.text(), FileDigest::of_file(&found.place)?)))
+        .collect()
 }
 
 impl Kept {

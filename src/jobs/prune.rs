@@ -4,7 +4,7 @@
 //! [`PRUNING`] and a card for its readers. It appears under its name when it is complete and was opened as a loader opens it.
 
 use super::card::{self, CARD};
-use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA};
+use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA, digests};
 use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::digest::FileDigest;
 use crate::data::tokenizer;
@@ -226,10 +226,7 @@ fn unchanged(
 fn loadable(staging: &Staging) -> Result<BTreeMap<String, FileDigest>> {
     let folder = staging.path("");
     Checkpoint::open(&folder, read_spec(&folder)?)?;
-    let files = ModelFolder::open(&folder, Links::Inside)?.files(|_| true)?;
-    let own = files.iter().filter(|found| staging.has_made(&found.name));
-    own.map(|found| Ok((found.text(), FileDigest::of_file(&found.place)?)))
-        .collect()
+    digests(staging)
 }
 
 /// Notes in the records of the layers which permutations the files have.

@@ -8,7 +8,10 @@ use crate::backend::Compute;
 use crate::cell::size::{logits, multiply_adds, parameters, sample, seconds_per_token};
 use crate::cell::{Opened, Work, calibration_windows};
 use crate::data::windows::TokenWindows;
-use crate::error::{Error, Located, Result};
+use super::provenance::digests;
+use super::seal;
+use crate::data::digest::FileDigest;
+use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
@@ -29,7 +32,7 @@ use crate::prune::workbench::Workbench;
 use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
 use ndarray::Array2;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -55,7 +58,7 @@ pub struct Shrinking<'a> {
 }
 
 /// Who can load a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loaders {
     /// Whoever loads the family that `config.json` names: all blocks have the same sizes.
@@ -65,7 +68,7 @@ pub enum Loaders {
 }
 
 /// What a model has and what it costs, before or after.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Size {
     /// Number of parameters.
     pub parameters: u64,
@@ -78,7 +81,7 @@ pub struct Size {
 }
 
 /// The content of [`STRUCTURE`].
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Structure {
     /// Version of this file's layout.
     pub schema: u32,
@@ -116,10 +119,41 @@ pub struct Structure {
     pub after: Size,
     /// The largest difference between logits of the smaller model and of the original with zeros, as a fraction of the largest logit.
     pub logit_difference: f64,
+    /// The files that were written, by their names.
+    pub files: BTreeMap<String, FileDigest>,
+    /// SHA-256 of this file with zeros in this place.
+    pub checksum: String,
+}
+
+impl Structure {
+    /// The [`STRUCTURE`] of a directory; `None` if it has none.
+    ///
+    /// # Errors
+    /// It is damaged, was changed, or is of another version of zprune.
+    pub fn read(folder: &Path) -> Result<Option<Structure>> {
+        let path = folder.join(STRUCTURE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = input::read_text(&path, input::SMALL)?;
+        let read = || {
+            let found: Structure = serde_json::from_str(&text).map_err(|error| {
+                Error::input(format!("is not what this version of zprune writes: {error}")).caused_by(error)
+            })?;
+            match seal::is_intact(text.as_bytes(), &found.checksum) {
+                true => Ok(found),
+                false => Err(Error::new(
+                    ErrorKind::Mismatch,
+                    "was changed after zprune wrote it (its checksum does not fit its content), so it proves nothing",
+                )),
+            }
+        };
+        read().map(Some).at(path.display())
+    }
 }
 
 /// What is left of a block.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BlockLeft {
     /// The block's number in the original.
     pub block: usize,
@@ -191,14 +225,17 @@ pub fn shrink(
     });
     let found = found.at(folder.display()).map_err(|error| staging.renamed(error))?;
     let calibration = experiment.calibration.as_ref().zip(seed);
+    progress.stage("hashing the files");
     let structure = Structure {
         calibration: calibration.map(|(plan, seed)| datasets::name(&plan.file(seed))),
         seed,
+        files: digests(&staging)?,
         ..found
     };
     let text = serde_json::to_string_pretty(&structure)
         .map_err(|error| Error::writing(&staging.named(Path::new(STRUCTURE)), error))?;
-    staging.write(STRUCTURE, format!("{text}\n").as_bytes(), Access::of(folder)?.of_data())?;
+    let text = seal::seal(format!("{text}\n"));
+    staging.write(STRUCTURE, text.as_bytes(), Access::of(folder)?.of_data())?;
     staging.commit()?;
     progress.finish();
     Ok(structure)
@@ -318,6 +355,8 @@ impl Work for Shrink<'_> {
             before: size(spec, seconds[0]),
             after: size(reopened.spec(), seconds[1]),
             logit_difference,
+            files: BTreeMap::new(),
+            checksum: seal::OPEN.to_string(),
         })
     }
 }

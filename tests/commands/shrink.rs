@@ -237,3 +237,39 @@ fn what_cannot_be_is_refused() {
         "somebody's"
     );
 }
+
+#[test]
+fn a_smaller_model_is_verified_and_changes_are_found() {
+    let folder = Folder::new();
+    for (out, arguments) in [
+        ("small", "--method flap --units 0.4"),
+        ("padded", "--method flap --units 0.4 --widths per-block --pad"),
+        ("short", "--method block-drop --units 0.5"),
+    ] {
+        works(&run(&folder, &format!("{SHRINK} {arguments} --out {out}")));
+        let told = works(&run(&folder, &format!("verify {out} --against model")));
+        assert!(told.contains("as structure.json says: "), "{told}");
+        assert!(told.contains("pruned tensors: every weight that stayed"), "{told}");
+    }
+    let refuse = |what: &str, expect: &[&str]| {
+        let output = run(&folder, "verify small --against model");
+        assert_eq!(output.status.code(), Some(4), "{what}: {}", says(&output));
+        for part in expect {
+            assert!(says(&output).contains(part), "{what}: no `{part}` in {}", says(&output));
+        }
+    };
+    let path = folder.path("small/structure.json");
+    let text = std::fs::read_to_string(&path).expect("written");
+    folder.write("small/structure.json", text.replace("\"flap\"", "\"flip\""));
+    refuse("a changed record", &["structure.json: was changed after zprune wrote it"]);
+    folder.write("small/structure.json", &text);
+    folder.write("small/extra.txt", "more");
+    refuse("an added file", &["extra.txt: was added; zprune did not write it"]);
+    std::fs::remove_file(folder.path("small/extra.txt")).expect("ours");
+    let weights = folder.path("small/model.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("written");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).expect("writable");
+    refuse("a changed weight", &["model.safetensors: is not what zprune wrote"]);
+}

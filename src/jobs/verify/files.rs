@@ -1,4 +1,4 @@
-//! The files of a directory against the hashes in its `pruning.json`.
+//! The files of a directory against the hashes in its `pruning.json` or `structure.json`.
 
 use super::verdict::Verdict;
 use crate::data::digest::FileDigest;
@@ -24,8 +24,19 @@ pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Ve
         ));
         return Ok(());
     };
+    hold(folder, &fingerprints.output, PRUNING, verdict)
+}
+
+/// Compares the files with these hashes, which are in the directory's file `record`, and adds those that changed, are missing or were
+/// added to the verdict.
+pub(super) fn hold(
+    folder: &Path,
+    written: &BTreeMap<String, FileDigest>,
+    record: &str,
+    verdict: &mut Verdict,
+) -> Result<()> {
     let mut same = 0;
-    for (name, wanted) in &fingerprints.output {
+    for (name, wanted) in written {
         let path = folder.join(name);
         if name == CARD {
             // People edit it, and no program reads it to compute.
@@ -50,11 +61,16 @@ pub(super) fn check(folder: &Path, claim: Option<&PruningFile>, verdict: &mut Ve
         }
     }
     verdict.files = Some(same);
-    added(folder, &fingerprints.output, verdict)
+    added(folder, written, record, verdict)
 }
 
-/// Adds to the verdict what the directory contains besides the files that belong there.
-pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, verdict: &mut Verdict) -> Result<()> {
+/// Adds to the verdict what the directory contains besides the files that belong there and `record`.
+pub(super) fn added<T>(
+    folder: &Path,
+    known: &BTreeMap<String, T>,
+    record: &str,
+    verdict: &mut Verdict,
+) -> Result<()> {
     let unreadable = |source| Error::reading(folder, source);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -62,7 +78,7 @@ pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, verdict: &mut
     }
     names.sort();
     for name in names {
-        if known.contains_key(&name) || name == PRUNING {
+        if known.contains_key(&name) || name == record {
             continue;
         }
         if name.starts_with('.') || name == CARD {

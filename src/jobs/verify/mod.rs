@@ -1,15 +1,17 @@
 //! Checking a model directory: that it loads, that its weights are finite, that its files and zeros are what its
-//! `pruning.json` says, and that nothing else differs from the model it came from.
+//! `pruning.json` says, or its files and sizes what its `structure.json` says, and that nothing else differs from the model it came from.
 //!
 //! Every difference is a fault of the verdict with the file or tensor it is in, and what cannot be checked is said: a
 //! verdict without faults that left things out must not read like one that did not.
 
 mod files;
 mod original;
+mod smaller;
 mod verdict;
 
 use super::provenance::PruningFile;
 use crate::error::{Error, ErrorKind, Located, Result};
+use crate::jobs::shrink::{STRUCTURE, Structure};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::PRUNING;
 use crate::model::families::read_spec;
@@ -29,8 +31,13 @@ pub use verdict::{TensorFinding, Verdict};
 /// verdict.
 pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
     let claim = PruningFile::read(folder)?;
+    if claim.is_none()
+        && let Some(structure) = Structure::read(folder)?
+    {
+        return of_smaller(folder, &structure, against, progress);
+    }
     let mut verdict = Verdict {
-        claimed: claim.as_ref().map(describe),
+        claimed: claim.as_ref().map(|claim| format!("{PRUNING} says: {}", describe(claim))),
         ..Verdict::default()
     };
     for component in claim.iter().flat_map(PruningFile::unknown) {
@@ -46,6 +53,23 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
             Some(faults) => Error::new(ErrorKind::Mismatch, format!("{error}\n{faults}")),
         });
     }
+    progress.finish();
+    Ok(verdict)
+}
+
+/// Checks a model that lost whole units.
+fn of_smaller(folder: &Path, structure: &Structure, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
+    let mut verdict = Verdict {
+        claimed: Some(format!(
+            "{STRUCTURE} says: {}, {:.1} % of the weights of the blocks removed",
+            structure.method,
+            100.0 * structure.removed
+        )),
+        ..Verdict::default()
+    };
+    progress.stage("hashing the files");
+    smaller::check(folder, structure, against, &mut verdict)?;
+    weights(folder, None, None, &mut verdict, progress)?;
     progress.finish();
     Ok(verdict)
 }

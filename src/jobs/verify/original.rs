@@ -174,7 +174,7 @@ impl<'a> Original<'a> {
         if fingerprints.is_none() {
             let mut belongs: BTreeMap<String, ()> = copied.into_keys().map(|name| (name, ())).collect();
             belongs.extend(self.checkpoint.files().each().map(|file| (file.name.to_string(), ())));
-            files::added(folder, &belongs, verdict)?;
+            files::added(folder, &belongs, PRUNING, verdict)?;
         }
         Ok(())
     }

@@ -21,9 +21,9 @@ pub struct TensorFinding {
 pub struct Verdict {
     /// Findings for every prunable tensor.
     pub tensors: Vec<TensorFinding>,
-    /// Method and pattern that `pruning.json` names, if there is one.
+    /// What `pruning.json` or `structure.json` says was done, if there is one.
     pub claimed: Option<String>,
-    /// Number of files whose SHA-256 is the one in `pruning.json`.
+    /// Number of files whose SHA-256 is the one in `pruning.json` or `structure.json`.
     pub files: Option<usize>,
     /// Number of tensors that are not prunable and are the same as in the other directory, bit for bit.
     pub identical: Option<usize>,

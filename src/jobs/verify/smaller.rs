@@ -1,0 +1,129 @@
+//! A model that lost whole units against its `structure.json`, and against the model it came from.
+
+use super::files;
+use super::verdict::Verdict;
+use crate::cell::size::{multiply_adds, parameters};
+use crate::error::{Located, Result};
+use crate::jobs::shrink::{STRUCTURE, Structure};
+use crate::model::checkpoint::{Checkpoint, LinearWeights};
+use crate::model::edit::{BlockEdit, Edit, Edited};
+use crate::model::families::read_spec;
+use crate::model::padded::Padded;
+use crate::model::source::WeightSource;
+use crate::spec::{ModelSpec, Role};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Checks the files and the sizes and, if the original is given, every tensor.
+pub(super) fn check(folder: &Path, structure: &Structure, against: Option<&Path>, verdict: &mut Verdict) -> Result<()> {
+    files::hold(folder, &structure.files, STRUCTURE, verdict)?;
+    let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
+    recount(checkpoint.spec(), structure, verdict);
+    match against {
+        Some(path) if verdict.faults.is_empty() => compare(path, &checkpoint, structure, verdict).at(path.display()),
+        Some(_) => {
+            verdict.unchecked.push("the weights against the original's, since there are faults already".to_string());
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Counts parameters, multiply-adds, blocks, heads and neurons again.
+fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
+    let after = &structure.after;
+    let mut differs = |what: String, found: u64, said: u64| {
+        if found != said {
+            verdict.faults.push(format!("{what}: the model has {found}, but {STRUCTURE} says {said}"));
+        }
+    };
+    differs("parameters".to_string(), parameters(spec), after.parameters);
+    differs("multiply-adds".to_string(), multiply_adds(spec), after.multiply_adds);
+    differs("blocks".to_string(), spec.blocks as u64, structure.blocks.len() as u64);
+    // Zeros make up for what a block has less than another.
+    for (index, left) in structure.blocks.iter().enumerate().filter(|_| !structure.padded) {
+        if index >= spec.blocks {
+            break;
+        }
+        let block = spec.block(index);
+        for (what, found, said) in [
+            ("heads", block.attention.heads, left.heads.len()),
+            ("key-value heads", block.attention.kv_heads, left.kv_heads.len()),
+            ("neurons", block.neurons(), left.neurons.len()),
+        ] {
+            differs(format!("block {index}, {what}"), found as u64, said as u64);
+        }
+    }
+}
+
+/// Compares every tensor with the part of the original's that is left.
+fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict) -> Result<()> {
+    let original = Checkpoint::open(path, read_spec(path)?)?;
+    let blocks = structure.blocks.iter().map(|left| BlockEdit {
+        block: left.block,
+        heads: left.heads.clone(),
+        kv_heads: left.kv_heads.clone(),
+        neurons: left.neurons.clone(),
+        biases: BTreeMap::new(),
+    });
+    let edit = Edit {
+        blocks: blocks.collect(),
+    };
+    let edited = Edited::new(&original, &edit)?;
+    let padded = structure.padded.then(|| Padded::new(&edited)).transpose()?;
+    let wanted: &dyn WeightSource = match &padded {
+        Some(padded) => padded,
+        None => &edited,
+    };
+    let (mut kept, mut identical, mut biases) = (0, 0, 0);
+    for index in 0..checkpoint.spec().blocks {
+        let (now, before) = (checkpoint.spec().block(index), wanted.spec().block(index));
+        for linear in &now.linears {
+            let found = checkpoint.linear(index, linear)?;
+            let same_role = before.linears.iter().find(|other| other.role == linear.role);
+            let Some(expected) = same_role.map(|other| wanted.linear(index, other)).transpose()? else {
+                verdict.faults.push(format!("{}: the original has no such layer", found.name));
+                continue;
+            };
+            match found.weight == expected.weight {
+                true => kept += 1,
+                false => verdict.faults.push(format!("{}: has other weights than the original", found.name)),
+            }
+            if !same_bias(&found, &expected) {
+                // Compensation changes the biases of what writes to the stream.
+                match matches!(linear.role, Role::Output | Role::Down) {
+                    true => biases += 1,
+                    false => verdict.faults.push(format!("{}: has another bias than the original", found.name)),
+                }
+            }
+        }
+        let (now, before) = (checkpoint.norms(index)?, wanted.norms(index)?);
+        for ((place, now), (_, before)) in now.iter().zip(&before) {
+            match now.gain == before.gain && now.bias == before.bias {
+                true => identical += 1,
+                false => verdict.faults.push(format!("block {index}: norm {place:?} is another than the original's")),
+            }
+        }
+    }
+    for (name, _) in checkpoint.spec().outer_tensors().into_iter().flatten() {
+        match checkpoint.elements(&name)? == original.elements(&name)? {
+            true => identical += 1,
+            false => verdict.faults.push(format!("{name}: differs from the original's")),
+        }
+    }
+    if biases > 0 {
+        let what = format!("{biases} biases against the original's: `{}` changes them on purpose", structure.method);
+        verdict.unchecked.push(what);
+    }
+    (verdict.kept, verdict.identical) = (Some(kept), Some(identical));
+    Ok(())
+}
+
+/// A bias that is not there is one of zeros.
+fn same_bias(found: &LinearWeights, expected: &LinearWeights) -> bool {
+    match (&found.bias, &expected.bias) {
+        (Some(found), Some(expected)) => found == expected,
+        (Some(only), None) | (None, Some(only)) => only.iter().all(|value| *value == 0.0),
+        (None, None) => true,
+    }
+}
