@@ -148,7 +148,7 @@ impl Hub {
         let message = match WITHOUT {
             true => format!("is not in the cache {cache}, and this program was built without the feature `hub`"),
             false => format!(
-                "is not in the cache {cache}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE"
+                "is not in the cache {cache}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE, or name a local file or folder in its place"
             ),
         };
         Error::input(message).at(what)
