@@ -422,7 +422,11 @@ pub struct RawReport {
     pub tables: Vec<Vec<Axis>>,
 }
 
-/// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`.
+/// The criterion that is a formula, and the key of the formula.
+const EXPRESSION: &str = "expression";
+
+/// A component by name, `"ria"`, or with parameters, `{ name = "ria", activation_power = 1.0 }`. A formula needs no name:
+/// `{ expression = "abs(w) * sqrt(x2)" }`.
 #[derive(Debug, Clone)]
 pub struct RawComponent {
     /// The name by which the component is registered.
@@ -457,6 +461,10 @@ impl<'de> Deserialize<'de> for RawComponent {
                 match parameters.remove("name") {
                     Some(toml::Value::String(name)) => Ok(RawComponent { name, parameters }),
                     Some(_) => Err(de::Error::custom("`name` of a component must be a string")),
+                    None if parameters.contains_key(EXPRESSION) => Ok(RawComponent {
+                        name: EXPRESSION.to_string(),
+                        parameters,
+                    }),
                     None => Err(de::Error::missing_field("name")),
                 }
             }

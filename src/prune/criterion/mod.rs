@@ -6,6 +6,7 @@
 //! [`CRITERIA.register`](Components::register) or [`register_formula`].
 
 mod d2prune;
+mod expression;
 mod gblm;
 mod magnitude;
 mod nowag;
@@ -27,6 +28,7 @@ use crate::prune::pattern::Group;
 use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
+pub use expression::Expression;
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use nowag::NoWag;
@@ -115,6 +117,11 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
             summary: "wanda, with gradients of each block's outputs added to the norms of inputs (Wanda++'s score, arXiv 2503.04992); \
                       group row; parameter alpha",
             item: &|table| parsed(table, |it: WandaPp| Box::new(it)),
+        },
+        Entry {
+            name: "expression",
+            summary: "a formula of your own; parameters expression, group, and the names in the formula; group row",
+            item: &|table| parsed(table, |it: Expression| Box::new(it)),
         },
     ],
 );

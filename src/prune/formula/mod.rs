@@ -12,6 +12,7 @@
 
 pub mod program;
 pub mod wgsl;
+pub mod written;
 
 use crate::error::Result;
 use ndarray::NdFloat;
@@ -48,6 +49,10 @@ pub enum Unary {
     Inverse,
     /// The sign of `x`: -1, 0 or 1.
     Sign,
+    /// The exponential function of `x`.
+    Exp,
+    /// The natural logarithm of `x`.
+    Log,
 }
 
 /// A function of two values.
@@ -86,6 +91,8 @@ impl Unary {
             Unary::Sign if x > T::zero() => T::one(),
             Unary::Sign if x < T::zero() => -T::one(),
             Unary::Sign => x,
+            Unary::Exp => x.exp(),
+            Unary::Log => x.ln(),
         }
     }
 }
@@ -157,6 +164,18 @@ impl<L> Formula<L> {
     #[must_use]
     pub fn sign(self) -> Self {
         self.unary(Unary::Sign)
+    }
+
+    /// The exponential function of the value.
+    #[must_use]
+    pub fn exp(self) -> Self {
+        self.unary(Unary::Exp)
+    }
+
+    /// The natural logarithm of the value.
+    #[must_use]
+    pub fn log(self) -> Self {
+        self.unary(Unary::Log)
     }
 
     /// The smaller of two values.
@@ -284,12 +303,13 @@ impl<L> Neg for Formula<L> {
 }
 
 impl<L: fmt::Display> Formula<L> {
-    /// Precedence of the outermost operation: 1 for sums, 2 for products, 3 for everything else.
+    /// Precedence of the outermost operation: 1 for sums, 2 for products, 3 for a minus sign, 4 for everything else.
     fn rank(&self) -> u8 {
         match self {
             Formula::Binary(Binary::Add | Binary::Subtract, ..) => 1,
-            Formula::Binary(Binary::Multiply | Binary::Divide, ..) | Formula::Unary(Unary::Negate, _) => 2,
-            _ => 3,
+            Formula::Binary(Binary::Multiply | Binary::Divide, ..) => 2,
+            Formula::Unary(Unary::Negate, _) => 3,
+            _ => 4,
         }
     }
 
@@ -308,11 +328,11 @@ impl<L: fmt::Display> fmt::Display for Formula<L> {
         match self {
             Formula::Leaf(leaf) => write!(f, "{leaf}"),
             Formula::Number(value) => write!(f, "{value}"),
-            Formula::Unary(Unary::Negate, of) => write!(f, "-{}", of.within(3)),
+            Formula::Unary(Unary::Negate, of) => write!(f, "-{}", of.within(4)),
             Formula::Unary(function, of) => write!(f, "{}({of})", format!("{function:?}").to_lowercase()),
-            Formula::Binary(Binary::Add, a, b) => write!(f, "{} + {}", a.within(1), b.within(1)),
+            Formula::Binary(Binary::Add, a, b) => write!(f, "{} + {}", a.within(1), b.within(2)),
             Formula::Binary(Binary::Subtract, a, b) => write!(f, "{} - {}", a.within(1), b.within(2)),
-            Formula::Binary(Binary::Multiply, a, b) => write!(f, "{} * {}", a.within(2), b.within(2)),
+            Formula::Binary(Binary::Multiply, a, b) => write!(f, "{} * {}", a.within(2), b.within(3)),
             Formula::Binary(Binary::Divide, a, b) => write!(f, "{} / {}", a.within(2), b.within(3)),
             Formula::Binary(function, a, b) => write!(f, "{}({a}, {b})", format!("{function:?}").to_lowercase()),
         }
@@ -329,5 +349,9 @@ mod tests {
         let formula = (x() - (x() - 1.0)) * -x() / (x() * 2.0) + x().square().inverse().below(0.5);
         let text = "(x - (x - 1)) * -x / (x * 2) + below(inverse(square(x)), 0.5)";
         assert_eq!(formula.to_string(), text);
+        // Sums and products are not the same in another order.
+        assert_eq!((x() + (x() + x())).to_string(), "x + (x + x)");
+        assert_eq!((x() * (x() * x())).to_string(), "x * (x * x)");
+        assert_eq!((-(-x() * x())).to_string(), "-(-x * x)");
     }
 }

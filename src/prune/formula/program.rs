@@ -220,6 +220,8 @@ fn unary<T: Real>(function: Unary, of: Along<T>, out: &mut [T]) -> Option<T> {
         Unary::Root => each(of, out, |x| Unary::Root.of(x)),
         Unary::Inverse => each(of, out, |x| Unary::Inverse.of(x)),
         Unary::Sign => each(of, out, |x| Unary::Sign.of(x)),
+        Unary::Exp => each(of, out, |x| Unary::Exp.of(x)),
+        Unary::Log => each(of, out, |x| Unary::Log.of(x)),
     }
 }
 

@@ -22,6 +22,8 @@ pub fn expression<L>(
                 Unary::Root => "sqrt",
                 Unary::Inverse => "inverse",
                 Unary::Sign => "sign",
+                Unary::Exp => "exp",
+                Unary::Log => "log",
             };
             format!("{name}({of})")
         }

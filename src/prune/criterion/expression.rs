@@ -1,0 +1,485 @@
+//! A criterion that is a formula in the experiment file: `criterion = { expression = "abs(w) * x2 ^ (alpha / 2)", alpha = 0.5 }`.
+//!
+//! It becomes the same tree as a criterion in Rust, so that it runs where these run and asks for the same statistics. In the formulas
+//! that [`Score`] prints, all names mean what they mean here.
+
+use super::step::Criterion;
+use crate::backend::gradient::GradientSum;
+use crate::calibrate::gradients::Loss;
+use crate::error::{Error, Result};
+use crate::prune::formula::Formula;
+use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
+use crate::prune::pattern::Group;
+use crate::prune::score::{
+    Shape, Quantity, Score, column_sums, entries, shape, gradients, greatest, input_means, input_squares, input_variances, least,
+    output_squares, pivots, row_sums, sequences, sum, weight,
+};
+use crate::registry::nearest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The most parts that a formula may have when all functions are written out: the registers of a kernel hold no more.
+const MOST_PARTS: usize = 500;
+
+/// The most parameters that a formula may have.
+const MOST_PARAMETERS: usize = 32;
+
+/// A formula and its parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Typed")]
+pub struct Expression {
+    /// The formula, in its normal form.
+    pub expression: String,
+    /// The group that scores are compared in: `row`.
+    pub group: Group,
+    /// Values of the names in the formula that are not known here.
+    #[serde(flatten)]
+    pub parameters: BTreeMap<String, f64>,
+}
+
+/// What a user typed.
+#[derive(Deserialize)]
+struct Typed {
+    expression: String,
+    #[serde(default = "by_row")]
+    group: Group,
+    #[serde(flatten)]
+    parameters: BTreeMap<String, f64>,
+}
+
+fn by_row() -> Group {
+    Group::Row
+}
+
+impl From<Typed> for Expression {
+    fn from(typed: Typed) -> Self {
+        Expression {
+            // What cannot be read is told when parameters are checked.
+            expression: read(&typed.expression).map_or(typed.expression, |written| written.to_string()),
+            group: typed.group,
+            parameters: typed.parameters,
+        }
+    }
+}
+
+impl Criterion for Expression {
+    fn validate(&self) -> Result<()> {
+        self.meaning().map(|_| ())
+    }
+
+    fn group(&self) -> Group {
+        self.group
+    }
+
+    /// Pivots are those of the weights that are left.
+    fn follows_update(&self) -> bool {
+        uses_pivots(&self.score())
+    }
+
+    fn score(&self) -> Score {
+        self.meaning().expect("the formula was checked when the criterion was made")
+    }
+}
+
+impl Expression {
+    /// The formula as a tree.
+    ///
+    /// # Errors
+    /// It is none, has unknown names or parameters that it does not use, or gives all weights the same score.
+    fn meaning(&self) -> Result<Score> {
+        if self.parameters.len() > MOST_PARAMETERS {
+            return Err(Error::config(format!("a formula has at most {MOST_PARAMETERS} parameters")));
+        }
+        for (name, value) in &self.parameters {
+            if is_known(name) {
+                return Err(Error::config(format!(
+                    "parameter `{name}` has the name of something that formulas know already; choose another"
+                )));
+            }
+            if !value.is_finite() {
+                return Err(Error::config(format!("parameter `{name}` = {value} is not finite")));
+            }
+        }
+        let written = read(&self.expression)?;
+        let mut reading = Reading {
+            text: &self.expression,
+            parameters: &self.parameters,
+            used: Vec::new(),
+        };
+        let score = reading.score(&written)?;
+        if let Some(name) = self.parameters.keys().find(|name| !reading.used.contains(name)) {
+            return Err(Error::config(format!("parameter `{name}` is not in the formula `{}`", self.expression)));
+        }
+        match shape(&score) {
+            Shape::One => Err(wrong(&self.expression, 0, "the formula gives every weight the same score")),
+            _ => Ok(score),
+        }
+    }
+}
+
+/// Names that stand for a value, and what they are.
+const VALUES: [(&str, fn() -> Score); 16] = [
+    ("w", weight),
+    ("x2", input_squares),
+    ("input_squares", input_squares),
+    ("mean", input_means),
+    ("input_means", input_means),
+    ("variance", input_variances),
+    ("input_variances", input_variances),
+    ("pivot", pivots),
+    ("pivots", pivots),
+    ("y2", output_squares),
+    ("output_squares", output_squares),
+    ("fan_in", || Formula::Leaf(Quantity::Columns)),
+    ("columns", || Formula::Leaf(Quantity::Columns)),
+    ("fan_out", || Formula::Leaf(Quantity::Rows)),
+    ("rows", || Formula::Leaf(Quantity::Rows)),
+    ("sequences", sequences),
+];
+
+/// Names of sums of gradients over sequences, of the loss of the language model and of a block's outputs.
+const GRADIENTS: [(&str, Loss, GradientSum); 8] = [
+    ("grad", Loss::Likelihood, GradientSum::Plain),
+    ("grad2", Loss::Likelihood, GradientSum::Squares),
+    ("gradients", Loss::Likelihood, GradientSum::Plain),
+    ("gradient_squares", Loss::Likelihood, GradientSum::Squares),
+    ("gradient_magnitudes", Loss::Likelihood, GradientSum::Magnitudes),
+    ("block_gradients", Loss::Outputs, GradientSum::Plain),
+    ("block_gradient_squares", Loss::Outputs, GradientSum::Squares),
+    ("block_gradient_magnitudes", Loss::Outputs, GradientSum::Magnitudes),
+];
+
+/// Functions, with how many values they take at least and at most.
+const FUNCTIONS: [(&str, usize, usize); 28] = [
+    ("abs", 1, 1),
+    ("square", 1, 1),
+    ("cube", 1, 1),
+    ("sqrt", 1, 1),
+    ("root", 1, 1),
+    ("inverse", 1, 1),
+    ("sign", 1, 1),
+    ("exp", 1, 1),
+    ("log", 1, 1),
+    ("min", 1, 2),
+    ("max", 1, 2),
+    ("minimum", 2, 2),
+    ("maximum", 2, 2),
+    ("power", 2, 2),
+    ("below", 2, 2),
+    ("row_sum", 1, 1),
+    ("row_sums", 1, 1),
+    ("col_sum", 1, 1),
+    ("column_sums", 1, 1),
+    ("row_mean", 1, 1),
+    ("col_mean", 1, 1),
+    ("row_std", 1, 1),
+    ("col_std", 1, 1),
+    ("sum", 1, 1),
+    ("mean", 1, 1),
+    ("std", 1, 1),
+    ("least", 1, 1),
+    ("greatest", 1, 1),
+];
+
+fn is_known(name: &str) -> bool {
+    let value = VALUES.iter().any(|(known, _)| *known == name);
+    let gradient = GRADIENTS.iter().any(|(known, ..)| *known == name);
+    value || gradient || FUNCTIONS.iter().any(|(known, ..)| *known == name) || ["expression", "group", "name"].contains(&name)
+}
+
+/// A written formula that is given its meaning.
+struct Reading<'a> {
+    text: &'a str,
+    parameters: &'a BTreeMap<String, f64>,
+    /// The parameters that were found.
+    used: Vec<&'a String>,
+}
+
+impl Reading<'_> {
+    fn wrong(&self, at: &Written, what: &str) -> Error {
+        wrong(self.text, at.place, what)
+    }
+
+    fn score(&mut self, written: &Written) -> Result<Score> {
+        let score = match &written.part {
+            Part::Number(value) => Formula::Number(*value),
+            Part::Name(name) => self.value(written, name)?,
+            Part::Negative(of) => -self.score(of)?,
+            Part::Pair(sign, pair) => {
+                let [a, b] = pair.as_ref();
+                let (a, b) = (self.score(a)?, self.score(b)?);
+                match sign {
+                    Sign::Plus => a + b,
+                    Sign::Minus => a - b,
+                    Sign::Times => a * b,
+                    Sign::Over => a / b,
+                    Sign::Power => power(a, b),
+                }
+            }
+            Part::Call(name, arguments) => self.call(written, name, arguments)?,
+        };
+        let score = folded(score);
+        match size(&score) > MOST_PARTS {
+            true => Err(self.wrong(
+                written,
+                &format!("the formula has more than {MOST_PARTS} parts when this is written out"),
+            )),
+            false => Ok(score),
+        }
+    }
+
+    fn value(&mut self, at: &Written, name: &str) -> Result<Score> {
+        if let Some((known, value)) = self.parameters.get_key_value(name) {
+            self.used.push(known);
+            return Ok(Formula::Number(*value));
+        }
+        if let Some((_, value)) = VALUES.iter().find(|(known, _)| *known == name) {
+            return Ok(value());
+        }
+        if let Some((known, loss, sum)) = GRADIENTS.iter().find(|(known, ..)| *known == name) {
+            let sum = gradients(*loss, *sum);
+            // The short names are means over sequences, as papers have them.
+            return Ok(match known.starts_with("grad") && !known.starts_with("gradient") {
+                true => sum / sequences(),
+                false => sum,
+            });
+        }
+        if FUNCTIONS.iter().any(|(known, ..)| *known == name) {
+            return Err(self.wrong(at, &format!("`{name}` is a function: write `{name}(...)`")));
+        }
+        let names = VALUES.iter().map(|(known, _)| *known);
+        let names = names.chain(GRADIENTS.iter().map(|(known, ..)| *known));
+        let names: Vec<&str> = names.chain(self.parameters.keys().map(String::as_str)).collect();
+        let meant = nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`"));
+        Err(self.wrong(
+            at,
+            &format!("unknown value `{name}`{meant}. A parameter has its value beside the formula: `{name} = 0.5`"),
+        ))
+    }
+
+    fn call(&mut self, at: &Written, name: &str, arguments: &[Written]) -> Result<Score> {
+        let Some((_, least_count, most)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
+            if self.parameters.contains_key(name) || VALUES.iter().any(|(known, _)| *known == name) {
+                return Err(self.wrong(at, &format!("`{name}` is a value and no function; is a `*` missing?")));
+            }
+            let names: Vec<&str> = FUNCTIONS.iter().map(|(known, ..)| *known).collect();
+            let meant = nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`"));
+            return Err(self.wrong(at, &format!("unknown function `{name}`{meant}")));
+        };
+        if !(*least_count..=*most).contains(&arguments.len()) {
+            let wanted = match (least_count, most) {
+                (1, 1) => "one value".to_string(),
+                (a, b) if a == b => format!("{a} values"),
+                (a, b) => format!("{a} or {b} values"),
+            };
+            return Err(self.wrong(at, &format!("`{name}` takes {wanted}, not {}", arguments.len())));
+        }
+        let values = arguments.iter().map(|argument| self.score(argument));
+        let mut values = values.collect::<Result<Vec<_>>>()?.into_iter();
+        let Some(of) = values.next() else {
+            return Err(self.wrong(at, &format!("`{name}` of nothing")));
+        };
+        let other = values.next();
+        let whole = shape(&of) == Shape::PerWeight;
+        let over_weights = |what: &str| {
+            format!("`{name}` adds up the values of each {what}, and this has no value for each weight; use `sum` for a row or a column")
+        };
+        Ok(match (name, other) {
+            ("abs", _) => of.abs(),
+            ("square", _) => of.square(),
+            ("cube", _) => of.cube(),
+            ("sqrt" | "root", _) => of.root(),
+            ("inverse", _) => of.inverse(),
+            ("sign", _) => of.sign(),
+            ("exp", _) => of.exp(),
+            ("log", _) => of.log(),
+            ("min" | "minimum", Some(other)) => of.minimum(other),
+            ("max" | "maximum", Some(other)) => of.maximum(other),
+            ("power", Some(exponent)) => of.power(exponent),
+            ("below", Some(bound)) => of.below(bound),
+            ("min" | "least", _) => least(of),
+            ("max" | "greatest", _) => greatest(of),
+            ("row_sum" | "row_sums" | "row_mean" | "row_std", _) if !whole => {
+                return Err(self.wrong(at, &over_weights("row")));
+            }
+            ("col_sum" | "column_sums" | "col_mean" | "col_std", _) if !whole => {
+                return Err(self.wrong(at, &over_weights("column")));
+            }
+            ("row_sum" | "row_sums", _) => row_sums(of),
+            ("col_sum" | "column_sums", _) => column_sums(of),
+            ("row_mean", _) => row_sums(of) / columns(),
+            ("col_mean", _) => column_sums(of) / rows(),
+            ("row_std", _) => deviation(row_sums, &of, columns()),
+            ("col_std", _) => deviation(column_sums, &of, rows()),
+            ("sum", _) if whole => sum(row_sums(of)),
+            ("sum", _) => match shape(&of) {
+                Shape::One => return Err(self.wrong(at, "`sum` of a single value; it has nothing to add up")),
+                _ => sum(of),
+            },
+            ("mean" | "std", _) => {
+                let (total, count): (fn(Score) -> Score, Score) = match shape(&of) {
+                    Shape::One => return Err(self.wrong(at, &format!("`{name}` of a single value"))),
+                    Shape::PerRow => (sum, rows()),
+                    Shape::PerColumn => (sum, columns()),
+                    Shape::PerWeight => (|of| sum(row_sums(of)), entries()),
+                };
+                match name {
+                    "mean" => total(of) / count,
+                    _ => deviation(total, &of, count),
+                }
+            }
+            _ => return Err(self.wrong(at, &format!("`{name}` takes two values"))),
+        })
+    }
+}
+
+fn uses_pivots(score: &Score) -> bool {
+    let mut found = false;
+    score.leaves(&mut |quantity| {
+        found |= match quantity {
+            Quantity::Pivots => true,
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => uses_pivots(of),
+            _ => false,
+        };
+    });
+    found
+}
+
+/// How many parts a formula has, with those inside of sums.
+fn size(score: &Score) -> usize {
+    1 + match score {
+        Formula::Number(_) => 0,
+        Formula::Leaf(Quantity::Sum(_, of) | Quantity::Extreme(_, of)) => size(of),
+        Formula::Leaf(_) => 0,
+        Formula::Unary(_, of) => size(of),
+        Formula::Binary(_, a, b) => size(a) + size(b),
+    }
+}
+
+fn rows() -> Score {
+    Formula::Leaf(Quantity::Rows)
+}
+
+fn columns() -> Score {
+    Formula::Leaf(Quantity::Columns)
+}
+
+/// The standard deviation of `count` values that `total` adds up, with `count` in the denominator.
+fn deviation(total: fn(Score) -> Score, of: &Score, count: Score) -> Score {
+    let mean = || total(of.clone()) / count.clone();
+    (total(of.clone().square()) / count.clone() - mean().square()).maximum(0.0).root()
+}
+
+/// A power; whole exponents take signs, too.
+fn power(base: Score, exponent: Score) -> Score {
+    match exponent {
+        Formula::Number(2.0) => base.square(),
+        Formula::Number(3.0) => base.cube(),
+        Formula::Number(0.5) => base.root(),
+        exponent => base.power(exponent),
+    }
+}
+
+/// A part that holds numbers only, as one number.
+fn folded(score: Score) -> Score {
+    match &score {
+        Formula::Unary(function, of) => match of.as_ref() {
+            Formula::Number(value) => Formula::Number(function.of(*value)),
+            _ => score,
+        },
+        Formula::Binary(function, a, b) => match (a.as_ref(), b.as_ref()) {
+            (Formula::Number(a), Formula::Number(b)) => Formula::Number(function.of(*a, *b)),
+            _ => score,
+        },
+        _ => score,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prune::criterion::CRITERIA;
+
+    fn made(text: &str) -> Result<Expression> {
+        let table: toml::Table = toml::from_str(text).expect("a table");
+        let expression: Expression = crate::registry::parameters(&table)?;
+        expression.validate()?;
+        Ok(expression)
+    }
+
+    #[test]
+    fn every_criterion_written_as_a_formula_is_the_same_tree() {
+        let mut compared = 0;
+        for entry in CRITERIA.entries() {
+            let Ok(built) = CRITERIA.build(entry.name, &toml::Table::new()) else {
+                continue;
+            };
+            let score = built.component.score();
+            let text = toml::to_string(&toml::toml! { expression = (score.to_string()) }).expect("TOML");
+            let made = made(&text).expect(entry.name);
+            assert_eq!(made.score(), score, "{}: {score}", entry.name);
+            assert_eq!(made.follows_update(), built.component.follows_update(), "{}", entry.name);
+            compared += 1;
+        }
+        assert!(compared >= 10, "{compared}");
+    }
+
+    #[test]
+    fn short_names_and_signs_mean_what_they_say() {
+        for (short, long) in [
+            ("abs(w) * sqrt(x2)", "abs(w) * root(input_squares)"),
+            ("w ^ 2 * variance", "square(w) * input_variances"),
+            ("abs(w) * x2 ^ (alpha / 2)\" \nalpha = \"0.5", "abs(w) * power(input_squares, 0.25)"),
+            ("-w - -2 * 3", "-w - -6"),
+            ("abs(w) * max(w)", "abs(w) * greatest(w)"),
+            ("max(w, 0)", "maximum(w, 0)"),
+            ("abs(w) / row_mean(abs(w))", "abs(w) / (row_sums(abs(w)) / columns)"),
+            ("abs(w) / sum(abs(w))", "abs(w) / sum(row_sums(abs(w)))"),
+            ("abs(w) * mean(mean)", "abs(w) * (sum(input_means) / columns)"),
+            ("abs(w * grad)", "abs(w * (gradients / sequences))"),
+            ("fan_in * abs(w) / fan_out", "columns * abs(w) / rows"),
+        ] {
+            let text = match short.contains("alpha") {
+                true => "expression = \"abs(w) * x2 ^ (alpha / 2)\"\nalpha = 0.5".to_string(),
+                false => format!("expression = \"{short}\""),
+            };
+            assert_eq!(made(&text).expect(short).score().to_string(), long);
+        }
+    }
+
+    #[test]
+    fn the_normal_form_and_the_parameters_are_recorded() {
+        let made = made("expression = \"abs( w )*x2^alpha\"\nalpha = 1\ngroup = \"matrix\"").expect("a formula");
+        let recorded = serde_json::to_value(&made).expect("JSON");
+        let expected = serde_json::json!({"expression": "abs(w) * x2 ^ alpha", "group": "matrix", "alpha": 1.0});
+        assert_eq!(recorded, expected);
+        let again: Expression = serde_json::from_value(recorded).expect("recorded");
+        assert_eq!(again.score(), made.score());
+    }
+
+    #[test]
+    fn what_makes_no_score_is_refused_with_its_place() {
+        let nested = format!("{}w{}", "row_std(".repeat(20), ")".repeat(20));
+        for (typed, says) in [
+            ("expression = \"abs(w) * x3\"", "unknown value `x3`; did you mean `x2`"),
+            ("expression = \"abs(w) * x3\"", "at character 10"),
+            ("expression = \"abs(w) * x2 ^ alpha\"", "A parameter has its value beside the formula: `alpha = 0.5`"),
+            ("expression = \"abs(w)\"\nbeta = 1.0", "parameter `beta` is not in the formula"),
+            ("expression = \"abs(w)\"\nw = 1.0", "has the name of something that formulas know"),
+            ("expression = \"abs(w) * a\"\na = nan", "parameter `a` = NaN is not finite"),
+            ("expression = \"abss(w)\"", "unknown function `abss`; did you mean `abs`"),
+            ("expression = \"abs\"", "`abs` is a function: write `abs(...)`"),
+            ("expression = \"w(2)\"", "`w` is a value and no function; is a `*` missing?"),
+            ("expression = \"abs(w, 2)\"", "`abs` takes one value, not 2"),
+            ("expression = \"max(w, 2, 3)\"", "`max` takes 1 or 2 values, not 3"),
+            ("expression = \"2 + fan_in\"", "gives every weight the same score"),
+            ("expression = \"w * row_sum(x2)\"", "`row_sum` adds up the values of each row"),
+            ("expression = \"w * sum(2)\"", "`sum` of a single value"),
+            ("expression = \"w * 1e999\"", "no finite number"),
+            (&format!("expression = \"{nested}\""), "more than 500 parts"),
+        ] {
+            let error = made(typed).expect_err(typed).to_string();
+            assert!(error.contains(says), "{typed}: no `{says}` in {error}");
+        }
+    }
+}
