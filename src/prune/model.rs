@@ -432,7 +432,9 @@ impl<B: Workbench> Turn<'_, B> {
             let of_model = self.gradients.ok_or_else(not_gathered)?;
             gradients.push(of_model.layer(self.index, id, recipe.gradients())?);
         }
-        let criterion = WithGradients::new(steps.criterion, &gradients).at(name)?;
+        let depth = self.index as f64 / self.spec.blocks.saturating_sub(1).max(1) as f64;
+        let criterion = WithGradients::new(steps.criterion, &gradients).and_then(|criterion| criterion.at_depth(depth));
+        let criterion = criterion.at(name)?;
         steps.criterion = &criterion;
         let weight = (block.weight_mut(id), storage);
         let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);

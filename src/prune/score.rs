@@ -49,6 +49,8 @@ pub enum Quantity {
     Gradient(Loss, GradientSum),
     /// The number of calibration sequences whose gradients were added up.
     Sequences,
+    /// The place of the layer's block: 0 for the first, 1 for the last.
+    Depth,
     /// Values that somebody else computed, one per weight.
     Given(Given),
 }
@@ -149,6 +151,11 @@ pub fn sequences() -> Score {
     Formula::Leaf(Quantity::Sequences)
 }
 
+/// The place of the layer's block: 0 for the first, 1 for the last.
+pub fn depth() -> Score {
+    Formula::Leaf(Quantity::Depth)
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -177,6 +184,7 @@ impl fmt::Display for Quantity {
                 }
             }
             Quantity::Sequences => write!(f, "sequences"),
+            Quantity::Depth => write!(f, "depth"),
             Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
         }
     }
@@ -196,6 +204,7 @@ pub fn needs(score: &Score) -> Needs {
             | Quantity::Columns
             | Quantity::Gradient(..)
             | Quantity::Sequences
+            | Quantity::Depth
             | Quantity::Given(_) => Needs::NOTHING,
         });
     });
@@ -230,6 +239,21 @@ pub fn with_gradients(score: &Score, gradients: &LayerGradients) -> Result<Score
             Quantity::Extreme(end, of) => {
                 Formula::Leaf(Quantity::Extreme(*end, Box::new(with_gradients(of, gradients)?)))
             }
+            other => Formula::Leaf(other.clone()),
+        })
+    })
+}
+
+/// The score of a layer whose block has this place: 0 for the first block, 1 for the last.
+///
+/// # Errors
+/// Never.
+pub fn at_depth(score: &Score, depth: f64) -> Result<Score> {
+    score.substitute(&mut |quantity| {
+        Ok(match quantity {
+            Quantity::Depth => Formula::Number(depth),
+            Quantity::Sum(over, of) => Formula::Leaf(Quantity::Sum(*over, Box::new(at_depth(of, depth)?))),
+            Quantity::Extreme(end, of) => Formula::Leaf(Quantity::Extreme(*end, Box::new(at_depth(of, depth)?))),
             other => Formula::Leaf(other.clone()),
         })
     })
@@ -277,6 +301,7 @@ pub(super) fn shape(score: &Score) -> Shape {
             Quantity::Rows
             | Quantity::Columns
             | Quantity::Sequences
+            | Quantity::Depth
             | Quantity::Extreme(..)
             | Quantity::Sum(Over::Vector, _),
         ) => Shape::One,
@@ -454,6 +479,10 @@ impl<'a> Resolving<'a> {
                 }
                 Quantity::Extreme(end, of) => [self.extreme(*end, of)?].into(),
                 Quantity::Sequences => return Err(not_gathered()),
+                Quantity::Depth => {
+                    let message = "`depth` is known where whole models are pruned, and this is a layer alone";
+                    return Err(Error::config(message));
+                }
                 Quantity::Weight | Quantity::Gradient(..) | Quantity::Given(_) => {
                     let message =
                         format!("`{score}` has a value for each weight, where one for each row or column is asked for");

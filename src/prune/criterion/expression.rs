@@ -11,7 +11,7 @@ use crate::prune::formula::Formula;
 use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
 use crate::prune::score::{
-    Shape, Quantity, Score, column_sums, entries, shape, gradients, greatest, input_means, input_squares, input_variances, least,
+    Shape, Quantity, Score, column_sums, depth, entries, shape, gradients, greatest, input_means, input_squares, input_variances, least,
     output_squares, pivots, row_sums, sequences, sum, weight,
 };
 use crate::registry::nearest;
@@ -118,7 +118,7 @@ impl Expression {
 }
 
 /// Names that stand for a value, and what they are.
-const VALUES: [(&str, fn() -> Score); 16] = [
+const VALUES: [(&str, fn() -> Score); 17] = [
     ("w", weight),
     ("x2", input_squares),
     ("input_squares", input_squares),
@@ -135,6 +135,7 @@ const VALUES: [(&str, fn() -> Score); 16] = [
     ("fan_out", || Formula::Leaf(Quantity::Rows)),
     ("rows", || Formula::Leaf(Quantity::Rows)),
     ("sequences", sequences),
+    ("depth", depth),
 ];
 
 /// Names of sums of gradients over sequences, of the loss of the language model and of a block's outputs.

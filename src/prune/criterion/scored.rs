@@ -4,7 +4,7 @@ use super::step::Criterion;
 use crate::calibrate::gradients::LayerGradients;
 use crate::error::Result;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Score, with_gradients};
+use crate::prune::score::{Score, at_depth, with_gradients};
 
 /// A criterion with the gradients of one layer in its score.
 pub struct WithGradients<'a> {
@@ -21,6 +21,15 @@ impl<'a> WithGradients<'a> {
         let mut each = gradients.iter();
         let score = each.try_fold(criterion.score(), |score, gradients| with_gradients(&score, gradients))?;
         Ok(WithGradients { criterion, score })
+    }
+
+    /// The same for a layer whose block has this place: 0 for the first block, 1 for the last.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn at_depth(self, depth: f64) -> Result<Self> {
+        let score = at_depth(&self.score, depth)?;
+        Ok(WithGradients { score, ..self })
     }
 }
 
