@@ -17,6 +17,7 @@ const PAGES: &[(&str, &str)] = pages![
     "dlp",
     "dsnot",
     "error",
+    "expression",
     "fista",
     "gblm",
     "least-squares",

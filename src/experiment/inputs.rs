@@ -330,7 +330,9 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>
 }
 
 fn not_cached(what: &str, described: &str) -> String {
-    format!("{what} {described} is not in the Hugging Face cache; `zprune run` downloads it, or name a local file or folder in its place")
+    format!(
+        "{what} {described} is not in the Hugging Face cache; `zprune run` downloads it, or name a local file or folder in its place"
+    )
 }
 
 /// A model directory. Its configuration is held against the plan even where the larger files are missing.

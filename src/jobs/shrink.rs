@@ -4,13 +4,13 @@
 //! of the original. Before it gets its name it is opened as a loader opens it, and its logits are held against those of the original
 //! with zeros in place of what was removed.
 
+use super::provenance::digests;
+use super::seal;
 use crate::backend::Compute;
 use crate::cell::size::{logits, multiply_adds, parameters, sample, seconds_per_token};
 use crate::cell::{Opened, Work, calibration_windows};
-use crate::data::windows::TokenWindows;
-use super::provenance::digests;
-use super::seal;
 use crate::data::digest::FileDigest;
+use crate::data::windows::TokenWindows;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;

@@ -261,7 +261,10 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
     let path = folder.path("small/structure.json");
     let text = std::fs::read_to_string(&path).expect("written");
     folder.write("small/structure.json", text.replace("\"flap\"", "\"flip\""));
-    refuse("a changed record", &["structure.json: was changed after zprune wrote it"]);
+    refuse(
+        "a changed record",
+        &["structure.json: was changed after zprune wrote it"],
+    );
     folder.write("small/structure.json", &text);
     folder.write("small/extra.txt", "more");
     refuse("an added file", &["extra.txt: was added; zprune did not write it"]);

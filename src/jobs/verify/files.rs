@@ -65,12 +65,7 @@ pub(super) fn hold(
 }
 
 /// Adds to the verdict what the directory contains besides the files that belong there and `record`.
-pub(super) fn added<T>(
-    folder: &Path,
-    known: &BTreeMap<String, T>,
-    record: &str,
-    verdict: &mut Verdict,
-) -> Result<()> {
+pub(super) fn added<T>(folder: &Path, known: &BTreeMap<String, T>, record: &str, verdict: &mut Verdict) -> Result<()> {
     let unreadable = |source| Error::reading(folder, source);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {

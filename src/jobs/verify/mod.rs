@@ -37,7 +37,9 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
         return of_smaller(folder, &structure, against, progress);
     }
     let mut verdict = Verdict {
-        claimed: claim.as_ref().map(|claim| format!("{PRUNING} says: {}", describe(claim))),
+        claimed: claim
+            .as_ref()
+            .map(|claim| format!("{PRUNING} says: {}", describe(claim))),
         ..Verdict::default()
     };
     for component in claim.iter().flat_map(PruningFile::unknown) {
@@ -58,7 +60,12 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
 }
 
 /// Checks a model that lost whole units.
-fn of_smaller(folder: &Path, structure: &Structure, against: Option<&Path>, progress: &dyn Progress) -> Result<Verdict> {
+fn of_smaller(
+    folder: &Path,
+    structure: &Structure,
+    against: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Verdict> {
     let mut verdict = Verdict {
         claimed: Some(format!(
             "{STRUCTURE} says: {}, {:.1} % of the weights of the blocks removed",

@@ -22,7 +22,9 @@ pub(super) fn check(folder: &Path, structure: &Structure, against: Option<&Path>
     match against {
         Some(path) if verdict.faults.is_empty() => compare(path, &checkpoint, structure, verdict).at(path.display()),
         Some(_) => {
-            verdict.unchecked.push("the weights against the original's, since there are faults already".to_string());
+            verdict
+                .unchecked
+                .push("the weights against the original's, since there are faults already".to_string());
             Ok(())
         }
         None => Ok(()),
@@ -34,7 +36,9 @@ fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
     let after = &structure.after;
     let mut differs = |what: String, found: u64, said: u64| {
         if found != said {
-            verdict.faults.push(format!("{what}: the model has {found}, but {STRUCTURE} says {said}"));
+            verdict
+                .faults
+                .push(format!("{what}: the model has {found}, but {STRUCTURE} says {said}"));
         }
     };
     differs("parameters".to_string(), parameters(spec), after.parameters);
@@ -82,18 +86,24 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
             let found = checkpoint.linear(index, linear)?;
             let same_role = before.linears.iter().find(|other| other.role == linear.role);
             let Some(expected) = same_role.map(|other| wanted.linear(index, other)).transpose()? else {
-                verdict.faults.push(format!("{}: the original has no such layer", found.name));
+                verdict
+                    .faults
+                    .push(format!("{}: the original has no such layer", found.name));
                 continue;
             };
             match found.weight == expected.weight {
                 true => kept += 1,
-                false => verdict.faults.push(format!("{}: has other weights than the original", found.name)),
+                false => verdict
+                    .faults
+                    .push(format!("{}: has other weights than the original", found.name)),
             }
             if !same_bias(&found, &expected) {
                 // Compensation changes the biases of what writes to the stream.
                 match matches!(linear.role, Role::Output | Role::Down) {
                     true => biases += 1,
-                    false => verdict.faults.push(format!("{}: has another bias than the original", found.name)),
+                    false => verdict
+                        .faults
+                        .push(format!("{}: has another bias than the original", found.name)),
                 }
             }
         }
@@ -101,7 +111,9 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
         for ((place, now), (_, before)) in now.iter().zip(&before) {
             match now.gain == before.gain && now.bias == before.bias {
                 true => identical += 1,
-                false => verdict.faults.push(format!("block {index}: norm {place:?} is another than the original's")),
+                false => verdict
+                    .faults
+                    .push(format!("block {index}: norm {place:?} is another than the original's")),
             }
         }
     }
@@ -112,7 +124,10 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
         }
     }
     if biases > 0 {
-        let what = format!("{biases} biases against the original's: `{}` changes them on purpose", structure.method);
+        let what = format!(
+            "{biases} biases against the original's: `{}` changes them on purpose",
+            structure.method
+        );
         verdict.unchecked.push(what);
     }
     (verdict.kept, verdict.identical) = (Some(kept), Some(identical));

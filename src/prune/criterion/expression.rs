@@ -11,8 +11,8 @@ use crate::prune::formula::Formula;
 use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
 use crate::prune::score::{
-    Shape, Quantity, Score, column_sums, depth, entries, shape, gradients, greatest, input_means, input_squares, input_variances, least,
-    output_squares, pivots, row_sums, sequences, sum, weight,
+    Quantity, Score, Shape, column_sums, depth, entries, gradients, greatest, input_means, input_squares,
+    input_variances, least, output_squares, pivots, row_sums, sequences, shape, sum, weight,
 };
 use crate::registry::nearest;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,8 @@ impl Criterion for Expression {
     }
 
     fn score(&self) -> Score {
-        self.meaning().expect("the formula was checked when the criterion was made")
+        self.meaning()
+            .expect("the formula was checked when the criterion was made")
     }
 }
 
@@ -88,7 +89,9 @@ impl Expression {
     /// It is none, has unknown names or parameters that it does not use, or gives all weights the same score.
     fn meaning(&self) -> Result<Score> {
         if self.parameters.len() > MOST_PARAMETERS {
-            return Err(Error::config(format!("a formula has at most {MOST_PARAMETERS} parameters")));
+            return Err(Error::config(format!(
+                "a formula has at most {MOST_PARAMETERS} parameters"
+            )));
         }
         for (name, value) in &self.parameters {
             if is_known(name) {
@@ -108,10 +111,17 @@ impl Expression {
         };
         let score = reading.score(&written)?;
         if let Some(name) = self.parameters.keys().find(|name| !reading.used.contains(name)) {
-            return Err(Error::config(format!("parameter `{name}` is not in the formula `{}`", self.expression)));
+            return Err(Error::config(format!(
+                "parameter `{name}` is not in the formula `{}`",
+                self.expression
+            )));
         }
         match shape(&score) {
-            Shape::One => Err(wrong(&self.expression, 0, "the formula gives every weight the same score")),
+            Shape::One => Err(wrong(
+                &self.expression,
+                0,
+                "the formula gives every weight the same score",
+            )),
             _ => Ok(score),
         }
     }
@@ -185,7 +195,10 @@ const FUNCTIONS: [(&str, usize, usize); 28] = [
 fn is_known(name: &str) -> bool {
     let value = VALUES.iter().any(|(known, _)| *known == name);
     let gradient = GRADIENTS.iter().any(|(known, ..)| *known == name);
-    value || gradient || FUNCTIONS.iter().any(|(known, ..)| *known == name) || ["expression", "group", "name"].contains(&name)
+    value
+        || gradient
+        || FUNCTIONS.iter().any(|(known, ..)| *known == name)
+        || ["expression", "group", "name"].contains(&name)
 }
 
 /// A written formula that is given its meaning.
@@ -283,7 +296,9 @@ impl Reading<'_> {
         let other = values.next();
         let whole = shape(&of) == Shape::PerWeight;
         let over_weights = |what: &str| {
-            format!("`{name}` adds up the values of each {what}, and this has no value for each weight; use `sum` for a row or a column")
+            format!(
+                "`{name}` adds up the values of each {what}, and this has no value for each weight; use `sum` for a row or a column"
+            )
         };
         Ok(match (name, other) {
             ("abs", _) => of.abs(),
@@ -368,7 +383,9 @@ fn columns() -> Score {
 /// The standard deviation of `count` values that `total` adds up, with `count` in the denominator.
 fn deviation(total: fn(Score) -> Score, of: &Score, count: Score) -> Score {
     let mean = || total(of.clone()) / count.clone();
-    (total(of.clone().square()) / count.clone() - mean().square()).maximum(0.0).root()
+    (total(of.clone().square()) / count.clone() - mean().square())
+        .maximum(0.0)
+        .root()
 }
 
 /// A power; whole exponents take signs, too.
@@ -419,7 +436,12 @@ mod tests {
             let text = toml::to_string(&toml::toml! { expression = (score.to_string()) }).expect("TOML");
             let made = made(&text).expect(entry.name);
             assert_eq!(made.score(), score, "{}: {score}", entry.name);
-            assert_eq!(made.follows_update(), built.component.follows_update(), "{}", entry.name);
+            assert_eq!(
+                made.follows_update(),
+                built.component.follows_update(),
+                "{}",
+                entry.name
+            );
             compared += 1;
         }
         assert!(compared >= 10, "{compared}");
@@ -430,7 +452,10 @@ mod tests {
         for (short, long) in [
             ("abs(w) * sqrt(x2)", "abs(w) * root(input_squares)"),
             ("w ^ 2 * variance", "square(w) * input_variances"),
-            ("abs(w) * x2 ^ (alpha / 2)\" \nalpha = \"0.5", "abs(w) * power(input_squares, 0.25)"),
+            (
+                "abs(w) * x2 ^ (alpha / 2)\" \nalpha = \"0.5",
+                "abs(w) * power(input_squares, 0.25)",
+            ),
             ("-w - -2 * 3", "-w - -6"),
             ("abs(w) * max(w)", "abs(w) * greatest(w)"),
             ("max(w, 0)", "maximum(w, 0)"),
@@ -464,17 +489,38 @@ mod tests {
         for (typed, says) in [
             ("expression = \"abs(w) * x3\"", "unknown value `x3`; did you mean `x2`"),
             ("expression = \"abs(w) * x3\"", "at character 10"),
-            ("expression = \"abs(w) * x2 ^ alpha\"", "A parameter has its value beside the formula: `alpha = 0.5`"),
-            ("expression = \"abs(w)\"\nbeta = 1.0", "parameter `beta` is not in the formula"),
-            ("expression = \"abs(w)\"\nw = 1.0", "has the name of something that formulas know"),
-            ("expression = \"abs(w) * a\"\na = nan", "parameter `a` = NaN is not finite"),
-            ("expression = \"abss(w)\"", "unknown function `abss`; did you mean `abs`"),
+            (
+                "expression = \"abs(w) * x2 ^ alpha\"",
+                "A parameter has its value beside the formula: `alpha = 0.5`",
+            ),
+            (
+                "expression = \"abs(w)\"\nbeta = 1.0",
+                "parameter `beta` is not in the formula",
+            ),
+            (
+                "expression = \"abs(w)\"\nw = 1.0",
+                "has the name of something that formulas know",
+            ),
+            (
+                "expression = \"abs(w) * a\"\na = nan",
+                "parameter `a` = NaN is not finite",
+            ),
+            (
+                "expression = \"abss(w)\"",
+                "unknown function `abss`; did you mean `abs`",
+            ),
             ("expression = \"abs\"", "`abs` is a function: write `abs(...)`"),
-            ("expression = \"w(2)\"", "`w` is a value and no function; is a `*` missing?"),
+            (
+                "expression = \"w(2)\"",
+                "`w` is a value and no function; is a `*` missing?",
+            ),
             ("expression = \"abs(w, 2)\"", "`abs` takes one value, not 2"),
             ("expression = \"max(w, 2, 3)\"", "`max` takes 1 or 2 values, not 3"),
             ("expression = \"2 + fan_in\"", "gives every weight the same score"),
-            ("expression = \"w * row_sum(x2)\"", "`row_sum` adds up the values of each row"),
+            (
+                "expression = \"w * row_sum(x2)\"",
+                "`row_sum` adds up the values of each row",
+            ),
             ("expression = \"w * sum(2)\"", "`sum` of a single value"),
             ("expression = \"w * 1e999\"", "no finite number"),
             (&format!("expression = \"{nested}\""), "more than 500 parts"),
