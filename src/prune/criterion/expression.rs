@@ -18,8 +18,8 @@ use crate::registry::nearest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most parts that a formula may have when all functions are written out: the registers of a kernel hold no more.
-const MOST_PARTS: usize = 500;
+/// The most parts that a formula may have when all functions are written out. Z-Pruner's has some hundreds.
+const MOST_PARTS: usize = 2000;
 
 /// The most parameters that a formula may have.
 const MOST_PARAMETERS: usize = 32;
@@ -487,8 +487,8 @@ mod tests {
     fn what_makes_no_score_is_refused_with_its_place() {
         let nested = format!("{}w{}", "row_std(".repeat(20), ")".repeat(20));
         for (typed, says) in [
-            ("expression = \"abs(w) * x3\"", "unknown value `x3`; did you mean `x2`"),
-            ("expression = \"abs(w) * x3\"", "at character 10"),
+            ("expression = \"abs(w) * x3\"", "unknown value `x3`. A parameter has its value"),
+            ("expression = \"abs(w) * x3\"", "character 10: unknown value"),
             (
                 "expression = \"abs(w) * x2 ^ alpha\"",
                 "A parameter has its value beside the formula: `alpha = 0.5`",
@@ -504,6 +504,10 @@ mod tests {
             (
                 "expression = \"abs(w) * a\"\na = nan",
                 "parameter `a` = NaN is not finite",
+            ),
+            (
+                "expression = \"w * varience\"",
+                "unknown value `varience`; did you mean `variance`",
             ),
             (
                 "expression = \"abss(w)\"",
@@ -523,7 +527,7 @@ mod tests {
             ),
             ("expression = \"w * sum(2)\"", "`sum` of a single value"),
             ("expression = \"w * 1e999\"", "no finite number"),
-            (&format!("expression = \"{nested}\""), "more than 500 parts"),
+            (&format!("expression = \"{nested}\""), "more than 2000 parts"),
         ] {
             let error = made(typed).expect_err(typed).to_string();
             assert!(error.contains(says), "{typed}: no `{says}` in {error}");
