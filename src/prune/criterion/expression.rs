@@ -487,7 +487,10 @@ mod tests {
     fn what_makes_no_score_is_refused_with_its_place() {
         let nested = format!("{}w{}", "row_std(".repeat(20), ")".repeat(20));
         for (typed, says) in [
-            ("expression = \"abs(w) * x3\"", "unknown value `x3`. A parameter has its value"),
+            (
+                "expression = \"abs(w) * x3\"",
+                "unknown value `x3`. A parameter has its value",
+            ),
             ("expression = \"abs(w) * x3\"", "character 10: unknown value"),
             (
                 "expression = \"abs(w) * x2 ^ alpha\"",

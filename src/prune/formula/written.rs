@@ -75,11 +75,7 @@ impl Sign {
 /// The error of a formula, with the place marked.
 pub fn wrong(text: &str, place: usize, what: &str) -> Error {
     let before = text.get(..place).unwrap_or(text).chars().count();
-    Error::config(format!(
-        "character {}: {what}\n  {text}\n  {:before$}^",
-        before + 1,
-        ""
-    ))
+    Error::config(format!("character {}: {what}\n  {text}\n  {:before$}^", before + 1, ""))
 }
 
 /// Reads a formula.
