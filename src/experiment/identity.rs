@@ -69,7 +69,7 @@ pub struct PruningIdentity {
 #[serde(untagged)]
 pub enum PruningKind {
     /// Single weights, by a recipe.
-    Recipe(RecipeIdentity),
+    Recipe(Box<RecipeIdentity>),
     /// Heads, neurons or blocks.
     Units(UnitsIdentity),
 }
@@ -112,7 +112,7 @@ impl PruningIdentity {
     /// The recipe; none where whole units were removed.
     pub fn recipe(&self) -> Option<&RecipeIdentity> {
         match &self.kind {
-            PruningKind::Recipe(recipe) => Some(recipe),
+            PruningKind::Recipe(recipe) => Some(recipe.as_ref()),
             PruningKind::Units(_) => None,
         }
     }
@@ -128,7 +128,7 @@ impl PruningIdentity {
     /// The components of all steps.
     pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
         let (recipe, units) = match &self.kind {
-            PruningKind::Recipe(recipe) => (Some(recipe), None),
+            PruningKind::Recipe(recipe) => (Some(recipe.as_ref()), None),
             PruningKind::Units(units) => (None, Some(&units.plan.units)),
         };
         recipe.into_iter().flat_map(RecipeIdentity::components).chain(units)
@@ -259,9 +259,11 @@ impl Identity {
             let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
             PruningIdentity {
                 kind: match &method.kind {
-                    MethodKind::Recipe(recipe) => {
-                        PruningKind::Recipe(RecipeIdentity::of(recipe, pruning.pattern, experiment.selection))
-                    }
+                    MethodKind::Recipe(recipe) => PruningKind::Recipe(Box::new(RecipeIdentity::of(
+                        recipe,
+                        pruning.pattern,
+                        experiment.selection,
+                    ))),
                     MethodKind::Units(plan) => PruningKind::Units(UnitsIdentity {
                         plan: plan.clone(),
                         pattern: pruning.pattern,

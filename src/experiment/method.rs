@@ -47,7 +47,7 @@ pub struct MethodPlan {
 #[serde(untagged)]
 pub enum MethodKind {
     /// Single weights, by a recipe.
-    Recipe(RecipePlan),
+    Recipe(Box<RecipePlan>),
     /// Heads, neurons or blocks.
     Units(UnitsPlan),
 }
@@ -187,7 +187,7 @@ impl MethodPlan {
     /// Its recipe; none if it removes whole units.
     pub fn recipe(&self) -> Option<&RecipePlan> {
         match &self.kind {
-            MethodKind::Recipe(recipe) => Some(recipe),
+            MethodKind::Recipe(recipe) => Some(recipe.as_ref()),
             MethodKind::Units(_) => None,
         }
     }
@@ -211,7 +211,7 @@ impl MethodPlan {
     /// The components of all its steps.
     pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
         let (recipe, units) = match &self.kind {
-            MethodKind::Recipe(recipe) => (Some(recipe), None),
+            MethodKind::Recipe(recipe) => (Some(recipe.as_ref()), None),
             MethodKind::Units(units) => (None, Some(&units.units)),
         };
         recipe.into_iter().flat_map(RecipePlan::components).chain(units)

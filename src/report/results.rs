@@ -111,14 +111,17 @@ pub struct Sizes {
     pub time_share: f64,
 }
 
+/// The sizes in a record, and its two times.
+type Measured<'a> = (&'a StructureRecord, [f64; 2]);
+
 impl Sizes {
     /// The means over these records; `None` if no record has sizes.
     fn of(records: &[&Record]) -> Option<Sizes> {
         let found = records
             .iter()
             .filter_map(|record| record.structure.as_ref().zip(record.run.seconds_per_token));
-        let found: Vec<_> = found.collect();
-        let mean = |of: &dyn Fn(&(&StructureRecord, [f64; 2])) -> [f64; 2]| {
+        let found: Vec<Measured> = found.collect();
+        let mean = |of: &dyn Fn(&Measured) -> [f64; 2]| {
             [0, 1].map(|place| crate::stats::mean(&found.iter().map(|it| of(it)[place]).collect::<Vec<_>>()))
         };
         let counts = |pair: [u64; 2]| pair.map(|count| count as f64);

@@ -195,7 +195,7 @@ pub fn method(
     Some(MethodPlan {
         name: raw.name.clone().unwrap_or_else(|| label(&plan)),
         calibrated: needs.anything() || with_gradients || share.component.tries(),
-        kind: MethodKind::Recipe(plan),
+        kind: MethodKind::Recipe(Box::new(plan)),
     })
 }
 

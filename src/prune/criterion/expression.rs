@@ -127,8 +127,11 @@ impl Expression {
     }
 }
 
+/// A name and the value that it stands for.
+type Value = (&'static str, fn() -> Score);
+
 /// Names that stand for a value, and what they are.
-const VALUES: [(&str, fn() -> Score); 17] = [
+const VALUES: [Value; 17] = [
     ("w", weight),
     ("x2", input_squares),
     ("input_squares", input_squares),
