@@ -233,6 +233,30 @@ fn smaller_models_come_back_with_the_sizes_of_their_blocks() {
 }
 
 #[test]
+fn blocks_without_attention_or_mlp_come_back_with_their_logits() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let no_heads = json!({"num_attention_heads": 0, "num_key_value_heads": 0});
+    let model = placed(folder.path(), "llama_mha_untied", |config| {
+        config["per_layer_config"] = json!({"0": {"intermediate_size": 0}, "1": no_heads.clone()});
+    });
+    let (told, back) = there_and_back(&model, BlockType::F32, StorageType::F32);
+    assert_eq!(told.architecture, "deci");
+    assert_eq!(apart(&logits(&model), &logits(&back)), 0.0);
+    // llama.cpp forgets the attention of a block with 0 neurons.
+    assert_eq!(read_spec(&back).expect("supported").block(0).neurons(), 32);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = placed(folder.path(), "llama_mha_untied", |config| {
+        config["per_layer_config"] = json!({"0": no_heads});
+    });
+    let (message, left) = refusal(&model);
+    assert!(
+        message.contains("key `num_attention_heads`: the first block has no attention"),
+        "{message}"
+    );
+    assert_eq!(left, ["llama_mha_untied"]);
+}
+
+#[test]
 fn rows_that_are_no_whole_blocks_are_half_precision_and_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = placed(folder.path(), "llama_mha_untied", |_| {});
