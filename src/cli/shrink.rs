@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub struct Shrink {
     #[command(flatten)]
     common: Common,
-    /// Which units go: flap, llm-pruner, two-ssp, unit-sum or block-drop; `zprune list` names all methods of whole units
+    /// Which units go: flap, llm-pruner, olica, two-ssp, unit-sum or block-drop; `zprune list` names all methods of whole units
     #[arg(long, value_name = "NAME")]
     method: String,
     /// Parameter of the method, such as --set metric=wifn; may be repeated
@@ -118,6 +118,24 @@ fn told(done: &Structure, out: &Path) -> String {
         0 => {}
         1 => text.push_str("one block has no attention\n"),
         without => text.push_str(&format!("{without} blocks have no attention\n")),
+    }
+    let branches = done.blocks.iter().filter_map(|block| block.branch).count();
+    if done
+        .blocks
+        .iter()
+        .any(|block| !block.ranks.is_empty() || !block.values.is_empty())
+        || branches > 0
+    {
+        text.push_str(&format!(
+            "In itself the model has {} parameters, {} of them in linear layers. No loader knows narrow matrices, so they are written multiplied \
+             out, and features of values that are gone as zeros: the times and sizes above are of that. {}",
+            done.left.parameters,
+            done.left.weights,
+            match branches {
+                0 => "\n".to_string(),
+                _ => format!("Branches beside {branches} MLPs are written as neurons.\n"),
+            }
+        ));
     }
     text.push_str(match (done.loaders, done.padded) {
         (Loaders::Zprune, _) => {

@@ -17,7 +17,7 @@ use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::edit::{Edit, Edited, Masked};
+use crate::model::edit::{BlockEdit, Counts, Edit, Edited, Factors, Masked};
 use crate::model::export::{CONFIG, Shards, bias_of, copied, copy, emitted};
 use crate::model::families::read_spec;
 use crate::model::folder::Links;
@@ -29,7 +29,7 @@ use crate::progress::Progress;
 use crate::prune::units::dense::Dense;
 use crate::prune::units::{UnitMethod, Widths};
 use crate::prune::workbench::Workbench;
-use crate::spec::ModelSpec;
+use crate::spec::{BlockSpec, ModelSpec, Role};
 use crate::tensor::StorageType;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,9 @@ pub struct Structure {
     pub padded: bool,
     /// Who can load the written model.
     pub loaders: Loaders,
+    /// What is left in itself. The written model has more where narrow matrices are multiplied out, features of values and padding are
+    /// zeros, and branches are neurons.
+    pub left: Counts,
     /// What the calibration text is called, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
@@ -163,6 +166,33 @@ pub struct BlockLeft {
     pub kv_heads: Vec<usize>,
     /// Its neurons; none if it has no MLP.
     pub neurons: Vec<usize>,
+    /// The ranks of the layers that are products of narrow matrices, by their names in the block.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranks: BTreeMap<String, usize>,
+    /// For each key-value head of the original, the features of its values that are left after a turn; none if all are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<Vec<usize>>,
+    /// The rank of the linear branch beside the MLP, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<usize>,
+}
+
+impl BlockLeft {
+    fn new(edit: BlockEdit, spec: &BlockSpec) -> Self {
+        let named = |(role, factors): (&Role, &Factors)| {
+            let linear = spec.linears.iter().find(|linear| linear.role == *role);
+            linear.map(|linear| (linear.tensor.to_string(), factors.first.nrows()))
+        };
+        BlockLeft {
+            ranks: edit.low_rank.factors.iter().filter_map(named).collect(),
+            branch: edit.low_rank.branch.map(|branch| branch.first.nrows()),
+            values: edit.low_rank.values,
+            block: edit.block,
+            heads: edit.heads,
+            kv_heads: edit.kv_heads,
+            neurons: edit.neurons,
+        }
+    }
 }
 
 /// Bytes of tensors after which another weight file is begun.
@@ -294,7 +324,8 @@ impl Work for Shrink<'_> {
         };
         let edit = method.edit(&dense, share, widths)?;
         let edited = Edited::new(self.checkpoint, &edit)?.sayable()?;
-        let removed = 1.0 - edited.spec().prunable() as f64 / spec.prunable() as f64;
+        let left = edit.counts(spec)?;
+        let removed = 1.0 - left.weights as f64 / spec.prunable() as f64;
         let padded = pad.then(|| Padded::new(&edited)).transpose()?;
         let model: &dyn WeightSource = match &padded {
             Some(padded) => padded,
@@ -328,11 +359,10 @@ impl Work for Shrink<'_> {
                 seconds_per_token,
             }
         };
-        let left = edit.blocks.into_iter().map(|edit| BlockLeft {
-            block: edit.block,
-            heads: edit.heads,
-            kv_heads: edit.kv_heads,
-            neurons: edit.neurons,
+        let blocks = edit.blocks.into_iter();
+        let blocks = blocks.map(|edit| {
+            let before = spec.block(edit.block);
+            BlockLeft::new(edit, before)
         });
         Ok(Structure {
             schema: 1,
@@ -347,11 +377,12 @@ impl Work for Shrink<'_> {
                 1 => Loaders::Stock,
                 _ => Loaders::Zprune,
             },
+            left,
             calibration: None,
             calibration_tokens: self.windows.as_ref().map_or(0, |windows| windows.ids().len()),
             seed: None,
             families: [family, spec.family.to_string()],
-            blocks: left.collect(),
+            blocks: blocks.collect(),
             before: size(spec, seconds[0]),
             after: size(reopened.spec(), seconds[1]),
             logit_difference,

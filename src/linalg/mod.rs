@@ -27,6 +27,23 @@ pub fn inverse_factor(provider: Provider, h: Array2<f64>) -> Result<Array2<f64>,
     }
 }
 
+/// The solution `X` of `A X = B` for a symmetric positive definite `A`, of which only the lower triangle is read.
+///
+/// # Errors
+/// The pivot at which `A` turned out not to be positive definite.
+pub fn solve(a: Array2<f64>, b: ArrayView2<f64>) -> Result<Array2<f64>, SolveFailure> {
+    pure::solve(a, b)
+}
+
+/// The singular values of `A` in descending order, with a left singular vector of each as a column: the eigenvectors of `A A^T`. Vectors
+/// of singular values below `1e-8` of the largest are only orthogonal to the others. In each the entry of largest size is positive.
+///
+/// # Errors
+/// The eigenvalues are not found, which no finite matrix is known to cause.
+pub fn left_singular(a: ArrayView2<f64>) -> Result<(Vec<f64>, Array2<f64>), SolveFailure> {
+    pure::left_singular(a)
+}
+
 /// The squares of the singular values of a matrix, in ascending order: the eigenvalues of its product with its own transpose, on the
 /// shorter side. Those far below the largest are known to `1e-15` of it, and may come out negative.
 ///
@@ -108,6 +125,52 @@ mod tests {
                 "{found:?}"
             );
             assert_eq!(found.len(), 2);
+        }
+    }
+
+    #[test]
+    fn systems_are_solved_from_the_lower_triangle() {
+        for n in [1, 2, 17, 130] {
+            let a = positive_definite(n, 3 + n as u64);
+            let x = Array2::from_shape_fn((n, 3), |(row, column)| (row as f64 + 1.0) * 0.1 - column as f64);
+            let mut lower = a.clone();
+            for ((i, j), value) in lower.indexed_iter_mut() {
+                if j > i {
+                    *value = f64::NAN;
+                }
+            }
+            let found = solve(lower, a.dot(&x).view()).expect("positive definite");
+            let error = (&found - &x).mapv(f64::abs).into_iter().fold(0.0, f64::max);
+            assert!(error < 1e-8, "n = {n}: {error}");
+        }
+        let indefinite = ndarray::array![[1.0, 2.0], [2.0, 1.0]];
+        let failure = solve(indefinite, ndarray::array![[1.0], [1.0]].view()).expect_err("indefinite");
+        assert_eq!(failure, SolveFailure::NotPositiveDefinite { pivot: 1 });
+    }
+
+    #[test]
+    fn left_singular_vectors_are_orthogonal_and_diagonalise() {
+        for (rows, columns) in [(1, 1), (5, 3), (12, 40), (60, 60)] {
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(rows as u64);
+            let a = Array2::from_shape_fn((rows, columns), |_| random.random::<f64>() - 0.5);
+            let (values, vectors) = left_singular(a.view()).expect("converges");
+            assert_eq!((values.len(), vectors.dim()), (rows, (rows, rows)));
+            assert!(values.windows(2).all(|pair| pair[0] >= pair[1]), "{values:?}");
+            let turned = vectors.t().dot(&a);
+            let (gram, unit) = (turned.dot(&turned.t()), vectors.t().dot(&vectors));
+            for i in 0..rows {
+                for j in 0..rows {
+                    let want = if i == j { values[i] * values[i] } else { 0.0 };
+                    assert!((gram[[i, j]] - want).abs() < 1e-10, "{rows} x {columns}");
+                    assert!((unit[[i, j]] - f64::from(u8::from(i == j))).abs() < 1e-10);
+                }
+                let column = vectors.column(i);
+                let largest = column.iter().fold(
+                    0.0f64,
+                    |most, value| if value.abs() > most.abs() { *value } else { most },
+                );
+                assert!(largest > 0.0, "{column}");
+            }
         }
     }
 

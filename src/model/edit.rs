@@ -2,14 +2,20 @@
 //!
 //! An [`Edit`] says what is left. [`Edited`] is a source of weights that gives the smaller model, [`Masked`] one that gives a model
 //! of the original's shape in which everything that was removed is 0, [`Padded`](super::padded::Padded) one whose blocks have equal
-//! sizes, with zeros where one has less than another: the three compute the same.
+//! sizes, with zeros where one has less than another: the three compute the same. What is no whole unit ([`LowRank`]) is written into
+//! matrices of usual shapes in all of them.
+
+mod low_rank;
 
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
 use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
+use low_rank::Branch;
+pub use low_rank::{Factors, LowRank};
 use ndarray::{Array1, Array2, Axis};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is left of a model.
@@ -33,6 +39,8 @@ pub struct BlockEdit {
     pub neurons: Vec<usize>,
     /// New biases of layers that write to the stream, by role.
     pub biases: BTreeMap<Role, Array1<f32>>,
+    /// What is left of matrices beside whole units.
+    pub low_rank: LowRank,
 }
 
 impl BlockEdit {
@@ -44,6 +52,7 @@ impl BlockEdit {
             kv_heads: (0..spec.attention.kv_heads).collect(),
             neurons: (0..spec.neurons()).collect(),
             biases: BTreeMap::new(),
+            low_rank: LowRank::default(),
         }
     }
 
@@ -92,6 +101,12 @@ impl BlockEdit {
         }
     }
 
+    /// The neurons that the branch beside the MLP becomes.
+    fn branch(&self, spec: &BlockSpec) -> Option<Branch<'_>> {
+        let branch = self.low_rank.branch.as_ref();
+        branch.map(|branch| Branch::of(branch, spec))
+    }
+
     fn check(&self, spec: &BlockSpec) -> Result<()> {
         let wrong = |why: String| Err(Error::config(format!("block {}: {why}", self.block)));
         let attention = &spec.attention;
@@ -126,6 +141,12 @@ impl BlockEdit {
         if spec.has_fused() && left > 0 && left < attention.heads {
             return wrong("queries, keys and values are in one matrix, from which no heads can be removed".to_string());
         }
+        if let Err(why) = self.low_rank.check(spec) {
+            return wrong(why);
+        }
+        if self.low_rank.branch.is_some() && !self.has(SubLayer::Mlp) {
+            return wrong("there is no MLP for a branch to be beside".to_string());
+        }
         for (role, bias) in &self.biases {
             match spec.linears.iter().find(|linear| linear.role == *role) {
                 Some(linear)
@@ -149,6 +170,16 @@ impl BlockEdit {
                 None => {}
             }
             linear.bias |= self.biases.contains_key(&linear.role);
+        }
+        if let Some(branch) = self.branch(spec) {
+            for linear in &mut block.linears {
+                match linear.role {
+                    Role::Gate | Role::Up => linear.outputs += branch.neurons(),
+                    Role::Down => linear.inputs += branch.neurons(),
+                    _ => {}
+                }
+                linear.bias |= branch.biases(linear.role);
+            }
         }
         let gone = SubLayer::ALL.into_iter().filter(|part| !self.has(*part));
         gone.fold(block, |block, part| block.without(part))
@@ -199,6 +230,39 @@ impl Edit {
         }
         Ok(applied)
     }
+
+    /// What the model has that is left.
+    ///
+    /// # Errors
+    /// As [`Edit::applied`].
+    pub fn counts(&self, spec: &ModelSpec) -> Result<Counts> {
+        let left = self.applied(spec)?;
+        let parameters: usize = left.tensors().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let [mut saved, mut biases] = [0, 0];
+        for (index, edit) in self.blocks.iter().enumerate() {
+            let [more, bias] = edit.low_rank.saved(left.block(index), &edit.kv_heads);
+            (saved, biases) = (saved + more, biases + bias);
+            // A bias that only the branch's neurons need is none that the model has in itself.
+            let own = spec.block(edit.block).linears.iter();
+            let added = own.filter(|linear| {
+                !linear.bias && edit.branch(left.block(index)).is_some_and(|it| it.biases(linear.role))
+            });
+            biases += (added.count() * edit.neurons.len()) as i64;
+        }
+        Ok(Counts {
+            parameters: (parameters as i64 - saved - biases) as u64,
+            weights: (left.prunable() as i64 - saved) as u64,
+        })
+    }
+}
+
+/// What a model has in itself: whole units, and narrow matrices as they are and not multiplied out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Number of parameters of the model.
+    pub parameters: u64,
+    /// Number of weights of the blocks' linear layers.
+    pub weights: u64,
 }
 
 /// The smaller model, made from the original when its weights are asked for.
@@ -244,21 +308,25 @@ impl<'a> Edited<'a> {
     /// # Errors
     /// No configuration of the family gives a layer the bias that the edit has for it.
     pub fn sayable(self) -> Result<Self> {
-        let roles: BTreeSet<Role> = self
-            .edit
-            .blocks
-            .iter()
-            .flat_map(|edit| edit.biases.keys().copied())
-            .collect();
+        let before = self.source.spec();
+        let mut roles: BTreeSet<Role> = BTreeSet::new();
         // A key that gives one layer a bias gives others theirs: all of them from the model without the edit's.
-        let without = self.edit.blocks.iter().map(|edit| BlockEdit {
-            biases: BTreeMap::new(),
-            ..edit.clone()
-        });
-        let without = Edit {
-            blocks: without.collect(),
-        };
-        let plain = without.applied(self.source.spec())?;
+        let mut plain = self.spec.clone();
+        for (index, edit) in self.edit.blocks.iter().enumerate() {
+            let mut block = plain.block(index).as_ref().clone();
+            for linear in &mut block.linears {
+                let mut own = before
+                    .block(edit.block)
+                    .linears
+                    .iter()
+                    .filter(|own| own.role == linear.role);
+                if linear.bias && !own.any(|own| own.bias) {
+                    roles.insert(linear.role);
+                    linear.bias = false;
+                }
+            }
+            plain.set_block(index, block);
+        }
         let spec = with_biases(&plain, |linear| roles.contains(&linear.role))?;
         Ok(Edited { spec, ..self })
     }
@@ -286,6 +354,9 @@ impl WeightSource for Edited<'_> {
             if axis == Axis(0) {
                 weights.bias = weights.bias.map(|bias| bias.select(axis, &kept));
             }
+        }
+        if let Some(branch) = edit.branch(self.source.spec().block(edit.block)) {
+            branch.append(&mut weights);
         }
         replace_bias(&mut weights, edit);
         if linear.bias && weights.bias.is_none() {
@@ -319,6 +390,7 @@ impl<'a> Masked<'a> {
         edit.applied(source.spec())?;
         let blocks = edit.blocks.iter().map(|edit| BlockEdit {
             biases: edit.biases.clone(),
+            low_rank: edit.low_rank.clone(),
             ..BlockEdit::whole(edit.block, source.spec().block(edit.block))
         });
         let spec = Edit {
@@ -366,6 +438,9 @@ impl WeightSource for Masked<'_> {
                     .for_each(|(bias, _)| *bias = 0.0);
             }
         }
+        if let Some(branch) = edit.branch(self.source.spec().block(edit.block)) {
+            branch.append(&mut weights);
+        }
         replace_bias(&mut weights, edit);
         weights.name = self.spec.block(index).weight_of(index, linear);
         Ok(weights)
@@ -384,11 +459,13 @@ fn clear(weights: &mut LinearWeights) {
     }
 }
 
-/// The layer of a role in the original's block.
+/// The layer of a role in the original's block, with what an edit does to it beside removing whole units.
 fn original(source: &dyn WeightSource, edit: &BlockEdit, role: Role) -> Result<LinearWeights> {
     let block = source.spec().block(edit.block).clone();
     let linear = block.linears.iter().find(|linear| linear.role == role);
-    source.linear(edit.block, linear.expect("an edit takes layers away from nobody"))
+    let mut weights = source.linear(edit.block, linear.expect("an edit takes layers away from nobody"))?;
+    edit.low_rank.apply(&mut weights, &block.attention);
+    Ok(weights)
 }
 
 fn replace_bias(weights: &mut LinearWeights, edit: &BlockEdit) {

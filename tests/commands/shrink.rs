@@ -140,6 +140,39 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
 }
 
 #[test]
+fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    let olica = format!("{SHRINK} --method olica --set ratio=0.1 --set calibrated=1 --units 0.3");
+    let told = works(&run(&folder, &format!("{olica} --pad --out padded")));
+    assert!(told.contains("Branches beside 1 MLPs are written as neurons"), "{told}");
+    let structure = json(&folder, "padded/structure.json");
+    let block = &structure["blocks"][0];
+    assert!(block["ranks"]["self_attn.q_proj"].as_u64() > Some(0));
+    assert_eq!(block["values"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&block["branch"], &structure["blocks"][1].get("branch")),
+        (&3.into(), &None)
+    );
+    assert!((structure["removed"].as_f64().expect("a number") - 0.3).abs() < 0.02);
+    let left = structure["left"]["parameters"].as_u64();
+    assert!(left > Some(0) && structure["after"]["parameters"].as_u64() > left);
+    // The branch needs biases of the MLP, which LLaMA's configuration has.
+    assert_eq!(json(&folder, "padded/config.json")["mlp_bias"], true);
+    predicts(&folder, "padded");
+    // Without a branch all blocks are equal; with one, a family without such biases is refused.
+    place(&folder, "qwen2", true);
+    let qwen = "shrink --model qwen2 --tokens tokens.safetensors --method olica --units 0.3";
+    works(&run(&folder, &format!("{qwen} --set calibrated=0 --out equal")));
+    assert_eq!(json(&folder, "equal/structure.json")["loaders"], "stock");
+    predicts(&folder, "equal");
+    refused(&folder, &format!("{qwen} --pad --out out"), 2, &["cannot have a bias"]);
+    place(&folder, "gpt2", true);
+    let gpt2 = "shrink --model gpt2 --tokens tokens.safetensors --method olica --units 0.3 --out out";
+    refused(&folder, gpt2, 2, &["queries, keys and values of their own"]);
+}
+
+#[test]
 fn every_family_becomes_smaller() {
     let folder = Folder::new();
     place_windows(&folder);

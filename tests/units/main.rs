@@ -1,5 +1,5 @@
 //! Claims about models from which whole units were removed: the smaller model computes what the original computes with zeros in
-//! their place; FLAP, LLM-Pruner, 2SSP and dropping blocks choose and compute what an independent implementation in float64 does
+//! their place; FLAP, LLM-Pruner, Olica, 2SSP and dropping blocks choose and compute what an independent implementation in float64 does
 //! (`tests/golden/units`).
 
 #[path = "../gpu/mod.rs"]
@@ -18,7 +18,7 @@ use zprune::eval::perplexity::{PerplexityScorer, perplexity};
 use zprune::model::backward::gradients;
 use zprune::model::blocks;
 use zprune::model::checkpoint::Checkpoint;
-use zprune::model::edit::{BlockEdit, Edit, Edited, Masked};
+use zprune::model::edit::{BlockEdit, Edit, Edited, Factors, LowRank, Masked};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Ends, Hidden};
 use zprune::model::padded::Padded;
@@ -28,10 +28,11 @@ use zprune::prune::units::dense::Dense;
 use zprune::prune::units::drop::{greedy, least, without};
 use zprune::prune::units::flap::{Flap, Grouping, Metric, Structure};
 use zprune::prune::units::llm_pruner::{Gqa, LlmPruner, Taylor};
+use zprune::prune::units::olica::{Olica, Rule, scores};
 use zprune::prune::units::scores::UnitScores;
 use zprune::prune::units::survey::survey;
 use zprune::prune::units::turning::{Tokens, turning};
-use zprune::prune::units::{DenseModel, Summed, TwoSsp, UNITS, UnitMethod, UnitSum, Widths};
+use zprune::prune::units::{DenseModel, Summed, TwoSsp, UNITS, UnitMethod, UnitSum, Wanted, Widths};
 use zprune::spec::{ModelSpec, Role, SubLayer};
 
 /// The reference's models, and where they are.
@@ -55,10 +56,14 @@ struct Golden {
 
 impl Golden {
     fn new() -> Self {
-        let read = |name: &str| std::fs::read(golden("units").join(name)).expect("committed");
+        Golden::of("units")
+    }
+
+    fn of(name: &str) -> Self {
+        let read = |ending: &str| std::fs::read(golden("units").join(format!("{name}.{ending}"))).expect("committed");
         Golden {
-            tensors: read("units.safetensors"),
-            facts: serde_json::from_slice(&read("units.json")).expect("JSON"),
+            tensors: read("safetensors"),
+            facts: serde_json::from_slice(&read("json")).expect("JSON"),
         }
     }
 
@@ -184,6 +189,41 @@ fn parts(spec: &ModelSpec) -> Edit {
     edit
 }
 
+/// An edit with narrow matrices, fewer features of values and a branch, in blocks that lose other things too.
+fn narrow(spec: &ModelSpec) -> Edit {
+    let mut edit = some(spec);
+    for edit in &mut edit.blocks {
+        let block = spec.block(edit.block);
+        let wave = |rows: usize, columns: usize| {
+            Array2::from_shape_fn((rows, columns), |(row, column)| {
+                ((row * 7 + column * 3 + edit.block) as f32).sin() * 0.1
+            })
+        };
+        let of = |role| block.linears.iter().find(|linear| linear.role == role);
+        let (up, down) = (of(Role::Up).expect("an MLP"), of(Role::Down).expect("an MLP"));
+        edit.low_rank.branch = Some(Factors {
+            first: wave(2, up.inputs),
+            second: wave(down.outputs, 2),
+        });
+        let Some(query) = of(Role::Query) else { continue };
+        edit.low_rank.factors.insert(
+            Role::Query,
+            Factors {
+                first: wave(3, query.inputs),
+                second: wave(query.outputs, 3),
+            },
+        );
+        let dim = block.attention.head_dim;
+        let mut basis = Array2::eye(dim);
+        (basis[[0, 0]], basis[[1, 1]], basis[[0, 1]], basis[[1, 0]]) = (0.6, 0.6, 0.8, -0.8);
+        edit.low_rank.basis = vec![basis; block.attention.kv_heads];
+        edit.low_rank.values = (0..block.attention.kv_heads)
+            .map(|head| (0..dim).filter(|feature| *feature != head % dim).collect())
+            .collect();
+    }
+    edit
+}
+
 /// Calls `check` with a model of every kind and two short windows.
 fn every_kind(mut check: impl FnMut(&str, &Checkpoint, &TokenWindows)) {
     let folder = golden("logits");
@@ -209,12 +249,15 @@ fn every_kind(mut check: impl FnMut(&str, &Checkpoint, &TokenWindows)) {
 fn a_smaller_model_computes_what_zeros_in_its_place_do() {
     every_kind(|path, dense, windows| {
         let spec = dense.spec();
-        for edit in [some(spec), parts(spec)] {
+        for edit in [some(spec), parts(spec), narrow(spec)] {
             let edited = Edited::new(dense, &edit).unwrap_or_else(|error| panic!("{path}: {error}"));
             let masked = Masked::new(dense, &edit).expect("the same");
             let padded = Padded::new(&edited).expect("the same");
             assert!(parameters(edited.spec()) < parameters(masked.spec()), "{path}");
             assert!(parameters(padded.spec()) <= parameters(masked.spec()), "{path}");
+            let counts = edit.counts(spec).expect("possible");
+            let low_rank = edit.blocks.iter().any(|edit| edit.low_rank != LowRank::default());
+            assert_eq!(counts.weights < edited.spec().prunable() as u64, low_rank, "{path}");
             assert_eq!(padded.spec().kinds().count(), 1, "{path}: equal blocks");
             let wide = |source: &dyn WeightSource| -> Vec<f64> {
                 logits(&Cpu, source, windows)
@@ -337,6 +380,260 @@ fn two_ssp_keeps_what_the_reference_keeps() {
     for wrong in [toml::toml! { alpha = 0.0 }, toml::toml! { windows = 0 }] {
         assert!(UNITS.build("two-ssp", &wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn olica_keeps_and_computes_what_the_reference_does() {
+    let golden_values = Golden::of("olica");
+    let released = Olica {
+        rule: Rule::Released,
+        ratio: 0.1,
+        calibrated: 1,
+        guard: 0.01,
+        floor: 0.0,
+        ..Olica::default()
+    };
+    for (model, folder) in [("llama_mha", "units"), MODELS[0], MODELS[1]] {
+        let dense = opened(&golden(folder).join(model));
+        let spec = dense.spec();
+        let windows = golden_values.windows(model);
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let there = Dense {
+            backend: &Cpu,
+            source: &dense,
+            ends: &ends,
+            windows: Some(&windows),
+        };
+        let facts = &golden_values.facts[model];
+        let want = |name: &str| golden_values.values(&format!("{model}/olica/{name}"));
+        let number = |value: &Value| value.as_u64().expect("a number") as usize;
+        let whole = |matrix: &Array2<f32>| -> Vec<f64> { matrix.iter().map(|value| f64::from(*value)).collect() };
+
+        let budget = released.budget(spec, 0.2, Widths::PerBlock).expect("possible");
+        let counts = ["vo_removed_per_head", "neurons_removed", "guard_kept"].map(|key| number(&facts["budget"][key]));
+        assert_eq!([budget.values, budget.neurons, budget.guarded], counts, "{model}");
+
+        // The first pass changes nothing, and finds the MLP that is calibrated.
+        let (turned, correlations) = released.first_pass(&there).expect("computes");
+        close("correlations", &correlations, &want("mlp_pearson_mean"));
+        assert_eq!(
+            released.calibrated(&correlations),
+            ids(&facts["calibrated_blocks"]),
+            "{model}"
+        );
+        let edited = Edited::new(&dense, &turned).expect("possible");
+        let (before, after) = (some_logits(&dense, &windows), some_logits(&edited, &windows));
+        close(&format!("{model}: turned values"), &after, &before);
+        if model == "llama_gqa_tied" {
+            for index in 0..spec.blocks {
+                for linear in edited.spec().block(index).linears.iter() {
+                    if matches!(linear.role, Role::Value | Role::Output) {
+                        let weights = edited.linear(index, linear).expect("there");
+                        close(
+                            &weights.name,
+                            &whole(&weights.weight),
+                            &want(&format!("rotated/{}", weights.name)),
+                        );
+                    }
+                }
+            }
+        }
+        let mut first = BTreeMap::new();
+        there
+            .in_turn(&turned, &mut |block| {
+                if block.index() == 0 {
+                    first = block.observe(Wanted::default())?.squares;
+                }
+                Ok(turned.blocks[block.index()].clone())
+            })
+            .expect("computes");
+        let norms = |role: Role| -> Vec<f64> { first[&role.place()].iter().map(|square| square.sqrt()).collect() };
+        let [values, neurons] = scores(&edited, 0, spec.block(0), norms).expect("there");
+        close(&format!("{model}: values"), &values, &want("score_vo/0"));
+        close(&format!("{model}: neurons"), &neurons, &want("score_neuron/0"));
+
+        let edit = released.edit(&there, 0.2, Widths::PerBlock).expect("possible");
+        let edited = Edited::new(&dense, &edit).expect("possible");
+        for edit in &edit.blocks {
+            let facts = &facts["blocks"][edit.block.to_string()];
+            assert_eq!(
+                edit.neurons,
+                ids(&facts["neurons_kept"]),
+                "{model}, block {}",
+                edit.block
+            );
+            let kept: Vec<Vec<usize>> = facts["vo_kept"].as_array().expect("heads").iter().map(ids).collect();
+            assert_eq!(edit.low_rank.values, kept, "{model}, block {}", edit.block);
+            for (role, key) in [(Role::Query, "q_proj"), (Role::Key, "k_proj")] {
+                let factors = &edit.low_rank.factors[&role];
+                assert_eq!(
+                    factors.first.nrows(),
+                    number(&facts[format!("{key}_rank")]),
+                    "{model}, {key}"
+                );
+                if model == "llama_gqa_tied" {
+                    let name = format!("model.layers.{}.self_attn.{key}.weight", edit.block);
+                    close(&name, &whole(&factors.product()), &want(&format!("expanded/{name}")));
+                }
+            }
+            match &edit.low_rank.branch {
+                Some(branch) => {
+                    assert_eq!(branch.first.nrows(), number(&facts["branch_rank"]), "{model}");
+                    let name = format!("calib/{}/branch", edit.block);
+                    close(&format!("{model}: {name}"), &whole(&branch.product()), &want(&name));
+                }
+                None => assert!(facts.get("branch_rank").is_none(), "{model}, block {}", edit.block),
+            }
+        }
+        close(
+            &format!("{model}: logits"),
+            &some_logits(&edited, &windows),
+            &want("logits"),
+        );
+        let loss = there.perplexity(&edit).expect("computes").ln();
+        assert!(
+            (loss - facts["loss"].as_f64().expect("a number")).abs() < 1e-5,
+            "{model}: {loss}"
+        );
+        let counted = edit.counts(spec).expect("possible");
+        assert_eq!(
+            counted.parameters,
+            facts["parameters"].as_u64().expect("a number"),
+            "{model}"
+        );
+        // The branch is more than what it is made of when it is written as neurons.
+        assert!(parameters(edited.spec()) as u64 > counted.parameters, "{model}");
+
+        let mut without = edit.clone();
+        without.blocks.iter_mut().for_each(|edit| edit.low_rank.branch = None);
+        let without = Edited::new(&dense, &without).expect("possible");
+        let name = "logits_branch_removed_at_the_end";
+        close(
+            &format!("{model}: {name}"),
+            &some_logits(&without, &windows),
+            &want(name),
+        );
+        let floored = Olica {
+            floor: 0.05,
+            ..released.clone()
+        };
+        let floored = floored.edit(&there, 0.2, Widths::PerBlock).expect("possible");
+        let floored = Edited::new(&dense, &floored).expect("possible");
+        let name = "omega_clamp_0.05/logits";
+        close(
+            &format!("{model}: {name}"),
+            &some_logits(&floored, &windows),
+            &want(name),
+        );
+        let unguarded = Olica {
+            guard: 0.0,
+            ..released.clone()
+        };
+        let unguarded = unguarded.edit(&there, 0.2, Widths::PerBlock).expect("possible");
+        assert_eq!(
+            unguarded.blocks[0].neurons,
+            ids(&facts["blocks"]["0"]["neurons_kept_without_guard"]),
+            "{model}"
+        );
+
+        // By the sound rule, what is asked for goes.
+        for (share, calibrated) in [(0.1, 0), (0.2, 1), (0.3, 2), (0.45, 1)] {
+            let sound = Olica {
+                calibrated,
+                ratio: 0.05,
+                ..Olica::default()
+            };
+            let edit = sound.edit(&there, share, Widths::PerBlock).expect("possible");
+            let left = edit.counts(spec).expect("possible").weights;
+            let removed = 1.0 - left as f64 / spec.prunable() as f64;
+            assert!((removed - share).abs() < 0.01, "{model}, {share}: {removed}");
+            let branches = edit.blocks.iter().filter(|edit| edit.low_rank.branch.is_some()).count();
+            assert_eq!(branches, calibrated, "{model}, {share}");
+        }
+        assert_eq!(
+            Olica::default().edit(&there, 0.0, Widths::Uniform).expect("possible"),
+            Edit::whole(spec)
+        );
+        let error = Olica::default()
+            .budget(spec, 0.8, Widths::Uniform)
+            .expect_err("too much")
+            .to_string();
+        assert!(error.contains("`units` = 0.8"), "{error}");
+    }
+    let fused = opened(&golden("logits/gpt2"));
+    let error = Olica::default()
+        .budget(fused.spec(), 0.2, Widths::Uniform)
+        .expect_err("fused")
+        .to_string();
+    assert!(error.contains("of their own"), "{error}");
+    for wrong in [
+        toml::toml! { k = 0.0 },
+        toml::toml! { rule = "fair" },
+        toml::toml! { guard = 0.6 },
+    ] {
+        assert!(UNITS.build("olica", &wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_gpu_chooses_what_the_cpu_does() {
+    let Some(tier) = gpu::best_tier() else { return };
+    let gpu = gpu::open(tier, Compute::F32);
+    let dense = opened(&golden("gradients/llama_gqa_tied"));
+    let windows = Golden::of("olica").windows("llama_gqa_tied");
+    fn there<'a, B: Backend>(
+        backend: &'a B,
+        source: &'a dyn WeightSource,
+        ends: &'a Ends<B>,
+        windows: &'a TokenWindows,
+    ) -> Dense<'a, B> {
+        Dense {
+            backend,
+            source,
+            ends,
+            windows: Some(windows),
+        }
+    }
+    let (here, away) = (
+        Ends::upload(&Cpu, &dense).expect("room"),
+        Ends::upload(&gpu, &dense).expect("room"),
+    );
+    for (name, parameters) in [
+        ("two-ssp", toml::Table::new()),
+        ("olica", toml::toml! { ratio = 0.1 calibrated = 1 }),
+    ] {
+        let method = UNITS.build(name, &parameters).expect("legal").component;
+        let edit = |model: &dyn DenseModel| method.edit(model, 0.3, Widths::Uniform).expect("possible");
+        let (cpu, gpu) = (
+            edit(&there(&Cpu, &dense, &here, &windows)),
+            edit(&there(&gpu, &dense, &away, &windows)),
+        );
+        for (cpu, gpu) in cpu.blocks.iter().zip(&gpu.blocks) {
+            assert_eq!((&cpu.heads, &cpu.neurons), (&gpu.heads, &gpu.neurons), "{name}");
+            assert_eq!(cpu.low_rank.values, gpu.low_rank.values, "{name}");
+        }
+        let [cpu, gpu] = [&cpu, &gpu].map(|edit| some_logits(&Edited::new(&dense, edit).expect("possible"), &windows));
+        close(name, &gpu, &cpu);
+    }
+}
+
+#[test]
+fn olica_leaves_the_published_counts() {
+    let llama = r#"{"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32}"#;
+    let spec = zprune::model::families::parse_spec(llama).expect("supported");
+    let released = Olica {
+        rule: Rule::Released,
+        ..Olica::default()
+    };
+    let budget = released.budget(&spec, 0.2, Widths::PerBlock).expect("possible");
+    assert_eq!((budget.values, budget.neurons), (12, 2062));
+    assert_eq!(budget.ranks, BTreeMap::from([(Role::Query, 1229), (Role::Key, 1229)]));
+    // Where nothing is to go, the released code halves the ranks all the same, which saves nothing.
+    let none = released.budget(&spec, 0.0, Widths::PerBlock).expect("possible");
+    assert_eq!(none.ranks[&Role::Query], 2048);
+    let sound = Olica::default().budget(&spec, 0.0, Widths::PerBlock).expect("possible");
+    assert!(sound.ranks.is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The dense model on a backend, with calibration text.
 
-use super::step::{DenseModel, RoleGradient};
+use super::in_turn::in_turn;
+use super::step::{BlockInTurn, DenseModel, RoleGradient};
 use super::survey::{BlockFeatures, neuron_norms, survey};
 use super::turning::{Tokens, Turning, turning};
 use crate::backend::Backend;
@@ -9,7 +10,7 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use crate::model::backward::gradients;
 use crate::model::blocks;
-use crate::model::edit::{Edit, Edited};
+use crate::model::edit::{BlockEdit, Edit, Edited};
 use crate::model::forward::{Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::SubLayer;
@@ -86,6 +87,10 @@ impl<B: Backend> DenseModel for Dense<'_, B> {
             hidden.advance(self.backend, edited.spec(), &block, |_, _| Ok(()))
         })?;
         perplexity(self.backend, self.ends, &hidden, windows)
+    }
+
+    fn in_turn(&self, start: &Edit, choose: &mut dyn FnMut(&dyn BlockInTurn) -> Result<BlockEdit>) -> Result<Edit> {
+        in_turn(self.backend, self.source, self.ends, self.windows()?, start, choose)
     }
 
     fn neuron_norms(&self) -> Result<Vec<Vec<f64>>> {

@@ -7,7 +7,10 @@ pub mod cost;
 pub mod dense;
 pub mod drop;
 pub mod flap;
+mod in_turn;
 pub mod llm_pruner;
+pub mod olica;
+pub mod regression;
 pub mod scores;
 mod step;
 pub mod survey;
@@ -21,7 +24,8 @@ use crate::registry::Entry;
 use drop::BlockDrop;
 use flap::Flap;
 use llm_pruner::LlmPruner;
-pub use step::{DenseModel, RoleGradient, UnitMethod, Widths};
+use olica::Olica;
+pub use step::{BlockInTurn, DenseModel, Observed, OfMlp, RoleGradient, UnitMethod, Wanted, Widths};
 pub use two_ssp::TwoSsp;
 pub use unit_sum::{Summed, UnitSum};
 
@@ -45,6 +49,12 @@ pub static UNITS: Components<dyn UnitMethod> = Components::new(
             name: "unit-sum",
             summary: "heads and neurons with the smallest sums of Wanda's scores or magnitudes; parameter score",
             item: &|table| parsed(table, |it: UnitSum| Box::new(it)),
+        },
+        Entry {
+            name: "olica",
+            summary: "low-rank queries and keys, fewer features of values, fewer neurons, and a linear branch that makes up for them \
+                      (arXiv 2506.08436); parameters rule, k, calibrated, ratio, ridge, guard, floor",
+            item: &|table| parsed(table, |it: Olica| Box::new(it)),
         },
         Entry {
             name: "two-ssp",

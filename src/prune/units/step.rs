@@ -1,15 +1,17 @@
 //! What every method of whole units can do, and what it can ask of the dense model.
 
+use super::regression::Regression;
 use super::survey::BlockFeatures;
 use super::turning::{Tokens, Turning};
 use crate::backend::gradient::GradientNeeds;
 use crate::error::Result;
-use crate::model::edit::Edit;
+use crate::model::edit::{BlockEdit, Edit};
 use crate::model::source::WeightSource;
-use crate::spec::Role;
+use crate::spec::{Role, TapPlace};
 use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Whether blocks have the same numbers of heads and neurons afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +63,47 @@ pub struct RoleGradient {
     pub squares: Option<Array2<f32>>,
 }
 
+/// What is looked at in a block, beside its layers' inputs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Whether the attention's output is.
+    pub output: bool,
+    /// Of what the MLP gives, what least squares are to predict from its input.
+    pub mlp: Option<OfMlp<'a>>,
+}
+
+/// A part of what an MLP gives.
+#[derive(Debug, Clone, Copy)]
+pub enum OfMlp<'a> {
+    /// All, with its bias.
+    All,
+    /// What these neurons give.
+    These(&'a [usize]),
+}
+
+/// What was seen in a block.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// For each input of the block's layers, the mean over sequences of the sum of squares.
+    pub squares: BTreeMap<TapPlace, Vec<f64>>,
+    /// The same of the outputs of the attention's last layer, if it was asked for.
+    pub output: Vec<f64>,
+    /// Least squares from the MLP's input, if they were asked for.
+    pub mlp: Option<Regression>,
+}
+
+/// A block whose turn it is to be edited.
+pub trait BlockInTurn {
+    /// Its place.
+    fn index(&self) -> usize;
+
+    /// Looks at the calibration text in the block as it was before its edit, on the inputs that the edited blocks before it give.
+    ///
+    /// # Errors
+    /// The block has no attention or no MLP, or the backend fails.
+    fn observe(&self, wanted: Wanted) -> Result<Observed>;
+}
+
 /// What methods can ask of the dense model, on whatever backend it runs.
 pub trait DenseModel {
     /// Its weights.
@@ -85,6 +128,13 @@ pub trait DenseModel {
     /// The checkpoint is unusable, the backend or `take` fails.
     fn gradients(&self, needs: GradientNeeds, take: &mut dyn FnMut(usize, &[RoleGradient]) -> Result<()>)
     -> Result<()>;
+
+    /// Edits the blocks that `start` leaves one after the other: `choose` gives the edit of each, on the inputs that the edited blocks
+    /// before it give.
+    ///
+    /// # Errors
+    /// An edit is impossible, the checkpoint is unusable, the backend or `choose` fails.
+    fn in_turn(&self, start: &Edit, choose: &mut dyn FnMut(&dyn BlockInTurn) -> Result<BlockEdit>) -> Result<Edit>;
 
     /// The norms of every block's neurons over the calibration text: see [`neuron_norms`](super::survey::neuron_norms).
     ///
