@@ -133,7 +133,8 @@ fn told(done: &Structure, out: &Path) -> String {
             done.left.weights,
             match branches {
                 0 => "\n".to_string(),
-                _ => format!("Branches beside {branches} MLPs are written as neurons.\n"),
+                1 => "The branch beside an MLP is written as neurons.\n".to_string(),
+                _ => format!("The branches beside {branches} MLPs are written as neurons.\n"),
             }
         ));
     }

@@ -145,7 +145,10 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     place_windows(&folder);
     let olica = format!("{SHRINK} --method olica --set ratio=0.1 --set calibrated=1 --units 0.3");
     let told = works(&run(&folder, &format!("{olica} --pad --out padded")));
-    assert!(told.contains("Branches beside 1 MLPs are written as neurons"), "{told}");
+    assert!(
+        told.contains("The branch beside an MLP is written as neurons"),
+        "{told}"
+    );
     let structure = json(&folder, "padded/structure.json");
     let block = &structure["blocks"][0];
     assert!(block["ranks"]["self_attn.q_proj"].as_u64() > Some(0));

@@ -152,7 +152,7 @@ impl Olica {
             of(Role::Down),
         ) else {
             return Err(Error::config(
-                "its blocks have no matrices of queries, keys and values of their own, and no MLP beside them",
+                "its blocks have no matrices of queries, keys and values of their own, or no MLP beside them",
             ));
         };
         let from_values = 2.0 * share / (1.0 + self.k);
