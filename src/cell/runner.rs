@@ -218,10 +218,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let text = sample(windows, before)?;
         let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
         let seconds_per_token = seconds_per_token(self.backend, models, &text)?;
-        let counts = [before, after].map(parameters);
+        // Narrow matrices are counted as they are, and computed with multiplied out.
+        let left = edit.counts(before)?;
+        let counts = [parameters(before), left.parameters];
         let stored = model.stored as f64 / counts[0] as f64 * counts[1] as f64;
         Ok(Findings {
-            sparsity: Some(1.0 - after.prunable() as f64 / before.prunable() as f64),
+            sparsity: Some(1.0 - left.weights as f64 / before.prunable() as f64),
             calibration_tokens: windows.map(TokenWindows::digest),
             time,
             structure: Some(StructureRecord {

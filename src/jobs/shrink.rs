@@ -167,10 +167,10 @@ pub struct BlockLeft {
     /// Its neurons; none if it has no MLP.
     pub neurons: Vec<usize>,
     /// The ranks of the layers that are products of narrow matrices, by their names in the block.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranks: BTreeMap<String, usize>,
     /// For each key-value head of the original, the features of its values that are left after a turn; none if all are.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Vec<usize>>,
     /// The rank of the linear branch beside the MLP, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, S
 use low_rank::Branch;
 pub use low_rank::{Factors, LowRank};
 use ndarray::{Array1, Array2, Axis};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is left of a model.
@@ -257,7 +257,7 @@ impl Edit {
 }
 
 /// What a model has in itself: whole units, and narrow matrices as they are and not multiplied out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Number of parameters of the model.
     pub parameters: u64,

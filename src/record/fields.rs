@@ -182,7 +182,7 @@ pub struct StructureRecord {
     pub parameters: [u64; 2],
     /// Bytes of all tensors, in the types in which the original stores them.
     pub bytes: [u64; 2],
-    /// Multiply-adds of a token in linear layers and the head.
+    /// Multiply-adds of a token in linear layers and the head, as computed: narrow matrices are multiplied out.
     pub multiply_adds: [u64; 2],
     /// The blocks that are left, by their numbers in the original.
     pub blocks: Vec<BlockWidths>,
