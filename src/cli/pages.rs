@@ -23,6 +23,7 @@ const PAGES: &[(&str, &str)] = pages![
     "least-squares",
     "magnitude",
     "nowag",
+    "olica",
     "one-shot",
     "owl",
     "pruner-zero",
