@@ -64,7 +64,10 @@ fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
 fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict) -> Result<()> {
     let narrow = |left: &BlockLeft| !left.ranks.is_empty() || !left.values.is_empty() || left.branch.is_some();
     if structure.blocks.iter().any(narrow) {
-        verdict.unchecked.push(format!("weights against the original's: `{}` changes them on purpose", structure.method));
+        verdict.unchecked.push(format!(
+            "weights against the original's: `{}` changes them on purpose",
+            structure.method
+        ));
         return Ok(());
     }
     let original = Checkpoint::open(path, read_spec(path)?)?;
