@@ -25,7 +25,12 @@ fn names<T: ?Sized>(components: &Components<T>) -> Vec<Option<&'static str>> {
 }
 
 fn made<T: ?Sized>(components: &Components<T>, name: &str) -> Box<T> {
-    let built = components.build(name, &toml::Table::new());
+    let mut parameters = toml::Table::new();
+    // A formula has no default.
+    if name == "expression" {
+        parameters.insert(name.to_string(), "abs(w) * sqrt(x2) / row_mean(abs(w))".into());
+    }
+    let built = components.build(name, &parameters);
     built.expect("defaults are legal").component
 }
 

@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_score_is_refused_with_its_place() {
-        let nested = format!("{}w{}", "row_std(".repeat(20), ")".repeat(20));
+        let nested = format!("w * {}w{}", "row_std(w * ".repeat(14), ")".repeat(14));
         for (typed, says) in [
             (
                 "expression = \"abs(w) * x3\"",
