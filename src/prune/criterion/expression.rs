@@ -236,6 +236,9 @@ impl Reading<'_> {
             Part::Call(name, arguments) => self.call(written, name, arguments)?,
         };
         let score = folded(score);
+        if matches!(score, Formula::Number(value) if !value.is_finite()) {
+            return Err(self.wrong(written, "this part is no finite number"));
+        }
         match size(&score) > MOST_PARTS {
             true => Err(self.wrong(
                 written,
@@ -511,6 +514,8 @@ mod tests {
                 "expression = \"abs(w) * a\"\na = nan",
                 "parameter `a` = NaN is not finite",
             ),
+            ("expression = \"w * (0 / 0)\"", "this part is no finite number"),
+            ("expression = \"w * log(0)\"", "this part is no finite number"),
             (
                 "expression = \"w * varience\"",
                 "unknown value `varience`; did you mean `variance`",

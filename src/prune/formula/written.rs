@@ -12,6 +12,9 @@ const LONGEST: usize = 16384;
 /// How deep parentheses and calls may be nested.
 const DEEPEST: usize = 64;
 
+/// The most numbers, names and calls: a long sum is a deep tree.
+const MOST_PARTS: usize = 1500;
+
 /// A part of a written formula.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
@@ -94,7 +97,12 @@ pub fn read(text: &str) -> Result<Written> {
             "the formula has the character {control:?}; write it in one line"
         )));
     }
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        depth: 0,
+        parts: 0,
+    };
     let found = reader.sum()?;
     match reader.peek() {
         None => Ok(found),
@@ -106,6 +114,7 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    parts: usize,
 }
 
 impl Reader<'_> {
@@ -191,6 +200,10 @@ impl Reader<'_> {
     fn single(&mut self) -> Result<Written> {
         let next = self.peek();
         let place = self.at;
+        self.parts += 1;
+        if self.parts > MOST_PARTS {
+            return Err(self.wrong(&format!("the formula has more than {MOST_PARTS} parts")));
+        }
         let part = match next {
             Some(b'(') => {
                 self.at += 1;
@@ -258,12 +271,15 @@ impl Reader<'_> {
     }
 }
 
+/// A number with more digits is written with an exponent.
+const DIGITS: usize = 12;
+
 impl Written {
     fn rank(&self) -> u8 {
         match &self.part {
             Part::Pair(sign, _) => sign.rank(),
             Part::Negative(_) => 3,
-            Part::Number(value) if *value < 0.0 => 3,
+            Part::Number(value) if value.is_sign_negative() => 3,
             _ => 5,
         }
     }
@@ -280,6 +296,8 @@ impl Written {
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.part {
+            // Without an exponent, 1e300 would have 301 digits.
+            Part::Number(value) if value.to_string().len() > DIGITS => write!(f, "{value:e}"),
             Part::Number(value) => write!(f, "{value}"),
             Part::Name(name) => f.write_str(name),
             Part::Call(name, arguments) => {
@@ -326,6 +344,8 @@ mod tests {
             ("(-3)^2", "(-3) ^ 2"),
             ("--a", "a"),
             ("1e-3*w + .5", "0.001 * w + 0.5"),
+            ("1e300 * w / 1.5e-200", "1e300 * w / 1.5e-200"),
+            ("(-0)^2", "(-0) ^ 2"),
             ("max(w, row_sum(abs(w)), 2)", "max(w, row_sum(abs(w)), 2)"),
             ("-(a + b)", "-(a + b)"),
             ("-(a * b)", "-(a * b)"),
@@ -341,6 +361,7 @@ mod tests {
         let deep = format!("{}w{}", "(".repeat(70), ")".repeat(70));
         let powers = "w^".repeat(70) + "w";
         let long = "w+".repeat(9000) + "w";
+        let many = "w+".repeat(1500) + "w";
         for (text, says) in [
             ("", "character 1: a number, a name or `(` is missing"),
             ("abs(w", "character 6: `)` is missing"),
@@ -355,6 +376,7 @@ mod tests {
             (deep.as_str(), "nested more than 64 deep"),
             (powers.as_str(), "nested more than 64 deep"),
             (long.as_str(), "at most 16384 are read"),
+            (many.as_str(), "more than 1500 parts"),
         ] {
             let error = read(text).expect_err(text).to_string();
             assert!(error.contains(says), "no `{says}` in {error}");
