@@ -167,7 +167,7 @@ impl Gathered {
     }
 
     fn layer(&self, block: usize, id: LinearId, needs: GradientNeeds) -> Result<[Option<ArcArray2<f32>>; 3]> {
-        let stored = self.layers.get(&(block, id)).expect("a layer of the model");
+        let stored = self.layers.get(&(block, id)).ok_or_else(not_gathered)?;
         let load = |stored: &Option<Stored>, needed: bool| match stored.as_ref().filter(|_| needed) {
             None => Ok(None),
             Some(Stored::Kept { values, .. }) => Ok(Some(values.clone())),

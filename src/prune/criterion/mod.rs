@@ -28,7 +28,7 @@ use crate::prune::pattern::Group;
 use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
-pub use expression::Expression;
+use expression::Expression;
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use nowag::NoWag;
