@@ -17,6 +17,7 @@ mod json;
 mod lines;
 mod list;
 mod machine;
+mod merge;
 mod pages;
 mod piped;
 mod prune;
@@ -103,6 +104,8 @@ enum Command {
     Submit(Box<submit::Submit>),
     /// Make the tables, plots and page again from the records, or print some of the tables
     Report(report::ReportCommand),
+    /// Join the results folders of one experiment that was run on several machines
+    Merge(merge::Merge),
     /// Prune one model into a directory that every tool loads
     Prune(Box<prune::Prune>),
     /// Make one model smaller: remove whole heads, neurons or blocks, so that it is faster, too
@@ -254,6 +257,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Plan(arguments) => sweep::plan(&arguments),
         Command::Submit(arguments) => submit::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

@@ -20,4 +20,5 @@ mod watched;
 
 pub use options::{Options, Outcome};
 pub use prospects::{Prospect, State, prospects};
+pub(crate) use samples::copy_samples;
 pub use sweep::run;

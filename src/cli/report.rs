@@ -6,19 +6,34 @@ use crate::error::{Error, Result};
 use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::experiment::resolve;
-use crate::record;
-use crate::report::{self, Results, TableChoice, latex, power, terminal};
+use crate::report::sheet::Chapter;
+use crate::report::union::{ResultsFolder, RowsBy, union};
+use crate::report::{self, Report, Results, TableChoice, changes, latex, power, terminal};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `zprune report`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReportCommand {
-    /// Experiment file, or a results folder
-    experiment: PathBuf,
+    /// Experiment file, or a results folder; several are put into one report, which is printed
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    experiments: Vec<PathBuf>,
     /// Folder that holds one results folder per experiment
     #[arg(long, default_value = "results", value_name = "DIR")]
     results: PathBuf,
+    /// What is a row of its own in a report of several experiments
+    #[arg(long, default_value = "method", value_parser = choice::<RowsBy>(&[
+        "Methods that are the same in several experiments are one row, with the seeds of all",
+        "Every experiment's methods have rows of their own",
+    ]))]
+    by: RowsBy,
+    /// Folder for the files of a report of several experiments
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["table", "methods", "columns", "format"])]
+    out: Option<PathBuf>,
+    /// Say instead what changed since these results (an experiment file or a results folder); without a value, since those that the same
+    /// folder held before the experiment was changed
+    #[arg(long, value_name = "EXPERIMENT", num_args = 0..=1, conflicts_with_all = ["table", "methods", "columns", "out", "power"])]
+    since: Option<Option<PathBuf>>,
     /// Ask instead whether the differences that an experiment cites could have been seen; needs no records
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "format"])]
     power: bool,
@@ -47,35 +62,29 @@ enum TableLayout {
 
 /// Carries out the command `zprune report`.
 pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
+    let [path] = arguments.experiments.as_slice() else {
+        return several(arguments);
+    };
     if arguments.power {
-        return show_power(&arguments.experiment);
+        return show_power(path);
     }
-    let path = &arguments.experiment;
-    let folder = if path.is_dir() {
-        path.clone()
-    } else {
-        arguments.results.join(reported(path)?.name)
-    };
-    if path.is_dir() && !folder.join("runs.jsonl").exists() {
-        let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";
-        return Err(Error::input(message).at(folder.display()));
+    if arguments.out.is_some() {
+        let message = "--out is for a report of several experiments; that of one is written into its results folder";
+        return Err(Error::config(message));
     }
-    let records = record::read(&folder)?;
-    let report = report::Report::new(Results::join(PlanFile::read(&folder)?, &records));
-    let choice = TableChoice {
-        tables: arguments.table.clone(),
-        methods: arguments.methods.clone(),
-        columns: arguments.columns.clone(),
-    };
-    if choice != TableChoice::default() || arguments.format.is_some() {
-        return print(&chosen(
-            &report,
-            &choice,
-            arguments.format.unwrap_or(TableLayout::Text),
-        )?);
+    let folder = folder(arguments, path)?;
+    let read = ResultsFolder::read(&folder)?;
+    if let Some(since) = &arguments.since {
+        let before = since.as_ref().map(|path| opened(arguments, path)).transpose()?;
+        let chapter = changes::chapter(before.as_ref(), &read);
+        return print(&printed(&[chapter], arguments.format, &read.plan.experiment.name));
+    }
+    let report = Report::new(Results::join(read.plan, &read.records));
+    if let Some(tables) = tables(&report, arguments)? {
+        return print(&tables);
     }
     report::write(&report, &folder)?;
-    let (done, failed, planned) = report.results.progress(&records);
+    let (done, failed, planned) = report.results.progress(&read.records);
     let page = folder.join("report.html");
     let everything = format!(
         "{planned} cells: {done} done, {failed} failed; everything is in {}",
@@ -84,16 +93,71 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     print(&format!("{}\n{everything}", report.terminal(width())))
 }
 
-/// The chosen tables as they are printed.
-fn chosen(report: &report::Report, choice: &TableChoice, layout: TableLayout) -> Result<String> {
+/// Several experiments in one report. It belongs to none of their folders, so it is written only where `--out` says.
+fn several(arguments: &ReportCommand) -> Result<()> {
+    if arguments.power || arguments.since.is_some() {
+        let option = if arguments.power { "--power" } else { "--since" };
+        let message = format!(
+            "{option} asks about one experiment, and there are {}",
+            arguments.experiments.len()
+        );
+        return Err(Error::config(message));
+    }
+    let folders = arguments.experiments.iter().map(|path| opened(arguments, path));
+    let folders = folders.collect::<Result<Vec<ResultsFolder>>>()?;
+    let report = Report::new(union(&folders, arguments.by)?);
+    if let Some(tables) = tables(&report, arguments)? {
+        return print(&tables);
+    }
+    let mut text = report.terminal(width());
+    if let Some(folder) = &arguments.out {
+        report::check(&report.results.plan.experiment, folder)?;
+        report::write(&report, folder)?;
+        text.push_str(&format!("\neverything is in {}", folder.join("report.html").display()));
+    }
+    print(&text)
+}
+
+/// The results folder of an experiment.
+fn folder(arguments: &ReportCommand, path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(arguments.results.join(reported(path)?.name));
+    }
+    if !path.join("runs.jsonl").exists() {
+        let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";
+        return Err(Error::input(message).at(path.display()));
+    }
+    Ok(path.to_path_buf())
+}
+
+fn opened(arguments: &ReportCommand, path: &Path) -> Result<ResultsFolder> {
+    ResultsFolder::read(&folder(arguments, path)?)
+}
+
+/// The tables that the arguments choose; none if they choose nothing.
+fn tables(report: &Report, arguments: &ReportCommand) -> Result<Option<String>> {
+    let choice = TableChoice {
+        tables: arguments.table.clone(),
+        methods: arguments.methods.clone(),
+        columns: arguments.columns.clone(),
+    };
+    if choice == TableChoice::default() && arguments.format.is_none() {
+        return Ok(None);
+    }
     let name = &report.results.plan.experiment.name;
-    let chapters = report.chosen(choice)?;
-    let texts = chapters.iter().map(|chapter| match layout {
-        TableLayout::Text => terminal::chapter(chapter, width()),
-        TableLayout::Markdown => report::text::markdown(chapter, ""),
-        TableLayout::Latex => latex::latex(chapter, name),
-    });
-    Ok(texts.collect::<Vec<_>>().join("\n"))
+    Ok(Some(printed(&report.chosen(&choice)?, arguments.format, name)))
+}
+
+/// Tables as they are printed.
+fn printed(chapters: &[Chapter], layout: Option<TableLayout>, name: &str) -> String {
+    let texts = chapters
+        .iter()
+        .map(|chapter| match layout.unwrap_or(TableLayout::Text) {
+            TableLayout::Text => terminal::chapter(chapter, width()),
+            TableLayout::Markdown => report::text::markdown(chapter, ""),
+            TableLayout::Latex => latex::latex(chapter, name),
+        });
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// The experiment that a report is asked for by its file.

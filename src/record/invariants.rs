@@ -257,9 +257,15 @@ fn digest(name: &str, text: &str) -> Broken {
     rule(holds, || format!("`{name}` is no SHA-256"))
 }
 
-/// Whether two good records of one cell have the same numbers, except for the differences that other vector units
-/// make.
-pub(super) fn agree(one: &Record, other: &Record) -> bool {
+impl Record {
+    /// Whether this record and another good one of the same cell have the same numbers, except for the differences that other vector
+    /// units make.
+    pub fn agrees(&self, other: &Record) -> bool {
+        agree(self, other)
+    }
+}
+
+fn agree(one: &Record, other: &Record) -> bool {
     let windows = |one: &[f64], other: &[f64]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= SAME)
     };

@@ -1,7 +1,6 @@
 //! The records of a file as far as it has been read: equal cells have equal numbers.
 
 use super::fields::{Record, Status};
-use super::invariants;
 use super::line::record;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -38,7 +37,7 @@ impl Known {
     /// Adds the record in the line that was read last.
     fn add(&mut self, record: Record, sum: String) -> Result<()> {
         match (record.status, self.good.get(&record.id)) {
-            (Status::Ok, Some(first)) if !invariants::agree(&self.records[*first], &record) => {
+            (Status::Ok, Some(first)) if !self.records[*first].agrees(&record) => {
                 return Err(Error::input(format!(
                     "the record contradicts the good record of the same cell ({}) in line {}; equal cells have equal numbers, so one \
                      of the two is wrong: remove its line",

@@ -1,9 +1,10 @@
 //! Reports: records become tables, plots and a page. Sees plans, records and statistics, never a model.
 //!
-//! [`Results`] joins a results folder's plan with its records; [`comparison`] says which differences are real, [`finding`] what
+//! [`Results`] joins a results folder's plan with its records, [`union`] several folders, and [`changes`] compares two; [`comparison`] says which differences are real, [`finding`] what
 //! they amount to; [`layout`] says what the tables hold. [`terminal`], [`text`], [`latex`], [`data`], [`html`] and [`plots`] turn that into text, and only
 //! [`write()`] touches the disk, and no file there that zprune did not write. A report is a function of plan and records: made again, it is the same to the byte.
 
+pub mod changes;
 mod choice;
 pub mod comparison;
 mod csv;
@@ -23,6 +24,7 @@ pub mod sheet;
 pub mod tasks;
 pub mod terminal;
 pub mod text;
+pub mod union;
 mod written;
 
 pub use choice::TableChoice;

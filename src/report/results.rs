@@ -2,7 +2,7 @@
 //! and text by text.
 
 use crate::error::Result;
-use crate::experiment::plan::DENSE;
+use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
@@ -112,7 +112,7 @@ pub struct Sizes {
 }
 
 /// The sizes in a record, and its two times.
-type Measured<'a> = (&'a StructureRecord, [f64; 2]);
+type Timed<'a> = (&'a StructureRecord, [f64; 2]);
 
 impl Sizes {
     /// The means over these records; `None` if no record has sizes.
@@ -120,8 +120,8 @@ impl Sizes {
         let found = records
             .iter()
             .filter_map(|record| record.structure.as_ref().zip(record.run.seconds_per_token));
-        let found: Vec<Measured> = found.collect();
-        let mean = |of: &dyn Fn(&Measured) -> [f64; 2]| {
+        let found: Vec<Timed> = found.collect();
+        let mean = |of: &dyn Fn(&Timed) -> [f64; 2]| {
             [0, 1].map(|place| crate::stats::mean(&found.iter().map(|it| of(it)[place]).collect::<Vec<_>>()))
         };
         let counts = |pair: [u64; 2]| pair.map(|count| count as f64);
@@ -214,59 +214,48 @@ pub struct Results {
     pub sections: Vec<Section>,
 }
 
+/// What the cells of an experiment are measured by, under the names that a report has for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    /// Names of the evaluations, in the order in which records have them: a record may have been made under other names.
+    pub(super) evaluations: Vec<String>,
+    /// Names of the zero-shot tasks; any that a record has, if it is not said.
+    pub(super) tasks: Option<Vec<String>>,
+}
+
+impl Measured {
+    fn has(&self, measure: &Measure) -> bool {
+        match measure {
+            Measure::Perplexity { evaluation } => self.evaluations.contains(evaluation),
+            Measure::Accuracy { task, .. } => self.tasks.as_ref().is_none_or(|tasks| tasks.contains(task)),
+        }
+    }
+}
+
+/// A planned cell with the record that stands for it, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) cell: &'a PlannedCell,
+    pub(super) record: Option<&'a Record>,
+    pub(super) measured: &'a Measured,
+}
+
 impl Results {
     /// Combines a plan with records. Records of other cells are ignored; if a cell has several records, the one that
     /// [stands](record::standing) counts.
     pub fn join(plan: PlanFile, records: &[Record]) -> Results {
-        let experiment = &plan.experiment;
         let standing = record::standing(records);
-        let mut sections = Vec::new();
-        for model in &experiment.models {
-            let mut measures: Vec<Measure> = Vec::new();
-            measures.extend(experiment.evaluations.iter().map(|it| Measure::Perplexity {
-                evaluation: it.name.clone(),
-            }));
-            let cells: Vec<&PlannedCell> = plan.cell.iter().filter(|cell| cell.model == model.name).collect();
-            let found: Vec<Option<&Record>> = cells
-                .iter()
-                .map(|cell| standing.get(cell.id.as_str()).copied())
-                .collect();
-            for task in found.iter().flatten().flat_map(|record| &record.tasks) {
-                let metrics = [("acc", true), ("acc_norm", task.correct_norm.is_some())];
-                for (metric, _) in metrics.into_iter().filter(|(_, there)| *there) {
-                    let measure = Measure::Accuracy {
-                        task: task.name.clone(),
-                        metric,
-                    };
-                    if !measures.contains(&measure) {
-                        measures.push(measure);
-                    }
-                }
-            }
-            for measure in measures {
-                let entry = |method: &str, pattern: Option<Pattern>| {
-                    let own = cells.iter().zip(&found);
-                    let own = own.filter(|(cell, _)| cell.method == method && cell.pattern == pattern);
-                    let (cells, found): (Vec<&PlannedCell>, Vec<Option<&Record>>) =
-                        own.map(|(cell, found)| (*cell, *found)).unzip();
-                    entry(method, pattern, &cells, &found, &measure, experiment.confidence, &plan)
-                };
-                let dense = entry(DENSE, None);
-                let entries = experiment
-                    .methods
-                    .iter()
-                    .flat_map(|method| experiment.patterns.iter().map(move |pattern| (method, pattern)))
-                    .filter(|(method, pattern)| method.takes(pattern))
-                    .map(|(method, pattern)| entry(&method.name, Some(*pattern)))
-                    .collect();
-                sections.push(Section {
-                    model: model.name.clone(),
-                    measure,
-                    dense,
-                    entries,
-                });
-            }
-        }
+        let measured = Measured {
+            evaluations: plan.experiment.evaluations.iter().map(|it| it.name.clone()).collect(),
+            tasks: None,
+        };
+        let found = |cell| Found {
+            cell,
+            record: standing.get(cell.id.as_str()).copied(),
+            measured: &measured,
+        };
+        let cells: Vec<Found> = plan.cell.iter().map(found).collect();
+        let sections = sections(&plan.experiment, &cells);
         Results { plan, sections }
     }
 
@@ -290,31 +279,87 @@ impl Results {
     }
 }
 
-fn entry(
-    method: &str,
-    pattern: Option<Pattern>,
-    cells: &[&PlannedCell],
-    found: &[Option<&Record>],
-    measure: &Measure,
-    confidence: f64,
-    plan: &PlanFile,
-) -> MethodResult {
-    let is_good = |record: &&Record| record.status == Status::Ok;
-    let good: Vec<&Record> = found.iter().flatten().copied().filter(is_good).collect();
-    let runs: Vec<Run> = cells
-        .iter()
-        .zip(found)
-        .filter_map(|(cell, record)| run(cell.seed, (*record).filter(is_good)?, measure, plan))
-        .collect();
+/// What the cells found: one section per model and measure.
+pub(super) fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section> {
+    let mut sections = Vec::new();
+    for model in &experiment.models {
+        let mut measures: Vec<Measure> = Vec::new();
+        measures.extend(experiment.evaluations.iter().map(|it| Measure::Perplexity {
+            evaluation: it.name.clone(),
+        }));
+        let own = cells.iter().filter(|found| found.cell.model == model.name);
+        let cells: Vec<Found> = own.copied().collect();
+        for task in cells.iter().filter_map(|found| found.record).flat_map(|it| &it.tasks) {
+            let metrics = [("acc", true), ("acc_norm", task.correct_norm.is_some())];
+            for (metric, _) in metrics.into_iter().filter(|(_, there)| *there) {
+                let measure = Measure::Accuracy {
+                    task: task.name.clone(),
+                    metric,
+                };
+                if !measures.contains(&measure) {
+                    measures.push(measure);
+                }
+            }
+        }
+        for measure in measures {
+            let entry = |method: &str, pattern: Option<Pattern>| {
+                let own = |found: &&Found| {
+                    let cell = found.cell;
+                    cell.method == method && cell.pattern == pattern && found.measured.has(&measure)
+                };
+                let cells: Vec<Found> = cells.iter().filter(own).copied().collect();
+                entry(method, pattern, &cells, &measure, experiment.confidence)
+            };
+            let dense = entry(DENSE, None);
+            let entries = experiment
+                .methods
+                .iter()
+                .flat_map(|method| experiment.patterns.iter().map(move |pattern| (method, pattern)))
+                .filter(|(method, pattern)| method.takes(pattern))
+                .map(|(method, pattern)| entry(&method.name, Some(*pattern)))
+                .collect();
+            sections.push(Section {
+                model: model.name.clone(),
+                measure,
+                dense,
+                entries,
+            });
+        }
+    }
+    sections
+}
+
+/// What a method scored. A seed counts once: cells of several experiments may be the same run, measured by more or less.
+fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Measure, confidence: f64) -> MethodResult {
+    let mut seeds: Vec<Option<u64>> = Vec::new();
+    for seed in cells.iter().map(|found| found.cell.seed) {
+        if !seeds.contains(&seed) {
+            seeds.push(seed);
+        }
+    }
+    let (mut runs, mut good, mut failed) = (Vec::new(), Vec::new(), 0);
+    for seed in &seeds {
+        let mut own = cells.iter().filter(|found| found.cell.seed == *seed);
+        let done = own.clone().find_map(|found| {
+            let record = found.record.filter(|record| record.status == Status::Ok)?;
+            Some((record, run(*seed, record, measure, found.measured)))
+        });
+        match done {
+            Some((record, run)) => {
+                good.push(record);
+                runs.extend(run);
+            }
+            None => failed += usize::from(own.any(|found| found.record.is_some())),
+        }
+    }
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
     let mean = |values: Vec<f64>| Summary::of(&values, confidence).map(|summary| summary.mean);
-    let failed = found.iter().flatten().filter(|record| record.status != Status::Ok);
     MethodResult {
         method: method.to_string(),
         pattern,
-        seeded: cells.iter().any(|cell| cell.seed.is_some()),
-        planned: cells.len(),
-        failed: failed.count(),
+        seeded: cells.iter().any(|found| found.cell.seed.is_some()),
+        planned: seeds.len(),
+        failed,
         sources: match measure {
             Measure::Perplexity { .. } => None,
             Measure::Accuracy { task, .. } => good
@@ -337,13 +382,11 @@ fn entry(
     }
 }
 
-/// The result of a record by one measure. A record made under other names still has the experiment's evaluations in
-/// order.
-fn run(seed: Option<u64>, record: &Record, measure: &Measure, plan: &PlanFile) -> Option<Run> {
+/// The result of a record by one measure.
+fn run(seed: Option<u64>, record: &Record, measure: &Measure, measured: &Measured) -> Option<Run> {
     match measure {
         Measure::Perplexity { evaluation } => {
-            let evaluations = &plan.experiment.evaluations;
-            let place = evaluations.iter().position(|it| it.name == *evaluation)?;
+            let place = measured.evaluations.iter().position(|name| name == evaluation)?;
             let found = record.evaluations.get(place)?;
             Some(Run {
                 seed,

@@ -3,7 +3,8 @@
 use crate::cell::TaskFindings;
 use crate::error::{Error, Result};
 use crate::experiment::plan::Experiment;
-use crate::files::{Access, OutputFile, no_links};
+use crate::files::{Access, OutputFile, input, no_links};
+use crate::record::TaskRecord;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,19 @@ pub(crate) fn write_samples(folder: &Path, cell: &str, tasks: &[TaskFindings]) -
         }
         own(folder, &path)?;
         samples_file(&path).write(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Copies a cell's samples from one results folder into another, as far as there are any.
+pub(crate) fn copy_samples(from: &Path, into: &Path, cell: &str, tasks: &[TaskRecord]) -> Result<()> {
+    for task in tasks {
+        let [from, path] = [from, into].map(|folder| samples_path(folder, cell, &task.name));
+        if from.exists() {
+            let text = input::read_text(&from, input::TOKENIZER)?;
+            own(into, &path)?;
+            samples_file(&path).write(text.as_bytes())?;
+        }
     }
     Ok(())
 }

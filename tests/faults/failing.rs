@@ -240,6 +240,11 @@ fn a_report() {
 }
 
 #[test]
+fn a_merge() {
+    Undisturbed::new(&jobs::MERGE).hold();
+}
+
+#[test]
 fn a_pruned_model() {
     Undisturbed::new(&jobs::PRUNING).hold();
 }

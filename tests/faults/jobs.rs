@@ -98,6 +98,12 @@ pub const REPORT: Job = Job {
     makes: "results/tiny",
 };
 
+pub const MERGE: Job = Job {
+    arguments: &["merge", "results/tiny", "--into", "merged"],
+    before: &[],
+    makes: "merged",
+};
+
 pub const IMPORT: Job = Job {
     arguments: &["import", "model.gguf", "--out", "imported"],
     before: &[],
@@ -157,7 +163,7 @@ impl Job {
             let output = folder.zprune(arguments).output().expect("the program starts");
             assert!(output.status.success(), "{output:?}");
         }
-        if self.arguments[0] == "report" {
+        if ["report", "merge"].contains(&self.arguments[0]) {
             // A sweep without its report.
             let swept = SWEEP.folder();
             let done = traced::run(&root(&swept), &SWEEP.arguments(), "none");
@@ -188,7 +194,7 @@ impl Job {
         tree.remove(Path::new("results/tiny/written.jsonl"));
         // A claim that could not be removed does no harm.
         tree.remove(Path::new("results/tiny/claims"));
-        if let Some(Some(lines)) = tree.get_mut(Path::new("results/tiny/runs.jsonl")) {
+        if let Some(Some(lines)) = tree.get_mut(&Path::new(self.makes).join("runs.jsonl")) {
             // A cell that failed, or whose record was withdrawn, is run again and then has the same record.
             let mut good = timeless(lines);
             good.retain(|record| is_good(record));

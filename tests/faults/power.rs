@@ -164,6 +164,11 @@ fn a_report_survives() {
 }
 
 #[test]
+fn a_merge_survives() {
+    Run::hold(&jobs::MERGE);
+}
+
+#[test]
 fn a_pruned_model_survives() {
     Run::hold(&jobs::PRUNING);
 }

@@ -4,6 +4,7 @@ mod committed;
 mod comparisons;
 mod made;
 mod printed;
+mod several;
 
 use std::path::Path;
 use zprune::report::Report;

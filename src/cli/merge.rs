@@ -1,0 +1,41 @@
+//! `zprune merge`.
+
+use super::streams::{print_lines, say};
+use crate::error::Result;
+use crate::jobs::merge;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `zprune merge`.
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// Results folders to read; they stay as they are
+    #[arg(required = true, value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Results folder that the records are added to; it is made if it is not there
+    #[arg(long, value_name = "FOLDER")]
+    into: PathBuf,
+}
+
+/// Carries out the command `zprune merge`.
+pub(super) fn run(arguments: &Merge) -> Result<()> {
+    let merged = merge::merge(&arguments.folders, &arguments.into)?;
+    for (cell, folder) in &merged.different {
+        say(&format!(
+            "warning: cell {cell} has other numbers in {}; its record was left out, and the one that was there first was kept",
+            folder.display()
+        ));
+    }
+    let missing = match merged.missing {
+        0 => "every cell has a result".to_string(),
+        1 => "1 cell has no result yet".to_string(),
+        count => format!("{count} cells have no result yet"),
+    };
+    print_lines(&format!(
+        "{}: {} records added, {} were there already; {missing}; `zprune report {}` makes the tables",
+        arguments.into.display(),
+        merged.added,
+        merged.known,
+        arguments.into.display()
+    ))
+}

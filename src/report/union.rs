@@ -1,0 +1,429 @@
+//! Several results folders in one report: their methods in the same tables, compared on the models and texts that they share.
+//!
+//! Models are the same if their weights are, evaluations if their texts are cut in the same way, whatever they are called. What has the
+//! same name and is not the same gets the experiment's name behind its own, so that no row mixes results of two things.
+
+use super::results::{Found, Measured, Results, sections};
+use crate::error::{Error, Result};
+use crate::experiment::identity::{CalibrationIdentity, EvaluationIdentity, Identity, TaskIdentity};
+use crate::experiment::inputs::ModelIdentity;
+use crate::experiment::plan::{DENSE, EvaluationPlan, Experiment, MethodPlan, ModelPlan, Reference, TaskPlan};
+use crate::experiment::plan_file::{PlanFile, PlannedCell};
+use crate::prune::pattern::Pattern;
+use crate::record::{self, Record};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Which methods of several experiments share a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowsBy {
+    /// Methods with one name and the same settings are one row, with the seeds of all experiments.
+    #[default]
+    Method,
+    /// Every experiment's methods have rows of their own.
+    Experiment,
+}
+
+/// A results folder: a plan and its records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultsFolder {
+    /// The plan.
+    pub plan: PlanFile,
+    /// All records, also of cells that the plan does not have.
+    pub records: Vec<Record>,
+}
+
+impl ResultsFolder {
+    /// Reads a results folder.
+    ///
+    /// # Errors
+    /// The plan or the records are missing or damaged.
+    pub fn read(folder: &Path) -> Result<ResultsFolder> {
+        Ok(ResultsFolder {
+            plan: PlanFile::read(folder)?,
+            records: record::read(folder)?,
+        })
+    }
+}
+
+/// Joins the results of several folders, in their order.
+///
+/// # Errors
+/// Two experiments score one task on different documents, or ask for intervals of different confidence.
+pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
+    let mut union = Union::default();
+    let names = names(folders);
+    let parts: Vec<Part> = folders
+        .iter()
+        .zip(&names)
+        .map(|(folder, name)| Part {
+            name,
+            plan: &folder.plan,
+            standing: record::standing(&folder.records),
+        })
+        .collect();
+    for part in &parts {
+        union.add(part, rows)?;
+    }
+    let experiment = union.experiment(&parts)?;
+    let found = union.cells.iter().map(|it| Found {
+        cell: &it.cell,
+        record: it.record,
+        measured: &union.measured[it.part],
+    });
+    let found: Vec<Found> = found.collect();
+    let sections = sections(&experiment, &found);
+    let plan = PlanFile {
+        zprune: env!("CARGO_PKG_VERSION").to_string(),
+        experiment,
+        cell: union.cells.iter().map(|it| it.cell.clone()).collect(),
+    };
+    Ok(Results { plan, sections })
+}
+
+/// What experiments are called; of two with one name, the second has a number.
+fn names(folders: &[ResultsFolder]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for folder in folders {
+        let name = &folder.plan.experiment.name;
+        let numbered = (2..).map(|number| format!("{name} {number}"));
+        let free = std::iter::once(name.clone())
+            .chain(numbered)
+            .find(|name| !names.contains(name));
+        names.extend(free);
+    }
+    names
+}
+
+/// One of the experiments.
+struct Part<'a> {
+    name: &'a str,
+    plan: &'a PlanFile,
+    standing: HashMap<&'a str, &'a Record>,
+}
+
+impl<'a> Part<'a> {
+    fn record(&self, cell: &PlannedCell) -> Option<&'a Record> {
+        self.standing.get(cell.id.as_str()).copied()
+    }
+
+    /// The identities of the cells for which `of` holds, as far as there are records.
+    fn identities(&self, of: impl Fn(&PlannedCell) -> bool) -> impl Iterator<Item = (&'a PlannedCell, &'a Identity)> {
+        let cells: Vec<&PlannedCell> = self.plan.cell.iter().filter(|cell| of(cell)).collect();
+        let found: Vec<(&PlannedCell, &Identity)> = cells
+            .into_iter()
+            .filter_map(|cell| Some((cell, &self.record(cell)?.cell)))
+            .collect();
+        found.into_iter()
+    }
+}
+
+/// A cell of the union, and the experiment that it comes from.
+struct UnionCell<'a> {
+    cell: PlannedCell,
+    record: Option<&'a Record>,
+    part: usize,
+}
+
+/// What the experiments have between them, under names that each stand for one thing.
+#[derive(Default)]
+struct Union<'a> {
+    models: Vec<(ModelPlan, Option<ModelIdentity>)>,
+    evaluations: Vec<(EvaluationPlan, Option<EvaluationIdentity>)>,
+    tasks: Vec<(TaskPlan, Option<TaskIdentity>)>,
+    methods: Vec<MethodPlan>,
+    patterns: Vec<Pattern>,
+    seeds: Vec<u64>,
+    references: Vec<Reference>,
+    cells: Vec<UnionCell<'a>>,
+    measured: Vec<Measured>,
+}
+
+impl<'a> Union<'a> {
+    fn add(&mut self, part: &Part<'a>, rows: RowsBy) -> Result<()> {
+        let experiment = &part.plan.experiment;
+        let mut models: BTreeMap<&str, String> = BTreeMap::new();
+        for model in &experiment.models {
+            let used: Vec<String> = models.values().cloned().collect();
+            models.insert(&model.name, self.model(part, model, &used));
+        }
+        let mut evaluations: Vec<String> = Vec::new();
+        for place in 0..experiment.evaluations.len() {
+            evaluations.push(self.evaluation(part, place, &evaluations));
+        }
+        for task in &experiment.tasks {
+            self.task(part, task)?;
+        }
+        extend(&mut self.patterns, &experiment.patterns);
+        extend(&mut self.seeds, &experiment.seeds);
+        let mut methods: BTreeMap<&str, String> = BTreeMap::from([(DENSE, DENSE.to_string())]);
+        for method in &experiment.methods {
+            methods.insert(&method.name, self.method(part, method, &models, rows));
+        }
+        for reference in &experiment.references {
+            self.reference(reference, experiment, (&models, &methods, &evaluations));
+        }
+        let place = self.measured.len();
+        self.measured.push(Measured {
+            evaluations,
+            tasks: Some(experiment.tasks.iter().map(|task| task.name.clone()).collect()),
+        });
+        for cell in &part.plan.cell {
+            let named = |names: &BTreeMap<&str, String>, name: &str| names.get(name).cloned().unwrap_or_default();
+            self.cells.push(UnionCell {
+                cell: PlannedCell {
+                    model: named(&models, &cell.model),
+                    method: named(&methods, &cell.method),
+                    ..cell.clone()
+                },
+                record: part.record(cell),
+                part: place,
+            });
+        }
+        Ok(())
+    }
+
+    /// The name of a model in the union; `used` are those of the experiment's other models.
+    fn model(&mut self, part: &Part, model: &ModelPlan, used: &[String]) -> String {
+        let identity = part.identities(|cell| cell.model == model.name).next();
+        let identity = identity.map(|(_, identity)| identity.model.clone());
+        let known = self
+            .models
+            .iter()
+            .map(|(known, other)| (known.name.as_str(), other.as_ref()));
+        if let Some(place) = same(known, &model.name, identity.as_ref(), used) {
+            let (known, other) = &mut self.models[place];
+            *other = other.take().or(identity);
+            return known.name.clone();
+        }
+        let taken = self.models.iter().map(|(known, _)| known.name.as_str());
+        let name = free(&model.name, part.name, taken);
+        let renamed = ModelPlan {
+            name: name.clone(),
+            ..model.clone()
+        };
+        self.models.push((renamed, identity));
+        name
+    }
+
+    /// The name of an experiment's evaluation in the union; `used` are those of its other evaluations.
+    fn evaluation(&mut self, part: &Part, place: usize, used: &[String]) -> String {
+        let evaluation = &part.plan.experiment.evaluations[place];
+        let identity = part.identities(|_| true).find_map(|(_, it)| it.evaluations.get(place));
+        let known = self
+            .evaluations
+            .iter()
+            .map(|(known, other)| (known.name.as_str(), other.as_ref()));
+        if let Some(place) = same(known, &evaluation.name, identity, used) {
+            let (known, other) = &mut self.evaluations[place];
+            *other = other.take().or(identity.cloned());
+            return known.name.clone();
+        }
+        let taken = self.evaluations.iter().map(|(known, _)| known.name.as_str());
+        let name = free(&evaluation.name, part.name, taken);
+        let renamed = EvaluationPlan {
+            name: name.clone(),
+            ..evaluation.clone()
+        };
+        self.evaluations.push((renamed, identity.cloned()));
+        name
+    }
+
+    /// A task has the harness's name, and cannot have another.
+    fn task(&mut self, part: &Part, task: &TaskPlan) -> Result<()> {
+        let mut identities = part.identities(|_| true).flat_map(|(_, it)| &it.tasks);
+        let identity = identities.find(|it| it.name == task.name).cloned();
+        match self.tasks.iter_mut().find(|(known, _)| known.name == task.name) {
+            None => self.tasks.push((task.clone(), identity)),
+            Some((_, other)) => match (&identity, &other) {
+                (Some(one), Some(before)) if one != before => {
+                    return Err(Error::input(format!(
+                        "`{}` scores {} on other documents, or by another version of the harness, than an experiment before \
+                         it; one table cannot show both: report it by itself",
+                        part.name, task.name
+                    )));
+                }
+                _ => *other = other.take().or(identity),
+            },
+        }
+        Ok(())
+    }
+
+    /// The name of a method in the union.
+    fn method(
+        &mut self,
+        part: &Part<'a>,
+        method: &MethodPlan,
+        models: &BTreeMap<&str, String>,
+        rows: RowsBy,
+    ) -> String {
+        let taken = |name: &str| self.methods.iter().any(|known| known.name == name);
+        let own = format!("{} ({})", method.name, part.name);
+        let name = match rows {
+            RowsBy::Method if !taken(&method.name) => method.name.clone(),
+            RowsBy::Method if self.is_known(part, method, models) => return method.name.clone(),
+            _ => own,
+        };
+        let names = self.methods.iter().map(|known| known.name.as_str());
+        let name = match taken(&name) {
+            true => free(&name, part.name, names),
+            false => name,
+        };
+        self.methods.push(MethodPlan {
+            name: name.clone(),
+            ..method.clone()
+        });
+        name
+    }
+
+    /// Whether the method of this name does what an earlier one does: its steps, and how its cells were computed.
+    fn is_known(&self, part: &Part<'a>, method: &MethodPlan, models: &BTreeMap<&str, String>) -> bool {
+        if !self.methods.contains(method) {
+            return false;
+        }
+        let earlier: Vec<(&PlannedCell, &Identity)> = self
+            .cells
+            .iter()
+            .filter(|it| it.cell.method == method.name)
+            .filter_map(|it| Some((&it.cell, &it.record?.cell)))
+            .collect();
+        let (mut shared, mut alike) = (false, true);
+        let mut apart = true;
+        for (cell, identity) in part.identities(|cell| cell.method == method.name) {
+            for (other, before) in &earlier {
+                let computed = |it: &Identity| (it.numbers, it.backend.clone(), it.compute);
+                let same = computed(identity) == computed(before);
+                let place = |cell: &PlannedCell| (cell.pattern, cell.seed);
+                if models.get(cell.model.as_str()) == Some(&other.model) && place(cell) == place(other) {
+                    shared = true;
+                    alike &= same && identity.pruning == before.pruning;
+                }
+                apart &= same && unseeded(identity) == unseeded(before);
+            }
+        }
+        if shared { alike } else { apart }
+    }
+
+    fn reference(
+        &mut self,
+        reference: &Reference,
+        experiment: &Experiment,
+        (models, methods, evaluations): (&BTreeMap<&str, String>, &BTreeMap<&str, String>, &[String]),
+    ) {
+        let method = |name: &String| methods.get(name.as_str()).unwrap_or(name).clone();
+        let renamed = |values: &BTreeMap<String, f64>| values.iter().map(|(name, it)| (method(name), *it)).collect();
+        let evaluation = |name: &String| {
+            let mut all = experiment.evaluations.iter();
+            let place = all.position(|it| it.name == *name);
+            place.map_or(name, |place| &evaluations[place]).clone()
+        };
+        let renamed = Reference {
+            model: models.get(reference.model.as_str()).unwrap_or(&reference.model).clone(),
+            evaluation: reference.evaluation.as_ref().map(evaluation),
+            values: renamed(&reference.values),
+            deviations: renamed(&reference.deviations),
+            ..reference.clone()
+        };
+        extend(&mut self.references, &[renamed]);
+    }
+
+    /// The experiment that has everything. What the experiments do not agree on it does not say.
+    fn experiment(&self, parts: &[Part]) -> Result<Experiment> {
+        let Some((first, others)) = parts.split_first() else {
+            return Err(Error::config("a report needs at least one results folder"));
+        };
+        let first_plan = &first.plan.experiment;
+        if let Some(other) = others
+            .iter()
+            .find(|it| it.plan.experiment.confidence != first_plan.confidence)
+        {
+            return Err(Error::config(format!(
+                "the intervals of `{}` have confidence {} and those of `{}` {}; give both experiments the same `confidence` and run \
+                 them again, which keeps their results",
+                first.name, first_plan.confidence, other.name, other.plan.experiment.confidence
+            )));
+        }
+        let plans = || others.iter().map(|part| &part.plan.experiment);
+        let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+        let quoted: Vec<String> = names.iter().map(|name| format!("“{name}”")).collect();
+        Ok(Experiment {
+            name: names.join(" + "),
+            description: format!(
+                "The results of {} in one report. Comparisons that the experiments declared are not used: every pair of methods \
+                 is compared, in one family.",
+                quoted.join(" and ")
+            ),
+            tables: Vec::new(),
+            protocol: first_plan
+                .protocol
+                .clone()
+                .filter(|protocol| plans().all(|it| it.protocol.as_ref() == Some(protocol))),
+            seeds: self.seeds.clone(),
+            patterns: self.patterns.clone(),
+            calibration: first_plan
+                .calibration
+                .clone()
+                .filter(|plan| plans().all(|it| it.calibration.as_ref() == Some(plan))),
+            models: self.models.iter().map(|(plan, _)| plan.clone()).collect(),
+            methods: self.methods.clone(),
+            evaluations: self.evaluations.iter().map(|(plan, _)| plan.clone()).collect(),
+            comparisons: Vec::new(),
+            references: self.references.clone(),
+            tasks: self.tasks.iter().map(|(plan, _)| plan.clone()).collect(),
+            ..first_plan.clone()
+        })
+    }
+}
+
+/// The place of what is the same thing: its identity is, or, where one of the two is not known, its name. Of several, the one with
+/// the same name. What has one of the `used` names is another thing.
+fn same<'a, T: PartialEq + 'a>(
+    known: impl Iterator<Item = (&'a str, Option<&'a T>)>,
+    name: &str,
+    identity: Option<&T>,
+    used: &[String],
+) -> Option<usize> {
+    let free = known
+        .enumerate()
+        .filter(|(_, (known, _))| !used.iter().any(|used| used == known));
+    let alike = free.filter(|(_, (known, other))| match (identity, other) {
+        (Some(one), Some(other)) => one == *other,
+        _ => *known == name,
+    });
+    let alike: Vec<(usize, &str)> = alike.map(|(place, (known, _))| (place, known)).collect();
+    let named = alike.iter().find(|(_, known)| *known == name);
+    named.or(alike.first()).map(|(place, _)| *place)
+}
+
+/// A calibration without what differs from seed to seed.
+fn unseeded(identity: &Identity) -> Option<CalibrationIdentity> {
+    let calibration = identity.pruning.as_ref()?.calibration.clone()?;
+    Some(CalibrationIdentity {
+        seed: 0,
+        tokens: calibration.tokens.map(|_| String::new()),
+        ..calibration
+    })
+}
+
+/// Adds what is not there yet.
+fn extend<T: PartialEq + Clone>(known: &mut Vec<T>, new: &[T]) {
+    for one in new {
+        if !known.contains(one) {
+            known.push(one.clone());
+        }
+    }
+}
+
+/// The name itself, or with the experiment's behind it if something else has it.
+fn free<'a>(name: &str, part: &str, taken: impl Iterator<Item = &'a str>) -> String {
+    let taken: Vec<&str> = taken.collect();
+    let numbered = (2..).map(|number| format!("{name} ({part}, {number})"));
+    let mut wanted = [name.to_string(), format!("{name} ({part})")]
+        .into_iter()
+        .chain(numbered);
+    wanted
+        .find(|wanted| !taken.contains(&wanted.as_str()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,322 @@
+//! Several results folders in one report, and two versions of one.
+
+use crate::made::{plan_seeded, records_of};
+use zprune::experiment::plan::DENSE;
+use zprune::experiment::plan_file::{PlanFile, PlannedCell};
+use zprune::record::Record;
+use zprune::report::changes;
+use zprune::report::results::{MethodResult, Results};
+use zprune::report::sheet::{Chapter, Sheet};
+use zprune::report::union::{ResultsFolder, RowsBy, union};
+
+/// A plan with its records, which know that model `a` and model `b` have other weights, and their patterns and seeds.
+fn whole(seeds: &str, more: &str) -> ResultsFolder {
+    let plan = plan_seeded(seeds, more);
+    let mut records = records_of(&plan, 0.05, 3);
+    for (record, cell) in records.iter_mut().zip(&plan.cell) {
+        record.cell.model.config = cell.model.clone();
+        record.label.model = cell.model.clone();
+        record.label.method = cell.method.clone();
+    }
+    ResultsFolder { plan, records }
+}
+
+/// The part of an experiment that has these methods and seeds.
+fn part(folder: &ResultsFolder, name: &str, methods: &[&str], seeds: &[u64]) -> ResultsFolder {
+    let mut plan = folder.plan.clone();
+    let experiment = &mut plan.experiment;
+    experiment.name = name.to_string();
+    experiment.seeds.retain(|seed| seeds.contains(seed));
+    experiment
+        .methods
+        .retain(|method| methods.contains(&method.name.as_str()));
+    let has = |cell: &PlannedCell| {
+        let method = cell.method == DENSE || methods.contains(&cell.method.as_str());
+        method && cell.seed.is_none_or(|seed| seeds.contains(&seed))
+    };
+    plan.cell.retain(has);
+    let kept = |record: &&Record| plan.cell.iter().any(|cell| cell.id == record.id);
+    let records = folder.records.iter().filter(kept).cloned().collect();
+    ResultsFolder { plan, records }
+}
+
+fn methods(results: &Results) -> Vec<&str> {
+    results
+        .plan
+        .experiment
+        .methods
+        .iter()
+        .map(|method| method.name.as_str())
+        .collect()
+}
+
+fn entry<'a>(results: &'a Results, method: &str) -> &'a MethodResult {
+    let section = &results.sections[0];
+    let mut entries = section.entries.iter();
+    entries
+        .find(|entry| entry.method == method)
+        .expect("it is in the table")
+}
+
+#[test]
+fn parts_of_an_experiment_give_the_tables_of_the_whole() {
+    let folder = whole("[0, 1, 2, 3]", "");
+    let parts = [
+        part(&folder, "first", &["magnitude", "wanda"], &[0, 1]),
+        part(&folder, "second", &["wanda", "ria"], &[2, 3]),
+        part(&folder, "third", &["ria"], &[0, 1]),
+    ];
+    let joined = union(&parts, RowsBy::Method).expect("one experiment");
+    let complete = Results::join(folder.plan.clone(), &folder.records);
+    assert_eq!(joined.sections.len(), 4);
+    for (joined, complete) in joined.sections.iter().zip(&complete.sections) {
+        assert_eq!((&joined.model, &joined.measure), (&complete.model, &complete.measure));
+        assert_eq!(joined.dense, complete.dense);
+        for entry in &complete.entries {
+            let pattern = entry.pattern.expect("it was pruned");
+            let found = joined.entry(&entry.method, pattern).expect("it is there");
+            assert_eq!(
+                found.summary.as_ref().map(|it| it.mean),
+                entry.summary.as_ref().map(|it| it.mean),
+                "{}",
+                entry.method
+            );
+            assert_eq!((found.planned, found.failed), (entry.planned, 0), "{}", entry.method);
+            let sorted = |entry: &MethodResult| {
+                let mut runs = entry.runs.clone();
+                runs.sort_by_key(|run| run.seed);
+                runs
+            };
+            assert_eq!(sorted(found), sorted(entry), "{}", entry.method);
+        }
+    }
+    // The family is every pair, over all experiments.
+    let tests = zprune::report::comparison::families(&joined);
+    assert_eq!((tests.len(), tests[0].tests.len(), tests[0].missing), (1, 3 * 4, 0));
+    assert!(joined.plan.experiment.name.contains("first + second + third"));
+}
+
+#[test]
+fn what_is_not_the_same_gets_a_row_of_its_own() {
+    let folder = whole("[0, 1]", "");
+    let one = part(&folder, "first", &["wanda"], &[0, 1]);
+    let names = |parts: &[ResultsFolder], rows| -> Vec<String> {
+        let joined = union(parts, rows).expect("they go together");
+        methods(&joined).into_iter().map(String::from).collect()
+    };
+
+    // The same experiment twice is one row of as many seeds, or two rows.
+    let again = ResultsFolder {
+        plan: PlanFile {
+            zprune: "other".to_string(),
+            ..one.plan.clone()
+        },
+        ..one.clone()
+    };
+    let twice = [one.clone(), again];
+    assert_eq!(names(&twice, RowsBy::Method), ["wanda"]);
+    assert_eq!(
+        entry(&union(&twice, RowsBy::Method).expect("one"), "wanda").runs.len(),
+        2
+    );
+    assert_eq!(names(&twice, RowsBy::Experiment), ["wanda (first)", "wanda (first 2)"]);
+
+    // Another setting, under the same name.
+    let mut other = part(&folder, "second", &["ria"], &[0, 1]);
+    other.plan.experiment.methods[0].name = "wanda".to_string();
+    other
+        .plan
+        .cell
+        .iter_mut()
+        .filter(|cell| cell.method == "ria")
+        .for_each(|cell| cell.method = "wanda".to_string());
+    let joined = union(&[one.clone(), other], RowsBy::Method).expect("they go together");
+    assert_eq!(methods(&joined), ["wanda", "wanda (second)"]);
+    let scores = [
+        entry(&folder_results(&folder), "wanda").summary.clone(),
+        entry(&folder_results(&folder), "ria").summary.clone(),
+    ];
+    assert_eq!(
+        [
+            entry(&joined, "wanda").summary.clone(),
+            entry(&joined, "wanda (second)").summary.clone()
+        ],
+        scores
+    );
+
+    // The same settings on another machine's backend, on the same cells.
+    let mut gpu = part(&folder, "second", &["wanda"], &[0, 1]);
+    gpu.records
+        .iter_mut()
+        .for_each(|record| record.cell.backend = "gpu".to_string());
+    assert_eq!(names(&[one.clone(), gpu], RowsBy::Method), ["wanda", "wanda (second)"]);
+
+    // Other weights under the same name, the same weights under another, and another text.
+    let mut weights = part(&folder, "second", &["wanda"], &[0, 1]);
+    weights
+        .records
+        .iter_mut()
+        .for_each(|record| record.cell.model.config.push('!'));
+    let joined = union(&[one.clone(), weights], RowsBy::Method).expect("they go together");
+    let models = joined.plan.experiment.models.iter().map(|model| model.name.as_str());
+    assert_eq!(models.collect::<Vec<_>>(), ["a", "b", "a (second)", "b (second)"]);
+    let mut renamed = part(&folder, "second", &["ria"], &[0, 1]);
+    renamed.plan.experiment.models[0].name = "same".to_string();
+    renamed
+        .plan
+        .cell
+        .iter_mut()
+        .filter(|cell| cell.model == "a")
+        .for_each(|cell| cell.model = "same".to_string());
+    let joined = union(&[one.clone(), renamed], RowsBy::Method).expect("they go together");
+    assert_eq!(joined.plan.experiment.models.len(), 2);
+    assert_eq!(entry(&joined, "ria").runs.len(), 2);
+    let mut text = part(&folder, "second", &["ria"], &[0, 1]);
+    text.records
+        .iter_mut()
+        .for_each(|record| record.cell.evaluations[0].length += 1);
+    let joined = union(&[one, text], RowsBy::Method).expect("they go together");
+    let texts = joined.plan.experiment.evaluations.iter().map(|it| it.name.as_str());
+    assert_eq!(texts.collect::<Vec<_>>(), ["text", "text (second)"]);
+    // A method that was not measured on a text is not missing there.
+    assert_eq!((entry(&joined, "ria").planned, entry(&joined, "wanda").planned), (0, 2));
+}
+
+fn folder_results(folder: &ResultsFolder) -> Results {
+    Results::join(folder.plan.clone(), &folder.records)
+}
+
+#[test]
+fn experiments_that_no_table_can_show_are_refused() {
+    let folder = whole("[0, 1]", "");
+    let one = part(&folder, "first", &["wanda"], &[0, 1]);
+    let refused = |other: ResultsFolder, says: &str| {
+        let error = union(&[one.clone(), other], RowsBy::Method)
+            .expect_err(says)
+            .to_string();
+        assert!(error.contains(says) && error.contains("`second`"), "{error}");
+    };
+    let mut other = part(&folder, "second", &["ria"], &[0, 1]);
+    other.plan.experiment.confidence = 0.9;
+    refused(other, "have confidence 0.95");
+    let task = |limit| zprune::experiment::identity::TaskIdentity {
+        name: "wnli".to_string(),
+        version: 1,
+        data: "data".to_string(),
+        limit,
+        harness: Default::default(),
+    };
+    let scored = |mut folder: ResultsFolder, limit| {
+        folder
+            .records
+            .iter_mut()
+            .for_each(|record| record.cell.tasks = vec![task(limit)]);
+        folder
+    };
+    let other = scored(part(&folder, "second", &["ria"], &[0, 1]), Some(3));
+    let error = union(&[scored(one.clone(), None), other], RowsBy::Method).expect_err("other documents");
+    assert!(
+        error.to_string().contains("`second` scores wnli on other documents"),
+        "{error}"
+    );
+    let error = union(&[], RowsBy::Method).expect_err("nothing").to_string();
+    assert!(error.contains("at least one"), "{error}");
+}
+
+/// The rows of the sheet with this title, as text.
+fn rows(chapter: &Chapter, title: &str) -> Vec<Vec<String>> {
+    let sheet = chapter.sheets.iter().find(|sheet| sheet.title == title);
+    let rows = sheet.map(|sheet: &Sheet| sheet.rows.as_slice()).unwrap_or_default();
+    rows.iter()
+        .map(|row| row.iter().map(|cell| cell.text.clone()).collect())
+        .collect()
+}
+
+#[test]
+fn what_changed_is_counted_cell_by_cell() {
+    let now = whole("[0, 1]", "");
+    let unchanged = changes::chapter(Some(&now), &now);
+    assert!(rows(&unchanged, "Numbers that changed").is_empty());
+    assert!(
+        unchanged.sheets[0].notes[0].starts_with("12 of 12 cells"),
+        "{:?}",
+        unchanged.sheets[0].notes
+    );
+    assert_eq!(unchanged.sheets.len(), 1);
+
+    // One seed of one method scored twice the perplexity before, by another version of zprune.
+    let mut before = now.clone();
+    let place = before
+        .plan
+        .cell
+        .iter()
+        .position(|cell| cell.method == "wanda" && cell.seed == Some(1));
+    let place = place.expect("planned");
+    let record = &mut before.records[place];
+    record.evaluations[0]
+        .windows
+        .iter_mut()
+        .for_each(|window| *window += 2f64.ln());
+    record.evaluations[0].perplexity *= 2.0;
+    record.cell.numbers += 1;
+    record.id = "earlier".to_string();
+    before.plan.cell[place].id = "earlier".to_string();
+    let seeds = |id: &str| now.records.iter().find(|it| it.id == id).expect("there").evaluations[0].perplexity;
+    let ids: Vec<&str> = [0, 1]
+        .map(|seed| {
+            let mut cells = now.plan.cell.iter();
+            let own = cells.find(|cell| cell.model == "a" && cell.method == "wanda" && cell.seed == Some(seed));
+            own.expect("planned").id.as_str()
+        })
+        .to_vec();
+    let (first, second) = (seeds(ids[0]), seeds(ids[1]));
+    let (old, new) = ((first + 2.0 * second) / 2.0, (first + second) / 2.0);
+    let expect = [
+        "a".to_string(),
+        "text".to_string(),
+        "wanda".to_string(),
+        "50 %".to_string(),
+        "2".to_string(),
+        format!("{old:.2}"),
+        format!("{new:.2}"),
+        format!("{:+.3} %", 100.0 * (new / old - 1.0)),
+        "-50.000 %".to_string(),
+    ];
+    let chapter = changes::chapter(Some(&before), &now);
+    assert_eq!(rows(&chapter, "Numbers that changed"), [expect.to_vec()]);
+    assert!(
+        chapter.sheets[0].notes[0].starts_with("11 of 12 cells"),
+        "{:?}",
+        chapter.sheets[0].notes
+    );
+    let settings = rows(&chapter, "Settings and inputs that differ");
+    let numbers = now.records[0].cell.numbers;
+    assert_eq!(
+        settings,
+        [[
+            "numbers".to_string(),
+            (numbers + 1).to_string(),
+            numbers.to_string(),
+            "1".to_string()
+        ]]
+    );
+
+    // In one folder: the records of both, and a plan that has the new one only.
+    let mut both = now.clone();
+    let mut earlier = before.records[place].clone();
+    let pruning = earlier.cell.pruning.as_mut().expect("it was pruned");
+    if let zprune::experiment::identity::PruningKind::Recipe(recipe) = &mut pruning.kind {
+        recipe.pattern = zprune::prune::pattern::Pattern::Unstructured { sparsity: 0.5 };
+    }
+    pruning.calibration.as_mut().expect("it was calibrated").seed = 1;
+    both.records.insert(0, earlier);
+    let same = changes::chapter(None, &both);
+    assert_eq!(rows(&same, "Numbers that changed")[0][8], "-50.000 %");
+    assert_eq!(rows(&same, "Cells that were not there before").len(), 7);
+
+    let fewer = part(&now, "made", &["wanda"], &[0, 1]);
+    let chapter = changes::chapter(Some(&now), &fewer);
+    let gone = rows(&chapter, "Cells that are there no more");
+    assert_eq!(gone[0], ["a", "magnitude", "50 %", "1"].map(String::from));
+    assert_eq!(gone.len(), 4);
+}
