@@ -58,11 +58,11 @@ Start here:
   zprune init mine.toml --model DIR
       write an experiment file for your model, with comments
   zprune plan mine.toml
-      what it would do, and how long it takes; runs nothing
+      what it would run, and how long that takes; runs nothing
   zprune mine.toml
-      do it; tables, plots and a page are in results/mine
+      run it; tables, plots and a page are then in results/mine
   zprune list
-      every method, pattern, corpus and task; `zprune list wanda` tells all about one
+      every method, pattern, corpus and task; `zprune list wanda` shows one of them in full
 
 An experiment file names models, methods, sparsity patterns and seeds. Each combination is a cell. The result of every cell \
 is written to results/<name>/runs.jsonl as soon as it ends. The same command again runs only what is missing, so a sweep may \
@@ -74,8 +74,8 @@ second Ctrl-C stops at once.
 Exit codes: 0 all cells have results; 1 a cell failed or arithmetic broke down; 2 an input cannot be used; 3 results cannot \
 be written; 130 stopped by Ctrl-C or a request to terminate.
 
--v logs more, and ZPRUNE_LOG takes a tracing filter. RAYON_NUM_THREADS is the number of cores to use. Tables fit the \
-terminal; in a file or a pipe they are as wide as they are, unless COLUMNS says otherwise.";
+-v logs more, and ZPRUNE_LOG takes a tracing filter. RAYON_NUM_THREADS is the number of threads that compute. Tables fit \
+the terminal; in a file or a pipe they have their full width, unless COLUMNS sets another.";
 
 /// Removes weights from trained language models without retraining, and tells what that costs.
 #[derive(Debug, Parser)]
@@ -98,7 +98,7 @@ enum Command {
     Quickstart(quickstart::Quickstart),
     /// Run an experiment (a bare X.toml means the same)
     Run(sweep::Run),
-    /// Show the cells, what is done and what is to do; executes nothing
+    /// Show the cells, what is done and what is to do; runs nothing
     Plan(sweep::Plan),
     /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
     Submit(Box<submit::Submit>),
@@ -127,7 +127,7 @@ enum Command {
         /// Folder for one folder per model
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Replace files there that hold something else
+        /// Replace files there that zprune did not write
         #[arg(long)]
         force: bool,
     },
@@ -142,7 +142,7 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = StorageType::named)]
         dtype: StorageType,
     },
-    /// Turn a model directory (LLaMA and its kin) into a GGUF file that llama.cpp runs, also if blocks differ in size
+    /// Turn a model directory (LLaMA, Mistral, Qwen 2, Granite) into a GGUF file for llama.cpp, also if blocks differ in size
     Export {
         /// Hugging Face model directory
         #[arg(value_name = "DIR")]
@@ -156,7 +156,7 @@ enum Command {
     },
     /// Time pruning on random weights of a model's shape
     Bench(bench::Bench),
-    /// List model families, methods and their components, patterns, corpora and tasks by name; or tell all about one method
+    /// List model families, methods and their components, patterns, corpora and tasks by name; or show all about one of them
     List {
         /// A component or a recipe: its formula, parameters with defaults and legal values, paper, group, and what it needs
         name: Option<String>,

@@ -610,7 +610,7 @@ fn what_an_experiment_for_a_gpu_means_is_known_without_one() {
         assert!(plan.status.success(), "{}", said(&plan));
         let text = shown(&plan);
         assert!(text.contains(&format!("backend: gpu, compute {compute}")), "{text}");
-        assert_eq!(text.contains("(taken for granted)"), assumed, "{text}");
+        assert_eq!(text.contains("(assumed)"), assumed, "{text}");
         assert_eq!(text.contains("no GPU was found"), assumed, "{text}");
         // The ids are those of a machine that has what was taken for granted.
         let told = [&json[..], &["--compute", compute]].concat();

@@ -212,7 +212,7 @@ fn a_process_leaves_claimed_cells_alone_and_takes_over_those_of_a_dead_one() {
     let output = waiting.wait_with_output().expect("a child can be waited for");
     assert!(output.status.success(), "{}", said(&output));
     assert!(
-        said(&output).contains("waiting for a cell that another process is at"),
+        said(&output).contains("waiting for a cell that another process is working on"),
         "{}",
         said(&output)
     );

@@ -44,7 +44,7 @@ pub fn compress(arguments: &Compress) -> Result<()> {
     let percent = |bytes: f64| 100.0 * bytes / sizes.dense as f64;
     print_lines(&format!(
         "{}: {} tensors compressed, {} left as they are\n\
-         {} of weights take {} ({:.1} %). zstd makes about {} ({:.1} %) of the same weights{}\n\
+         {} of weights take {} ({:.1} %). zstd would need about {} ({:.1} %) for the same weights{}\n\
          storage only: no program reads or runs it; `zprune expand` restores the model{}",
         arguments.out.display(),
         sizes.compressed,
@@ -66,7 +66,7 @@ pub fn compress(arguments: &Compress) -> Result<()> {
 pub fn expand(arguments: &Expand) -> Result<()> {
     let expanded = archive::expand(&arguments.folder, &arguments.out, &Display::new())?;
     print_lines(&format!(
-        "{}: {} files as they were archived, by their SHA-256; {} tensors expanded{}",
+        "{}: {} files are as they were archived (SHA-256 compared); {} tensors expanded{}",
         arguments.out.display(),
         expanded.files,
         expanded.tensors,

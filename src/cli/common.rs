@@ -13,7 +13,7 @@ pub(super) struct Common {
     /// Hugging Face model directory, or hub:org/name[@revision]
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
-    /// Settings of a paper's code: sparsegpt, wanda, ria or z-pruner
+    /// Settings of a paper's code: sparsegpt, wanda, ria, z-pruner, llm-pruner or olica
     #[arg(long, value_name = "NAME")]
     pub(super) protocol: Option<String>,
     /// Whether texts start with the tokenizer's special tokens [default: tokenizer]
@@ -37,7 +37,7 @@ impl Common {
 /// The argument of every command that copies files of a model directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct FollowLinks {
-    /// Copy also the files that links in the model directory lead to outside of it
+    /// Also copy files outside of the model directory that links in it lead to
     #[arg(long)]
     pub(super) follow_links: bool,
 }

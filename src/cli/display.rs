@@ -297,8 +297,8 @@ impl Progress for Display {
 
     fn waiting(&self, cells: usize) {
         let message = match cells {
-            1 => "waiting for a cell that another process is at".to_string(),
-            cells => format!("waiting for {cells} cells that other processes are at"),
+            1 => "waiting for a cell that another process is working on".to_string(),
+            cells => format!("waiting for {cells} cells that other processes are working on"),
         };
         if !self.waiting.replace(true) && !self.terminal {
             self.say(&message);

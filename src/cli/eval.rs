@@ -52,22 +52,22 @@ pub struct Eval {
     /// Documents per task; all by default
     #[arg(long, value_name = "N", requires = "tasks")]
     limit: Option<usize>,
-    /// The generation of lm-evaluation-harness whose scores are wanted [default: 0.4.9.2, which is the current one]
+    /// The version of lm-evaluation-harness whose scores you want [default: 0.4.9.2, which is the current one]
     #[arg(long, requires = "tasks", value_parser = choice::<Harness>(&[
         "The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the end-of-text \
-         token, a limit takes documents shuffled with seed 42. (The tagged release 0.3.0 also tokenised continuations on their own; \
-         that is not reproduced.)",
+         token, a limit takes documents shuffled with seed 42. (The tagged release 0.3.0 also tokenised continuations alone; \
+         zprune does not do that.)",
         "0.4.0 to 0.4.9.1: no BOS, an empty context is the end-of-text token, a limit takes the first documents",
-        "0.4.9.2 and later: special tokens as the tokenizer adds them, an empty context is the BOS token where there is one",
+        "0.4.9.2 and later: special tokens as the tokenizer adds them, an empty context is the BOS token if there is one",
     ]))]
     harness: Option<Harness>,
     /// File for the result as JSON, with the likelihood of every window, or of every document and choice
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// JsonLayout of the file of --json [default: zprune]
+    /// Layout of the file of --json [default: zprune]
     #[arg(long, requires = "json", value_parser = choice::<JsonLayout>(&[
-        "Everything that zprune knows of the result",
-        "The result file of lm-evaluation-harness (`results`, `versions`, `n-shot`, `configs`), for programs that read it; of --tasks",
+        "Everything that zprune knows about the result",
+        "The result file of lm-evaluation-harness (`results`, `versions`, `n-shot`, `configs`), for programs that read it; only with --tasks",
     ]))]
     format: Option<JsonLayout>,
     /// Write to --json even if the file there is no earlier result

@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Init) -> Result<()> {
     }
     let shown = quoted(file);
     print(&format!(
-        "wrote {}\nzprune plan {shown} shows what it would do, zprune run {shown} does it",
+        "wrote {}\nzprune plan {shown} shows what would be run, zprune run {shown} runs it",
         file.display()
     ))
 }
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Init) -> Result<()> {
 fn there(file: &Path) -> Error {
     Error::output(
         file,
-        "there is something of this name already, and `init` replaces nothing; name another FILE",
+        "there is a file or folder of this name already, and `init` replaces nothing; name another FILE",
     )
 }
 
@@ -126,9 +126,11 @@ fn of_model(model: &str, folder: &Path, size: [usize; 2]) -> Result<Start> {
     match named {
         Some(name) => of_hub(name, size),
         None if !model.contains('/') => Err(Error::config(format!(
-            "`{model}` is no folder here; a model of the hub is written org/name, or hub:{model} if its name has no org"
+            "there is no folder `{model}`; a model of the hub is written org/name, or hub:{model} if its name has no org"
         ))),
-        None => of_hub(model, size).map_err(|error| Error::config(format!("`{model}` is no folder here, and {error}"))),
+        None => {
+            of_hub(model, size).map_err(|error| Error::config(format!("there is no folder `{model}`, and {error}")))
+        }
     }
 }
 
@@ -162,7 +164,8 @@ fn from_folder(folder: &Path, path: &str) -> Result<String> {
         return Ok(in_toml(&path.display().to_string()));
     }
     let way = paths::from(folder, path);
-    let way = way.ok_or_else(|| Error::config("there is no way to it from the folder of FILE").at(path.display()))?;
+    let way =
+        way.ok_or_else(|| Error::config("no relative path leads to it from the folder of FILE").at(path.display()))?;
     Ok(in_toml(&way.display().to_string()))
 }
 
@@ -201,7 +204,7 @@ fn text(name: &str, start: &Start, backend: &str, file: &Path) -> String {
     let tokens = key(format!("length = {length}"), "tokens in a window; the papers have 2048");
     let patterns = key(
         "patterns = [0.5, \"2:4\"]".to_string(),
-        "half of the weights are removed; of every four, two are kept",
+        "remove half of the weights; keep two of every four",
     );
     let seeds = key(
         "seeds = [0]".to_string(),
@@ -210,7 +213,7 @@ fn text(name: &str, start: &Start, backend: &str, file: &Path) -> String {
     let evaluated = key(format!("length = {length}"), "tokens in a window");
     let windows = key(
         format!("windows = {windows}"),
-        "the first so many; without this line, the whole text",
+        "only the first windows; without this line, the whole text",
     );
     let backend = key(
         format!("backend = \"{backend}\""),
@@ -218,7 +221,7 @@ fn text(name: &str, start: &Start, backend: &str, file: &Path) -> String {
     );
     format!(
         r#"# Written by `zprune init`.
-#   zprune plan {shown}    shows the cells of this experiment, and what they will take
+#   zprune plan {shown}    shows the cells of this experiment, and the time and memory that they need
 #   zprune run {shown}     runs those that have no result yet, and writes tables, plots and a page
 # `zprune list` names all methods, and `zprune list wanda` tells all about one.
 # Paths are relative to the folder of this file.
@@ -233,7 +236,7 @@ methods = ["magnitude", "wanda", "sparsegpt"]
 [[model]]
 {model}
 
-# The text on which methods see which inputs of a layer are large.
+# The text on which the inputs of the layers are measured.
 [calibration]
 {calibration}
 {sampling}

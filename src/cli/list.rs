@@ -59,7 +59,7 @@ pub(super) fn listing() -> String {
         DATASETS.entries,
     );
     section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", TASKS.entries);
-    text.push_str("`zprune list NAME` tells all about a component or a recipe\n");
+    text.push_str("`zprune list NAME` shows everything about a component or a recipe\n");
     text
 }
 

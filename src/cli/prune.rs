@@ -26,14 +26,14 @@ pub struct Prune {
     method: String,
     /// Parameter of the criterion, or of any step as STEP.KEY=VALUE; may be repeated
     ///
-    /// STEP is criterion, solver, allocator, permutation, refine or compensate: solver.damping=0.1, refine.max_swaps=100. Without a
-    /// step it is the criterion's. A step must be there to have parameters.
+    /// STEP is criterion, solver, allocator, permutation, refine or compensate: solver.damping=0.1, refine.max_swaps=100. A parameter
+    /// without a step belongs to the criterion. The method must have the step.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Fraction of the weights to remove, as 0.5; or --keep and --of
+    /// Fraction of the weights to remove, such as 0.5; or give --keep and --of
     #[arg(long, conflicts_with_all = ["keep", "of"])]
     sparsity: Option<f64>,
-    /// Weights kept of every `--of` consecutive inputs; in place of --sparsity
+    /// Number of weights to keep of every `--of` consecutive inputs; in place of --sparsity
     #[arg(long, requires = "of")]
     keep: Option<usize>,
     /// Size of an N:M group: 2:4 is --keep 2 --of 4
@@ -49,24 +49,25 @@ pub struct Prune {
     group: Option<Group>,
     /// What happens to ties
     #[arg(long, value_parser = choice::<Selection>(&[
-        "Exactly `trunc(n * sparsity)`; among equal scores the lower column goes first, then the lower row",
-        "As the papers' code: in groups `matrix` and `column-block`, every score not above the value at sorted index \
-         `trunc(n * sparsity)`, so at least one more than `exact`, and all ties. Rows and N:M groups are counted exactly \
-         there too; in `row-share` the sparsity is met to 0.001",
+        "Exactly `trunc(n * sparsity)`; of equal scores, the one in the lower column is removed first, then the one in the lower row",
+        "As the papers' code: in groups `matrix` and `column-block`, all scores up to the value at sorted index \
+         `trunc(n * sparsity)` are removed, so at least one more than with `exact`, and all ties. Rows and N:M groups are counted \
+         exactly; in `row-share` the sparsity is met to 0.001",
     ]))]
     selection: Option<Selection>,
     #[command(flatten)]
     text: CalibrationText,
-    /// What a layer's statistics are gathered on [default: block]
+    /// The model in which the inputs of a layer are measured [default: block]
     #[arg(long, alias = "propagate", value_parser = choice::<Stage>(&[
-        "The dense block, whose inputs come from the blocks pruned before it: as in the papers' code",
-        "What was pruned so far, tap by tap: queries, keys and values, then the attention's output, then the MLP",
-        "Dense blocks, and in each block what was pruned so far, tap by tap: as FISTAPruner does it",
-        "The dense model; one pass serves every method and pattern of a sweep",
+        "The dense block, with inputs from the blocks before it, which are pruned already: as in the papers' code",
+        "As `block`, but measured again for each part of the block, after the parts before it are pruned: queries, keys and values, \
+         then the attention's output, then the MLP",
+        "As `staged`, but the inputs of each block come from the dense blocks before it: as in FISTAPruner",
+        "The dense model; all methods and patterns of a sweep share one pass",
     ]))]
     stage: Option<Stage>,
     /// Which outputs a solver reproduces [default: pruned]
-    #[arg(long, value_parser = choice::<Goal>(&["The layer's own, on the inputs it now gets", "The dense model's"]))]
+    #[arg(long, value_parser = choice::<Goal>(&["Those of the dense layer, on inputs from the pruned model", "Those of the dense model"]))]
     target: Option<Goal>,
     /// Step that decides how much each layer loses [default: uniform]
     #[arg(long, value_name = "NAME")]
@@ -74,11 +75,10 @@ pub struct Prune {
     /// Step that improves the mask after selection [default: none]
     #[arg(long, value_name = "NAME")]
     refine: Option<String>,
-    /// Step that decides which columns share an N:M group [default: none]
+    /// Step that decides which columns are in the same N:M group [default: none]
     #[arg(long, value_name = "NAME")]
     permutation: Option<String>,
-    /// Write the second layer of each MLP with its N:M groups side by side, and the neurons before it in the same order: the model
-    /// computes the same
+    /// Reorder the neurons of each MLP, so that the N:M groups of its second layer are side by side; the model computes the same
     #[arg(long, requires = "permutation")]
     fold_permutation: bool,
     /// Step that lets a bias make up for removed weights [default: none]

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub struct Shrink {
     #[command(flatten)]
     common: Common,
-    /// Which units go: flap, llm-pruner, olica, two-ssp, unit-sum or block-drop; `zprune list` names all methods of whole units
+    /// Method that chooses what is removed: flap, llm-pruner, olica, two-ssp, unit-sum or block-drop; see `zprune list`
     #[arg(long, value_name = "NAME")]
     method: String,
     /// Parameter of the method, such as --set metric=wifn; may be repeated
@@ -34,10 +34,10 @@ pub struct Shrink {
     /// Whether blocks have the same sizes afterwards
     #[arg(long, default_value = "uniform", value_parser = choice::<Widths>(&[
         "All blocks have the same numbers of heads and of neurons, so that every loader takes the model",
-        "Each block has what the method gives it. transformers does not build such a model from a stock class",
+        "Each block has the sizes that the method gives it. Stock classes of transformers refuse such a model",
     ]))]
     widths: Widths,
-    /// Put zeros where a block has less than the widest, so that stock loaders take the model. It is larger, and no faster
+    /// Put zeros where a block is smaller than the widest one, so that every loader takes the model. It is larger, and no faster
     #[arg(long)]
     pad: bool,
     #[command(flatten)]
@@ -127,8 +127,8 @@ fn told(done: &Structure, out: &Path) -> String {
         || branches > 0
     {
         text.push_str(&format!(
-            "In itself the model has {} parameters, {} of them in linear layers. No loader knows narrow matrices, so they are written multiplied \
-             out, and features of values that are gone as zeros: the times and sizes above are of that. {}",
+            "With narrow matrices the model has {} parameters, {} of them in linear layers. No loader knows narrow matrices, so their products \
+             are written, and removed features of values are written as zeros. The times and sizes above are those of the written model. {}",
             done.left.parameters,
             done.left.weights,
             match branches {
@@ -140,20 +140,20 @@ fn told(done: &Structure, out: &Path) -> String {
     }
     text.push_str(match (done.loaders, done.padded) {
         (Loaders::Zprune, _) => {
-            "Blocks differ: this program loads the model, transformers and others refuse it. --pad writes one with zeros that they load.\n"
+            "Blocks differ: zprune loads the model, transformers and others refuse it. --pad writes a model with zeros that they load.\n"
         }
-        (Loaders::Stock, true) => "With zeros where blocks have less than the widest one, which make it larger and no faster.\n",
+        (Loaders::Stock, true) => "Blocks that are smaller than the widest one have zeros, which make the model larger and no faster.\n",
         (Loaders::Stock, false) => "",
     });
     let [now, original] = &done.families;
     if now != original {
         text.push_str(&format!(
-            "config.json says `{now}` and not `{original}`: transformers refuses a {original} whose heads do not share out the width\n"
+            "config.json says `{now}` and not `{original}`: transformers refuses a {original} whose width is not divisible by its heads\n"
         ));
     }
     text.push_str(&format!(
-        "Read back: logits differ by {:.0e} of the largest from the original's with zeros in place of what was removed. {STRUCTURE} says \
-         what is left.",
+        "Checked: logits differ by {:.0e} of the largest from those of the original with zeros in place of what was removed. {STRUCTURE} \
+         says what is left.",
         done.logit_difference
     ));
     text

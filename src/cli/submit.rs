@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Submit {
     #[command(flatten)]
     target: Target,
-    /// What will run the cells: slurm or snakemake
+    /// The program that will run the cells: slurm or snakemake
     #[arg(long, value_name = "NAME")]
     engine: String,
     /// Write the scripts to <results>/<name>/submit instead of showing them
@@ -41,17 +41,17 @@ struct Limits {
     /// Partition or queue of the cluster
     #[arg(long, value_name = "NAME")]
     partition: Option<String>,
-    /// Time for a task, as 90m, 4h or 2d
+    /// Time for a task, such as 90m, 4h or 2d
     #[arg(long, value_name = "TIME", value_parser = minutes)]
     time: Option<u64>,
-    /// Memory for a task, as 900M or 16G
+    /// Memory for a task, such as 900M or 16G
     // Not `--memory`, which is the run's own budget.
     #[arg(long = "mem", id = "mem", value_name = "SIZE", value_parser = mebibytes)]
     memory: Option<u64>,
     /// Cores for a task [default: 1]
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
-    /// A further line of the engine's own, as --line '--gres=gpu:1' (may be given several times)
+    /// A further line for the engine, such as --line '--gres=gpu:1'; may be repeated
     #[arg(long = "line", value_name = "LINE", allow_hyphen_values = true)]
     lines: Vec<String>,
 }

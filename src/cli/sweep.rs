@@ -37,10 +37,10 @@ pub(super) struct Target {
 pub(super) struct Run {
     #[command(flatten)]
     target: Target,
-    /// Run only the cell with this id, as `zprune plan` shows it (may be given several times); writes no tables
+    /// Run only the cell with this id, which `zprune plan` shows, and write no tables; may be repeated
     #[arg(long, value_name = "ID")]
     cell: Vec<String>,
-    /// End when other processes are at every cell that is left, instead of waiting for them
+    /// End if other processes are working on all cells that are left, instead of waiting for them
     #[arg(long)]
     no_wait: bool,
 }
@@ -262,7 +262,7 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
     };
     let machine = foreseen.machine;
     let taken = match foreseen.assumed {
-        Some(_) => " (taken for granted)",
+        Some(_) => " (assumed)",
         None => "",
     };
     text.push_str(&format!(

@@ -60,14 +60,14 @@ fn text(verdict: &Verdict) -> String {
     match &verdict.claimed {
         Some(claim) if verdict.faults.is_empty() => text.push_str(&format!("as {claim}\n")),
         Some(claim) => text.push_str(&format!("{claim}\n")),
-        None => text.push_str("there is no pruning.json to hold it against\n"),
+        None => text.push_str("there is no pruning.json to compare it with\n"),
     }
     if let Some(files) = verdict.files {
         text.push_str(&format!("{files} files are what zprune wrote, by their SHA-256\n"));
     }
     if let Some(kept) = verdict.kept {
         text.push_str(&format!(
-            "{kept} pruned tensors: every weight that stayed is that of the original, bit for bit\n"
+            "{kept} pruned tensors: every kept weight is that of the original, bit for bit\n"
         ));
     }
     if let Some(identical) = verdict.identical {

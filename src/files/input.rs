@@ -129,7 +129,7 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
     }
     let what = special(kind);
     Err(Error::input(format!(
-        "is {what}; inputs are read more than once, so only files will do: write its content to a file first"
+        "is {what}; inputs are read more than once, so only a file can be used: write its content to a file first"
     ))
     .at(path.display()))
 }

@@ -121,8 +121,8 @@ fn check_alike(windows: &TokenWindows) -> Result<()> {
     match windows.weights() {
         None => Ok(()),
         Some(_) => Err(Error::config(
-            "gradients are of losses in which all tokens count alike; leave out what gives calibration tokens weights, or use a method \
-             without gradients",
+            "gradients are computed for a loss in which all tokens count alike; leave out the weights of calibration tokens, or use a \
+             method without gradients",
         )),
     }
 }

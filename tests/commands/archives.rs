@@ -109,7 +109,7 @@ fn the_size_is_held_against_that_of_zstd() {
     let text = works(&run(&folder, "compress pruned --out archive"));
     // Random single-precision values have nothing that zstd could use but the zeros.
     assert!(
-        text.contains(" of weights take ") && text.contains("zstd makes about "),
+        text.contains(" of weights take ") && text.contains("zstd would need about "),
         "{text}"
     );
     let percent = |after: &str| -> f64 {
@@ -123,7 +123,7 @@ fn the_size_is_held_against_that_of_zstd() {
             .0;
         number.parse().expect("a number")
     };
-    let (stored, zstd) = (percent(" of weights take "), percent("zstd makes about "));
+    let (stored, zstd) = (percent(" of weights take "), percent("zstd would need about "));
     assert!(
         (stored - 100.0).abs() < 60.0 && (zstd / stored - 1.0).abs() < 0.2,
         "{text}"
@@ -138,7 +138,7 @@ fn what_older_versions_wrote_is_still_restored() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archive_2");
     lay_out(&folder.path("archive"), &tree(&fixture));
     let text = works(&run(&folder, "expand archive --out back"));
-    assert!(text.contains("7 files as they were archived"), "{text}");
+    assert!(text.contains("7 files are as they were archived"), "{text}");
     works(&run(&folder, "verify back"));
     let error = "it is an archive and no model";
     refused(

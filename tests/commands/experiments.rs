@@ -201,7 +201,7 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     let folder = Folder::new();
     let refused = run(&folder, "init");
     assert_eq!(refused.status.code(), Some(3), "{}", says(&refused));
-    assert!(says(&refused).contains("experiment.toml: cannot write: there is something of this name already"));
+    assert!(says(&refused).contains("experiment.toml: cannot write: there is a file or folder of this name already"));
     works(&run(&folder, "init --model model below/mine.toml"));
     let text = std::fs::read_to_string(folder.path("below/mine.toml")).expect("written");
     assert!(
@@ -222,7 +222,7 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     let wrong = run(&folder, "init --model nowhere other.toml");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
-        says(&wrong).contains("`nowhere` is no folder here; a model of the hub is written org/name"),
+        says(&wrong).contains("there is no folder `nowhere`; a model of the hub is written org/name"),
         "{}",
         says(&wrong)
     );

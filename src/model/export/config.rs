@@ -27,7 +27,7 @@ const KINDS: &str = "layer_types";
 /// # Errors
 /// A `config.json` of this family cannot say it.
 pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String> {
-    let unsaid = |why: &str| Error::input(format!("cannot say what the new model is: {why}"));
+    let unsaid = |why: &str| Error::input(format!("this configuration cannot describe the new model: {why}"));
     let family = FAMILIES.find(spec.family)?;
     let mut config: Map<String, Value> = serde_json::from_str(&json::standard(text))
         .map_err(|error| Error::input(format!("not valid JSON: {error}")))?;

@@ -38,7 +38,7 @@ impl Allocator for FileShares {
             .find(|name| layers.iter().all(|layer| layer.tensor != **name));
         if let Some(name) = unknown {
             return Err(Error::config(format!(
-                "the file has a share for `{name}`, which the model has not"
+                "the file has a share for `{name}`, which the model does not have"
             )));
         }
         let share = |layer: &PlacedLinear| {

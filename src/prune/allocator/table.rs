@@ -78,7 +78,7 @@ fn filled(layers: &[PlacedLinear], named: &[Option<f64>], sparsity: f64) -> Resu
     let rest = (sparsity * all - lost) / free;
     if !(0.0..=MOST).contains(&rest) {
         return Err(Error::config(format!(
-            "the layers that are named lose {:.4} of all weights and the pattern asks for {sparsity}: each of the other layers \
+            "the layers that are named lose {:.4} of all weights, and the sparsity of the pattern is {sparsity}: each of the other layers \
              would have to lose {rest:.4}, which is not between 0 and {MOST}; name other shares or another pattern",
             lost / all
         )));
@@ -94,7 +94,7 @@ pub fn check_mean(mean: f64, sparsity: f64) -> Result<()> {
     match (mean - sparsity).abs() <= MEAN_TOLERANCE {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "the shares of all layers have the mean {mean:.6}, and the pattern asks for {sparsity}; use the pattern \
+            "the shares of all layers have the mean {mean:.6}, and the sparsity of the pattern is {sparsity}; use the pattern \
              {{ sparsity = {mean:.6} }}, or name fewer layers"
         ))),
     }

@@ -92,7 +92,7 @@ impl UnitMethod for Flap {
         let by_hand = matches!(self.structure, Some(Structure::UlMm | Structure::AlMm));
         match self.remove_heads > 0 && !by_hand {
             true => Err(Error::config(
-                "`remove_heads` is only used with structure = \"ul-mm\" and \"al-mm\"",
+                "`remove_heads` has an effect only with structure = \"ul-mm\" and \"al-mm\"",
             )),
             false => Ok(()),
         }

@@ -175,7 +175,7 @@ impl Olica {
             };
             if rank < 1.0 || values >= attention.head_dim {
                 return Err(Error::config(format!(
-                    "parameter `units` = {share}: nothing would be left of queries and keys, or of values; with k = {} at most {:.2} can go",
+                    "parameter `units` = {share}: nothing would be left of queries and keys, or of values; with k = {} at most {:.2} can be removed",
                     self.k,
                     0.95 * (1.0 + self.k) / (2.0 * self.k.max(1.0))
                 )));
@@ -217,7 +217,7 @@ impl Olica {
         let guarded = (self.guard * neurons as f64) as usize;
         if lost + guarded as i64 >= neurons as i64 {
             return Err(Error::config(format!(
-                "parameter `units` = {share}: {lost} of {neurons} neurons would go from every MLP"
+                "parameter `units` = {share}: every MLP would lose {lost} of its {neurons} neurons"
             )));
         }
         Ok(Budget {

@@ -33,7 +33,7 @@ pub fn equal_block(spec: &ModelSpec) -> Result<&BlockSpec> {
     match (kinds.next(), kinds.next()) {
         (Some((block, _)), None) => Ok(block),
         _ => Err(Error::config(
-            "the model's blocks have different sizes already, so that they cannot lose the same; use a method with --widths per-block",
+            "the model's blocks have different sizes already, so they cannot all lose the same number of units; use --widths per-block",
         )),
     }
 }
