@@ -177,6 +177,7 @@ fn recipe(known: &KnownRecipe) -> String {
 /// What is known of a method of whole units.
 fn units(name: &str) -> Option<String> {
     let entry = UNITS.find(name).ok()?;
+    let page = Page::of("units", name);
     let mut text = format!("{name}: a {}\n\n{}\n\n", UNITS.kind(), entry.summary);
     if let Ok(built) = UNITS.build(name, &toml::Table::new()) {
         let needs = match built.component.calibrates() {
@@ -190,10 +191,13 @@ fn units(name: &str) -> Option<String> {
         text.push_str(&format!("parameters, as in --set {}=...\n", first.name));
     }
     for parameter in &parameters {
-        text.push_str(&line(parameter, None));
+        text.push_str(&line(parameter, page));
     }
+    let more = page.map_or("docs/shrink.md".to_string(), |page| {
+        format!("docs/methods/{}.md", page.name)
+    });
     text.push_str(&format!(
-        "to use it: zprune shrink --model DIR --method {name} --units 0.2 --out DIR\nmore: docs/shrink.md"
+        "to use it: zprune shrink --model DIR --method {name} --units 0.2 --out DIR\nmore: {more}"
     ));
     Some(text)
 }
