@@ -54,7 +54,7 @@ use streams::{Lossy, print, print_lines, say};
 const HELP: &str = "\
 Start here:
   zprune quickstart
-      prune a small model that comes with zprune five ways, and print the table
+      prune a small built-in model with five methods, and print the table
   zprune init mine.toml --model DIR
       write an experiment file for your model, with comments
   zprune plan mine.toml
