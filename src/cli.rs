@@ -224,16 +224,18 @@ fn ended(result: Result<()>) -> u8 {
     }
 }
 
-/// Inserts `run` where it was left out: `zprune X.toml` means `zprune run X.toml`.
+/// Inserts `run` where it was left out: `zprune X.toml` means `zprune run X.toml`, also behind `-q` and `-v`.
 fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let is_toml = |argument: &OsString| {
-        Path::new(argument)
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-    };
-    if arguments.get(1).is_some_and(is_toml) {
-        arguments.insert(1, "run".into());
+    let is_option = |argument: &OsString| argument.to_string_lossy().starts_with('-');
+    let first = arguments.iter().skip(1).position(|argument| !is_option(argument));
+    let place = first.map_or(arguments.len(), |place| place + 1);
+    let is_toml = arguments.get(place).is_some_and(|argument| {
+        let extension = Path::new(argument).extension();
+        extension.is_some_and(|extension| extension == "toml")
+    });
+    if is_toml {
+        arguments.insert(place, "run".into());
     }
     arguments
 }

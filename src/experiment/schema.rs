@@ -55,6 +55,28 @@ pub fn schema() -> Value {
     schema
 }
 
+/// The sections of an experiment file that have a key, as they are typed: `[compute]`, `[[task]]`; empty for the top of the file.
+pub(super) fn sections_with(key: &str) -> Vec<String> {
+    let schema = Value::from(schema_for!(RawExperiment));
+    let Some(properties) = schema["properties"].as_object() else {
+        return Vec::new();
+    };
+    let has = |of: &Value| {
+        let name = of["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        name.is_some_and(|name| schema["$defs"][name]["properties"].get(key).is_some())
+    };
+    let top = properties.contains_key(key).then(String::new);
+    let sections = properties.iter().filter_map(|(section, of)| {
+        let alone = has(of) || of["anyOf"].as_array().is_some_and(|ways| ways.iter().any(has));
+        match (alone, has(&of["items"])) {
+            (true, _) => Some(format!("[{section}]")),
+            (false, true) => Some(format!("[[{section}]]")),
+            (false, false) => None,
+        }
+    });
+    top.into_iter().chain(sections).collect()
+}
+
 /// The names of the components of a step.
 fn known<T: ?Sized>(components: &Components<T>) -> Vec<&'static str> {
     components.entries().iter().map(|entry| entry.name).collect()

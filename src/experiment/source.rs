@@ -2,6 +2,7 @@
 
 use super::problems::{Problems, WHOLE};
 use super::raw::RawExperiment;
+use super::schema::sections_with;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
 use crate::registry::{nearest, plain};
@@ -132,9 +133,24 @@ fn said(message: &str, name: &str, unknown: bool) -> String {
             .to_string();
     }
     let meant = MEANT.iter().find(|(typed, _)| unknown && *typed == name);
-    match meant {
-        Some((_, meant)) => format!("unknown key `{name}`: {meant}"),
-        None => plain(message),
+    if let Some((_, meant)) = meant {
+        return format!("unknown key `{name}`: {meant}");
+    }
+    let places = if unknown { sections_with(name) } else { Vec::new() };
+    match places.as_slice() {
+        [] => plain(message),
+        [top] if top.is_empty() => format!(
+            "unknown key `{name}` here: it belongs at the top of the file, before the first section; what follows a section's name is part \
+             of that section"
+        ),
+        places => {
+            let places: Vec<&str> = places
+                .iter()
+                .map(String::as_str)
+                .filter(|place| !place.is_empty())
+                .collect();
+            format!("unknown key `{name}` here: it belongs into {}", places.join(" or "))
+        }
     }
 }
 
@@ -255,6 +271,30 @@ mod tests {
         ] {
             assert!(said.contains(part), "no `{part}` in:\n{said}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
+        let says = |text: &str, expect: &str| {
+            let (_, said) = problems(text);
+            assert!(said.contains(expect), "{text}: {said}");
+        };
+        says(
+            "backend = \"gpu\"\n",
+            "unknown key `backend` here: it belongs into [compute]\n",
+        );
+        says(
+            "[calibration]\nseeds = [0]\n",
+            "unknown key `seeds` here: it belongs into [sweep]\n",
+        );
+        says(
+            "[sweep]\nbos = \"never\"\n",
+            "unknown key `bos` here: it belongs at the top of the file",
+        );
+        says("sequences = 3\n", "it belongs into [calibration]\n");
+        says("windows = 3\n", "it belongs into [[evaluation]]\n");
+        // A slip of the pen is one in its own section.
+        says("[sweep]\npaterns = [0.5]\n", "did you mean `patterns`?");
     }
 
     #[test]

@@ -68,7 +68,11 @@ pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
         union.add(part, rows)?;
     }
     let experiment = union.experiment(&parts)?;
-    let found = union.cells.iter().map(|it| Found {
+    // Means do not depend on the order in which experiments are named.
+    let place = |seed: Option<u64>| union.seeds.iter().position(|known| Some(*known) == seed);
+    let mut cells: Vec<&UnionCell> = union.cells.iter().collect();
+    cells.sort_by_key(|it| place(it.cell.seed));
+    let found = cells.iter().map(|it| Found {
         cell: &it.cell,
         record: it.record,
         measured: &union.measured[it.part],

@@ -1,6 +1,8 @@
 //! Several results folders in one report, and two versions of one.
 
 use crate::made::{plan_seeded, records_of};
+use std::path::Path;
+use zprune::experiment::identity::PruningKind;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::record::Record;
@@ -12,11 +14,27 @@ use zprune::report::union::{ResultsFolder, RowsBy, union};
 /// A plan with its records, which know that model `a` and model `b` have other weights, and their patterns and seeds.
 fn whole(seeds: &str, more: &str) -> ResultsFolder {
     let plan = plan_seeded(seeds, more);
+    let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
+    let made = zprune::record::read(&quickstart).expect("records");
+    let calibrated = made.iter().filter_map(|record| record.cell.pruning.clone());
+    let mut calibrated = calibrated.filter(|pruning| pruning.calibration.is_some());
+    let pruning = calibrated.next().expect("a record of a method that calibrates");
     let mut records = records_of(&plan, 0.05, 3);
     for (record, cell) in records.iter_mut().zip(&plan.cell) {
         record.cell.model.config = cell.model.clone();
         record.label.model = cell.model.clone();
         record.label.method = cell.method.clone();
+        record.cell.pruning = cell.pattern.map(|pattern| {
+            let mut pruning = pruning.clone();
+            if let PruningKind::Recipe(recipe) = &mut pruning.kind {
+                recipe.pattern = pattern;
+            }
+            pruning.calibration = pruning.calibration.filter(|_| cell.seed.is_some());
+            if let (Some(calibration), Some(seed)) = (&mut pruning.calibration, cell.seed) {
+                calibration.seed = seed;
+            }
+            pruning
+        });
     }
     ResultsFolder { plan, records }
 }
@@ -303,16 +321,13 @@ fn what_changed_is_counted_cell_by_cell() {
 
     // In one folder: the records of both, and a plan that has the new one only.
     let mut both = now.clone();
-    let mut earlier = before.records[place].clone();
-    let pruning = earlier.cell.pruning.as_mut().expect("it was pruned");
-    if let zprune::experiment::identity::PruningKind::Recipe(recipe) = &mut pruning.kind {
-        recipe.pattern = zprune::prune::pattern::Pattern::Unstructured { sparsity: 0.5 };
-    }
-    pruning.calibration.as_mut().expect("it was calibrated").seed = 1;
+    let earlier = before.records[place].clone();
     both.records.insert(0, earlier);
     let same = changes::chapter(None, &both);
     assert_eq!(rows(&same, "Numbers that changed")[0][8], "-50.000 %");
-    assert_eq!(rows(&same, "Cells that were not there before").len(), 7);
+    let new = rows(&same, "Cells that were not there before");
+    let cells = new.iter().map(|row| row[3].parse::<usize>().expect("a number"));
+    assert_eq!(cells.sum::<usize>(), 11);
 
     let fewer = part(&now, "made", &["wanda"], &[0, 1]);
     let chapter = changes::chapter(Some(&now), &fewer);
