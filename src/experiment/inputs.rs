@@ -319,7 +319,7 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>
     let mut how: Vec<String> = obtain.into_iter().chain(instead).collect();
     if how.is_empty() {
         how.push(match path.is_symlink() {
-            true => "it is a link, and nothing is where it leads".to_string(),
+            true => "it is a link to something that does not exist".to_string(),
             false => {
                 "paths in an experiment file are relative to its folder, others to the folder zprune is started in"
                     .to_string()

@@ -279,7 +279,7 @@ pub struct RawMethod {
     /// Decides how much is removed from each layer; `uniform` by default.
     #[schemars(with = "Option<RawComponent>")]
     pub allocator: Option<Spanned<RawComponent>>,
-    /// Decides which columns share an N:M group; those that stand together by default.
+    /// Decides which columns share an N:M group; by default, neighbouring columns.
     #[schemars(with = "Option<RawComponent>")]
     pub permutation: Option<Spanned<RawComponent>>,
     /// Looks for a better mask of the same size; the criterion's mask is kept by default.

@@ -176,7 +176,7 @@ fn syntax(message: &str) -> String {
         "invalid literal string, expected `'`" => {
             "this text does not end: a string ends with `'` on the line on which it begins"
         }
-        "duplicate key" => "this key is there already; a key stands only once in its section",
+        "duplicate key" => "this key is there already; a key may be written only once in its section",
         message => message,
     };
     plain.to_string()

@@ -361,7 +361,7 @@ fn archives_that_were_altered_are_refused_by_tensor() {
         &folder,
         EXPAND,
         2,
-        &["tensor `extra`: belongs to nothing that was archived"],
+        &["tensor `extra`: was not in the archived model"],
     );
     // The same tensors under another header.
     write(changed(weights, |_| ()));

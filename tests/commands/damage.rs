@@ -567,7 +567,7 @@ fn components_of_another_program_are_named_and_no_fault() {
         let file: PruningFile = serde_json::from_slice(model.file("pruning.json")).expect("as written");
         *model.file("pruning.json") = file.to_bytes().expect("plain numbers");
         let (text, content) = verdict(&folder, &model);
-        let said = format!("not checked: {named}: it is not built in; nothing of it is run");
+        let said = format!("not checked: {named}: it is not built in; it is not run");
         assert!(content && text.contains(&said), "{step}: {text}");
         // What the record says of the files and the pattern is held all the same.
         let place = kept(&mut model, QUERY)[0];

@@ -250,7 +250,7 @@ fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and
         },
         Case {
             more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = []\n",
-            says: "family `f` compares nothing",
+            says: "family `f` has no two methods to compare",
         },
         Case {
             more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\npatterns = [{ sparsity = 0.6 }]\n",
@@ -266,7 +266,7 @@ fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and
         },
         Case {
             more: "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nevaluations = []\n",
-            says: "family `f` compares nothing",
+            says: "family `f` has no two methods to compare",
         },
         Case {
             more: "task = \"wnly\"\ndocuments = 71\nvalues = { wanda = 42.25 }\n",

@@ -59,7 +59,7 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Compar
     let compared = paired && !comparison.models.is_empty();
     if !(measured && compared) || comparison.patterns.is_empty() {
         return Err(Error::config(format!(
-            "family `{}` compares nothing",
+            "family `{}` has no two methods to compare",
             comparison.family
         )));
     }

@@ -223,7 +223,7 @@ fn plans<'a>(original: &'a Header, stored: &'a Header) -> Result<Vec<Plan<'a>>> 
         });
     }
     match entries.keys().min() {
-        Some(name) => Err(Error::input("belongs to nothing that was archived").at(format!("tensor `{name}`"))),
+        Some(name) => Err(Error::input("was not in the archived model").at(format!("tensor `{name}`"))),
         None => Ok(plans),
     }
 }

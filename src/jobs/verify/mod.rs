@@ -43,7 +43,7 @@ pub fn verify(folder: &Path, against: Option<&Path>, progress: &dyn Progress) ->
         ..Verdict::default()
     };
     for component in claim.iter().flat_map(PruningFile::unknown) {
-        let what = format!("{component}: it is not built in; nothing of it is run");
+        let what = format!("{component}: it is not built in; it is not run");
         verdict.unchecked.push(what);
     }
     progress.stage("hashing the files");
