@@ -1,22 +1,22 @@
-//! `README.md` of a pruned model: the card that the Hugging Face hub shows.
+//! `README.md` of a model that was pruned or made smaller: the card that the Hugging Face hub shows.
 //!
 //! Owns its text: what hubs read (front matter), how the model was made, and what was measured. A card is made with the model.
 //! Afterwards only the part between two marks is ever replaced, so people may edit the rest.
 
+mod measured;
+mod pruned;
+mod smaller;
+
 use super::provenance::PruningFile;
-use crate::choices;
+use super::structure::Structure;
 use crate::data::{digest, tokenizer};
 use crate::error::{Error, Located, Result};
-use crate::experiment::identity::{
-    CalibrationIdentity, EvaluationIdentity, PruningIdentity, PruningKind, RecipeIdentity,
-};
 use crate::experiment::inputs::ModelIdentity;
-use crate::experiment::plan::{ComponentPlan, StepPlans};
+use crate::experiment::plan::ComponentPlan;
 use crate::files::{Access, OutputFile, input};
-use crate::model::export::{CONFIG, PRUNING};
+use crate::model::export::{CONFIG, PRUNING, STRUCTURE};
 use crate::model::weights::WeightFiles;
-use crate::record::TaskRecord;
-use serde::Deserialize;
+use measured::{EvalResult, Measure, table};
 use std::path::{Path, PathBuf};
 
 /// Name of the card's file.
@@ -40,75 +40,23 @@ const END: &str = "<!-- End of what was measured. -->";
 const LARGEST: u64 = 1 << 30;
 
 /// The card of a model that was just pruned. `original` is the card of the model it was made from, if that has one.
-pub fn written(file: &PruningFile, original: Option<&str>) -> String {
-    let kept = original.map(kept).unwrap_or_default();
-    let short = file.base_model.as_deref().unwrap_or("model");
-    let short = short.rsplit('/').next().unwrap_or(short);
-    let pattern = file.cell.pruning.as_ref().map(|pruning| pruning.pattern().to_string());
-    let pattern = pattern.unwrap_or_default();
-    let mut text = String::from("---\n");
-    let hub = hub_name(file);
-    if let Some(name) = hub {
-        text.push_str(&format!("base_model: {name}\n"));
-    }
-    kept.iter().for_each(|(_, lines)| text.push_str(lines));
-    let has = |key: &str| kept.iter().any(|(kept, _)| kept == key);
-    if !has("library_name") {
-        text.push_str("library_name: transformers\n");
-    }
-    if !has("pipeline_tag") {
-        text.push_str("pipeline_tag: text-generation\n");
-    }
-    text.push_str("tags:\n- zprune\n- pruning\n- sparse\n");
-    text.push_str(&format!(
-        "---\n\n# {short}, {pattern} pruned by {}\n\n",
-        plain(&file.method)
-    ));
-    let mut missing = Vec::new();
-    if !has("license") {
-        missing.push("`license`, which the original's card does not name here");
-    }
-    if hub.is_none() {
-        missing.push("`base_model`, the original's name on the hub (`org/name`)");
-    }
-    if !missing.is_empty() {
-        let missing = missing.join("; ");
-        text.push_str(&format!(
-            "<!-- Before you publish it, add to the lines above: {missing}. -->\n\n"
-        ));
-    }
-    text.push_str(&format!(
-        "This is {}, pruned with zprune {} and not trained afterwards. {:.2} % of the weights of its linear layers are zero.\n\n",
-        of(file, hub),
-        file.zprune,
-        100.0 * file.sparsity
-    ));
-    if let Some(pruning) = &file.cell.pruning {
-        text.push_str("| step | setting |\n|---|---|\n");
-        for (step, setting) in settings(file, pruning) {
-            text.push_str(&format!("| {step} | {} |\n", plain(&setting).replace('|', "\\|")));
-        }
-    }
-    text.push_str(&format!(
-        "\nThe zeros are stored like any other value: the model loads like the original, and takes as much memory and time. `{PRUNING}` \
-         has all settings, what was done to each layer, and the SHA-256 of every file; `zprune verify` checks the files.\n\n\
-         {BEGIN}\n<!-- Nothing yet. `zprune eval --model DIR --corpus FILE --json found.json` measures, and \
-         `zprune card DIR --measured found.json` writes it here. -->\n{END}\n"
-    ));
-    text
+pub fn of_pruned(file: &PruningFile, original: Option<&str>) -> String {
+    pruned::described(file).card(original)
 }
 
-/// Puts what `zprune eval --json` found into the card of the pruned model in `folder`: of this model and, in a column beside it,
+/// As [`of_pruned`], of a model that lost whole units.
+pub fn of_smaller(structure: &Structure, original: Option<&str>) -> String {
+    smaller::described(structure).card(original)
+}
+
+/// Puts what `zprune eval --json` found into the card of the model in `folder`: of this model and, in a column beside it,
 /// of the original. A card that is not there is made.
 ///
 /// # Errors
-/// The folder was not pruned by zprune, a result is none or is of another model, the card has no place for it, or it cannot be
+/// zprune did not make the model, a result is none or is of another model, the card has no place for it, or it cannot be
 /// written.
 pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
-    let Some(file) = PruningFile::read(folder)? else {
-        let message = format!("has no {PRUNING}, so zprune did not prune it");
-        return Err(Error::input(message).at(folder.display()));
-    };
+    let made = Made::read(folder)?;
     let own = ModelIdentity {
         config: digest::of_file(&folder.join(CONFIG))?,
         weights: WeightFiles::open(folder)?.digest()?,
@@ -122,7 +70,7 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
             .at(path.display())?;
         let column = match &result.model {
             model if *model == own => 1,
-            model if *model == file.cell.model => 0,
+            model if model == made.original() => 0,
             _ => {
                 let message = format!(
                     "was measured on a model that is neither {} nor the one it was made from, by the SHA-256 of their files",
@@ -145,7 +93,7 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
     let path = folder.join(CARD);
     let card = match path.exists() {
         true => input::read_text(&path, input::SMALL)?,
-        false => written(&file, None),
+        false => made.described().card(None),
     };
     let places = card.find(BEGIN).zip(card.find(END)).filter(|(begin, end)| begin < end);
     let (begin, end) = places.ok_or_else(|| {
@@ -160,7 +108,7 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
         // It was just read, and only the part between the marks is another.
         force: true,
         ours: |_| true,
-        access: Access::of(&folder.join(PRUNING))?,
+        access: Access::of(&folder.join(made.record()))?,
     };
     output.write(text.as_bytes())
 }
@@ -189,66 +137,150 @@ fn kept(card: &str) -> Vec<(String, String)> {
     Vec::new()
 }
 
-/// The original's name, if it is one of the hub.
-fn hub_name(file: &PruningFile) -> Option<&str> {
-    file.base_model.as_deref().filter(|name| name.contains('/'))
+/// The original of a model.
+struct Base<'a> {
+    name: Option<&'a str>,
+    revision: Option<&'a str>,
 }
 
-/// The original in words, with a link where the hub has it.
-fn of(file: &PruningFile, hub: Option<&str>) -> String {
-    match (hub, &file.base_revision, &file.base_model) {
-        (Some(name), Some(commit), _) => {
-            let short: String = commit.chars().take(7).collect();
-            format!(
-                "[{name}](https://huggingface.co/{name}) at commit [{short}](https://huggingface.co/{name}/tree/{commit})"
-            )
+impl<'a> Base<'a> {
+    /// The name, if it is one of the hub.
+    fn hub(&self) -> Option<&'a str> {
+        self.name.filter(|name| name.contains('/'))
+    }
+
+    /// The original in words, with a link where the hub has it.
+    fn in_words(&self) -> String {
+        match (self.hub(), self.revision, self.name) {
+            (Some(name), Some(commit), _) => {
+                let short: String = commit.chars().take(7).collect();
+                format!(
+                    "[{name}](https://huggingface.co/{name}) at commit [{short}](https://huggingface.co/{name}/tree/{commit})"
+                )
+            }
+            (Some(name), None, _) => format!("[{name}](https://huggingface.co/{name})"),
+            (None, _, Some(name)) => format!("`{}`", plain(name)),
+            (None, _, None) => "a model".to_string(),
         }
-        (Some(name), None, _) => format!("[{name}](https://huggingface.co/{name})"),
-        (None, _, Some(name)) => format!("`{}`", plain(name)),
-        (None, _, None) => "a model".to_string(),
     }
 }
 
-/// How the model was pruned: each step with its setting.
-fn settings(file: &PruningFile, pruning: &PruningIdentity) -> Vec<(&'static str, String)> {
-    let mut rows = vec![
-        ("method", format!("`{}`", file.method)),
-        ("pattern", pruning.pattern().to_string()),
-    ];
-    match &pruning.kind {
-        PruningKind::Recipe(recipe) => rows.extend(steps(recipe)),
-        PruningKind::Units(units) => rows.push(("whole units", component(&units.plan.units))),
-    }
-    if let Some(calibration) = &pruning.calibration {
-        rows.push(("calibration", calibrated(file, calibration)));
-    }
-    if let Some(protocol) = &file.protocol {
-        rows.push(("protocol", format!("`{protocol}`")));
-    }
-    rows
+/// What a card says of a model.
+struct Described<'a> {
+    base: Base<'a>,
+    /// Behind the original's name in the heading.
+    title: String,
+    /// A tag of its own, beside those of all models of zprune.
+    tag: &'static str,
+    /// How it was made from the original: `pruned with zprune 0.2.0`.
+    made: String,
+    /// What came of it, in a sentence.
+    result: String,
+    /// The steps with their settings.
+    rows: Vec<(&'static str, String)>,
+    /// What its users must know.
+    note: String,
 }
 
-/// The steps of a recipe with their settings.
-fn steps(recipe: &RecipeIdentity) -> Vec<(&'static str, String)> {
-    let StepPlans {
-        permutation,
-        refine,
-        compensate,
-    } = &recipe.steps;
-    let mut rows = vec![("criterion", component(&recipe.criterion))];
-    if let Some(group) = &recipe.group {
-        rows.push(("comparison group", choices::name(group)));
+impl Described<'_> {
+    /// The card. `original` is the card of the model it was made from, if that has one.
+    fn card(&self, original: Option<&str>) -> String {
+        let kept = original.map(kept).unwrap_or_default();
+        let short = self.base.name.unwrap_or("model");
+        let short = short.rsplit('/').next().unwrap_or(short);
+        let mut text = String::from("---\n");
+        let hub = self.base.hub();
+        if let Some(name) = hub {
+            text.push_str(&format!("base_model: {name}\n"));
+        }
+        kept.iter().for_each(|(_, lines)| text.push_str(lines));
+        let has = |key: &str| kept.iter().any(|(kept, _)| kept == key);
+        if !has("library_name") {
+            text.push_str("library_name: transformers\n");
+        }
+        if !has("pipeline_tag") {
+            text.push_str("pipeline_tag: text-generation\n");
+        }
+        text.push_str(&format!("tags:\n- zprune\n- pruning\n- {}\n", self.tag));
+        text.push_str(&format!("---\n\n# {short}, {}\n\n", self.title));
+        let mut missing = Vec::new();
+        if !has("license") {
+            missing.push("`license`, which the original's card does not name here");
+        }
+        if hub.is_none() {
+            missing.push("`base_model`, the original's name on the hub (`org/name`)");
+        }
+        if !missing.is_empty() {
+            let missing = missing.join("; ");
+            text.push_str(&format!(
+                "<!-- Before you publish it, add to the lines above: {missing}. -->\n\n"
+            ));
+        }
+        text.push_str(&format!(
+            "This is {}, {} and not trained afterwards. {}\n\n",
+            self.base.in_words(),
+            self.made,
+            self.result
+        ));
+        if !self.rows.is_empty() {
+            text.push_str("| step | setting |\n|---|---|\n");
+            for (step, setting) in &self.rows {
+                text.push_str(&format!("| {step} | {} |\n", plain(setting).replace('|', "\\|")));
+            }
+        }
+        text.push_str(&format!(
+            "\n{}\n\n{BEGIN}\n<!-- Nothing yet. `zprune eval --model DIR --corpus FILE --json found.json` measures, and \
+             `zprune card DIR --measured found.json` writes it here. -->\n{END}\n",
+            self.note
+        ));
+        text
     }
-    rows.push(("allocator", component(&recipe.allocator)));
-    let given = |(step, plan): (&'static str, &Option<ComponentPlan>)| Some((step, component(plan.as_ref()?)));
-    rows.extend(
-        [("permutation", permutation), ("mask refinement", refine)]
-            .into_iter()
-            .filter_map(given),
-    );
-    rows.push(("solver", component(&recipe.solver)));
-    rows.extend(given(("compensation", compensate)));
-    rows
+}
+
+/// A model that has a card: how zprune made it.
+enum Made {
+    Pruned(Box<PruningFile>),
+    Smaller(Box<Structure>),
+}
+
+impl Made {
+    fn read(folder: &Path) -> Result<Made> {
+        if let Some(file) = PruningFile::read(folder)? {
+            return Ok(Made::Pruned(Box::new(file)));
+        }
+        match Structure::read(folder)? {
+            Some(structure) => Ok(Made::Smaller(Box::new(structure))),
+            None => {
+                let message = format!(
+                    "has no {PRUNING} and no {STRUCTURE}, so it was not made by `zprune prune` or `zprune shrink`"
+                );
+                Err(Error::input(message).at(folder.display()))
+            }
+        }
+    }
+
+    fn described(&self) -> Described<'_> {
+        match self {
+            Made::Pruned(file) => pruned::described(file),
+            Made::Smaller(structure) => smaller::described(structure),
+        }
+    }
+
+    /// The hashes of the original's files.
+    fn original(&self) -> &ModelIdentity {
+        match self {
+            Made::Pruned(file) => &file.cell.model,
+            Made::Smaller(structure) => &structure.original,
+        }
+    }
+
+    /// The name of the file that says how it was made.
+    fn record(&self) -> &'static str {
+        match self {
+            Made::Pruned(_) => PRUNING,
+            Made::Smaller(_) => STRUCTURE,
+        }
+    }
 }
 
 /// A component with its parameters.
@@ -265,89 +297,9 @@ fn component(plan: &ComponentPlan) -> String {
     }
 }
 
-fn calibrated(file: &PruningFile, calibration: &CalibrationIdentity) -> String {
-    let corpus = file.calibration_corpus.as_ref();
-    let corpus = corpus.map_or(String::new(), |corpus| format!(" from `{corpus}`"));
-    let sampling = calibration.sampling.as_ref();
-    let sampling = sampling.map_or(String::new(), |sampling| {
-        format!(", sampling `{}`", choices::name(sampling))
-    });
-    format!(
-        "{} windows of {} tokens{corpus}{sampling}, seed {}, stage `{}`",
-        calibration.sequences,
-        calibration.length,
-        calibration.seed,
-        choices::name(&calibration.stage)
-    )
-}
-
 /// A text without line ends, so that it stays in its row.
 fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// One measure of the original and of the pruned model.
-struct Measure {
-    what: String,
-    values: [Option<String>; 2],
-}
-
-fn table(rows: &[Measure]) -> String {
-    let mut text = String::from("## Measured\n\n| measure | original | this model |\n|---|---:|---:|\n");
-    for row in rows {
-        let value = |column: usize| row.values[column].as_deref().unwrap_or("");
-        let what = plain(&row.what).replace('|', "\\|");
-        text.push_str(&format!("| {what} | {} | {} |\n", value(0), value(1)));
-    }
-    text.push_str("\nMeasured with `zprune eval`.\n");
-    text
-}
-
-/// What is read of a result of `zprune eval --json`, of perplexity or of tasks.
-#[derive(Deserialize)]
-struct EvalResult {
-    model: ModelIdentity,
-    perplexity: Option<f64>,
-    corpus: Option<String>,
-    #[serde(default)]
-    tasks: Vec<TaskRecord>,
-    windows: Option<Vec<f64>>,
-    protocol: serde_json::Value,
-}
-
-impl EvalResult {
-    /// What was measured, in words, and the values.
-    fn values(&self) -> Result<Vec<(String, String)>> {
-        let mut values = Vec::new();
-        if let Some(perplexity) = self.perplexity {
-            let protocol: EvaluationIdentity = serde_json::from_value(self.protocol.clone())
-                .map_err(|error| Error::input(format!("is no result of `zprune eval --json`: {error}")))?;
-            let text = protocol.corpus.as_ref().or(protocol.tokens.as_ref());
-            // Earlier versions did not say what the text was called.
-            let known = || text.map_or(String::new(), |digest| digest.chars().take(12).collect());
-            let text = self.corpus.clone().unwrap_or_else(known);
-            let windows = self.windows.as_ref().map_or(0, Vec::len);
-            let what = format!(
-                "perplexity on `{text}`, {windows} windows of {} tokens",
-                protocol.length
-            );
-            values.push((what, format!("{perplexity:.2}")));
-        }
-        for task in &self.tasks {
-            for (name, metric) in &task.metrics {
-                let what = format!("{} {name}, {} documents", task.name, task.documents);
-                let value = match name.starts_with("acc") {
-                    true => format!("{:.1} %", 100.0 * metric.value),
-                    false => format!("{:.2}", metric.value),
-                };
-                values.push((what, value));
-            }
-        }
-        match values.is_empty() {
-            true => Err(Error::input("has neither a perplexity nor results of tasks")),
-            false => Ok(values),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -370,14 +322,5 @@ mod tests {
         ] {
             assert!(super::kept(none).is_empty(), "{none}");
         }
-    }
-
-    #[test]
-    fn rows_keep_their_columns() {
-        let rows = [Measure {
-            what: "a | b\nc".to_string(),
-            values: [None, Some("5.00".to_string())],
-        }];
-        assert!(table(&rows).contains("\n| a \\| b c |  | 5.00 |\n"), "{}", table(&rows));
     }
 }

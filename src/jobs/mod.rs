@@ -16,5 +16,6 @@ pub mod merge;
 pub mod prune;
 mod seal;
 pub mod shrink;
+pub mod structure;
 pub mod tokens;
 pub mod verify;

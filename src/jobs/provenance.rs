@@ -8,7 +8,8 @@ use super::seal;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, PruningIdentity, RecipeIdentity};
-use crate::experiment::plan::ComponentPlan;
+use crate::experiment::inputs::ConfiguredModel;
+use crate::experiment::plan::{ComponentPlan, Experiment};
 use crate::files::{Staging, input};
 use crate::model::export::{CONFIG, PRUNING};
 use crate::model::folder::{Links, ModelFolder};
@@ -311,6 +312,17 @@ impl Kept {
 fn is_plain(name: &str) -> bool {
     let parts: Vec<_> = Path::new(name).components().collect();
     matches!(parts[..], [std::path::Component::Normal(part)] if part == name)
+}
+
+/// What the experiment's model is called, and which commit of the hub it is.
+pub(super) fn base(experiment: &Experiment, model: &ConfiguredModel) -> Result<(Option<String>, Option<String>)> {
+    if let Some(repository) = experiment.models.first().and_then(|plan| plan.hub.as_ref()) {
+        return Ok((Some(repository.name.clone()), model.commit.clone()));
+    }
+    // The name itself and no more of the path, which is nobody else's business.
+    let place = model.path.canonicalize();
+    let place = place.map_err(|source| Error::reading(&model.path, source))?;
+    Ok((place.file_name().map(|name| name.to_string_lossy().into_owned()), None))
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@
 //! [`PRUNING`] and a card for its readers. It appears under its name when it is complete and was opened as a loader opens it.
 
 use super::card::{self, CARD};
-use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA, digests};
+use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA, base, digests};
 use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
 use crate::data::digest::FileDigest;
 use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{PruningIdentity, identify};
-use crate::experiment::inputs::{self, ConfiguredModel, Inputs, ModelInput};
+use crate::experiment::inputs::{self, Inputs, ModelInput};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
@@ -136,7 +136,7 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let text = original
         .first()
         .map(|found| input::read_text(&found.place, input::SMALL));
-    let card = card::written(&file, text.transpose()?.as_deref());
+    let card = card::of_pruned(&file, text.transpose()?.as_deref());
     if let Some(fingerprints) = &mut file.fingerprints {
         let digest = FileDigest::of_bytes(card.as_bytes());
         fingerprints.output.insert(CARD.to_string(), digest);
@@ -154,17 +154,6 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
         prune_seconds: findings.time.prune.as_secs_f64(),
         peak_resident_bytes: memory::peak_resident(),
     })
-}
-
-/// What the experiment's model is called, and which commit of the hub it is.
-fn base(experiment: &Experiment, model: &ConfiguredModel) -> Result<(Option<String>, Option<String>)> {
-    if let Some(repository) = experiment.models.first().and_then(|plan| plan.hub.as_ref()) {
-        return Ok((Some(repository.name.clone()), model.commit.clone()));
-    }
-    // The name itself and no more of the path, which is nobody else's business.
-    let place = model.path.canonicalize();
-    let place = place.map_err(|source| Error::reading(&model.path, source))?;
-    Ok((place.file_name().map(|name| name.to_string_lossy().into_owned()), None))
 }
 
 /// What the text was called that windows were drawn from with this seed, or the file of the windows.

@@ -4,23 +4,24 @@
 //! of the original. Before it gets its name it is opened as a loader opens it, and its logits are held against those of the original
 //! with zeros in place of what was removed.
 
-use super::provenance::digests;
+use super::card::{self, CARD};
+use super::provenance::{base, digests};
 use super::seal;
+use super::structure::{BlockLeft, Loaders, Size, Structure};
 use crate::backend::Compute;
 use crate::cell::size::{logits, multiply_adds, parameters, sample, seconds_per_token};
 use crate::cell::{Opened, Work, calibration_windows};
-use crate::data::digest::FileDigest;
 use crate::data::windows::TokenWindows;
-use crate::error::{Error, ErrorKind, Located, Result};
-use crate::experiment::inputs::{self, Inputs};
+use crate::error::{Error, Located, Result};
+use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::edit::{BlockEdit, Counts, Edit, Edited, Factors, Masked};
-use crate::model::export::{CONFIG, Shards, bias_of, copied, copy, emitted};
+use crate::model::edit::{Edit, Edited, Masked};
+use crate::model::export::{CONFIG, STRUCTURE, Shards, bias_of, copied, copy, emitted};
 use crate::model::families::read_spec;
-use crate::model::folder::Links;
+use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
 use crate::model::index::INDEX;
 use crate::model::padded::Padded;
@@ -29,17 +30,13 @@ use crate::progress::Progress;
 use crate::prune::units::dense::Dense;
 use crate::prune::units::{UnitMethod, Widths};
 use crate::prune::workbench::Workbench;
-use crate::spec::{BlockSpec, ModelSpec, Role};
+use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::Path;
-
-/// Name of the file that says what is left of the original.
-pub const STRUCTURE: &str = "structure.json";
 
 /// What is done to the model.
 pub struct Shrinking<'a> {
@@ -55,144 +52,6 @@ pub struct Shrinking<'a> {
     pub widths: Widths,
     /// Whether zeros make the blocks of the written model equal where they are not.
     pub pad: bool,
-}
-
-/// Who can load a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Loaders {
-    /// Whoever loads the family that `config.json` names: all blocks have the same sizes.
-    Stock,
-    /// This program: blocks differ, which `config.json` says and stock loaders refuse.
-    Zprune,
-}
-
-/// What a model has and what it costs, before or after.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Size {
-    /// Number of parameters.
-    pub parameters: u64,
-    /// Bytes of all tensors as they are stored.
-    pub bytes: u64,
-    /// Multiply-adds of a token in linear layers and the head.
-    pub multiply_adds: u64,
-    /// Measured seconds per token of scoring text, without reading weights.
-    pub seconds_per_token: f64,
-}
-
-/// The content of [`STRUCTURE`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Structure {
-    /// Version of this file's layout.
-    pub schema: u32,
-    /// Version of zprune that wrote it.
-    pub zprune: String,
-    /// Name of the method.
-    pub method: String,
-    /// Its parameters.
-    pub parameters: Value,
-    /// The fraction of the weights of the blocks' linear layers that was to go.
-    pub share: f64,
-    /// The fraction that went.
-    pub removed: f64,
-    /// Whether blocks have the same sizes.
-    pub widths: Widths,
-    /// Whether zeros make the blocks of the written model equal, which are not counted in `removed`.
-    pub padded: bool,
-    /// Who can load the written model.
-    pub loaders: Loaders,
-    /// What is left in itself. The written model has more where narrow matrices are multiplied out, features of values and padding are
-    /// zeros, and branches are neurons.
-    pub left: Counts,
-    /// What the calibration text is called, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<String>,
-    /// Number of calibration tokens.
-    pub calibration_tokens: usize,
-    /// The seed with which calibration windows were drawn.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// The family that `config.json` names, and that of the original.
-    pub families: [String; 2],
-    /// What is left, with the original's numbers.
-    pub blocks: Vec<BlockLeft>,
-    /// The original.
-    pub before: Size,
-    /// The written model.
-    pub after: Size,
-    /// The largest difference between logits of the smaller model and of the original with zeros, as a fraction of the largest logit.
-    pub logit_difference: f64,
-    /// The files that were written, by their names.
-    pub files: BTreeMap<String, FileDigest>,
-    /// SHA-256 of this file with zeros in this place.
-    pub checksum: String,
-}
-
-impl Structure {
-    /// The [`STRUCTURE`] of a directory; `None` if it has none.
-    ///
-    /// # Errors
-    /// It is damaged, was changed, or is of another version of zprune.
-    pub fn read(folder: &Path) -> Result<Option<Structure>> {
-        let path = folder.join(STRUCTURE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = input::read_text(&path, input::SMALL)?;
-        let read = || {
-            let found: Structure = serde_json::from_str(&text).map_err(|error| {
-                Error::input(format!("is not what this version of zprune writes: {error}")).caused_by(error)
-            })?;
-            match seal::is_intact(text.as_bytes(), &found.checksum) {
-                true => Ok(found),
-                false => Err(Error::new(
-                    ErrorKind::Mismatch,
-                    "was changed after zprune wrote it (its checksum does not fit its content), so it proves nothing",
-                )),
-            }
-        };
-        read().map(Some).at(path.display())
-    }
-}
-
-/// What is left of a block.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BlockLeft {
-    /// The block's number in the original.
-    pub block: usize,
-    /// Its query heads; none if it has no attention.
-    pub heads: Vec<usize>,
-    /// Its key-value heads.
-    pub kv_heads: Vec<usize>,
-    /// Its neurons; none if it has no MLP.
-    pub neurons: Vec<usize>,
-    /// The ranks of the layers that are products of narrow matrices, by their names in the block.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ranks: BTreeMap<String, usize>,
-    /// For each key-value head of the original, the features of its values that are left after a turn; none if all are.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<Vec<usize>>,
-    /// The rank of the linear branch beside the MLP, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub branch: Option<usize>,
-}
-
-impl BlockLeft {
-    fn new(edit: BlockEdit, spec: &BlockSpec) -> Self {
-        let named = |(role, factors): (&Role, &Factors)| {
-            let linear = spec.linears.iter().find(|linear| linear.role == *role);
-            linear.map(|linear| (linear.tensor.to_string(), factors.first.nrows()))
-        };
-        BlockLeft {
-            ranks: edit.low_rank.factors.iter().filter_map(named).collect(),
-            branch: edit.low_rank.branch.map(|branch| branch.first.nrows()),
-            values: edit.low_rank.values,
-            block: edit.block,
-            heads: edit.heads,
-            kv_heads: edit.kv_heads,
-            neurons: edit.neurons,
-        }
-    }
 }
 
 /// Bytes of tensors after which another weight file is begun.
@@ -227,12 +86,8 @@ pub fn shrink(
     inputs.require_all()?;
     let missing = || Error::input(inputs.missing.join("\n"));
     let input = inputs.models.first().and_then(Option::as_ref).ok_or_else(missing)?;
-    let folder = &inputs
-        .folders
-        .first()
-        .and_then(Option::as_ref)
-        .ok_or_else(missing)?
-        .path;
+    let configured = inputs.folders.first().and_then(Option::as_ref).ok_or_else(missing)?;
+    let folder = &configured.path;
     let machine = experiment.machine_here()?;
     progress.stage("tokenising");
     let windows = calibration_windows(experiment, &inputs, 0)?;
@@ -245,6 +100,7 @@ pub fn shrink(
     let found = backend.run(Shrink {
         shrinking,
         checkpoint,
+        original: &input.identity,
         windows: windows.into_values().next(),
         storage,
         compute: machine.compute,
@@ -255,13 +111,22 @@ pub fn shrink(
     });
     let found = found.at(folder.display()).map_err(|error| staging.renamed(error))?;
     let calibration = experiment.calibration.as_ref().zip(seed);
-    progress.stage("hashing the files");
-    let structure = Structure {
+    let (base_model, base_revision) = base(experiment, configured)?;
+    let mut structure = Structure {
+        base_model,
+        base_revision,
         calibration: calibration.map(|(plan, seed)| datasets::name(&plan.file(seed))),
         seed,
-        files: digests(&staging)?,
         ..found
     };
+    let original = ModelFolder::open(folder, links)?.files(|name| name == CARD)?;
+    let text = original
+        .first()
+        .map(|found| input::read_text(&found.place, input::SMALL));
+    let text = card::of_smaller(&structure, text.transpose()?.as_deref());
+    staging.write(CARD, text.as_bytes(), Access::of(folder)?.of_data())?;
+    progress.stage("hashing the files");
+    structure.files = digests(&staging)?;
     let text = serde_json::to_string_pretty(&structure)
         .map_err(|error| Error::writing(&staging.named(Path::new(STRUCTURE)), error))?;
     let text = seal::seal(format!("{text}\n"));
@@ -293,6 +158,7 @@ fn storage(checkpoint: &Checkpoint) -> Result<StorageType> {
 struct Shrink<'a> {
     shrinking: &'a Shrinking<'a>,
     checkpoint: &'a Checkpoint,
+    original: &'a ModelIdentity,
     windows: Option<TokenWindows>,
     storage: StorageType,
     compute: Compute,
@@ -367,6 +233,9 @@ impl Work for Shrink<'_> {
         Ok(Structure {
             schema: 1,
             zprune: env!("CARGO_PKG_VERSION").to_string(),
+            base_model: None,
+            base_revision: None,
+            original: self.original.clone(),
             method: self.shrinking.name.to_string(),
             parameters: self.shrinking.parameters.clone(),
             share,

@@ -40,7 +40,10 @@ const LEGAL: &[&str] = &["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING"
 const PIECE: usize = 1 << 20;
 
 /// Files of the original that would be wrong for a copy with other weights.
-const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING];
+const LEFT_BEHIND: &[&str] = &[INDEX, PRUNING, STRUCTURE];
+
+/// Name of the file that says what is left of a model that lost whole units.
+pub const STRUCTURE: &str = "structure.json";
 
 /// Name of the file that says how a model was pruned.
 pub const PRUNING: &str = "pruning.json";

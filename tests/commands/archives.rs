@@ -357,12 +357,7 @@ fn archives_that_were_altered_are_refused_by_tensor() {
         drop(tensors.insert("extra".into(), Tensor::new(&[1], [1.0].into_iter())))
     });
     write(extra);
-    refused(
-        &folder,
-        EXPAND,
-        2,
-        &["tensor `extra`: was not in the archived model"],
-    );
+    refused(&folder, EXPAND, 2, &["tensor `extra`: was not in the archived model"]);
     // The same tensors under another header.
     write(changed(weights, |_| ()));
     let expect = format!("archive/{ARCHIVED}: its tensors are what was archived, but its header");

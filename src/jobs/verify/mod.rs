@@ -11,9 +11,9 @@ mod verdict;
 
 use super::provenance::PruningFile;
 use crate::error::{Error, ErrorKind, Located, Result};
-use crate::jobs::shrink::{STRUCTURE, Structure};
+use crate::jobs::structure::Structure;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::export::PRUNING;
+use crate::model::export::{PRUNING, STRUCTURE};
 use crate::model::families::read_spec;
 use crate::model::neurons::{Moved, is_order};
 use crate::progress::Progress;

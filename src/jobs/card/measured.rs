@@ -1,0 +1,86 @@
+//! What `zprune eval --json` found, as rows of a card.
+
+use super::plain;
+use crate::error::{Error, Result};
+use crate::experiment::identity::EvaluationIdentity;
+use crate::experiment::inputs::ModelIdentity;
+use crate::record::TaskRecord;
+use serde::Deserialize;
+
+/// One measure of the original and of the model that was made from it.
+pub(super) struct Measure {
+    pub(super) what: String,
+    pub(super) values: [Option<String>; 2],
+}
+
+pub(super) fn table(rows: &[Measure]) -> String {
+    let mut text = String::from("## Measured\n\n| measure | original | this model |\n|---|---:|---:|\n");
+    for row in rows {
+        let value = |column: usize| row.values[column].as_deref().unwrap_or("");
+        let what = plain(&row.what).replace('|', "\\|");
+        text.push_str(&format!("| {what} | {} | {} |\n", value(0), value(1)));
+    }
+    text.push_str("\nMeasured with `zprune eval`.\n");
+    text
+}
+
+/// What is read of a result of `zprune eval --json`, of perplexity or of tasks.
+#[derive(Deserialize)]
+pub(super) struct EvalResult {
+    pub(super) model: ModelIdentity,
+    perplexity: Option<f64>,
+    corpus: Option<String>,
+    #[serde(default)]
+    tasks: Vec<TaskRecord>,
+    windows: Option<Vec<f64>>,
+    protocol: serde_json::Value,
+}
+
+impl EvalResult {
+    /// What was measured, in words, and the values.
+    pub(super) fn values(&self) -> Result<Vec<(String, String)>> {
+        let mut values = Vec::new();
+        if let Some(perplexity) = self.perplexity {
+            let protocol: EvaluationIdentity = serde_json::from_value(self.protocol.clone())
+                .map_err(|error| Error::input(format!("is no result of `zprune eval --json`: {error}")))?;
+            let text = protocol.corpus.as_ref().or(protocol.tokens.as_ref());
+            // Earlier versions did not say what the text was called.
+            let known = || text.map_or(String::new(), |digest| digest.chars().take(12).collect());
+            let text = self.corpus.clone().unwrap_or_else(known);
+            let windows = self.windows.as_ref().map_or(0, Vec::len);
+            let what = format!(
+                "perplexity on `{text}`, {windows} windows of {} tokens",
+                protocol.length
+            );
+            values.push((what, format!("{perplexity:.2}")));
+        }
+        for task in &self.tasks {
+            for (name, metric) in &task.metrics {
+                let what = format!("{} {name}, {} documents", task.name, task.documents);
+                let value = match name.starts_with("acc") {
+                    true => format!("{:.1} %", 100.0 * metric.value),
+                    false => format!("{:.2}", metric.value),
+                };
+                values.push((what, value));
+            }
+        }
+        match values.is_empty() {
+            true => Err(Error::input("has neither a perplexity nor results of tasks")),
+            false => Ok(values),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_columns() {
+        let rows = [Measure {
+            what: "a | b\nc".to_string(),
+            values: [None, Some("5.00".to_string())],
+        }];
+        assert!(table(&rows).contains("\n| a \\| b c |  | 5.00 |\n"), "{}", table(&rows));
+    }
+}
