@@ -30,9 +30,9 @@ pub struct Prune {
     /// without a step belongs to the criterion. The method must have the step.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Fraction of the weights to remove, such as 0.5; or give --keep and --of
-    #[arg(long, conflicts_with_all = ["keep", "of"])]
-    sparsity: Option<f64>,
+    /// What to remove: a fraction of the weights, such as 0.5 or 50%, or a pattern, such as 2:4; or give --keep and --of
+    #[arg(long, conflicts_with_all = ["keep", "of"], value_parser = typed)]
+    sparsity: Option<Pattern>,
     /// Number of weights to keep of every `--of` consecutive inputs; in place of --sparsity
     #[arg(long, requires = "of")]
     keep: Option<usize>,
@@ -95,10 +95,15 @@ pub struct Prune {
     out: PathBuf,
 }
 
+/// The pattern of `--sparsity`.
+fn typed(text: &str) -> std::result::Result<Pattern, String> {
+    single::pattern(text).map_err(|error| error.to_string())
+}
+
 /// Carries out the command `zprune prune`.
 pub fn run(arguments: &Prune) -> Result<()> {
     let pattern = match (arguments.sparsity, arguments.keep, arguments.of) {
-        (Some(sparsity), None, None) => Pattern::Unstructured { sparsity },
+        (Some(pattern), None, None) => pattern,
         (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
         _ => {
             let message = "nothing says how much is removed: give --sparsity, as in --sparsity 0.5, or --keep and --of, as in \

@@ -120,8 +120,22 @@ fn several(arguments: &ReportCommand) -> Result<()> {
 
 /// The results folder of an experiment.
 fn folder(arguments: &ReportCommand, path: &Path) -> Result<PathBuf> {
+    // Somebody who names a file of a results folder means the folder.
+    let inside = path
+        .parent()
+        .filter(|folder| path.is_file() && folder.join("runs.jsonl").exists());
+    if let Some(folder) =
+        inside.filter(|_| path.extension().is_none_or(|ending| ending != "toml") || path.ends_with("plan.toml"))
+    {
+        return Ok(folder.to_path_buf());
+    }
     if !path.is_dir() {
-        return Ok(arguments.results.join(reported(path)?.name));
+        let folder = arguments.results.join(reported(path)?.name);
+        if !folder.join("runs.jsonl").exists() {
+            let message = format!("there are no results yet; run it first: zprune run {}", path.display());
+            return Err(Error::input(message).at(folder.display()));
+        }
+        return Ok(folder);
     }
     if !path.join("runs.jsonl").exists() {
         let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";

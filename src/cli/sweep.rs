@@ -19,6 +19,7 @@ use crate::report::{self, Report};
 use crate::run::{self, Options, State};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// An experiment, where its results go, and who computes.
 #[derive(Debug, clap::Args)]
@@ -193,13 +194,24 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     }
     let finished = cells.iter().filter(|prospect| prospect.state == State::Done).count();
     let left = cells.len() - finished;
-    text.push_str(&format!("{} cells: {finished} done, {left} to do\n", cells.len()));
+    text.push_str(&format!(
+        "{} cells: {finished} done, {left} to do; results in {}\n",
+        cells.len(),
+        folder.display()
+    ));
+    if experiment.seeds.len() == 2 && experiment.methods.iter().any(|method| method.calibrated) {
+        text.push_str("note: with two seeds, intervals over seeds are so wide that they rarely show a difference; five are better\n");
+    }
     text.push_str(&forecast::shared(&experiment)?);
     if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
         let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
         text.push_str(&forecast::expected(&experiment, foreseen.machine, &inputs, &to_do)?);
+        if !experiment.tasks.is_empty() {
+            text.push_str("memory and time are without the zero-shot tasks, which may take more than all the rest\n");
+        }
     }
+    text.push_str(&recorded(&cells));
     for missing in missing {
         text.push_str(&format!("missing: {missing}\n"));
     }
@@ -207,6 +219,22 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         text.push_str(&format!("{line}\n"));
     }
     print_lines(&text)
+}
+
+/// How long the cells that are left take, by those that are recorded; empty if too little is.
+fn recorded(cells: &[run::Prospect]) -> String {
+    let left = cells.iter().filter(|prospect| prospect.state != State::Done);
+    let seconds: Option<Vec<f64>> = left.map(|prospect| prospect.seconds).collect();
+    let time = seconds
+        .filter(|seconds| !seconds.is_empty())
+        .map(|seconds| seconds.iter().sum());
+    let time = time.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.map_or(String::new(), |time| {
+        format!(
+            "time, by the cells that are recorded: about {}\n",
+            indicatif::HumanDuration(time)
+        )
+    })
 }
 
 fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCell<'a> {

@@ -112,8 +112,9 @@ impl TokenWindows {
         let count = limit.unwrap_or(whole);
         if whole == 0 || count > whole {
             return Err(Error::input(format!(
-                "the text has {} tokens, which fill {whole} windows of {length}, but {} needed",
+                "the text has {} tokens, which fill {whole} {} of {length}, but {} needed; use more text, fewer windows or shorter ones",
                 ids.len(),
+                if whole == 1 { "window" } else { "windows" },
                 if limit.is_some() {
                     format!("{count} are")
                 } else {

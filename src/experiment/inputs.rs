@@ -14,6 +14,7 @@ use crate::model::families::read_spec;
 use crate::model::found::{Sought, instead};
 use crate::model::weights::WeightFiles;
 use crate::progress::Progress;
+use crate::registry::nearest;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -316,7 +317,7 @@ impl Inputs {
 /// The message that a file is not there, with how to get it and what is there instead.
 fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>) -> String {
     let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
-    let mut how: Vec<String> = obtain.into_iter().chain(instead).collect();
+    let mut how: Vec<String> = obtain.into_iter().chain(instead).chain(near(path)).collect();
     if how.is_empty() {
         how.push(match path.is_symlink() {
             true => "it is a link to something that does not exist".to_string(),
@@ -327,6 +328,20 @@ fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>
         });
     }
     format!("{what} {} is not there; {}", path.display(), how.join("; "))
+}
+
+/// Asks whether a file of the same folder was meant that has nearly the same name.
+fn near(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let near = nearest(name, &names)?;
+    Some(format!("did you mean {}?", path.with_file_name(near).display()))
 }
 
 fn not_cached(what: &str, described: &str) -> String {

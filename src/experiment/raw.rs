@@ -165,7 +165,7 @@ impl RawPattern {
     }
 
     /// The pattern that a text stands for: `2:4`, `50%`, or a fraction.
-    fn typed(text: &str) -> Option<Self> {
+    pub(super) fn typed(text: &str) -> Option<Self> {
         if let Some((keep, of)) = text.split_once(':') {
             return Some(RawPattern {
                 sparsity: None,

@@ -5,7 +5,8 @@ use super::machine::MachineRequest;
 use super::plan::{Experiment, MethodPlan, ModelPlan, RecipePlan};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
-use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawTask};
+use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawPattern, RawTask};
+use super::resolve::methods;
 use super::resolve::methods::method;
 use super::resolve::models::model_place;
 use super::resolve::texts::{calibration, evaluation, task};
@@ -62,6 +63,19 @@ pub struct SinglePruning {
     pub calibration: RawCalibration,
     /// The seed with which calibration windows are drawn.
     pub seed: u64,
+}
+
+/// The pattern that a text on the command line stands for: `0.5`, `50%` or `2:4`.
+///
+/// # Errors
+/// It is none.
+pub fn pattern(text: &str) -> Result<Pattern> {
+    let raw = RawPattern::typed(text).ok_or_else(|| {
+        Error::config(
+            "is no pattern; give a fraction, such as 0.5, a percentage, such as 50%, or an N:M pattern, such as 2:4",
+        )
+    })?;
+    methods::pattern(&raw)
 }
 
 /// A path as the command line has it, relative to the working directory.

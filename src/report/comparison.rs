@@ -141,6 +141,10 @@ pub struct Standing<'a> {
     pub beaten: Vec<&'a str>,
     /// Methods that are not told apart from it, or have the same score.
     pub tied: Vec<&'a str>,
+    /// Those of them that have the same score.
+    pub equal: Vec<&'a str>,
+    /// Pairs of methods without the best one of which the first is significantly better than the second.
+    pub told: Vec<(&'a str, &'a str)>,
     /// Methods with results that it is not compared with.
     pub untested: Vec<&'a str>,
 }
@@ -203,12 +207,26 @@ fn standing<'a>(
         value: least.abs(),
         beaten: Vec::new(),
         tied: Vec::new(),
+        equal: Vec::new(),
+        told: Vec::new(),
         untested: Vec::new(),
     };
-    for (other, value) in scored.into_iter().filter(|(name, _)| *name != best) {
+    let verdict = |first: &str, second: &str| {
         let mut families = families.iter();
-        let verdict = families.find_map(|family| family.verdict(section, pattern, best, other, experiment.confidence));
-        match verdict {
+        families.find_map(|family| family.verdict(section, pattern, first, second, experiment.confidence))
+    };
+    let others: Vec<(&str, f64)> = scored.into_iter().filter(|(name, _)| *name != best).collect();
+    for (first, _) in &others {
+        let worse = others
+            .iter()
+            .filter(|(second, _)| verdict(first, second) == Some(TestVerdict::Better));
+        standing.told.extend(worse.map(|(second, _)| (*first, *second)));
+    }
+    for (other, value) in others {
+        if value == least {
+            standing.equal.push(other);
+        }
+        match verdict(best, other) {
             _ if value == least => standing.tied.push(other),
             Some(TestVerdict::Better) => standing.beaten.push(other),
             // The means may point the other way than the comparison, which is over the seeds that both have.

@@ -1,7 +1,7 @@
 //! What was found, in one sentence: which method has the best score where, and of how many differences to the others chance is no
 //! likely explanation.
 
-use super::comparison::{ComparisonFamily, Contest, contests};
+use super::comparison::{ComparisonFamily, Contest, TestVerdict, contests};
 use super::format::{digits, list};
 use super::results::{Results, Section};
 use crate::stats::Shown;
@@ -18,8 +18,11 @@ pub fn sentence(results: &Results, families: &[ComparisonFamily]) -> String {
             let close = std::ptr::eq(first.section, last.section) && contests.len() <= FEW;
             match (alone, close) {
                 (true, true) => only(&contests),
-                (_, true) => format!("{}; {}", leaders(&contests), significant(&contests, true)),
-                (_, false) => format!("{}; {}", counted(&contests), significant(&contests, false)),
+                (_, close) => {
+                    let scores = if close { leaders(&contests) } else { counted(&contests) };
+                    let tests = declared(families, results.plan.experiment.confidence);
+                    format!("{scores}; {}", tests.unwrap_or_else(|| significant(&contests, close)))
+                }
             }
         }
         _ => "No pruned model has a result yet".to_string(),
@@ -107,11 +110,12 @@ fn leaders(contests: &[Contest]) -> String {
     let [first, ..] = contests else {
         return String::new();
     };
-    let mut best: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut best: Vec<(String, Vec<String>)> = Vec::new();
     for contest in contests {
-        match best.iter_mut().find(|(name, _)| *name == contest.standing.best) {
+        let winner = winner(contest);
+        match best.iter_mut().find(|(name, _)| *name == winner) {
             Some((_, values)) => values.push(value(contest)),
-            None => best.push((contest.standing.best, vec![value(contest)])),
+            None => best.push((winner, vec![value(contest)])),
         }
     }
     let extreme = match first.section.measure.higher_is_better() {
@@ -132,13 +136,70 @@ fn leaders(contests: &[Contest]) -> String {
     text
 }
 
+/// The method with the best score, with others that have the same.
+fn winner(contest: &Contest) -> String {
+    let standing = &contest.standing;
+    match standing.equal.as_slice() {
+        [] => standing.best.to_string(),
+        equal => format!("{} together with {}", standing.best, equal.join(", ")),
+    }
+}
+
+/// What the comparisons that the experiment declared show; none if it declared none or if nothing was compared.
+fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
+    /// Most pairs that are named.
+    const MOST: usize = 3;
+    let mut pairs: Vec<(&str, &str, [usize; 4])> = Vec::new();
+    for test in families
+        .iter()
+        .filter(|family| family.declared)
+        .flat_map(|it| &it.tests)
+    {
+        let place = pairs
+            .iter()
+            .position(|(ours, other, _)| (*ours, *other) == (&test.ours, &test.other));
+        let place = place.unwrap_or_else(|| {
+            pairs.push((&test.ours, &test.other, [0; 4]));
+            pairs.len() - 1
+        });
+        let [better, worse, told_better, told_worse] = &mut pairs[place].2;
+        let zero = test.difference.mean == 0.0;
+        let ahead = (test.difference.mean > 0.0) == test.measure.higher_is_better();
+        *better += usize::from(ahead && !zero);
+        *worse += usize::from(!ahead && !zero);
+        *told_better += usize::from(test.verdict(confidence) == TestVerdict::Better);
+        *told_worse += usize::from(test.verdict(confidence) == TestVerdict::Worse);
+    }
+    let said = pairs
+        .iter()
+        .take(MOST)
+        .map(|(ours, other, [better, worse, told_better, told_worse])| {
+            let told = match (told_better, told_worse) {
+                (0, 0) => "no difference is significant".to_string(),
+                (some, 0) => format!("significantly better in {some}"),
+                (0, some) => format!("significantly worse in {some}"),
+                (some, others) => format!("significantly better in {some} and worse in {others}"),
+            };
+            format!("{ours} against {other}: better in {better}, worse in {worse}, and {told}")
+        });
+    let mut said: Vec<String> = said.collect();
+    if pairs.len() > MOST {
+        said.push(format!(
+            "{} more pairs are in the table of comparisons",
+            pairs.len() - MOST
+        ));
+    }
+    (!said.is_empty()).then(|| format!("{}, after Holm's correction", said.join("; ")))
+}
+
 /// How often each method is best, over many sections and patterns.
 fn counted(contests: &[Contest]) -> String {
-    let mut best: Vec<(&str, usize)> = Vec::new();
+    let mut best: Vec<(String, usize)> = Vec::new();
     for contest in contests {
-        match best.iter_mut().find(|(name, _)| *name == contest.standing.best) {
+        let winner = winner(contest);
+        match best.iter_mut().find(|(name, _)| *name == winner) {
             Some((_, count)) => *count += 1,
-            None => best.push((contest.standing.best, 1)),
+            None => best.push((winner, 1)),
         }
     }
     best.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -156,6 +217,36 @@ fn counted(contests: &[Contest]) -> String {
         contests.len(),
         list(&counts)
     )
+}
+
+/// The significant differences between methods that are not the best; empty if there are none.
+fn told(contests: &[Contest], named: bool) -> String {
+    let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
+    let mut count = 0;
+    for contest in contests {
+        for (better, worse) in &contest.standing.told {
+            count += 1;
+            let said = format!("{better} is better than {worse}");
+            match pairs.iter_mut().find(|(known, _)| *known == said) {
+                Some((_, patterns)) => patterns.push(contest.pattern.to_string()),
+                None => pairs.push((said, vec![contest.pattern.to_string()])),
+            }
+        }
+    }
+    match (count, named && pairs.len() <= 3) {
+        (0, _) => String::new(),
+        (_, true) => {
+            let said = pairs
+                .iter()
+                .map(|(said, patterns)| format!("{said} at {}", list(patterns)));
+            format!(
+                "; of the other methods, {}, significantly",
+                said.collect::<Vec<_>>().join(", and ")
+            )
+        }
+        (1, false) => "; one difference between other methods is significant".to_string(),
+        (some, false) => format!("; {some} differences between other methods are significant"),
+    }
 }
 
 /// How many of the comparisons of the best with others are significant, and if there are few, which.
@@ -197,8 +288,9 @@ fn significant(contests: &[Contest], named: bool) -> String {
         ),
     };
     let corrected = if beaten > 0 { ", after Holm's correction" } else { "" };
+    let others = told(contests, named);
     match untested {
-        0 => format!("{share}{corrected}"),
-        _ => format!("{share}{corrected}; {untested} more were not compared"),
+        0 => format!("{share}{corrected}{others}"),
+        _ => format!("{share}{corrected}{others}; {untested} more were not compared"),
     }
 }

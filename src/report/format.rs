@@ -2,6 +2,14 @@
 
 use crate::prune::pattern::Pattern;
 
+/// A number of things: `1 comparison`, `3 comparisons`.
+pub fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
 /// A confidence level as text, such as `95 %`.
 pub fn percent(confidence: f64) -> String {
     Pattern::Unstructured { sparsity: confidence }.to_string()

@@ -123,7 +123,9 @@ fn marked(cell: &SheetCell) -> String {
     match cell.mark {
         Mark::None => text,
         Mark::Best => format!("<strong>{text}</strong>"),
-        Mark::Tied => format!("{text}<span title=\"the best, or not told apart from it\">&nbsp;≈</span>"),
+        Mark::Tied => {
+            format!("{text}<span title=\"the best, or not significantly worse than any method\">&nbsp;≈</span>")
+        }
     }
 }
 

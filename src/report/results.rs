@@ -80,6 +80,8 @@ pub struct MethodResult {
     pub planned: usize,
     /// Number of cells that failed.
     pub failed: usize,
+    /// Why the first of them failed.
+    pub failure: Option<String>,
     /// Results of the cells that are done, in the order of the seeds.
     pub runs: Vec<Run>,
     /// The source of every document, if the task names sources.
@@ -337,7 +339,7 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
             seeds.push(seed);
         }
     }
-    let (mut runs, mut good, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut runs, mut good, mut failed, mut failure) = (Vec::new(), Vec::new(), 0, None);
     for seed in &seeds {
         let mut own = cells.iter().filter(|found| found.cell.seed == *seed);
         let done = own.clone().find_map(|found| {
@@ -349,7 +351,11 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
                 good.push(record);
                 runs.extend(run);
             }
-            None => failed += usize::from(own.any(|found| found.record.is_some())),
+            None => {
+                let record = own.find_map(|found| found.record);
+                failed += usize::from(record.is_some());
+                failure = failure.or_else(|| record?.error.clone());
+            }
         }
     }
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
@@ -360,6 +366,7 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
         seeded: cells.iter().any(|found| found.cell.seed.is_some()),
         planned: seeds.len(),
         failed,
+        failure,
         sources: match measure {
             Measure::Perplexity { .. } => None,
             Measure::Accuracy { task, .. } => good

@@ -14,7 +14,7 @@ use crate::prune::score::{
     Quantity, Score, Shape, column_sums, depth, entries, gradients, greatest, input_means, input_squares,
     input_variances, least, output_squares, pivots, row_sums, sequences, shape, sum, weight,
 };
-use crate::registry::nearest;
+use crate::registry::suggestion;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -270,10 +270,12 @@ impl Reading<'_> {
         let names = VALUES.iter().map(|(known, _)| *known);
         let names = names.chain(GRADIENTS.iter().map(|(known, ..)| *known));
         let names: Vec<&str> = names.chain(self.parameters.keys().map(String::as_str)).collect();
-        let meant = nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`"));
         Err(self.wrong(
             at,
-            &format!("unknown value `{name}`{meant}. A parameter has its value beside the formula: `{name} = 0.5`"),
+            &format!(
+                "unknown value `{name}`{}. A parameter has its value beside the formula: `{name} = 0.5`",
+                suggestion(name, &names)
+            ),
         ))
     }
 
@@ -283,8 +285,7 @@ impl Reading<'_> {
                 return Err(self.wrong(at, &format!("`{name}` is a value and no function; is a `*` missing?")));
             }
             let names: Vec<&str> = FUNCTIONS.iter().map(|(known, ..)| *known).collect();
-            let meant = nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`"));
-            return Err(self.wrong(at, &format!("unknown function `{name}`{meant}")));
+            return Err(self.wrong(at, &format!("unknown function `{name}`{}", suggestion(name, &names))));
         };
         if !(*least_count..=*most).contains(&arguments.len()) {
             let wanted = match (least_count, most) {

@@ -214,6 +214,8 @@ impl Reader<'_> {
             Some(b'0'..=b'9' | b'.') => self.number()?,
             Some(first) if first.is_ascii_alphabetic() || first == b'_' => self.named()?,
             None => return Err(self.wrong("a number, a name or `(` is missing")),
+            Some(b'|') => return Err(self.wrong("expected a number, a name or `(`; for |x| write abs(x)")),
+            Some(b'*') => return Err(self.wrong("expected a number, a name or `(`; a power is written with ^")),
             Some(_) => return Err(self.wrong("expected a number, a name or `(`")),
         };
         Ok(Written { part, place })

@@ -2,7 +2,7 @@
 
 use super::view::{View, detectable};
 use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
-use crate::report::format::{p_value, percent};
+use crate::report::format::{counted, p_value, percent};
 use crate::report::results::Measure;
 use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
 use crate::stats::power::POWER;
@@ -86,9 +86,9 @@ impl View<'_> {
             format!(
                 "Differences are paired on the same texts, the first method less the second, in percent of the \
                  second's perplexity or in percentage points of accuracy; differences of one seed with the same seed. \
-                 The interval is a t-interval over texts and seeds together, which the p-value belongs to. Bold differences survive Holm's \
-                 correction over the {} comparisons of this family.",
-                family.tests.len() + family.missing
+                 The interval is a t-interval over texts and seeds together, which the p-value belongs to. Bold differences are significant \
+                 after Holm's correction over the {} of this family.",
+                counted(family.tests.len() + family.missing, "comparison")
             ),
             format!(
                 "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value. Detectable: the smallest \

@@ -4,7 +4,7 @@ use crate::experiment::method::MethodPlan;
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Contest, Test, contests};
-use crate::report::format::{digits, percent, sentence};
+use crate::report::format::{counted, digits, percent, sentence};
 use crate::report::labels::Labels;
 use crate::report::published::{self, Published};
 use crate::report::results::{Measure, Results, Section};
@@ -136,6 +136,8 @@ impl View<'_> {
             (true, true) if standing.beaten.is_empty() => Mark::None,
             (true, true) => Mark::Best,
             (true, false) => Mark::Tied,
+            // What is worse than another method is none of the best, however little is known of the best one.
+            (false, _) if standing.told.iter().any(|(_, worse)| *worse == method) => Mark::None,
             (false, _) if standing.tied.contains(&method) => Mark::Tied,
             (false, _) => Mark::None,
         }
@@ -159,6 +161,26 @@ impl View<'_> {
     pub(super) fn reference_cell(&self, section: &Section, method: &str, pattern: Pattern) -> SheetCell {
         let first = self.references(section, method, pattern);
         SheetCell::plain(first.map_or(String::new(), |it| it.value.to_string()))
+    }
+
+    /// Why cells failed, a line for each method and pattern.
+    fn failures(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
+        /// Most failures that are explained; `runs.jsonl` has all.
+        const MOST: usize = 10;
+        let Some(section) = sections.first() else {
+            return Vec::new();
+        };
+        let dense = (section.dense.failed > 0).then_some(&section.dense);
+        let entries = section.entries.iter().filter(|entry| {
+            let here = entry.pattern.is_some_and(|pattern| patterns.contains(&pattern));
+            entry.failed > 0 && here && self.shows(&entry.method)
+        });
+        let said = dense.into_iter().chain(entries).filter_map(|entry| {
+            let pattern = entry.pattern.map_or(String::new(), |pattern| format!(", {pattern}"));
+            let why = entry.failure.as_ref()?;
+            Some(format!("Failed: {}{pattern}: {why}.", self.labels.label(&entry.method)))
+        });
+        said.take(MOST).collect()
     }
 
     /// Notes that explain how to read a table of scores.
@@ -187,9 +209,11 @@ impl View<'_> {
                     true => text.push_str(&format!(
                         "Mean ± half of the {confidence} t-interval over calibration seeds; a {alone}. "
                     )),
-                    false => text.push_str("Every value has one run. "),
+                    false => text.push_str("Every value has one run, so there are no intervals."),
                 }
-                text.push_str("Differences between evaluation texts are not in these intervals.");
+                if experiment.seeds.len() > 1 {
+                    text.push_str("Differences between evaluation texts are not in these intervals.");
+                }
                 notes.push(text);
             }
             Measure::Accuracy { .. } => {
@@ -202,6 +226,7 @@ impl View<'_> {
                 ));
             }
         }
+        notes.extend(self.failures(sections, patterns));
         let tests: Vec<(&ComparisonFamily, &Test)> = self
             .families
             .iter()
@@ -217,9 +242,9 @@ impl View<'_> {
         let mut families: Vec<String> = Vec::new();
         for (family, _) in &tests {
             let text = format!(
-                "“{}” ({} comparisons)",
+                "“{}” ({})",
                 family.name,
-                family.tests.len() + family.missing
+                counted(family.tests.len() + family.missing, "comparison")
             );
             if !families.contains(&text) {
                 families.push(text);
@@ -230,8 +255,8 @@ impl View<'_> {
             false => "",
         };
         notes.push(format!(
-            "Bold: better than every other method it is compared with, after Holm's correction over {}. ≈: the best, or not \
-             told apart from it.{unmarked}",
+            "Bold: better than every other method it is compared with, after Holm's correction over {}. ≈: the best, and every \
+             method compared with it that is not significantly worse than any method.{unmarked}",
             families.join(" and ")
         ));
         notes.extend(detection(

@@ -280,7 +280,18 @@ pub fn usable(value: f32, row: usize, column: usize) -> Result<f32> {
     if value.is_finite() && value >= 0.0 {
         Ok(value)
     } else {
-        let message = format!("the score at row {row}, column {column} is {value}");
+        let fix = match value < 0.0 {
+            true => {
+                "; scores must not be negative, since only their order counts: in a formula, use exp(...) or add a constant"
+            }
+            false if value.is_nan() => {
+                "; a formula is NaN where it divides 0 by 0 or takes a root or a power of a negative value: use abs(...)"
+            }
+            false => {
+                "; a formula is infinite where it divides by 0 or grows too large: add a small constant to what it divides by"
+            }
+        };
+        let message = format!("the score at row {row}, column {column} is {value}{fix}");
         Err(Error::numeric(message))
     }
 }
