@@ -64,7 +64,7 @@ const EXPERIMENTS: &[Case] = &[
             "experiment.toml:8:1: `length` is missing: the number of tokens in a window, such as `length = 2048`",
             "experiment.toml:14:18: here must be a pattern, such as 0.5, \"50%\" or \"2:4\", not the text \"half\"",
             "14 │ patterns = [0.5, \"half\"]",
-            "experiment.toml:17:13: unknown criterion `wnada`; did you mean `wanda`?",
+            "experiment.toml:17:13: unknown method `wnada`; did you mean `wanda`?",
             "experiment.toml:18:1: unknown key `slover`; did you mean `solver`?",
             "experiment.toml:20:1: `name` is only a label: write `recipe = \"sparsegpt\"`",
         ],
@@ -163,7 +163,7 @@ const EXPERIMENTS: &[Case] = &[
         name: "an unknown criterion",
         change: Experiment("criterion = \"wanda\"", "criterion = \"wnada\""),
         expect: &[
-            "experiment.toml:21:13: unknown criterion `wnada`; did you mean `wanda`?",
+            "experiment.toml:21:13: unknown method `wnada`; did you mean `wanda`?",
             "`z-pruner`",
         ],
     },

@@ -208,7 +208,7 @@ fn parameters_reach_the_method() {
         &folder,
         "prune --model model --method wandas --sparsity 0.5 --out out",
         2,
-        &["unknown criterion `wandas`; did you mean `wanda`?"],
+        &["unknown method `wandas`; did you mean `wanda`?"],
     );
     refused(
         &folder,

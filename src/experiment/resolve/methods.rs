@@ -5,7 +5,7 @@ use crate::calibrate::Goal;
 use crate::calibrate::gradients::Loss;
 use crate::choices;
 use crate::error::{Error, Result};
-use crate::experiment::known::{KnownRecipe, filled};
+use crate::experiment::known::{KNOWN, KnownRecipe, filled};
 use crate::experiment::plan::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan};
 use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
@@ -19,6 +19,7 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::prune::units::{UNITS, Widths};
+use crate::registry;
 use serde_spanned::Spanned;
 use std::ops::Range;
 
@@ -46,7 +47,11 @@ fn component<T: ?Sized>(
     let raw = typed.get_ref();
     let built = match components.find(&raw.name) {
         Ok(_) => components.build(&raw.name, &raw.parameters),
-        Err(error) => Err(of_another_step(components.kind(), &raw.name).unwrap_or(error)),
+        Err(error) => {
+            let criterion = components.kind() == CRITERIA.kind();
+            let named = || if criterion { unknown_method(&raw.name) } else { error };
+            Err(of_another_step(components.kind(), &raw.name).unwrap_or_else(named))
+        }
     };
     let built = problems.take(&typed.span(), built)?;
     let plan = ComponentPlan {
@@ -71,6 +76,19 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
     let (key, other, _) = steps.into_iter().find(|(_, _, known)| *known)?;
     let message = format!("`{name}` is no {kind}; it is a {other}: write `{key} = \"{name}\"`");
     Some(Error::config(message))
+}
+
+/// The error of a name where a criterion, a recipe or a method of whole units is expected.
+fn unknown_method(name: &str) -> Error {
+    if name.contains(['(', '*', '/', ' ']) {
+        return Error::config(format!(
+            "`{name}` is no name of a method; a formula is written {{ expression = \"{name}\" }}"
+        ));
+    }
+    let names = CRITERIA.entries().into_iter().map(|entry| entry.name);
+    let names = names.chain(KNOWN.iter().map(|known| known.name));
+    let names: Vec<&str> = names.chain(UNITS.entries().into_iter().map(|entry| entry.name)).collect();
+    registry::unknown("method", name, &names)
 }
 
 /// A step that a method may do without; `Some(None)` if it does.
