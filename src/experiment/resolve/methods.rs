@@ -87,7 +87,9 @@ fn unknown_method(name: &str) -> Error {
     }
     let names = CRITERIA.entries().into_iter().map(|entry| entry.name);
     let names = names.chain(KNOWN.iter().map(|known| known.name));
-    let names: Vec<&str> = names.chain(UNITS.entries().into_iter().map(|entry| entry.name)).collect();
+    let names: Vec<&str> = names
+        .chain(UNITS.entries().into_iter().map(|entry| entry.name))
+        .collect();
     registry::unknown("method", name, &names)
 }
 
