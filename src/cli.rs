@@ -24,6 +24,7 @@ mod prune;
 #[cfg(feature = "embedded")]
 mod quickstart;
 mod report;
+mod search;
 mod shells;
 mod shrink;
 mod signals;
@@ -100,6 +101,8 @@ enum Command {
     Run(sweep::Run),
     /// Show the cells, what is done and what is to do; runs nothing
     Plan(sweep::Plan),
+    /// Search for the best method of a space: many recipes on little text, the best of them on more
+    Search(search::Search),
     /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
     Submit(Box<submit::Submit>),
     /// Make the tables, plots and page again from the records, or print some of the tables
@@ -246,7 +249,7 @@ fn dispatch(command: Command) -> Result<()> {
     let is_run = match command {
         #[cfg(feature = "embedded")]
         Command::Quickstart(_) => true,
-        Command::Run(_) => true,
+        Command::Run(_) | Command::Search(_) => true,
         _ => false,
     };
     if !is_run {
@@ -257,6 +260,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Quickstart(arguments) => quickstart::run(&arguments),
         Command::Run(arguments) => sweep::run(&arguments),
         Command::Plan(arguments) => sweep::plan(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
         Command::Submit(arguments) => submit::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),

@@ -73,6 +73,8 @@ pub mod jobs;
 pub mod submit;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "report")]
+pub mod search;
 pub mod run;
 pub mod cell;
 #[cfg(feature = "report")]

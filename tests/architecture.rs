@@ -466,7 +466,8 @@ fn every_shipped_experiment_is_listed_and_resolves() {
                 listing.contains(&format!("`{name}`")),
                 "experiments/README.md does not mention {name}"
             );
-            zprune::experiment::resolve::read(&path).unwrap_or_else(|error| panic!("{error}"));
+            let request = zprune::experiment::machine::MachineRequest::default();
+            zprune::experiment::resolve::read_described(&path, &request).unwrap_or_else(|error| panic!("{error}"));
             count += 1;
         }
     }

@@ -34,6 +34,18 @@ impl Common {
     }
 }
 
+/// An experiment, where its results go, and who computes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// Experiment file; `-` reads it from standard input
+    pub(super) experiment: PathBuf,
+    /// Folder that holds one results folder per experiment
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+}
+
 /// The argument of every command that copies files of a model directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct FollowLinks {

@@ -1,8 +1,8 @@
 //! `zprune submit`: scripts for a cluster, shown or written.
 
+use super::common::Target;
 use super::piped;
 use super::streams::print;
-use super::sweep::Target;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Machine, MachinePlan};

@@ -1,8 +1,9 @@
 //! `zprune run` and `zprune plan`.
 
+use super::common::Target;
 use super::display::Display;
 use super::forecast;
-use super::machine::Machine;
+use super::search;
 use super::streams::{note, print, print_lines, width};
 use crate::choices;
 use crate::data::corpus::Join;
@@ -11,7 +12,7 @@ use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Foreseen, Processor};
 use crate::experiment::plan::{CalibrationPlan, Cell, EvaluationPlan, Experiment};
-use crate::experiment::resolve;
+use crate::experiment::resolve::{self, Described};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
@@ -20,18 +21,6 @@ use crate::run::{self, Options, State};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// An experiment, where its results go, and who computes.
-#[derive(Debug, clap::Args)]
-pub(super) struct Target {
-    /// Experiment file; `-` reads it from standard input
-    pub(super) experiment: PathBuf,
-    /// Folder that holds one results folder per experiment
-    #[arg(long, default_value = "results", value_name = "DIR")]
-    pub(super) results: PathBuf,
-    #[command(flatten)]
-    pub(super) machine: Machine,
-}
 
 /// Arguments of `zprune run`.
 #[derive(Debug, clap::Args)]
@@ -62,7 +51,17 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(path, &machine.request())?;
+    let experiment = match resolve::read_described(path, &machine.request())? {
+        Described::Experiment(experiment) => experiment,
+        Described::Search(plan) if arguments.cell.is_empty() && !arguments.no_wait => {
+            return search::carry_out(&plan, path, results);
+        }
+        Described::Search(_) => {
+            let message = "it is a search, whose rungs follow from each other: leave `--cell` and `--no-wait` out; several processes share \
+                           its cells";
+            return Err(Error::config(message).at(path.display()));
+        }
+    };
     let options = Options {
         cells: arguments.cell.clone(),
         wait: !arguments.no_wait,
@@ -156,7 +155,10 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = resolve::read_for(path, &machine.request())?;
+    let experiment = match resolve::read_described(path, &machine.request())? {
+        Described::Experiment(experiment) => *experiment,
+        Described::Search(plan) => return search::plan(&plan, results, arguments.json),
+    };
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
     let foreseen = experiment.machine_foreseen().at(path.display())?;

@@ -10,7 +10,8 @@ use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// How calibration windows are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct CalibrationSource {
     bos: Bos,
     documents: Vec<String>,
     stream: Vec<u32>,
+    /// The parts of the stream that nothing was taken out of.
+    free: Vec<Range<usize>>,
     answers: Vec<Answer>,
 }
 
@@ -57,15 +60,20 @@ impl CalibrationSource {
                 bos,
                 documents: corpus.into_documents(),
                 stream: Vec::new(),
+                free: Vec::new(),
                 answers: Vec::new(),
             },
-            Sampling::Packed => CalibrationSource {
-                sampling,
-                bos,
-                documents: Vec::new(),
-                stream: tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)?,
-                answers: Vec::new(),
-            },
+            Sampling::Packed => {
+                let stream = tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)?;
+                CalibrationSource {
+                    sampling,
+                    bos,
+                    documents: Vec::new(),
+                    free: vec![0..stream.len()],
+                    stream,
+                    answers: Vec::new(),
+                }
+            }
             Sampling::Answers => return Err(Error::config("answers come with their prompts, not as a text")),
         })
     }
@@ -77,6 +85,7 @@ impl CalibrationSource {
             bos,
             documents: Vec::new(),
             stream: Vec::new(),
+            free: Vec::new(),
             answers,
         }
     }
@@ -95,7 +104,7 @@ impl CalibrationSource {
     ) -> Result<TokenWindows> {
         let mut random = PythonRandom::new(seed);
         let ids = match self.sampling {
-            Sampling::Packed => draw_packed(&self.stream, &mut random, count, length)?,
+            Sampling::Packed => draw_packed(&self.stream, &self.free, &mut random, count, length)?,
             Sampling::Documents => {
                 let encode = |document: &str| tokenizer.encode(document, self.bos, vocabulary);
                 draw_documents(&self.documents, encode, &mut random, count, length)?
@@ -108,21 +117,135 @@ impl CalibrationSource {
         };
         TokenWindows::new(ids, length)
     }
+
+    /// Takes `count` windows of `length` tokens out of the text and returns them in its order: of a stream, windows that are spread over
+    /// all of it; of documents, one each of documents that are drawn. Windows that are drawn later have nothing of them: no token of the
+    /// stream, and no window of these documents or of others with the same text.
+    ///
+    /// # Errors
+    /// The text has not so many windows that as many again are left.
+    pub fn hold_out(
+        &mut self,
+        tokenizer: &Tokenizer,
+        vocabulary: usize,
+        seed: u64,
+        count: usize,
+        length: usize,
+    ) -> Result<TokenWindows> {
+        match self.sampling {
+            Sampling::Packed => {
+                let held = spread(self.stream.len(), count, length)?;
+                let ids = held.iter().flat_map(|window| &self.stream[window.clone()]);
+                let windows = TokenWindows::new(ids.copied().collect(), length);
+                self.free = between(&held, self.stream.len());
+                windows
+            }
+            Sampling::Documents => {
+                let bos = self.bos;
+                let encode = |document: &str| tokenizer.encode(document, bos, vocabulary);
+                let ids = take_documents(&mut self.documents, encode, &mut PythonRandom::new(seed), count, length)?;
+                TokenWindows::new(ids, length)
+            }
+            Sampling::Answers => Err(Error::config(
+                "prompts with answers are no text to hold windows out of; use another `sampling`",
+            )),
+        }
+    }
 }
 
-fn draw_packed(stream: &[u32], random: &mut PythonRandom, count: usize, length: usize) -> Result<Vec<u32>> {
-    if stream.len() <= length {
+/// `count` windows of a stream, as far from each other as they can be.
+fn spread(stream: usize, count: usize, length: usize) -> Result<Vec<Range<usize>>> {
+    let all = stream / length;
+    if count > all / 2 {
         return Err(Error::input(format!(
-            "the calibration text has {} tokens; a window of {length} needs at least one more",
-            stream.len()
+            "the calibration text has {all} windows of {length} tokens, and {count} of them cannot be held out: at most half, which are {}",
+            all / 2
+        )));
+    }
+    let window = |index: usize| {
+        let start = (2 * index + 1) * all / (2 * count) * length;
+        start..start + length
+    };
+    Ok((0..count).map(window).collect())
+}
+
+/// What is left of a stream between windows, which are in its order.
+fn between(windows: &[Range<usize>], stream: usize) -> Vec<Range<usize>> {
+    let starts = std::iter::once(0).chain(windows.iter().map(|window| window.end));
+    let ends = windows.iter().map(|window| window.start).chain([stream]);
+    starts.zip(ends).map(|(start, end)| start..end).collect()
+}
+
+fn draw_packed(
+    stream: &[u32],
+    free: &[Range<usize>],
+    random: &mut PythonRandom,
+    count: usize,
+    length: usize,
+) -> Result<Vec<u32>> {
+    // As the papers' code has it, no window ends with the last token.
+    let starts = |part: &Range<usize>| part.len().saturating_sub(length);
+    let all: usize = free.iter().map(starts).sum();
+    if all == 0 {
+        return Err(Error::input(format!(
+            "the calibration text has {} tokens{}; a window of {length} needs at least one more",
+            free.iter().map(Range::len).max().unwrap_or(0),
+            if free.len() > 1 { " in a row" } else { "" }
         )));
     }
     let mut ids = Vec::with_capacity(count * length);
     for _ in 0..count {
-        let start = random.up_to((stream.len() - length - 1) as u64) as usize;
-        ids.extend_from_slice(&stream[start..start + length]);
+        let mut place = random.up_to((all - 1) as u64) as usize;
+        for part in free {
+            if place < starts(part) {
+                let start = part.start + place;
+                ids.extend_from_slice(&stream[start..start + length]);
+                break;
+            }
+            place -= starts(part);
+        }
     }
     Ok(ids)
+}
+
+/// Takes `count` documents that are longer than a window out of all documents, with those of the same text; returns a window of each, in
+/// the order of the documents.
+fn take_documents(
+    documents: &mut Vec<String>,
+    encode: impl Fn(&str) -> Result<Vec<u32>>,
+    random: &mut PythonRandom,
+    count: usize,
+    length: usize,
+) -> Result<Vec<u32>> {
+    let mut left: Vec<usize> = (0..documents.len()).collect();
+    let mut texts: HashSet<&str> = HashSet::new();
+    let mut windows: Vec<(usize, Vec<u32>)> = Vec::new();
+    while windows.len() < count {
+        if left.is_empty() {
+            return Err(Error::input(format!(
+                "{} different texts among {} calibration documents are longer than a window of {length} tokens, and {count} are to be \
+                 held out; use `sampling = \"packed\"`, a shorter `length` or fewer windows",
+                windows.len(),
+                documents.len()
+            )));
+        }
+        let index = left.swap_remove(random.up_to(left.len() as u64 - 1) as usize);
+        let document = documents[index].as_str();
+        if texts.contains(document) {
+            continue;
+        }
+        let tokens = encode(document)?;
+        if tokens.len() > length {
+            texts.insert(document);
+            let start = random.up_to((tokens.len() - length - 1) as u64) as usize;
+            windows.push((index, tokens[start..start + length].to_vec()));
+        }
+    }
+    windows.sort_unstable_by_key(|(index, _)| *index);
+    let kept = documents.iter().filter(|document| !texts.contains(document.as_str()));
+    let kept = kept.cloned().collect();
+    *documents = kept;
+    Ok(windows.into_iter().flat_map(|(_, ids)| ids).collect())
 }
 
 /// Draws prompts with answers until `count` have an answer inside a window; returns their tokens and weights. Shorter ones
@@ -258,7 +381,8 @@ mod tests {
             (1, [70_445, 298_426, 444_299]),
             (2, [452_517, 445_149, 29_649]),
         ] {
-            let ids = draw_packed(&stream, &mut PythonRandom::new(seed), 3, 2048).expect("long enough");
+            let whole = [0..stream.len()];
+            let ids = draw_packed(&stream, &whole, &mut PythonRandom::new(seed), 3, 2048).expect("long enough");
             assert_eq!([ids[0], ids[2048], ids[4096]], starts, "seed {seed}");
         }
     }
@@ -271,6 +395,53 @@ mod tests {
         // CPython after random.seed(0): document 1 from 12, then (after rejections) document 1 from 0.
         let text: String = ids.iter().map(|id| *id as u8 as char).collect();
         assert_eq!(text, "r documea much l");
+    }
+
+    #[test]
+    fn nothing_that_is_held_out_of_a_stream_is_drawn() {
+        // Every token is another one, so that a token tells its place.
+        let stream: Vec<u32> = (0..1000).collect();
+        for (count, length) in [(1, 10), (7, 10), (50, 10), (3, 160)] {
+            let held = spread(stream.len(), count, length).expect("enough windows");
+            assert!(held.windows(2).all(|pair| pair[0].end <= pair[1].start), "{held:?}");
+            assert!(held.iter().all(|window| window.end <= stream.len()));
+            let taken: HashSet<usize> = held.iter().cloned().flatten().collect();
+            assert_eq!(taken.len(), count * length);
+            let free = between(&held, stream.len());
+            let drawn = draw_packed(&stream, &free, &mut PythonRandom::new(3), 500, length);
+            let Ok(drawn) = drawn else {
+                // Windows of 10 with gaps of 10 between them leave no window that is longer.
+                assert_eq!((count, length), (50, 10));
+                continue;
+            };
+            assert!(drawn.iter().all(|id| !taken.contains(&(*id as usize))));
+            for window in drawn.chunks(length) {
+                assert!(window.windows(2).all(|pair| pair[1] == pair[0] + 1), "{window:?}");
+            }
+            let starts: HashSet<u32> = drawn.chunks(length).map(|window| window[0]).collect();
+            assert!(starts.iter().any(|start| *start < 500) && starts.iter().any(|start| *start >= 500));
+        }
+        let error = spread(1000, 51, 10).expect_err("more than half").to_string();
+        assert!(
+            error.contains("100 windows of 10 tokens") && error.contains("are 50"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn documents_that_are_held_out_are_gone_with_those_of_the_same_text() {
+        let encode = |text: &str| Ok(text.bytes().map(u32::from).collect());
+        let text = |index: usize| format!("document {} of the corpus", index % 20);
+        let all: Vec<String> = (0..40).map(text).chain(["short".to_string()]).collect();
+        let mut documents = all.clone();
+        let ids = take_documents(&mut documents, encode, &mut PythonRandom::new(5), 6, 8).expect("twenty texts");
+        assert_eq!(ids.len(), 6 * 8);
+        // Every text is there twice.
+        assert_eq!(documents.len(), all.len() - 12);
+        let again = take_documents(&mut all.clone(), encode, &mut PythonRandom::new(5), 6, 8).expect("the same");
+        assert_eq!(ids, again);
+        let error = take_documents(&mut documents, encode, &mut PythonRandom::new(5), 15, 8).expect_err("14 are left");
+        assert!(error.to_string().starts_with("14 different texts among 29"), "{error}");
     }
 
     #[test]

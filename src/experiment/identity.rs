@@ -6,7 +6,9 @@
 
 use super::inputs::{Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
-use super::plan::{CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, RecipePlan, StepPlans, UnitsPlan};
+use super::plan::{
+    CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan,
+};
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
@@ -135,6 +137,19 @@ impl PruningIdentity {
     }
 }
 
+impl PruningKind {
+    /// What a method removes under a pattern.
+    pub fn of(method: &MethodPlan, pattern: Pattern, selection: Selection) -> Self {
+        match &method.kind {
+            MethodKind::Recipe(recipe) => PruningKind::Recipe(Box::new(RecipeIdentity::of(recipe, pattern, selection))),
+            MethodKind::Units(plan) => PruningKind::Units(UnitsIdentity {
+                plan: plan.clone(),
+                pattern,
+            }),
+        }
+    }
+}
+
 impl RecipeIdentity {
     fn of(recipe: &RecipePlan, pattern: Pattern, selection: Selection) -> Self {
         RecipeIdentity {
@@ -258,17 +273,7 @@ impl Identity {
             let method = &experiment.methods[pruning.method];
             let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
             PruningIdentity {
-                kind: match &method.kind {
-                    MethodKind::Recipe(recipe) => PruningKind::Recipe(Box::new(RecipeIdentity::of(
-                        recipe,
-                        pruning.pattern,
-                        experiment.selection,
-                    ))),
-                    MethodKind::Units(plan) => PruningKind::Units(UnitsIdentity {
-                        plan: plan.clone(),
-                        pattern: pruning.pattern,
-                    }),
-                },
+                kind: PruningKind::of(method, pruning.pattern, experiment.selection),
                 calibration: calibration.map(|((plan, seed), digest)| CalibrationIdentity {
                     stage: experiment.stage(method),
                     gradients: gradients.clone(),

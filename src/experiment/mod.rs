@@ -7,6 +7,7 @@
 
 pub mod axes;
 pub mod axis;
+pub mod draw;
 pub mod forecast;
 pub mod identity;
 pub mod inputs;
@@ -20,5 +21,7 @@ pub mod protocol;
 pub mod raw;
 pub mod resolve;
 pub mod schema;
+pub mod search;
 pub mod single;
 pub mod source;
+pub mod space;

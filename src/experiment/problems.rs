@@ -50,6 +50,19 @@ impl Problems {
         }
     }
 
+    /// Takes the mistakes of something that was looked at by itself; `said` is put before each of them.
+    pub fn join(&mut self, others: Problems, said: &str) {
+        for (span, error) in others.found {
+            self.add(span, error.at(said));
+        }
+    }
+
+    /// What the mistakes are and where, whatever else they are said of.
+    pub fn key(&self) -> Vec<(Range<usize>, String)> {
+        let key = |(span, error): &(Range<usize>, Error)| (span.clone(), error.to_string());
+        self.found.iter().map(key).collect()
+    }
+
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()

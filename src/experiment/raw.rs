@@ -3,6 +3,7 @@
 use super::machine::Wanted;
 use super::plan::Expected;
 use super::protocol::Length;
+use super::space::RawSpaces;
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
@@ -77,6 +78,41 @@ pub struct RawExperiment {
     /// Settings of the report, `[report]`.
     #[schemars(with = "Option<RawReport>")]
     pub report: Option<Spanned<RawReport>>,
+    /// Makes the experiment a search for the best method of a space, `[search]`; `zprune search` runs it.
+    #[schemars(with = "Option<RawSearch>")]
+    pub search: Option<Spanned<RawSearch>>,
+}
+
+/// A search for the best method of a space, `[search]`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSearch {
+    /// Number of methods to try, drawn at random; the whole space, if it has no more, and by default.
+    #[schemars(with = "Option<usize>")]
+    pub trials: Option<Spanned<usize>>,
+    /// Decides which methods are drawn, and which windows are held out; 0 by default.
+    #[serde(default)]
+    pub seed: u64,
+    /// Of so many methods, one goes on to the next rung; 3 by default.
+    #[schemars(with = "Option<usize>")]
+    pub halve: Option<Spanned<usize>>,
+    /// Numbers of calibration windows, one for each rung: `[8, 24, 72]`; needed.
+    #[schemars(with = "Option<Vec<usize>>")]
+    pub sequences: Option<Spanned<Vec<usize>>>,
+    /// Number of windows of the calibration corpus that nothing is calibrated on: one half selects, the other half tests the winner. 32 by
+    /// default.
+    #[schemars(with = "Option<usize>")]
+    pub held_out: Option<Spanned<usize>>,
+    /// The methods with which the winner is compared, by name or with the keys of a `[[method]]`; needed.
+    #[serde(default)]
+    #[schemars(with = "Vec<ListedMethod>")]
+    pub against: Vec<Spanned<ListedMethod>>,
+    /// Calibration seeds of that comparison, none of which the search has; three by default.
+    #[schemars(with = "Option<Vec<u64>>")]
+    pub confirm: Option<Spanned<Vec<u64>>>,
+    /// The space: a `[[method]]` in which values may be lists to choose from, or ranges; needed.
+    #[schemars(with = "RawSpaces")]
+    pub method: Option<Spanned<RawSpaces>>,
 }
 
 /// A model of the experiment, `[[model]]`.

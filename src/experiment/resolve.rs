@@ -10,6 +10,7 @@ pub(super) mod models;
 mod names;
 pub(crate) mod paths;
 mod reference;
+mod search;
 pub(super) mod texts;
 
 use super::axes::alike;
@@ -19,6 +20,7 @@ use super::plan::{DENSE, Experiment, ModelPlan, RecipePlan, check_confidence};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Named, agree};
 use super::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
+use super::search::SearchPlan;
 use super::source::Source;
 use crate::error::{Error, Located, Result};
 use crate::files;
@@ -38,6 +40,30 @@ use texts::{calibration, evaluation, task};
 /// More cells than this are a slip: a plan holds all of them.
 const MOST_CELLS: usize = 100_000;
 
+/// What a file describes.
+pub enum Described {
+    /// An experiment.
+    Experiment(Box<Experiment>),
+    /// A search for the best method of a space.
+    Search(Box<SearchPlan>),
+}
+
+/// Reads and resolves a file that may have a [search], for the machine that a command line asks for instead of the file's.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_described(path: &Path, request: &MachineRequest) -> Result<Described> {
+    resolve(&Source::read(path)?, request)
+}
+
+/// Resolves the text of a file that may have a [search].
+///
+/// # Errors
+/// As [`read`].
+pub fn parse_described(source: &Source) -> Result<Described> {
+    resolve(source, &MachineRequest::default())
+}
+
 /// Reads and resolves an experiment file; the path `-` is standard input.
 ///
 /// # Errors
@@ -51,7 +77,7 @@ pub fn read(path: &Path) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn read_for(path: &Path, request: &MachineRequest) -> Result<Experiment> {
-    resolve(&Source::read(path)?, request)
+    plain(&Source::read(path)?, request)
 }
 
 /// Resolves the text of an experiment file.
@@ -59,23 +85,41 @@ pub fn read_for(path: &Path, request: &MachineRequest) -> Result<Experiment> {
 /// # Errors
 /// As [`read`].
 pub fn parse(source: &Source) -> Result<Experiment> {
-    resolve(source, &MachineRequest::default())
+    plain(source, &MachineRequest::default())
 }
 
-fn resolve(source: &Source, request: &MachineRequest) -> Result<Experiment> {
+/// Resolves an experiment that is no search.
+fn plain(source: &Source, request: &MachineRequest) -> Result<Experiment> {
+    match resolve(source, request)? {
+        Described::Experiment(experiment) => Ok(*experiment),
+        Described::Search(_) => {
+            let message = "it has a [search]: `zprune search` runs it, and its report is made again when it has run; every rung has a \
+                           results folder of its own";
+            Err(Error::config(message).at(source.path.display()))
+        }
+    }
+}
+
+fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
     let mut problems = Problems::default();
-    let experiment = source.parse(&mut problems).and_then(|mut raw| {
+    let described = source.parse(&mut problems).and_then(|mut raw| {
+        let search = search::taken(&mut raw, &mut problems);
         paths::place(&mut raw, &source.path, &mut problems);
         let resolving = Resolving {
             raw: &raw,
             methods: all_methods(&raw),
             source,
+            searching: search.is_some(),
         };
-        resolving.experiment(request, &mut problems)
+        let experiment = resolving.experiment(request, &mut problems)?;
+        Some(match search {
+            None => Described::Experiment(Box::new(experiment)),
+            Some(search) => Described::Search(Box::new(search.plan(experiment, &raw, source, &mut problems)?)),
+        })
     });
     problems.in_file(&source.path, &source.text)?;
     // Without a problem there is an experiment.
-    experiment.ok_or_else(|| Error::config("cannot be read").at(source.path.display()))
+    described.ok_or_else(|| Error::config("cannot be read").at(source.path.display()))
 }
 
 /// The methods in the list `methods`, and then those that have a `[[method]]`.
@@ -141,6 +185,8 @@ struct Resolving<'a> {
     raw: &'a RawExperiment,
     methods: Vec<Spanned<RawMethod>>,
     source: &'a Source,
+    /// Whether it is a search, which has its own texts and methods.
+    searching: bool,
 }
 
 impl Resolving<'_> {
@@ -214,11 +260,11 @@ impl Resolving<'_> {
             let message = needed("[[model]]", "with its `path` or `hub`");
             problems.missing(&WHOLE, "model", message);
         }
-        if self.methods.is_empty() && !problems.lost(&WHOLE, "methods") {
+        if self.methods.is_empty() && !self.searching && !problems.lost(&WHOLE, "methods") {
             let message = needed("[[method]]", "or a list: `methods = [\"wanda\", \"sparsegpt\"]`");
             problems.missing(&WHOLE, "method", message);
         }
-        if raw.task.is_empty() && raw.evaluation.is_empty() && !problems.lost(&WHOLE, "task") {
+        if raw.task.is_empty() && raw.evaluation.is_empty() && !self.searching && !problems.lost(&WHOLE, "task") {
             let message = needed(
                 "[[evaluation]]",
                 "with its `name`, `corpus` and `length`, or a [[task]]",

@@ -148,3 +148,19 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     written::write(&files, folder, &report.results.plan.experiment.name)?;
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
+
+/// Writes files of a search, with paths relative to its folder, which is named `name`; a file that zprune did not write stays.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_files(files: &[(PathBuf, Vec<u8>)], folder: &Path, name: &str) -> Result<()> {
+    written::write(files, folder, name)
+}
+
+/// Checks that [`write_files`] may write files with these names.
+///
+/// # Errors
+/// One of them belongs to somebody else.
+pub fn check_files(files: &[&str], folder: &Path, name: &str) -> Result<()> {
+    written::check_files(files, folder, name)
+}

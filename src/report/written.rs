@@ -66,7 +66,7 @@ pub fn check(experiment: &Experiment, folder: &Path) -> Result<()> {
 }
 
 /// Checks that no file with one of these names belongs to somebody else.
-fn check_files(files: &[&str], folder: &Path, experiment: &str) -> Result<()> {
+pub(super) fn check_files(files: &[&str], folder: &Path, experiment: &str) -> Result<()> {
     only_plain(&folder.join(LIST))?;
     // Best effort: another process may be writing its report, and lists files before it writes them.
     let list = File::open(folder.join(LIST));

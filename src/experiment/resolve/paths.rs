@@ -48,7 +48,7 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
 }
 
 /// The file of the allocator `file` is the one path among the parameters of components.
-fn place_shares(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
+pub fn place_shares(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
     let Some(allocator) = &mut method.allocator else {
         return;
     };
