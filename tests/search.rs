@@ -335,7 +335,7 @@ fn a_search_that_lost_its_last_records_finds_the_same() {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("rung 3 of 3: 1 trials with 8 calibration windows, 1 kept"),
+        said.contains("rung 3 of 3: 1 tried with 8 calibration windows, 1 kept"),
         "{said}"
     );
     let found = numbers(&folder);

@@ -2,9 +2,12 @@
 
 use super::common::Target;
 use super::display::Display;
+use super::forecast;
 use super::streams::{note, print, print_lines, width};
 use crate::error::{Error, Located, Result};
-use crate::experiment::inputs;
+use crate::experiment::inputs::{self, Inputs};
+use crate::experiment::machine::Processor;
+use crate::experiment::plan::Experiment;
 use crate::experiment::resolve::{self, Described};
 use crate::experiment::search::{SearchPlan, WindowFiles};
 use crate::hub::Parts;
@@ -91,7 +94,7 @@ fn line(plan: &SearchPlan, number: usize, rung: &Rung) -> String {
         )
     });
     format!(
-        "rung {number} of {}: {} trials with {} calibration windows, {} kept; {}",
+        "rung {number} of {}: {} tried with {} calibration windows, {} kept; {}",
         plan.sequences.len(),
         rung.tried.len(),
         rung.sequences,
@@ -131,28 +134,25 @@ struct PlannedRung {
     cells: usize,
 }
 
-/// The rungs, and the comparison at the end. Who goes on is not known: the first trials stand for them.
-fn rungs(plan: &SearchPlan) -> Vec<PlannedRung> {
+/// The rungs, and the comparison at the end, with their experiments. Who goes on is not known: the first trials stand for them.
+fn rungs(plan: &SearchPlan) -> Vec<(PlannedRung, Experiment)> {
     let nowhere = WindowFiles::default();
-    let mut rungs = Vec::new();
-    let sizes = plan.sizes().into_iter().zip(&plan.sequences).enumerate();
-    for (index, (count, sequences)) in sizes {
+    let sizes = plan.sizes().into_iter().enumerate();
+    let rungs = sizes.map(|(index, count)| {
         let trials: Vec<usize> = (0..count).collect();
-        rungs.push(PlannedRung {
-            folder: format!("rung-{}", index + 1),
-            sequences: *sequences,
-            methods: count,
-            cells: plan.rung(index, &trials, &nowhere).cells().len(),
-        });
-    }
-    let last = plan.confirmation(0, &nowhere);
-    rungs.push(PlannedRung {
-        folder: "confirm".to_string(),
-        sequences: plan.sequences.last().copied().unwrap_or_default(),
-        methods: last.methods.len(),
-        cells: last.cells().len(),
+        (format!("rung-{}", index + 1), plan.rung(index, &trials, &nowhere))
     });
-    rungs
+    let last = ("confirm".to_string(), plan.confirmation(0, &nowhere));
+    let planned = rungs.chain([last]).map(|(folder, experiment)| {
+        let rung = PlannedRung {
+            folder,
+            sequences: experiment.calibration.as_ref().map_or(0, |plan| plan.sequences),
+            methods: experiment.methods.len(),
+            cells: experiment.cells().len(),
+        };
+        (rung, experiment)
+    });
+    planned.collect()
 }
 
 /// Shows what a search would do.
@@ -160,7 +160,7 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
     let base = &plan.base;
     let folder = results.join(&base.name);
     let rungs = rungs(plan);
-    let cells = rungs.iter().map(|rung| rung.cells).sum();
+    let cells = rungs.iter().map(|(rung, _)| rung.cells).sum();
     if as_json {
         let trials = plan.trials.iter().map(|trial| PlannedTrial {
             name: &trial.method.name,
@@ -172,7 +172,7 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
             results: &folder,
             points: plan.points,
             trials: trials.collect(),
-            rungs,
+            rungs: rungs.into_iter().map(|(rung, _)| rung).collect(),
             cells,
         };
         let text = serde_json::to_string_pretty(&planned);
@@ -182,9 +182,11 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         true => format!("{}\n", base.name),
         false => format!("{}: {}\n", base.name, base.description),
     };
-    let points = plan.points.map_or("no end of".to_string(), |points| points.to_string());
+    let points = plan
+        .points
+        .map_or("no end of methods".to_string(), |points| format!("{points} methods"));
     text.push_str(&format!(
-        "a search: {} of {points} methods are tried, and 1 of {} goes on to the next rung\n",
+        "a search: {} drawn from a space of {points}; 1 of {} goes on to the next rung\n",
         plan.trials.len() + plan.merged.len(),
         plan.halve
     ));
@@ -206,15 +208,26 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
     for method in &base.methods {
         text.push_str(&format!("against: {} = {method}\n", method.name));
     }
-    for rung in &rungs {
+    let foreseen = base.machine_foreseen()?;
+    for (rung, experiment) in &rungs {
         text.push_str(&format!(
             "  {:<8}  {} methods with {} calibration windows: {} cells\n",
             rung.folder, rung.methods, rung.sequences, rung.cells
         ));
+        if foreseen.machine.backend == Processor::Cpu {
+            let inputs = Inputs::inspect_texts(experiment)?;
+            let expected = forecast::expected(experiment, foreseen.machine, &inputs, &experiment.cells())?;
+            expected
+                .lines()
+                .for_each(|line| text.push_str(&format!("            {line}\n")));
+        }
     }
     text.push_str(&format!(
         "at most {cells} cells, in {}; `zprune search` runs what is missing\n",
         folder.display()
     ));
+    for missing in Inputs::inspect(base)?.missing.iter().chain(&foreseen.assumed) {
+        text.push_str(&format!("missing: {missing}\n"));
+    }
     print_lines(&text)
 }

@@ -19,7 +19,7 @@ use crate::record;
 use crate::report::{self, Report};
 use crate::run::{self, Options, State};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Arguments of `zprune run`.

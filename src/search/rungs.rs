@@ -2,7 +2,7 @@
 
 use super::found::{Found, Rung, Tried};
 use super::{halving, windows};
-use crate::error::{Error, ErrorKind, Located, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::experiment::identity::identify;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::Experiment;

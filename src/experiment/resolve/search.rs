@@ -16,7 +16,6 @@ use crate::experiment::source::Source;
 use crate::experiment::space::RawSpace;
 use crate::prune::limits::Limits;
 use crate::registry::plain;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_spanned::Spanned;
 use std::collections::BTreeSet;
