@@ -34,7 +34,8 @@ pub(super) struct Display {
     left: Cell<Option<Duration>>,
     downloading: RefCell<Option<String>>,
     waiting: Cell<bool>,
-    started: Instant,
+    /// When what comes before the first cell began.
+    started: Cell<Instant>,
     /// Time at which the last plain line was printed.
     spoke: Cell<Instant>,
 }
@@ -71,7 +72,7 @@ impl Display {
             left: Cell::default(),
             downloading: RefCell::default(),
             waiting: Cell::default(),
-            started: Instant::now(),
+            started: Cell::new(Instant::now()),
             spoke: Cell::new(Instant::now()),
         };
         display.style("{spinner} {wide_msg}");
@@ -229,7 +230,7 @@ impl Progress for Display {
         self.bar.reset();
         self.style("{bar:16} {wide_msg}");
         if !self.terminal && cells > 1 {
-            let ready = self.started.elapsed().as_secs_f64();
+            let ready = self.started.get().elapsed().as_secs_f64();
             note(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
         }
     }
@@ -308,6 +309,7 @@ impl Progress for Display {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+        self.started.set(Instant::now());
     }
 }
 

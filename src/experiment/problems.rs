@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use ariadne::{Config, IndexType, Label, Report, ReportKind};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -50,17 +51,14 @@ impl Problems {
         }
     }
 
-    /// Takes the mistakes of something that was looked at by itself; `said` is put before each of them.
-    pub fn join(&mut self, others: Problems, said: &str) {
+    /// Takes the mistakes of something that was looked at by itself; `said` is put before each of them. Those that are in `told` are left
+    /// out, and the others are put there.
+    pub fn join(&mut self, others: Problems, said: &str, told: &mut BTreeSet<(usize, String)>) {
         for (span, error) in others.found {
-            self.add(span, error.at(said));
+            if told.insert((span.start, error.to_string())) {
+                self.add(span, error.at(said));
+            }
         }
-    }
-
-    /// What the mistakes are and where, whatever else they are said of.
-    pub fn key(&self) -> Vec<(Range<usize>, String)> {
-        let key = |(span, error): &(Range<usize>, Error)| (span.clone(), error.to_string());
-        self.found.iter().map(key).collect()
     }
 
     /// Whether nothing was found.

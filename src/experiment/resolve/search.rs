@@ -267,7 +267,7 @@ impl Taken {
         let folder = source.path.parent().unwrap_or(Path::new(""));
         let digits = points.len().to_string().len();
         let (mut trials, mut merged): (Vec<Trial>, Vec<(String, String)>) = Default::default();
-        let (mut meanings, mut told): (Vec<String>, BTreeSet<_>) = Default::default();
+        let (mut meanings, mut told) = (Vec::new(), BTreeSet::new());
         for (index, point) in points.iter().enumerate() {
             let space = &self.spaces[point.space];
             let called = space.name.as_ref().map_or("trial", |name| name.get_ref());
@@ -285,14 +285,7 @@ impl Taken {
                 own.take(&place, suits(made, base));
             }
             if !own.is_empty() {
-                if told.insert(
-                    own.key()
-                        .into_iter()
-                        .map(|(span, said)| (span.start, said))
-                        .collect::<Vec<_>>(),
-                ) {
-                    problems.join(own, &said(&name, point));
-                }
+                problems.join(own, &said(&name, point), &mut told);
                 continue;
             }
             let Some(made) = made else { continue };
