@@ -14,3 +14,13 @@ fn tile_of_triangle(number: u32) -> vec2<u32> {
     }
     return vec2(row, number - row * (row + 1u) / 2u);
 }
+
+// The row and column of a tile; tiles are taken in bands of `most` rows, column by column, so that neighbours share operands in the
+// cache.
+fn tile_of_band(number: u32, rows: u32, columns: u32, most: u32) -> vec2<u32> {
+    let band = number / (most * columns);
+    let first = band * most;
+    let height = min(most, rows - first);
+    let inside = number - band * most * columns;
+    return vec2(first + inside % height, inside / height);
+}

@@ -64,17 +64,13 @@ fn matmul(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let tile = group.x + group.y * groups.x;
-    if tile >= p.row_tiles * p.column_tiles {
+    let number = group.x + group.y * groups.x;
+    if number >= p.row_tiles * p.column_tiles {
         return;
     }
-    // Tiles are taken in bands of 16 rows, column by column, so that neighbours share operands in the cache.
-    let band = tile / (16u * p.column_tiles);
-    let first = band * 16u;
-    let height = min(16u, p.row_tiles - first);
-    let inside = tile - band * 16u * p.column_tiles;
-    let row0 = (first + inside % height) * TILE;
-    let column0 = (inside / height) * TILE;
+    let tile = tile_of_band(number, p.row_tiles, p.column_tiles, 16u);
+    let row0 = tile.x * TILE;
+    let column0 = tile.y * TILE;
 
     // What a thread fetches: eight inputs of every 32nd row from fetch_row on. The order of rows avoids bank conflicts.
     let fetch_input = (thread % 4u) * 8u;

@@ -73,17 +73,13 @@ fn matmul(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let tile = group.x + group.y * groups.x;
-    if tile >= p.row_tiles * p.column_tiles {
+    let number = group.x + group.y * groups.x;
+    if number >= p.row_tiles * p.column_tiles {
         return;
     }
-    // Tiles are taken in bands of 8 rows, column by column, so that neighbours share operands in the cache.
-    let band = tile / (8u * p.column_tiles);
-    let first = band * 8u;
-    let height = min(8u, p.row_tiles - first);
-    let inside = tile - band * 8u * p.column_tiles;
-    let row0 = (first + inside % height) * TILE;
-    let column0 = (inside / height) * TILE;
+    let tile = tile_of_band(number, p.row_tiles, p.column_tiles, 8u);
+    let row0 = tile.x * TILE;
+    let column0 = tile.y * TILE;
 
     let inner = p.inner;
     // The inputs that rows of this tile of w have values for.

@@ -23,13 +23,29 @@ struct Parameters {
 // All ones less the first entry of `places` that is wrong; 0: none is.
 @group(0) @binding(4) var<storage, read_write> misplaced: atomic<u32>;
 
+// 32 rows of 32 entries, in rows of 33 for the banks.
+var<workgroup> square: array<X, 1056>;
+
+// One workgroup for each 32 x 32 entries, so that neighbours read and write neighbours.
 @compute @workgroup_size(LANES)
 fn transpose(
     #invocation()
 ) {
-    let i = index(group, groups, lane);
-    if i < p.rows * p.columns {
-        into[i] = Y(x[p.first + i % p.columns * p.width + i / p.columns]);
+    let number = group.y * groups.x + group.x;
+    let across = (p.columns + 31u) / 32u;
+    let row = number / across * 32u;
+    let column = number % across * 32u;
+    let inside = lane % 32u;
+    for (var line = lane / 32u; line < 32u; line += LANES / 32u) {
+        if column + line < p.columns && row + inside < p.rows {
+            square[line * 33u + inside] = x[p.first + (column + line) * p.width + row + inside];
+        }
+    }
+    workgroupBarrier();
+    for (var line = lane / 32u; line < 32u; line += LANES / 32u) {
+        if row + line < p.rows && column + inside < p.columns {
+            into[(row + line) * p.columns + column + inside] = Y(square[inside * 33u + line]);
+        }
     }
 }
 

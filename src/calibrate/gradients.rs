@@ -13,6 +13,7 @@ use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::{LinearId, LinearSpec, ModelSpec};
 use ndarray::{ArcArray2, Array2};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -250,7 +251,13 @@ pub fn regional<B: Backend>(
 /// A sum in the host's memory.
 fn finite<B: Backend>(backend: &B, sum: &B::Tensor) -> Result<Array2<f32>> {
     let host = backend.download(sum)?;
-    match host.iter().find(|value| !value.is_finite()) {
+    let values = host
+        .as_slice()
+        .expect("what a backend hands out is row-major and contiguous");
+    let wrong = values
+        .par_chunks(1 << 16)
+        .find_map_first(|part| part.iter().find(|value| !value.is_finite()));
+    match wrong {
         None => Ok(host),
         Some(wrong) => Err(Error::numeric(format!(
             "a sum of gradients is {wrong}; use compute = \"f32\" if the backend computes in half precision, else look at the weights"

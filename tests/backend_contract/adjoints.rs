@@ -277,6 +277,11 @@ impl<B: Backend> Suite<B> {
             (2, 1, 8, 70, Some(500), Some(50.0)),
             (2, 1, 64, 150, None, None),
             (1, 1, 80, 96, Some(40), None),
+            (4, 2, 16, 201, None, Some(2.5)),
+            (6, 2, 48, 133, Some(37), None),
+            (2, 1, 112, 70, None, Some(50.0)),
+            (4, 2, 128, 259, None, None),
+            (2, 2, 128, 200, Some(150), None),
             (1, 1, 256, 70, None, None),
         ] {
             let mut shape = AttentionSpec::new(heads, kv_heads, head_dim);
@@ -393,7 +398,7 @@ impl<B: Backend> Suite<B> {
             squares: true,
             magnitudes: true,
         };
-        for (inputs, outputs, length) in [(67, 45, 35), (132, 136, 32), (20, 100, 1)] {
+        for (inputs, outputs, length) in [(67, 45, 35), (132, 136, 32), (136, 264, 70), (20, 100, 1)] {
             let factor = 0.5f32;
             let zeros = || self.backend.zeros(outputs, inputs);
             let mut there = Gradient::new(needs, zeros)?;

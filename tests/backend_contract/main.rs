@@ -239,6 +239,11 @@ impl<B: Backend> Suite<B> {
             let back = self.backend.download_weight(&there)?;
             self.check("upload_weight and download_weight", case, &back, &want);
         }
+        // More than is read at a time, in half precision too.
+        let large = Array2::from_shape_fn((4101, 4099), |(row, column)| ((row * 4099 + column) % 2047) as f32);
+        let there = self.backend.upload(large.view())?;
+        let back = self.backend.download(&there)?;
+        self.check("upload and download", "a large matrix", &back, &wide(&large));
         Ok(())
     }
 

@@ -6,13 +6,13 @@
 use super::device::{Kernel, read, write};
 use super::open::{Gpu, grid};
 use super::operations::activated;
-use super::parameters::{self, Elementwise, LANES, SCORE_TILE};
-use super::product::Filled;
+use super::parameters::{self, Elementwise, LANES};
+use super::product::{Filled, Outer};
 use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::backend::gradient::Gradient;
 use crate::error::Result;
-use crate::spec::{Activation, AttentionSpec, NormKind};
+use crate::spec::{Activation, NormKind};
 use bytemuck::cast_slice;
 
 impl Gpu {
@@ -98,47 +98,6 @@ impl Gpu {
             .run(&kernel, &parameters, &bound, grid(gate.len().div_ceil(LANES)))
     }
 
-    /// See [`Backend::attention_backward`](crate::backend::Backend::attention_backward).
-    pub(super) fn attend_backward(
-        &self,
-        shape: AttentionSpec,
-        window: Option<usize>,
-        length: usize,
-        heads: [&Tensor; 3],
-        result: &Tensor,
-        dy: &Tensor,
-    ) -> Result<[Tensor; 3]> {
-        let converted = self.as_stored(dy)?;
-        let dy = converted.as_ref().unwrap_or(dy);
-        let [queries, keys, values] = heads;
-        let like = |x: &Tensor| self.tensor(x.rows, x.columns, Element::F32);
-        let slopes = [like(queries)?, like(keys)?, like(values)?];
-        let known = self.device.allocate((queries.rows * shape.heads * 8) as u64)?;
-        let parameters = parameters::Attention {
-            length: length as u32,
-            heads: shape.heads as u32,
-            kv_heads: shape.kv_heads as u32,
-            head_dim: shape.head_dim as u32,
-            window: window.unwrap_or(0) as u32,
-            scale: shape.scale,
-            softcap: shape.softcap.unwrap_or(0.0),
-        };
-        let given = [queries, keys, values, result, dy].map(|x| read(&x.memory));
-        let (tiles, sequences) = (length.div_ceil(SCORE_TILE), queries.rows / length);
-        let run = |entry, heads: usize, into: &[&Tensor]| {
-            let kernel = Kernel::new(shader::ATTENTION_BACKWARD, entry).with_type("X", queries.element.name());
-            let mut bound = given.to_vec();
-            bound.push(write(&known));
-            bound.extend(into.iter().map(|into| write(&into.memory)));
-            let groups = [tiles, heads, sequences].map(|count| count as u32);
-            self.device.run(&kernel, &parameters, &bound, groups)
-        };
-        run("marks", shape.heads, &[])?;
-        run("for_queries", shape.heads, &[&slopes[0]])?;
-        run("for_keys", shape.kv_heads, &[&slopes[1], &slopes[2]])?;
-        Ok(slopes)
-    }
-
     /// See [`Backend::log_likelihoods_backward`](crate::backend::Backend::log_likelihoods_backward).
     pub(super) fn likelihood_slopes(
         &self,
@@ -204,6 +163,22 @@ impl Gpu {
             sequences
         };
         let length = x.rows / sequences;
+        let converted = if self.cooperates(x) { self.as_stored(dy)? } else { None };
+        let dy = converted.as_ref().unwrap_or(dy);
+        if self.multiplies_outer([dy, x]) {
+            let sums = [
+                ("p.factor * v", sum),
+                ("(p.factor * v) * (p.factor * v)", squares),
+                ("abs(p.factor * v)", magnitudes),
+            ];
+            for (added, sums) in sums {
+                let Some(sums) = sums else { continue };
+                for first in (0..x.rows).step_by(length) {
+                    self.add_outer([dy, x], (first, length), &sums.memory, Outer::Each(added, factor))?;
+                }
+            }
+            return Ok(());
+        }
         let parameters = Elementwise {
             factor,
             ..Elementwise::default()

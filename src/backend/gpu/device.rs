@@ -15,7 +15,7 @@ use bytemuck::{Pod, bytes_of};
 use std::sync::{Arc, Mutex, OnceLock};
 use wgpu::{
     Buffer, BufferDescriptor, BufferUsages, DeviceDescriptor, ErrorFilter, ExperimentalFeatures, Limits, MemoryHints,
-    PollType,
+    PollType, SubmissionIndex,
 };
 
 /// An open GPU: its memory, its kernels and the work recorded for it.
@@ -29,8 +29,8 @@ pub struct Device {
     /// The buffer that is bound if a kernel's optional input is absent.
     nothing: OnceLock<Memory>,
     pub(super) recorder: Mutex<Recorder>,
-    /// The buffer that the last result was read through, kept for reuse.
-    pub(super) staging: Mutex<Option<Buffer>>,
+    /// Buffers that results were read through, kept for reuse, the newest last.
+    pub(super) staging: Mutex<Vec<Buffer>>,
     pool: Arc<Mutex<Pool>>,
     pipelines: Pipelines,
     /// The first error after which the device cannot be used any more.
@@ -268,10 +268,18 @@ impl Device {
         Ok(())
     }
 
-    fn hand_over(&self, recorder: &mut Recorder) {
-        recorder.hand_over(&self.queue);
+    /// Submits what this recorder has, for a caller that waits for it.
+    pub(super) fn submit_now(&self, recorder: &mut Recorder) -> Result<SubmissionIndex> {
+        self.check()?;
+        self.hand_over(recorder)
+            .ok_or_else(|| failure(format!("{}: there was nothing to wait for", self.name)))
+    }
+
+    fn hand_over(&self, recorder: &mut Recorder) -> Option<SubmissionIndex> {
+        let submission = recorder.hand_over(&self.queue);
         // Lets the driver take back what finished work used; does not wait.
         let _ = self.device.poll(PollType::Poll);
+        submission
     }
 
     /// Makes the device unusable, as a driver does that resets it: everything after this fails. For tests.
@@ -286,7 +294,19 @@ impl Device {
     /// The device was lost.
     pub fn wait(&self) -> Result<()> {
         self.submit()?;
-        if let Err(error) = self.device.poll(PollType::wait_indefinitely()) {
+        self.poll(PollType::wait_indefinitely())
+    }
+
+    /// Waits until this work is done, whatever was submitted after it.
+    pub(super) fn wait_for(&self, submission: SubmissionIndex) -> Result<()> {
+        self.poll(PollType::Wait {
+            submission_index: Some(submission),
+            timeout: None,
+        })
+    }
+
+    fn poll(&self, until: PollType) -> Result<()> {
+        if let Err(error) = self.device.poll(until) {
             let _ = self.fault.set(format!("the GPU does not answer: {error}"));
         }
         self.check()

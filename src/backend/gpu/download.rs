@@ -4,14 +4,29 @@ use super::device::{Device, failure};
 use super::memory::Memory;
 use crate::error::Result;
 use crate::threads::lock;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use wgpu::{Buffer, BufferDescriptor, BufferUsages, ErrorFilter, MapMode};
+use wgpu::{Buffer, BufferAsyncError, BufferDescriptor, BufferUsages, ErrorFilter, MapMode, SubmissionIndex};
 
 /// The largest buffer for reading results that is kept, in bytes.
 const KEPT: u64 = 64 << 20;
 
+/// Number of buffers for reading results that are kept: one is read while the other is filled.
+const BUFFERS: usize = 2;
+
+/// Most bytes of one matrix that are read at a time.
+const PIECE: u64 = 32 << 20;
+
 /// How long to wait for an answer that has arrived in another thread; microseconds are usual.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Results that are on their way to the host.
+struct Coming {
+    staging: Buffer,
+    bytes: u64,
+    submission: SubmissionIndex,
+    mapped: Receiver<std::result::Result<(), BufferAsyncError>>,
+}
 
 impl Device {
     /// Copies the first `bytes` of memory to the host.
@@ -28,53 +43,106 @@ impl Device {
     /// # Errors
     /// The device was lost, or has no room for the copy.
     pub fn download_all(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
-        let room = |bytes: u64| bytes.max(4).next_multiple_of(4);
-        let padded = parts.iter().map(|(_, bytes)| room(*bytes)).sum();
-        let staging = self.staging(padded)?;
-        {
+        let whole: Vec<_> = parts.iter().map(|(memory, bytes)| (*memory, 0, *bytes)).collect();
+        let coming = self.send(&whole)?;
+        let mut copies = Vec::with_capacity(parts.len());
+        self.receive(coming, |view| {
+            let mut place = 0;
+            for (_, bytes) in parts {
+                copies.push(view[place..place + *bytes as usize].to_vec());
+                place += room(*bytes) as usize;
+            }
+        })?;
+        Ok(copies)
+    }
+
+    /// Reads the first `bytes` of memory in pieces: `take` gets each piece, with its place in bytes, while the next one is copied.
+    /// Places are multiples of 4.
+    ///
+    /// # Errors
+    /// The device was lost, or has no room for the copies.
+    pub fn read(&self, memory: &Memory, bytes: u64, mut take: impl FnMut(usize, &[u8])) -> Result<()> {
+        let piece = |place: u64| {
+            let bytes = PIECE.min(bytes - place);
+            self.send(&[(memory, place, bytes)]).map(|coming| (coming, bytes))
+        };
+        let mut next = Some(piece(0)?);
+        let mut place = 0;
+        while let Some((coming, here)) = next.take() {
+            let after = place + here;
+            if after < bytes {
+                next = Some(piece(after)?);
+            }
+            self.receive(coming, |view| take(place as usize, &view[..here as usize]))?;
+            place = after;
+        }
+        Ok(())
+    }
+
+    /// Has parts of buffers copied to where the host can read them, one after the other: each with its first byte and number of bytes.
+    fn send(&self, parts: &[(&Memory, u64, u64)]) -> Result<Coming> {
+        let bytes = parts.iter().map(|(.., bytes)| room(*bytes)).sum();
+        let staging = self.staging(bytes)?;
+        let submission = {
             let mut recorder = lock(&self.recorder);
             let encoder = recorder.encoder(&self.device);
             let mut place = 0;
-            for (memory, bytes) in parts {
-                encoder.copy_buffer_to_buffer(memory.buffer(), 0, &staging, place, Some(room(*bytes)));
+            for (memory, first, bytes) in parts {
+                encoder.copy_buffer_to_buffer(memory.buffer(), *first, &staging, place, Some(room(*bytes)));
                 place += room(*bytes);
             }
-        }
-        self.submit()?;
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(MapMode::Read, 0..padded, move |result| {
+            self.submit_now(&mut recorder)?
+        };
+        let (sender, mapped) = channel();
+        staging.map_async(MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone only when this call has failed already.
             let _ = sender.send(result);
         });
-        self.wait()?;
+        Ok(Coming {
+            staging,
+            bytes,
+            submission,
+            mapped,
+        })
+    }
+
+    /// Waits for results and hands them to `take`.
+    fn receive(&self, coming: Coming, take: impl FnOnce(&[u8])) -> Result<()> {
+        let Coming {
+            staging,
+            bytes,
+            submission,
+            mapped,
+        } = coming;
+        self.wait_for(submission)?;
         // Another thread that polls may have taken the answer and be about to hand it over, so it is waited for.
-        match receiver.recv_timeout(PATIENCE) {
+        match mapped.recv_timeout(PATIENCE) {
             Ok(Ok(())) => {}
             other => return Err(failure(format!("a result cannot be read back: {other:?}"))),
         }
         let view = staging
-            .get_mapped_range(0..padded)
+            .get_mapped_range(0..bytes)
             .map_err(|error| failure(format!("a result cannot be read back: {error}")))?;
-        let mut place = 0;
-        let mut copies = Vec::with_capacity(parts.len());
-        for (_, bytes) in parts {
-            copies.push(view[place..place + *bytes as usize].to_vec());
-            place += room(*bytes) as usize;
-        }
+        take(&view);
         drop(view);
         staging.unmap();
+        let mut kept = lock(&self.staging);
         if staging.size() <= KEPT {
-            *lock(&self.staging) = Some(staging);
+            if kept.len() == BUFFERS {
+                kept.remove(0);
+            }
+            kept.push(staging);
         }
-        Ok(copies)
+        Ok(())
     }
 
-    /// A buffer of at least `bytes` for reading results. Making one is slow, so one is kept.
+    /// A buffer of at least `bytes` for reading results. Making one is slow, so some are kept.
     fn staging(&self, bytes: u64) -> Result<Buffer> {
-        if let Some(kept) = lock(&self.staging).take()
-            && kept.size() >= bytes
         {
-            return Ok(kept);
+            let mut kept = lock(&self.staging);
+            if let Some(fits) = kept.iter().position(|staging| staging.size() >= bytes) {
+                return Ok(kept.remove(fits));
+            }
         }
         let size = if bytes <= KEPT {
             bytes.next_power_of_two()
@@ -93,4 +161,9 @@ impl Device {
             None => Ok(staging),
         }
     }
+}
+
+/// The bytes that a result takes in a buffer for reading.
+fn room(bytes: u64) -> u64 {
+    bytes.max(4).next_multiple_of(4)
 }

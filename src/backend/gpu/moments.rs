@@ -3,6 +3,7 @@
 use super::device::{Kernel, Memory, read, write};
 use super::open::{Gpu, grid};
 use super::parameters::{self, Elementwise, LANES, SQUARE_ROWS, TILE};
+use super::product::Outer;
 use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::backend::moments::{Moments, Needs, SequenceSums};
@@ -85,12 +86,10 @@ impl Gpu {
         }
         if let Some(gram) = &moments.gram {
             let bound = [read(&x.memory), write(gram)];
-            let cooperative = self.cooperates(x) && x.columns.is_multiple_of(8);
-            if cooperative || x.columns.is_multiple_of(4) {
-                let kernel = match cooperative {
-                    true => Kernel::new(shader::GRAM_COOPERATIVE, "gram"),
-                    false => Kernel::new(shader::GRAM_F32, "gram").with_type("X4", x.element.four()),
-                };
+            if self.multiplies_outer([x, x]) {
+                self.add_outer([x, x], (0, x.rows), gram, Outer::Triangle)?;
+            } else if x.columns.is_multiple_of(4) {
+                let kernel = Kernel::new(shader::GRAM_F32, "gram").with_type("X4", x.element.four());
                 let tiles = x.columns.div_ceil(TILE);
                 let parameters = parameters::Gram {
                     rows: x.rows as u32,

@@ -15,6 +15,7 @@ use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
 use half::f16;
 use ndarray::{Array2, ArrayView1, ArrayView2};
+use rayon::prelude::*;
 
 /// The parameter that tells `elementwise.wgsl` which activation function to apply.
 pub(super) fn activated(activation: Activation) -> Elementwise {
@@ -91,18 +92,25 @@ impl Backend for Gpu {
     }
 
     fn download(&self, tensor: &Tensor) -> Result<Array2<f32>> {
-        let bytes = self
-            .device
-            .download(&tensor.memory, (tensor.len() * tensor.element.bytes()) as u64)?;
-        let values: Vec<f32> = match tensor.element {
-            Element::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Element::F16 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f16::from_le_bytes(*b).to_f32())
-                .collect(),
-        };
+        let size = tensor.element.bytes();
+        let mut values = vec![0.0f32; tensor.len()];
+        self.device
+            .read(&tensor.memory, (tensor.len() * size) as u64, |place, piece| {
+                let into = &mut values[place / size..][..piece.len() / size];
+                // In parallel, because memory that is written for the first time is slow.
+                into.par_chunks_mut(1 << 16)
+                    .zip(piece.par_chunks(size << 16))
+                    .for_each(|(into, piece)| match tensor.element {
+                        Element::F32 => {
+                            let piece = piece.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+                            into.iter_mut().zip(piece).for_each(|(into, value)| *into = value);
+                        }
+                        Element::F16 => {
+                            let piece = piece.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32());
+                            into.iter_mut().zip(piece).for_each(|(into, value)| *into = value);
+                        }
+                    });
+            })?;
         Ok(Array2::from_shape_vec((tensor.rows, tensor.columns), values).expect("a tensor has its elements"))
     }
 

@@ -247,13 +247,31 @@ parameters! {
     }
 
     /// Parameters of Gram matrices computed in tiles.
-    Gram of GRAM_F32 GRAM_COOPERATIVE {
+    Gram of GRAM_F32 {
         /// Number of rows of `x`.
         rows: u32,
         /// Number of columns of `x`.
         columns: u32,
         /// Number of tiles along one side of the Gram matrix.
         tiles: u32,
+    }
+
+    /// Parameters of sums of outer products `x^T y` computed in tiles.
+    Outer of OUTER_COOPERATIVE {
+        /// Number of rows of `x` and of `y` that are added up.
+        rows: u32,
+        /// Index of the first of them.
+        first: u32,
+        /// Number of columns of `x`, which is the number of rows of the result.
+        x_columns: u32,
+        /// Number of columns of `y`, which is the number of columns of the result.
+        y_columns: u32,
+        /// Number of tiles from top to bottom of the result.
+        row_tiles: u32,
+        /// Number of tiles from left to right of the result.
+        column_tiles: u32,
+        /// The factor that products are multiplied by, where they are.
+        factor: f32,
     }
 
     /// Parameters of sums, sums of squares, and Gram matrices of any width.
@@ -287,8 +305,8 @@ parameters! {
         softcap: f32,
     }
 
-    /// Parameters of the same attention on cooperative matrices, where the number of features per head is a constant.
-    AttentionCooperative of ATTENTION_COOPERATIVE {
+    /// Parameters of the same on cooperative matrices, where the number of features per head is a constant.
+    AttentionCooperative of ATTENTION_COOPERATIVE ATTENTION_BACKWARD_COOPERATIVE {
         /// Number of tokens per sequence.
         length: u32,
         /// Number of query heads.

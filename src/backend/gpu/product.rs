@@ -1,8 +1,8 @@
 //! Products `x W^T + b`, and transposed matrices: which kernel with which tiles.
 
-use super::device::{Kernel, read, write};
+use super::device::{Kernel, Memory, read, write};
 use super::open::{Gpu, grid};
-use super::parameters::{self, LANES, TILE};
+use super::parameters::{self, TILE};
 use super::shader;
 use super::tensor::{Element, Tensor};
 use crate::error::Result;
@@ -16,6 +16,15 @@ pub(crate) enum Filled {
     Upper = 1,
     /// The diagonal and what is left of it.
     Lower = 2,
+}
+
+/// What is added to a sum of the outer products `x^T y`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outer<'a> {
+    /// The products themselves, on and below the diagonal: `x` and `y` are the same matrix.
+    Triangle,
+    /// What an expression of `outer_cooperative.wgsl` makes of the product `v` and a factor, `p.factor`.
+    Each(&'a str, f32),
 }
 
 impl Gpu {
@@ -41,9 +50,47 @@ impl Gpu {
             .with_type("X", x.element.name())
             .with_type("Y", into.element.name());
         let bound = [read(&x.memory), write(&into.memory)];
-        self.device
-            .run(&kernel, &parameters, &bound, grid(into.len().div_ceil(LANES)))?;
+        let squares = into.rows.div_ceil(32) * into.columns.div_ceil(32);
+        self.device.run(&kernel, &parameters, &bound, grid(squares))?;
         Ok(into)
+    }
+
+    /// Whether [`Gpu::add_outer`] takes these matrices.
+    pub(super) fn multiplies_outer(&self, [x, y]: [&Tensor; 2]) -> bool {
+        [x, y].iter().all(|x| self.cooperates(x) && x.columns.is_multiple_of(8))
+    }
+
+    /// Adds the outer products `x^T y` of some rows to a matrix in single precision, on cooperative matrices.
+    pub(super) fn add_outer(
+        &self,
+        [x, y]: [&Tensor; 2],
+        (first, rows): (usize, usize),
+        sums: &Memory,
+        what: Outer,
+    ) -> Result<()> {
+        let tiles = [x, y].map(|x| x.columns.div_ceil(TILE));
+        let mut kernel = Kernel::new(shader::OUTER_COOPERATIVE, "outer");
+        let (count, factor) = match what {
+            Outer::Triangle => {
+                kernel = kernel.with_constant("TRIANGLE", 1);
+                (tiles[0] * (tiles[0] + 1) / 2, 1.0)
+            }
+            Outer::Each(expression, factor) => {
+                kernel = kernel.with_function("added", expression.to_string());
+                (tiles[0] * tiles[1], factor)
+            }
+        };
+        let parameters = parameters::Outer {
+            rows: rows as u32,
+            first: first as u32,
+            x_columns: x.columns as u32,
+            y_columns: y.columns as u32,
+            row_tiles: tiles[0] as u32,
+            column_tiles: tiles[1] as u32,
+            factor,
+        };
+        let bound = [read(&x.memory), read(&y.memory), write(sums)];
+        self.device.run(&kernel, &parameters, &bound, grid(count))
     }
 
     /// Computes `x W^T + b`.

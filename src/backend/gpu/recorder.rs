@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
-    BufferSize, BufferUsages, CommandEncoder, ComputePass, ComputePassDescriptor, Device, Queue,
+    BufferSize, BufferUsages, CommandEncoder, ComputePass, ComputePassDescriptor, Device, Queue, SubmissionIndex,
 };
 
 /// Number of kernels that are recorded before they are submitted: enough that the GPU never waits for the CPU, few
@@ -125,16 +125,15 @@ impl Recorder {
         })
     }
 
-    /// Submits everything that was recorded.
-    pub fn hand_over(&mut self, queue: &Queue) {
+    /// Submits everything that was recorded, if anything was.
+    pub fn hand_over(&mut self, queue: &Queue) -> Option<SubmissionIndex> {
         self.pass = None;
-        if let Some(encoder) = self.encoder.take() {
-            if !self.slots.is_empty() {
-                queue.write_buffer(&self.parameters, 0, &self.slots);
-                self.slots.clear();
-            }
-            queue.submit([encoder.finish()]);
+        let encoder = self.encoder.take()?;
+        if !self.slots.is_empty() {
+            queue.write_buffer(&self.parameters, 0, &self.slots);
+            self.slots.clear();
         }
+        Some(queue.submit([encoder.finish()]))
     }
 
     /// Gives up bindings that are kept: they keep their buffers.

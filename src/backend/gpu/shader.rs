@@ -54,8 +54,8 @@ shaders! {
     MATMUL_F32 = "matmul_f32.wgsl" + "common_tiles.wgsl";
     /// `x W^T` in half precision on cooperative matrices.
     MATMUL_COOPERATIVE = "matmul_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
-    /// Gram matrices in half precision on cooperative matrices.
-    GRAM_COOPERATIVE = "gram_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
+    /// Sums of outer products `x^T y`, Gram matrices among them, in half precision on cooperative matrices.
+    OUTER_COOPERATIVE = "outer_cooperative.wgsl" + "common_tiles.wgsl" + "common_halves.wgsl";
     /// Gram matrices for widths that are multiples of 4.
     GRAM_F32 = "gram_f32.wgsl" + "common_tiles.wgsl";
     /// Causal attention computed in tiles.
@@ -64,6 +64,8 @@ shaders! {
     ATTENTION_COOPERATIVE = "attention_cooperative.wgsl" + "common_halves.wgsl";
     /// Gradients of causal attention, computed in tiles.
     ATTENTION_BACKWARD = "attention_backward.wgsl";
+    /// Gradients of causal attention in half precision on cooperative matrices.
+    ATTENTION_BACKWARD_COOPERATIVE = "attention_backward_cooperative.wgsl" + "common_halves.wgsl";
     /// Log-likelihoods of rows of logits.
     LIKELIHOOD = "likelihood.wgsl";
     /// Gradients of log-likelihoods with respect to logits.
