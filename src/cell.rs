@@ -4,6 +4,7 @@
 //! weights and every token it will see, [`Opened`] is the backend, which is chosen and opened here only, and a [`Runner`]
 //! runs cells of that model on that backend and keeps what they share.
 
+mod dense;
 mod opened;
 mod prepared;
 mod runner;
@@ -11,6 +12,7 @@ pub mod size;
 mod tasks;
 mod tokens;
 
+pub use dense::DenseStreams;
 pub use opened::{Opened, Work};
 pub use prepared::{Prepared, PreparedText};
 pub use runner::{Findings, Runner, Sharing, Treatment};

@@ -18,7 +18,7 @@ mod line;
 use crate::error::Result;
 pub use fields::{
     BlockWidths, EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Record, RunInfo, SCHEMA, Status, StructureRecord,
-    TaskRecord,
+    TaskRecord, ToDenseRecord,
 };
 pub use file::RecordFile;
 use known::Known;

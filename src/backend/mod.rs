@@ -60,6 +60,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("activate", Agreement::Close { abs: 1e-7, rel: 1e-6 }),
     ("gate", Agreement::Close { abs: 1e-7, rel: 1e-6 }),
     ("log_likelihoods", Agreement::Close { abs: 0.0, rel: 5e-6 }),
+    ("divergences", Agreement::Close { abs: 2e-6, rel: 1e-5 }),
     ("accumulate squares", Agreement::Close { abs: 0.0, rel: 5e-7 }),
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate cross", Agreement::Close { abs: 0.0, rel: 2e-6 }),
@@ -155,6 +156,25 @@ pub struct Likelihood {
     pub log: f64,
     /// Whether no other token of the vocabulary is more likely.
     pub greatest: bool,
+}
+
+/// How far the next token's distribution in one model is from that in the dense model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Divergence {
+    /// Kullback-Leibler divergence `sum p ln(p / q)` of the other model's probabilities `q` from the dense model's `p`, in nats.
+    pub kl: f64,
+    /// Whether both models find the same token likeliest; of equally likely ones the first counts.
+    pub agrees: bool,
+}
+
+/// What a model predicts after every row of `x`: the softmax of the logits `x head^T`, bounded by `softcap` where there is one.
+pub struct Predictions<'a, W, T> {
+    /// The model's head.
+    pub head: &'a W,
+    /// The bound of its logits.
+    pub softcap: Option<f32>,
+    /// The inputs of the head.
+    pub x: &'a T,
 }
 
 /// The size of a tensor in a backend's memory.
@@ -302,6 +322,14 @@ pub trait Backend: Send + Sync {
         x: &Self::Tensor,
         targets: &[u32],
     ) -> Result<Vec<Likelihood>>;
+
+    /// How far `other` is from `dense` after every row; both have the same rows and the same vocabulary. The full logits are never
+    /// kept.
+    fn divergences(
+        &self,
+        dense: Predictions<Self::Weight, Self::Tensor>,
+        other: Predictions<Self::Weight, Self::Tensor>,
+    ) -> Result<Vec<Divergence>>;
 
     /// Empty accumulators of moments for `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;

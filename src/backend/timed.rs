@@ -5,7 +5,7 @@
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
+use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView1, ArrayView2};
@@ -248,6 +248,21 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("log_likelihoods", flops, w.bytes + self.bytes(&[x]), |inner| {
             inner.log_likelihoods(head, softcap, x, targets)
         })
+    }
+
+    fn divergences(
+        &self,
+        dense: Predictions<B::Weight, B::Tensor>,
+        other: Predictions<B::Weight, B::Tensor>,
+    ) -> Result<Vec<Divergence>> {
+        let rows = self.extent(other.x).rows;
+        let heads = [dense.head, other.head].map(|head| self.weight_extent(head));
+        let flops: f64 = heads
+            .iter()
+            .map(|w| 2.0 * (rows * w.rows) as f64 * w.columns as f64)
+            .sum();
+        let bytes = heads.iter().map(|w| w.bytes).sum::<usize>() + self.bytes(&[dense.x, other.x]);
+        self.time("divergences", flops, bytes, |inner| inner.divergences(dense, other))
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments> {

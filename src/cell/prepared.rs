@@ -40,6 +40,8 @@ pub struct PreparedText {
     pub name: String,
     /// Its tokens.
     pub windows: TokenWindows,
+    /// Whether the predictions of pruned models are compared with the dense model's.
+    pub compare_to_dense: bool,
 }
 
 impl<'a> Prepared<'a> {
@@ -101,6 +103,7 @@ impl<'a> Prepared<'a> {
                 .map(|(plan, windows)| PreparedText {
                     name: plan.name.clone(),
                     windows,
+                    compare_to_dense: plan.compare_to_dense,
                 })
                 .collect(),
             tasks,

@@ -1,5 +1,6 @@
 //! Runs the cells of one model on one backend.
 
+use super::dense::DenseStreams;
 use super::prepared::Prepared;
 use super::size::{multiply_adds, parameters, sample, seconds_per_token};
 use super::tasks::{TaskFindings, TaskScores};
@@ -27,7 +28,7 @@ use crate::prune::pattern::Pattern;
 use crate::prune::recipe::Recipe;
 use crate::prune::units::dense::Dense;
 use crate::prune::workbench::Workbench;
-use crate::record::{BlockWidths, EvaluationRecord, StructureRecord};
+use crate::record::{BlockWidths, EvaluationRecord, StructureRecord, ToDenseRecord};
 use crate::spec::ModelSpec;
 use std::time::Instant;
 
@@ -86,6 +87,8 @@ pub struct Runner<'a, B: Workbench> {
     /// The gradients of the dense model's loss, and the seed of the windows.
     gradients: Option<(u64, ModelGradients)>,
     surveys: Vec<Surveyed>,
+    /// The dense model's streams after its last block, if pruned models are compared with it.
+    streams: Option<DenseStreams<B>>,
 }
 
 /// What an allocator measured of the dense model.
@@ -156,6 +159,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             first: None,
             gradients: None,
             surveys: Vec::new(),
+            streams: None,
         })
     }
 
@@ -182,7 +186,13 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ) -> Result<Findings> {
         match treatment {
             Some(treatment) => self.pruned(treatment, progress, take),
-            None => self.scored(self.model.source, progress),
+            None => {
+                let (found, scorers) = self.scored(self.model.source, progress)?;
+                if self.compares() {
+                    self.streams = Some(DenseStreams::scored(&self.model.evaluations, scorers));
+                }
+                Ok(found)
+            }
         }
     }
 
@@ -200,6 +210,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ) -> Result<Findings> {
         let model = self.model;
         let windows = self.windows(seed)?.map(|(_, windows)| windows);
+        self.share_streams(progress)?;
         let started = Instant::now();
         let dense = Dense {
             backend: self.backend,
@@ -214,7 +225,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
         };
         let edited = Edited::new(model.source, &edit)?;
         let [before, after] = [model.source.spec(), edited.spec()];
-        let found = self.scored(&edited, progress)?;
+        let (found, scorers) = self.scored(&edited, progress)?;
+        let evaluations = self.compared(found.evaluations, &scorers, self.dense_streams())?;
+        drop(scorers);
         let text = sample(windows, before)?;
         let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
         let seconds_per_token = seconds_per_token(self.backend, models, &text)?;
@@ -233,6 +246,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 blocks: edit.blocks.iter().map(BlockWidths::of).collect(),
             }),
             seconds_per_token: Some(seconds_per_token),
+            evaluations,
             ..found
         })
     }
@@ -247,8 +261,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
         seed.map(of_seed).transpose()
     }
 
-    /// Measures a model as it is, with the embedding and the head of this one.
-    fn scored(&self, source: &dyn WeightSource, progress: &dyn Progress) -> Result<Findings> {
+    /// Measures a model as it is, with the embedding and the head of this one. The scorers come with what was found.
+    fn scored(
+        &self,
+        source: &dyn WeightSource,
+        progress: &dyn Progress,
+    ) -> Result<(Findings, Vec<PerplexityScorer<'a, B>>)> {
         let spec = source.spec();
         let (backend, ends) = (self.backend, &self.ends);
         let mut scorers = self.scorers(spec)?;
@@ -268,11 +286,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
             }
             tasks.collect(choices, first, backend, ends, progress)?;
         }
-        Ok(Findings {
-            evaluations: self.finish(scorers, progress)?,
+        let found = Findings {
+            evaluations: self.finish(&scorers, progress)?,
             tasks: tasks.findings()?,
             ..Findings::default()
-        })
+        };
+        Ok((found, scorers))
     }
 
     fn pruned(
@@ -285,6 +304,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let model = self.model;
         let spec = model.source.spec();
         let windows = self.windows(seed)?;
+        self.share_streams(progress)?;
         let mut sharing = PruneTime::default();
         if let Some((seed, windows)) = windows {
             let started = Instant::now();
@@ -354,10 +374,62 @@ impl<'a, B: Workbench> Runner<'a, B> {
             sparsity: Some(removed as f64 / spec.prunable() as f64),
             calibration_tokens: windows.map(|(_, windows)| windows.digest()),
             time,
-            evaluations: self.finish(scorers, progress)?,
+            evaluations: self.compared(self.finish(&scorers, progress)?, &scorers, self.dense_streams())?,
             tasks: tasks.findings()?,
             ..Findings::default()
         })
+    }
+
+    /// Whether the predictions of pruned models are compared with the dense model's.
+    fn compares(&self) -> bool {
+        self.model.evaluations.iter().any(|text| text.compare_to_dense)
+    }
+
+    /// Measures the model as it is, and compares its predictions with those of another one, whose streams of the same texts and whose
+    /// ends `dense` are.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub fn run_against(&self, dense: (&DenseStreams<B>, &Ends<B>), progress: &dyn Progress) -> Result<Findings> {
+        let (found, scorers) = self.scored(self.model.source, progress)?;
+        Ok(Findings {
+            evaluations: self.compared(found.evaluations, &scorers, Some(dense))?,
+            ..found
+        })
+    }
+
+    /// Makes sure that the dense model's streams are there, if pruned models are compared with it.
+    fn share_streams(&mut self, progress: &dyn Progress) -> Result<()> {
+        if self.compares() && self.streams.is_none() {
+            let (source, texts) = (self.model.source, &self.model.evaluations);
+            self.streams = Some(DenseStreams::new(self.backend, source, &self.ends, texts, progress)?);
+        }
+        Ok(())
+    }
+
+    /// What pruned models are compared with: they have the dense model's ends.
+    fn dense_streams(&self) -> Option<(&DenseStreams<B>, &Ends<B>)> {
+        Some((self.streams.as_ref()?, &self.ends))
+    }
+
+    /// What was found of a pruned model, with how far it is from the dense one where that is asked for.
+    fn compared(
+        &self,
+        found: Vec<EvaluationRecord>,
+        scorers: &[PerplexityScorer<B>],
+        dense: Option<(&DenseStreams<B>, &Ends<B>)>,
+    ) -> Result<Vec<EvaluationRecord>> {
+        let each = found.into_iter().zip(scorers).enumerate();
+        each.map(|(index, (found, scorer))| {
+            let dense = dense.and_then(|(streams, ends)| Some((streams.of(index)?, ends)));
+            let compare = |dense| scorer.to_dense(self.backend, &self.ends, dense);
+            let to_dense = dense.map(compare).transpose().at(&found.name)?;
+            Ok(EvaluationRecord {
+                to_dense: to_dense.map(ToDenseRecord::of),
+                ..found
+            })
+        })
+        .collect()
     }
 
     /// Makes sure that the dense pass of this seed is there, with everything that any cell will ask of it.
@@ -505,8 +577,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
             .collect()
     }
 
-    fn finish(&self, scorers: Vec<PerplexityScorer<'a, B>>, progress: &dyn Progress) -> Result<Vec<EvaluationRecord>> {
-        let each = scorers.into_iter().zip(&self.model.evaluations);
+    fn finish(&self, scorers: &[PerplexityScorer<B>], progress: &dyn Progress) -> Result<Vec<EvaluationRecord>> {
+        let each = scorers.iter().zip(&self.model.evaluations);
         each.map(|(scorer, text)| {
             let (name, tokens) = (&text.name, &text.windows);
             let scored = |means: &[f64]| progress.scored(name, means, tokens.count());
@@ -517,6 +589,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 tokens: tokens.ids().len(),
                 token_digest: tokens.digest(),
                 windows,
+                to_dense: None,
             })
         })
         .collect()

@@ -13,7 +13,7 @@ use crate::eval::tasks::Harness;
 use crate::experiment::inputs;
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::{RawEvaluation, RawTask};
-use crate::experiment::single::{self, typed};
+use crate::experiment::single::{self, SingleModel, typed};
 use crate::jobs;
 use crate::report;
 use crate::stats::Shown;
@@ -42,6 +42,9 @@ pub struct Eval {
     /// Number of windows; all by default
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
+    /// The dense model, to compare predictions with it: KL divergence, and how often the likeliest token is the same
+    #[arg(long, value_name = "MODEL", conflicts_with = "tasks")]
+    against: Option<PathBuf>,
     /// Zero-shot tasks instead of a text, by name, separated by commas; `zprune list` has them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["corpus", "tokens", "join", "length", "windows"])]
     tasks: Vec<String>,
@@ -109,10 +112,17 @@ pub fn run(arguments: &Eval) -> Result<()> {
         rows: None,
         length: arguments.length.or(free.then_some(2048)).map(Length::Tokens),
         windows: arguments.windows,
+        compare_to_dense: arguments.against.is_some(),
     };
     let common = arguments.common.resolved();
+    let dense = arguments.against.clone().map(|model| SingleModel {
+        model,
+        ..common.clone()
+    });
+    let dense = dense.map(|dense| single::measuring(&dense, raw.clone())).transpose()?;
     let experiment = single::measuring(&common, raw)?;
-    let reads = inputs::local(&experiment);
+    let mut reads = inputs::local(&experiment);
+    reads.extend(dense.iter().flat_map(inputs::local));
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
     let join = experiment.evaluations.first().and_then(|evaluation| evaluation.join);
     experiment
@@ -120,10 +130,20 @@ pub fn run(arguments: &Eval) -> Result<()> {
         .iter()
         .filter_map(unlike_papers)
         .for_each(|line| note(&line));
-    let found = jobs::eval::eval(&experiment, &Display::new())?;
+    let found = match &dense {
+        Some(dense) => jobs::eval::compare(&experiment, dense, &Display::new())?,
+        None => jobs::eval::eval(&experiment, &Display::new())?,
+    };
     output.write(&found)?;
+    let distance = found.to_dense.as_ref().map_or(String::new(), |it| {
+        format!(
+            "\nKL divergence {:.6} nats a token, same likeliest token {:.2} %",
+            Shown(it.kl),
+            100.0 * it.agreement
+        )
+    });
     print_lines(&format!(
-        "perplexity {:.4} ({} windows of {} tokens{}, {})",
+        "perplexity {:.4} ({} windows of {} tokens{}, {}){distance}",
         Shown(found.perplexity),
         found.windows.len(),
         found.tokens / found.windows.len(),

@@ -1,9 +1,10 @@
 //! Evaluation: what the pruned model still knows.
 //!
-//! [`perplexity`] by the papers' protocol, and accuracy on zero-shot [`tasks`] by lm-evaluation-harness's:
+//! [`perplexity`] by the papers' protocol, the distance [`to_dense`], and accuracy on zero-shot [`tasks`] by lm-evaluation-harness's:
 //! [`choice`] scores, [`metrics`] sums up.
 
 pub mod choice;
 pub mod metrics;
 pub mod perplexity;
 pub mod tasks;
+pub mod to_dense;

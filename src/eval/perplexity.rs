@@ -5,6 +5,7 @@
 //! whatever the window, and `perplexity = exp(mean of window means)`. Lower is better. Log-likelihoods
 //! are computed from `f32` logits and summed in `f64`, where the originals use half precision.
 
+use super::to_dense::ToDense;
 use crate::backend::Backend;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
@@ -37,12 +38,26 @@ impl<'a, B: Backend> PerplexityScorer<'a, B> {
         self.hidden.advance(backend, spec, block, |_, _| Ok(()))
     }
 
+    /// The stream of the windows as it is now: after the last block, what a pruned model is compared with.
+    pub fn into_stream(self) -> Hidden<B> {
+        self.hidden
+    }
+
+    /// To be called after the last block: how far the model is from the dense one, whose stream of the same windows and whose ends
+    /// `dense` are.
+    ///
+    /// # Errors
+    /// The backend fails, or a divergence is not finite.
+    pub fn to_dense(&self, backend: &B, ends: &Ends<B>, dense: (&Hidden<B>, &Ends<B>)) -> Result<ToDense> {
+        ToDense::of(backend, (&self.hidden, ends), dense)
+    }
+
     /// To be called after the last block: returns the mean negative log-likelihood of every window, in nats per
     /// token. After every batch of windows, `scored` is given the values that are known so far.
     ///
     /// # Errors
     /// The backend fails, or a window's likelihood is not finite.
-    pub fn finish(self, backend: &B, ends: &Ends<B>, mut scored: impl FnMut(&[f64])) -> Result<Vec<f64>> {
+    pub fn finish(&self, backend: &B, ends: &Ends<B>, mut scored: impl FnMut(&[f64])) -> Result<Vec<f64>> {
         let mut means = Vec::with_capacity(self.windows.count());
         self.hidden.log_likelihoods(backend, ends, self.windows, |batch| {
             let batch = batch

@@ -37,7 +37,7 @@ pub struct Forecast {
     pub dense: u64,
     /// Gram matrices and factors of block 0, which the cells of a seed share where there is room for them, and gradients of all layers.
     pub shared: u64,
-    /// Residual streams of all calibration and evaluation windows.
+    /// Residual streams of all calibration and evaluation windows, and the dense model's that pruned ones are compared with.
     pub streams: u64,
     /// Token windows of all seeds and evaluations.
     pub tokens: u64,
@@ -99,8 +99,9 @@ impl Forecast {
             0
         };
         let threads = rayon::current_num_threads() as u128;
-        // Before the head, the batch is normalised once more.
-        let logits = threads * LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 4 * batch * width;
+        // Before the head, the batch is normalised once more. Where models are compared, the dense one's batch and logits are there, too.
+        let models = if compares(experiment) { 2 } else { 1 };
+        let logits = models * (threads * LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 4 * batch * width);
         let scores = threads * SCORE_ROWS as u128 * longest as u128 * 4;
         // Operands rounded to bfloat16 are copies of half the size: of activations for a product, of weights as long as
         // these are used.
@@ -188,7 +189,7 @@ impl Forecast {
             work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,
-            streams: bytes(4 * width * ((twice + taped) * tokens + evaluated))?,
+            streams: bytes(4 * width * ((twice + taped) * tokens + models * evaluated))?,
             tokens: bytes(4 * (seeds * tokens + evaluated))?,
             program: PROGRAM + THREAD * threads as u64,
         };
@@ -338,6 +339,11 @@ impl Sizes {
     }
 }
 
+/// Whether predictions of pruned models are compared with the dense model's.
+fn compares(experiment: &Experiment) -> bool {
+    experiment.evaluations.iter().any(|plan| plan.compare_to_dense)
+}
+
 /// What the methods of an experiment ask of calibration together.
 ///
 /// # Errors
@@ -416,7 +422,11 @@ pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evalua
     for plan in &experiment.evaluations {
         let share = evaluated as f64 / experiment.evaluations.len() as f64;
         let head = 2.0 * (spec.vocabulary * spec.embedding.width) as f64;
-        total += share * (passing(plan.length.of(spec)) + head);
+        let heads = match plan.compare_to_dense && cell.pruning.is_some() {
+            true => 3.0,
+            false => 1.0,
+        };
+        total += share * (passing(plan.length.of(spec)) + heads * head);
     }
     let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
         return Ok(total);

@@ -8,6 +8,7 @@ use super::inputs::{Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
 use super::plan::{
     CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan,
+    is_false,
 };
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
@@ -231,6 +232,9 @@ pub struct EvaluationIdentity {
     /// Number of windows, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<usize>,
+    /// Whether predictions were compared with the dense model's; never those of the dense model itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub compare_to_dense: bool,
 }
 
 /// A zero-shot task without its path.
@@ -293,6 +297,7 @@ impl Identity {
                 bos: bos(experiment, plan.tokens.is_some()),
                 length: plan.length.of(spec),
                 windows: plan.windows,
+                compare_to_dense: plan.compare_to_dense && cell.pruning.is_some(),
             })
             .collect();
         Some(Identity {

@@ -166,6 +166,14 @@ pub struct EvaluationPlan {
     /// Number of windows, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<usize>,
+    /// Whether the predictions of pruned models are compared with the dense model's.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub compare_to_dense: bool,
+}
+
+/// Whether a setting that is off by default is off; then it is left out.
+pub(super) fn is_false(setting: &bool) -> bool {
+    !setting
 }
 
 /// A zero-shot task that models are scored on.

@@ -338,7 +338,7 @@ pub struct RawMethod {
 }
 
 /// A text on which perplexity is measured, `[[evaluation]]`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawEvaluation {
     /// Label of the evaluation in tables.
@@ -359,6 +359,10 @@ pub struct RawEvaluation {
     pub length: Option<Length>,
     /// Number of windows; all by default.
     pub windows: Option<usize>,
+    /// Whether the predictions of pruned models are compared with the dense model's: KL divergence, and how often the likeliest token is
+    /// the same; not by default.
+    #[serde(default)]
+    pub compare_to_dense: bool,
 }
 
 /// A family of comparisons whose p-values are corrected together.

@@ -1,15 +1,16 @@
 //! Measuring one model as it is.
 
 use crate::backend::Compute;
-use crate::cell::{Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
+use crate::cell::{DenseStreams, Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, Identity, TaskIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
 use crate::hub::{Parts, datasets};
+use crate::model::forward::Ends;
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
-use crate::record::TaskRecord;
+use crate::record::{TaskRecord, ToDenseRecord};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -24,6 +25,12 @@ pub struct Evaluation {
     pub windows: Vec<f64>,
     /// SHA-256 of the tokens, as little-endian 32-bit words.
     pub token_digest: String,
+    /// How far the model's predictions are from those of the model that it was compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_dense: Option<ToDenseRecord>,
+    /// SHA-256 of the files of that model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<ModelIdentity>,
     /// Name of the protocol, if the user asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol_name: Option<String>,
@@ -93,13 +100,53 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         );
         return Err(Error::config(message));
     }
-    let (mut identity, mut findings) = measure(experiment, "perplexity", progress)?;
-    let found = findings.evaluations.swap_remove(0);
+    let (identity, findings) = measure(experiment, "perplexity", progress)?;
+    Ok(evaluation(experiment, identity, findings))
+}
+
+/// The same, and how far the model's predictions are from those of the model of `dense`, which measures its model on the same text.
+///
+/// # Errors
+/// As [`eval`]; the tokenizers of the two models make other tokens of the text, or their vocabularies have other sizes.
+pub fn compare(experiment: &Experiment, dense: &Experiment, progress: &dyn Progress) -> Result<Evaluation> {
+    let (identity, inputs) = inspected(experiment, progress)?;
+    let (dense_identity, dense_inputs) = inspected(dense, progress)?;
+    let machine = experiment.machine_here()?;
+    let backend = Opened::new(&experiment.machine, machine)?;
+    let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
+    let other = Prepared::of(dense, machine, &dense_inputs, 0, progress)?;
+    let [of_model, of_other] = [&model, &other].map(|it| it.source.spec().vocabulary);
+    let same = model.evaluations.iter().zip(&other.evaluations);
+    if of_model != of_other || same.clone().any(|(one, other)| one.windows != other.windows) {
+        let message = format!(
+            "it cannot be compared with {}: predictions are compared token by token, and the two have vocabularies of {of_model} and \
+             {of_other} tokens, or their tokenizers make other tokens of the text",
+            dense.models[0].path.display()
+        );
+        return Err(Error::input(message).at(experiment.models[0].path.display()));
+    }
+    let blocks = model.source.spec().blocks;
+    progress.start(1, blocks);
+    progress.cell("perplexity", blocks);
+    let found = backend.run(Compare(&model, &other, progress));
+    let findings = found.at(experiment.models[0].path.display())?;
+    progress.finish();
     Ok(Evaluation {
+        against: Some(dense_identity.model),
+        ..evaluation(experiment, identity, findings)
+    })
+}
+
+/// What was found in an experiment's only evaluation.
+fn evaluation(experiment: &Experiment, mut identity: Identity, mut findings: Findings) -> Evaluation {
+    let found = findings.evaluations.swap_remove(0);
+    Evaluation {
         perplexity: found.perplexity,
         tokens: found.tokens,
         windows: found.windows,
         token_digest: found.token_digest,
+        to_dense: found.to_dense,
+        against: None,
         protocol_name: experiment.protocol.clone(),
         corpus: datasets::name(experiment.evaluations[0].source()),
         protocol: identity.evaluations.swap_remove(0),
@@ -107,11 +154,11 @@ pub fn eval(experiment: &Experiment, progress: &dyn Progress) -> Result<Evaluati
         backend: identity.backend,
         compute: identity.compute,
         zprune: env!("CARGO_PKG_VERSION").to_string(),
-    })
+    }
 }
 
-/// Runs the dense cell of an experiment with one model.
-fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Result<(Identity, Findings)> {
+/// The files of an experiment with one model, and what identifies its dense cell.
+fn inspected(experiment: &Experiment, progress: &dyn Progress) -> Result<(Identity, Inputs)> {
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
@@ -124,6 +171,13 @@ fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Resu
             experiment.name
         ))
     })?;
+    Ok((identity, inputs))
+}
+
+/// Runs the dense cell of an experiment with one model.
+fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Result<(Identity, Findings)> {
+    let (identity, inputs) = inspected(experiment, progress)?;
+    let machine = experiment.machine_here()?;
     let backend = Opened::new(&experiment.machine, machine)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
     let blocks = model.source.spec().blocks;
@@ -143,5 +197,19 @@ impl Work for Measure<'_> {
 
     fn on<B: Workbench>(self, backend: &B) -> Result<Findings> {
         Runner::new(backend, self.0, Sharing::NONE)?.run(None, self.1, |_| Ok(()))
+    }
+}
+
+/// Measures the first model, and compares it with the second.
+struct Compare<'a>(&'a Prepared<'a>, &'a Prepared<'a>, &'a dyn Progress);
+
+impl Work for Compare<'_> {
+    type Output = Findings;
+
+    fn on<B: Workbench>(self, backend: &B) -> Result<Findings> {
+        let Compare(model, dense, progress) = self;
+        let ends = Ends::upload(backend, dense.source)?.within(dense.room.clone());
+        let streams = DenseStreams::new(backend, dense.source, &ends, &dense.evaluations, progress)?;
+        Runner::new(backend, model, Sharing::NONE)?.run_against((&streams, &ends), progress)
     }
 }

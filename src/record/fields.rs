@@ -1,5 +1,6 @@
 //! What a record holds, field by field.
 
+use crate::eval::to_dense::{ToDense, mean};
 use crate::experiment::identity::Identity;
 use crate::model::edit::BlockEdit;
 use crate::prune::layer::LayerRecord;
@@ -12,7 +13,8 @@ use std::collections::BTreeMap;
 /// 1: perplexity. 2: tasks. 3: a checksum, and records that withdraw others. 4: the pattern of each layer.
 /// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias.
 /// 7: what is left of a model that lost whole units, how long it takes, and the file that gradients came from.
-pub const SCHEMA: u32 = 7;
+/// 8: how far predictions are from the dense model's.
+pub const SCHEMA: u32 = 8;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -100,6 +102,35 @@ pub struct EvaluationRecord {
     pub token_digest: String,
     /// Mean negative log-likelihood of every window, in nats per predicted token.
     pub windows: Vec<f64>,
+    /// How far the model's predictions are from the dense model's; only of pruned models, where the experiment compares them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_dense: Option<ToDenseRecord>,
+}
+
+/// How far a pruned model's predictions are from the dense model's, on the windows of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToDenseRecord {
+    /// Kullback-Leibler divergence from the dense model, in nats per predicted token: the mean of `kl_windows`.
+    pub kl: f64,
+    /// The share of predicted tokens of which both models find the same likeliest: the mean of `agreement_windows`.
+    pub agreement: f64,
+    /// Mean divergence of every window.
+    pub kl_windows: Vec<f64>,
+    /// Agreement in every window.
+    pub agreement_windows: Vec<f64>,
+}
+
+impl ToDenseRecord {
+    /// What was found, with the means over windows.
+    pub fn of(found: ToDense) -> Self {
+        ToDenseRecord {
+            kl: mean(&found.kl),
+            agreement: mean(&found.agreement),
+            kl_windows: found.kl,
+            agreement_windows: found.agreement,
+        }
+    }
 }
 
 /// The result of a cell's model on one zero-shot task. It has the outcome of every document, so that two cells can be

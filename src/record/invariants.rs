@@ -1,9 +1,10 @@
 //! What holds of every record that zprune wrote, whatever its schema: numbers that follow from others do, and all are in
 //! their range. A record that breaks a rule was edited or damaged.
 
-use super::fields::{EvaluationRecord, Metric, Record, Status, StructureRecord, TaskRecord};
+use super::fields::{EvaluationRecord, Metric, Record, Status, StructureRecord, TaskRecord, ToDenseRecord};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
+use crate::eval::to_dense;
 use crate::prune::layer::LayerRecord;
 
 /// Largest relative difference between a sum and the same sum in another order.
@@ -12,9 +13,15 @@ const ROUNDING: f64 = 1e-9;
 /// The smallest possible mean negative log-likelihood, in nats: probabilities are at most 1, except for rounding.
 const LEAST: f64 = -0.01;
 
+/// The smallest possible divergence, in nats: none is negative, except for rounding.
+const LEAST_KL: f64 = -1e-4;
+
 /// How much two records of the same cell may differ: relative for perplexities, in nats for windows. Other vector
 /// units change results by less than this, any change of a method by more.
 const SAME: f64 = 1e-4;
+
+/// The same for shares of tokens.
+const TOKENS: f64 = 0.01;
 
 /// A rule that does not hold, in words.
 type Broken = Result<(), String>;
@@ -122,6 +129,14 @@ fn complete(record: &Record) -> Broken {
     rule(found == asked, || {
         format!("it has {found} evaluations, but its cell asks for {asked}")
     })?;
+    for (evaluation, asked) in record.evaluations.iter().zip(&cell.evaluations) {
+        rule(evaluation.to_dense.is_some() == asked.compare_to_dense, || {
+            format!(
+                "evaluation {}: `to_dense` belongs to cells that are compared with the dense model, and to all of them",
+                evaluation.name
+            )
+        })?;
+    }
     let (found, asked) = (record.tasks.len(), cell.tasks.len());
     rule(found == asked, || {
         format!("it has {found} tasks, but its cell asks for {asked}")
@@ -157,7 +172,34 @@ fn of_evaluation(evaluation: &EvaluationRecord, length: Option<usize>) -> Broken
             length.unwrap_or_default()
         )
     })?;
+    if let Some(to_dense) = &evaluation.to_dense {
+        of_distance(to_dense, windows.len())?;
+    }
     digest("token_digest", &evaluation.token_digest)
+}
+
+fn of_distance(to_dense: &ToDenseRecord, windows: usize) -> Broken {
+    for (name, value, each, least, most) in [
+        ("kl", to_dense.kl, &to_dense.kl_windows, LEAST_KL, f64::MAX),
+        ("agreement", to_dense.agreement, &to_dense.agreement_windows, 0.0, 1.0),
+    ] {
+        rule(each.len() == windows, || {
+            format!(
+                "`{name}_windows` is about {} windows, but there are {windows}",
+                each.len()
+            )
+        })?;
+        let bad = each.iter().position(|window| !(least..=most).contains(window));
+        rule(bad.is_none(), || {
+            let index = bad.unwrap_or_default();
+            format!("{name} of window {index} = {} cannot be", each[index])
+        })?;
+        let expected = to_dense::mean(each);
+        rule((value - expected).abs() <= ROUNDING * (1.0 + expected.abs()), || {
+            format!("{name} = {value}, but its windows give {expected}")
+        })?;
+    }
+    Ok(())
 }
 
 fn of_task(task: &TaskRecord) -> Broken {
@@ -269,8 +311,18 @@ fn agree(one: &Record, other: &Record) -> bool {
     let windows = |one: &[f64], other: &[f64]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= SAME)
     };
+    // Of two tokens that are almost equally likely either may come first, so agreement is only near.
+    let near = |one: &ToDenseRecord, other: &ToDenseRecord| {
+        (one.kl - other.kl).abs() <= SAME * (1.0 + one.kl.abs()) && (one.agreement - other.agreement).abs() <= TOKENS
+    };
     let evaluations = one.evaluations.iter().zip(&other.evaluations).all(|(one, other)| {
         one.token_digest == other.token_digest
+            && one.to_dense.is_some() == other.to_dense.is_some()
+            && one
+                .to_dense
+                .iter()
+                .zip(&other.to_dense)
+                .all(|(one, other)| near(one, other))
             && (one.perplexity - other.perplexity).abs() <= SAME * one.perplexity
             && windows(&one.windows, &other.windows)
     });

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use zprune::backend::cpu::{Cpu, CpuBf16};
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::{Moments, Needs};
-use zprune::backend::{Agreement, Backend, Columns, Compute, OPERATIONS, RotaryTable};
+use zprune::backend::{Agreement, Backend, Columns, Compute, OPERATIONS, Predictions, RotaryTable};
 use zprune::error::Result;
 use zprune::linalg::Provider;
 use zprune::prune::workbench::Workbench;
@@ -46,7 +46,7 @@ fn the_cpu_keeps_the_contract_in_bfloat16() {
     ];
     // One rounding of 2^-9 of each operand; nothing but products rounds anything.
     suite.rounding = 1.0 / 128.0;
-    suite.rounded = Some(&["linear", "attention", "log_likelihoods"]);
+    suite.rounded = Some(&["linear", "attention", "log_likelihoods", "divergences"]);
     suite.run().expect("the CPU backend computes");
 }
 
@@ -157,6 +157,7 @@ impl<B: Backend> Suite<B> {
         self.rotate()?;
         self.attention()?;
         self.likelihoods()?;
+        self.divergences()?;
         self.moments()?;
         self.adjoints()?;
         let declared: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
@@ -523,6 +524,84 @@ impl<B: Backend> Suite<B> {
                 let likelihoods = self.backend.log_likelihoods(&head, softcap, &there, &targets)?;
                 let mut held = likelihoods.iter().zip(&clear).filter(|(_, clear)| **clear);
                 assert!(held.all(|(it, _)| it.greatest == greatest), "{case}: greatest");
+            }
+        }
+        Ok(())
+    }
+
+    /// Two models whose heads and inputs have other widths, the second far from the first, near it, and the same.
+    fn divergences(&mut self) -> Result<()> {
+        // Rounded operands move every logit by some d, and a divergence D, about half the variance of the logits' differences,
+        // by some d sqrt(D) + d^2: not a part of the largest divergence.
+        let moved = 4.0 * self.rounding;
+        let (x, head) = (self.normal(90, 41), self.normal(301, 41));
+        let noise = |suite: &mut Self, size: f32| suite.normal(301, 41) * size;
+        let near = &head + &noise(self, 0.02);
+        let nearer = &head + &noise(self, 1e-4);
+        let others = [
+            ("another model", self.normal(90, 28), self.normal(301, 28)),
+            ("a near model", x.clone(), near),
+            ("a nearer model", x.clone(), nearer),
+            ("itself", x.clone(), head.clone()),
+        ];
+        let dense_logits = wide(&x).dot(&wide(&head).t());
+        let (dense_head, dense_x) = (self.backend.upload_weight(head)?, self.backend.upload(x.view())?);
+        for (name, x, head) in others {
+            let logits = wide(&x).dot(&wide(&head).t());
+            let (head, x) = (self.backend.upload_weight(head)?, self.backend.upload(x.view())?);
+            for softcaps in [[None, None], [Some(4.0f32), Some(4.0)], [None, Some(3.0)]] {
+                let bounded = |logits: &Array2<f64>, softcap: Option<f32>| match softcap.map(f64::from) {
+                    None => logits.clone(),
+                    Some(bound) => logits.mapv(|x| bound * (x / bound).tanh()),
+                };
+                let logarithms = |logits: &Array2<f64>, softcap| {
+                    let mut logits = bounded(logits, softcap);
+                    for mut row in logits.rows_mut() {
+                        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                        let sum = largest + row.mapv(|v| (v - largest).exp()).sum().ln();
+                        row.mapv_inplace(|v| v - sum);
+                    }
+                    logits
+                };
+                let (p, q) = (logarithms(&dense_logits, softcaps[0]), logarithms(&logits, softcaps[1]));
+                let want = Array2::from_shape_fn((90, 1), |(t, _)| {
+                    let pairs = p.row(t).into_iter().zip(q.row(t));
+                    pairs.map(|(p, q)| p.exp() * (p - q)).sum::<f64>()
+                });
+                let dense = Predictions {
+                    head: &dense_head,
+                    softcap: softcaps[0],
+                    x: &dense_x,
+                };
+                let other = Predictions {
+                    head: &head,
+                    softcap: softcaps[1],
+                    x: &x,
+                };
+                let found = self.backend.divergences(dense, other)?;
+                let case = format!("90 tokens, 301 words, {name}, bounds {softcaps:?}");
+                let got = Array2::from_shape_fn((90, 1), |(t, _)| {
+                    let (got, want) = (found[t].kl, want[[t, 0]]);
+                    let allowed = moved * (want.sqrt() + moved);
+                    if (got - want).abs() > allowed { got } else { want }
+                });
+                self.check_wide("divergences", &case, &got, &want);
+                // Whether both have one likeliest token, where rounding cannot change which it is.
+                let order = |row: ndarray::ArrayView1<f64>| {
+                    let mut order: Vec<usize> = (0..301).collect();
+                    order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+                    (order[0], row[order[0]] - row[order[1]] > 0.05)
+                };
+                let mut held = [0; 2];
+                for (t, found) in found.iter().enumerate() {
+                    let ((one, clear), (other, other_clear)) = (order(p.row(t)), order(q.row(t)));
+                    if clear && other_clear || name == "itself" && softcaps[0] == softcaps[1] {
+                        assert_eq!(found.agrees, one == other, "{case}: token {t}");
+                        held[usize::from(one == other)] += 1;
+                    }
+                }
+                let wanted = usize::from(name != "another model");
+                assert!(held[wanted] > 10, "{case}: only {held:?} rows are clear");
             }
         }
         Ok(())

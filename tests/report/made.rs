@@ -79,6 +79,7 @@ pub fn records_of(plan: &PlanFile, lead: f64, documents: usize) -> Vec<Record> {
             Record {
                 id: cell.id.clone(),
                 evaluations: vec![EvaluationRecord {
+                    to_dense: None,
                     name: "text".to_string(),
                     perplexity: (windows.iter().sum::<f64>() / 60.0).exp(),
                     tokens: 60 * 64,

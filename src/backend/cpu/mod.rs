@@ -7,6 +7,7 @@
 mod attention;
 mod attention_backward;
 mod bf16;
+mod divergence;
 mod elements;
 mod elementwise;
 mod elementwise_backward;
@@ -23,7 +24,7 @@ pub use self::{
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
+use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2};
@@ -335,6 +336,14 @@ impl<P: Products> Backend for P {
         targets: &[u32],
     ) -> Result<Vec<Likelihood>> {
         Ok(Products::log_likelihoods(self, head, softcap, x, targets))
+    }
+
+    fn divergences(
+        &self,
+        dense: Predictions<P::Weight, Array2<f32>>,
+        other: Predictions<P::Weight, Array2<f32>>,
+    ) -> Result<Vec<Divergence>> {
+        Ok(divergence::divergences(self, &dense, &other))
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {

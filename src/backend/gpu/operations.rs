@@ -9,7 +9,7 @@ use super::shader;
 use super::tensor::{Element, Tensor, Weight};
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Extent, Likelihood, RotaryTable};
+use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
@@ -265,6 +265,47 @@ impl Backend for Gpu {
                 greatest: pair[1] >= 0.0,
             })
             .collect())
+    }
+
+    fn divergences(
+        &self,
+        dense: Predictions<Weight, Tensor>,
+        other: Predictions<Weight, Tensor>,
+    ) -> Result<Vec<Divergence>> {
+        let (Weight(dense_head), Weight(head)) = (dense.head, other.head);
+        let (all, vocabulary) = (other.x.rows, head.rows);
+        let results = self.device.allocate((all * 8) as u64)?;
+        let rows = self.logit_rows(vocabulary, all);
+        let dense_logits = self.tensor(rows, vocabulary, Element::F32)?;
+        let logits = self.tensor(rows, vocabulary, Element::F32)?;
+        let kernel = Kernel::new(shader::DIVERGENCE, "divergence");
+        for first in (0..all).step_by(rows) {
+            let part = (first, rows.min(all - first));
+            self.multiply_into(
+                (dense_head, Filled::Everywhere),
+                None,
+                dense.x,
+                part,
+                (&dense_logits, 0),
+            )?;
+            self.multiply_into((head, Filled::Everywhere), None, other.x, part, (&logits, 0))?;
+            let parameters = parameters::Divergence {
+                rows: part.1 as u32,
+                vocabulary: vocabulary as u32,
+                dense_softcap: dense.softcap.unwrap_or(0.0),
+                softcap: other.softcap.unwrap_or(0.0),
+                first: first as u32,
+            };
+            let bound = [read(&dense_logits.memory), read(&logits.memory), write(&results)];
+            self.device.run(&kernel, &parameters, &bound, grid(part.1))?;
+        }
+        let values = self.values(&results, 2 * all)?;
+        let pairs = values.chunks_exact(2);
+        let of = |pair: &[f64]| Divergence {
+            kl: pair[0],
+            agrees: pair[1] > 0.0,
+        };
+        Ok(pairs.map(of).collect())
     }
 
     fn attention(

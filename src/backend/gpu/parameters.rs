@@ -333,6 +333,20 @@ parameters! {
         first: u32,
     }
 
+    /// Parameters of divergences between rows of logits.
+    Divergence of DIVERGENCE {
+        /// Number of rows of logits.
+        rows: u32,
+        /// Number of logits in a row.
+        vocabulary: u32,
+        /// Bound of the dense model's logits (softcap); 0 for none.
+        dense_softcap: f32,
+        /// Bound of the other model's logits; 0 for none.
+        softcap: f32,
+        /// Index of the result of the first row.
+        first: u32,
+    }
+
     /// Parameters of the kernels that add up weights or change each of them.
     Weigh of WEIGH {
         /// Number of rows of the weight.

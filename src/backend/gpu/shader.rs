@@ -70,6 +70,8 @@ shaders! {
     LIKELIHOOD = "likelihood.wgsl";
     /// Gradients of log-likelihoods with respect to logits.
     LIKELIHOOD_BACKWARD = "likelihood_backward.wgsl" + "common_total.wgsl";
+    /// Divergences between rows of logits.
+    DIVERGENCE = "divergence.wgsl" + "common_total.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
     /// Changes every weight, and checks weights.

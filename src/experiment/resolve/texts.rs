@@ -55,6 +55,7 @@ pub fn evaluation(
         rows: evaluation.rows,
         length: length?,
         windows: evaluation.windows,
+        compare_to_dense: evaluation.compare_to_dense,
     };
     problems.take(&span, evaluation.validate())?;
     Some(evaluation)

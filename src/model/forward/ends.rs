@@ -1,7 +1,7 @@
 //! The weights outside the blocks in a backend's memory, and what is done with them: the beginning and the end of a forward pass.
 
 use super::block::{Norm, normalise, normalise_backward, upload_norm};
-use crate::backend::Backend;
+use crate::backend::{Backend, Predictions};
 use crate::error::Result;
 use crate::memory::Room;
 use crate::model::source::WeightSource;
@@ -92,6 +92,15 @@ impl<B: Backend> Ends<B> {
             gradient = normalise_backward(backend, spec, self.width, norm, x, &gradient)?;
         }
         Ok((likelihoods, gradient))
+    }
+
+    /// What the head makes of its input `x`.
+    pub(super) fn predictions<'a>(&'a self, x: &'a B::Tensor) -> Predictions<'a, B::Weight, B::Tensor> {
+        Predictions {
+            head: self.head(),
+            softcap: self.softcap,
+            x,
+        }
     }
 
     pub(super) fn head(&self) -> &B::Weight {

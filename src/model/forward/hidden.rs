@@ -4,7 +4,7 @@ use super::batches::{Batches, batch_tokens};
 use super::block::Block;
 use super::ends::Ends;
 use super::pass::{Order, Pass, copy, rotary_tables};
-use crate::backend::{Backend, RotaryTable};
+use crate::backend::{Backend, Divergence, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
 use crate::spec::{ModelSpec, Positions, Tap};
@@ -156,6 +156,47 @@ impl<B: Backend> Hidden<B> {
         })
     }
 
+    /// To be called after the last block, with the stream of the same windows after the dense model's last block and with that model's
+    /// ends: how far the predictions of every window's tokens 1, 2, ... are from the dense model's, `length - 1` per window. `take`
+    /// receives the windows in order, a batch at a time.
+    ///
+    /// # Errors
+    /// The backend fails.
+    pub fn divergences(
+        &self,
+        backend: &B,
+        ends: &Ends<B>,
+        (dense, dense_ends): (&Hidden<B>, &Ends<B>),
+        mut take: impl FnMut(&[&[Divergence]]),
+    ) -> Result<()> {
+        let mut first = 0;
+        self.batches.each(backend, |x| {
+            let rows = backend.extent(x).rows;
+            let mut done = 0;
+            // Batches of models of other widths have other sizes; all have whole windows.
+            while done < rows {
+                let (index, place) = ((first + done) / dense.per_batch, (first + done) % dense.per_batch);
+                done += dense.batches.with(backend, index, |dense| {
+                    let count = (backend.extent(dense).rows - place).min(rows - done);
+                    let (there, here) = (run(backend, dense, place, count)?, run(backend, x, done, count)?);
+                    let (there, here) = (there.as_ref().unwrap_or(dense), here.as_ref().unwrap_or(x));
+                    let (dense_before, before) = (
+                        dense_ends.before_head(backend, there)?,
+                        ends.before_head(backend, here)?,
+                    );
+                    let dense = dense_ends.predictions(dense_before.as_ref().unwrap_or(there));
+                    let divergences = backend.divergences(dense, ends.predictions(before.as_ref().unwrap_or(here)))?;
+                    let windows = divergences.chunks_exact(self.length);
+                    let windows: Vec<&[Divergence]> = windows.map(|window| &window[..self.length - 1]).collect();
+                    take(&windows);
+                    Ok(count)
+                })?;
+            }
+            first += rows;
+            Ok(())
+        })
+    }
+
     /// The stream as it is now, one row per token; with `place`, only that token of every window.
     ///
     /// # Errors
@@ -195,6 +236,15 @@ impl<B: Backend> Hidden<B> {
         })?;
         Ok(stacked(&parts))
     }
+}
+
+/// Some neighbouring rows of `x`; `None` if these are all.
+fn run<B: Backend>(backend: &B, x: &B::Tensor, first: usize, count: usize) -> Result<Option<B::Tensor>> {
+    if count == backend.extent(x).rows {
+        return Ok(None);
+    }
+    let rows: Vec<u32> = (first..first + count).map(|row| row as u32).collect();
+    backend.rows(x, &rows).map(Some)
 }
 
 /// Matrices of equal width, one below the other.
