@@ -3,10 +3,18 @@
 
 mod tiny;
 
+use ndarray::Array2;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 use tiny::Folder;
+use zprune::backend::cpu::Cpu;
+use zprune::data::tokenizer::{Bos, Tokenizer};
+use zprune::data::windows::TokenWindows;
+use zprune::model::checkpoint::Checkpoint;
+use zprune::model::families::read_spec;
+use zprune::model::forward::Ends;
+use zprune::prune::pattern::Pattern;
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -712,4 +720,158 @@ fn a_job_that_is_given_another_experiment_says_so() {
     let measured = zprune::jobs::eval::eval(&without, &zprune::progress::Silent);
     let error = measured.err().map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("has no evaluation")));
+}
+
+/// KL divergence and agreement of two models' logits, from single-precision logits in double precision: window by window.
+fn distances(dense: &Array2<f32>, other: &Array2<f32>, length: usize) -> Vec<(f64, f64)> {
+    let token = |row: usize| {
+        let logarithms = |logits: &Array2<f32>| {
+            let row = logits.row(row).mapv(f64::from);
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum = largest + row.mapv(|it| (it - largest).exp()).sum().ln();
+            row - sum
+        };
+        let greatest = |row: &ndarray::Array1<f64>| {
+            let after =
+                |best: (usize, f64), next: (usize, &f64)| if *next.1 > best.1 { (next.0, *next.1) } else { best };
+            row.iter().enumerate().fold((0, f64::NEG_INFINITY), after).0
+        };
+        let (p, q) = (logarithms(dense), logarithms(other));
+        let kl: f64 = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum();
+        (kl, f64::from(u8::from(greatest(&p) == greatest(&q))))
+    };
+    let windows = 0..dense.nrows() / length;
+    let window = |index: usize| {
+        let tokens: Vec<(f64, f64)> = (0..length - 1).map(|at| token(index * length + at)).collect();
+        let mean = |of: fn(&(f64, f64)) -> f64| tokens.iter().map(of).sum::<f64>() / tokens.len() as f64;
+        (mean(|it| it.0), mean(|it| it.1))
+    };
+    windows.map(window).collect()
+}
+
+/// The logits of a model directory on windows of the tiny novel.
+fn logits(folder: &Folder, model: &str, windows: &TokenWindows) -> Array2<f32> {
+    let path = folder.path(model);
+    let checkpoint = Checkpoint::open(&path, read_spec(&path).expect("a model")).expect("a model");
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
+    let (logits, _) = zprune::cell::size::logits(&Cpu, &checkpoint, &ends, windows).expect("logits");
+    logits
+}
+
+#[test]
+fn predictions_are_compared_with_the_dense_models() {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "[[method]]\nname = \"wanda\"\ncriterion = \"wanda\"\n",
+        "[[method]]\ncriterion = \"magnitude\"\n[[method]]\nunits = { name = \"unit-sum\", score = \"magnitude\" }\n",
+    );
+    let before = plan(&folder);
+    folder.replace("experiment.toml", "windows = 4", "windows = 4\ncompare_to_dense = true");
+    let after = plan(&folder);
+    for (before, after) in before.iter().zip(&after) {
+        // The dense model is compared with nothing, so its result stays.
+        assert_eq!(id(before) == id(after), before["method"] == "dense", "{after}");
+    }
+    assert!(folder.run().status.success());
+    let records = zprune::record::read(&folder.path("results/tiny")).expect("records");
+    let found = |method: &str, nm: bool| {
+        let is = |record: &&zprune::record::Record| {
+            let pruning = record.cell.pruning.as_ref();
+            let of_four = pruning.is_some_and(|it| matches!(it.pattern(), Pattern::NofM { .. }));
+            record.label.method == method && of_four == nm
+        };
+        records.iter().find(is).expect("a record").evaluations[0]
+            .to_dense
+            .clone()
+    };
+    assert_eq!(found("dense", false), None);
+    for (method, nm) in [
+        ("magnitude", false),
+        ("magnitude", true),
+        ("sparsegpt", true),
+        ("unit-sum", false),
+    ] {
+        let found = found(method, nm).expect("it was compared");
+        assert!(found.kl > 0.01 && found.agreement < 1.0, "{method}: {found:?}");
+    }
+
+    // The same models from directories, against each other, and against logits in double precision.
+    let pruned = [
+        &[
+            "prune",
+            "--model",
+            "model",
+            "--method",
+            "magnitude",
+            "--sparsity",
+            "0.5",
+            "--out",
+            "sparse",
+        ][..],
+        &[
+            "shrink",
+            "--model",
+            "model",
+            "--method",
+            "unit-sum",
+            "--set",
+            "score=magnitude",
+            "--units",
+            "0.5",
+            "--out",
+            "smaller",
+        ],
+    ];
+    for arguments in pruned {
+        let output = zprune(&folder, arguments);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let text = std::fs::read_to_string(folder.path("novel.txt")).expect("a fixture");
+    let ids = Tokenizer::load(&folder.path("model")).and_then(|it| it.encode(&text, Bos::Tokenizer, 259));
+    let windows = TokenWindows::consecutive(&ids.expect("tokens"), 16, Some(4)).expect("windows");
+    let dense = logits(&folder, "model", &windows);
+    for (method, model) in [("magnitude", "sparse"), ("unit-sum", "smaller")] {
+        let swept = found(method, false).expect("it was compared");
+        let measure = ["eval", "--model", model, "--against", "model", "--corpus", "novel.txt"];
+        let sizes = ["--length", "16", "--windows", "4", "--json", "found.json", "--force"];
+        let output = zprune(&folder, &[&measure[..], &sizes].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let said = format!("KL divergence {:.6} nats a token, same likeliest token", swept.kl);
+        assert!(shown(&output).contains(&said), "{}", shown(&output));
+        let json = std::fs::read(folder.path("found.json")).expect("a result");
+        let json: Value = serde_json::from_slice(&json).expect("JSON");
+        let alone: zprune::record::ToDenseRecord = serde_json::from_value(json["to_dense"].clone()).expect("distances");
+        assert!(json["against"]["weights"].is_string());
+        let reference = distances(&dense, &logits(&folder, model, &windows), 16);
+        for (index, (kl, agreement)) in reference.iter().enumerate() {
+            for found in [&swept, &alone] {
+                assert!((found.kl_windows[index] - kl).abs() < 1e-6, "{method}: {found:?}, {kl}");
+                assert!(
+                    (found.agreement_windows[index] - agreement).abs() < 1e-12,
+                    "{method}: {found:?}, {agreement}"
+                );
+            }
+        }
+    }
+    // A model has no distance from itself.
+    let output = zprune(
+        &folder,
+        &[
+            "eval",
+            "--model",
+            "model",
+            "--against",
+            "model",
+            "--corpus",
+            "novel.txt",
+            "--length",
+            "16",
+        ],
+    );
+    assert!(
+        shown(&output).contains("KL divergence 0.000000 nats a token, same likeliest token 100.00 %"),
+        "{}",
+        shown(&output)
+    );
 }

@@ -8,7 +8,7 @@ use zprune::stats::multiplicity::holm;
 use zprune::stats::paired::{TextMean, Texts};
 use zprune::stats::power::{minimum_detectable, t_power};
 use zprune::stats::proportion::{clopper_pearson, clustered_standard_error, wilson};
-use zprune::stats::rank::wilcoxon;
+use zprune::stats::rank::{kendall, wilcoxon};
 use zprune::stats::signs::{mcnemar, sign_flip};
 use zprune::stats::variance::VarianceComponents;
 
@@ -145,6 +145,14 @@ fn wilcoxons_test_equals_scipys_exact_one() {
     for case in golden("wilcoxon") {
         let ours = wilcoxon(&list(&case["differences"])).expect("differences");
         close(ours, number(&case, "p"), 1e-12, "p");
+    }
+}
+
+#[test]
+fn kendalls_tau_equals_scipys() {
+    for case in golden("kendall") {
+        let tau = kendall(&list(&case["first"]), &list(&case["second"])).expect("an order");
+        close(tau, number(&case, "tau"), 1e-12, "tau");
     }
 }
 

@@ -96,6 +96,16 @@ def wilcoxon(random):
     return cases
 
 
+def kendall(random):
+    cases = []
+    for n, values in ((3, 9), (6, 9), (12, 4), (30, 100)):
+        first, second = random.integers(0, values, (2, n)).astype(float)
+        second += first
+        tau = float(stats.kendalltau(first, second).statistic)
+        cases.append(dict(first=first.tolist(), second=second.tolist(), tau=tau))
+    return cases
+
+
 def holm(random):
     cases = []
     for n in (1, 4, 20):
@@ -167,6 +177,8 @@ def main():
         clustered=clustered(random),
         power=t_power(),
         components=components(random),
+        # With random numbers of its own, so that what is above stays as it was.
+        kendall=kendall(numpy.random.default_rng(2611)),
     )
     with open(out, "w") as file:
         json.dump(golden, file, indent=None, separators=(",", ":"))

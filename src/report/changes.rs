@@ -38,7 +38,33 @@ impl Version<'_> {
                 evaluation: (*name).to_string(),
             };
             let bits = found.windows.iter().map(|value| value.to_bits()).collect();
-            values.push((measure, found.perplexity, (found.token_digest.as_str(), bits)));
+            let digest = found.token_digest.as_str();
+            values.push((measure, found.perplexity, (digest, bits)));
+            let Some(to_dense) = &found.to_dense else {
+                continue;
+            };
+            let evaluation = || (*name).to_string();
+            let distances = [
+                (
+                    Measure::Divergence {
+                        evaluation: evaluation(),
+                    },
+                    to_dense.kl,
+                    &to_dense.kl_windows,
+                ),
+                (
+                    Measure::Agreement {
+                        evaluation: evaluation(),
+                    },
+                    to_dense.agreement,
+                    &to_dense.agreement_windows,
+                ),
+            ];
+            for (measure, mean, windows) in distances {
+                let bits = windows.iter().map(|value| value.to_bits()).collect();
+                let shown = measure.shown(mean);
+                values.push((measure, shown, (digest, bits)));
+            }
         }
         for task in &self.record.tasks {
             let marks = [("acc", Some(&task.correct)), ("acc_norm", task.correct_norm.as_ref())];
@@ -203,11 +229,12 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
 fn row_cells((model, measure, method, pattern): &(&str, Measure, &str, Option<Pattern>), row: &Row) -> Vec<SheetCell> {
     let change = |before: f64, now: f64| match measure {
         Measure::Perplexity { .. } => 100.0 * (now / before - 1.0),
-        Measure::Accuracy { .. } => now - before,
+        _ => now - before,
     };
     let unit = match measure {
         Measure::Perplexity { .. } => " %",
-        Measure::Accuracy { .. } => " points",
+        Measure::Divergence { .. } => " nats",
+        Measure::Agreement { .. } | Measure::Accuracy { .. } => " points",
     };
     let shown = |value: f64| SheetCell::plain(format!("{:+.3}{unit}", Shown(value)));
     let (before, now) = (mean(&row.before), mean(&row.now));

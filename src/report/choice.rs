@@ -9,7 +9,7 @@ use crate::experiment::plan::DENSE;
 use crate::registry::unknown;
 
 /// The chapters that say what the methods scored.
-pub(super) const SCORES: [&str; 3] = ["perplexity", "accuracy", "published"];
+pub(super) const SCORES: [&str; 4] = ["perplexity", "accuracy", "to_dense", "published"];
 
 /// Which tables of a report are wanted, and what of them. An empty list asks for everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

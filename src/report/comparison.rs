@@ -39,7 +39,7 @@ pub enum TestVerdict {
 pub struct Test {
     /// Name of the model.
     pub model: String,
-    /// Perplexity in an evaluation, or accuracy on a task.
+    /// What is compared, such as the perplexity in an evaluation.
     pub measure: Measure,
     /// Pattern of both methods, or of the pruned one if the other is the dense model.
     pub pattern: Pattern,
@@ -77,12 +77,9 @@ impl Test {
         }
     }
 
-    /// A difference as tables show it: change of perplexity in percent, or percentage points of accuracy.
+    /// A difference as tables show it; see [`Measure::difference`].
     pub fn shown(&self, difference: f64) -> f64 {
-        match self.measure {
-            Measure::Perplexity { .. } => 100.0 * difference.exp_m1(),
-            Measure::Accuracy { .. } => 100.0 * difference,
-        }
+        self.measure.difference(difference)
     }
 }
 
@@ -273,8 +270,8 @@ pub fn families(results: &Results) -> Vec<ComparisonFamily> {
         let mut wanted = Vec::new();
         for section in &results.sections {
             let measured = match &section.measure {
-                Measure::Perplexity { evaluation } => declared.evaluations.contains(evaluation),
                 Measure::Accuracy { task, .. } => declared.tasks.contains(task),
+                windows => windows.evaluation().is_some_and(|it| declared.evaluations.contains(it)),
             };
             if !declared.models.contains(&section.model) || !measured {
                 continue;
@@ -344,8 +341,8 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     let over_texts = Bootstrap::new(&texts.units(&means), texts.block(count), RESAMPLES, SEED)?.interval(confidence);
     let seeds: Vec<f64> = rows.iter().map(|row| crate::stats::mean(row)).collect();
     let exact = match section.measure {
-        Measure::Perplexity { .. } => None,
         Measure::Accuracy { .. } => Some(sign_flip(&documents(&rows, first.sources.as_deref()))),
+        _ => None,
     };
     let p = match (exact, rows.len()) {
         // One run of each: McNemar's test says it all.

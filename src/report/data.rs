@@ -7,7 +7,7 @@
 use super::comparison::{ComparisonFamily, Test};
 use super::csv::{CsvRow, csv};
 use super::published::published;
-use super::results::{Measure, MethodResult, Results, Section};
+use super::results::{Measure, MeasureKind, MethodResult, Results, Section};
 use crate::error::{Error, Result};
 use crate::stats::Interval;
 use crate::stats::bootstrap::{RESAMPLES, SEED};
@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// How the first lines of the data files of a report begin.
-pub(super) const BEGINNINGS: [&str; 4] = [
+pub(super) const BEGINNINGS: [&str; 5] = [
     "model,evaluation,method,pattern,",
+    "model,evaluation,measure,method,pattern,",
     "model,task,metric,method,pattern,",
     "model,measure,pattern,method,ours,published,",
     "family,model,measure,pattern,ours,against,",
@@ -27,7 +28,15 @@ pub(super) const BEGINNINGS: [&str; 4] = [
 /// # Errors
 /// Never for in-memory output.
 pub fn perplexity_csv(results: &Results) -> Result<String> {
-    csv(&rows(results, false), "perplexity.csv")
+    csv(&rows(results, MeasureKind::Perplexity), "perplexity.csv")
+}
+
+/// A CSV file with one row per model, evaluation, measure (KL divergence, agreement), method and pattern.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn to_dense_csv(results: &Results) -> Result<String> {
+    csv(&rows(results, MeasureKind::ToDense), "to_dense.csv")
 }
 
 /// A CSV file with one row per model, task, metric, method and pattern.
@@ -35,7 +44,7 @@ pub fn perplexity_csv(results: &Results) -> Result<String> {
 /// # Errors
 /// Never for in-memory output.
 pub fn accuracy_csv(results: &Results) -> Result<String> {
-    csv(&rows(results, true), "accuracy.csv")
+    csv(&rows(results, MeasureKind::Accuracy), "accuracy.csv")
 }
 
 /// A CSV file with one row per comparison.
@@ -67,14 +76,7 @@ pub fn published_csv(results: &Results) -> Result<String> {
                 ("published", json!(it.value)),
                 ("sd_published", json!(it.deviation)),
                 ("deviation", json!(it.off())),
-                (
-                    "unit",
-                    json!(if it.section.measure.higher_is_better() {
-                        "points"
-                    } else {
-                        "percent"
-                    }),
-                ),
+                ("unit", json!(it.section.measure.unit())),
                 ("source", json!(it.source)),
             ]
         })
@@ -110,27 +112,31 @@ pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> 
             })
         })
         .collect();
-    let document = json!({
+    let mut document = json!({
         "experiment": experiment.name,
         "description": experiment.description,
         "finding": finding,
         "zprune": results.plan.zprune,
         "confidence": confidence,
         "bootstrap": { "resamples": RESAMPLES, "seed": SEED },
-        "perplexity": list(rows(results, false)),
-        "accuracy": list(rows(results, true)),
+        "perplexity": list(rows(results, MeasureKind::Perplexity)),
+        "accuracy": list(rows(results, MeasureKind::Accuracy)),
         "families": families,
         "references": experiment.references,
     });
+    let to_dense = rows(results, MeasureKind::ToDense);
+    if !to_dense.is_empty() {
+        document["to_dense"] = list(to_dense);
+    }
     let text =
         serde_json::to_string_pretty(&document).map_err(|error| Error::output(Path::new("report.json"), error))?;
     Ok(format!("{text}\n"))
 }
 
-fn rows(results: &Results, accuracies: bool) -> Vec<CsvRow> {
+fn rows(results: &Results, kind: MeasureKind) -> Vec<CsvRow> {
     let confidence = results.plan.experiment.confidence;
     let sections = results.sections.iter();
-    let sections = sections.filter(|section| section.measure.higher_is_better() == accuracies);
+    let sections = sections.filter(|section| section.measure.kind() == kind);
     let of = |section: &Section| -> Vec<CsvRow> {
         let entries = std::iter::once(&section.dense).chain(&section.entries);
         entries.map(|entry| score(section, entry, confidence)).collect()
@@ -152,9 +158,13 @@ fn score(section: &Section, entry: &MethodResult, confidence: f64) -> CsvRow {
     let components = entry.components(&section.measure);
     let shown = |interval: Interval| interval.map(|end| section.measure.shown(end));
     let (value, texts, over_texts) = match section.measure {
-        Measure::Perplexity { .. } => {
+        Measure::Perplexity { .. } | Measure::Divergence { .. } | Measure::Agreement { .. } => {
             let interval = components.and_then(|it| it.texts.robust_interval(confidence));
-            (("perplexity", "windows"), "windows", interval)
+            let value = match section.measure.kind() {
+                MeasureKind::Perplexity => "perplexity",
+                _ => "value",
+            };
+            ((value, "windows"), "windows", interval)
         }
         Measure::Accuracy { .. } => {
             let interval = entry.accuracy(confidence).map(|it| it.interval);
@@ -170,6 +180,8 @@ fn score(section: &Section, entry: &MethodResult, confidence: f64) -> CsvRow {
     let count = entry.runs.first().map(|run| run.texts.len());
     let measure = match &section.measure {
         Measure::Perplexity { evaluation } => vec![("evaluation", json!(evaluation))],
+        Measure::Divergence { evaluation } => vec![("evaluation", json!(evaluation)), ("measure", json!("kl"))],
+        Measure::Agreement { evaluation } => vec![("evaluation", json!(evaluation)), ("measure", json!("agreement"))],
         Measure::Accuracy { task, metric } => vec![("task", json!(task)), ("metric", json!(metric))],
     };
     let (over_low, over_high) = match texts {
@@ -219,14 +231,7 @@ fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> CsvRow
         ("pattern", json!(test.pattern.to_string())),
         ("ours", json!(test.ours)),
         ("against", json!(test.other)),
-        (
-            "unit",
-            json!(if test.measure.higher_is_better() {
-                "points"
-            } else {
-                "percent"
-            }),
-        ),
+        ("unit", json!(test.measure.unit())),
         ("difference", json!(test.shown(test.difference.mean))),
         ("texts", json!(test.difference.texts.n)),
         ("texts_low", low(texts)),

@@ -2,8 +2,8 @@
 //! likely explanation.
 
 use super::comparison::{ComparisonFamily, Contest, TestVerdict, contests};
-use super::format::{digits, list};
-use super::results::{Results, Section};
+use super::format::list;
+use super::results::{Measure, Results, Section};
 use crate::stats::Shown;
 
 /// Most patterns that are listed one by one.
@@ -64,26 +64,28 @@ fn seeds(results: &Results, contests: &[Contest]) -> &'static str {
     }
 }
 
-fn shown(value: f64) -> String {
-    format!("{:.*}", digits(value), Shown(value))
+fn shown(measure: &Measure, value: f64) -> String {
+    format!("{:.*}", measure.digits(value), Shown(value))
 }
 
 /// The value at a pattern, such as `50 % (41.58)`.
 fn value(contest: &Contest) -> String {
-    format!("{} ({})", contest.pattern, shown(contest.standing.value))
+    let value = shown(&contest.section.measure, contest.standing.value);
+    format!("{} ({value})", contest.pattern)
 }
 
 /// What a section measures, and its dense value: `perplexity on persuasion`.
 fn measured(section: &Section) -> String {
-    match section.measure.higher_is_better() {
-        true => format!("accuracy on {}", section.measure.label()),
-        false => format!("perplexity on {}", section.measure.label()),
-    }
+    let measure = &section.measure;
+    let on = measure.evaluation().cloned().unwrap_or_else(|| measure.label());
+    format!("{} on {on}", measure.quantity())
 }
 
 fn dense(section: &Section) -> String {
     let dense = section.dense_value();
-    dense.map_or(String::new(), |dense| format!(" (dense: {})", shown(dense)))
+    dense.map_or(String::new(), |dense| {
+        format!(" (dense: {})", shown(&section.measure, dense))
+    })
 }
 
 /// The sentence for a single method.
@@ -96,9 +98,9 @@ fn only(contests: &[Contest]) -> String {
         "On {}, {} has {}{} at {}; no other method has results to compare it with",
         first.section.model,
         first.standing.best,
-        match first.section.measure.higher_is_better() {
-            true => "an ".to_string() + &measured(first.section),
-            false => "a ".to_string() + &measured(first.section),
+        match measured(first.section) {
+            vowel if vowel.starts_with('a') => format!("an {vowel}"),
+            other => format!("a {other}"),
         },
         dense(first.section),
         list(&values)

@@ -1,10 +1,11 @@
-//! What the tables of a report say: methods by patterns, methods by models, methods by tasks, sizes, comparisons, sources of
+//! What the tables of a report say: methods by patterns, methods by models, methods by tasks, distances from the dense model, sizes, comparisons, sources of
 //! uncertainty, and published values beside ours.
 
 mod axes;
 mod differences;
 mod scores;
 mod sizes;
+mod to_dense;
 mod uncertainty;
 mod view;
 
@@ -22,6 +23,11 @@ pub fn chapters(results: &Results, families: &[ComparisonFamily], methods: Optio
         chapter("perplexity", "Perplexity", view.perplexity()),
         chapter("axes", "By axes", view.by_axes()),
         chapter("accuracy", "Zero-shot accuracy", view.accuracy()),
+        chapter(
+            "to_dense",
+            "Beside perplexity: the dense model's predictions",
+            view.to_dense(),
+        ),
         chapter("sizes", "Sizes and times", view.sizes()),
         chapter("published", "Against published values", view.published()),
         chapter("comparisons", "Comparisons", view.comparisons()),

@@ -122,6 +122,7 @@ impl Report {
             let csv = match chapter.file {
                 "perplexity" => data::perplexity_csv(&self.results)?,
                 "accuracy" => data::accuracy_csv(&self.results)?,
+                "to_dense" => data::to_dense_csv(&self.results)?,
                 "published" => data::published_csv(&self.results)?,
                 "comparisons" => data::comparisons_csv(&self.families, confidence)?,
                 // Its numbers are columns of perplexity.csv.

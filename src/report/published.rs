@@ -28,7 +28,7 @@ impl Published<'_> {
     pub fn off(&self) -> Option<f64> {
         self.ours.map(|ours| match self.section.measure {
             Measure::Perplexity { .. } => 100.0 * (ours / self.value - 1.0),
-            Measure::Accuracy { .. } => ours - self.value,
+            _ => ours - self.value,
         })
     }
 }
@@ -59,6 +59,7 @@ pub fn of<'a>(
         let measured = match &section.measure {
             Measure::Perplexity { evaluation } => it.evaluation.as_ref() == Some(evaluation),
             Measure::Accuracy { task, metric } => it.task.as_ref() == Some(task) && *metric == "acc",
+            Measure::Divergence { .. } | Measure::Agreement { .. } => false,
         };
         let placed = it.pattern == Some(pattern) || (method == DENSE && it.pattern.is_none());
         measured && placed && it.model == section.model

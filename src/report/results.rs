@@ -1,6 +1,7 @@
 //! A plan joined with its records: for every model and measure, what each method scored under each pattern, run by run
 //! and text by text.
 
+use super::format::digits;
 use crate::error::Result;
 use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
@@ -22,6 +23,18 @@ pub enum Measure {
         /// Name of the evaluation in the experiment.
         evaluation: String,
     },
+    /// Kullback-Leibler divergence from the dense model in an evaluation; lower is better. The texts are windows, and their values are
+    /// nats per token.
+    Divergence {
+        /// Name of the evaluation in the experiment.
+        evaluation: String,
+    },
+    /// How often the likeliest token is the dense model's in an evaluation; higher is better. The texts are windows, and their values
+    /// are shares of tokens.
+    Agreement {
+        /// Name of the evaluation in the experiment.
+        evaluation: String,
+    },
     /// Accuracy on a zero-shot task; higher is better. The texts are documents, and their values are 0 or 1.
     Accuracy {
         /// Name of the zero-shot task.
@@ -31,25 +44,102 @@ pub enum Measure {
     },
 }
 
+/// The tables that a measure belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeasureKind {
+    /// Perplexities.
+    Perplexity,
+    /// Distances from the dense model.
+    ToDense,
+    /// Accuracies on tasks.
+    Accuracy,
+}
+
 impl Measure {
+    /// The tables that the measure belongs to.
+    pub fn kind(&self) -> MeasureKind {
+        match self {
+            Measure::Perplexity { .. } => MeasureKind::Perplexity,
+            Measure::Divergence { .. } | Measure::Agreement { .. } => MeasureKind::ToDense,
+            Measure::Accuracy { .. } => MeasureKind::Accuracy,
+        }
+    }
+
+    /// The evaluation that it is measured in; none on tasks.
+    pub fn evaluation(&self) -> Option<&String> {
+        match self {
+            Measure::Perplexity { evaluation }
+            | Measure::Divergence { evaluation }
+            | Measure::Agreement { evaluation } => Some(evaluation),
+            Measure::Accuracy { .. } => None,
+        }
+    }
+
+    /// What is measured, in a word or two.
+    pub fn quantity(&self) -> &'static str {
+        match self {
+            Measure::Perplexity { .. } => "perplexity",
+            Measure::Divergence { .. } => "KL divergence",
+            Measure::Agreement { .. } => "agreement",
+            Measure::Accuracy { .. } => "accuracy",
+        }
+    }
+
     /// Name of the measure in tables.
     pub fn label(&self) -> String {
         match self {
             Measure::Perplexity { evaluation } => evaluation.clone(),
+            Measure::Divergence { evaluation } => format!("{evaluation} (KL)"),
+            Measure::Agreement { evaluation } => format!("{evaluation} (agreement)"),
             Measure::Accuracy { task, metric } => format!("{task} ({metric})"),
         }
     }
 
     /// Whether larger values are better.
     pub fn higher_is_better(&self) -> bool {
-        matches!(self, Measure::Accuracy { .. })
+        matches!(self, Measure::Agreement { .. } | Measure::Accuracy { .. })
     }
 
-    /// What a table shows for a mean over texts: a perplexity, or an accuracy in percent.
+    /// What a table shows for a mean over texts: a perplexity, nats, or a share in percent.
     pub fn shown(&self, mean: f64) -> f64 {
         match self {
             Measure::Perplexity { .. } => mean.exp(),
-            Measure::Accuracy { .. } => 100.0 * mean,
+            Measure::Divergence { .. } => mean,
+            Measure::Agreement { .. } | Measure::Accuracy { .. } => 100.0 * mean,
+        }
+    }
+
+    /// What a table shows for a difference of means over texts: change of perplexity in percent, nats, or percentage points.
+    pub fn difference(&self, difference: f64) -> f64 {
+        match self {
+            Measure::Perplexity { .. } => 100.0 * difference.exp_m1(),
+            _ => self.shown(difference),
+        }
+    }
+
+    /// The unit of [`Measure::difference`], for programs.
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Measure::Perplexity { .. } => "percent",
+            Measure::Divergence { .. } => "nats",
+            Measure::Agreement { .. } | Measure::Accuracy { .. } => "points",
+        }
+    }
+
+    /// The same behind a number in a table.
+    pub fn sign(&self) -> &'static str {
+        match self {
+            Measure::Perplexity { .. } => " %",
+            Measure::Divergence { .. } => " nats",
+            Measure::Agreement { .. } | Measure::Accuracy { .. } => "",
+        }
+    }
+
+    /// Number of digits after the point of a value in a table.
+    pub fn digits(&self, value: f64) -> usize {
+        match self {
+            Measure::Divergence { .. } => 4,
+            _ => digits(value),
         }
     }
 }
@@ -59,7 +149,7 @@ impl Measure {
 pub struct Run {
     /// Calibration seed; none if the method does not calibrate.
     pub seed: Option<u64>,
-    /// Perplexity, or accuracy in percent.
+    /// The value that tables show.
     pub value: f64,
     /// One value per text; see [`Measure`].
     pub texts: Vec<f64>,
@@ -146,9 +236,9 @@ impl MethodResult {
     /// How the texts of a measure depend on each other.
     pub fn texts(&self, measure: &Measure) -> Texts<'_> {
         match (measure, &self.sources) {
-            (Measure::Perplexity { .. }, _) => Texts::Stream,
             (Measure::Accuracy { .. }, Some(sources)) => Texts::Sources(sources),
             (Measure::Accuracy { .. }, None) => Texts::Independent,
+            _ => Texts::Stream,
         }
     }
 
@@ -228,8 +318,8 @@ pub(super) struct Measured {
 impl Measured {
     fn has(&self, measure: &Measure) -> bool {
         match measure {
-            Measure::Perplexity { evaluation } => self.evaluations.contains(evaluation),
             Measure::Accuracy { task, .. } => self.tasks.as_ref().is_none_or(|tasks| tasks.contains(task)),
+            windows => windows.evaluation().is_some_and(|it| self.evaluations.contains(it)),
         }
     }
 }
@@ -289,6 +379,7 @@ pub(super) fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section>
         measures.extend(experiment.evaluations.iter().map(|it| Measure::Perplexity {
             evaluation: it.name.clone(),
         }));
+        measures.extend(to_dense(experiment));
         let own = cells.iter().filter(|found| found.cell.model == model.name);
         let cells: Vec<Found> = own.copied().collect();
         for task in cells.iter().filter_map(|found| found.record).flat_map(|it| &it.tasks) {
@@ -368,12 +459,12 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
         failed,
         failure,
         sources: match measure {
-            Measure::Perplexity { .. } => None,
             Measure::Accuracy { task, .. } => good
                 .iter()
                 .flat_map(|record| &record.tasks)
                 .find(|it| it.name == *task)
                 .and_then(|it| it.sources.clone()),
+            _ => None,
         },
         summary: Summary::of(&values, confidence),
         sparsity: mean(good.iter().filter_map(|record| record.sparsity).collect()),
@@ -391,30 +482,54 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
 
 /// The result of a record by one measure.
 fn run(seed: Option<u64>, record: &Record, measure: &Measure, measured: &Measured) -> Option<Run> {
-    match measure {
-        Measure::Perplexity { evaluation } => {
-            let place = measured.evaluations.iter().position(|name| name == evaluation)?;
-            let found = record.evaluations.get(place)?;
-            Some(Run {
-                seed,
-                value: found.perplexity,
-                texts: found.windows.clone(),
-                digest: found.token_digest.clone(),
-            })
-        }
-        Measure::Accuracy { task, metric } => {
-            let found = record.tasks.iter().find(|it| it.name == *task)?;
-            let marks = match *metric {
-                "acc" => &found.correct,
-                _ => found.correct_norm.as_ref()?,
-            };
-            let texts: Vec<f64> = marks.bytes().map(|mark| f64::from(u8::from(mark == b'1'))).collect();
-            Some(Run {
-                seed,
-                value: 100.0 * crate::stats::mean(&texts),
-                texts,
-                digest: found.data_digest.clone(),
-            })
-        }
+    if let Some(evaluation) = measure.evaluation() {
+        let place = measured.evaluations.iter().position(|name| name == evaluation)?;
+        let found = record.evaluations.get(place)?;
+        let (value, texts) = match measure {
+            Measure::Divergence { .. } => {
+                let to_dense = found.to_dense.as_ref()?;
+                (measure.shown(to_dense.kl), &to_dense.kl_windows)
+            }
+            Measure::Agreement { .. } => {
+                let to_dense = found.to_dense.as_ref()?;
+                (measure.shown(to_dense.agreement), &to_dense.agreement_windows)
+            }
+            _ => (found.perplexity, &found.windows),
+        };
+        return Some(Run {
+            seed,
+            value,
+            texts: texts.clone(),
+            digest: found.token_digest.clone(),
+        });
     }
+    let Measure::Accuracy { task, metric } = measure else {
+        return None;
+    };
+    let found = record.tasks.iter().find(|it| it.name == *task)?;
+    let marks = match *metric {
+        "acc" => &found.correct,
+        _ => found.correct_norm.as_ref()?,
+    };
+    let texts: Vec<f64> = marks.bytes().map(|mark| f64::from(u8::from(mark == b'1'))).collect();
+    Some(Run {
+        seed,
+        value: measure.shown(crate::stats::mean(&texts)),
+        texts,
+        digest: found.data_digest.clone(),
+    })
+}
+
+/// The distances from the dense model that an experiment measures.
+pub fn to_dense(experiment: &Experiment) -> impl Iterator<Item = Measure> {
+    let compared = experiment.evaluations.iter().filter(|it| it.compare_to_dense);
+    compared.flat_map(|it| {
+        let evaluation = it.name.clone();
+        [
+            Measure::Divergence {
+                evaluation: evaluation.clone(),
+            },
+            Measure::Agreement { evaluation },
+        ]
+    })
 }

@@ -222,6 +222,7 @@ impl<'a> Union<'a> {
             .map(|(known, other)| (known.name.as_str(), other.as_ref()));
         if let Some(place) = same(known, &evaluation.name, identity, used) {
             let (known, other) = &mut self.evaluations[place];
+            known.compare_to_dense |= evaluation.compare_to_dense;
             *other = other.take().or(identity.cloned());
             return known.name.clone();
         }

@@ -20,9 +20,12 @@ use std::path::{Path, PathBuf};
 const LIST: &str = "written.jsonl";
 
 /// Names of the table files of a report, without ending.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 9] = [
     "perplexity",
+    "axes",
     "accuracy",
+    "to_dense",
+    "sizes",
     "published",
     "comparisons",
     "uncertainty",

@@ -11,6 +11,7 @@
 //! | do two methods differ on documents? | [`signs`]: exact McNemar and its extension to seeds and clusters |
 //! | how much comes from seeds, how much from texts? | [`variance`] |
 //! | do seeds agree on a direction? | [`rank`]: Wilcoxon's signed ranks |
+//! | do two measures order methods alike? | [`rank`]: Kendall's tau |
 //! | which of many differences survive? | [`multiplicity`]: Holm |
 //! | could a difference have been seen at all? | [`power`] |
 //! | what of an average over tasks? | [`average`] |

@@ -1,6 +1,7 @@
-//! Wilcoxon's signed-rank test, exact: do seeds agree on a direction, whatever the sizes of their differences?
+//! What is asked of ranks alone.
 //!
-//! With five seeds that all agree the p-value is 1/16 and cannot be smaller; the test is for saying so.
+//! Wilcoxon's signed-rank test, exact: do seeds agree on a direction, whatever the sizes of their differences? With five seeds that all
+//! agree the p-value is 1/16 and cannot be smaller; the test is for saying so. Kendall's tau: do two measures order methods alike?
 
 use super::signs::sign_flip;
 
@@ -21,6 +22,25 @@ pub fn wilcoxon(differences: &[f64]) -> Option<f64> {
     Some(sign_flip(&ranks))
 }
 
+/// Kendall's tau-b of two lists of equal length: 1 if they order their elements alike, -1 if oppositely. `None` for fewer than two
+/// elements, and where all values of a list are equal, so that there is no order.
+pub fn kendall(first: &[f64], second: &[f64]) -> Option<f64> {
+    let sign = |values: &[f64], a: usize, b: usize| {
+        let order = values[a].total_cmp(&values[b]);
+        if values[a] == values[b] { 0 } else { order as i64 }
+    };
+    let (mut both, mut in_first, mut in_second) = (0i64, 0i64, 0i64);
+    for a in 0..first.len().min(second.len()) {
+        for b in 0..a {
+            let (one, other) = (sign(first, a, b), sign(second, a, b));
+            both += one * other;
+            in_first += one * one;
+            in_second += other * other;
+        }
+    }
+    (in_first > 0 && in_second > 0).then(|| both as f64 / ((in_first * in_second) as f64).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +49,20 @@ mod tests {
     fn five_seeds_that_agree_reach_one_sixteenth() {
         assert_eq!(wilcoxon(&[0.1, 0.2, 0.3, 0.25, 0.4]), Some(0.0625));
         assert_eq!(wilcoxon(&[0.0, 0.0]), None);
+    }
+
+    #[test]
+    fn kendalls_tau_is_of_orders() {
+        let close = |tau: Option<f64>, want: f64| tau.is_some_and(|tau| (tau - want).abs() < 1e-15);
+        assert_eq!(kendall(&[1.0, 2.0, 3.0], &[10.0, 20.0, 30.0]), Some(1.0));
+        assert_eq!(kendall(&[1.0, 2.0, 3.0], &[-1.0, -2.0, -30.0]), Some(-1.0));
+        // Of six pairs five have an order in the first list; all of these agree.
+        assert!(close(
+            kendall(&[1.0, 2.0, 2.0, 3.0], &[1.0, 3.0, 2.0, 4.0]),
+            5.0 / 30f64.sqrt()
+        ));
+        assert_eq!(kendall(&[1.0, 1.0], &[1.0, 2.0]), None);
+        assert_eq!(kendall(&[1.0], &[1.0]), None);
     }
 
     #[test]

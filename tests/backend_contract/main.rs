@@ -601,7 +601,11 @@ impl<B: Backend> Suite<B> {
                     }
                 }
                 let wanted = usize::from(name != "another model");
-                assert!(held[wanted] > 10, "{case}: only {held:?} rows are clear");
+                // Bounds make nearly equal whatever is much larger.
+                assert!(
+                    softcaps[1].is_some() || held[wanted] > 10,
+                    "{case}: only {held:?} rows are clear"
+                );
             }
         }
         Ok(())

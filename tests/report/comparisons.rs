@@ -2,10 +2,12 @@
 
 use crate::made::{DECLARED, plan_of, records_of};
 use std::path::Path;
+use zprune::eval::to_dense::ToDense;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::resolve;
 use zprune::experiment::source::Source;
 use zprune::prune::pattern::Pattern;
+use zprune::record::ToDenseRecord;
 use zprune::report::comparison::{ComparisonFamily, TestVerdict};
 use zprune::report::results::{Measure, Results, Section};
 use zprune::report::sheet::Mark;
@@ -313,4 +315,103 @@ fn families_and_references_that_cannot_be_meant_are_refused_with_their_place_and
             .to_string();
         assert!(said.contains(case.says) && said.starts_with("made.toml:"), "{said}");
     }
+}
+
+#[test]
+fn what_perplexity_hides_stands_beside_it_with_ranks() {
+    let mut plan = plan_of("");
+    plan.experiment.evaluations[0].compare_to_dense = true;
+    let mut records = records_of(&plan, 0.05, 0);
+    for (cell, record) in plan.cell.iter().zip(&mut records) {
+        // By perplexity: RIA, Wanda, magnitude. By divergence magnitude is before Wanda.
+        let base = match cell.method.as_str() {
+            "ria" => 0.1,
+            "magnitude" => 0.2,
+            "wanda" => 0.4,
+            _ => continue,
+        };
+        let wave = |window: usize| 0.01 * ((window * 7 + cell.seed.unwrap_or(0) as usize) % 5) as f64;
+        let kl: Vec<f64> = (0..60).map(|window| base + wave(window)).collect();
+        let agreement = kl.iter().map(|kl| 0.9 - kl).collect();
+        record.evaluations[0].to_dense = Some(ToDenseRecord::of(ToDense { kl, agreement }));
+    }
+    let report = Report::new(Results::join(plan.clone(), &records));
+    let chapter = report
+        .chapters
+        .iter()
+        .find(|it| it.file == "to_dense")
+        .expect("a chapter");
+    assert_eq!(chapter.sheets.len(), 2, "one for each model");
+    let sheet = &chapter.sheets[0];
+    let rows: Vec<Vec<&str>> = sheet
+        .rows
+        .iter()
+        .map(|row| row.iter().map(|cell| cell.text.as_str()).collect())
+        .collect();
+    let ranks: Vec<[&str; 4]> = rows.iter().map(|row| [row[0], row[2], row[4], row[6]]).collect();
+    assert_eq!(
+        ranks,
+        [
+            ["dense", "", "", ""],
+            ["magnitude", "3", "2", "2"],
+            ["wanda", "2", "3", "3"],
+            ["ria", "1", "1", "1"],
+        ]
+    );
+    assert!(
+        rows[3][3].starts_with("0.1200 ±") && rows[3][5].starts_with("78.00 ±"),
+        "{rows:?}"
+    );
+    assert_eq!(sheet.rows[3][3].mark, Mark::Best);
+    assert!(
+        sheet
+            .notes
+            .iter()
+            .any(|note| note.contains("KL divergence 0.33, agreement 0.33")),
+        "{:?}",
+        sheet.notes
+    );
+
+    // Differences are in nats and points, and every pair is compared by every measure.
+    let tests = &report.families[0].tests;
+    let of = |measure: &Measure| tests.iter().filter(|test| test.measure == *measure).count();
+    let evaluation = "text".to_string();
+    let (kl, agreement) = (
+        Measure::Divergence {
+            evaluation: evaluation.clone(),
+        },
+        Measure::Agreement { evaluation },
+    );
+    assert_eq!((of(&kl), of(&agreement)), (6, 6));
+    let pair = |measure: &Measure| {
+        tests
+            .iter()
+            .find(|it| it.measure == *measure && it.ours == "wanda")
+            .expect("a test")
+    };
+    let (kl, agreement) = (pair(&kl), pair(&agreement));
+    assert!((kl.shown(kl.difference.mean) - 0.3).abs() < 1e-9 && kl.verdict(0.95) == TestVerdict::Worse);
+    assert!((agreement.shown(agreement.difference.mean) + 30.0).abs() < 1e-7);
+    assert_eq!(agreement.verdict(0.95), TestVerdict::Worse);
+    let files = report.files().expect("a report");
+    let file = |name: &str| {
+        let (_, bytes) = files.iter().find(|(path, _)| path == Path::new(name)).expect("a file");
+        String::from_utf8(bytes.clone()).expect("text")
+    };
+    let csv = file("tables/to_dense.csv");
+    assert!(csv.starts_with("model,evaluation,measure,method,pattern,"), "{csv}");
+    assert_eq!(
+        csv.lines()
+            .filter(|line| line.starts_with("a,text,kl,wanda,50 %"))
+            .count(),
+        1,
+        "{csv}"
+    );
+    assert!(file("report.json").contains("\"to_dense\""));
+    assert!(file("tables/comparisons.csv").contains(",nats,"));
+    assert!(
+        files
+            .iter()
+            .any(|(path, _)| path == Path::new("plots/differences-a-text__KL_.svg"))
+    );
 }

@@ -3,7 +3,7 @@
 use super::view::{View, detectable};
 use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
 use crate::report::format::{counted, p_value, percent};
-use crate::report::results::Measure;
+use crate::report::results::{Measure, MeasureKind};
 use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
 use crate::stats::power::POWER;
 use crate::stats::{Interval, Shown};
@@ -40,10 +40,7 @@ impl View<'_> {
         ]);
         let tests = || family.tests.iter().filter(|test| self.has(test));
         let row = |test: &Test| {
-            let unit = match test.measure {
-                Measure::Perplexity { .. } => " %",
-                Measure::Accuracy { .. } => "",
-            };
+            let unit = test.measure.sign();
             let digits = difference_digits(test);
             let ends = |interval: Interval| {
                 let interval = interval.map(|end| test.shown(end));
@@ -82,10 +79,14 @@ impl View<'_> {
             ]);
             row
         };
+        let distances = match tests().any(|test| test.measure.kind() == MeasureKind::ToDense) {
+            true => ", in nats of KL divergence or in percentage points of agreement",
+            false => "",
+        };
         let mut notes = vec![
             format!(
                 "Differences are paired on the same texts, the first method less the second, in percent of the \
-                 second's perplexity or in percentage points of accuracy; differences of one seed with the same seed. \
+                 second's perplexity or in percentage points of accuracy{distances}; differences of one seed with the same seed. \
                  The interval is a t-interval over texts and seeds together, which the p-value belongs to. Bold differences are significant \
                  after Holm's correction over the {} of this family.",
                 counted(family.tests.len() + family.missing, "comparison")
@@ -129,6 +130,7 @@ impl View<'_> {
 /// Digits after the point for a comparison, so that the detectable difference has two digits.
 fn difference_digits(test: &Test) -> usize {
     match test.detectable.map(|it| test.shown(it)) {
+        _ if matches!(test.measure, Measure::Divergence { .. }) => 4,
         Some(fine) if fine < 0.1 => 3,
         _ => 2,
     }

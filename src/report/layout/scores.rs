@@ -6,7 +6,7 @@ use crate::experiment::protocol::Averaged;
 use crate::prune::pattern::Pattern;
 use crate::report::format::digits;
 use crate::report::published::{self, Published};
-use crate::report::results::{Measure, MethodResult, Section};
+use crate::report::results::{Measure, MeasureKind, MethodResult, Section};
 use crate::report::sheet::{Column, Sheet, SheetCell, number};
 use crate::stats::average::macro_average;
 use crate::stats::{Shown, normal_quantile};
@@ -17,12 +17,15 @@ impl View<'_> {
         let mut sheets = Vec::new();
         let several = experiment.models.len() > 1;
         if !several || experiment.patterns.len() > 1 {
-            sheets.extend(self.sections(true).map(|section| self.over_patterns(section)));
+            sheets.extend(
+                self.sections(MeasureKind::Perplexity)
+                    .map(|section| self.over_patterns(section)),
+            );
         }
         if several {
             for evaluation in &experiment.evaluations {
                 let measured = |section: &&Section| section.measure.label() == evaluation.name;
-                let sections: Vec<&Section> = self.sections(true).filter(measured).collect();
+                let sections: Vec<&Section> = self.sections(MeasureKind::Perplexity).filter(measured).collect();
                 for pattern in &experiment.patterns {
                     sheets.push(self.over_models(&sections, *pattern));
                 }
@@ -106,7 +109,10 @@ impl View<'_> {
         let experiment = &self.results.plan.experiment;
         let mut sheets = Vec::new();
         for model in &experiment.models {
-            let sections: Vec<&Section> = self.sections(false).filter(|it| it.model == model.name).collect();
+            let sections: Vec<&Section> = self
+                .sections(MeasureKind::Accuracy)
+                .filter(|it| it.model == model.name)
+                .collect();
             if sections.is_empty() {
                 continue;
             }
@@ -201,7 +207,7 @@ impl View<'_> {
         let row = |it: &Published| {
             let off = it.off().map(|off| match it.section.measure {
                 Measure::Perplexity { .. } => format!("{:+.1} %", Shown(off)),
-                Measure::Accuracy { .. } => format!("{off:+.2} points"),
+                _ => format!("{off:+.2} points"),
             });
             let published = match it.deviation {
                 Some(deviation) => format!("{} (sd {deviation})", it.value),

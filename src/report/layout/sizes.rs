@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::experiment::plan::DENSE;
 use crate::report::format::digits;
-use crate::report::results::{MethodResult, Section};
+use crate::report::results::{MeasureKind, MethodResult, Section};
 use crate::report::sheet::{Column, Sheet, SheetCell, number};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
@@ -11,7 +11,7 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 impl View<'_> {
     /// A table per perplexity measure of the models that lost whole units, beside the dense one.
     pub(super) fn sizes(&self) -> Vec<Sheet> {
-        self.sections(true)
+        self.sections(MeasureKind::Perplexity)
             .filter_map(|section| self.sizes_of(section))
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use super::view::View;
 use crate::report::format::{digits, percent};
-use crate::report::results::{MethodResult, Section};
+use crate::report::results::{MeasureKind, MethodResult, Section};
 use crate::report::sheet::{Column, Sheet, SheetCell, number};
 use crate::stats::{Interval, Shown, Summary};
 
@@ -10,7 +10,7 @@ impl View<'_> {
     /// A table per perplexity measure that splits its uncertainty into seeds and texts.
     pub(super) fn uncertainty(&self) -> Vec<Sheet> {
         let confidence = percent(self.confidence());
-        let sheets = self.sections(true).map(|section| {
+        let sheets = self.sections(MeasureKind::Perplexity).map(|section| {
             let mut columns = ["method", "pattern"].map(Column::words).to_vec();
             columns.extend([
                 Column::numbers("perplexity"),

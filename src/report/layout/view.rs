@@ -4,10 +4,10 @@ use crate::experiment::method::MethodPlan;
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Contest, Test, contests};
-use crate::report::format::{counted, digits, percent, sentence};
+use crate::report::format::{counted, percent, sentence};
 use crate::report::labels::Labels;
 use crate::report::published::{self, Published};
-use crate::report::results::{Measure, Results, Section};
+use crate::report::results::{Measure, MeasureKind, Results, Section};
 use crate::report::sheet::{Mark, SheetCell};
 use crate::stats::Shown;
 use crate::stats::power::POWER;
@@ -67,9 +67,9 @@ impl View<'_> {
         self.results.plan.experiment.confidence
     }
 
-    pub(super) fn sections(&self, perplexities: bool) -> impl Iterator<Item = &Section> {
+    pub(super) fn sections(&self, kind: MeasureKind) -> impl Iterator<Item = &Section> {
         let sections = self.results.sections.iter();
-        sections.filter(move |section| section.measure.higher_is_better() != perplexities)
+        sections.filter(move |section| section.measure.kind() == kind)
     }
 
     pub(super) fn title(&self, what: &str, measure: &Measure) -> String {
@@ -94,25 +94,23 @@ impl View<'_> {
             return SheetCell::plain(if entry.failed > 0 { "failed" } else { "" });
         };
         let spread = match &section.measure {
-            Measure::Perplexity { .. } => summary.interval,
             Measure::Accuracy { .. } => entry
                 .accuracy(self.confidence())
                 .map(|accuracy| accuracy.interval.map(|share| 100.0 * share)),
+            _ => summary.interval,
         };
+        let digits = section.measure.digits(summary.mean);
         let mut text = match (spread, &section.measure) {
-            (None, _) => format!("{:.*}", digits(summary.mean), Shown(summary.mean)),
-            (Some(interval), Measure::Perplexity { .. }) => {
-                let digits = digits(summary.mean);
-                format!(
-                    "{:.digits$} ± {:.digits$}",
-                    Shown(summary.mean),
-                    Shown(summary.mean - interval.low)
-                )
-            }
+            (None, _) => format!("{:.digits$}", Shown(summary.mean)),
             // These intervals are not symmetric.
             (Some(interval), Measure::Accuracy { .. }) => {
                 format!("{:.2} [{:.1}, {:.1}]", summary.mean, interval.low, interval.high)
             }
+            (Some(interval), _) => format!(
+                "{:.digits$} ± {:.digits$}",
+                Shown(summary.mean),
+                Shown(summary.mean - interval.low)
+            ),
         };
         if entry.failed > 0 {
             text.push_str(&format!(" ({} failed)", entry.failed));
@@ -201,7 +199,7 @@ impl View<'_> {
             n => format!("{n} calibration seeds"),
         };
         match measure {
-            Measure::Perplexity { .. } => {
+            Measure::Perplexity { .. } | Measure::Divergence { .. } | Measure::Agreement { .. } => {
                 let windows = sizes.next().map_or(String::new(), |(_, n)| format!("{n} windows, "));
                 let mut text = sentence(&format!("{windows}{seeds}. "));
                 let alone = "value without ± has one run (dense, or a method that uses no calibration)";
@@ -227,20 +225,32 @@ impl View<'_> {
             }
         }
         notes.extend(self.failures(sections, patterns));
-        let tests: Vec<(&ComparisonFamily, &Test)> = self
-            .families
-            .iter()
-            .flat_map(|family| family.tests.iter().map(move |test| (family, test)))
-            .filter(|(_, test)| {
-                let here = |section: &Section| section.model == test.model && section.measure == test.measure;
-                sections.iter().any(|section| here(section)) && patterns.contains(&test.pattern)
-            })
-            .collect();
-        if tests.is_empty() {
-            return notes;
-        }
+        notes.extend(self.marks(sections, patterns));
+        let tests: Vec<&Test> = self.tests(sections, patterns).map(|(_, test)| test).collect();
+        notes.extend(detection(&tests, measure));
+        notes
+    }
+
+    /// The comparisons of a table, with their families.
+    fn tests<'a>(
+        &'a self,
+        sections: &'a [&'a Section],
+        patterns: &'a [Pattern],
+    ) -> impl Iterator<Item = (&'a ComparisonFamily, &'a Test)> {
+        let families = self.families.iter();
+        let tests = families.flat_map(|family| family.tests.iter().map(move |test| (family, test)));
+        tests.filter(|(_, test)| {
+            let here = |section: &Section| section.model == test.model && section.measure == test.measure;
+            sections.iter().any(|section| here(section)) && patterns.contains(&test.pattern)
+        })
+    }
+
+    /// What the marks in a table of scores say; nothing without comparisons.
+    pub(super) fn marks(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
         let mut families: Vec<String> = Vec::new();
-        for (family, _) in &tests {
+        let mut declared = false;
+        for (family, _) in self.tests(sections, patterns) {
+            declared |= family.declared;
             let text = format!(
                 "“{}” ({})",
                 family.name,
@@ -250,20 +260,17 @@ impl View<'_> {
                 families.push(text);
             }
         }
-        let unmarked = match tests.iter().any(|(family, _)| family.declared) {
+        let unmarked = match declared {
             true => " No mark: worse than the best, or not compared with it.",
             false => "",
         };
-        notes.push(format!(
-            "Bold: better than every other method it is compared with, after Holm's correction over {}. ≈: the best, and every \
-             method compared with it that is not significantly worse than any method.{unmarked}",
-            families.join(" and ")
-        ));
-        notes.extend(detection(
-            &tests.iter().map(|(_, test)| *test).collect::<Vec<_>>(),
-            measure,
-        ));
-        notes
+        (!families.is_empty()).then(|| {
+            format!(
+                "Bold: better than every other method it is compared with, after Holm's correction over {}. ≈: the best, and every \
+                 method compared with it that is not significantly worse than any method.{unmarked}",
+                families.join(" and ")
+            )
+        })
     }
 }
 
@@ -276,7 +283,8 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
     let power = percent(POWER);
     let unit = match measure {
         Measure::Perplexity { .. } => "% of the perplexity",
-        Measure::Accuracy { .. } => "percentage points",
+        Measure::Divergence { .. } => "nats",
+        Measure::Agreement { .. } | Measure::Accuracy { .. } => "percentage points",
     };
     let range = match (told.first(), told.last()) {
         (Some(least), Some(most)) => {

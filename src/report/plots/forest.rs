@@ -46,6 +46,8 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
     let bottom = TOP + ROW * tests.len() as i32 + PANEL * panels.len() as i32;
     let unit = match section.measure {
         Measure::Perplexity { .. } => "difference in perplexity, % (below 0: first is better)",
+        Measure::Divergence { .. } => "difference in KL divergence, nats (below 0: first is better)",
+        Measure::Agreement { .. } => "difference in agreement, points (above 0: first is better)",
         Measure::Accuracy { .. } => "difference in accuracy, points (above 0: first is better)",
     };
     let percent = percent(confidence);

@@ -13,7 +13,7 @@ mod seeds;
 use super::comparison::ComparisonFamily;
 use super::csv::csv;
 use super::labels::Labels;
-use super::results::{Measure, Results};
+use super::results::{Measure, Results, to_dense};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
@@ -113,6 +113,11 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
             let labels = format!("model `{model}` with evaluation `{}`", evaluation.name);
             let own = ["perplexity", "seeds", "time", "speed"].into_iter();
             let kinds = own.chain(differences.iter().map(String::as_str));
+            names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
+        }
+        for measure in to_dense(experiment) {
+            let labels = format!("model `{model}` with {}", measure.label());
+            let kinds = differences.iter();
             names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
         }
         for task in &experiment.tasks {

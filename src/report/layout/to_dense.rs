@@ -1,0 +1,104 @@
+//! Tables of what perplexity hides: by each other measure, the methods again, and whether their order is the same.
+
+use super::view::View;
+use crate::prune::pattern::Pattern;
+use crate::report::results::{MeasureKind, Section};
+use crate::report::sheet::{Column, Sheet, SheetCell};
+use crate::stats::rank::kendall;
+
+impl View<'_> {
+    /// A table per model, compared evaluation and pattern: perplexity, KL divergence and agreement, each with the methods' ranks.
+    pub(super) fn to_dense(&self) -> Vec<Sheet> {
+        let experiment = &self.results.plan.experiment;
+        let mut sheets = Vec::new();
+        for model in &experiment.models {
+            for evaluation in experiment.evaluations.iter().filter(|it| it.compare_to_dense) {
+                let own = |section: &&Section| {
+                    section.model == model.name && section.measure.evaluation() == Some(&evaluation.name)
+                };
+                let perplexity = self.sections(MeasureKind::Perplexity).filter(own);
+                let sections: Vec<&Section> = perplexity
+                    .chain(self.sections(MeasureKind::ToDense).filter(own))
+                    .collect();
+                let patterns = experiment.patterns.iter();
+                sheets.extend(patterns.filter_map(|pattern| self.beside(&sections, *pattern)));
+            }
+        }
+        sheets
+    }
+
+    /// The methods by several measures of one model; `None` before a pruned model has results by the last of them.
+    fn beside(&self, sections: &[&Section], pattern: Pattern) -> Option<Sheet> {
+        let (first, last) = (sections.first()?, sections.last()?);
+        let methods = self.results.plan.experiment.methods.iter();
+        let methods: Vec<&str> = methods.map(|method| method.name.as_str()).collect();
+        let mean = |section: &Section, method: &str| Some(section.entry(method, pattern)?.summary.as_ref()?.mean);
+        methods.iter().find_map(|method| mean(last, method))?;
+        let mut columns = vec![Column::words("method")];
+        for section in sections {
+            let measure = &section.measure;
+            let unit = match measure.kind() {
+                MeasureKind::Perplexity => "",
+                _ if measure.higher_is_better() => ", %",
+                _ => ", nats",
+            };
+            columns.push(Column::numbers(format!("{}{unit}", measure.quantity())));
+            columns.push(Column::numbers("rank").beside());
+        }
+        // Smaller is better of what is ranked.
+        let scores = |section: &Section| -> Vec<Option<f64>> {
+            let sign = if section.measure.higher_is_better() { -1.0 } else { 1.0 };
+            methods
+                .iter()
+                .map(|method| Some(sign * mean(section, method)?))
+                .collect()
+        };
+        let rank = |section: &Section, method: &str| {
+            let scores = scores(section);
+            let place = methods.iter().position(|it| *it == method)?;
+            let own = scores[place]?;
+            Some(1 + scores.iter().flatten().filter(|other| **other < own).count())
+        };
+        let row = |method: &str| {
+            let mut row = vec![self.named(method)];
+            for section in sections {
+                row.push(self.value(section, method, pattern));
+                let rank = rank(section, method).map_or(String::new(), |rank| rank.to_string());
+                row.push(SheetCell::plain(rank));
+            }
+            row
+        };
+        let rows = self.methods().into_iter().map(|(name, _)| row(name)).collect();
+        let order = |section: &&Section| {
+            let (before, after): (Vec<f64>, Vec<f64>) = scores(first)
+                .into_iter()
+                .zip(scores(section))
+                .filter_map(|(before, after)| before.zip(after))
+                .unzip();
+            let tau = kendall(&before, &after)?;
+            Some(format!("{} {tau:.2}", section.measure.quantity()))
+        };
+        let orders: Vec<String> = sections.iter().skip(1).filter_map(order).collect();
+        let mut notes = vec![
+            "KL divergence: of the pruned model's distribution of the next token from the dense model's, in nats, mean over the tokens \
+             of the same windows. Agreement: how often both models find the same token likeliest. The dense model itself has 0 nats and \
+             100 %."
+                .to_string(),
+        ];
+        if !orders.is_empty() {
+            notes.push(format!(
+                "Rank: the methods' order by the means, 1 the best. Kendall's tau of that order with the one by {}: {}; 1 is the same \
+                 order, -1 the opposite one.",
+                first.measure.quantity(),
+                orders.join(", ")
+            ));
+        }
+        notes.extend(self.marks(sections, &[pattern]));
+        Some(Sheet {
+            title: format!("{}, {pattern}, on {}", first.model, first.measure.label()),
+            columns,
+            rows,
+            notes,
+        })
+    }
+}
