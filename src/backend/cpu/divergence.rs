@@ -4,37 +4,24 @@
 //! since both add up to 1. No term is negative, and an error in a normalisation hardly matters where `p` and `q` are close: that is
 //! where the plain sum is a small difference of large numbers.
 
-use super::Products;
-use super::elements::elements;
+use super::elements::{elements, elements_mut};
 use super::product::{LOGIT_ROWS, log_sum_exp};
 use super::simd::{LANES, exp, soften, vectorised};
-use crate::backend::{Divergence, Predictions};
-use ndarray::{Array2, s};
+use crate::backend::Divergence;
+use ndarray::Array2;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Number of logits whose sum is kept in single precision.
 const RUN: usize = 1024;
 
-pub fn divergences<P: Products>(
-    products: &P,
-    dense: &Predictions<P::Weight, Array2<f32>>,
-    other: &Predictions<P::Weight, Array2<f32>>,
-) -> Vec<Divergence> {
-    let rows = other.x.nrows();
-    let starts: Vec<usize> = (0..rows).step_by(LOGIT_ROWS).collect();
-    let parts = starts.par_iter().map(|first| {
-        let part = *first..(first + LOGIT_ROWS).min(rows);
-        let [dense, other] = [dense, other].map(|model| {
-            let x = model.x.slice(s![part.clone(), ..]).to_owned();
-            let mut logits = products.linear(model.head, None, &x);
-            if let (Some(bound), Some(logits)) = (model.softcap, logits.as_slice_mut()) {
-                vectorised(
-                    #[inline(always)]
-                    || soften(logits, bound),
-                );
-            }
-            logits
-        });
+/// Some rows of a model's logits.
+pub type Logits<'a> = &'a (dyn Fn(Range<usize>) -> Array2<f32> + Sync);
+
+/// How far `other` is from `dense` in each of so many rows, given how to compute the logits of some of them.
+pub fn divergences(rows: usize, dense: Logits, other: Logits) -> Vec<Divergence> {
+    let parts = parts(rows).into_par_iter().map(|part| {
+        let (dense, other) = (dense(part.clone()), other(part));
         let width = dense.ncols();
         let rows = elements(&dense)
             .chunks_exact(width)
@@ -48,6 +35,24 @@ pub fn divergences<P: Products>(
         rows.map(of).collect::<Vec<Divergence>>()
     });
     parts.collect::<Vec<_>>().concat()
+}
+
+/// Rows whose logits exist at the same time.
+fn parts(rows: usize) -> Vec<Range<usize>> {
+    let starts = (0..rows).step_by(LOGIT_ROWS);
+    starts.map(|first| first..(first + LOGIT_ROWS).min(rows)).collect()
+}
+
+/// Bounds logits, if there is a bound.
+pub fn bounded(mut logits: Array2<f32>, softcap: Option<f32>) -> Array2<f32> {
+    if let Some(bound) = softcap {
+        let values = elements_mut(&mut logits);
+        vectorised(
+            #[inline(always)]
+            || soften(values, bound),
+        );
+    }
+    logits
 }
 
 #[inline(always)]

@@ -27,7 +27,8 @@ use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
+use std::ops::Range;
 
 /// Number of tokens in a batch: enough to keep every core busy, and few enough that the activations of one batch are
 /// small compared with the residual stream.
@@ -191,6 +192,12 @@ impl Products for CpuBf16 {
     }
 }
 
+/// Some rows of a model's logits.
+fn logits<P: Products>(products: &P, model: &Predictions<P::Weight, Array2<f32>>, rows: Range<usize>) -> Array2<f32> {
+    let x = model.x.slice(s![rows, ..]).to_owned();
+    divergence::bounded(Products::linear(products, model.head, None, &x), model.softcap)
+}
+
 impl<P: Products> Backend for P {
     type Tensor = Array2<f32>;
     type Weight = P::Weight;
@@ -343,7 +350,10 @@ impl<P: Products> Backend for P {
         dense: Predictions<P::Weight, Array2<f32>>,
         other: Predictions<P::Weight, Array2<f32>>,
     ) -> Result<Vec<Divergence>> {
-        Ok(divergence::divergences(self, &dense, &other))
+        let of = |rows| logits(self, &dense, rows);
+        Ok(divergence::divergences(other.x.nrows(), &of, &|rows| {
+            logits(self, &other, rows)
+        }))
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {
