@@ -185,6 +185,7 @@ impl SearchPlan {
             rows: None,
             length: self.calibration.length,
             windows: Some(windows),
+            compare_to_dense: false,
         }
     }
 }
