@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
 use tiny::Folder;
 use zprune::experiment::machine::MachineRequest;
 use zprune::experiment::resolve::{Described, parse_described, read_described};
@@ -375,6 +376,31 @@ fn a_search_that_lost_its_last_records_finds_the_same() {
         .output()
         .expect("the program starts");
     assert!(String::from_utf8_lossy(&output.stderr).contains("it has no [search]"));
+}
+
+#[test]
+fn two_processes_share_a_search_of_which_one_is_killed() {
+    let alone = folder(SEARCH);
+    search(&alone);
+    let shared = folder(SEARCH);
+    let mut processes: Vec<Child> = (0..2)
+        .map(|_| {
+            let mut command = shared.zprune(&["-q", "search", "search.toml"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("the program starts")
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    processes[0].kill().expect("it can be killed, or has ended");
+    for process in &mut processes {
+        process.wait().expect("it ends");
+    }
+    search(&shared);
+    assert_eq!(numbers(&shared), numbers(&alone));
+    for (rung, cells) in [("rung-1", 10), ("rung-2", 4), ("rung-3", 2), ("confirm", 5)] {
+        let records = std::fs::read_to_string(shared.path(format!("results/found/{rung}/runs.jsonl")));
+        assert_eq!(records.expect("records").lines().count(), cells, "{rung}");
+    }
 }
 
 #[test]

@@ -218,12 +218,16 @@ impl<'a> Told<'a> {
             rows: rows.collect(),
             notes: vec![format!(
                 "Perplexities on the {CONFIRMING} of the held-out windows, calibrated with {} windows and seeds {}. Neither these windows \
-                 nor these seeds had a say in the choice of {name}, so its p-values need no correction for the {} methods that were tried; \
-                 they are corrected (Holm) for the {} comparisons of this table. Intervals are for each comparison by itself.",
+                 nor these seeds had a say in the choice of {name}, so its p-values need no correction for the {} that were tried. {}",
                 self.plan.sequences.last().copied().unwrap_or_default(),
                 list(&seeds),
                 self.plan.trials.len(),
-                tests.len()
+                match tests.len() {
+                    1 => "It is the only comparison.".to_string(),
+                    count => format!(
+                        "They are corrected (Holm) for the {count} comparisons of this table; intervals are for each by itself."
+                    ),
+                }
             )],
         }
     }
