@@ -291,7 +291,7 @@ mod tests {
             "[sweep]\nbos = \"never\"\n",
             "unknown key `bos` here: it belongs at the top of the file",
         );
-        says("sequences = 3\n", "it belongs into [calibration]\n");
+        says("sequences = 3\n", "it belongs into [calibration] or [search]\n");
         says("windows = 3\n", "it belongs into [[evaluation]]\n");
         // A slip of the pen is one in its own section.
         says("[sweep]\npaterns = [0.5]\n", "did you mean `patterns`?");
