@@ -28,6 +28,7 @@ mod search;
 mod shells;
 mod shrink;
 mod signals;
+mod statistics;
 mod streams;
 mod submit;
 mod sweep;
@@ -134,6 +135,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Write squares, means and Gram matrices of the inputs of a model's layers, for a program that computes scores or masks from them
+    ExportStatistics(Box<statistics::ExportStatistics>),
     /// Turn a GGUF file (LLaMA architecture) into a Hugging Face directory
     Import {
         /// GGUF file
@@ -272,6 +275,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),
         Command::Tokens { experiment, out, force } => write_tokens(&experiment, &out, force),
+        Command::ExportStatistics(arguments) => statistics::run(&arguments),
         Command::Import { model, out, dtype } => import_model(&model, &out, dtype),
         Command::Export { model, out, dtype } => export_model(&model, &out, dtype),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -8,10 +8,10 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::memory::{Reserved, Room, ScratchFile};
 use crate::model::backward;
-use crate::model::checkpoint::Checkpoint;
 use crate::model::forward::{Block, Ends, Hidden};
+use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
-use crate::spec::{LinearId, LinearSpec, ModelSpec};
+use crate::spec::{LinearId, ModelSpec};
 use ndarray::{ArcArray2, Array2};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ enum Found {
     /// They were computed here.
     Gathered(Gathered),
     /// Another program computed them.
-    Read(Arc<Checkpoint>),
+    Read(Arc<LayerFile>),
 }
 
 /// Sums that were computed here.
@@ -101,8 +101,8 @@ impl ModelGradients {
         })
     }
 
-    /// Gradients from a file ([`Checkpoint::of_layers`]): what it has for a weight is taken for the gradient of one sequence.
-    pub fn read(file: Arc<Checkpoint>) -> Self {
+    /// Gradients from a file: what it has for a weight is taken for the gradient of one sequence.
+    pub fn read(file: Arc<LayerFile>) -> Self {
         ModelGradients {
             found: Found::Read(file),
             needs: GradientNeeds {
@@ -130,11 +130,7 @@ impl ModelGradients {
         let sums = match &self.found {
             Found::Gathered(gathered) => gathered.layer(block, id, needs)?,
             Found::Read(file) => {
-                let linear = LinearSpec {
-                    bias: false,
-                    ..file.spec().block(block).linear(id).clone()
-                };
-                let gradient = file.linear(block, &linear)?.weight;
+                let gradient = file.layer(block, file.spec().block(block).linear(id))?;
                 let of = |needed: bool, of: &dyn Fn(f32) -> f32| needed.then(|| gradient.mapv(of).into_shared());
                 let (squares, magnitudes) = (of(needs.squares, &|g| g * g), of(needs.magnitudes, &f32::abs));
                 [needs.sum.then(|| gradient.into_shared()), squares, magnitudes]

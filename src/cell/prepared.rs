@@ -10,7 +10,7 @@ use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::Experiment;
 use crate::memory::Room;
-use crate::model::checkpoint::Checkpoint;
+use crate::model::layer_file::{Content, LayerFile};
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Prepared<'a> {
     /// The zero-shot tasks that every cell is scored on.
     pub tasks: Vec<PreparedTask>,
     /// The gradients of its loss, if they are read from a file.
-    pub gradients: Option<Arc<Checkpoint>>,
+    pub gradients: Option<Arc<LayerFile>>,
     /// Memory that is left for activations.
     pub room: Room,
     /// Bytes of all its tensors as they are stored.
@@ -91,7 +91,8 @@ impl<'a> Prepared<'a> {
         let gradients = match &inputs.gradients {
             Some(file) => {
                 progress.stage(&format!("checking the gradients for {name}"));
-                Some(Arc::new(Checkpoint::of_layers(&file.path, checkpoint.spec().clone())?))
+                let file = LayerFile::open_whole(&file.path, checkpoint.spec(), Content::Gradients)?;
+                Some(Arc::new(file))
             }
             None => None,
         };

@@ -18,18 +18,24 @@ use crate::experiment::plan::{Experiment, UnitRemoval};
 use crate::memory::Reserved;
 use crate::model::edit::Edited;
 use crate::model::forward::{Block, Ends};
+use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use crate::prune::allocation::{allocate, survey};
 use crate::prune::allocator::{Question, Survey};
+use crate::prune::found;
 use crate::prune::layer::LayerRecord;
-use crate::prune::model::{Calibration, PruneTime, PrunedBlock, TapStatistics, first_statistics, prune_allocated};
+use crate::prune::model::{
+    Calibration, PruneTime, PrunedBlock, Supplied, TapStatistics, first_statistics, prune_allocated,
+};
 use crate::prune::pattern::Pattern;
 use crate::prune::recipe::Recipe;
+use crate::prune::score::no_file;
 use crate::prune::units::dense::Dense;
 use crate::prune::workbench::Workbench;
 use crate::record::{BlockWidths, EvaluationRecord, StructureRecord, ToDenseRecord};
 use crate::spec::ModelSpec;
+use std::path::Path;
 use std::time::Instant;
 
 /// What is done to a model in one cell.
@@ -41,6 +47,8 @@ pub struct Treatment<'a> {
     pub pattern: Pattern,
     /// The seed of the calibration windows; `None` for recipes that look at weights only.
     pub seed: Option<u64>,
+    /// The file that the criterion takes values from, if it does.
+    pub file: Option<&'a Path>,
 }
 
 /// What the cells of a model ask for together, so that it is computed once.
@@ -187,7 +195,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         match treatment {
             Some(treatment) => self.pruned(treatment, progress, take),
             None => {
-                let (found, scorers) = self.scored(self.model.source, progress)?;
+                let (found, scorers) = self.scored(self.model.source, &self.ends, progress)?;
                 if self.compares() {
                     self.streams = Some(DenseStreams::scored(&self.model.evaluations, scorers));
                 }
@@ -225,8 +233,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
         };
         let edited = Edited::new(model.source, &edit)?;
         let [before, after] = [model.source.spec(), edited.spec()];
-        let (found, scorers) = self.scored(&edited, progress)?;
-        let evaluations = self.compared(found.evaluations, &scorers, self.dense_streams())?;
+        let (found, scorers) = self.scored(&edited, &self.ends, progress)?;
+        let evaluations = self.compared(found.evaluations, (&scorers, &self.ends), self.dense_streams())?;
         drop(scorers);
         let text = sample(windows, before)?;
         let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
@@ -251,6 +259,26 @@ impl<'a, B: Workbench> Runner<'a, B> {
         })
     }
 
+    /// Runs one cell whose model another program pruned: counts its zeros, and measures it as it is.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub fn run_given(&mut self, given: &dyn WeightSource, asked: Pattern, progress: &dyn Progress) -> Result<Findings> {
+        let layers = found::layers(given, asked)?;
+        let removed: usize = layers.iter().map(|layer| layer.removed).sum();
+        // Another program may have changed what is outside the blocks, too.
+        let ends = Ends::upload(self.backend, given)?.within(self.model.room.clone());
+        self.share_streams(progress)?;
+        let (found, scorers) = self.scored(given, &ends, progress)?;
+        Ok(Findings {
+            sparsity: Some(removed as f64 / given.spec().prunable() as f64),
+            layers,
+            evaluations: self.compared(found.evaluations, (&scorers, &ends), self.dense_streams())?,
+            tasks: found.tasks,
+            ..Findings::default()
+        })
+    }
+
     /// The calibration windows of a seed.
     fn windows(&self, seed: Option<u64>) -> Result<Option<(u64, &'a TokenWindows)>> {
         let of_seed = |seed: u64| {
@@ -261,15 +289,16 @@ impl<'a, B: Workbench> Runner<'a, B> {
         seed.map(of_seed).transpose()
     }
 
-    /// Measures a model as it is, with the embedding and the head of this one. The scorers come with what was found.
+    /// Measures a model as it is, with this embedding and this head. The scorers come with what was found.
     fn scored(
         &self,
         source: &dyn WeightSource,
+        ends: &Ends<B>,
         progress: &dyn Progress,
     ) -> Result<(Findings, Vec<PerplexityScorer<'a, B>>)> {
         let spec = source.spec();
-        let (backend, ends) = (self.backend, &self.ends);
-        let mut scorers = self.scorers(spec)?;
+        let backend = self.backend;
+        let mut scorers = self.scorers(spec, ends)?;
         let mut tasks = TaskScores::new(&self.model.tasks);
         for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
             let first = range.start;
@@ -287,7 +316,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             tasks.collect(choices, first, backend, ends, progress)?;
         }
         let found = Findings {
-            evaluations: self.finish(&scorers, progress)?,
+            evaluations: self.finish(&scorers, ends, progress)?,
             tasks: tasks.findings()?,
             ..Findings::default()
         };
@@ -300,10 +329,21 @@ impl<'a, B: Workbench> Runner<'a, B> {
         progress: &dyn Progress,
         mut take: impl FnMut(&PrunedBlock<B>) -> Result<()>,
     ) -> Result<Findings> {
-        let Treatment { recipe, pattern, seed } = treatment;
+        let Treatment {
+            recipe,
+            pattern,
+            seed,
+            file,
+        } = treatment;
         let model = self.model;
         let spec = model.source.spec();
-        let windows = self.windows(seed)?;
+        let file = match (recipe.criterion.file(), file) {
+            (Some(wanted), Some(path)) => Some(LayerFile::open(path, spec, wanted.content)?),
+            (Some(_), None) => return Err(no_file()),
+            (None, _) => None,
+        };
+        // The seed of a file says which of several files it is, and not that text is looked at.
+        let windows = self.windows(seed.filter(|_| recipe.calibrates()))?;
         self.share_streams(progress)?;
         let mut sharing = PruneTime::default();
         if let Some((seed, windows)) = windows {
@@ -320,8 +360,14 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let patterns = {
             let windows = windows.map(|(_, windows)| windows);
             let mut gradients = None;
-            let mut trial = |patterns: &[Pattern]| self.tried(recipe, windows, patterns, &mut gradients, progress);
-            allocate(recipe, spec, pattern, &survey, &mut trial)?
+            let mut trial = |patterns: &[Pattern]| {
+                let (file, gradients) = (file.as_ref(), &mut gradients);
+                self.tried(recipe, windows, patterns, (file, gradients), progress)
+            };
+            match file.as_ref().filter(|_| recipe.takes_mask()) {
+                Some(mask) => found::patterns(mask, recipe, pattern)?,
+                None => allocate(recipe, spec, pattern, &survey, &mut trial)?,
+            }
         };
         sharing.allocate = started.elapsed();
         if let Some((seed, windows)) = windows {
@@ -345,7 +391,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 _ => Calibration::Windows(windows),
             },
         };
-        let mut scorers = self.scorers(spec)?;
+        let mut scorers = self.scorers(spec, &self.ends)?;
         // A pruned block exists once, so all documents go through it together.
         let mut tasks = TaskScores::new(&model.tasks);
         let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
@@ -356,7 +402,10 @@ impl<'a, B: Workbench> Runner<'a, B> {
             recipe,
             &patterns,
             &calibration,
-            self.gradients.as_ref().map(|(_, gradients)| gradients),
+            Supplied {
+                gradients: self.gradients.as_ref().map(|(_, gradients)| gradients),
+                file: file.as_ref(),
+            },
             |pruned| {
                 take(&pruned)?;
                 for scorer in &mut scorers {
@@ -374,7 +423,11 @@ impl<'a, B: Workbench> Runner<'a, B> {
             sparsity: Some(removed as f64 / spec.prunable() as f64),
             calibration_tokens: windows.map(|(_, windows)| windows.digest()),
             time,
-            evaluations: self.compared(self.finish(&scorers, progress)?, &scorers, self.dense_streams())?,
+            evaluations: self.compared(
+                self.finish(&scorers, &self.ends, progress)?,
+                (&scorers, &self.ends),
+                self.dense_streams(),
+            )?,
             tasks: tasks.findings()?,
             ..Findings::default()
         })
@@ -391,9 +444,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
     /// # Errors
     /// As [`Runner::run`].
     pub fn run_against(&self, dense: (&DenseStreams<B>, &Ends<B>), progress: &dyn Progress) -> Result<Findings> {
-        let (found, scorers) = self.scored(self.model.source, progress)?;
+        let (found, scorers) = self.scored(self.model.source, &self.ends, progress)?;
         Ok(Findings {
-            evaluations: self.compared(found.evaluations, &scorers, Some(dense))?,
+            evaluations: self.compared(found.evaluations, (&scorers, &self.ends), Some(dense))?,
             ..found
         })
     }
@@ -416,13 +469,13 @@ impl<'a, B: Workbench> Runner<'a, B> {
     fn compared(
         &self,
         found: Vec<EvaluationRecord>,
-        scorers: &[PerplexityScorer<B>],
+        (scorers, own): (&[PerplexityScorer<B>], &Ends<B>),
         dense: Option<(&DenseStreams<B>, &Ends<B>)>,
     ) -> Result<Vec<EvaluationRecord>> {
         let each = found.into_iter().zip(scorers).enumerate();
         each.map(|(index, (found, scorer))| {
             let dense = dense.and_then(|(streams, ends)| Some((streams.of(index)?, ends)));
-            let compare = |dense| scorer.to_dense(self.backend, &self.ends, dense);
+            let compare = |dense| scorer.to_dense(self.backend, own, dense);
             let to_dense = dense.map(compare).transpose().at(&found.name)?;
             Ok(EvaluationRecord {
                 to_dense: to_dense.map(ToDenseRecord::of),
@@ -531,7 +584,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         recipe: &Recipe,
         windows: Option<&TokenWindows>,
         patterns: &[Pattern],
-        known: &mut Option<ModelGradients>,
+        (file, known): (Option<&LayerFile>, &mut Option<ModelGradients>),
         progress: &dyn Progress,
     ) -> Result<f64> {
         recipe.check_trials()?;
@@ -561,7 +614,10 @@ impl<'a, B: Workbench> Runner<'a, B> {
             recipe,
             patterns,
             &calibration,
-            known.as_ref(),
+            Supplied {
+                gradients: known.as_ref(),
+                file,
+            },
             |pruned| {
                 scorer.advance(backend, source.spec(), pruned.block)?;
                 progress.tried()
@@ -570,19 +626,24 @@ impl<'a, B: Workbench> Runner<'a, B> {
         perplexity(&scorer.finish(backend, &self.ends, |_| ())?)
     }
 
-    fn scorers(&self, spec: &ModelSpec) -> Result<Vec<PerplexityScorer<'a, B>>> {
+    fn scorers(&self, spec: &ModelSpec, ends: &Ends<B>) -> Result<Vec<PerplexityScorer<'a, B>>> {
         let texts = self.model.evaluations.iter();
         texts
-            .map(|text| PerplexityScorer::new(self.backend, spec, &self.ends, &text.windows))
+            .map(|text| PerplexityScorer::new(self.backend, spec, ends, &text.windows))
             .collect()
     }
 
-    fn finish(&self, scorers: &[PerplexityScorer<B>], progress: &dyn Progress) -> Result<Vec<EvaluationRecord>> {
+    fn finish(
+        &self,
+        scorers: &[PerplexityScorer<B>],
+        ends: &Ends<B>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<EvaluationRecord>> {
         let each = scorers.iter().zip(&self.model.evaluations);
         each.map(|(scorer, text)| {
             let (name, tokens) = (&text.name, &text.windows);
             let scored = |means: &[f64]| progress.scored(name, means, tokens.count());
-            let windows = scorer.finish(self.backend, &self.ends, scored).at(name)?;
+            let windows = scorer.finish(self.backend, ends, scored).at(name)?;
             Ok(EvaluationRecord {
                 name: name.clone(),
                 perplexity: perplexity(&windows).at(name)?,

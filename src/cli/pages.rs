@@ -30,6 +30,7 @@ const PAGES: &[(&str, &str)] = pages![
     "ria",
     "ria-permutation",
     "row-scale",
+    "scores-and-mask",
     "sparse-fw",
     "sparse-swaps",
     "sparsegpt",
@@ -60,6 +61,7 @@ impl Page {
             (_, "obs" | "thanos") => "sparsegpt",
             (_, "fistapruner") => "fista",
             (_, "table" | "file") => "table-and-file",
+            (_, "scores" | "mask") => "scores-and-mask",
             (_, name) => name,
         };
         let found = PAGES.iter().find(|(page, _)| *page == file);

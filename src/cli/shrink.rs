@@ -76,7 +76,7 @@ pub fn run(arguments: &Shrink) -> Result<()> {
     let free = arguments.common.protocol.is_none();
     let text = read.as_ref().map(|read| arguments.text.raw(read.path.as_deref(), free));
     let common = arguments.common.resolved();
-    let experiment = single::shrinking(&common, &arguments.method, text, arguments.text.seed)?;
+    let experiment = single::calibrating(&common, &arguments.method, text, arguments.text.seed)?;
     let links = arguments.links.links();
     let done = shrink::shrink(&experiment, &shrinking, &arguments.out, links, &Display::new())?;
     print_lines(&told(&done, &arguments.out))

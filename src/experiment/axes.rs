@@ -1,7 +1,7 @@
 //! Methods side by side: their values on the axes, and which of them are alike on all but some.
 
 use super::axis::Axis;
-use super::method::{ComponentPlan, MethodPlan};
+use super::method::{ComponentPlan, MethodKind, MethodPlan};
 use super::plan::Experiment;
 use crate::choices;
 use crate::prune::pattern::Pattern;
@@ -17,7 +17,11 @@ pub fn value(axis: Axis, method: &MethodPlan, experiment: &Experiment) -> String
         _ => {}
     }
     let Some(component) = axis.component(method) else {
-        return "none".to_string();
+        // What another program did is one thing, whatever its steps were.
+        return match (axis, &method.kind) {
+            (Axis::Criterion, MethodKind::Checkpoint(plan)) => plan.checkpoint.display().to_string(),
+            _ => "none".to_string(),
+        };
     };
     let others = experiment.methods.iter().filter_map(|other| axis.component(other));
     let others: Vec<&ComponentPlan> = others.filter(|other| other.name == component.name).collect();

@@ -49,6 +49,7 @@ impl Axis {
         let recipe = match &method.kind {
             MethodKind::Recipe(recipe) => recipe,
             MethodKind::Units(plan) => return Some(&plan.units).filter(|_| self == Axis::Criterion),
+            MethodKind::Checkpoint(_) => return None,
         };
         match self {
             Axis::Criterion => Some(&recipe.criterion),

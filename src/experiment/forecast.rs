@@ -7,7 +7,7 @@
 //! nothing else. Both are estimates, memory one from above; runs record what they used.
 
 use super::machine::{Machine, Processor};
-use super::plan::{Cell, Experiment, MethodPlan};
+use super::plan::{Cell, Experiment, MethodKind, MethodPlan};
 use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
@@ -140,7 +140,8 @@ impl Forecast {
         let factoring = (0..taps.len()).map(factoring).max().unwrap_or(0);
         let factoring = if needs.gram { factoring } else { 0 };
         // Scores, the mask and the one before it, and the scores among which the threshold lies.
-        let read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
+        let gradients_read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
+        let read = gradients_read || recipes.iter().any(|recipe| recipe.criterion.file().is_some());
         let pruning = factoring + 7 * layer + if read { 16 * layer } else { 0 };
         // A layer as it was, as it became, and as it is stored, while the next is read.
         let written = 12 * layer;
@@ -183,8 +184,11 @@ impl Forecast {
         let layers = kept * spec.prunable() as u128;
         let taped = if gradients.anything() { spec.blocks as u128 } else { 0 };
         let seeds = experiment.seeds.len().max(1) as u128;
+        // A checkpoint of another program has an embedding and a head of its own.
+        let mut kinds = experiment.methods.iter().map(|method| &method.kind);
+        let ends = 1 + u128::from(kinds.any(|kind| matches!(kind, MethodKind::Checkpoint(_))));
         let mut forecast = Forecast {
-            ends: bytes(4 * (elements(&before) + elements(&after)))?,
+            ends: bytes(4 * ends * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (twice * 2 * block + layer))?,
             work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },

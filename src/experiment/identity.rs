@@ -4,11 +4,11 @@
 //! or moving a model folder does not throw results away; changing one weight, one parameter or one
 //! byte of a corpus does.
 
-use super::inputs::{Inputs, ModelIdentity};
+use super::inputs::{FileInput, Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
 use super::plan::{
-    CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan,
-    is_false,
+    CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, MethodPlan, Pruning, RecipePlan, StepPlans,
+    UnitsPlan, is_false,
 };
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
@@ -18,6 +18,7 @@ use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::eval::tasks::{Harness, TASKS};
 use crate::linalg::Provider;
+use crate::model::layer_file::Content;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,12 @@ pub const NUMBERS: u32 = 3;
 
 /// The same for changes that only a GPU sees.
 pub const GPU_NUMBERS: u32 = 4;
+
+/// The parameter of a criterion that names a file.
+const PATH: &str = "path";
+
+/// What stands for it in an id: the SHA-256 of the file.
+pub const CONTENT: &str = "sha256";
 
 /// The first [`NUMBERS`] that came after every record and every `pruning.json` had a checksum.
 const SEALED: u32 = 3;
@@ -75,6 +82,8 @@ pub enum PruningKind {
     Recipe(Box<RecipeIdentity>),
     /// Heads, neurons or blocks.
     Units(UnitsIdentity),
+    /// What another program removed.
+    Checkpoint(CheckpointIdentity),
 }
 
 /// A recipe under a pattern.
@@ -111,13 +120,35 @@ pub struct UnitsIdentity {
     pub pattern: Pattern,
 }
 
+/// A model that another program pruned, under the pattern in whose row it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointIdentity {
+    /// Hashes of its files; its tokenizer is not used.
+    pub checkpoint: ModelIdentity,
+    /// The pattern that it was said to have.
+    pub pattern: Pattern,
+    /// The seed that it was said to come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
 impl PruningIdentity {
-    /// The recipe; none where whole units were removed.
+    /// The recipe; none where whole units were removed, or where another program pruned the model.
     pub fn recipe(&self) -> Option<&RecipeIdentity> {
         match &self.kind {
             PruningKind::Recipe(recipe) => Some(recipe.as_ref()),
-            PruningKind::Units(_) => None,
+            PruningKind::Units(_) | PruningKind::Checkpoint(_) => None,
         }
+    }
+
+    /// Whether whole units were removed.
+    pub fn is_of_units(&self) -> bool {
+        matches!(self.kind, PruningKind::Units(_))
+    }
+
+    /// Whether another program pruned the model.
+    pub fn is_checkpoint(&self) -> bool {
+        matches!(self.kind, PruningKind::Checkpoint(_))
     }
 
     /// How much was removed.
@@ -125,6 +156,7 @@ impl PruningIdentity {
         match &self.kind {
             PruningKind::Recipe(recipe) => recipe.pattern,
             PruningKind::Units(units) => units.pattern,
+            PruningKind::Checkpoint(checkpoint) => checkpoint.pattern,
         }
     }
 
@@ -133,28 +165,48 @@ impl PruningIdentity {
         let (recipe, units) = match &self.kind {
             PruningKind::Recipe(recipe) => (Some(recipe.as_ref()), None),
             PruningKind::Units(units) => (None, Some(&units.plan.units)),
+            PruningKind::Checkpoint(_) => (None, None),
         };
         recipe.into_iter().flat_map(RecipeIdentity::components).chain(units)
     }
 }
 
 impl PruningKind {
-    /// What a method removes under a pattern.
-    pub fn of(method: &MethodPlan, pattern: Pattern, selection: Selection) -> Self {
+    /// What a method removes under a pattern; `None` if another program did. `file` is the file of another program that its criterion
+    /// takes values from, and the seed that it came from.
+    pub fn of(
+        method: &MethodPlan,
+        pattern: Pattern,
+        selection: Selection,
+        file: Option<(&FileInput, Option<u64>)>,
+    ) -> Option<Self> {
         match &method.kind {
-            MethodKind::Recipe(recipe) => PruningKind::Recipe(Box::new(RecipeIdentity::of(recipe, pattern, selection))),
-            MethodKind::Units(plan) => PruningKind::Units(UnitsIdentity {
+            MethodKind::Recipe(recipe) => {
+                let recipe = RecipeIdentity::of(recipe, pattern, selection, file);
+                Some(PruningKind::Recipe(Box::new(recipe)))
+            }
+            MethodKind::Units(plan) => Some(PruningKind::Units(UnitsIdentity {
                 plan: plan.clone(),
                 pattern,
-            }),
+            })),
+            MethodKind::Checkpoint(_) => None,
         }
     }
 }
 
 impl RecipeIdentity {
-    fn of(recipe: &RecipePlan, pattern: Pattern, selection: Selection) -> Self {
+    /// `file` is the file of another program that the criterion takes values from, and the seed that it came from.
+    fn of(
+        recipe: &RecipePlan,
+        pattern: Pattern,
+        selection: Selection,
+        file: Option<(&FileInput, Option<u64>)>,
+    ) -> Self {
         RecipeIdentity {
-            criterion: recipe.criterion.clone(),
+            criterion: match file {
+                Some((file, seed)) => read_from(&recipe.criterion, file, seed),
+                None => recipe.criterion.clone(),
+            },
             solver: recipe.solver.clone(),
             allocator: recipe.allocator.clone(),
             steps: recipe.steps.clone(),
@@ -166,6 +218,11 @@ impl RecipeIdentity {
             pattern,
             selection,
         }
+    }
+
+    /// Whether every layer was given the pattern of the whole: a mask from a file has one for each layer.
+    pub fn is_even(&self) -> bool {
+        self.allocator.name == "uniform" && self.criterion.name != "mask"
     }
 
     /// The components of all steps.
@@ -259,7 +316,19 @@ impl Identity {
     pub fn of(experiment: &Experiment, machine: Machine, inputs: &Inputs, cell: &Cell) -> Option<Identity> {
         let model = inputs.models[cell.model].as_ref()?;
         let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
-        let calibration_file = match cell.pruning.and_then(|pruning| pruning.seed) {
+        let calibrated = |pruning: &Pruning| experiment.methods[pruning.method].calibrated;
+        let seed = cell.pruning.filter(calibrated).and_then(|pruning| pruning.seed);
+        let (file, selection) = match experiment.file(cell) {
+            // A mask from a file has no equal scores to decide between.
+            Some((path, Content::Mask)) => (Some(inputs.values.get(&path)?), Selection::Exact),
+            Some((path, _)) => (Some(inputs.values.get(&path)?), experiment.selection),
+            None => (None, experiment.selection),
+        };
+        let checkpoint = match experiment.checkpoint(cell).ok()? {
+            Some((path, _)) => Some(inputs.checkpoints.get(&path)?.identity.clone()),
+            None => None,
+        };
+        let calibration_file = match seed {
             Some(seed) => Some(inputs.calibration.get(&seed)?.digest.as_str()),
             None => None,
         };
@@ -273,18 +342,31 @@ impl Identity {
             true => Some(inputs.gradients.as_ref()?.digest.clone()),
             false => None,
         };
-        let pruning = cell.pruning.map(|pruning| {
+        let pruned = |pruning: Pruning| {
             let method = &experiment.methods[pruning.method];
-            let calibration = experiment.calibration.as_ref().zip(pruning.seed).zip(calibration_file);
-            PruningIdentity {
-                kind: PruningKind::of(method, pruning.pattern, experiment.selection),
+            let calibration = experiment.calibration.as_ref().zip(seed).zip(calibration_file);
+            let own_seed = pruning.seed.filter(|_| seed.is_none());
+            let file = file.map(|file| (file, own_seed));
+            Some(PruningIdentity {
+                kind: match &checkpoint {
+                    Some(checkpoint) => PruningKind::Checkpoint(CheckpointIdentity {
+                        checkpoint: checkpoint.clone(),
+                        pattern: pruning.pattern,
+                        seed: own_seed,
+                    }),
+                    None => PruningKind::of(method, pruning.pattern, selection, file)?,
+                },
                 calibration: calibration.map(|((plan, seed), digest)| CalibrationIdentity {
                     stage: experiment.stage(method),
                     gradients: gradients.clone(),
                     ..CalibrationIdentity::of(plan, seed, digest, experiment, spec)
                 }),
-            }
-        });
+            })
+        };
+        let pruning = match cell.pruning {
+            Some(pruning) => Some(pruned(pruning)?),
+            None => None,
+        };
         let evaluations = experiment
             .evaluations
             .iter()
@@ -361,6 +443,18 @@ pub fn identify(experiment: &Experiment, machine: Machine, inputs: &Inputs) -> V
     let cells = experiment.cells();
     let of = |cell: &Cell| Identity::of(experiment, machine, inputs, cell);
     cells.iter().map(of).collect()
+}
+
+/// A criterion whose file stands for its content.
+fn read_from(criterion: &ComponentPlan, file: &FileInput, seed: Option<u64>) -> ComponentPlan {
+    let mut criterion = criterion.clone();
+    if let Some(parameters) = criterion.parameters.as_object_mut() {
+        parameters.remove(PATH);
+        parameters.insert(CONTENT.to_string(), file.digest.clone().into());
+        // Two seeds may have the same file, and have a cell each nevertheless.
+        parameters.extend(seed.map(|seed| ("seed".to_string(), seed.into())));
+    }
+    criterion
 }
 
 /// Tokens that come from a file are what they are, whatever a tokenizer would have done.

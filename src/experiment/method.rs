@@ -1,9 +1,12 @@
-//! The plan of a pruning method, ready to be built: a component for every step of a recipe, or what removes whole units.
+//! The plan of a pruning method, ready to be built: a component for every step of a recipe, what removes whole units, or a checkpoint
+//! of another program.
 
 use crate::calibrate::{Goal, Stage};
 use crate::choices;
 use crate::error::{Error, Result};
+use crate::experiment::file_names::{SEED, names_pattern};
 use crate::linalg::Provider;
+use crate::model::layer_file::Content;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -17,6 +20,7 @@ use crate::prune::units::uniform::MOST_UNITS;
 use crate::prune::units::{UNITS, UnitMethod, Widths};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 
 /// A component by name, with all its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,8 +42,14 @@ pub struct MethodPlan {
     /// What it does.
     #[serde(flatten)]
     pub kind: MethodKind,
-    /// Whether it looks at calibration text; one that does not has no seeds.
+    /// Whether it looks at calibration text.
     pub calibrated: bool,
+    /// The only pattern that it is run with, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
+    /// The only seed that it is run with, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// What a method removes.
@@ -50,6 +60,15 @@ pub enum MethodKind {
     Recipe(Box<RecipePlan>),
     /// Heads, neurons or blocks.
     Units(UnitsPlan),
+    /// What another program removed.
+    Checkpoint(CheckpointPlan),
+}
+
+/// A model that another program pruned, which is measured as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPlan {
+    /// Its directory, or `hub:org/name`; `{model}`, `{pattern}` and `{seed}` stand for those of a cell.
+    pub checkpoint: PathBuf,
 }
 
 /// A recipe: a component for every step.
@@ -89,6 +108,8 @@ pub enum Method {
     Recipe(Box<Recipe>),
     /// Removes whole units.
     Units(UnitRemoval),
+    /// Was pruned by another program.
+    Checkpoint,
 }
 
 /// A method of whole units with what it leaves open.
@@ -164,6 +185,7 @@ impl fmt::Display for MethodPlan {
         match &self.kind {
             MethodKind::Recipe(recipe) => recipe.fmt(f),
             MethodKind::Units(units) => units.fmt(f),
+            MethodKind::Checkpoint(plan) => write!(f, "checkpoint {}", plan.checkpoint.display()),
         }
     }
 }
@@ -184,28 +206,93 @@ impl fmt::Display for ComponentPlan {
 }
 
 impl MethodPlan {
-    /// Its recipe; none if it removes whole units.
+    /// Its recipe; none if it removes whole units, or if another program pruned the model.
     pub fn recipe(&self) -> Option<&RecipePlan> {
         match &self.kind {
             MethodKind::Recipe(recipe) => Some(recipe.as_ref()),
-            MethodKind::Units(_) => None,
+            MethodKind::Units(_) | MethodKind::Checkpoint(_) => None,
         }
     }
 
-    /// What competes with each other, as tables say it: a comparison group, or whole units.
+    /// What competes with each other, as tables say it: a comparison group, or whole units. Of a checkpoint nobody knows.
     pub fn group(&self) -> String {
         match &self.kind {
             MethodKind::Recipe(recipe) => recipe.group.to_string(),
             MethodKind::Units(_) => "units".to_string(),
+            MethodKind::Checkpoint(_) => "checkpoint".to_string(),
+        }
+    }
+
+    /// Whether it was asked to run with this pattern.
+    pub fn wants(&self, pattern: &Pattern) -> bool {
+        self.pattern.is_none_or(|only| only == *pattern)
+    }
+
+    /// The file of another program that it takes values from, and what these are. The name is that of a cell once it is
+    /// [filled](super::file_names::filled).
+    pub fn file(&self) -> Option<(String, Content)> {
+        let criterion = self.recipe()?.criterion.build(&CRITERIA).ok()?;
+        let file = criterion.file()?;
+        Some((file.name.to_string(), file.content))
+    }
+
+    /// The name of what another program made, if the method has such: its file, or its checkpoint.
+    pub fn outside(&self) -> Option<String> {
+        match &self.kind {
+            MethodKind::Checkpoint(plan) => Some(plan.checkpoint.to_string_lossy().into_owned()),
+            _ => self.file().map(|(name, _)| name),
+        }
+    }
+
+    /// Whether it has a cell for each seed, or for one: because it looks at calibration text, or because what another program made has
+    /// a seed.
+    pub fn seeded(&self) -> bool {
+        let named = || self.outside().is_some_and(|name| name.contains(SEED));
+        self.calibrated || self.seed.is_some() || named()
+    }
+
+    /// Checks the pattern and the seed that it alone is run with, and that masks and checkpoints have a single pattern.
+    ///
+    /// # Errors
+    /// They are none of the experiment's, or it is not said of which pattern a mask or a checkpoint is.
+    pub fn check_place(&self, patterns: &[Pattern], seeds: &[u64]) -> Result<()> {
+        if let Some(pattern) = self.pattern.filter(|pattern| !patterns.contains(pattern)) {
+            return Err(Error::config(format!(
+                "`pattern` is {pattern}, which is none of the sweep's `patterns`; add it there"
+            )));
+        }
+        let outside = self.outside();
+        if let Some(seed) = self.seed {
+            if !self.calibrated && outside.is_none() {
+                return Err(Error::config(
+                    "`seed` is for methods that calibrate, or that take what another program made; leave it out",
+                ));
+            }
+            if !seeds.contains(&seed) {
+                return Err(Error::config(format!(
+                    "`seed` is {seed}, which is none of the sweep's `seeds`; add it there"
+                )));
+            }
+        }
+        // The same scores may serve all patterns.
+        let scores = matches!(self.file(), Some((_, content)) if content != Content::Mask);
+        match outside.filter(|name| !scores && !names_pattern(name)) {
+            Some(name) if self.pattern.is_none() && patterns.len() > 1 => Err(Error::config(format!(
+                "`{name}` is of one pattern, and the sweep has {}: write {{pattern}} into its name, or say which one with \
+                 `pattern`",
+                patterns.len()
+            ))),
+            _ => Ok(()),
         }
     }
 
     /// Whether it has cells for this pattern: whole units make no N:M groups.
     pub fn takes(&self, pattern: &Pattern) -> bool {
-        match self.kind {
-            MethodKind::Recipe(_) => true,
-            MethodKind::Units(_) => matches!(pattern, Pattern::Unstructured { .. }),
-        }
+        self.wants(pattern)
+            && match self.kind {
+                MethodKind::Recipe(_) | MethodKind::Checkpoint(_) => true,
+                MethodKind::Units(_) => matches!(pattern, Pattern::Unstructured { .. }),
+            }
     }
 
     /// The components of all its steps.
@@ -213,6 +300,7 @@ impl MethodPlan {
         let (recipe, units) = match &self.kind {
             MethodKind::Recipe(recipe) => (Some(recipe.as_ref()), None),
             MethodKind::Units(units) => (None, Some(&units.units)),
+            MethodKind::Checkpoint(_) => (None, None),
         };
         recipe.into_iter().flat_map(RecipePlan::components).chain(units)
     }
@@ -240,6 +328,19 @@ impl RecipePlan {
                 permutation.name
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that nothing but the mask decides how much each layer loses, if the mask comes from a file.
+    ///
+    /// # Errors
+    /// There is an allocator.
+    pub fn check_allocator(&self, recipe: &Recipe) -> Result<()> {
+        match recipe.takes_mask() && self.allocator.name != "uniform" {
+            false => Ok(()),
+            true => Err(Error::config(
+                "the mask comes from a file and says itself how much is removed from each layer; leave `allocator` out",
+            )),
         }
     }
 

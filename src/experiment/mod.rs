@@ -8,12 +8,14 @@
 pub mod axes;
 pub mod axis;
 pub mod draw;
+pub mod file_names;
 pub mod forecast;
 pub mod identity;
 pub mod inputs;
 pub mod known;
 pub mod machine;
 pub mod method;
+pub mod outside;
 pub mod plan;
 pub mod plan_file;
 pub mod problems;

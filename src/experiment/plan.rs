@@ -1,8 +1,11 @@
 //! The types of a resolved experiment, and the grid of its cells.
 
 use super::axis::Axis;
+use super::file_names::{self, SEED};
 use super::machine::{Foreseen, Machine, MachinePlan};
-pub use super::method::{ComponentPlan, Method, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitRemoval, UnitsPlan};
+pub use super::method::{
+    CheckpointPlan, ComponentPlan, Method, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitRemoval, UnitsPlan,
+};
 use super::protocol::{Averaged, Length, Named};
 use crate::calibrate::Stage;
 use crate::data::corpus::Join;
@@ -11,7 +14,9 @@ use crate::data::tokenizer::Bos;
 use crate::error::{Error, Located, Result};
 use crate::eval::tasks::{Harness, TASKS};
 use crate::hub::Repository;
+use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
+use crate::model::layer_file::Content;
 use crate::prune::allocation;
 use crate::prune::pattern::{Pattern, Selection};
 use crate::prune::recipe::Recipe;
@@ -261,7 +266,7 @@ pub struct Pruning {
     pub method: usize,
     /// How much is removed: the pattern that the allocator starts from.
     pub pattern: Pattern,
-    /// Calibration seed, for methods that calibrate.
+    /// Calibration seed, or that of the file of another program, for methods that have one.
     pub seed: Option<u64>,
 }
 
@@ -284,9 +289,6 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
         ))),
     }
 }
-
-/// Stands for the seed in the name of a token windows file.
-pub(super) const SEED: &str = "{seed}";
 
 impl CalibrationPlan {
     /// Checks the numbers on their own.
@@ -416,17 +418,18 @@ impl Experiment {
                 ..recipe.build(self.selection, self.linear_algebra)?
             })),
             MethodKind::Units(units) => Method::Units(units.build()?),
+            MethodKind::Checkpoint(_) => Method::Checkpoint,
         })
     }
 
-    /// The recipe of a method; none if it removes whole units.
+    /// The recipe of a method; none if it removes whole units, or if another program pruned the model.
     ///
     /// # Errors
     /// As [`Experiment::method`].
     pub fn recipe(&self, index: usize) -> Result<Option<Recipe>> {
         Ok(match self.method(index)? {
             Method::Recipe(recipe) => Some(*recipe),
-            Method::Units(_) => None,
+            Method::Units(_) | Method::Checkpoint => None,
         })
     }
 
@@ -445,15 +448,20 @@ impl Experiment {
     /// A target that needs another stage, a permutation without N:M groups, trials or gradients without calibration windows for them, or
     /// whole units that cannot make up the patterns.
     pub fn check(&self, method: &MethodPlan) -> Result<()> {
+        method.check_place(&self.patterns, &self.seeds)?;
+        let patterns = self.patterns.iter().copied().filter(|it| method.wants(it));
+        let patterns: Vec<Pattern> = patterns.collect();
         let plan = match &method.kind {
             MethodKind::Recipe(plan) => plan,
-            MethodKind::Units(units) => return units.check(&self.patterns),
+            MethodKind::Units(units) => return units.check(&patterns),
+            MethodKind::Checkpoint(_) => return Ok(()),
         };
         let stage = self.stage(method);
         plan.target.check(stage)?;
-        plan.check_patterns(&self.patterns)?;
+        plan.check_patterns(&patterns)?;
         let recipe = plan.build(self.selection, self.linear_algebra)?;
         let recipe = Recipe { stage, ..recipe };
+        plan.check_allocator(&recipe)?;
         recipe.check_trials()?;
         recipe.check_regional()?;
         let weighted = self
@@ -467,6 +475,36 @@ impl Experiment {
                  another `sampling`, or a method without gradients",
             )),
         }
+    }
+
+    /// The file of another program that a cell's method takes values from, and what these are.
+    pub fn file(&self, cell: &Cell) -> Option<(PathBuf, Content)> {
+        let pruning = cell.pruning.as_ref()?;
+        let (name, content) = self.methods[pruning.method].file()?;
+        let model = &self.models[cell.model].name;
+        let filled = file_names::filled(&name, model, &pruning.pattern, pruning.seed);
+        Some((filled.into(), content))
+    }
+
+    /// Where the checkpoint of a cell is that another program pruned, if it is such a cell: its path or its name on the hub, and its
+    /// repository there.
+    ///
+    /// # Errors
+    /// The name cannot be one of the hub.
+    pub fn checkpoint(&self, cell: &Cell) -> Result<Option<(PathBuf, Option<Repository>)>> {
+        let Some(pruning) = cell.pruning else {
+            return Ok(None);
+        };
+        let MethodKind::Checkpoint(plan) = &self.methods[pruning.method].kind else {
+            return Ok(None);
+        };
+        let (name, model) = (plan.checkpoint.to_string_lossy(), &self.models[cell.model].name);
+        let filled = file_names::filled(&name, model, &pruning.pattern, pruning.seed);
+        let repository = filled.strip_prefix(PREFIX).map(|name| match name.split_once('@') {
+            Some((name, revision)) => Repository::model(name, Some(revision)),
+            None => Repository::model(name, None),
+        });
+        Ok(Some((PathBuf::from(&filled), repository.transpose()?)))
     }
 
     /// Checks that a file of gradients is of use to some method.
@@ -495,7 +533,7 @@ impl Experiment {
             let Some(recipe) = self.recipe(index)? else {
                 continue;
             };
-            for pattern in &self.patterns {
+            for pattern in self.patterns.iter().filter(|it| method.takes(it)) {
                 allocation::check(&recipe, spec, *pattern).at(&method.name)?;
             }
         }
@@ -507,7 +545,7 @@ impl Experiment {
         let calibration = self.calibration.as_ref();
         match &method.kind {
             MethodKind::Recipe(recipe) => recipe.stage.or(calibration.map(|plan| plan.stage)).unwrap_or_default(),
-            MethodKind::Units(_) => Stage::Dense,
+            MethodKind::Units(_) | MethodKind::Checkpoint(_) => Stage::Dense,
         }
     }
 
@@ -525,9 +563,10 @@ impl Experiment {
     }
 
     /// All cells, in the order they run: per model the dense one, then seed by seed, so that an
-    /// interrupted sweep has whole tables of fewer seeds. A method that does not calibrate runs once.
+    /// interrupted sweep has whole tables of fewer seeds. A method without seeds runs once.
     pub fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
+        let seeded: Vec<bool> = self.methods.iter().map(MethodPlan::seeded).collect();
         for model in 0..self.models.len() {
             cells.push(Cell { model, pruning: None });
             let mut seeds: Vec<Option<u64>> = self.seeds.iter().copied().map(Some).collect();
@@ -537,11 +576,15 @@ impl Experiment {
             for (round, seed) in seeds.into_iter().enumerate() {
                 for pattern in &self.patterns {
                     for (method, plan) in self.methods.iter().enumerate() {
-                        if plan.takes(pattern) && (plan.calibrated || round == 0) {
+                        let wanted = match plan.seed {
+                            Some(only) => seed == Some(only),
+                            None => seeded[method] || round == 0,
+                        };
+                        if plan.takes(pattern) && wanted {
                             let pruning = Pruning {
                                 method,
                                 pattern: *pattern,
-                                seed: seed.filter(|_| plan.calibrated),
+                                seed: seed.filter(|_| seeded[method]),
                             };
                             cells.push(Cell {
                                 model,
@@ -569,7 +612,10 @@ impl Experiment {
     /// How many cells there are.
     pub(super) fn count(&self) -> usize {
         let cells = self.methods.iter().map(|method| {
-            let rounds = if method.calibrated { self.seeds.len().max(1) } else { 1 };
+            let rounds = match (method.seed, method.seeded()) {
+                (None, true) => self.seeds.len().max(1),
+                _ => 1,
+            };
             rounds.saturating_mul(self.patterns_of(method))
         });
         let of_model = cells.fold(1, usize::saturating_add);

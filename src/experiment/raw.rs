@@ -335,6 +335,22 @@ pub struct RawMethod {
     pub units: Option<Spanned<RawComponent>>,
     /// Beside `units`: whether blocks have equal sizes afterwards; `uniform` by default.
     pub widths: Option<Widths>,
+    /// In place of a criterion: file of safetensors with the scores of another program. `{model}`, `{pattern}` and `{seed}` in its name
+    /// are those of the cell.
+    #[schemars(with = "Option<PathBuf>")]
+    pub scores: Option<Spanned<PathBuf>>,
+    /// In place of a criterion: file of safetensors with the mask of another program, 1 for what is kept; names as with `scores`.
+    #[schemars(with = "Option<PathBuf>")]
+    pub mask: Option<Spanned<PathBuf>>,
+    /// In place of a criterion: a model that another program pruned, as its directory or `hub:org/name`, to be measured as it is; names as
+    /// with `scores`.
+    #[schemars(with = "Option<PathBuf>")]
+    pub checkpoint: Option<Spanned<PathBuf>>,
+    /// The only pattern that the method is run with; all by default.
+    #[schemars(with = "Option<RawPattern>")]
+    pub pattern: Option<Spanned<RawPattern>>,
+    /// The only seed that the method is run with, or that a file of another program came from; all by default.
+    pub seed: Option<u64>,
 }
 
 /// A text on which perplexity is measured, `[[evaluation]]`.

@@ -405,7 +405,7 @@ impl Resolving<'_> {
             let build = |plan: &RecipePlan| plan.build(experiment.selection, experiment.linear_algebra);
             let recipe = method.recipe().map(build).transpose();
             if let Some(Some(recipe)) = problems.take(&span, recipe) {
-                for pattern in &experiment.patterns {
+                for pattern in experiment.patterns.iter().filter(|it| method.wants(it)) {
                     problems.take(&span, recipe.check(*pattern, &Limits::NONE));
                 }
             }
@@ -468,18 +468,27 @@ impl Resolving<'_> {
 
     /// Refuses methods that calibrate where there is nothing to calibrate on.
     fn check_calibration(&self, experiment: &Experiment, problems: &mut Problems) {
-        let Some(method) = experiment.methods.iter().find(|method| method.calibrated) else {
-            return;
-        };
-        if self.raw.calibration.is_none() {
+        let calibrated = experiment.methods.iter().find(|method| method.calibrated);
+        if let Some(method) = calibrated.filter(|_| self.raw.calibration.is_none()) {
             let message = format!(
                 "method `{}` needs calibration, but there is no [calibration]; it has a `corpus`, `sequences` and `length`",
                 method.name
             );
             problems.missing(&WHOLE, "calibration", message);
         }
+        // One with a seed of its own is told that the sweep does not have it.
+        let mut seeded = experiment.methods.iter().filter(|method| method.seed.is_none());
+        let Some(method) = seeded.find(|method| method.seeded()) else {
+            return;
+        };
         if experiment.seeds.is_empty() && self.raw.sweep.is_some() {
-            let message = format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name);
+            let message = match method.calibrated {
+                true => format!("method `{}` needs calibration seeds: `seeds = [0, 1, 2]`", method.name),
+                false => format!(
+                    "the name of the file of method `{}` has `{{seed}}`, and there are no `seeds = [0, 1, 2]`",
+                    method.name
+                ),
+            };
             problems.missing(&self.sweep_place(), "seeds", message);
         }
     }

@@ -108,6 +108,8 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
             pruning.calibration,
             pruning.seed,
         )?;
+    } else if method.seeded() {
+        experiment.seeds = vec![pruning.seed];
     }
     experiment.check(&method)?;
     experiment.methods = vec![method];
@@ -117,12 +119,12 @@ pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experimen
     Ok(experiment)
 }
 
-/// One model that loses whole units by a method of this name, which looks at calibration text if there is a `calibration`, for the
-/// windows of a seed.
+/// One model that something of this name is done to which is no recipe: whole units are removed, or statistics are written. It looks
+/// at calibration text if there is a `calibration`, for the windows of a seed.
 ///
 /// # Errors
 /// As [`pruning`].
-pub fn shrinking(common: &SingleModel, method: &str, text: Option<RawCalibration>, seed: u64) -> Result<Experiment> {
+pub fn calibrating(common: &SingleModel, method: &str, text: Option<RawCalibration>, seed: u64) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
     if let Some(raw) = text {
         calibrate(&mut experiment, protocol, method, raw, seed)?;

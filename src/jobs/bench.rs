@@ -305,6 +305,7 @@ fn prune<B: Workbench>(
         recipe: &benchmark.method,
         pattern: benchmark.pattern,
         seed: calibrated.then_some(benchmark.seed),
+        file: None,
     };
     let findings = Runner::new(backend, &model, Sharing::NONE)?.run(Some(treatment), progress, |pruned| {
         done(pruned.time);

@@ -1,7 +1,7 @@
 //! What one command does to one model: prune it ([`prune`]), tell its readers ([`card`]), measure it ([`eval`], and
 //! [`harness`] for its scores in another layout), check it ([`verify`]) against what is recorded ([`provenance`]), store it in
 //! less space ([`archive`]), time it ([`mod@bench`]), write the
-//! tokens it sees ([`tokens`]). One joins results folders ([`mod@merge`]).
+//! tokens it sees ([`tokens`]), or statistics of its layers' inputs ([`statistics`]). One joins results folders ([`mod@merge`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
 //! it adds is its output: a model directory, a JSON file, a verdict.
@@ -16,6 +16,7 @@ pub mod merge;
 pub mod prune;
 mod seal;
 pub mod shrink;
+pub mod statistics;
 pub mod structure;
 pub mod tokens;
 pub mod verify;

@@ -266,7 +266,7 @@ impl PruningFile {
             }
             let same = |layer: &LayerRecord| layer.pattern.is_none_or(|pattern| pattern == pruning.pattern);
             if let Some(layer) = self.layers.iter().find(|layer| !same(layer))
-                && pruning.allocator.name == "uniform"
+                && pruning.is_even()
             {
                 return refuse(format!("layer `{}` has not the pattern of all layers", layer.tensor));
             }

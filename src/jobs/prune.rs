@@ -11,6 +11,7 @@ use crate::data::tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{PruningIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelInput};
+use crate::experiment::outside::check_outside;
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
@@ -67,8 +68,8 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let mut pruning = cells
         .iter()
         .zip(identify(experiment, machine, &inputs))
-        .filter_map(|(cell, identity)| cell.pruning.zip(identity));
-    let (pruning, identity) = match (pruning.next(), pruning.next()) {
+        .filter_map(|(cell, identity)| Some((cell, cell.pruning?, identity?)));
+    let (cell, pruning, identity) = match (pruning.next(), pruning.next()) {
         (Some(only), None) => only,
         _ => return Err(not_one(experiment)),
     };
@@ -82,6 +83,8 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let backend = Opened::new(&experiment.machine, machine)?;
     backend.check(&recipe, pruning.pattern)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
+    check_outside(experiment, &inputs, std::iter::once(cell), progress)?;
+    let file = experiment.file(cell).map(|(path, _)| path);
     let original = ModelFolder::open(folder, writing.links)?.files(|name| name == CARD)?;
     let spec = recipe.biased(input.checkpoint.spec())?;
     let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, writing.links)?;
@@ -95,6 +98,7 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
             recipe: &recipe,
             pattern: pruning.pattern,
             seed: pruning.seed,
+            file: file.as_deref(),
         },
         writer: &mut writer,
         fold: writing.fold,

@@ -67,31 +67,6 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a file with a matrix for every linear layer, under the name and in the shape of its weight, such as gradients. Nothing else
-    /// of the model has to be there.
-    ///
-    /// # Errors
-    /// The file is missing, truncated or malformed, or a matrix is missing, has another shape, an unsupported type, or an element that is
-    /// not finite; names it.
-    pub fn of_layers(path: &Path, spec: ModelSpec) -> Result<Self> {
-        let files = WeightFiles::one(path)?;
-        let checkpoint = Checkpoint { spec, files };
-        for index in 0..checkpoint.spec.blocks {
-            let block = checkpoint.spec.block(index);
-            for linear in &block.linears {
-                let name = block.weight_of(index, linear);
-                let shape = match linear.transposed {
-                    true => [linear.inputs, linear.outputs],
-                    false => [linear.outputs, linear.inputs],
-                };
-                checkpoint.locate(&name).at(path.display())?;
-                checkpoint.check(&name, &shape)?;
-                checkpoint.check_finite_of(&name)?;
-            }
-        }
-        Ok(checkpoint)
-    }
-
     /// The architecture that the checkpoint was opened with.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec

@@ -5,6 +5,7 @@
 //! A family is data: it names tensors and picks among the options of the spec. It contains
 //! no forward code, so the taps at which calibration reads exist once, for all of them.
 
+pub mod alike;
 pub mod backward;
 pub mod blocks;
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod folder;
 pub mod forward;
 pub mod found;
 pub mod index;
+pub mod layer_file;
 pub mod neurons;
 pub mod padded;
 pub mod random;

@@ -7,6 +7,7 @@
 
 pub mod units;
 pub mod model;
+pub mod found;
 pub mod layer;
 pub mod allocation;
 pub mod recipe;

@@ -3,8 +3,9 @@
 use super::allocation::{allocate, survey};
 use super::criterion::WithGradients;
 use super::layer::{LayerRecord, prune_layer};
-use super::pattern::{Pattern, Target};
+use super::pattern::Pattern;
 use super::recipe::Recipe;
+use super::score::no_file;
 use super::workbench::Workbench;
 use crate::backend::Backend;
 use crate::backend::moments::Needs;
@@ -18,6 +19,7 @@ use crate::error::{Error, Located, Result};
 use crate::model::blocks;
 use crate::model::checkpoint::LinearWeights;
 use crate::model::forward::{Before, Block, Ends, Hidden};
+use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
 use crate::spec::{LinearId, ModelSpec, Tap};
 use crate::tensor::StorageType;
@@ -73,6 +75,15 @@ impl<'a, B: Workbench> Calibration<'a, B> {
             _ => None,
         }
     }
+}
+
+/// Values for each weight that a criterion uses and that are not computed on the way through the blocks.
+#[derive(Clone, Copy, Default)]
+pub struct Supplied<'a> {
+    /// The gradients of the dense model's loss.
+    pub gradients: Option<&'a ModelGradients>,
+    /// The criterion's file.
+    pub file: Option<&'a LayerFile>,
 }
 
 /// Statistics of the inputs of a block's layers, by tap.
@@ -214,19 +225,20 @@ pub fn prune_model<B: Workbench>(
         _ => None,
     };
     let gathered = started.elapsed();
-    let gradients = gradients.as_ref();
-    let (records, mut time) =
-        prune_allocated(backend, source, ends, recipe, &patterns, calibration, gradients, pruned)?;
+    let supplied = Supplied {
+        gradients: gradients.as_ref(),
+        file: None,
+    };
+    let (records, mut time) = prune_allocated(backend, source, ends, recipe, &patterns, calibration, supplied, pruned)?;
     time.allocate += allocate;
     time.calibrate += gathered;
     Ok((records, time))
 }
 
-/// As [`prune_model`], with the pattern of every linear layer, in their order, and the gradients of the dense model's loss if the
-/// recipe uses them.
+/// As [`prune_model`], with the pattern of every linear layer, in their order, and what the recipe's criterion uses for each weight.
 ///
 /// # Errors
-/// There are no gradients where the recipe needs some, the checkpoint is unusable, the model cannot have the biases that the recipe
+/// There are no gradients, or there is no file, where the recipe needs some, the checkpoint is unusable, the model cannot have the biases that the recipe
 /// wants, arithmetic breaks down, or `pruned` fails.
 ///
 /// # Panics
@@ -239,7 +251,7 @@ pub fn prune_allocated<B: Workbench>(
     recipe: &Recipe,
     patterns: &[Pattern],
     calibration: &Calibration<B>,
-    gradients: Option<&ModelGradients>,
+    supplied: Supplied,
     mut pruned: impl FnMut(PrunedBlock<B>) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, PruneTime)> {
     let staged = match calibration {
@@ -276,7 +288,7 @@ pub fn prune_allocated<B: Workbench>(
             recipe,
             patterns: &patterns[records.len()..],
             index,
-            gradients,
+            supplied,
             stream: stream.as_ref().map(|(hidden, windows)| (hidden, *windows)),
             dense: dense
                 .as_ref()
@@ -337,8 +349,8 @@ struct Turn<'a, B: Workbench> {
     /// The patterns of the block's layers, and of those of later blocks.
     patterns: &'a [Pattern],
     index: usize,
-    /// The gradients of the dense model's loss, if the criterion uses them.
-    gradients: Option<&'a ModelGradients>,
+    /// What the criterion uses for each weight.
+    supplied: Supplied<'a>,
     /// The residual stream before the block, if calibration windows move through the model.
     stream: Option<(&'a Hidden<B>, &'a TokenWindows)>,
     /// The dense block, and the residual stream before it in the dense model, if its outputs are reproduced.
@@ -411,11 +423,7 @@ impl<B: Workbench> Turn<'_, B> {
     ) -> Result<LayerRecord> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
-        let target = Target {
-            pattern,
-            group: recipe.group,
-            selection: recipe.selection,
-        };
+        let target = recipe.target(pattern);
         // Of the bias only the change counts.
         let output = |block: &Block<B>, change: Option<&B::Tensor>| {
             let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(id), change, x)?);
@@ -429,12 +437,17 @@ impl<B: Workbench> Turn<'_, B> {
         let started = Instant::now();
         let mut gradients: Vec<LayerGradients> = regional.into_iter().collect();
         if recipe.gradients().anything() {
-            let of_model = self.gradients.ok_or_else(not_gathered)?;
+            let of_model = self.supplied.gradients.ok_or_else(not_gathered)?;
             gradients.push(of_model.layer(self.index, id, recipe.gradients())?);
         }
         let depth = self.index as f64 / self.spec.blocks.saturating_sub(1).max(1) as f64;
         let criterion = WithGradients::new(steps.criterion, &gradients).and_then(|criterion| criterion.at_depth(depth));
-        let criterion = criterion.at(name)?;
+        let mut criterion = criterion.at(name)?;
+        if recipe.criterion.file().is_some() {
+            let file = self.supplied.file.ok_or_else(no_file)?;
+            let values = file.layer(self.index, block.spec().linear(id))?;
+            criterion = criterion.with_file(values.into_shared().into())?;
+        }
         steps.criterion = &criterion;
         let weight = (block.weight_mut(id), storage);
         let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);

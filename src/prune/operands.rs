@@ -52,7 +52,9 @@ impl<'s> Operands<'s> {
         match (shape(score), score) {
             (Shape::One, _) => once(&mut self.constants, score),
             (Shape::PerRow | Shape::PerColumn, _) => once(&mut self.vectors, score),
-            (Shape::PerWeight, Formula::Leaf(Quantity::Given(_) | Quantity::Gradient(..))) => self.matrices += 1,
+            (Shape::PerWeight, Formula::Leaf(Quantity::Given(_) | Quantity::FromFile | Quantity::Gradient(..))) => {
+                self.matrices += 1;
+            }
             (Shape::PerWeight, Formula::Leaf(_) | Formula::Number(_)) => {}
             (Shape::PerWeight, Formula::Unary(_, of)) => self.collect(of),
             (Shape::PerWeight, Formula::Binary(_, a, b)) => {

@@ -167,6 +167,16 @@ pub fn removed(n: usize, sparsity: f64) -> usize {
     (n as f64 * sparsity) as usize
 }
 
+/// The sparsity that removes exactly `count` of `n` weights.
+pub fn sparsity_of(count: usize, n: usize) -> f64 {
+    let n = n.max(1);
+    let mut sparsity = count as f64 / n as f64;
+    while removed(n, sparsity) < count {
+        sparsity = sparsity.next_up();
+    }
+    sparsity
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

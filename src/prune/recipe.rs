@@ -17,6 +17,7 @@ use crate::calibrate::{Goal, Stage};
 use crate::error::{Error, Located, Result};
 use crate::linalg::Provider;
 use crate::model::families::with_biases;
+use crate::model::layer_file::Content;
 use crate::spec::{LinearSpec, ModelSpec};
 
 /// A pruning method, given by its steps and their settings.
@@ -109,13 +110,10 @@ impl Recipe {
     /// A step needs more than the workbench has room for, or cannot keep the groups of the pattern.
     pub fn check(&self, pattern: Pattern, limits: &Limits) -> Result<()> {
         let steps = self.steps();
-        let target = Target {
-            pattern,
-            group: self.group,
-            selection: self.selection,
-        };
+        let target = self.target(pattern);
         self.check_trials()?;
         self.check_regional()?;
+        self.check_mask()?;
         if steps.solver.centres() && steps.compensation.is_none() {
             return Err(Error::config(
                 "`centred` leaves the means of outputs to a bias, which nothing changes here: add compensate = \"bias\", or leave \
@@ -135,6 +133,42 @@ impl Recipe {
             refiner.check(&target)?;
         }
         steps.solver.check(pattern, limits)
+    }
+
+    /// What the mask of a layer is held against that is given this pattern. A mask from a file has exactly its own zeros.
+    pub fn target(&self, pattern: Pattern) -> Target {
+        Target {
+            pattern,
+            group: self.group,
+            selection: match self.takes_mask() {
+                true => Selection::Exact,
+                false => self.selection,
+            },
+        }
+    }
+
+    /// Whether the mask comes from a file.
+    pub fn takes_mask(&self) -> bool {
+        self.criterion.file().is_some_and(|file| file.content == Content::Mask)
+    }
+
+    /// Checks that no step chooses a mask in place of the one from a file.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn check_mask(&self) -> Result<()> {
+        let message = match self.takes_mask() {
+            false => return Ok(()),
+            true if self.solver.replaces_mask() || self.solver.rescores() => {
+                "the mask comes from a file, and the solver chooses another one itself; use a solver that keeps the mask, such as \
+                 least-squares"
+            }
+            true if self.permutation.is_some() => {
+                "the mask comes from a file, which has its groups of columns already; leave `permutation` out"
+            }
+            true => return Ok(()),
+        };
+        Err(Error::config(message))
     }
 
     /// Checks that the allocator can try shares out where it wants to.

@@ -51,6 +51,8 @@ pub enum Quantity {
     Sequences,
     /// The place of the layer's block: 0 for the first, 1 for the last.
     Depth,
+    /// The values of the criterion's file, one per weight.
+    FromFile,
     /// Values that somebody else computed, one per weight.
     Given(Given),
 }
@@ -156,6 +158,11 @@ pub fn depth() -> Score {
     Formula::Leaf(Quantity::Depth)
 }
 
+/// The values of the criterion's file: one value per weight.
+pub fn from_file() -> Score {
+    Formula::Leaf(Quantity::FromFile)
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -185,6 +192,7 @@ impl fmt::Display for Quantity {
             }
             Quantity::Sequences => write!(f, "sequences"),
             Quantity::Depth => write!(f, "depth"),
+            Quantity::FromFile => write!(f, "from_file"),
             Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
         }
     }
@@ -205,6 +213,7 @@ pub fn needs(score: &Score) -> Needs {
             | Quantity::Gradient(..)
             | Quantity::Sequences
             | Quantity::Depth
+            | Quantity::FromFile
             | Quantity::Given(_) => Needs::NOTHING,
         });
     });
@@ -256,6 +265,21 @@ pub fn at_depth(score: &Score, depth: f64) -> Result<Score> {
             Quantity::Extreme(end, of) => Formula::Leaf(Quantity::Extreme(*end, Box::new(at_depth(of, depth)?))),
             other => Formula::Leaf(other.clone()),
         })
+    })
+}
+
+/// The score with the values that a layer has in the criterion's file.
+///
+/// # Errors
+/// Never.
+pub fn with_file(score: &Score, values: &Given) -> Result<Score> {
+    score.substitute(&mut |quantity| {
+        Ok(Formula::Leaf(match quantity {
+            Quantity::FromFile => Quantity::Given(values.clone()),
+            Quantity::Sum(over, of) => Quantity::Sum(*over, Box::new(with_file(of, values)?)),
+            Quantity::Extreme(end, of) => Quantity::Extreme(*end, Box::new(with_file(of, values)?)),
+            other => other.clone(),
+        }))
     })
 }
 
@@ -313,7 +337,9 @@ pub(super) fn shape(score: &Score) -> Shape {
             | Quantity::Pivots
             | Quantity::Sum(Over::Column, _),
         ) => Shape::PerColumn,
-        Formula::Leaf(Quantity::Weight | Quantity::Gradient(..) | Quantity::Given(_)) => Shape::PerWeight,
+        Formula::Leaf(Quantity::Weight | Quantity::Gradient(..) | Quantity::FromFile | Quantity::Given(_)) => {
+            Shape::PerWeight
+        }
         Formula::Unary(_, of) => shape(of),
         Formula::Binary(_, a, b) => shape(a).with(shape(b)),
     }
@@ -388,6 +414,7 @@ impl<'a> Resolving<'a> {
                 Formula::Leaf(Operand::Matrix(matrices.len() - 1))
             }
             Formula::Leaf(Quantity::Gradient(..)) => return Err(not_gathered()),
+            Formula::Leaf(Quantity::FromFile) => return Err(no_file()),
             Formula::Leaf(_) => Formula::Leaf(Operand::Weight),
             Formula::Number(value) => Formula::Number(*value),
             Formula::Unary(function, of) => Formula::Unary(*function, Box::new(self.lowered(of, matrices, vectors)?)),
@@ -483,7 +510,7 @@ impl<'a> Resolving<'a> {
                     let message = "`depth` is known where whole models are pruned, and this is a layer alone";
                     return Err(Error::config(message));
                 }
-                Quantity::Weight | Quantity::Gradient(..) | Quantity::Given(_) => {
+                Quantity::Weight | Quantity::Gradient(..) | Quantity::FromFile | Quantity::Given(_) => {
                     let message =
                         format!("`{score}` has a value for each weight, where one for each row or column is asked for");
                     return Err(Error::config(message));
@@ -503,6 +530,14 @@ impl<'a> Resolving<'a> {
         self.known.push((score, values.clone()));
         Ok(values)
     }
+}
+
+/// The error of a score whose file nobody has opened.
+pub(crate) fn no_file() -> Error {
+    Error::config(
+        "the score has the values of a file, and no file was opened for it: an experiment and `zprune prune` open it, and a program \
+         that uses the library gives it to the `Treatment`",
+    )
 }
 
 /// The sums over rows and columns in a score, including those inside other sums.

@@ -3,7 +3,7 @@
 //! An allocator says what it wants ([`Allocator`](crate::prune::allocator::Allocator)). [`levelled`] moves that into what is possible
 //! with the right mean, and [`patterns`] rounds it to whole weights, again with the right mean.
 
-use super::pattern::{COLUMN_BLOCK, Group, Pattern, removed};
+use super::pattern::{COLUMN_BLOCK, Group, Pattern, removed, sparsity_of};
 use crate::error::{Error, Result};
 
 /// The largest share of a layer's weights that an allocator may remove, unless the whole model loses more.
@@ -282,12 +282,9 @@ impl Counted {
             let of = self.size();
             return Pattern::NofM { keep: of - level, of };
         }
-        let size = self.size().max(1);
-        let mut sparsity = level as f64 / size as f64;
-        while removed(size, sparsity) < level {
-            sparsity = sparsity.next_up();
+        Pattern::Unstructured {
+            sparsity: sparsity_of(level, self.size()),
         }
-        Pattern::Unstructured { sparsity }
     }
 
     /// Number of weights of the layer that go at a level.

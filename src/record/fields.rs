@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 /// 5: the order of its columns, what refinement changed, and the goal of its solver. 6: what compensation added to its bias.
 /// 7: what is left of a model that lost whole units, how long it takes, and the file that gradients came from.
 /// 8: how far predictions are from the dense model's.
-pub const SCHEMA: u32 = 8;
+/// 9: models that another program pruned.
+pub const SCHEMA: u32 = 9;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;

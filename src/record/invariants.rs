@@ -5,6 +5,7 @@ use super::fields::{EvaluationRecord, Metric, Record, Status, StructureRecord, T
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
 use crate::eval::to_dense;
+use crate::experiment::identity::PruningIdentity;
 use crate::prune::layer::LayerRecord;
 
 /// Largest relative difference between a sum and the same sum in another order.
@@ -92,11 +93,7 @@ pub(super) fn check(record: &Record) -> Broken {
 }
 
 fn of_structure(structure: &StructureRecord, record: &Record) -> Broken {
-    let units = record
-        .cell
-        .pruning
-        .as_ref()
-        .is_some_and(|pruning| pruning.recipe().is_none());
+    let units = record.cell.pruning.as_ref().is_some_and(PruningIdentity::is_of_units);
     rule(units && record.layers.is_empty(), || {
         "`structure` belongs to models that lost whole units, and has no layers beside it".to_string()
     })?;
@@ -121,7 +118,7 @@ fn complete(record: &Record) -> Broken {
     rule(record.sparsity.is_some() == cell.pruning.is_some(), || {
         "`sparsity` belongs to pruned models, and to all of them".to_string()
     })?;
-    let units = cell.pruning.as_ref().is_some_and(|pruning| pruning.recipe().is_none());
+    let units = cell.pruning.as_ref().is_some_and(PruningIdentity::is_of_units);
     rule(record.structure.is_some() == units, || {
         "`structure` belongs to models that lost whole units, and to all of them".to_string()
     })?;

@@ -180,7 +180,7 @@ pub struct MethodResult {
     pub summary: Option<Summary>,
     /// Mean fraction of weights removed.
     pub sparsity: Option<f64>,
-    /// Mean time of pruning in seconds, including calibration.
+    /// Mean time of pruning in seconds, including calibration; none of what another program pruned.
     pub seconds: Option<f64>,
     /// What pruning did to each layer in the first run.
     pub layers: Vec<LayerRecord>,
@@ -470,7 +470,13 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
         sparsity: mean(good.iter().filter_map(|record| record.sparsity).collect()),
         seconds: mean(
             good.iter()
-                .filter(|record| record.cell.pruning.is_some())
+                .filter(|record| {
+                    record
+                        .cell
+                        .pruning
+                        .as_ref()
+                        .is_some_and(|pruning| !pruning.is_checkpoint())
+                })
                 .map(|record| record.run.calibrate_seconds + record.run.prune_seconds)
                 .collect(),
         ),

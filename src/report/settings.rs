@@ -63,8 +63,12 @@ fn in_words(method: &MethodPlan) -> String {
     let mut parts = match &method.kind {
         MethodKind::Recipe(recipe) => steps(recipe),
         MethodKind::Units(plan) => whole_units(plan),
+        MethodKind::Checkpoint(plan) => vec![format!(
+            "pruned by another program, and measured as it is: {}",
+            plan.checkpoint.display()
+        )],
     };
-    if !method.calibrated {
+    if !method.calibrated && method.outside().is_none() {
         parts.push("without calibration".to_string());
     }
     parts.join("; ")

@@ -3,7 +3,7 @@
 //! These are estimates: a cell is expected to take what cells of the same method took on the same model and tokens, whatever the
 //! pattern and the seed. Cells that were skipped say nothing about the pace.
 
-use crate::experiment::identity::{Identity, PruningKind};
+use crate::experiment::identity::{CONTENT, Identity, PruningKind};
 use crate::prune::pattern::Pattern;
 use crate::record::{Record, Status};
 use std::collections::BTreeMap;
@@ -19,8 +19,19 @@ fn kind(identity: &Identity) -> String {
     if let Some(pruning) = &mut identity.pruning {
         let any = Pattern::Unstructured { sparsity: 0.5 };
         match &mut pruning.kind {
-            PruningKind::Recipe(recipe) => (recipe.pattern, recipe.group) = (any, None),
+            PruningKind::Recipe(recipe) => {
+                (recipe.pattern, recipe.group) = (any, None);
+                // Files of another program are one for each pattern and seed.
+                if let Some(parameters) = recipe.criterion.parameters.as_object_mut() {
+                    parameters.retain(|name, _| name != CONTENT && name != "seed");
+                }
+            }
             PruningKind::Units(units) => units.pattern = any,
+            PruningKind::Checkpoint(checkpoint) => {
+                checkpoint.checkpoint.weights.clear();
+                checkpoint.checkpoint.config.clear();
+                (checkpoint.pattern, checkpoint.seed) = (any, None);
+            }
         }
         if let Some(calibration) = &mut pruning.calibration {
             calibration.seed = 0;

@@ -19,8 +19,8 @@ use std::time::Instant;
 pub(crate) fn record<B: Workbench>(
     runner: &mut Runner<B>,
     experiment: &Experiment,
-    cell: &Cell,
-    identity: &Identity,
+    inputs: &Inputs,
+    (cell, identity): (&Cell, &Identity),
     progress: &dyn Progress,
 ) -> Result<(Record, Vec<TaskFindings>)> {
     let started = Instant::now();
@@ -29,14 +29,22 @@ pub(crate) fn record<B: Workbench>(
     let result = match &cell.pruning {
         Some(pruning) => experiment.method(pruning.method).and_then(|method| match &method {
             Method::Recipe(recipe) => {
+                let file = experiment.file(cell).map(|(path, _)| path);
                 let treatment = Treatment {
                     recipe,
                     pattern: pruning.pattern,
                     seed: pruning.seed,
+                    file: file.as_deref(),
                 };
                 runner.run(Some(treatment), progress, |_| Ok(()))
             }
             Method::Units(removal) => runner.run_smaller(removal, pruning.pattern.sparsity(), pruning.seed, progress),
+            Method::Checkpoint => {
+                let path = experiment.checkpoint(cell)?.map(|(path, _)| path);
+                let given = path.and_then(|path| inputs.checkpoints.get(&path));
+                let given = given.ok_or_else(|| Error::input(inputs.missing.join("\n")))?;
+                runner.run_given(&given.checkpoint, pruning.pattern, progress)
+            }
         }),
         None => runner.run(None, progress, |_| Ok(())),
     };

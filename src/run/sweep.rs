@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, identify};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
+use crate::experiment::outside::check_outside;
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::{create_folders, no_links, remove_unfinished};
@@ -62,6 +63,8 @@ pub fn run(
         pending => Some(opened(experiment, machine, pending)?),
     };
     let models = prepared(experiment, machine, inputs, &wanted, options, progress)?;
+    let open = pending(experiment, &cells, &wanted, &has);
+    check_outside(experiment, inputs, open.iter().map(|(cell, _)| cell), progress)?;
 
     create_folders(folder)?;
     let mut file = RecordFile::open(folder)?;
@@ -284,7 +287,7 @@ impl<'a> Sweep<'a> {
         let (id, label) = (identity.id(), self.experiment.describe(cell));
         self.events.write(Event::Claimed { id: &id, label: &label })?;
         self.progress.begin(&id, &label, blocks(self.models, cell));
-        let (record, tasks) = record(runner, self.experiment, cell, identity, &self.progress)?;
+        let (record, tasks) = record(runner, self.experiment, self.inputs, (cell, identity), &self.progress)?;
         let good = record.status == Status::Ok;
         let seconds = record.run.total_seconds;
         let result = summary(&record, self.experiment.confidence);

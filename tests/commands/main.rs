@@ -9,6 +9,7 @@ mod damage;
 mod experiments;
 mod layouts;
 mod memory;
+mod outside;
 mod permutations;
 mod quickstart;
 mod refinements;

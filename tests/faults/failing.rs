@@ -270,6 +270,11 @@ fn token_windows() {
 }
 
 #[test]
+fn exported_statistics() {
+    Undisturbed::new(&jobs::STATISTICS).hold();
+}
+
+#[test]
 fn an_imported_model() {
     Undisturbed::new(&jobs::IMPORT).hold();
 }

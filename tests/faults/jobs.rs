@@ -92,6 +92,25 @@ pub const TOKENS: Job = Job {
     makes: "tokens",
 };
 
+pub const STATISTICS: Job = Job {
+    arguments: &[
+        "export-statistics",
+        "--model",
+        "model",
+        "--calibration",
+        "calibration.jsonl",
+        "--sequences",
+        "4",
+        "--length",
+        "16",
+        "--gram",
+        "--out",
+        "statistics.safetensors",
+    ],
+    before: &[],
+    makes: "statistics.safetensors",
+};
+
 pub const REPORT: Job = Job {
     arguments: &["report", "results/tiny"],
     before: &[],

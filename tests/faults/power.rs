@@ -194,6 +194,11 @@ fn token_windows_survive() {
 }
 
 #[test]
+fn exported_statistics_survive() {
+    Run::hold(&jobs::STATISTICS);
+}
+
+#[test]
 fn an_imported_model_survives() {
     Run::hold(&jobs::IMPORT);
 }

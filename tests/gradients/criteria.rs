@@ -358,6 +358,7 @@ fn gradients_are_computed_once_for_all_cells_of_a_seed() {
                     recipe,
                     pattern,
                     seed: Some(seed),
+                    file: None,
                 };
                 let findings = runner.run(Some(treatment), &Silent, |_| Ok(())).expect("computes");
                 zeros.push(findings.sparsity.expect("pruned"));

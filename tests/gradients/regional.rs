@@ -21,6 +21,7 @@ use zprune::model::backward::of_outputs;
 use zprune::model::blocks;
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::forward::{Block, Ends, Hidden};
+use zprune::model::layer_file::{Content, LayerFile};
 use zprune::progress::Silent;
 use zprune::prune::limits::Limits;
 use zprune::prune::mask::{Mask, select};
@@ -200,7 +201,8 @@ fn gradients_from_a_file_do_what_computed_ones_do() {
         let gathered = ModelGradients::gather(&Cpu, &checkpoint, &ends, &windows, EVERYTHING).expect("computes");
         let path = scratch.path().join("gradients.safetensors");
         write(&path, &sizes(&checkpoint, &gathered));
-        let file = Checkpoint::of_layers(&path, checkpoint.spec().clone()).unwrap_or_else(|error| panic!("{error}"));
+        let file = LayerFile::open_whole(&path, checkpoint.spec(), Content::Gradients)
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut model = Prepared::new(&checkpoint);
         model.calibration = [(0, windows.clone())].into();
         let mut from_file = Prepared::new(&checkpoint);
@@ -212,6 +214,7 @@ fn gradients_from_a_file_do_what_computed_ones_do() {
                 recipe: &recipe,
                 pattern,
                 seed: Some(0),
+                file: None,
             };
             let pruned = |model: &Prepared| {
                 let mut weights = Vec::new();
@@ -264,7 +267,7 @@ fn files_of_gradients_that_do_not_fit_are_refused_by_the_name_of_the_weight() {
     let name = "model.layers.1.mlp.up_proj.weight";
     let opened = |matrices: &Matrices| {
         write(&path, matrices);
-        Checkpoint::of_layers(&path, checkpoint.spec().clone())
+        LayerFile::open_whole(&path, checkpoint.spec(), Content::Gradients)
     };
     opened(&whole).unwrap_or_else(|error| panic!("{error}"));
     let refused = |change: &dyn Fn(&mut Matrices), says: &str| {
@@ -285,7 +288,7 @@ fn files_of_gradients_that_do_not_fit_are_refused_by_the_name_of_the_weight() {
     refused(&|all| all.get_mut(name).expect("there")[[3, 4]] = f32::NAN, "NaN");
     refused(&|all| all.get_mut(name).expect("there")[[0, 0]] = f32::INFINITY, "inf");
     std::fs::write(&path, b"no such file").expect("room");
-    let Err(error) = Checkpoint::of_layers(&path, checkpoint.spec().clone()) else {
+    let Err(error) = LayerFile::open_whole(&path, checkpoint.spec(), Content::Gradients) else {
         panic!("no safetensors")
     };
     assert!(error.to_string().contains("gradients.safetensors"), "{error}");

@@ -5,11 +5,15 @@ use crate::calibrate::Goal;
 use crate::calibrate::gradients::Loss;
 use crate::choices;
 use crate::error::{Error, Result};
+use crate::experiment::file_names::varies;
 use crate::experiment::known::{KNOWN, KnownRecipe, filled};
-use crate::experiment::plan::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan};
+use crate::experiment::plan::{
+    CheckpointPlan, ComponentPlan, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan,
+};
 use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
+use crate::model::layer_file::Content;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::{Built, Components};
@@ -22,6 +26,7 @@ use crate::prune::units::{UNITS, Widths};
 use crate::registry;
 use serde_spanned::Spanned;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// The pattern that was typed.
 pub fn pattern(raw: &RawPattern) -> Result<Pattern> {
@@ -111,7 +116,8 @@ fn without_criterion(span: &Range<usize>, raw: &RawMethod, problems: &mut Proble
     let message = match (CRITERIA.find(label).is_ok(), KnownRecipe::find(label).is_some()) {
         (true, _) => format!("`name` is only a label: write `criterion = \"{label}\"`"),
         (_, true) => format!("`name` is only a label: write `recipe = \"{label}\"`"),
-        _ => "a method needs a criterion or a recipe: write `criterion = \"wanda\"` or `recipe = \"sparsegpt\"`"
+        _ => "a method needs a criterion or a recipe: write `criterion = \"wanda\"` or `recipe = \"sparsegpt\"`; or what another \
+              program made: `scores`, `mask` or `checkpoint`"
             .to_string(),
     };
     for key in ["recipe", "criterion"] {
@@ -120,6 +126,44 @@ fn without_criterion(span: &Range<usize>, raw: &RawMethod, problems: &mut Proble
         }
     }
     problems.add(span.clone(), Error::config(message));
+}
+
+/// A method whose file of another program, if it has one, is its criterion.
+///
+/// # Errors
+/// It has another criterion beside it.
+fn with_file(raw: &RawMethod) -> Result<RawMethod> {
+    let mut raw = raw.clone();
+    let (key, path) = match (raw.scores.take(), raw.mask.take()) {
+        (None, None) => return Ok(raw),
+        (Some(_), Some(_)) => {
+            return Err(Error::config(
+                "`scores` and `mask` both say which weights are removed; leave out one of them",
+            ));
+        }
+        (Some(path), None) => ("scores", path),
+        (None, Some(path)) => ("mask", path),
+    };
+    if raw.criterion.is_some() {
+        return Err(Error::config(format!(
+            "`{key}` takes the place of a criterion; leave out `criterion`, or `{key}`"
+        )));
+    }
+    let file = toml::Value::String(path.get_ref().to_string_lossy().into_owned());
+    let component = RawComponent {
+        name: key.to_string(),
+        parameters: [("path".to_string(), file)].into_iter().collect(),
+    };
+    raw.criterion = Some(Spanned::new(path.span(), component));
+    Ok(raw)
+}
+
+/// The only pattern that a method is run with; `Some(None)` for all.
+fn only_pattern(raw: &RawMethod, problems: &mut Problems) -> Option<Option<Pattern>> {
+    match &raw.pattern {
+        None => Some(None),
+        Some(typed) => problems.take(&typed.span(), pattern(typed.get_ref())).map(Some),
+    }
 }
 
 /// Resolves a method; `target` is the calibration's. `None` if it has a problem.
@@ -133,12 +177,17 @@ pub fn method(
     if let Some(typed) = &raw.get_ref().units {
         return of_units(&span, raw.get_ref(), typed, problems);
     }
+    if let Some(typed) = &raw.get_ref().checkpoint {
+        return of_checkpoint(&span, raw.get_ref(), typed, problems);
+    }
     if raw.get_ref().widths.is_some() {
         let message = "`widths` says what whole units leave; it belongs to a method with `units`";
         problems.add(span, Error::config(message));
         return None;
     }
-    let raw = match filled(raw.get_ref()) {
+    let raw = problems.take(&span, with_file(raw.get_ref()))?;
+    let only = only_pattern(&raw, problems)?;
+    let raw = match filled(&raw) {
         Ok(raw) => raw,
         Err((span, error)) => {
             problems.add(span, error);
@@ -197,7 +246,8 @@ pub fn method(
     // A criterion that follows a solver's updates is scored block by block; no paper compares it otherwise.
     // Nor is one whose solver chooses the mask a one-shot method.
     let own = solve.component.group().unwrap_or(score.component.group());
-    let one_shot = !score.component.follows_update() && solve.component.group().is_none();
+    let takes_mask = matches!(score.component.file(), Some(file) if file.content == Content::Mask);
+    let one_shot = !score.component.follows_update() && solve.component.group().is_none() && !takes_mask;
     let group = agree(protocol, "group", raw.group, |it| {
         it.one_shot.filter(|_| one_shot).unwrap_or(own)
     });
@@ -215,6 +265,8 @@ pub fn method(
     Some(MethodPlan {
         name: raw.name.clone().unwrap_or_else(|| label(&plan)),
         calibrated: needs.anything() || with_gradients || share.component.tries(),
+        pattern: only,
+        seed: raw.seed,
         kind: MethodKind::Recipe(Box::new(plan)),
     })
 }
@@ -226,23 +278,7 @@ fn of_units(
     typed: &Spanned<RawComponent>,
     problems: &mut Problems,
 ) -> Option<MethodPlan> {
-    let steps = [
-        ("recipe", raw.recipe.is_some()),
-        ("criterion", raw.criterion.is_some()),
-        ("solver", raw.solver.is_some()),
-        ("allocator", raw.allocator.is_some()),
-        ("permutation", raw.permutation.is_some()),
-        ("refine", raw.refine.is_some()),
-        ("compensate", raw.compensate.is_some()),
-        ("group", raw.group.is_some()),
-        ("stage", raw.stage.is_some()),
-        ("target", raw.target.is_some()),
-    ];
-    let there: Vec<String> = steps
-        .iter()
-        .filter(|(_, there)| *there)
-        .map(|(key, _)| format!("`{key}`"))
-        .collect();
+    let there = steps_of(raw);
     if !there.is_empty() {
         let message = format!(
             "a method with `units` removes whole units and has no steps of a recipe; leave out {}, or make it a method of its own",
@@ -250,6 +286,7 @@ fn of_units(
         );
         problems.add(span.clone(), Error::config(message));
     }
+    let only = only_pattern(raw, problems)?;
     let (units, built) = component(&UNITS, typed, problems)?;
     there.is_empty().then(|| {
         let widths = raw.widths.unwrap_or_default();
@@ -260,9 +297,74 @@ fn of_units(
         MethodPlan {
             name: raw.name.clone().unwrap_or(label),
             calibrated: built.component.calibrates(),
+            pattern: only,
+            seed: raw.seed,
             kind: MethodKind::Units(UnitsPlan { units, widths }),
         }
     })
+}
+
+/// Resolves a method that is the checkpoint of another program. `None` if it has a problem.
+fn of_checkpoint(
+    span: &Range<usize>,
+    raw: &RawMethod,
+    typed: &Spanned<PathBuf>,
+    problems: &mut Problems,
+) -> Option<MethodPlan> {
+    let mut there = steps_of(raw);
+    there.extend(raw.widths.map(|_| "`widths`".to_string()));
+    if !there.is_empty() {
+        let message = format!(
+            "a method with `checkpoint` is measured as another program left it and has no steps; leave out {}, or make it a method of its \
+             own",
+            there.join(", ")
+        );
+        problems.add(span.clone(), Error::config(message));
+    }
+    let checkpoint = typed.get_ref().clone();
+    if checkpoint.as_os_str().is_empty() {
+        let message = "`checkpoint` is empty: it names the folder of a model, or `hub:org/name`";
+        problems.add(typed.span(), Error::config(message));
+        return None;
+    }
+    let only = only_pattern(raw, problems)?;
+    let label = || {
+        let text = checkpoint.to_string_lossy();
+        let last = checkpoint.file_name().map(|name| name.to_string_lossy().into_owned());
+        match varies(&text) {
+            true => "checkpoint".to_string(),
+            false => last.unwrap_or_else(|| "checkpoint".to_string()),
+        }
+    };
+    let name = raw.name.clone().unwrap_or_else(label);
+    there.is_empty().then_some(MethodPlan {
+        name,
+        calibrated: false,
+        pattern: only,
+        seed: raw.seed,
+        kind: MethodKind::Checkpoint(CheckpointPlan { checkpoint }),
+    })
+}
+
+/// The keys of a recipe that a method has.
+fn steps_of(raw: &RawMethod) -> Vec<String> {
+    let steps = [
+        ("recipe", raw.recipe.is_some()),
+        ("criterion", raw.criterion.is_some()),
+        ("scores", raw.scores.is_some()),
+        ("mask", raw.mask.is_some()),
+        ("checkpoint", raw.checkpoint.is_some() && raw.units.is_some()),
+        ("solver", raw.solver.is_some()),
+        ("allocator", raw.allocator.is_some()),
+        ("permutation", raw.permutation.is_some()),
+        ("refine", raw.refine.is_some()),
+        ("compensate", raw.compensate.is_some()),
+        ("group", raw.group.is_some()),
+        ("stage", raw.stage.is_some()),
+        ("target", raw.target.is_some()),
+    ];
+    let there = steps.iter().filter(|(_, there)| *there);
+    there.map(|(key, _)| format!("`{key}`")).collect()
 }
 
 /// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.

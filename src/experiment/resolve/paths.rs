@@ -1,9 +1,9 @@
 //! Paths of an experiment file: they are relative to the folder of the file.
 
 use crate::error::{Error, Result};
-use crate::experiment::plan::SEED;
+use crate::experiment::file_names::varies;
 use crate::experiment::problems::Problems;
-use crate::experiment::raw::{ListedMethod, RawExperiment, RawMethod};
+use crate::experiment::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
 use crate::experiment::source::STANDARD_INPUT;
 use crate::hub::datasets::PREFIX;
 use serde_spanned::Spanned;
@@ -43,19 +43,37 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
         ListedMethod::Name(_) => None,
     });
     for method in raw.method.iter_mut().map(Spanned::get_mut).chain(listed) {
-        place_shares(method, folder, problems);
+        place_method(method, folder, problems);
     }
 }
 
-/// The file of the allocator `file` is the one path among the parameters of components.
-pub fn place_shares(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
-    let Some(allocator) = &mut method.allocator else {
+/// The same for the paths of a method.
+pub fn place_method(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
+    place_component(&mut method.allocator, &["file"], folder, problems);
+    place_component(&mut method.criterion, &["scores", "mask"], folder, problems);
+    let files = [&mut method.scores, &mut method.mask, &mut method.checkpoint];
+    for path in files.into_iter().flatten() {
+        let placed = placed(folder, path.get_ref());
+        if let Some(placed) = problems.take(&path.span(), placed) {
+            *path.get_mut() = placed;
+        }
+    }
+}
+
+/// The parameter `path` of components that read a file.
+fn place_component(
+    component: &mut Option<Spanned<RawComponent>>,
+    readers: &[&str],
+    folder: &Path,
+    problems: &mut Problems,
+) {
+    let Some(component) = component else {
         return;
     };
-    let span = allocator.span();
-    let component = allocator.get_mut();
+    let span = component.span();
+    let component = component.get_mut();
     let path = match component.parameters.get_mut("path") {
-        Some(toml::Value::String(path)) if component.name == "file" => path,
+        Some(toml::Value::String(path)) if readers.contains(&component.name.as_str()) => path,
         _ => return,
     };
     if let Some(placed) = problems.take(&span, placed(folder, Path::new(path))) {
@@ -78,8 +96,7 @@ fn placed(folder: &Path, path: &Path) -> Result<PathBuf> {
         ));
     }
     let whole = folder.join(path);
-    let named_by_seed = path.to_string_lossy().contains(SEED);
-    if named_by_seed || whole.exists() || !path.exists() {
+    if varies(&path.to_string_lossy()) || whole.exists() || !path.exists() {
         return Ok(shortest(&whole));
     }
     let from_file = from(folder, path).unwrap_or_else(|| path.to_path_buf());

@@ -2,7 +2,7 @@
 
 use super::methods::method;
 use super::names::distinct;
-use super::paths::place_shares;
+use super::paths::place_method;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::experiment::draw::{self, Drawn, Point, Space};
@@ -275,7 +275,7 @@ impl Taken {
             let mut own = Problems::default();
             let typed = typed(space, point, &name, &self.span, &mut own);
             let made = typed.and_then(|mut typed| {
-                place_shares(typed.get_mut(), folder, &mut own);
+                place_method(typed.get_mut(), folder, &mut own);
                 method(&typed, target, protocol, &mut own)
             });
             if let Some(made) = &made {
@@ -316,6 +316,12 @@ fn said(name: &str, point: &Point) -> String {
 
 /// Checks that a method can be a trial: that it suits the patterns, and has cells for all of them.
 fn suits(method: &MethodPlan, base: &Experiment) -> Result<()> {
+    if method.pattern.is_some() || method.seed.is_some() || method.outside().is_some() {
+        return Err(Error::config(
+            "a search tries every method under all patterns and on its own windows: leave out `pattern`, `seed`, and what another program \
+             made (`scores`, `mask`, `checkpoint`)",
+        ));
+    }
     if let Some(pattern) = base.patterns.iter().find(|pattern| !method.takes(pattern)) {
         return Err(Error::config(format!(
             "whole units make no N:M groups, so there would be no score under {pattern}; leave the pattern out"
@@ -335,7 +341,7 @@ fn meaning(method: &MethodPlan, base: &Experiment) -> String {
     let kinds: Vec<PruningKind> = base
         .patterns
         .iter()
-        .map(|pattern| PruningKind::of(method, *pattern, base.selection))
+        .filter_map(|pattern| PruningKind::of(method, *pattern, base.selection, None))
         .collect();
     let stage = method.calibrated.then(|| base.stage(method));
     format!("{kinds:?} {stage:?}")

@@ -44,6 +44,7 @@ fn settings(file: &PruningFile, pruning: &PruningIdentity) -> Vec<(&'static str,
     match &pruning.kind {
         PruningKind::Recipe(recipe) => rows.extend(steps(recipe)),
         PruningKind::Units(units) => rows.push(("whole units", component(&units.plan.units))),
+        PruningKind::Checkpoint(of) => rows.push(("checkpoint of another program", of.checkpoint.weights.clone())),
     }
     if let Some(calibration) = &pruning.calibration {
         rows.push(("calibration", calibrated(file, calibration)));

@@ -17,6 +17,7 @@ use crate::model::export::{PRUNING, STRUCTURE};
 use crate::model::families::read_spec;
 use crate::model::neurons::{Moved, is_order};
 use crate::progress::Progress;
+use crate::prune::found::outside_groups;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, removed, searched_tolerance};
 use ndarray::{ArrayView2, Axis};
 use original::Original;
@@ -133,7 +134,7 @@ fn weights(
                 zeros: weight.iter().filter(|weight| **weight == 0.0).count(),
                 patterns: [(2, 4), (4, 8)]
                     .into_iter()
-                    .filter(|(keep, of)| structured(weight, *keep, *of).is_none())
+                    .filter(|(keep, of)| outside_groups(weight, *keep, *of).is_none())
                     .map(|(keep, of)| format!("{keep}:{of}"))
                     .collect(),
             });
@@ -218,7 +219,7 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
     let weight = reordered.as_ref().map_or(weight, |weight| weight.view());
     // The record says what each layer was given; before it did, all were given the same.
     match (layer.pattern.unwrap_or(pruning.pattern), pruning.group) {
-        (Pattern::NofM { keep, of }, _) => structured(weight, keep, of).map(|(row, column)| match order {
+        (Pattern::NofM { keep, of }, _) => outside_groups(weight, keep, of).map(|(row, column)| match order {
             None => format!(
                 "is not {keep}:{of} at output {row}, inputs {column} to {}",
                 column + of - 1
@@ -253,18 +254,4 @@ fn hold(claim: &PruningFile, name: &str, weight: ArrayView2<f32>) -> Option<Stri
             }
         }
     }
-}
-
-/// The first group of `of` inputs that has more than `keep` weights; `None` if the pattern holds.
-fn structured(weight: ArrayView2<f32>, keep: usize, of: usize) -> Option<(usize, usize)> {
-    if !weight.ncols().is_multiple_of(of) {
-        return Some((0, 0));
-    }
-    weight.rows().into_iter().enumerate().find_map(|(row, weights)| {
-        let mut groups = weights.exact_chunks(of).into_iter().enumerate();
-        groups.find_map(|(index, group)| {
-            let kept = group.iter().filter(|weight| **weight != 0.0).count();
-            (kept > keep).then_some((row, index * of))
-        })
-    })
 }

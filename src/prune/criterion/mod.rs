@@ -9,11 +9,13 @@ mod d2prune;
 mod expression;
 mod gblm;
 mod magnitude;
+mod mask;
 mod nowag;
 mod obs;
 mod pruner_zero;
 mod ria;
 mod scored;
+mod scores;
 mod stade;
 mod step;
 mod taylor;
@@ -31,13 +33,15 @@ pub use d2prune::{D2Base, D2Prune};
 use expression::Expression;
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
+pub use mask::MaskFile;
 pub use nowag::NoWag;
 pub use obs::Obs;
 pub use pruner_zero::PrunerZero;
 pub use ria::Ria;
 pub use scored::WithGradients;
+pub use scores::Scores;
 pub use stade::Stade;
-pub use step::Criterion;
+pub use step::{Criterion, ValueFile};
 pub use taylor::{Taylor, TaylorForm};
 pub use wanda::Wanda;
 pub use wanda_pp::WandaPp;
@@ -122,6 +126,16 @@ pub static CRITERIA: Components<dyn Criterion> = Components::new(
             name: "expression",
             summary: "a formula of your own; parameters expression, group, and the names in the formula; group row",
             item: &|table| parsed(table, |it: Expression| Box::new(it)),
+        },
+        Entry {
+            name: "scores",
+            summary: "the scores of another program, from a file; parameter path; group row",
+            item: &|table| parsed(table, |it: Scores| Box::new(it)),
+        },
+        Entry {
+            name: "mask",
+            summary: "the mask of another program, from a file; parameter path; group matrix",
+            item: &|table| parsed(table, |it: MaskFile| Box::new(it)),
         },
     ],
 );

@@ -1,10 +1,10 @@
-//! A criterion for one layer, whose gradients are known.
+//! A criterion for one layer, whose gradients and values from a file are known.
 
 use super::step::Criterion;
 use crate::calibrate::gradients::LayerGradients;
 use crate::error::Result;
 use crate::prune::pattern::Group;
-use crate::prune::score::{Score, at_depth, with_gradients};
+use crate::prune::score::{Given, Score, at_depth, with_file, with_gradients};
 
 /// A criterion with the gradients of one layer in its score.
 pub struct WithGradients<'a> {
@@ -29,6 +29,17 @@ impl<'a> WithGradients<'a> {
     /// Never.
     pub fn at_depth(self, depth: f64) -> Result<Self> {
         let score = at_depth(&self.score, depth)?;
+        Ok(WithGradients { score, ..self })
+    }
+}
+
+impl WithGradients<'_> {
+    /// The same with the values that the layer has in the criterion's file.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn with_file(self, values: Given) -> Result<Self> {
+        let score = with_file(&self.score, &values)?;
         Ok(WithGradients { score, ..self })
     }
 }

@@ -4,8 +4,18 @@ use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::calibrate::gradients::Loss;
 use crate::error::Result;
+use crate::model::layer_file::Content;
 use crate::prune::pattern::Group;
 use crate::prune::score::{self, Score};
+
+/// A file with a value for each weight that a criterion uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueFile<'a> {
+    /// The file; `{model}`, `{pattern}` and `{seed}` in its name stand for those of the cell.
+    pub name: &'a str,
+    /// What the values are.
+    pub content: Content,
+}
 
 /// The step of a recipe that scores the weights of a layer.
 pub trait Criterion: Send + Sync {
@@ -29,6 +39,11 @@ pub trait Criterion: Send + Sync {
     /// The importance of every weight as a formula; weights with the lowest values are removed. It also tells which
     /// statistics are needed.
     fn score(&self) -> Score;
+
+    /// The file that the score takes values from, if it does.
+    fn file(&self) -> Option<ValueFile<'_>> {
+        None
+    }
 
     /// The statistics that the score uses.
     fn needs(&self) -> Needs {

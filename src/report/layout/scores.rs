@@ -46,7 +46,7 @@ impl View<'_> {
             }
         }
         columns.extend([Column::numbers("seeds").aside(), Column::time("prune, s").aside()]);
-        let row = |method: &str, group: String, calibrated: Option<bool>| {
+        let row = |method: &str, group: String, seeded: Option<bool>| {
             let mut row = vec![self.named(method), SheetCell::plain(group)];
             for pattern in &experiment.patterns {
                 row.push(self.value(section, method, *pattern));
@@ -55,11 +55,11 @@ impl View<'_> {
                 }
             }
             let entries: Vec<&MethodResult> = section.entries.iter().filter(|it| it.method == method).collect();
-            row.extend([seeds(&entries, calibrated), seconds(&entries)]);
+            row.extend([seeds(&entries, seeded), seconds(&entries)]);
             row
         };
         let methods = self.methods().into_iter();
-        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(|it| it.calibrated)));
+        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(MethodPlan::seeded)));
         let rows = rows.collect();
         Sheet {
             title: self.title(&section.model, &section.measure),
@@ -79,7 +79,7 @@ impl View<'_> {
             }
         }
         columns.push(Column::numbers("seeds").aside());
-        let row = |method: &str, group: String, calibrated: Option<bool>| {
+        let row = |method: &str, group: String, seeded: Option<bool>| {
             let mut row = vec![self.named(method), SheetCell::plain(group)];
             for section in sections {
                 row.push(self.value(section, method, pattern));
@@ -88,11 +88,11 @@ impl View<'_> {
                 }
             }
             let entries: Vec<&MethodResult> = sections.iter().filter_map(|it| it.entry(method, pattern)).collect();
-            row.push(seeds(&entries, calibrated));
+            row.push(seeds(&entries, seeded));
             row
         };
         let methods = self.methods().into_iter();
-        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(|it| it.calibrated)));
+        let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(MethodPlan::seeded)));
         let rows = rows.collect();
         let measure = sections.first().map(|section| &section.measure);
         let title = measure.map(|measure| self.title(&pattern.to_string(), measure));
@@ -125,7 +125,7 @@ impl View<'_> {
                     }
                 }
                 columns.extend([Column::numbers(self.averaged()), Column::numbers("seeds").aside()]);
-                let row = |method: &str, calibrated: Option<bool>| {
+                let row = |method: &str, seeded: Option<bool>| {
                     let mut row = vec![self.named(method)];
                     for section in &sections {
                         row.push(self.value(section, method, *pattern));
@@ -135,11 +135,11 @@ impl View<'_> {
                     }
                     let entries: Vec<&MethodResult> =
                         sections.iter().filter_map(|it| it.entry(method, *pattern)).collect();
-                    row.extend([self.average(&sections, method, *pattern), seeds(&entries, calibrated)]);
+                    row.extend([self.average(&sections, method, *pattern), seeds(&entries, seeded)]);
                     row
                 };
                 let methods = self.methods().into_iter();
-                let rows = methods.map(|(name, plan)| row(name, plan.map(|it| it.calibrated)));
+                let rows = methods.map(|(name, plan)| row(name, plan.map(MethodPlan::seeded)));
                 let rows = rows.collect();
                 sheets.push(Sheet {
                     title: format!("{}, {pattern}: accuracy in % (higher is better)", model.name),
@@ -249,9 +249,9 @@ fn group(plan: Option<&MethodPlan>) -> String {
     plan.map_or(String::new(), MethodPlan::group)
 }
 
-fn seeds(entries: &[&MethodResult], calibrated: Option<bool>) -> SheetCell {
+fn seeds(entries: &[&MethodResult], seeded: Option<bool>) -> SheetCell {
     let most = entries.iter().map(|entry| entry.runs.len()).max().unwrap_or(0);
-    SheetCell::plain(match calibrated {
+    SheetCell::plain(match seeded {
         None => String::new(),
         Some(false) => "none".to_string(),
         Some(true) => most.to_string(),

@@ -7,7 +7,7 @@ use crate::report::comparison::{ComparisonFamily, Contest, Test, contests};
 use crate::report::format::{counted, percent, sentence};
 use crate::report::labels::Labels;
 use crate::report::published::{self, Published};
-use crate::report::results::{Measure, MeasureKind, Results, Section};
+use crate::report::results::{Measure, MeasureKind, MethodResult, Results, Section};
 use crate::report::sheet::{Mark, SheetCell};
 use crate::stats::Shown;
 use crate::stats::power::POWER;
@@ -181,6 +181,20 @@ impl View<'_> {
         said.take(MOST).collect()
     }
 
+    /// What was found in checkpoints and masks of other programs where it is not what their rows say.
+    fn found_otherwise(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let outside = |method: &str| {
+            let mut methods = self.results.plan.experiment.methods.iter();
+            methods.any(|plan| plan.name == method && plan.outside().is_some()) && self.shows(method)
+        };
+        let entries = sections.iter().flat_map(|section| &section.entries);
+        let entries =
+            entries.filter(|entry| entry.pattern.is_some_and(|it| patterns.contains(&it)) && outside(&entry.method));
+        let mut found: Vec<String> = entries.filter_map(otherwise).collect();
+        found.dedup();
+        (!found.is_empty()).then(|| format!("Found in what other programs made: {}.", found.join("; ")))
+    }
+
     /// Notes that explain how to read a table of scores.
     pub(super) fn notes(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
         let experiment = &self.results.plan.experiment;
@@ -225,6 +239,7 @@ impl View<'_> {
             }
         }
         notes.extend(self.failures(sections, patterns));
+        notes.extend(self.found_otherwise(sections, patterns));
         notes.extend(self.marks(sections, patterns));
         let tests: Vec<&Test> = self.tests(sections, patterns).map(|(_, test)| test).collect();
         notes.extend(detection(&tests, measure));
@@ -271,6 +286,29 @@ impl View<'_> {
                 families.join(" and ")
             )
         })
+    }
+}
+
+/// How far the found sparsity may be from the row's before a table says so: what rounding to whole weights of a row makes.
+const UNSAID: f64 = 5e-4;
+
+/// What was found in an entry of another program, if it is not what the entry's pattern says.
+fn otherwise(entry: &MethodResult) -> Option<String> {
+    let (asked, sparsity) = (entry.pattern?, entry.sparsity?);
+    let off = (sparsity - asked.sparsity()).abs() > UNSAID;
+    let broken = match asked {
+        Pattern::NofM { .. } => entry.layers.iter().filter(|layer| layer.pattern != Some(asked)).count(),
+        Pattern::Unstructured { .. } => 0,
+    };
+    let found = format!("{:.2} % zeros", 100.0 * sparsity);
+    match (off, broken) {
+        (false, 0) => None,
+        (_, 0) => Some(format!("{} at {asked}: {found}", entry.method)),
+        (_, broken) => Some(format!(
+            "{} at {asked}: {found}, and {broken} of {} layers are not {asked}",
+            entry.method,
+            entry.layers.len()
+        )),
     }
 }
 
