@@ -95,7 +95,7 @@ impl Source {
                 .map_or(("", &[][..]), |(name, known)| (*name, known));
             let unknown = message.starts_with("unknown field");
             if !(message.starts_with("missing field") && problems.lost(&span, name)) {
-                problems.add(span.clone(), Error::config(said(message, name, unknown)));
+                problems.add(span.clone(), Error::config(said(message, (name, known), unknown)));
             }
             let (table, key) = removed(table.get_mut(), &WHOLE, &span)?;
             // What a misspelt key was meant for is not missing, either.
@@ -126,8 +126,12 @@ fn standard_input() -> Result<String> {
     }
 }
 
-/// What the reader of keys and values says, in plain words; `name` is the key or value that it is about.
-fn said(message: &str, name: &str, unknown: bool) -> String {
+/// How like a key of its section a key must be, to be taken for a slip of the pen.
+const SLIP: f64 = 0.9;
+
+/// What the reader of keys and values says, in plain words; `name` is the key or value that it is about, `known` are those that could be
+/// there.
+fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String {
     if message == "invalid type: map, expected a sequence" {
         return "this section may be there several times: write its name in two pairs of brackets, such as [[method]]"
             .to_string();
@@ -136,7 +140,13 @@ fn said(message: &str, name: &str, unknown: bool) -> String {
     if let Some((_, meant)) = meant {
         return format!("unknown key `{name}`: {meant}");
     }
-    let places = if unknown { sections_with(name) } else { Vec::new() };
+    // What is nearly a key of its own section is meant to be that one.
+    let slip = known.iter().any(|key| strsim::jaro_winkler(key, name) > SLIP);
+    let places = if unknown && !slip {
+        sections_with(name)
+    } else {
+        Vec::new()
+    };
     match places.as_slice() {
         [] => plain(message),
         [top] if top.is_empty() => format!(

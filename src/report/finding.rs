@@ -143,7 +143,10 @@ fn winner(contest: &Contest) -> String {
     let standing = &contest.standing;
     match standing.equal.as_slice() {
         [] => standing.best.to_string(),
-        equal => format!("{} together with {}", standing.best, equal.join(", ")),
+        equal => {
+            let names = std::iter::once(standing.best).chain(equal.iter().copied());
+            format!("{} (equal)", list(&names.map(String::from).collect::<Vec<_>>()))
+        }
     }
 }
 
@@ -151,7 +154,7 @@ fn winner(contest: &Contest) -> String {
 fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
     /// Most pairs that are named.
     const MOST: usize = 3;
-    let mut pairs: Vec<(&str, &str, [usize; 4])> = Vec::new();
+    let mut pairs: Vec<(&str, &str, [usize; 5])> = Vec::new();
     for test in families
         .iter()
         .filter(|family| family.declared)
@@ -161,10 +164,11 @@ fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
             .iter()
             .position(|(ours, other, _)| (*ours, *other) == (&test.ours, &test.other));
         let place = place.unwrap_or_else(|| {
-            pairs.push((&test.ours, &test.other, [0; 4]));
+            pairs.push((&test.ours, &test.other, [0; 5]));
             pairs.len() - 1
         });
-        let [better, worse, told_better, told_worse] = &mut pairs[place].2;
+        let [all, better, worse, told_better, told_worse] = &mut pairs[place].2;
+        *all += 1;
         let zero = test.difference.mean == 0.0;
         let ahead = (test.difference.mean > 0.0) == test.measure.higher_is_better();
         *better += usize::from(ahead && !zero);
@@ -172,18 +176,21 @@ fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
         *told_better += usize::from(test.verdict(confidence) == TestVerdict::Better);
         *told_worse += usize::from(test.verdict(confidence) == TestVerdict::Worse);
     }
-    let said = pairs
-        .iter()
-        .take(MOST)
-        .map(|(ours, other, [better, worse, told_better, told_worse])| {
-            let told = match (told_better, told_worse) {
-                (0, 0) => "no difference is significant".to_string(),
-                (some, 0) => format!("significantly better in {some}"),
-                (0, some) => format!("significantly worse in {some}"),
-                (some, others) => format!("significantly better in {some} and worse in {others}"),
-            };
-            format!("{ours} against {other}: better in {better}, worse in {worse}, and {told}")
-        });
+    let said = pairs.iter().take(MOST).map(|(ours, other, counts)| {
+        let [all, better, worse, told_better, told_worse] = counts;
+        let scores = match (better, worse) {
+            (better, 0) if better == all => format!("better in all {all}"),
+            (0, worse) if worse == all => format!("worse in all {all}"),
+            _ => format!("better in {better} and worse in {worse} of {all}"),
+        };
+        let told = match (told_better, told_worse) {
+            (0, 0) => "no difference is significant".to_string(),
+            (some, 0) => format!("significantly better in {some}"),
+            (0, some) => format!("significantly worse in {some}"),
+            (some, others) => format!("significantly better in {some} and worse in {others}"),
+        };
+        format!("{ours} against {other}: {scores}, {told}")
+    });
     let mut said: Vec<String> = said.collect();
     if pairs.len() > MOST {
         said.push(format!(

@@ -20,11 +20,11 @@ pub(crate) fn select<'a>(
         if !known.contains(id) {
             let names: Vec<&str> = known.iter().map(String::as_str).collect();
             let near = nearest(id, &names).and_then(|near| cells.iter().find(|(_, identity)| identity.id() == near));
-            let near = near.map_or(String::new(), |(cell, identity)| {
-                format!("; did you mean {} ({})", identity.id(), experiment.describe(cell))
+            let near = near.map_or(";".to_string(), |(cell, identity)| {
+                format!("; did you mean {} ({})?", identity.id(), experiment.describe(cell))
             });
             return Err(Error::config(format!(
-                "{} has no cell {id}{near}; `zprune plan` lists all. An id changes with everything that changes a cell's numbers: \
+                "{} has no cell {id}{near} `zprune plan` lists all. An id changes with everything that changes a cell's numbers: \
                  files, settings, backend",
                 experiment.name
             )));

@@ -496,7 +496,7 @@ mod tests {
         for (typed, says) in [
             (
                 "expression = \"abs(w) * x3\"",
-                "unknown value `x3`. A parameter has its value",
+                "A parameter has its value beside the formula: `x3 = 0.5`",
             ),
             ("expression = \"abs(w) * x3\"", "character 10: unknown value"),
             (
