@@ -228,12 +228,14 @@ fn counted(contests: &[Contest]) -> String {
     )
 }
 
-/// The significant differences between methods that are not the best; empty if there are none.
+/// The significant differences to methods that are not told apart from the best; empty if there are none.
 fn told(contests: &[Contest], named: bool) -> String {
     let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
     let mut count = 0;
     for contest in contests {
-        for (better, worse) in &contest.standing.told {
+        // What is worse than the best is said already.
+        let told = contest.standing.told.iter();
+        for (better, worse) in told.filter(|(_, worse)| !contest.standing.beaten.contains(worse)) {
             count += 1;
             let said = format!("{better} is better than {worse}");
             match pairs.iter_mut().find(|(known, _)| *known == said) {

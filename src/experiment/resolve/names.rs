@@ -18,7 +18,9 @@ pub fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
 /// Refuses a label that is empty, used twice, or has characters that are not seen.
 pub fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
     if name.is_empty() {
-        return Err(Error::config(format!("a {what} is empty")));
+        return Err(Error::config(format!(
+            "a {what} is empty; give it one: `name = \"...\"`"
+        )));
     }
     if let Some(hidden) = name.chars().find(|c| names::is_hidden(*c)) {
         return Err(Error::config(format!(
