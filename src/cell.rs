@@ -5,6 +5,7 @@
 //! runs cells of that model on that backend and keeps what they share.
 
 mod dense;
+mod generations;
 mod opened;
 mod prepared;
 mod runner;
@@ -13,8 +14,9 @@ mod tasks;
 mod tokens;
 
 pub use dense::DenseStreams;
+pub use generations::PreparedGeneration;
 pub use opened::{Opened, Work};
 pub use prepared::{Prepared, PreparedText};
 pub use runner::{Findings, Runner, Sharing, Treatment};
-pub use tasks::{PreparedTask, Sample, TaskFindings};
+pub use tasks::{ChoiceSample, PreparedTask, Sample, TaskFindings, WrittenSample};
 pub use tokens::{ModelTokens, calibration_windows};

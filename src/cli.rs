@@ -12,6 +12,7 @@ mod common;
 mod display;
 mod eval;
 mod forecast;
+mod generation;
 mod init;
 mod json;
 mod lines;

@@ -875,3 +875,164 @@ fn predictions_are_compared_with_the_dense_models() {
         shown(&output)
     );
 }
+
+#[test]
+fn prompts_are_answered_by_dense_and_pruned_models() {
+    let folder = Folder::new();
+    folder.write("model/generation_config.json", "{\"eos_token_id\": [1, 2]}");
+    let rows = |answers: &[(usize, String)]| -> String {
+        let each = answers.iter();
+        each.map(|(index, answer)| {
+            let question = format!("word {index} of {}", 3 * index);
+            format!("{}\n", serde_json::json!({ "question": question, "answer": answer }))
+        })
+        .collect()
+    };
+    folder.write(
+        "prompts.jsonl",
+        rows(&(0..16).map(|index| (index, "x".to_string())).collect::<Vec<_>>()),
+    );
+    folder.write("examples.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n");
+    let ask = |more: &[&str]| {
+        let ask = [
+            "eval",
+            "--model",
+            "model",
+            "--generate",
+            "prompts.jsonl",
+            "--template",
+            "Q: {question} A:",
+            "--max-tokens",
+            "6",
+            "--json",
+            "found.json",
+            "--force",
+        ];
+        zprune(&folder, &[&ask[..], more].concat())
+    };
+    let exact = ["--match", "exact", "--examples", "examples.jsonl"];
+    let written = || -> Vec<String> {
+        let output = ask(&exact);
+        assert!(output.status.success(), "{}", said(&output));
+        let json: Value =
+            serde_json::from_slice(&std::fs::read(folder.path("found.json")).expect("a result")).expect("JSON");
+        let samples = json["samples"]["prompts"].as_array().expect("samples").clone();
+        assert!(
+            samples
+                .iter()
+                .all(|it| it["tokens"].as_array().is_some_and(|tokens| tokens.len() <= 6))
+        );
+        let trimmed = |it: &Value| it["text"].as_str().expect("a text").trim().to_string();
+        samples.iter().map(trimmed).collect()
+    };
+    // Nothing, or nothing but spaces, cannot be expected of a model.
+    let mut answers: Vec<(usize, String)> = written().into_iter().enumerate().collect();
+    assert_eq!(answers.len(), 16);
+    answers.retain(|(_, answer)| !answer.is_empty());
+    answers.truncate(12);
+    assert_eq!(answers.len(), 12);
+    // Expected of the model is what it writes: it is right everywhere, and a pruned one is not.
+    folder.write("prompts.jsonl", rows(&answers));
+    assert!(written().iter().eq(answers.iter().map(|(_, answer)| answer)));
+    let text = shown(&ask(&exact));
+    assert!(text.contains("100.00 %"), "{text}");
+    folder.replace(
+        "experiment.toml",
+        "[[evaluation]]",
+        "[[generation]]\nname = \"words\"\nprompts = \"prompts.jsonl\"\nexamples = \"examples.jsonl\"\nshots = 1\n\
+         template = \"Q: {question} A:\"\nmax_tokens = 6\nmatch = \"exact\"\n\n[[evaluation]]",
+    );
+    let output = folder.run();
+    assert!(output.status.success(), "{}", said(&output));
+    let records = zprune::record::read(&folder.path("results/tiny")).expect("records");
+    for record in &records {
+        let [task] = &record.tasks[..] else {
+            panic!("one task: {:?}", record.tasks);
+        };
+        assert_eq!((task.name.as_str(), task.documents), ("words", 12));
+        let dense = record.cell.pruning.is_none();
+        assert_eq!(
+            task.correct == "1".repeat(12),
+            dense,
+            "{}: {}",
+            record.label.method,
+            task.correct
+        );
+        let samples = std::fs::read_to_string(folder.path(format!("results/tiny/samples/{}/words.jsonl", record.id)));
+        assert_eq!(samples.expect("samples").lines().count(), 12);
+        assert_eq!(record.cell.generations[0].ends, [1, 2]);
+    }
+    let report = std::fs::read_to_string(folder.path("results/tiny/tables/to_dense.md")).expect("a table");
+    assert!(
+        report.contains("words, %") && report.contains("Kendall's tau"),
+        "{report}"
+    );
+
+    // What cannot be asked or answered is said with its place.
+    for (content, arguments, expected) in [
+        ("{\"question\": \"a\"\n", &[][..], "prompts.jsonl: line 1"),
+        (
+            "{\"question\": \"a\", \"answer\": \"1\"}\n{\"answer\": \"1\"}\n",
+            &[],
+            "line 2: has no field `question`",
+        ),
+        (
+            "{\"question\": \"a\", \"answer\": \"many\"}\n",
+            &[],
+            "line 1: field `answer` has no number",
+        ),
+        (
+            "{\"question\": \"a\", \"answer\": \"\"}\n",
+            &[],
+            "field `answer` is empty",
+        ),
+        (
+            "{\"question\": \" \", \"answer\": \"1\"}\n",
+            &["--template", "{question}"],
+            "line 1: its prompt is empty",
+        ),
+        ("", &[], "has no rows"),
+        (
+            "{\"question\": \"a\", \"answer\": \"1\"}\n",
+            &["--examples", "examples.jsonl", "--shots", "2"],
+            "fewer than shots = 2",
+        ),
+        (
+            "{\"question\": \"a\", \"answer\": \"1\"}\n",
+            &["--template", "{question"],
+            "not closed",
+        ),
+        (
+            "{\"question\": \"a\", \"answer\": \"1\"}\n",
+            &["--stop", ""],
+            "is empty, so every answer would be",
+        ),
+    ] {
+        folder.write("prompts.jsonl", content);
+        let kept: Vec<&str> = ["eval", "--model", "model", "--generate", "prompts.jsonl"].to_vec();
+        let template = match arguments.contains(&"--template") {
+            true => &[][..],
+            false => &["--template", "Q: {question} A:"],
+        };
+        let output = zprune(&folder, &[&kept[..], template, arguments].concat());
+        assert!(!output.status.success(), "{content}");
+        assert!(said(&output).contains(expected), "{expected}: {}", said(&output));
+    }
+    let long = serde_json::json!({ "question": "word ".repeat(30), "answer": "1" });
+    folder.write("prompts.jsonl", format!("{long}\n"));
+    let output = ask(&[]);
+    assert!(
+        said(&output).contains("line 1: its prompt has") && said(&output).contains("64 at once"),
+        "{}",
+        said(&output)
+    );
+    // Without a number the answer is wrong, which is no error.
+    folder.write("prompts.jsonl", "{\"question\": \"a\", \"answer\": \"123456\"}\n");
+    let output = ask(&[]);
+    assert!(
+        output.status.success() && shown(&output).contains("0.00 %"),
+        "{}{}",
+        said(&output),
+        shown(&output)
+    );
+}

@@ -19,7 +19,7 @@ pub mod moments;
 pub mod adapter;
 pub mod timed;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::spec::{Activation, AttentionSpec, NormKind};
 #[cfg(feature = "gpu")]
 pub use gpu::adapter;
@@ -61,6 +61,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("gate", Agreement::Close { abs: 1e-7, rel: 1e-6 }),
     ("log_likelihoods", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("divergences", Agreement::Close { abs: 2e-6, rel: 1e-5 }),
+    ("likeliest", Agreement::Exact),
     ("accumulate squares", Agreement::Close { abs: 0.0, rel: 5e-7 }),
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate cross", Agreement::Close { abs: 0.0, rel: 2e-6 }),
@@ -175,6 +176,23 @@ pub struct Predictions<'a, W, T> {
     pub softcap: Option<f32>,
     /// The inputs of the head.
     pub x: &'a T,
+}
+
+/// The place of the greatest of a row's logits, the first of equals.
+///
+/// # Errors
+/// A logit is not finite.
+fn greatest(logits: impl Iterator<Item = f64>) -> Result<u32> {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (place, logit) in logits.enumerate() {
+        if !logit.is_finite() {
+            return Err(Error::numeric(format!("the logit of token {place} is {logit}")));
+        }
+        if logit > best.1 {
+            best = (place as u32, logit);
+        }
+    }
+    Ok(best.0)
 }
 
 /// The size of a tensor in a backend's memory.
@@ -330,6 +348,12 @@ pub trait Backend: Send + Sync {
         dense: Predictions<Self::Weight, Self::Tensor>,
         other: Predictions<Self::Weight, Self::Tensor>,
     ) -> Result<Vec<Divergence>>;
+
+    /// The likeliest token after every row; of equally likely ones the first.
+    ///
+    /// # Errors
+    /// A logit is not finite, or the backend fails.
+    fn likeliest(&self, model: Predictions<Self::Weight, Self::Tensor>) -> Result<Vec<u32>>;
 
     /// Empty accumulators of moments for `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;

@@ -265,6 +265,13 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("divergences", flops, bytes, |inner| inner.divergences(dense, other))
     }
 
+    fn likeliest(&self, model: Predictions<B::Weight, B::Tensor>) -> Result<Vec<u32>> {
+        let w = self.weight_extent(model.head);
+        let flops = 2.0 * (self.extent(model.x).rows * w.rows) as f64 * w.columns as f64;
+        let bytes = w.bytes + self.bytes(&[model.x]);
+        self.time("likeliest", flops, bytes, |inner| inner.likeliest(model))
+    }
+
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments> {
         Ok((self.inner.moments(inputs, needs)?, needs))
     }

@@ -1,5 +1,6 @@
 //! A model with everything that its cells need but a backend.
 
+use super::generations::PreparedGeneration;
 use super::size::parameters;
 use super::tasks::PreparedTask;
 use super::tokens::ModelTokens;
@@ -26,6 +27,8 @@ pub struct Prepared<'a> {
     pub evaluations: Vec<PreparedText>,
     /// The zero-shot tasks that every cell is scored on.
     pub tasks: Vec<PreparedTask>,
+    /// The prompts that every cell's model answers.
+    pub generations: Vec<PreparedGeneration>,
     /// The gradients of its loss, if they are read from a file.
     pub gradients: Option<Arc<LayerFile>>,
     /// Memory that is left for activations.
@@ -52,6 +55,7 @@ impl<'a> Prepared<'a> {
             calibration: BTreeMap::new(),
             evaluations: Vec::new(),
             tasks: Vec::new(),
+            generations: Vec::new(),
             gradients: None,
             room: Room::unlimited(),
             stored: 4 * parameters(source.spec()),
@@ -77,6 +81,7 @@ impl<'a> Prepared<'a> {
         progress.stage(&format!("tokenising for {name}"));
         let tokens = ModelTokens::new(experiment, inputs, index)?;
         let tasks = PreparedTask::all(experiment, inputs, folder)?;
+        let generations = PreparedGeneration::all(experiment, inputs, folder)?;
         let evaluated = tokens
             .evaluations
             .iter()
@@ -108,6 +113,7 @@ impl<'a> Prepared<'a> {
                 })
                 .collect(),
             tasks,
+            generations,
             gradients,
             room,
             stored: checkpoint.stored_bytes()?,

@@ -1,5 +1,7 @@
 //! Runs the cells of one model on one backend.
 
+mod beside;
+
 use super::dense::DenseStreams;
 use super::prepared::Prepared;
 use super::size::{multiply_adds, parameters, sample, seconds_per_token};
@@ -33,7 +35,7 @@ use crate::prune::recipe::Recipe;
 use crate::prune::score::no_file;
 use crate::prune::units::dense::Dense;
 use crate::prune::workbench::Workbench;
-use crate::record::{BlockWidths, EvaluationRecord, StructureRecord, ToDenseRecord};
+use crate::record::{BlockWidths, EvaluationRecord, StructureRecord};
 use crate::spec::ModelSpec;
 use std::path::Path;
 use std::time::Instant;
@@ -144,7 +146,7 @@ pub struct Findings {
     pub time: PruneTime,
     /// The perplexities, in the order of [`Prepared::evaluations`].
     pub evaluations: Vec<EvaluationRecord>,
-    /// The scores on zero-shot tasks, in the order of [`Prepared::tasks`].
+    /// The scores on zero-shot tasks, in the order of [`Prepared::tasks`], and on prompts, in that of [`Prepared::generations`].
     pub tasks: Vec<TaskFindings>,
     /// What is left of a model that lost whole units.
     pub structure: Option<StructureRecord>,
@@ -315,9 +317,12 @@ impl<'a, B: Workbench> Runner<'a, B> {
             }
             tasks.collect(choices, first, backend, ends, progress)?;
         }
+        let evaluations = self.finish(&scorers, ends, progress)?;
+        let mut tasks = tasks.findings()?;
+        tasks.extend(self.answered_by(source, ends, progress)?);
         let found = Findings {
-            evaluations: self.finish(&scorers, ends, progress)?,
-            tasks: tasks.findings()?,
+            evaluations,
+            tasks,
             ..Findings::default()
         };
         Ok((found, scorers))
@@ -392,6 +397,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             },
         };
         let mut scorers = self.scorers(spec, &self.ends)?;
+        let mut kept = Vec::new();
         // A pruned block exists once, so all documents go through it together.
         let mut tasks = TaskScores::new(&model.tasks);
         let mut choices = tasks.scorer(self.backend, spec, &self.ends, tasks.everything())?;
@@ -412,11 +418,16 @@ impl<'a, B: Workbench> Runner<'a, B> {
                     scorer.advance(self.backend, spec, pruned.block)?;
                 }
                 choices.advance(self.backend, spec, pruned.block)?;
+                if self.answers() {
+                    kept.push(pruned.block.copy(self.backend)?);
+                }
                 progress.step()
             },
         )?;
         time += sharing;
         tasks.collect(choices, 0, self.backend, &self.ends, progress)?;
+        let mut tasks = tasks.findings()?;
+        tasks.extend(self.answered((spec, &self.ends), &kept, progress)?);
         let removed: usize = layers.iter().map(|layer| layer.removed).sum();
         Ok(Findings {
             layers,
@@ -428,61 +439,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
                 (&scorers, &self.ends),
                 self.dense_streams(),
             )?,
-            tasks: tasks.findings()?,
+            tasks,
             ..Findings::default()
         })
-    }
-
-    /// Whether the predictions of pruned models are compared with the dense model's.
-    fn compares(&self) -> bool {
-        self.model.evaluations.iter().any(|text| text.compare_to_dense)
-    }
-
-    /// Measures the model as it is, and compares its predictions with those of another one, whose streams of the same texts and whose
-    /// ends `dense` are.
-    ///
-    /// # Errors
-    /// As [`Runner::run`].
-    pub fn run_against(&self, dense: (&DenseStreams<B>, &Ends<B>), progress: &dyn Progress) -> Result<Findings> {
-        let (found, scorers) = self.scored(self.model.source, &self.ends, progress)?;
-        Ok(Findings {
-            evaluations: self.compared(found.evaluations, (&scorers, &self.ends), Some(dense))?,
-            ..found
-        })
-    }
-
-    /// Makes sure that the dense model's streams are there, if pruned models are compared with it.
-    fn share_streams(&mut self, progress: &dyn Progress) -> Result<()> {
-        if self.compares() && self.streams.is_none() {
-            let (source, texts) = (self.model.source, &self.model.evaluations);
-            self.streams = Some(DenseStreams::new(self.backend, source, &self.ends, texts, progress)?);
-        }
-        Ok(())
-    }
-
-    /// What pruned models are compared with: they have the dense model's ends.
-    fn dense_streams(&self) -> Option<(&DenseStreams<B>, &Ends<B>)> {
-        Some((self.streams.as_ref()?, &self.ends))
-    }
-
-    /// What was found of a pruned model, with how far it is from the dense one where that is asked for.
-    fn compared(
-        &self,
-        found: Vec<EvaluationRecord>,
-        (scorers, own): (&[PerplexityScorer<B>], &Ends<B>),
-        dense: Option<(&DenseStreams<B>, &Ends<B>)>,
-    ) -> Result<Vec<EvaluationRecord>> {
-        let each = found.into_iter().zip(scorers).enumerate();
-        each.map(|(index, (found, scorer))| {
-            let dense = dense.and_then(|(streams, ends)| Some((streams.of(index)?, ends)));
-            let compare = |dense| scorer.to_dense(self.backend, own, dense);
-            let to_dense = dense.map(compare).transpose().at(&found.name)?;
-            Ok(EvaluationRecord {
-                to_dense: to_dense.map(ToDenseRecord::of),
-                ..found
-            })
-        })
-        .collect()
     }
 
     /// Makes sure that the dense pass of this seed is there, with everything that any cell will ask of it.

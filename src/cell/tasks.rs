@@ -129,9 +129,19 @@ pub struct TaskFindings {
     pub samples: Vec<Sample>,
 }
 
-/// One document's scores, a line of a samples file.
+/// What was found on one document, a line of a samples file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sample {
+#[serde(untagged)]
+pub enum Sample {
+    /// Of a zero-shot task.
+    Choices(ChoiceSample),
+    /// Of a prompt.
+    Written(WrittenSample),
+}
+
+/// One document's scores.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChoiceSample {
     /// Position among the rows of the file, from 0.
     pub doc: usize,
     /// The right choice.
@@ -140,6 +150,23 @@ pub struct Sample {
     pub loglikelihood: Vec<f64>,
     /// Whether every token of the choice was the likeliest one.
     pub greedy: Vec<bool>,
+}
+
+/// What a model wrote after one prompt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WrittenSample {
+    /// Position among the rows of the file, from 0.
+    pub doc: usize,
+    /// The tokens that the model wrote, without the one that ends the answer.
+    pub tokens: Vec<u32>,
+    /// Their text, up to a text that ends the answer.
+    pub text: String,
+    /// What of the text is compared, if there is anything.
+    pub found: Option<String>,
+    /// What it is compared with.
+    pub gold: String,
+    /// Whether both are the same.
+    pub right: bool,
 }
 
 /// The scores of all tasks of a cell, as they come in.
@@ -287,11 +314,13 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
             metrics.insert("perplexity".to_string(), metric);
         }
     }
-    let samples = documents().zip(&task.rows).map(|((document, scores), row)| Sample {
-        doc: *row,
-        gold: document.gold,
-        loglikelihood: scores.iter().map(|score| score.log_likelihood).collect(),
-        greedy: scores.iter().map(|score| score.greedy).collect(),
+    let samples = documents().zip(&task.rows).map(|((document, scores), row)| {
+        Sample::Choices(ChoiceSample {
+            doc: *row,
+            gold: document.gold,
+            loglikelihood: scores.iter().map(|score| score.log_likelihood).collect(),
+            greedy: scores.iter().map(|score| score.greedy).collect(),
+        })
     });
     Ok(TaskFindings {
         record: TaskRecord {
@@ -308,7 +337,7 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
     })
 }
 
-fn accuracy(outcomes: &[bool]) -> Metric {
+pub(super) fn accuracy(outcomes: &[bool]) -> Metric {
     Metric {
         value: mean(outcomes),
         stderr: standard_error(outcomes),
@@ -322,7 +351,7 @@ fn interval(outcomes: &[bool]) -> [f64; 2] {
     [interval.low, interval.high]
 }
 
-fn digits(outcomes: &[bool]) -> String {
+pub(super) fn digits(outcomes: &[bool]) -> String {
     outcomes.iter().map(|right| if *right { '1' } else { '0' }).collect()
 }
 

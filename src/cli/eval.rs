@@ -3,6 +3,7 @@
 use super::choice::{JOINS, choice};
 use super::common::Common;
 use super::display::Display;
+use super::generation::Generation;
 use super::json::{self, JsonOutput};
 use super::piped;
 use super::streams::{note, print, print_lines, width};
@@ -11,6 +12,7 @@ use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
 use crate::experiment::inputs;
+use crate::experiment::plan::Experiment;
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::{RawEvaluation, RawTask};
 use crate::experiment::single::{self, SingleModel, typed};
@@ -48,12 +50,14 @@ pub struct Eval {
     /// Zero-shot tasks instead of a text, by name, separated by commas; `zprune list` has them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["corpus", "tokens", "join", "length", "windows"])]
     tasks: Vec<String>,
+    #[command(flatten)]
+    generation: Generation,
     /// Folder with one JSONL or parquet file per task, named after it, or the file of a single task
     /// [default: the tasks' data sets on the hub]
     #[arg(long, value_name = "DIR", requires = "tasks")]
     data: Option<PathBuf>,
-    /// Documents per task; all by default
-    #[arg(long, value_name = "N", requires = "tasks")]
+    /// Documents per task, or prompts to answer; all by default
+    #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// The version of lm-evaluation-harness whose scores you want [default: 0.4.9.2, which is the current one]
     #[arg(long, requires = "tasks", value_parser = choice::<Harness>(&[
@@ -91,13 +95,22 @@ pub fn run(arguments: &Eval) -> Result<()> {
     if !arguments.tasks.is_empty() {
         return score(arguments);
     }
+    if let Some(raw) = arguments.generation.raw(arguments.limit)? {
+        let experiment = single::generating(&arguments.common.resolved(), &raw)?;
+        return answered(arguments, &experiment);
+    }
+    if arguments.limit.is_some() {
+        let message =
+            "--limit is a number of documents of --tasks, or of prompts to --generate; for a text, --windows limits it";
+        return Err(Error::config(message));
+    }
     if arguments.format == Some(JsonLayout::LmEval) {
         let message = "--format lm-eval is the layout of scores of tasks, and --tasks is not given; leave --format out";
         return Err(Error::config(message));
     }
     if arguments.corpus.is_none() && arguments.tokens.is_none() {
         let message = "nothing says what is measured: give --corpus FILE (perplexity on a text), --tokens FILE (on windows of \
-                       tokens), or --tasks NAMES (zero-shot accuracy)";
+                       tokens), --tasks NAMES (zero-shot accuracy), or --generate FILE (answers to prompts)";
         return Err(Error::config(message));
     }
     piped::refuse("--tokens", arguments.tokens.as_deref())?;
@@ -170,9 +183,14 @@ fn score(arguments: &Eval) -> Result<()> {
     };
     let tasks: Vec<RawTask> = arguments.tasks.iter().map(raw).collect();
     let experiment = single::scoring(&arguments.common.resolved(), &tasks)?;
-    let reads = inputs::local(&experiment);
+    answered(arguments, &experiment)
+}
+
+/// Measures the model on what it answers, and prints the results.
+fn answered(arguments: &Eval, experiment: &Experiment) -> Result<()> {
+    let reads = inputs::local(experiment);
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
-    let found = jobs::eval::score(&experiment, &Display::new())?;
+    let found = jobs::eval::score(experiment, &Display::new())?;
     match arguments.format {
         Some(JsonLayout::LmEval) => output.write(&jobs::harness::results(&found, &arguments.common.model)?)?,
         Some(JsonLayout::Zprune) | None => output.write(&found)?,

@@ -342,6 +342,17 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
             choices::name(&task.harness)
         ));
     }
+    for plan in &experiment.generations {
+        let settings = &plan.settings;
+        let prompts = settings.limit.map_or("all".to_string(), |limit| limit.to_string());
+        text.push_str(&format!(
+            "generation: {}, {prompts} prompts from {}, at most {} tokens, compared by {}\n",
+            plan.name,
+            plan.prompts.display(),
+            settings.max_tokens,
+            choices::name(&settings.matching)
+        ));
+    }
     for method in &experiment.methods {
         text.push_str(&format!("method: {} = {method}\n", method.name));
     }

@@ -7,6 +7,7 @@ pub mod answers;
 pub mod corpus;
 pub mod digest;
 pub mod guard;
+pub mod prompts;
 pub mod python_random;
 pub mod sampler;
 pub mod stamp;

@@ -104,6 +104,15 @@ impl Tokenizer {
         self.encode_by(text, bos, vocabulary, pieces::PIECE)
     }
 
+    /// The text of some tokens, without special ones.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let decoded = self.inner.decode(ids, true);
+        decoded.map_err(|error| Error::input(format!("cannot decode tokens: {error}")).at(self.path.display()))
+    }
+
     fn encode_by(&self, text: &str, bos: Bos, vocabulary: usize, least: usize) -> Result<Vec<u32>> {
         let pieces = match self.place {
             Some(place) => place.pieces(text, least),

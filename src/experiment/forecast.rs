@@ -28,7 +28,7 @@ use std::time::Instant;
 pub struct Forecast {
     /// Embedding, positions and head: the weights outside the blocks.
     pub ends: u64,
-    /// The weights of two blocks: the one that is worked on, and the next.
+    /// The weights of two blocks: the one that is worked on, and the next; and of all blocks, if the model answers prompts.
     pub blocks: u64,
     /// The largest of: activations of one batch inside a block; scores, mask, Gram matrices and factor of a layer; a layer
     /// on its way to a file; the stored bytes of a matrix that is read.
@@ -187,9 +187,19 @@ impl Forecast {
         // A checkpoint of another program has an embedding and a head of its own.
         let mut kinds = experiment.methods.iter().map(|method| &method.kind);
         let ends = 1 + u128::from(kinds.any(|kind| matches!(kind, MethodKind::Checkpoint(_))));
+        // A model that answers prompts is in memory as a whole.
+        let whole = match experiment.generations.is_empty() {
+            true => 0,
+            false => {
+                let kinds = spec.kinds().enumerate();
+                let sizes =
+                    kinds.map(|(index, (block, count))| count as u128 * elements(&spec.tensors_of(block, index)));
+                sizes.sum::<u128>()
+            }
+        };
         let mut forecast = Forecast {
             ends: bytes(4 * ends * (elements(&before) + elements(&after)))?,
-            blocks: bytes(4 * (twice * 2 * block + layer))?,
+            blocks: bytes(4 * (twice * 2 * block + layer + whole))?,
             work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,

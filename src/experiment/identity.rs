@@ -7,8 +7,8 @@
 use super::inputs::{FileInput, Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
 use super::plan::{
-    CalibrationPlan, Cell, ComponentPlan, Experiment, MethodKind, MethodPlan, Pruning, RecipePlan, StepPlans,
-    UnitsPlan, is_false,
+    CalibrationPlan, Cell, ComponentPlan, Experiment, GenerationSettings, MethodKind, MethodPlan, Pruning, RecipePlan,
+    StepPlans, UnitsPlan, is_false,
 };
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
@@ -61,6 +61,9 @@ pub struct Identity {
     /// Zero-shot tasks, in the experiment's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskIdentity>,
+    /// Prompts that were answered, in the experiment's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<GenerationIdentity>,
 }
 
 /// A pruning run without its labels.
@@ -310,12 +313,30 @@ pub struct TaskIdentity {
     pub harness: Harness,
 }
 
+/// Prompts without their paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationIdentity {
+    /// Label of the prompts.
+    pub name: String,
+    /// SHA-256 of the file of prompts.
+    pub prompts: String,
+    /// SHA-256 of the file of examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<String>,
+    /// What decides the result beside the files.
+    #[serde(flatten)]
+    pub settings: GenerationSettings,
+    /// The tokens that end an answer.
+    pub ends: Vec<u32>,
+}
+
 impl Identity {
     /// The identity of a cell, from the plan, the machine and the hashes of the files the cell depends on; `None` where one
     /// of these is missing.
     pub fn of(experiment: &Experiment, machine: Machine, inputs: &Inputs, cell: &Cell) -> Option<Identity> {
         let model = inputs.models[cell.model].as_ref()?;
         let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
+        let (generations, ends) = (inputs.generations.as_ref()?, &inputs.folders[cell.model].as_ref()?.ends);
         let calibrated = |pruning: &Pruning| experiment.methods[pruning.method].calibrated;
         let seed = cell.pruning.filter(calibrated).and_then(|pruning| pruning.seed);
         let (file, selection) = match experiment.file(cell) {
@@ -402,6 +423,18 @@ impl Identity {
                     data: input.digest.clone(),
                     limit: plan.limit,
                     harness: plan.harness,
+                })
+                .collect(),
+            generations: experiment
+                .generations
+                .iter()
+                .zip(generations)
+                .map(|(plan, files)| GenerationIdentity {
+                    name: plan.name.clone(),
+                    prompts: files.prompts.digest.clone(),
+                    examples: files.examples.as_ref().map(|file| file.digest.clone()),
+                    settings: plan.settings.clone(),
+                    ends: ends.clone(),
                 })
                 .collect(),
         })

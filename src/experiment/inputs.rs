@@ -6,7 +6,7 @@
 
 mod models;
 
-use super::plan::Experiment;
+use super::plan::{Experiment, GenerationPlan};
 use crate::data::digest;
 use crate::data::stamp::{Stamp, WatchedFile};
 use crate::error::{Error, Located, Result};
@@ -18,6 +18,14 @@ use models::{absent, not_cached, same_content};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// The files of a generation.
+pub struct GenerationInput {
+    /// The file of prompts.
+    pub prompts: FileInput,
+    /// The file of examples, if there is one.
+    pub examples: Option<FileInput>,
+}
 
 /// A corpus or a token windows file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub struct Inputs {
     pub evaluations: Option<Vec<FileInput>>,
     /// The files of all zero-shot tasks, if all are there.
     pub tasks: Option<Vec<FileInput>>,
+    /// The files of all generations, if all are there.
+    pub generations: Option<Vec<GenerationInput>>,
     /// What is missing, and how to get it.
     pub missing: Vec<String>,
     /// The states in which files were hashed once more and had the content that they had before.
@@ -74,6 +84,7 @@ pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> 
     let calibration = experiment.calibration.iter().filter_map(|plan| plan.corpus.as_deref());
     let evaluations = experiment.evaluations.iter().filter_map(|plan| plan.corpus.as_deref());
     let tasks = experiment.tasks.iter().map(|plan| plan.data.as_path());
+    let tasks = tasks.chain(experiment.generations.iter().flat_map(GenerationPlan::files));
     for corpus in calibration.chain(evaluations).chain(tasks) {
         if let Some(file) = datasets::file(corpus)? {
             Hub::from_environment()?.fetch_file(&file, progress)?;
@@ -99,6 +110,8 @@ pub fn local(experiment: &Experiment) -> Vec<PathBuf> {
     let checkpoints = cells
         .iter()
         .filter_map(|cell| Some(experiment.checkpoint(cell).ok()??.0));
+    let generations = experiment.generations.iter().flat_map(GenerationPlan::files);
+    let tasks = tasks.chain(generations.map(Path::to_path_buf));
     let mut all: Vec<PathBuf> = models.chain(calibration).chain(evaluations).chain(tasks).collect();
     all.extend(values.chain(checkpoints));
     all
@@ -177,6 +190,20 @@ impl Inputs {
                 &mut missing,
             )?);
         }
+        let mut generations = Vec::new();
+        for plan in &experiment.generations {
+            let (obtain, name) = (plan.obtain.as_deref(), &plan.name);
+            let prompts = file(&format!("prompts of {name}"), &plan.prompts, obtain, &mut missing)?;
+            let examples = plan.examples.as_ref();
+            let examples = examples.map(|path| file(&format!("examples of {name}"), path, obtain, &mut missing));
+            let examples = examples.transpose()?;
+            if let (Some(prompts), None | Some(Some(_))) = (prompts, &examples) {
+                generations.push(GenerationInput {
+                    prompts,
+                    examples: examples.flatten(),
+                });
+            }
+        }
         let complete = evaluations.len() == experiment.evaluations.len();
         Ok(Inputs {
             folders,
@@ -187,6 +214,7 @@ impl Inputs {
             checkpoints,
             evaluations: complete.then_some(evaluations),
             tasks: (tasks.len() == experiment.tasks.len()).then_some(tasks),
+            generations: (generations.len() == experiment.generations.len()).then_some(generations),
             missing,
             hashed_again: Mutex::default(),
         })
@@ -195,12 +223,15 @@ impl Inputs {
     /// The files that all models have in common.
     fn texts(&self) -> impl Iterator<Item = &FileInput> {
         let evaluations = self.evaluations.iter().chain(&self.tasks).flatten();
+        let generations = self.generations.iter().flatten();
+        let generations = generations.flat_map(|it| std::iter::once(&it.prompts).chain(&it.examples));
         let values = self.values.values();
         self.calibration
             .values()
             .chain(&self.gradients)
             .chain(values)
             .chain(evaluations)
+            .chain(generations)
     }
 
     /// A model, and the checkpoints of other programs.

@@ -12,6 +12,7 @@ use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
 use crate::error::{Error, Located, Result};
+use crate::eval::matching::Match;
 use crate::eval::tasks::{Harness, TASKS};
 use crate::hub::Repository;
 use crate::hub::datasets::PREFIX;
@@ -82,6 +83,9 @@ pub struct Experiment {
     /// The zero-shot tasks that every cell's model is scored on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskPlan>,
+    /// The prompts that every cell's model answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<GenerationPlan>,
 }
 
 /// A model that is pruned and measured.
@@ -198,6 +202,45 @@ pub struct TaskPlan {
     pub harness: Harness,
 }
 
+/// Prompts that a model answers in its own words, which are compared with the answers that are expected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationPlan {
+    /// Label in tables.
+    pub name: String,
+    /// File with the prompts, or `hub:` and what it is there.
+    pub prompts: PathBuf,
+    /// File with the examples before every prompt, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub examples: Option<PathBuf>,
+    /// How the user can get what is missing: a sentence for messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtain: Option<String>,
+    /// What decides the result beside the files.
+    #[serde(flatten)]
+    pub settings: GenerationSettings,
+}
+
+/// What decides, beside the files, which answers are right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationSettings {
+    /// Number of examples, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shots: Option<usize>,
+    /// How a row becomes a prompt.
+    pub template: String,
+    /// The most tokens that an answer has.
+    pub max_tokens: usize,
+    /// Texts that end an answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// What of a text must be that of the answer.
+    #[serde(rename = "match")]
+    pub matching: Match,
+    /// Number of prompts, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
 /// A family: one method against others, on every model, pattern, evaluation and task named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -287,6 +330,13 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
             CONFIDENCE.start(),
             CONFIDENCE.end()
         ))),
+    }
+}
+
+impl GenerationPlan {
+    /// Its files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.prompts.as_path()).chain(self.examples.as_deref())
     }
 }
 
@@ -555,11 +605,17 @@ impl Experiment {
         named.map_or(Averaged::Plain, |protocol| protocol.settings.averaged)
     }
 
+    /// What is answered right or wrong, document by document, by name: zero-shot tasks and prompts.
+    pub fn answered(&self) -> impl Iterator<Item = &str> {
+        let tasks = self.tasks.iter().map(|plan| plan.name.as_str());
+        tasks.chain(self.generations.iter().map(|plan| plan.name.as_str()))
+    }
+
     /// Whether any text is tokenised; otherwise a model needs no tokenizer.
     pub fn reads_texts(&self) -> bool {
         let calibration = self.calibration.iter().any(|plan| plan.corpus.is_some());
         let evaluations = self.evaluations.iter().any(|plan| plan.corpus.is_some());
-        calibration || evaluations || !self.tasks.is_empty()
+        calibration || evaluations || !self.tasks.is_empty() || !self.generations.is_empty()
     }
 
     /// All cells, in the order they run: per model the dense one, then seed by seed, so that an

@@ -9,6 +9,7 @@ use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
+use crate::eval::matching::Match;
 use crate::eval::tasks::Harness;
 use crate::experiment::axis::Axis;
 use crate::linalg::Provider;
@@ -72,6 +73,10 @@ pub struct RawExperiment {
     #[serde(default)]
     #[schemars(with = "Vec<RawTask>")]
     pub task: Vec<Spanned<RawTask>>,
+    /// Prompts that models answer, `[[generation]]`.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawGeneration>")]
+    pub generation: Vec<Spanned<RawGeneration>>,
     /// The backend that computes, its precision and its memory, `[compute]`.
     #[serde(default)]
     pub compute: RawCompute,
@@ -445,6 +450,36 @@ pub struct RawTask {
     pub limit: Option<usize>,
     /// Whose scores are wanted; those of the current lm-evaluation-harness by default.
     pub harness: Option<Harness>,
+}
+
+/// Prompts that models answer, and the answers that are expected, `[[generation]]`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGeneration {
+    /// Label in tables, and name of the files of samples.
+    pub name: String,
+    /// JSONL or parquet file, or one on the hub, with the fields of the template and an `answer` in each row.
+    #[schemars(with = "PathBuf")]
+    pub prompts: Spanned<PathBuf>,
+    /// The same for examples, which stand with their answers before every prompt; none by default.
+    #[schemars(with = "Option<PathBuf>")]
+    pub examples: Option<Spanned<PathBuf>>,
+    /// How to get it, shown when it is not there.
+    pub obtain: Option<String>,
+    /// Number of examples; all of their file by default.
+    pub shots: Option<usize>,
+    /// How a row becomes a prompt, where `{field}` stands for a field of the row; `{prompt}` by default.
+    pub template: Option<String>,
+    /// The most tokens that an answer has.
+    pub max_tokens: usize,
+    /// Texts that end an answer, beside the model's own end.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// What of a text must be that of the answer.
+    #[serde(rename = "match")]
+    pub matching: Match,
+    /// Number of prompts; all by default.
+    pub limit: Option<usize>,
 }
 
 /// The backend that computes, its precision and its memory, `[compute]`.

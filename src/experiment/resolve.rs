@@ -35,7 +35,7 @@ use reference::reference;
 use serde_spanned::Spanned;
 use std::ops::Range;
 use std::path::Path;
-use texts::{calibration, evaluation, task};
+use texts::{calibration, evaluation, generation, task};
 
 /// More cells than this are a slip: a plan holds all of them.
 const MOST_CELLS: usize = 100_000;
@@ -203,6 +203,7 @@ impl Resolving<'_> {
         self.patterns(&mut experiment, problems);
         self.methods(&mut experiment, named, problems);
         self.tasks(&mut experiment, problems);
+        self.generations(&mut experiment, problems);
         // Of a protocol that is not known, nobody knows what it would set.
         if protocol.is_some() {
             self.texts(&mut experiment, named, problems);
@@ -264,7 +265,8 @@ impl Resolving<'_> {
             let message = needed("[[method]]", "or a list: `methods = [\"wanda\", \"sparsegpt\"]`");
             problems.missing(&WHOLE, "method", message);
         }
-        if raw.task.is_empty() && raw.evaluation.is_empty() && !self.searching && !problems.lost(&WHOLE, "task") {
+        let nothing = raw.task.is_empty() && raw.evaluation.is_empty() && raw.generation.is_empty();
+        if nothing && !self.searching && !problems.lost(&WHOLE, "task") {
             let message = needed(
                 "[[evaluation]]",
                 "with its `name`, `corpus` and `length`, or a [[task]]",
@@ -336,6 +338,7 @@ impl Resolving<'_> {
             comparisons: Vec::new(),
             references: Vec::new(),
             tasks: Vec::new(),
+            generations: Vec::new(),
         })
     }
 
@@ -422,6 +425,19 @@ impl Resolving<'_> {
             let others = experiment.tasks.iter().map(|it| &it.name);
             problems.take(&span, distinct(&task.name, others, "task"));
             experiment.tasks.push(task);
+        }
+    }
+
+    fn generations(&self, experiment: &mut Experiment, problems: &mut Problems) {
+        for raw in &self.raw.generation {
+            let span = raw.span();
+            let Some(plan) = problems.take(&span, generation(raw.get_ref())) else {
+                continue;
+            };
+            let tasks = experiment.tasks.iter().map(|it| &it.name);
+            let others = tasks.chain(experiment.generations.iter().map(|it| &it.name));
+            problems.take(&span, distinct(&plan.name, others, "task"));
+            experiment.generations.push(plan);
         }
     }
 

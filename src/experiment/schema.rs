@@ -15,6 +15,7 @@ use crate::choices::names;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::data::tokenizer::Bos;
+use crate::eval::matching::Match;
 use crate::eval::tasks::{Harness, TASKS};
 use crate::linalg::Provider;
 use crate::prune::allocator::ALLOCATORS;
@@ -114,7 +115,7 @@ macro_rules! named {
 }
 
 named![
-    Axis, Bos, Compute, Goal, Group, Harness, Join, Provider, Sampling, Selection, Stage, Wanted
+    Axis, Bos, Compute, Goal, Group, Harness, Join, Match, Provider, Sampling, Selection, Stage, Wanted
 ];
 
 impl JsonSchema for Length {

@@ -5,11 +5,13 @@ use super::machine::MachineRequest;
 use super::plan::{Experiment, MethodPlan, ModelPlan, RecipePlan};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
-use super::raw::{RawCalibration, RawComponent, RawEvaluation, RawMethod, RawModel, RawPattern, RawTask};
+use super::raw::{
+    RawCalibration, RawComponent, RawEvaluation, RawGeneration, RawMethod, RawModel, RawPattern, RawTask,
+};
 use super::resolve::methods;
 use super::resolve::methods::method;
 use super::resolve::models::model_place;
-use super::resolve::texts::{calibration, evaluation, task};
+use super::resolve::texts::{calibration, evaluation, generation, task};
 use crate::calibrate::Goal;
 use crate::data::tokenizer::Bos;
 use crate::data::windows::TokenWindows;
@@ -213,7 +215,7 @@ pub fn measuring(common: &SingleModel, mut raw: RawEvaluation) -> Result<Experim
 pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
     if common.protocol.is_some() || common.bos.is_some() {
         return Err(Error::config(
-            "--protocol and --bos are for perplexity; for tasks, --harness decides how texts start",
+            "--protocol and --bos are for perplexity; for tasks, --harness decides how texts start, and prompts start as the tokenizer says",
         ));
     }
     let (mut experiment, _) = empty(common)?;
@@ -223,6 +225,16 @@ pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
         }
         experiment.tasks.push(task(raw).at("--tasks")?);
     }
+    Ok(experiment)
+}
+
+/// One model that answers prompts, as an experiment file would name them.
+///
+/// # Errors
+/// As [`scoring`].
+pub fn generating(common: &SingleModel, raw: &RawGeneration) -> Result<Experiment> {
+    let mut experiment = scoring(common, &[])?;
+    experiment.generations.push(generation(raw).at("--generate")?);
     Ok(experiment)
 }
 
@@ -281,6 +293,7 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
         comparisons: Vec::new(),
         references: Vec::new(),
         tasks: Vec::new(),
+        generations: Vec::new(),
     };
     Ok((experiment, protocol))
 }

@@ -3,7 +3,7 @@
 use crate::backend::Compute;
 use crate::cell::{DenseStreams, Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
 use crate::error::{Error, Located, Result};
-use crate::experiment::identity::{EvaluationIdentity, Identity, TaskIdentity, identify};
+use crate::experiment::identity::{EvaluationIdentity, GenerationIdentity, Identity, TaskIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
 use crate::hub::{Parts, datasets};
@@ -57,6 +57,9 @@ pub struct TaskEvaluation {
     pub samples: BTreeMap<String, Vec<Sample>>,
     /// What was measured, with all settings that decide the result.
     pub protocol: Vec<TaskIdentity>,
+    /// The prompts that were answered, with all settings that decide the result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<GenerationIdentity>,
     /// SHA-256 of the model's files.
     pub model: ModelIdentity,
     /// Name of the backend that computed.
@@ -81,6 +84,7 @@ pub fn score(experiment: &Experiment, progress: &dyn Progress) -> Result<TaskEva
         samples: samples.collect(),
         tasks: findings.tasks.into_iter().map(|task| task.record).collect(),
         protocol: identity.tasks,
+        generations: identity.generations,
         model: identity.model,
         backend: identity.backend,
         compute: identity.compute,

@@ -356,6 +356,7 @@ mod tests {
                 pruning: None,
                 evaluations: Vec::new(),
                 tasks: Vec::new(),
+                generations: Vec::new(),
             },
             sparsity: 0.5,
             calibration_tokens: None,

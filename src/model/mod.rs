@@ -10,6 +10,7 @@ pub mod backward;
 pub mod blocks;
 pub mod checkpoint;
 pub mod edit;
+pub mod ending;
 pub mod export;
 pub mod families;
 pub mod folder;

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 /// 7: what is left of a model that lost whole units, how long it takes, and the file that gradients came from.
 /// 8: how far predictions are from the dense model's.
 /// 9: models that another program pruned.
-pub const SCHEMA: u32 = 9;
+/// 10: answers to prompts.
+pub const SCHEMA: u32 = 10;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -60,7 +61,7 @@ pub struct Record {
     pub calibration_tokens: Option<String>,
     /// Perplexities, one entry per evaluation of the experiment.
     pub evaluations: Vec<EvaluationRecord>,
-    /// Zero-shot results, one entry per task of the experiment.
+    /// Zero-shot results, one entry per task of the experiment; after them, answers to prompts, whose accuracy is the share of right ones.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub tasks: Vec<TaskRecord>,
     /// What pruning did to each layer.

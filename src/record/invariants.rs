@@ -134,7 +134,7 @@ fn complete(record: &Record) -> Broken {
             )
         })?;
     }
-    let (found, asked) = (record.tasks.len(), cell.tasks.len());
+    let (found, asked) = (record.tasks.len(), cell.tasks.len() + cell.generations.len());
     rule(found == asked, || {
         format!("it has {found} tasks, but its cell asks for {asked}")
     })?;
@@ -142,6 +142,14 @@ fn complete(record: &Record) -> Broken {
         let same = task.name == asked.name && task.version == asked.version && task.data_digest == asked.data;
         rule(same, || {
             format!("task {} is not the {} that its cell asks for", task.name, asked.name)
+        })?;
+    }
+    for (task, asked) in record.tasks.iter().skip(cell.tasks.len()).zip(&cell.generations) {
+        rule(task.name == asked.name && task.data_digest == asked.prompts, || {
+            format!(
+                "the answers {} are not those to the prompts {} that its cell asks for",
+                task.name, asked.name
+            )
         })?;
     }
     Ok(())

@@ -23,11 +23,7 @@ pub fn chapters(results: &Results, families: &[ComparisonFamily], methods: Optio
         chapter("perplexity", "Perplexity", view.perplexity()),
         chapter("axes", "By axes", view.by_axes()),
         chapter("accuracy", "Zero-shot accuracy", view.accuracy()),
-        chapter(
-            "to_dense",
-            "Beside perplexity: the dense model's predictions",
-            view.to_dense(),
-        ),
+        chapter("to_dense", "Beside perplexity", view.to_dense()),
         chapter("sizes", "Sizes and times", view.sizes()),
         chapter("published", "Against published values", view.published()),
         chapter("comparisons", "Comparisons", view.comparisons()),

@@ -39,10 +39,7 @@ pub(crate) fn copy_samples(from: &Path, into: &Path, cell: &str, tasks: &[TaskRe
 
 /// Checks before a cell is run that its samples can be written.
 pub(crate) fn check_samples(folder: &Path, cell: &str, experiment: &Experiment) -> Result<()> {
-    let paths = experiment
-        .tasks
-        .iter()
-        .map(|task| samples_path(folder, cell, &task.name));
+    let paths = experiment.answered().map(|task| samples_path(folder, cell, task));
     for path in paths {
         own(folder, &path)?;
         if path.exists() {

@@ -158,6 +158,7 @@ impl<B: Backend> Suite<B> {
         self.attention()?;
         self.likelihoods()?;
         self.divergences()?;
+        self.likeliest()?;
         self.moments()?;
         self.adjoints()?;
         let declared: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
@@ -608,6 +609,51 @@ impl<B: Backend> Suite<B> {
                 );
             }
         }
+        Ok(())
+    }
+
+    /// Heads with equal rows, whose logits are equal: the first counts.
+    fn likeliest(&mut self) -> Result<()> {
+        let (x, mut head) = (self.normal(90, 41), self.normal(301, 41));
+        for word in 0..100 {
+            let first = head.row(word).to_owned();
+            head.row_mut(200 + word).assign(&first);
+        }
+        let logits = wide(&x).dot(&wide(&head).t());
+        let (head, x) = (self.backend.upload_weight(head)?, self.backend.upload(x.view())?);
+        for softcap in [None, Some(4.0f32)] {
+            let (head, x) = (&head, &x);
+            let found = self.backend.likeliest(Predictions { head, softcap, x })?;
+            let (mut got, mut want) = (Vec::new(), Vec::new());
+            for (row, found) in logits.rows().into_iter().zip(found) {
+                let mut order: Vec<usize> = (0..301).collect();
+                order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
+                let other = order.iter().find(|word| **word % 200 != order[0] % 200);
+                let lead = row[order[0]] - row[*other.expect("another word")];
+                // A bound makes nearly equal whatever is much larger, and rounding may change which is which.
+                if lead > 0.02 * row[order[0]].abs() && softcap.is_none_or(|bound| row[order[0]] < f64::from(bound)) {
+                    got.push(f64::from(found));
+                    want.push(order[0] as f64);
+                }
+            }
+            assert!(
+                got.len() > 3 && want.iter().any(|word| *word < 100.0),
+                "only {} rows are clear",
+                got.len()
+            );
+            let column = |words: Vec<f64>| Array2::from_shape_fn((words.len(), 1), |(row, _)| words[row]);
+            let rounding = std::mem::take(&mut self.rounding);
+            self.check_wide("likeliest", &format!("bound {softcap:?}"), &column(got), &column(want));
+            self.rounding = rounding;
+        }
+        // A head that is no longer finite has no likeliest token.
+        let broken = self.backend.upload_weight(Array2::from_elem((3, 41), f32::NAN))?;
+        let predictions = Predictions {
+            head: &broken,
+            softcap: None,
+            x: &x,
+        };
+        assert!(self.backend.likeliest(predictions).is_err());
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! its README there names the versions. Tolerance: 1e-5 of the largest logit of the case.
 
 mod configurations;
+mod generation;
 mod stored;
 mod uneven;
 

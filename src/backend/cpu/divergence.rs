@@ -1,4 +1,4 @@
-//! How far two models' predictions are from each other, without keeping logits.
+//! What models predict, without keeping logits: the likeliest tokens, and how far two models are from each other.
 //!
 //! With `p` and `q` the probabilities of a token, the divergence is the sum of `p ln(p / q) - p + q`, which is that of `p ln(p / q)`
 //! since both add up to 1. No term is negative, and an error in a normalisation hardly matters where `p` and `q` are close: that is
@@ -7,7 +7,8 @@
 use super::elements::{elements, elements_mut};
 use super::product::{LOGIT_ROWS, log_sum_exp};
 use super::simd::{LANES, exp, soften, vectorised};
-use crate::backend::Divergence;
+use crate::backend::{Divergence, greatest};
+use crate::error::Result;
 use ndarray::Array2;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,6 +36,17 @@ pub fn divergences(rows: usize, dense: Logits, other: Logits) -> Vec<Divergence>
         rows.map(of).collect::<Vec<Divergence>>()
     });
     parts.collect::<Vec<_>>().concat()
+}
+
+/// The place of the greatest logit in each of so many rows.
+pub fn likeliest(rows: usize, logits: Logits) -> Result<Vec<u32>> {
+    let parts = parts(rows).into_par_iter().map(|part| {
+        let logits = logits(part);
+        let rows = logits.rows().into_iter();
+        rows.map(|row| greatest(row.iter().copied().map(f64::from)))
+            .collect::<Result<Vec<u32>>>()
+    });
+    Ok(parts.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Rows whose logits exist at the same time.

@@ -356,6 +356,10 @@ impl<P: Products> Backend for P {
         }))
     }
 
+    fn likeliest(&self, model: Predictions<P::Weight, Array2<f32>>) -> Result<Vec<u32>> {
+        divergence::likeliest(model.x.nrows(), &|rows| logits(self, &model, rows))
+    }
+
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {
         Ok(Moments::new(inputs, needs))
     }

@@ -9,7 +9,7 @@ use super::shader;
 use super::tensor::{Element, Tensor, Weight};
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
+use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable, greatest};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
@@ -306,6 +306,28 @@ impl Backend for Gpu {
             agrees: pair[1] > 0.0,
         };
         Ok(pairs.map(of).collect())
+    }
+
+    fn likeliest(&self, model: Predictions<Weight, Tensor>) -> Result<Vec<u32>> {
+        let Weight(head) = model.head;
+        let (all, vocabulary) = (model.x.rows, head.rows);
+        let rows = self.logit_rows(vocabulary, all);
+        let logits = self.tensor(rows, vocabulary, Element::F32)?;
+        let mut tokens = Vec::with_capacity(all);
+        for first in (0..all).step_by(rows) {
+            let count = rows.min(all - first);
+            self.multiply_into((head, Filled::Everywhere), None, model.x, (first, count), (&logits, 0))?;
+            // These are the last tokens of a few sequences, so that a kernel of its own would save little.
+            let values = self.values(&logits.memory, count * vocabulary)?;
+            for row in values.chunks_exact(vocabulary) {
+                let bounded = row.iter().map(|logit| match model.softcap {
+                    None => *logit,
+                    Some(bound) => f64::from(bound) * (logit / f64::from(bound)).tanh(),
+                });
+                tokens.push(greatest(bounded)?);
+            }
+        }
+        Ok(tokens)
     }
 
     fn attention(

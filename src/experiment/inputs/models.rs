@@ -7,6 +7,7 @@ use crate::experiment::plan::{Experiment, ModelPlan};
 use crate::hub::{Hub, Parts, Repository};
 use crate::model::alike::check_alike;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::ending::end_tokens;
 use crate::model::families::read_spec;
 use crate::model::found::{Sought, instead};
 use crate::model::weights::WeightFiles;
@@ -89,6 +90,8 @@ pub struct ConfiguredModel {
     pub commit: Option<String>,
     /// The architecture that its configuration describes.
     pub spec: ModelSpec,
+    /// The tokens with which the model ends what it writes, if it is to write anything.
+    pub ends: Vec<u32>,
 }
 
 /// The message that a file is not there, with how to get it and what is there instead.
@@ -176,7 +179,19 @@ pub(super) fn model(
             .collect::<Result<Vec<_>>>()?;
         input = Some(opened(&path, spec.clone(), watched_config, watched_tokenizer)?);
     }
-    Ok((Some(ConfiguredModel { path, commit, spec }), input))
+    let ends = match experiment.generations.is_empty() {
+        true => Vec::new(),
+        false => end_tokens(&path)?,
+    };
+    Ok((
+        Some(ConfiguredModel {
+            path,
+            commit,
+            spec,
+            ends,
+        }),
+        input,
+    ))
 }
 
 /// Whether a folder has the configuration of a model.

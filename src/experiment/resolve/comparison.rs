@@ -35,7 +35,7 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Compar
     };
     let models: Vec<&str> = experiment.models.iter().map(|it| it.name.as_str()).collect();
     let evaluations: Vec<&str> = experiment.evaluations.iter().map(|it| it.name.as_str()).collect();
-    let tasks: Vec<&str> = experiment.tasks.iter().map(|it| it.name.as_str()).collect();
+    let tasks: Vec<&str> = experiment.answered().collect();
     let patterns = match &raw.patterns {
         None => experiment.patterns.clone(),
         Some(patterns) => patterns.iter().map(pattern).collect::<Result<_>>()?,

@@ -31,6 +31,11 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
     for task in &mut raw.task {
         paths.extend(&mut task.get_mut().data);
     }
+    for generation in &mut raw.generation {
+        let generation = generation.get_mut();
+        paths.push(&mut generation.prompts);
+        paths.extend(&mut generation.examples);
+    }
     paths.extend(&mut raw.compute.scratch);
     for path in paths {
         let placed = placed(folder, path.get_ref());

@@ -1,14 +1,16 @@
 //! Texts: calibration, evaluations, zero-shot tasks.
 
 use crate::data::corpus::Join;
+use crate::data::prompts::Template;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::file_names::SEED;
-use crate::experiment::plan::{CalibrationPlan, EvaluationPlan, TaskPlan};
+use crate::experiment::plan::{CalibrationPlan, EvaluationPlan, GenerationPlan, GenerationSettings, TaskPlan};
 use crate::experiment::problems::Problems;
 use crate::experiment::protocol::{Named, agree};
-use crate::experiment::raw::{RawCalibration, RawEvaluation, RawTask};
+use crate::experiment::raw::{RawCalibration, RawEvaluation, RawGeneration, RawTask};
+use crate::files::names;
 use crate::hub::datasets::{self, Use};
 use serde_spanned::Spanned;
 use std::ops::Range;
@@ -77,6 +79,46 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
         obtain: raw.obtain.clone(),
         limit: raw.limit,
         harness: raw.harness.unwrap_or_default(),
+    })
+}
+
+/// The prompts that were typed, with the template that is meant where none is.
+pub fn generation(raw: &RawGeneration) -> Result<GenerationPlan> {
+    if names::plain(&raw.name) != raw.name || raw.name.is_empty() {
+        return Err(Error::config(format!(
+            "name `{}` becomes the name of a file: use letters, digits, `-`, `_` and `.`",
+            raw.name
+        )));
+    }
+    if raw.limit == Some(0) || raw.max_tokens == 0 {
+        return Err(Error::config("`limit` and `max_tokens` are numbers of at least 1"));
+    }
+    if raw.examples.is_none() && raw.shots.is_some_and(|shots| shots > 0) {
+        return Err(Error::config(
+            "`shots` is a number of `examples`, a file of which is missing",
+        ));
+    }
+    if raw.stop.iter().any(String::is_empty) {
+        return Err(Error::config("a text in `stop` is empty, so every answer would be"));
+    }
+    let template = raw.template.clone().unwrap_or_else(|| "{prompt}".to_string());
+    Template::parse(&template)?;
+    for path in [Some(&raw.prompts), raw.examples.as_ref()].into_iter().flatten() {
+        datasets::file(path.get_ref())?;
+    }
+    Ok(GenerationPlan {
+        name: raw.name.clone(),
+        prompts: raw.prompts.get_ref().clone(),
+        examples: typed(&raw.examples).filter(|_| raw.shots != Some(0)),
+        obtain: raw.obtain.clone(),
+        settings: GenerationSettings {
+            shots: raw.shots.filter(|shots| *shots > 0),
+            template,
+            max_tokens: raw.max_tokens,
+            stop: raw.stop.clone(),
+            matching: raw.matching,
+            limit: raw.limit,
+        },
     })
 }
 

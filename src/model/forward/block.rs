@@ -77,6 +77,41 @@ impl<B: Backend> Block<B> {
         })
     }
 
+    /// A copy in the backend's memory.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn copy(&self, backend: &B) -> Result<Self> {
+        let vector = |x: &Option<B::Tensor>| {
+            let host = x.as_ref().map(|x| backend.download(x)).transpose()?;
+            host.map(|host| backend.take(host)).transpose()
+        };
+        let norms = self.norms.iter().map(|(place, norm)| {
+            let copied = Norm {
+                gain: vector(&norm.gain)?,
+                bias: vector(&norm.bias)?,
+            };
+            Ok((*place, copied))
+        });
+        let linears = self.linears.iter().map(|(id, linear)| {
+            let bias = linear.bias.as_ref();
+            let copied = Linear {
+                name: linear.name.clone(),
+                storage: linear.storage,
+                weight: backend.upload_weight(backend.download_weight(&linear.weight)?)?,
+                bias: bias.map(|bias| Bias::new(backend, bias.host.clone())).transpose()?,
+                bias_storage: linear.bias_storage,
+            };
+            Ok((*id, copied))
+        });
+        Ok(Block {
+            spec: self.spec.clone(),
+            reach: self.reach,
+            norms: norms.collect::<Result<_>>()?,
+            linears: linears.collect::<Result<_>>()?,
+        })
+    }
+
     /// The same block without its attention or its MLP.
     pub fn without(self, part: SubLayer) -> Self {
         let spec = Arc::new(self.spec.without(part));

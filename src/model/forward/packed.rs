@@ -74,4 +74,14 @@ impl<B: Backend> Packed<B> {
         let before = ends.before_head(backend, &x)?;
         backend.log_likelihoods(ends.head(), ends.softcap, before.as_ref().unwrap_or(&x), targets)
     }
+
+    /// To be called after the last block: the likeliest token after distinct token `rows[i]` of a batch.
+    ///
+    /// # Errors
+    /// The backend fails, or a logit is not finite.
+    pub fn likeliest(&self, backend: &B, ends: &Ends<B>, batch: usize, rows: &[u32]) -> Result<Vec<u32>> {
+        let x = self.batches.with(backend, batch, |x| backend.rows(x, rows))?;
+        let before = ends.before_head(backend, &x)?;
+        backend.likeliest(ends.predictions(before.as_ref().unwrap_or(&x)))
+    }
 }

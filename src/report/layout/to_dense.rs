@@ -1,25 +1,32 @@
 //! Tables of what perplexity hides: by each other measure, the methods again, and whether their order is the same.
 
 use super::view::View;
+use crate::experiment::plan::EvaluationPlan;
 use crate::prune::pattern::Pattern;
-use crate::report::results::{MeasureKind, Section};
+use crate::report::results::{Measure, MeasureKind, Section};
 use crate::report::sheet::{Column, Sheet, SheetCell};
 use crate::stats::rank::kendall;
 
 impl View<'_> {
-    /// A table per model, compared evaluation and pattern: perplexity, KL divergence and agreement, each with the methods' ranks.
+    /// A table per model, evaluation and pattern: perplexity, KL divergence, agreement and answers to prompts, as far as they are
+    /// measured, each with the methods' ranks.
     pub(super) fn to_dense(&self) -> Vec<Sheet> {
         let experiment = &self.results.plan.experiment;
         let mut sheets = Vec::new();
         for model in &experiment.models {
-            for evaluation in experiment.evaluations.iter().filter(|it| it.compare_to_dense) {
+            let beside = |it: &&EvaluationPlan| it.compare_to_dense || !experiment.generations.is_empty();
+            for evaluation in experiment.evaluations.iter().filter(beside) {
                 let own = |section: &&Section| {
                     section.model == model.name && section.measure.evaluation() == Some(&evaluation.name)
                 };
                 let perplexity = self.sections(MeasureKind::Perplexity).filter(own);
-                let sections: Vec<&Section> = perplexity
-                    .chain(self.sections(MeasureKind::ToDense).filter(own))
-                    .collect();
+                let distances = self.sections(MeasureKind::ToDense).filter(own);
+                let answers = self.sections(MeasureKind::Accuracy).filter(|section| {
+                    let written = |task: &String| experiment.generations.iter().any(|it| it.name == *task);
+                    let is_written = matches!(&section.measure, Measure::Accuracy { task, .. } if written(task));
+                    section.model == model.name && is_written
+                });
+                let sections: Vec<&Section> = perplexity.chain(distances).chain(answers).collect();
                 let patterns = experiment.patterns.iter();
                 sheets.extend(patterns.filter_map(|pattern| self.beside(&sections, *pattern)));
             }
@@ -37,12 +44,13 @@ impl View<'_> {
         let mut columns = vec![Column::words("method")];
         for section in sections {
             let measure = &section.measure;
-            let unit = match measure.kind() {
-                MeasureKind::Perplexity => "",
-                _ if measure.higher_is_better() => ", %",
-                _ => ", nats",
+            let title = match measure {
+                Measure::Perplexity { .. } => "perplexity".to_string(),
+                Measure::Divergence { .. } => "KL divergence, nats".to_string(),
+                Measure::Agreement { .. } => "agreement, %".to_string(),
+                Measure::Accuracy { task, .. } => format!("{task}, %"),
             };
-            columns.push(Column::numbers(format!("{}{unit}", measure.quantity())));
+            columns.push(Column::numbers(title));
             columns.push(Column::numbers("rank").beside());
         }
         // Smaller is better of what is ranked.
@@ -76,15 +84,35 @@ impl View<'_> {
                 .filter_map(|(before, after)| before.zip(after))
                 .unzip();
             let tau = kendall(&before, &after)?;
-            Some(format!("{} {tau:.2}", section.measure.quantity()))
+            let name = match &section.measure {
+                Measure::Accuracy { task, .. } => task,
+                other => other.quantity(),
+            };
+            Some(format!("{name} {tau:.2}"))
         };
         let orders: Vec<String> = sections.iter().skip(1).filter_map(order).collect();
-        let mut notes = vec![
-            "KL divergence: of the pruned model's distribution of the next token from the dense model's, in nats, mean over the tokens \
-             of the same windows. Agreement: how often both models find the same token likeliest. The dense model itself has 0 nats and \
-             100 %."
-                .to_string(),
-        ];
+        let mut notes = Vec::new();
+        if sections
+            .iter()
+            .any(|section| section.measure.kind() == MeasureKind::ToDense)
+        {
+            notes.push(
+                "KL divergence: of the pruned model's distribution of the next token from the dense model's, in nats, mean over the tokens \
+                 of the same windows. Agreement: how often both models find the same token likeliest. The dense model itself has 0 nats \
+                 and 100 %."
+                    .to_string(),
+            );
+        }
+        if let Some(written) = sections
+            .iter()
+            .find(|section| section.measure.kind() == MeasureKind::Accuracy)
+        {
+            let documents = written.texts().map_or(String::new(), |count| format!(" (of {count})"));
+            notes.push(format!(
+                "{}: how many prompts{documents} are answered right, written greedily.",
+                written.measure.label()
+            ));
+        }
         if !orders.is_empty() {
             notes.push(format!(
                 "Rank: the methods' order by the means, 1 the best. Kendall's tau of that order with the one by {}: {}; 1 is the same \

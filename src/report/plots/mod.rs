@@ -120,13 +120,13 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
             let kinds = differences.iter();
             names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
         }
-        for task in &experiment.tasks {
+        for task in experiment.answered() {
             for metric in ["acc", "acc_norm"] {
                 let measure = Measure::Accuracy {
-                    task: task.name.clone(),
+                    task: task.to_string(),
                     metric,
                 };
-                let labels = format!("model `{model}` with task `{}` ({metric})", task.name);
+                let labels = format!("model `{model}` with task `{task}` ({metric})");
                 let kinds = differences.iter();
                 names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
             }

@@ -1,0 +1,162 @@
+//! Prompts within a cell: tokenised once per model, answered by the model whose blocks are all there, and compared with the answers that
+//! are expected. The result is that of a task, so that everything that counts documents counts these.
+
+use super::tasks::{Sample, TaskFindings, WrittenSample, accuracy, digits};
+use crate::backend::Backend;
+use crate::data::prompts::{self, Prompt, Template};
+use crate::data::tokenizer::{Bos, Tokenizer};
+use crate::error::{Error, Located, Result};
+use crate::eval::generate::Greedy;
+use crate::experiment::inputs::{ConfiguredModel, Inputs};
+use crate::experiment::plan::{Experiment, GenerationPlan};
+use crate::progress::{Progress, Running};
+use crate::record::TaskRecord;
+use crate::stats::proportion::Accuracy;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Version of how answers are made and compared, for records.
+const VERSION: u32 = 1;
+
+/// Prompts in a model's tokens.
+pub struct PreparedGeneration {
+    plan: GenerationPlan,
+    digest: String,
+    tokenizer: Arc<Tokenizer>,
+    /// The tokens that end an answer.
+    ends: Vec<u32>,
+    /// The most tokens that the model sees at once.
+    context: usize,
+    prompts: Vec<Asked>,
+    /// Level of the interval that is shown while prompts are answered.
+    confidence: f64,
+}
+
+/// A prompt in tokens.
+struct Asked {
+    row: usize,
+    tokens: Vec<u32>,
+    /// What must be found in what the model writes.
+    wanted: String,
+}
+
+impl PreparedGeneration {
+    /// Reads and tokenises all prompts of an experiment for one of its models.
+    ///
+    /// # Errors
+    /// A file is missing, has rows that cannot be used, or a prompt leaves no room for an answer in the model's context.
+    pub fn all(experiment: &Experiment, inputs: &Inputs, folder: &ConfiguredModel) -> Result<Vec<PreparedGeneration>> {
+        if experiment.generations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let missing = || Error::input(inputs.missing.join("\n"));
+        let files = inputs.generations.as_ref().ok_or_else(missing)?;
+        let tokenizer = Arc::new(Tokenizer::load(&folder.path)?);
+        let spec = &folder.spec;
+        let context = spec.longest_window.unwrap_or(usize::MAX).min(spec.max_positions);
+        let each = experiment.generations.iter().zip(files);
+        each.map(|(plan, files)| {
+            let settings = &plan.settings;
+            let template = Template::parse(&settings.template)?;
+            let examples = files.examples.as_ref().map(|file| (file.path.as_path(), settings.shots));
+            let read = prompts::read(&files.prompts.path, examples, &template, settings.limit)?;
+            let asked = |prompt: &Prompt| {
+                let asked = || {
+                    let tokens = tokenizer.encode(&prompt.text, Bos::Tokenizer, spec.vocabulary)?;
+                    if tokens.is_empty() || tokens.len() >= context {
+                        return Err(Error::input(format!(
+                            "its prompt has {} tokens, and the model sees {context} at once, among which the answer must have a place; with \
+                             examples before it, a smaller `shots` makes it shorter",
+                            tokens.len()
+                        )));
+                    }
+                    Ok(Asked {
+                        row: prompt.row,
+                        tokens,
+                        wanted: settings.matching.wanted(&prompt.answer)?,
+                    })
+                };
+                asked().at(&prompt.place)
+            };
+            let asked = read.par_iter().map(asked).collect::<Result<Vec<Asked>>>();
+            Ok(PreparedGeneration {
+                plan: plan.clone(),
+                digest: files.prompts.digest.clone(),
+                tokenizer: tokenizer.clone(),
+                ends: folder.ends.clone(),
+                context,
+                prompts: asked.at(files.prompts.path.display())?,
+                confidence: experiment.confidence,
+            })
+        })
+        .collect()
+    }
+
+    /// What a model answers, and how often it is right.
+    ///
+    /// # Errors
+    /// The backend fails, or `progress` stops it.
+    pub(super) fn answered<B: Backend>(&self, model: &Greedy<B>, progress: &dyn Progress) -> Result<TaskFindings> {
+        let settings = &self.plan.settings;
+        let prompts: Vec<&[u32]> = self.prompts.iter().map(|asked| asked.tokens.as_slice()).collect();
+        let mut written: BTreeMap<usize, WrittenSample> = BTreeMap::new();
+        let found = model.generate(&prompts, settings.max_tokens, |index, tokens| {
+            let ended = tokens.last().is_some_and(|last| self.ends.contains(last));
+            let tokens = &tokens[..tokens.len() - usize::from(ended)];
+            let full = tokens.len() == settings.max_tokens || prompts[index].len() + tokens.len() == self.context;
+            if !(ended || full) && settings.stop.is_empty() {
+                return Ok(true);
+            }
+            let text = self.tokenizer.decode(tokens)?;
+            let stopped = settings.stop.iter().filter_map(|stop| text.find(stop)).min();
+            if !(ended || full) && stopped.is_none() {
+                return Ok(true);
+            }
+            let text = text[..stopped.unwrap_or(text.len())].to_string();
+            let Asked { row, wanted, .. } = &self.prompts[index];
+            let found = settings.matching.of(&text);
+            let sample = WrittenSample {
+                doc: *row,
+                tokens: tokens.to_vec(),
+                right: found.as_ref() == Some(wanted),
+                text,
+                found,
+                gold: wanted.clone(),
+            };
+            written.insert(index, sample);
+            self.show(&written, progress);
+            progress.tried()?;
+            Ok(false)
+        });
+        found.at(&self.plan.name)?;
+        let correct: Vec<bool> = written.values().map(|sample| sample.right).collect();
+        Ok(TaskFindings {
+            record: TaskRecord {
+                name: self.plan.name.clone(),
+                version: VERSION,
+                data_digest: self.digest.clone(),
+                documents: correct.len(),
+                metrics: BTreeMap::from([("acc".to_string(), accuracy(&correct))]),
+                correct: digits(&correct),
+                correct_norm: None,
+                sources: None,
+            },
+            samples: written.into_values().map(Sample::Written).collect(),
+        })
+    }
+
+    /// Shows the accuracy so far.
+    fn show(&self, written: &BTreeMap<usize, WrittenSample>, progress: &dyn Progress) {
+        let outcomes: Vec<f64> = written.values().map(|it| f64::from(u8::from(it.right))).collect();
+        if let Some(found) = Accuracy::of(&outcomes, None, self.confidence) {
+            progress.answered(&Running {
+                task: &self.plan.name,
+                done: outcomes.len(),
+                total: self.prompts.len(),
+                accuracy: found.value,
+                interval: [found.interval.low, found.interval.high],
+            });
+        }
+    }
+}

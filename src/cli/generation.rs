@@ -1,0 +1,68 @@
+//! The arguments of `zprune eval --generate`.
+
+use super::choice::choice;
+use super::piped;
+use crate::error::{Error, Result};
+use crate::eval::matching::Match;
+use crate::experiment::raw::RawGeneration;
+use crate::experiment::single::typed;
+use crate::files::names::plain;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Which prompts a model answers, and what is right.
+#[derive(Debug, Args)]
+pub struct Generation {
+    /// Prompts to answer instead of a text: JSONL or parquet, with the template's fields and an `answer` in each row
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "tokens", "join", "length", "windows", "against", "tasks", "format"])]
+    generate: Option<PathBuf>,
+    /// The same for examples, which stand before every prompt with their answers
+    #[arg(long, value_name = "FILE", requires = "generate")]
+    examples: Option<PathBuf>,
+    /// Number of examples [default: all of their file]
+    #[arg(long, value_name = "N", requires = "examples")]
+    shots: Option<usize>,
+    /// How a row becomes a prompt: `{field}` stands for a field of the row [default: {prompt}]
+    #[arg(long, value_name = "TEXT", requires = "generate")]
+    template: Option<String>,
+    /// The most tokens that an answer has [default: 64]
+    #[arg(long, value_name = "N", requires = "generate")]
+    max_tokens: Option<usize>,
+    /// A text that ends an answer; can be given several times
+    #[arg(long, value_name = "TEXT", requires = "generate")]
+    stop: Vec<String>,
+    /// What of a text must be that of the answer [default: last-number]
+    #[arg(long = "match", requires = "generate", value_parser = choice::<Match>(&[
+        "The last number, as in GSM8K; `1,080`, `$1080` and `1080.0` are the same number",
+        "All of it, but for white space at its ends",
+    ]))]
+    matching: Option<Match>,
+}
+
+impl Generation {
+    /// The prompts as an experiment file would name them, of which at most `limit` are answered; `None` if there are none.
+    ///
+    /// # Errors
+    /// A file is standard input, or has no name.
+    pub fn raw(&self, limit: Option<usize>) -> Result<Option<RawGeneration>> {
+        piped::refuse("--generate", self.generate.as_deref())?;
+        piped::refuse("--examples", self.examples.as_deref())?;
+        let Some(prompts) = &self.generate else {
+            return Ok(None);
+        };
+        let name = prompts.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.ok_or_else(|| Error::config("--generate names no file"))?;
+        Ok(Some(RawGeneration {
+            name: plain(name.split('.').next().unwrap_or(&name)),
+            prompts: typed(prompts.clone()),
+            examples: self.examples.clone().map(typed),
+            obtain: None,
+            shots: self.shots,
+            template: self.template.clone(),
+            max_tokens: self.max_tokens.unwrap_or(64),
+            stop: self.stop.clone(),
+            matching: self.matching.unwrap_or(Match::LastNumber),
+            limit,
+        }))
+    }
+}

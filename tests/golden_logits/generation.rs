@@ -1,0 +1,66 @@
+//! Claim: greedy generation writes the tokens that transformers' `generate` writes, for every family and option, alone and in batches.
+//!
+//! `tests/golden/generation/tokens.json` was made by `tools/make_golden_generation.py` from the checkpoints of `tests/golden/logits`.
+
+use serde_json::Value;
+use std::path::Path;
+use zprune::backend::Backend;
+use zprune::backend::cpu::Cpu;
+use zprune::error::Result;
+use zprune::eval::generate::Greedy;
+use zprune::model::checkpoint::Checkpoint;
+use zprune::model::families::read_spec;
+use zprune::model::forward::{Block, Ends};
+
+/// What follows each prompt of a model in a directory.
+pub fn written<B: Backend>(backend: &B, case: &Path, prompts: &[&[u32]], limit: usize) -> Result<Vec<Vec<u32>>> {
+    let checkpoint = Checkpoint::open(case, read_spec(case)?)?;
+    let spec = checkpoint.spec();
+    let blocks = (0..spec.blocks).map(|index| Block::load(backend, &checkpoint, index)?.copy(backend));
+    let model = Greedy {
+        backend,
+        spec,
+        ends: &Ends::upload(backend, &checkpoint)?,
+        blocks: &blocks.collect::<Result<Vec<_>>>()?,
+    };
+    let mut written = vec![Vec::new(); prompts.len()];
+    model.generate(prompts, limit, |index, tokens| {
+        written[index] = tokens.to_vec();
+        Ok(true)
+    })?;
+    Ok(written)
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    let list = value.as_array().expect("a list");
+    list.iter().map(|id| id.as_u64().expect("a token") as u32).collect()
+}
+
+#[test]
+fn generation_equals_transformers_token_for_token() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let text =
+        std::fs::read_to_string(root.join("generation/tokens.json")).expect("golden files are in the repository");
+    let golden: Value = serde_json::from_str(&text).expect("golden files are valid");
+    let cases = golden["cases"].as_object().expect("cases");
+    assert!(cases.len() >= super::CASES, "only {} golden cases", cases.len());
+    for (name, case) in cases {
+        let case = case.as_array().expect("prompts");
+        let prompts: Vec<Vec<u32>> = case.iter().map(|one| tokens(&one["prompt"])).collect();
+        let wanted: Vec<Vec<u32>> = case.iter().map(|one| tokens(&one["tokens"])).collect();
+        let together: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let path = root.join("logits").join(name);
+        let got = written(&Cpu, &path, &together, wanted[0].len()).expect("an answer");
+        assert_eq!(got, wanted, "{name}");
+        let alone = written(&Cpu, &path, &together[1..2], wanted[1].len()).expect("an answer");
+        assert_eq!(alone[0], wanted[1], "{name}, alone");
+        // A prompt that begins with another one and its answer goes on as that does.
+        let longer = [&prompts[0][..], &wanted[0][..4]].concat();
+        let got = written(&Cpu, &path, &[&prompts[0], &longer], 8).expect("an answer");
+        assert_eq!(
+            (&got[0][..], &got[1][..]),
+            (&wanted[0][..8], &wanted[0][4..12]),
+            "{name}, with a shared beginning"
+        );
+    }
+}
