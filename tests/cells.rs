@@ -945,23 +945,22 @@ fn prompts_are_answered_by_dense_and_pruned_models() {
     let output = folder.run();
     assert!(output.status.success(), "{}", said(&output));
     let records = zprune::record::read(&folder.path("results/tiny")).expect("records");
+    let mut wrong = 0;
     for record in &records {
         let [task] = &record.tasks[..] else {
             panic!("one task: {:?}", record.tasks);
         };
         assert_eq!((task.name.as_str(), task.documents), ("words", 12));
-        let dense = record.cell.pruning.is_none();
-        assert_eq!(
-            task.correct == "1".repeat(12),
-            dense,
-            "{}: {}",
-            record.label.method,
-            task.correct
-        );
+        if record.cell.pruning.is_none() {
+            assert_eq!(task.correct, "1".repeat(12));
+        } else {
+            wrong += task.correct.matches('0').count();
+        }
         let samples = std::fs::read_to_string(folder.path(format!("results/tiny/samples/{}/words.jsonl", record.id)));
         assert_eq!(samples.expect("samples").lines().count(), 12);
         assert_eq!(record.cell.generations[0].ends, [1, 2]);
     }
+    assert!(wrong > 0, "pruned models answer everything as the dense one");
     let report = std::fs::read_to_string(folder.path("results/tiny/tables/to_dense.md")).expect("a table");
     assert!(
         report.contains("words, %") && report.contains("Kendall's tau"),
