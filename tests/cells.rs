@@ -409,7 +409,7 @@ fn an_unknown_cell_is_answered_with_a_near_one() {
     };
     let output = zprune(&folder, &["run", "experiment.toml", "--cell", &slip]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    let wanted = format!("tiny has no cell {slip}; did you mean {known} (model, wanda, 50 %, seed 0)?");
+    let wanted = format!("tiny has no cell {slip}; did you mean {known} (model, wanda, 50 %, seed 0)");
     assert!(said(&output).contains(&wanted), "{}", said(&output));
     assert!(!folder.path("results").exists(), "something was written");
 }

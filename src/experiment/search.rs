@@ -124,6 +124,7 @@ impl SearchPlan {
             methods: trials.iter().map(|trial| self.trials[*trial].method.clone()).collect(),
             evaluations: vec![self.windows(SELECTING, files.selecting(), self.selecting())],
             tasks: Vec::new(),
+            generations: Vec::new(),
             ..self.with_calibration(self.sequences[rung], files)
         }
     }

@@ -5,9 +5,13 @@
 
 use super::results::{Found, Measured, Results, sections};
 use crate::error::{Error, Result};
-use crate::experiment::identity::{CalibrationIdentity, EvaluationIdentity, Identity, TaskIdentity};
+use crate::experiment::identity::{
+    CalibrationIdentity, EvaluationIdentity, GenerationIdentity, Identity, TaskIdentity,
+};
 use crate::experiment::inputs::ModelIdentity;
-use crate::experiment::plan::{DENSE, EvaluationPlan, Experiment, MethodPlan, ModelPlan, Reference, TaskPlan};
+use crate::experiment::plan::{
+    DENSE, EvaluationPlan, Experiment, GenerationPlan, MethodPlan, ModelPlan, Reference, TaskPlan,
+};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::pattern::Pattern;
 use crate::record::{self, Record};
@@ -137,6 +141,7 @@ struct Union<'a> {
     models: Vec<(ModelPlan, Option<ModelIdentity>)>,
     evaluations: Vec<(EvaluationPlan, Option<EvaluationIdentity>)>,
     tasks: Vec<(TaskPlan, Option<TaskIdentity>)>,
+    generations: Vec<(GenerationPlan, Option<GenerationIdentity>)>,
     methods: Vec<MethodPlan>,
     patterns: Vec<Pattern>,
     seeds: Vec<u64>,
@@ -160,6 +165,9 @@ impl<'a> Union<'a> {
         for task in &experiment.tasks {
             self.task(part, task)?;
         }
+        for prompts in &experiment.generations {
+            self.generation(part, prompts)?;
+        }
         extend(&mut self.patterns, &experiment.patterns);
         extend(&mut self.seeds, &experiment.seeds);
         let mut methods: BTreeMap<&str, String> = BTreeMap::from([(DENSE, DENSE.to_string())]);
@@ -172,7 +180,7 @@ impl<'a> Union<'a> {
         let place = self.measured.len();
         self.measured.push(Measured {
             evaluations,
-            tasks: Some(experiment.tasks.iter().map(|task| task.name.clone()).collect()),
+            tasks: Some(experiment.answered().map(String::from).collect()),
         });
         for cell in &part.plan.cell {
             let named = |names: &BTreeMap<&str, String>, name: &str| names.get(name).cloned().unwrap_or_default();
@@ -252,6 +260,32 @@ impl<'a> Union<'a> {
                 }
                 _ => *other = other.take().or(identity),
             },
+        }
+        Ok(())
+    }
+
+    /// Prompts keep their name, under which there can be no others.
+    fn generation(&mut self, part: &Part, plan: &GenerationPlan) -> Result<()> {
+        let mut identities = part.identities(|_| true).flat_map(|(_, it)| &it.generations);
+        let identity = identities.find(|it| it.name == plan.name).cloned();
+        match self.generations.iter_mut().find(|(known, _)| known.name == plan.name) {
+            None => self.generations.push((plan.clone(), identity)),
+            Some((known, other)) => {
+                let settings = known.settings != plan.settings;
+                let (one, before) = (identity.as_ref(), other.as_ref());
+                if settings
+                    || one
+                        .zip(before)
+                        .is_some_and(|(one, before)| one.prompts != before.prompts)
+                {
+                    return Err(Error::input(format!(
+                        "the prompts `{}` of `{}` are others than those of an experiment before it, or answered in another way; one table \
+                         cannot show both: report it by itself",
+                        plan.name, part.name
+                    )));
+                }
+                *other = other.take().or(identity);
+            }
         }
         Ok(())
     }
@@ -377,6 +411,7 @@ impl<'a> Union<'a> {
             comparisons: Vec::new(),
             references: self.references.clone(),
             tasks: self.tasks.iter().map(|(plan, _)| plan.clone()).collect(),
+            generations: self.generations.iter().map(|(plan, _)| plan.clone()).collect(),
             ..first_plan.clone()
         })
     }
