@@ -12,6 +12,7 @@ mod tiny;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use zprune::backend::Compute;
+use zprune::cell::Sample;
 use zprune::data::tokenizer::Tokenizer;
 use zprune::eval::choice::Encoder;
 use zprune::eval::tasks::{self, Document, Harness, Request as Asked, TASKS};
@@ -67,6 +68,9 @@ fn agrees(found: &TaskEvaluation, golden: &Value) {
         let samples = &found.samples[&record.name];
         assert_eq!(samples.len(), documents.len(), "{}", record.name);
         for (sample, document) in samples.iter().zip(documents) {
+            let Sample::Choices(sample) = sample else {
+                panic!("{}: a zero-shot task has choices", record.name);
+            };
             let place = format!("{}, document {}", record.name, sample.doc);
             let likelihoods = numbers(&document["loglikelihood"]);
             assert_eq!(sample.loglikelihood.len(), likelihoods.len(), "{place}");

@@ -22,9 +22,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":7", "\"schema\":8"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":10", "\"schema\":11"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 8, but this zprune reads schemas 1 to 7",
+            "results/tiny/runs.jsonl:5: the record has schema 11, but this zprune reads schemas 1 to 10",
             "use the zprune that wrote it, or another results folder",
         ],
     },

@@ -1,6 +1,6 @@
 //! What `zprune eval --json` found, as rows of a card.
 
-use super::plain;
+use super::described::plain;
 use crate::error::{Error, Result};
 use crate::experiment::identity::EvaluationIdentity;
 use crate::experiment::inputs::ModelIdentity;

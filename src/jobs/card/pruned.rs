@@ -1,6 +1,6 @@
 //! What the card of a model with zeros says.
 
-use super::{Base, Described, component, plain};
+use super::described::{Base, Described, component, plain};
 use crate::choices;
 use crate::experiment::identity::{CalibrationIdentity, PruningIdentity, PruningKind, RecipeIdentity};
 use crate::experiment::plan::{ComponentPlan, StepPlans};

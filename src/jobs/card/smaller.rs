@@ -1,6 +1,6 @@
 //! What the card of a model without some of its units says.
 
-use super::{Base, Described, component, plain};
+use super::described::{Base, Described, component, plain};
 use crate::choices;
 use crate::experiment::plan::ComponentPlan;
 use crate::jobs::structure::{Loaders, Structure};
