@@ -47,7 +47,9 @@ fn last_number(text: &str) -> Option<String> {
     let mut last = None;
     let mut place = 0;
     while place < chars.len() {
-        let begins = digit(place) || chars[place] == '.' && digit(place + 1);
+        // A point behind a number begins no other: `3.14.15` ends in 15.
+        let behind = place.checked_sub(1).is_some_and(digit);
+        let begins = digit(place) || chars[place] == '.' && digit(place + 1) && !behind;
         if !begins {
             place += 1;
             continue;
@@ -69,8 +71,8 @@ fn last_number(text: &str) -> Option<String> {
     let (start, whole, part) = last?;
     let before = |count: usize| start.checked_sub(count).map(|place| chars[place]);
     // The sign may stand on either side of a currency's.
-    let behind = usize::from(before(1) == Some('$'));
-    let sign = 1 + behind;
+    let currency = usize::from(before(1) == Some('$'));
+    let sign = 1 + currency;
     let free = before(sign + 1).is_none_or(|c| !c.is_alphanumeric());
     let negative = before(sign) == Some('-') && free;
     let (whole, part) = (whole.trim_start_matches('0'), part.trim_end_matches('0'));

@@ -157,7 +157,7 @@ fn refuse_other_models(spec: &ModelSpec) -> Result<()> {
             return refused("attention_multiplier", why);
         }
         if block.activation != Activation::Silu {
-            return refused("hidden_act", "a GGUF file can only say silu".to_string());
+            return refused("hidden_act", "a GGUF file can only express silu".to_string());
         }
     }
     let first = spec.block(0);

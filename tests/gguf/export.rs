@@ -413,7 +413,7 @@ fn what_no_file_can_say_is_refused_by_its_key() {
         (
             "llama_gqa_tied",
             |config| config["hidden_act"] = json!("gelu"),
-            "key `hidden_act`: only silu",
+            "key `hidden_act`: a GGUF file can only express silu",
         ),
         (
             "llama_rope_llama3",

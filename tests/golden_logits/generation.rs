@@ -2,15 +2,17 @@
 //!
 //! `tests/golden/generation/tokens.json` was made by `tools/make_golden_generation.py` from the checkpoints of `tests/golden/logits`.
 
+use crate::gpu;
 use serde_json::Value;
 use std::path::Path;
-use zprune::backend::Backend;
 use zprune::backend::cpu::Cpu;
+use zprune::backend::{Backend, Compute};
+use zprune::data::windows::TokenWindows;
 use zprune::error::Result;
 use zprune::eval::generate::Greedy;
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
-use zprune::model::forward::{Block, Ends};
+use zprune::model::forward::{Block, Ends, Hidden};
 
 /// What follows each prompt of a model in a directory.
 pub fn written<B: Backend>(backend: &B, case: &Path, prompts: &[&[u32]], limit: usize) -> Result<Vec<Vec<u32>>> {
@@ -62,5 +64,39 @@ fn generation_equals_transformers_token_for_token() {
             (&wanted[0][..8], &wanted[0][4..12]),
             "{name}, with a shared beginning"
         );
+    }
+}
+
+/// The last logits of a window, by blocks as they were read or by their copies.
+fn last_logits<B: Backend>(backend: &B, checkpoint: &Checkpoint, copied: bool) -> Result<Vec<f32>> {
+    let spec = checkpoint.spec();
+    let tokens = (0..12).map(|token| token * 37 % spec.vocabulary as u32);
+    let windows = TokenWindows::new(tokens.collect(), 12)?;
+    let ends = Ends::upload(backend, checkpoint)?;
+    let mut hidden = Hidden::embed(backend, spec, &ends, &windows)?;
+    for index in 0..spec.blocks {
+        let mut block = Block::load(backend, checkpoint, index)?;
+        if copied {
+            block = block.copy(backend)?;
+        }
+        hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
+    }
+    Ok(hidden.logits(backend, &ends)?.row(11).to_vec())
+}
+
+#[test]
+fn a_copy_of_a_block_computes_the_same_on_a_gpu() {
+    let Some(tier) = gpu::best_tier() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
+    for compute in [Compute::F32, Compute::F16] {
+        let backend = gpu::open(tier, compute);
+        // With norms that have biases, biases of linear layers, and norms of queries and keys.
+        for name in ["llama_gqa_tied", "opt_base", "qwen3"] {
+            let path = root.join(name);
+            let checkpoint =
+                Checkpoint::open(&path, read_spec(&path).expect("supported")).expect("a golden checkpoint");
+            let logits = |copied| last_logits(&backend, &checkpoint, copied).expect("computes");
+            assert_eq!(logits(true), logits(false), "{name}, {compute:?}");
+        }
     }
 }

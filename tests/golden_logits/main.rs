@@ -3,6 +3,9 @@
 //! The checkpoints and logits under `tests/golden/logits` were made by `tools/make_golden_logits.py`;
 //! its README there names the versions. Tolerance: 1e-5 of the largest logit of the case.
 
+#[path = "../gpu/mod.rs"]
+mod gpu;
+
 mod configurations;
 mod generation;
 mod stored;

@@ -82,9 +82,10 @@ impl<B: Backend> Block<B> {
     /// # Errors
     /// The backend has no room.
     pub fn copy(&self, backend: &B) -> Result<Self> {
+        // Vectors have a precision of their own, which activations may lack.
         let vector = |x: &Option<B::Tensor>| {
             let host = x.as_ref().map(|x| backend.download(x)).transpose()?;
-            host.map(|host| backend.take(host)).transpose()
+            host.map(|host| backend.upload_vector(host.row(0))).transpose()
         };
         let norms = self.norms.iter().map(|(place, norm)| {
             let copied = Norm {
