@@ -103,7 +103,7 @@ fn methods_are_drawn_alike_every_time_and_are_all_different() {
         let Ok(Described::Experiment(experiment)) = described(&text) else {
             panic!("{text}");
         };
-        assert_eq!(experiment.methods, [trial.method.clone()], "{block}");
+        assert_eq!(experiment.methods, std::slice::from_ref(&trial.method), "{block}");
     }
 }
 

@@ -69,7 +69,7 @@ impl CalibrationSource {
                     sampling,
                     bos,
                     documents: Vec::new(),
-                    free: vec![0..stream.len()],
+                    free: std::iter::once(0..stream.len()).collect(),
                     stream,
                     answers: Vec::new(),
                 }
@@ -381,7 +381,7 @@ mod tests {
             (1, [70_445, 298_426, 444_299]),
             (2, [452_517, 445_149, 29_649]),
         ] {
-            let whole = [0..stream.len()];
+            let whole: Vec<_> = std::iter::once(0..stream.len()).collect();
             let ids = draw_packed(&stream, &whole, &mut PythonRandom::new(seed), 3, 2048).expect("long enough");
             assert_eq!([ids[0], ids[2048], ids[4096]], starts, "seed {seed}");
         }

@@ -29,9 +29,13 @@ struct Version<'a> {
     evaluations: Vec<&'a str>,
 }
 
+/// A measure with its value as tables show it, and what the value was computed from: the hash of the texts, and one number for each of
+/// them, bit by bit.
+type Measurement<'a> = (Measure, f64, (&'a str, Vec<u64>));
+
 impl Version<'_> {
-    /// Each measure with its value as tables show it, and what the value was computed from.
-    fn values(&self) -> Vec<(Measure, f64, (&str, Vec<u64>))> {
+    /// What was measured.
+    fn values(&self) -> Vec<Measurement<'_>> {
         let mut values = Vec::new();
         for (name, found) in self.evaluations.iter().zip(&self.record.evaluations) {
             let measure = Measure::Perplexity {
@@ -160,6 +164,12 @@ pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Chapter {
     }
 }
 
+/// Model, measure, method and pattern of a row of the table of numbers.
+type RowKey<'a> = (&'a str, Measure, &'a str, Option<Pattern>);
+
+/// Model, method and pattern of cells that are counted.
+type Kind<'a> = (&'a str, &'a str, Option<Pattern>);
+
 /// One row of the table of numbers: the cells of a method under a pattern, over seeds.
 #[derive(Default)]
 struct Row {
@@ -170,7 +180,7 @@ struct Row {
 }
 
 fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
-    let mut rows: Vec<((&str, Measure, &str, Option<Pattern>), Row)> = Vec::new();
+    let mut rows: Vec<(RowKey, Row)> = Vec::new();
     let mut equal_cells = 0;
     for (old, new) in pairs {
         let (before, now) = (old.values(), new.values());
@@ -226,7 +236,7 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
     }
 }
 
-fn row_cells((model, measure, method, pattern): &(&str, Measure, &str, Option<Pattern>), row: &Row) -> Vec<SheetCell> {
+fn row_cells((model, measure, method, pattern): &RowKey, row: &Row) -> Vec<SheetCell> {
     let change = |before: f64, now: f64| match measure {
         Measure::Perplexity { .. } => 100.0 * (now / before - 1.0),
         _ => now - before,
@@ -323,7 +333,7 @@ fn flatten(value: &Value, path: String, into: &mut BTreeMap<String, String>) {
 
 /// The cells that only one of the two has.
 fn alone(title: &str, there: &[Version], others: &[Version]) -> Option<Sheet> {
-    let mut counts: Vec<((&str, &str, Option<Pattern>), usize)> = Vec::new();
+    let mut counts: Vec<(Kind, usize)> = Vec::new();
     for version in there
         .iter()
         .filter(|it| !others.iter().any(|other| other.place == it.place))

@@ -79,7 +79,7 @@ impl<'a> Told<'a> {
     /// What was found, in a few sentences.
     pub fn finding(&self) -> String {
         let (plan, found) = (self.plan, self.found);
-        let failed = found.rungs.iter().map(|rung| failures(rung)).sum::<usize>();
+        let failed = found.rungs.iter().map(failures).sum::<usize>();
         let mut aside = Vec::new();
         if !plan.merged.is_empty() {
             aside.push(format!(

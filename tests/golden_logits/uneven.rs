@@ -1,8 +1,6 @@
 //! Claim: a model whose second block has fewer neurons is scored, pruned, written and read like any other.
 
-#[path = "../gpu/mod.rs"]
-mod gpu;
-
+use crate::gpu;
 use ndarray::{Array1, Array2, Axis, s};
 use std::path::{Path, PathBuf};
 use zprune::backend::cpu::{Cpu, CpuBf16};
