@@ -48,7 +48,7 @@ pub enum Described {
     Search(Box<SearchPlan>),
 }
 
-/// Reads and resolves a file that may have a [search], for the machine that a command line asks for instead of the file's.
+/// Reads and resolves a file that may have a section `[search]`, for the machine that a command line asks for instead of the file's.
 ///
 /// # Errors
 /// As [`read`].
@@ -56,7 +56,7 @@ pub fn read_described(path: &Path, request: &MachineRequest) -> Result<Described
     resolve(&Source::read(path)?, request)
 }
 
-/// Resolves the text of a file that may have a [search].
+/// Resolves the text of a file that may have a section `[search]`.
 ///
 /// # Errors
 /// As [`read`].
