@@ -409,6 +409,7 @@ fn an_unusable_score_is_refused_with_its_place() {
         let score = resolve(&criterion("magnitude").score(), piece.as_ref()).expect("no statistics needed");
         let target = targets(40)[1];
         let error = piece.select(&score, &target).expect_err("infinite");
-        assert_eq!(error.to_string(), "the score at row 1, column 33 is inf");
+        let said = error.to_string();
+        assert!(said.starts_with("the score at row 1, column 33 is inf; "), "{said}");
     });
 }
