@@ -1,7 +1,7 @@
 //! FLAP surveys, keeps and computes what the independent implementation does.
 
 use crate::gpu;
-use crate::reference::{Golden, MODELS, close, golden, keeps, opened, parameters, some_logits};
+use crate::reference::{Golden, MODELS, close, golden, keeps, on_cpu, opened, parameters, some_logits};
 use std::collections::BTreeMap;
 use zprune::backend::cpu::Cpu;
 use zprune::backend::{Backend, Compute};
@@ -11,7 +11,6 @@ use zprune::model::forward::Ends;
 use zprune::prune::units::UnitMethod;
 use zprune::prune::units::Widths;
 use zprune::prune::units::cost::Cost;
-use zprune::prune::units::dense::Dense;
 use zprune::prune::units::flap::{Flap, Grouping, Metric, Structure};
 use zprune::prune::units::survey::survey;
 use zprune::spec::Role;
@@ -64,12 +63,7 @@ fn flap_keeps_what_the_reference_keeps_and_computes_the_same() {
         let dense = opened(&golden(folder).join(model));
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let model_there = Dense {
-            backend: &Cpu,
-            source: &dense,
-            ends: &ends,
-            windows: Some(&windows),
-        };
+        let model_there = on_cpu(&dense, &ends, &windows);
         let facts = &golden_values.facts[model]["flap"];
         let cost = Cost::of(dense.spec().block(0));
         assert_eq!(
@@ -145,12 +139,7 @@ fn other_ways_of_flap_remove_what_they_are_asked_to() {
     let dense = opened(&golden("gradients/llama_gqa_tied"));
     let ends = Ends::upload(&Cpu, &dense).expect("room");
     let windows = golden_values.windows("llama_gqa_tied");
-    let model_there = Dense {
-        backend: &Cpu,
-        source: &dense,
-        ends: &ends,
-        windows: Some(&windows),
-    };
+    let model_there = on_cpu(&dense, &ends, &windows);
     let cost = Cost::of(dense.spec().block(0));
     let all = 3 * (4 * cost.group + 96 * cost.neuron);
     for (structure, remove_heads, share) in [

@@ -1,10 +1,9 @@
 //! LLM-Pruner scores and keeps what the independent implementation does.
 
-use crate::reference::{Golden, MODELS, close, golden, keeps, opened, parameters};
+use crate::reference::{Golden, MODELS, close, golden, keeps, on_cpu, opened, parameters};
 use zprune::backend::cpu::Cpu;
 use zprune::model::forward::Ends;
 use zprune::prune::units::Widths;
-use zprune::prune::units::dense::Dense;
 use zprune::prune::units::llm_pruner::{Gqa, LlmPruner, Taylor};
 use zprune::prune::units::scores::UnitScores;
 use zprune::prune::units::{DenseModel, UnitMethod};
@@ -17,12 +16,7 @@ fn llm_pruner_scores_and_keeps_what_the_reference_does() {
         let dense = opened(&golden(folder).join(model));
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let there = Dense {
-            backend: &Cpu,
-            source: &dense,
-            ends: &ends,
-            windows: Some(&windows),
-        };
+        let there = on_cpu(&dense, &ends, &windows);
         let grouped = dense.spec().block(0).attention.heads > dense.spec().block(0).attention.kv_heads;
         for (taylor, mode) in [
             (Taylor::Vectorize, "vectorize"),

@@ -12,7 +12,7 @@ mod reference;
 mod sub_layers;
 
 use ndarray::Array2;
-use reference::{Golden, MODELS, close, golden, logits, opened, parameters, some_logits};
+use reference::{Golden, MODELS, close, golden, logits, on_cpu, opened, parameters, some_logits};
 use std::collections::BTreeMap;
 use zprune::backend::cpu::Cpu;
 use zprune::backend::gradient::GradientNeeds;
@@ -285,12 +285,7 @@ fn every_method_removes_what_it_is_asked_to_in_equal_widths() {
         let dense = opened(&golden(folder).join(model));
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let there = Dense {
-            backend: &Cpu,
-            source: &dense,
-            ends: &ends,
-            windows: Some(&windows),
-        };
+        let there = on_cpu(&dense, &ends, &windows);
         let blind = Dense { windows: None, ..there };
         let spec = dense.spec();
         for (name, parameters) in [

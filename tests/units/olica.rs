@@ -1,6 +1,6 @@
 //! Olica keeps and computes what the independent implementation does.
 
-use crate::reference::{Golden, MODELS, close, golden, ids, opened, parameters, some_logits};
+use crate::reference::{Golden, MODELS, close, golden, ids, on_cpu, opened, parameters, some_logits};
 use ndarray::Array2;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -8,7 +8,6 @@ use zprune::backend::cpu::Cpu;
 use zprune::model::edit::{Edit, Edited};
 use zprune::model::forward::Ends;
 use zprune::model::source::WeightSource;
-use zprune::prune::units::dense::Dense;
 use zprune::prune::units::olica::{Olica, Rule, scores};
 use zprune::prune::units::{DenseModel, UnitMethod};
 use zprune::prune::units::{UNITS, Wanted, Widths};
@@ -30,12 +29,7 @@ fn olica_keeps_and_computes_what_the_reference_does() {
         let spec = dense.spec();
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let there = Dense {
-            backend: &Cpu,
-            source: &dense,
-            ends: &ends,
-            windows: Some(&windows),
-        };
+        let there = on_cpu(&dense, &ends, &windows);
         let facts = &golden_values.facts[model];
         let want = |name: &str| golden_values.values(&format!("{model}/olica/{name}"));
         let number = |value: &Value| value.as_u64().expect("a number") as usize;

@@ -13,6 +13,7 @@ use zprune::model::edit::{BlockEdit, Edit};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Ends, Hidden};
 use zprune::model::source::WeightSource;
+use zprune::prune::units::dense::Dense;
 use zprune::spec::ModelSpec;
 
 /// The reference's models, and where they are.
@@ -128,4 +129,14 @@ pub(crate) fn keeps(what: &str, edit: &Edit, spec: &ModelSpec, facts: &Value) {
 
 pub(crate) fn parameters(spec: &ModelSpec) -> usize {
     spec.tensors().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+}
+
+/// The dense model with its calibration windows, on the CPU.
+pub(crate) fn on_cpu<'a>(source: &'a Checkpoint, ends: &'a Ends<Cpu>, windows: &'a TokenWindows) -> Dense<'a, Cpu> {
+    Dense {
+        backend: &Cpu,
+        source,
+        ends,
+        windows: Some(windows),
+    }
 }

@@ -1,6 +1,6 @@
 //! 2SSP and dropping blocks: whole attention, MLP and blocks go in the order of the independent implementation.
 
-use crate::reference::{Golden, MODELS, close, golden, ids, opened, parameters, some_logits};
+use crate::reference::{Golden, MODELS, close, golden, ids, on_cpu, opened, parameters, some_logits};
 use serde_json::Value;
 use zprune::backend::cpu::Cpu;
 use zprune::eval::perplexity::{PerplexityScorer, perplexity};
@@ -8,7 +8,6 @@ use zprune::model::blocks;
 use zprune::model::edit::{BlockEdit, Edit, Edited};
 use zprune::model::forward::Ends;
 use zprune::model::source::WeightSource;
-use zprune::prune::units::dense::Dense;
 use zprune::prune::units::drop::{greedy, least, without};
 use zprune::prune::units::turning::{Tokens, turning};
 use zprune::prune::units::{DenseModel, UnitMethod};
@@ -28,12 +27,7 @@ fn two_ssp_keeps_what_the_reference_keeps() {
         let dense = opened(&golden(folder).join(model));
         let windows = golden_values.windows(model);
         let ends = Ends::upload(&Cpu, &dense).expect("room");
-        let there = Dense {
-            backend: &Cpu,
-            source: &dense,
-            ends: &ends,
-            windows: Some(&windows),
-        };
+        let there = on_cpu(&dense, &ends, &windows);
         let norms = there.neuron_norms().expect("computes");
         for (got, want) in norms.iter().zip(facts[model]["norms"].as_array().expect("a list")) {
             close(&format!("{model}: norms"), got, &numbers(want));
