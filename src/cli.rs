@@ -35,6 +35,8 @@ mod submit;
 mod sweep;
 mod threads;
 mod verify;
+mod worker;
+mod workers;
 
 use crate::backend::adapter;
 use crate::error::{Error, Result};
@@ -46,6 +48,7 @@ use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::tensor::StorageType;
 use crate::{experiment, files, jobs};
+use bytesize::ByteSize;
 use clap::{CommandFactory, Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
@@ -330,19 +333,27 @@ fn devices() -> String {
     );
     let adapters = adapter::list();
     for adapter in &adapters {
+        let memory = adapter.memory.map(|bytes| format!(", {} of memory", ByteSize(bytes)));
         text.push_str(&format!(
-            "gpu: {} ({}, {}), tier {}, {} MiB per binding, {} KiB of workgroup memory{}\n",
-            adapter.name,
+            "gpu {} ({}, {}){}, tier {}, {} MiB per binding, {} KiB of workgroup memory{}\n",
+            adapter.brief(),
             adapter.interface,
             adapter.driver,
+            memory.unwrap_or_default(),
             adapter.tier,
             adapter.binding >> 20,
             adapter.workgroup >> 10,
             if adapter.software {
-                "; software, used only when named"
+                "; software, used only when asked for"
             } else {
                 ""
-            }
+            },
+        ));
+    }
+    for (reason, count) in adapter::hidden() {
+        text.push_str(&format!(
+            "{reason} hides {count} GPU{}\n",
+            if count == 1 { "" } else { "s" }
         ));
     }
     if adapters.is_empty() {

@@ -4,6 +4,7 @@
 //! mend it. Its [`ErrorKind`] decides the exit code of the program and nothing else. Panics are kept
 //! for bugs; everything a user or a file can cause arrives here.
 
+use serde::{Deserialize, Serialize};
 use std::error::Error as Cause;
 use std::fmt;
 use std::path::Path;
@@ -14,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What sort of thing went wrong; see [`ErrorKind::exit_code`].
 #[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The experiment file or the command line asks for something that does not exist or contradicts itself.
     Config,
@@ -22,8 +23,10 @@ pub enum ErrorKind {
     Input,
     /// Arithmetic broke down: a factorisation failed or a value is not finite.
     Numeric,
-    /// The GPU failed: lost, out of memory, or without something that a kernel needs.
+    /// The GPU failed: out of memory, or without something that a kernel needs.
     Device,
+    /// The GPU is gone, and nothing can be computed on it any more.
+    DeviceLost,
     /// Results could not be written (full disk, missing permission, no file locks).
     Output,
     /// The run ended, but some of its cells failed; each one's record says why.
@@ -38,7 +41,11 @@ impl ErrorKind {
     /// The process exit code: 1 when work failed or a result is not as expected, 2 when the input cannot be used, 3 when the results cannot be written, 130 (the shells' code for Ctrl-C) when it was stopped.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::Numeric | ErrorKind::Device | ErrorKind::CellsFailed | ErrorKind::Mismatch => 1,
+            ErrorKind::Numeric
+            | ErrorKind::Device
+            | ErrorKind::DeviceLost
+            | ErrorKind::CellsFailed
+            | ErrorKind::Mismatch => 1,
             ErrorKind::Config | ErrorKind::Input => 2,
             ErrorKind::Output => 3,
             ErrorKind::Interrupted => 130,

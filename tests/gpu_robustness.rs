@@ -38,7 +38,7 @@ fn half_precision_without_the_feature_is_refused() {
         return;
     }
     let choice = Choice {
-        name: None,
+        adapter: None,
         software: true,
         tier: Some(Tier::Subgroups),
     };
@@ -87,11 +87,11 @@ fn a_device_that_is_gone_is_an_error_from_then_on() {
     ];
     for error in errors {
         let error = error.expect("nothing works any more");
-        assert_eq!(error.kind(), ErrorKind::Device);
+        assert_eq!(error.kind(), ErrorKind::DeviceLost);
         assert!(error.to_string().contains("the GPU was given up"), "{error}");
     }
     let gone = gpu.hardware().allocate(4).err().expect("no memory either");
-    assert_eq!(gone.kind(), ErrorKind::Device);
+    assert_eq!(gone.kind(), ErrorKind::DeviceLost);
     let another = gpu::open(Tier::Base, Compute::F32);
     another.hardware().allocate(4).expect("another device works");
 }

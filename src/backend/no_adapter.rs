@@ -8,6 +8,11 @@ pub fn list() -> Vec<Listed> {
     Vec::new()
 }
 
+/// What hides GPUs of this machine: nothing.
+pub fn hidden() -> Vec<(String, usize)> {
+    Vec::new()
+}
+
 /// The adapter that a choice takes.
 ///
 /// # Errors

@@ -116,8 +116,19 @@ impl Display {
         Ok(stop)
     }
 
+    /// A block is finished.
+    pub(super) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
+    /// The number of cells that ended, and of all.
+    pub(super) fn ended(&self) -> (usize, usize) {
+        let Counts { cells, done } = self.counts.get();
+        (done, cells)
+    }
+
     /// Prints a line, above the bar if there is one.
-    fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         self.spoke.set(Instant::now());
         self.bar.suspend(|| note(line));
     }
@@ -152,7 +163,11 @@ impl Display {
 
     /// Shows the current cell; a log gets a line now and then, which says that a long cell is alive.
     fn show(&self, result: Option<&str>) {
-        let line = self.line(result);
+        self.show_line(&self.line(result));
+    }
+
+    /// Shows a line after the share that is done and the time left; a log gets one now and then.
+    pub(super) fn show_line(&self, line: &str) {
         if self.terminal {
             let length = self.bar.length().unwrap_or(0).max(1);
             let percent = 100 * self.bar.position().min(length) / length;
@@ -161,7 +176,7 @@ impl Display {
                 .map_or(String::new(), |left| format!(", {} left", short(left)));
             self.bar.set_message(format!("{percent} %{left}; {line}"));
         } else if self.spoke.get().elapsed() > SILENCE {
-            self.say(&self.with_left(&line));
+            self.say(&self.with_left(line));
         }
     }
 
@@ -183,6 +198,31 @@ fn short(duration: Duration) -> String {
         5370..172_800 => format!("{} h {} min", minutes / 60, minutes % 60),
         _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
     }
+}
+
+/// The perplexity of the windows that are scored, with the interval that tables give it.
+pub(super) fn perplexity_so_far(evaluation: &str, means: &[f64], windows: usize, confidence: f64) -> String {
+    let spread = TextMean::of(means, Texts::Stream).and_then(|it| it.robust_interval(confidence));
+    let interval = spread.map_or(String::new(), |interval| {
+        format!(
+            " ({:.2} to {:.2})",
+            Shown(interval.low.exp()),
+            Shown(interval.high.exp())
+        )
+    });
+    format!(
+        "{evaluation} {:.2}{interval}, {} of {windows} windows",
+        Shown(mean(means).exp()),
+        means.len()
+    )
+}
+
+/// The accuracy on the documents that are scored, with its interval.
+pub(super) fn accuracy_so_far(running: &Running) -> String {
+    let [low, high] = running.interval.map(|bound| 100.0 * bound);
+    let accuracy = 100.0 * running.accuracy;
+    let Running { task, done, total, .. } = running;
+    format!("{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents")
 }
 
 impl Progress for Display {
@@ -243,7 +283,7 @@ impl Progress for Display {
     }
 
     fn step(&self) -> Result<()> {
-        self.bar.inc(1);
+        self.advance();
         let (done, all) = self.blocks.get();
         self.blocks.set((done + 1, all));
         self.show(None);
@@ -251,29 +291,11 @@ impl Progress for Display {
     }
 
     fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
-        // The interval that tables give the perplexity.
-        let spread = TextMean::of(means, Texts::Stream).and_then(|it| it.robust_interval(self.confidence));
-        let interval = spread.map_or(String::new(), |interval| {
-            format!(
-                " ({:.2} to {:.2})",
-                Shown(interval.low.exp()),
-                Shown(interval.high.exp())
-            )
-        });
-        self.show(Some(&format!(
-            "{evaluation} {:.2}{interval}, {} of {windows} windows",
-            Shown(mean(means).exp()),
-            means.len()
-        )));
+        self.show(Some(&perplexity_so_far(evaluation, means, windows, self.confidence)));
     }
 
     fn answered(&self, running: &Running) {
-        let [low, high] = running.interval.map(|bound| 100.0 * bound);
-        let accuracy = 100.0 * running.accuracy;
-        let Running { task, done, total, .. } = running;
-        self.show(Some(&format!(
-            "{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"
-        )));
+        self.show(Some(&accuracy_so_far(running)));
     }
 
     fn left(&self, _cell: Option<Duration>, sweep: Option<Duration>) {

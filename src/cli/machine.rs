@@ -22,8 +22,8 @@ pub(super) struct Machine {
         "bfloat16 operands of products, everything else in single precision. CPU only",
     ]))]
     compute: Option<Compute>,
-    /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU
-    #[arg(long, value_name = "NAME")]
+    /// The GPU: its number, PCI address or part of its name, as `zprune devices` lists it; the only way to a software GPU
+    #[arg(long, value_name = "GPU")]
     adapter: Option<String>,
     /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file [default: no limit]
     #[arg(long, value_name = "SIZE")]

@@ -5,7 +5,7 @@ use super::piped;
 use super::streams::print;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::{Machine, MachinePlan};
+use crate::experiment::machine::{Machine, MachinePlan, Processor};
 use crate::experiment::plan::Experiment;
 use crate::experiment::resolve;
 use crate::files::{Access, OutputFile, no_links};
@@ -51,20 +51,35 @@ struct Limits {
     /// Cores for a task [default: 1]
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
-    /// A further line for the engine, such as --line '--gres=gpu:1'; may be repeated
+    /// GPUs for a task [default: 1 if a GPU computes and no --line asks for one, else none]
+    #[arg(long, value_name = "N")]
+    gpus: Option<usize>,
+    /// A further line for the engine, such as --line '--constraint=h100'; may be repeated
     #[arg(long = "line", value_name = "LINE", allow_hyphen_values = true)]
     lines: Vec<String>,
 }
 
 impl Limits {
-    fn resolved(&self) -> Resources {
-        Resources {
+    /// What a task of this machine may use.
+    fn resolved(&self, machine: Machine) -> Result<Resources> {
+        let asked = |line: &String| line.contains("gres") || line.contains("gpu");
+        let computes = machine.backend == Processor::Gpu;
+        let gpus = self
+            .gpus
+            .unwrap_or(usize::from(computes && !self.lines.iter().any(asked)));
+        if gpus > 0 && !computes {
+            let message =
+                format!("--gpus {gpus}: this experiment computes on the CPU; add `--backend gpu`, or leave --gpus out");
+            return Err(Error::config(message));
+        }
+        Ok(Resources {
             partition: self.partition.clone(),
             time: self.time,
             memory: self.memory,
             cores: self.cores,
+            gpus,
             lines: self.lines.clone(),
-        }
+        })
     }
 }
 
@@ -81,16 +96,17 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
     let inputs = Inputs::inspect(&experiment)?;
     inputs.require_all()?;
     let here = std::env::current_dir().map_err(|error| Error::reading(Path::new("."), error))?;
+    let resources = arguments.resources.resolved(machine)?;
     let sweep = Sweep {
         name: experiment.name.clone(),
         zprune: program()?,
         experiment: path.to_path_buf(),
         results: here.join(results),
-        machine: machine_arguments(&experiment.machine, machine),
+        machine: machine_arguments(&experiment.machine, machine, &resources),
         cells: open_cells(&experiment, machine, &inputs, &results.join(&experiment.name))?,
         directory: here,
         chunk: arguments.chunk.map(|chunk| chunk as usize),
-        resources: arguments.resources.resolved(),
+        resources,
     };
     if sweep.cells.is_empty() {
         return print(&format!("{}: all cells have results; nothing to submit", sweep.name));
@@ -137,13 +153,14 @@ fn program() -> Result<PathBuf> {
 
 /// The arguments for backend and device as the plan was understood, written out. Ids depend on them, and a node of
 /// the cluster may choose another device for `auto`.
-fn machine_arguments(plan: &MachinePlan, machine: Machine) -> Vec<String> {
+fn machine_arguments(plan: &MachinePlan, machine: Machine, resources: &Resources) -> Vec<String> {
     let compute = machine.compute.name();
     let mut arguments: Vec<String> = ["--backend", &machine.backend.to_string(), "--compute", compute]
         .map(String::from)
         .to_vec();
     let plan = plan.settled(machine);
-    if let Some(adapter) = &plan.adapter {
+    // With several GPUs, all that a task gets are used.
+    if let Some(adapter) = plan.adapter.as_ref().filter(|_| resources.gpus < 2) {
         arguments.extend(["--adapter".to_string(), adapter.clone()]);
     }
     if let Some(memory) = plan.memory {

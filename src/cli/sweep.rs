@@ -3,21 +3,23 @@
 use super::common::Target;
 use super::display::Display;
 use super::forecast;
+use super::piped;
 use super::search;
 use super::streams::{note, print, print_lines, width};
+use super::{worker, workers};
 use crate::choices;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::{Foreseen, Processor};
+use crate::experiment::machine::{Foreseen, Processor, Wanted};
 use crate::experiment::plan::{CalibrationPlan, Cell, EvaluationPlan, Experiment};
 use crate::experiment::resolve::{self, Described};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
 use crate::report::{self, Report};
-use crate::run::{self, Options, State};
+use crate::run::{self, Options, Outcome, State};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +35,12 @@ pub(super) struct Run {
     /// End if other processes are working on all cells that are left, instead of waiting for them
     #[arg(long)]
     no_wait: bool,
+    /// Use several GPUs, one worker each: all, or numbers (or addresses, or parts of names) of `zprune devices`, such as 0,1,3
+    #[arg(long, value_name = "GPUS", conflicts_with_all = ["adapter", "no_wait"])]
+    gpus: Option<String>,
+    /// Work for another process, which is told the progress
+    #[arg(long, hide = true, conflicts_with = "gpus")]
+    worker: bool,
 }
 
 /// Arguments of `zprune plan`.
@@ -51,14 +59,25 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = match resolve::read_described(path, &machine.request())? {
+    let mut request = machine.request();
+    if arguments.gpus.is_some() {
+        piped::refuse("an experiment that several workers read", Some(path))?;
+        if request.backend == Some(Wanted::Cpu) {
+            return Err(Error::config(
+                "--gpus and --backend cpu contradict each other; leave one of them out",
+            ));
+        }
+        request.backend = Some(Wanted::Gpu);
+    }
+    let alone = arguments.cell.is_empty() && !arguments.no_wait && arguments.gpus.is_none();
+    let experiment = match resolve::read_described(path, &request)? {
         Described::Experiment(experiment) => experiment,
-        Described::Search(plan) if arguments.cell.is_empty() && !arguments.no_wait => {
+        Described::Search(plan) if alone => {
             return search::carry_out(&plan, path, results);
         }
         Described::Search(_) => {
-            let message = "it is a search, whose rungs follow from each other: leave `--cell` and `--no-wait` out; several processes share \
-                           its cells";
+            let message = "it is a search, whose rungs follow from each other: leave `--cell`, `--no-wait` and `--gpus` out; several \
+                           processes share its cells";
             return Err(Error::config(message).at(path.display()));
         }
     };
@@ -67,7 +86,11 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         wait: !arguments.no_wait,
         ..Options::default()
     };
-    carry_out(&experiment, path, results, options)
+    match &arguments.gpus {
+        _ if arguments.worker => worker::work(&experiment, results, options),
+        Some(gpus) => share_out(*experiment, path, results, options, gpus),
+        None => carry_out(&experiment, path, results, options),
+    }
 }
 
 /// Runs the experiment of the file `path` until a signal ends it; makes its report, unless only some cells are run.
@@ -76,6 +99,17 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     report::check(experiment, &folder)?;
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
     experiment.machine_here().at(path.display())?;
+    let (progress, inputs) = begin(experiment)?;
+    let options = Options {
+        stop: progress.stop_on_signals()?,
+        ..options
+    };
+    let outcome = run::run(experiment, &inputs, &folder, &options, &progress)?;
+    close(&folder, &options.cells, outcome)
+}
+
+/// Makes what a run needs ready, and says what of the experiment is unlike papers.
+fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
     experiment
         .evaluations
         .iter()
@@ -85,11 +119,64 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     inputs::fetch(experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
-    let options = Options {
-        stop: progress.stop_on_signals()?,
-        ..options
+    Ok((progress, inputs))
+}
+
+/// Runs the experiment with one worker on each of these GPUs; makes its report, unless only some cells are run.
+fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: Options, gpus: &str) -> Result<()> {
+    let folder = results.join(&experiment.name);
+    report::check(&experiment, &folder)?;
+    let mut gpus = workers::chosen(gpus)?;
+    let machine = workers::machine(&experiment, &gpus).at(path.display())?;
+    // Only workers open GPUs; here, ids of cells are made.
+    experiment.machine.compute = Some(machine.compute);
+    let (progress, inputs) = begin(&experiment)?;
+    inputs.require_all()?;
+    let stop = progress.stop_on_signals()?;
+    let open = |state: &State| matches!(state, State::Pending | State::Running | State::Failed);
+    let states = || -> Result<Vec<State>> {
+        let records = record::read_if_any(&folder)?;
+        let found = run::prospects(&experiment, machine, &inputs, &records, &folder);
+        let asked =
+            |id: &Option<String>| options.cells.is_empty() || id.as_ref().is_some_and(|id| options.cells.contains(id));
+        Ok(found
+            .into_iter()
+            .filter(|it| asked(&it.id))
+            .map(|it| it.state)
+            .collect())
     };
-    let outcome = run::run(experiment, &inputs, &folder, &options, &progress)?;
+    let before = states()?;
+    let pending = before.iter().filter(|state| open(state)).count();
+    let mut ended = Ok(());
+    // A cell that is not there is refused by the first worker as by any run.
+    if pending > 0 || !options.cells.is_empty() {
+        gpus.truncate(pending.max(1));
+        let orders = workers::Orders {
+            experiment: path,
+            results,
+            machine,
+            cells: &options.cells,
+        };
+        ended = workers::run(&orders, gpus, pending, &stop, &progress);
+    }
+    let after = states()?;
+    let count = |wanted: State| after.iter().filter(|state| **state == wanted).count();
+    let left = count(State::Pending) + count(State::Running);
+    if left > 0 || before.is_empty() {
+        ended?;
+    }
+    let outcome = Outcome {
+        ran: pending - left,
+        failed: count(State::Failed),
+        skipped: before.len() - pending,
+        left,
+        elsewhere: 0,
+    };
+    close(&folder, &options.cells, outcome)
+}
+
+/// Makes the report of a run that has ended, and tells how it ended.
+fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
     if outcome.ran + outcome.elsewhere + outcome.left == 0 {
         note(&format!(
             "nothing was run: all {} cells have results in {} already. To run them again, choose another folder with --results, or \
@@ -100,9 +187,9 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     }
     let mut wrote = vec!["runs.jsonl".to_string()];
     // One cell of many makes no table; `zprune report` makes it from all of them.
-    if options.cells.is_empty() {
-        let report = Report::read(&folder)?;
-        let files = report::write(&report, &folder)?;
+    if cells.is_empty() {
+        let report = Report::read(folder)?;
+        let files = report::write(&report, folder)?;
         print(&report.terminal(width()))?;
         wrote.push(format!("report.html and {} tables and plots", files.len() - 1));
     }
@@ -119,7 +206,7 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
         folder.display(),
         wrote.join(", ")
     ));
-    outcome.check(&folder)
+    outcome.check(folder)
 }
 
 /// What `zprune plan --json` prints, for another program.

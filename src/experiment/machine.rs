@@ -52,7 +52,7 @@ pub struct MachineRequest {
     pub backend: Option<Wanted>,
     /// The number format of weights and activations; half precision on a GPU that has it, else single.
     pub compute: Option<Compute>,
-    /// Part of the GPU's name, as `zprune devices` lists it; the only way to a software GPU.
+    /// The GPU's number, PCI address or part of its name, as `zprune devices` lists it; the only way to a software GPU.
     pub adapter: Option<String>,
     /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file.
     pub memory: Option<String>,
@@ -68,7 +68,7 @@ pub struct MachinePlan {
     /// The number format of weights and activations; `None` leaves it to the device: `f16` on a GPU that has it, else `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute: Option<Compute>,
-    /// Part of the GPU's name.
+    /// The GPU's number, PCI address or part of its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// Memory a run may use. Decides no number, so it is not part of any id.
@@ -246,7 +246,7 @@ impl MachinePlan {
     /// An environment variable says something impossible.
     pub fn choice(&self) -> Result<Choice> {
         let choice = Choice {
-            name: self.adapter.clone(),
+            adapter: self.adapter.clone(),
             ..Choice::default()
         };
         choice.or_environment()

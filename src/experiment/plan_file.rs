@@ -57,6 +57,8 @@ impl PlanFile {
         let cell = cells.iter().map(planned).collect();
         let mut experiment = experiment.clone();
         experiment.machine = experiment.machine.settled(machine);
+        // Several processes write the same plan, each with another card; the device is in every record.
+        experiment.machine.adapter = None;
         for (plan, folder) in experiment.models.iter_mut().zip(&inputs.folders) {
             plan.commit = folder.as_ref().and_then(|folder| folder.commit.clone());
         }

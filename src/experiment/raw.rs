@@ -490,7 +490,7 @@ pub struct RawCompute {
     pub backend: Option<Wanted>,
     /// `f32` or `f16`; `f16` by default on a GPU that has it.
     pub compute: Option<Compute>,
-    /// Part of the GPU's name.
+    /// The GPU's number, PCI address or part of its name, as `zprune devices` lists it.
     pub adapter: Option<String>,
     /// Memory a run may use, such as `12GiB`; no limit by default.
     pub memory: Option<String>,

@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Runs a cell; a failure becomes part of the record. What its tasks found comes with it.
 ///
 /// # Errors
-/// The run was asked to stop: the cell has no record.
+/// The run was asked to stop, or its GPU is gone, which says nothing about the cell: the cell has no record.
 pub(crate) fn record<B: Workbench>(
     runner: &mut Runner<B>,
     experiment: &Experiment,
@@ -51,6 +51,10 @@ pub(crate) fn record<B: Workbench>(
     let (found, error) = match result {
         Ok(found) => (found, None),
         Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) if error.kind() == ErrorKind::DeviceLost => {
+            let message = format!("{error}; finished cells are recorded, and the same command goes on with the others");
+            return Err(Error::new(ErrorKind::DeviceLost, message));
+        }
         Err(error) => (Findings::default(), Some(error.to_string())),
     };
     let record = Record {

@@ -13,7 +13,9 @@ const MOST_TASKS: usize = 1001;
 
 pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     sweep.check()?;
-    let chunk = sweep.chunk.unwrap_or(sweep.cells.len().div_ceil(MOST_TASKS)).max(1);
+    // Fewer cells than GPUs would leave some idle.
+    let least = sweep.cells.len().div_ceil(MOST_TASKS).max(sweep.resources.gpus);
+    let chunk = sweep.chunk.unwrap_or(least).max(1);
     let tasks: Vec<String> = sweep
         .cells
         .chunks(chunk)
@@ -34,6 +36,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     // A task that was put back writes on in its log.
     array.push("--open-mode=append".to_string());
     array.push(format!("--cpus-per-task={}", resources.cores.unwrap_or(1)));
+    array.extend((resources.gpus > 0).then(|| format!("--gres=gpu:{}", resources.gpus)));
     array.extend(resources.time.map(|it| format!("--time={it}")));
     array.extend(resources.memory.map(|it| format!("--mem={it}M")));
     array.extend(resources.lines.iter().cloned());

@@ -14,9 +14,14 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
         let message = "--chunk is for slurm; Snakemake puts jobs together itself: `snakemake --group-components`";
         return Err(Error::config(message));
     }
+    let resources = &sweep.resources;
+    if resources.gpus > 1 {
+        let message = "--gpus: a job of Snakemake runs one cell, which one GPU computes; Snakemake starts as many jobs as there are GPUs \
+                       with `--resources gpu=N`";
+        return Err(Error::config(message));
+    }
     let folder = sweep.submit_folder();
     let folder = text(&folder)?;
-    let resources = &sweep.resources;
     let mut amounts = Vec::new();
     amounts.extend(
         resources
@@ -26,6 +31,7 @@ pub(super) fn scripts(sweep: &Sweep) -> Result<Scripts> {
     );
     amounts.extend(resources.time.map(|it| format!("runtime={it}")));
     amounts.extend(resources.memory.map(|it| format!("mem_mb={it}")));
+    amounts.extend((resources.gpus > 0).then(|| "gpu=1".to_string()));
     amounts.extend(resources.lines.iter().cloned());
     let resources_line = match amounts.is_empty() {
         true => String::new(),

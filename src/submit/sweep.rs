@@ -52,6 +52,8 @@ pub struct Resources {
     pub memory: Option<u64>,
     /// Cores for a task; 1 if absent.
     pub cores: Option<usize>,
+    /// GPUs for a task; with several, each works on a cell of its own.
+    pub gpus: usize,
     /// Further lines in the engine's own language.
     pub lines: Vec<String>,
 }
@@ -124,6 +126,9 @@ impl Sweep {
         let mut words = vec![text(&self.zprune)?, "run", text(&self.experiment)?];
         words.extend(["--results", text(&self.results)?]);
         words.extend(self.machine.iter().map(String::as_str));
+        if self.resources.gpus > 1 {
+            words.extend(["--gpus", "all"]);
+        }
         quoted(&words)
     }
 

@@ -27,7 +27,7 @@ pub fn best_tier() -> Option<Tier> {
 #[allow(dead_code, reason = "the quickstart's test goes through the program")]
 pub fn open(tier: Tier, compute: Compute) -> Gpu {
     let choice = Choice {
-        name: None,
+        adapter: None,
         software: true,
         tier: Some(tier),
     };

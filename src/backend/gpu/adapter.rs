@@ -1,22 +1,86 @@
 //! Which GPU, and what it can do.
 //!
-//! An adapter is found by name or taken by merit, and put into one of four tiers; kernels are chosen by
+//! An adapter is found by number, address or name, or taken by merit, and put into one of four tiers; kernels are chosen by
 //! tier, so a tier can be forced down to test what smaller devices would run.
 
+use super::visible::{self, Card};
+use crate::backend::choice;
 pub use crate::backend::choice::{Choice, Listed, Tier};
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor, Limits};
 
-/// All adapters of this machine; `WGPU_BACKEND` restricts the interfaces.
+/// An adapter of this machine, and what tells it from others.
+struct Known {
+    adapter: Adapter,
+    listed: Listed,
+    /// The variable that says that this process must not use it.
+    hidden: Option<String>,
+}
+
+/// All adapters of this machine that this process may use, in the order of their numbers; `WGPU_BACKEND` restricts the interfaces.
 pub fn list() -> Vec<Listed> {
-    adapters().iter().map(listed).collect()
+    usable(known()).into_iter().map(|known| known.listed).collect()
+}
+
+/// What hides GPUs of this machine from this process: for each variable with its value, how many.
+pub fn hidden() -> Vec<(String, usize)> {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for reason in known().into_iter().filter_map(|known| known.hidden) {
+        match counts.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((reason, 1)),
+        }
+    }
+    counts
+}
+
+/// The adapters that may be used, numbered: discrete GPUs come first, then integrated ones, then all others; those of a kind are in the
+/// order of their PCI addresses.
+fn usable(mut known: Vec<Known>) -> Vec<Known> {
+    let merit = |known: &Known| match known.adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    };
+    known.retain(|known| known.hidden.is_none());
+    known.sort_by(|a, b| (merit(a), &a.listed.address).cmp(&(merit(b), &b.listed.address)));
+    for (index, known) in known.iter_mut().enumerate() {
+        known.listed.index = index;
+    }
+    known
+}
+
+fn known() -> Vec<Known> {
+    let adapters = adapters();
+    let card = |adapter: &Adapter| {
+        let info = adapter.get_info();
+        Card {
+            vendor: info.vendor,
+            address: info.device_pci_bus_id.to_lowercase(),
+        }
+    };
+    let cards: Vec<Card> = adapters.iter().map(card).collect();
+    let hidden = visible::hidden(&cards, &|name| std::env::var(name).ok(), &visible::identifier);
+    let known = adapters.into_iter().zip(hidden);
+    known
+        .map(|(adapter, hidden)| Known {
+            listed: listed(&adapter),
+            adapter,
+            hidden,
+        })
+        .collect()
 }
 
 fn listed(adapter: &Adapter) -> Listed {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     Listed {
+        index: 0,
         name: info.name.clone(),
+        address: info.device_pci_bus_id.to_lowercase(),
+        memory: memory(adapter),
         interface: info.backend.to_string(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         software: info.device_type == DeviceType::Cpu,
@@ -24,6 +88,29 @@ fn listed(adapter: &Adapter) -> Listed {
         binding: limits.max_storage_buffer_binding_size,
         workgroup: limits.max_compute_workgroup_storage_size,
     }
+}
+
+/// Bytes of the adapter's own memory, where its interface tells.
+#[cfg(any(target_os = "linux", target_os = "windows"))]
+fn memory(adapter: &Adapter) -> Option<u64> {
+    // The bit of Vulkan's specification for memory that belongs to the device.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the handles live as long as `adapter`, are only asked for properties, and nothing is destroyed.
+    #[allow(unsafe_code)]
+    let properties = unsafe {
+        let vulkan = adapter.as_hal::<wgpu::hal::vulkan::Api>()?;
+        let instance = vulkan.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
+    };
+    let heaps = &properties.memory_heaps[..properties.memory_heap_count as usize];
+    let own = heaps.iter().filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
+    own.map(|heap| heap.size).max()
+}
+
+/// Bytes of the adapter's own memory; this system shares its memory with it.
+#[cfg(not(any(target_os = "linux", target_os = "windows")))]
+fn memory(_adapter: &Adapter) -> Option<u64> {
+    None
 }
 
 fn adapters() -> Vec<Adapter> {
@@ -37,41 +124,46 @@ fn adapters() -> Vec<Adapter> {
     pollster::block_on(instance.enumerate_adapters(Backends::all()))
 }
 
-/// The best adapter that fits the choice: discrete GPUs come first, then integrated ones, then all others.
+/// The first adapter, by its number, that fits the choice.
+///
+/// # Errors
+/// None fits; lists those there are.
+fn find_known(choice: &Choice) -> Result<Known> {
+    let all = usable(known());
+    let names: Vec<String> = all.iter().map(|known| known.listed.brief()).collect();
+    let found = match &choice.adapter {
+        Some(wanted) => {
+            let listed: Vec<&Listed> = all.iter().map(|known| &known.listed).collect();
+            choice::named(wanted, &listed)
+        }
+        None => all.iter().position(|known| choice.software || !known.listed.software),
+    };
+    let found = found.and_then(|index| all.into_iter().nth(index));
+    found.ok_or_else(|| {
+        let wanted = match &choice.adapter {
+            Some(wanted) => format!("no GPU has the number or the address `{wanted}`, or a name with it"),
+            None => "no GPU was found".to_string(),
+        };
+        let mut there = match names.is_empty() {
+            true => "this machine offers none (is its Vulkan, Metal or DirectX 12 driver installed?)".to_string(),
+            false => format!(
+                "this machine offers: {} (software adapters are used only when asked for)",
+                names.join(", ")
+            ),
+        };
+        for (reason, count) in hidden() {
+            there.push_str(&format!("; {reason} hides {count}"));
+        }
+        Error::config(format!("{wanted}; {there}; backend = \"cpu\" works everywhere"))
+    })
+}
+
+/// The first adapter, by its number, that fits the choice.
 ///
 /// # Errors
 /// None fits; lists those there are.
 pub(super) fn find(choice: &Choice) -> Result<Adapter> {
-    let all = adapters();
-    let known: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
-    let fits = |adapter: &Adapter| {
-        let info = adapter.get_info();
-        match &choice.name {
-            Some(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
-            None => choice.software || info.device_type != DeviceType::Cpu,
-        }
-    };
-    let merit = |adapter: &Adapter| match adapter.get_info().device_type {
-        DeviceType::DiscreteGpu => 0,
-        DeviceType::IntegratedGpu => 1,
-        DeviceType::VirtualGpu => 2,
-        DeviceType::Other => 3,
-        DeviceType::Cpu => 4,
-    };
-    all.into_iter().filter(fits).min_by_key(merit).ok_or_else(|| {
-        let wanted = match &choice.name {
-            Some(name) => format!("no GPU has a name with `{name}` in it"),
-            None => "no GPU was found".to_string(),
-        };
-        let there = match known.is_empty() {
-            true => "this machine offers none (is its Vulkan, Metal or DirectX 12 driver installed?)".to_string(),
-            false => format!(
-                "this machine offers: {} (software adapters are used only when asked for by name)",
-                known.join(", ")
-            ),
-        };
-        Error::config(format!("{wanted}; {there}; backend = \"cpu\" works everywhere"))
-    })
+    Ok(find_known(choice)?.adapter)
 }
 
 /// The adapter that fits the choice best, with the tier limited as the choice says.
@@ -79,16 +171,20 @@ pub(super) fn find(choice: &Choice) -> Result<Adapter> {
 /// # Errors
 /// None fits; lists those there are.
 pub fn best(choice: &Choice) -> Result<Listed> {
-    let mut listed = listed(&find(choice)?);
+    let mut listed = find_known(choice)?.listed;
     listed.tier = choice.tier.map_or(listed.tier, |tier| tier.min(listed.tier));
     Ok(listed)
 }
 
-/// Whether there is a real GPU, so that `backend = "auto"` uses it.
+/// Whether there is a real GPU that this process may use, so that `backend = "auto"` uses it.
 pub fn real_gpu() -> bool {
-    adapters()
-        .iter()
-        .any(|adapter| !matches!(adapter.get_info().device_type, DeviceType::Cpu | DeviceType::Other))
+    let real = |known: &Known| {
+        !matches!(
+            known.adapter.get_info().device_type,
+            DeviceType::Cpu | DeviceType::Other
+        )
+    };
+    usable(known()).iter().any(real)
 }
 
 /// The highest tier that an adapter supports.

@@ -315,7 +315,7 @@ impl Device {
     fn check(&self) -> Result<()> {
         match self.fault.get() {
             None => Ok(()),
-            Some(fault) => Err(failure(format!("{}: {fault}", self.name))),
+            Some(fault) => Err(Error::new(ErrorKind::DeviceLost, format!("{}: {fault}", self.name))),
         }
     }
 }

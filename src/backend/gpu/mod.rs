@@ -25,6 +25,7 @@ mod product;
 mod recorder;
 pub mod shader;
 mod tensor;
+mod visible;
 
 pub use factor::DeviceFactor;
 pub use moments::DeviceMoments;
