@@ -3,7 +3,9 @@
 #![cfg(unix)]
 
 mod gpu;
+#[allow(dead_code, reason = "reports are compared elsewhere")]
 mod sweeps;
+#[allow(dead_code, reason = "only the folder is of use here")]
 mod tiny;
 
 use serde_json::Value;

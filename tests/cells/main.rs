@@ -629,6 +629,32 @@ fn what_an_experiment_for_a_gpu_means_is_known_without_one() {
             assert!(shown(&scripts).contains(&pinned), "{}", shown(&scripts));
             assert!(found.iter().all(|id| shown(&scripts).contains(id)), "an id is missing");
         }
+        let slurm = ["submit", "experiment.toml", "--engine", "slurm"];
+        for (arguments, wanted, missing) in [
+            (&[][..], "#SBATCH --gres=gpu:1\n", "--gpus"),
+            (&["--gpus", "3"], "#SBATCH --gres=gpu:3\n", "#SBATCH --array=0-8\n"),
+            (&["--gpus", "3"], " --gpus all ", "gres=gpu:1"),
+            (&["--gpus", "0"], "#SBATCH", "gres"),
+            (&["--line=--gpus=h100:1"], "#SBATCH --gpus=h100:1\n", "gres"),
+        ] {
+            let scripts = without_gpu(&folder, &[&slurm, arguments].concat());
+            let text = shown(&scripts);
+            assert!(
+                text.contains(wanted) && !text.contains(missing),
+                "{arguments:?}: {text}{}",
+                said(&scripts)
+            );
+        }
+        let snakemake = ["submit", "experiment.toml", "--engine", "snakemake"];
+        assert!(shown(&without_gpu(&folder, &snakemake)).contains("resources: gpu=1\n"));
+        for refused in [
+            &["--gpus", "2"][..],
+            &["--backend", "cpu", "--compute", "f32", "--gpus", "1"],
+        ] {
+            let refused = without_gpu(&folder, &[&snakemake, refused].concat());
+            assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
+            assert!(said(&refused).contains("--gpus"), "{}", said(&refused));
+        }
     }
 }
 
