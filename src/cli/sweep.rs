@@ -87,7 +87,14 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         ..Options::default()
     };
     match &arguments.gpus {
-        _ if arguments.worker => worker::work(&experiment, results, options),
+        _ if arguments.worker => worker::work(
+            &experiment,
+            results,
+            Options {
+                others: true,
+                ..options
+            },
+        ),
         Some(gpus) => share_out(*experiment, path, results, options, gpus),
         None => carry_out(&experiment, path, results, options),
     }

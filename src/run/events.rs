@@ -51,6 +51,15 @@ pub(crate) enum Event<'a> {
         /// The error, as the record has it.
         error: &'a str,
     },
+    /// The GPU of the process failed at the cell, which has no record and is left to processes with other GPUs.
+    Left {
+        /// Id of the cell.
+        id: &'a str,
+        /// Model, method, pattern and seed of the cell in words.
+        label: &'a str,
+        /// The error, as a record would have it.
+        error: &'a str,
+    },
     /// The process stopped because it was asked to; the cell it was at has no record.
     Interrupted {
         /// Number of cells that the process ran before.

@@ -12,6 +12,8 @@ pub struct Options {
     pub cells: Vec<String>,
     /// Whether to wait for cells that other processes are at, or to leave them.
     pub wait: bool,
+    /// Whether other processes run the same cells on other GPUs: a cell that this GPU fails at is left to them as long as they work.
+    pub others: bool,
     /// Set by whoever wants the run to stop: it does so after the block it is at, and records nothing of that cell.
     pub stop: Arc<AtomicBool>,
 }
@@ -21,6 +23,7 @@ impl Default for Options {
         Options {
             cells: Vec::new(),
             wait: true,
+            others: false,
             stop: Arc::default(),
         }
     }

@@ -15,12 +15,14 @@ use std::time::Instant;
 /// Runs a cell; a failure becomes part of the record. What its tasks found comes with it.
 ///
 /// # Errors
-/// The run was asked to stop, or its GPU is gone, which says nothing about the cell: the cell has no record.
+/// The run was asked to stop, or its GPU is gone, which says nothing about the cell. With `elsewhere`, the GPU failed at a cell that
+/// another one may have room for. The cell has no record then.
 pub(crate) fn record<B: Workbench>(
     runner: &mut Runner<B>,
     experiment: &Experiment,
     inputs: &Inputs,
     (cell, identity): (&Cell, &Identity),
+    elsewhere: bool,
     progress: &dyn Progress,
 ) -> Result<(Record, Vec<TaskFindings>)> {
     let started = Instant::now();
@@ -51,6 +53,7 @@ pub(crate) fn record<B: Workbench>(
     let (found, error) = match result {
         Ok(found) => (found, None),
         Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) if elsewhere && error.kind() == ErrorKind::Device => return Err(error),
         Err(error) if error.kind() == ErrorKind::DeviceLost => {
             let message = format!("{error}; finished cells are recorded, and the same command goes on with the others");
             return Err(Error::new(ErrorKind::DeviceLost, message));

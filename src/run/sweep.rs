@@ -27,11 +27,15 @@ use crate::files::{create_folders, no_links, remove_unfinished};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::record::{RecordFile, Status, read_if_any, standing};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a process that waits for others sleeps before it looks again.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How many times in a row it must see nobody else at work before it records that its GPU failed at a cell.
+const ALONE: usize = 3;
 
 /// Runs the cells of an experiment that have no good record in `folder`.
 ///
@@ -115,6 +119,7 @@ pub fn run(
             events,
             progress: WatchedProgress::new(progress, &options.stop, pace),
             outcome: &mut outcome,
+            failed_here: BTreeSet::new(),
         };
         let ended = backend.run(Pending(&mut sweep, pending));
         let ended = ended.and_then(|()| {
@@ -211,6 +216,18 @@ struct Sweep<'a> {
     events: EventLog,
     progress: WatchedProgress<'a>,
     outcome: &'a mut Outcome,
+    /// Ids of the cells that this GPU failed at, while others may have room for them.
+    failed_here: BTreeSet<String>,
+}
+
+/// How a cell ended.
+enum Ended {
+    /// With a good record.
+    Good,
+    /// With a record that says why it failed.
+    Failed,
+    /// Without a record: this GPU failed at it, and others are left to try it.
+    LeftToOthers,
 }
 
 /// The pending cells of a sweep.
@@ -229,9 +246,11 @@ impl<'a> Sweep<'a> {
     fn run<B: Workbench>(&mut self, backend: &B, pending: Vec<&'a (Cell, Identity)>) -> Result<()> {
         let mut runner: Option<(usize, Runner<B>)> = None;
         let mut open = pending;
+        // How many times in a row nobody else was seen at work. Between two cells nobody holds a claim for a moment.
+        let mut alone = 0;
         loop {
             let before = open.len();
-            let mut held = Vec::new();
+            let (mut held, mut claimed) = (Vec::new(), 0);
             for entry in open {
                 let (cell, identity) = entry;
                 let id = identity.id();
@@ -245,9 +264,15 @@ impl<'a> Sweep<'a> {
                     continue;
                 }
                 let Some(claim) = self.claims.take(&id)? else {
+                    claimed += 1;
                     held.push(entry);
                     continue;
                 };
+                let last = alone >= ALONE;
+                if self.failed_here.contains(&id) && !last {
+                    held.push(entry);
+                    continue;
+                }
                 // Whoever had the claim may have recorded the cell since.
                 self.file.refresh()?;
                 if self.settled(cell, &id) {
@@ -263,10 +288,13 @@ impl<'a> Sweep<'a> {
                     runner = Some((cell.model, Runner::new(backend, model, sharing)?));
                 }
                 let (_, runner) = runner.as_mut().expect("a runner for this cell's model was just made");
-                if self.cell(runner, cell, identity)? {
-                    claim.settled();
+                match self.cell(runner, cell, identity, self.options.others && !last)? {
+                    Ended::Good => claim.settled(),
+                    Ended::Failed => {}
+                    Ended::LeftToOthers => held.push(entry),
                 }
             }
+            alone = if claimed == 0 { alone + 1 } else { 0 };
             if held.is_empty() {
                 return Ok(());
             }
@@ -282,12 +310,35 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Runs a cell and records it; returns whether its record is a good one.
-    fn cell<B: Workbench>(&mut self, runner: &mut Runner<B>, cell: &Cell, identity: &Identity) -> Result<bool> {
+    /// Runs a cell and records it, unless the GPU fails at it and `elsewhere` says that another one may not.
+    fn cell<B: Workbench>(
+        &mut self,
+        runner: &mut Runner<B>,
+        cell: &Cell,
+        identity: &Identity,
+        elsewhere: bool,
+    ) -> Result<Ended> {
         let (id, label) = (identity.id(), self.experiment.describe(cell));
         self.events.write(Event::Claimed { id: &id, label: &label })?;
         self.progress.begin(&id, &label, blocks(self.models, cell));
-        let (record, tasks) = record(runner, self.experiment, self.inputs, (cell, identity), &self.progress)?;
+        let found = record(
+            runner,
+            self.experiment,
+            self.inputs,
+            (cell, identity),
+            elsewhere,
+            &self.progress,
+        );
+        let (record, tasks) = match found {
+            Err(error) if elsewhere && error.kind() == ErrorKind::Device => {
+                let (label, error) = (&label, &error.to_string());
+                self.events.write(Event::Left { id: &id, label, error })?;
+                tracing::warn!("{label} is left to other GPUs: {error}");
+                self.failed_here.insert(id);
+                return Ok(Ended::LeftToOthers);
+            }
+            found => found?,
+        };
         let good = record.status == Status::Ok;
         let seconds = record.run.total_seconds;
         let result = summary(&record, self.experiment.confidence);
@@ -331,7 +382,7 @@ impl<'a> Sweep<'a> {
         self.outcome.failed += usize::from(!good);
         self.progress.end(&id, good.then_some(seconds));
         self.progress.cell_done(&label, &result);
-        Ok(good)
+        Ok(if good { Ended::Good } else { Ended::Failed })
     }
 
     /// Whether another process has recorded a result of a pending cell by now; if so, the cell is counted.
