@@ -4,6 +4,7 @@
 //! weights and every token it will see, [`Opened`] is the backend, which is chosen and opened here only, and a [`Runner`]
 //! runs cells of that model on that backend and keeps what they share.
 
+mod amounts;
 mod dense;
 mod generations;
 mod opened;
@@ -13,6 +14,7 @@ pub mod size;
 mod tasks;
 mod tokens;
 
+pub use amounts::{Amount, Amounts, Seen};
 pub use dense::DenseStreams;
 pub use generations::PreparedGeneration;
 pub use opened::{Opened, Work};

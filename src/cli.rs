@@ -12,6 +12,7 @@ mod common;
 mod display;
 mod eval;
 mod forecast;
+mod formulas;
 mod generation;
 mod init;
 mod json;
@@ -19,6 +20,7 @@ mod lines;
 mod list;
 mod machine;
 mod merge;
+mod moment;
 mod pages;
 mod piped;
 mod prune;
@@ -196,12 +198,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are not errors, but they were asked for.
-            let wrote = error.print();
-            let code = error.exit_code() as u8;
-            return match error.use_stderr() {
-                true => code,
-                false => ended(streams::printed(wrote)),
-            };
+            if !error.use_stderr() {
+                return ended(streams::printed(error.print()));
+            }
+            let text = error.render();
+            let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            match coloured {
+                true => say(text.ansi().to_string().trim_end()),
+                false => say(text.to_string().trim_end()),
+            }
+            return error.exit_code() as u8;
         }
     };
     let level = match (parsed.quiet, parsed.verbose) {
@@ -220,7 +226,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         .with_target(false)
         .init();
     streams::be_quiet(parsed.quiet);
-    ended(threads::start().and_then(|()| dispatch(parsed.command)))
+    ended(threads::start().and_then(|()| dispatch(parsed.command, parsed.verbose > 0)))
 }
 
 /// The exit code for a command's result; prints what went wrong.
@@ -250,7 +256,7 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
-fn dispatch(command: Command) -> Result<()> {
+fn dispatch(command: Command, verbose: bool) -> Result<()> {
     signals::outlive_limits_of_files()?;
     // A run stops after the block it is at; everything else has nothing to record.
     let is_run = match command {
@@ -274,7 +280,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
-        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments, verbose),
         Command::Card(arguments) => card::run(&arguments),
         Command::Compress(arguments) => archive::compress(&arguments),
         Command::Expand(arguments) => archive::expand(&arguments),

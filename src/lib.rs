@@ -30,6 +30,12 @@
 //! - `gpu` (on): computing on a GPU.
 //! - `lapack` (off): LAPACK through ndarray-linalg and the system's OpenBLAS as a second provider of factorisations.
 //!
+//! # What the package has not
+//!
+//! A package has at most 10 MB. That of crates.io has the program, the library, the experiments, and the model and texts of the quickstart.
+//! The guides of `docs` (but for `docs/methods`, which the program prints), the tests with what they compare with, the tools and the other
+//! models are in the repository only. Its address is not in the manifest yet, since it has no public one.
+//!
 //! # Pruning one layer
 //!
 //! ```

@@ -7,7 +7,7 @@ use crate::data::prompts::{self, Prompt, Template};
 use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::eval::generate::Greedy;
-use crate::experiment::inputs::{ConfiguredModel, Inputs};
+use crate::experiment::inputs::{self, ConfiguredModel, Inputs};
 use crate::experiment::plan::{Experiment, GenerationPlan};
 use crate::progress::{Progress, Running};
 use crate::record::TaskRecord;
@@ -51,7 +51,7 @@ impl PreparedGeneration {
             return Ok(Vec::new());
         }
         let missing = || Error::input(inputs.missing.join("\n"));
-        let files = inputs.generations.as_ref().ok_or_else(missing)?;
+        let files = inputs::all(&inputs.generations).ok_or_else(missing)?;
         let tokenizer = Arc::new(Tokenizer::load(&folder.path)?);
         let spec = &folder.spec;
         let context = spec.longest_window.unwrap_or(usize::MAX).min(spec.max_positions);

@@ -10,6 +10,7 @@ use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::Experiment;
+use crate::experiment::work::Measured;
 use crate::memory::Room;
 use crate::model::layer_file::{Content, LayerFile};
 use crate::model::source::WeightSource;
@@ -82,13 +83,12 @@ impl<'a> Prepared<'a> {
         let tokens = ModelTokens::new(experiment, inputs, index)?;
         let tasks = PreparedTask::all(experiment, inputs, folder)?;
         let generations = PreparedGeneration::all(experiment, inputs, folder)?;
-        let evaluated = tokens
-            .evaluations
-            .iter()
-            .map(|windows| windows.ids().len())
-            .sum::<usize>()
-            + tasks.iter().map(PreparedTask::tokens).sum::<usize>();
-        let room = Forecast::new(experiment, checkpoint.spec(), evaluated)?
+        let windows = tokens.evaluations.iter();
+        let measured = Measured {
+            evaluations: windows.map(|windows| windows.ids().len()).collect(),
+            tasks: tasks.iter().map(PreparedTask::tokens).sum(),
+        };
+        let room = Forecast::new(experiment, checkpoint.spec(), measured.tokens())?
             .room(experiment, machine)
             .at(name)?;
         progress.stage(&format!("checking the weights of {name}"));

@@ -15,8 +15,8 @@ use crate::calibrate::{BlockMoments, Stage};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
-use crate::experiment::forecast;
 use crate::experiment::plan::{Experiment, UnitRemoval};
+use crate::experiment::{asked, forecast};
 use crate::memory::Reserved;
 use crate::model::edit::Edited;
 use crate::model::forward::{Block, Ends};
@@ -79,8 +79,8 @@ impl Sharing {
     pub fn of(experiment: &Experiment) -> Result<Sharing> {
         Ok(Sharing {
             cells_per_seed: experiment.cells_per_seed(),
-            needs: forecast::needs(experiment)?,
-            gradients: forecast::gradients(experiment)?,
+            needs: asked::needs(experiment)?,
+            gradients: asked::gradients(experiment)?,
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Located, Result};
 use crate::eval::choice::{ChoiceScore, ChoiceScorer, Encoded, Encoder, passes};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::tasks::{self, TASKS, Task, TaskMeasure};
-use crate::experiment::inputs::{ConfiguredModel, Inputs};
+use crate::experiment::inputs::{self, ConfiguredModel, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
@@ -49,7 +49,7 @@ impl PreparedTask {
             return Ok(Vec::new());
         }
         let missing = || Error::input(inputs.missing.join("\n"));
-        let files = inputs.tasks.as_ref().ok_or_else(missing)?;
+        let files = inputs::all(&inputs.tasks).ok_or_else(missing)?;
         let tokenizer = Tokenizer::load(&folder.path)?;
         experiment
             .tasks

@@ -5,11 +5,11 @@
 use crate::data::answers;
 use crate::data::corpus::Corpus;
 use crate::data::sampler::{CalibrationSource, Sampling};
-use crate::data::tokenizer::Tokenizer;
+use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
-use crate::experiment::inputs::Inputs;
-use crate::experiment::plan::Experiment;
+use crate::experiment::inputs::{self, ConfiguredModel, FileInput, Inputs};
+use crate::experiment::plan::{EvaluationPlan, Experiment};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,30 +31,14 @@ impl ModelTokens {
     pub fn new(experiment: &Experiment, inputs: &Inputs, index: usize) -> Result<Self> {
         let missing = || Error::input(inputs.missing.join("\n"));
         let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
-        let files = inputs.evaluations.as_ref().ok_or_else(missing)?;
+        let files = inputs::all(&inputs.evaluations).ok_or_else(missing)?;
         let texts = experiment.reads_texts();
         let tokenizer = texts.then(|| Tokenizer::load(&folder.path)).transpose()?;
-        let known = || tokenizer.as_ref().ok_or_else(missing);
-        let vocabulary = folder.spec.vocabulary;
-        let bos = experiment.bos;
-        let evaluations = experiment
-            .evaluations
-            .iter()
-            .zip(files)
-            .map(|(plan, file)| match plan.join {
-                None => stored(&file.path, plan.length.of(&folder.spec), plan.windows, vocabulary),
-                Some(join) => {
-                    let mut corpus = Corpus::read(&file.path, join)?;
-                    if let Some(rows) = plan.rows {
-                        corpus.keep(rows).at(plan.source().display())?;
-                    }
-                    let text = corpus.into_joined(join);
-                    let ids = known()?.encode(&text, bos, vocabulary)?;
-                    TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows)
-                        .at(plan.source().display())
-                }
-            })
-            .collect::<Result<_>>()?;
+        let evaluations = experiment.evaluations.iter().zip(files).map(|(plan, file)| {
+            let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref())?;
+            TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows).at(plan.source().display())
+        });
+        let evaluations = evaluations.collect::<Result<_>>()?;
         let calibrated = experiment.methods.iter().any(|method| method.calibrated);
         let calibration = match calibrated {
             true => drawn(experiment, inputs, index, tokenizer)?,
@@ -65,6 +49,32 @@ impl ModelTokens {
             calibration,
         })
     }
+}
+
+/// All tokens of an evaluation's file for a model, of which the evaluation takes the first windows. Texts need the model's tokenizer.
+///
+/// # Errors
+/// The file cannot be read or tokenised, or its windows do not fit the plan or the vocabulary.
+pub(super) fn evaluation_ids(
+    plan: &EvaluationPlan,
+    file: &FileInput,
+    bos: Bos,
+    folder: &ConfiguredModel,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Vec<u32>> {
+    let vocabulary = folder.spec.vocabulary;
+    let Some(join) = plan.join else {
+        return Ok(stored(&file.path, plan.length.of(&folder.spec), vocabulary)?
+            .ids()
+            .to_vec());
+    };
+    let no_tokenizer = || Error::input("a tokenizer is needed").at(folder.path.display());
+    let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
+    let mut corpus = Corpus::read(&file.path, join)?;
+    if let Some(rows) = plan.rows {
+        corpus.keep(rows).at(plan.source().display())?;
+    }
+    tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)
 }
 
 /// The calibration windows of every seed of an experiment for the model at `index`; none where there is no calibration.
@@ -98,8 +108,9 @@ fn drawn(
     for seed in &experiment.seeds {
         let file = inputs.calibration.get(seed).ok_or_else(missing)?;
         let (Some(join), Some(sampling)) = (plan.join, plan.sampling) else {
-            let windows = stored(&file.path, length, Some(plan.sequences), vocabulary)?;
-            calibration.insert(*seed, windows);
+            let windows = stored(&file.path, length, vocabulary)?;
+            let windows = TokenWindows::consecutive(windows.ids(), length, Some(plan.sequences));
+            calibration.insert(*seed, windows.at(file.path.display())?);
             continue;
         };
         // One corpus serves all seeds; it is read and tokenised once.
@@ -124,13 +135,13 @@ fn drawn(
     Ok(calibration)
 }
 
-/// The first `count` windows (all by default) of a token windows file.
-fn stored(path: &Path, length: usize, count: Option<usize>, vocabulary: usize) -> Result<TokenWindows> {
+/// The windows of a token windows file, which must have this length.
+fn stored(path: &Path, length: usize, vocabulary: usize) -> Result<TokenWindows> {
     let windows = TokenWindows::read(path)?;
     windows.check_vocabulary(vocabulary).at(path.display())?;
     if windows.length() != length {
         let message = format!("windows have {} tokens, but `length` is {length}", windows.length());
         return Err(Error::input(message).at(path.display()));
     }
-    TokenWindows::consecutive(windows.ids(), length, count).at(path.display())
+    Ok(windows)
 }

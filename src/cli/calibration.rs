@@ -33,7 +33,7 @@ pub(super) struct CalibrationText {
     /// Calibration windows [default: 128, or all of --tokens]
     #[arg(long, value_name = "N")]
     sequences: Option<usize>,
-    /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048]
+    /// Tokens per calibration window [default: the protocol's, that of --tokens, or 2048, but no more than the model was made for]
     #[arg(long, value_name = "L")]
     length: Option<usize>,
     /// Seed that the calibration windows are drawn with
@@ -63,7 +63,10 @@ impl CalibrationText {
             join: self.join.or(blank_lines(self.sampling, corpus)),
             sampling: self.sampling.or((drawn && free).then_some(Sampling::Documents)),
             sequences: self.sequences.or(drawn.then_some(128)),
-            length: self.length.or((drawn && free).then_some(2048)).map(Length::Tokens),
+            length: self
+                .length
+                .map(Length::Tokens)
+                .or((drawn && free).then_some(Length::USUAL)),
             stage: None,
             target: None,
         }

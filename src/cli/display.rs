@@ -1,11 +1,10 @@
 //! Shows progress: one bar of one line with the time left on a terminal, plain lines elsewhere.
 
+use super::moment::{Moment, accuracy_so_far, perplexity_so_far};
 use super::signals::{self, refused};
-use super::streams::{note, quiet};
+use super::streams::{error_width, note, quiet};
 use crate::error::Result;
 use crate::progress::{Progress, Running};
-use crate::stats::paired::{TextMean, Texts};
-use crate::stats::{Shown, mean};
 use crate::threads;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
@@ -17,6 +16,19 @@ use std::time::{Duration, Instant};
 /// How long a log has no new line while blocks are pruned.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// A bar, and how many columns it takes with the space behind it.
+const BAR: &str = "{bar:16} {wide_msg}";
+const BAR_COLUMNS: usize = 17;
+
+/// What turns where nobody knows how much there is to do.
+const SPINNER: &str = "{spinner} {wide_msg}";
+
+/// A terminal of fewer columns has no bar: the percents say the same.
+const ROOM_FOR_A_BAR: usize = 70;
+
+/// Columns of a terminal that does not tell.
+const USUAL: usize = 80;
+
 /// Confidence level of the intervals of running scores, unless an experiment has its own.
 const CONFIDENCE: f64 = 0.95;
 
@@ -24,6 +36,8 @@ const CONFIDENCE: f64 = 0.95;
 pub(super) struct Display {
     bar: ProgressBar,
     terminal: bool,
+    /// Columns of the terminal, asked for whenever a line is made, since it may change.
+    width: Box<dyn Fn() -> Option<usize>>,
     confidence: f64,
     counts: Cell<Counts>,
     /// Label of the current cell.
@@ -53,7 +67,7 @@ impl Display {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let display = Display::on(target, terminal);
+        let display = Display::on(target, terminal, Box::new(error_width));
         // Without a thread of its own, the bar moves when there is news.
         if terminal && threads::check("the progress bar").is_ok() {
             display.bar.enable_steady_tick(Duration::from_millis(200));
@@ -61,9 +75,10 @@ impl Display {
         display
     }
 
-    fn on(target: ProgressDrawTarget, terminal: bool) -> Self {
+    fn on(target: ProgressDrawTarget, terminal: bool, width: Box<dyn Fn() -> Option<usize>>) -> Self {
         let display = Display {
             terminal,
+            width,
             bar: ProgressBar::with_draw_target(None, target),
             confidence: CONFIDENCE,
             counts: Cell::default(),
@@ -75,7 +90,7 @@ impl Display {
             started: Cell::new(Instant::now()),
             spoke: Cell::new(Instant::now()),
         };
-        display.style("{spinner} {wide_msg}");
+        display.style(SPINNER);
         display
     }
 
@@ -140,41 +155,55 @@ impl Display {
         left.filter(|left| !left.is_zero())
     }
 
-    /// The current cell and its result so far, or else the block of it that is being worked on. What matters most comes first,
-    /// since a narrow terminal cuts the end.
-    fn line(&self, result: Option<&str>) -> String {
-        let Counts { cells, done } = self.counts.get();
-        let (block, blocks) = self.blocks.get();
-        let mut parts = Vec::new();
-        if cells > 1 {
-            parts.push(format!("cell {} of {cells}", done + 1));
-        }
-        match result {
-            Some(result) => parts.push(result.to_string()),
-            None if blocks > 0 => parts.push(format!("block {} of {blocks}", (block + 1).min(blocks))),
-            None => {}
-        }
-        let label = self.label.borrow();
-        match parts.is_empty() {
-            true => label.to_string(),
-            false => format!("{}: {label}", parts.join(", ")),
+    /// How progress is drawn on this terminal, and the columns that are left for words.
+    fn template(&self) -> (&'static str, usize) {
+        match (self.width)().unwrap_or(USUAL) {
+            columns if columns < ROOM_FOR_A_BAR => ("{wide_msg}", columns),
+            columns => (BAR, columns - BAR_COLUMNS),
         }
     }
 
-    /// Shows the current cell; a log gets a line now and then, which says that a long cell is alive.
-    fn show(&self, result: Option<&str>) {
-        self.show_line(&self.line(result));
+    /// How much of the work is done.
+    fn percent(&self) -> u64 {
+        let length = self.bar.length().unwrap_or(0).max(1);
+        100 * self.bar.position().min(length) / length
+    }
+
+    /// Shows the current cell and its result so far, from long to short, or else the block of it that is being worked on; a log gets a
+    /// line now and then, which says that a long cell is alive.
+    fn show(&self, result: Option<[String; 3]>) {
+        let Counts { cells, done } = self.counts.get();
+        let (block, blocks) = self.blocks.get();
+        let block = (block + 1).min(blocks);
+        let blocks = (blocks > 0).then(|| {
+            [
+                format!("block {block} of {blocks}"),
+                format!("block {block}/{blocks}"),
+                format!("block {block}/{blocks}"),
+            ]
+        });
+        let moment = Moment {
+            percent: self.percent(),
+            left: self.remaining().map(short),
+            cell: (cells > 1).then_some((done + 1, cells)),
+            doing: result.or(blocks),
+            label: &self.label.borrow(),
+        };
+        if self.terminal {
+            let (template, room) = self.template();
+            self.style(template);
+            self.bar.set_message(moment.fitted(room));
+        } else if self.spoke.get().elapsed() > SILENCE {
+            self.say(&self.with_left(&moment.whole()));
+        }
     }
 
     /// Shows a line after the share that is done and the time left; a log gets one now and then.
     pub(super) fn show_line(&self, line: &str) {
         if self.terminal {
-            let length = self.bar.length().unwrap_or(0).max(1);
-            let percent = 100 * self.bar.position().min(length) / length;
-            let left = self
-                .remaining()
-                .map_or(String::new(), |left| format!(", {} left", short(left)));
-            self.bar.set_message(format!("{percent} %{left}; {line}"));
+            let left = self.remaining();
+            let left = left.map_or(String::new(), |left| format!(", {} left", short(left)));
+            self.bar.set_message(format!("{} %{left}; {line}", self.percent()));
         } else if self.spoke.get().elapsed() > SILENCE {
             self.say(&self.with_left(line));
         }
@@ -200,31 +229,6 @@ fn short(duration: Duration) -> String {
     }
 }
 
-/// The perplexity of the windows that are scored, with the interval that tables give it.
-pub(super) fn perplexity_so_far(evaluation: &str, means: &[f64], windows: usize, confidence: f64) -> String {
-    let spread = TextMean::of(means, Texts::Stream).and_then(|it| it.robust_interval(confidence));
-    let interval = spread.map_or(String::new(), |interval| {
-        format!(
-            " ({:.2} to {:.2})",
-            Shown(interval.low.exp()),
-            Shown(interval.high.exp())
-        )
-    });
-    format!(
-        "{evaluation} {:.2}{interval}, {} of {windows} windows",
-        Shown(mean(means).exp()),
-        means.len()
-    )
-}
-
-/// The accuracy on the documents that are scored, with its interval.
-pub(super) fn accuracy_so_far(running: &Running) -> String {
-    let [low, high] = running.interval.map(|bound| 100.0 * bound);
-    let accuracy = 100.0 * running.accuracy;
-    let Running { task, done, total, .. } = running;
-    format!("{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents")
-}
-
 impl Progress for Display {
     fn stage(&self, what: &str) {
         self.bar.set_message(what.to_string());
@@ -236,7 +240,7 @@ impl Progress for Display {
             .replace(Some(what.to_string()))
             .is_none_or(|before| before != what);
         if first && self.terminal {
-            self.style("{bar:16} {wide_msg}");
+            self.style(BAR);
             self.bar.set_length(total);
             // What is here already says nothing about the pace.
             self.bar.set_position(done);
@@ -260,7 +264,7 @@ impl Progress for Display {
         }
         if done >= total {
             self.downloading.replace(None);
-            self.style("{spinner} {wide_msg}");
+            self.style(SPINNER);
         }
     }
 
@@ -268,7 +272,7 @@ impl Progress for Display {
         self.counts.set(Counts { cells, done: 0 });
         self.bar.set_length(steps as u64);
         self.bar.reset();
-        self.style("{bar:16} {wide_msg}");
+        self.style(self.template().0);
         if !self.terminal && cells > 1 {
             let ready = self.started.get().elapsed().as_secs_f64();
             note(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
@@ -291,11 +295,11 @@ impl Progress for Display {
     }
 
     fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
-        self.show(Some(&perplexity_so_far(evaluation, means, windows, self.confidence)));
+        self.show(Some(perplexity_so_far(evaluation, means, windows, self.confidence)));
     }
 
     fn answered(&self, running: &Running) {
-        self.show(Some(&accuracy_so_far(running)));
+        self.show(Some(accuracy_so_far(running)));
     }
 
     fn left(&self, _cell: Option<Duration>, sweep: Option<Duration>) {
@@ -338,6 +342,7 @@ impl Progress for Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::paired::Texts;
     use indicatif::TermLike;
     use std::io;
     use std::sync::Mutex;
@@ -358,7 +363,9 @@ mod tests {
         }
 
         fn display(&self) -> Display {
-            Display::on(ProgressDrawTarget::term_like(Box::new(self.clone())), true)
+            let width = usize::from(self.width);
+            let target = ProgressDrawTarget::term_like(Box::new(self.clone()));
+            Display::on(target, true, Box::new(move || Some(width)))
         }
 
         /// What is drawn last.
@@ -405,16 +412,16 @@ mod tests {
     fn third_cell(paper: &Paper) -> Display {
         let display = paper.display();
         display.start(9, 270);
-        for cell in ["dense", "magnitude 50 %", "z-pruner 50 % of SmolLM2-135M, seed 0"] {
-            if cell != "dense" {
+        for method in ["dense", "magnitude, 50 %", "z-pruner, 50 %, seed 0"] {
+            if method != "dense" {
                 display.counts.set(Counts {
                     cells: 9,
                     done: display.counts.get().done + 1,
                 });
             }
             display.left(Some(Duration::from_secs(6)), Some(Duration::from_secs(190)));
-            display.cell(cell, 30);
-            for _ in 0..if cell.starts_with("z-pruner") { 4 } else { 30 } {
+            display.cell(&format!("SmolLM2-135M, {method}"), 30);
+            for _ in 0..if method.starts_with("z-pruner") { 4 } else { 30 } {
                 display.step().expect("nobody stops it");
             }
         }
@@ -428,16 +435,20 @@ mod tests {
             let paper = Paper::of(width);
             let display = third_cell(&paper);
             let line = paper.last();
-            let shown = "23 %, 3 min left; cell 3 of 9, block 5 of 30: z-pruner 50 % of SmolLM2-135M, seed 0";
-            let room = usize::from(width) - 17;
-            let expected: String = shown.chars().take(room).collect();
-            assert!(line.ends_with(expected.trim_end()), "{width}: {line:?}");
+            let shown = match width {
+                140 | 100 => "23 %, 3 min left; cell 3 of 9, block 5 of 30: SmolLM2-135M, z-pruner, 50 %, seed 0",
+                80 => "3 min left; 3/9, block 5/30: SmolLM2-1…, z-pruner, 50 %, seed 0",
+                60 => "3 min left; 3/9, block 5/30: z-pruner, 50 %, seed 0",
+                _ => "3 min left; 3/9: z-pruner, 50 %, seed 0",
+            };
+            assert!(line.ends_with(shown), "{width}: {line:?}");
             display.scored("wikitext2", &[3.0, 3.1, 3.2, 3.05], 40);
             display.bar.tick();
             let long: Vec<String> = paper.lines.lock().expect("nothing panicked").clone();
             for line in long {
                 assert!(line.chars().count() <= usize::from(width), "{width}: {line:?}");
                 assert!(line.matches(" left").count() <= 1, "{line:?}");
+                assert!(!line.contains("seed 0") || line.contains("z-pruner, 50 %"), "{line:?}");
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
 use crate::experiment::inputs;
-use crate::experiment::plan::Experiment;
+use crate::experiment::plan::{EvaluationPlan, Experiment};
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::{RawEvaluation, RawTask};
 use crate::experiment::single::{self, SingleModel, typed};
@@ -38,7 +38,7 @@ pub struct Eval {
     /// How the corpus's rows become one text [default: the data set's or the protocol's way, or none]
     #[arg(long, value_parser = choice::<Join>(&JOINS))]
     join: Option<Join>,
-    /// Tokens per window [default: the protocol's, that of --tokens, or 2048]
+    /// Tokens per window [default: the protocol's, that of --tokens, or 2048, but no more than the model was made for]
     #[arg(long, value_name = "L")]
     length: Option<usize>,
     /// Number of windows; all by default
@@ -123,7 +123,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         obtain: None,
         join: arguments.join,
         rows: None,
-        length: arguments.length.or(free.then_some(2048)).map(Length::Tokens),
+        length: arguments.length.map(Length::Tokens).or(free.then_some(Length::USUAL)),
         windows: arguments.windows,
         compare_to_dense: arguments.against.is_some(),
     };
@@ -148,6 +148,13 @@ pub fn run(arguments: &Eval) -> Result<()> {
         None => jobs::eval::eval(&experiment, &Display::new())?,
     };
     output.write(&found)?;
+    let length = found.tokens / found.windows.len();
+    let shortened = |plan: &EvaluationPlan| matches!(plan.length, Length::AtMost(most) if length < most);
+    if experiment.evaluations.iter().any(shortened) {
+        note(&format!(
+            "windows have {length} tokens, since the model was made for no more; --length sets another number"
+        ));
+    }
     let distance = found.to_dense.as_ref().map_or(String::new(), |it| {
         format!(
             "\nKL divergence {:.6} nats a token, same likeliest token {:.2} %",
@@ -159,7 +166,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         "perplexity {:.4} ({} windows of {} tokens{}, {}){distance}",
         Shown(found.perplexity),
         found.windows.len(),
-        found.tokens / found.windows.len(),
+        length,
         joined(join),
         common.model.display(),
     ))

@@ -1,11 +1,14 @@
 //! What `zprune plan` says of shared work, memory and time.
 
 use crate::calibrate::Stage;
+use crate::cell::Seen;
 use crate::error::Result;
-use crate::experiment::forecast::{Forecast, gradient_cells, operations, rate};
+use crate::experiment::asked::gradient_cells;
+use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::{Cell, Experiment};
+use crate::experiment::work::{Measured, operations, rate};
 use crate::spec::ModelSpec;
 use bytesize::ByteSize;
 use std::time::Duration;
@@ -50,17 +53,25 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
 }
 
 /// Expected memory and time for every model whose configuration can be read.
-pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_do: &[Cell]) -> Result<String> {
+pub fn expected(
+    experiment: &Experiment,
+    machine: Machine,
+    inputs: &Inputs,
+    seen: &[Seen],
+    to_do: &[Cell],
+) -> Result<String> {
     let mut text = String::new();
     let rate = rate()?;
-    for (index, folder) in inputs.folders.iter().enumerate() {
+    let mut tasks_left_out = false;
+    for (index, (folder, seen)) in inputs.folders.iter().zip(seen).enumerate() {
         let cells = || to_do.iter().filter(|cell| cell.model == index);
         let Some(folder) = folder.as_ref().filter(|_| cells().next().is_some()) else {
             continue;
         };
         let spec = &folder.spec;
-        let evaluated = evaluated(experiment, inputs, spec);
-        let forecast = Forecast::new(experiment, spec, evaluated)?;
+        let measured = measured(experiment, inputs, seen, spec);
+        tasks_left_out |= seen.task_tokens.is_none() && !experiment.tasks.is_empty();
+        let forecast = Forecast::new(experiment, spec, measured.tokens())?;
         let name = &experiment.models[index].name;
         text.push_str(&format!(
             "memory, {name}: about {} ({forecast})\n",
@@ -82,7 +93,7 @@ pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_d
             text.push_str(&format!("  of {budget}: {what}\n"));
         }
         let work = cells()
-            .map(|cell| operations(experiment, spec, cell, evaluated))
+            .map(|cell| operations(experiment, spec, cell, &measured))
             .sum::<Result<f64>>()?;
         text.push_str(&format!(
             "time, {name}: about {} for products and factorisations, at {:.0} GFLOP/s as a product runs now\n",
@@ -90,22 +101,41 @@ pub fn expected(experiment: &Experiment, machine: Machine, inputs: &Inputs, to_d
             rate / 1e9
         ));
     }
+    let mut left_out = Vec::new();
+    if tasks_left_out {
+        left_out.push("the zero-shot tasks, whose data are not here");
+    }
+    if !experiment.generations.is_empty() {
+        left_out.push("the answers to prompts");
+    }
+    if !text.is_empty() && !left_out.is_empty() {
+        text.push_str(&format!(
+            "memory and time are without {}, which may take more than all the rest\n",
+            left_out.join(" and ")
+        ));
+    }
     Ok(text)
 }
 
-/// Number of tokens of all evaluations; an evaluation of a whole text counts one token for every four bytes.
-fn evaluated(experiment: &Experiment, inputs: &Inputs, spec: &ModelSpec) -> usize {
-    let files = inputs.evaluations.as_deref().unwrap_or_default();
-    let tokens = experiment
+/// Tokens that cells of a model are measured on. Where a text cannot be counted, it has one token for every four bytes, and a task has none.
+fn measured(experiment: &Experiment, inputs: &Inputs, seen: &Seen, spec: &ModelSpec) -> Measured {
+    let plans = experiment
         .evaluations
         .iter()
-        .enumerate()
-        .map(|(index, plan)| match plan.windows {
-            Some(windows) => windows.saturating_mul(plan.length.of(spec)),
+        .zip(&inputs.evaluations)
+        .zip(&seen.windows);
+    let tokens = plans.map(|((plan, file), windows)| {
+        let length = plan.length.of(spec);
+        match windows.map(|windows| windows.used).or(plan.windows) {
+            Some(windows) => windows.saturating_mul(length),
             None => {
-                let bytes = files.get(index).and_then(|file| std::fs::metadata(&file.path).ok());
+                let bytes = file.as_ref().and_then(|file| std::fs::metadata(&file.path).ok());
                 bytes.map_or(0, |file| file.len() as usize / 4)
             }
-        });
-    tokens.fold(0, usize::saturating_add)
+        }
+    });
+    Measured {
+        evaluations: tokens.collect(),
+        tasks: seen.task_tokens.unwrap_or(0),
+    }
 }

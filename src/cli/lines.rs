@@ -11,8 +11,39 @@ pub(super) fn broken(text: &str, width: Option<usize>) -> String {
     lines.join("\n")
 }
 
+/// A message with its lines broken as [`broken`] does, but for those of a drawing: a part of a file with a place that is marked.
+pub(super) fn message(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_string();
+    };
+    let lines: Vec<&str> = text.split('\n').collect();
+    let marks = |line: Option<&&str>| line.is_some_and(|line| line.trim() == "^");
+    let drawn = |line: &str| line.contains(|c: char| ('\u{2500}'..='\u{257f}').contains(&c));
+    let each = lines.iter().enumerate().map(|(index, line)| {
+        let stays = drawn(line) || marks(Some(line)) || marks(lines.get(index + 1));
+        match stays {
+            true => line.to_string(),
+            false => line_of(line, width),
+        }
+    });
+    each.collect::<Vec<_>>().join("\n")
+}
+
+/// The columns that a text takes on a terminal, without what colours it.
+fn columns(text: &str) -> usize {
+    let (mut count, mut coloured) = (0, false);
+    for c in text.chars() {
+        match c {
+            '\u{1b}' => coloured = true,
+            'm' if coloured => coloured = false,
+            _ => count += usize::from(!coloured),
+        }
+    }
+    count
+}
+
 fn line_of(line: &str, width: usize) -> String {
-    if line.chars().count() <= width {
+    if columns(line) <= width {
         return line.to_string();
     }
     let hang = last_column(line, width);
@@ -24,7 +55,7 @@ fn line_of(line: &str, width: usize) -> String {
         if word.is_empty() {
             continue;
         }
-        let long = word.chars().count();
+        let long = columns(word);
         if begun && used + gap + long > width {
             broken.push('\n');
             broken.push_str(&" ".repeat(hang));
@@ -73,6 +104,18 @@ mod tests {
         );
         assert_eq!(broken(text, None), text);
         assert_eq!(broken("one two three four", Some(9)), "one two\n  three\n  four");
+    }
+
+    #[test]
+    fn messages_are_broken_and_drawings_are_not() {
+        let drawing = "  ╭─[ mine.toml:2:1 ]\n2 │ foo = \"one two three four\"";
+        let marked = "  abs(w * sqrt(x2) * y2\n    ^";
+        let text = format!("error: mine.toml:2:1: unknown key `foo`\n{drawing}\n\n`)` is missing\n{marked}");
+        let expected = format!("error: mine.toml:2:1:\n  unknown key `foo`\n{drawing}\n\n`)` is missing\n{marked}");
+        assert_eq!(message(&text, Some(21)), expected);
+        assert_eq!(message(&text, None), text);
+        let coloured = "\u{1b}[33m WARN\u{1b}[0m one two";
+        assert_eq!(message(coloured, Some(10)), "\u{1b}[33m WARN\u{1b}[0m one\n  two");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `zprune list`: everything that has a name, and all that is known of one component or recipe.
 
+use super::formulas;
 use super::pages::Page;
 use crate::backend::moments::Needs;
 use crate::calibrate::gradients::Loss;
@@ -240,6 +241,9 @@ fn component<T: ?Sized>(
     }
     for parameter in &parameters {
         text.push_str(&line(parameter, page));
+    }
+    if name == "expression" {
+        text.push_str(&formulas::words());
     }
     if let Some(page) = page {
         text.push_str(&format!("more: docs/methods/{}.md\n", page.name));

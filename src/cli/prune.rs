@@ -140,9 +140,13 @@ pub fn run(arguments: &Prune) -> Result<()> {
         fold: arguments.fold_permutation,
     };
     let pruned = jobs::prune::prune(&experiment, &arguments.out, writing, &Display::new())?;
+    let calibration = pruned.file.cell.pruning.as_ref().and_then(|it| it.calibration.as_ref());
+    let windows = calibration.map_or(String::new(), |it| {
+        format!(" on {} windows of {} tokens", it.sequences, it.length)
+    });
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print_lines(&format!(
-        "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s, pruning {:.1} s{}\n\
+        "{}: {}, {pattern}: {removed} weights removed, {:.3} % of the prunable; calibration {:.1} s{windows}, pruning {:.1} s{}\n\
          zprune verify {} --against {} checks it",
         arguments.out.display(),
         pruned.file.method,

@@ -4,6 +4,7 @@ use super::common::Target;
 use super::display::Display;
 use super::forecast;
 use super::streams::{note, print, print_lines, width};
+use crate::cell::Seen;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::Processor;
@@ -216,7 +217,8 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         ));
         if foreseen.machine.backend == Processor::Cpu {
             let inputs = Inputs::inspect_texts(experiment)?;
-            let expected = forecast::expected(experiment, foreseen.machine, &inputs, &experiment.cells())?;
+            let seen = vec![Seen::nothing(experiment); experiment.models.len()];
+            let expected = forecast::expected(experiment, foreseen.machine, &inputs, &seen, &experiment.cells())?;
             expected
                 .lines()
                 .for_each(|line| text.push_str(&format!("            {line}\n")));

@@ -3,7 +3,7 @@
 //! What was asked for goes to standard output, and losing it is an error. Progress and logs go to standard error, and losing
 //! them ends nothing.
 
-use super::lines::broken;
+use super::lines::{broken, message};
 use crate::error::{Error, Result};
 use comfy_table::Table;
 use std::io::{self, ErrorKind, Write};
@@ -37,6 +37,11 @@ pub(super) fn width() -> Option<usize> {
     width_of(&Table::new())
 }
 
+/// The columns of the terminal that standard error is, as [`width`].
+pub(super) fn error_width() -> Option<usize> {
+    width_of(Table::new().use_stderr())
+}
+
 /// The columns of the place where this table would be printed.
 fn width_of(table: &Table) -> Option<usize> {
     let terminal = table.width().map(usize::from);
@@ -65,25 +70,26 @@ pub(super) fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints a note to standard error, unless they are left out; a terminal gets it broken between words.
-pub(super) fn note(line: &str) {
+/// Prints a note to standard error, unless they are left out.
+pub(super) fn note(text: &str) {
     if !quiet() {
-        say(&broken(line, width_of(Table::new().use_stderr())));
+        say(text);
     }
 }
 
-/// Prints a line to standard error; if that fails, the line is dropped.
-pub(super) fn say(line: &str) {
+/// Prints a message to standard error; a terminal gets it broken between words. If printing fails, the message is dropped.
+pub(super) fn say(text: &str) {
     // Unlike `eprintln!`, which panics.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", message(text, error_width()));
 }
 
-/// Standard error for code that does not handle failed writes: what cannot be written is dropped.
+/// Standard error for logs, a line in each write; a terminal gets it broken between words. What cannot be written is dropped.
 pub(super) struct Lossy;
 
 impl Write for Lossy {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let _ = io::stderr().write_all(message(&text, error_width()).as_bytes());
         Ok(bytes.len())
     }
 

@@ -7,6 +7,7 @@ use super::piped;
 use super::search;
 use super::streams::{note, print, print_lines, width};
 use super::{worker, workers};
+use crate::cell::{Amount, Amounts};
 use crate::choices;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
@@ -276,7 +277,8 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         let text = serde_json::to_string_pretty(&planned);
         return print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?);
     }
-    let mut text = header(&experiment, &foreseen);
+    let amounts = Amounts::new(&experiment, &inputs, &Display::new())?;
+    let mut text = header(&experiment, &foreseen, &amounts);
     for prospect in &cells {
         let (id, state) = match (&prospect.id, prospect.state) {
             (None, _) => ("(needs its files)", "to do"),
@@ -302,10 +304,13 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
         let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
-        text.push_str(&forecast::expected(&experiment, foreseen.machine, &inputs, &to_do)?);
-        if !experiment.tasks.is_empty() {
-            text.push_str("memory and time are without the zero-shot tasks, which may take more than all the rest\n");
-        }
+        text.push_str(&forecast::expected(
+            &experiment,
+            foreseen.machine,
+            &inputs,
+            &amounts.models,
+            &to_do,
+        )?);
     }
     text.push_str(&recorded(&cells));
     for missing in missing {
@@ -378,8 +383,37 @@ pub(super) fn unlike_papers(evaluation: &EvaluationPlan) -> Option<String> {
     })
 }
 
+/// How much is used, in words: of how much, if it was counted; `limit` is what the experiment says.
+fn amount(limit: Option<usize>, counted: Option<Amount>) -> String {
+    match (limit, counted) {
+        (None, None) => "all".to_string(),
+        (Some(limit), None) => limit.to_string(),
+        (None, Some(Amount { there, .. })) => format!("all {there}"),
+        // There may be fewer than were asked for.
+        (Some(_), Some(Amount { used, there })) => format!("{used} of {there}"),
+    }
+}
+
+/// The windows of an evaluation, in words; where models have different tokenizers or windows, those of each model.
+fn windows(experiment: &Experiment, index: usize, amounts: &Amounts) -> String {
+    let plan = &experiment.evaluations[index];
+    let counted: Vec<Option<Amount>> = amounts.models.iter().map(|seen| seen.windows[index]).collect();
+    let alike = counted.iter().all(|amount| *amount == counted[0]);
+    let source = plan.source().display();
+    let of = format!("of {} tokens from {source}{}", plan.length, joined(plan.join));
+    if alike {
+        let counted = counted.first().copied().flatten();
+        return format!("{} windows {of}", amount(plan.windows, counted));
+    }
+    let named = experiment.models.iter().zip(&counted);
+    let named: Vec<String> = named
+        .map(|(model, counted)| format!("{} for {}", amount(plan.windows, *counted), model.name))
+        .collect();
+    format!("windows {of}: {}", named.join(", "))
+}
+
 /// The settings of the experiment, one per line.
-fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
+fn header(experiment: &Experiment, foreseen: &Foreseen, amounts: &Amounts) -> String {
     let mut text = match experiment.description.is_empty() {
         true => format!("{}\n", experiment.name),
         false => format!("{}: {}\n", experiment.name, experiment.description),
@@ -415,33 +449,25 @@ fn header(experiment: &Experiment, foreseen: &Foreseen) -> String {
             text.push_str(&format!("gradients: from {}\n", file.display()));
         }
     }
-    for evaluation in &experiment.evaluations {
-        let windows = evaluation
-            .windows
-            .map_or("all".to_string(), |windows| windows.to_string());
-        text.push_str(&format!(
-            "evaluation: {}, {windows} windows of {} tokens from {}{}\n",
-            evaluation.name,
-            evaluation.length,
-            evaluation.source().display(),
-            joined(evaluation.join)
-        ));
+    for (index, evaluation) in experiment.evaluations.iter().enumerate() {
+        let windows = windows(experiment, index, amounts);
+        text.push_str(&format!("evaluation: {}, {windows}\n", evaluation.name));
     }
-    for task in &experiment.tasks {
-        let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
+    for (task, counted) in experiment.tasks.iter().zip(&amounts.tasks) {
         text.push_str(&format!(
-            "task: {}, {documents} documents from {}, as lm-evaluation-harness {} scores them\n",
+            "task: {}, {} documents from {}, as lm-evaluation-harness {} scores them\n",
             task.name,
+            amount(task.limit, *counted),
             task.data.display(),
             choices::name(&task.harness)
         ));
     }
-    for plan in &experiment.generations {
+    for (plan, counted) in experiment.generations.iter().zip(&amounts.prompts) {
         let settings = &plan.settings;
-        let prompts = settings.limit.map_or("all".to_string(), |limit| limit.to_string());
         text.push_str(&format!(
-            "generation: {}, {prompts} prompts from {}, at most {} tokens, compared by {}\n",
+            "generation: {}, {} prompts from {}, at most {} tokens, compared by {}\n",
             plan.name,
+            amount(settings.limit, *counted),
             plan.prompts.display(),
             settings.max_tokens,
             choices::name(&settings.matching)

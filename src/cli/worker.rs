@@ -4,7 +4,7 @@
 //! The process that started it writes a line to its standard input if it shall stop after the current block. If standard input ends
 //! without one, that process is gone, and this one ends at once: a cell has no record before it is finished.
 
-use super::display::{accuracy_so_far, perplexity_so_far};
+use super::moment::{accuracy_so_far, perplexity_so_far};
 use crate::error::{ErrorKind, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::Experiment;
@@ -99,10 +99,11 @@ struct Told {
 }
 
 impl Told {
-    fn so_far(&self, result: impl FnOnce() -> String) {
+    fn so_far(&self, result: impl FnOnce() -> [String; 3]) {
         if self.last.get().elapsed() >= PACE {
             self.last.set(Instant::now());
-            say(&Said::SoFar(result()));
+            let [whole, ..] = result();
+            say(&Said::SoFar(whole));
         }
     }
 }

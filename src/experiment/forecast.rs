@@ -1,15 +1,15 @@
-//! What the CPU will need: memory and time of an experiment's model, from its shape alone.
+//! The memory that the CPU will need for an experiment's model, from its shape alone.
 //!
 //! Memory is what the program holds at its fullest: the weights outside the blocks, two blocks (the one under work
 //! and the next one being read), either a batch of activations passing a block or the scores, Gram matrices and
 //! factor of a layer, the residual streams of all windows, statistics that cells share, tokens, and the program itself with
-//! what its allocator keeps. Only the streams can be put on disk. Time counts matrix products and factorisations and
-//! nothing else. Both are estimates, memory one from above; runs record what they used.
+//! what its allocator keeps. Only the streams can be put on disk. This is an
+//! estimate from above; runs record what they used.
 
+use super::asked::{gradients, needs, regional};
 use super::machine::{Machine, Processor};
-use super::plan::{Cell, Experiment, MethodKind, MethodPlan};
+use super::plan::{Experiment, MethodKind, MethodPlan};
 use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
-use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
@@ -19,9 +19,7 @@ use crate::memory::{self, Room};
 use crate::prune::recipe::Recipe;
 use crate::spec::{BlockSpec, ModelSpec, Role, TapPlace};
 use bytesize::ByteSize;
-use ndarray::Array2;
 use std::fmt;
-use std::time::Instant;
 
 /// The memory that a run is expected to take, in bytes, by what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +302,7 @@ fn elements(tensors: &[(String, Vec<usize>)]) -> u128 {
 }
 
 /// Features of a token at each tap of a block, 0 where it has none.
-fn tap_widths(block: &BlockSpec) -> [u128; TapPlace::ALL.len()] {
+pub(super) fn tap_widths(block: &BlockSpec) -> [u128; TapPlace::ALL.len()] {
     TapPlace::ALL.map(|place| block.tap(place).map_or(0, |tap| tap.width as u128))
 }
 
@@ -353,55 +351,6 @@ impl Sizes {
     }
 }
 
-/// Whether predictions of pruned models are compared with the dense model's.
-fn compares(experiment: &Experiment) -> bool {
-    experiment.evaluations.iter().any(|plan| plan.compare_to_dense)
-}
-
-/// What the methods of an experiment ask of calibration together.
-///
-/// # Errors
-/// As [`Experiment::method`].
-pub fn needs(experiment: &Experiment) -> Result<Needs> {
-    let recipes = experiment.recipes()?;
-    Ok(recipes
-        .iter()
-        .fold(Needs::NOTHING, |needs, recipe| needs.and(recipe.needs())))
-}
-
-/// The gradients of the model's loss that the methods of an experiment ask for together; none where they are read from a file.
-///
-/// # Errors
-/// As [`Experiment::method`].
-pub fn gradients(experiment: &Experiment) -> Result<GradientNeeds> {
-    if experiment.calibration.iter().any(|plan| plan.gradients.is_some()) {
-        return Ok(GradientNeeds::NOTHING);
-    }
-    let recipes = experiment.recipes()?;
-    let needs = recipes.iter().map(Recipe::gradients);
-    Ok(needs.fold(GradientNeeds::NOTHING, GradientNeeds::and))
-}
-
-/// Cells of a model and a seed that use the same gradients of the model's loss.
-///
-/// # Errors
-/// As [`Experiment::method`].
-pub fn gradient_cells(experiment: &Experiment) -> Result<usize> {
-    let recipes = experiment.recipes()?;
-    let methods = recipes.iter().filter(|recipe| recipe.gradients().anything());
-    Ok(methods.count() * experiment.patterns.len())
-}
-
-/// The gradients of blocks' outputs that the methods of an experiment ask for together.
-///
-/// # Errors
-/// As [`Experiment::method`].
-pub fn regional(experiment: &Experiment) -> Result<GradientNeeds> {
-    let recipes = experiment.recipes()?;
-    let needs = recipes.iter().map(Recipe::regional);
-    Ok(needs.fold(GradientNeeds::NOTHING, GradientNeeds::and))
-}
-
 /// Bytes of the sums of this many features over each sequence.
 fn sums_bytes(features: u128, sequences: usize, needs: Needs) -> u128 {
     // Those of the layer's own inputs, and those of the dense model's.
@@ -418,100 +367,9 @@ pub fn statistics_bytes(spec: &ModelSpec, sequences: usize, needs: Needs) -> u64
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// Operations of single precision that the products and factorisations of a cell take; those of double precision
-/// count twice.
-///
-/// # Errors
-/// As [`Experiment::method`].
-pub fn operations(experiment: &Experiment, spec: &ModelSpec, cell: &Cell, evaluated: usize) -> Result<f64> {
-    // Multiplications of all blocks for a token, with its look at half a window, on average, twice: for scores and for values.
-    let passing = |length: usize| -> f64 {
-        let of = |(block, count): (&BlockSpec, usize)| {
-            let mixed = block.attention.heads * block.attention.head_dim;
-            count as f64 * (2.0 * block.prunable() as f64 + 2.0 * length as f64 * mixed as f64)
-        };
-        spec.kinds().map(of).sum()
-    };
-    let mut total = 0.0;
-    for plan in &experiment.evaluations {
-        let share = evaluated as f64 / experiment.evaluations.len() as f64;
-        let head = 2.0 * (spec.vocabulary * spec.embedding.width) as f64;
-        let heads = match plan.compare_to_dense && cell.pruning.is_some() {
-            true => 3.0,
-            false => 1.0,
-        };
-        total += share * (passing(plan.length.of(spec)) + heads * head);
-    }
-    let Some((pruning, plan)) = cell.pruning.as_ref().zip(experiment.calibration.as_ref()) else {
-        return Ok(total);
-    };
-    let length = plan.length.of(spec);
-    let tokens = plan.sequences as f64 * length as f64;
-    let Some(recipe) = experiment.recipe(pruning.method)? else {
-        // Once through the dense model, and back for methods that ask for gradients, which takes twice as long.
-        let passes = if experiment.methods[pruning.method].calibrated {
-            3.0
-        } else {
-            0.0
-        };
-        return Ok(total + passes * tokens * passing(length));
-    };
-    let needs = recipe.needs();
-    if recipe.gradients().anything() && plan.gradients.is_none() {
-        // Forwards, and for each product once more forwards and two backwards; once for all cells of a seed that use them.
-        let sharing = gradient_cells(experiment)?.max(1) as f64;
-        let head = 6.0 * (spec.vocabulary * spec.embedding.width) as f64;
-        total += tokens * (4.0 * passing(length) + head) / sharing;
-    }
-    if recipe.regional().anything() {
-        total += 4.0 * tokens * passing(length);
-    }
-    if !needs.anything() && !recipe.gradients().and(recipe.regional()).anything() {
-        return Ok(total);
-    }
-    // Once for statistics, once through the pruned block.
-    total += 2.0 * tokens * passing(length);
-    // Once more through the dense model where the allocator looks at its activations.
-    if recipe
-        .allocator
-        .survey()
-        .is_some_and(|question| question.needs.anything())
-    {
-        total += tokens * passing(length);
-    }
-    if needs.gram {
-        for (block, count) in spec.kinds() {
-            let widths = tap_widths(block).map(|width| width as f64);
-            let squared: f64 = widths.iter().map(|width| width.powi(2)).sum();
-            let cubed: f64 = widths.iter().map(|width| width.powi(3)).sum();
-            let linears = block.linears.iter();
-            let updates: f64 = linears
-                .map(|linear| linear.outputs as f64 * (linear.inputs as f64).powi(2))
-                .sum();
-            let updates = updates * (2 * recipe.solver.products()).max(1) as f64;
-            total += count as f64 * (2.0 * tokens * squared + 2.0 * 2.0 / 3.0 * cubed + updates);
-        }
-    }
-    Ok(total)
-}
-
-/// Operations per second that a matrix product reaches here and now, in a few hundredths of a second.
-///
-/// # Errors
-/// Never on the CPU.
-pub fn rate() -> Result<f64> {
-    const ROWS: usize = 1024;
-    const WIDTH: usize = 1024;
-    let weight = Array2::from_elem((WIDTH, WIDTH), 0.5f32);
-    let x = Array2::from_elem((ROWS, WIDTH), 0.25f32);
-    let mut best = f64::INFINITY;
-    // The first one wakes the threads.
-    for _ in 0..4 {
-        let started = Instant::now();
-        Cpu.linear(&weight, None, &x)?;
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok(2.0 * (ROWS * WIDTH * WIDTH) as f64 / best)
+/// Whether predictions of pruned models are compared with the dense model's.
+fn compares(experiment: &Experiment) -> bool {
+    experiment.evaluations.iter().any(|plan| plan.compare_to_dense)
 }
 
 #[cfg(test)]

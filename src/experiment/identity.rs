@@ -4,12 +4,13 @@
 //! or moving a model folder does not throw results away; changing one weight, one parameter or one
 //! byte of a corpus does.
 
-use super::inputs::{FileInput, Inputs, ModelIdentity};
+use super::inputs::{self, FileInput, Inputs, ModelIdentity};
 use super::machine::{Machine, Processor};
 use super::plan::{
     CalibrationPlan, Cell, ComponentPlan, Experiment, GenerationSettings, MethodKind, MethodPlan, Pruning, RecipePlan,
-    StepPlans, UnitsPlan, is_false,
+    StepPlans, UnitsPlan,
 };
+use super::texts::is_false;
 use crate::backend::Compute;
 use crate::calibrate::{Goal, Stage};
 use crate::data::corpus::Join;
@@ -335,8 +336,9 @@ impl Identity {
     /// of these is missing.
     pub fn of(experiment: &Experiment, machine: Machine, inputs: &Inputs, cell: &Cell) -> Option<Identity> {
         let model = inputs.models[cell.model].as_ref()?;
-        let (evaluations, tasks) = (inputs.evaluations.as_ref()?, inputs.tasks.as_ref()?);
-        let (generations, ends) = (inputs.generations.as_ref()?, &inputs.folders[cell.model].as_ref()?.ends);
+        let (evaluations, tasks) = (inputs::all(&inputs.evaluations)?, inputs::all(&inputs.tasks)?);
+        let generations = inputs::all(&inputs.generations)?;
+        let ends = &inputs.folders[cell.model].as_ref()?.ends;
         let calibrated = |pruning: &Pruning| experiment.methods[pruning.method].calibrated;
         let seed = cell.pruning.filter(calibrated).and_then(|pruning| pruning.seed);
         let (file, selection) = match experiment.file(cell) {

@@ -27,6 +27,12 @@ pub struct GenerationInput {
     pub examples: Option<FileInput>,
 }
 
+impl GenerationInput {
+    fn files(&self) -> impl Iterator<Item = &FileInput> {
+        std::iter::once(&self.prompts).chain(&self.examples)
+    }
+}
+
 /// A corpus or a token windows file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInput {
@@ -51,12 +57,12 @@ pub struct Inputs {
     pub values: BTreeMap<PathBuf, FileInput>,
     /// The checkpoints of other programs that are there, by the names that cells have for them.
     pub checkpoints: BTreeMap<PathBuf, ModelInput>,
-    /// All evaluation files, if all are there.
-    pub evaluations: Option<Vec<FileInput>>,
-    /// The files of all zero-shot tasks, if all are there.
-    pub tasks: Option<Vec<FileInput>>,
-    /// The files of all generations, if all are there.
-    pub generations: Option<Vec<GenerationInput>>,
+    /// One per evaluation.
+    pub evaluations: Vec<Option<FileInput>>,
+    /// One per zero-shot task.
+    pub tasks: Vec<Option<FileInput>>,
+    /// One per generation.
+    pub generations: Vec<Option<GenerationInput>>,
     /// What is missing, and how to get it.
     pub missing: Vec<String>,
     /// The states in which files were hashed once more and had the content that they had before.
@@ -179,11 +185,11 @@ impl Inputs {
                 Some(_) => "evaluation corpus",
                 None => "evaluation tokens",
             };
-            evaluations.extend(file(what, plan.source(), plan.obtain.as_deref(), &mut missing)?);
+            evaluations.push(file(what, plan.source(), plan.obtain.as_deref(), &mut missing)?);
         }
         let mut tasks = Vec::new();
         for plan in &experiment.tasks {
-            tasks.extend(file(
+            tasks.push(file(
                 &format!("data of task {}", plan.name),
                 &plan.file(),
                 plan.obtain.as_deref(),
@@ -197,14 +203,18 @@ impl Inputs {
             let examples = plan.examples.as_ref();
             let examples = examples.map(|path| file(&format!("examples of {name}"), path, obtain, &mut missing));
             let examples = examples.transpose()?;
-            if let (Some(prompts), None | Some(Some(_))) = (prompts, &examples) {
-                generations.push(GenerationInput {
+            generations.push(match (prompts, examples) {
+                (Some(prompts), None) => Some(GenerationInput {
                     prompts,
-                    examples: examples.flatten(),
-                });
-            }
+                    examples: None,
+                }),
+                (Some(prompts), Some(Some(examples))) => Some(GenerationInput {
+                    prompts,
+                    examples: Some(examples),
+                }),
+                _ => None,
+            });
         }
-        let complete = evaluations.len() == experiment.evaluations.len();
         Ok(Inputs {
             folders,
             models,
@@ -212,9 +222,9 @@ impl Inputs {
             gradients,
             values,
             checkpoints,
-            evaluations: complete.then_some(evaluations),
-            tasks: (tasks.len() == experiment.tasks.len()).then_some(tasks),
-            generations: (generations.len() == experiment.generations.len()).then_some(generations),
+            evaluations,
+            tasks,
+            generations,
             missing,
             hashed_again: Mutex::default(),
         })
@@ -224,7 +234,7 @@ impl Inputs {
     fn texts(&self) -> impl Iterator<Item = &FileInput> {
         let evaluations = self.evaluations.iter().chain(&self.tasks).flatten();
         let generations = self.generations.iter().flatten();
-        let generations = generations.flat_map(|it| std::iter::once(&it.prompts).chain(&it.examples));
+        let generations = generations.flat_map(GenerationInput::files);
         let values = self.values.values();
         self.calibration
             .values()
@@ -303,6 +313,11 @@ impl Inputs {
             missing => Err(Error::input(missing.join("\n"))),
         }
     }
+}
+
+/// All files of a kind, if all are there.
+pub fn all<T>(files: &[Option<T>]) -> Option<Vec<&T>> {
+    files.iter().map(Option::as_ref).collect()
 }
 
 /// The files of scores and masks: those that are there fit the models, as far as their headers say.

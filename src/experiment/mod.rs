@@ -5,6 +5,7 @@
 //! Reading an experiment loads no weights. Contradictions are refused here, before the first expensive
 //! step, all of a file at once ([`problems`]); acting code sees only the resolved stage.
 
+pub mod asked;
 pub mod axes;
 pub mod axis;
 pub mod draw;
@@ -25,5 +26,8 @@ pub mod resolve;
 pub mod schema;
 pub mod search;
 pub mod single;
+pub mod shorthand;
 pub mod source;
 pub mod space;
+pub mod texts;
+pub mod work;

@@ -183,17 +183,27 @@ pub enum Length {
     Tokens(usize),
     /// As many as the model was made for.
     MaxPositions,
+    /// So many, but no more than the model was made for.
+    AtMost(usize),
 }
 
-/// How the second kind of [`Length`] is written.
+/// How the second kind of [`Length`] is written, and what surrounds the number of the third.
 const MAX_POSITIONS: &str = "max_position_embeddings";
+const AT_MOST: [&str; 2] = ["min(", ", max_position_embeddings)"];
 
 impl Length {
+    /// Tokens per window if nobody says how many: as papers have, or as many as the model was made for.
+    pub const USUAL: Length = Length::AtMost(2048);
+
     /// Tokens per window for a model.
     pub fn of(self, spec: &ModelSpec) -> usize {
         match self {
             Length::Tokens(tokens) => tokens,
             Length::MaxPositions => spec.max_positions,
+            Length::AtMost(tokens) => {
+                let longest = spec.longest_window.unwrap_or(usize::MAX);
+                tokens.min(spec.max_positions).min(longest)
+            }
         }
     }
 
@@ -201,7 +211,7 @@ impl Length {
     pub fn fixed(self) -> Option<usize> {
         match self {
             Length::Tokens(tokens) => Some(tokens),
-            Length::MaxPositions => None,
+            Length::MaxPositions | Length::AtMost(_) => None,
         }
     }
 }
@@ -211,6 +221,7 @@ impl fmt::Display for Length {
         match self {
             Length::Tokens(tokens) => write!(f, "{tokens}"),
             Length::MaxPositions => f.write_str(MAX_POSITIONS),
+            Length::AtMost(tokens) => write!(f, "{}{tokens}{}", AT_MOST[0], AT_MOST[1]),
         }
     }
 }
@@ -219,7 +230,7 @@ impl Serialize for Length {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match self {
             Length::Tokens(tokens) => tokens.serialize(serializer),
-            Length::MaxPositions => MAX_POSITIONS.serialize(serializer),
+            Length::MaxPositions | Length::AtMost(_) => self.to_string().serialize(serializer),
         }
     }
 }
@@ -232,7 +243,11 @@ impl<'de> Deserialize<'de> for Length {
             type Value = Length;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                write!(f, "a number of tokens, or \"{MAX_POSITIONS}\"")
+                let of_both = Length::USUAL;
+                write!(
+                    f,
+                    "a number of tokens, \"{MAX_POSITIONS}\", or the smaller of both, as in \"{of_both}\""
+                )
             }
 
             fn visit_u64<E: de::Error>(self, tokens: u64) -> std::result::Result<Length, E> {
@@ -247,10 +262,13 @@ impl<'de> Deserialize<'de> for Length {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<Length, E> {
-                if name == MAX_POSITIONS {
-                    Ok(Length::MaxPositions)
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Str(name), &self))
+                let [before, behind] = AT_MOST;
+                let tokens = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
+                match tokens.and_then(|tokens| tokens.parse().ok()) {
+                    // A window of one token predicts nothing.
+                    Some(tokens) if tokens >= 2 => Ok(Length::AtMost(tokens)),
+                    None if name == MAX_POSITIONS => Ok(Length::MaxPositions),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(name), &self)),
                 }
             }
         }
@@ -262,6 +280,41 @@ impl<'de> Deserialize<'de> for Length {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_written_as_they_are_read() {
+        #[derive(Serialize, Deserialize)]
+        struct File {
+            length: Length,
+        }
+        let typed = [
+            "512",
+            "\"max_position_embeddings\"",
+            "\"min(2048, max_position_embeddings)\"",
+        ];
+        let lengths = [Length::Tokens(512), Length::MaxPositions, Length::USUAL];
+        for (typed, expected) in typed.into_iter().zip(lengths) {
+            let text = format!("length = {typed}\n");
+            let read: File = toml::from_str(&text).expect(typed);
+            assert_eq!(read.length, expected);
+            assert_eq!(toml::to_string(&read).expect("TOML"), text);
+        }
+        for wrong in [
+            "min(1, max_position_embeddings)",
+            "min(x, max_position_embeddings)",
+            "min(2048)",
+        ] {
+            assert!(
+                toml::from_str::<File>(&format!("length = \"{wrong}\"")).is_err(),
+                "{wrong}"
+            );
+        }
+        let config = include_str!("../../models/tiny-llama/config.json");
+        let spec = crate::model::families::parse_spec(config).expect("the embedded model's");
+        let most = spec.max_positions;
+        assert_eq!(Length::AtMost(most + 1).of(&spec), most);
+        assert_eq!(Length::AtMost(most - 1).of(&spec), most - 1);
+    }
 
     #[test]
     fn what_is_written_may_repeat_a_protocol_but_not_contradict_it() {

@@ -128,7 +128,11 @@ impl JsonSchema for Length {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2 }, { "enum": [Length::MaxPositions.to_string()] }] })
+        json_schema!({ "anyOf": [
+            { "type": "integer", "minimum": 2 },
+            { "enum": [Length::MaxPositions.to_string()] },
+            { "type": "string", "pattern": "^min\\([0-9]+, max_position_embeddings\\)$" },
+        ] })
     }
 }
 

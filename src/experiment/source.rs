@@ -277,7 +277,8 @@ mod tests {
             "x.toml:8:1: unknown key `slover`; did you mean `solver`?",
             "x.toml:10:13: `name` is missing",
             "x.toml:11:1: `name` is missing",
-            "x.toml:12:10: here must be a number of tokens, or \"max_position_embeddings\", not the text \"all\"",
+            "x.toml:12:10: here must be a number of tokens, \"max_position_embeddings\", or the smaller of both, as in \
+             \"min(2048, max_position_embeddings)\", not the text \"all\"",
         ] {
             assert!(said.contains(part), "no `{part}` in:\n{said}");
         }

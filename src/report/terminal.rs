@@ -1,8 +1,9 @@
 //! Tables for a terminal, no wider than it.
 //!
 //! A table that is too wide gets headings of several lines. If that is not enough, columns that the table can do without are
-//! left out, and a line below names them. If that is not enough either, the table becomes several, one below the other, and
-//! each repeats the columns that name its rows. Where the width is not known (a file, a pipe), a table is as wide as it is.
+//! left out, and a line below names them. If that is not enough either, and what names the rows is wide, every row gets its names in
+//! a line of their own, above its numbers. If it is narrow, the table becomes several, one below the other, and each repeats the
+//! columns that name its rows. Where the width is not known (a file, a pipe), a table is as wide as it is.
 
 use super::sheet::{Chapter, Mark, Sheet, SheetCell};
 use super::text::table;
@@ -23,11 +24,9 @@ pub fn chapter(chapter: &Chapter, width: Option<usize>) -> String {
 
 /// A table with its title and notes as text, no line of it wider than `width` columns.
 pub fn sheet(sheet: &Sheet, width: Option<usize>) -> String {
-    let (tables, left_out) = fitted(sheet, width);
+    let (table, left_out) = laid_out(sheet, width);
     let mut text = paragraph(&sheet.title, width);
-    for table in tables {
-        text.push_str(&format!("{}\n", table.trim_fmt()));
-    }
+    text.push_str(&table);
     if !left_out.is_empty() {
         text.push_str(&paragraph(
             &format!("Too wide for this terminal, so left out: {}.", left_out.join("; ")),
@@ -63,29 +62,78 @@ fn narrow(width: usize) -> u16 {
     u16::try_from(width).unwrap_or(u16::MAX)
 }
 
-/// The tables that a sheet becomes, and the titles of the columns that are left out.
-fn fitted(sheet: &Sheet, width: Option<usize>) -> (Vec<Table>, Vec<&str>) {
+/// Names take more than this part of a terminal before they get lines of their own.
+const WIDE_NAMES: usize = 3;
+
+/// The table as text, and the titles of the columns that are left out.
+fn laid_out(sheet: &Sheet, width: Option<usize>) -> (String, Vec<&str>) {
     let all: Vec<usize> = (0..sheet.columns.len()).collect();
     let Some(width) = width else {
-        return (vec![drawn(sheet, &all, false)], Vec::new());
+        return (format!("{}\n", drawn(sheet, &all, false).trim_fmt()), Vec::new());
     };
     let kept: Vec<usize> = all.iter().copied().filter(|it| !sheet.columns[*it].aside).collect();
     let left_out = all.iter().filter(|it| sheet.columns[**it].aside);
     let left_out: Vec<&str> = left_out.map(|it| sheet.columns[*it].title.as_str()).collect();
-    for (columns, without) in [(&all, Vec::new()), (&kept, left_out.clone())] {
+    let choices = [(&all, Vec::new()), (&kept, left_out.clone())];
+    for (columns, without) in &choices {
         for folded in [false, true] {
             let table = drawn(sheet, columns, folded);
             if wide(&table) <= width {
-                return (vec![table], without);
+                return (format!("{}\n", table.trim_fmt()), without.clone());
             }
         }
     }
-    let named = kept
-        .iter()
-        .skip(1)
-        .take_while(|it| !sheet.columns[**it].numbers)
-        .count();
-    let (names, rest) = kept.split_at((named + 1).min(kept.len()));
+    for (columns, without) in choices {
+        if let Some(text) = below_names(sheet, columns, width) {
+            return (text, without);
+        }
+    }
+    let tables = several(sheet, &kept, width);
+    let tables = tables.iter().map(|table| format!("{}\n", table.trim_fmt()));
+    (tables.collect(), left_out)
+}
+
+/// The columns that name the rows, and the others.
+fn named<'a>(sheet: &Sheet, columns: &'a [usize]) -> (&'a [usize], &'a [usize]) {
+    let words = columns.iter().skip(1).take_while(|it| !sheet.columns[**it].numbers);
+    columns.split_at((words.count() + 1).min(columns.len()))
+}
+
+/// The table with the names of every row in a line above its numbers; names that rows have in common stand above them once. `None` where
+/// names leave room for numbers beside them, or numbers are too wide even so.
+fn below_names(sheet: &Sheet, columns: &[usize], width: usize) -> Option<String> {
+    const INDENT: usize = 2;
+    let (names, numbers) = named(sheet, columns);
+    let (last, common) = names.split_last()?;
+    let table = drawn(sheet, numbers, true);
+    let narrow = wide(&drawn(sheet, names, true)) <= width / WIDE_NAMES;
+    if numbers.is_empty() || narrow || wide(&table) + INDENT > width {
+        return None;
+    }
+    let text = table.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    // Headings and a line above and below them, the rows, and a line at the end.
+    let head = lines.len().checked_sub(sheet.rows.len() + 1)?;
+    let mut before: Option<Vec<&str>> = None;
+    let mut found = String::new();
+    let indented = |line: &str| format!("{}{}\n", " ".repeat(INDENT), line.trim_end());
+    found.extend(lines[..head].iter().map(|line| indented(line)));
+    for (row, line) in sheet.rows.iter().zip(&lines[head..]) {
+        let shared: Vec<&str> = common.iter().map(|it| row[*it].text.as_str()).collect();
+        if !shared.is_empty() && before.as_ref() != Some(&shared) {
+            found.push_str(&paragraph(&shared.join(", "), Some(width)));
+        }
+        before = Some(shared);
+        found.push_str(&paragraph(&row[*last].text, Some(width)));
+        found.push_str(&indented(line));
+    }
+    found.extend(lines[head + sheet.rows.len()..].iter().map(|line| indented(line)));
+    Some(found)
+}
+
+/// Tables of some of the columns each, which all have the columns that name the rows.
+fn several(sheet: &Sheet, columns: &[usize], width: usize) -> Vec<Table> {
+    let (names, rest) = named(sheet, columns);
     let mut blocks: Vec<Vec<usize>> = Vec::new();
     for group in groups(sheet, rest) {
         if let Some(block) = blocks.last_mut() {
@@ -109,7 +157,7 @@ fn fitted(sheet: &Sheet, width: Option<usize>) -> (Vec<Table>, Vec<&str>) {
         }
         table
     });
-    (tables.collect(), left_out)
+    tables.collect()
 }
 
 /// Columns that stay together.
@@ -228,8 +276,9 @@ mod tests {
     #[test]
     fn a_table_that_does_not_fit_becomes_several_that_repeat_the_names_of_rows() {
         let sheet = wide_sheet();
-        let (tables, left_out) = fitted(&sheet, Some(80));
-        assert_eq!((tables.len(), left_out), (2, vec!["group"]));
+        let kept: Vec<usize> = (0..sheet.columns.len()).filter(|it| *it != 1).collect();
+        let tables = several(&sheet, &kept, 80);
+        assert_eq!(tables.len(), 2);
         for table in &tables {
             let text = table.to_string();
             assert!(text.contains("wanda") && text.contains("z-pruner"), "{text}");
@@ -240,8 +289,45 @@ mod tests {
                 "{text}"
             );
         }
-        let (whole, left_out) = fitted(&sheet, None);
-        assert_eq!((whole.len(), left_out.len()), (1, 0));
+        let (text, left_out) = laid_out(&sheet, Some(80));
+        let joined: String = tables.iter().map(|table| format!("{}\n", table.trim_fmt())).collect();
+        assert_eq!((text, left_out), (joined, vec!["group"]));
+        let (whole, left_out) = laid_out(&sheet, None);
+        assert_eq!((whole.lines().count(), left_out.len()), (6, 0));
+    }
+
+    #[test]
+    fn long_names_stand_above_the_numbers_of_their_rows() {
+        let row = |measure: &str, pair: &str, value: &str| {
+            let numbers = [value, "-2.21 to -0.35 %", "3 of 3 (p 0.25)", "0.0021", "0.0126"];
+            let names = ["SmolLM2-135M", measure, "50 %", pair];
+            names.into_iter().chain(numbers).map(SheetCell::plain).collect()
+        };
+        let words = ["model", "measure", "pattern", "comparison"].map(Column::words);
+        let numbers = ["difference", "95 %", "seeds agree", "p", "p (Holm)"].map(Column::numbers);
+        let sheet = Sheet {
+            title: String::new(),
+            columns: words.into_iter().chain(numbers).collect(),
+            rows: vec![
+                row("wikitext2", "sparsegpt+sparse-swaps against wanda (owl)", "-1.28 %"),
+                row("wikitext2", "ria+ria-permutation against wanda", "+0.11 %"),
+                row("arc_easy", "ria+ria-permutation against wanda", "-0.75"),
+            ],
+            notes: Vec::new(),
+        };
+        for width in [76, 80, 100] {
+            let text = super::sheet(&sheet, Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            assert_eq!(text.matches("difference").count(), 1, "one table, not several: {text}");
+            let lines: Vec<&str> = text.lines().collect();
+            let at = |part: &str| lines.iter().position(|line| line.contains(part)).expect(part);
+            assert_eq!(lines[at("-1.28 %") - 1], "sparsegpt+sparse-swaps against wanda (owl)");
+            assert_eq!(lines[at("-1.28 %") - 2], "SmolLM2-135M, wikitext2, 50 %");
+            assert_eq!(lines[at("+0.11 %") - 1], "ria+ria-permutation against wanda");
+            assert_eq!(text.matches("SmolLM2-135M, wikitext2").count(), 1, "{text}");
+            assert_eq!(lines[at("-0.75") - 2], "SmolLM2-135M, arc_easy, 50 %");
+        }
+        assert!(super::sheet(&sheet, None).lines().count() == 7);
     }
 
     #[test]

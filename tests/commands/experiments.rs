@@ -2,6 +2,7 @@
 
 use super::{Folder, run, says, works};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 /// What the tests' experiment says in full, with as little as possible.
@@ -92,6 +93,64 @@ fn shorthands_are_the_experiment_that_is_written_in_full() {
     ] {
         assert!(short.contains(part), "no `{part}` in:\n{short}");
     }
+}
+
+#[test]
+fn a_plan_counts_what_is_there_and_says_what_is_not() {
+    let folder = Folder::new();
+    let tasks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tasks");
+    std::fs::copy(tasks.join("arc_easy.jsonl"), folder.path("arc_easy.jsonl")).expect("writable");
+    let rows = std::fs::read_to_string(folder.path("arc_easy.jsonl"))
+        .expect("there")
+        .lines()
+        .count();
+    folder.write(
+        "prompts.jsonl",
+        "{\"q\": \"a b\", \"answer\": \"c\"}\n{\"q\": \"d\", \"answer\": \"e\"}\n",
+    );
+    let more = "[[evaluation]]\nname = \"whole\"\ncorpus = \"novel.txt\"\nlength = 32\n\
+                [[task]]\nname = \"arc_easy\"\ndata = \"arc_easy.jsonl\"\nlimit = 2\n\
+                [[generation]]\nname = \"words\"\nprompts = \"prompts.jsonl\"\ntemplate = \"{q}\"\nmatch = \"exact\"\nmax_tokens = 4\n";
+    folder.write("more.toml", format!("{SHORT}{more}"));
+    let plan = works(&run(&folder, "plan more.toml"));
+    // The tokenizer makes one token of each byte.
+    let tokens = std::fs::metadata(folder.path("novel.txt")).expect("there").len();
+    let (short, long) = (tokens / 16, tokens / 32);
+    for part in [
+        format!("evaluation: novel, 4 of {short} windows of 16 tokens"),
+        format!("evaluation: whole, all {long} windows of 32 tokens"),
+        format!("task: arc_easy, 2 of {rows} documents"),
+        "generation: words, all 2 prompts".to_string(),
+        "memory and time are without the answers to prompts, which".to_string(),
+    ] {
+        assert!(plan.contains(&part), "no `{part}` in:\n{plan}");
+    }
+    // Without the tokenizer, windows are not known, and the rest still is.
+    std::fs::remove_file(folder.path("model/tokenizer.json")).expect("ours");
+    std::fs::remove_file(folder.path("prompts.jsonl")).expect("ours");
+    let plan = works(&run(&folder, "plan more.toml"));
+    for part in [
+        "evaluation: novel, 4 windows of 16 tokens",
+        "evaluation: whole, all windows of 32 tokens",
+        "generation: words, all prompts",
+        "missing: ",
+    ] {
+        assert!(plan.contains(part), "no `{part}` in:\n{plan}");
+    }
+    assert!(
+        plan.contains(&format!("task: arc_easy, 2 of {rows} documents")),
+        "{plan}"
+    );
+    // Too little text is told before anything is run.
+    let folder = Folder::new();
+    folder.replace("experiment.toml", "windows = 4", "windows = 4000");
+    let refused = run(&folder, "plan experiment.toml");
+    assert_eq!(refused.status.code(), Some(2), "{}", says(&refused));
+    assert!(
+        says(&refused).contains("use more text, fewer windows"),
+        "{}",
+        says(&refused)
+    );
 }
 
 /// Runs the program with a text as its standard input.

@@ -174,6 +174,28 @@ fn a_pruned_directory_scores_what_the_sweep_recorded() {
 }
 
 #[test]
+fn windows_are_by_default_no_longer_than_the_model_was_made_for() {
+    let folder = Folder::new();
+    folder.write("long.txt", tiny::text(7, 600));
+    let told = works(&run(&folder, "eval --model model --corpus long.txt"));
+    assert!(told.contains(" windows of 64 tokens"), "{told}");
+    assert!(
+        told.contains("since the model was made for no more") && !told.contains("exceed"),
+        "{told}"
+    );
+    let told = works(&run(&folder, "eval --model model --corpus long.txt --length 64"));
+    assert!(
+        told.contains(" windows of 64 tokens") && !told.contains("no more"),
+        "{told}"
+    );
+    let done = works(&run(
+        &folder,
+        "prune --model model --method wanda --sparsity 0.5 --calibration long.txt --sampling packed --sequences 3 --out out",
+    ));
+    assert!(done.contains("on 3 windows of 64 tokens"), "{done}");
+}
+
+#[test]
 fn parameters_reach_the_method() {
     let folder = Folder::new();
     let ria =

@@ -108,3 +108,62 @@ fn lists_and_plans_fit_the_terminal_and_are_whole_lines_where_there_is_none() {
         }
     }
 }
+
+#[test]
+fn messages_fit_the_terminal_and_are_whole_lines_where_there_is_none() {
+    let folder = Folder::new();
+    folder.replace("experiment.toml", "name = \"tiny\"", "name = \"tiny\"\nunknown_key = 3");
+    for words in [
+        &["plan", "experiment.toml"][..],
+        &[
+            "prune",
+            "--model",
+            "nothing",
+            "--method",
+            "wnda",
+            "--sparsity",
+            "0.5",
+            "--out",
+            "out",
+        ],
+        &["eval", "--model", "model"],
+        &["nonsense", "--with", "options"],
+    ] {
+        let said = |width: Option<&str>| {
+            let mut command = folder.zprune(words);
+            match width {
+                Some(width) => command.env("COLUMNS", width),
+                None => command.env_remove("COLUMNS"),
+            };
+            let output = command.output().expect("the program starts");
+            assert!(!output.status.success(), "{words:?}");
+            String::from_utf8(output.stderr).expect("UTF-8")
+        };
+        let whole = said(None);
+        let narrow = said(Some("60"));
+        // What is drawn of a file stays as it is.
+        let drawn = |line: &&str| line.contains(|c: char| ('\u{2500}'..='\u{257f}').contains(&c));
+        for line in narrow.lines().filter(|line| !drawn(line)) {
+            let long = line.chars().count();
+            assert!(long <= 60 || line.split_whitespace().count() == 1, "{words:?}: {line}");
+        }
+        assert!(narrow.split_whitespace().eq(whole.split_whitespace()), "{narrow}");
+    }
+}
+
+#[test]
+fn comparisons_of_long_names_are_one_table_at_80_columns() {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "name = \"tiny\"",
+        "name = \"tiny\"\nmethods = [\"magnitude+obs\"]",
+    );
+    works(&run(&folder, "run experiment.toml"));
+    let text = printed(&folder.path("."), 80, &["report", "results/tiny"]);
+    fits(&text, 80);
+    let chapter = text.split("Family: ").nth(1).expect("comparisons");
+    let chapter = chapter.split("Differences are paired").next().expect("a table");
+    assert_eq!(chapter.matches("(Holm)").count(), 1, "one table: {chapter}");
+    assert!(chapter.contains("magnitude+obs against"), "{chapter}");
+}

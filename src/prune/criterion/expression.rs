@@ -3,20 +3,18 @@
 //! It becomes the same tree as a criterion in Rust, so that it runs where these run and asks for the same statistics. In the formulas
 //! that [`Score`] prints, all names mean what they mean here.
 
+pub mod words;
+
 use super::step::Criterion;
-use crate::backend::gradient::GradientSum;
-use crate::calibrate::gradients::Loss;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
 use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
-use crate::prune::score::{
-    Quantity, Score, Shape, column_sums, depth, entries, gradients, greatest, input_means, input_squares,
-    input_variances, least, output_squares, pivots, row_sums, sequences, shape, sum, weight,
-};
+use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
 use crate::registry::suggestion;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use words::{FUNCTIONS, Function, VALUES, Value, columns, rows};
 
 /// The most parts that a formula may have when all functions are written out. Z-Pruner's has some hundreds.
 const MOST_PARTS: usize = 2000;
@@ -127,81 +125,9 @@ impl Expression {
     }
 }
 
-/// A name and the value that it stands for.
-type Value = (&'static str, fn() -> Score);
-
-/// Names that stand for a value, and what they are.
-const VALUES: [Value; 17] = [
-    ("w", weight),
-    ("x2", input_squares),
-    ("input_squares", input_squares),
-    ("mean", input_means),
-    ("input_means", input_means),
-    ("variance", input_variances),
-    ("input_variances", input_variances),
-    ("pivot", pivots),
-    ("pivots", pivots),
-    ("y2", output_squares),
-    ("output_squares", output_squares),
-    ("fan_in", || Formula::Leaf(Quantity::Columns)),
-    ("columns", || Formula::Leaf(Quantity::Columns)),
-    ("fan_out", || Formula::Leaf(Quantity::Rows)),
-    ("rows", || Formula::Leaf(Quantity::Rows)),
-    ("sequences", sequences),
-    ("depth", depth),
-];
-
-/// Names of sums of gradients over sequences, of the loss of the language model and of a block's outputs.
-const GRADIENTS: [(&str, Loss, GradientSum); 8] = [
-    ("grad", Loss::Likelihood, GradientSum::Plain),
-    ("grad2", Loss::Likelihood, GradientSum::Squares),
-    ("gradients", Loss::Likelihood, GradientSum::Plain),
-    ("gradient_squares", Loss::Likelihood, GradientSum::Squares),
-    ("gradient_magnitudes", Loss::Likelihood, GradientSum::Magnitudes),
-    ("block_gradients", Loss::Outputs, GradientSum::Plain),
-    ("block_gradient_squares", Loss::Outputs, GradientSum::Squares),
-    ("block_gradient_magnitudes", Loss::Outputs, GradientSum::Magnitudes),
-];
-
-/// Functions, with how many values they take at least and at most.
-const FUNCTIONS: [(&str, usize, usize); 28] = [
-    ("abs", 1, 1),
-    ("square", 1, 1),
-    ("cube", 1, 1),
-    ("sqrt", 1, 1),
-    ("root", 1, 1),
-    ("inverse", 1, 1),
-    ("sign", 1, 1),
-    ("exp", 1, 1),
-    ("log", 1, 1),
-    ("min", 1, 2),
-    ("max", 1, 2),
-    ("minimum", 2, 2),
-    ("maximum", 2, 2),
-    ("power", 2, 2),
-    ("below", 2, 2),
-    ("row_sum", 1, 1),
-    ("row_sums", 1, 1),
-    ("col_sum", 1, 1),
-    ("column_sums", 1, 1),
-    ("row_mean", 1, 1),
-    ("col_mean", 1, 1),
-    ("row_std", 1, 1),
-    ("col_std", 1, 1),
-    ("sum", 1, 1),
-    ("mean", 1, 1),
-    ("std", 1, 1),
-    ("least", 1, 1),
-    ("greatest", 1, 1),
-];
-
 fn is_known(name: &str) -> bool {
-    let value = VALUES.iter().any(|(known, _)| *known == name);
-    let gradient = GRADIENTS.iter().any(|(known, ..)| *known == name);
-    value
-        || gradient
-        || FUNCTIONS.iter().any(|(known, ..)| *known == name)
-        || ["expression", "group", "name"].contains(&name)
+    let of_the_table = ["expression", "group", "name"].contains(&name);
+    Value::find(name).is_some() || Function::find(name).is_some() || of_the_table
 }
 
 /// A written formula that is given its meaning.
@@ -253,22 +179,13 @@ impl Reading<'_> {
             self.used.push(known);
             return Ok(Formula::Number(*value));
         }
-        if let Some((_, value)) = VALUES.iter().find(|(known, _)| *known == name) {
-            return Ok(value());
+        if let Some(value) = Value::find(name) {
+            return Ok((value.score)());
         }
-        if let Some((known, loss, sum)) = GRADIENTS.iter().find(|(known, ..)| *known == name) {
-            let sum = gradients(*loss, *sum);
-            // The short names are means over sequences, as papers have them.
-            return Ok(match known.starts_with("grad") && !known.starts_with("gradient") {
-                true => sum / sequences(),
-                false => sum,
-            });
-        }
-        if FUNCTIONS.iter().any(|(known, ..)| *known == name) {
+        if Function::find(name).is_some() {
             return Err(self.wrong(at, &format!("`{name}` is a function: write `{name}(...)`")));
         }
-        let names = VALUES.iter().map(|(known, _)| *known);
-        let names = names.chain(GRADIENTS.iter().map(|(known, ..)| *known));
+        let names = VALUES.iter().flat_map(|value| value.names).copied();
         let names: Vec<&str> = names.chain(self.parameters.keys().map(String::as_str)).collect();
         Err(self.wrong(
             at,
@@ -280,15 +197,17 @@ impl Reading<'_> {
     }
 
     fn call(&mut self, at: &Written, name: &str, arguments: &[Written]) -> Result<Score> {
-        let Some((_, least_count, most)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
-            if self.parameters.contains_key(name) || VALUES.iter().any(|(known, _)| *known == name) {
+        let Some(function) = Function::find(name) else {
+            if self.parameters.contains_key(name) || Value::find(name).is_some() {
                 return Err(self.wrong(at, &format!("`{name}` is a value and no function; is a `*` missing?")));
             }
-            let names: Vec<&str> = FUNCTIONS.iter().map(|(known, ..)| *known).collect();
+            let names = FUNCTIONS.iter().flat_map(|function| function.names).copied();
+            let names: Vec<&str> = names.collect();
             return Err(self.wrong(at, &format!("unknown function `{name}`{}", suggestion(name, &names))));
         };
-        if !(*least_count..=*most).contains(&arguments.len()) {
-            let wanted = match (least_count, most) {
+        let (fewest, most) = function.takes;
+        if !(fewest..=most).contains(&arguments.len()) {
+            let wanted = match (fewest, most) {
                 (1, 1) => "one value".to_string(),
                 (a, b) if a == b => format!("{a} values"),
                 (a, b) => format!("{a} or {b} values"),
@@ -377,14 +296,6 @@ fn size(score: &Score) -> usize {
         Formula::Unary(_, of) => size(of),
         Formula::Binary(_, a, b) => size(a) + size(b),
     }
-}
-
-fn rows() -> Score {
-    Formula::Leaf(Quantity::Rows)
-}
-
-fn columns() -> Score {
-    Formula::Leaf(Quantity::Columns)
 }
 
 /// The standard deviation of `count` values that `total` adds up, with `count` in the denominator.
@@ -478,6 +389,39 @@ mod tests {
             };
             assert_eq!(made(&text).expect(short).score().to_string(), long);
         }
+    }
+
+    #[test]
+    fn every_name_of_the_table_can_be_used_in_a_formula() {
+        for name in VALUES.iter().flat_map(|value| value.names) {
+            made(&format!("expression = \"w * {name}\"")).expect(name);
+        }
+        for function in FUNCTIONS {
+            for name in function.names {
+                for count in function.takes.0..=function.takes.1 {
+                    let values = ["abs(w)", "2"][..count].join(", ");
+                    let made = made(&format!("expression = \"w * {name}({values})\"")).expect(name);
+                    // Only what reduces makes something that is no value for each weight.
+                    let alone = format!("{name}({values})");
+                    let mut reading = Reading {
+                        text: &alone,
+                        parameters: &made.parameters,
+                        used: Vec::new(),
+                    };
+                    let score = reading.score(&read(&alone).expect(name)).expect(name);
+                    let reduces = function.reduces && count == 1;
+                    assert_eq!(shape(&score) != Shape::PerWeight, reduces, "{alone}");
+                }
+            }
+        }
+        let names = VALUES.iter().map(|value| value.names);
+        let names = names.chain(FUNCTIONS.iter().map(|function| function.names)).flatten();
+        // `mean` is a value and a function.
+        let mut seen: Vec<&&str> = names.filter(|name| **name != "mean").collect();
+        let all = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), all);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
 use expression::Expression;
+pub use expression::words;
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use mask::MaskFile;

@@ -116,12 +116,15 @@ impl Canvas<'_> {
         }
     }
 
-    /// Draws a title at the top, smaller or shortened if it is long.
+    /// Draws a title at the top: smaller if it is long, and in several lines if it is longer.
     pub fn title(&self, text: &str) -> Result<()> {
-        let letters = text.chars().count() as i32;
-        let size = (2 * (WIDTH - 20) / letters.max(1)).clamp(TEXT - 3, TEXT + 3);
-        let text = shortened(text, WIDTH - 10, size);
-        self.text(&text, (WIDTH / 2, 20), size, Anchor::Middle)
+        let (lines, size) = title_lines(text);
+        let apart = if lines.len() > 2 { size + 1 } else { size + 3 };
+        let first = 20 - apart * (lines.len() as i32 - 1) / 2;
+        for (line, y) in lines.iter().zip((first..).step_by(apart as usize)) {
+            self.text(line, (WIDTH / 2, y), size, Anchor::Middle)?;
+        }
+        Ok(())
     }
 
     /// Draws text whose middle height is at `place`.
@@ -233,8 +236,46 @@ pub struct Item {
 }
 
 /// The width of a text in pixels, about: a letter is half as wide as high.
-fn width(text: &str, size: i32) -> i32 {
+pub fn width(text: &str, size: i32) -> i32 {
     text.chars().count() as i32 * size * 11 / 20
+}
+
+/// The lines of a title, and their size. There is room for three above a plot; what is longer still is shortened.
+fn title_lines(text: &str) -> (Vec<String>, i32) {
+    const ROOM: i32 = WIDTH - 10;
+    let letters = text.chars().count() as i32;
+    let size = (2 * (WIDTH - 20) / letters.max(1)).clamp(TEXT - 3, TEXT + 3);
+    if width(text, size) <= ROOM {
+        return (vec![text.to_string()], size);
+    }
+    for (most, size) in [(2, TEXT - 1), (2, TEXT - 3), (3, TEXT - 3)] {
+        let lines = broken(text, ROOM, size);
+        if lines.len() <= most {
+            return (lines, size);
+        }
+    }
+    let size = TEXT - 3;
+    let lines = broken(text, ROOM, size);
+    let rest = shortened(&lines[2..].join(" "), ROOM, size);
+    (vec![lines[0].clone(), lines[1].clone(), rest], size)
+}
+
+/// A text in lines that are no wider than `room` pixels, broken between words, and within a word that is wider.
+fn broken(text: &str, room: i32, size: i32) -> Vec<String> {
+    let letters = (20 * room / (11 * size)).max(1) as usize;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let word: Vec<char> = word.chars().collect();
+        for (piece, part) in word.chunks(letters).enumerate() {
+            let part: String = part.iter().collect();
+            let long = part.chars().count() + 1;
+            match lines.last_mut().filter(|_| piece == 0) {
+                Some(line) if line.chars().count() + long <= letters => line.push_str(&format!(" {part}")),
+                _ => lines.push(part),
+            }
+        }
+    }
+    lines
 }
 
 /// A text that is no wider than `room` pixels; what is cut off at the end leaves an ellipsis.
@@ -244,12 +285,6 @@ pub fn shortened(text: &str, room: i32, size: i32) -> String {
     }
     let letters = (20 * room / (11 * size) - 1).max(1) as usize;
     text.chars().take(letters).chain(['…']).collect()
-}
-
-/// Room for labels at the left of a plot, in pixels; those that need more are shortened.
-pub fn margin<'a>(labels: impl Iterator<Item = &'a str>, most: i32) -> i32 {
-    let longest = labels.map(|label| width(label, TEXT - 1)).max().unwrap_or(0);
-    (longest + 20).clamp(64, most)
 }
 
 /// Number of items that fit beside each other.
@@ -368,6 +403,30 @@ pub fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn titles_are_whole_in_one_to_three_lines() {
+        let long =
+            "SmolLM2-135M-Instruct-of-a-long-name: perplexity on wikitext2-test, context 2048: paired differences";
+        let longer = format!(
+            "{long} of methods that remove whole heads, neurons and blocks, and of methods that remove weights"
+        );
+        let word = "a".repeat(150);
+        for (title, count) in [
+            ("tiny-llama: perplexity", 1),
+            (long, 2),
+            (longer.as_str(), 3),
+            (word.as_str(), 3),
+        ] {
+            let (lines, size) = title_lines(title);
+            assert_eq!(lines.len(), count, "{lines:?}");
+            assert!(lines.iter().all(|line| width(line, size) <= WIDTH), "{lines:?}");
+            let together: String = lines.concat().split(' ').collect();
+            assert_eq!(together, title.split(' ').collect::<String>());
+        }
+        let (lines, _) = title_lines(&"word ".repeat(100));
+        assert!(lines.len() == 3 && lines[2].ends_with('…'), "{lines:?}");
+    }
 
     #[test]
     fn ticks_are_round_numbers_within_the_axis() {

@@ -1,10 +1,9 @@
 //! Paired differences with their intervals, one below the other.
 
-use super::canvas::{
-    Anchor, Canvas, FAINT, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height, margin, shortened,
-};
+use super::canvas::{Anchor, Canvas, FAINT, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::look::Look;
 use super::plot::{Drawn, ROWS, cut, heading};
+use super::rows::Rows;
 use crate::error::Result;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
@@ -42,8 +41,8 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
     }
     let tests: Vec<&Test> = panels.iter().flat_map(|(_, own)| own.iter().copied()).collect();
     let names: Vec<String> = tests.iter().map(|test| label(test, labels)).collect();
-    let left = margin(names.iter().map(String::as_str), WIDTH / 2);
-    let bottom = TOP + ROW * tests.len() as i32 + PANEL * panels.len() as i32;
+    let rows = Rows::new(names.iter().map(String::as_str), WIDTH / 2, ROW);
+    let bottom = TOP + rows.height * tests.len() as i32 + PANEL * panels.len() as i32;
     let unit = match section.measure {
         Measure::Perplexity { .. } => "difference in perplexity, % (below 0: first is better)",
         Measure::Divergence { .. } => "difference in KL divergence, nats (below 0: first is better)",
@@ -70,9 +69,9 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
         canvas.title(&title)?;
         let mut top = TOP;
         for (pattern, tests) in &panels {
-            let (from, to) = (top + 20, top + 20 + ROW * tests.len() as i32);
+            let (from, to) = (top + 20, top + 20 + rows.height * tests.len() as i32);
             canvas.text(&pattern.to_string(), (10, top + 8), TEXT, Anchor::Left)?;
-            panel(canvas, tests, labels, (left, from, to), confidence)?;
+            panel(canvas, tests, labels, (rows, from, to), confidence)?;
             top = to + PANEL - 20;
         }
         canvas.text(unit, (WIDTH / 2, bottom + 10), TEXT, Anchor::Middle)?;
@@ -88,12 +87,12 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
     Ok(Some(Drawn { caption, svg, data }))
 }
 
-/// Draws the comparisons of one pattern between two heights, beginning at `left`.
+/// Draws the comparisons of one pattern between two heights.
 fn panel(
     canvas: &Canvas,
     tests: &[&Test],
     labels: &Labels,
-    (left, from, to): (i32, i32, i32),
+    (rows, from, to): (Rows, i32, i32),
     confidence: f64,
 ) -> Result<()> {
     let ends = tests.iter().flat_map(|test| {
@@ -109,14 +108,13 @@ fn panel(
         true => 0.03 * (high - low),
         false => 1.0,
     };
-    let axis = PlotAxis::new(low - room, high + room, left, RIGHT);
+    let axis = PlotAxis::new(low - room, high + room, rows.left, RIGHT);
     canvas.horizontal(&axis, from, to)?;
     canvas.line(&[(axis.place(0.0), from), (axis.place(0.0), to)], INK, 1)?;
     for (row, test) in tests.iter().enumerate() {
-        let y = from + ROW / 2 + ROW * row as i32;
+        let y = rows.middle(from, row);
         let at = |value: f64| axis.place(test.shown(value));
-        let name = shortened(&label(test, labels), left - 14, TEXT - 1);
-        canvas.text(&name, (left - 10, y), TEXT - 1, Anchor::Right)?;
+        rows.name(canvas, &label(test, labels), y)?;
         canvas.line(&[(at(test.over_both.low), y), (at(test.over_both.high), y)], INK, 2)?;
         let told = test.verdict(confidence) != TestVerdict::NotTold;
         // A difference belongs to two methods, so it has the colour of neither.

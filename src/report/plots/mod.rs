@@ -8,6 +8,7 @@ mod layers;
 mod look;
 mod plot;
 pub mod raster;
+mod rows;
 mod seeds;
 
 use super::comparison::ComparisonFamily;

@@ -1,9 +1,8 @@
 //! What every calibration seed scored, method by method, a panel per pattern.
 
-use super::canvas::{
-    Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height, margin, shortened,
-};
+use super::canvas::{Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::plot::{Cast, Drawn, ROWS, cut, heading};
+use super::rows::Rows;
 use crate::error::Result;
 use crate::report::csv::CsvRow;
 use crate::report::results::{MethodResult, Run, Section};
@@ -38,8 +37,9 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
     for (_, entries) in &mut panels {
         entries.truncate(ROWS);
     }
-    let left = margin(methods.iter().map(|it| cast.labels.label(it)), WIDTH * 2 / 5);
-    let height = |entries: &[&MethodResult]| ROW * entries.len() as i32 + 66;
+    let names = Rows::new(methods.iter().map(|it| cast.labels.label(it)), WIDTH * 2 / 5, ROW);
+    let left = names.left;
+    let height = |entries: &[&MethodResult]| names.height * entries.len() as i32 + 66;
     let total: i32 = panels.iter().map(|(_, entries)| height(entries)).sum();
     let item = |key, text: &str| Item {
         key,
@@ -63,14 +63,13 @@ pub fn plot(section: &Section, cast: &Cast) -> Result<Option<Drawn>> {
             let Some((low, high)) = extent(values) else { continue };
             let room = 0.04 * (high - low);
             let axis = PlotAxis::new(low - room, high + room, left, RIGHT);
-            let (from, to) = (top + 24, top + 24 + ROW * entries.len() as i32);
+            let (from, to) = (top + 24, top + 24 + names.height * entries.len() as i32);
             canvas.text(name, (10, top + 12), TEXT, Anchor::Left)?;
             canvas.horizontal(&axis, from, to)?;
             for (place, entry) in entries.iter().enumerate() {
-                let y = from + ROW / 2 + ROW * place as i32;
+                let y = names.middle(from, place);
                 canvas.line(&[(left, y), (RIGHT, y)], GRID, 1)?;
-                let name = shortened(cast.labels.label(&entry.method), left - 14, TEXT - 1);
-                canvas.text(&name, (left - 10, y), TEXT - 1, Anchor::Right)?;
+                names.name(canvas, cast.labels.label(&entry.method), y)?;
                 for run in &entry.runs {
                     canvas.marker(
                         (axis.place(run.value), y),
