@@ -233,6 +233,7 @@ fn component<T: ?Sized>(
     }
     let parameters = components.parameters(name).unwrap_or_default();
     match parameters.is_empty() {
+        true if name == "expression" => text.push_str(&formulas::words()),
         true => text.push_str("no parameters\n"),
         false => text.push_str(&format!(
             "parameters, as in {key} = {{ name = \"{name}\", {} = ... }} or --set {key}.{0}=...\n",
@@ -241,9 +242,6 @@ fn component<T: ?Sized>(
     }
     for parameter in &parameters {
         text.push_str(&line(parameter, page));
-    }
-    if name == "expression" {
-        text.push_str(&formulas::words());
     }
     if let Some(page) = page {
         text.push_str(&format!("more: docs/methods/{}.md\n", page.name));

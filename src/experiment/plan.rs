@@ -23,7 +23,7 @@ use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Label of the unpruned model in tables.
 pub const DENSE: &str = "dense";

@@ -71,23 +71,29 @@ fn laid_out(sheet: &Sheet, width: Option<usize>) -> (String, Vec<&str>) {
     let Some(width) = width else {
         return (format!("{}\n", drawn(sheet, &all, false).trim_fmt()), Vec::new());
     };
-    let kept: Vec<usize> = all.iter().copied().filter(|it| !sheet.columns[*it].aside).collect();
-    let left_out = all.iter().filter(|it| sheet.columns[**it].aside);
-    let left_out: Vec<&str> = left_out.map(|it| sheet.columns[*it].title.as_str()).collect();
-    let choices = [(&all, Vec::new()), (&kept, left_out.clone())];
-    for (columns, without) in &choices {
+    let aside: Vec<usize> = all.iter().copied().filter(|it| sheet.columns[*it].aside).collect();
+    // As few as possible are left out, the last ones first.
+    let without = |count: usize| {
+        let gone = &aside[aside.len() - count..];
+        let kept: Vec<usize> = all.iter().copied().filter(|it| !gone.contains(it)).collect();
+        let titles: Vec<&str> = gone.iter().map(|it| sheet.columns[*it].title.as_str()).collect();
+        (kept, titles)
+    };
+    let choices: Vec<(Vec<usize>, Vec<&str>)> = (0..=aside.len()).map(without).collect();
+    for (columns, left_out) in &choices {
         for folded in [false, true] {
             let table = drawn(sheet, columns, folded);
             if wide(&table) <= width {
-                return (format!("{}\n", table.trim_fmt()), without.clone());
+                return (format!("{}\n", table.trim_fmt()), left_out.clone());
             }
         }
     }
-    for (columns, without) in choices {
+    for (columns, left_out) in &choices {
         if let Some(text) = below_names(sheet, columns, width) {
-            return (text, without);
+            return (text, left_out.clone());
         }
     }
+    let (kept, left_out) = without(aside.len());
     let tables = several(sheet, &kept, width);
     let tables = tables.iter().map(|table| format!("{}\n", table.trim_fmt()));
     (tables.collect(), left_out)

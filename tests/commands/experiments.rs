@@ -112,6 +112,7 @@ fn a_plan_counts_what_is_there_and_says_what_is_not() {
                 [[task]]\nname = \"arc_easy\"\ndata = \"arc_easy.jsonl\"\nlimit = 2\n\
                 [[generation]]\nname = \"words\"\nprompts = \"prompts.jsonl\"\ntemplate = \"{q}\"\nmatch = \"exact\"\nmax_tokens = 4\n";
     folder.write("more.toml", format!("{SHORT}{more}"));
+    folder.write("model/generation_config.json", "{\"eos_token_id\": 0}");
     let plan = works(&run(&folder, "plan more.toml"));
     // The tokenizer makes one token of each byte.
     let tokens = std::fs::metadata(folder.path("novel.txt")).expect("there").len();

@@ -91,6 +91,7 @@ fn lists_and_plans_fit_the_terminal_and_are_whole_lines_where_there_is_none() {
         &["list", "wanda"],
         &["list", "fista"],
         &["list", "sparsegpt"],
+        &["list", "expression"],
         &["plan", "experiment.toml"],
     ] {
         let whole = works(&run(&folder, &words.join(" ")));
@@ -154,16 +155,25 @@ fn messages_fit_the_terminal_and_are_whole_lines_where_there_is_none() {
 #[test]
 fn comparisons_of_long_names_are_one_table_at_80_columns() {
     let folder = Folder::new();
+    let methods = "methods = [{ criterion = \"ria\", name = \"relative importance with activations\" }]";
     folder.replace(
         "experiment.toml",
         "name = \"tiny\"",
-        "name = \"tiny\"\nmethods = [\"magnitude+obs\"]",
+        &format!("name = \"tiny\"\n{methods}"),
     );
     works(&run(&folder, "run experiment.toml"));
-    let text = printed(&folder.path("."), 80, &["report", "results/tiny"]);
+    let text = printed(
+        &folder.path("."),
+        80,
+        &["report", "results/tiny", "--table", "comparisons"],
+    );
     fits(&text, 80);
-    let chapter = text.split("Family: ").nth(1).expect("comparisons");
-    let chapter = chapter.split("Differences are paired").next().expect("a table");
-    assert_eq!(chapter.matches("(Holm)").count(), 1, "one table: {chapter}");
-    assert!(chapter.contains("magnitude+obs against"), "{chapter}");
+    assert_eq!(
+        text.matches("p (Holm)").count() + text.matches("(Holm)").count(),
+        1,
+        "one table: {text}"
+    );
+    let name = "relative importance with activations against wanda\n";
+    assert!(text.lines().any(|line| format!("{line}\n") == name), "{text}");
+    assert!(text.contains("left out: detectable."), "{text}");
 }

@@ -33,10 +33,10 @@ impl View<'_> {
         columns.extend([
             Column::numbers("difference"),
             Column::numbers(confidence),
-            Column::numbers("seeds agree"),
+            Column::numbers("seeds agree").aside(),
             Column::numbers("p"),
             Column::numbers("p (Holm)"),
-            Column::numbers("detectable"),
+            Column::numbers("detectable").aside(),
         ]);
         let tests = || family.tests.iter().filter(|test| self.has(test));
         let row = |test: &Test| {
