@@ -251,7 +251,15 @@ fn title_lines(text: &str) -> (Vec<String>, i32) {
     for (most, size) in [(2, TEXT - 1), (2, TEXT - 3), (3, TEXT - 3)] {
         let lines = broken(text, ROOM, size);
         if lines.len() <= most {
-            return (lines, size);
+            // As narrow as so many lines can be, so that no word is alone in the last one.
+            let longest = text
+                .split(' ')
+                .map(|word| width(word, size) + size)
+                .max()
+                .unwrap_or(ROOM);
+            let mut narrower = (longest.min(ROOM)..=ROOM).map(|room| broken(text, room, size));
+            let even = narrower.find(|narrow| narrow.len() == lines.len());
+            return (even.unwrap_or(lines), size);
         }
     }
     let size = TEXT - 3;

@@ -2,6 +2,7 @@
 
 use super::canvas::{Anchor, Canvas, TEXT, WIDTH, shortened, width};
 use crate::error::Result;
+use plotters::style::WHITE;
 
 /// Height of a name above its row, in pixels.
 const NAME: i32 = 17;
@@ -50,9 +51,12 @@ impl Rows {
     /// Draws the name of the row with this middle.
     pub fn name(&self, canvas: &Canvas, name: &str, middle: i32) -> Result<()> {
         if self.above {
-            let name = shortened(name, WIDTH - self.left - 8, SIZE);
+            let x = self.left + 6;
+            let name = shortened(name, WIDTH - x - 8, SIZE);
             let y = middle - self.row / 2 - NAME / 2 + 2;
-            return canvas.text(&name, (self.left, y), SIZE, Anchor::Left);
+            // No line of the grid goes through it.
+            canvas.rectangle((x - 3, y - 7), (x + width(&name, SIZE), y + 8), WHITE)?;
+            return canvas.text(&name, (x, y), SIZE, Anchor::Left);
         }
         canvas.text(name, (self.left - 10, middle), SIZE, Anchor::Right)
     }
