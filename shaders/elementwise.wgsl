@@ -89,6 +89,17 @@ fn add_positions(
     }
 }
 
+// `x` takes the elements of `z`, in its own number format.
+@compute @workgroup_size(LANES)
+fn convert(
+    #invocation()
+) {
+    let i = index(group, groups, lane);
+    if i < p.count {
+        x[i] = X(z[i]);
+    }
+}
+
 // `x` takes the chosen columns of `z`.
 @compute @workgroup_size(LANES)
 fn columns(

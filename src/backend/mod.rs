@@ -209,7 +209,7 @@ pub struct Extent {
 /// The operations; see the module documentation for the conventions.
 pub trait Backend: Send + Sync {
     /// A matrix, or a vector as a matrix of one row, in this backend's memory.
-    type Tensor: Send + Sync;
+    type Tensor: Send + Sync + 'static;
 
     /// A weight matrix of a linear layer, the head or the embedding, laid out as this backend's products want it. Only
     /// products and look-ups take one, so its layout is the backend's own affair.
@@ -227,6 +227,12 @@ pub trait Backend: Send + Sync {
 
     /// The most bytes of its own memory that were in use at the same time; `None` if it has none of its own.
     fn peak_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The bytes of its own memory that nobody uses, as far as this program can tell; `None` if it has none of its own, or does not
+    /// tell how much.
+    fn free_bytes(&self) -> Option<u64> {
         None
     }
 
@@ -278,6 +284,12 @@ pub trait Backend: Send + Sync {
 
     /// Adds row `offset + t mod length` of `table` to token `t`, in place.
     fn add_positions(&self, x: &mut Self::Tensor, table: &Self::Tensor, offset: usize, length: usize) -> Result<()>;
+
+    /// `x` in the format in which products read their operands, for a matrix that several of them read; `None` if it is in that
+    /// format.
+    fn as_operand(&self, _x: &Self::Tensor) -> Result<Option<Self::Tensor>> {
+        Ok(None)
+    }
 
     /// Adds in place: `x += y`.
     fn add(&self, x: &mut Self::Tensor, y: &Self::Tensor) -> Result<()>;

@@ -99,6 +99,10 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.inner.peak_bytes()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+
     fn wait(&self) -> Result<()> {
         self.inner.wait()
     }
@@ -147,6 +151,10 @@ impl<B: Backend> Backend for Timed<'_, B> {
         self.time("add_positions", 0.0, 2 * self.bytes(&[x]), |inner| {
             inner.add_positions(x, table, offset, length)
         })
+    }
+
+    fn as_operand(&self, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        self.time("as operand", 0.0, 2 * self.bytes(&[x]), |inner| inner.as_operand(x))
     }
 
     fn add(&self, x: &mut B::Tensor, y: &B::Tensor) -> Result<()> {

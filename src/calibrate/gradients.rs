@@ -2,18 +2,20 @@
 //! model's loss ([`ModelGradients`]), which are gathered once, before anything is pruned, or read from a file; and those of the norm of
 //! a block's outputs ([`regional`]), block by block.
 
-use crate::backend::Backend;
 use crate::backend::gradient::{Gradient, GradientNeeds, GradientSum};
+use crate::backend::moments::Needs;
+use crate::backend::{Backend, Extent};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::memory::{Reserved, Room, ScratchFile};
-use crate::model::backward;
+use crate::model::backward::{self, Way};
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
 use crate::spec::{LinearId, ModelSpec};
 use ndarray::{ArcArray2, Array2};
 use rayon::prelude::*;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,8 +29,45 @@ pub enum Loss {
     Outputs,
 }
 
-/// The sums of gradients of all linear layers of a model: in memory as far as the room has a place for them, the rest in a scratch
-/// file.
+/// A value for every weight of a layer, `(outputs, inputs)`. Copies share the values.
+#[derive(Debug, Clone)]
+pub enum WeightValues {
+    /// In the host's memory.
+    Host(ArcArray2<f32>),
+    /// In the memory of the backend that computed them, as a tensor of that backend in single precision.
+    There {
+        /// Number of rows and columns.
+        dim: (usize, usize),
+        /// The tensor.
+        tensor: Arc<dyn Any + Send + Sync>,
+    },
+}
+
+impl WeightValues {
+    /// Number of rows and columns.
+    pub fn dim(&self) -> (usize, usize) {
+        match self {
+            WeightValues::Host(values) => values.dim(),
+            WeightValues::There { dim, .. } => *dim,
+        }
+    }
+}
+
+impl PartialEq for WeightValues {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (WeightValues::Host(a), WeightValues::Host(b)) => {
+                let same = a.as_ptr() == b.as_ptr() && a.dim() == b.dim();
+                (same && a.strides() == b.strides()) || a == b
+            }
+            (WeightValues::There { tensor: a, .. }, WeightValues::There { tensor: b, .. }) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// The sums of gradients of all linear layers of a model: where they were computed, if they take at most half of the memory there;
+/// else in the host's memory as far as the room has a place for them, and the rest in a scratch file.
 pub struct ModelGradients {
     found: Found,
     needs: GradientNeeds,
@@ -55,9 +94,9 @@ struct Gathered {
 /// A sum of gradients, and where it is.
 enum Stored {
     Kept {
-        values: ArcArray2<f32>,
-        /// The memory that was reserved for it.
-        _place: Reserved,
+        values: WeightValues,
+        /// The part of the room that was reserved for it, if it is in the host's memory.
+        _place: Option<Reserved>,
     },
     Spilled {
         /// Index of its first element in the file.
@@ -80,11 +119,15 @@ impl ModelGradients {
         needs: GradientNeeds,
     ) -> Result<Self> {
         let mut all = Gathered::default();
-        backward::gradients(backend, source, ends, windows, needs, |index, block, sums| {
+        let way = Way::best(backend, source.spec(), ends, windows, needs);
+        let bytes = 4 * (needs.count() * source.spec().prunable()) as u64;
+        let stay = matches!(way, Way::InRounds { .. }) && backend.free_bytes().is_some_and(|free| bytes <= free / 2);
+        backward::gradients_by(way, backend, source, ends, windows, needs, |index, block, sums| {
             for (id, sums) in sums.into_layers() {
-                let mut store = |sum: Option<B::Tensor>| {
-                    let host = sum.map(|sum| finite(backend, &sum)).transpose()?;
-                    host.map(|host| all.store(ends.room(), host)).transpose()
+                let mut store = |sum: Option<B::Tensor>| match sum {
+                    None => Ok(None),
+                    Some(sum) if stay => kept_there(backend, sum).map(Some),
+                    Some(sum) => all.store(ends.room(), finite(backend, &sum)?).map(Some),
                 };
                 let stored = [sums.sum, sums.squares, sums.magnitudes];
                 let [sum, squares, magnitudes] = stored.map(&mut store);
@@ -127,16 +170,20 @@ impl ModelGradients {
     /// # Panics
     /// The model has no such layer.
     pub fn layer(&self, block: usize, id: LinearId, needs: GradientNeeds) -> Result<LayerGradients> {
-        let sums = match &self.found {
-            Found::Gathered(gathered) => gathered.layer(block, id, needs)?,
+        match &self.found {
+            Found::Gathered(gathered) => Ok(LayerGradients {
+                loss: Loss::Likelihood,
+                sums: gathered.layer(block, id, needs)?,
+                sequences: self.sequences,
+            }),
             Found::Read(file) => {
                 let gradient = file.layer(block, file.spec().block(block).linear(id))?;
                 let of = |needed: bool, of: &dyn Fn(f32) -> f32| needed.then(|| gradient.mapv(of).into_shared());
                 let (squares, magnitudes) = (of(needs.squares, &|g| g * g), of(needs.magnitudes, &f32::abs));
-                [needs.sum.then(|| gradient.into_shared()), squares, magnitudes]
+                let sums = [needs.sum.then(|| gradient.into_shared()), squares, magnitudes];
+                Ok(LayerGradients::new(Loss::Likelihood, sums, self.sequences))
             }
-        };
-        Ok(LayerGradients::new(Loss::Likelihood, sums, self.sequences))
+        }
     }
 }
 
@@ -144,8 +191,11 @@ impl Gathered {
     fn store(&mut self, room: &Room, host: Array2<f32>) -> Result<Stored> {
         let dim = host.dim();
         if let Some(place) = room.reserve(4 * host.len() as u64) {
-            let values = host.into_shared();
-            return Ok(Stored::Kept { values, _place: place });
+            let values = WeightValues::Host(host.into_shared());
+            return Ok(Stored::Kept {
+                values,
+                _place: Some(place),
+            });
         }
         if self.scratch.is_none() {
             self.scratch = Some(room.scratch()?);
@@ -163,7 +213,7 @@ impl Gathered {
         self.scratch.as_ref().expect("what was spilled has a file")
     }
 
-    fn layer(&self, block: usize, id: LinearId, needs: GradientNeeds) -> Result<[Option<ArcArray2<f32>>; 3]> {
+    fn layer(&self, block: usize, id: LinearId, needs: GradientNeeds) -> Result<[Option<WeightValues>; 3]> {
         let stored = self.layers.get(&(block, id)).ok_or_else(not_gathered)?;
         let load = |stored: &Option<Stored>, needed: bool| match stored.as_ref().filter(|_| needed) {
             None => Ok(None),
@@ -171,7 +221,7 @@ impl Gathered {
             Some(Stored::Spilled { start, dim }) => {
                 let values = self.file().get(*start, dim.0 * dim.1)?;
                 let values = Array2::from_shape_vec(*dim, values).expect("as many as were written");
-                Ok(Some(values.into_shared()))
+                Ok(Some(WeightValues::Host(values.into_shared())))
             }
         };
         let [sum, squares, magnitudes] = stored;
@@ -187,7 +237,7 @@ impl Gathered {
 #[derive(Debug, Clone)]
 pub struct LayerGradients {
     loss: Loss,
-    sums: [Option<ArcArray2<f32>>; 3],
+    sums: [Option<WeightValues>; 3],
     sequences: usize,
 }
 
@@ -195,7 +245,11 @@ impl LayerGradients {
     /// Sums over so many sequences of the gradients of a loss: of gradients, of their squares and of their magnitudes, as far as they are
     /// known.
     pub fn new(loss: Loss, sums: [Option<ArcArray2<f32>>; 3], sequences: usize) -> Self {
-        LayerGradients { loss, sums, sequences }
+        LayerGradients {
+            loss,
+            sums: sums.map(|sum| sum.map(WeightValues::Host)),
+            sequences,
+        }
     }
 
     /// The loss.
@@ -203,11 +257,22 @@ impl LayerGradients {
         self.loss
     }
 
-    /// One of the sums.
+    /// One of the sums, in the host's memory.
+    ///
+    /// # Errors
+    /// It was not gathered, or is in the memory of the backend that computed it.
+    pub fn sum(&self, sum: GradientSum) -> Result<ArcArray2<f32>> {
+        match self.values(sum)? {
+            WeightValues::Host(values) => Ok(values),
+            WeightValues::There { .. } => Err(Error::numeric("the sum of gradients is in the memory of a backend")),
+        }
+    }
+
+    /// One of the sums, wherever it is.
     ///
     /// # Errors
     /// It was not gathered.
-    pub fn sum(&self, sum: GradientSum) -> Result<ArcArray2<f32>> {
+    pub fn values(&self, sum: GradientSum) -> Result<WeightValues> {
         let found = match sum {
             GradientSum::Plain => &self.sums[0],
             GradientSum::Squares => &self.sums[1],
@@ -242,6 +307,25 @@ pub fn regional<B: Backend>(
         Ok((id, LayerGradients::new(Loss::Outputs, sums, windows.count())))
     };
     sums.into_iter().map(layer).collect()
+}
+
+/// A sum that stays in the backend's memory.
+fn kept_there<B: Backend>(backend: &B, sum: B::Tensor) -> Result<Stored> {
+    let Extent { rows, columns, .. } = backend.extent(&sum);
+    // One number of every column comes to the host. A sum over a column is a number if all of its entries are, unless it overflows.
+    let mut moments = backend.moments(columns, Needs::MEANS)?;
+    backend.accumulate_sums(&mut moments, &sum, &[rows as f64])?;
+    let sums = backend.read_moments(&moments)?.sums;
+    if !sums.iter().flat_map(|it| &it.sums).flatten().all(|sum| sum.is_finite()) {
+        finite(backend, &sum)?;
+    }
+    Ok(Stored::Kept {
+        values: WeightValues::There {
+            dim: (rows, columns),
+            tensor: Arc::new(sum),
+        },
+        _place: None,
+    })
 }
 
 /// A sum in the host's memory.

@@ -378,7 +378,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         if let Some((seed, windows)) = windows {
             let started = Instant::now();
             self.share_gradients(seed, windows, recipe.gradients())?;
-            sharing.calibrate += started.elapsed();
+            sharing.gradients = started.elapsed();
         }
         let calibration = match (windows, recipe.stage, &self.dense) {
             (None, ..) => Calibration::Nothing,

@@ -150,6 +150,18 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
             measured.allocate
         )
     });
+    let gradients = match measured.gradients {
+        0.0 => String::new(),
+        seconds => {
+            let passes = measured.blocks.iter().map(|it| it.propagate);
+            let pass = passes.fold(0.0, f64::max);
+            let times = match pass {
+                0.0 => String::new(),
+                pass => format!(", {:.2} times as long as forward passes", seconds / (pass * measured.blocks.len() as f64)),
+            };
+            format!("Gradients of the loss, before any block is pruned: {seconds:.3} s for these blocks{times}.\n\n")
+        }
+    };
     let how = match measured.blocks.len() == measured.model_blocks {
         true => "measured".to_string(),
         false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
@@ -158,7 +170,7 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         format!(" At most {} of the device's memory in use.", ByteSize(bytes))
     });
     format!(
-        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}The whole model: {:.1} s, {how}.{memory}\n\n\
+        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}{gradients}The whole model: {:.1} s, {how}.{memory}\n\n\
          Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
          {} for a copy in place, {} for a matrix product.\n\n{operations}",
         arguments.shape,

@@ -125,6 +125,8 @@ pub struct Measured {
     pub compute: Compute,
     /// Seconds that the allocator took to look at the pruned blocks before they were pruned.
     pub allocate: f64,
+    /// Seconds that the gradients of the loss of a model of the pruned blocks took, if the method uses some.
+    pub gradients: f64,
     /// Times of every pruned block, in order.
     pub blocks: Vec<Stages>,
     /// Number of blocks of the whole model.
@@ -246,7 +248,7 @@ impl Work for Measure<'_> {
         progress.cell(&benchmark.shape, spec.blocks);
         let windows = TokenWindows::new(ids, benchmark.length)?;
         let mut blocks: Vec<Stages> = Vec::new();
-        let allocate = prune(
+        let before = prune(
             backend,
             &with_blocks(spec.blocks),
             benchmark,
@@ -271,8 +273,10 @@ impl Work for Measure<'_> {
             backend: backend.name().to_string(),
             device: backend.device(),
             compute,
-            model_seconds: whole(&blocks, model_blocks) + allocate * model_blocks as f64 / spec.blocks as f64,
-            allocate,
+            model_seconds: whole(&blocks, model_blocks)
+                + before.passes().as_secs_f64() * model_blocks as f64 / spec.blocks as f64,
+            allocate: before.allocate.as_secs_f64(),
+            gradients: before.gradients.as_secs_f64(),
             blocks,
             model_blocks,
             device_peak_bytes,
@@ -286,8 +290,8 @@ impl Work for Measure<'_> {
     }
 }
 
-/// Prunes random weights as one cell that measures nothing; `done` is told what each block took. Returns the seconds that the
-/// allocator took.
+/// Prunes random weights as one cell that measures nothing; `done` is told what each block took. Returns what was done before the first
+/// block.
 fn prune<B: Workbench>(
     backend: &B,
     source: &RandomWeights,
@@ -295,7 +299,7 @@ fn prune<B: Workbench>(
     windows: &TokenWindows,
     progress: &dyn Progress,
     mut done: impl FnMut(PruneTime),
-) -> Result<f64> {
+) -> Result<PruneTime> {
     let calibrated = benchmark.method.calibrates();
     let mut model = Prepared::new(source);
     if calibrated {
@@ -311,7 +315,11 @@ fn prune<B: Workbench>(
         done(pruned.time);
         Ok(())
     })?;
-    Ok(findings.time.allocate.as_secs_f64())
+    Ok(PruneTime {
+        allocate: findings.time.allocate,
+        gradients: findings.time.gradients,
+        ..PruneTime::default()
+    })
 }
 
 /// Estimates the seconds for all blocks of a model from the times of its first blocks.

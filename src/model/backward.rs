@@ -1,5 +1,6 @@
 //! The backward pass: gradients of a language model's loss with respect to the weights of its linear layers, block by block from
-//! the last to the first. The gradients of one block exist at a time.
+//! the last to the first. Either all text passes a block before the next one is read, and the gradients of one block exist at a time;
+//! or, where there is memory for the whole model, parts of the text pass it one after the other.
 
 use super::blocks::ahead;
 use super::forward::{Backward, Block, Ends, Hidden, Tape, of_norms};
@@ -8,6 +9,7 @@ use crate::backend::Backend;
 use crate::backend::gradient::{Gradient, GradientNeeds};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Result};
+use crate::memory::Room;
 use crate::spec::{BlockSpec, LinearId, ModelSpec};
 
 /// How much more than 1 every token's log-likelihood counts on the way back, so that small gradients keep their digits in half
@@ -56,6 +58,52 @@ impl<T> BlockGradients<T> {
     }
 }
 
+/// How text passes through the model and back. Losses and gradients are the same, but for the order in which batches of another size
+/// are added up.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// All windows pass one block after the other. The weights of two blocks and the sums of one exist at a time, and the stream before
+    /// every block.
+    ByBlocks,
+    /// A few windows at a time pass the whole model, forwards and back. All weights and all sums exist, and only the streams of these
+    /// windows.
+    InRounds {
+        /// Number of windows in a round.
+        windows: usize,
+        /// Where there is a place in it, what a block computes is kept, and not computed again on the way back.
+        room: Room,
+    },
+}
+
+impl Way {
+    /// In rounds where the backend's own memory has room for them.
+    pub fn best<B: Backend>(
+        backend: &B,
+        spec: &ModelSpec,
+        ends: &Ends<B>,
+        windows: &TokenWindows,
+        needs: GradientNeeds,
+    ) -> Self {
+        let round = Hidden::windows_of_a_batch(backend, spec, windows.length()).min(windows.count());
+        let tokens = (round * windows.length()) as u64;
+        let weights = spec.prunable() as u64;
+        let streams = 4 * tokens * (spec.width * spec.blocks) as u64;
+        let held = weights * (ends.weight_bytes(backend) + 4 * needs.count() as u64) + streams;
+        // Beside that, what passes a block and the gradients with respect to it, each at most in single precision.
+        let outputs = |(block, _): (&BlockSpec, usize)| block.linears.iter().map(|linear| linear.outputs).sum::<usize>();
+        let widest = spec.kinds().map(outputs).max().unwrap_or(0);
+        let passing = 4 * tokens * (3 * widest + 8 * spec.width) as u64;
+        let left = backend.free_bytes().and_then(|free| free.checked_sub(held + passing));
+        match left {
+            Some(left) => Way::InRounds {
+                windows: round,
+                room: Room::new(left, &std::env::temp_dir()),
+            },
+            None => Way::ByBlocks,
+        }
+    }
+}
+
 /// Calls `take` with the gradients of every block, from the last to the first. A window's loss is the mean over its tokens 1, 2, ...
 /// of their negative log-likelihoods given the tokens before them; sums are over windows. Returns the losses.
 ///
@@ -67,32 +115,132 @@ pub fn gradients<B: Backend>(
     ends: &Ends<B>,
     windows: &TokenWindows,
     needs: GradientNeeds,
-    mut take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
+    take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
 ) -> Result<Vec<f64>> {
-    let spec = source.spec();
+    let way = Way::best(backend, source.spec(), ends, windows, needs);
+    gradients_by(way, backend, source, ends, windows, needs, take)
+}
+
+/// As [`gradients`], by a way that the caller chooses.
+///
+/// # Errors
+/// As [`gradients`].
+pub fn gradients_by<B: Backend>(
+    way: Way,
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+    needs: GradientNeeds,
+    take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
+) -> Result<Vec<f64>> {
     check_alike(windows)?;
-    let targets = windows.length() - 1;
-    let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
-    let mut tape = Tape::default();
-    ahead(
-        spec.blocks,
-        |index| Block::load(backend, source, index),
-        |_, block, _| tape.advance(backend, ends, spec, &mut hidden, &block),
-    )?;
-    let (losses, mut backward) = Backward::of_likelihood(backend, ends, spec, tape, hidden, windows, SCALE)?;
-    let factor = 1.0 / (SCALE * targets as f32);
-    ahead(
-        spec.blocks,
-        |place| Block::load(backend, source, spec.blocks - 1 - place),
-        |place, block, _| {
-            let mut sums = BlockGradients::new(backend, block.spec(), needs)?;
-            backward.retreat(backend, spec, &block, |id, x, dy, windows| {
-                sums.add(backend, id, (x, dy), windows, factor)
-            })?;
-            take(spec.blocks - 1 - place, &block, sums)
-        },
-    )?;
-    Ok(losses)
+    let asked = Asked {
+        backend,
+        source,
+        ends,
+        windows,
+        needs,
+        factor: 1.0 / (SCALE * (windows.length() - 1) as f32),
+    };
+    match way {
+        Way::ByBlocks => asked.by_blocks(take),
+        Way::InRounds { windows, room } => asked.in_rounds(windows.max(1), &room, take),
+    }
+}
+
+/// Gradients that are asked for.
+struct Asked<'a, B: Backend> {
+    backend: &'a B,
+    source: &'a dyn WeightSource,
+    ends: &'a Ends<B>,
+    windows: &'a TokenWindows,
+    needs: GradientNeeds,
+    /// What makes a window's loss of the sum of its tokens'.
+    factor: f32,
+}
+
+impl<B: Backend> Asked<'_, B> {
+    fn by_blocks(
+        &self,
+        mut take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
+    ) -> Result<Vec<f64>> {
+        let Asked { backend, ends, .. } = *self;
+        let spec = self.source.spec();
+        let mut hidden = Hidden::embed(backend, spec, ends, self.windows)?;
+        let mut tape = Tape::default();
+        ahead(
+            spec.blocks,
+            |index| Block::load(backend, self.source, index),
+            |_, block, _| tape.advance(backend, ends, spec, &mut hidden, &block),
+        )?;
+        let (losses, mut backward) = Backward::of_likelihood(backend, ends, spec, tape, hidden, self.windows, SCALE)?;
+        ahead(
+            spec.blocks,
+            |place| Block::load(backend, self.source, spec.blocks - 1 - place),
+            |place, block, _| {
+                let mut sums = BlockGradients::new(backend, block.spec(), self.needs)?;
+                self.retreat(&mut backward, &block, &mut sums)?;
+                take(spec.blocks - 1 - place, &block, sums)
+            },
+        )?;
+        Ok(losses)
+    }
+
+    fn in_rounds(
+        &self,
+        windows: usize,
+        room: &Room,
+        mut take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
+    ) -> Result<Vec<f64>> {
+        let Asked { backend, ends, .. } = *self;
+        let spec = self.source.spec();
+        let count = self.windows.count();
+        let mut losses = Vec::with_capacity(count);
+        let mut blocks: Vec<(Block<B>, BlockGradients<B::Tensor>)> = Vec::with_capacity(spec.blocks);
+        for first in (0..count).step_by(windows) {
+            let part = self.windows.part(first..(first + windows).min(count))?;
+            let mut hidden = Hidden::embed(backend, spec, ends, &part)?;
+            let mut tape = Tape::keeping(room.clone());
+            if first == 0 {
+                ahead(
+                    spec.blocks,
+                    |index| Block::load(backend, self.source, index),
+                    |_, block, _| {
+                        tape.advance(backend, ends, spec, &mut hidden, &block)?;
+                        let sums = BlockGradients::new(backend, block.spec(), self.needs)?;
+                        blocks.push((block, sums));
+                        Ok(())
+                    },
+                )?;
+            } else {
+                for (block, _) in &blocks {
+                    tape.advance(backend, ends, spec, &mut hidden, block)?;
+                }
+            }
+            let (found, mut backward) = Backward::of_likelihood(backend, ends, spec, tape, hidden, &part, SCALE)?;
+            losses.extend(found);
+            for (block, sums) in blocks.iter_mut().rev() {
+                self.retreat(&mut backward, block, sums)?;
+            }
+        }
+        while let Some((block, sums)) = blocks.pop() {
+            take(blocks.len(), &block, sums)?;
+        }
+        Ok(losses)
+    }
+
+    /// Moves the gradient back through a block, and adds the gradients of its weights.
+    fn retreat(
+        &self,
+        backward: &mut Backward<B>,
+        block: &Block<B>,
+        sums: &mut BlockGradients<B::Tensor>,
+    ) -> Result<()> {
+        backward.retreat(self.backend, self.source.spec(), block, |id, x, dy, windows| {
+            sums.add(self.backend, id, (x, dy), windows, self.factor)
+        })
+    }
 }
 
 /// The sums over windows of the gradients of the norms of a block's outputs, each over all tokens and features of a window. `hidden` is

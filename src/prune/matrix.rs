@@ -31,6 +31,11 @@ impl Matrix {
         Matrix { dim, there }
     }
 
+    /// A matrix that is in the workbench's memory already, in its own type.
+    pub(in crate::prune) fn known(dim: (usize, usize), there: Arc<dyn Any + Send + Sync>) -> Self {
+        Matrix { dim, there }
+    }
+
     /// The matrix itself, if nobody else holds it.
     ///
     /// # Errors

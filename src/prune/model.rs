@@ -97,6 +97,8 @@ pub struct TapStatistics<B: Workbench> {
 pub struct PruneTime {
     /// Looking at the dense model and trying shares out, for allocators that ask for it.
     pub allocate: Duration,
+    /// The gradients of the dense model's loss, for criteria that use them.
+    pub gradients: Duration,
     /// Waiting for weights, which are read, converted and uploaded while the previous block is pruned.
     pub upload: Duration,
     /// Forward passes for statistics, and computing the statistics.
@@ -110,13 +112,14 @@ pub struct PruneTime {
 impl PruneTime {
     /// Time of all forward passes, which is what calibration costs.
     pub fn passes(&self) -> Duration {
-        self.allocate + self.calibrate + self.propagate
+        self.allocate + self.gradients + self.calibrate + self.propagate
     }
 }
 
 impl std::ops::AddAssign for PruneTime {
     fn add_assign(&mut self, other: PruneTime) {
         self.allocate += other.allocate;
+        self.gradients += other.gradients;
         self.upload += other.upload;
         self.calibrate += other.calibrate;
         self.prune += other.prune;
@@ -231,7 +234,7 @@ pub fn prune_model<B: Workbench>(
     };
     let (records, mut time) = prune_allocated(backend, source, ends, recipe, &patterns, calibration, supplied, pruned)?;
     time.allocate += allocate;
-    time.calibrate += gathered;
+    time.gradients += gathered;
     Ok((records, time))
 }
 

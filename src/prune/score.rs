@@ -8,7 +8,7 @@
 use super::formula::Formula;
 use crate::backend::gradient::{GradientNeeds, GradientSum};
 use crate::backend::moments::Needs;
-use crate::calibrate::gradients::{LayerGradients, Loss, not_gathered};
+use crate::calibrate::gradients::{LayerGradients, Loss, WeightValues, not_gathered};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Over, Values};
@@ -58,19 +58,12 @@ pub enum Quantity {
 }
 
 /// Values that somebody else computed, one per weight. Copies share them, so that they are compared and uploaded once.
-#[derive(Debug, Clone)]
-pub struct Given(ArcArray2<f32>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given(WeightValues);
 
 impl From<ArcArray2<f32>> for Given {
     fn from(values: ArcArray2<f32>) -> Self {
-        Given(values)
-    }
-}
-
-impl PartialEq for Given {
-    fn eq(&self, other: &Self) -> bool {
-        let same = self.0.as_ptr() == other.0.as_ptr() && self.0.dim() == other.0.dim();
-        (same && self.0.strides() == other.0.strides()) || self.0 == other.0
+        Given(WeightValues::Host(values))
     }
 }
 
@@ -193,7 +186,7 @@ impl fmt::Display for Quantity {
             Quantity::Sequences => write!(f, "sequences"),
             Quantity::Depth => write!(f, "depth"),
             Quantity::FromFile => write!(f, "from_file"),
-            Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.nrows(), values.ncols()),
+            Quantity::Given(Given(values)) => write!(f, "given[{} x {}]", values.dim().0, values.dim().1),
         }
     }
 }
@@ -241,7 +234,7 @@ pub fn with_gradients(score: &Score, gradients: &LayerGradients) -> Result<Score
     score.substitute(&mut |quantity| {
         Ok(match quantity {
             Quantity::Gradient(loss, sum) if *loss == gradients.loss() => {
-                Formula::Leaf(Quantity::Given(gradients.sum(*sum)?.into()))
+                Formula::Leaf(Quantity::Given(Given(gradients.values(*sum)?)))
             }
             Quantity::Sequences => Formula::Number(gradients.sequences() as f64),
             Quantity::Sum(over, of) => Formula::Leaf(Quantity::Sum(*over, Box::new(with_gradients(of, gradients)?))),
@@ -439,7 +432,10 @@ impl<'a> Resolving<'a> {
             );
             return Err(Error::config(message));
         }
-        let mut matrix = self.layer.matrix(values.view())?;
+        let mut matrix = match values {
+            WeightValues::Host(values) => self.layer.matrix(values.view())?,
+            WeightValues::There { dim, tensor } => Matrix::known(*dim, tensor.clone()),
+        };
         if let Some(order) = self.layer.order() {
             let places: Vec<f32> = order.iter().map(|place| *place as f32).collect();
             let places = ArrayView2::from_shape((1, places.len()), &places).expect("one row");

@@ -327,7 +327,16 @@ impl<B: Backend> Suite<B> {
     }
 
     fn activations_backward(&mut self) -> Result<()> {
-        let (x, up, dy) = (self.normal(90, 41) * 3.0, self.normal(90, 41), self.normal(90, 41));
+        // A number of elements that is no multiple of 4, and one that is.
+        for columns in [41, 44] {
+            self.activations_backward_of(90, columns)?;
+        }
+        Ok(())
+    }
+
+    fn activations_backward_of(&mut self, rows: usize, columns: usize) -> Result<()> {
+        let x = self.normal(rows, columns) * 3.0;
+        let (up, dy) = (self.normal(rows, columns), self.normal(rows, columns));
         for (case, activation) in ACTIVATIONS {
             let slopes = wide(&x).mapv(|x| slope(activation, x));
             let want = &slopes * &wide(&dy);

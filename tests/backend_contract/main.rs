@@ -268,18 +268,41 @@ impl<B: Backend> Suite<B> {
     }
 
     fn elementwise(&mut self) -> Result<()> {
-        let (x, y) = (self.normal(301, 129), self.normal(301, 129));
-        let want = wide(&x) + wide(&y);
-        let mut there = self.backend.upload(x.view())?;
-        let other = self.backend.upload(y.view())?;
-        self.backend.add(&mut there, &other)?;
-        let got = self.backend.download(&there)?;
-        self.check("add", "301 x 129", &got, &want);
+        // Numbers of elements that are multiples of 4, and one that is not.
+        for (rows, columns) in [(301, 129), (300, 129), (37, 64)] {
+            let case = format!("{rows} x {columns}");
+            let (x, y) = (self.normal(rows, columns), self.normal(rows, columns));
+            let want = wide(&x) + wide(&y);
+            let mut there = self.backend.upload(x.view())?;
+            let other = self.backend.upload(y.view())?;
+            self.backend.add(&mut there, &other)?;
+            let got = self.backend.download(&there)?;
+            self.check("add", &case, &got, &want);
 
-        let mut there = self.backend.upload(x.view())?;
-        self.backend.scale(&mut there, 1.7)?;
-        let got = self.backend.download(&there)?;
-        self.check("scale", "301 x 129", &got, &(wide(&x) * f64::from(1.7f32)));
+            // A sum in single precision of parts that may be stored in half precision, and the sum as products read it.
+            let mut sum = self.backend.zeros(rows, columns)?;
+            self.backend.add(&mut sum, &other)?;
+            let got = self.backend.download(&sum)?;
+            self.check("add", &format!("{case}: to zeros"), &got, &wide(&y));
+            let operand = self.backend.as_operand(&sum)?;
+            let got = self.backend.download(operand.as_ref().unwrap_or(&sum))?;
+            self.check("columns", &format!("{case}: as an operand"), &got, &wide(&y));
+
+            let mut there = self.backend.upload(x.view())?;
+            self.backend.scale(&mut there, 1.7)?;
+            let got = self.backend.download(&there)?;
+            self.check("scale", &case, &got, &(wide(&x) * f64::from(1.7f32)));
+            let whole = Columns {
+                first: 0,
+                width: columns,
+                stride: columns,
+                count: 1,
+            };
+            let copy = self.backend.columns(&other, whole)?;
+            let got = self.backend.download(&copy)?;
+            self.check("columns", &format!("{case}: everything"), &got, &wide(&y));
+        }
+        let x = self.normal(301, 129);
         let factors: Vec<f32> = (0..301).map(|row| (row % 7) as f32 / 3.0).collect();
         let mut there = self.backend.upload(x.view())?;
         self.backend.scale_rows(&mut there, &factors)?;
@@ -292,7 +315,6 @@ impl<B: Backend> Suite<B> {
         for (case, columns) in [
             ("one run", (43, 50, 50, 1)),
             ("runs with gaps", (5, 7, 31, 4)),
-            ("everything", (0, 129, 129, 1)),
         ] {
             let (first, width, stride, count) = columns;
             let want = Array2::from_shape_fn((301, width * count), |(t, column)| {
@@ -464,31 +486,29 @@ impl<B: Backend> Suite<B> {
     }
 
     fn likelihoods(&mut self) -> Result<()> {
-        let (x, y) = (self.normal(90, 41) * 3.0, self.normal(90, 41));
-        for (case, activation) in [
-            ("relu", Activation::Relu),
-            ("silu", Activation::Silu),
-            ("gelu", Activation::Gelu),
-            ("gelu by tanh", Activation::GeluTanh),
-        ] {
-            let want = wide(&x).mapv(|v| activate(activation, v));
-            let mut there = self.backend.upload(x.view())?;
-            self.backend.activate(activation, &mut there)?;
-            let got = self.backend.download(&there)?;
-            self.check("activate", case, &got, &want);
-        }
-        for (case, activation) in [
-            ("relu", Activation::Relu),
-            ("silu", Activation::Silu),
-            ("gelu", Activation::Gelu),
-            ("gelu by tanh", Activation::GeluTanh),
-        ] {
-            let want = wide(&x).mapv(|v| activate(activation, v)) * wide(&y);
-            let gate = self.backend.upload(x.view())?;
-            let mut up = self.backend.upload(y.view())?;
-            self.backend.gate(activation, &gate, &mut up)?;
-            let got = self.backend.download(&up)?;
-            self.check("gate", case, &got, &want);
+        let x = self.normal(90, 41) * 3.0;
+        for (rows, columns) in [(90, 41), (90, 44)] {
+            let (x, y) = (self.normal(rows, columns) * 3.0, self.normal(rows, columns));
+            for (case, activation) in [
+                ("relu", Activation::Relu),
+                ("silu", Activation::Silu),
+                ("gelu", Activation::Gelu),
+                ("gelu by tanh", Activation::GeluTanh),
+            ] {
+                let case = format!("{rows} x {columns}, {case}");
+                let want = wide(&x).mapv(|v| activate(activation, v));
+                let mut there = self.backend.upload(x.view())?;
+                self.backend.activate(activation, &mut there)?;
+                let got = self.backend.download(&there)?;
+                self.check("activate", &case, &got, &want);
+
+                let want = want * wide(&y);
+                let gate = self.backend.upload(x.view())?;
+                let mut up = self.backend.upload(y.view())?;
+                self.backend.gate(activation, &gate, &mut up)?;
+                let got = self.backend.download(&up)?;
+                self.check("gate", &case, &got, &want);
+            }
         }
         let head = self.normal(301, 41);
         let targets: Vec<u32> = (0..90).map(|t| t * 31 % 301).collect();

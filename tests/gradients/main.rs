@@ -17,7 +17,8 @@ use zprune::backend::gradient::GradientNeeds;
 use zprune::backend::{Backend, Compute};
 use zprune::data::windows::TokenWindows;
 use zprune::error::Result;
-use zprune::model::backward::{BlockGradients, gradients};
+use zprune::memory::Room;
+use zprune::model::backward::{BlockGradients, Way, gradients, gradients_by};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Backward, Block, Ends, Hidden, Tape};
@@ -130,6 +131,58 @@ fn compare<B: Backend>(backend: &B, folder: &Path, tolerance: f64) -> Result<()>
 fn gradients_equal_autograd_on_the_cpu() {
     for model in models() {
         compare(&Cpu, &model, 1.0).expect("the CPU computes");
+    }
+}
+
+/// All sums of a model's gradients, and the losses, by a way.
+fn by_way(way: Way, folder: &Path) -> (Vec<Array2<f32>>, Vec<f64>) {
+    let bytes = std::fs::read(folder.join("golden.safetensors")).expect("every model has golden values");
+    let (windows, _) = tokens(&SafeTensors::deserialize(&bytes).expect("golden files are valid"));
+    let checkpoint = Checkpoint::open(folder, read_spec(folder).expect("a model")).expect("a model");
+    let ends = Ends::upload(&Cpu, &checkpoint).expect("memory");
+    let mut all = Vec::new();
+    let mut order = Vec::new();
+    let losses = gradients_by(way, &Cpu, &checkpoint, &ends, &windows, EVERYTHING, |index, _, sums| {
+        order.push(index);
+        for (_, sums) in sums.into_layers() {
+            all.extend([sums.sum, sums.squares, sums.magnitudes].into_iter().flatten());
+        }
+        Ok(())
+    });
+    let last_first: Vec<usize> = (0..checkpoint.spec().blocks).rev().collect();
+    assert_eq!(order, last_first, "{}", folder.display());
+    (all, losses.expect("the CPU computes"))
+}
+
+#[test]
+fn rounds_and_what_is_kept_change_no_gradient() {
+    let scratch = tempfile::tempdir().expect("room");
+    for folder in models() {
+        let name = folder.display();
+        let rounds = |windows: usize, bytes: u64| {
+            let room = Room::new(bytes, scratch.path());
+            let found = by_way(Way::InRounds { windows, room: room.clone() }, &folder);
+            assert!(room.reserve(bytes).is_some(), "{name}: something is still kept");
+            found
+        };
+        let (want, losses) = by_way(Way::ByBlocks, &folder);
+        // All windows are one round: the same sums in the same order, whether everything is kept, or some blocks, or nothing.
+        for bytes in [1 << 40, 30_000, 0] {
+            assert!(rounds(1000, bytes) == (want.clone(), losses.clone()), "{name}, {bytes} bytes");
+        }
+        // Rounds of one window are added up in another order.
+        for bytes in [1 << 40, 0] {
+            let (got, found) = rounds(1, bytes);
+            assert_eq!(got.len(), want.len(), "{name}");
+            for (got, want) in got.iter().zip(&want) {
+                let largest = want.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                let worst = (got - want).iter().fold(0.0f32, |worst, value| worst.max(value.abs()));
+                assert!(worst <= 1e-5 * largest, "{name}: {worst:e} of {largest:e}");
+            }
+            for (got, want) in found.iter().zip(&losses) {
+                assert!((got - want).abs() <= 1e-6, "{name}: {got}, not {want}");
+            }
+        }
     }
 }
 

@@ -210,6 +210,27 @@ fn multiplies_halves(adapter: &Adapter) -> bool {
     })
 }
 
+/// The bytes of the adapter's own memory, where its interface tells; only Vulkan does.
+pub(super) fn memory(adapter: &Adapter) -> Option<u64> {
+    #[cfg(target_vendor = "apple")]
+    let found = None;
+    #[cfg(not(target_vendor = "apple"))]
+    let found = {
+        // SAFETY: the handles outlive the question, which changes nothing.
+        #[allow(unsafe_code)]
+        let properties = unsafe {
+            let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+            let instance = adapter.shared_instance().raw_instance();
+            instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+        };
+        let heaps = properties.memory_heaps_as_slice().iter();
+        // The first bit says that a heap is the device's own.
+        let own = heaps.filter(|heap| heap.flags.as_raw() & 1 == 1);
+        own.map(|heap| heap.size).max()
+    };
+    found
+}
+
 /// The features that a tier needs, and double precision if the adapter has it.
 pub(super) fn features(tier: Tier, adapter: &Adapter) -> Features {
     let mut features = Features::empty();

@@ -6,7 +6,7 @@
 use super::device::{Kernel, read, write};
 use super::open::{Gpu, grid};
 use super::operations::activated;
-use super::parameters::{self, Elementwise, LANES};
+use super::parameters::{self, Elementwise};
 use super::product::{Filled, Outer};
 use super::shader;
 use super::tensor::{Element, Tensor};
@@ -21,14 +21,7 @@ impl Gpu {
         if x.element == self.stored() {
             return Ok(None);
         }
-        let y = self.tensor(x.rows, x.columns, self.stored())?;
-        let whole = Elementwise {
-            run: x.columns as u32,
-            source_width: x.columns as u32,
-            ..Elementwise::default()
-        };
-        self.each("columns", &y, Some(x), whole)?;
-        Ok(Some(y))
+        self.converted(x, self.stored()).map(Some)
     }
 
     /// See [`Backend::interleave`](crate::backend::Backend::interleave).
@@ -85,17 +78,7 @@ impl Gpu {
 
     /// See [`Backend::gate_backward`](crate::backend::Backend::gate_backward).
     pub(super) fn gate_slopes(&self, activation: Activation, gate: &Tensor, up: &Tensor, dy: &Tensor) -> Result<()> {
-        let kernel = Kernel::new(shader::ELEMENTWISE, "gate_backward")
-            .with_type("X", gate.element.name())
-            .with_type("Z", dy.element.name());
-        let parameters = Elementwise {
-            count: gate.len() as u32,
-            width: gate.columns as u32,
-            ..activated(activation)
-        };
-        let bound = [write(&gate.memory), read(&dy.memory), write(&up.memory)];
-        self.device
-            .run(&kernel, &parameters, &bound, grid(gate.len().div_ceil(LANES)))
+        self.each_of(&[gate, up], "gate_backward", Some(dy), activated(activation))
     }
 
     /// See [`Backend::log_likelihoods_backward`](crate::backend::Backend::log_likelihoods_backward).

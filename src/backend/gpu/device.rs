@@ -26,6 +26,8 @@ pub struct Device {
     driver: String,
     tier: Tier,
     limits: Limits,
+    /// Bytes of the device's own memory, if it tells.
+    memory: Option<u64>,
     /// The buffer that is bound if a kernel's optional input is absent.
     nothing: OnceLock<Memory>,
     pub(super) recorder: Mutex<Recorder>,
@@ -88,6 +90,7 @@ impl Device {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             tier,
             limits,
+            memory: adapter::memory(&adapter),
             nothing: OnceLock::new(),
             staging: Mutex::default(),
             pool: Arc::default(),
@@ -139,6 +142,13 @@ impl Device {
     /// The most bytes that were in use at the same time.
     pub fn peak_bytes(&self) -> u64 {
         lock(&self.pool).peak()
+    }
+
+    /// The bytes that are left of what the device has, if it tells how much it has.
+    pub fn free_bytes(&self) -> Option<u64> {
+        // The driver and other programs want some.
+        let usable = self.memory? / 16 * 15;
+        Some(usable.saturating_sub(lock(&self.pool).used()))
     }
 
     /// Allocates memory of at least `bytes` bytes; its content is not defined.

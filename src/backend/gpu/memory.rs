@@ -80,7 +80,7 @@ impl Pool {
     }
 
     fn note(&mut self) {
-        self.peak = self.peak.max(self.held - self.idle);
+        self.peak = self.peak.max(self.used());
     }
 
     /// Returns unused buffers to the driver.
@@ -93,6 +93,11 @@ impl Pool {
     /// Number of bytes allocated in all.
     pub(super) fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Number of bytes that are in use.
+    pub(super) fn used(&self) -> u64 {
+        self.held - self.idle
     }
 
     /// The most bytes that were in use at the same time.

@@ -29,6 +29,17 @@ pub struct Gpu {
 /// Number of rotary tables that are kept: two kinds of blocks, there and back.
 const TABLES: usize = 4;
 
+/// The kernels of `elementwise_four.wgsl`.
+const FOUR: [&str; 7] = [
+    "activate",
+    "activate_backward",
+    "add",
+    "convert",
+    "gate",
+    "gate_backward",
+    "scale",
+];
+
 /// Most bytes for logits at one time.
 const LOGITS: u64 = 256 << 20;
 
@@ -105,7 +116,8 @@ impl Gpu {
         x.element == Element::F16 && self.device.tier() >= Tier::Cooperative
     }
 
-    /// Runs a kernel over all elements of `x`, with one invocation per element.
+    /// Runs a kernel over all elements of `x`, with one invocation per element, or per four where that kernel exists and they come
+    /// out even.
     pub(super) fn each(
         &self,
         entry: &'static str,
@@ -113,25 +125,45 @@ impl Gpu {
         z: Option<&Tensor>,
         parameters: Elementwise,
     ) -> Result<()> {
-        let mut kernel = Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name());
-        let other = match z {
-            Some(z) => {
-                kernel = kernel.with_type("Z", z.element.name());
-                read(&z.memory)
-            }
-            None => read(self.nothing()),
+        self.each_of([x].as_slice(), entry, z, parameters)
+    }
+
+    /// As [`Gpu::each`], with one or two matrices of a shape that the kernel changes.
+    pub(super) fn each_of(
+        &self,
+        changed: &[&Tensor],
+        entry: &'static str,
+        z: Option<&Tensor>,
+        parameters: Elementwise,
+    ) -> Result<()> {
+        let x = changed[0];
+        let together = if FOUR.contains(&entry) && x.len().is_multiple_of(4) { 4 } else { 1 };
+        let mut kernel = match together {
+            4 => Kernel::new(shader::ELEMENTWISE_FOUR, entry).with_type("X4", x.element.four()),
+            _ => Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name()),
         };
+        if let Some(z) = z {
+            kernel = match together {
+                4 => kernel.with_type("Z4", z.element.four()),
+                _ => kernel.with_type("Z", z.element.name()),
+            };
+        }
+        let count = x.len() / together;
         let parameters = Elementwise {
-            count: x.len() as u32,
+            count: count as u32,
             width: x.columns as u32,
             ..parameters
         };
-        self.device.run(
-            &kernel,
-            &parameters,
-            &[write(&x.memory), other],
-            grid(x.len().div_ceil(LANES)),
-        )
+        let mut bound = vec![write(&x.memory), read(z.map_or(self.nothing(), |z| &z.memory))];
+        bound.extend(changed[1..].iter().map(|y| write(&y.memory)));
+        self.device.run(&kernel, &parameters, &bound, grid(count.div_ceil(LANES)))
+    }
+
+    /// The same elements in a number format.
+    pub(super) fn converted(&self, x: &Tensor, element: Element) -> Result<Tensor> {
+        let y = self.tensor(x.rows, x.columns, element)?;
+        self.each("convert", &y, Some(x), Elementwise::default())?;
+        Ok(y)
     }
 
     pub(super) fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f64>> {

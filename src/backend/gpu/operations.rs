@@ -53,6 +53,10 @@ impl Backend for Gpu {
         Some(self.device.peak_bytes())
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.device.free_bytes()
+    }
+
     fn wait(&self) -> Result<()> {
         self.device.wait()
     }
@@ -128,6 +132,10 @@ impl Backend for Gpu {
         self.each("add_positions", x, Some(table), parameters)
     }
 
+    fn as_operand(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        self.as_stored(x)
+    }
+
     fn add(&self, x: &mut Tensor, y: &Tensor) -> Result<()> {
         self.each("add", x, Some(y), Elementwise::default())
     }
@@ -147,10 +155,13 @@ impl Backend for Gpu {
     }
 
     fn columns(&self, x: &Tensor, columns: Columns) -> Result<Tensor> {
-        let y = self.tensor(x.rows, columns.width * columns.count, x.element)?;
         let Columns {
             first, width, stride, ..
         } = columns;
+        if (first, width) == (0, x.columns) {
+            return self.converted(x, x.element);
+        }
+        let y = self.tensor(x.rows, width * columns.count, x.element)?;
         let parameters = Elementwise {
             first: first as u32,
             run: width as u32,

@@ -161,8 +161,8 @@ parameters! {
     }
 
     /// Parameters of operations element by element; each kernel reads the fields that it needs.
-    Elementwise of ELEMENTWISE {
-        /// Number of elements of the matrix that is changed.
+    Elementwise of ELEMENTWISE ELEMENTWISE_FOUR {
+        /// Number of elements of the matrix that is changed, or of groups of four.
         count: u32,
         /// Number of columns of that matrix.
         width: u32,

@@ -42,6 +42,8 @@ shaders! {
     ROWS = "rows.wgsl" + "common_index.wgsl";
     /// Operations element by element: sums, factors, activations, columns, positions.
     ELEMENTWISE = "elementwise.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
+    /// Operations element by element, four at a time.
+    ELEMENTWISE_FOUR = "elementwise_four.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
     /// RMS norms and layer norms.
     NORMALISE = "normalise.wgsl" + "common_total.wgsl";
     /// Gradients of RMS norms and layer norms.

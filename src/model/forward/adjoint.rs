@@ -2,7 +2,7 @@
 //! respect to its input, past every linear layer.
 //!
 //! What the forward pass computed is computed again from the block's input, with the forward pass's own steps, so nothing but that
-//! input has to be kept.
+//! input has to be kept. Where there is memory, what took long to compute is kept ([`Computed`]).
 
 use super::block::normalise_backward;
 use super::pass::{Pass, copy};
@@ -15,7 +15,7 @@ pub(super) type Listener<'a, T> = &'a mut dyn FnMut(LinearId, &T, &T) -> Result<
 
 /// What attention computed on its way.
 struct Attention<T> {
-    /// The normalised input, if it is normalised.
+    /// The normalised input, if it is normalised. What is kept of attention lacks it.
     entered: Option<T>,
     /// Queries and keys before their norms, if they have norms.
     before: [Option<T>; 2],
@@ -23,16 +23,76 @@ struct Attention<T> {
     heads: [T; 3],
     /// The input of the output projection.
     mixed: T,
+    /// The result of the output projection, if it is normalised and known.
+    output: Option<T>,
 }
 
 /// What the MLP computed on its way.
 struct Mlp<T> {
-    /// The normalised input, if it is normalised.
+    /// The normalised input, if it is normalised. What is kept of an MLP lacks it.
     entered: Option<T>,
     up: T,
     gate: Option<T>,
-    /// The input of the down projection.
-    middle: T,
+    /// The input of the down projection. What is kept of an MLP lacks it.
+    middle: Option<T>,
+    /// The result of the down projection, if it is normalised and known.
+    output: Option<T>,
+}
+
+/// What a block computed of a batch on its way forwards.
+pub(super) struct Computed<T> {
+    attention: Option<Attention<T>>,
+    mlp: Option<Mlp<T>>,
+    /// The stream between the sub-layers, unless these are parallel.
+    sum: Option<T>,
+    /// The stream that the MLP gets, where that is normalised. What is kept lacks it.
+    normed: Option<T>,
+    /// The stream before the block's last norm, if there is one and it is known.
+    last: Option<T>,
+}
+
+impl<T> Computed<T> {
+    /// The same without what norms and activations make of the rest in no time.
+    pub(super) fn light(self) -> Self {
+        Computed {
+            attention: self.attention.map(|it| Attention { entered: None, ..it }),
+            mlp: self.mlp.map(|it| Mlp {
+                entered: None,
+                middle: None,
+                ..it
+            }),
+            normed: None,
+            ..self
+        }
+    }
+
+    /// Bytes in a backend's memory.
+    pub(super) fn bytes<B: Backend<Tensor = T>>(&self, backend: &B) -> usize {
+        let attention = self.attention.iter().flat_map(|it| {
+            let Attention {
+                entered,
+                before,
+                heads,
+                mixed,
+                output,
+            } = it;
+            let there = entered.iter().chain(before.iter().flatten()).chain(heads);
+            there.chain([mixed]).chain(output)
+        });
+        let mlp = self.mlp.iter().flat_map(|it| {
+            let Mlp {
+                entered,
+                up,
+                gate,
+                middle,
+                output,
+            } = it;
+            entered.iter().chain([up]).chain(gate).chain(middle).chain(output)
+        });
+        let streams = self.sum.iter().chain(&self.normed).chain(&self.last);
+        let all = attention.chain(mlp).chain(streams);
+        all.map(|tensor| backend.extent(tensor).bytes).sum()
+    }
 }
 
 /// The work of one block on one batch, forwards and backwards.
@@ -46,42 +106,41 @@ pub(super) struct Adjoint<'a, B: Backend> {
 impl<B: Backend> Adjoint<'_, B> {
     /// Turns the gradient with respect to the block's output into that with respect to its input `x`.
     pub(super) fn run(&self, x: &B::Tensor, gradient: &mut B::Tensor, listen: Listener<B::Tensor>) -> Result<()> {
+        self.back(x, self.computed(x)?, gradient, listen)
+    }
+
+    /// As [`Adjoint::run`], with what the block computed of `x`, or what is kept of it.
+    pub(super) fn back(
+        &self,
+        x: &B::Tensor,
+        computed: Computed<B::Tensor>,
+        gradient: &mut B::Tensor,
+        listen: Listener<B::Tensor>,
+    ) -> Result<()> {
         let (backend, spec) = (self.pass.backend, &self.pass.block.spec);
-        let attention = self.attention(x)?;
-        if spec.parallel {
-            let mlp = self.mlp(x)?;
-            let through_mlp = mlp.map(|mlp| self.mlp_backward(x, mlp, None, gradient, listen));
+        let Computed {
+            attention,
+            mlp,
+            sum,
+            normed,
+            last,
+        } = computed;
+        let Some(sum) = sum else {
+            let through_mlp = mlp.map(|mlp| self.mlp_backward(x, mlp, gradient, listen));
             let through_mlp = through_mlp.transpose()?;
-            let through_attention = attention.map(|it| self.attention_backward(x, it, None, gradient, listen));
+            let through_attention = attention.map(|it| self.attention_backward(x, it, gradient, listen));
             let through = through_mlp.into_iter().chain(through_attention.transpose()?);
             return through.into_iter().try_for_each(|part| backend.add(gradient, &part));
-        }
-        // The stream between the sub-layers.
-        let mut sum = copy(backend, x)?;
-        let mut attention_output = None;
-        if let Some(attention) = &attention {
-            let (attended, output) = self.pass.leave(Role::Output, &attention.mixed)?;
-            backend.add(&mut sum, &attended)?;
-            attention_output = output;
-        }
-        let normed = match spec.norm_first {
-            true => None,
-            false => self.pass.normed(NormPlace::Attention, &sum)?,
         };
+        let normed = normed.map_or_else(|| self.between(&sum), |normed| Ok(Some(normed)))?;
         let stream = normed.as_ref().unwrap_or(&sum);
-        let mlp = self.mlp(stream)?;
-        let mut mlp_output = None;
+        let mut mlp = mlp;
         if !spec.norm_first && self.pass.norm(NormPlace::Mlp).is_some() {
-            let mut last = copy(backend, stream)?;
-            if let Some(mlp) = &mlp {
-                let (transformed, output) = self.pass.leave(Role::Down, &mlp.middle)?;
-                backend.add(&mut last, &transformed)?;
-                mlp_output = output;
-            }
+            let last = last.map_or_else(|| self.after_mlp(stream, mlp.as_mut()), Ok)?;
             self.unnorm(NormPlace::Mlp, &last, gradient)?;
         }
         if let Some(mlp) = mlp {
-            let through = self.mlp_backward(stream, mlp, mlp_output, gradient, listen)?;
+            let through = self.mlp_backward(stream, mlp, gradient, listen)?;
             backend.add(gradient, &through)?;
         }
         if !spec.norm_first {
@@ -90,11 +149,95 @@ impl<B: Backend> Adjoint<'_, B> {
         drop((normed, sum));
         match attention {
             Some(attention) => {
-                let through = self.attention_backward(x, attention, attention_output, gradient, listen)?;
+                let through = self.attention_backward(x, attention, gradient, listen)?;
                 backend.add(gradient, &through)
             }
             None => Ok(()),
         }
+    }
+
+    /// What the block computes of its input `x` before the MLP's last layer.
+    fn computed(&self, x: &B::Tensor) -> Result<Computed<B::Tensor>> {
+        let backend = self.pass.backend;
+        let mut attention = self.attention(x)?;
+        if self.pass.block.spec.parallel {
+            return Ok(Computed {
+                attention,
+                mlp: self.mlp(x)?,
+                sum: None,
+                normed: None,
+                last: None,
+            });
+        }
+        let mut sum = copy(backend, x)?;
+        if let Some(attention) = &mut attention {
+            let (attended, output) = self.pass.leave(Role::Output, &attention.mixed)?;
+            backend.add(&mut sum, &attended)?;
+            attention.output = output;
+        }
+        let normed = self.between(&sum)?;
+        Ok(Computed {
+            attention,
+            mlp: self.mlp(normed.as_ref().unwrap_or(&sum))?,
+            sum: Some(sum),
+            normed,
+            last: None,
+        })
+    }
+
+    /// The forward pass of the block: its output, and what it computed of its input `x`.
+    pub(super) fn forwards(&self, x: &B::Tensor) -> Result<(B::Tensor, Computed<B::Tensor>)> {
+        let (backend, pass) = (self.pass.backend, &self.pass);
+        let mut computed = self.computed(x)?;
+        let Some(sum) = &computed.sum else {
+            let mut y = copy(backend, x)?;
+            if let Some(attention) = &mut computed.attention {
+                let (attended, output) = pass.leave(Role::Output, &attention.mixed)?;
+                backend.add(&mut y, &attended)?;
+                attention.output = output;
+            }
+            if let Some(mlp) = &mut computed.mlp {
+                backend.add(&mut y, &self.leave_mlp(mlp)?)?;
+            }
+            return Ok((y, computed));
+        };
+        let mut y = self.after_mlp(computed.normed.as_ref().unwrap_or(sum), computed.mlp.as_mut())?;
+        if !pass.block.spec.norm_first
+            && let Some(normed) = pass.normed(NormPlace::Mlp, &y)?
+        {
+            computed.last = Some(std::mem::replace(&mut y, normed));
+        }
+        Ok((y, computed))
+    }
+
+    /// The stream between the sub-layers after its norm in post-norm models.
+    fn between(&self, sum: &B::Tensor) -> Result<Option<B::Tensor>> {
+        match self.pass.block.spec.norm_first {
+            true => Ok(None),
+            false => self.pass.normed(NormPlace::Attention, sum),
+        }
+    }
+
+    /// The stream that the MLP gets, with what it adds to it.
+    fn after_mlp(&self, stream: &B::Tensor, mlp: Option<&mut Mlp<B::Tensor>>) -> Result<B::Tensor> {
+        let mut sum = copy(self.pass.backend, stream)?;
+        if let Some(mlp) = mlp {
+            self.pass.backend.add(&mut sum, &self.leave_mlp(mlp)?)?;
+        }
+        Ok(sum)
+    }
+
+    /// What the MLP adds to the stream.
+    fn leave_mlp(&self, mlp: &mut Mlp<B::Tensor>) -> Result<B::Tensor> {
+        let made = match mlp.middle {
+            Some(_) => None,
+            None => Some(self.middle(&mlp.up, mlp.gate.as_ref())?),
+        };
+        let middle = made.as_ref().or(mlp.middle.as_ref());
+        let middle = middle.expect("it is there, or was made");
+        let (transformed, output) = self.pass.leave(Role::Down, middle)?;
+        mlp.output = output;
+        Ok(transformed)
     }
 
     /// What attention computes; `None` in a block without it.
@@ -112,10 +255,11 @@ impl<B: Backend> Adjoint<'_, B> {
             before: [queries_before, keys_before],
             mixed: pass.attend(&queries, &keys, &values)?,
             heads: [queries, keys, values],
+            output: None,
         }))
     }
 
-    /// What the MLP computes; `None` in a block without it.
+    /// What the MLP computes up to the input of its last layer; `None` in a block without it.
     fn mlp(&self, x: &B::Tensor) -> Result<Option<Mlp<B::Tensor>>> {
         let pass = &self.pass;
         if !pass.block.spec.has(SubLayer::Mlp) {
@@ -123,23 +267,27 @@ impl<B: Backend> Adjoint<'_, B> {
         }
         let entered = pass.enter(x, NormPlace::Mlp)?;
         let (up, gate) = pass.expand(entered.as_ref().unwrap_or(x))?;
-        let mut middle = copy(pass.backend, &up)?;
-        pass.activate(&mut middle, gate.as_ref())?;
         Ok(Some(Mlp {
             entered,
+            middle: Some(self.middle(&up, gate.as_ref())?),
             up,
             gate,
-            middle,
+            output: None,
         }))
     }
 
-    /// The gradient with respect to the MLP's input `x`, given that with respect to what it adds to the stream. `output` is the
-    /// result of the last layer before its norm, if there is a norm and the result is known.
+    /// The input of the down projection.
+    fn middle(&self, up: &B::Tensor, gate: Option<&B::Tensor>) -> Result<B::Tensor> {
+        let mut middle = copy(self.pass.backend, up)?;
+        self.pass.activate(&mut middle, gate)?;
+        Ok(middle)
+    }
+
+    /// The gradient with respect to the MLP's input `x`, given that with respect to what it adds to the stream.
     fn mlp_backward(
         &self,
         x: &B::Tensor,
         mlp: Mlp<B::Tensor>,
-        output: Option<B::Tensor>,
         dy: &B::Tensor,
         listen: Listener<B::Tensor>,
     ) -> Result<B::Tensor> {
@@ -149,16 +297,15 @@ impl<B: Backend> Adjoint<'_, B> {
             mut up,
             gate,
             middle,
+            output,
         } = mlp;
+        let middle = middle.map_or_else(|| self.middle(&up, gate.as_ref()), Ok)?;
+        let entered = self.entered(entered, x, NormPlace::Mlp)?;
         let mut for_middle = self.last_backward(Role::Down, &middle, output, dy, listen)?;
         drop(middle);
         let input = entered.as_ref().unwrap_or(x);
         let activation = block.spec.activation;
-        let mut back = |role, dy: &B::Tensor| -> Result<B::Tensor> {
-            let (id, dx) = block.apply_backward(backend, role, dy)?;
-            listen(id, input, dy)?;
-            Ok(dx)
-        };
+        let mut back = |role, dy: &B::Tensor| self.layer_backward(role, input, dy, listen);
         let mut dx = match gate {
             Some(mut gate) => {
                 backend.gate_backward(activation, &mut gate, &mut up, &for_middle)?;
@@ -183,7 +330,6 @@ impl<B: Backend> Adjoint<'_, B> {
         &self,
         x: &B::Tensor,
         attention: Attention<B::Tensor>,
-        output: Option<B::Tensor>,
         dy: &B::Tensor,
         listen: Listener<B::Tensor>,
     ) -> Result<B::Tensor> {
@@ -193,7 +339,9 @@ impl<B: Backend> Adjoint<'_, B> {
             before,
             heads: [queries, keys, values],
             mixed,
+            output,
         } = attention;
+        let entered = self.entered(entered, x, NormPlace::Attention)?;
         let for_mixed = self.last_backward(Role::Output, &mixed, output, dy, listen)?;
         let (shape, window, length) = (block.spec.attention, block.reach.window, self.pass.length());
         let heads = [&queries, &keys, &values];
@@ -208,11 +356,7 @@ impl<B: Backend> Adjoint<'_, B> {
             }
         }
         let input = entered.as_ref().unwrap_or(x);
-        let mut back = |role, dy: &B::Tensor| -> Result<B::Tensor> {
-            let (id, dx) = block.apply_backward(backend, role, dy)?;
-            listen(id, input, dy)?;
-            Ok(dx)
-        };
+        let mut back = |role, dy: &B::Tensor| self.layer_backward(role, input, dy, listen);
         let mut dx = match block.fusion() {
             Some(fusion) => {
                 let run = match fusion {
@@ -256,10 +400,29 @@ impl<B: Backend> Adjoint<'_, B> {
             let output = output.map_or_else(|| block.apply(backend, last, input), Ok)?;
             normed = Some(normalise_backward(backend, spec, width, norm, &output, dy)?);
         }
-        let dy = normed.as_ref().unwrap_or(dy);
-        let (id, dx) = block.apply_backward(backend, last, dy)?;
+        self.layer_backward(last, input, normed.as_ref().unwrap_or(dy), listen)
+    }
+
+    /// The gradient with respect to the `input` of a linear layer, given that with respect to its output; and tells the listener.
+    fn layer_backward(
+        &self,
+        role: Role,
+        input: &B::Tensor,
+        dy: &B::Tensor,
+        listen: Listener<B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let Pass { backend, block, .. } = self.pass;
+        // Two products read it.
+        let converted = backend.as_operand(dy)?;
+        let dy = converted.as_ref().unwrap_or(dy);
+        let (id, dx) = block.apply_backward(backend, role, dy)?;
         listen(id, input, dy)?;
         Ok(dx)
+    }
+
+    /// The normalised input of a sub-layer, if it is normalised: what is known of it, or computed again.
+    fn entered(&self, known: Option<B::Tensor>, x: &B::Tensor, place: NormPlace) -> Result<Option<B::Tensor>> {
+        known.map_or_else(|| self.pass.enter(x, place), |known| Ok(Some(known)))
     }
 
     /// Turns the gradient with respect to the result of a norm into that with respect to its input `x`, if there is such a norm.

@@ -1,6 +1,6 @@
 //! The gradient of a loss with respect to the residual stream between two blocks, in the batches of the stream itself.
 
-use super::adjoint::Adjoint;
+use super::adjoint::{Adjoint, Computed};
 use super::batches::Batches;
 use super::block::Block;
 use super::ends::Ends;
@@ -10,21 +10,42 @@ use crate::backend::moments::Needs;
 use crate::backend::{Backend, RotaryTable};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
+use crate::memory::{Reserved, Room};
 use crate::spec::{LinearId, ModelSpec};
+use std::collections::BTreeMap;
 
-/// The residual stream before every block of a forward pass, which the way back needs. It is in memory as far as the room
-/// has a place for it, the rest is in scratch files.
+/// What the way back needs of a forward pass: the residual stream before every block, in memory as far as the room has a place for it,
+/// the rest in scratch files; and, where there is memory for it, what blocks computed of it, which is computed again otherwise.
 pub struct Tape<B: Backend> {
-    inputs: Vec<Batches<B>>,
+    passed: Vec<Passed<B>>,
+    keep: Option<Room>,
+}
+
+/// A block that was passed.
+struct Passed<B: Backend> {
+    inputs: Batches<B>,
+    /// What it computed of some of the batches, and the memory that was reserved for that.
+    computed: BTreeMap<usize, (Computed<B::Tensor>, Reserved)>,
 }
 
 impl<B: Backend> Default for Tape<B> {
     fn default() -> Self {
-        Tape { inputs: Vec::new() }
+        Tape {
+            passed: Vec::new(),
+            keep: None,
+        }
     }
 }
 
 impl<B: Backend> Tape<B> {
+    /// A tape that keeps what blocks compute, as far as this room has a place for it. That changes no digit.
+    pub fn keeping(room: Room) -> Self {
+        Tape {
+            passed: Vec::new(),
+            keep: Some(room),
+        }
+    }
+
     /// Keeps a copy of the stream, and moves the stream through a block.
     ///
     /// # Errors
@@ -38,11 +59,28 @@ impl<B: Backend> Tape<B> {
         block: &Block<B>,
     ) -> Result<()> {
         let mut inputs = Batches::default();
-        hidden
-            .batches()
-            .each(backend, |x| inputs.push(backend, &ends.room, copy(backend, x)?))?;
-        self.inputs.push(inputs);
-        hidden.advance(backend, spec, block, |_, _| Ok(()))
+        let mut computed = BTreeMap::new();
+        let keep = &mut self.keep;
+        hidden.change(backend, spec, block, |pass, index, x| {
+            let Some(room) = keep else {
+                inputs.push(backend, &ends.room, copy(backend, x)?)?;
+                return pass.run(x, &mut |_, _| Ok(()));
+            };
+            let adjoint = Adjoint { pass: *pass, back: None };
+            let (y, found) = adjoint.forwards(x)?;
+            inputs.push(backend, &ends.room, std::mem::replace(x, y))?;
+            let found = found.light();
+            match room.reserve(found.bytes(backend) as u64) {
+                Some(place) => {
+                    computed.insert(index, (found, place));
+                }
+                // Other blocks take as much.
+                None => *keep = None,
+            }
+            Ok(())
+        })?;
+        self.passed.push(Passed { inputs, computed });
+        Ok(())
     }
 }
 
@@ -143,7 +181,7 @@ impl<B: Backend> Backward<B> {
         block: &Block<B>,
         mut listen: impl FnMut(LinearId, &B::Tensor, &B::Tensor, usize) -> Result<()>,
     ) -> Result<()> {
-        let inputs = self.tape.inputs.pop().expect("a block that was passed");
+        let Passed { inputs, mut computed } = self.tape.passed.pop().expect("a block that was passed");
         let length = self.length;
         let adjoint = Adjoint {
             pass: Pass::new(
@@ -158,7 +196,11 @@ impl<B: Backend> Backward<B> {
         self.batches.change(backend, |index, gradient| {
             inputs.with(backend, index, |x| {
                 let windows = backend.extent(x).rows / length;
-                adjoint.run(x, gradient, &mut |id, x, dy| listen(id, x, dy, windows))
+                let mut listen = |id, x: &B::Tensor, dy: &B::Tensor| listen(id, x, dy, windows);
+                match computed.remove(&index) {
+                    Some((found, _)) => adjoint.back(x, found, gradient, &mut listen),
+                    None => adjoint.run(x, gradient, &mut listen),
+                }
             })
         })
     }

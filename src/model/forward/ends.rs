@@ -1,7 +1,7 @@
 //! The weights outside the blocks in a backend's memory, and what is done with them: the beginning and the end of a forward pass.
 
 use super::block::{Norm, normalise, normalise_backward, upload_norm};
-use crate::backend::{Backend, Predictions};
+use crate::backend::{Backend, Extent, Predictions};
 use crate::error::Result;
 use crate::memory::Room;
 use crate::model::source::WeightSource;
@@ -31,6 +31,12 @@ impl<B: Backend> Ends<B> {
     /// The memory for residual streams.
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Bytes of an element of a weight in the backend's memory.
+    pub fn weight_bytes(&self, backend: &B) -> u64 {
+        let Extent { rows, columns, bytes } = backend.weight_extent(&self.embedding);
+        (bytes / (rows * columns)) as u64
     }
 
     /// Loads and uploads the weights outside the blocks.

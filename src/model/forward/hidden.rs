@@ -29,7 +29,7 @@ impl<B: Backend> Hidden<B> {
     /// The backend has no room.
     pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
         let length = windows.length();
-        let per_batch = (batch_tokens(backend, spec) / length).max(1) * length;
+        let per_batch = Self::windows_of_a_batch(backend, spec, length) * length;
         let mut batches = Batches::default();
         for ids in windows.ids().chunks(per_batch) {
             let mut x = ends.embed(backend, spec, ids)?;
@@ -44,6 +44,11 @@ impl<B: Backend> Hidden<B> {
             length,
             rotary: rotary_tables(spec, length),
         })
+    }
+
+    /// Number of windows of `length` tokens that move through a block together.
+    pub fn windows_of_a_batch(backend: &B, spec: &ModelSpec, length: usize) -> usize {
+        (batch_tokens(backend, spec) / length).max(1)
     }
 
     /// A copy, which other blocks can move.
@@ -75,6 +80,19 @@ impl<B: Backend> Hidden<B> {
         self.batches
     }
 
+    /// Calls `work` with the forward pass of a block on every batch, the batch's number, and the batch, which it may change.
+    pub(super) fn change<'a>(
+        &'a mut self,
+        backend: &'a B,
+        spec: &'a ModelSpec,
+        block: &'a Block<B>,
+        mut work: impl FnMut(&Pass<'a, B>, usize, &mut B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        self.batches.change(backend, |index, x| work(&pass, index, x))
+    }
+
     /// Moves the stream through a block. `listen` receives the input of every linear layer, batch by batch.
     ///
     /// # Errors
@@ -86,9 +104,7 @@ impl<B: Backend> Hidden<B> {
         block: &Block<B>,
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
-        let rotary = self.rotary.get(block.reach.rotary);
-        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
-        self.batches.change(backend, |_, x| pass.run(x, &mut listen))
+        self.change(backend, spec, block, |pass, _, x| pass.run(x, &mut listen))
     }
 
     /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream. With

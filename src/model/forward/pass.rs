@@ -51,6 +51,14 @@ pub(super) struct Pass<'a, B: Backend> {
     order: Order<'a>,
 }
 
+impl<B: Backend> Clone for Pass<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Pass<'_, B> {}
+
 impl<'a, B: Backend> Pass<'a, B> {
     pub(super) fn new(
         backend: &'a B,
