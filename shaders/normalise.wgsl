@@ -1,7 +1,13 @@
-// RMS and layer norm of runs of `width` features, one workgroup a run.
+// RMS and layer norm of runs of `width` features, one workgroup a run. Where the width is a multiple of 4, an invocation takes four
+// neighbours at a time: X, Y and F are vectors then.
 
 alias X = f32;
 alias Y = f32;
+// What is computed with, in single precision.
+alias F = f32;
+
+// Features that an invocation takes at a time.
+const TOGETHER: u32 = 1u;
 
 struct Parameters {
     runs: u32,
@@ -16,8 +22,8 @@ struct Parameters {
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<X>;
-@group(0) @binding(2) var<storage, read> gain: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(2) var<storage, read> gain: array<F>;
+@group(0) @binding(3) var<storage, read> bias: array<F>;
 @group(0) @binding(4) var<storage, read_write> y: array<Y>;
 
 @compute @workgroup_size(THREADS)
@@ -30,23 +36,24 @@ fn normalise(
     if run >= p.runs {
         return;
     }
-    let first = run * p.width;
-    var mean = 0.0;
+    let count = p.width / TOGETHER;
+    let first = run * count;
+    var mean = F();
     if p.centred == 1u {
         var sum = 0.0;
-        for (var i = lane; i < p.width; i += THREADS) {
-            sum += f32(x[first + i]);
+        for (var i = lane; i < count; i += THREADS) {
+            sum += added(F(x[first + i]));
         }
-        mean = total(lane, sum) / f32(p.width);
+        mean = F(total(lane, sum) / f32(p.width));
     }
     var squares = 0.0;
-    for (var i = lane; i < p.width; i += THREADS) {
-        let v = f32(x[first + i]) - mean;
-        squares += v * v;
+    for (var i = lane; i < count; i += THREADS) {
+        let v = F(x[first + i]) - mean;
+        squares += added(v * v);
     }
-    let factor = 1.0 / sqrt(total(lane, squares) / f32(p.width) + p.epsilon);
-    for (var i = lane; i < p.width; i += THREADS) {
-        var v = (f32(x[first + i]) - mean) * factor;
+    let factor = F(1.0 / sqrt(total(lane, squares) / f32(p.width) + p.epsilon));
+    for (var i = lane; i < count; i += THREADS) {
+        var v = (F(x[first + i]) - mean) * factor;
         if p.has_gain == 1u {
             v *= gain[i];
         }
@@ -56,3 +63,6 @@ fn normalise(
         y[first + i] = Y(v);
     }
 }
+
+// The sum of what an invocation takes at a time.
+fn added(v: F) -> f32 { return f32(v); }

@@ -1,8 +1,13 @@
 // The gradient with respect to the input of RMS and layer norms of runs of `width` features, one workgroup a run: with h = gain dy and
-// the normalised run z, factor (h - mean(h) - z mean(h z)). RMS norms subtract no mean.
+// the normalised run z, factor (h - mean(h) - z mean(h z)). RMS norms subtract no mean. As in normalise.wgsl, X, Z and F may be vectors.
 
 alias X = f32;
 alias Z = f32;
+// What is computed with, in single precision.
+alias F = f32;
+
+// Features that an invocation takes at a time.
+const TOGETHER: u32 = 1u;
 
 struct Parameters {
     runs: u32,
@@ -17,13 +22,16 @@ struct Parameters {
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<X>;
-@group(0) @binding(2) var<storage, read> gain: array<f32>;
+@group(0) @binding(2) var<storage, read> gain: array<F>;
 @group(0) @binding(3) var<storage, read> dy: array<Z>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<F>;
+
+// The sum of what an invocation takes at a time.
+fn added(v: F) -> f32 { return f32(v); }
 
 // A gradient of the run that begins at `first`, times the gain.
-fn gained(first: u32, i: u32) -> f32 {
-    let v = f32(dy[first + i]);
+fn gained(first: u32, i: u32) -> F {
+    let v = F(dy[first + i]);
     if p.has_gain == 1u {
         return v * gain[i];
     }
@@ -40,31 +48,33 @@ fn normalise_backward(
     if run >= p.runs {
         return;
     }
-    let first = run * p.width;
+    let count = p.width / TOGETHER;
+    let first = run * count;
     let width = f32(p.width);
-    var mean = 0.0;
-    var mean_h = 0.0;
+    var mean = F();
+    var mean_h = F();
     if p.centred == 1u {
         var sum = 0.0;
         var sum_h = 0.0;
-        for (var i = lane; i < p.width; i += THREADS) {
-            sum += f32(x[first + i]);
-            sum_h += gained(first, i);
+        for (var i = lane; i < count; i += THREADS) {
+            sum += added(F(x[first + i]));
+            sum_h += added(gained(first, i));
         }
-        mean = total(lane, sum) / width;
-        mean_h = total(lane, sum_h) / width;
+        mean = F(total(lane, sum) / width);
+        mean_h = F(total(lane, sum_h) / width);
     }
     var squares = 0.0;
     var products = 0.0;
-    for (var i = lane; i < p.width; i += THREADS) {
-        let v = f32(x[first + i]) - mean;
-        squares += v * v;
-        products += v * gained(first, i);
+    for (var i = lane; i < count; i += THREADS) {
+        let v = F(x[first + i]) - mean;
+        squares += added(v * v);
+        products += added(v * gained(first, i));
     }
-    let factor = 1.0 / sqrt(total(lane, squares) / width + p.epsilon);
-    let along = total(lane, products) * factor / width;
-    for (var i = lane; i < p.width; i += THREADS) {
-        let z = (f32(x[first + i]) - mean) * factor;
+    let slope = 1.0 / sqrt(total(lane, squares) / width + p.epsilon);
+    let factor = F(slope);
+    let along = F(total(lane, products) * slope / width);
+    for (var i = lane; i < count; i += THREADS) {
+        let z = (F(x[first + i]) - mean) * factor;
         dx[first + i] = factor * (gained(first, i) - mean_h - z * along);
     }
 }

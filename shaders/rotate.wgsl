@@ -1,6 +1,12 @@
-// Rotary positions, in place: one invocation turns one pair of features of one token in every head.
+// Rotary positions, in place: one invocation turns one pair of features of one head of one token, or, where there are multiples of 4 of
+// them, four neighbouring pairs: X and F are vectors then.
 
 alias X = f32;
+// What is computed with, in single precision.
+alias F = f32;
+
+// Pairs that an invocation turns.
+const TOGETHER: u32 = 1u;
 
 struct Parameters {
     tokens: u32,
@@ -20,18 +26,22 @@ fn rotate(
     #invocation()
 ) {
     let i = index(group, groups, lane);
-    if i >= p.tokens * p.pairs {
+    let turns = p.pairs / TOGETHER;
+    if i >= p.tokens * p.heads * turns {
         return;
     }
-    let pair = i % p.pairs;
-    let token = i / p.pairs;
-    let turn = table[token % p.length * p.pairs + pair];
-    var first = token * p.heads * p.head_dim + pair;
-    for (var head = 0u; head < p.heads; head++) {
-        let a = f32(x[first]);
-        let b = f32(x[first + p.pairs]);
-        x[first] = X(a * turn.x - b * turn.y);
-        x[first + p.pairs] = X(b * turn.x + a * turn.y);
-        first += p.head_dim;
-    }
+    let place = i % turns;
+    let row = i / turns;
+    let at = row / p.heads % p.length * p.pairs + place * TOGETHER;
+    let cosine = cosines(at);
+    let sine = sines(at);
+    let first = row * (p.head_dim / TOGETHER) + place;
+    let a = F(x[first]);
+    let b = F(x[first + turns]);
+    x[first] = X(a * cosine - b * sine);
+    x[first + turns] = X(b * cosine + a * sine);
 }
+
+fn cosines(at: u32) -> F { return F(table[at].x); }
+
+fn sines(at: u32) -> F { return F(table[at].y); }

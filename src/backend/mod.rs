@@ -62,6 +62,7 @@ pub const OPERATIONS: &[(&str, Agreement)] = &[
     ("log_likelihoods", Agreement::Close { abs: 0.0, rel: 5e-6 }),
     ("divergences", Agreement::Close { abs: 2e-6, rel: 1e-5 }),
     ("likeliest", Agreement::Exact),
+    ("distances", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate squares", Agreement::Close { abs: 0.0, rel: 5e-7 }),
     ("accumulate gram", Agreement::Close { abs: 0.0, rel: 2e-6 }),
     ("accumulate cross", Agreement::Close { abs: 0.0, rel: 2e-6 }),
@@ -166,6 +167,22 @@ pub struct Divergence {
     pub kl: f64,
     /// Whether both models find the same token likeliest; of equally likely ones the first counts.
     pub agrees: bool,
+}
+
+/// How far a matrix is from another one of the same size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// The sum of the squares of the first matrix' entries.
+    pub all: f64,
+    /// The sum of the squares of the differences of the entries.
+    pub away: f64,
+}
+
+impl Distance {
+    /// The sum of squared differences in units of the first matrix' squares; `None` if all its entries are 0.
+    pub fn relative(self) -> Option<f64> {
+        (self.all > 0.0).then(|| self.away / self.all)
+    }
 }
 
 /// What a model predicts after every row of `x`: the softmax of the logits `x head^T`, bounded by `softcap` where there is one.
@@ -366,6 +383,9 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// A logit is not finite, or the backend fails.
     fn likeliest(&self, model: Predictions<Self::Weight, Self::Tensor>) -> Result<Vec<u32>>;
+
+    /// How far the first matrix of every pair is from the second. All pairs come at once, since every way back to the host waits.
+    fn distances(&self, pairs: &[[&Self::Tensor; 2]]) -> Result<Vec<Distance>>;
 
     /// Empty accumulators of moments for `inputs` features.
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments>;

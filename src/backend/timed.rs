@@ -5,7 +5,7 @@
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
+use crate::backend::{Backend, Columns, Distance, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView1, ArrayView2};
@@ -278,6 +278,11 @@ impl<B: Backend> Backend for Timed<'_, B> {
         let flops = 2.0 * (self.extent(model.x).rows * w.rows) as f64 * w.columns as f64;
         let bytes = w.bytes + self.bytes(&[model.x]);
         self.time("likeliest", flops, bytes, |inner| inner.likeliest(model))
+    }
+
+    fn distances(&self, pairs: &[[&B::Tensor; 2]]) -> Result<Vec<Distance>> {
+        let bytes = pairs.iter().map(|pair| self.bytes(pair)).sum();
+        self.time("distances", 0.0, bytes, |inner| inner.distances(pairs))
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Self::Moments> {

@@ -79,6 +79,14 @@ pub fn observe<B: Backend>(
     let Some(last) = taps.iter().copied().max() else {
         return Ok(moments);
     };
+    if !needs.anything() {
+        // Nothing is left but the samples, which are tokens of the first window.
+        hidden.observe_first(backend, spec, block, last, |tap, x| match taps.contains(&tap) {
+            true => moments.accumulate(backend, tap, x, None),
+            false => Ok(()),
+        })?;
+        return Ok(moments);
+    }
     hidden.observe(backend, spec, block, dense, last, |tap, x, dense| {
         match taps.contains(&tap) {
             true => moments.accumulate(backend, tap, x, dense),

@@ -157,7 +157,10 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
             let pass = passes.fold(0.0, f64::max);
             let times = match pass {
                 0.0 => String::new(),
-                pass => format!(", {:.2} times as long as forward passes", seconds / (pass * measured.blocks.len() as f64)),
+                pass => format!(
+                    ", {:.2} times as long as forward passes",
+                    seconds / (pass * measured.blocks.len() as f64)
+                ),
             };
             format!("Gradients of the loss, before any block is pruned: {seconds:.3} s for these blocks{times}.\n\n")
         }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub const NUMBERS: u32 = 3;
 
 /// The same for changes that only a GPU sees.
-pub const GPU_NUMBERS: u32 = 4;
+pub const GPU_NUMBERS: u32 = 5;
 
 /// The parameter of a criterion that names a file.
 const PATH: &str = "path";

@@ -2,7 +2,7 @@
 //! the last to the first. Either all text passes a block before the next one is read, and the gradients of one block exist at a time;
 //! or, where there is memory for the whole model, parts of the text pass it one after the other.
 
-use super::blocks::ahead;
+use super::blocks::{ahead, far_ahead};
 use super::forward::{Backward, Block, Ends, Hidden, Tape, of_norms};
 use super::source::WeightSource;
 use crate::backend::Backend;
@@ -15,6 +15,9 @@ use crate::spec::{BlockSpec, LinearId, ModelSpec};
 /// How much more than 1 every token's log-likelihood counts on the way back, so that small gradients keep their digits in half
 /// precision. A power of two, which changes no digit in single precision.
 const SCALE: f32 = 64.0;
+
+/// Blocks that are read at the same time while the first windows pass the model, which takes less time than reading.
+const LOADED: usize = 4;
 
 /// The sums over windows of the gradients with respect to the weights of a block's linear layers.
 pub struct BlockGradients<T>(Vec<(LinearId, Gradient<T>)>);
@@ -58,8 +61,18 @@ impl<T> BlockGradients<T> {
     }
 }
 
-/// How text passes through the model and back. Losses and gradients are the same, but for the order in which batches of another size
-/// are added up.
+/// Number of windows that move through a block together: half as many as elsewhere on a device that may keep what it computes. It does
+/// not depend on the memory that is free, so that gradients do not either.
+fn windows_of_a_batch<B: Backend>(backend: &B, spec: &ModelSpec, windows: &TokenWindows) -> usize {
+    let most = Hidden::windows_of_a_batch(backend, spec, windows.length());
+    match backend.free_bytes() {
+        Some(_) => (most / 2).max(1),
+        None => most,
+    }
+}
+
+/// How text passes through the model and back. Losses and gradients are the same if a round is a batch of the other way, else but for the
+/// order in which windows are added up.
 #[derive(Debug, Clone)]
 pub enum Way {
     /// All windows pass one block after the other. The weights of two blocks and the sums of one exist at a time, and the stream before
@@ -84,13 +97,14 @@ impl Way {
         windows: &TokenWindows,
         needs: GradientNeeds,
     ) -> Self {
-        let round = Hidden::windows_of_a_batch(backend, spec, windows.length()).min(windows.count());
+        let round = windows_of_a_batch(backend, spec, windows).min(windows.count());
         let tokens = (round * windows.length()) as u64;
         let weights = spec.prunable() as u64;
         let streams = 4 * tokens * (spec.width * spec.blocks) as u64;
         let held = weights * (ends.weight_bytes(backend) + 4 * needs.count() as u64) + streams;
         // Beside that, what passes a block and the gradients with respect to it, each at most in single precision.
-        let outputs = |(block, _): (&BlockSpec, usize)| block.linears.iter().map(|linear| linear.outputs).sum::<usize>();
+        let outputs =
+            |(block, _): (&BlockSpec, usize)| block.linears.iter().map(|linear| linear.outputs).sum::<usize>();
         let widest = spec.kinds().map(outputs).max().unwrap_or(0);
         let passing = 4 * tokens * (3 * widest + 8 * spec.width) as u64;
         let left = backend.free_bytes().and_then(|free| free.checked_sub(held + passing));
@@ -167,7 +181,8 @@ impl<B: Backend> Asked<'_, B> {
     ) -> Result<Vec<f64>> {
         let Asked { backend, ends, .. } = *self;
         let spec = self.source.spec();
-        let mut hidden = Hidden::embed(backend, spec, ends, self.windows)?;
+        let batch = windows_of_a_batch(backend, spec, self.windows);
+        let mut hidden = Hidden::embed_by(batch, backend, spec, ends, self.windows)?;
         let mut tape = Tape::default();
         ahead(
             spec.blocks,
@@ -203,7 +218,8 @@ impl<B: Backend> Asked<'_, B> {
             let mut hidden = Hidden::embed(backend, spec, ends, &part)?;
             let mut tape = Tape::keeping(room.clone());
             if first == 0 {
-                ahead(
+                far_ahead(
+                    LOADED,
                     spec.blocks,
                     |index| Block::load(backend, self.source, index),
                     |_, block, _| {

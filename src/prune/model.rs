@@ -7,8 +7,8 @@ use super::pattern::Pattern;
 use super::recipe::Recipe;
 use super::score::no_file;
 use super::workbench::Workbench;
-use crate::backend::Backend;
 use crate::backend::moments::Needs;
+use crate::backend::{Backend, Distance};
 use crate::calibrate::Stage;
 use crate::calibrate::gradients::{LayerGradients, ModelGradients, not_gathered, regional};
 use crate::calibrate::passes;
@@ -23,7 +23,6 @@ use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
 use crate::spec::{LinearId, ModelSpec, Tap};
 use crate::tensor::StorageType;
-use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -396,6 +395,7 @@ impl<B: Workbench> Turn<'_, B> {
 
         let layers = block.layers();
         let mut records = Vec::with_capacity(layers.len());
+        let mut outputs = Vec::with_capacity(layers.len());
         for (place, (id, name, storage)) in layers.iter().enumerate() {
             let tap = block.spec().linear(*id).tap();
             if known.is_none() && !found.of.contains_key(&tap) {
@@ -405,17 +405,35 @@ impl<B: Workbench> Turn<'_, B> {
             }
             let statistics = known.unwrap_or(&found);
             let regional = regional.remove(id);
-            records.push(self.layer(block, (*id, name, *storage), self.patterns[place], statistics, regional)?);
+            let (record, compared) =
+                self.layer(block, (*id, name, *storage), self.patterns[place], statistics, regional)?;
+            records.push(record);
+            outputs.push(compared);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
             let later = |(id, ..): &(LinearId, _, _)| block.spec().linear(*id).tap();
             if layers[place + 1..].iter().all(|layer| later(layer) != tap) {
                 found.of.remove(&tap);
             }
         }
+        let started = Instant::now();
+        let pairs: Vec<_> = outputs
+            .iter()
+            .flatten()
+            .map(|(dense, sparse)| [dense, sparse])
+            .collect();
+        let mut distances = backend.distances(&pairs)?.into_iter();
+        for (record, _) in records
+            .iter_mut()
+            .zip(&outputs)
+            .filter(|(_, compared)| compared.is_some())
+        {
+            record.output_error = distances.next().and_then(Distance::relative);
+        }
+        self.took.calibrate += started.elapsed();
         Ok(records)
     }
 
-    /// Prunes one layer, and measures how much its outputs changed.
+    /// Prunes one layer. Also returns its outputs on a few inputs before and after that, if there are inputs.
     fn layer(
         &mut self,
         block: &mut Block<B>,
@@ -423,13 +441,13 @@ impl<B: Workbench> Turn<'_, B> {
         pattern: Pattern,
         statistics: &TapStatistics<B>,
         regional: Option<LayerGradients>,
-    ) -> Result<LayerRecord> {
+    ) -> Result<(LayerRecord, Option<(B::Tensor, B::Tensor)>)> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
         let target = recipe.target(pattern);
         // Of the bias only the change counts.
         let output = |block: &Block<B>, change: Option<&B::Tensor>| {
-            let of = |x: &Arc<B::Tensor>| backend.download(&backend.linear(block.weight(id), change, x)?);
+            let of = |x: &Arc<B::Tensor>| backend.linear(block.weight(id), change, x);
             statistics.samples.get(&tap).map(of).transpose()
         };
         let started = Instant::now();
@@ -465,10 +483,9 @@ impl<B: Workbench> Turn<'_, B> {
         self.took.prune += started.elapsed();
 
         let started = Instant::now();
-        let sparse = output(block, change.as_ref())?;
-        record.output_error = dense.zip(sparse).and_then(|(dense, sparse)| relative(&dense, &sparse));
+        let outputs = dense.zip(output(block, change.as_ref())?);
         self.took.calibrate += started.elapsed();
-        Ok(record)
+        Ok((record, outputs))
     }
 
     /// The statistics of the block's inputs at these taps, with the block in its present state.
@@ -536,13 +553,4 @@ impl<B: Workbench> TapStatistics<B> {
             samples: Samples::<B>::new(),
         }
     }
-}
-
-/// `||dense - sparse||^2 / ||dense||^2`; `None` if the dense output is 0 everywhere.
-fn relative(dense: &Array2<f32>, sparse: &Array2<f32>) -> Option<f64> {
-    let square = |value: f64| value * value;
-    let pairs = dense.iter().zip(sparse);
-    let error: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let all: f64 = dense.iter().map(|value| square(f64::from(*value))).sum();
-    (all > 0.0).then(|| error / all)
 }

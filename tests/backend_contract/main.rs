@@ -159,6 +159,7 @@ impl<B: Backend> Suite<B> {
         self.likelihoods()?;
         self.divergences()?;
         self.likeliest()?;
+        self.distances()?;
         self.moments()?;
         self.adjoints()?;
         let declared: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
@@ -286,21 +287,12 @@ impl<B: Backend> Suite<B> {
             self.check("add", &format!("{case}: to zeros"), &got, &wide(&y));
             let operand = self.backend.as_operand(&sum)?;
             let got = self.backend.download(operand.as_ref().unwrap_or(&sum))?;
-            self.check("columns", &format!("{case}: as an operand"), &got, &wide(&y));
+            self.check("add", &format!("{case}: as an operand"), &got, &wide(&y));
 
             let mut there = self.backend.upload(x.view())?;
             self.backend.scale(&mut there, 1.7)?;
             let got = self.backend.download(&there)?;
             self.check("scale", &case, &got, &(wide(&x) * f64::from(1.7f32)));
-            let whole = Columns {
-                first: 0,
-                width: columns,
-                stride: columns,
-                count: 1,
-            };
-            let copy = self.backend.columns(&other, whole)?;
-            let got = self.backend.download(&copy)?;
-            self.check("columns", &format!("{case}: everything"), &got, &wide(&y));
         }
         let x = self.normal(301, 129);
         let factors: Vec<f32> = (0..301).map(|row| (row % 7) as f32 / 3.0).collect();
@@ -315,6 +307,7 @@ impl<B: Backend> Suite<B> {
         for (case, columns) in [
             ("one run", (43, 50, 50, 1)),
             ("runs with gaps", (5, 7, 31, 4)),
+            ("everything", (0, 129, 129, 1)),
         ] {
             let (first, width, stride, count) = columns;
             let want = Array2::from_shape_fn((301, width * count), |(t, column)| {
@@ -331,6 +324,16 @@ impl<B: Backend> Suite<B> {
             let got = self.backend.download(&got)?;
             self.check("columns", case, &got, &want);
         }
+        let even = self.normal(6, 10);
+        let there = self.backend.upload(even.view())?;
+        let whole = Columns {
+            first: 0,
+            width: 10,
+            stride: 10,
+            count: 1,
+        };
+        let got = self.backend.download(&self.backend.columns(&there, whole)?)?;
+        self.check("columns", "everything, 6 x 10", &got, &wide(&even));
         let chosen: Vec<u32> = (0..517).map(|t| t * 97 % 301).collect();
         let want = Array2::from_shape_fn((517, 129), |(t, column)| f64::from(x[[chosen[t] as usize, column]]));
         let there = self.backend.upload(x.view())?;
@@ -551,6 +554,38 @@ impl<B: Backend> Suite<B> {
     }
 
     /// Two models whose heads and inputs have other widths, the second far from the first, near it, and the same.
+    fn distances(&mut self) -> Result<()> {
+        // One workgroup, and more than one invocation adds up at a time for each of the most there are; all in one call.
+        let sizes = [(3, 5), (131, 257), (2100, 2053), (1, 1)];
+        let mut hosts = Vec::new();
+        for (rows, columns) in sizes {
+            // Numbers that half precision has, too: small differences of rounded numbers are not what is tested.
+            let stored = |x: Array2<f32>| x.mapv(|v| (v * 64.0).round() / 64.0);
+            let x = stored(self.normal(rows, columns));
+            let near = &x + &stored(self.normal(rows, columns) * 0.25);
+            hosts.push([x, near]);
+        }
+        let mut there = Vec::new();
+        for [x, near] in &hosts {
+            there.push([self.backend.upload(x.view())?, self.backend.upload(near.view())?]);
+        }
+        let pairs: Vec<_> = there.iter().map(|[x, near]| [x, near]).collect();
+        let found = self.backend.distances(&pairs)?;
+        assert_eq!(found.len(), sizes.len());
+        for (([x, near], found), size) in hosts.iter().zip(found).zip(sizes) {
+            let (x, near) = (wide(x), wide(near));
+            for (what, got, want) in [
+                ("of the first", found.all, x.mapv(|v| v * v).sum()),
+                ("of differences", found.away, (&x - &near).mapv(|v| v * v).sum()),
+            ] {
+                let one = |value| Array2::from_elem((1, 1), value);
+                self.check_wide("distances", &format!("{size:?}, {what}"), &one(got), &one(want));
+            }
+        }
+        assert!(self.backend.distances(&[])?.is_empty());
+        Ok(())
+    }
+
     fn divergences(&mut self) -> Result<()> {
         // Rounded operands move every logit by some d, and a divergence D, about half the variance of the logits' differences,
         // by some d sqrt(D) + d^2: not a part of the largest divergence.

@@ -161,14 +161,23 @@ fn rounds_and_what_is_kept_change_no_gradient() {
         let name = folder.display();
         let rounds = |windows: usize, bytes: u64| {
             let room = Room::new(bytes, scratch.path());
-            let found = by_way(Way::InRounds { windows, room: room.clone() }, &folder);
+            let found = by_way(
+                Way::InRounds {
+                    windows,
+                    room: room.clone(),
+                },
+                &folder,
+            );
             assert!(room.reserve(bytes).is_some(), "{name}: something is still kept");
             found
         };
         let (want, losses) = by_way(Way::ByBlocks, &folder);
         // All windows are one round: the same sums in the same order, whether everything is kept, or some blocks, or nothing.
         for bytes in [1 << 40, 30_000, 0] {
-            assert!(rounds(1000, bytes) == (want.clone(), losses.clone()), "{name}, {bytes} bytes");
+            assert!(
+                rounds(1000, bytes) == (want.clone(), losses.clone()),
+                "{name}, {bytes} bytes"
+            );
         }
         // Rounds of one window are added up in another order.
         for bytes in [1 << 40, 0] {

@@ -24,7 +24,7 @@ pub use self::{
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable};
+use crate::backend::{Backend, Columns, Distance, Divergence, Extent, Likelihood, Predictions, RotaryTable};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2, s};
@@ -358,6 +358,19 @@ impl<P: Products> Backend for P {
 
     fn likeliest(&self, model: Predictions<P::Weight, Array2<f32>>) -> Result<Vec<u32>> {
         divergence::likeliest(model.x.nrows(), &|rows| logits(self, &model, rows))
+    }
+
+    fn distances(&self, pairs: &[[&Array2<f32>; 2]]) -> Result<Vec<Distance>> {
+        let square = |value: f64| value * value;
+        let of = |[x, z]: &[&Array2<f32>; 2]| Distance {
+            all: x.iter().map(|value| square(f64::from(*value))).sum(),
+            away: x
+                .iter()
+                .zip(*z)
+                .map(|(a, b)| square(f64::from(*a) - f64::from(*b)))
+                .sum(),
+        };
+        Ok(pairs.iter().map(of).collect())
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<Moments> {

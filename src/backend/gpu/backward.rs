@@ -5,7 +5,7 @@
 
 use super::device::{Kernel, read, write};
 use super::open::{Gpu, grid};
-use super::operations::activated;
+use super::operations::{activated, norm_kernel};
 use super::parameters::{self, Elementwise};
 use super::product::{Filled, Outer};
 use super::shader;
@@ -53,11 +53,8 @@ impl Gpu {
     ) -> Result<Tensor> {
         let dx = self.tensor(x.rows, x.columns, Element::F32)?;
         let runs = x.len() / width;
-        let threads = if width <= 128 { 32 } else { 256 };
-        let kernel = Kernel::new(shader::NORMALISE_BACKWARD, "normalise_backward")
-            .with_type("X", x.element.name())
-            .with_type("Z", dy.element.name())
-            .with_constant("THREADS", threads);
+        let types = [("X", x.element), ("Z", dy.element)];
+        let kernel = norm_kernel(shader::NORMALISE_BACKWARD, "normalise_backward", width, &types);
         let parameters = parameters::Normalise {
             runs: runs as u32,
             width: width as u32,

@@ -2,6 +2,7 @@
 
 use super::memory::{GRANULE, Memory};
 use super::shader::{Shader, Variant};
+use super::tensor::Element;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A kernel: an entry point of a shader with its constants.
@@ -43,6 +44,19 @@ impl Kernel {
     pub fn with_function(mut self, name: &'static str, expression: String) -> Self {
         self.variant.functions.push((name, expression));
         self
+    }
+
+    /// The kernel of a shader that may take four neighbouring features at a time, with the number formats of the arrays `types`.
+    #[must_use]
+    pub(super) fn of_features(mut self, types: &[(&'static str, Element)], four: bool) -> Self {
+        for (name, element) in types {
+            let kind = if four { element.four() } else { element.name() };
+            self.variant.types.push((name, kind));
+        }
+        if !four {
+            return self;
+        }
+        self.with_type("F", "vec4<f32>").with_constant("TOGETHER", 4)
     }
 
     /// A number that tells kernels apart, all but surely.

@@ -11,6 +11,7 @@ pub mod adapter;
 mod attention;
 mod backward;
 pub mod device;
+mod distance;
 mod download;
 mod expand;
 mod factor;

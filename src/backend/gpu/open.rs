@@ -137,7 +137,11 @@ impl Gpu {
         parameters: Elementwise,
     ) -> Result<()> {
         let x = changed[0];
-        let together = if FOUR.contains(&entry) && x.len().is_multiple_of(4) { 4 } else { 1 };
+        let together = if FOUR.contains(&entry) && x.len().is_multiple_of(4) {
+            4
+        } else {
+            1
+        };
         let mut kernel = match together {
             4 => Kernel::new(shader::ELEMENTWISE_FOUR, entry).with_type("X4", x.element.four()),
             _ => Kernel::new(shader::ELEMENTWISE, entry).with_type("X", x.element.name()),
@@ -156,7 +160,8 @@ impl Gpu {
         };
         let mut bound = vec![write(&x.memory), read(z.map_or(self.nothing(), |z| &z.memory))];
         bound.extend(changed[1..].iter().map(|y| write(&y.memory)));
-        self.device.run(&kernel, &parameters, &bound, grid(count.div_ceil(LANES)))
+        self.device
+            .run(&kernel, &parameters, &bound, grid(count.div_ceil(LANES)))
     }
 
     /// The same elements in a number format.

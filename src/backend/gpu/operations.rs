@@ -5,11 +5,11 @@ use super::moments::DeviceMoments;
 use super::open::{Gpu, grid};
 use super::parameters::{self, Elementwise, LANES};
 use super::product::Filled;
-use super::shader;
+use super::shader::{self, Shader};
 use super::tensor::{Element, Tensor, Weight};
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Divergence, Extent, Likelihood, Predictions, RotaryTable, greatest};
+use crate::backend::{Backend, Columns, Distance, Divergence, Extent, Likelihood, Predictions, RotaryTable, greatest};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
@@ -28,6 +28,24 @@ pub(super) fn activated(activation: Activation) -> Elementwise {
     Elementwise {
         activation,
         ..Elementwise::default()
+    }
+}
+
+/// A kernel that normalises runs of `width` features, or computes gradients of that.
+pub(super) fn norm_kernel(
+    shader: Shader,
+    entry: &'static str,
+    width: usize,
+    types: &[(&'static str, Element)],
+) -> Kernel {
+    let four = width.is_multiple_of(4);
+    let threads = if width <= 128 { 32 } else { 256 };
+    let kernel = Kernel::new(shader, entry)
+        .with_constant("THREADS", threads)
+        .of_features(types, four);
+    match four {
+        true => kernel.with_function("added", "v.x + v.y + v.z + v.w".to_string()),
+        false => kernel,
     }
 }
 
@@ -188,11 +206,12 @@ impl Backend for Gpu {
     ) -> Result<Tensor> {
         let y = self.tensor(x.rows, x.columns, self.stored())?;
         let runs = x.len() / width;
-        let threads = if width <= 128 { 32 } else { 256 };
-        let kernel = Kernel::new(shader::NORMALISE, "normalise")
-            .with_type("X", x.element.name())
-            .with_type("Y", y.element.name())
-            .with_constant("THREADS", threads);
+        let kernel = norm_kernel(
+            shader::NORMALISE,
+            "normalise",
+            width,
+            &[("X", x.element), ("Y", y.element)],
+        );
         let parameters = parameters::Normalise {
             runs: runs as u32,
             width: width as u32,
@@ -218,7 +237,17 @@ impl Backend for Gpu {
     fn rotate(&self, x: &mut Tensor, table: &RotaryTable, head_dim: usize, length: usize) -> Result<()> {
         let there = self.rotary_table(table)?;
         let (heads, pairs) = (x.columns / head_dim, table.cosines.ncols());
-        let kernel = Kernel::new(shader::ROTATE, "rotate").with_type("X", x.element.name());
+        let four = pairs.is_multiple_of(4) && head_dim.is_multiple_of(4);
+        let mut kernel = Kernel::new(shader::ROTATE, "rotate").of_features(&[("X", x.element)], four);
+        if four {
+            let each = |part: &str| {
+                let place = |offset: usize| format!("table[at + {offset}u].{part}");
+                format!("vec4({}, {}, {}, {})", place(0), place(1), place(2), place(3))
+            };
+            kernel = kernel
+                .with_function("cosines", each("x"))
+                .with_function("sines", each("y"));
+        }
         let parameters = parameters::Rotate {
             tokens: x.rows as u32,
             heads: heads as u32,
@@ -226,7 +255,7 @@ impl Backend for Gpu {
             pairs: pairs as u32,
             length: length as u32,
         };
-        let count = x.rows * pairs;
+        let count = x.rows * heads * if four { pairs / 4 } else { pairs };
         self.device.run(
             &kernel,
             &parameters,
@@ -351,6 +380,10 @@ impl Backend for Gpu {
         values: &Tensor,
     ) -> Result<Tensor> {
         self.attend(shape, window, length, queries, keys, values)
+    }
+
+    fn distances(&self, pairs: &[[&Tensor; 2]]) -> Result<Vec<Distance>> {
+        self.all_distances(pairs)
     }
 
     fn moments(&self, inputs: usize, needs: Needs) -> Result<DeviceMoments> {

@@ -347,6 +347,16 @@ parameters! {
         first: u32,
     }
 
+    /// Parameters of sums of squares of differences.
+    Distance of DISTANCE {
+        /// Number of entries of either matrix.
+        count: u32,
+        /// Number of workgroups, which share the entries.
+        parts: u32,
+        /// The place of the first workgroup's results.
+        first: u32,
+    }
+
     /// Parameters of the kernels that add up weights or change each of them.
     Weigh of WEIGH {
         /// Number of rows of the weight.

@@ -74,6 +74,8 @@ shaders! {
     LIKELIHOOD_BACKWARD = "likelihood_backward.wgsl" + "common_total.wgsl";
     /// Divergences between rows of logits.
     DIVERGENCE = "divergence.wgsl" + "common_total.wgsl";
+    /// Sums of squares of matrices and of their differences.
+    DISTANCE = "distance.wgsl" + "common_total.wgsl";
     /// Sums of squares and Gram matrices.
     MOMENTS = "moments.wgsl";
     /// Changes every weight, and checks weights.

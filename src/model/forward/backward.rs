@@ -66,7 +66,10 @@ impl<B: Backend> Tape<B> {
                 inputs.push(backend, &ends.room, copy(backend, x)?)?;
                 return pass.run(x, &mut |_, _| Ok(()));
             };
-            let adjoint = Adjoint { pass: *pass, back: None };
+            let adjoint = Adjoint {
+                pass: *pass,
+                back: None,
+            };
             let (y, found) = adjoint.forwards(x)?;
             inputs.push(backend, &ends.room, std::mem::replace(x, y))?;
             let found = found.light();

@@ -28,8 +28,23 @@ impl<B: Backend> Hidden<B> {
     /// # Errors
     /// The backend has no room.
     pub fn embed(backend: &B, spec: &ModelSpec, ends: &Ends<B>, windows: &TokenWindows) -> Result<Self> {
+        let batch = Self::windows_of_a_batch(backend, spec, windows.length());
+        Self::embed_by(batch, backend, spec, ends, windows)
+    }
+
+    /// As [`Hidden::embed`], in batches of so many windows.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    pub fn embed_by(
+        batch: usize,
+        backend: &B,
+        spec: &ModelSpec,
+        ends: &Ends<B>,
+        windows: &TokenWindows,
+    ) -> Result<Self> {
         let length = windows.length();
-        let per_batch = Self::windows_of_a_batch(backend, spec, length) * length;
+        let per_batch = batch * length;
         let mut batches = Batches::default();
         for ids in windows.ids().chunks(per_batch) {
             let mut x = ends.embed(backend, spec, ids)?;
@@ -105,6 +120,23 @@ impl<B: Backend> Hidden<B> {
         mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
     ) -> Result<()> {
         self.change(backend, spec, block, |pass, _, x| pass.run(x, &mut listen))
+    }
+
+    /// As [`Hidden::observe`], with the first batch alone.
+    ///
+    /// # Errors
+    /// The backend or the listener fails.
+    pub fn observe_first(
+        &self,
+        backend: &B,
+        spec: &ModelSpec,
+        block: &Block<B>,
+        last: Tap,
+        mut listen: impl FnMut(Tap, &B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let rotary = self.rotary.get(block.reach.rotary);
+        let pass = Pass::new(backend, spec, block, rotary, Order::Windows(self.length));
+        self.batches.with(backend, 0, |x| pass.observe(x, last, &mut listen))
     }
 
     /// Passes the inputs of a block's linear layers up to the tap `last` to `listen`, without moving the stream. With
