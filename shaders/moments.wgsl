@@ -1,10 +1,10 @@
-// Moments of the rows of `x`: sums and sums of squares per column, and the lower triangle of x^T x.
+// Moments of the rows of `x`: sums per column, what collects sums of squares, and the lower triangle of x^T x.
 
 alias X = f32;
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
-// Rows whose squares one workgroup adds up.
+// Rows that one workgroup adds up.
 const ROWS: u32 = 256u;
 
 struct Parameters {
@@ -21,26 +21,6 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;
 
 var<workgroup> parts: array<array<f32, 64>, 4>;
-
-// Sums of squares of one piece of rows in 64 columns, four rows at a time. `sums` is (pieces, width).
-@compute @workgroup_size(64, 4)
-fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    let column = group.x * 64u + lane.x;
-    let first = group.y * ROWS;
-    var sum = 0.0;
-    if column < p.width {
-        for (var row = first + lane.y; row < min(first + ROWS, p.rows); row += 4u) {
-            let v = f32(x[row * p.width + column]);
-            sum += v * v;
-        }
-    }
-    parts[lane.y][lane.x] = sum;
-    workgroupBarrier();
-    if lane.y == 0u && column < p.width {
-        sums[group.y * p.width + column] =
-            (parts[0][lane.x] + parts[1][lane.x]) + (parts[2][lane.x] + parts[3][lane.x]);
-    }
-}
 
 // Sums of one piece of a sequence in 64 columns, four rows at a time. `sums` is (sequences, pieces, width).
 @compute @workgroup_size(64, 4)

@@ -173,8 +173,9 @@ impl PackedMask {
                 let groups = groups(target.group, rows, columns);
                 groups.into_par_iter().find_map_first(|(name, (in_rows, in_columns))| {
                     let all = in_rows.len() * in_columns.len();
-                    let counts = in_rows.map(|row| self.removed_in(row, in_columns.clone()));
-                    let got: usize = counts.sum();
+                    // A group may be the whole matrix.
+                    let rows = in_rows.into_par_iter().with_min_len(64);
+                    let got: usize = rows.map(|row| self.removed_in(row, in_columns.clone())).sum();
                     let want = removed(all, sparsity);
                     let rule = if exact { "exactly" } else { "more than" };
                     let message = || format!("{name}: {got} of {all} weights removed, not {rule} {want}");

@@ -75,8 +75,10 @@ impl Gpu {
         };
         if let Some(squares) = &moments.squares {
             let sums = self.device.allocate((pieces * x.columns * 4) as u64)?;
-            let kernel = Kernel::new(shader::MOMENTS, "squares").with_type("X", element);
-            let groups = [x.columns.div_ceil(64) as u32, pieces as u32, 1];
+            let four = x.columns.is_multiple_of(4);
+            let columns = if four { x.columns / 4 } else { x.columns };
+            let kernel = Kernel::new(shader::SQUARES, "squares").of_features(&[("X", x.element)], four);
+            let groups = [columns.div_ceil(64) as u32, pieces as u32, 1];
             self.device
                 .run(&kernel, &parameters, &[read(&x.memory), write(&sums)], groups)?;
             let kernel = Kernel::new(shader::MOMENTS, "collect");

@@ -76,7 +76,9 @@ shaders! {
     DIVERGENCE = "divergence.wgsl" + "common_total.wgsl";
     /// Sums of squares of matrices and of their differences.
     DISTANCE = "distance.wgsl" + "common_total.wgsl";
-    /// Sums of squares and Gram matrices.
+    /// Sums of squares of pieces of columns.
+    SQUARES = "squares.wgsl";
+    /// Sums and Gram matrices.
     MOMENTS = "moments.wgsl";
     /// Changes every weight, and checks weights.
     WEIGH = "weigh.wgsl" + "common_index.wgsl";

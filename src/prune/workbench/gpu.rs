@@ -317,11 +317,9 @@ impl Workpiece for Piece<'_> {
         let length = rows * self.words();
         let mut parts = vec![(&counts, 8)];
         parts.extend(self.mask.as_deref().map(|mask| (mask, 4 * length as u64)));
-        let brought = self.bring(&parts)?;
-        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&brought[0]);
-        let words = brought
-            .get(1)
-            .map_or_else(|| vec![0; length], |words| bytemuck::pod_collect_to_vec(words));
+        let mut brought = self.bring(&parts)?.into_iter();
+        let counts = brought.next().expect("one copy of each buffer");
+        let words = brought.next().unwrap_or_else(|| vec![0; length]);
         let mask = PackedMask::from_words((rows, columns), words);
         let fault = if counts[1] == 0 {
             None

@@ -56,12 +56,12 @@ impl Piece<'_> {
         self.working.as_ref().unwrap_or(self.weight)
     }
 
-    /// The first bytes of each of these buffers, copied to the host together, since every way back waits for the device.
+    /// The first bytes of each of these buffers as words, copied to the host together, since every way back waits for the device.
     /// All results of a piece come through here.
     ///
     /// # Errors
     /// A place that was given to `gather` or `scatter` before is wrong, or the device fails.
-    pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u8>>> {
+    pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u32>>> {
         let Some(misplaced) = self.misplaced.get() else {
             return self.gpu.hardware().download_all(parts);
         };
@@ -69,7 +69,7 @@ impl Piece<'_> {
         parts.push((misplaced, 4));
         let mut brought = self.gpu.hardware().download_all(&parts)?;
         let reported = brought.pop().expect("one copy of each buffer");
-        match bytemuck::pod_read_unaligned::<u32>(&reported) {
+        match reported[0] {
             0 => Ok(brought),
             reported => {
                 let entry = u32::MAX - reported;
@@ -91,16 +91,13 @@ impl Piece<'_> {
 
     /// The first `count` numbers of a buffer, copied to the host.
     pub fn values(&self, memory: &Memory, count: usize) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(
-            &self.bring(&[(memory, 4 * count as u64)])?[0],
-        ))
+        Ok(bytemuck::cast_vec(self.words_of(memory, count)?))
     }
 
     /// The first `count` words of a buffer, copied to the host.
     pub fn words_of(&self, memory: &Memory, count: usize) -> Result<Vec<u32>> {
-        Ok(bytemuck::pod_collect_to_vec(
-            &self.bring(&[(memory, 4 * count as u64)])?[0],
-        ))
+        let mut brought = self.bring(&[(memory, 4 * count as u64)])?;
+        Ok(brought.pop().expect("one copy of one buffer"))
     }
 
     /// A new buffer of so many words, all 0.
