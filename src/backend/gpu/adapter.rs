@@ -92,7 +92,7 @@ fn listed(adapter: &Adapter) -> Listed {
 
 /// Bytes of the adapter's own memory, where its interface tells.
 #[cfg(any(target_os = "linux", target_os = "windows"))]
-fn memory(adapter: &Adapter) -> Option<u64> {
+pub(super) fn memory(adapter: &Adapter) -> Option<u64> {
     // The bit of Vulkan's specification for memory that belongs to the device.
     const DEVICE_LOCAL: u32 = 1;
     // SAFETY: the handles live as long as `adapter`, are only asked for properties, and nothing is destroyed.
@@ -109,7 +109,7 @@ fn memory(adapter: &Adapter) -> Option<u64> {
 
 /// Bytes of the adapter's own memory; this system shares its memory with it.
 #[cfg(not(any(target_os = "linux", target_os = "windows")))]
-fn memory(_adapter: &Adapter) -> Option<u64> {
+pub(super) fn memory(_adapter: &Adapter) -> Option<u64> {
     None
 }
 
@@ -208,27 +208,6 @@ fn multiplies_halves(adapter: &Adapter) -> bool {
             && it.ab_type == CooperativeScalarType::F16
             && it.cr_type == CooperativeScalarType::F32
     })
-}
-
-/// The bytes of the adapter's own memory, where its interface tells; only Vulkan does.
-pub(super) fn memory(adapter: &Adapter) -> Option<u64> {
-    #[cfg(target_vendor = "apple")]
-    let found = None;
-    #[cfg(not(target_vendor = "apple"))]
-    let found = {
-        // SAFETY: the handles outlive the question, which changes nothing.
-        #[allow(unsafe_code)]
-        let properties = unsafe {
-            let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
-            let instance = adapter.shared_instance().raw_instance();
-            instance.get_physical_device_memory_properties(adapter.raw_physical_device())
-        };
-        let heaps = properties.memory_heaps_as_slice().iter();
-        // The first bit says that a heap is the device's own.
-        let own = heaps.filter(|heap| heap.flags.as_raw() & 1 == 1);
-        own.map(|heap| heap.size).max()
-    };
-    found
 }
 
 /// The features that a tier needs, and double precision if the adapter has it.
