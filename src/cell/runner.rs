@@ -375,7 +375,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
             }
         };
         sharing.allocate = started.elapsed();
-        if let Some((seed, windows)) = windows {
+        if let Some((seed, windows)) = windows.filter(|_| recipe.gradients().anything()) {
             let started = Instant::now();
             self.share_gradients(seed, windows, recipe.gradients())?;
             sharing.gradients = started.elapsed();
