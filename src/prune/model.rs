@@ -343,6 +343,9 @@ impl<B: Backend> Loaded<B> {
     }
 }
 
+/// Outputs of a layer on a few inputs, before and after it was pruned, if there are inputs.
+type Compared<T> = Option<(T, T)>;
+
 /// The work on one block of the model.
 struct Turn<'a, B: Workbench> {
     backend: &'a B,
@@ -441,7 +444,7 @@ impl<B: Workbench> Turn<'_, B> {
         pattern: Pattern,
         statistics: &TapStatistics<B>,
         regional: Option<LayerGradients>,
-    ) -> Result<(LayerRecord, Option<(B::Tensor, B::Tensor)>)> {
+    ) -> Result<(LayerRecord, Compared<B::Tensor>)> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
         let target = recipe.target(pattern);
