@@ -1,8 +1,8 @@
 //! What a device is told to run: a kernel, and the buffers that are bound to it.
 
+use super::element::Element;
 use super::memory::{GRANULE, Memory};
 use super::shader::{Shader, Variant};
-use super::tensor::Element;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A kernel: an entry point of a shader with its constants.

@@ -13,6 +13,7 @@ mod backward;
 pub mod device;
 mod distance;
 mod download;
+mod element;
 mod expand;
 mod factor;
 mod kernel;
