@@ -54,6 +54,7 @@ fn method(criterion: &str, solver: &str) -> Recipe {
         .expect("defaults")
         .component,
         criterion,
+        transform: None,
         permutation: None,
         refiner: None,
         compensation: None,

@@ -1,12 +1,13 @@
 //! Calibration: what a method needs to know about a layer's inputs, streamed over the tokens.
 //!
 //! Owns which moments accumulate at which tap, the passes that gather them ([`passes`]), what the steps of a recipe see
-//! of them ([`statistics`]), gradients of the dense model ([`gradients`]), and a few inputs to measure a layer's output on.
-//! The pruning loop decides which pass a block gets, by its [`Stage`].
+//! of them ([`statistics`]), also in other variables ([`variables`]), gradients of the dense model ([`gradients`]), and a
+//! few inputs to measure a layer's output on. The pruning loop decides which pass a block gets, by its [`Stage`].
 
 pub mod gradients;
 pub mod passes;
 pub mod statistics;
+pub mod variables;
 
 use crate::backend::Backend;
 use crate::backend::moments::Needs;

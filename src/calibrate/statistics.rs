@@ -13,16 +13,16 @@ use std::sync::{Arc, OnceLock};
 /// factor 2; both are kept, so that scores are comparable with theirs to the last digits.
 #[derive(Debug, Clone)]
 pub struct LayerStatistics {
-    sequences: usize,
-    squared_norms: Option<Vec<f64>>,
-    gram: Option<ArcArray2<f64>>,
-    cross: Option<ArcArray2<f64>>,
-    goal: Option<ArcArray2<f64>>,
-    means: Option<Means>,
-    goal_means: Option<Vec<f64>>,
-    factoring: Factoring,
-    full: OnceLock<Arc<Array2<f32>>>,
-    factor: OnceLock<std::result::Result<InverseFactor, String>>,
+    pub(super) sequences: usize,
+    pub(super) squared_norms: Option<Vec<f64>>,
+    pub(super) gram: Option<ArcArray2<f64>>,
+    pub(super) cross: Option<ArcArray2<f64>>,
+    pub(super) goal: Option<ArcArray2<f64>>,
+    pub(super) means: Option<Means>,
+    pub(super) goal_means: Option<Vec<f64>>,
+    pub(super) factoring: Factoring,
+    pub(super) full: OnceLock<Arc<Array2<f32>>>,
+    pub(super) factor: OnceLock<std::result::Result<InverseFactor, String>>,
 }
 
 /// Means and variances of a layer's input features over the calibration tokens.

@@ -19,6 +19,7 @@ use crate::prune::pattern::COLUMN_BLOCK;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::UNITS;
 use crate::registry::{Entry, unknown};
 use crate::submit::ENGINES;
@@ -30,6 +31,7 @@ pub(super) fn listing() -> String {
     section(&mut text, "criteria", CRITERIA.entries());
     section(&mut text, "solvers", SOLVERS.entries());
     section(&mut text, "allocators", ALLOCATORS.entries());
+    section(&mut text, "transforms", TRANSFORMS.entries());
     section(&mut text, "permutations", PERMUTATIONS.entries());
     section(&mut text, "mask refinements", REFINERS.entries());
     section(&mut text, "compensations", COMPENSATIONS.entries());
@@ -137,6 +139,8 @@ pub(super) fn about(name: &str) -> Result<String> {
         facts
     });
     found.extend(told);
+    let told = component(&TRANSFORMS, "transform", name, &found, |it| needs(it.needs()));
+    found.extend(told);
     let told = component(&PERMUTATIONS, "permutation", name, &found, |it| needs(it.needs()));
     found.extend(told);
     let told = component(&REFINERS, "refine", name, &found, |it| needs(it.needs()));
@@ -156,6 +160,7 @@ fn all_names() -> Vec<&'static str> {
     names.extend(CRITERIA.entries().iter().map(|entry| entry.name));
     names.extend(SOLVERS.entries().iter().map(|entry| entry.name));
     names.extend(ALLOCATORS.entries().iter().map(|entry| entry.name));
+    names.extend(TRANSFORMS.entries().iter().map(|entry| entry.name));
     names.extend(PERMUTATIONS.entries().iter().map(|entry| entry.name));
     names.extend(REFINERS.entries().iter().map(|entry| entry.name));
     names.extend(COMPENSATIONS.entries().iter().map(|entry| entry.name));
@@ -389,6 +394,7 @@ mod tests {
         check(&CRITERIA, "criterion");
         check(&SOLVERS, "solver");
         check(&ALLOCATORS, "allocator");
+        check(&TRANSFORMS, "transform");
         check(&PERMUTATIONS, "permutation");
         check(&REFINERS, "refine");
         check(&COMPENSATIONS, "compensate");

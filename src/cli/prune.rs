@@ -26,7 +26,7 @@ pub struct Prune {
     method: String,
     /// Parameter of the criterion, or of any step as STEP.KEY=VALUE; may be repeated
     ///
-    /// STEP is criterion, solver, allocator, permutation, refine or compensate: solver.damping=0.1, refine.max_swaps=100. A parameter
+    /// STEP is criterion, solver, allocator, transform, permutation, refine or compensate: solver.damping=0.1, refine.max_swaps=100. A parameter
     /// without a step belongs to the criterion. The method must have the step.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -72,6 +72,9 @@ pub struct Prune {
     /// Step that decides how much each layer loses [default: uniform]
     #[arg(long, value_name = "NAME")]
     allocator: Option<String>,
+    /// Step that chooses the variables in which layers are pruned [default: none]
+    #[arg(long, value_name = "NAME")]
+    transform: Option<String>,
     /// Step that improves the mask after selection [default: none]
     #[arg(long, value_name = "NAME")]
     refine: Option<String>,
@@ -124,6 +127,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         method: arguments.method.clone(),
         allocator: arguments.allocator.clone(),
         refine: arguments.refine.clone(),
+        transform: arguments.transform.clone(),
         permutation: arguments.permutation.clone(),
         compensate: arguments.compensate.clone(),
         settings: arguments.set.clone(),

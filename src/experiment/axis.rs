@@ -9,6 +9,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Axis {
+    /// In which variables layers are pruned.
+    Transform,
     /// Which weights are removed.
     Criterion,
     /// Among which weights.
@@ -31,7 +33,8 @@ pub enum Axis {
 
 impl Axis {
     /// All axes, in the order of the steps.
-    pub const ALL: [Axis; 9] = [
+    pub const ALL: [Axis; 10] = [
+        Axis::Transform,
         Axis::Criterion,
         Axis::Group,
         Axis::Permutation,
@@ -53,6 +56,7 @@ impl Axis {
         };
         match self {
             Axis::Criterion => Some(&recipe.criterion),
+            Axis::Transform => recipe.steps.transform.as_ref(),
             Axis::Permutation => recipe.steps.permutation.as_ref(),
             Axis::Refine => recipe.steps.refine.as_ref(),
             Axis::Solver => Some(&recipe.solver),

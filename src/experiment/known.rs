@@ -148,6 +148,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
         let steps = [
             &raw.criterion,
             &raw.solver,
+            &raw.transform,
             &raw.permutation,
             &raw.refine,
             &raw.compensate,
@@ -168,6 +169,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
     raw.criterion = or(raw.criterion, whole.criterion);
     raw.solver = or(raw.solver, whole.solver);
     raw.allocator = or(raw.allocator, whole.allocator);
+    raw.transform = or(raw.transform, whole.transform);
     raw.permutation = or(raw.permutation, whole.permutation);
     raw.refine = or(raw.refine, whole.refine);
     raw.compensate = or(raw.compensate, whole.compensate);

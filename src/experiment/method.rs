@@ -16,6 +16,7 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::recipe::Recipe;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::uniform::MOST_UNITS;
 use crate::prune::units::{UNITS, UnitMethod, Widths};
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,9 @@ pub struct UnitRemoval {
 /// The steps that a method may do without.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepPlans {
+    /// Chooses the variables in which layers are pruned; without it, they are what they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<ComponentPlan>,
     /// Decides which columns share an N:M group; without it, neighbouring columns do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permutation: Option<ComponentPlan>,
@@ -138,12 +142,16 @@ pub struct StepPlans {
 impl fmt::Display for RecipePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StepPlans {
+            transform,
             permutation,
             refine,
             compensate,
         } = &self.steps;
         if self.allocator.name != "uniform" {
             write!(f, "allocator {}, ", self.allocator)?;
+        }
+        if let Some(plan) = transform {
+            write!(f, "transform {plan}, ")?;
         }
         write!(f, "criterion {} by {}", self.criterion, self.group)?;
         for (step, plan) in [("permutation", permutation), ("refine", refine)] {
@@ -350,6 +358,7 @@ impl RecipePlan {
             criterion: self.criterion.build(&CRITERIA)?,
             solver: self.solver.build(&SOLVERS)?,
             allocator: self.allocator.build(&ALLOCATORS)?,
+            transform: optional(&self.steps.transform, &TRANSFORMS)?,
             permutation: optional(&self.steps.permutation, &PERMUTATIONS)?,
             refiner: optional(&self.steps.refine, &REFINERS)?,
             compensation: optional(&self.steps.compensate, &COMPENSATIONS)?,
@@ -363,9 +372,15 @@ impl RecipePlan {
 }
 
 impl StepPlans {
+    /// The step that changes biases: a compensation, or a transform that shifts inputs. A transform that this program does not know may.
+    pub fn of_biases(&self) -> Option<&ComponentPlan> {
+        let shifts = |plan: &&ComponentPlan| plan.build(&TRANSFORMS).map_or(true, |transform| transform.shifts());
+        self.compensate.as_ref().or(self.transform.as_ref().filter(shifts))
+    }
+
     /// The components of the steps that there are.
     pub fn components(&self) -> impl Iterator<Item = &ComponentPlan> {
-        [&self.permutation, &self.refine, &self.compensate]
+        [&self.transform, &self.permutation, &self.refine, &self.compensate]
             .into_iter()
             .flatten()
     }

@@ -262,6 +262,7 @@ impl Experiment {
         plan.check_allocator(&recipe)?;
         recipe.check_trials()?;
         recipe.check_regional()?;
+        recipe.check_transform()?;
         let weighted = self
             .calibration
             .iter()

@@ -236,6 +236,9 @@ pub struct RawMethod {
     /// Computes the new values of the weights that are kept; `one-shot`, which leaves them, by default.
     #[schemars(with = "Option<RawComponent>")]
     pub solver: Option<Spanned<RawComponent>>,
+    /// Chooses the variables in which layers are pruned; by default, they are what they are.
+    #[schemars(with = "Option<RawComponent>")]
+    pub transform: Option<Spanned<RawComponent>>,
     /// Decides how much is removed from each layer; `uniform` by default.
     #[schemars(with = "Option<RawComponent>")]
     pub allocator: Option<Spanned<RawComponent>>,

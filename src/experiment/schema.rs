@@ -26,6 +26,7 @@ use crate::prune::pattern::{Group, Selection};
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -50,6 +51,7 @@ pub fn schema() -> Value {
     }
     one_of(&mut method["solver"], &known(&SOLVERS));
     one_of(&mut method["allocator"], &known(&ALLOCATORS));
+    one_of(&mut method["transform"], &known(&TRANSFORMS));
     one_of(&mut method["permutation"], &known(&PERMUTATIONS));
     one_of(&mut method["refine"], &known(&REFINERS));
     one_of(&mut method["compensate"], &known(&COMPENSATIONS));

@@ -51,6 +51,8 @@ pub struct SinglePruning {
     pub refine: Option<String>,
     /// Name of the permutation of columns; without it, neighbouring columns share a group.
     pub permutation: Option<String>,
+    /// Name of the transform; without it, layers are pruned as they are.
+    pub transform: Option<String>,
     /// Name of the compensation; without it, the bias stays as it is.
     pub compensate: Option<String>,
     /// Parameters as `key=value`, and with the step before it (`solver.key=value`).
@@ -92,7 +94,13 @@ pub fn typed(path: PathBuf) -> Spanned<PathBuf> {
 pub fn pruning(common: &SingleModel, pruning: SinglePruning) -> Result<Experiment> {
     let (mut experiment, protocol) = empty(common)?;
     pruning.pattern.validate()?;
-    let steps = [&pruning.permutation, &pruning.refine, &pruning.compensate].map(|name| name.as_deref());
+    let steps = [
+        &pruning.transform,
+        &pruning.permutation,
+        &pruning.refine,
+        &pruning.compensate,
+    ]
+    .map(|name| name.as_deref());
     let (allocator, settings) = (pruning.allocator.as_deref(), &pruning.settings);
     let mut raw = named_method(&pruning.method, allocator, steps, settings, pruning.group)?;
     // What is typed goes before what the recipe says.
@@ -183,7 +191,7 @@ fn assignment(setting: &str) -> Result<(&str, &str)> {
 /// # Errors
 /// Unknown names, or parameters out of range.
 pub fn method_alone(name: &str, allocator: Option<&str>, refine: Option<&str>, settings: &[String]) -> Result<Recipe> {
-    let raw = named_method(name, allocator, [None, refine, None], settings, None)?;
+    let raw = named_method(name, allocator, [None, None, refine, None], settings, None)?;
     let plan = named(raw, None)?;
     let recipe = plan.recipe().ok_or_else(|| whole_units(name))?;
     let recipe = RecipePlan {
@@ -305,11 +313,11 @@ fn whole_units(name: &str) -> Error {
     ))
 }
 
-/// A method as the command line names it, with its allocator, permutation, refinement and compensation.
+/// A method as the command line names it, with its allocator, transform, permutation, refinement and compensation.
 fn named_method(
     name: &str,
     allocator: Option<&str>,
-    [permutation, refine, compensate]: [Option<&str>; 3],
+    [transform, permutation, refine, compensate]: [Option<&str>; 4],
     settings: &[String],
     group: Option<Group>,
 ) -> Result<RawMethod> {
@@ -321,9 +329,10 @@ fn named_method(
         criterion: Some(spanned(name)),
         ..RawMethod::default()
     });
-    let typed = [allocator, permutation, refine, compensate].map(|name| name.map(spanned));
-    let [allocator, permutation, refine, compensate] = typed;
+    let typed = [allocator, transform, permutation, refine, compensate].map(|name| name.map(spanned));
+    let [allocator, transform, permutation, refine, compensate] = typed;
     method.allocator = allocator;
+    method.transform = transform;
     method.permutation = permutation;
     method.refine = refine;
     method.compensate = compensate;
@@ -335,6 +344,7 @@ fn named_method(
             "criterion" => &mut method.criterion,
             "solver" => &mut method.solver,
             "allocator" => &mut method.allocator,
+            "transform" => &mut method.transform,
             "permutation" => &mut method.permutation,
             "refine" => &mut method.refine,
             "compensate" => &mut method.compensate,
@@ -343,6 +353,7 @@ fn named_method(
                     "criterion",
                     "solver",
                     "allocator",
+                    "transform",
                     "permutation",
                     "refine",
                     "compensate",

@@ -160,6 +160,9 @@ pub struct RawSpace {
     /// Computes the new values of the weights that are kept.
     #[schemars(with = "Option<Node>")]
     pub solver: Option<Spanned<Node>>,
+    /// Chooses the variables in which layers are pruned.
+    #[schemars(with = "Option<Node>")]
+    pub transform: Option<Spanned<Node>>,
     /// Decides how much is removed from each layer.
     #[schemars(with = "Option<Node>")]
     pub allocator: Option<Spanned<Node>>,
@@ -196,6 +199,7 @@ impl RawSpace {
             ("recipe", &self.recipe),
             ("criterion", &self.criterion),
             ("solver", &self.solver),
+            ("transform", &self.transform),
             ("allocator", &self.allocator),
             ("permutation", &self.permutation),
             ("refine", &self.refine),

@@ -21,6 +21,7 @@ use crate::prune::layer::LayerRecord;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -181,7 +182,7 @@ impl PruningFile {
         self.cell.pruning.as_ref()?.recipe()
     }
 
-    /// The weights of the layers whose biases compensation changed.
+    /// The weights of the layers whose biases compensation, or a transform that shifts inputs, changed.
     pub fn compensated(&self) -> BTreeSet<&str> {
         let layers = self.layers.iter().filter(|layer| layer.compensated.is_some());
         layers.map(|layer| layer.tensor.as_str()).collect()
@@ -201,6 +202,7 @@ impl PruningFile {
         let all = [
             of(&ALLOCATORS, Some(&pruning.allocator)),
             of(&CRITERIA, Some(&pruning.criterion)),
+            of(&TRANSFORMS, steps.transform.as_ref()),
             of(&PERMUTATIONS, steps.permutation.as_ref()),
             of(&REFINERS, steps.refine.as_ref()),
             of(&SOLVERS, Some(&pruning.solver)),
@@ -246,7 +248,7 @@ impl PruningFile {
         }
         let pruning = self.recipe();
         if let Some(layer) = self.compensated().first()
-            && pruning.is_none_or(|pruning| pruning.steps.compensate.is_none())
+            && pruning.is_none_or(|pruning| pruning.steps.of_biases().is_none())
         {
             return refuse(format!(
                 "the bias of layer `{layer}` was changed by a method without compensation"

@@ -96,6 +96,7 @@ mod tests {
     use crate::prune::permutation::PERMUTATIONS;
     use crate::prune::refiner::REFINERS;
     use crate::prune::solver::SOLVERS;
+    use crate::prune::transform::TRANSFORMS;
 
     /// Each parameter in a line: name, default, what is legal.
     fn lines<T: ?Sized>(components: &Components<T>, name: &str) -> Vec<String> {
@@ -151,6 +152,7 @@ mod tests {
             $check(&ALLOCATORS);
             $check(&PERMUTATIONS);
             $check(&REFINERS);
+            $check(&TRANSFORMS);
             $check(&COMPENSATIONS);
         };
     }

@@ -1,10 +1,11 @@
 //! One layer through the steps of a recipe.
 
-use super::compensation::Compensation;
+use super::compensation::outputs;
 use super::mask::Mask;
 use super::pattern::{Pattern, Target};
 use super::recipe::Steps;
 use super::score::{Score, resolve};
+use super::transform::Change;
 use super::values::Values;
 use super::workbench::{Workbench, Workpiece};
 use crate::backend::cpu::Cpu;
@@ -53,7 +54,7 @@ pub struct LayerRecord {
     /// with equations of their own their parameter; absent if the solver has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,
-    /// Root mean square of what compensation added to the bias; absent where the bias is as it was.
+    /// Root mean square of what compensation, or a transform that shifts inputs, added to the bias; absent where the bias is as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensated: Option<f64>,
     /// Relative change of the layer's output, `||X (W - W')^T||^2 / ||X W^T||^2` over
@@ -71,7 +72,7 @@ pub struct Solution {
     pub mask: Mask,
     /// The solver's damping, as in [`LayerRecord::damping`].
     pub damping: Option<f64>,
-    /// What is to be added to the bias, one value per output, if there is a compensation.
+    /// What is to be added to the bias, one value per output, if there is a compensation or a transform that shifts inputs.
     pub bias: Option<Vec<f64>>,
 }
 
@@ -81,17 +82,12 @@ pub struct Solution {
 /// As [`run_steps`].
 pub fn solve(layer: &Layer, steps: Steps, target: &Target) -> Result<Solution> {
     let mut weight = layer.weight.to_owned();
-    let prune = |piece: &mut dyn Workpiece| {
-        let Taken { damping, .. } = run_steps(piece, steps, target)?;
+    let prune = |piece: &mut dyn Workpiece, change: Option<&Change>| {
+        let Taken { damping, .. } = run_changed(piece, steps, change, target)?;
         Ok((piece.finish()?.mask.unpacked(), damping))
     };
-    let ((mask, damping), bias) = compensated(
-        &Cpu,
-        (&mut weight, StorageType::F32),
-        layer.statistics,
-        steps.compensation,
-        prune,
-    )?;
+    let layer = (&mut weight, StorageType::F32, layer.statistics);
+    let ((mask, damping), bias) = compensated(&Cpu, layer, steps, prune)?;
     Ok(Solution {
         weight,
         mask,
@@ -123,29 +119,56 @@ pub struct Taken {
 /// Lets `prune` prune a layer to its end, and returns with what it says what is to be added to the bias, one value per output.
 fn compensated<B: Workbench, T>(
     backend: &B,
-    (weight, storage): (&mut B::Weight, StorageType),
-    statistics: &B::Statistics,
-    compensation: Option<&dyn Compensation>,
-    prune: impl FnOnce(&mut dyn Workpiece) -> Result<T>,
+    (weight, storage, statistics): (&mut B::Weight, StorageType, &B::Statistics),
+    steps: Steps,
+    prune: impl FnOnce(&mut dyn Workpiece, Option<&Change>) -> Result<T>,
 ) -> Result<(T, Option<Vec<f64>>)> {
     let mut piece = backend.workpiece(weight, storage, statistics);
-    let wanted = compensation.map(|it| it.wanted(piece.as_ref())).transpose()?;
-    let done = prune(piece.as_mut())?;
+    let change = steps.transform.map(|it| it.change(piece.as_ref())).transpose()?;
+    let shifts = change.as_ref().and_then(|change| change.inputs.shifts.as_ref());
+    // A compensation says what the means of outputs are to be, whatever was subtracted from the inputs.
+    let wanted = match (steps.compensation, shifts) {
+        (Some(compensation), _) => Some(compensation.wanted(piece.as_ref())?),
+        (None, Some(shifts)) => Some(outputs(piece.as_ref(), &shifts.goal)?),
+        (None, None) => None,
+    };
+    let done = prune(piece.as_mut(), change.as_ref())?;
     drop(piece);
-    let Some((compensation, wanted)) = compensation.zip(wanted) else {
+    let Some(wanted) = wanted else {
         return Ok((done, None));
     };
     // Of the weights as they are stored, so that what rounding took from the means is made up for, too.
-    let given = compensation.given(backend.workpiece(weight, storage, statistics).as_ref())?;
+    let piece = backend.workpiece(weight, storage, statistics);
+    let given = match (steps.compensation, shifts) {
+        (Some(compensation), _) => compensation.given(piece.as_ref())?,
+        (None, shifts) => shifts.map_or(Ok(Vec::new()), |shifts| outputs(piece.as_ref(), &shifts.own))?,
+    };
     let lacking = wanted.iter().zip(given).map(|(wanted, given)| wanted - given);
     Ok((done, Some(lacking.collect())))
 }
 
-/// Applies the steps up to the solver to a layer, without rounding its weights.
+/// Applies the steps up to the solver to a layer, without rounding its weights. Of a transform that shifts inputs, the change of the
+/// bias is left to the caller.
 ///
 /// # Errors
 /// A score is unusable, a factorisation fails, or a step asks for a statistic that it did not declare.
 pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Taken> {
+    let change = steps.transform.map(|it| it.change(piece)).transpose()?;
+    run_changed(piece, steps, change.as_ref(), target)
+}
+
+/// As [`run_steps`], with what the transform says already known.
+fn run_changed(piece: &mut dyn Workpiece, steps: Steps, change: Option<&Change>, target: &Target) -> Result<Taken> {
+    let applied = change.map(|change| change.apply(piece)).transpose()?.flatten();
+    let taken = run_in_order(piece, steps, target)?;
+    match applied {
+        Some(applied) => applied.undo(piece).map(|()| taken),
+        None => Ok(taken),
+    }
+}
+
+/// The steps after the transform.
+fn run_in_order(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Result<Taken> {
     let score = steps.criterion.score();
     if let (Some(permutation), Pattern::NofM { keep, of }) = (steps.permutation, target.pattern) {
         target.pattern.fits(piece.dim().1)?;
@@ -169,7 +192,7 @@ pub fn run_steps(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Re
 }
 
 /// Prunes one layer in place, and checks that its steps did what they promise. Returns also what is to be added to its bias, one
-/// value per output, if it is compensated.
+/// value per output, if it is compensated or its inputs were shifted.
 ///
 /// # Errors
 /// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.
@@ -181,9 +204,9 @@ pub(super) fn prune_layer<B: Workbench>(
     steps: Steps,
     target: &Target,
 ) -> Result<(LayerRecord, Option<Vec<f64>>)> {
-    compensated(backend, (weight, storage), statistics, steps.compensation, |piece| {
+    compensated(backend, (weight, storage, statistics), steps, |piece, change| {
         let (rows, columns) = piece.dim();
-        let Taken { damping, refined } = run_steps(piece, steps, target)?;
+        let Taken { damping, refined } = run_changed(piece, steps, change, target)?;
         // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
         let finished = piece.finish()?;
         match &finished.order {

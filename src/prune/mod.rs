@@ -2,8 +2,8 @@
 //!
 //! [`recipe`] says which steps there are, [`layer`] takes one layer through them and holds them to their promises (the mask
 //! satisfies the pattern exactly, masked weights are 0, all weights are finite), [`model`] goes through the blocks. The
-//! components live in [`allocator`], [`criterion`], [`permutation`], [`refiner`], [`solver`] and [`compensation`]; what
-//! they share in [`formula`], [`score`], [`pattern`], [`mask`] and [`workbench`]. [`limits`] are a workbench's own.
+//! components live in [`allocator`], [`transform`], [`criterion`], [`permutation`], [`refiner`], [`solver`] and [`compensation`];
+//! what they share in [`formula`], [`score`], [`pattern`], [`mask`] and [`workbench`]. [`limits`] are a workbench's own.
 
 pub mod units;
 pub mod model;
@@ -17,6 +17,7 @@ pub mod permutation;
 pub mod refiner;
 pub mod solver;
 pub mod compensation;
+pub mod transform;
 pub mod criterion;
 pub mod operands;
 pub mod score;

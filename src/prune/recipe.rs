@@ -9,6 +9,7 @@ use super::pattern::{Group, Pattern, Selection, Target};
 use super::permutation::Permutation;
 use super::refiner::Refiner;
 use super::solver::Solver;
+use super::transform::Transform;
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::calibrate::gradients::Loss;
@@ -24,6 +25,8 @@ use crate::spec::{LinearSpec, ModelSpec};
 pub struct Recipe {
     /// Decides how much is removed from each layer.
     pub allocator: Box<dyn Allocator>,
+    /// Chooses the variables in which layers are pruned; without it, they are what they are.
+    pub transform: Option<Box<dyn Transform>>,
     /// Decides how important each weight is.
     pub criterion: Box<dyn Criterion>,
     /// Decides which columns share an N:M group; without it, neighbouring columns do.
@@ -52,6 +55,7 @@ impl Recipe {
         Recipe {
             allocator: Box::new(Uniform {}),
             group: solver.group().unwrap_or(criterion.group()),
+            transform: None,
             criterion,
             permutation: None,
             refiner: None,
@@ -67,6 +71,7 @@ impl Recipe {
     /// All steps; see [`Recipe::steps_for`].
     pub fn steps(&self) -> Steps<'_> {
         Steps {
+            transform: self.transform.as_deref(),
             criterion: self.criterion.as_ref(),
             permutation: self.permutation.as_deref(),
             refiner: self.refiner.as_deref(),
@@ -79,17 +84,21 @@ impl Recipe {
     pub fn steps_for(&self, linear: &LinearSpec) -> Steps<'_> {
         let steps = self.steps();
         Steps {
+            transform: steps.transform.filter(|it| it.transforms(linear)),
             refiner: steps.refiner.filter(|refiner| refiner.refines(linear.role)),
             compensation: steps.compensation.filter(|it| it.compensates(linear)),
             ..steps
         }
     }
 
-    /// What the pruned model is: the same, with the biases that the compensation adds.
+    /// What the pruned model is: the same, with the biases that the compensation adds, or a transform that shifts inputs.
     ///
     /// # Errors
     /// A layer that is compensated cannot have a bias, or one that must be compensated is not; names the layers.
     pub fn biased(&self, spec: &ModelSpec) -> Result<ModelSpec> {
+        if let Some(transform) = self.transform.as_deref().filter(|it| it.shifts()) {
+            return with_biases(spec, |linear| transform.transforms(linear)).at("the transform changes biases");
+        }
         let Some(compensation) = &self.compensation else {
             return Ok(spec.clone());
         };
@@ -114,6 +123,7 @@ impl Recipe {
         self.check_trials()?;
         self.check_regional()?;
         self.check_mask()?;
+        self.check_transform()?;
         if steps.solver.centres() && steps.compensation.is_none() {
             return Err(Error::config(
                 "`centred` leaves the means of outputs to a bias, which nothing changes here: add compensate = \"bias\", or leave \
@@ -167,6 +177,36 @@ impl Recipe {
                 "the mask comes from a file, which has its groups of columns already; leave `permutation` out"
             }
             true => return Ok(()),
+        };
+        Err(Error::config(message))
+    }
+
+    /// Checks that the steps can be taken in the variables of the transform.
+    ///
+    /// # Errors
+    /// A step uses values that are those of the layer's own variables, or changes the bias as the transform does.
+    pub fn check_transform(&self) -> Result<()> {
+        let Some(transform) = self.transform.as_deref() else {
+            return Ok(());
+        };
+        let message = match () {
+            () if self.criterion.file().is_some() => {
+                "a file says how important each weight is, and `transform` would prune other weights than it was made for; leave \
+                 `transform` out, or use a criterion that computes its scores here"
+            }
+            () if self.gradients().and(self.regional()).anything() => {
+                "the criterion uses gradients with respect to the weights as they are, and `transform` prunes others; leave `transform` \
+                 out, or use a criterion without gradients"
+            }
+            () if transform.shifts() && self.compensation.is_some() => {
+                "the transform changes biases so that the outputs keep what it subtracted from the inputs, and so does `compensate`; \
+                 leave out one of them"
+            }
+            () if transform.shifts() && self.solver.centres() => {
+                "the solver leaves the means of outputs to a bias (`centred`), and the transform has its own shifts of the inputs; leave \
+                 `centred` out"
+            }
+            () => return Ok(()),
         };
         Err(Error::config(message))
     }
@@ -245,13 +285,16 @@ impl Recipe {
 
     /// Whether the dense model's outputs are the goal of a step that can do something about them.
     pub fn reproduces_dense(&self) -> bool {
-        self.goal == Goal::Dense && (self.solver.updates() || self.compensation.is_some())
+        let shifts = self.transform.as_deref().is_some_and(Transform::shifts);
+        self.goal == Goal::Dense && (self.solver.updates() || self.compensation.is_some() || shifts)
     }
 }
 
 /// The steps that every layer goes through, in this order.
 #[derive(Clone, Copy)]
 pub struct Steps<'a> {
+    /// Chooses the variables in which the layer is pruned.
+    pub transform: Option<&'a dyn Transform>,
     /// Decides how important each weight is.
     pub criterion: &'a dyn Criterion,
     /// Decides which columns share an N:M group.
@@ -268,6 +311,7 @@ impl<'a> Steps<'a> {
     /// Steps with a criterion and a solver only.
     pub fn new(criterion: &'a dyn Criterion, solver: &'a dyn Solver) -> Self {
         Steps {
+            transform: None,
             criterion,
             permutation: None,
             refiner: None,
@@ -279,6 +323,7 @@ impl<'a> Steps<'a> {
     /// The statistics that all steps use.
     pub fn needs(&self) -> Needs {
         let optional = [
+            self.transform.map(Transform::needs),
             self.permutation.map(Permutation::needs),
             self.refiner.map(Refiner::needs),
             self.compensation.map(Compensation::needs),

@@ -101,6 +101,9 @@ fn steps(method: &RecipePlan) -> Vec<String> {
             component(&method.allocator)
         ),
     });
+    if let Some(transform) = &method.steps.transform {
+        parts.push(format!("in the variables of {}", component(transform)));
+    }
     if let Some(permutation) = &method.steps.permutation {
         parts.push(format!(
             "columns that share an N:M group chosen by {}",

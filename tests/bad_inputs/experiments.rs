@@ -269,6 +269,35 @@ const EXPERIMENTS: &[Case] = &[
         ],
     },
     Case {
+        name: "an unknown transform",
+        change: Experiment("criterion = \"wanda\"", "criterion = \"wanda\"\ntransform = \"center\""),
+        expect: &["unknown transform `center`; did you mean `centre`?"],
+    },
+    Case {
+        name: "a power that is none",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\ntransform = { name = \"scale\", beta = -1.0 }",
+        ),
+        expect: &["transform `scale`: parameter `beta` = -1 must be between 0 and 2"],
+    },
+    Case {
+        name: "shifts of inputs and a compensation",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\ntransform = \"centre\"\ncompensate = \"bias\"",
+        ),
+        expect: &["so does `compensate`", "leave out one of them"],
+    },
+    Case {
+        name: "gradients in other variables",
+        change: Experiment("criterion = \"wanda\"", "criterion = \"taylor\"\ntransform = \"scale\""),
+        expect: &[
+            "uses gradients with respect to the weights as they are",
+            "leave `transform` out",
+        ],
+    },
+    Case {
         name: "a centred solver without a bias",
         change: Experiment(
             "criterion = \"wanda\"",

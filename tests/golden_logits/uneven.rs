@@ -228,6 +228,7 @@ fn pruned<B: Workbench>(backend: &B, narrowed: &Narrowed) -> Vec<LinearWeights> 
         criterion: criterion.component,
         solver: solver.component,
         allocator: allocator.component,
+        transform: None,
         permutation: None,
         refiner: None,
         compensation: None,

@@ -11,6 +11,7 @@ mod methods;
 mod recipes;
 mod refiners;
 mod solver;
+mod transforms;
 mod updates;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};

@@ -1,4 +1,4 @@
-//! Any criterion with any permutation, refiner, solver and compensation: counts are exact after every step, removed weights are 0,
+//! Any criterion with any transform, permutation, refiner, solver and compensation: counts are exact after every step, removed weights are 0,
 //! swaps never raise the error, least squares is at least as good as any other weights on the same mask, columns come back into
 //! their places, means of outputs are what they were where a bias sees to them, and what the steps say they need is enough.
 
@@ -13,6 +13,7 @@ use zprune::prune::limits::Limits;
 use zprune::prune::permutation::PERMUTATIONS;
 use zprune::prune::recipe::Recipe;
 use zprune::prune::refiner::REFINERS;
+use zprune::prune::transform::TRANSFORMS;
 use zprune::prune::workbench::Workbench;
 use zprune::tensor::StorageType;
 
@@ -53,7 +54,7 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
     let criteria: Vec<&str> = criteria.filter(|name| *name != "mask").collect();
     let solvers: Vec<&str> = SOLVERS.entries().into_iter().map(|entry| entry.name).collect();
     let (refiners, permutations) = (names(&REFINERS), names(&PERMUTATIONS));
-    let compensations = names(&COMPENSATIONS);
+    let (compensations, transforms) = (names(&COMPENSATIONS), names(&TRANSFORMS));
     loop {
         let pattern = match random.random_range(0..6) {
             3 => Pattern::NofM { keep: 2, of: 4 },
@@ -65,18 +66,21 @@ fn recipe(random: &mut ChaCha8Rng) -> (Recipe, Pattern, String) {
         };
         let (criterion, solver) = (drawn(random, &criteria), drawn(random, &solvers));
         let (refiner, permutation) = (drawn(random, &refiners), drawn(random, &permutations));
-        let compensation = drawn(random, &compensations);
+        let (compensation, transform) = (drawn(random, &compensations), drawn(random, &transforms));
         let permutation = permutation.filter(|_| matches!(pattern, Pattern::NofM { .. }));
         let group = drawn(random, &GROUPS);
         let recipe = Recipe {
             allocator: Box::new(Uniform {}),
+            transform: transform.map(|name| made(&TRANSFORMS, name)),
             permutation: permutation.map(|name| made(&PERMUTATIONS, name)),
             refiner: refiner.map(|name| made(&REFINERS, name)),
             compensation: compensation.map(|name| made(&COMPENSATIONS, name)),
             group,
             ..Recipe::new(made(&CRITERIA, criterion), made(&SOLVERS, solver))
         };
-        let what = format!("{criterion} {permutation:?} {refiner:?} {solver} {compensation:?} {group:?} {pattern}");
+        let what = format!(
+            "{transform:?} {criterion} {permutation:?} {refiner:?} {solver} {compensation:?} {group:?} {pattern}"
+        );
         match recipe.check(pattern, &Limits::NONE) {
             Ok(()) => return (recipe, pattern, what),
             Err(why) => assert!(why.to_string().len() > 40, "{what} is refused without a reason: {why}"),
@@ -166,8 +170,8 @@ fn steps_of_random_recipes_keep_their_promises() {
             .compensation
             .map(|it| it.wanted(piece.as_ref()).expect("gathered"));
         let taken = run_steps(piece.as_mut(), steps, &target).unwrap_or_else(|error| panic!("{place}: {error}"));
-        // In another order of columns it is another mask.
-        if steps.permutation.is_none() {
+        // In another order of columns, or in other variables, it is another mask.
+        if steps.permutation.is_none() && steps.transform.is_none() {
             assert_eq!(taken.refined, moved, "{place}");
         }
         let finished = piece.finish().expect("computes");

@@ -46,7 +46,7 @@ fn output_error(before: &Array2<f32>, after: &Array2<f32>, gram: &Array2<f64>) -
 }
 
 /// Inputs of three sequences whose features have means, as activations have, with their statistics.
-fn with_means(random: &mut ChaCha8Rng, tokens: usize, columns: usize) -> (Array2<f64>, LayerStatistics) {
+pub(super) fn with_means(random: &mut ChaCha8Rng, tokens: usize, columns: usize) -> (Array2<f64>, LayerStatistics) {
     let offsets = normal(random, 1, columns).mapv(|offset| 3.0 * f64::from(offset.powi(3)));
     let x = (activations(random, 3 * tokens, columns) + offsets).mapv(|value| value as f32);
     let mut moments = Moments::new(columns, Needs::GRAM.and(Needs::MEANS));

@@ -7,6 +7,7 @@ mod gpu;
 mod compensations;
 mod orders;
 mod swaps;
+mod variables;
 mod vocabulary;
 
 use ndarray::Array2;

@@ -22,6 +22,7 @@ use crate::prune::pattern::Pattern;
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::{UNITS, Widths};
 use crate::registry;
 use serde_spanned::Spanned;
@@ -73,6 +74,7 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
         ("criterion", CRITERIA.kind(), CRITERIA.find(name).is_ok()),
         ("solver", SOLVERS.kind(), SOLVERS.find(name).is_ok()),
         ("allocator", ALLOCATORS.kind(), ALLOCATORS.find(name).is_ok()),
+        ("transform", TRANSFORMS.kind(), TRANSFORMS.find(name).is_ok()),
         ("permutation", PERMUTATIONS.kind(), PERMUTATIONS.find(name).is_ok()),
         ("refine", REFINERS.kind(), REFINERS.find(name).is_ok()),
         ("compensate", COMPENSATIONS.kind(), COMPENSATIONS.find(name).is_ok()),
@@ -211,6 +213,7 @@ pub fn method(
     let solver = component(&SOLVERS, &solver, problems);
     let allocator = raw.allocator.clone().unwrap_or_else(|| default("uniform"));
     let allocator = component(&ALLOCATORS, &allocator, problems);
+    let transform = optional(&TRANSFORMS, &raw.transform, problems);
     let permutation = optional(&PERMUTATIONS, &raw.permutation, problems);
     let refine = optional(&REFINERS, &raw.refine, problems);
     let compensate = optional(&COMPENSATIONS, &raw.compensate, problems);
@@ -221,6 +224,12 @@ pub fn method(
         .map_or(Needs::NOTHING, |question| question.needs);
     let mut needs = score.component.needs().and(solve.component.needs()).and(surveyed);
     let mut steps = StepPlans::default();
+    let mut shifts = false;
+    if let Some((plan, built)) = transform? {
+        needs = needs.and(built.component.needs());
+        shifts = built.component.shifts();
+        steps.transform = Some(plan);
+    }
     if let Some((plan, built)) = permutation? {
         needs = needs.and(built.component.needs());
         steps.permutation = Some(plan);
@@ -233,7 +242,7 @@ pub fn method(
         needs = needs.and(built.component.needs());
         steps.compensate = Some(plan);
     }
-    let reproduces = solve.component.updates() || steps.compensate.is_some();
+    let reproduces = solve.component.updates() || steps.compensate.is_some() || shifts;
     if raw.target == Some(Goal::Dense) && !reproduces {
         let message = format!(
             "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
@@ -356,6 +365,7 @@ fn steps_of(raw: &RawMethod) -> Vec<String> {
         ("checkpoint", raw.checkpoint.is_some() && raw.units.is_some()),
         ("solver", raw.solver.is_some()),
         ("allocator", raw.allocator.is_some()),
+        ("transform", raw.transform.is_some()),
         ("permutation", raw.permutation.is_some()),
         ("refine", raw.refine.is_some()),
         ("compensate", raw.compensate.is_some()),
@@ -370,6 +380,7 @@ fn steps_of(raw: &RawMethod) -> Vec<String> {
 /// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.
 fn label(plan: &RecipePlan) -> String {
     let StepPlans {
+        transform,
         permutation,
         refine,
         compensate,
@@ -377,6 +388,7 @@ fn label(plan: &RecipePlan) -> String {
     let solver = Some(&plan.solver).filter(|solver| solver.name != "one-shot");
     let name = |step: &ComponentPlan| step.name.clone();
     let steps = [
+        transform.as_ref().map(name),
         Some(name(&plan.criterion)),
         // A criterion can have the same name.
         permutation.as_ref().map(|step| format!("{}-permutation", step.name)),

@@ -384,6 +384,7 @@ fn typed(
             "criterion" => method.criterion = component(problems),
             "solver" => method.solver = component(problems),
             "allocator" => method.allocator = component(problems),
+            "transform" => method.transform = component(problems),
             "permutation" => method.permutation = component(problems),
             "refine" => method.refine = component(problems),
             "compensate" => method.compensate = component(problems),
@@ -400,7 +401,7 @@ fn typed(
 
 /// Whether a step is left out: of those that a method may do without.
 fn left_out(key: &str, value: &toml::Value) -> bool {
-    matches!(key, "permutation" | "refine" | "compensate") && value.as_str() == Some(WITHOUT)
+    matches!(key, "transform" | "permutation" | "refine" | "compensate") && value.as_str() == Some(WITHOUT)
 }
 
 /// A method as it can be written into an experiment file.

@@ -58,6 +58,7 @@ fn settings(file: &PruningFile, pruning: &PruningIdentity) -> Vec<(&'static str,
 /// The steps of a recipe with their settings.
 fn steps(recipe: &RecipeIdentity) -> Vec<(&'static str, String)> {
     let StepPlans {
+        transform,
         permutation,
         refine,
         compensate,
@@ -68,6 +69,7 @@ fn steps(recipe: &RecipeIdentity) -> Vec<(&'static str, String)> {
     }
     rows.push(("allocator", component(&recipe.allocator)));
     let given = |(step, plan): (&'static str, &Option<ComponentPlan>)| Some((step, component(plan.as_ref()?)));
+    rows.extend(given(("transform", transform)));
     rows.extend(
         [("permutation", permutation), ("mask refinement", refine)]
             .into_iter()

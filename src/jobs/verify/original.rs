@@ -293,7 +293,7 @@ impl<'a> Original<'a> {
         if !self.compensated.is_empty() {
             let plan = self
                 .claim
-                .and_then(|claim| claim.cell.pruning.as_ref()?.recipe()?.steps.compensate.as_ref());
+                .and_then(|claim| claim.cell.pruning.as_ref()?.recipe()?.steps.of_biases());
             let name = plan.map_or("the method", |plan| &plan.name);
             let what = format!("biases against the original's: `{name}` changes them on purpose");
             verdict.unchecked.push(what);

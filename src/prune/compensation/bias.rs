@@ -67,7 +67,7 @@ impl Compensation for Bias {
 }
 
 /// The outputs that a layer's weights give for one input.
-fn outputs(layer: &dyn LayerView, input: &[f64]) -> Result<Vec<f64>> {
+pub(in crate::prune) fn outputs(layer: &dyn LayerView, input: &[f64]) -> Result<Vec<f64>> {
     let values = Values {
         vectors: vec![input.iter().map(|value| *value as f32).collect()],
         ..Values::from(Formula::Leaf(Operand::Weight) * Formula::Leaf(Operand::Column(0)))

@@ -9,6 +9,7 @@ mod step;
 
 use crate::prune::component::{Components, parsed};
 use crate::registry::Entry;
+pub(super) use bias::outputs;
 pub use bias::{Bias, Layers};
 pub use step::Compensation;
 

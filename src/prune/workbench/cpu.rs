@@ -7,11 +7,12 @@ mod sparse;
 mod swap;
 mod values;
 
-use super::{Factored, Finished, Grams, LayerView, Workbench, Workpiece, inverse, reordered};
+use super::{Factored, Finished, Grams, LayerView, Workbench, Workpiece, inverse, of_features, reordered};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
 use crate::calibrate::statistics::{Factoring, LayerStatistics, Means, not_gathered};
+use crate::calibrate::variables::InputChange;
 use crate::error::Result;
 use crate::prune::mask::{Mask, lowest_of, select};
 use crate::prune::matrix::Matrix;
@@ -183,6 +184,12 @@ impl Workpiece for Piece<'_> {
         self.order = reordered(self.order.as_deref(), order, self.weight.ncols())?;
         self.move_columns(order);
         self.statistics = Cow::Owned(self.statistics.reordered(order));
+        Ok(())
+    }
+
+    fn change_inputs(&mut self, change: &InputChange) -> Result<()> {
+        of_features(change, self.weight.ncols())?;
+        self.statistics = Cow::Owned(self.statistics.changed(change)?);
         Ok(())
     }
 

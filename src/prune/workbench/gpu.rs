@@ -12,16 +12,18 @@ mod selection;
 mod statistics;
 mod sums;
 mod update;
+mod variables;
 mod swap;
 mod written;
 
-use super::{Factored, Finished, Grams, LayerView, Matrices, Workbench, Workpiece, inverse};
+use super::{Factored, Finished, Grams, LayerView, Matrices, Workbench, Workpiece, inverse, of_features};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, NUMBERS, VECTORS};
 use crate::backend::gpu::shader;
 use crate::backend::gpu::{DeviceMoments, Element, Gpu, Tensor, Weight, grid};
 use crate::calibrate::statistics::{DAMPING, Factoring, Means, not_gathered};
+use crate::calibrate::variables::InputChange;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
@@ -109,7 +111,7 @@ impl Workbench for Gpu {
             misplaced: OnceLock::new(),
             storage,
             statistics,
-            reordered: None,
+            changed: None,
             order: None,
         })
     }
@@ -341,6 +343,11 @@ impl Workpiece for Piece<'_> {
 
     fn reorder(&mut self, order: &[usize]) -> Result<()> {
         self.reorder_columns(order)
+    }
+
+    fn change_inputs(&mut self, change: &InputChange) -> Result<()> {
+        of_features(change, self.size().1)?;
+        self.change_variables(change)
     }
 
     fn reconstruct(&mut self, follow: Option<&Values>, target: &Target) -> Result<f64> {

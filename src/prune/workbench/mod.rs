@@ -12,6 +12,7 @@ mod timed;
 
 use crate::backend::{Agreement, Backend};
 use crate::calibrate::statistics::{Factoring, Means};
+use crate::calibrate::variables::InputChange;
 use crate::error::{Error, Result};
 use crate::prune::limits::Limits;
 use crate::prune::mask::PackedMask;
@@ -330,6 +331,12 @@ pub trait Workpiece: LayerView {
     /// The order does not name each column once, or there is no room.
     fn reorder(&mut self, order: &[usize]) -> Result<()>;
 
+    /// Puts the layer's inputs into other variables: all statistics become those of the new inputs. The weights stay as they are.
+    ///
+    /// # Errors
+    /// It is not a change of as many features, it has shifts and no means were gathered, or there is no room.
+    fn change_inputs(&mut self, change: &InputChange) -> Result<()>;
+
     /// Replaces the layer's weights.
     ///
     /// # Errors
@@ -394,6 +401,20 @@ fn reordered(current: Option<&[usize]>, change: &[usize], columns: usize) -> Res
         None => change.to_vec(),
     };
     Ok(Some(order).filter(|order| order.iter().enumerate().any(|(place, from)| place != *from)))
+}
+
+/// Checks that a change of variables has as many features as the layer has columns.
+fn of_features(change: &InputChange, columns: usize) -> Result<()> {
+    let shifts = change
+        .shifts
+        .iter()
+        .flat_map(|shifts| [shifts.own.len(), shifts.goal.len()]);
+    match shifts.chain([change.factors.len()]).find(|count| *count != columns) {
+        None => Ok(()),
+        Some(count) => Err(Error::numeric(format!(
+            "a change of the variables of {count} input features for a layer of {columns}"
+        ))),
+    }
 }
 
 /// The order that undoes another one.

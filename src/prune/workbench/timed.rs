@@ -4,6 +4,7 @@ use super::{Factored, Finished, Grams, LayerView, Matrices, Swapped, Swapping, W
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::calibrate::statistics::{Factoring, Means};
+use crate::calibrate::variables::InputChange;
 use crate::error::Result;
 use crate::prune::limits::Limits;
 use crate::prune::matrix::Matrix;
@@ -255,6 +256,11 @@ impl<B: Backend> Workpiece for TimedPiece<'_, B> {
     fn reorder(&mut self, order: &[usize]) -> Result<()> {
         let (bench, bytes) = (self.bench, 2 * self.bytes);
         bench.time("reorder", 0.0, bytes, |_| self.inner.reorder(order))
+    }
+
+    fn change_inputs(&mut self, change: &InputChange) -> Result<()> {
+        let bench = self.bench;
+        bench.time("change of variables", 0.0, 0, |_| self.inner.change_inputs(change))
     }
 
     fn keep(&mut self, kept: &Matrix) -> Result<()> {

@@ -1,14 +1,11 @@
 //! Columns in another order: weights, mask and statistics together.
 
 use super::super::{LayerView, Matrices, Workpiece, reordered};
-use super::moves::symmetric;
 use super::piece::Piece;
 use super::statistics::Statistics;
-use crate::backend::gpu::Tensor;
 use crate::error::Result;
 use crate::prune::matrix::Matrix;
 use ndarray::Array2;
-use std::sync::{Arc, OnceLock};
 
 impl Piece<'_> {
     /// See [`Workpiece::reorder`].
@@ -16,37 +13,19 @@ impl Piece<'_> {
         self.order = reordered(self.order.as_deref(), order, self.size().1)?;
         let places = self.places(order)?;
         self.move_columns(&places)?;
-        let both_ways = |there: Arc<Tensor>| -> Result<Tensor> {
-            let matrix = Matrix::shared((there.rows, there.columns), there);
-            let columns = self.transpose(&self.gather(&matrix, &places)?)?;
-            self.transpose(&self.gather(&columns, &places)?)?.into_there()
-        };
         let now = self.statistics();
         let vector = |values: &Vec<f64>| order.iter().map(|from| values[*from]).collect();
-        let gram = match &now.gram {
-            Some(gram) => {
-                let whole = symmetric(self.gpu, gram, order.len(), 1.0)?;
-                Some(Arc::new(both_ways(Arc::new(whole))?.memory))
-            }
-            None => None,
-        };
-        let products = |sum: &Option<Arc<Tensor>>| -> Result<Option<Arc<Tensor>>> {
-            let moved = sum.as_ref().map(|sum| both_ways(sum.clone()));
-            Ok(moved.transpose()?.map(Arc::new))
-        };
-        let reordered = Statistics {
-            sequences: now.sequences,
-            damping: now.damping,
+        let products = self.products_in_other_variables(&mut |_, there| {
+            let matrix = Matrix::shared((there.rows, there.columns), there);
+            let columns = self.transpose(&self.gather(&matrix, &places)?)?;
+            self.transpose(&self.gather(&columns, &places)?)
+        })?;
+        self.changed = Some(Statistics {
             squared_norms: now.squared_norms.as_ref().map(vector),
             means: now.means.as_ref().map(|means| means.reordered(order)),
             goal_means: now.goal_means.as_ref().map(vector),
-            gram,
-            cross: products(&now.cross)?,
-            goal: products(&now.goal)?,
-            full: OnceLock::new(),
-            factor: OnceLock::new(),
-        };
-        self.reordered = Some(reordered);
+            ..products
+        });
         Ok(())
     }
 

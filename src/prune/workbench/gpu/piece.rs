@@ -29,8 +29,8 @@ pub struct Piece<'a> {
     pub storage: StorageType,
     /// Statistics of the layer's inputs, with the columns in their own order.
     pub statistics: &'a Statistics,
-    /// The statistics in the present order of the columns, if it is not their own.
-    pub reordered: Option<Statistics>,
+    /// The statistics in the present order of the columns and in the present variables, if these are not their own.
+    pub changed: Option<Statistics>,
     /// The order of the columns, if it is not their own.
     pub order: Option<Vec<usize>>,
 }
@@ -41,9 +41,9 @@ impl Piece<'_> {
         (self.weight.rows, self.weight.columns)
     }
 
-    /// The statistics of the columns in their present order.
+    /// The statistics of the columns in their present order and variables.
     pub fn statistics(&self) -> &Statistics {
-        self.reordered.as_ref().unwrap_or(self.statistics)
+        self.changed.as_ref().unwrap_or(self.statistics)
     }
 
     /// Number of words in a row of the mask.
