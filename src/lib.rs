@@ -14,7 +14,8 @@
 //! 1. **The backend speaks transformer** ([`backend`]): a dozen operations on `[tokens, features]` matrices, and their adjoints.
 //! 2. **An architecture is data** ([`spec`]): `config.json` becomes a [`spec::ModelSpec`]; there is one forward pass, and one way back.
 //! 3. **A score is a formula** ([`prune::score`]): what it needs is read off it, and it runs where the weights are.
-//! 4. **A method is a recipe** ([`prune::recipe`]): allocate, score, permute, select, refine, solve, compensate.
+//! 4. **A method is a recipe** ([`prune::recipe`]): allocate, transform, score, permute, select, refine, solve,
+//!    compensate.
 //!
 //! # Numbers
 //!

@@ -36,6 +36,7 @@ const PAGES: &[(&str, &str)] = pages![
     "sparse-fw",
     "sparse-swaps",
     "sparsegpt",
+    "sparsity-induction",
     "stade",
     "table-and-file",
     "taylor",

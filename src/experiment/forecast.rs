@@ -141,6 +141,19 @@ impl Forecast {
         let gradients_read = experiment.calibration.iter().any(|plan| plan.gradients.is_some());
         let read = gradients_read || recipes.iter().any(|recipe| recipe.criterion.file().is_some());
         let pruning = factoring + 7 * layer + if read { 16 * layer } else { 0 };
+        // In other variables: the weights before and after they were scaled, and statistics of a layer's own.
+        let mut transforms = recipes.iter().filter_map(|recipe| recipe.transform.as_deref());
+        let pruning = match transforms.clone().next() {
+            Some(_) if needs.gram => pruning + 8 * layer + 8 * widest * widest,
+            Some(_) => pruning + 8 * layer,
+            None => pruning,
+        };
+        // The masked block, its dense and its removed weights, and the sums of their gradients.
+        let learned = match transforms.any(|transform| transform.learning().is_some()) {
+            true => 4 * block,
+            false => 0,
+        };
+        let back = if learned > 0 { back.max(inside) } else { back };
         // A layer as it was, as it became, and as it is stored, while the next is read.
         let written = 12 * layer;
         let read = elements(&before).max(elements(&after)).max(layer) * 4;
@@ -197,7 +210,7 @@ impl Forecast {
         };
         let mut forecast = Forecast {
             ends: bytes(4 * ends * (elements(&before) + elements(&after)))?,
-            blocks: bytes(4 * (twice * 2 * block + layer + whole))?,
+            blocks: bytes(4 * (twice * 2 * block + layer + whole + learned))?,
             work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,

@@ -267,6 +267,13 @@ impl Experiment {
             .calibration
             .iter()
             .any(|plan| plan.sampling == Some(Sampling::Answers));
+        let transform = recipe.transform.as_deref();
+        if weighted && transform.is_some_and(|transform| transform.learning().is_some()) {
+            return Err(Error::config(
+                "sampling = \"answers\" gives calibration tokens weights, and the transform learns for a loss in which all tokens count \
+                 alike; use another `sampling`, or another transform",
+            ));
+        }
         match weighted && recipe.gradients().and(recipe.regional()).anything() {
             false => Ok(()),
             true => Err(Error::config(

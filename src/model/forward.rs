@@ -14,7 +14,7 @@ mod layout;
 mod packed;
 mod pass;
 
-pub use backward::{Backward, Tape, of_norms};
+pub use backward::{Backward, Tape, of_distance, of_norms};
 pub use block::Block;
 pub use ends::Ends;
 pub use hidden::{Before, Hidden};

@@ -6,6 +6,7 @@ use super::layer::{LayerRecord, prune_layer};
 use super::pattern::Pattern;
 use super::recipe::Recipe;
 use super::score::no_file;
+use super::transform::{Change, Known, Masked, Transform, learn};
 use super::workbench::Workbench;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Distance};
@@ -394,6 +395,7 @@ impl<B: Workbench> Turn<'_, B> {
             }
             _ => BTreeMap::new(),
         };
+        let mut learned = self.learned(block).at(format_args!("block {index}"))?;
         self.took.calibrate += started.elapsed();
 
         let layers = block.layers();
@@ -407,9 +409,9 @@ impl<B: Workbench> Turn<'_, B> {
                 self.took.calibrate += started.elapsed();
             }
             let statistics = known.unwrap_or(&found);
-            let regional = regional.remove(id);
+            let known = (regional.remove(id), learned.remove(id));
             let (record, compared) =
-                self.layer(block, (*id, name, *storage), self.patterns[place], statistics, regional)?;
+                self.layer(block, (*id, name, *storage), self.patterns[place], statistics, known)?;
             records.push(record);
             outputs.push(compared);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
@@ -436,6 +438,51 @@ impl<B: Workbench> Turn<'_, B> {
         Ok(records)
     }
 
+    /// The place of the block: 0 for the first, 1 for the last.
+    fn depth(&self) -> f64 {
+        self.index as f64 / self.spec.blocks.saturating_sub(1).max(1) as f64
+    }
+
+    /// The variables of the block's layers that are learned from its outputs, before anything of it is pruned.
+    fn learned(&self, block: &mut Block<B>) -> Result<BTreeMap<LinearId, Change>> {
+        let transform = self.recipe.transform.as_deref();
+        let Some(learning) = transform.and_then(Transform::learning) else {
+            return Ok(BTreeMap::new());
+        };
+        let no_text = || {
+            Error::config(
+                "the transform learns from the outputs of blocks, and there are no calibration windows to learn on",
+            )
+        };
+        let stream = self.stream.ok_or_else(no_text)?;
+        let layers = block.layers().into_iter().zip(self.patterns);
+        let layers = layers.map(|((id, _, storage), pattern)| Masked {
+            id,
+            storage,
+            target: self.recipe.target(*pattern),
+            learns: self.recipe.steps_for(block.spec().linear(id)).transform.is_some(),
+        });
+        let layers: Vec<Masked> = layers.collect();
+        let criterion = WithGradients::new(self.recipe.criterion.as_ref(), &[])?.at_depth(self.depth())?;
+        let factoring = self.recipe.factoring();
+        let found = learn(
+            self.backend,
+            self.spec,
+            stream,
+            block,
+            &layers,
+            &criterion,
+            &learning,
+            factoring,
+        )?;
+        tracing::info!(
+            "block {}: squared distance of the masked block's outputs by epoch: {:?}",
+            self.index,
+            found.losses
+        );
+        Ok(found.changes)
+    }
+
     /// Prunes one layer. Also returns its outputs on a few inputs before and after that, if there are inputs.
     fn layer(
         &mut self,
@@ -443,7 +490,7 @@ impl<B: Workbench> Turn<'_, B> {
         (id, name, storage): (LinearId, &str, StorageType),
         pattern: Pattern,
         statistics: &TapStatistics<B>,
-        regional: Option<LayerGradients>,
+        (regional, learned): (Option<LayerGradients>, Option<Change>),
     ) -> Result<(LayerRecord, Compared<B::Tensor>)> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
@@ -458,14 +505,17 @@ impl<B: Workbench> Turn<'_, B> {
         self.took.calibrate += started.elapsed();
 
         let mut steps = recipe.steps_for(block.spec().linear(id));
+        let learned = learned.map(Known);
+        if let Some(known) = &learned {
+            steps.transform = Some(known);
+        }
         let started = Instant::now();
         let mut gradients: Vec<LayerGradients> = regional.into_iter().collect();
         if recipe.gradients().anything() {
             let of_model = self.supplied.gradients.ok_or_else(not_gathered)?;
             gradients.push(of_model.layer(self.index, id, recipe.gradients())?);
         }
-        let depth = self.index as f64 / self.spec.blocks.saturating_sub(1).max(1) as f64;
-        let criterion = WithGradients::new(steps.criterion, &gradients).and_then(|criterion| criterion.at_depth(depth));
+        let criterion = WithGradients::new(steps.criterion, &gradients).and_then(|it| it.at_depth(self.depth()));
         let mut criterion = criterion.at(name)?;
         if recipe.criterion.file().is_some() {
             let file = self.supplied.file.ok_or_else(no_file)?;

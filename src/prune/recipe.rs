@@ -206,6 +206,10 @@ impl Recipe {
                 "the solver leaves the means of outputs to a bias (`centred`), and the transform has its own shifts of the inputs; leave \
                  `centred` out"
             }
+            () if transform.learning().is_some() && self.stage == Stage::Dense => {
+                "the transform learns from the outputs of blocks on calibration text, and stage = \"dense\" keeps statistics only; use \
+                 another stage"
+            }
             () => return Ok(()),
         };
         Err(Error::config(message))

@@ -290,6 +290,14 @@ const EXPERIMENTS: &[Case] = &[
         expect: &["so does `compensate`", "leave out one of them"],
     },
     Case {
+        name: "learning without text for it",
+        change: Experiment(
+            "criterion = \"wanda\"",
+            "criterion = \"wanda\"\ntransform = \"sparsity-induction\"\nstage = \"dense\"",
+        ),
+        expect: &["the transform learns from the outputs of blocks", "use another stage"],
+    },
+    Case {
         name: "gradients in other variables",
         change: Experiment("criterion = \"wanda\"", "criterion = \"taylor\"\ntransform = \"scale\""),
         expect: &[

@@ -17,6 +17,7 @@ mod screens;
 mod shrink;
 #[path = "../tiny/mod.rs"]
 mod tiny;
+mod transforms;
 mod units;
 
 use std::path::{Path, PathBuf};

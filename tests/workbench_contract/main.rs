@@ -5,6 +5,7 @@
 #[path = "../gpu/mod.rs"]
 mod gpu;
 mod compensations;
+mod learning;
 mod orders;
 mod swaps;
 mod variables;

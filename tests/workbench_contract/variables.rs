@@ -290,7 +290,9 @@ fn a_layer_pruned_in_other_variables_is_the_cpus() {
             transform: Some(&Scale { beta: 1.0 }),
             ..Steps::new(magnitude.as_ref(), solver.as_ref())
         };
-        let prune = |piece: &mut dyn Workpiece| drop(run_steps(piece, steps, &target).expect("prunes"));
+        let prune = |piece: &mut dyn Workpiece| {
+            run_steps(piece, steps, &target).expect("prunes");
+        };
         let (want, kept) = case.on(&Cpu, StorageType::F32, prune);
         on_every_tier(|gpu, tier| {
             let place = format!("tier {tier}, {name}");

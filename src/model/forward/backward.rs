@@ -252,3 +252,53 @@ pub fn of_norms<B: Backend>(
         adjoint.run(x, &mut gradient, &mut |id, x, dy| listen(id, x, dy, windows))
     })
 }
+
+/// For one window of the stream before a block: the gradient of half the squared distance between the outputs of the block as it is
+/// (the second) and those of another state of it (the first). `listen` receives, for every linear layer, its input, the gradient with
+/// respect to its output, and the factor that this gradient is still to be multiplied by. Returns the squared distance.
+///
+/// # Errors
+/// The backend or the listener fails.
+pub fn of_distance<B: Backend>(
+    backend: &B,
+    spec: &ModelSpec,
+    hidden: &Hidden<B>,
+    (wanted, block): (&Block<B>, &Block<B>),
+    window: usize,
+    mut listen: impl FnMut(LinearId, &B::Tensor, &B::Tensor, f32) -> Result<()>,
+) -> Result<f64> {
+    let length = hidden.length();
+    let rotary = rotary_tables(spec, length);
+    let back: Vec<RotaryTable> = rotary.iter().map(RotaryTable::inverse).collect();
+    let pass = |block| {
+        Pass::new(
+            backend,
+            spec,
+            block,
+            rotary.get(wanted.reach.rotary),
+            Order::Windows(length),
+        )
+    };
+    let x = hidden.window(backend, window)?;
+    let mut away = copy(backend, &x)?;
+    pass(wanted).run(&mut away, &mut |_, _| Ok(()))?;
+    backend.scale(&mut away, -1.0)?;
+    let adjoint = Adjoint {
+        pass: pass(block),
+        back: back.get(block.reach.rotary),
+    };
+    let mut gradient = copy(backend, &x)?;
+    adjoint.pass.run(&mut gradient, &mut |_, _| Ok(()))?;
+    backend.add(&mut gradient, &away)?;
+    drop(away);
+    let mut moments = backend.moments(spec.width, Needs::SQUARES)?;
+    backend.accumulate(&mut moments, &gradient)?;
+    let squares: f64 = backend.read_moments(&moments)?.squares.iter().sum();
+    if squares > 0.0 && squares.is_finite() {
+        // As large as 1 on average, so that it keeps its digits in half precision; a power of two changes none in single precision.
+        let scale = ((length * spec.width) as f64 / squares).sqrt().log2().round().exp2() as f32;
+        backend.scale(&mut gradient, scale)?;
+        adjoint.run(&x, &mut gradient, &mut |id, x, dy| listen(id, x, dy, 1.0 / scale))?;
+    }
+    Ok(squares)
+}

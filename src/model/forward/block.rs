@@ -206,6 +206,18 @@ impl<B: Backend> Block<B> {
         Ok(change)
     }
 
+    /// Gives a linear layer another bias, in single precision.
+    ///
+    /// # Errors
+    /// The backend has no room.
+    ///
+    /// # Panics
+    /// The block has no such layer.
+    pub fn replace_bias(&mut self, backend: &B, id: LinearId, bias: Array1<f32>) -> Result<()> {
+        self.linear_mut(id).bias = Some(Bias::new(backend, bias)?);
+        Ok(())
+    }
+
     /// The weights of its linear layers for changing them, in the order of [`Block::layers`].
     pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut B::Weight> {
         self.linears.iter_mut().map(|(_, linear)| &mut linear.weight)

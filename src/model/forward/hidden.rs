@@ -87,6 +87,16 @@ impl<B: Backend> Hidden<B> {
         self.length
     }
 
+    /// A copy of the stream of one window.
+    pub(super) fn window(&self, backend: &B, window: usize) -> Result<B::Tensor> {
+        let (batch, place) = (
+            window * self.length / self.per_batch,
+            window * self.length % self.per_batch,
+        );
+        let rows: Vec<u32> = (place..place + self.length).map(|row| row as u32).collect();
+        self.batches.with(backend, batch, |x| backend.rows(x, &rows))
+    }
+
     pub(super) fn batches(&self) -> &Batches<B> {
         &self.batches
     }

@@ -7,13 +7,19 @@
 //! [`TRANSFORMS.register`](Components::register).
 
 mod centre;
+mod learned;
+mod learning;
 mod scale;
+mod sparsity_induction;
 mod step;
 
 use crate::prune::component::{Components, parsed};
 use crate::registry::Entry;
 pub use centre::Centre;
+pub use learned::{Known, Learned, Masked, learn};
+pub use learning::{Learning, Refresh, Start};
 pub use scale::Scale;
+pub use sparsity_induction::{Learn, SparsityInduction};
 pub use step::{Applied, Change, Transform};
 
 /// All transforms.
@@ -30,6 +36,11 @@ pub static TRANSFORMS: Components<dyn Transform> = Components::new(
             name: "centre",
             summary: "inputs less their means, which go into the bias; parameter layers",
             item: &|table| parsed(table, |it: Centre| Box::new(it)),
+        },
+        Entry {
+            name: "sparsity-induction",
+            summary: "scales and shifts learned from the outputs of each block (arXiv 2602.21652); many parameters",
+            item: &|table| parsed(table, |it: SparsityInduction| Box::new(it)),
         },
     ],
 );

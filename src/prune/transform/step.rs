@@ -1,5 +1,6 @@
 //! What every transform can do, and how a change of variables is made and undone.
 
+use super::learning::Learning;
 use crate::backend::moments::Needs;
 use crate::calibrate::variables::InputChange;
 use crate::error::Result;
@@ -28,6 +29,11 @@ pub trait Transform: Send + Sync {
     /// Whether inputs are shifted, so that the biases of the layers change.
     fn shifts(&self) -> bool {
         false
+    }
+
+    /// How the variables are learned from the outputs of blocks, if they are. Those of [`change`](Self::change) are where it starts.
+    fn learning(&self) -> Option<Learning> {
+        None
     }
 
     /// The statistics of the layer's inputs that the step uses.
