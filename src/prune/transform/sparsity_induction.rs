@@ -59,7 +59,7 @@ impl Default for SparsityInduction {
         SparsityInduction {
             epochs: 2,
             batch: 1,
-            learning_rate: 1e-3,
+            learning_rate: 0.01,
             weight_decay: 0.01,
             learn: Learn::Both,
             start: Start::Means,
