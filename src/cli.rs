@@ -27,6 +27,7 @@ mod prune;
 #[cfg(feature = "embedded")]
 mod quickstart;
 mod report;
+mod rotate;
 mod search;
 mod shells;
 mod shrink;
@@ -120,6 +121,8 @@ enum Command {
     Prune(Box<prune::Prune>),
     /// Make one model smaller: remove whole heads, neurons or blocks, so that it is faster, too
     Shrink(Box<shrink::Shrink>),
+    /// Turn the residual stream of one model by an orthogonal matrix; it computes the same with other weights
+    Rotate(rotate::Rotate),
     /// Measure the perplexity of one model, or its accuracy on tasks
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
@@ -279,6 +282,7 @@ fn dispatch(command: Command, verbose: bool) -> Result<()> {
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
+        Command::Rotate(arguments) => rotate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, verbose),
         Command::Card(arguments) => card::run(&arguments),

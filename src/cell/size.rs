@@ -1,6 +1,6 @@
-//! What a model has, and how long it takes: before and after whole units are removed.
+//! What a model has, what it computes, and how long it takes: to compare two models.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Compute};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
 use crate::model::blocks;
@@ -69,6 +69,27 @@ pub fn logits<B: Backend>(
     let started = Instant::now();
     let logits = hidden.logits(backend, ends)?;
     Ok((logits, time + started.elapsed()))
+}
+
+/// The largest difference of logits that rounding explains in a model with so many blocks, as a fraction of the largest logit. Sums
+/// in another order differ in the last bits, and every block adds to that.
+pub fn tolerance(compute: Compute, blocks: usize) -> f64 {
+    match compute {
+        Compute::F32 => 1e-4f64.max(2e-5 * blocks as f64),
+        Compute::F16 | Compute::Bf16 => 3e-2,
+    }
+}
+
+/// The largest difference of two matrices, as a fraction of the largest entry of the second.
+pub fn difference(got: &Array2<f32>, want: &Array2<f32>) -> f64 {
+    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let apart = largest(&mut got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs())));
+    let most = largest(&mut want.iter().map(|value| f64::from(value.abs())));
+    // Logits that are not finite are like no others.
+    match got.iter().all(|value| value.is_finite()) {
+        true => apart / most.max(f64::MIN_POSITIVE),
+        false => f64::INFINITY,
+    }
 }
 
 /// Seconds per token that two models take to score a text, without reading weights. They take turns, so that what else the machine

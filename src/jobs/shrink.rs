@@ -5,11 +5,12 @@
 //! with zeros in place of what was removed.
 
 use super::card::{self, CARD};
+use super::directory::{Directory, storage};
 use super::provenance::{base, digests};
 use super::seal;
 use super::structure::{BlockLeft, Loaders, Size, Structure};
 use crate::backend::Compute;
-use crate::cell::size::{logits, multiply_adds, parameters, sample, seconds_per_token};
+use crate::cell::size::{difference, logits, multiply_adds, parameters, sample, seconds_per_token, tolerance};
 use crate::cell::{Opened, Work, calibration_windows};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
@@ -19,11 +20,10 @@ use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::edit::{Edit, Edited, Masked};
-use crate::model::export::{CONFIG, STRUCTURE, Shards, bias_of, copied, copy, emitted};
+use crate::model::export::{CONFIG, STRUCTURE, emitted};
 use crate::model::families::read_spec;
 use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
-use crate::model::index::INDEX;
 use crate::model::padded::Padded;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
@@ -32,10 +32,8 @@ use crate::prune::units::{UnitMethod, Widths};
 use crate::prune::workbench::Workbench;
 use crate::spec::ModelSpec;
 use crate::tensor::StorageType;
-use ndarray::Array2;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::Path;
 
 /// What is done to the model.
@@ -52,18 +50,6 @@ pub struct Shrinking<'a> {
     pub widths: Widths,
     /// Whether zeros make the blocks of the written model equal where they are not.
     pub pad: bool,
-}
-
-/// Bytes of tensors after which another weight file is begun.
-const SHARD_BYTES: u64 = 5 << 30;
-
-/// The largest difference of logits that rounding explains in a model with so many blocks, as a fraction of the largest logit. Sums
-/// in another order differ in the last bits, and every block adds to that.
-fn tolerance(compute: Compute, blocks: usize) -> f64 {
-    match compute {
-        Compute::F32 => 1e-4f64.max(2e-5 * blocks as f64),
-        Compute::F16 | Compute::Bf16 => 3e-2,
-    }
 }
 
 /// Makes the experiment's only model smaller, and writes it to the directory `out`.
@@ -134,24 +120,6 @@ pub fn shrink(
     staging.commit()?;
     progress.finish();
     Ok(structure)
-}
-
-/// The type in which all tensors of a checkpoint are stored.
-///
-/// # Errors
-/// They have several.
-fn storage(checkpoint: &Checkpoint) -> Result<StorageType> {
-    let mut found = None;
-    for (name, _) in checkpoint.spec().tensors() {
-        let storage = checkpoint.storage(&name)?;
-        if *found.get_or_insert(storage) != storage {
-            return Err(Error::input(
-                "its tensors have different types, and a smaller model is written in one; convert it to one type first",
-            )
-            .at(name));
-        }
-    }
-    found.ok_or_else(|| Error::input("it has no tensors"))
 }
 
 /// The work of [`shrink`] on a backend.
@@ -269,100 +237,24 @@ impl Shrink<'_> {
         let text = input::read_text(&path, input::SMALL)?;
         let originals: Vec<usize> = edit.blocks.iter().map(|edit| edit.block).collect();
         let config = emitted(&text, spec, &originals).at(path.display())?;
-        self.staging.restrict(Access::of(self.folder)?)?;
-        self.staging.write(CONFIG, config.as_bytes(), Access::of(&path)?)?;
-        for found in copied(self.checkpoint.files(), self.folder, self.links)? {
-            if ![Path::new(CONFIG), Path::new(INDEX)].contains(&found.name.as_path()) {
-                copy(&found, self.staging, Access::of(&found.place)?)?;
-            }
-        }
-        let weights = self.checkpoint.files().paths();
-        let mut access = Access::OPEN;
-        for path in weights {
-            access = access.and(Access::of(path)?);
-        }
-        let mut tensors = Tensors {
-            checkpoint: self.checkpoint,
-            model,
-            originals: &originals,
-            storage: self.storage,
-            next: 0,
-            block: BTreeMap::new(),
+        let kept = |index: Option<usize>, name: &str| {
+            let before = index.and_then(|index| {
+                // Norms are the original's, under the numbers that its blocks have now.
+                let block = spec.block(index);
+                let own = name.strip_prefix(&block.prefix_of(index))?;
+                Some(format!("{}{own}", block.prefix_of(originals[index])))
+            });
+            self.checkpoint.elements(before.as_deref().unwrap_or(name))
         };
-        let shards = Shards::new(spec.tensors(), self.storage, SHARD_BYTES);
-        shards.write(self.staging, access, |tensor, _| tensors.bytes(tensor))?;
+        let directory = Directory {
+            checkpoint: self.checkpoint,
+            folder: self.folder,
+            links: self.links,
+            staging: self.staging,
+            storage: self.storage,
+        };
+        directory.write(model, &config, &kept)?;
         let said: Value = serde_json::from_str(&config).unwrap_or_default();
         Ok(said["model_type"].as_str().unwrap_or(spec.family).to_string())
-    }
-}
-
-/// The tensors of the model as they are stored. They are asked for in the order of the specification, so that those of one block
-/// are kept.
-struct Tensors<'a> {
-    checkpoint: &'a Checkpoint,
-    model: &'a dyn WeightSource,
-    /// The numbers that the blocks have in the original.
-    originals: &'a [usize],
-    storage: StorageType,
-    /// The next block, and what is left of the tensors of the one before it.
-    next: usize,
-    block: BTreeMap<String, Vec<u8>>,
-}
-
-impl Tensors<'_> {
-    fn bytes(&mut self, tensor: &str) -> Result<Vec<u8>> {
-        let spec = self.model.spec();
-        let in_next = |(name, _): &(String, Vec<usize>)| name == tensor;
-        if self.next < spec.blocks && spec.block_tensors(self.next).iter().any(in_next) {
-            self.block = self.of_block(self.next)?;
-            self.next += 1;
-        }
-        match self.block.remove(tensor) {
-            Some(bytes) => Ok(bytes),
-            None => self.unchanged(tensor),
-        }
-    }
-
-    /// A tensor that the original has, too.
-    fn unchanged(&self, name: &str) -> Result<Vec<u8>> {
-        Ok(self.storage.encode(self.checkpoint.elements(name)?.into_iter()))
-    }
-
-    fn of_block(&self, index: usize) -> Result<BTreeMap<String, Vec<u8>>> {
-        let block = self.model.spec().block(index).clone();
-        let mut tensors = BTreeMap::new();
-        for linear in &block.linears {
-            let weights = self.model.linear(index, linear)?;
-            let bytes = match weights.transposed {
-                true => self.storage.encode(weights.weight.t().iter().copied()),
-                false => self.storage.encode(weights.weight.iter().copied()),
-            };
-            if let Some(bias) = &weights.bias {
-                tensors.insert(bias_of(&weights.name), self.storage.encode(bias.iter().copied()));
-            }
-            tensors.insert(weights.name, bytes);
-        }
-        // Norms are the original's, under the numbers that its blocks have now.
-        let (now, before) = (block.prefix_of(index), block.prefix_of(self.originals[index]));
-        for (name, _) in self.model.spec().block_tensors(index) {
-            if let Entry::Vacant(place) = tensors.entry(name) {
-                let name = place.key();
-                let original = format!("{before}{}", name.strip_prefix(&now).unwrap_or(name));
-                place.insert(self.unchanged(&original)?);
-            }
-        }
-        Ok(tensors)
-    }
-}
-
-/// The largest difference of two matrices, as a fraction of the largest entry of the second.
-fn difference(got: &Array2<f32>, want: &Array2<f32>) -> f64 {
-    let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-    let apart = largest(&mut got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs())));
-    let most = largest(&mut want.iter().map(|value| f64::from(value.abs())));
-    // Logits that are not finite are like no others.
-    match got.iter().all(|value| value.is_finite()) {
-        true => apart / most.max(f64::MIN_POSITIVE),
-        false => f64::INFINITY,
     }
 }

@@ -21,5 +21,6 @@ pub mod layer_file;
 pub mod neurons;
 pub mod padded;
 pub mod random;
+pub mod rotated;
 pub mod source;
 pub mod weights;

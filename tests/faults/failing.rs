@@ -275,6 +275,11 @@ fn exported_statistics() {
 }
 
 #[test]
+fn a_rotation() {
+    Undisturbed::new(&jobs::ROTATION).hold();
+}
+
+#[test]
 fn an_imported_model() {
     Undisturbed::new(&jobs::IMPORT).hold();
 }

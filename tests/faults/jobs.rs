@@ -2,6 +2,8 @@
 
 use crate::tiny::Folder;
 use crate::traced;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -123,6 +125,19 @@ pub const MERGE: Job = Job {
     makes: "merged",
 };
 
+pub const ROTATION: Job = Job {
+    arguments: &[
+        "rotate",
+        "model",
+        "--rotation",
+        "rotation.safetensors",
+        "--out",
+        "turned",
+    ],
+    before: &[],
+    makes: "turned",
+};
+
 pub const IMPORT: Job = Job {
     arguments: &["import", "model.gguf", "--out", "imported"],
     before: &[],
@@ -178,6 +193,7 @@ impl Job {
         folder.replace("experiment.toml", ", { keep = 2, of = 4 }", "");
         let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf/q8_0.gguf");
         std::fs::copy(gguf, folder.path("model.gguf")).expect("a file of the repository");
+        folder.write("rotation.safetensors", rotation());
         for arguments in self.before {
             let output = folder.zprune(arguments).output().expect("the program starts");
             assert!(output.status.success(), "{output:?}");
@@ -222,6 +238,18 @@ impl Job {
         }
         tree
     }
+}
+
+/// A rotation of the tiny model: its features in the opposite order.
+fn rotation() -> Vec<u8> {
+    let config = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/config.json"));
+    let config: Value = serde_json::from_slice(&config.expect("a file of the repository")).expect("JSON");
+    let width = config["hidden_size"].as_u64().expect("a size") as usize;
+    let bytes: Vec<u8> = (0..width * width)
+        .flat_map(|at| (f32::from(u8::from(at / width + at % width == width - 1))).to_le_bytes())
+        .collect();
+    let view = TensorView::new(Dtype::F32, vec![width, width], &bytes).expect("bytes fit the shape");
+    safetensors::serialize([("residual", view)], None).expect("a small file")
 }
 
 /// The ids of the experiment's cells.

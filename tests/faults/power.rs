@@ -199,6 +199,11 @@ fn exported_statistics_survive() {
 }
 
 #[test]
+fn a_rotation() {
+    Run::hold(&jobs::ROTATION);
+}
+
+#[test]
 fn an_imported_model_survives() {
     Run::hold(&jobs::IMPORT);
 }

@@ -8,6 +8,7 @@ mod gpu;
 
 mod configurations;
 mod generation;
+mod rotations;
 mod stored;
 mod uneven;
 

@@ -1,0 +1,49 @@
+//! `zprune rotate`.
+
+use super::common::FollowLinks;
+use super::display::Display;
+use super::streams::print_lines;
+use crate::error::Result;
+use crate::jobs::rotate;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `zprune rotate`.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// Model directory
+    #[arg(value_name = "DIR")]
+    model: PathBuf,
+    /// Safetensors file with `residual`, an orthogonal matrix, and perhaps `blocks.N.value`
+    #[arg(long, value_name = "FILE")]
+    rotation: PathBuf,
+    #[command(flatten)]
+    links: FollowLinks,
+    /// Directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Carries out the command `zprune rotate`.
+pub fn run(arguments: &Rotate) -> Result<()> {
+    let Rotate {
+        model, rotation, out, ..
+    } = arguments;
+    let done = rotate::rotate(model, rotation, out, arguments.links.links(), &Display::new())?;
+    let values = match done.values {
+        0 => String::new(),
+        blocks => format!(", and the values of {blocks} blocks"),
+    };
+    let untied = match done.untied {
+        true => "The head was the embedding; turned, it is a matrix of its own.\n",
+        false => "",
+    };
+    print_lines(&format!(
+        "{}: the residual stream{values} turned\n{untied}\
+         Checked: logits differ by {:.0e} of the largest from the original's, and by {:.0e} with weights rounded to {}.",
+        out.display(),
+        done.difference,
+        done.stored_difference,
+        done.storage.name()
+    ))
+}
