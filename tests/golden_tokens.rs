@@ -2,6 +2,9 @@
 //!
 //! `tests/golden/tokens` was made by `tools/make_golden_tokens.py`, which names its versions in each file.
 
+#[path = "golden_tokens/chats.rs"]
+mod chats;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use zprune::data::corpus::{Corpus, Join};

@@ -3,6 +3,7 @@
 
 use super::tasks::{Sample, TaskFindings, WrittenSample, accuracy, digits};
 use crate::backend::Backend;
+use crate::data::chat::Turn;
 use crate::data::prompts::{self, Prompt, Template};
 use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::error::{Error, Located, Result};
@@ -41,6 +42,19 @@ struct Asked {
     wanted: String,
 }
 
+/// Examples and a prompt as a conversation.
+fn turns<'a>(examples: &'a [(String, String)], prompt: &'a str) -> Vec<Turn<'a>> {
+    let user = |content| Turn { role: "user", content };
+    let assistant = |content| Turn {
+        role: "assistant",
+        content,
+    };
+    let examples = examples
+        .iter()
+        .flat_map(|(asked, answer)| [user(asked.as_str()), assistant(answer.as_str())]);
+    examples.chain([user(prompt)]).collect()
+}
+
 impl PreparedGeneration {
     /// Reads and tokenises all prompts of an experiment for one of its models.
     ///
@@ -61,9 +75,15 @@ impl PreparedGeneration {
             let template = Template::parse(&settings.template)?;
             let examples = files.examples.as_ref().map(|file| (file.path.as_path(), settings.shots));
             let read = prompts::read(&files.prompts.path, examples, &template, settings.limit)?;
+            let before = read.before();
+            let written = |prompt: &Prompt| match &folder.chat {
+                Some(chat) if settings.chat => Ok((chat.write(&turns(&read.examples, &prompt.text))?, Bos::Never)),
+                _ => Ok((format!("{before}{}", prompt.text), Bos::Tokenizer)),
+            };
             let asked = |prompt: &Prompt| {
                 let asked = || {
-                    let tokens = tokenizer.encode(&prompt.text, Bos::Tokenizer, spec.vocabulary)?;
+                    let (text, bos) = written(prompt)?;
+                    let tokens = tokenizer.encode(&text, bos, spec.vocabulary)?;
                     if tokens.is_empty() || tokens.len() >= context {
                         return Err(Error::input(format!(
                             "its prompt has {} tokens, and the model sees {context} at once, among which the answer must have a place; with \
@@ -79,7 +99,7 @@ impl PreparedGeneration {
                 };
                 asked().at(&prompt.place)
             };
-            let asked = read.par_iter().map(asked).collect::<Result<Vec<Asked>>>();
+            let asked = read.prompts.par_iter().map(asked).collect::<Result<Vec<Asked>>>();
             Ok(PreparedGeneration {
                 plan: plan.clone(),
                 digest: files.prompts.digest.clone(),

@@ -25,6 +25,9 @@ pub struct Generation {
     /// How a row becomes a prompt: `{field}` stands for a field of the row [default: {prompt}]
     #[arg(long, value_name = "TEXT", requires = "generate")]
     template: Option<String>,
+    /// Write prompt and examples as turns of a conversation, with the chat template of the model's tokenizer
+    #[arg(long, requires = "generate")]
+    chat: bool,
     /// The most tokens that an answer has [default: 64]
     #[arg(long, value_name = "N", requires = "generate")]
     max_tokens: Option<usize>,
@@ -59,6 +62,7 @@ impl Generation {
             obtain: None,
             shots: self.shots,
             template: self.template.clone(),
+            chat: self.chat,
             max_tokens: self.max_tokens.unwrap_or(64),
             stop: self.stop.clone(),
             matching: self.matching.unwrap_or(Match::LastNumber),

@@ -465,10 +465,11 @@ fn header(experiment: &Experiment, foreseen: &Foreseen, amounts: &Amounts) -> St
     for (plan, counted) in experiment.generations.iter().zip(&amounts.prompts) {
         let settings = &plan.settings;
         text.push_str(&format!(
-            "generation: {}, {} prompts from {}, at most {} tokens, compared by {}\n",
+            "generation: {}, {} prompts from {}{}, at most {} tokens, compared by {}\n",
             plan.name,
             amount(settings.limit, *counted),
             plan.prompts.display(),
+            if settings.chat { " as conversations" } else { "" },
             settings.max_tokens,
             choices::name(&settings.matching)
         ));

@@ -4,6 +4,7 @@
 //! here is CPython's generator, so that a seed selects the same windows as in the papers' own code.
 
 pub mod answers;
+pub mod chat;
 pub mod corpus;
 pub mod digest;
 pub mod guard;

@@ -7,6 +7,27 @@ use std::path::Path;
 /// What stands between an example and what follows it.
 const BETWEEN: &str = "\n\n";
 
+/// The prompts of a file, and the examples that stand before each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompts {
+    /// The examples, in order: what was asked, and the answer.
+    pub examples: Vec<(String, String)>,
+    /// The prompts.
+    pub prompts: Vec<Prompt>,
+}
+
+impl Prompts {
+    /// The examples as a text, to which a prompt's own text is added.
+    pub fn before(&self) -> String {
+        let mut before = String::new();
+        for (text, answer) in &self.examples {
+            let space = if text.ends_with(char::is_whitespace) { "" } else { " " };
+            before.push_str(&format!("{text}{space}{answer}{BETWEEN}"));
+        }
+        before
+    }
+}
+
 /// A prompt and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -14,7 +35,7 @@ pub struct Prompt {
     pub row: usize,
     /// Where the row stands in its file, such as `line 3`.
     pub place: String,
-    /// What the model is given, with the examples before it.
+    /// What the model is given, behind the examples.
     pub text: String,
     /// What is expected of it.
     pub answer: String,
@@ -101,8 +122,8 @@ pub fn read(
     examples: Option<(&Path, Option<usize>)>,
     template: &Template,
     limit: Option<usize>,
-) -> Result<Vec<Prompt>> {
-    let mut before = String::new();
+) -> Result<Prompts> {
+    let mut all = Vec::new();
     if let Some((path, shots)) = examples {
         let rows = table::read(path)?;
         if let Some(shots) = shots.filter(|shots| *shots > rows.len()) {
@@ -110,9 +131,7 @@ pub fn read(
             return Err(Error::input(message).at(path.display()));
         }
         for row in rows.iter().take(shots.unwrap_or(rows.len())) {
-            let (text, answer) = worded(row, template).at(path.display())?;
-            let space = if text.ends_with(char::is_whitespace) { "" } else { " " };
-            before.push_str(&format!("{text}{space}{answer}{BETWEEN}"));
+            all.push(worded(row, template).at(path.display())?);
         }
     }
     let rows = table::read(prompts)?;
@@ -122,11 +141,14 @@ pub fn read(
         Ok(Prompt {
             row: index,
             place: row.place().to_string(),
-            text: format!("{before}{text}"),
+            text,
             answer,
         })
     };
-    chosen.map(prompt).collect::<Result<_>>().at(prompts.display())
+    Ok(Prompts {
+        examples: all,
+        prompts: chosen.map(prompt).collect::<Result<_>>().at(prompts.display())?,
+    })
 }
 
 /// A row's own prompt and answer.

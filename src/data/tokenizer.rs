@@ -20,7 +20,7 @@ use file::TokenizerFile;
 use pieces::Place;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use settings::Settings;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -222,6 +222,12 @@ impl Tokenizer {
     pub fn whole(&self) -> Result<Value> {
         let text = sound(|| self.inner.to_string(false)).map_err(|message| self.fail(message))?;
         serde_json::from_str(&text).map_err(|error| self.fail(error))
+    }
+
+    /// The texts of all tokens that the files beside `tokenizer.json` name, or that tokenizers of their class have, by their role, such as
+    /// `bos_token`.
+    pub fn named(&self) -> &Map<String, Value> {
+        self.settings.all_named()
     }
 
     /// The token for `role` (`bos_token` or `eos_token`) that the files beside `tokenizer.json` name, or that

@@ -327,6 +327,9 @@ pub struct GenerationIdentity {
     /// What decides the result beside the files.
     #[serde(flatten)]
     pub settings: GenerationSettings,
+    /// SHA-256 of the chat template and of the tokens that it may name, where conversations are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
     /// The tokens that end an answer.
     pub ends: Vec<u32>,
 }
@@ -338,7 +341,7 @@ impl Identity {
         let model = inputs.models[cell.model].as_ref()?;
         let (evaluations, tasks) = (inputs::all(&inputs.evaluations)?, inputs::all(&inputs.tasks)?);
         let generations = inputs::all(&inputs.generations)?;
-        let ends = &inputs.folders[cell.model].as_ref()?.ends;
+        let folder = inputs.folders[cell.model].as_ref()?;
         let calibrated = |pruning: &Pruning| experiment.methods[pruning.method].calibrated;
         let seed = cell.pruning.filter(calibrated).and_then(|pruning| pruning.seed);
         let (file, selection) = match experiment.file(cell) {
@@ -436,7 +439,12 @@ impl Identity {
                     prompts: files.prompts.digest.clone(),
                     examples: files.examples.as_ref().map(|file| file.digest.clone()),
                     settings: plan.settings.clone(),
-                    ends: ends.clone(),
+                    chat_template: folder
+                        .chat
+                        .as_ref()
+                        .filter(|_| plan.settings.chat)
+                        .map(|chat| chat.digest().to_string()),
+                    ends: folder.ends.clone(),
                 })
                 .collect(),
         })

@@ -392,6 +392,9 @@ pub struct RawGeneration {
     pub shots: Option<usize>,
     /// How a row becomes a prompt, where `{field}` stands for a field of the row; `{prompt}` by default.
     pub template: Option<String>,
+    /// Whether prompt and examples are turns of a conversation, written with the chat template of the model's tokenizer.
+    #[serde(default)]
+    pub chat: bool,
     /// The most tokens that an answer has.
     pub max_tokens: usize,
     /// Texts that end an answer, beside the model's own end.

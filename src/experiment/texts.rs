@@ -126,6 +126,9 @@ pub struct GenerationSettings {
     pub shots: Option<usize>,
     /// How a row becomes a prompt.
     pub template: String,
+    /// Whether prompt and examples are turns of a conversation, written with the chat template of the model's tokenizer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
     /// The most tokens that an answer has.
     pub max_tokens: usize,
     /// Texts that end an answer.

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 /// 8: how far predictions are from the dense model's.
 /// 9: models that another program pruned.
 /// 10: answers to prompts.
-pub const SCHEMA: u32 = 10;
+/// 11: prompts that are turns of a conversation.
+pub const SCHEMA: u32 = 11;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;

@@ -325,3 +325,91 @@ fn prompts_are_answered_by_dense_and_pruned_models() {
         shown(&output)
     );
 }
+
+#[test]
+fn prompts_may_be_turns_of_a_conversation() {
+    let folder = Folder::new();
+    folder.write("model/generation_config.json", "{\"eos_token_id\": [1, 2]}");
+    let config = "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"bos_token\": \"<s>\"}";
+    folder.write("model/tokenizer_config.json", config);
+    let rows: Vec<String> = (0..8)
+        .map(|index| format!("{{\"question\": \"w {index}\", \"answer\": \"x\"}}\n"))
+        .collect();
+    folder.write("prompts.jsonl", rows.concat());
+    folder.write("examples.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n");
+    let ask = |more: &[&str]| {
+        let ask = [
+            "eval",
+            "--model",
+            "model",
+            "--generate",
+            "prompts.jsonl",
+            "--examples",
+            "examples.jsonl",
+        ];
+        let how = [
+            "--match",
+            "exact",
+            "--max-tokens",
+            "6",
+            "--json",
+            "found.json",
+            "--force",
+        ];
+        zprune(&folder, &[&ask[..], &how, more].concat())
+    };
+    let written = |more: &[&str]| -> Vec<Value> {
+        let output = ask(more);
+        assert!(output.status.success(), "{}", said(&output));
+        let json = std::fs::read(folder.path("found.json")).expect("a result");
+        let json: Value = serde_json::from_slice(&json).expect("JSON");
+        let samples = json["samples"]["prompts"].as_array().expect("samples");
+        samples.iter().map(|it| it["tokens"].clone()).collect()
+    };
+    let chat = ["--chat", "--template", "{question}"];
+    let output = ask(&chat);
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("model: has no chat template"),
+        "{}",
+        said(&output)
+    );
+
+    // Text that the template writes, and the same text written into the prompt: one `<s>` stands before each.
+    let template = "{{ bos_token }}{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}\
+                    {{ '\\n' if turn.role == 'user' else '\\n\\n' }}{% endfor %}[assistant]";
+    folder.write("model/chat_template.jinja", template);
+    let plain = written(&["--template", "[user] {question}\n[assistant]"]);
+    assert_eq!(plain.len(), 8);
+    assert_eq!(written(&chat), plain);
+    folder.write("model/chat_template.jinja", format!("{template} "));
+    assert_ne!(written(&chat), plain);
+    folder.write(
+        "model/chat_template.jinja",
+        "{{ messages[0].content }}\n{{ raise_exception('too short') }}",
+    );
+    let output = ask(&chat);
+    let message = "prompts.jsonl: line 1: model/chat_template.jinja: line 2: the template fails: too short";
+    assert!(said(&output).contains(message), "{}", said(&output));
+
+    // In a sweep, the template is a part of what a cell is.
+    let generation = "[[generation]]\nname = \"words\"\nprompts = \"prompts.jsonl\"\ntemplate = \"{question}\"\nmax_tokens = 6\n\
+                      match = \"exact\"\n\n[[evaluation]]";
+    folder.write("model/chat_template.jinja", template);
+    folder.replace("experiment.toml", "[[evaluation]]", generation);
+    let ids = || -> Vec<String> { plan(&folder).iter().map(id).collect() };
+    let without = ids();
+    folder.replace("experiment.toml", "max_tokens = 6", "max_tokens = 6\nchat = false");
+    assert_eq!(ids(), without);
+    folder.replace("experiment.toml", "chat = false", "chat = true");
+    let with = ids();
+    assert!(with.iter().all(|id| !without.contains(id)));
+    folder.write("model/chat_template.jinja", format!("{template} "));
+    assert!(ids().iter().all(|id| !with.contains(id)));
+    let output = folder.run();
+    assert!(output.status.success(), "{}", said(&output));
+    let records = zprune::record::read(&folder.path("results/tiny")).expect("records");
+    for record in &records {
+        assert!(record.cell.generations[0].settings.chat && record.cell.generations[0].chat_template.is_some());
+    }
+}

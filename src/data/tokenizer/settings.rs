@@ -233,6 +233,11 @@ impl Settings {
         self.named.get(role)?.as_str()
     }
 
+    /// The texts of all tokens with a role.
+    pub(super) fn all_named(&self) -> &Map<String, Value> {
+        &self.named
+    }
+
     /// A description of what the files change, for a digest; empty if they change nothing.
     pub(super) fn changes(&self) -> &str {
         &self.changes

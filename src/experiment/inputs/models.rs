@@ -1,7 +1,9 @@
 //! Model directories: those of an experiment's models, and the checkpoints that other programs made of them.
 
+use crate::data::chat::Chat;
+use crate::data::digest;
 use crate::data::stamp::WatchedFile;
-use crate::data::{digest, tokenizer};
+use crate::data::tokenizer::{self, Tokenizer};
 use crate::error::{Error, Located, Result};
 use crate::experiment::plan::{Experiment, ModelPlan};
 use crate::hub::{Hub, Parts, Repository};
@@ -92,6 +94,8 @@ pub struct ConfiguredModel {
     pub spec: ModelSpec,
     /// The tokens with which the model ends what it writes, if it is to write anything.
     pub ends: Vec<u32>,
+    /// How it wants conversations to be written, if there are any.
+    pub chat: Option<Chat>,
 }
 
 /// The message that a file is not there, with how to get it and what is there instead.
@@ -183,12 +187,17 @@ pub(super) fn model(
         true => Vec::new(),
         false => end_tokens(&path)?,
     };
+    let chat = match experiment.generations.iter().any(|plan| plan.settings.chat) {
+        true => Some(Chat::read(&path, &Tokenizer::load(&path)?)?),
+        false => None,
+    };
     Ok((
         Some(ConfiguredModel {
             path,
             commit,
             spec,
             ends,
+            chat,
         }),
         input,
     ))

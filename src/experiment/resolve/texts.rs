@@ -114,6 +114,7 @@ pub fn generation(raw: &RawGeneration) -> Result<GenerationPlan> {
         settings: GenerationSettings {
             shots: raw.shots.filter(|shots| *shots > 0),
             template,
+            chat: raw.chat,
             max_tokens: raw.max_tokens,
             stop: raw.stop.clone(),
             matching: raw.matching,
