@@ -403,6 +403,51 @@ fn two_processes_share_a_search_of_which_one_is_killed() {
     }
 }
 
+/// The records of every folder of a search, without where and when they were made.
+fn records(folder: &Folder) -> BTreeSet<String> {
+    let of = |rung: &str| {
+        let text = std::fs::read_to_string(folder.path(format!("results/found/{rung}/runs.jsonl"))).expect("records");
+        let timeless = |line: &str| {
+            let mut record: Value = serde_json::from_str(line).expect("JSON");
+            let fields = record.as_object_mut().expect("a record is an object");
+            fields.remove("run").expect("a record says how it ran");
+            fields.remove("check").expect("the checksum of all of it");
+            format!("{rung} {record}")
+        };
+        text.lines().map(timeless).collect::<Vec<_>>()
+    };
+    let all: Vec<String> = ["rung-1", "rung-2", "rung-3", "confirm"]
+        .into_iter()
+        .flat_map(of)
+        .collect();
+    let different: BTreeSet<String> = all.iter().cloned().collect();
+    assert_eq!(all.len(), different.len(), "no cell was recorded twice");
+    different
+}
+
+#[test]
+fn a_search_that_is_killed_again_and_again_has_the_same_records() {
+    let undisturbed = folder(SEARCH);
+    search(&undisturbed);
+    let killed = folder(SEARCH);
+    let done = || killed.path("results/found/search.json").exists();
+    let (mut kills, mut delay) = (0, 30);
+    while !done() && kills < 40 {
+        let mut command = killed.zprune(&["-q", "search", "search.toml"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = command.spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(delay));
+        process.kill().expect("it can be killed, or has ended");
+        let status = process.wait().expect("it ends");
+        kills += usize::from(!status.success());
+        delay = 30 + (delay * 7) % 400;
+    }
+    assert!(kills > 0, "it was never killed");
+    search(&killed);
+    assert_eq!(records(&killed), records(&undisturbed));
+    assert_eq!(numbers(&killed), numbers(&undisturbed));
+}
+
 #[test]
 fn a_trial_that_fails_drops_out() {
     let failing = SEARCH

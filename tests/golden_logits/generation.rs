@@ -4,7 +4,7 @@
 
 use crate::gpu;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zprune::backend::cpu::Cpu;
 use zprune::backend::{Backend, Compute};
 use zprune::data::windows::TokenWindows;
@@ -38,32 +38,68 @@ fn tokens(value: &Value) -> Vec<u32> {
     list.iter().map(|id| id.as_u64().expect("a token") as u32).collect()
 }
 
-#[test]
-fn generation_equals_transformers_token_for_token() {
+/// A golden case: its prompts, and the tokens that follow each.
+struct Case {
+    name: String,
+    path: PathBuf,
+    prompts: Vec<Vec<u32>>,
+    wanted: Vec<Vec<u32>>,
+}
+
+impl Case {
+    fn together(&self) -> Vec<&[u32]> {
+        self.prompts.iter().map(Vec::as_slice).collect()
+    }
+}
+
+fn cases() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let text =
         std::fs::read_to_string(root.join("generation/tokens.json")).expect("golden files are in the repository");
     let golden: Value = serde_json::from_str(&text).expect("golden files are valid");
     let cases = golden["cases"].as_object().expect("cases");
     assert!(cases.len() >= super::CASES, "only {} golden cases", cases.len());
-    for (name, case) in cases {
+    let each = cases.iter().map(|(name, case)| {
         let case = case.as_array().expect("prompts");
-        let prompts: Vec<Vec<u32>> = case.iter().map(|one| tokens(&one["prompt"])).collect();
-        let wanted: Vec<Vec<u32>> = case.iter().map(|one| tokens(&one["tokens"])).collect();
-        let together: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let path = root.join("logits").join(name);
-        let got = written(&Cpu, &path, &together, wanted[0].len()).expect("an answer");
-        assert_eq!(got, wanted, "{name}");
-        let alone = written(&Cpu, &path, &together[1..2], wanted[1].len()).expect("an answer");
+        Case {
+            name: name.clone(),
+            path: root.join("logits").join(name),
+            prompts: case.iter().map(|one| tokens(&one["prompt"])).collect(),
+            wanted: case.iter().map(|one| tokens(&one["tokens"])).collect(),
+        }
+    });
+    each.collect()
+}
+
+#[test]
+fn generation_equals_transformers_token_for_token() {
+    for case in cases() {
+        let (together, name) = (case.together(), &case.name);
+        let Case {
+            path, prompts, wanted, ..
+        } = &case;
+        let got = written(&Cpu, path, &together, wanted[0].len()).expect("an answer");
+        assert_eq!(&got, wanted, "{name}");
+        let alone = written(&Cpu, path, &together[1..2], wanted[1].len()).expect("an answer");
         assert_eq!(alone[0], wanted[1], "{name}, alone");
         // A prompt that begins with another one and its answer goes on as that does.
         let longer = [&prompts[0][..], &wanted[0][..4]].concat();
-        let got = written(&Cpu, &path, &[&prompts[0], &longer], 8).expect("an answer");
+        let got = written(&Cpu, path, &[&prompts[0], &longer], 8).expect("an answer");
         assert_eq!(
             (&got[0][..], &got[1][..]),
             (&wanted[0][..8], &wanted[0][4..12]),
             "{name}, with a shared beginning"
         );
+    }
+}
+
+#[test]
+fn generation_on_a_gpu_writes_the_same_tokens() {
+    let Some(tier) = gpu::best_tier() else { return };
+    let backend = gpu::open(tier, Compute::F32);
+    for case in cases() {
+        let got = written(&backend, &case.path, &case.together(), case.wanted[0].len()).expect("an answer");
+        assert_eq!(got, case.wanted, "{}", case.name);
     }
 }
 
