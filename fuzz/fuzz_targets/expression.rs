@@ -1,9 +1,18 @@
-//! A criterion's formula: read, given its meaning, printed, and read again.
+//! A criterion's formula: read, given its meaning, printed, and read again; and a small layer pruned by it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zprune::prune::criterion::CRITERIA;
+use ndarray::Array2;
+use std::sync::LazyLock;
+use zprune::backend::moments::{Moments, Needs, SequenceSums};
+use zprune::calibrate::statistics::LayerStatistics;
+use zprune::linalg::Provider;
+use zprune::prune::criterion::{CRITERIA, Criterion};
 use zprune::prune::formula::written::read;
+use zprune::prune::layer::{Layer, solve};
+use zprune::prune::pattern::{Pattern, Selection, Target};
+use zprune::prune::recipe::Steps;
+use zprune::prune::solver::OneShot;
 
 fuzz_target!(|text: &str| {
     let Ok(written) = read(text) else {
@@ -16,8 +25,56 @@ fuzz_target!(|text: &str| {
     let made = CRITERIA.build("expression", &table(text));
     let of_normal = CRITERIA.build("expression", &table(&normal));
     match (made, of_normal) {
-        (Ok(made), Ok(of_normal)) => assert_eq!(made.component.score(), of_normal.component.score()),
+        (Ok(made), Ok(of_normal)) => {
+            assert_eq!(made.component.score(), of_normal.component.score());
+            prune(made.component.as_ref());
+        }
         (Err(_), Err(_)) => {}
         _ => panic!("a formula and its normal form are not both a criterion"),
     }
 });
+
+/// Prunes a layer that has what goes wrong: weights that are zero, equal, tiny or huge, and an input that is never active. Scores that
+/// cannot be compared are an error; otherwise half of the weights go, and the others stay as they are.
+fn prune(criterion: &dyn Criterion) {
+    static LAYER: LazyLock<(Array2<f32>, LayerStatistics)> = LazyLock::new(layer);
+    let (weight, statistics) = &*LAYER;
+    let layer = Layer {
+        weight: weight.view(),
+        statistics,
+    };
+    let target = Target {
+        pattern: Pattern::Unstructured { sparsity: 0.5 },
+        group: criterion.group(),
+        selection: Selection::Exact,
+    };
+    let Ok(pruned) = solve(&layer, Steps::new(criterion, &OneShot {}), &target) else {
+        return;
+    };
+    assert_eq!(pruned.mask.removed(), weight.len() / 2);
+    for ((place, new), old) in pruned.weight.indexed_iter().zip(weight) {
+        assert!(*new == 0.0 || new == old, "{place:?}: {new}, not {old}");
+    }
+}
+
+fn layer() -> (Array2<f32>, LayerStatistics) {
+    const TOKENS: usize = 12;
+    // Any numbers that are not all alike.
+    let number = |row: usize, column: usize| (row * 7 + column * 5) % 11;
+    let mut weight = Array2::from_shape_fn((4, 8), |(row, column)| number(row, column) as f32 / 4.0 - 1.0);
+    weight[[0, 0]] = 3.0e38;
+    weight[[1, 1]] = 1.0e-40;
+    weight.row_mut(3).fill(0.0);
+    let inputs = Array2::from_shape_fn((TOKENS, 8), |(token, column)| {
+        if column == 2 { 0.0 } else { number(column, token) as f64 - 4.0 }
+    });
+    let mut moments = Moments::new(8, Needs::GRAM.and(Needs::MEANS));
+    let gram = inputs.t().dot(&inputs);
+    moments.squares = gram.diag().to_vec();
+    moments.gram = Some(gram.into_shared());
+    moments.sums = Some(SequenceSums {
+        sums: inputs.rows().into_iter().map(|row| row.to_vec()).collect(),
+        weights: vec![1.0; TOKENS],
+    });
+    (weight, LayerStatistics::new(&moments, TOKENS, Provider::Faer))
+}

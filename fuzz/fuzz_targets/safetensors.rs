@@ -1,4 +1,4 @@
-//! A checkpoint, or a file of scores, masks or gradients: opened against a small configuration, checked and read as pruning reads it.
+//! A checkpoint, a rotation, or a file of scores, masks or gradients: opened against a small configuration, checked and read as pruning reads it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,6 +7,7 @@ use zprune::model::checkpoint::Checkpoint;
 use zprune::model::source::WeightSource;
 use zprune::model::families::parse_spec;
 use zprune::model::layer_file::{Content, LayerFile};
+use zprune::model::rotated::Rotation;
 
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5, "tie_word_embeddings": true}"#;
@@ -26,6 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
+    let _ = Rotation::read(&file, &spec);
     if let Ok(checkpoint) = Checkpoint::open(folder.path(), spec) {
         for stored in checkpoint.files().each() {
             assert!(stored.tensors.iter().all(|tensor| !tensor.name.is_empty() || tensor.bytes.len() < bytes.len()));
