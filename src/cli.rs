@@ -37,6 +37,7 @@ mod streams;
 mod submit;
 mod sweep;
 mod threads;
+mod units;
 mod verify;
 mod worker;
 mod workers;

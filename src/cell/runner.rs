@@ -219,6 +219,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         progress: &dyn Progress,
     ) -> Result<Findings> {
         let model = self.model;
+        removal.method.check_model(model.source.spec(), share, removal.widths)?;
         let windows = self.windows(seed)?.map(|(_, windows)| windows);
         self.share_streams(progress)?;
         let started = Instant::now();
@@ -241,12 +242,16 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let text = sample(windows, before)?;
         let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
         let seconds_per_token = seconds_per_token(self.backend, models, &text)?;
-        // Narrow matrices are counted as they are, and computed with multiplied out.
-        let left = edit.counts(before)?;
-        let counts = [parameters(before), left.parameters];
+        // The model is counted as it is measured and would be written, with narrow matrices multiplied out. If no configuration has the
+        // biases that it has, it cannot be written.
+        let written = Edited::new(model.source, &edit)?.sayable();
+        let counts = [
+            parameters(before),
+            parameters(written.as_ref().map_or(after, |written| written.spec())),
+        ];
         let stored = model.stored as f64 / counts[0] as f64 * counts[1] as f64;
         Ok(Findings {
-            sparsity: Some(1.0 - left.weights as f64 / before.prunable() as f64),
+            sparsity: Some(1.0 - edit.counts(before)?.weights as f64 / before.prunable() as f64),
             calibration_tokens: windows.map(TokenWindows::digest),
             time,
             structure: Some(StructureRecord {

@@ -3,15 +3,13 @@
 use crate::backend::{Backend, Compute};
 use crate::data::windows::TokenWindows;
 use crate::error::Result;
+use crate::experiment::forecast::{TIMED_TOKENS, timed_windows};
 use crate::model::blocks;
 use crate::model::forward::{Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::ModelSpec;
 use ndarray::Array2;
 use std::time::{Duration, Instant};
-
-/// Tokens on which time is measured, if there is no calibration text.
-const TOKENS: usize = 256;
 
 /// How often the time of each model is taken.
 const ROUNDS: usize = 5;
@@ -34,11 +32,12 @@ pub fn multiply_adds(spec: &ModelSpec) -> u64 {
 pub fn sample(windows: Option<&TokenWindows>, spec: &ModelSpec) -> Result<TokenWindows> {
     match windows {
         Some(windows) => {
-            let count = (2 * TOKENS).div_ceil(windows.length()).min(windows.count());
+            let count = timed_windows(windows.length(), windows.count());
             windows.part(0..count)
         }
         None => {
-            let length = TOKENS.min(spec.longest_window.unwrap_or(TOKENS)).max(2);
+            let half = TIMED_TOKENS / 2;
+            let length = half.min(spec.longest_window.unwrap_or(half)).max(2);
             let ids = (0..2 * length as u64).map(|place| (place * 7919 % spec.vocabulary as u64) as u32);
             TokenWindows::new(ids.collect(), length)
         }

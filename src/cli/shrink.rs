@@ -8,7 +8,7 @@ use super::streams::print_lines;
 use crate::error::{Error, Result};
 use crate::experiment::single;
 use crate::jobs::shrink::{self, Shrinking};
-use crate::jobs::structure::{Loaders, Size, Structure};
+use crate::jobs::structure::{BlockLeft, Loaders, Size, Structure};
 use crate::model::export::STRUCTURE;
 use crate::prune::units::uniform::MOST_UNITS;
 use crate::prune::units::{UNITS, Widths};
@@ -30,8 +30,8 @@ pub struct Shrink {
     /// Parameter of the method, such as --set metric=wifn; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Fraction of the weights of the blocks' linear layers to remove, from 0 to 0.95
-    #[arg(long, value_name = "SHARE")]
+    /// Fraction of the weights of the blocks' linear layers to remove, such as 0.2 or 20%; at most 0.95
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     units: f64,
     /// Whether blocks have the same sizes afterwards
     #[arg(long, default_value = "uniform", value_parser = choice::<Widths>(&[
@@ -51,6 +51,11 @@ pub struct Shrink {
     out: PathBuf,
 }
 
+/// The share of `--units`: `0.2` or `20%`.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    single::fraction(text).map_err(|error| error.to_string())
+}
+
 /// Carries out the command `zprune shrink`.
 pub fn run(arguments: &Shrink) -> Result<()> {
     let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
@@ -65,6 +70,9 @@ pub fn run(arguments: &Shrink) -> Result<()> {
     if !(0.0..=MOST_UNITS).contains(&shrinking.share) {
         let message = format!("--units {} is not between 0 and {MOST_UNITS}", shrinking.share);
         return Err(Error::config(message));
+    }
+    if shrinking.share == 0.0 {
+        return Err(Error::config("--units 0 removes nothing; give a share, such as 0.2"));
     }
     shrinking.method.check(shrinking.widths)?;
     // A method that looks at weights only does not read standard input.
@@ -97,7 +105,7 @@ fn told(done: &Structure, out: &Path) -> String {
          parameters  {} -> {} ({})\n\
          stored      {} -> {}\n\
          a token     {:.1} -> {:.1} million multiply-adds ({})\n\
-         scoring     {:.3} -> {:.3} ms a token as measured here ({})\n",
+         scoring     {:.3} -> {:.3} ms a token as measured here{}\n",
         out.display(),
         done.method,
         100.0 * done.removed,
@@ -114,7 +122,11 @@ fn told(done: &Structure, out: &Path) -> String {
         parts(|size| size.multiply_adds as f64, ["fewer", "more"]),
         1e3 * before.seconds_per_token,
         1e3 * after.seconds_per_token,
-        parts(|size| size.seconds_per_token, ["less", "more"]),
+        match before.multiply_adds == after.multiply_adds {
+            // A difference would be that between two measurements of the same.
+            true => String::new(),
+            false => format!(" ({})", parts(|size| size.seconds_per_token, ["less", "more"])),
+        },
     );
     match heads.iter().filter(|heads| **heads == 0).count() {
         0 => {}
@@ -122,12 +134,8 @@ fn told(done: &Structure, out: &Path) -> String {
         without => text.push_str(&format!("{without} blocks have no attention\n")),
     }
     let branches = done.blocks.iter().filter_map(|block| block.branch).count();
-    if done
-        .blocks
-        .iter()
-        .any(|block| !block.ranks.is_empty() || !block.values.is_empty())
-        || branches > 0
-    {
+    let narrow = |block: &BlockLeft| !block.ranks.is_empty() || !block.values.is_empty() || block.branch.is_some();
+    if done.blocks.iter().any(narrow) {
         text.push_str(&format!(
             "With narrow matrices the model has {} parameters, {} of them in linear layers. No loader knows narrow matrices, so their products \
              are written, and removed features of values are written as zeros. The times and sizes above are those of the written model. {}",
@@ -140,9 +148,16 @@ fn told(done: &Structure, out: &Path) -> String {
             }
         ));
     }
+    let zeros = after.parameters.saturating_sub(done.left.parameters);
+    if zeros > 0 && !done.padded && !done.blocks.iter().any(narrow) {
+        text.push_str(&format!(
+            "{zeros} of the parameters are zeros: a key of config.json gives biases to several layers, and some of them need none\n"
+        ));
+    }
     text.push_str(match (done.loaders, done.padded) {
         (Loaders::Zprune, _) => {
-            "Blocks differ: zprune loads the model, transformers and others refuse it. --pad writes a model with zeros that they load.\n"
+            "Blocks differ, or their number of heads does not divide the width: zprune loads the model, transformers and others refuse it. \
+             --pad writes a model with zeros that they load.\n"
         }
         (Loaders::Stock, true) => "Blocks that are smaller than the widest one have zeros, which make the model larger and no faster.\n",
         (Loaders::Stock, false) => "",
@@ -154,9 +169,14 @@ fn told(done: &Structure, out: &Path) -> String {
         ));
     }
     text.push_str(&format!(
-        "Checked: logits differ by {:.0e} of the largest from those of the original with zeros in place of what was removed. {STRUCTURE} \
-         says what is left.",
-        done.logit_difference
+        "Checked: logits differ by {:.0e} of the largest from those of the original {}. {STRUCTURE} says what is left.",
+        done.logit_difference,
+        match done.compared_without_blocks {
+            true =>
+                "without these blocks, and with zeros in place of what else was removed; zeros in place of a block would change what the \
+                 next one gets, since this model has norms after its sums",
+            false => "with zeros in place of what was removed",
+        }
     ));
     text
 }

@@ -6,7 +6,7 @@ use super::forecast;
 use super::piped;
 use super::search;
 use super::streams::{note, print, print_lines, width};
-use super::{worker, workers};
+use super::{units, worker, workers};
 use crate::cell::{Amount, Amounts};
 use crate::choices;
 use crate::data::corpus::Join;
@@ -127,6 +127,7 @@ fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
     inputs::fetch(experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
+    units::notes(experiment, &inputs)?.iter().for_each(|line| note(line));
     Ok((progress, inputs))
 }
 
@@ -299,6 +300,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     ));
     if experiment.seeds.len() == 2 && experiment.methods.iter().any(|method| method.calibrated) {
         text.push_str("note: with two seeds, intervals over seeds are so wide that they rarely show a difference; five are better\n");
+    }
+    for note in units::notes(&experiment, &inputs)? {
+        text.push_str(&format!("{note}\n"));
     }
     text.push_str(&forecast::shared(&experiment)?);
     if left > 0 && foreseen.machine.backend == Processor::Cpu {

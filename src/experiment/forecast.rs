@@ -6,10 +6,13 @@
 //! what its allocator keeps. Only the streams can be put on disk. This is an
 //! estimate from above; runs record what they used.
 
+mod units;
+
 use super::asked::{gradients, needs, regional};
 use super::machine::{Machine, Processor};
 use super::plan::{Experiment, MethodKind, MethodPlan};
 use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
+use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
 use crate::calibrate::SAMPLE;
@@ -17,9 +20,12 @@ use crate::calibrate::Stage;
 use crate::error::{Error, Result};
 use crate::memory::{self, Room};
 use crate::prune::recipe::Recipe;
+use crate::prune::units::UnitMethod;
 use crate::spec::{BlockSpec, ModelSpec, Role, TapPlace};
 use bytesize::ByteSize;
 use std::fmt;
+use units::Removing;
+pub use units::{TIMED_TOKENS, timed_windows};
 
 /// The memory that a run is expected to take, in bytes, by what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,26 @@ impl Forecast {
     /// # Errors
     /// The experiment needs more than any machine can address.
     pub fn new(experiment: &Experiment, spec: &ModelSpec, evaluated: usize) -> Result<Self> {
+        let removals = experiment.removals()?;
+        let methods = removals.iter().map(|(_, removal)| removal.method.as_ref());
+        let removing = Removing::in_sweep(experiment, spec, methods);
+        Self::with(experiment, spec, evaluated, &removing)
+    }
+
+    /// The memory of making the experiment's model smaller with a method, and writing it.
+    ///
+    /// # Errors
+    /// As [`Forecast::new`].
+    pub fn of_shrinking(experiment: &Experiment, spec: &ModelSpec, method: &dyn UnitMethod) -> Result<Self> {
+        Self::with(
+            experiment,
+            spec,
+            TIMED_TOKENS,
+            &Removing::and_writing(experiment, spec, method),
+        )
+    }
+
+    fn with(experiment: &Experiment, spec: &ModelSpec, evaluated: usize, removing: &Removing) -> Result<Self> {
         let needs = needs(experiment)?;
         let largest = Sizes::largest(spec);
         let Sizes {
@@ -108,7 +134,7 @@ impl Forecast {
             _ => 0,
         };
         let passing = grams
-            + sums
+            + sums.max(removing.sums(taps.iter().sum(), sequences))
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
             + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
@@ -117,10 +143,11 @@ impl Forecast {
         let (gradients, regional) = (gradients(experiment)?, regional(experiment)?);
         let inside = 4 * batch * (2 * attention + 3 * mlp) + 2 * scores + 4 * layer;
         let of_logits = threads * GRADIENT_LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 12 * batch * width;
-        let back = match gradients.anything() {
+        let on_the_way_back = |gradients: GradientNeeds| match gradients.anything() {
             true => (inside + 4 * gradients.count() as u128 * block).max(of_logits),
             false => 0,
         };
+        let back = on_the_way_back(gradients).max(on_the_way_back(removing.gradients));
         // Those of a block's outputs wait for their layers' turn.
         let waiting = 4 * regional.count() as u128 * block;
         let back = match regional.anything() {
@@ -193,11 +220,15 @@ impl Forecast {
         let tried = |recipe: &Recipe| recipe.gradients().anything() && recipe.allocator.tries();
         let kept = if recipes.iter().any(tried) { 2 } else { 1 };
         let layers = kept * spec.prunable() as u128;
-        let taped = if gradients.anything() { spec.blocks as u128 } else { 0 };
+        let taped = match gradients.anything() || removing.gradients.anything() {
+            true => spec.blocks as u128,
+            false => 0,
+        };
         let seeds = experiment.seeds.len().max(1) as u128;
         // A checkpoint of another program has an embedding and a head of its own.
         let mut kinds = experiment.methods.iter().map(|method| &method.kind);
-        let ends = 1 + u128::from(kinds.any(|kind| matches!(kind, MethodKind::Checkpoint(_))));
+        let others = kinds.any(|kind| matches!(kind, MethodKind::Checkpoint(_))) || removing.writes;
+        let ends = 1 + u128::from(others);
         // A model that answers prompts is in memory as a whole.
         let whole = match experiment.generations.is_empty() {
             true => 0,
@@ -211,7 +242,15 @@ impl Forecast {
         let mut forecast = Forecast {
             ends: bytes(4 * ends * (elements(&before) + elements(&after)))?,
             blocks: bytes(4 * (twice * 2 * block + layer + whole + learned))?,
-            work: bytes(passing.max(back).max(pruning + waiting).max(written).max(read))?,
+            work: bytes(
+                removing
+                    .beside(passing, logits)
+                    .max(back)
+                    .max(pruning + waiting)
+                    .max(written)
+                    .max(read)
+                    + removing.room,
+            )?,
             dense: if dense { bytes(all_statistics.sum())? } else { 0 },
             shared: bytes(u128::from(shared) + 4 * layers * gradients.count() as u128)?,
             streams: bytes(4 * width * ((twice + taped) * tokens + models * evaluated))?,

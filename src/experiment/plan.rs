@@ -240,6 +240,20 @@ impl Experiment {
         Ok(recipes.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
+    /// The methods that remove whole units, ready to use, each with its place.
+    ///
+    /// # Errors
+    /// As [`Experiment::method`].
+    pub fn removals(&self) -> Result<Vec<(usize, UnitRemoval)>> {
+        let mut removals = Vec::new();
+        for index in 0..self.methods.len() {
+            if let Method::Units(removal) = self.method(index)? {
+                removals.push((index, removal));
+            }
+        }
+        Ok(removals)
+    }
+
     /// Checks that a method's steps suit its calibration and the patterns.
     ///
     /// # Errors

@@ -54,6 +54,7 @@ impl<'de> Deserialize<'de> for RawPattern {
             sparsity: Option<f64>,
             keep: Option<usize>,
             of: Option<usize>,
+            units: Option<f64>,
         }
 
         struct PatternVisitor;
@@ -78,8 +79,19 @@ impl<'de> Deserialize<'de> for RawPattern {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<RawPattern, A::Error> {
-                let Table { sparsity, keep, of } = Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(RawPattern { sparsity, keep, of })
+                let Table {
+                    sparsity,
+                    keep,
+                    of,
+                    units,
+                } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                match units {
+                    Some(share) => Err(de::Error::custom(format_args!(
+                        "a pattern has no key `units`: write {share} here, and `units = \"flap\"` (or another method of whole units) in a \
+                         [[method]]"
+                    ))),
+                    None => Ok(RawPattern { sparsity, keep, of }),
+                }
             }
         }
 
@@ -161,5 +173,9 @@ mod tests {
         for wrong in ["half", "2:", "2:4:8", "%", "5e1%", ""] {
             assert!(read(&format!("patterns = [\"{wrong}\"]")).is_err(), "{wrong}");
         }
+        let error = read("patterns = [{ units = 0.2 }]")
+            .expect_err("no pattern")
+            .to_string();
+        assert!(error.contains("write 0.2 here"), "{error}");
     }
 }

@@ -82,6 +82,15 @@ pub fn pattern(text: &str) -> Result<Pattern> {
     methods::pattern(&raw)
 }
 
+/// The share that a text on the command line stands for: `0.2` or `20%`.
+///
+/// # Errors
+/// It is none.
+pub fn fraction(text: &str) -> Result<f64> {
+    let raw = RawPattern::typed(text).and_then(|raw| raw.sparsity);
+    raw.ok_or_else(|| Error::config("is no share; give a fraction, such as 0.2, or a percentage, such as 20%"))
+}
+
 /// A path as the command line has it, relative to the working directory.
 pub fn typed(path: PathBuf) -> Spanned<PathBuf> {
     Spanned::new(WHOLE, path)

@@ -22,7 +22,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::export::CONFIG;
 use crate::model::families::read_spec;
 use crate::progress::Progress;
-use crate::spec::{Activation, BlockSpec, ModelSpec, Positions};
+use crate::spec::{Activation, ModelSpec, Positions};
 use crate::tensor::StorageType;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -36,6 +36,9 @@ const FAMILIES: [&str; 4] = ["granite", "llama", "mistral", "qwen2"];
 
 /// Neurons that a block without MLP gets, all 0: llama.cpp forgets the attention of a `deci` block that has none.
 const NO_NEURONS: usize = 32;
+
+/// Heads that the first block gets if it has no attention, with weights of 0: llama.cpp finds the size of all heads there.
+const NO_HEADS: usize = 1;
 
 /// Name of the file while it is unfinished.
 const FILE: &str = "model.gguf";
@@ -159,12 +162,6 @@ fn refuse_other_models(spec: &ModelSpec) -> Result<()> {
         if block.activation != Activation::Silu {
             return refused("hidden_act", "a GGUF file can only express silu".to_string());
         }
-    }
-    let first = spec.block(0);
-    if first.attention.heads == 0 {
-        let why = "the first block has no attention, and llama.cpp finds the size of heads there; keep the attention of block 0, or write \
-                   zeros in place of what was removed (`zprune shrink --pad`)";
-        return refused("num_attention_heads", why.to_string());
     }
     Ok(())
 }
@@ -304,6 +301,11 @@ impl Plan {
         let head = spec.block(0).attention.head_dim;
         for (name, shape) in spec.tensors() {
             plan.push(name, shape, Source::Stored, kind, head);
+        }
+        if spec.block(0).attention.heads == 0 {
+            for (name, shape, value) in no_heads(spec) {
+                plan.push(name, shape, Source::All(value), kind, head);
+            }
         }
         for index in (0..spec.blocks).filter(|index| spec.block(*index).neurons() == 0) {
             for (name, shape, value) in no_neurons(spec, index) {
@@ -454,28 +456,48 @@ fn file_type(kind: BlockType) -> usize {
     }
 }
 
+/// The sizes that a block has in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    neurons: usize,
+}
+
+impl Sizes {
+    fn of(spec: &ModelSpec, index: usize) -> Self {
+        let block = spec.block(index);
+        let attention = block.attention;
+        let (heads, kv_heads) = match (index, attention.heads) {
+            (0, 0) => (NO_HEADS, NO_HEADS),
+            _ => (attention.heads, attention.kv_heads),
+        };
+        Sizes {
+            heads,
+            kv_heads,
+            head_dim: attention.head_dim,
+            neurons: match block.neurons() {
+                0 => NO_NEURONS,
+                neurons => neurons,
+            },
+        }
+    }
+}
+
 /// Writes the sizes of a model.
 fn describe_model(spec: &ModelSpec, keys: &Keys, metadata: &mut Metadata) -> Result<()> {
-    let blocks = || (0..spec.blocks).map(|index| spec.block(index));
-    let neurons = |block: &BlockSpec| match block.neurons() {
-        0 => NO_NEURONS,
-        neurons => neurons,
-    };
+    let sizes: Vec<Sizes> = (0..spec.blocks).map(|index| Sizes::of(spec, index)).collect();
+    let all = |of: fn(&Sizes) -> usize| -> Vec<usize> { sizes.iter().map(of).collect() };
     let attention = spec.block(0).attention;
     metadata.count(&keys.of("vocab_size"), spec.vocabulary)?;
     metadata.count(&keys.of("context_length"), spec.max_positions)?;
     metadata.count(&keys.of("embedding_length"), spec.width)?;
     metadata.count(&keys.of("block_count"), spec.blocks)?;
     let lists: [(&str, Vec<usize>); 3] = [
-        ("feed_forward_length", blocks().map(|block| neurons(block)).collect()),
-        (
-            "attention.head_count",
-            blocks().map(|block| block.attention.heads).collect(),
-        ),
-        (
-            "attention.head_count_kv",
-            blocks().map(|block| block.attention.kv_heads).collect(),
-        ),
+        ("feed_forward_length", all(|sizes| sizes.neurons)),
+        ("attention.head_count", all(|sizes| sizes.heads)),
+        ("attention.head_count_kv", all(|sizes| sizes.kv_heads)),
     ];
     for (name, sizes) in lists {
         match keys.0 {
@@ -555,6 +577,22 @@ fn describe_rotary(spec: &ModelSpec, keys: &Keys, config: &Value, metadata: &mut
     Ok(Some(factors))
 }
 
+/// The tensors of an attention that adds nothing, with their values, in the first block.
+fn no_heads(spec: &ModelSpec) -> Vec<(String, Vec<usize>, f32)> {
+    let block = spec.block(0);
+    let features = NO_HEADS * block.attention.head_dim;
+    let [inner, outer] = [vec![features, spec.width], vec![spec.width, features]];
+    [
+        ("input_layernorm", vec![spec.width], 1.0),
+        ("self_attn.q_proj", inner.clone(), 0.0),
+        ("self_attn.k_proj", inner.clone(), 0.0),
+        ("self_attn.v_proj", inner, 0.0),
+        ("self_attn.o_proj", outer, 0.0),
+    ]
+    .map(|(tensor, shape, value)| (format!("{}{tensor}.weight", block.prefix_of(0)), shape, value))
+    .to_vec()
+}
+
 /// The tensors of an MLP that adds nothing, with their values, in a block that has none.
 fn no_neurons(spec: &ModelSpec, index: usize) -> Vec<(String, Vec<usize>, f32)> {
     let prefix = spec.block(index).prefix_of(index);
@@ -585,19 +623,11 @@ fn chat_template(folder: &Path) -> Result<Option<String>> {
 /// What differs between a model and what was read of it, in words.
 fn different(model: &ModelSpec, read: &ModelSpec) -> Option<&'static str> {
     let close = |(one, other): (&f32, &f32)| (one / other - 1.0).abs() <= 1e-5;
-    let neurons = |block: &BlockSpec| match block.neurons() {
-        0 => NO_NEURONS,
-        neurons => neurons,
-    };
     let sizes = |spec: &ModelSpec| [spec.vocabulary, spec.width, spec.blocks, spec.max_positions];
-    let block = |block: &BlockSpec| {
-        let attention = block.attention;
-        (attention.heads, attention.kv_heads, attention.head_dim, neurons(block))
-    };
     if sizes(model) != sizes(read) {
         return Some("size");
     }
-    if (0..model.blocks).any(|index| block(model.block(index)) != block(read.block(index))) {
+    if (0..model.blocks).any(|index| Sizes::of(model, index) != Sizes::of(read, index)) {
         return Some("size of a block");
     }
     if model.head.tensor != read.head.tensor {

@@ -14,14 +14,16 @@ use crate::cell::size::{difference, logits, multiply_adds, parameters, sample, s
 use crate::cell::{Opened, Work, calibration_windows};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
+use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging, input};
 use crate::hub::{Parts, datasets};
+use crate::memory::Room;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::edit::{Edit, Edited, Masked};
 use crate::model::export::{CONFIG, STRUCTURE, emitted};
-use crate::model::families::read_spec;
+use crate::model::families::{is_stock, read_spec};
 use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
 use crate::model::padded::Padded;
@@ -55,8 +57,8 @@ pub struct Shrinking<'a> {
 /// Makes the experiment's only model smaller, and writes it to the directory `out`.
 ///
 /// # Errors
-/// Unusable inputs, units that the model does not have, a configuration that cannot say what is left, a disk that refuses; nothing is
-/// left under `out` then.
+/// Unusable inputs, units that the model does not have, nothing that would be removed, a configuration that cannot say what is left, too
+/// little memory, a disk that refuses; nothing is left under `out` then.
 pub fn shrink(
     experiment: &Experiment,
     shrinking: &Shrinking,
@@ -75,10 +77,22 @@ pub fn shrink(
     let configured = inputs.folders.first().and_then(Option::as_ref).ok_or_else(missing)?;
     let folder = &configured.path;
     let machine = experiment.machine_here()?;
+    let checkpoint = &input.checkpoint;
+    let Shrinking {
+        method,
+        share,
+        widths,
+        pad,
+        ..
+    } = *shrinking;
+    let spec = checkpoint.spec();
+    method.check_model(spec, share, widths).at(folder.display())?;
+    method.check_writing(spec, share, widths, pad).at(folder.display())?;
+    let room = Forecast::of_shrinking(experiment, spec, method)?.room(experiment, machine);
+    let room = room.at(folder.display())?;
     progress.stage("tokenising");
     let windows = calibration_windows(experiment, &inputs, 0)?;
     let seed = windows.keys().next().copied();
-    let checkpoint = &input.checkpoint;
     progress.stage("checking the weights");
     checkpoint.check_finite()?;
     let storage = storage(checkpoint)?;
@@ -90,6 +104,7 @@ pub fn shrink(
         windows: windows.into_values().next(),
         storage,
         compute: machine.compute,
+        room,
         folder,
         links,
         staging: &staging,
@@ -130,6 +145,8 @@ struct Shrink<'a> {
     windows: Option<TokenWindows>,
     storage: StorageType,
     compute: Compute,
+    /// Memory that is left for activations.
+    room: Room,
     folder: &'a Path,
     links: Links,
     staging: &'a Staging,
@@ -148,7 +165,7 @@ impl Work for Shrink<'_> {
             ..
         } = *self.shrinking;
         let spec = self.checkpoint.spec();
-        let ends = Ends::upload(backend, self.checkpoint)?;
+        let ends = Ends::upload(backend, self.checkpoint)?.within(self.room.clone());
         self.progress.stage("choosing units");
         let dense = Dense {
             backend,
@@ -157,25 +174,36 @@ impl Work for Shrink<'_> {
             windows: self.windows.as_ref(),
         };
         let edit = method.edit(&dense, share, widths)?;
+        if edit == Edit::whole(spec) {
+            return Err(Error::config(format!(
+                "nothing would be removed: `--units {share}` is less than half of the least that `{}` can remove here; give a larger share",
+                self.shrinking.name
+            )));
+        }
         let edited = Edited::new(self.checkpoint, &edit)?.sayable()?;
         let left = edit.counts(spec)?;
         let removed = 1.0 - left.weights as f64 / spec.prunable() as f64;
         let padded = pad.then(|| Padded::new(&edited)).transpose()?;
+        let padded = padded.filter(|padded| padded.spec() != edited.spec());
         let model: &dyn WeightSource = match &padded {
             Some(padded) => padded,
             None => &edited,
         };
+        let is_padded = padded.is_some();
         self.progress.stage("writing");
         let family = self.write(model, &edit)?;
         self.progress.stage("reading it back");
         let written = self.staging.path("");
         let reopened = Checkpoint::open(&written, read_spec(&written)?)?;
-        let small_ends = Ends::upload(backend, &reopened)?;
+        let small_ends = Ends::upload(backend, &reopened)?.within(self.room.clone());
         let sample = sample(self.windows.as_ref(), spec)?;
         let masked = Masked::new(self.checkpoint, &edit)?;
-        let (zeros, _) = logits(backend, &masked, &ends, &sample)?;
-        let (small, _) = logits(backend, &reopened, &small_ends, &sample)?;
-        let logit_difference = difference(&small, &zeros);
+        let compared_without_blocks = masked.leaves_out();
+        let logit_difference = {
+            let (zeros, _) = logits(backend, &masked, &ends, &sample)?;
+            let (small, _) = logits(backend, &reopened, &small_ends, &sample)?;
+            difference(&small, &zeros)
+        };
         if logit_difference > tolerance(self.compute, spec.blocks) {
             return Err(Error::numeric(format!(
                 "the smaller model's logits differ by {logit_difference:.1e} of the largest from those of the original with zeros in place \
@@ -209,10 +237,10 @@ impl Work for Shrink<'_> {
             share,
             removed,
             widths,
-            padded: pad,
-            loaders: match reopened.spec().kinds().count() {
-                1 => Loaders::Stock,
-                _ => Loaders::Zprune,
+            padded: is_padded,
+            loaders: match is_stock(reopened.spec())? {
+                true => Loaders::Stock,
+                false => Loaders::Zprune,
             },
             left,
             calibration: None,
@@ -223,6 +251,7 @@ impl Work for Shrink<'_> {
             before: size(spec, seconds[0]),
             after: size(reopened.spec(), seconds[1]),
             logit_difference,
+            compared_without_blocks,
             files: BTreeMap::new(),
             checksum: seal::OPEN.to_string(),
         })

@@ -18,9 +18,9 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loaders {
-    /// Whoever loads the family that `config.json` names: all blocks have the same sizes.
+    /// Whoever loads the family that `config.json` names: all blocks have the same sizes, with a number of heads that it takes.
     Stock,
-    /// This program: blocks differ, which `config.json` says and stock loaders refuse.
+    /// This program: blocks differ or have another number of heads, which `config.json` says and stock loaders refuse.
     Zprune,
 }
 
@@ -62,12 +62,12 @@ pub struct Structure {
     pub removed: f64,
     /// Whether blocks have the same sizes.
     pub widths: Widths,
-    /// Whether zeros make the blocks of the written model equal, which are not counted in `removed`.
+    /// Whether there are zeros that make the blocks of the written model equal, which are not counted in `removed`.
     pub padded: bool,
     /// Who can load the written model.
     pub loaders: Loaders,
     /// What is left in itself. The written model has more where narrow matrices are multiplied out, features of values and padding are
-    /// zeros, and branches are neurons.
+    /// zeros, branches are neurons, and keys of `config.json` give biases to other layers, too.
     pub left: Counts,
     /// What the calibration text is called, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +87,9 @@ pub struct Structure {
     pub after: Size,
     /// The largest difference between logits of the smaller model and of the original with zeros, as a fraction of the largest logit.
     pub logit_difference: f64,
+    /// Whether this original was compared without the blocks that were removed, since zeros in place of a block would change the stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compared_without_blocks: bool,
     /// The files that were written, by their names.
     pub files: BTreeMap<String, FileDigest>,
     /// SHA-256 of this file with zeros in this place.

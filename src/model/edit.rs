@@ -139,7 +139,10 @@ impl BlockEdit {
             ));
         }
         if spec.has_fused() && left > 0 && left < attention.heads {
-            return wrong("queries, keys and values are in one matrix, from which no heads can be removed".to_string());
+            return wrong(
+                "queries, keys and values are in one matrix, from which no heads can be removed; with --widths uniform all heads stay"
+                    .to_string(),
+            );
         }
         if let Err(why) = self.low_rank.check(spec) {
             return wrong(why);
@@ -373,11 +376,14 @@ impl WeightSource for Edited<'_> {
     }
 }
 
-/// The model with the original's heads and neurons in every block that is left, where everything that an edit removes from a block
-/// is 0. It has new biases too.
+/// The model with the original's blocks, heads and neurons, where everything that an edit removes is 0. It has new biases too.
+///
+/// A block that is removed is one of zeros, which adds nothing. Only where blocks normalise the sum after a sub-layer, zeros would
+/// change the stream: such blocks are left out here, too ([`Masked::leaves_out`]).
 pub struct Masked<'a> {
     source: &'a dyn WeightSource,
-    edit: &'a Edit,
+    /// The blocks, by their numbers in the original, with what an edit does to those that it leaves.
+    blocks: Vec<(usize, Option<&'a BlockEdit>)>,
     spec: ModelSpec,
 }
 
@@ -387,17 +393,34 @@ impl<'a> Masked<'a> {
     /// # Errors
     /// As [`Edit::applied`].
     pub fn new(source: &'a dyn WeightSource, edit: &'a Edit) -> Result<Self> {
-        edit.applied(source.spec())?;
-        let blocks = edit.blocks.iter().map(|edit| BlockEdit {
-            biases: edit.biases.clone(),
-            low_rank: edit.low_rank.clone(),
-            ..BlockEdit::whole(edit.block, source.spec().block(edit.block))
+        let before = source.spec();
+        edit.applied(before)?;
+        let left: BTreeMap<usize, &BlockEdit> = edit.blocks.iter().map(|edit| (edit.block, edit)).collect();
+        let all = (0..before.blocks).map(|block| (block, left.get(&block).copied()));
+        let blocks: Vec<_> = all
+            .filter(|(block, edit)| edit.is_some() || before.block(*block).norm_first)
+            .collect();
+        let whole = blocks.iter().map(|(block, edit)| {
+            let whole = BlockEdit::whole(*block, before.block(*block));
+            match edit {
+                Some(edit) => BlockEdit {
+                    biases: edit.biases.clone(),
+                    low_rank: edit.low_rank.clone(),
+                    ..whole
+                },
+                None => whole,
+            }
         });
         let spec = Edit {
-            blocks: blocks.collect(),
+            blocks: whole.collect(),
         }
-        .applied(source.spec())?;
-        Ok(Masked { source, edit, spec })
+        .applied(before)?;
+        Ok(Masked { source, blocks, spec })
+    }
+
+    /// Whether blocks that an edit removes are left out here, too, since zeros in their place would change the stream.
+    pub fn leaves_out(&self) -> bool {
+        self.spec.blocks < self.source.spec().blocks
     }
 }
 
@@ -415,9 +438,15 @@ impl WeightSource for Masked<'_> {
     }
 
     fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
-        let edit = &self.edit.blocks[index];
+        let (block, edit) = self.blocks[index];
+        let before = self.source.spec().block(block);
+        let Some(edit) = edit else {
+            let mut weights = original(self.source, &BlockEdit::whole(block, before), linear.role)?;
+            clear(&mut weights);
+            return Ok(weights);
+        };
         let mut weights = original(self.source, edit, linear.role)?;
-        let head_dim = self.source.spec().block(edit.block).attention.head_dim;
+        let head_dim = before.attention.head_dim;
         if !edit.has(linear.role.sub_layer()) {
             clear(&mut weights);
         } else if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
@@ -438,7 +467,7 @@ impl WeightSource for Masked<'_> {
                     .for_each(|(bias, _)| *bias = 0.0);
             }
         }
-        if let Some(branch) = edit.branch(self.source.spec().block(edit.block)) {
+        if let Some(branch) = edit.branch(before) {
             branch.append(&mut weights);
         }
         replace_bias(&mut weights, edit);
@@ -447,7 +476,7 @@ impl WeightSource for Masked<'_> {
     }
 
     fn norms(&self, index: usize) -> Result<Vec<(NormPlace, NormWeights)>> {
-        self.source.norms(self.edit.blocks[index].block)
+        self.source.norms(self.blocks[index].0)
     }
 }
 

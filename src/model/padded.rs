@@ -3,12 +3,13 @@
 use super::edit::Edited;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
+use crate::model::families::FAMILIES;
 use crate::model::source::WeightSource;
 use crate::spec::{AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
 use ndarray::{Array1, Array2};
 
-/// The smaller model with zeros, so that all its blocks have as many heads and neurons as the one that has most. Whoever loads the
-/// original's family loads it. It computes what [`Edited`] does.
+/// The smaller model with zeros, so that all its blocks have as many heads and neurons as the one that has most, or as many more heads
+/// as make a number that loaders of the family take. Whoever loads the original's family loads it. It computes what [`Edited`] does.
 pub struct Padded<'a> {
     edited: &'a Edited<'a>,
     spec: ModelSpec,
@@ -18,7 +19,7 @@ impl<'a> Padded<'a> {
     /// The smaller model with equal blocks.
     ///
     /// # Errors
-    /// A block of the original has no attention or no MLP itself.
+    /// A block of the original has no attention or no MLP itself, or the family is unknown.
     pub fn new(edited: &'a Edited<'a>) -> Result<Self> {
         let (before, small) = (edited.source().spec(), edited.spec());
         let whole = |(block, _): (&BlockSpec, usize)| SubLayer::ALL.into_iter().all(|part| block.has(part));
@@ -33,8 +34,20 @@ impl<'a> Padded<'a> {
             let most = small.kinds().map(|(block, _)| of(block)).max();
             most.filter(|most| *most > 0).unwrap_or_else(|| of(template))
         };
-        let groups = most(|block| block.attention.kv_heads);
-        let heads = groups * most(|block| block.attention.heads_of_group());
+        let (groups, each) = (
+            most(|block| block.attention.kv_heads),
+            most(|block| block.attention.heads_of_group()),
+        );
+        let sizes = &FAMILIES.find(before.family)?.item.sizes;
+        // As few as loaders take: in families that cannot say how large a head is, all of the original's.
+        let whole = (
+            groups.max(template.attention.kv_heads),
+            each.max(template.attention.heads_of_group()),
+        );
+        let counts = (groups..=whole.0).flat_map(|groups| (each..=whole.1).map(move |each| (groups, each)));
+        let taken = counts.filter(|(groups, each)| sizes.takes(groups * each, whole.0 * whole.1, before.width));
+        let (groups, each) = taken.min_by_key(|(groups, each)| groups * each).unwrap_or(whole);
+        let heads = groups * each;
         let neurons = most(BlockSpec::neurons);
         let dim = template.attention.head_dim;
         let mut block = template.as_ref().clone();

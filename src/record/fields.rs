@@ -208,7 +208,8 @@ pub struct RunInfo {
     pub seconds_per_token: Option<[f64; 2]>,
 }
 
-/// The sizes of a model before and after whole units were removed.
+/// The sizes of a model before and after whole units were removed: of the model that is measured and that `shrink` writes, in which narrow
+/// matrices are multiplied out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StructureRecord {
@@ -216,7 +217,7 @@ pub struct StructureRecord {
     pub parameters: [u64; 2],
     /// Bytes of all tensors, in the types in which the original stores them.
     pub bytes: [u64; 2],
-    /// Multiply-adds of a token in linear layers and the head, as computed: narrow matrices are multiplied out.
+    /// Multiply-adds of a token in linear layers and the head.
     pub multiply_adds: [u64; 2],
     /// The blocks that are left, by their numbers in the original.
     pub blocks: Vec<BlockWidths>,

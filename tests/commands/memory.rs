@@ -1,7 +1,7 @@
 //! Claim: the memory that `zprune plan` tells is not less than what the run then takes, on a small model and on a larger one.
 
 use super::tiny::Folder;
-use super::{run, works};
+use super::{run, says, works};
 use bytesize::ByteSize;
 use std::process::Stdio;
 use std::time::Duration;
@@ -49,6 +49,54 @@ fn holds(folder: &Folder) {
     );
     // A forecast of ten times what is used would hold, too, and serve nobody.
     assert!(told < 10 * used, "{} told, {} used", ByteSize(told), ByteSize(used));
+}
+
+/// `shrink` keeps to a budget: what does not fit goes to scratch files, which changes no bit, and a budget that will not do is refused.
+#[cfg(target_os = "linux")]
+#[test]
+fn shrinking_keeps_to_a_budget() {
+    let folder = medium("[[method]]\nunits = \"llm-pruner\"\n[[method]]\nunits = \"olica\"\n");
+    for method in ["llm-pruner", "olica"] {
+        let shrink = |budget: &str, out: &str| {
+            format!(
+                "shrink --model medium --tokens medium/windows.safetensors --method {method} --units 0.3{budget} --out {method}-{out}"
+            )
+        };
+        let output = run(&folder, &shrink(" --memory 16MiB", "out"));
+        assert_eq!(output.status.code(), Some(2), "{}", says(&output));
+        let text = says(&output);
+        let (_, amount) = text.split_once("about ").expect("a forecast");
+        let fixed = amount
+            .split_once(" must be")
+            .expect("an amount")
+            .0
+            .parse::<ByteSize>()
+            .expect("an amount")
+            .0;
+        // The residual stream of 256 tokens takes 0.6 MB.
+        let budget = format!(" --memory {}KiB --scratch scratch", (fixed >> 10) + 200);
+        let output = run(&folder, &shrink(&budget, "out"));
+        assert_eq!(output.status.code(), Some(3), "{method}: {}", says(&output));
+        assert!(
+            says(&output).contains("scratch files take what `memory` has no room for"),
+            "{}",
+            says(&output)
+        );
+        std::fs::create_dir_all(folder.path("scratch")).expect("writable");
+        let used = used(&folder, &shrink(&budget, "tight"));
+        assert!(
+            used < fixed,
+            "{method}: {} told, {} used",
+            ByteSize(fixed),
+            ByteSize(used)
+        );
+        works(&run(&folder, &shrink("", "free")));
+        let weights =
+            |out: &str| std::fs::read(folder.path(format!("{method}-{out}/model.safetensors"))).expect("written");
+        assert!(weights("tight") == weights("free"), "{method}");
+        std::fs::remove_dir(folder.path("scratch")).expect("nothing is left in it");
+    }
+    holds(&folder);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,16 @@
 //! Claim: `shrink` writes smaller models that say what they are and predict, and refuses what cannot be.
 
 use super::*;
+use safetensors::SafeTensors;
 use serde_json::Value;
+
+/// Number of values in a safetensors file of the folder.
+fn stored(folder: &Folder, name: &str) -> usize {
+    let bytes = std::fs::read(folder.path(name)).expect("written");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let shapes = file.tensors().into_iter().map(|(_, tensor)| tensor.shape().to_vec());
+    shapes.map(|shape| shape.iter().product::<usize>()).sum()
+}
 
 /// A JSON file of the folder.
 pub(super) fn json(folder: &Folder, name: &str) -> Value {
@@ -39,6 +48,15 @@ fn a_smaller_model_says_what_it_is_and_predicts() {
     assert_eq!(structure["blocks"][1]["heads"].as_array().map(Vec::len), Some(2));
     let (before, after) = (&structure["before"], &structure["after"]);
     assert!(after["parameters"].as_u64() < before["parameters"].as_u64());
+    // What is told is what is in the file; FLAP itself has biases in two layers of a block.
+    let count = stored(&folder, "small/model.safetensors");
+    assert_eq!(after["parameters"], count);
+    assert!(told.contains(&format!("-> {count} (")), "{told}");
+    let own = structure["left"]["parameters"].as_u64().expect("a number") as usize;
+    assert!(
+        told.contains(&format!("{} of the parameters are zeros", count - own)),
+        "{told}"
+    );
     assert!(structure["logit_difference"].as_f64().expect("a number") < 1e-4);
     let removed = structure["removed"].as_f64().expect("a number");
     assert!((removed - 0.4).abs() < 0.02, "{removed}");
@@ -137,9 +155,51 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     // OPT's configuration says nothing of heads.
     place(&folder, "opt_base", true);
     let shrink = "shrink --model opt_base --tokens tokens.safetensors --method two-ssp --units 0.5 --out opt";
-    refused(&folder, shrink, 2, &["cannot describe the new model", "(--pad)"]);
+    refused(
+        &folder,
+        shrink,
+        2,
+        &["no key of a `opt` configuration says that", "(--pad)"],
+    );
     works(&run(&folder, &format!("{shrink} --pad")));
     predicts(&folder, "opt");
+    // Zeros for heads that no block has left, too.
+    let shrink = "shrink --model opt_base --tokens tokens.safetensors --method llm-pruner --widths per-block --units 0.5 --out heads";
+    refused(
+        &folder,
+        shrink,
+        2,
+        &["no key of a `opt` configuration says how large a head is", "(--pad)"],
+    );
+    works(&run(&folder, &format!("{shrink} --pad")));
+    assert_eq!(json(&folder, "heads/structure.json")["loaders"], "stock");
+    predicts(&folder, "heads");
+}
+
+#[test]
+fn what_was_compared_is_said() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    for (family, without) in [("opt_base", false), ("opt_post_norm", true)] {
+        place(&folder, family, true);
+        let out = format!("{family}-short");
+        let shrink =
+            format!("shrink --model {family} --tokens tokens.safetensors --method block-drop --units 50% --out {out}");
+        let told = works(&run(&folder, &shrink));
+        assert_eq!(told.contains("without these blocks"), without, "{told}");
+        let structure = json(&folder, &format!("{out}/structure.json"));
+        assert_eq!(structure.get("compared_without_blocks").is_some(), without);
+        // A model of equal blocks has no zeros, and takes no more time for a reason.
+        let told = works(&run(
+            &folder,
+            &shrink.replace("-short", "-padded").replace("--out", "--pad --out"),
+        ));
+        assert!(!told.contains("have zeros"), "{told}");
+        assert_eq!(
+            json(&folder, &format!("{family}-padded/structure.json"))["padded"],
+            false
+        );
+    }
 }
 
 #[test]
@@ -172,7 +232,12 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     works(&run(&folder, &format!("{qwen} --set calibrated=0 --out equal")));
     assert_eq!(json(&folder, "equal/structure.json")["loaders"], "stock");
     predicts(&folder, "equal");
-    refused(&folder, &format!("{qwen} --pad --out out"), 2, &["cannot have a bias"]);
+    refused(
+        &folder,
+        &format!("{qwen} --pad --out out"),
+        2,
+        &["cannot have a bias", "--set calibrated=0"],
+    );
     place(&folder, "gpt2", true);
     let gpt2 = "shrink --model gpt2 --tokens tokens.safetensors --method olica --units 0.3 --out out";
     refused(&folder, gpt2, 2, &["queries, keys and values of their own"]);
@@ -224,6 +289,28 @@ fn what_cannot_be_is_refused() {
             2,
             &["--units 1.5 is not between 0 and 0.95"],
         ),
+        ("--method flap --units 0", 2, &["--units 0 removes nothing"]),
+        (
+            "--method flap --units 2:4",
+            2,
+            &["is no share; give a fraction, such as 0.2"],
+        ),
+        ("--method flap --units 0.001", 2, &["nothing would be removed"]),
+        (
+            "--method block-drop --units 0.1",
+            2,
+            &["nothing would be removed", "give at least 0.250"],
+        ),
+        (
+            "--method block-drop --units 90%",
+            2,
+            &["one must be left: give less than 0.75"],
+        ),
+        (
+            "--method two-ssp --units 95%",
+            2,
+            &["all 2 blocks would lose their attention", "(--pad)"],
+        ),
         (
             "--method flap --units 0.2 --set metrik=ifv",
             2,
@@ -265,7 +352,18 @@ fn what_cannot_be_is_refused() {
         &folder,
         "shrink --model mistral --tokens tokens.safetensors --method flap --units 0.3 --out out",
         2,
-        &["cannot have a bias"],
+        &["cannot have a bias", "--set bias=false"],
+    );
+    // That is said before any text is looked at.
+    let beyond = TokenWindows::new((0..32).map(|token| token * 100).collect(), 16).expect("whole windows");
+    beyond.write(&folder.path("beyond.safetensors")).expect("writable");
+    let shrink = "shrink --model mistral --tokens beyond.safetensors --method flap --units 0.3 --out out";
+    refused(&folder, shrink, 2, &["--set bias=false"]);
+    refused(
+        &folder,
+        &format!("{shrink} --set bias=false"),
+        2,
+        &["outside the model's vocabulary"],
     );
     std::fs::create_dir(folder.path("there")).expect("writable");
     folder.write("there/file", "somebody's");
@@ -290,6 +388,20 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
         assert!(told.contains("as structure.json says: "), "{told}");
         assert!(told.contains("pruned tensors: every kept weight"), "{told}");
     }
+    // Another model is none to compare with, whatever it has.
+    place(&folder, "llama_mqa", true);
+    let output = run(&folder, "verify small --against llama_mqa");
+    assert_eq!(output.status.code(), Some(1), "{}", says(&output));
+    assert!(
+        says(&output).contains("llama_mqa is not the model that was pruned: structure.json has other hashes of"),
+        "{}",
+        says(&output)
+    );
+    assert!(
+        !says(&output).contains("other weights than the original"),
+        "{}",
+        says(&output)
+    );
     let refuse = |what: &str, expect: &[&str]| {
         let output = run(&folder, "verify small --against model");
         assert_eq!(output.status.code(), Some(1), "{what}: {}", says(&output));

@@ -21,13 +21,18 @@ use zprune::data::windows::TokenWindows;
 use zprune::model::backward::gradients;
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::edit::{BlockEdit, Edit, Edited, Factors, LowRank, Masked};
-use zprune::model::families::read_spec;
+use zprune::model::export::emitted;
+use zprune::model::families::{is_stock, parse_spec, read_spec};
 use zprune::model::forward::Ends;
 use zprune::model::padded::Padded;
+use zprune::model::random::RandomWeights;
 use zprune::model::source::WeightSource;
 use zprune::prune::units::dense::Dense;
+use zprune::prune::units::scores::UnitScores;
+use zprune::prune::units::uniform::uniform;
 use zprune::prune::units::{DenseModel, Summed, UNITS, UnitMethod, UnitSum, Widths};
 use zprune::spec::{ModelSpec, Role, SubLayer};
+use zprune::tensor::StorageType;
 
 /// An edit that takes a little of everything.
 fn some(spec: &ModelSpec) -> Edit {
@@ -132,6 +137,13 @@ fn a_smaller_model_computes_what_zeros_in_its_place_do() {
             let edited = Edited::new(dense, &edit).unwrap_or_else(|error| panic!("{path}: {error}"));
             let masked = Masked::new(dense, &edit).expect("the same");
             let padded = Padded::new(&edited).expect("the same");
+            let dropped = edit.blocks.len() < spec.blocks;
+            assert_eq!(masked.leaves_out(), dropped && !spec.block(0).norm_first, "{path}");
+            assert_eq!(masked.spec().blocks == spec.blocks, !masked.leaves_out(), "{path}");
+            assert!(
+                is_stock(padded.spec()).expect("known") || spec.family == "llama",
+                "{path}"
+            );
             assert!(parameters(edited.spec()) < parameters(masked.spec()), "{path}");
             assert!(parameters(padded.spec()) <= parameters(masked.spec()), "{path}");
             let counts = edit.counts(spec).expect("possible");
@@ -339,6 +351,143 @@ fn every_method_removes_what_it_is_asked_to_in_equal_widths() {
     }
     let sums = UNITS.build("unit-sum", &toml::Table::new()).expect("legal").component;
     assert!(sums.check(Widths::PerBlock).is_err(), "sums of blocks are not compared");
+}
+
+/// Claim: with equal widths and with zeros, no model has a number of heads that loaders of its family refuse, and its configuration says
+/// the number that it has.
+#[test]
+fn heads_are_as_many_as_loaders_take() {
+    let sizes = r#""num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16,
+        "intermediate_size": 48, "vocab_size": 96"#;
+    let opt = r#"{"model_type": "opt", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "ffn_dim": 48,
+        "word_embed_proj_dim": 64, "vocab_size": 96, "max_position_embeddings": 32}"#;
+    let of = |family: &str| format!("{{\"model_type\": \"{family}\", {sizes}}}");
+    // The heads with equal widths, where a third of eight is to go, and those with zeros, where six are left.
+    for (text, narrow, wide) in [
+        (of("gemma2"), 4, 8),
+        (of("gemma3_text"), 4, 8),
+        (of("llama"), 6, 6),
+        (of("mistral"), 6, 6),
+        (of("qwen3"), 6, 6),
+        (opt.to_string(), 8, 8),
+    ] {
+        let spec = parse_spec(&text).expect("supported");
+        let model = RandomWeights::new(spec.clone(), 0, StorageType::F32);
+        let config =
+            |spec: &ModelSpec| parse_spec(&emitted(&text, spec, &[0, 1]).expect("sayable")).expect("supported");
+        let scores = (0..spec.blocks).map(|index| {
+            let block = spec.block(index);
+            let some = |count: usize| (0..count).map(|place| (place * 7 % 5) as f64).collect::<Vec<f64>>();
+            UnitScores {
+                heads: some(block.attention.heads),
+                groups: some(block.attention.kv_heads),
+                neurons: some(block.neurons()),
+            }
+        });
+        let edit = uniform(&spec, &scores.collect::<Vec<_>>(), 0.34).expect("possible");
+        let left = edit.applied(&spec).expect("possible");
+        assert_eq!(left.block(0).attention.heads, narrow, "{text}");
+        assert!(is_stock(&config(&left)).expect("known"), "{text}");
+        let mut edit = Edit::whole(&spec);
+        for edit in &mut edit.blocks {
+            let block = spec.block(edit.block);
+            let groups = block.attention.kv_heads * 3 / 4;
+            edit.keep_groups(&(0..groups).collect::<Vec<_>>(), block);
+        }
+        let edited = Edited::new(&model, &edit).expect("possible");
+        let padded = Padded::new(&edited).expect("possible");
+        assert_eq!(padded.spec().block(0).attention.heads, wide, "{text}");
+        assert!(is_stock(&config(padded.spec())).expect("known"), "{text}");
+        let windows = TokenWindows::new((0..16).collect(), 8).expect("whole windows");
+        let wide = |source: &dyn WeightSource| -> Vec<f64> {
+            logits(&Cpu, source, &windows)
+                .iter()
+                .map(|value| f64::from(*value))
+                .collect()
+        };
+        close(&text, &wide(&padded), &wide(&edited));
+    }
+    let six = of("gemma2")
+        .replace("heads\": 8", "heads\": 6")
+        .replace("heads\": 4", "heads\": 3");
+    let six = parse_spec(&six).expect("supported");
+    assert!(!is_stock(&six).expect("known"), "transformers refuses it");
+}
+
+/// Claim: what a configuration decides is known before anything is computed, with what helps.
+#[test]
+fn what_a_configuration_decides_is_said_first() {
+    let spec = |family: &str| {
+        parse_spec(&format!("{{\"model_type\": \"{family}\", \"num_hidden_layers\": 4}}")).expect("supported")
+    };
+    let per_block = Widths::PerBlock;
+    for (name, parameters, family, share, widths, says) in [
+        ("flap", "", "qwen2", 0.3, Widths::Uniform, "--set bias=false"),
+        ("flap", "bias = false", "qwen2", 0.3, Widths::Uniform, ""),
+        ("flap", "", "llama", 0.3, Widths::Uniform, ""),
+        ("olica", "", "mistral", 0.2, Widths::Uniform, "--set calibrated=0"),
+        ("olica", "calibrated = 0", "mistral", 0.2, Widths::Uniform, ""),
+        (
+            "olica",
+            "",
+            "gpt2",
+            0.2,
+            Widths::Uniform,
+            "queries, keys and values of their own",
+        ),
+        (
+            "two-ssp",
+            "",
+            "llama",
+            0.95,
+            Widths::Uniform,
+            "all 4 blocks would lose their attention",
+        ),
+        ("two-ssp", "", "llama", 0.5, Widths::Uniform, ""),
+        ("two-ssp", "", "opt", 0.5, Widths::Uniform, "(--pad)"),
+        ("two-ssp", "alpha = 0.1", "opt", 0.5, Widths::Uniform, ""),
+        ("llm-pruner", "", "opt", 0.5, per_block, "(--pad)"),
+        (
+            "llm-pruner",
+            "",
+            "gpt2",
+            0.5,
+            per_block,
+            "with --widths uniform all heads stay",
+        ),
+        (
+            "llm-pruner",
+            "end = 5",
+            "llama",
+            0.5,
+            per_block,
+            "`end` at most the number of blocks",
+        ),
+        ("llm-pruner", "", "opt", 0.5, Widths::Uniform, ""),
+        ("block-drop", "", "llama", 0.9, Widths::Uniform, "give less than 0.88"),
+        ("block-drop", "", "llama", 0.1, Widths::Uniform, "give at least 0.125"),
+        ("block-drop", "", "llama", 0.125, Widths::Uniform, ""),
+    ] {
+        let table = parameters.parse().expect("TOML");
+        let method = UNITS.build(name, &table).expect("legal").component;
+        let spec = spec(family);
+        let checked = method.check_model(&spec, share, widths);
+        let checked = checked.and_then(|()| method.check_writing(&spec, share, widths, false));
+        let what = format!("{name} {parameters} on {family}, {share}");
+        match says {
+            "" => checked.unwrap_or_else(|error| panic!("{what}: {error}")),
+            says => {
+                let error = checked.expect_err(&what).to_string();
+                assert!(error.contains(says), "{what}: {error}");
+            }
+        }
+    }
+    let two_ssp = UNITS.build("two-ssp", &toml::Table::new()).expect("legal").component;
+    for (family, share) in [("llama", 0.95), ("opt", 0.5)] {
+        two_ssp
+            .check_writing(&spec(family), share, Widths::Uniform, true)
+            .expect("zeros can be written");
+    }
 }
 
 fn blind_edit(method: &dyn UnitMethod, model: &dyn DenseModel) -> zprune::error::Result<Edit> {

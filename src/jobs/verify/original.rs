@@ -5,6 +5,7 @@ use super::verdict::Verdict;
 use crate::data::digest::{self, FileDigest};
 use crate::data::tokenizer;
 use crate::error::{Located, Result};
+use crate::experiment::inputs::ModelIdentity;
 use crate::files::header::METADATA;
 use crate::jobs::provenance::{Kept, PruningFile};
 use crate::model::checkpoint::Checkpoint;
@@ -67,6 +68,35 @@ pub(super) fn is_copy(path: &Path, folder: &Path) -> bool {
     let place = |folder: &Path| folder.canonicalize().ok();
     let both = |one: Option<_>, other| one.is_some() && one == other;
     both(record(path), record(folder)) || place(path).is_some() && place(path) == place(folder)
+}
+
+/// What of a model has other hashes than those that were recorded.
+pub(super) fn unlike(path: &Path, checkpoint: &Checkpoint, recorded: &ModelIdentity) -> Result<Vec<String>> {
+    let mut others = Vec::new();
+    let sha256 = |name: &str| digest::of_file(&path.join(name)).ok();
+    if sha256("config.json").as_ref() != Some(&recorded.config) {
+        others.push("config.json".to_string());
+    }
+    // What zprune records of a tokenizer was the hash of this file, and is that of all that it goes by; none of a model without one.
+    let tokenizer = [sha256("tokenizer.json"), tokenizer::digest(path).ok()];
+    if !recorded.tokenizer.is_empty() && !tokenizer.contains(&Some(recorded.tokenizer.clone())) {
+        others.push("tokenizer.json".to_string());
+    }
+    if checkpoint.files().digest()? != recorded.weights {
+        others.push("the weights".to_string());
+    }
+    Ok(others)
+}
+
+/// What is said of a directory that is not the recorded original; nothing if it is.
+pub(super) fn no_original(path: &Path, record: &str, others: &[String]) -> Option<String> {
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} is not the model that was pruned: {record} has other hashes of {}",
+            path.display(),
+            others.join(", ")
+        )
+    })
 }
 
 impl<'a> Original<'a> {
@@ -195,27 +225,9 @@ impl<'a> Original<'a> {
             let differs = |name: &&String| now.get(*name) != fingerprints.original.get(*name);
             others.extend(names.into_iter().filter(differs).cloned());
         } else {
-            let recorded = &claim.cell.model;
-            let sha256 = |name: &str| digest::of_file(&self.path.join(name)).ok();
-            if sha256("config.json").as_ref() != Some(&recorded.config) {
-                others.push("config.json".to_string());
-            }
-            // What zprune records of a tokenizer was the hash of this file, and is that of all that it goes by.
-            let tokenizer = [sha256("tokenizer.json"), tokenizer::digest(&self.path).ok()];
-            if !tokenizer.contains(&Some(recorded.tokenizer.clone())) {
-                others.push("tokenizer.json".to_string());
-            }
-            if self.checkpoint.files().digest()? != recorded.weights {
-                others.push("the weights".to_string());
-            }
+            others = unlike(&self.path, &self.checkpoint, &claim.cell.model)?;
         }
-        if !others.is_empty() {
-            verdict.faults.push(format!(
-                "{} is not the model that was pruned: {PRUNING} has other hashes of {}",
-                self.path.display(),
-                others.join(", ")
-            ));
-        }
+        verdict.faults.extend(no_original(&self.path, PRUNING, &others));
         Ok(())
     }
 

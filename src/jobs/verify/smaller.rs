@@ -1,6 +1,7 @@
 //! A model that lost whole units against its `structure.json`, and against the model it came from.
 
 use super::files;
+use super::original::{no_original, unlike};
 use super::verdict::Verdict;
 use crate::cell::size::{multiply_adds, parameters};
 use crate::error::{Located, Result};
@@ -61,8 +62,14 @@ fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
     }
 }
 
-/// Compares every tensor with the part of the original's that is left.
+/// Compares every tensor with the part of the original's that is left, if this is the original.
 fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict) -> Result<()> {
+    let original = Checkpoint::open(path, read_spec(path)?)?;
+    let others = unlike(path, &original, &structure.original)?;
+    if let Some(fault) = no_original(path, STRUCTURE, &others) {
+        verdict.faults.push(fault);
+        return Ok(());
+    }
     let narrow = |left: &BlockLeft| !left.ranks.is_empty() || !left.values.is_empty() || left.branch.is_some();
     if structure.blocks.iter().any(narrow) {
         verdict.unchecked.push(format!(
@@ -71,7 +78,6 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
         ));
         return Ok(());
     }
-    let original = Checkpoint::open(path, read_spec(path)?)?;
     let blocks = structure.blocks.iter().map(|left| BlockEdit {
         block: left.block,
         heads: left.heads.clone(),

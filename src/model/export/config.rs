@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::json;
-use crate::model::families::{FAMILIES, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
+use crate::model::families::{FAMILIES, HeadCounts, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
 use crate::spec::{BlockSpec, ModelSpec, SubLayer};
 use serde_json::{Map, Value};
 use std::cmp::Reverse;
@@ -75,8 +75,16 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
         }
     }
     if others.is_empty() {
-        if spec.family == "llama" && !spec.width.is_multiple_of(usual.attention.heads) {
-            as_another(&mut config, usual);
+        let counts = family.item.sizes.heads.map(|keys| keys.counts);
+        match counts.filter(|_| !spec.width.is_multiple_of(usual.attention.heads)) {
+            Some(HeadCounts::DivisorsOrRenamed) => as_another(&mut config, usual, spec.max_positions),
+            Some(HeadCounts::Divisors) => tracing::warn!(
+                "config.json: transformers refuses a `{}` whose width ({}) is no multiple of its heads ({}); this program reads it",
+                spec.family,
+                spec.width,
+                usual.attention.heads
+            ),
+            Some(HeadCounts::Any) | None => {}
         }
     } else {
         tracing::warn!(
@@ -122,7 +130,9 @@ fn sizes(block: &BlockSpec, keys: &SizeKeys) -> Vec<(String, Value)> {
 
 /// Turns a LLaMA's configuration into that of a family whose heads need not share out the width evenly, and which computes the same: a
 /// Mistral without a window, or with biases a Granite without factors.
-fn as_another(config: &mut Map<String, Value>, usual: &BlockSpec) {
+fn as_another(config: &mut Map<String, Value>, usual: &BlockSpec, positions: usize) {
+    // Where this key is missing, each family has its own number.
+    config.insert("max_position_embeddings".to_string(), positions.into());
     let (family, class) = match usual.linears.iter().any(|linear| linear.bias) {
         true => {
             config.insert(

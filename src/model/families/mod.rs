@@ -30,7 +30,7 @@ mod rotary;
 pub use biases::with_biases;
 pub use configuration::Config;
 use registry::REFUSED;
-pub use registry::{BiasKey, FAMILIES, HeadKeys, ModelFamily, Reader, SizeKeys};
+pub use registry::{BiasKey, FAMILIES, HeadCounts, HeadKeys, ModelFamily, Reader, SizeKeys};
 
 /// The key whose value is an object of blocks, each with the sizes that it has of its own.
 pub const PER_BLOCK: &str = "per_layer_config";
@@ -71,6 +71,20 @@ pub fn parse_spec(text: &str) -> Result<ModelSpec> {
         check_size(&spec)?;
     }
     Ok(spec)
+}
+
+/// Whether stock loaders take a model as its family: its blocks are equal and, if the family asks for that, the heads share out the width.
+///
+/// # Errors
+/// The family is unknown.
+pub fn is_stock(spec: &ModelSpec) -> Result<bool> {
+    let sizes = &FAMILIES.find(spec.family)?.item.sizes;
+    let mut kinds = spec.kinds();
+    let (Some((block, _)), None) = (kinds.next(), kinds.next()) else {
+        return Ok(false);
+    };
+    let any = sizes.heads.is_none_or(|keys| keys.counts == HeadCounts::Any);
+    Ok(any || spec.width.is_multiple_of(block.attention.heads))
 }
 
 /// Reads a configuration of equal blocks.

@@ -68,21 +68,48 @@ pub struct HeadKeys {
     pub kv_heads: &'static str,
     /// The key for the number of features of a head.
     pub head_dim: &'static str,
+    /// The numbers of query heads that stock loaders take.
+    pub counts: HeadCounts,
+}
+
+/// The numbers of query heads that transformers takes in models of a family whose configuration says how large a head is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadCounts {
+    /// Any.
+    Any,
+    /// Those that divide the width of the model.
+    Divisors,
+    /// The same. A model with another number is written as one of another family, which computes the same and takes any.
+    DivisorsOrRenamed,
+}
+
+impl SizeKeys {
+    /// Whether a model of this width, whose blocks have `before` query heads, can be written with `heads` in each block, so that
+    /// stock loaders take it.
+    pub fn takes(&self, heads: usize, before: usize, width: usize) -> bool {
+        heads == before
+            || self
+                .heads
+                .is_some_and(|keys| keys.counts != HeadCounts::Divisors || width.is_multiple_of(heads))
+    }
 }
 
 /// The key for the number of blocks of nearly all families.
 const BLOCKS: &str = "num_hidden_layers";
 
-/// The keys of LLaMA and of the families that follow it.
-const LIKE_LLAMA: SizeKeys = SizeKeys {
-    blocks: BLOCKS,
-    neurons: "intermediate_size",
-    heads: Some(HeadKeys {
-        heads: "num_attention_heads",
-        kv_heads: "num_key_value_heads",
-        head_dim: "head_dim",
-    }),
-};
+/// The keys of LLaMA and of the families that follow it, which take other numbers of heads.
+const fn like_llama(counts: HeadCounts) -> SizeKeys {
+    SizeKeys {
+        blocks: BLOCKS,
+        neurons: "intermediate_size",
+        heads: Some(HeadKeys {
+            heads: "num_attention_heads",
+            kv_heads: "num_key_value_heads",
+            head_dim: "head_dim",
+            counts,
+        }),
+    }
+}
 
 /// The keys of a family whose heads share out the width of the model, so that none can be left out.
 const fn neurons_only(blocks: &'static str, neurons: &'static str) -> SizeKeys {
@@ -102,7 +129,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Gemma 2: norms around sub-layers, bounded scores and logits, alternating windows",
             item: ModelFamily {
                 read: gemma::gemma2,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Divisors),
                 biases: &[ATTENTION_BIAS],
             },
         },
@@ -111,7 +138,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Gemma 3, text: norms around sub-layers and on query and key heads, one block in six unwindowed",
             item: ModelFamily {
                 read: gemma::gemma3,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Divisors),
                 biases: &[ATTENTION_BIAS],
             },
         },
@@ -138,7 +165,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Granite without factors of the stream and of the logits: as llama, with any number of heads and biases",
             item: ModelFamily {
                 read: llama::granite,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Any),
                 biases: &[ATTENTION_BIAS, MLP_BIAS],
             },
         },
@@ -147,7 +174,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "LLaMA 1, 2, 3, 3.1, 3.2, SmolLM2: RMSNorm, rotary positions, SwiGLU, grouped-query attention",
             item: ModelFamily {
                 read: llama::llama,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::DivisorsOrRenamed),
                 biases: &[ATTENTION_BIAS, MLP_BIAS],
             },
         },
@@ -156,7 +183,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Mistral: as llama, attention within a sliding window",
             item: ModelFamily {
                 read: llama::mistral,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Any),
                 biases: &[],
             },
         },
@@ -174,7 +201,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Qwen 2, 2.5: as llama, with biases of queries, keys and values",
             item: ModelFamily {
                 read: llama::qwen2,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Any),
                 biases: &[],
             },
         },
@@ -183,7 +210,7 @@ pub const FAMILIES: Registry<ModelFamily> = Registry {
             summary: "Qwen 3: as llama, with norms of query and key heads",
             item: ModelFamily {
                 read: llama::qwen3,
-                sizes: LIKE_LLAMA,
+                sizes: like_llama(HeadCounts::Any),
                 biases: &[ATTENTION_BIAS],
             },
         },

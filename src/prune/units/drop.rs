@@ -38,11 +38,24 @@ impl UnitMethod for BlockDrop {
         true
     }
 
+    fn check_model(&self, spec: &ModelSpec, share: f64, _: Widths) -> Result<()> {
+        count(spec, share).map(drop)
+    }
+
+    fn check_writing(&self, spec: &ModelSpec, share: f64, _: Widths, _: bool) -> Result<()> {
+        match count(spec, share)? {
+            0 => Err(Error::config(format!(
+                "parameter `units` = {share}: nothing would be removed, since that is less than half of one of {} blocks; give at least {:.3}",
+                spec.blocks,
+                (500.0 / spec.blocks as f64).ceil() / 1e3
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn edit(&self, model: &dyn DenseModel, share: f64, _: Widths) -> Result<Edit> {
-        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
-        // Blocks are nearly always equal; where they are not, their number counts.
-        let count = (share * spec.blocks as f64).round() as usize;
+        let count = count(spec, share)?;
         if count == 0 {
             return Ok(Edit::whole(spec));
         }
@@ -61,6 +74,24 @@ impl UnitMethod for BlockDrop {
             }
         };
         Ok(without(spec, &dropped))
+    }
+}
+
+/// How many blocks go. Blocks are nearly always equal; where they are not, their number counts.
+///
+/// # Errors
+/// The share is out of range, or no block would be left.
+fn count(spec: &ModelSpec, share: f64) -> Result<usize> {
+    within("units", share, 0.0..=MOST_UNITS)?;
+    let blocks = spec.blocks as f64;
+    let count = (share * blocks).round() as usize;
+    match count < spec.blocks {
+        true => Ok(count),
+        false => Err(Error::config(format!(
+            "parameter `units` = {share}: rounded to whole blocks that is all {}, and one must be left: give less than {:.2}",
+            spec.blocks,
+            (blocks - 0.5) / blocks
+        ))),
     }
 }
 

@@ -16,9 +16,10 @@ use super::uniform::{MOST_UNITS, uniform};
 use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::{BlockEdit, Edit};
+use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
 use crate::prune::range::within;
-use crate::spec::{BlockSpec, Role};
+use crate::spec::{BlockSpec, LinearSpec, ModelSpec, Role};
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,15 @@ impl UnitMethod for Flap {
         }
     }
 
+    fn check_writing(&self, spec: &ModelSpec, share: f64, _: Widths, _: bool) -> Result<()> {
+        if !self.bias || share == 0.0 {
+            return Ok(());
+        }
+        let compensated = |linear: &LinearSpec| matches!(linear.role, Role::Output | Role::Down);
+        let possible = with_biases(spec, compensated).map(drop);
+        possible.map_err(|error| Error::config(format!("{error}; without biases (--set bias=false) it can be written")))
+    }
+
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
         let features = model.features()?;
@@ -124,7 +134,7 @@ impl UnitMethod for Flap {
                 uniform(source.spec(), &scores, share)?
             }
         };
-        if self.bias {
+        if self.bias && edit != Edit::whole(source.spec()) {
             for (edit, features) in edit.blocks.iter_mut().zip(&features) {
                 compensate(source, edit, features)?;
             }
@@ -357,7 +367,8 @@ fn lowest_anywhere<'a>(lists: impl Iterator<Item = &'a Vec<f64>>, count: usize) 
     kept.into_iter().map(indices).collect()
 }
 
-/// Adds to the biases of the layers that write to the stream what the removed inputs gave on average.
+/// Adds to the biases of the layers that write to the stream what the removed inputs gave on average. A layer that lost nothing has a
+/// bias afterwards, too, as in the released code.
 fn compensate(source: &dyn WeightSource, edit: &mut BlockEdit, features: &BlockFeatures) -> Result<()> {
     let block = source.spec().block(edit.block).clone();
     let dim = block.attention.head_dim;
@@ -371,12 +382,15 @@ fn compensate(source: &dyn WeightSource, edit: &mut BlockEdit, features: &BlockF
         (Role::Down, edit.neurons.clone(), &features.neurons.mean),
     ];
     for (role, kept, mean) in parts {
-        if kept.len() == mean.len() {
-            continue;
-        }
         let Some(linear) = block.linears.iter().find(|linear| linear.role == role) else {
             continue;
         };
+        if kept.len() == mean.len() {
+            if !linear.bias {
+                edit.biases.insert(role, Array1::zeros(linear.outputs));
+            }
+            continue;
+        }
         let weights = source
             .linear(edit.block, linear)
             .at(format_args!("block {}", edit.block))?;

@@ -14,6 +14,7 @@ use super::uniform::{MOST_UNITS, uniform};
 use crate::backend::gradient::GradientNeeds;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::Edit;
+use crate::model::families::FAMILIES;
 use crate::model::source::WeightSource;
 use crate::prune::range::within;
 use crate::spec::{AttentionSpec, ModelSpec, Role};
@@ -80,6 +81,49 @@ impl UnitMethod for LlmPruner {
         }
     }
 
+    fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
+        within("units", share, 0.0..=MOST_UNITS)?;
+        if widths == Widths::Uniform {
+            return Ok(());
+        }
+        self.end(spec)?;
+        match self.loses_heads(spec, share) && spec.kinds().any(|(block, _)| block.has_fused()) {
+            true => Err(Error::config(
+                "queries, keys and values are in one matrix, from which no heads can be removed; with --widths uniform all heads stay",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, pad: bool) -> Result<()> {
+        let sayable = pad || FAMILIES.find(spec.family)?.item.sizes.heads.is_some();
+        match widths == Widths::PerBlock && self.loses_heads(spec, share) && !sayable {
+            true => Err(Error::config(format!(
+                "heads would be removed, and no key of a `{}` configuration says how large a head is; use --widths uniform, which removes \
+                 neurons only, or write zeros in place of what was removed (--pad)",
+                spec.family
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn gradients(&self) -> GradientNeeds {
+        GradientNeeds {
+            sum: self.taylor != Taylor::ParamSecond,
+            squares: matches!(self.taylor, Taylor::ParamSecond | Taylor::ParamMix),
+            magnitudes: false,
+        }
+    }
+
+    fn room(&self, spec: &ModelSpec) -> u64 {
+        // The gradients of a block as they were read, and the salience of a layer in double precision.
+        let blocks = spec.kinds().map(|(block, _)| {
+            let layers = block.linears.iter().map(|linear| linear.outputs * linear.inputs);
+            4 * self.gradients().count() * block.prunable() + 12 * layers.max().unwrap_or(0)
+        });
+        blocks.max().unwrap_or(0) as u64
+    }
+
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
         within("units", share, 0.0..=MOST_UNITS)?;
@@ -98,14 +142,9 @@ impl LlmPruner {
     /// # Errors
     /// Weights are unusable, the model has no gradients, or the backend fails.
     pub fn scores(&self, model: &dyn DenseModel) -> Result<Vec<UnitScores>> {
-        let needs = GradientNeeds {
-            sum: self.taylor != Taylor::ParamSecond,
-            squares: matches!(self.taylor, Taylor::ParamSecond | Taylor::ParamMix),
-            magnitudes: false,
-        };
         let source = model.source();
         let mut found: Vec<(usize, UnitScores)> = Vec::new();
-        model.gradients(needs, &mut |index, gradients| {
+        model.gradients(self.gradients(), &mut |index, gradients| {
             found.push((index, self.of_block(source, index, gradients)?));
             Ok(())
         })?;
@@ -177,27 +216,44 @@ impl LlmPruner {
         Ok(salience)
     }
 
+    /// The first block that keeps all, where blocks may differ.
+    ///
+    /// # Errors
+    /// There are no such blocks.
+    fn end(&self, spec: &ModelSpec) -> Result<usize> {
+        let end = self.end.unwrap_or(spec.blocks);
+        match self.first < end && end <= spec.blocks {
+            true => Ok(end),
+            false => Err(Error::config(format!(
+                "blocks {} to {end} of {} lose units: `first` must be below `end`, and `end` at most the number of blocks",
+                self.first, spec.blocks
+            ))),
+        }
+    }
+
+    /// Whether any block loses heads, where blocks may differ.
+    fn loses_heads(&self, spec: &ModelSpec, share: f64) -> bool {
+        let mut kinds = spec.kinds();
+        kinds.any(|(block, _)| match self.gqa {
+            Gqa::EqualQ => fewer_queries(&block.attention, share) > 0,
+            Gqa::Group | Gqa::LlmPruner => fewer_groups(&block.attention, share) > 0,
+        })
+    }
+
     /// What is left where blocks may differ, by these scores: in those from `first` to `end`, the released counts.
     ///
     /// # Errors
     /// There are no such blocks.
     pub fn per_block(&self, spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Edit> {
-        let end = self.end.unwrap_or(spec.blocks);
-        if self.first >= end || end > spec.blocks {
-            return Err(Error::config(format!(
-                "blocks {} to {end} of {} lose units: `first` must be below `end`, and `end` at most the number of blocks",
-                self.first, spec.blocks
-            )));
-        }
+        let end = self.end(spec)?;
         let mut edit = Edit::whole(spec);
         for (edit, scores) in edit.blocks.iter_mut().zip(scores).take(end).skip(self.first) {
             let block = spec.block(edit.block);
-            let AttentionSpec { kv_heads, head_dim, .. } = block.attention;
             let neurons = lost(scores.neurons.len(), share);
             edit.neurons = without_lowest(&scores.neurons, neurons.min(scores.neurons.len() - 1));
             if self.gqa == Gqa::EqualQ {
                 let each = block.attention.heads_of_group();
-                let fewer = lost(each, share).min(each - 1);
+                let fewer = fewer_queries(&block.attention, share);
                 let groups = scores.heads.chunks(each).enumerate();
                 let kept = groups.flat_map(|(group, scores)| {
                     let kept = without_lowest(scores, fewer).into_iter();
@@ -205,8 +261,10 @@ impl LlmPruner {
                 });
                 edit.heads = kept.collect();
             } else {
-                let fewer = lost(kv_heads * head_dim, share) / head_dim;
-                edit.keep_groups(&without_lowest(&scores.groups, fewer.min(kv_heads - 1)), block);
+                edit.keep_groups(
+                    &without_lowest(&scores.groups, fewer_groups(&block.attention, share)),
+                    block,
+                );
             }
         }
         Ok(edit)
@@ -216,6 +274,18 @@ impl LlmPruner {
 /// How many of `count` go, as the released code rounds.
 fn lost(count: usize, share: f64) -> usize {
     count - (count as f64 * (1.0 - share)) as usize
+}
+
+/// How many query heads every key-value head loses, if these stay.
+fn fewer_queries(attention: &AttentionSpec, share: f64) -> usize {
+    let each = attention.heads_of_group();
+    lost(each, share).min(each.saturating_sub(1))
+}
+
+/// How many key-value heads go, with their query heads.
+fn fewer_groups(attention: &AttentionSpec, share: f64) -> usize {
+    let AttentionSpec { kv_heads, head_dim, .. } = *attention;
+    (lost(kv_heads * head_dim, share) / head_dim).min(kv_heads.saturating_sub(1))
 }
 
 /// The query heads whose scores count for a key-value head.

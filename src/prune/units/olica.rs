@@ -21,6 +21,7 @@ use super::uniform::{equal_block, multiple};
 use crate::error::{Error, Located, Result};
 use crate::linalg::left_singular;
 use crate::model::edit::{BlockEdit, Edit, Edited, Factors, LowRank};
+use crate::model::families::with_biases;
 use crate::model::source::WeightSource;
 use crate::prune::range::within;
 use crate::spec::{BlockSpec, ModelSpec, Role, SubLayer, TapPlace};
@@ -100,6 +101,42 @@ impl UnitMethod for Olica {
 
     fn calibrates(&self) -> bool {
         true
+    }
+
+    fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
+        self.budget(spec, share, widths).map(drop)
+    }
+
+    fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, _: bool) -> Result<()> {
+        if share == 0.0 || self.branches(spec) == 0 || self.budget(spec, share, widths)?.neurons == 0 {
+            return Ok(());
+        }
+        // A branch becomes neurons whose gates have biases.
+        let possible = with_biases(spec, |linear| linear.role == Role::Gate).map(drop);
+        possible.map_err(|error| {
+            Error::config(format!(
+                "{error}; without branches beside MLPs (--set calibrated=0) it can be written"
+            ))
+        })
+    }
+
+    fn room(&self, spec: &ModelSpec) -> u64 {
+        let width = spec.width as u64;
+        let (mut kept, mut layer) = (0, 0);
+        for (block, count) in spec.kinds() {
+            for linear in &block.linears {
+                let weights = (linear.outputs * linear.inputs) as u64;
+                layer = layer.max(weights);
+                // Products of narrow matrices are smaller than what they stand for.
+                if matches!(linear.role, Role::Query | Role::Key) {
+                    kept += 4 * weights * count as u64;
+                }
+            }
+            let attention = &block.attention;
+            kept += 8 * (attention.kv_heads * attention.head_dim.pow(2) * count) as u64;
+        }
+        // A matrix in double precision, scaled, turned, and its vectors; the sums of a regression and what they are solved with.
+        kept + 4 * 8 * layer.max(width * width)
     }
 
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {

@@ -7,7 +7,7 @@ use crate::backend::gradient::GradientNeeds;
 use crate::error::Result;
 use crate::model::edit::{BlockEdit, Edit};
 use crate::model::source::WeightSource;
-use crate::spec::{Role, TapPlace};
+use crate::spec::{ModelSpec, Role, TapPlace};
 use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,33 @@ pub trait UnitMethod: Send + Sync {
     /// It cannot; says why.
     fn check(&self, _widths: Widths) -> Result<()> {
         Ok(())
+    }
+
+    /// Checks, before anything is computed, that such a model can lose `share` of the weights of its blocks' linear layers.
+    ///
+    /// # Errors
+    /// It cannot; says why, and what can be.
+    fn check_model(&self, _spec: &ModelSpec, _share: f64, _widths: Widths) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks, before anything is computed, that a configuration of the model's family can describe what would be left; with `pad`, zeros
+    /// make the blocks equal. What depends on scores is only known afterwards.
+    ///
+    /// # Errors
+    /// It cannot; says why, and what helps.
+    fn check_writing(&self, _spec: &ModelSpec, _share: f64, _widths: Widths, _pad: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradients that it asks for ([`DenseModel::gradients`]), for forecasts of memory.
+    fn gradients(&self) -> GradientNeeds {
+        GradientNeeds::NOTHING
+    }
+
+    /// About how many bytes it holds at most, beside the text and what computing a block takes, for forecasts of memory.
+    fn room(&self, _spec: &ModelSpec) -> u64 {
+        0
     }
 
     /// What is left of a model whose blocks' linear layers lose `share` of their weights.

@@ -16,8 +16,9 @@ use super::step::{DenseModel, UnitMethod, Widths};
 use super::uniform::{MOST_UNITS, equal_block, multiple};
 use crate::error::{Error, Result};
 use crate::model::edit::Edit;
+use crate::model::families::FAMILIES;
 use crate::prune::range::within;
-use crate::spec::SubLayer;
+use crate::spec::{ModelSpec, SubLayer};
 use serde::{Deserialize, Serialize};
 
 /// 2SSP.
@@ -49,14 +50,68 @@ impl UnitMethod for TwoSsp {
         true
     }
 
+    fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
+        self.budget(spec, share, widths).map(drop)
+    }
+
+    fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, pad: bool) -> Result<()> {
+        let Budget { attentions, .. } = self.budget(spec, share, widths)?;
+        if pad || attentions == 0 {
+            return Ok(());
+        }
+        let fewer = "remove less, give a lower `alpha`, or write zeros in place of what was removed (--pad)";
+        if FAMILIES.find(spec.family)?.item.sizes.heads.is_none() {
+            return Err(Error::config(format!(
+                "{attentions} of {} blocks would lose their attention, and no key of a `{}` configuration says that; {fewer}",
+                spec.blocks, spec.family
+            )));
+        }
+        match attentions == spec.blocks {
+            true => Err(Error::config(format!(
+                "all {attentions} blocks would lose their attention, and no configuration says that; {fewer}"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
-        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
+        let Budget { attentions, neurons } = self.budget(spec, share, widths)?;
+        let mut edit = Edit::whole(spec);
+        if neurons > 0 {
+            for (edit, norms) in edit.blocks.iter_mut().zip(model.neuron_norms()?) {
+                edit.neurons = without_lowest(&norms, neurons);
+            }
+        }
+        for _ in 0..attentions {
+            let measured = model.without_attention(&edit, self.windows)?;
+            // Of equal ones, the first.
+            if let Some((place, _)) = measured
+                .into_iter()
+                .reduce(|best, next| if next.1 < best.1 { next } else { best })
+            {
+                edit.blocks[place].remove(SubLayer::Attention);
+            }
+        }
+        Ok(edit)
+    }
+}
+
+/// What goes.
+struct Budget {
+    /// Number of blocks that lose their attention.
+    attentions: usize,
+    /// Number of neurons that every MLP loses.
+    neurons: usize,
+}
+
+impl TwoSsp {
+    fn budget(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<Budget> {
+        within("units", share, 0.0..=MOST_UNITS)?;
         let block = equal_block(spec)?;
         if let Some(part) = SubLayer::ALL.into_iter().find(|part| !block.has(*part)) {
             return Err(Error::config(format!("the model's blocks have no {part:?} to remove")));
         }
-        let mut edit = Edit::whole(spec);
         let attention: usize = (block.linears.iter())
             .filter(|linear| linear.role.sub_layer() == SubLayer::Attention)
             .map(|linear| linear.outputs * linear.inputs)
@@ -74,21 +129,9 @@ impl UnitMethod for TwoSsp {
             _ => 1,
         };
         let kept = ((kept / step as f64).round() as usize).max(1) * step;
-        if kept < neurons {
-            for (edit, norms) in edit.blocks.iter_mut().zip(model.neuron_norms()?) {
-                edit.neurons = without_lowest(&norms, neurons - kept);
-            }
-        }
-        for _ in 0..whole {
-            let measured = model.without_attention(&edit, self.windows)?;
-            // Of equal ones, the first.
-            if let Some((place, _)) = measured
-                .into_iter()
-                .reduce(|best, next| if next.1 < best.1 { next } else { best })
-            {
-                edit.blocks[place].remove(SubLayer::Attention);
-            }
-        }
-        Ok(edit)
+        Ok(Budget {
+            attentions: whole,
+            neurons: neurons.saturating_sub(kept),
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! The same numbers of heads and neurons for all blocks, so that every loader takes the model.
 //!
-//! Each block loses the same number of key-value heads, with their query heads: the share of them, rounded, or none where the
-//! family's configuration cannot say that there are fewer. The neurons make up for
-//! what rounding did, in a number that matrix products like ([`multiple`]).
+//! Each block loses the same number of key-value heads, with their query heads: the share of them, rounded to a number that loaders of
+//! the family take, or none where its configuration cannot say that there are fewer. The neurons make up for what rounding did, in a
+//! number that matrix products like ([`multiple`]).
 
 use super::cost::Cost;
 use super::scores::{UnitScores, without_lowest};
@@ -51,12 +51,13 @@ pub fn uniform(spec: &ModelSpec, scores: &[UnitScores], share: f64) -> Result<Ed
     }
     let cost = Cost::of(block);
     let (groups, neurons) = (block.attention.kv_heads, block.neurons());
-    // Many families have no key for the size of a head, so that none can be left out.
-    let removable = match FAMILIES.find(spec.family)?.item.sizes.heads {
-        Some(_) => groups - 1,
-        None => 0,
-    };
-    let fewer = ((share * groups as f64).round() as usize).min(removable);
+    let sizes = &FAMILIES.find(spec.family)?.item.sizes;
+    let heads = |fewer: usize| (groups - fewer) * block.attention.heads_of_group();
+    let taken = (0..groups).filter(|fewer| sizes.takes(heads(*fewer), block.attention.heads, spec.width));
+    let far = |fewer: usize| (fewer as f64 - share * groups as f64).abs();
+    // The nearest; of two that are equally near, the larger.
+    let nearest = taken.min_by(|a, b| far(*a).total_cmp(&far(*b)).then(b.cmp(a)));
+    let fewer = nearest.unwrap_or(0);
     let left = (1.0 - share) * (groups * cost.group + neurons * cost.neuron) as f64;
     let wanted = (left - ((groups - fewer) * cost.group) as f64) / cost.neuron as f64;
     let step = multiple(neurons);

@@ -66,6 +66,10 @@ impl View<'_> {
                  asked for, since units have sizes. Parameters include the embedding and the head. Multiply-adds are those of a token \
                  in linear layers and the head. Means over seeds."
                     .to_string(),
+                "Parameters, stored size, multiply-adds and time are those of the model that was measured and that `zprune shrink` writes. \
+                 In it, narrow matrices (olica) are multiplied out, since no loader knows them: it is hardly smaller or faster than the \
+                 dense one. Only the removed share counts them as they are."
+                    .to_string(),
                 "Ms a token, time: measured while text was scored, without reading weights, on the machine that ran the cell; time is \
                  the share of what the dense model took in the same minute. Sparse weights without whole units save no time here, so \
                  these methods have no row."
