@@ -333,7 +333,12 @@ impl<'a> Sweep<'a> {
             Err(error) if elsewhere && error.kind() == ErrorKind::Device => {
                 let (label, error) = (&label, &error.to_string());
                 self.events.write(Event::Left { id: &id, label, error })?;
-                tracing::warn!("{label} is left to other GPUs: {error}");
+                // One is enough for a person; events.jsonl has them all.
+                if self.failed_here.is_empty() {
+                    tracing::warn!(
+                        "{label} is left to other GPUs, as is every further cell that this one fails at: {error}"
+                    );
+                }
                 self.failed_here.insert(id);
                 return Ok(Ended::LeftToOthers);
             }
