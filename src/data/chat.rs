@@ -4,6 +4,7 @@
 //! the date is always told [`TODAY`], so that a result does not depend on the day on which it is computed.
 
 use super::digest;
+use super::guard::guarded;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::{input, json};
@@ -104,7 +105,10 @@ impl Chat {
             add_generation_prompt => true,
             ..self.named.clone()
         };
-        template.render(conversation).map_err(|error| self.wrong(error))
+        // minijinja panics where `continue` leaves a `with` in a loop.
+        let written = guarded(|| template.render(conversation));
+        let written = written.map_err(|panic| Error::input(format!("the template fails: {panic}")).at(&self.place))?;
+        written.map_err(|error| self.wrong(error))
     }
 
     fn wrong(&self, error: minijinja::Error) -> Error {

@@ -136,6 +136,10 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
             "does not come to its end",
         ),
         ("{{ 'a' * 1000000000 }}", "does not come to its end"),
+        (
+            "{% for turn in messages %}{% with %}{% continue %}{% endwith %}{% endfor %}",
+            "chat_template.jinja: the template fails",
+        ),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "the template fails"),
     ] {
         let (chat, _) = chat(&folder(&[("chat_template.jinja", template)])).expect("a template");
