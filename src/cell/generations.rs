@@ -99,7 +99,9 @@ impl PreparedGeneration {
                 };
                 asked().at(&prompt.place)
             };
-            let asked = read.prompts.par_iter().map(asked).collect::<Result<Vec<Asked>>>();
+            // All of them first, so that the error is that of the first prompt that has one, whatever thread is faster.
+            let asked: Vec<Result<Asked>> = read.prompts.par_iter().map(asked).collect();
+            let asked = asked.into_iter().collect::<Result<Vec<Asked>>>();
             Ok(PreparedGeneration {
                 plan: plan.clone(),
                 digest: files.prompts.digest.clone(),

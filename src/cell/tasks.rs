@@ -59,11 +59,12 @@ impl PreparedTask {
                 let task = &TASKS.find(&plan.name)?.item;
                 let read = tasks::read(task, &file.path, plan.limit, plan.harness)?;
                 let encoder = Encoder::new(&tokenizer, &folder.spec, plan.harness);
-                let documents: Vec<Encoded> = read
+                // All of them first, so that the error is that of the first document that has one.
+                let documents: Vec<Result<Encoded>> = read
                     .par_iter()
                     .map(|(_, place, document)| encoder.encode(document, place))
-                    .collect::<Result<_>>()
-                    .at(file.path.display())?;
+                    .collect();
+                let documents: Vec<Encoded> = documents.into_iter().collect::<Result<_>>().at(file.path.display())?;
                 warn_of_truncation(&documents, &file.path);
                 Ok(PreparedTask {
                     name: plan.name.clone(),

@@ -36,7 +36,10 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a length that is no number",
         change: Experiment("length = 16\nwindows", "length = \"all\"\nwindows"),
-        expect: &["experiment.toml:", "a number of tokens, or \"max_position_embeddings\""],
+        expect: &[
+            "experiment.toml:",
+            "a number of tokens, \"max_position_embeddings\", or the smaller of both",
+        ],
     },
     Case {
         name: "an expectation of nothing that is measured",
