@@ -3,23 +3,6 @@
 alias X = f32;
 alias Z = f32;
 
-struct Parameters {
-    // Elements of `x`.
-    count: u32,
-    // Columns of `x`.
-    width: u32,
-    activation: u32,
-    factor: f32,
-    // Positions: the first row of the table, and tokens per sequence.
-    offset: u32,
-    length: u32,
-    // Columns: see `Columns` on the host.
-    first: u32,
-    run: u32,
-    stride: u32,
-    source_width: u32,
-}
-
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> x: array<X>;
 @group(0) @binding(2) var<storage, read> z: array<Z>;

@@ -4,20 +4,6 @@
 alias X4 = vec4<f32>;
 alias Z4 = vec4<f32>;
 
-// As in elementwise.wgsl; `count` is the number of groups of four.
-struct Parameters {
-    count: u32,
-    width: u32,
-    activation: u32,
-    factor: f32,
-    offset: u32,
-    length: u32,
-    first: u32,
-    run: u32,
-    stride: u32,
-    source_width: u32,
-}
-
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read_write> x: array<X4>;
 @group(0) @binding(2) var<storage, read> z: array<Z4>;

@@ -4,17 +4,6 @@ alias X = f32;
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
-// Rows that one workgroup adds up.
-const ROWS: u32 = 256u;
-
-struct Parameters {
-    rows: u32,
-    width: u32,
-    // Pieces of ROWS rows: of all rows for squares, of each sequence for sums.
-    pieces: u32,
-    // Rows of one sequence.
-    length: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<X>;

@@ -7,15 +7,6 @@ alias F = f32;
 
 // Columns that an invocation takes.
 const TOGETHER: u32 = 1u;
-const ROWS: u32 = 256u;
-
-// As in moments.wgsl.
-struct Parameters {
-    rows: u32,
-    width: u32,
-    pieces: u32,
-    length: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<X>;

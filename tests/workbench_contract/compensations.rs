@@ -1,6 +1,7 @@
 //! Claim: what steps see of the means of inputs is the same on every backend, and a whole model gets the same biases and the same
 //! logits with them.
 
+use super::with_goal::{SEQUENCES, on_layer};
 use super::{gpu, normal, on_every_tier};
 use ndarray::{Array1, Array2, Axis};
 use rand::SeedableRng;
@@ -12,7 +13,6 @@ use zprune::backend::moments::Needs;
 use zprune::calibrate::Goal;
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::PerplexityScorer;
-use zprune::linalg::Provider;
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
 use zprune::model::forward::Ends;
@@ -25,8 +25,6 @@ use zprune::prune::solver::LeastSquares;
 use zprune::prune::workbench::{Grams, Workbench, Workpiece};
 use zprune::tensor::StorageType;
 
-const SEQUENCES: usize = 4;
-
 /// Calls `test` with a layer whose inputs have means, and with the means of the outputs that are to be reproduced.
 fn with<B: Workbench>(
     backend: &B,
@@ -38,24 +36,7 @@ fn with<B: Workbench>(
         cross: true,
         ..Needs::GRAM.and(Needs::MEANS)
     };
-    let lengths = [(x.nrows() / SEQUENCES) as f64; SEQUENCES];
-    let mut moments = backend.moments(x.ncols(), needs).expect("room");
-    let there = [x, goal].map(|values| backend.upload(values.view()).expect("room"));
-    backend.accumulate(&mut moments, &there[0]).expect("computes");
-    backend
-        .accumulate_cross(&mut moments, &there[0], &there[1])
-        .expect("computes");
-    backend
-        .accumulate_sums(&mut moments, &there[0], &lengths)
-        .expect("computes");
-    let mut sums = backend.moments(x.ncols(), Needs::MEANS).expect("room");
-    backend
-        .accumulate_sums(&mut sums, &there[1], &lengths)
-        .expect("computes");
-    let statistics = backend.statistics(&moments, SEQUENCES, Provider::Faer).expect("finite");
-    let statistics = backend.with_goal(statistics, &sums).expect("gathered");
-    let mut there = backend.upload_weight(weight.clone()).expect("room");
-    test(backend.workpiece(&mut there, StorageType::F32, &statistics).as_mut());
+    on_layer(backend, needs, weight, (x, goal), StorageType::F32, test);
 }
 
 fn wide(array: &Array2<f32>) -> Array2<f64> {

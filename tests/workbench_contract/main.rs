@@ -10,6 +10,7 @@ mod orders;
 mod swaps;
 mod variables;
 mod vocabulary;
+mod with_goal;
 
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};

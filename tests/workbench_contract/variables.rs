@@ -1,6 +1,7 @@
 //! Claim: after a change of variables, all statistics of a layer are those of the new inputs, on the CPU and on every tier, also in
 //! another order of columns; and a layer that is put back has its own weights bit for bit where nobody changed them.
 
+use super::with_goal::{SEQUENCES, on_layer};
 use super::{criterion, normal, on_every_tier};
 use ndarray::{Array1, Array2, Axis};
 use rand::{RngExt, SeedableRng};
@@ -10,7 +11,6 @@ use zprune::backend::cpu::Cpu;
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::Needs;
 use zprune::calibrate::variables::{InputChange, Shifts};
-use zprune::linalg::Provider;
 use zprune::prune::layer::run_steps;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::recipe::Steps;
@@ -18,8 +18,6 @@ use zprune::prune::solver::SOLVERS;
 use zprune::prune::transform::{Change, Scale};
 use zprune::prune::workbench::{Finished, Workbench, Workpiece};
 use zprune::tensor::StorageType;
-
-const SEQUENCES: usize = 4;
 
 /// A layer, its inputs and the inputs whose outputs are to be reproduced, all of which have means.
 struct Case {
@@ -51,28 +49,10 @@ impl Case {
             ..Needs::GRAM.and(Needs::MEANS)
         };
         let Case { weight, x, goal } = self;
-        let lengths = [(x.nrows() / SEQUENCES) as f64; SEQUENCES];
-        let mut moments = backend.moments(x.ncols(), needs).expect("room");
-        let there = [x, goal].map(|values| backend.upload(values.view()).expect("room"));
-        backend.accumulate(&mut moments, &there[0]).expect("computes");
-        backend
-            .accumulate_cross(&mut moments, &there[0], &there[1])
-            .expect("computes");
-        backend
-            .accumulate_sums(&mut moments, &there[0], &lengths)
-            .expect("computes");
-        let mut sums = backend.moments(x.ncols(), Needs::MEANS).expect("room");
-        backend
-            .accumulate_sums(&mut sums, &there[1], &lengths)
-            .expect("computes");
-        let statistics = backend.statistics(&moments, SEQUENCES, Provider::Faer).expect("finite");
-        let statistics = backend.with_goal(statistics, &sums).expect("gathered");
-        let mut there = backend.upload_weight(weight.clone()).expect("room");
-        let mut piece = backend.workpiece(&mut there, storage, &statistics);
-        test(piece.as_mut());
-        let finished = piece.finish().expect("computes");
-        drop(piece);
-        (finished, backend.download_weight(&there).expect("there"))
+        on_layer(backend, needs, weight, (x, goal), storage, |piece| {
+            test(piece);
+            piece.finish().expect("computes")
+        })
     }
 }
 

@@ -17,7 +17,7 @@ pub const SCORE_TILE: usize = 32;
 /// Number of four-component vectors that the attention kernel exchanges at a time: `EXCHANGE` of `attention.wgsl`.
 pub const EXCHANGE: usize = 512;
 
-/// Number of rows that one workgroup adds up, or their squares: `ROWS` of `moments.wgsl` and of `squares.wgsl`.
+/// Number of rows that one workgroup adds up, or their squares: `ROWS` of `common_moments.wgsl`.
 pub const SQUARE_ROWS: usize = 256;
 
 /// Number of rows that one workgroup adds up per column: `ROWS` of `sums.wgsl`.
@@ -42,7 +42,6 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ATTENTION, "EXCHANGE", EXCHANGE as u32),
     (shader::ATTENTION_BACKWARD, "TILE", SCORE_TILE as u32),
     (shader::MOMENTS, "ROWS", SQUARE_ROWS as u32),
-    (shader::SQUARES, "ROWS", SQUARE_ROWS as u32),
     (shader::SUMS, "ROWS", SUM_ROWS as u32),
     (shader::SELECT, "TIED", TIED as u32),
     (shader::SELECT, "TIED_ROWS", TIED_ROWS as u32),

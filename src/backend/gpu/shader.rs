@@ -41,9 +41,9 @@ shaders! {
     /// Copies rows of a matrix in another order.
     ROWS = "rows.wgsl" + "common_index.wgsl";
     /// Operations element by element: sums, factors, activations, columns, positions.
-    ELEMENTWISE = "elementwise.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
+    ELEMENTWISE = "elementwise.wgsl" + "common_elementwise.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
     /// Operations element by element, four at a time.
-    ELEMENTWISE_FOUR = "elementwise_four.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
+    ELEMENTWISE_FOUR = "elementwise_four.wgsl" + "common_elementwise.wgsl" + "common_activation.wgsl" + "common_index.wgsl";
     /// RMS norms and layer norms.
     NORMALISE = "normalise.wgsl" + "common_total.wgsl";
     /// Gradients of RMS norms and layer norms.
@@ -77,9 +77,9 @@ shaders! {
     /// Sums of squares of matrices and of their differences.
     DISTANCE = "distance.wgsl" + "common_total.wgsl";
     /// Sums of squares of pieces of columns.
-    SQUARES = "squares.wgsl";
+    SQUARES = "squares.wgsl" + "common_moments.wgsl";
     /// Sums and Gram matrices.
-    MOMENTS = "moments.wgsl";
+    MOMENTS = "moments.wgsl" + "common_moments.wgsl";
     /// Changes every weight, and checks weights.
     WEIGH = "weigh.wgsl" + "common_index.wgsl";
     /// Adds up formulas over weights.

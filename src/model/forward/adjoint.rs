@@ -229,12 +229,14 @@ impl<B: Backend> Adjoint<'_, B> {
 
     /// What the MLP adds to the stream.
     fn leave_mlp(&self, mlp: &mut Mlp<B::Tensor>) -> Result<B::Tensor> {
-        let made = match mlp.middle {
-            Some(_) => None,
-            None => Some(self.middle(&mlp.up, mlp.gate.as_ref())?),
+        let made;
+        let middle = match &mlp.middle {
+            Some(middle) => middle,
+            None => {
+                made = self.middle(&mlp.up, mlp.gate.as_ref())?;
+                &made
+            }
         };
-        let middle = made.as_ref().or(mlp.middle.as_ref());
-        let middle = middle.expect("it is there, or was made");
         let (transformed, output) = self.pass.leave(Role::Down, middle)?;
         mlp.output = output;
         Ok(transformed)

@@ -9,7 +9,7 @@ use super::pass::{Order, Pass, copy, rotary_tables};
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, RotaryTable};
 use crate::data::windows::TokenWindows;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{Reserved, Room};
 use crate::spec::{LinearId, ModelSpec};
 use std::collections::BTreeMap;
@@ -173,10 +173,7 @@ impl<B: Backend> Backward<B> {
     /// of both are, batch by batch.
     ///
     /// # Errors
-    /// The backend or the listener fails.
-    ///
-    /// # Panics
-    /// The tape knows no block any more.
+    /// The backend or the listener fails, or the tape knows no block any more.
     pub fn retreat(
         &mut self,
         backend: &B,
@@ -184,7 +181,12 @@ impl<B: Backend> Backward<B> {
         block: &Block<B>,
         mut listen: impl FnMut(LinearId, &B::Tensor, &B::Tensor, usize) -> Result<()>,
     ) -> Result<()> {
-        let Passed { inputs, mut computed } = self.tape.passed.pop().expect("a block that was passed");
+        let passed = self.tape.passed.pop().ok_or_else(|| {
+            Error::config(
+                "the gradient is moved back through more blocks than the tape knows; go back through each block once",
+            )
+        })?;
+        let Passed { inputs, mut computed } = passed;
         let length = self.length;
         let adjoint = Adjoint {
             pass: Pass::new(

@@ -9,7 +9,7 @@ use crate::prune::matrix::Matrix;
 use crate::prune::values::{Operand, Values};
 use crate::prune::workbench::{LayerView, Workpiece};
 use crate::spec::LinearSpec;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView1, Axis};
 
 /// The step of a recipe that chooses the variables in which a layer is pruned.
 pub trait Transform: Send + Sync {
@@ -101,8 +101,7 @@ impl Applied {
         if let Some(order) = piece.order() {
             scales = order.iter().map(|from| scales[*from]).collect();
             let places: Vec<f32> = order.iter().map(|from| *from as f32).collect();
-            let places = ArrayView2::from_shape((1, places.len()), &places).expect("one row");
-            let places = piece.matrix(places)?;
+            let places = piece.matrix(ArrayView1::from(&places).insert_axis(Axis(0)))?;
             original = piece.gather(&original, &places)?;
             scaled = piece.gather(&scaled, &places)?;
         }
