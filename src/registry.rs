@@ -118,6 +118,11 @@ pub fn plain(message: &str) -> String {
     let unfit = ["invalid type: ", "invalid value: ", "invalid length "];
     let unfit = unfit.iter().find_map(|start| message.strip_prefix(start));
     match unfit.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, "a sequence")) => format!(
+            "here must be a list in brackets, not {}{}",
+            found_in_words(found),
+            in_brackets(found)
+        ),
         Some((found, expected)) => format!("here must be {}, not {}", in_words(expected), found_in_words(found)),
         None => message.to_string(),
     }
@@ -131,13 +136,20 @@ fn in_words(expected: &str) -> &str {
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
         "a string" | "string" | "path string" | "a borrowed string" | "any valid TOML key" => "a text in quotes",
         "a boolean" => "`true` or `false`",
-        "a sequence" => "a list in brackets, [ ... ]",
         "a map" | "map" => "a table, { key = value }",
         "string only" | "string or table" => "a name in quotes",
         expected if expected.starts_with("struct ") => "a table, { key = value }",
         expected if expected.starts_with("enum ") => "a name in quotes",
         expected => expected,
     }
+}
+
+/// The list that somebody meant who wrote a single value, as a hint.
+fn in_brackets(found: &str) -> String {
+    let value = ["integer ", "floating point ", "string "]
+        .iter()
+        .find_map(|kind| found.strip_prefix(kind));
+    value.map_or(String::new(), |value| format!(": write [{}]", value.trim_matches('`')))
 }
 
 /// What serde found, in words.
@@ -216,7 +228,7 @@ mod tests {
             ),
             (
                 "invalid type: map, expected a sequence",
-                "here must be a list in brackets, [ ... ], not a table",
+                "here must be a list in brackets, not a table",
             ),
             (
                 "invalid type: floating point `0.5`, expected struct Pattern",

@@ -7,7 +7,7 @@ use super::generation::Generation;
 use super::json::{self, JsonOutput};
 use super::piped;
 use super::streams::{note, print, print_lines, width};
-use super::sweep::{joined, unlike_papers};
+use super::sweep::unlike_papers;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
 use crate::eval::tasks::Harness;
@@ -167,7 +167,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         Shown(found.perplexity),
         found.windows.len(),
         length,
-        joined(join),
+        Join::setting(join),
         common.model.display(),
     ))
 }

@@ -52,6 +52,50 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
     Ok(text)
 }
 
+/// Says where calibration has fewer tokens than the widest layer has inputs, and a solver fits the kept weights to them.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn few_tokens(experiment: &Experiment, inputs: &Inputs) -> Result<String> {
+    let Some(plan) = &experiment.calibration else {
+        return Ok(String::new());
+    };
+    let mut fitted = Vec::new();
+    for (index, method) in experiment.methods.iter().enumerate() {
+        if experiment
+            .recipe(index)?
+            .is_some_and(|recipe| recipe.solver.updates() && recipe.solver.needs().gram)
+        {
+            fitted.push(method.name.as_str());
+        }
+    }
+    let mut text = String::new();
+    for (model, folder) in experiment.models.iter().zip(&inputs.folders) {
+        let Some(folder) = folder else { continue };
+        let tokens = plan.sequences.saturating_mul(plan.length.of(&folder.spec));
+        let widest = (0..folder.spec.blocks)
+            .flat_map(|block| {
+                folder
+                    .spec
+                    .block(block)
+                    .layers()
+                    .map(|(_, layer)| layer.inputs)
+                    .collect::<Vec<_>>()
+            })
+            .max()
+            .unwrap_or(0);
+        if !fitted.is_empty() && tokens < widest {
+            text.push_str(&format!(
+                "note: {}: {tokens} calibration tokens are fewer than the {widest} inputs of its widest layer, which is a disadvantage \
+                 for methods that fit weights to them ({})\n",
+                model.name,
+                fitted.join(", ")
+            ));
+        }
+    }
+    Ok(text)
+}
+
 /// Expected memory and time for every model whose configuration can be read.
 pub fn expected(
     experiment: &Experiment,

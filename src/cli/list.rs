@@ -1,4 +1,4 @@
-//! `zprune list`: everything that has a name, and all that is known of one component or recipe.
+//! `zprune list`: everything that has a name, and all that is known of one of them.
 
 use super::formulas;
 use super::pages::Page;
@@ -24,6 +24,31 @@ use crate::prune::units::UNITS;
 use crate::registry::{Entry, unknown};
 use crate::submit::ENGINES;
 
+/// How patterns are written, and what they mean.
+const PATTERNS: [(&str, &str); 2] = [
+    (
+        "0.5, \"50%\"",
+        "unstructured: a fraction of every comparison group; { sparsity = 0.5 } in full",
+    ),
+    (
+        "\"2:4\"",
+        "N:M: of every 4 consecutive inputs of an output, 2 are kept; { keep = 2, of = 4 } in full",
+    ),
+];
+
+/// Which weights compete with each other.
+const GROUPS: [(&str, &str); 4] = [
+    ("matrix", "all weights of a layer"),
+    ("row", "the inputs of one output"),
+    (
+        "row-share",
+        "as row, but every output loses the same share of its scores, not of its weights",
+    ),
+    ("column-block", "128 consecutive inputs of all outputs"),
+];
+
+const _: () = assert!(COLUMN_BLOCK == 128, "the text of column-block says 128");
+
 /// Everything that has a name, in a line each.
 pub(super) fn listing() -> String {
     let mut text = String::new();
@@ -40,20 +65,12 @@ pub(super) fn listing() -> String {
     for known in &KNOWN {
         text.push_str(&format!("  {:<23}  {} ({})\n", known.name, known.line(), known.source));
     }
-    text.push_str("patterns\n");
-    text.push_str(
-        "  0.5, \"50%\"              unstructured: a fraction of every comparison group; { sparsity = 0.5 } in full\n",
-    );
-    text.push_str("  \"2:4\"                   N:M: of every 4 consecutive inputs of an output, 2 are kept; { keep = 2, of = 4 } in full\n");
-    text.push_str("comparison groups\n");
-    text.push_str("  matrix                   all weights of a layer\n");
-    text.push_str("  row                      the inputs of one output\n");
-    text.push_str(
-        "  row-share                as row, but every output loses the same share of its scores, not of its weights\n",
-    );
-    text.push_str(&format!(
-        "  column-block             {COLUMN_BLOCK} consecutive inputs of all outputs\n"
-    ));
+    for (title, words) in [("patterns", &PATTERNS[..]), ("comparison groups", &GROUPS[..])] {
+        text.push_str(&format!("{title}\n"));
+        for (name, what) in words {
+            text.push_str(&format!("  {name:<23}  {what}\n"));
+        }
+    }
     section(&mut text, "protocols", PROTOCOLS.entries);
     section(&mut text, "engines of `zprune submit`", ENGINES.entries);
     section(
@@ -62,7 +79,7 @@ pub(super) fn listing() -> String {
         DATASETS.entries,
     );
     section(&mut text, "zero-shot tasks, as in lm-evaluation-harness", TASKS.entries);
-    text.push_str("`zprune list NAME` shows everything about a component or a recipe\n");
+    text.push_str("`zprune list NAME` shows everything about one of them\n");
     text
 }
 
@@ -77,7 +94,7 @@ fn section<T: 'static>(text: &mut String, title: &str, entries: impl IntoIterato
     }
 }
 
-/// All about the components and the recipe of a name: a criterion and a solver may have the same.
+/// All about what has a name: a criterion and a solver may have the same.
 ///
 /// # Errors
 /// Nothing has this name.
@@ -148,13 +165,32 @@ pub(super) fn about(name: &str) -> Result<String> {
     let told = component(&COMPENSATIONS, "compensate", name, &found, |it| needs(it.needs()));
     found.extend(told);
     found.extend(units(name));
+    found.extend(entry("model family", name, FAMILIES.entries));
+    found.extend(entry("protocol", name, PROTOCOLS.entries));
+    found.extend(entry("corpus of the hub", name, DATASETS.entries));
+    found.extend(entry("zero-shot task", name, TASKS.entries));
+    found.extend(entry("engine of `zprune submit`", name, ENGINES.entries));
+    let words = PATTERNS.iter().map(|known| ("pattern", known));
+    let words = words.chain(GROUPS.iter().map(|known| ("comparison group", known)));
+    found.extend(
+        words
+            .filter(|(_, (known, _))| known.split(", ").any(|known| known.trim_matches('"') == name))
+            .map(|(kind, (_, what))| format!("{name}: a {kind}\n\n{what}")),
+    );
     match found.is_empty() {
         false => Ok(found.join("\n\n")),
-        true => Err(unknown("component or recipe", name, &all_names())),
+        true => Err(unknown("name", name, &all_names())),
     }
 }
 
-/// The names of all components and recipes, each once.
+/// What the list says of an entry that is no component.
+fn entry<T: 'static>(kind: &str, name: &str, entries: &'static [Entry<T>]) -> Option<String> {
+    let entry = entries.iter().find(|entry| entry.name == name)?;
+    let article = if kind.starts_with('e') { "an" } else { "a" };
+    Some(format!("{name}: {article} {kind}\n\n{}", entry.summary))
+}
+
+/// All names, each once.
 fn all_names() -> Vec<&'static str> {
     let mut names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
     names.extend(CRITERIA.entries().iter().map(|entry| entry.name));
@@ -165,6 +201,12 @@ fn all_names() -> Vec<&'static str> {
     names.extend(REFINERS.entries().iter().map(|entry| entry.name));
     names.extend(COMPENSATIONS.entries().iter().map(|entry| entry.name));
     names.extend(UNITS.entries().iter().map(|entry| entry.name));
+    names.extend(FAMILIES.entries.iter().map(|entry| entry.name));
+    names.extend(PROTOCOLS.entries.iter().map(|entry| entry.name));
+    names.extend(DATASETS.entries.iter().map(|entry| entry.name));
+    names.extend(TASKS.entries.iter().map(|entry| entry.name));
+    names.extend(ENGINES.entries.iter().map(|entry| entry.name));
+    names.extend(GROUPS.iter().map(|(name, _)| *name));
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names
@@ -332,7 +374,7 @@ mod tests {
         );
         let error = about("wnada").expect_err("unknown").to_string();
         assert!(
-            error.starts_with("unknown component or recipe `wnada`; did you mean `wanda`?"),
+            error.starts_with("unknown name `wnada`; did you mean `wanda`?"),
             "{error}"
         );
     }

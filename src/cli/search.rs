@@ -68,7 +68,7 @@ pub(super) fn carry_out(plan: &SearchPlan, path: &Path, results: &Path) -> Resul
     print(&told.terminal(width()))?;
     let outcome = found.outcome;
     note(&format!(
-        "{} cells run, {} had results already, {} run by other processes, {} failed; wrote {}/ {}",
+        "{} cells run, {} had results already, {} run by other processes, {} failed; wrote {}: {}",
         outcome.ran,
         outcome.skipped,
         outcome.elsewhere,

@@ -22,6 +22,7 @@ use crate::record;
 use crate::report::{self, Report};
 use crate::run::{self, Options, Outcome, State};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -207,7 +208,7 @@ fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
         count => format!(", {count} {what}"),
     };
     note(&format!(
-        "{} cells run, {} had results already{}{}; wrote {}/ {}",
+        "{} cells run, {} had results already{}{}; wrote {}: {}",
         outcome.ran,
         outcome.skipped,
         also(outcome.elsewhere, "run by other processes"),
@@ -304,6 +305,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     for note in units::notes(&experiment, &inputs)? {
         text.push_str(&format!("{note}\n"));
     }
+    text.push_str(&forecast::few_tokens(&experiment, &inputs)?);
     text.push_str(&forecast::shared(&experiment)?);
     if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
@@ -317,11 +319,21 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         )?);
     }
     text.push_str(&recorded(&cells));
-    for missing in missing {
-        text.push_str(&format!("missing: {missing}\n"));
-    }
     for line in experiment.evaluations.iter().filter_map(unlike_papers) {
         text.push_str(&format!("{line}\n"));
+    }
+    let wanted: BTreeSet<&str> = cells.iter().filter_map(|it| it.id.as_deref()).collect();
+    let kept: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    let others = kept.difference(&wanted).count();
+    if others > 0 && wanted.len() == cells.len() {
+        text.push_str(&format!(
+            "note: {} has {others} records of other settings, which tables and plots will leave out; another `name` gives \
+             this experiment a folder of its own\n",
+            folder.display()
+        ));
+    }
+    for missing in missing {
+        text.push_str(&format!("missing: {missing}\n"));
     }
     print_lines(&text)
 }
@@ -360,17 +372,12 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCe
 fn drawn(calibration: &CalibrationPlan) -> String {
     match calibration.sampling {
         None => String::new(),
-        Some(Sampling::Packed) => format!(", drawn from one stream of tokens{}", joined(calibration.join)),
+        Some(Sampling::Packed) => format!(", drawn from one stream of tokens{}", Join::setting(calibration.join)),
         Some(Sampling::Documents) => {
             ", drawn from its documents (sampling = \"documents\", as the papers do)".to_string()
         }
         Some(Sampling::Answers) => ", prompts with answers".to_string(),
     }
-}
-
-/// How the rows of a corpus become one text, for people who compare with papers.
-pub(super) fn joined(join: Option<Join>) -> String {
-    join.map_or(String::new(), |join| format!(", join = \"{}\"", choices::name(&join)))
 }
 
 /// Says so where a text seems to be WikiText and its rows are not joined as in papers, whose perplexities are others then.
@@ -404,7 +411,7 @@ fn windows(experiment: &Experiment, index: usize, amounts: &Amounts) -> String {
     let counted: Vec<Option<Amount>> = amounts.models.iter().map(|seen| seen.windows[index]).collect();
     let alike = counted.iter().all(|amount| *amount == counted[0]);
     let source = plan.source().display();
-    let of = format!("of {} tokens from {source}{}", plan.length, joined(plan.join));
+    let of = format!("of {} tokens from {source}{}", plan.length, Join::setting(plan.join));
     if alike {
         let counted = counted.first().copied().flatten();
         return format!("{} windows {of}", amount(plan.windows, counted));

@@ -19,7 +19,7 @@ const MOST: usize = 100;
 pub const STANDARD_INPUT: &str = "-";
 
 /// Keys that people write for others, and what is meant.
-const MEANT: [(&str, &str); 9] = [
+const MEANT: [(&str, &str); 10] = [
     (
         "sparsities",
         "how much is removed is written `patterns = [0.5, \"2:4\"]`",
@@ -27,6 +27,10 @@ const MEANT: [(&str, &str); 9] = [
     ("sparsity", "how much is removed is written `patterns = [0.5, \"2:4\"]`"),
     (
         "models",
+        "a model is written `[[model]]`, with its `path` or `hub` below",
+    ),
+    (
+        "model",
         "a model is written `[[model]]`, with its `path` or `hub` below",
     ),
     ("tasks", "a task is written `[[task]]`, with its `name` below"),
@@ -76,6 +80,13 @@ impl Source {
         // What the reader says after the first mistake of a line mostly follows from it.
         errors.dedup_by_key(|error| self.line(error.span().map_or(0, |span| span.start)));
         if !errors.is_empty() {
+            // What stands after a list that does not end is read as part of it.
+            let unclosed = unclosed_list(&self.text);
+            if let Some(bracket) = unclosed {
+                errors.retain(|error| error.span().is_some_and(|span| span.start < bracket));
+                let message = "this list does not end: a list ends with `]`";
+                problems.add(bracket..bracket + 1, Error::config(message));
+            }
             for error in errors {
                 let span = error.span().unwrap_or(WHOLE);
                 problems.add(span, Error::config(syntax(error.message())));
@@ -94,10 +105,17 @@ impl Source {
                 .split_first()
                 .map_or(("", &[][..]), |(name, known)| (*name, known));
             let unknown = message.starts_with("unknown field");
+            let place = removed(table.get_mut(), &WHOLE, &span);
             if !(message.starts_with("missing field") && problems.lost(&span, name)) {
-                problems.add(span.clone(), Error::config(said(message, (name, known), unknown)));
+                let said = match &place {
+                    Some((_, key)) if message == SINGLE_SECTION => format!(
+                        "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
+                    ),
+                    _ => said(message, (name, known), unknown),
+                };
+                problems.add(span.clone(), Error::config(said));
             }
-            let (table, key) = removed(table.get_mut(), &WHOLE, &span)?;
+            let (table, key) = place?;
             // What a misspelt key was meant for is not missing, either.
             if let Some(near) = nearest(name, known).filter(|_| unknown) {
                 problems.lose(table.clone(), near);
@@ -126,16 +144,15 @@ fn standard_input() -> Result<String> {
     }
 }
 
+/// What the reader says of `[name]` where `[[name]]` is meant.
+const SINGLE_SECTION: &str = "invalid type: map, expected a sequence";
+
 /// How like a key of its section a key must be, to be taken for a slip of the pen.
 const SLIP: f64 = 0.9;
 
 /// What the reader of keys and values says, in plain words; `name` is the key or value that it is about, `known` are those that could be
 /// there.
 fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String {
-    if message == "invalid type: map, expected a sequence" {
-        return "this section may be there several times: write its name in two pairs of brackets, such as [[method]]"
-            .to_string();
-    }
     let meant = MEANT.iter().find(|(typed, _)| unknown && *typed == name);
     if let Some((_, meant)) = meant {
         return format!("unknown key `{name}`: {meant}");
@@ -162,6 +179,53 @@ fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String 
             format!("unknown key `{name}` here: it belongs into {}", places.join(" or "))
         }
     }
+}
+
+/// Where a list begins that has not ended when the next key or section begins: the offset of its bracket.
+fn unclosed_list(text: &str) -> Option<usize> {
+    let mut open: Vec<(usize, char)> = Vec::new();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some((bracket, '[')) = open.last().filter(|_| begins_key_or_section(line)) {
+            return Some(*bracket);
+        }
+        // Brackets at the start of a line outside a value are those of a section.
+        let value = match (open.is_empty(), line.find('=')) {
+            (true, None) => line.len(),
+            (true, Some(sign)) => sign + 1,
+            (false, _) => 0,
+        };
+        let mut quote = None;
+        for (at, sign) in line[value..].char_indices() {
+            match (quote, sign) {
+                (Some(ending), sign) if sign == ending => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(sign),
+                (None, '#') => break,
+                (None, '[' | '{') => open.push((offset + value + at, sign)),
+                (None, ']' | '}') => drop(open.pop()),
+                _ => {}
+            }
+        }
+        offset += line.len();
+    }
+    open.iter().find(|(_, sign)| *sign == '[').map(|(bracket, _)| *bracket)
+}
+
+/// Whether a line begins as that of a key does, `name = ...`, or is the name of a section, `[name]` or `[[name]]`.
+fn begins_key_or_section(line: &str) -> bool {
+    let word = |text: &str| {
+        let name = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+        !text.is_empty() && text.chars().all(name) && text.starts_with(|first: char| first.is_ascii_alphabetic())
+    };
+    let line = line.split('#').next().unwrap_or(line).trim();
+    let section = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let twice = section.and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']'));
+    let key = line.split_once('=').map(|(name, _)| name.trim());
+    [key, section, twice]
+        .into_iter()
+        .flatten()
+        .any(|name| word(name.trim()))
 }
 
 /// What the reader of TOML says, in plain words where its own are not.
@@ -306,6 +370,40 @@ mod tests {
         says("windows = 3\n", "it belongs into [[evaluation]]\n");
         // A slip of the pen is one in its own section.
         says("[sweep]\npaterns = [0.5]\n", "did you mean `patterns`?");
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_one_mistake_where_it_begins() {
+        for (text, line, column) in [
+            (
+                "[sweep]\nseeds = [0, 1\npatterns = [0.5]\n[[method]]\ncriterion = \"wanda\"\n",
+                2,
+                9,
+            ),
+            (
+                "methods = [\n  { criterion = \"a]\", group = \"row\" }, # [\n\n[sweep]\nseeds = [0]\n",
+                1,
+                11,
+            ),
+            ("[report]\ntables = [[\"a\", \"b\"]\n", 2, 10),
+        ] {
+            let (_, said) = problems(text);
+            assert!(
+                said.contains(&format!("x.toml:{line}:{column}: this list does not end")),
+                "{said}"
+            );
+            assert!(!said.contains("mistakes"), "{said}");
+        }
+        // Lists that end, in values, strings and names of sections, are none of this.
+        for text in ["a = [\n 1,\n [2, 3]\n]\n[b]\nc = \"[\"\n[[d]]\n", "a = 1 # [\nb = 2\n"] {
+            assert_eq!(unclosed_list(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_section_with_too_few_brackets_is_named() {
+        let (_, said) = problems("[model]\npath = \"m\"\n");
+        assert!(said.contains("in two pairs of brackets, [[model]]"), "{said}");
     }
 
     #[test]

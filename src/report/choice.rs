@@ -6,6 +6,7 @@ use super::results::Results;
 use super::sheet::Chapter;
 use crate::error::Result;
 use crate::experiment::plan::DENSE;
+use crate::prune::pattern::Pattern;
 use crate::registry::unknown;
 
 /// The chapters that say what the methods scored.
@@ -56,12 +57,13 @@ impl TableChoice {
                 titles.push(&column.title);
             }
         }
-        known("column", &self.columns, &titles)?;
+        let columns: Vec<String> = self.columns.iter().map(|typed| title(typed, &titles)).collect();
+        known("column", &columns, &titles)?;
         let chosen = |chapter: &Chapter| Chapter {
             sheets: chapter
                 .sheets
                 .iter()
-                .map(|sheet| sheet.with_columns(&self.columns))
+                .map(|sheet| sheet.with_columns(&columns))
                 .filter(|sheet| sheet.columns.len() > 1)
                 .collect(),
             ..chapter.clone()
@@ -72,6 +74,14 @@ impl TableChoice {
             .filter(|chapter| !chapter.sheets.is_empty())
             .collect())
     }
+}
+
+/// The heading that is meant: a sparsity may be written as in an experiment, `0.5` for `50 %`.
+fn title(typed: &str, titles: &[&str]) -> String {
+    let sparsity = typed.parse::<f64>().ok().filter(|_| !titles.contains(&typed));
+    sparsity.map_or(typed.to_string(), |sparsity| {
+        Pattern::Unstructured { sparsity }.to_string()
+    })
 }
 
 fn known(kind: &str, wanted: &[String], there: &[&str]) -> Result<()> {

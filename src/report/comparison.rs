@@ -11,6 +11,7 @@ use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrap, RESAMPLES, SEED};
 use crate::stats::multiplicity::holm;
 use crate::stats::power::POWER;
+use crate::stats::proportion::unseen_share;
 use crate::stats::rank::wilcoxon;
 use crate::stats::signs::sign_flip;
 use crate::stats::variance::VarianceComponents;
@@ -340,10 +341,14 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         .collect();
     let over_texts = Bootstrap::new(&texts.units(&means), texts.block(count), RESAMPLES, SEED)?.interval(confidence);
     let seeds: Vec<f64> = rows.iter().map(|row| crate::stats::mean(row)).collect();
+    let signs = documents(&rows, first.sources.as_deref());
     let exact = match section.measure {
-        Measure::Accuracy { .. } => Some(sign_flip(&documents(&rows, first.sources.as_deref()))),
+        Measure::Accuracy { .. } => Some(sign_flip(&signs)),
         _ => None,
     };
+    // Documents that all agree have no spread, yet few of them do not show that none would differ.
+    let agree = exact.is_some() && rows.iter().flatten().all(|difference| *difference == 0.0);
+    let unseen = agree.then(|| Interval::around(0.0, unseen_share(signs.len(), 1.0 - confidence)));
     let p = match (exact, rows.len()) {
         // One run of each: McNemar's test says it all.
         (Some(exact), 1) => exact,
@@ -356,8 +361,11 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         pattern,
         ours: ours.to_string(),
         other: other.to_string(),
-        over_texts,
-        over_both: difference.interval(confidence)?,
+        over_texts: unseen.unwrap_or(over_texts),
+        over_both: match unseen {
+            Some(interval) => interval,
+            None => difference.interval(confidence)?,
+        },
         wilcoxon: (seeds.len() > 1).then(|| wilcoxon(&seeds)).flatten(),
         seeds,
         p,

@@ -2,6 +2,9 @@
 
 use super::labels::{said, spoken};
 use crate::calibrate::{Goal, Stage};
+use crate::choices;
+use crate::data::corpus::Join;
+use crate::data::sampler::Sampling;
 use crate::experiment::method::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, UnitsPlan};
 use crate::experiment::plan_file::PlanFile;
 use crate::prune::pattern::{COLUMN_BLOCK, Group};
@@ -11,6 +14,18 @@ use crate::prune::units::Widths;
 pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
     let experiment = &plan.experiment;
     let mut items = vec![("zprune".to_string(), format!("version {}", plan.zprune))];
+    let compute = experiment
+        .machine
+        .compute
+        .map(|compute| format!(", {}", compute.name()));
+    items.push((
+        "backend".to_string(),
+        format!(
+            "{}{}",
+            choices::name(&experiment.machine.backend),
+            compute.unwrap_or_default()
+        ),
+    ));
     if let Some(protocol) = &experiment.protocol {
         items.push(("protocol".to_string(), format!("the settings of {protocol}'s code")));
     }
@@ -22,10 +37,12 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
         items.push((
             "calibration".to_string(),
             format!(
-                "{} windows of {} tokens from {}, drawn with {} {}; {}",
+                "{} windows of {} tokens from {}{}, drawn {}with {} {}; {}",
                 calibration.sequences,
                 calibration.length,
                 calibration.source().display(),
+                Join::setting(calibration.join),
+                drawn(calibration.sampling),
                 if seeds.len() == 1 { "seed" } else { "seeds" },
                 seeds.join(", "),
                 gathered(calibration.stage)
@@ -42,9 +59,10 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
         items.push((
             format!("evaluation {}", evaluation.name),
             format!(
-                "{windows} windows of {} tokens from {}",
+                "{windows} windows of {} tokens from {}{}",
                 evaluation.length,
-                evaluation.source().display()
+                evaluation.source().display(),
+                Join::setting(evaluation.join)
             ),
         ));
     }
@@ -52,10 +70,24 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
         let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
         items.push((
             format!("task {}", task.name),
-            format!("{documents} documents from {}", task.data.display()),
+            format!(
+                "{documents} documents from {}, as lm-evaluation-harness {} scores them",
+                task.data.display(),
+                choices::name(&task.harness)
+            ),
         ));
     }
     items
+}
+
+/// How windows are drawn from a calibration corpus.
+fn drawn(sampling: Option<Sampling>) -> &'static str {
+    match sampling {
+        None => "",
+        Some(Sampling::Packed) => "from one stream of tokens ",
+        Some(Sampling::Documents) => "from its documents ",
+        Some(Sampling::Answers) => "as prompts with answers ",
+    }
 }
 
 /// What a method does, step by step.

@@ -34,7 +34,10 @@ pub fn sheet(sheet: &Sheet, width: Option<usize>) -> String {
         ));
     }
     for note in &sheet.notes {
-        text.push_str(&paragraph(&note.replace("Bold", "*"), width));
+        let note = note
+            .replace("Bold differences", "Differences with *")
+            .replace("Bold", "*");
+        text.push_str(&paragraph(&note, width));
     }
     text
 }
@@ -93,7 +96,9 @@ fn laid_out(sheet: &Sheet, width: Option<usize>) -> (String, Vec<&str>) {
             return (text, left_out.clone());
         }
     }
-    let (kept, left_out) = without(aside.len());
+    // Columns are left out only where that makes fewer tables.
+    let count = |(columns, _): &(Vec<usize>, Vec<&str>)| several(sheet, columns, width).len();
+    let (kept, left_out) = choices.into_iter().min_by_key(count).unwrap_or_default();
     let tables = several(sheet, &kept, width);
     let tables = tables.iter().map(|table| format!("{}\n", table.trim_fmt()));
     (tables.collect(), left_out)

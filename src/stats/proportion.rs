@@ -96,6 +96,11 @@ pub fn clopper_pearson(right: f64, n: f64, confidence: f64) -> Interval {
     }
 }
 
+/// The largest share of a population that `n` draws miss with probability `tail / 2`: what may be there although none was seen.
+pub fn unseen_share(n: usize, tail: f64) -> f64 {
+    1.0 - (tail / 2.0).powf(1.0 / n.max(1) as f64)
+}
+
 /// Standard error of a mean whose values come in clusters: the residuals of each cluster are added up before they are
 /// squared. If every value is its own cluster, it is `sqrt(sum of squares) / n`.
 pub fn clustered_standard_error(values: &[f64], sources: &[u32]) -> f64 {
@@ -118,6 +123,14 @@ pub fn is_possible(percent: f64, digits: i32, n: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_none_of_n_draws_showed_may_still_be_there() {
+        // Of a share of 16.8 % nothing is seen in 20 draws with probability 2.5 %.
+        let share = unseen_share(20, 0.05);
+        assert!(((1.0 - share).powi(20) - 0.025).abs() < 1e-12, "{share}");
+        assert!((share - 0.1684).abs() < 1e-4, "{share}");
+    }
 
     #[test]
     fn nothing_right_and_everything_right_have_one_open_end() {

@@ -8,6 +8,7 @@ pub(super) mod parquet;
 pub(super) mod room;
 
 use super::text_file::TextFile;
+use crate::choices;
 use crate::error::{Error, Located, Result, json_in_line};
 use crate::files::{input, json};
 use room::TextRoom;
@@ -38,6 +39,11 @@ pub enum Join {
 }
 
 impl Join {
+    /// How the rows of a corpus become one text, as experiments write it, behind a comma; empty for what has no rows.
+    pub fn setting(join: Option<Join>) -> String {
+        join.map_or(String::new(), |join| format!(", join = \"{}\"", choices::name(&join)))
+    }
+
     /// The text between two rows.
     pub fn separator(self) -> &'static str {
         match self {

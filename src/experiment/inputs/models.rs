@@ -124,7 +124,15 @@ fn near(path: &Path) -> Option<String> {
         .collect();
     names.sort();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let near = nearest(name, &names)?;
+    // A longer name of the same kind, such as `c4_sample.jsonl` for `c4.jsonl`, is near, too.
+    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    let longer = || {
+        names
+            .iter()
+            .copied()
+            .find(|it| it.starts_with(stem) && it.ends_with(kind))
+    };
+    let near = nearest(name, &names).or_else(longer)?;
     Some(format!("did you mean {}?", path.with_file_name(near).display()))
 }
 

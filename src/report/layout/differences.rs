@@ -87,7 +87,8 @@ impl View<'_> {
             format!(
                 "Differences are paired on the same texts, the first method less the second, in percent of the \
                  second's perplexity or in percentage points of accuracy{distances}; differences of one seed with the same seed. \
-                 The interval is a t-interval over texts and seeds together, which the p-value belongs to. Bold differences are significant \
+                 The interval is the widest of the t-intervals over texts, over seeds and over both together, and the p-value belongs to it; \
+                 for accuracies it is never smaller than that of the exact test on documents. Bold differences are significant \
                  after Holm's correction over the {} of this family.",
                 counted(family.tests.len() + family.missing, "comparison")
             ),

@@ -343,7 +343,7 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
     let few = format!(
         "{} of {} comparisons could hardly show anything: even a difference of {} would not be found with {power} probability, since {remedy}.",
         hopeless.len(),
-        known.len(),
+        tests.len(),
         if measure.higher_is_better() {
             "100 points"
         } else {
