@@ -16,7 +16,11 @@ const THREADS: u32 = 64u;
 // A row in workgroup memory; one more than there are, for the banks.
 const ROW: u32 = BLOCK + 1u;
 const QUARTER: u32 = BLOCK / 4u;
-const DEPTH: u32 = 8u;
+// Rows and columns of the products that `update` adds up at a time, in rows that are longer, for the banks.
+const DEPTH: u32 = BLOCK / 8u;
+const LONG: u32 = BLOCK + 4u;
+// Invocations of `update`: each has 8 x 4 results.
+const HALF: u32 = THREADS / 2u;
 
 struct Parameters {
     inputs: u32,
@@ -136,105 +140,144 @@ fn pivot(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
+// Adds the products of what is in `a` and `b`.
+#define multiply()
+        for (var m = 0u; m < DEPTH; m++) {
+            let four = vec4(
+                b[m][column],
+                b[m][column + QUARTER],
+                b[m][column + 2u * QUARTER],
+                b[m][column + 3u * QUARTER],
+            );
+#for r in 0..8
+            t{r} = fma(vec4(a[m][row + {r}u]), four, t{r});
+#end
+        }
+#end
+
 // x: a block of rows below the pivot block, or of columns left of it.
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(HALF)
 fn panel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first = p.block * BLOCK;
     let start = group.x * BLOCK;
     if group.x == p.block {
         return;
     }
+    let row = lane / QUARTER * 8u;
+    let column = lane % QUARTER;
+#for r in 0..8
+    var t{r} = vec4(F(0.0));
+#end
     if group.x < p.block {
         // Rows of L^-1: the inverse times what was there.
-        for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
-            let r = e / BLOCK;
-            let c = e % BLOCK;
-            var value = F(0.0);
-            if first + r < p.inputs {
-                value = work[at(first + r, start + c)];
+        for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
+#for s in 0..4
+            {
+                let e = lane + {s}u * HALF;
+                a[e % DEPTH][e / DEPTH] = inverse[e / DEPTH * BLOCK + depth + e % DEPTH];
+                b[e / BLOCK][e % BLOCK] = entry(first + depth + e / BLOCK, start + e % BLOCK);
             }
-            square[r * ROW + c] = value;
+#end
+            workgroupBarrier();
+            #multiply()
+            workgroupBarrier();
         }
-        workgroupBarrier();
-        for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
-            let r = 4u * (e / BLOCK);
-            let c = e % BLOCK;
-            var sums = vec4(F(0.0));
-            for (var m = 0u; m < BLOCK; m++) {
-                let o = r * BLOCK + m;
-                let four = vec4(inverse[o], inverse[o + BLOCK], inverse[o + 2u * BLOCK], inverse[o + 3u * BLOCK]);
-                sums += four * square[m * ROW + c];
-            }
-            for (var i = 0u; i < 4u; i++) {
-                if first + r + i < p.inputs {
-                    work[at(first + r + i, start + c)] = sums[i];
-                }
-            }
+#for r in 0..8
+#for q in 0..4
+        if first + row + {r}u < p.inputs {
+            work[at(first + row + {r}u, start + column + {q}u * QUARTER)] = t{r}[{q}];
         }
+#end
+#end
         return;
     }
-    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
-        let r = e / BLOCK;
-        let c = e % BLOCK;
-        var value = F(0.0);
-        if start + r < p.inputs {
-            value = work[at(start + r, first + c)];
-        }
-        square[r * ROW + c] = value;
-    }
-    workgroupBarrier();
     // L = H L_k^-T.
-    for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
-        let r = 4u * (e / BLOCK);
-        let c = e % BLOCK;
-        var sums = vec4(F(0.0));
-        for (var m = 0u; m < BLOCK; m++) {
-            let o = r * ROW + m;
-            let four = vec4(square[o], square[o + ROW], square[o + 2u * ROW], square[o + 3u * ROW]);
-            sums += four * inverse[BLOCK * BLOCK + m * BLOCK + c];
+    for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
+#for s in 0..4
+        {
+            let e = lane + {s}u * HALF;
+            a[e % DEPTH][e / DEPTH] = entry(start + e / DEPTH, first + depth + e % DEPTH);
+            b[e / BLOCK][e % BLOCK] = inverse[BLOCK * BLOCK + (depth + e / BLOCK) * BLOCK + e % BLOCK];
         }
-        for (var i = 0u; i < 4u; i++) {
-            if start + r + i < p.inputs {
-                lines[(start + r + i) * BLOCK + c] = sums[i];
-            }
-        }
+#end
+        workgroupBarrier();
+        #multiply()
+        workgroupBarrier();
     }
+#for r in 0..8
+#for q in 0..4
+    if start + row + {r}u < p.inputs {
+        lines[(start + row + {r}u) * BLOCK + column + {q}u * QUARTER] = t{r}[{q}];
+    }
+#end
+    t{r} = vec4(F(0.0));
+#end
     storageBarrier();
     workgroupBarrier();
-    for (var e = lane; e < BLOCK * BLOCK; e += THREADS) {
-        let r = e / BLOCK;
-        let c = e % BLOCK;
-        var value = F(0.0);
-        if start + r < p.inputs {
-            value = lines[(start + r) * BLOCK + c];
-        }
-        square[r * ROW + c] = value;
-    }
-    workgroupBarrier();
     // The block column of L^-1: -L L_k^-1.
-    for (var e = lane; e < BLOCK / 4u * BLOCK; e += THREADS) {
-        let r = 4u * (e / BLOCK);
-        let c = e % BLOCK;
-        var sums = vec4(F(0.0));
-        for (var m = 0u; m < BLOCK; m++) {
-            let o = r * ROW + m;
-            let four = vec4(square[o], square[o + ROW], square[o + 2u * ROW], square[o + 3u * ROW]);
-            sums += four * inverse[m * BLOCK + c];
-        }
-        for (var i = 0u; i < 4u; i++) {
-            if start + r + i < p.inputs {
-                work[at(start + r + i, first + c)] = -sums[i];
+    for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
+#for s in 0..4
+        {
+            let e = lane + {s}u * HALF;
+            let r = start + e / DEPTH;
+            var left = F(0.0);
+            if r < p.inputs {
+                left = lines[r * BLOCK + depth + e % DEPTH];
             }
+            a[e % DEPTH][e / DEPTH] = left;
+            b[e / BLOCK][e % BLOCK] = inverse[(depth + e / BLOCK) * BLOCK + e % BLOCK];
         }
+#end
+        workgroupBarrier();
+        #multiply()
+        workgroupBarrier();
     }
+#for r in 0..8
+#for q in 0..4
+    if start + row + {r}u < p.inputs {
+        work[at(start + row + {r}u, first + column + {q}u * QUARTER)] = -t{r}[{q}];
+    }
+#end
+#end
 }
 
-var<workgroup> a: array<array<F, BLOCK>, DEPTH>;
-var<workgroup> b: array<array<F, BLOCK>, DEPTH>;
+// What is kept of row i and column j; 0 past the last row.
+fn entry(i: u32, j: u32) -> F {
+    if i >= p.inputs {
+        return F(0.0);
+    }
+    return work[at(i, j)];
+}
+
+var<workgroup> a: array<array<F, LONG>, DEPTH>;
+var<workgroup> b: array<array<F, LONG>, DEPTH>;
+
+// What an invocation brings of the next DEPTH rows and columns.
+#define fetch(depth)
+#for s in 0..4
+    {
+        let e = lane + {s}u * HALF;
+        let r = e / DEPTH;
+        let m = e % DEPTH;
+        left{s} = F(0.0);
+        right{s} = F(0.0);
+        if first_row + r < p.inputs {
+            left{s} = lines[(first_row + r) * BLOCK + {depth} + m];
+        }
+        if group.x < p.block {
+            // What is known of L^-1 loses L times the block's rows of it.
+            right{s} = work[at(first + {depth} + e / BLOCK, first_column + e % BLOCK)];
+        } else if first_column + r < p.inputs {
+            // What is left of H loses L L^T.
+            right{s} = lines[(first_column + r) * BLOCK + {depth} + m];
+        }
+    }
+#end
+#end
 
 // x: a block of columns, y: a block of rows, counted from the first below the pivot block. An invocation owns
-// four rows, and four columns a quarter of the tile apart, so that neighbours touch neighbours.
-@compute @workgroup_size(THREADS)
+// eight rows, and four columns a quarter of the tile apart, so that neighbours touch neighbours.
+@compute @workgroup_size(HALF)
 fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let below = p.block + 1u + group.y;
     if group.x > below || group.x == p.block {
@@ -243,72 +286,68 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let first = p.block * BLOCK;
     let first_row = below * BLOCK;
     let first_column = group.x * BLOCK;
-    let row = lane / QUARTER * 4u;
+    let row = lane / QUARTER * 8u;
     let column = lane % QUARTER;
     // Named: an array of results would live in memory.
-    var t0 = vec4(F(0.0));
-    var t1 = vec4(F(0.0));
-    var t2 = vec4(F(0.0));
-    var t3 = vec4(F(0.0));
+#for r in 0..8
+    var t{r} = vec4(F(0.0));
+#end
+#for s in 0..4
+    var left{s}: F;
+    var right{s}: F;
+#end
+    #fetch(0u)
     for (var depth = 0u; depth < BLOCK; depth += DEPTH) {
-        for (var e = lane; e < DEPTH * BLOCK; e += THREADS) {
-            let r = e / DEPTH;
-            let m = e % DEPTH;
-            var left = F(0.0);
-            if first_row + r < p.inputs {
-                left = lines[(first_row + r) * BLOCK + depth + m];
-            }
-            a[m][r] = left;
-            if group.x > p.block {
-                // What is left of H loses L L^T.
-                var right = F(0.0);
-                if first_column + r < p.inputs {
-                    right = lines[(first_column + r) * BLOCK + depth + m];
-                }
-                b[m][r] = right;
+#for s in 0..4
+        {
+            let e = lane + {s}u * HALF;
+            a[e % DEPTH][e / DEPTH] = left{s};
+            if group.x < p.block {
+                b[e / BLOCK][e % BLOCK] = right{s};
             } else {
-                // What is known of L^-1 loses L times the block's rows of it.
-                b[e / BLOCK][e % BLOCK] = work[at(first + depth + e / BLOCK, first_column + e % BLOCK)];
+                b[e % DEPTH][e / DEPTH] = right{s};
             }
         }
+#end
         workgroupBarrier();
-        for (var m = 0u; m < DEPTH; m++) {
-            let right = vec4(
-                b[m][column],
-                b[m][column + QUARTER],
-                b[m][column + 2u * QUARTER],
-                b[m][column + 3u * QUARTER],
-            );
-            t0 += a[m][row] * right;
-            t1 += a[m][row + 1u] * right;
-            t2 += a[m][row + 2u] * right;
-            t3 += a[m][row + 3u] * right;
+        // While these are multiplied.
+        if depth + DEPTH < BLOCK {
+            #fetch(depth + DEPTH)
         }
+        #multiply()
         workgroupBarrier();
     }
-    take(first_row + row, first_column + column, t0);
-    take(first_row + row + 1u, first_column + column, t1);
-    take(first_row + row + 2u, first_column + column, t2);
-    take(first_row + row + 3u, first_column + column, t3);
+    // All are read before the first is written: no read may pass a write, so that every one would be waited for.
+#for r in 0..8
+    let old{r} = there(first_row + row + {r}u, first_column + column);
+#end
+#for r in 0..8
+    put(first_row + row + {r}u, first_column + column, old{r} - t{r});
+#end
 }
 
-// Subtracts four columns of a row, up to the diagonal.
-fn take(i: u32, j: u32, v: vec4<F>) {
-    if i >= p.inputs {
-        return;
+// Four columns of a row, up to the diagonal.
+fn there(i: u32, j: u32) -> vec4<F> {
+    var v = vec4(F(0.0));
+    if i < p.inputs {
+        let place = at(i, j);
+#for c in 0..4
+        if j + {c}u * QUARTER <= i {
+            v[{c}] = work[place - {c}u * QUARTER];
+        }
+#end
     }
-    let to = at(i, j);
-    if j <= i {
-        work[to] -= v.x;
-    }
-    if j + QUARTER <= i {
-        work[to - QUARTER] -= v.y;
-    }
-    if j + 2u * QUARTER <= i {
-        work[to - 2u * QUARTER] -= v.z;
-    }
-    if j + 3u * QUARTER <= i {
-        work[to - 3u * QUARTER] -= v.w;
+    return v;
+}
+
+fn put(i: u32, j: u32, v: vec4<F>) {
+    if i < p.inputs {
+        let place = at(i, j);
+#for c in 0..4
+        if j + {c}u * QUARTER <= i {
+            work[place - {c}u * QUARTER] = v[{c}];
+        }
+#end
     }
 }
 

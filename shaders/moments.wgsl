@@ -42,12 +42,22 @@ fn collect(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     var high = sums[2u * column];
     var low = sums[2u * column + 1u];
-    for (var piece = 0u; piece < p.pieces; piece++) {
-        let v = f32(x[piece * p.width + column]);
-        let sum = high + v;
-        let rest = sum - high;
-        low += (high - (sum - rest)) + (v - rest);
-        high = sum;
+    for (var piece = 0u; piece < p.pieces; piece += 8u) {
+        // Eight are on their way at a time; a sum that takes 0 stays as it is.
+#for u in 0..8
+        var v{u} = 0.0;
+        if piece + {u}u < p.pieces {
+            v{u} = f32(x[(piece + {u}u) * p.width + column]);
+        }
+#end
+#for u in 0..8
+        {
+            let sum = high + v{u};
+            let rest = sum - high;
+            low += (high - (sum - rest)) + (v{u} - rest);
+            high = sum;
+        }
+#end
     }
     sums[2u * column] = high;
     sums[2u * column + 1u] = low;

@@ -51,6 +51,8 @@ pub struct Room(Arc<Account>);
 #[derive(Debug)]
 struct Account {
     free: AtomicU64,
+    /// Bytes of a device's own memory that what is stored must leave free.
+    left_on_device: AtomicU64,
     spilled: AtomicU64,
     folder: PathBuf,
 }
@@ -67,6 +69,7 @@ impl Room {
     pub fn new(bytes: u64, folder: &Path) -> Self {
         Room(Arc::new(Account {
             free: AtomicU64::new(bytes),
+            left_on_device: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
             folder: folder.to_path_buf(),
         }))
@@ -85,6 +88,16 @@ impl Room {
             room: self.clone(),
             bytes,
         })
+    }
+
+    /// Says how many bytes of a device's own memory what is stored there from now on must leave free.
+    pub fn leave_on_device(&self, bytes: u64) {
+        self.0.left_on_device.store(bytes, Ordering::Relaxed);
+    }
+
+    /// As many bytes of a device's own memory must stay free.
+    pub fn left_on_device(&self) -> u64 {
+        self.0.left_on_device.load(Ordering::Relaxed)
     }
 
     /// Creates a file for what does not fit. The file has no name, so nothing of it is left however the run ends.

@@ -1,5 +1,8 @@
 //! Claims about whose outputs a block's calibration statistics come from.
 
+#[path = "gpu/mod.rs"]
+mod gpu;
+
 use ndarray::{Array1, Array2, Axis, s};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -7,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::Needs;
+use zprune::backend::{Backend, Compute};
 use zprune::calibrate::Goal;
 use zprune::calibrate::passes::dense_moments;
 use zprune::data::windows::TokenWindows;
@@ -23,7 +27,7 @@ use zprune::prune::pattern::{Group, Pattern, Selection, Target};
 use zprune::prune::recipe::Recipe;
 use zprune::prune::solver::{SOLVERS, Solver};
 use zprune::prune::values::Values;
-use zprune::prune::workbench::Workpiece;
+use zprune::prune::workbench::{Workbench, Workpiece};
 use zprune::spec::{Tap, TapPlace};
 
 const HALF: Pattern = Pattern::Unstructured { sparsity: 0.5 };
@@ -232,31 +236,58 @@ fn a_method_that_looks_at_weights_only_needs_no_calibration_and_reports_no_outpu
     assert!(!records.is_empty() && records.iter().all(|record| record.output_error.is_none()));
 }
 
+/// The weights of every block after pruning, and the means of the windows' log-likelihoods.
+fn pruned_and_scored<B: Workbench>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    windows: &TokenWindows,
+    room: Option<Room>,
+) -> (Vec<Vec<LinearWeights>>, Vec<f64>) {
+    let ends = Ends::upload(backend, checkpoint).expect("room");
+    let ends = match room {
+        Some(room) => ends.within(room),
+        None => ends,
+    };
+    let mut scorer = PerplexityScorer::new(backend, checkpoint.spec(), &ends, windows).expect("room");
+    let mut weights = Vec::new();
+    let (method, calibration) = (method("obs", "obs"), Calibration::Windows(windows));
+    prune_model(backend, checkpoint, &ends, &method, HALF, &calibration, |pruned| {
+        weights.push(pruned.weights().collect::<Result<Vec<_>, _>>()?);
+        scorer.advance(backend, checkpoint.spec(), pruned.block)
+    })
+    .expect("prunable");
+    let means = scorer.finish(backend, &ends, |_| ()).expect("finite");
+    (weights, means)
+}
+
+#[test]
+fn activations_that_a_gpu_has_no_memory_for_change_no_bit_in_a_scratch_file() {
+    let Some(tier) = gpu::best_tier() else { return };
+    let backend = gpu::open(tier, Compute::F32);
+    let (checkpoint, windows) = (checkpoint(), many_windows());
+    let (weights, means) = pruned_and_scored(&backend, &checkpoint, &windows, None);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let room = Room::new(u64::MAX, folder.path());
+    match backend.free_bytes() {
+        Some(free) => room.leave_on_device(free + 1),
+        None => println!("{}: the device does not tell its memory", backend.name()),
+    }
+    let (spilled_weights, spilled_means) = pruned_and_scored(&backend, &checkpoint, &windows, Some(room.clone()));
+    assert_eq!(spilled_means, means);
+    assert!(weights.iter().zip(&spilled_weights).all(|(a, b)| equal(a, b)));
+    assert_eq!(room.spilled() > 0, backend.free_bytes().is_some());
+}
+
 #[test]
 fn activations_in_a_scratch_file_change_no_bit() {
     let (checkpoint, windows) = (checkpoint(), many_windows());
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let spec = checkpoint.spec();
-    let kept = Ends::upload(&Cpu, &checkpoint).expect("room");
-    let method = method("obs", "obs");
-    let run = |ends: &Ends<Cpu>| {
-        let mut scorer = PerplexityScorer::new(&Cpu, spec, ends, &windows).expect("room");
-        let mut weights = Vec::new();
-        let calibration = Calibration::Windows(&windows);
-        prune_model(&Cpu, &checkpoint, ends, &method, HALF, &calibration, |pruned| {
-            weights.push(pruned.weights().collect::<Result<Vec<_>, _>>()?);
-            scorer.advance(&Cpu, spec, pruned.block)
-        })
-        .expect("prunable");
-        (weights, scorer.finish(&Cpu, ends, |_| ()).expect("finite"))
-    };
-    let (weights, means) = run(&kept);
+    let (weights, means) = pruned_and_scored(&Cpu, &checkpoint, &windows, None);
     // Nothing fits; one batch of the first stream to ask does.
-    let batch = 4 * 4096 * spec.width as u64;
+    let batch = 4 * 4096 * checkpoint.spec().width as u64;
     for bytes in [0, batch] {
         let room = Room::new(bytes, folder.path());
-        let (spilled_weights, spilled_means) =
-            run(&Ends::upload(&Cpu, &checkpoint).expect("room").within(room.clone()));
+        let (spilled_weights, spilled_means) = pruned_and_scored(&Cpu, &checkpoint, &windows, Some(room.clone()));
         assert_eq!(spilled_means, means);
         assert!(weights.iter().zip(&spilled_weights).all(|(a, b)| equal(a, b)));
         assert!(room.spilled() > batch, "{} bytes", room.spilled());

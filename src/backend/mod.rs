@@ -223,6 +223,9 @@ pub struct Extent {
     pub bytes: usize,
 }
 
+/// Most tokens that move through a block together on a GPU: enough to fill the largest devices.
+pub const GPU_BATCH: usize = 16384;
+
 /// The operations; see the module documentation for the conventions.
 pub trait Backend: Send + Sync {
     /// A matrix, or a vector as a matrix of one row, in this backend's memory.

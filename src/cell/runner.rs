@@ -15,11 +15,12 @@ use crate::calibrate::{BlockMoments, Stage};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::eval::perplexity::{PerplexityScorer, perplexity};
+use crate::experiment::on_device::{DeviceForecast, OnDevice};
 use crate::experiment::plan::{Experiment, UnitRemoval};
 use crate::experiment::{asked, forecast};
 use crate::memory::Reserved;
 use crate::model::edit::Edited;
-use crate::model::forward::{Block, Ends};
+use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::layer_file::LayerFile;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
@@ -173,6 +174,33 @@ impl<'a, B: Workbench> Runner<'a, B> {
         })
     }
 
+    /// The memory of a device of its own that pruning with a recipe and measuring takes; `None` where there is no such memory.
+    pub fn device_forecast(&self, recipe: Option<&Recipe>, windows: Option<&TokenWindows>) -> Option<DeviceForecast> {
+        self.backend.free_bytes()?;
+        let spec = self.model.source.spec();
+        let texts = || self.model.evaluations.iter().map(|text| &text.windows);
+        let batches = texts().chain(windows);
+        let batches = batches.map(|it| Hidden::windows_of_a_batch(self.backend, spec, it.length()) * it.length());
+        let models = if self.compares() { 2 } else { 1 };
+        Some(DeviceForecast::new(
+            spec,
+            &OnDevice {
+                recipes: recipe.as_slice(),
+                calibrated: windows.map_or(0, |windows| windows.ids().len()),
+                evaluated: models * texts().map(|windows| windows.ids().len()).sum::<usize>(),
+                stored: self.ends.bytes_per_weight(self.backend),
+                batch: batches.max().unwrap_or(0),
+            },
+        ))
+    }
+
+    /// Has residual streams leave the memory on the device that the work beside them takes.
+    fn leave_room(&self, recipe: Option<&Recipe>, windows: Option<&TokenWindows>) {
+        if let Some(forecast) = self.device_forecast(recipe, windows) {
+            self.model.room.leave_on_device(forecast.beside_streams());
+        }
+    }
+
     /// The device that computes, where the machine does not say it all.
     pub fn device(&self) -> Option<String> {
         self.backend.device()
@@ -305,6 +333,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ) -> Result<(Findings, Vec<PerplexityScorer<'a, B>>)> {
         let spec = source.spec();
         let backend = self.backend;
+        self.leave_room(None, None);
         let mut scorers = self.scorers(spec, ends)?;
         let mut tasks = TaskScores::new(&self.model.tasks);
         for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
@@ -354,6 +383,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         };
         // The seed of a file says which of several files it is, and not that text is looked at.
         let windows = self.windows(seed.filter(|_| recipe.calibrates()))?;
+        self.leave_room(Some(recipe), windows.map(|(_, windows)| windows));
         self.share_streams(progress)?;
         let mut sharing = PruneTime::default();
         if let Some((seed, windows)) = windows {

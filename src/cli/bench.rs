@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `zprune bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Whose shape the random weights have: llama-2-7b, llama-3-8b, opt-6.7b, smollm2-135m
+    /// Whose shape the random weights have: llama-2-7b, llama-2-70b, llama-3-8b, opt-6.7b, smollm2-135m
     #[arg(long, value_name = "NAME")]
     shape: String,
     /// Blocks to prune; the whole model is extrapolated from them
@@ -170,7 +170,10 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         false => format!("from {} of {} blocks", measured.blocks.len(), measured.model_blocks),
     };
     let memory = measured.device_peak_bytes.map_or(String::new(), |bytes| {
-        format!(" At most {} of the device's memory in use.", ByteSize(bytes))
+        let forecast = measured.device_forecast_bytes.map_or(String::new(), |bytes| {
+            format!(", of {} that were forecast", ByteSize(bytes))
+        });
+        format!(" At most {} of the device's memory in use{forecast}.", ByteSize(bytes))
     });
     format!(
         "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}{gradients}The whole model: {:.1} s, {how}.{memory}\n\n\

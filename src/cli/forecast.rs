@@ -1,12 +1,14 @@
 //! What `zprune plan` says of shared work, memory and time.
 
+use crate::backend::{Compute, GPU_BATCH};
 use crate::calibrate::Stage;
 use crate::cell::Seen;
 use crate::error::Result;
 use crate::experiment::asked::gradient_cells;
 use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
-use crate::experiment::machine::Machine;
+use crate::experiment::machine::{Machine, Processor};
+use crate::experiment::on_device::{DeviceForecast, OnDevice};
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::work::{Measured, operations, rate};
 use crate::spec::ModelSpec;
@@ -121,6 +123,13 @@ pub fn expected(
             "memory, {name}: about {} ({forecast})\n",
             ByteSize(forecast.whole())
         ));
+        if machine.backend == Processor::Gpu {
+            let on_device = on_device(experiment, machine, spec, measured.tokens())?;
+            text.push_str(&format!(
+                "memory of the GPU, {name}: about {} ({on_device})\n",
+                ByteSize(on_device.whole())
+            ));
+        }
         if let Some(why) = forecast.too_much(experiment, machine) {
             text.push_str(&format!("memory, {name}: too much for this machine: {why}\n"));
         }
@@ -159,6 +168,23 @@ pub fn expected(
         ));
     }
     Ok(text)
+}
+
+/// The memory of a GPU that the experiment's cells of a model take.
+fn on_device(experiment: &Experiment, machine: Machine, spec: &ModelSpec, evaluated: usize) -> Result<DeviceForecast> {
+    let recipes = experiment.recipes()?;
+    let compared = experiment.evaluations.iter().any(|plan| plan.compare_to_dense);
+    let calibration = experiment.calibration.iter();
+    Ok(DeviceForecast::new(
+        spec,
+        &OnDevice {
+            recipes: &recipes.iter().collect::<Vec<_>>(),
+            calibrated: calibration.map(|plan| plan.sequences * plan.length.of(spec)).sum(),
+            evaluated: if compared { 2 * evaluated } else { evaluated },
+            stored: if machine.compute == Compute::F32 { 4 } else { 2 },
+            batch: GPU_BATCH,
+        },
+    ))
 }
 
 /// Tokens that cells of a model are measured on. Where a text cannot be counted, it has one token for every four bytes, and a task has none.

@@ -346,7 +346,7 @@ impl fmt::Display for Forecast {
 }
 
 /// Elements of tensors, wide enough for products of any sizes that a configuration and an experiment may have.
-fn elements(tensors: &[(String, Vec<usize>)]) -> u128 {
+pub(super) fn elements(tensors: &[(String, Vec<usize>)]) -> u128 {
     let shapes = tensors.iter().map(|(_, shape)| shape);
     shapes
         .map(|shape| shape.iter().map(|size| *size as u128).product::<u128>())
@@ -360,21 +360,21 @@ pub(super) fn tap_widths(block: &BlockSpec) -> [u128; TapPlace::ALL.len()] {
 
 /// Sizes of a block that memory depends on, in elements.
 #[derive(Default)]
-struct Sizes {
+pub(super) struct Sizes {
     /// Number of elements of all tensors of a block.
-    block: u128,
+    pub block: u128,
     /// The weight of the largest layer.
-    layer: u128,
+    pub layer: u128,
     /// Features of a token that exist at one time in attention, and in the MLP.
     attention: u128,
     mlp: u128,
     /// Number of features at every tap.
-    taps: [u128; TapPlace::ALL.len()],
+    pub taps: [u128; TapPlace::ALL.len()],
 }
 
 impl Sizes {
     /// The largest of each among the blocks of a model.
-    fn largest(spec: &ModelSpec) -> Self {
+    pub fn largest(spec: &ModelSpec) -> Self {
         let width = spec.width as u128;
         spec.kinds().fold(Sizes::default(), |largest, (block, _)| {
             let outputs = |place: TapPlace| -> u128 {

@@ -16,6 +16,7 @@ pub mod inputs;
 pub mod known;
 pub mod machine;
 pub mod method;
+pub mod on_device;
 pub mod outside;
 pub mod plan;
 pub mod plan_file;

@@ -42,6 +42,13 @@ pub const SHAPES: Registry<&str> = Registry {
                 "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false}"#,
         },
         Entry {
+            name: "llama-2-70b",
+            summary: "80 blocks, width 8192, MLP 28672, 64 heads, 8 of keys and values",
+            item: r#"{"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+                "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+                "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false}"#,
+        },
+        Entry {
             name: "llama-3-8b",
             summary: "32 blocks, width 4096, MLP 14336, 32 heads, 8 of keys and values",
             item: r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -135,6 +142,8 @@ pub struct Measured {
     pub model_seconds: f64,
     /// The most bytes of the device's memory that were in use at the same time; none where there is no such memory.
     pub device_peak_bytes: Option<u64>,
+    /// The same as it is forecast from the shape.
+    pub device_forecast_bytes: Option<u64>,
     /// Time per kind of operation in one or two blocks, where each operation is waited for.
     pub operations: BTreeMap<String, Tally>,
     /// Bytes per second (read and written) that a large copy on the device reaches.
@@ -248,7 +257,7 @@ impl Work for Measure<'_> {
         progress.cell(&benchmark.shape, spec.blocks);
         let windows = TokenWindows::new(ids, benchmark.length)?;
         let mut blocks: Vec<Stages> = Vec::new();
-        let before = prune(
+        let (before, device_forecast_bytes) = prune(
             backend,
             &with_blocks(spec.blocks),
             benchmark,
@@ -280,6 +289,7 @@ impl Work for Measure<'_> {
             blocks,
             model_blocks,
             device_peak_bytes,
+            device_forecast_bytes,
             operations: operations
                 .into_iter()
                 .map(|(name, tally)| (name.to_string(), tally))
@@ -290,8 +300,8 @@ impl Work for Measure<'_> {
     }
 }
 
-/// Prunes random weights as one cell that measures nothing; `done` is told what each block took. Returns what was done before the first
-/// block.
+/// Prunes random weights as one cell that measures nothing; `done` is told what each block took. Returns the time before the first
+/// block, and the memory of the device that was forecast.
 fn prune<B: Workbench>(
     backend: &B,
     source: &RandomWeights,
@@ -299,7 +309,7 @@ fn prune<B: Workbench>(
     windows: &TokenWindows,
     progress: &dyn Progress,
     mut done: impl FnMut(PruneTime),
-) -> Result<PruneTime> {
+) -> Result<(PruneTime, Option<u64>)> {
     let calibrated = benchmark.method.calibrates();
     let mut model = Prepared::new(source);
     if calibrated {
@@ -311,15 +321,18 @@ fn prune<B: Workbench>(
         seed: calibrated.then_some(benchmark.seed),
         file: None,
     };
-    let findings = Runner::new(backend, &model, Sharing::NONE)?.run(Some(treatment), progress, |pruned| {
+    let mut runner = Runner::new(backend, &model, Sharing::NONE)?;
+    let forecast = runner.device_forecast(Some(&benchmark.method), calibrated.then_some(windows));
+    let findings = runner.run(Some(treatment), progress, |pruned| {
         done(pruned.time);
         Ok(())
     })?;
-    Ok(PruneTime {
+    let time = PruneTime {
         allocate: findings.time.allocate,
         gradients: findings.time.gradients,
         ..PruneTime::default()
-    })
+    };
+    Ok((time, forecast.map(|it| it.whole())))
 }
 
 /// Estimates the seconds for all blocks of a model from the times of its first blocks.

@@ -7,10 +7,10 @@ use super::recipe::Steps;
 use super::score::{Score, resolve};
 use super::transform::Change;
 use super::values::Values;
-use super::workbench::{Workbench, Workpiece};
+use super::workbench::{Concluding, Workbench, Workpiece};
 use crate::backend::cpu::Cpu;
 use crate::calibrate::statistics::LayerStatistics;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::StorageType;
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -191,11 +191,18 @@ fn run_in_order(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Res
     Ok(Taken { damping, refined })
 }
 
-/// Prunes one layer in place, and checks that its steps did what they promise. Returns also what is to be added to its bias, one
-/// value per output, if it is compensated or its inputs were shifted.
+/// A layer that was pruned in place. Its record lacks what [`Workbench::concluded`] tells.
+pub(super) struct Pruned {
+    pub record: LayerRecord,
+    pub concluding: Concluding,
+    /// What is to be added to its bias, one value per output, if it is compensated or its inputs were shifted.
+    pub lacking: Option<Vec<f64>>,
+}
+
+/// Prunes one layer in place, and has it checked that its steps did what they promise.
 ///
 /// # Errors
-/// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite.
+/// As [`run_steps`]; and the mask is not what the target demands, or a weight is not finite, if that is known at once.
 pub(super) fn prune_layer<B: Workbench>(
     backend: &B,
     (weight, storage): (&mut B::Weight, StorageType),
@@ -203,32 +210,31 @@ pub(super) fn prune_layer<B: Workbench>(
     name: &str,
     steps: Steps,
     target: &Target,
-) -> Result<(LayerRecord, Option<Vec<f64>>)> {
-    compensated(backend, (weight, storage, statistics), steps, |piece, change| {
+) -> Result<Pruned> {
+    let prune = |piece: &mut dyn Workpiece, change: Option<&Change>| {
         let (rows, columns) = piece.dim();
         let Taken { damping, refined } = run_changed(piece, steps, change, target)?;
         // What is evaluated is what would be saved: updated weights are rounded to the checkpoint's type.
-        let finished = piece.finish()?;
-        match &finished.order {
-            Some(order) => finished.mask.reordered(order).check(target)?,
-            None => finished.mask.check(target)?,
-        }
-        if let Some((place, weight)) = finished.fault {
-            let what = if weight.is_finite() { "removed" } else { "pruned" };
-            return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
-        }
-        Ok(LayerRecord {
+        let concluding = piece.conclude(target)?;
+        let record = LayerRecord {
             tensor: name.to_string(),
             shape: [rows, columns],
             pattern: Some(target.pattern),
-            removed: finished.mask.removed(),
-            zeros: finished.zeros,
+            removed: 0,
+            zeros: 0,
             damping,
-            permutation: finished.order,
+            permutation: None,
             folded: false,
             refined,
             compensated: None,
             output_error: None,
-        })
+        };
+        Ok((record, concluding))
+    };
+    let ((record, concluding), lacking) = compensated(backend, (weight, storage, statistics), steps, prune)?;
+    Ok(Pruned {
+        record,
+        concluding,
+        lacking,
     })
 }

@@ -156,30 +156,15 @@ impl PackedMask {
                     (got != want).then(message)
                 })
             }),
-            Pattern::Unstructured { sparsity } if searched(target) => {
-                let (got, all) = (self.removed(), rows * columns);
-                let off = got as f64 / all as f64 - sparsity;
-                let tolerance = searched_tolerance(columns);
-                let message = || {
-                    format!(
-                        "{got} of {all} weights removed, which is not within {tolerance} of {sparsity}: the released search for \
-                         the share of a row's scores does not come closer; use selection = \"exact\""
-                    )
-                };
-                (off.abs() > tolerance).then(message)
-            }
             Pattern::Unstructured { sparsity } => {
-                let exact = target.selection == Selection::Exact || target.group == Group::Row;
                 let groups = groups(target.group, rows, columns);
                 groups.into_par_iter().find_map_first(|(name, (in_rows, in_columns))| {
                     let all = in_rows.len() * in_columns.len();
                     // A group may be the whole matrix.
                     let rows = in_rows.into_par_iter().with_min_len(64);
                     let got: usize = rows.map(|row| self.removed_in(row, in_columns.clone())).sum();
-                    let want = removed(all, sparsity);
-                    let rule = if exact { "exactly" } else { "more than" };
-                    let message = || format!("{name}: {got} of {all} weights removed, not {rule} {want}");
-                    ((exact && got != want) || (!exact && got <= want)).then(message)
+                    let told = wrong_count((target, sparsity), columns, got, all)?;
+                    Some(format!("{name}: {got} of {all} weights removed, {told}"))
                 })
             }
         };
@@ -188,6 +173,26 @@ impl PackedMask {
 }
 
 type Span = std::ops::Range<usize>;
+
+/// What is wrong with the number of weights that a comparison group of `all` weights lost under an unstructured target, if anything;
+/// `columns` is that of the layer.
+pub fn wrong_count((target, sparsity): (&Target, f64), columns: usize, got: usize, all: usize) -> Option<String> {
+    if searched(target) {
+        let off = got as f64 / all as f64 - sparsity;
+        let tolerance = searched_tolerance(columns);
+        return (off.abs() > tolerance).then(|| {
+            format!(
+                "which is not within {tolerance} of {sparsity}: the released search for the share of a row's scores does not come \
+                 closer; use selection = \"exact\""
+            )
+        });
+    }
+    let want = removed(all, sparsity);
+    match target.selection == Selection::Exact || target.group == Group::Row {
+        true => (got != want).then(|| format!("not exactly {want}")),
+        false => (got <= want).then(|| format!("not more than {want}")),
+    }
+}
 
 /// The comparison groups of a matrix, each as a name for messages, its rows and its columns.
 fn groups(group: Group, rows: usize, columns: usize) -> Vec<(String, (Span, Span))> {

@@ -2,12 +2,12 @@
 
 use super::allocation::{allocate, survey};
 use super::criterion::WithGradients;
-use super::layer::{LayerRecord, prune_layer};
+use super::layer::{LayerRecord, Pruned, prune_layer};
 use super::pattern::Pattern;
 use super::recipe::Recipe;
 use super::score::no_file;
 use super::transform::{Change, Known, Masked, Transform, learn};
-use super::workbench::Workbench;
+use super::workbench::{Concluded, Concluding, Workbench};
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Distance};
 use crate::calibrate::Stage;
@@ -400,6 +400,7 @@ impl<B: Workbench> Turn<'_, B> {
 
         let layers = block.layers();
         let mut records = Vec::with_capacity(layers.len());
+        let mut endings = Vec::with_capacity(layers.len());
         let mut outputs = Vec::with_capacity(layers.len());
         for (place, (id, name, storage)) in layers.iter().enumerate() {
             let tap = block.spec().linear(*id).tap();
@@ -410,9 +411,10 @@ impl<B: Workbench> Turn<'_, B> {
             }
             let statistics = known.unwrap_or(&found);
             let known = (regional.remove(id), learned.remove(id));
-            let (record, compared) =
+            let (record, concluding, compared) =
                 self.layer(block, (*id, name, *storage), self.patterns[place], statistics, known)?;
             records.push(record);
+            endings.push((*id, concluding));
             outputs.push(compared);
             // A Gram matrix and its factor are as large as the layers: nobody asks for them again.
             let later = |(id, ..): &(LinearId, _, _)| block.spec().linear(*id).tap();
@@ -420,6 +422,15 @@ impl<B: Workbench> Turn<'_, B> {
                 found.of.remove(&tap);
             }
         }
+        // A device is waited for once, and not for each layer.
+        let started = Instant::now();
+        let endings = endings.into_iter().map(|(id, ending)| (ending, block.weight(id)));
+        let found = backend.concluded(endings.collect())?;
+        for (record, found) in records.iter_mut().zip(found) {
+            let Concluded { removed, zeros, order } = found.at(&record.tensor)?;
+            (record.removed, record.zeros, record.permutation) = (removed, zeros, order);
+        }
+        self.took.prune += started.elapsed();
         let started = Instant::now();
         let pairs: Vec<_> = outputs
             .iter()
@@ -483,7 +494,8 @@ impl<B: Workbench> Turn<'_, B> {
         Ok(found.changes)
     }
 
-    /// Prunes one layer. Also returns its outputs on a few inputs before and after that, if there are inputs.
+    /// Prunes one layer. Also returns what is still to be found of it, and its outputs on a few inputs before and after that, if there
+    /// are inputs.
     fn layer(
         &mut self,
         block: &mut Block<B>,
@@ -491,7 +503,7 @@ impl<B: Workbench> Turn<'_, B> {
         pattern: Pattern,
         statistics: &TapStatistics<B>,
         (regional, learned): (Option<LayerGradients>, Option<Change>),
-    ) -> Result<(LayerRecord, Compared<B::Tensor>)> {
+    ) -> Result<(LayerRecord, Concluding, Compared<B::Tensor>)> {
         let Turn { backend, recipe, .. } = *self;
         let tap = block.spec().linear(id).tap();
         let target = recipe.target(pattern);
@@ -525,7 +537,11 @@ impl<B: Workbench> Turn<'_, B> {
         steps.criterion = &criterion;
         let weight = (block.weight_mut(id), storage);
         let pruned = prune_layer(backend, weight, &statistics.of[&tap], name, steps, &target);
-        let (mut record, lacking) = pruned.at(name)?;
+        let Pruned {
+            mut record,
+            concluding,
+            lacking,
+        } = pruned.at(name)?;
         let mut change = None;
         if let Some(lacking) = lacking {
             let added = block.add_to_bias(backend, id, &lacking).at(name)?;
@@ -538,7 +554,7 @@ impl<B: Workbench> Turn<'_, B> {
         let started = Instant::now();
         let outputs = dense.zip(output(block, change.as_ref())?);
         self.took.calibrate += started.elapsed();
-        Ok((record, outputs))
+        Ok((record, concluding, outputs))
     }
 
     /// The statistics of the block's inputs at these taps, with the block in its present state.

@@ -3,7 +3,10 @@
 
 use super::signs::mcnemar;
 use super::{normal_probability, normal_quantile, student_quantile};
+use crate::threads::lock;
 use statrs::function::gamma::ln_gamma;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 /// Probability (power) with which a test finds the minimum detectable difference.
 pub const POWER: f64 = 0.8;
@@ -46,6 +49,20 @@ pub fn t_power(effect: f64, freedom: f64, alpha: f64) -> f64 {
 /// The smallest true mean that a two-sided t-test at level `alpha` finds with probability `power`, in the units of
 /// `standard_error`. `None` without degrees of freedom.
 pub fn minimum_detectable(standard_error: f64, freedom: f64, alpha: f64, power: f64) -> Option<f64> {
+    // Searched once for each question: a report asks the same of many comparisons.
+    static KNOWN: Mutex<BTreeMap<[u64; 3], Option<f64>>> = Mutex::new(BTreeMap::new());
+    let question = [freedom, alpha, power].map(f64::to_bits);
+    let known = lock(&KNOWN).get(&question).copied();
+    let effect = known.unwrap_or_else(|| {
+        let found = detectable_effect(freedom, alpha, power);
+        lock(&KNOWN).insert(question, found);
+        found
+    });
+    Some(effect? * standard_error)
+}
+
+/// [`minimum_detectable`] in standard errors.
+fn detectable_effect(freedom: f64, alpha: f64, power: f64) -> Option<f64> {
     student_quantile(0.5, freedom)?;
     let (mut low, mut high) = (0.0, 4.0);
     while t_power(high, freedom, alpha) < power {
@@ -64,7 +81,7 @@ pub fn minimum_detectable(standard_error: f64, freedom: f64, alpha: f64, power: 
             high = middle;
         }
     }
-    Some(high * standard_error)
+    Some(high)
 }
 
 /// The smallest true difference of two accuracies on the same `n` documents that McNemar's test finds with probability

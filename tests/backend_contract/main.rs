@@ -422,10 +422,10 @@ impl<B: Backend> Suite<B> {
     }
 
     fn rotate(&mut self) -> Result<()> {
-        let (length, half, heads) = (17, 5, 3);
-        let frequencies: Vec<f32> = (0..half).map(|pair| 0.3f32.powi(pair as i32)).collect();
-        // All of a head, and all but its last three features.
-        for head_dim in [2 * half, 2 * half + 3] {
+        let length = 17;
+        // All of a head, and all but its last three or four features; four pairs together, and more heads than one invocation takes.
+        for (half, heads, head_dim) in [(5, 3, 10), (5, 3, 13), (8, 19, 16), (8, 8, 20)] {
+            let frequencies: Vec<f32> = (0..half).map(|pair| 0.3f32.powi(pair as i32)).collect();
             let x = self.normal(2 * length, heads * head_dim);
             let want = Array2::from_shape_fn(x.dim(), |(t, column)| {
                 let (head, feature) = (column / head_dim, column % head_dim);

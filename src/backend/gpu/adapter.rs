@@ -121,7 +121,10 @@ fn adapters() -> Vec<Adapter> {
         descriptor.memory_budget_thresholds.for_resource_creation = Some(97);
         Instance::new(descriptor)
     });
-    pollster::block_on(instance.enumerate_adapters(Backends::all()))
+    // Asked for once: drivers take a while to answer, and a process asks several times.
+    static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| pollster::block_on(instance.enumerate_adapters(Backends::all())));
+    found.clone()
 }
 
 /// The first adapter, by its number, that fits the choice.

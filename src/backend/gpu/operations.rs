@@ -3,13 +3,15 @@
 use super::device::{Kernel, read, write};
 use super::moments::DeviceMoments;
 use super::open::{Gpu, grid};
-use super::parameters::{self, Elementwise, LANES};
+use super::parameters::{self, Elementwise, LANES, ROTATED_HEADS};
 use super::product::Filled;
 use super::shader::{self, Shader};
 use super::tensor::{Element, Tensor, Weight};
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
-use crate::backend::{Backend, Columns, Distance, Divergence, Extent, Likelihood, Predictions, RotaryTable, greatest};
+use crate::backend::{
+    Backend, Columns, Distance, Divergence, Extent, GPU_BATCH, Likelihood, Predictions, RotaryTable, greatest,
+};
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use bytemuck::cast_slice;
@@ -80,9 +82,9 @@ impl Backend for Gpu {
     }
 
     fn batch_tokens(&self, widest: usize) -> usize {
-        // As many as fit one binding with room to spare, and enough to fill the largest devices.
+        // As many as fit one binding with room to spare.
         let fit = self.device.largest() as usize / 4 / widest.max(1);
-        fit.clamp(1, 16384)
+        fit.clamp(1, GPU_BATCH)
     }
 
     fn extent(&self, tensor: &Tensor) -> Extent {
@@ -255,7 +257,7 @@ impl Backend for Gpu {
             pairs: pairs as u32,
             length: length as u32,
         };
-        let count = x.rows * heads * if four { pairs / 4 } else { pairs };
+        let count = x.rows * heads.div_ceil(ROTATED_HEADS) * if four { pairs / 4 } else { pairs };
         self.device.run(
             &kernel,
             &parameters,

@@ -17,6 +17,9 @@ pub const SCORE_TILE: usize = 32;
 /// Number of four-component vectors that the attention kernel exchanges at a time: `EXCHANGE` of `attention.wgsl`.
 pub const EXCHANGE: usize = 512;
 
+/// Number of heads that one invocation rotates features of: `HEADS` of `rotate.wgsl`.
+pub const ROTATED_HEADS: usize = 8;
+
 /// Number of rows that one workgroup adds up, or their squares: `ROWS` of `common_moments.wgsl`.
 pub const SQUARE_ROWS: usize = 256;
 
@@ -41,6 +44,7 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::MATMUL_F32, "TILE", TILE as u32),
     (shader::ATTENTION, "EXCHANGE", EXCHANGE as u32),
     (shader::ATTENTION_BACKWARD, "TILE", SCORE_TILE as u32),
+    (shader::ROTATE, "HEADS", ROTATED_HEADS as u32),
     (shader::MOMENTS, "ROWS", SQUARE_ROWS as u32),
     (shader::SUMS, "ROWS", SUM_ROWS as u32),
     (shader::SELECT, "TIED", TIED as u32),
@@ -413,6 +417,22 @@ parameters! {
         columns: u32,
         /// Number of words in a row of the mask.
         words: u32,
+    }
+
+    /// Parameters of the kernel that counts what a mask removes.
+    Tally of TALLY {
+        /// Number of rows of the mask.
+        rows: u32,
+        /// Number of columns of the mask.
+        columns: u32,
+        /// Number of words in a row of the mask.
+        words: u32,
+        /// Number of columns of a group.
+        width: u32,
+        /// Number of weights that a group of a row should lose.
+        wanted: u32,
+        /// 1 if groups are counted over all rows, too.
+        over_rows: u32,
     }
 
     /// Parameters of the kernel that computes scores and stores them as keys.

@@ -82,6 +82,8 @@ shaders! {
     MOMENTS = "moments.wgsl" + "common_moments.wgsl";
     /// Changes every weight, and checks weights.
     WEIGH = "weigh.wgsl" + "common_index.wgsl";
+    /// Counts what masks remove.
+    TALLY = "tally.wgsl" + "common_index.wgsl";
     /// Adds up formulas over weights.
     SUMS = "sums.wgsl" + "common_formula.wgsl" + "common_kept.wgsl" + "common_index.wgsl";
     /// Computes a matrix from a formula.

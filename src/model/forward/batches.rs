@@ -1,5 +1,5 @@
-//! A residual stream between two blocks: batches in the backend's memory as far as the room has a place for them,
-//! the others in a scratch file, from which they come back one at a time.
+//! A residual stream between two blocks: batches in the backend's memory as far as the room has a place for them, and as far as a
+//! device has memory beside what it works with; the others in a scratch file, from which they come back one at a time.
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -50,7 +50,9 @@ impl<B: Backend> Batches<B> {
     /// Neither the room nor the scratch file has a place for it.
     pub(super) fn push(&mut self, backend: &B, room: &Room, x: B::Tensor) -> Result<()> {
         let extent = backend.extent(&x);
-        if let Some(place) = room.reserve(extent.bytes as u64) {
+        // On a device `x` is in use already.
+        let fits = backend.free_bytes().is_none_or(|free| free >= room.left_on_device());
+        if let Some(place) = fits.then(|| room.reserve(extent.bytes as u64)).flatten() {
             let tensor = Some(x);
             self.batches.push(Batch::Kept { tensor, _place: place });
             return Ok(());

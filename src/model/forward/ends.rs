@@ -109,6 +109,12 @@ impl<B: Backend> Ends<B> {
         }
     }
 
+    /// Bytes that a number of a weight takes in the backend's memory.
+    pub fn bytes_per_weight(&self, backend: &B) -> usize {
+        let extent = backend.weight_extent(&self.embedding);
+        extent.bytes / (extent.rows * extent.columns).max(1)
+    }
+
     pub(super) fn head(&self) -> &B::Weight {
         self.head.as_ref().unwrap_or(&self.embedding)
     }

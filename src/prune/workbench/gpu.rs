@@ -4,10 +4,12 @@
 //! The inverse factor is computed on the device too, once per tap, and shared by the tap's layers.
 
 mod masks;
+mod ended;
 mod matrices;
 mod moves;
 mod order;
 mod piece;
+mod reports;
 mod selection;
 mod statistics;
 mod sums;
@@ -16,24 +18,25 @@ mod variables;
 mod swap;
 mod written;
 
-use super::{Factored, Finished, Grams, LayerView, Matrices, Workbench, Workpiece, inverse, of_features};
-use crate::backend::Backend;
+use super::{
+    Concluded, Concluding, Ending, Factored, Finished, Grams, LayerView, Matrices, Workbench, Workpiece, of_features,
+};
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
-use crate::backend::gpu::parameters::{self, LANES, NUMBERS, VECTORS};
+use crate::backend::gpu::parameters::{self, NUMBERS, VECTORS};
 use crate::backend::gpu::shader;
-use crate::backend::gpu::{DeviceMoments, Element, Gpu, Tensor, Weight, grid};
+use crate::backend::gpu::{DeviceMoments, Element, Gpu, Tensor, Weight};
 use crate::calibrate::statistics::{DAMPING, Factoring, Means, not_gathered};
 use crate::calibrate::variables::InputChange;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
 use crate::prune::limits::Limits;
-use crate::prune::mask::PackedMask;
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Target};
 use crate::prune::values::{Operand, Over, Values};
 use crate::tensor::StorageType;
+use ended::all_concluded;
 use matrices::{fits, handle};
-use piece::{Piece, WALKERS};
+use piece::Piece;
 use statistics::Statistics;
 use std::sync::{Arc, OnceLock};
 use written::MATRICES;
@@ -97,6 +100,10 @@ impl Workbench for Gpu {
         }
     }
 
+    fn concluded(&self, pieces: Vec<(Concluding, &Weight)>) -> Result<Vec<Result<Concluded>>> {
+        all_concluded(self, pieces)
+    }
+
     fn workpiece<'a>(
         &'a self,
         Weight(weight): &'a mut Weight,
@@ -109,6 +116,7 @@ impl Workbench for Gpu {
             working: None,
             mask: None,
             misplaced: OnceLock::new(),
+            unchecked: None,
             storage,
             statistics,
             changed: None,
@@ -241,7 +249,9 @@ impl LayerView for Piece<'_> {
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
-        masks::unpacked(self.gpu, &self.chosen(score, target)?, self.size()).map(handle)
+        let (mask, unusable) = self.chosen(score, target)?;
+        self.check_scores(&unusable, score)?;
+        masks::unpacked(self.gpu, &mask, self.size()).map(handle)
     }
 
     fn pivots(&self) -> Result<Vec<Option<f64>>> {
@@ -269,8 +279,17 @@ impl LayerView for Piece<'_> {
 
 impl Workpiece for Piece<'_> {
     fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
-        self.mask = Some(Arc::new(self.chosen(score, target)?));
-        Ok(())
+        // What an earlier selection found is not forgotten.
+        self.bring(&[])?;
+        let (mask, unusable) = self.chosen(score, target)?;
+        self.mask = Some(Arc::new(mask));
+        // Matrices are as large as the layer and would have to stay until the end.
+        if score.matrices.is_empty() {
+            self.unchecked = Some((unusable, score.clone()));
+            return Ok(());
+        }
+        self.unchecked = None;
+        self.check_scores(&unusable, score)
     }
 
     fn keep(&mut self, kept: &Matrix) -> Result<()> {
@@ -303,42 +322,11 @@ impl Workpiece for Piece<'_> {
     }
 
     fn finish(&mut self) -> Result<Finished> {
-        let order = self.order.take();
-        if let Some(order) = &order {
-            let places = self.places(&inverse(order))?;
-            self.move_columns(&places)?;
-        }
-        let (rows, columns) = self.size();
-        if self.working.is_some() {
-            self.weigh("narrow", None, self.each())?;
-            self.working = None;
-        }
-        let counts = self.cleared(2)?;
-        let groups = grid((rows * columns).div_ceil(LANES).min(WALKERS));
-        self.weigh("finish", Some(&counts), groups)?;
-        let length = rows * self.words();
-        let mut parts = vec![(&counts, 8)];
-        parts.extend(self.mask.as_deref().map(|mask| (mask, 4 * length as u64)));
-        let mut brought = self.bring(&parts)?.into_iter();
-        let counts = brought.next().expect("one copy of each buffer");
-        let words = brought.next().unwrap_or_else(|| vec![0; length]);
-        let mask = PackedMask::from_words((rows, columns), words);
-        let fault = if counts[1] == 0 {
-            None
-        } else {
-            let weights = self.gpu.download(self.weight)?;
-            let fault = |weight: f32, removed: bool| !weight.is_finite() || (removed && weight != 0.0);
-            let mut places = weights.indexed_iter();
-            places
-                .find(|((row, column), weight)| fault(**weight, mask.removes(*row, *column)))
-                .map(|(place, weight)| (place, *weight))
-        };
-        Ok(Finished {
-            mask,
-            zeros: counts[0] as usize,
-            order,
-            fault,
-        })
+        self.ended(None)?.finished(self.gpu, self.weight)
+    }
+
+    fn conclude(&mut self, target: &Target) -> Result<Concluding> {
+        Ok(Concluding(Ending::There(Box::new(self.ended(Some(target))?))))
     }
 
     fn reorder(&mut self, order: &[usize]) -> Result<()> {

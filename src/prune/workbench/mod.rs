@@ -21,6 +21,7 @@ use crate::prune::pattern::Target;
 use crate::prune::values::{Over, Values};
 use crate::tensor::StorageType;
 use ndarray::{Array2, ArrayView2};
+use std::any::Any;
 
 /// Every operation of [`Matrices`], with how closely it must agree with a plain `f64` loop on random inputs. Formulas of
 /// sums, products, roots and quotients are rounded once an operation.
@@ -315,7 +316,8 @@ pub trait Workpiece: LayerView {
     /// Chooses the mask from the scores of the current weights.
     ///
     /// # Errors
-    /// A score is NaN, infinite or negative, or the pattern does not fit.
+    /// The pattern does not fit, or a score is NaN, infinite or negative. A GPU tells that with the next results that it copies to the
+    /// host, at the latest in [`Workpiece::finish`] or [`Workpiece::conclude`].
     fn select(&mut self, score: &Values, target: &Target) -> Result<()>;
 
     /// Sets the mask from a matrix of ones (kept) and zeros (removed).
@@ -363,6 +365,60 @@ pub trait Workpiece: LayerView {
     /// # Errors
     /// The backend fails.
     fn finish(&mut self) -> Result<Finished>;
+
+    /// As [`Workpiece::finish`], in its place; the mask stays where it is. Counts and checks the result, or has the device do it:
+    /// [`Workbench::concluded`] tells what was found.
+    ///
+    /// # Errors
+    /// The backend fails; or what [`Workbench::concluded`] would tell, if it is known already.
+    fn conclude(&mut self, target: &Target) -> Result<Concluding> {
+        Ok(Concluding(Ending::Known(self.finish()?.concluded(target)?)))
+    }
+}
+
+/// A workpiece that is finished, and whose result the device may still have to count.
+pub struct Concluding(Ending);
+
+enum Ending {
+    /// It is counted and passed its checks.
+    Known(Concluded),
+    /// What the backend keeps until it is asked.
+    There(Box<dyn Any>),
+}
+
+/// A workpiece that is finished and passed its checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concluded {
+    /// Number of weights that the mask removed.
+    pub removed: usize,
+    /// As in [`Finished`].
+    pub zeros: usize,
+    /// As in [`Finished`].
+    pub order: Option<Vec<usize>>,
+}
+
+impl Finished {
+    /// Checks the result.
+    fn concluded(self, target: &Target) -> Result<Concluded> {
+        match &self.order {
+            Some(order) => self.mask.reordered(order).check(target)?,
+            None => self.mask.check(target)?,
+        }
+        if let Some((place, weight)) = self.fault {
+            let what = if weight.is_finite() { "removed" } else { "pruned" };
+            return Err(Error::numeric(format!("the {what} weight at {place:?} is {weight}")));
+        }
+        Ok(Concluded {
+            removed: self.mask.removed(),
+            zeros: self.zeros,
+            order: self.order,
+        })
+    }
+}
+
+/// The error for a workpiece that another backend finished.
+fn elsewhere() -> Error {
+    Error::config("a layer was pruned on another backend than the one that is asked for what was found of it")
 }
 
 /// The result of pruning one workpiece.
@@ -450,6 +506,20 @@ pub trait Workbench: Backend {
 
     /// Statistics for methods that look at weights only; asking for one of them is an error.
     fn no_statistics(&self) -> Self::Statistics;
+
+    /// What was found of finished workpieces, each with its weights: for all of them together, since a device is waited for only once
+    /// then. A workpiece's own error says that its mask is not what the target demands, a weight is not finite, a removed one is not 0,
+    /// or something that it was asked for before turned out to be wrong.
+    ///
+    /// # Errors
+    /// The backend fails, or a workpiece was another backend's.
+    fn concluded(&self, pieces: Vec<(Concluding, &Self::Weight)>) -> Result<Vec<Result<Concluded>>> {
+        let known = |(Concluding(ending), _)| match ending {
+            Ending::Known(concluded) => Ok(Ok(concluded)),
+            Ending::There(_) => Err(elsewhere()),
+        };
+        pieces.into_iter().map(known).collect()
+    }
 
     /// What it has room for.
     fn limits(&self) -> Limits {

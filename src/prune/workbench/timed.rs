@@ -1,6 +1,8 @@
 //! What pruning asks of a workbench, timed.
 
-use super::{Factored, Finished, Grams, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece};
+use super::{
+    Concluded, Concluding, Factored, Finished, Grams, LayerView, Matrices, Swapped, Swapping, Workbench, Workpiece,
+};
 use crate::backend::Backend;
 use crate::backend::timed::Timed;
 use crate::calibrate::statistics::{Factoring, Means};
@@ -33,6 +35,10 @@ impl<B: Workbench> Workbench for Timed<'_, B> {
 
     fn no_statistics(&self) -> B::Statistics {
         self.inner().no_statistics()
+    }
+
+    fn concluded(&self, pieces: Vec<(Concluding, &B::Weight)>) -> Result<Vec<Result<Concluded>>> {
+        self.time("checks", 0.0, 0, |inner| inner.concluded(pieces))
     }
 
     fn limits(&self) -> Limits {
@@ -289,5 +295,10 @@ impl<B: Backend> Workpiece for TimedPiece<'_, B> {
     fn finish(&mut self) -> Result<Finished> {
         let (bench, bytes) = (self.bench, self.bytes);
         bench.time("finish", 0.0, 2 * bytes, |_| self.inner.finish())
+    }
+
+    fn conclude(&mut self, target: &Target) -> Result<Concluding> {
+        let (bench, bytes) = (self.bench, self.bytes);
+        bench.time("finish", 0.0, 2 * bytes, |_| self.inner.conclude(target))
     }
 }

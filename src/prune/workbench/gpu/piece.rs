@@ -1,11 +1,13 @@
 //! A layer while it is pruned on the device.
 
+use super::reports::{check_places, check_score};
 use super::statistics::Statistics;
 use super::written::Written;
 use crate::backend::gpu::device::Memory;
 use crate::backend::gpu::parameters::LANES;
 use crate::backend::gpu::{Gpu, Tensor, grid};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::prune::values::Values;
 use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +27,8 @@ pub struct Piece<'a> {
     pub mask: Option<Arc<Memory>>,
     /// What kernels reported about places that name no column: `misplaced` of `moves.wgsl`. There from the first use on.
     pub misplaced: OnceLock<Memory>,
+    /// Where a selection reports a score that cannot be used, and that score: it is looked at with the next results that come back.
+    pub unchecked: Option<(Memory, Values)>,
     /// The number format of the checkpoint, to which the weights are rounded at the end.
     pub storage: StorageType,
     /// Statistics of the layer's inputs, with the columns in their own order.
@@ -60,25 +64,25 @@ impl Piece<'_> {
     /// All results of a piece come through here.
     ///
     /// # Errors
-    /// A place that was given to `gather` or `scatter` before is wrong, or the device fails.
+    /// A place that was given to `gather` or `scatter` before is wrong, a score that was selected by is unusable, or the device fails.
     pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u32>>> {
-        let Some(misplaced) = self.misplaced.get() else {
-            return self.gpu.hardware().download_all(parts);
-        };
-        let mut parts = parts.to_vec();
-        parts.push((misplaced, 4));
-        let mut brought = self.gpu.hardware().download_all(&parts)?;
-        let reported = brought.pop().expect("one copy of each buffer");
-        match reported[0] {
-            0 => Ok(brought),
-            reported => {
-                let entry = u32::MAX - reported;
-                Err(Error::numeric(format!(
-                    "entry {entry} of the places for a gather or scatter, counted row after row, is neither negative nor the \
-                     number of a column"
-                )))
-            }
+        let mut all = parts.to_vec();
+        all.extend(self.misplaced.get().map(|misplaced| (misplaced, 4)));
+        all.extend(self.unchecked.iter().map(|(unusable, _)| (unusable, 4)));
+        if all.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut brought = self.gpu.hardware().download_all(&all)?;
+        let mut reported = brought.split_off(parts.len()).into_iter().map(|words| words[0]);
+        if self.misplaced.get().is_some()
+            && let Some(reported) = reported.next()
+        {
+            check_places(reported)?;
+        }
+        if let Some(((_, score), reported)) = self.unchecked.as_ref().zip(reported.next()) {
+            check_score(self.gpu, self.current(), reported, score)?;
+        }
+        Ok(brought)
     }
 
     /// Where kernels report places that are wrong.

@@ -1,16 +1,14 @@
 //! Selection of the lowest scores on the device.
 
 use super::super::Matrices;
-use super::super::cpu::score_of;
 use super::piece::{Piece, WALKERS};
+use super::reports::check_score;
 use super::written::Written;
-use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES, TIED, TIED_ROWS};
 use crate::backend::gpu::{grid, shader};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::prune::mask::select;
-use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Selection, Target, removed};
 use crate::prune::values::Values;
 
@@ -61,32 +59,7 @@ impl Piece<'_> {
 
     /// Checks what kernels reported about scores that cannot be used.
     pub fn check_scores(&self, unusable: &Memory, score: &Values) -> Result<()> {
-        match self.words_of(unusable, 1)?[0] {
-            0 => Ok(()),
-            reported => {
-                let place = (u32::MAX - reported) as usize;
-                let (row, column) = (place / self.weight.columns, place % self.weight.columns);
-                // Where the host finds it usable, the device's rounding made it overflow.
-                self.score_at(score, row, column)?;
-                Err(Error::numeric(format!(
-                    "the score at row {row}, column {column} is not finite"
-                )))
-            }
-        }
-    }
-
-    /// The score of one weight, computed on the host.
-    ///
-    /// # Errors
-    /// It is NaN, infinite or negative.
-    fn score_at(&self, score: &Values, row: usize, column: usize) -> Result<f32> {
-        let mut there = score.clone();
-        for matrix in &mut there.matrices {
-            let host = self.gpu.download(matrix.there()?)?;
-            *matrix = Matrix::new(host.dim(), host);
-        }
-        let weights = self.gpu.download(self.current())?;
-        score_of(&there, weights.view(), (row, column))
+        check_score(self.gpu, self.current(), self.words_of(unusable, 1)?[0], score)
     }
 
     /// Runs a kernel of `select.wgsl` over the keys of `width` columns.
@@ -137,8 +110,8 @@ impl Piece<'_> {
 }
 
 impl Piece<'_> {
-    /// The mask that a target selects by the scores of the current weights.
-    pub fn chosen(&self, score: &Values, target: &Target) -> Result<Memory> {
+    /// The mask that a target selects by the scores of the current weights, and where a score that cannot be used was reported.
+    pub fn chosen(&self, score: &Values, target: &Target) -> Result<(Memory, Memory)> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
         let mask = self.cleared(rows * self.words())?;
@@ -205,7 +178,6 @@ impl Piece<'_> {
                 }
             }
         }
-        self.check_scores(&unusable, score)?;
-        Ok(mask)
+        Ok((mask, unusable))
     }
 }

@@ -56,8 +56,8 @@ impl Piece<'_> {
         device.run(&kernel, &parameters, &bound, groups)
     }
 
-    /// Sums of up to four formulas over the weights, copied to the host.
-    pub fn added(&self, over: Over, formulas: &[&Values]) -> Result<Vec<Vec<f64>>> {
+    /// Has sums of up to four formulas over the weights made.
+    fn adding(&self, over: Over, formulas: &[&Values]) -> Result<Adding> {
         let (rows, columns) = self.size();
         let count = formulas.len();
         let (pieces, length) = match over {
@@ -66,33 +66,75 @@ impl Piece<'_> {
         };
         let sums = self.gpu.hardware().allocate((count * pieces * length * 4) as u64)?;
         self.add_up((rows, columns), over, formulas, &sums)?;
-        let sums = self.values(&sums, count * pieces * length)?;
-        let of = |which: usize, place: usize| {
-            let parts = (0..pieces).map(|piece| f64::from(sums[count * (piece * length + place) + which]));
-            parts.sum()
-        };
-        Ok((0..count)
-            .map(|which| (0..length).map(|place| of(which, place)).collect())
-            .collect())
+        Ok(Adding {
+            sums,
+            count,
+            pieces,
+            length,
+        })
     }
 
-    /// The sums of formulas over the rows or columns of the weights; see [`LayerView::sums`](super::super::LayerView::sums).
+    /// The sums of formulas over the rows or columns of the weights; see [`LayerView::sums`](super::super::LayerView::sums). They come
+    /// back together.
     pub fn all_sums(&self, wanted: &[(Over, Values)]) -> Result<Vec<Vec<f64>>> {
-        let mut sums = vec![Vec::new(); wanted.len()];
-        for over in [Over::Row, Over::Column] {
-            let places: Vec<usize> = (0..wanted.len()).filter(|place| wanted[*place].0 == over).collect();
+        let mut coming: Vec<(&[usize], Adding)> = Vec::new();
+        let places = [Over::Row, Over::Column]
+            .map(|over| -> Vec<usize> { (0..wanted.len()).filter(|place| wanted[*place].0 == over).collect() });
+        for (over, places) in [Over::Row, Over::Column].into_iter().zip(&places) {
             let mut rest = &places[..];
             while !rest.is_empty() {
                 // One kernel adds up as many as it has room for the operands of, and one at least.
                 let formulas: Vec<&Values> = rest.iter().take(SUMMED).map(|place| &wanted[*place].1).collect();
                 let fitting = (2..=formulas.len()).rev().find(|count| fit(&formulas[..*count]));
                 let (now, later) = rest.split_at(fitting.unwrap_or(1));
-                for (place, found) in now.iter().zip(self.added(over, &formulas[..now.len()])?) {
-                    sums[*place] = found;
-                }
+                coming.push((now, self.adding(over, &formulas[..now.len()])?));
                 rest = later;
             }
         }
+        let parts: Vec<_> = coming
+            .iter()
+            .map(|(_, adding)| (&adding.sums, adding.bytes()))
+            .collect();
+        let brought = self.bring(&parts)?;
+        let mut sums = vec![Vec::new(); wanted.len()];
+        for ((places, adding), words) in coming.iter().zip(&brought) {
+            for (place, found) in places.iter().zip(adding.added(bytemuck::cast_slice(words))) {
+                sums[*place] = found;
+            }
+        }
         Ok(sums)
+    }
+}
+
+/// Sums of some formulas on their way.
+struct Adding {
+    sums: Memory,
+    /// Number of formulas.
+    count: usize,
+    /// Number of pieces that each sum consists of.
+    pieces: usize,
+    /// Number of rows or columns with a sum.
+    length: usize,
+}
+
+impl Adding {
+    fn bytes(&self) -> u64 {
+        (self.count * self.pieces * self.length * 4) as u64
+    }
+
+    /// The sums of each formula, with their pieces added up.
+    fn added(&self, sums: &[f32]) -> Vec<Vec<f64>> {
+        let mut added = vec![vec![0.0; self.length]; self.count];
+        // In the order in which they lie in memory.
+        for piece in sums.chunks_exact(self.count * self.length) {
+            for (which, added) in added.iter_mut().enumerate() {
+                let parts = piece[which..].iter().step_by(self.count);
+                added
+                    .iter_mut()
+                    .zip(parts)
+                    .for_each(|(added, part)| *added += f64::from(*part));
+            }
+        }
+        added
     }
 }
