@@ -7,11 +7,11 @@
 //! One tensor is in memory at a time, and once more in the format that is written. The file gets its name after this program has read it
 //! again and has found the same values and tokens.
 
-use super::configuration::{DECI, Keys, LLAMA, ROPE_FACTORS, bands};
+use super::architecture::{Architecture, DECI, LLAMA, ROPE_FACTORS, bands};
 use super::dequantise::BlockType;
 use super::import::{Model, Source as Read};
-use super::names::{is_paired, parted_row, stored_name};
 use super::quantise::quantise;
+use super::rows::parted_row;
 use super::vocabulary::describe;
 use super::write::{Announced, GgufFile, Metadata};
 use super::{Gguf, Tensor, mapped};
@@ -79,9 +79,9 @@ impl fmt::Display for Exported {
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
         writeln!(f, "wrote {}", self.file.display())?;
-        let why = match self.architecture {
-            DECI => " (blocks have different sizes)",
-            _ => "",
+        let why = match self.architecture == DECI.name {
+            true => " (blocks have different sizes)",
+            false => "",
         };
         writeln!(f, "  architecture  {}{why}", self.architecture)?;
         writeln!(f, "  tensors       {}: {}", self.tensors, kinds.join(", "))?;
@@ -255,7 +255,7 @@ impl Planned {
 
 /// Everything that the file will hold, checked.
 struct Plan {
-    architecture: &'static str,
+    architecture: &'static Architecture,
     metadata: Metadata,
     tensors: Vec<Planned>,
     /// Names of matrices whose rows are no whole blocks of the format that was asked for.
@@ -273,20 +273,19 @@ impl Plan {
     ) -> Result<Self> {
         let spec = checkpoint.spec();
         let architecture = match spec.kinds().all(|(block, _)| block == spec.block(0).as_ref()) {
-            true => LLAMA,
-            false => DECI,
+            true => &LLAMA,
+            false => &DECI,
         };
         let mut metadata = Metadata::default();
-        metadata.text("general.architecture", architecture);
+        metadata.text("general.architecture", architecture.name);
         metadata.text("general.type", "model");
         if let Some(name) = folder.file_name().and_then(|name| name.to_str()) {
             metadata.text("general.name", name);
         }
         metadata.count("general.file_type", file_type(kind))?;
         metadata.count("general.quantization_version", 2)?;
-        let keys = Keys(architecture);
-        describe_model(spec, &keys, &mut metadata)?;
-        let factors = describe_rotary(spec, &keys, config, &mut metadata).at(folder.join(CONFIG).display())?;
+        describe_model(spec, architecture, &mut metadata)?;
+        let factors = describe_rotary(spec, architecture, config, &mut metadata).at(folder.join(CONFIG).display())?;
         let name = describe(tokenizer, spec.vocabulary, &mut metadata).at(folder.join("tokenizer.json").display())?;
         if let Some(template) = chat_template(folder)? {
             metadata.text("tokenizer.chat_template", &template);
@@ -322,7 +321,7 @@ impl Plan {
     fn push(&mut self, name: String, shape: Vec<usize>, source: Source, wanted: BlockType, head: usize) {
         let stored = match name == ROPE_FACTORS {
             true => name.clone(),
-            false => stored_name(&name),
+            false => self.architecture.stored_name(&name),
         };
         let whole = shape
             .last()
@@ -337,7 +336,7 @@ impl Plan {
             }
         };
         self.tensors.push(Planned {
-            rotary: is_paired(&stored).then_some(head),
+            rotary: self.architecture.is_paired(&stored).then_some(head),
             name,
             stored,
             shape,
@@ -435,7 +434,7 @@ impl Plan {
         }
         Exported {
             file: out.to_path_buf(),
-            architecture: self.architecture,
+            architecture: self.architecture.name,
             tensors: self.tensors.len(),
             parameters: self.tensors.iter().map(|tensor| tensor.elements() as u64).sum(),
             bytes: self.tensors.iter().map(|tensor| tensor.announced().bytes()).sum(),
@@ -486,30 +485,30 @@ impl Sizes {
 }
 
 /// Writes the sizes of a model.
-fn describe_model(spec: &ModelSpec, keys: &Keys, metadata: &mut Metadata) -> Result<()> {
+fn describe_model(spec: &ModelSpec, architecture: &Architecture, metadata: &mut Metadata) -> Result<()> {
     let sizes: Vec<Sizes> = (0..spec.blocks).map(|index| Sizes::of(spec, index)).collect();
     let all = |of: fn(&Sizes) -> usize| -> Vec<usize> { sizes.iter().map(of).collect() };
     let attention = spec.block(0).attention;
-    metadata.count(&keys.of("vocab_size"), spec.vocabulary)?;
-    metadata.count(&keys.of("context_length"), spec.max_positions)?;
-    metadata.count(&keys.of("embedding_length"), spec.width)?;
-    metadata.count(&keys.of("block_count"), spec.blocks)?;
+    metadata.count(&architecture.key("vocab_size"), spec.vocabulary)?;
+    metadata.count(&architecture.key("context_length"), spec.max_positions)?;
+    metadata.count(&architecture.key("embedding_length"), spec.width)?;
+    metadata.count(&architecture.key("block_count"), spec.blocks)?;
     let lists: [(&str, Vec<usize>); 3] = [
         ("feed_forward_length", all(|sizes| sizes.neurons)),
         ("attention.head_count", all(|sizes| sizes.heads)),
         ("attention.head_count_kv", all(|sizes| sizes.kv_heads)),
     ];
     for (name, sizes) in lists {
-        match keys.0 {
-            DECI => metadata.counts(&keys.of(name), &sizes)?,
-            _ => metadata.count(&keys.of(name), sizes[0])?,
+        match architecture.blocks_differ {
+            true => metadata.counts(&architecture.key(name), &sizes)?,
+            false => metadata.count(&architecture.key(name), sizes[0])?,
         }
     }
     for name in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
-        metadata.count(&keys.of(name), attention.head_dim)?;
+        metadata.count(&architecture.key(name), attention.head_dim)?;
     }
     if let Some(epsilon) = epsilon(spec) {
-        metadata.number(&keys.of("attention.layer_norm_rms_epsilon"), epsilon);
+        metadata.number(&architecture.key("attention.layer_norm_rms_epsilon"), epsilon);
     }
     Ok(())
 }
@@ -532,7 +531,12 @@ fn frequencies(spec: &ModelSpec) -> &[f32] {
 ///
 /// # Errors
 /// The scaling is not one that the import of such a file knows.
-fn describe_rotary(spec: &ModelSpec, keys: &Keys, config: &Value, metadata: &mut Metadata) -> Result<Option<Vec<f32>>> {
+fn describe_rotary(
+    spec: &ModelSpec,
+    architecture: &Architecture,
+    config: &Value,
+    metadata: &mut Metadata,
+) -> Result<Option<Vec<f32>>> {
     /// What single precision leaves of a quotient of two frequencies.
     const TOLERANCE: f64 = 3e-7;
     let of = |settings: &Value| settings["rope_theta"].as_f64();
@@ -541,7 +545,7 @@ fn describe_rotary(spec: &ModelSpec, keys: &Keys, config: &Value, metadata: &mut
         .into_iter()
         .find(|it| it.as_object().is_some_and(|it| !it.is_empty()));
     let theta = settings.and_then(of).or_else(|| of(config)).unwrap_or(10_000.0);
-    metadata.number(&keys.of("rope.freq_base"), theta as f32);
+    metadata.number(&architecture.key("rope.freq_base"), theta as f32);
     let turns = frequencies(spec);
     let head = spec.block(0).attention.head_dim;
     let divisors = turns.iter().enumerate().map(|(pair, turn)| {
@@ -553,8 +557,8 @@ fn describe_rotary(spec: &ModelSpec, keys: &Keys, config: &Value, metadata: &mut
     let same = |divisor: &f64| (divisor / f64::from(factor) - 1.0).abs() <= TOLERANCE;
     if divisors.iter().all(same) {
         if factor != 1.0 {
-            metadata.text(&keys.of("rope.scaling.type"), "linear");
-            metadata.number(&keys.of("rope.scaling.factor"), factor);
+            metadata.text(&architecture.key("rope.scaling.type"), "linear");
+            metadata.number(&architecture.key("rope.scaling.factor"), factor);
         }
         return Ok(None);
     }
@@ -565,7 +569,7 @@ fn describe_rotary(spec: &ModelSpec, keys: &Keys, config: &Value, metadata: &mut
         .flatten()
         .next()
         .map_or(spec.max_positions, |original| original as usize);
-    metadata.count(&keys.of("rope.scaling.original_context_length"), original)?;
+    metadata.count(&architecture.key("rope.scaling.original_context_length"), original)?;
     let factors: Vec<f32> = divisors.iter().map(|divisor| *divisor as f32).collect();
     let data: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
     let tensor = Tensor {

@@ -1,14 +1,15 @@
-//! A GGUF of the LLaMA architecture, or of `deci`, whose blocks differ in size, becomes a Hugging Face model directory.
+//! A GGUF becomes a Hugging Face model directory. What differs between architectures is in `architecture`.
 //!
-//! llama.cpp stores the query and key rows of a head with its rotary pairs side by side, Hugging Face with their first halves before
-//! their second; the rows are put back (`names.rs`). The configuration that the metadata make (`configuration.rs`) is read by
+//! llama.cpp stores the query and key rows of a LLaMA's head with its rotary pairs side by side, Hugging Face with their first halves
+//! before their second; the rows are put back (`rows.rs`). It stores the gains of norms, Gemma's directories these minus 1. The configuration that the metadata make (`configuration.rs`) is read by
 //! [`families`] before a tensor is: the checkpoint's names and shapes are checked against what zprune itself expects.
 //!
 //! One tensor is in memory at a time, in its final type; nothing appears under the final name unless all is well.
 
-use super::configuration::{ROPE_FACTORS, config, count, refuse_other_models};
+use super::architecture::{ROPE_FACTORS, size};
+use super::configuration::{config, refuse_other_models};
 use super::dequantise::BlockType;
-use super::names::{is_paired, paired_row, stored_name};
+use super::rows::paired_row;
 use super::tokenizer::{self, Converted};
 use super::{Gguf, Tensor, mapped};
 use crate::data::tokenizer::Tokenizer;
@@ -127,6 +128,8 @@ pub(super) enum Source<'a> {
         tensor: &'a Tensor<'a>,
         /// Length of the heads whose rotary pairs must be put apart.
         rotary: Option<usize>,
+        /// Whether 1 must be subtracted from it.
+        minus_one: bool,
     },
     /// Zeros: a bias that the file leaves out beside others that it has.
     Zeros,
@@ -147,31 +150,25 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Names the key or the tensor that is missing, or cannot be carried over.
     pub(super) fn read(gguf: &'a Gguf<'a>, dtype: StorageType) -> Result<Self> {
-        let keys = refuse_other_models(gguf)?;
-        let longest = count(gguf, &keys.of("context_length"))?;
+        let architecture = refuse_other_models(gguf)?;
+        let longest = size(gguf, &architecture.key("context_length"))?;
         let tokenizer = tokenizer::convert(gguf, longest)?;
-        let config = config(gguf, &keys, &tokenizer, longest, dtype)?.to_string();
+        let config = config(gguf, architecture, &tokenizer, longest, dtype)?.to_string();
         let spec = families::parse_spec(&config).at("the configuration its metadata describe")?;
         let head = spec.block(0).attention.head_dim;
-
-        // Every tensor has a norm, so a model of more blocks than tensors lacks one; said before a list is made.
-        if spec.blocks > gguf.tensors().len() {
-            return Err(Error::input(format!(
-                "key `{}` = {}, but there are only {} tensors",
-                keys.of("block_count"),
-                spec.blocks,
-                gguf.tensors().len()
-            )));
+        let mut used = BTreeSet::new();
+        if architecture.rope_factors {
+            used.insert(ROPE_FACTORS.to_string());
         }
-        let mut used = BTreeSet::from([ROPE_FACTORS.to_string()]);
         let mut tensors = Vec::new();
         for (name, shape) in spec.tensors() {
-            let stored = stored_name(&name);
+            let stored = architecture.stored_name(&name);
             let source = match gguf.tensors().get(stored.as_str()) {
                 Some(tensor) if tensor.shape == shape => Source::Stored {
                     name: stored.clone(),
                     tensor,
-                    rotary: is_paired(&stored).then_some(head),
+                    rotary: architecture.is_paired(&stored).then_some(head),
+                    minus_one: architecture.is_minus_one(&stored),
                 },
                 Some(tensor) => {
                     return Err(Error::input(format!(
@@ -187,7 +184,8 @@ impl<'a> Model<'a> {
         }
         if let Some(name) = gguf.tensors().keys().find(|name| !used.contains(**name)) {
             return Err(Error::input(format!(
-                "tensor `{name}` has no counterpart in a LLaMA model of this configuration"
+                "tensor `{name}` has no counterpart in a model of architecture \"{}\" and this configuration",
+                architecture.name
             )));
         }
         Ok(Model {
@@ -266,7 +264,13 @@ impl Planned<'_> {
         let columns = self.shape.last().copied().unwrap_or(1);
         let width = dtype.bytes();
         let mut bytes = vec![0; self.elements() as usize * width];
-        let Source::Stored { name, tensor, rotary } = &self.source else {
+        let Source::Stored {
+            name,
+            tensor,
+            rotary,
+            minus_one,
+        } = &self.source
+        else {
             return Ok(bytes);
         };
         let row_of = |row: usize| rotary.map_or(row, |head| paired_row(row, head));
@@ -274,7 +278,8 @@ impl Planned<'_> {
         let wrong = if self.shape.len() == 1 {
             let mut values = vec![0.0; columns];
             tensor.kind.dequantise(tensor.data, &mut values);
-            let moved: Vec<f32> = (0..columns).map(|element| values[row_of(element)]).collect();
+            let less = if *minus_one { 1.0 } else { 0.0 };
+            let moved: Vec<f32> = (0..columns).map(|element| values[row_of(element)] - less).collect();
             encode(&moved, dtype, &mut bytes)
         } else {
             let stored = columns / tensor.kind.elements() * tensor.kind.bytes();

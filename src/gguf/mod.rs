@@ -2,19 +2,21 @@
 //!
 //! Owns the container (this file), its block formats ([`dequantise`], [`quantise`]), the tokenizer in its metadata
 //! ([`tokenizer`]), the Hugging Face directory made of all three ([`import`]), and the way back ([`export`]). Versions 2 and 3,
-//! little-endian, the LLaMA architecture, with blocks of equal sizes (`llama`) or of different ones (`deci`).
+//! little-endian. Architectures: LLaMA with blocks of equal sizes (`llama`) or of different ones (`deci`), Gemma 3 (`gemma3`), Qwen 2
+//! and 3 (`qwen2`, `qwen3`).
 //!
 //! Refuses, by name, whatever cannot be carried over exactly: other architectures, mixtures of experts,
 //! other block formats, unknown pre-tokenizers and rotary scalings, tensors without a counterpart, NaN
 //! and infinities. [`Gguf::parse`] is a pure function of the bytes: every length is checked before it is
 //! used, nothing is allocated by a count that the file is too short for, and no input makes it panic.
 
+mod architecture;
 mod configuration;
 pub mod dequantise;
 pub mod export;
 pub mod import;
-mod names;
 pub mod quantise;
+mod rows;
 pub mod tokenizer;
 mod vocabulary;
 mod write;

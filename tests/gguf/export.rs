@@ -87,9 +87,13 @@ fn json_of(path: &Path) -> Value {
 
 /// The logits of a few tokens.
 fn logits(model: &Path) -> Array2<f32> {
+    logits_of(model, (0..4 * 16).map(|t| t * 37 % 96).collect(), 16)
+}
+
+/// The logits of windows of `length` tokens.
+pub(super) fn logits_of(model: &Path, ids: Vec<u32>, length: usize) -> Array2<f32> {
     let checkpoint = Checkpoint::open(model, read_spec(model).expect("supported")).expect("a checkpoint");
-    let ids: Vec<u32> = (0..4 * 16).map(|t| t * 37 % 96).collect();
-    let windows = TokenWindows::new(ids, 16).expect("whole windows");
+    let windows = TokenWindows::new(ids, length).expect("whole windows");
     let ends = Ends::upload(&Cpu, &checkpoint).expect("finite");
     let mut hidden = Hidden::embed(&Cpu, checkpoint.spec(), &ends, &windows).expect("tokens of the model");
     blocks::each(&Cpu, &checkpoint as &dyn WeightSource, |_, block| {
@@ -99,7 +103,8 @@ fn logits(model: &Path) -> Array2<f32> {
     hidden.logits(&Cpu, &ends).expect("finite")
 }
 
-fn apart(one: &Array2<f32>, other: &Array2<f32>) -> f32 {
+/// The largest difference, as a part of the largest value.
+pub(super) fn apart(one: &Array2<f32>, other: &Array2<f32>) -> f32 {
     assert_eq!(one.dim(), other.dim());
     let most = one.iter().map(|value| value.abs()).fold(0.0, f32::max);
     let apart = one.iter().zip(other).map(|(one, other)| (one - other).abs());

@@ -3,6 +3,7 @@
 //!
 //! The files under `tests/golden/gguf` were written by the Python package `gguf` (`tools/make_golden_gguf.py`).
 
+mod architectures;
 mod export;
 
 use safetensors::SafeTensors;
@@ -310,8 +311,8 @@ const CASES: &[Case] = &[
     Case {
         name: "another architecture",
         file: "q8_0.gguf",
-        change: |draft| draft.set("general.architecture", text_value("qwen2")),
-        expect: "architecture \"qwen2\" is not supported",
+        change: |draft| draft.set("general.architecture", text_value("mamba")),
+        expect: "key `general.architecture`: architecture \"mamba\" is not supported (supported: llama, deci, gemma3, qwen2, qwen3)",
     },
     Case {
         name: "a mixture of experts",
@@ -362,7 +363,7 @@ const CASES: &[Case] = &[
         name: "more blocks than tensors",
         file: "q4_0.gguf",
         change: |draft| draft.set("llama.block_count", u32_value(u32::MAX)),
-        expect: "key `num_hidden_layers` = 4294967295 is too large",
+        expect: "key `llama.block_count` = 4294967295, but there are only",
     },
     Case {
         name: "heads that do not divide",
