@@ -147,7 +147,7 @@ enum Command {
     },
     /// Write squares, means and Gram matrices of the inputs of a model's layers, for a program that computes scores or masks from them
     ExportStatistics(Box<statistics::ExportStatistics>),
-    /// Turn a GGUF file (LLaMA architecture) into a Hugging Face directory
+    /// Turn a GGUF file (LLaMA, Gemma 3, Qwen 2 or 3) into a Hugging Face directory
     Import {
         /// GGUF file
         model: PathBuf,

@@ -4,7 +4,7 @@
 
 Loads DIRECTORY (and fails on any warning), loads MODEL.gguf through transformers' GGUF loader, and compares
 tensor by tensor, bit for bit where the directory is float32. With --text, both tokenizers read the file.
-Needs torch, transformers, gguf, safetensors.
+Needs torch, transformers, accelerate, gguf, safetensors.
 """
 
 import argparse

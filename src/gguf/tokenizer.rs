@@ -1,7 +1,7 @@
 //! The tokenizer in a GGUF's metadata as Hugging Face files.
 //!
-//! Owns `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`. Two kinds exist for the
-//! LLaMA architecture: `gpt2` (byte-level BPE with its merges) and `llama` (SentencePiece BPE, whose
+//! Owns `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`. Two kinds are known:
+//! `gpt2` (byte-level BPE with its merges) and `llama` (SentencePiece BPE, whose
 //! merges are found again from the scores, as transformers does when it converts such a model).
 //!
 //! Every token keeps its id. Control tokens become special added tokens, user-defined ones plain added

@@ -7,6 +7,27 @@ use serde_json::Value;
 /// llama.cpp's factors of the rotary frequencies, where LLaMA 3.1 scales them.
 pub const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// Names of modules in a block: Hugging Face's, with llama.cpp's.
+pub type Names = &'static [(&'static str, &'static str)];
+
+/// What blocks of all architectures have.
+pub const LAYERS: Names = &[
+    ("input_layernorm", "attn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+
+/// Norms of the heads of queries and keys.
+pub const HEAD_NORMS: Names = &[("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm")];
+
+/// The norm before an MLP, where none follows the attention.
+pub const MLP_NORM: Names = &[("post_attention_layernorm", "ffn_norm")];
+
 /// Settings of a `config.json`, in the order in which they are written.
 pub type Settings = Vec<(&'static str, Value)>;
 
@@ -32,8 +53,8 @@ pub struct Architecture {
     pub class: &'static str,
     /// Whether the metadata may have a list with a size for each block.
     pub blocks_differ: bool,
-    /// Hugging Face's names of the modules in a block, with llama.cpp's.
-    pub names: &'static [(&'static str, &'static str)],
+    /// Lists of the modules in a block.
+    pub names: &'static [Names],
     /// Whether llama.cpp keeps the rows of queries and keys in rotary pairs.
     pub paired: bool,
     /// Whether Hugging Face keeps the gains of norms minus 1. llama.cpp never does.
@@ -75,20 +96,21 @@ impl Architecture {
 
     /// llama.cpp's name of a Hugging Face tensor.
     pub fn stored_name(&self, name: &str) -> String {
-        const WHOLE: &[(&str, &str)] = &[
+        const WHOLE: Names = &[
             ("model.embed_tokens", "token_embd"),
             ("model.norm", "output_norm"),
             ("lm_head", "output"),
         ];
-        let find = |names: &[(&str, &str)], stem: &str| {
-            let found = names.iter().find(|(theirs, _)| *theirs == stem);
+        let find = |names: &[Names], stem: &str| {
+            let mut names = names.iter().copied().flatten();
+            let found = names.find(|(theirs, _)| *theirs == stem);
             found.map_or_else(|| stem.to_string(), |(_, ours)| ours.to_string())
         };
         let (stem, kind) = name.rsplit_once('.').unwrap_or((name, "weight"));
         let block = stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
         match block {
             Some((index, stem)) => format!("blk.{index}.{}.{kind}", find(self.names, stem)),
-            None => format!("{}.{kind}", find(WHOLE, stem)),
+            None => format!("{}.{kind}", find(&[WHOLE], stem)),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The metadata leave out what llama.cpp has in its code (`llama-model.cpp`): every sixth block sees the whole text, the bases of
 //! rotary frequencies in the others, and the factor of attention scores.
 
-use super::description::{Architecture, Settings, Shared, size};
+use super::description::{Architecture, HEAD_NORMS, LAYERS, Settings, Shared, size};
 use super::rotary::{base, rotary};
 use crate::error::Result;
 use serde_json::json;
@@ -21,19 +21,13 @@ pub const GEMMA3: Architecture = Architecture {
     class: "Gemma3ForCausalLM",
     blocks_differ: false,
     names: &[
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("post_attention_layernorm", "post_attention_norm"),
-        ("pre_feedforward_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-        ("post_feedforward_layernorm", "post_ffw_norm"),
+        LAYERS,
+        HEAD_NORMS,
+        &[
+            ("post_attention_layernorm", "post_attention_norm"),
+            ("pre_feedforward_layernorm", "ffn_norm"),
+            ("post_feedforward_layernorm", "post_ffw_norm"),
+        ],
     ],
     paired: false,
     gains_minus_one: true,

@@ -1,6 +1,6 @@
 //! `llama`: LLaMA 1 to 3.3, and what follows it (SmolLM2, Mistral without a window).
 
-use super::description::{Architecture, Settings, Shared};
+use super::description::{Architecture, LAYERS, MLP_NORM, Settings, Shared};
 use super::rotary::rotary;
 use crate::error::Result;
 use serde_json::json;
@@ -11,17 +11,7 @@ pub const LLAMA: Architecture = Architecture {
     family: "llama",
     class: "LlamaForCausalLM",
     blocks_differ: false,
-    names: &[
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ],
+    names: &[LAYERS, MLP_NORM],
     paired: true,
     gains_minus_one: false,
     rope_factors: true,

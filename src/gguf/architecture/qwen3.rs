@@ -1,6 +1,6 @@
 //! `qwen3`: Qwen 3, dense.
 
-use super::description::{Architecture, Settings, Shared};
+use super::description::{Architecture, HEAD_NORMS, LAYERS, MLP_NORM, Settings, Shared};
 use super::qwen2::QWEN2;
 use super::rotary::rotary;
 use crate::error::Result;
@@ -11,19 +11,7 @@ pub const QWEN3: Architecture = Architecture {
     name: "qwen3",
     family: "qwen3",
     class: "Qwen3ForCausalLM",
-    names: &[
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ],
+    names: &[LAYERS, HEAD_NORMS, MLP_NORM],
     settings,
     ..QWEN2
 };
