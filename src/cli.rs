@@ -43,6 +43,7 @@ mod worker;
 mod workers;
 
 use crate::backend::adapter;
+use crate::backend::cpu::{Bf16Kernel, CpuBf16};
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::resolve;
@@ -342,6 +343,16 @@ fn devices() -> String {
         std::env::consts::ARCH,
         instruction_sets()
     );
+    match CpuBf16::or_environment() {
+        Ok(cpu) => {
+            let slow = match cpu.kernel() {
+                Bf16Kernel::F32 => ", which is no faster than f32",
+                _ => "",
+            };
+            text.push_str(&format!("cpu, compute = \"bf16\": {}{slow}\n", cpu.kernel().describe()));
+        }
+        Err(error) => text.push_str(&format!("cpu, compute = \"bf16\": {error}\n")),
+    }
     let adapters = adapter::list();
     for adapter in &adapters {
         let memory = adapter.memory.map(|bytes| format!(", {} of memory", ByteSize(bytes)));

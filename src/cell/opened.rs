@@ -3,7 +3,7 @@
 use crate::backend::Compute;
 #[cfg(not(feature = "gpu"))]
 use crate::backend::adapter;
-use crate::backend::cpu::{Cpu, CpuBf16};
+use crate::backend::cpu::{Bf16Kernel, Cpu, CpuBf16};
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::Gpu;
 use crate::error::Result;
@@ -42,7 +42,15 @@ impl Opened {
     /// The GPU is not there, or cannot do what is asked of it.
     pub fn new(plan: &MachinePlan, machine: Machine) -> Result<Opened> {
         Ok(match machine.backend {
-            Processor::Cpu if machine.compute == Compute::Bf16 => Opened::CpuBf16(CpuBf16::new()),
+            Processor::Cpu if machine.compute == Compute::Bf16 => {
+                let cpu = CpuBf16::or_environment()?;
+                if cpu.kernel() == Bf16Kernel::F32 {
+                    tracing::warn!(
+                        "compute = \"bf16\" is no faster than \"f32\" here: products are those of \"f32\", of rounded operands"
+                    );
+                }
+                Opened::CpuBf16(cpu)
+            }
             Processor::Cpu => Opened::Cpu(Cpu),
             #[cfg(feature = "gpu")]
             Processor::Gpu => Opened::Gpu(Box::new(Gpu::open(&plan.choice()?, machine.compute)?)),

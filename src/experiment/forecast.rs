@@ -11,7 +11,7 @@ mod units;
 use super::asked::{gradients, needs, regional};
 use super::machine::{Machine, Processor};
 use super::plan::{Experiment, MethodKind, MethodPlan};
-use crate::backend::cpu::{Cpu, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
+use crate::backend::cpu::{Cpu, CpuBf16, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
@@ -127,12 +127,12 @@ impl Forecast {
         let models = if compares(experiment) { 2 } else { 1 };
         let logits = models * (threads * LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 4 * batch * width);
         let scores = threads * SCORE_ROWS as u128 * longest as u128 * 4;
-        // Operands rounded to bfloat16 are copies of half the size: of activations for a product, of weights as long as
-        // these are used.
-        let rounded = |values: u128| match experiment.machine.compute {
-            Some(Compute::Bf16) => 2 * values,
+        // Operands rounded to bfloat16 are copies: of activations for a product, of weights as long as these are used.
+        let each = match experiment.machine.compute {
+            Some(Compute::Bf16) => CpuBf16::or_environment()?.kernel().bytes() as u128,
             _ => 0,
         };
+        let rounded = |values: u128| each * values;
         let passing = grams
             + sums.max(removing.sums(taps.iter().sum(), sequences))
             + widened

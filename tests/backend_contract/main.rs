@@ -11,7 +11,7 @@ mod gpu;
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use zprune::backend::cpu::{Cpu, CpuBf16};
+use zprune::backend::cpu::{Bf16Kernel, Cpu, CpuBf16};
 use zprune::backend::gpu::adapter::Tier;
 use zprune::backend::moments::{Moments, Needs};
 use zprune::backend::{Agreement, Backend, Columns, Compute, OPERATIONS, Predictions, RotaryTable};
@@ -35,8 +35,17 @@ fn cpu_keeps_the_contract() {
 }
 
 #[test]
-fn the_cpu_keeps_the_contract_in_bfloat16() {
-    let mut suite = Suite::new(CpuBf16::new(), on_host);
+fn the_cpu_keeps_the_contract_in_bfloat16_with_every_kernel_it_has() {
+    for kernel in Bf16Kernel::ALL {
+        match CpuBf16::with(kernel) {
+            Ok(cpu) => in_bfloat16(cpu),
+            Err(error) => println!("not tested: {error}"),
+        }
+    }
+}
+
+fn in_bfloat16(cpu: CpuBf16) {
+    let mut suite = Suite::new(cpu, on_host);
     println!("{:?}", suite.backend.device());
     suite.tighter = vec![
         ("accumulate squares", 1e-10),

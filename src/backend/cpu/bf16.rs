@@ -1,222 +1,137 @@
 //! Products of bfloat16 numbers with single precision sums: linear layers, attention and next-token likelihoods.
 //!
-//! Operands are rounded to nearest, ties to even, and laid out in pairs of neighbouring inputs, as the instruction
-//! `vdpbf16ps` of AVX-512 BF16 takes them. A weight is packed into panels of [`PANEL`] outputs, pair after pair; a
-//! tile of [`ROWS`] rows of activations by one panel stays in registers while the pairs pass by. Processors without
-//! the instruction run the same tiles in plain Rust, slower; sums are then rounded a little differently (the
-//! instruction adds the two products of a pair without rounding in between, and flushes subnormal numbers).
+//! [`Kernel`] is how they are computed here: with the processor's instructions for such products ([`super::panels`]), or as
+//! products in single precision of operands that were rounded to bfloat16. Kernels round sums a little differently (the
+//! instructions add the two products of a pair first, and flush subnormal numbers).
 //!
 //! Everything else (norms, softmax, residual stream, statistics) is the `f32` code.
 
-use super::attention::{HeadProducts, Tile};
+use super::attention::{self, HeadProducts, Single, Tile};
 use super::elements::{elements, elements_mut};
+use super::instructions::{Amx, Avx512Bf16, Line, PANEL, STEP, room};
+use super::panels::{Band, Panels, Tiles, multiply, pack, pair, rounded};
+use super::product;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::backend::Likelihood;
 use crate::spec::AttentionSpec;
+use bytemuck::{cast_slice, cast_slice_mut};
 use ndarray::Array2;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
-
-/// Number of outputs that a packed weight has side by side: four registers of 16 sums.
-const PANEL: usize = 64;
-
-/// Number of rows of activations per tile: with four registers each, they use 24 of the 32 registers.
-const ROWS: usize = 6;
-
-/// Number of rows of activations per task: whole tiles, and few enough to stay in a core's own cache.
-const BAND: usize = 16 * ROWS;
-
-/// Number of pairs after which a pass over panels begins again, so that a panel and a band stay in a core's own
-/// cache.
-const PAIRS: usize = 768;
 
 /// Number of panels per task whose logits exist at the same time.
 const LOGIT_PANELS: usize = 16;
 
-/// The implementation that multiplies tiles.
+/// How products of bfloat16 numbers are computed, in the order in which a processor's own are preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bf16Kernel {
+    /// AMX, of Intel's Xeons since 2023.
+    Amx,
+    /// AVX-512 BF16, of AMD's processors since 2022 and of Intel's Xeons. Slower than `F32` on the latter.
+    Avx512,
+    /// Single precision, on every processor, after operands were rounded to bfloat16. As fast as `compute = "f32"`.
+    F32,
+}
+
+impl Bf16Kernel {
+    /// All kernels.
+    pub const ALL: [Bf16Kernel; 3] = [Bf16Kernel::Amx, Bf16Kernel::Avx512, Bf16Kernel::F32];
+
+    /// Number of bytes of a rounded value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Bf16Kernel::Amx | Bf16Kernel::Avx512 => 2,
+            Bf16Kernel::F32 => 4,
+        }
+    }
+
+    /// What is computed with, in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Bf16Kernel::Amx => "AMX BF16",
+            Bf16Kernel::Avx512 => "AVX-512 BF16",
+            Bf16Kernel::F32 => "f32 products of operands rounded to bfloat16",
+        }
+    }
+}
+
+/// A kernel that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// The processor's AVX-512 BF16 instructions.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// Plain Rust, for every processor.
-    Portable,
+    /// Instructions for products of bfloat16 numbers.
+    Tiles(Tiles),
+    /// Products in single precision.
+    Single,
 }
 
 impl Kernel {
-    /// The fastest implementation that this processor supports.
+    /// The kernel of this name, if this processor has it and the system allows it.
+    pub fn here(kernel: Bf16Kernel) -> Option<Self> {
+        match kernel {
+            Bf16Kernel::Amx => Amx::here().map(Tiles::Amx).map(Kernel::Tiles),
+            Bf16Kernel::Avx512 => Avx512Bf16::here().map(Tiles::Avx512).map(Kernel::Tiles),
+            Bf16Kernel::F32 => Some(Kernel::Single),
+        }
+    }
+
+    /// The fastest that this processor has.
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
-            return Kernel::Avx512;
-        }
-        Kernel::Portable
+        let fast = |avx512: &Avx512Bf16| avx512.fast();
+        let tiles = Amx::here().map(Tiles::Amx);
+        let tiles = tiles.or_else(|| Avx512Bf16::here().filter(fast).map(Tiles::Avx512));
+        tiles.map_or(Kernel::Single, Kernel::Tiles)
     }
 
-    /// The implementation's name in records.
-    pub fn name(self) -> &'static str {
+    /// The kernel's name.
+    pub fn name(self) -> Bf16Kernel {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => "AVX-512 BF16",
-            Kernel::Portable => "bfloat16 products in software",
-        }
-    }
-
-    /// `sums[row][column] = sum over pairs of a[row] . b[column]`.
-    fn tile<const N: usize>(self, a: &[u32], stride: usize, b: &[u32], sums: &mut [[f32; PANEL]; N]) {
-        let pairs = b.len() / PANEL;
-        assert!(b.len().is_multiple_of(PANEL) && a.len() >= (N - 1) * stride + pairs);
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => {
-                // SAFETY: `best` is the only maker of this variant outside of tests, which ask the same question.
-                // The operands are as long as the kernel needs: see the assertion.
-                #[allow(unsafe_code)]
-                unsafe {
-                    avx512::tile(a.as_ptr(), stride, b.as_ptr(), pairs, sums);
-                }
-            }
-            Kernel::Portable => vectorised(
-                #[inline(always)]
-                || portable(a, stride, b, sums),
-            ),
+            Kernel::Tiles(Tiles::Amx(_)) => Bf16Kernel::Amx,
+            Kernel::Tiles(Tiles::Avx512(_)) => Bf16Kernel::Avx512,
+            Kernel::Single => Bf16Kernel::F32,
         }
     }
 }
 
-#[inline(always)]
-fn portable<const N: usize>(a: &[u32], stride: usize, b: &[u32], sums: &mut [[f32; PANEL]; N]) {
-    let (low, high) = (
-        |pair: u32| f32::from_bits(pair << 16),
-        |pair: u32| f32::from_bits(pair & 0xffff_0000),
-    );
-    for (row, sums) in sums.iter_mut().enumerate() {
-        *sums = [0.0; PANEL];
-        for (a, b) in a[row * stride..].iter().zip(b.as_chunks::<PANEL>().0) {
-            let (first, second) = (low(*a), high(*a));
-            for (sum, b) in sums.iter_mut().zip(b) {
-                *sum += first * low(*b) + second * high(*b);
-            }
-        }
-    }
+/// Every value rounded to bfloat16.
+fn round(values: &Array2<f32>) -> Array2<f32> {
+    let mut rounded = values.clone();
+    round_all(elements_mut(&mut rounded));
+    rounded
 }
 
-#[cfg(target_arch = "x86_64")]
-// The intrinsics take pointers, and registers of integers become registers of bfloat16 by reinterpretation; the
-// checks that a safe loop repeats for every pair would cost more than the products.
-#[allow(unsafe_code)]
-mod avx512 {
-    use super::PANEL;
-    use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-    use std::mem::transmute;
-
-    /// Number of registers per panel.
-    const WIDE: usize = PANEL / 16;
-
-    /// # Safety
-    /// The processor has AVX-512 BF16; `a` has `N` rows of `pairs` readable elements, `stride` apart, and `b` has
-    /// `pairs * PANEL`.
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub unsafe fn tile<const N: usize>(
-        a: *const u32,
-        stride: usize,
-        b: *const u32,
-        pairs: usize,
-        sums: &mut [[f32; PANEL]; N],
-    ) {
-        let mut registers = [[_mm512_setzero_ps(); WIDE]; N];
-        for pair in 0..pairs {
-            // SAFETY: `pair < pairs`, and the caller vouches for the lengths; both types are 64 plain bytes.
-            unsafe {
-                let b: [__m512bh; WIDE] = std::array::from_fn(|index| {
-                    let loaded: __m512i = _mm512_loadu_si512(b.add(pair * PANEL + 16 * index).cast());
-                    transmute::<__m512i, __m512bh>(loaded)
-                });
-                for (row, registers) in registers.iter_mut().enumerate() {
-                    let both = _mm512_set1_epi32(*a.add(row * stride + pair) as i32);
-                    let both = transmute::<__m512i, __m512bh>(both);
-                    for (sum, b) in registers.iter_mut().zip(b) {
-                        *sum = _mm512_dpbf16_ps(*sum, both, b);
-                    }
-                }
-            }
-        }
-        for (sums, registers) in sums.iter_mut().zip(registers) {
-            for (sums, register) in sums.as_chunks_mut::<16>().0.iter_mut().zip(registers) {
-                // SAFETY: the destination is an array of 16 floats.
-                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), register) };
-            }
-        }
-    }
-}
-
-/// A value rounded to bfloat16, in the upper half of the bits. NaN stays NaN.
-#[inline(always)]
-fn rounded(value: f32) -> u32 {
-    let bits = value.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    if value.is_nan() { bits | 0x0040_0000 } else { nearest }
-}
-
-#[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    (rounded(first) >> 16) | (rounded(second) & 0xffff_0000)
-}
-
-/// Packs a row into pairs of values; an odd last value is paired with 0.
-#[inline(always)]
-fn pair_up(values: &[f32], pairs: &mut [u32]) {
-    let (whole, rest) = values.as_chunks::<2>();
-    for (into, [first, second]) in pairs.iter_mut().zip(whole) {
-        *into = pair(*first, *second);
-    }
-    if let [last] = rest {
-        pairs[whole.len()] = pair(*last, 0.0);
-    }
-}
-
-/// Rows of activations, packed into pairs.
-struct Band {
-    pairs: Vec<u32>,
-    stride: usize,
-    rows: usize,
-}
-
-impl Band {
-    /// Packs rows of `width` values; each row begins `stride` values after the one before.
-    fn new(values: &[f32], rows: usize, width: usize, stride: usize) -> Self {
-        let pairs = width.div_ceil(2);
-        let mut band = Band {
-            pairs: vec![0; rows * pairs],
-            stride: pairs,
-            rows,
-        };
+fn round_all(values: &mut [f32]) {
+    values.par_chunks_mut(1 << 16).for_each(|values| {
         vectorised(
             #[inline(always)]
             || {
-                for (row, pairs) in band.pairs.chunks_exact_mut(pairs).enumerate() {
-                    pair_up(&values[row * stride..row * stride + width], pairs);
-                }
+                values
+                    .iter_mut()
+                    .for_each(|value| *value = f32::from_bits(rounded(*value) & 0xffff_0000));
             },
         );
-        band
-    }
+    });
 }
 
-/// A weight: its values, and their packed form. That is made for the first product and kept for those that follow, until
-/// the values change; a table that is only looked up in never has one.
+/// A weight: its values, and what the kernel multiplies with. That is made for the first product and kept for those that
+/// follow, until the values change; a table that is only looked up in never has one.
 pub struct Weight {
     values: Array2<f32>,
-    packed: OnceLock<Packed>,
+    operand: OnceLock<Operand>,
+}
+
+/// A weight as a kernel takes it.
+enum Operand {
+    Panels(Panels, Tiles),
+    Rounded(Array2<f32>),
 }
 
 impl Weight {
     pub fn new(values: Array2<f32>) -> Self {
         Weight {
             values,
-            packed: OnceLock::new(),
+            operand: OnceLock::new(),
         }
     }
 
@@ -224,126 +139,35 @@ impl Weight {
         &self.values
     }
 
-    /// Whoever may change the values makes the packed form untrue.
+    /// Whoever may change the values makes the operand untrue.
     pub fn values_mut(&mut self) -> &mut Array2<f32> {
-        self.packed.take();
+        self.operand.take();
         &mut self.values
     }
 
-    fn packed(&self) -> &Packed {
-        self.packed.get_or_init(|| Packed::new(&self.values))
+    /// A weight stays with the backend that made it, which has one kernel.
+    fn operand(&self, kernel: Kernel) -> &Operand {
+        self.operand.get_or_init(|| match kernel {
+            Kernel::Tiles(tiles) => Operand::Panels(Panels::new(&self.values), tiles),
+            Kernel::Single => Operand::Rounded(round(&self.values)),
+        })
     }
-}
-
-/// A matrix `(outputs, inputs)`, packed into panels.
-struct Packed {
-    panels: Vec<u32>,
-    pairs: usize,
-}
-
-impl Packed {
-    fn new(weight: &Array2<f32>) -> Self {
-        let (outputs, inputs) = weight.dim();
-        let pairs = inputs.div_ceil(2);
-        let mut panels = vec![0; outputs.next_multiple_of(PANEL) * pairs];
-        panels
-            .par_chunks_mut(PANEL * pairs)
-            .zip(elements(weight).par_chunks(PANEL * inputs))
-            .for_each(|(panel, rows)| pack(panel, rows, inputs, inputs));
-        Packed { panels, pairs }
-    }
-
-    /// The data of the panels, beginning with number `panel`.
-    fn from(&self, panel: usize) -> &[u32] {
-        &self.panels[panel * PANEL * self.pairs..]
-    }
-}
-
-/// Packs rows into a panel; each has `inputs` values and begins `stride` values after the one before.
-fn pack(panel: &mut [u32], rows: &[f32], inputs: usize, stride: usize) {
-    /// Number of pairs that are transposed together: a cache line of every row.
-    const STEP: usize = 8;
-    let count = rows.len().div_ceil(stride);
-    let band = Band::new(rows, count, inputs, stride);
-    for (step, lines) in panel.chunks_mut(STEP * PANEL).enumerate() {
-        for row in 0..count {
-            let from = &band.pairs[row * band.stride + step * STEP..];
-            for (line, pair) in lines.chunks_exact_mut(PANEL).zip(from) {
-                line[row] = *pair;
-            }
-        }
-    }
-}
-
-/// `y[row][..columns] = band[row] . panel columns`; rows of `y` are `stride` apart. `of` is the pairs that panels
-/// have, of which the band's are the ones from `first` on.
-fn multiply(
-    kernel: Kernel,
-    band: &Band,
-    panels: &[u32],
-    (of, first): (usize, usize),
-    y: &mut [f32],
-    (columns, stride): (usize, usize),
-) {
-    let pairs = band.stride.min(of - first);
-    let pieces = pairs.div_ceil(PAIRS).max(1);
-    let piece = pairs.div_ceil(pieces);
-    for start in (0..pairs).step_by(piece.max(1)) {
-        let end = (start + piece).min(pairs);
-        for (index, panel) in panels.chunks(of * PANEL).enumerate().take(columns.div_ceil(PANEL)) {
-            let panel = &panel[(first + start) * PANEL..(first + end) * PANEL];
-            let column = index * PANEL;
-            let width = PANEL.min(columns - column);
-            let mut row = 0;
-            while row < band.rows {
-                let a = &band.pairs[row * band.stride + start..];
-                let y = &mut y[row * stride + column..];
-                let into = (width, stride, start > 0);
-                row += match band.rows - row {
-                    6.. => tile::<ROWS>(kernel, a, band.stride, panel, y, into),
-                    5 => tile::<5>(kernel, a, band.stride, panel, y, into),
-                    4 => tile::<4>(kernel, a, band.stride, panel, y, into),
-                    3 => tile::<3>(kernel, a, band.stride, panel, y, into),
-                    2 => tile::<2>(kernel, a, band.stride, panel, y, into),
-                    _ => tile::<1>(kernel, a, band.stride, panel, y, into),
-                };
-            }
-        }
-    }
-}
-
-/// Computes one tile of `y`, which is added to what is there or replaces it; returns the number of its rows.
-fn tile<const N: usize>(
-    kernel: Kernel,
-    a: &[u32],
-    a_stride: usize,
-    panel: &[u32],
-    y: &mut [f32],
-    (width, stride, add): (usize, usize, bool),
-) -> usize {
-    let mut sums = [[0.0f32; PANEL]; N];
-    kernel.tile(a, a_stride, panel, &mut sums);
-    for (row, sums) in sums.iter().enumerate() {
-        let y = &mut y[row * stride..row * stride + width];
-        if add {
-            y.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
-        } else {
-            y.copy_from_slice(&sums[..width]);
-        }
-    }
-    N
 }
 
 pub fn linear(kernel: Kernel, weight: &Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
     let (outputs, inputs) = weight.values().dim();
-    let packed = weight.packed();
+    let (packed, tiles) = match weight.operand(kernel) {
+        Operand::Panels(panels, tiles) => (panels, *tiles),
+        Operand::Rounded(weight) => return product::linear(weight, bias, &round(x)),
+    };
+    let rows = tiles.band();
     let mut y = Array2::zeros((x.nrows(), outputs));
     elements_mut(&mut y)
-        .par_chunks_mut(BAND * outputs)
-        .zip(elements(x).par_chunks(BAND * inputs))
+        .par_chunks_mut(rows * outputs)
+        .zip(elements(x).par_chunks(rows * inputs))
         .for_each(|(y, x)| {
             let band = Band::new(x, x.len() / inputs, inputs, inputs);
-            multiply(kernel, &band, &packed.panels, (packed.pairs, 0), y, (outputs, outputs));
+            multiply(tiles, &band, packed.from(0), (packed.pairs, 0), y, (outputs, outputs));
             if let Some(bias) = bias {
                 for row in y.chunks_exact_mut(outputs) {
                     row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
@@ -361,16 +185,20 @@ pub fn log_likelihoods(
     targets: &[u32],
 ) -> Vec<Likelihood> {
     let (vocabulary, width) = head.values().dim();
-    let packed = head.packed();
+    let (packed, tiles) = match head.operand(kernel) {
+        Operand::Panels(panels, tiles) => (panels, *tiles),
+        Operand::Rounded(head) => return product::log_likelihoods(head, softcap, &round(x), targets),
+    };
+    let rows = tiles.band();
     let nothing = Likelihood {
         log: 0.0,
         greatest: false,
     };
     let mut likelihoods = vec![nothing; targets.len()];
     likelihoods
-        .par_chunks_mut(BAND)
-        .zip(elements(x).par_chunks(BAND * width))
-        .zip(targets.par_chunks(BAND))
+        .par_chunks_mut(rows)
+        .zip(elements(x).par_chunks(rows * width))
+        .zip(targets.par_chunks(rows))
         .for_each(|((likelihoods, x), targets)| {
             let band = Band::new(x, targets.len(), width, width);
             let mut totals = vec![Total::EMPTY; targets.len()];
@@ -379,7 +207,7 @@ pub fn log_likelihoods(
                 let columns = (LOGIT_PANELS * PANEL).min(vocabulary - first);
                 let logits = &mut logits[..targets.len() * columns];
                 let panels = packed.from(first / PANEL);
-                multiply(kernel, &band, panels, (packed.pairs, 0), logits, (columns, columns));
+                multiply(tiles, &band, panels, (packed.pairs, 0), logits, (columns, columns));
                 let rows = logits.chunks_exact_mut(columns).zip(&mut totals);
                 for ((row, total), (target, likelihood)) in rows.zip(targets.iter().zip(likelihoods.iter_mut())) {
                     vectorised(
@@ -434,10 +262,10 @@ impl Total {
 
 /// Keys and values of all heads of all sequences, in panels.
 pub struct Heads {
-    kernel: Kernel,
+    tiles: Tiles,
     shape: AttentionSpec,
-    keys: Vec<u32>,
-    values: Vec<u32>,
+    keys: Vec<Line>,
+    values: Vec<Line>,
     /// Sizes of one head's packed keys and of its packed values, in elements.
     key_size: usize,
     value_size: usize,
@@ -448,28 +276,28 @@ pub struct Heads {
 
 impl Heads {
     /// Of sequences of `length` tokens.
-    pub fn new(kernel: Kernel, shape: AttentionSpec, length: usize, keys: &Array2<f32>, values: &Array2<f32>) -> Self {
+    pub fn new(tiles: Tiles, shape: AttentionSpec, length: usize, keys: &Array2<f32>, values: &Array2<f32>) -> Self {
         let (keys, values) = (elements(keys), elements(values));
         let AttentionSpec { kv_heads, head_dim, .. } = shape;
         let width = kv_heads * head_dim;
-        let (feature_pairs, position_pairs) = (head_dim.div_ceil(2), length.div_ceil(2));
+        let padded = |values: usize| values.div_ceil(2).next_multiple_of(STEP);
+        let (feature_pairs, position_pairs) = (padded(head_dim), padded(length));
         let key_size = length.next_multiple_of(PANEL) * feature_pairs;
         let value_size = head_dim.next_multiple_of(PANEL) * position_pairs;
         let heads = keys.len() / (length * width) * kv_heads;
         let mut packed = Heads {
-            kernel,
+            tiles,
             shape,
-            keys: vec![0; heads * key_size],
-            values: vec![0; heads * value_size],
+            keys: room(heads * key_size),
+            values: room(heads * value_size),
             key_size,
             value_size,
             feature_pairs,
             position_pairs,
         };
-        packed
-            .keys
+        cast_slice_mut(&mut packed.keys)
             .par_chunks_mut(key_size)
-            .zip(packed.values.par_chunks_mut(value_size))
+            .zip(cast_slice_mut(&mut packed.values).par_chunks_mut(value_size))
             .enumerate()
             .for_each(|(head, (key_panels, value_panels))| {
                 let start = head / kv_heads * length * width;
@@ -483,7 +311,7 @@ impl Heads {
                 for (index, panel) in value_panels.chunks_mut(PANEL * position_pairs).enumerate() {
                     let first = index * PANEL;
                     let columns = PANEL.min(head_dim - first);
-                    for (position, line) in panel.chunks_exact_mut(PANEL).enumerate() {
+                    for (position, line) in panel.chunks_exact_mut(PANEL).enumerate().take(length.div_ceil(2)) {
                         let row = |position: usize| values.get(position * width + first..).unwrap_or_default();
                         let (even, odd) = (row(2 * position), row(2 * position + 1));
                         for (column, pair_of) in line.iter_mut().enumerate().take(columns) {
@@ -505,16 +333,17 @@ impl Heads {
 impl HeadProducts for Heads {
     /// Whole panels of keys, so that positions stay in their pairs.
     const BEGIN: usize = PANEL;
-    const SEEN: usize = 2;
+    const SEEN: usize = 2 * STEP;
 
     fn scores(&self, tile: &Tile, queries: &[f32], scores: &mut [f32]) {
         let AttentionSpec {
             heads, head_dim, scale, ..
         } = self.shape;
-        let keys = &self.keys[self.kv(tile) * self.key_size..][tile.begin * self.feature_pairs..self.key_size];
+        let keys =
+            &cast_slice(&self.keys)[self.kv(tile) * self.key_size..][tile.begin * self.feature_pairs..self.key_size];
         let q = Band::new(&queries[tile.head * head_dim..], tile.rows, head_dim, heads * head_dim);
         let into = (tile.seen, tile.seen);
-        multiply(self.kernel, &q, keys, (self.feature_pairs, 0), scores, into);
+        multiply(self.tiles, &q, keys, (self.feature_pairs, 0), scores, into);
         vectorised(
             #[inline(always)]
             || scores.iter_mut().for_each(|score| *score *= scale),
@@ -524,18 +353,62 @@ impl HeadProducts for Heads {
     fn mix(&self, tile: &Tile, weights: &[f32], output: &mut [f32]) {
         let AttentionSpec { heads, head_dim, .. } = self.shape;
         let kv = self.kv(tile);
-        let values = &self.values[kv * self.value_size..(kv + 1) * self.value_size];
+        let values = &cast_slice(&self.values)[kv * self.value_size..(kv + 1) * self.value_size];
         let weights = Band::new(weights, tile.rows, tile.seen, tile.seen);
         let positions = (self.position_pairs, tile.begin / 2);
         let output = &mut output[tile.head * head_dim..];
         multiply(
-            self.kernel,
+            self.tiles,
             &weights,
             values,
             positions,
             output,
             (head_dim, heads * head_dim),
         );
+    }
+}
+
+/// [`Backend::attention`](crate::backend::Backend::attention), of `[queries, keys, values]`.
+pub fn attention(
+    kernel: Kernel,
+    shape: AttentionSpec,
+    window: Option<usize>,
+    length: usize,
+    [queries, keys, values]: [&Array2<f32>; 3],
+) -> Array2<f32> {
+    let tiles = match kernel {
+        Kernel::Tiles(tiles) => tiles,
+        Kernel::Single => {
+            let [queries, keys, values] = [queries, keys, values].map(round);
+            let (keys, values) = (&keys, &values);
+            let heads = Rounded(Single {
+                shape,
+                length,
+                keys,
+                values,
+            });
+            return attention::causal(&heads, shape, window, length, &queries);
+        }
+    };
+    let heads = Heads::new(tiles, shape, length, keys, values);
+    attention::causal(&heads, shape, window, length, queries)
+}
+
+/// The products of attention in single precision, of rounded queries, keys and values.
+struct Rounded<'a>(Single<'a>);
+
+impl HeadProducts for Rounded<'_> {
+    const BEGIN: usize = Single::BEGIN;
+    const SEEN: usize = Single::SEEN;
+
+    fn scores(&self, tile: &Tile, queries: &[f32], scores: &mut [f32]) {
+        self.0.scores(tile, queries, scores);
+    }
+
+    fn mix(&self, tile: &Tile, weights: &[f32], output: &mut [f32]) {
+        let mut weights = weights.to_vec();
+        round_all(&mut weights);
+        self.0.mix(tile, &weights, output);
     }
 }
 
@@ -551,11 +424,14 @@ mod tests {
     }
 
     fn kernels() -> Vec<Kernel> {
-        let mut kernels = vec![Kernel::Portable];
-        if Kernel::best() != Kernel::Portable {
-            kernels.push(Kernel::best());
-        }
-        kernels
+        let here = |kernel: Bf16Kernel| {
+            let found = Kernel::here(kernel);
+            if found.is_none() {
+                println!("not tested: this processor has no {}", kernel.describe());
+            }
+            found
+        };
+        Bf16Kernel::ALL.into_iter().filter_map(here).collect()
     }
 
     #[test]
@@ -614,16 +490,22 @@ mod tests {
 
     #[test]
     fn a_weight_is_packed_once_and_again_when_it_changes() {
-        let (x, kernel) = (random(5, 40, 7), Kernel::best());
+        for kernel in kernels() {
+            packed_once(kernel);
+        }
+    }
+
+    fn packed_once(kernel: Kernel) {
+        let x = random(5, 40, 7);
         let mut weight = Weight::new(random(70, 40, 8));
         let before = linear(kernel, &weight, None, &x);
-        let panels = weight.packed().panels.as_ptr();
+        let place = || match weight.operand(kernel) {
+            Operand::Panels(panels, _) => panels.from(0).as_ptr().cast::<f32>(),
+            Operand::Rounded(values) => values.as_ptr(),
+        };
+        let before_it = place();
         assert_eq!(linear(kernel, &weight, None, &x), before);
-        assert_eq!(
-            weight.packed().panels.as_ptr(),
-            panels,
-            "the panels of the first product serve the second"
-        );
+        assert_eq!(place(), before_it, "the operand of the first product serves the second");
         weight.values_mut().row_mut(3).fill(0.0);
         let after = linear(kernel, &weight, None, &x);
         assert!(

@@ -12,20 +12,23 @@ mod elements;
 mod elementwise;
 mod elementwise_backward;
 mod gram;
+mod instructions;
+mod panels;
 pub(crate) mod product;
 mod product_backward;
 pub(crate) mod simd;
 
 /// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
 pub use self::{
-    attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, product::LOGIT_ROWS,
+    attention::TILE as SCORE_ROWS, bf16::Bf16Kernel, gram::WIDENED_ROWS, product::LOGIT_ROWS,
     product_backward::LOGIT_ROWS as GRADIENT_LOGIT_ROWS,
 };
 
 use crate::backend::gradient::Gradient;
 use crate::backend::moments::{Moments, Needs};
 use crate::backend::{Backend, Columns, Distance, Divergence, Extent, Likelihood, Predictions, RotaryTable};
-use crate::error::Result;
+use crate::choices;
+use crate::error::{Error, Result};
 use crate::spec::{Activation, AttentionSpec, NormKind};
 use ndarray::{Array2, ArrayView2, s};
 use std::ops::Range;
@@ -33,6 +36,9 @@ use std::ops::Range;
 /// Number of tokens in a batch: enough to keep every core busy, and few enough that the activations of one batch are
 /// small compared with the residual stream.
 const BATCH_TOKENS: usize = 4096;
+
+/// Names a kernel for products of bfloat16 numbers.
+const VARIABLE: &str = "ZPRUNE_BF16_KERNEL";
 
 /// Computes on this machine's cores, in single precision.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,10 +50,49 @@ pub struct Cpu;
 pub struct CpuBf16(bf16::Kernel);
 
 impl CpuBf16 {
-    /// Uses this processor's bfloat16 instructions if it has them, otherwise software, which is slower and as
-    /// accurate.
+    /// Uses the fastest kernel that this processor has.
     pub fn new() -> Self {
         CpuBf16(bf16::Kernel::best())
+    }
+
+    /// Uses a certain kernel.
+    ///
+    /// # Errors
+    /// This processor does not have it.
+    pub fn with(kernel: Bf16Kernel) -> Result<Self> {
+        let found = bf16::Kernel::here(kernel).map(CpuBf16);
+        found.ok_or_else(|| {
+            let name = choices::name(&kernel);
+            let here: Vec<String> = Bf16Kernel::ALL
+                .into_iter()
+                .filter(|kernel| bf16::Kernel::here(*kernel).is_some())
+                .map(|kernel| choices::name(&kernel))
+                .collect();
+            Error::config(format!(
+                "{VARIABLE} = {name}: this processor has no {}, or the system does not let programs use it; it has: {}",
+                kernel.describe(),
+                here.join(", ")
+            ))
+        })
+    }
+
+    /// Uses the kernel that `ZPRUNE_BF16_KERNEL` names, or the fastest.
+    ///
+    /// # Errors
+    /// The variable names no kernel, or one that this processor does not have.
+    pub fn or_environment() -> Result<Self> {
+        match std::env::var(VARIABLE) {
+            Ok(name) if !name.is_empty() => {
+                let kernel = choices::named("kernel", &name.to_lowercase());
+                kernel.map_err(|error| error.at(VARIABLE)).and_then(CpuBf16::with)
+            }
+            _ => Ok(CpuBf16::new()),
+        }
+    }
+
+    /// The kernel that computes.
+    pub fn kernel(&self) -> Bf16Kernel {
+        self.0.name()
     }
 }
 
@@ -163,7 +208,7 @@ impl Products for CpuBf16 {
     }
 
     fn device(&self) -> Option<String> {
-        Some(self.0.name().to_string())
+        Some(self.0.name().describe().to_string())
     }
 
     fn linear(&self, weight: &Self::Weight, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
@@ -175,10 +220,9 @@ impl Products for CpuBf16 {
         shape: AttentionSpec,
         window: Option<usize>,
         length: usize,
-        [queries, keys, values]: [&Array2<f32>; 3],
+        heads: [&Array2<f32>; 3],
     ) -> Array2<f32> {
-        let heads = bf16::Heads::new(self.0, shape, length, keys, values);
-        attention::causal(&heads, shape, window, length, queries)
+        bf16::attention(self.0, shape, window, length, heads)
     }
 
     fn log_likelihoods(
