@@ -10,7 +10,8 @@ X.toml has one model, one pattern, seed 0 and the methods named, and no `[comput
 the hidden states, runs a block once for the statistics and once pruned, one sequence at a time. The layers that read the same input
 share their statistics and the first pass ends before the down projection, as in zprune; with `--statistics layer` every layer has its
 own and both passes are whole, as in the papers' code. Thresholds come from torch.sort, SparseGPT's factor from torch.linalg in
-float32. Loading is timed on neither side.
+float32. Loading is timed on neither side. The first line names the processor; `taskset -c 0,1` before the command leaves both
+programs two of its cores.
 """
 
 import argparse
@@ -126,6 +127,23 @@ def zprune_side(options, method):
     return {"stages": stages, "total": total, "perplexity": record["evaluations"][0]["perplexity"]}
 
 
+def processor():
+    """Name, family and model of the processor, and the instructions that decide how fast products are."""
+    lines = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    found = {}
+    for key, value in lines:
+        found.setdefault(key.strip(), value.strip())
+    flags = found.get("flags", "").split()
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    return (f"{found.get('model name', 'an unknown processor')} (family {found.get('cpu family', '?')}, "
+            f"model {found.get('model', '?')}), {cores()} threads, {', '.join(sets)}")
+
+
+def cores():
+    """Number of cores that this process may use; zprune takes as many."""
+    return len(os.sched_getaffinity(0))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path)
@@ -139,7 +157,8 @@ def main():
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
+    print(processor(), f"PyTorch {torch.__version__}", sep=", ", flush=True)
     for method in options.method:
         sides = {"PyTorch": [], "zprune": []}
         for _ in range(options.rounds):

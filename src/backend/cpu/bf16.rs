@@ -1,6 +1,6 @@
 //! Products of bfloat16 numbers with single precision sums: linear layers, attention and next-token likelihoods.
 //!
-//! [`Kernel`] is how they are computed here: with the processor's instructions for such products ([`super::panels`]), or as
+//! A [`Kernel`] is how they are computed here: with the processor's instructions for such products ([`super::panels`]), or as
 //! products in single precision of operands that were rounded to bfloat16. Kernels round sums a little differently (the
 //! instructions add the two products of a pair first, and flush subnormal numbers).
 //!
@@ -8,7 +8,8 @@
 
 use super::attention::{self, HeadProducts, Single, Tile};
 use super::elements::{elements, elements_mut};
-use super::instructions::{Amx, Avx512Bf16, Line, PANEL, STEP, room};
+use super::instructions::{Line, PANEL, STEP, room};
+use super::kernel::Kernel;
 use super::panels::{Band, Panels, Tiles, multiply, pack, pair, rounded};
 use super::product;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
@@ -17,82 +18,10 @@ use crate::spec::AttentionSpec;
 use bytemuck::{cast_slice, cast_slice_mut};
 use ndarray::Array2;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
 /// Number of panels per task whose logits exist at the same time.
 const LOGIT_PANELS: usize = 16;
-
-/// How products of bfloat16 numbers are computed, in the order in which a processor's own are preferred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Bf16Kernel {
-    /// AMX, of Intel's Xeons since 2023.
-    Amx,
-    /// AVX-512 BF16, of AMD's processors since 2022 and of Intel's Xeons. Slower than `F32` on the latter.
-    Avx512,
-    /// Single precision, on every processor, after operands were rounded to bfloat16. As fast as `compute = "f32"`.
-    F32,
-}
-
-impl Bf16Kernel {
-    /// All kernels.
-    pub const ALL: [Bf16Kernel; 3] = [Bf16Kernel::Amx, Bf16Kernel::Avx512, Bf16Kernel::F32];
-
-    /// Number of bytes of a rounded value.
-    pub fn bytes(self) -> usize {
-        match self {
-            Bf16Kernel::Amx | Bf16Kernel::Avx512 => 2,
-            Bf16Kernel::F32 => 4,
-        }
-    }
-
-    /// What is computed with, in words.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Bf16Kernel::Amx => "AMX BF16",
-            Bf16Kernel::Avx512 => "AVX-512 BF16",
-            Bf16Kernel::F32 => "f32 products of operands rounded to bfloat16",
-        }
-    }
-}
-
-/// A kernel that this processor has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    /// Instructions for products of bfloat16 numbers.
-    Tiles(Tiles),
-    /// Products in single precision.
-    Single,
-}
-
-impl Kernel {
-    /// The kernel of this name, if this processor has it and the system allows it.
-    pub fn here(kernel: Bf16Kernel) -> Option<Self> {
-        match kernel {
-            Bf16Kernel::Amx => Amx::here().map(Tiles::Amx).map(Kernel::Tiles),
-            Bf16Kernel::Avx512 => Avx512Bf16::here().map(Tiles::Avx512).map(Kernel::Tiles),
-            Bf16Kernel::F32 => Some(Kernel::Single),
-        }
-    }
-
-    /// The fastest that this processor has.
-    pub fn best() -> Self {
-        let fast = |avx512: &Avx512Bf16| avx512.fast();
-        let tiles = Amx::here().map(Tiles::Amx);
-        let tiles = tiles.or_else(|| Avx512Bf16::here().filter(fast).map(Tiles::Avx512));
-        tiles.map_or(Kernel::Single, Kernel::Tiles)
-    }
-
-    /// The kernel's name.
-    pub fn name(self) -> Bf16Kernel {
-        match self {
-            Kernel::Tiles(Tiles::Amx(_)) => Bf16Kernel::Amx,
-            Kernel::Tiles(Tiles::Avx512(_)) => Bf16Kernel::Avx512,
-            Kernel::Single => Bf16Kernel::F32,
-        }
-    }
-}
 
 /// Every value rounded to bfloat16.
 fn round(values: &Array2<f32>) -> Array2<f32> {
@@ -414,6 +343,7 @@ impl HeadProducts for Rounded<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Bf16Kernel;
     use super::*;
     use half::bf16;
     use rand::{RngExt, SeedableRng};

@@ -13,6 +13,7 @@ mod elementwise;
 mod elementwise_backward;
 mod gram;
 mod instructions;
+mod kernel;
 mod panels;
 pub(crate) mod product;
 mod product_backward;
@@ -20,7 +21,7 @@ pub(crate) mod simd;
 
 /// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
 pub use self::{
-    attention::TILE as SCORE_ROWS, bf16::Bf16Kernel, gram::WIDENED_ROWS, product::LOGIT_ROWS,
+    attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, kernel::Bf16Kernel, product::LOGIT_ROWS,
     product_backward::LOGIT_ROWS as GRADIENT_LOGIT_ROWS,
 };
 
@@ -47,12 +48,12 @@ pub struct Cpu;
 /// Computes on this machine's cores; the operands of linear layers, of attention's two products and of the head are
 /// rounded to bfloat16, sums and everything else stay in single precision.
 #[derive(Debug, Clone, Copy)]
-pub struct CpuBf16(bf16::Kernel);
+pub struct CpuBf16(kernel::Kernel);
 
 impl CpuBf16 {
     /// Uses the fastest kernel that this processor has.
     pub fn new() -> Self {
-        CpuBf16(bf16::Kernel::best())
+        CpuBf16(kernel::Kernel::best())
     }
 
     /// Uses a certain kernel.
@@ -60,12 +61,12 @@ impl CpuBf16 {
     /// # Errors
     /// This processor does not have it.
     pub fn with(kernel: Bf16Kernel) -> Result<Self> {
-        let found = bf16::Kernel::here(kernel).map(CpuBf16);
+        let found = kernel::Kernel::here(kernel).map(CpuBf16);
         found.ok_or_else(|| {
             let name = choices::name(&kernel);
             let here: Vec<String> = Bf16Kernel::ALL
                 .into_iter()
-                .filter(|kernel| bf16::Kernel::here(*kernel).is_some())
+                .filter(|kernel| kernel::Kernel::here(*kernel).is_some())
                 .map(|kernel| choices::name(&kernel))
                 .collect();
             Error::config(format!(
