@@ -36,7 +36,7 @@ pub struct Shrink {
     /// Whether blocks have the same sizes afterwards
     #[arg(long, default_value = "uniform", value_parser = choice::<Widths>(&[
         "All blocks have the same numbers of heads and of neurons, so that every loader takes the model",
-        "Each block has the sizes that the method gives it. Stock classes of transformers refuse such a model",
+        "Each block has the sizes that the method gives it. transformers loads such a model with trust_remote_code=True",
     ]))]
     widths: Widths,
     /// Put zeros where a block is smaller than the widest one, so that every loader takes the model. It is larger, and no faster
@@ -155,9 +155,13 @@ fn told(done: &Structure, out: &Path) -> String {
         ));
     }
     text.push_str(match (done.loaders, done.padded) {
+        (Loaders::Class, _) => {
+            "Blocks differ. zprune loads the model, and so does transformers with trust_remote_code=True, which runs the class in \
+             modeling_zprune.py. Others refuse it; --pad writes a model with zeros that they load.\n"
+        }
         (Loaders::Zprune, _) => {
-            "Blocks differ, or their number of heads does not divide the width: zprune loads the model, transformers and others refuse it. \
-             --pad writes a model with zeros that they load.\n"
+            "The number of heads does not divide the width: zprune loads the model, transformers and others refuse it. --pad writes a model \
+             with zeros that they load.\n"
         }
         (Loaders::Stock, true) => "Blocks that are smaller than the widest one have zeros, which make the model larger and no faster.\n",
         (Loaders::Stock, false) => "",

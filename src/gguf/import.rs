@@ -16,7 +16,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::files::{Access, Staging};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::export::{Shards, emitted};
+use crate::model::export::{CLASS, Shards, class_of, emitted};
 use crate::model::families;
 use crate::progress::Progress;
 use crate::spec::ModelSpec;
@@ -205,6 +205,9 @@ impl<'a> Model<'a> {
         let blocks: Vec<usize> = (0..self.spec.blocks).collect();
         let config = emitted(&self.config, &self.spec, &blocks).at(path.display())?;
         staging.write("config.json", config.as_bytes(), access)?;
+        if let Some(class) = class_of(&self.spec) {
+            staging.write(CLASS, class.as_bytes(), access)?;
+        }
         json("generation_config.json", &self.tokenizer.ids.clone().into())?;
         json("tokenizer.json", &self.tokenizer.tokenizer)?;
         json("tokenizer_config.json", &self.tokenizer.config)?;

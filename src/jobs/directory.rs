@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::files::{Access, Staging};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::export::{CONFIG, Shards, bias_of, copied, copy};
+use crate::model::export::{CLASS, CONFIG, Shards, bias_of, class_of, copied, copy};
 use crate::model::folder::Links;
 use crate::model::index::INDEX;
 use crate::model::source::WeightSource;
@@ -39,6 +39,9 @@ impl Directory<'_> {
         self.staging.restrict(Access::of(self.folder)?)?;
         let access = Access::of(&self.folder.join(CONFIG))?;
         self.staging.write(CONFIG, config.as_bytes(), access)?;
+        if let Some(text) = class_of(model.spec()) {
+            self.staging.write(CLASS, text.as_bytes(), access)?;
+        }
         for found in copied(self.checkpoint.files(), self.folder, self.links)? {
             if ![Path::new(CONFIG), Path::new(INDEX)].contains(&found.name.as_path()) {
                 copy(&found, self.staging, Access::of(&found.place)?)?;

@@ -23,7 +23,7 @@ use crate::memory::Room;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::edit::{Edit, Edited, Masked};
 use crate::model::export::{CONFIG, STRUCTURE, emitted};
-use crate::model::families::{is_stock, read_spec};
+use crate::model::families::read_spec;
 use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
 use crate::model::padded::Padded;
@@ -238,10 +238,7 @@ impl Work for Shrink<'_> {
             removed,
             widths,
             padded: is_padded,
-            loaders: match is_stock(reopened.spec())? {
-                true => Loaders::Stock,
-                false => Loaders::Zprune,
-            },
+            loaders: Loaders::of(reopened.spec())?,
             left,
             calibration: None,
             calibration_tokens: self.windows.as_ref().map_or(0, |windows| windows.ids().len()),

@@ -6,9 +6,10 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::inputs::ModelIdentity;
 use crate::files::input;
 use crate::model::edit::{BlockEdit, Counts, Factors};
-use crate::model::export::STRUCTURE;
+use crate::model::export::{STRUCTURE, class_of};
+use crate::model::families::is_stock;
 use crate::prune::units::Widths;
-use crate::spec::{BlockSpec, Role};
+use crate::spec::{BlockSpec, ModelSpec, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,8 +21,25 @@ use std::path::Path;
 pub enum Loaders {
     /// Whoever loads the family that `config.json` names: all blocks have the same sizes, with a number of heads that it takes.
     Stock,
-    /// This program: blocks differ or have another number of heads, which `config.json` says and stock loaders refuse.
+    /// This program, and transformers with `trust_remote_code=True`: blocks differ, and a class for them stands beside the weights
+    /// ([`CLASS`](crate::model::export::CLASS)).
+    Class,
+    /// This program: stock loaders refuse the number of heads.
     Zprune,
+}
+
+impl Loaders {
+    /// Who can load a model that is written as this.
+    ///
+    /// # Errors
+    /// The family is unknown.
+    pub fn of(spec: &ModelSpec) -> Result<Self> {
+        Ok(match (is_stock(spec)?, class_of(spec)) {
+            (true, _) => Loaders::Stock,
+            (false, Some(_)) => Loaders::Class,
+            (false, None) => Loaders::Zprune,
+        })
+    }
 }
 
 /// What a model has and what it costs, before or after.

@@ -2,15 +2,18 @@
 //!
 //! A pruned model keeps the files of the one it came from: the same shards, tensors, types and order, so
 //! that every tool that loads the one loads the other. Where its architecture is another, because blocks have fewer heads or
-//! neurons or layers have a bias more, the tensors of linear layers are others, and its `config.json` is made anew (`config`).
+//! neurons or layers have a bias more, the tensors of linear layers are others, and its `config.json` is made anew (`config`). Where
+//! blocks differ from each other, a Python class for transformers stands beside it (`class`).
 //!
 //! Owns the bytes on disk and nothing of what they mean. A run that is killed, or a disk that fills up, leaves no folder under
 //! the final name.
 
+mod class;
 mod config;
 mod shards;
 mod tensors;
 
+pub use class::{CLASS, class_of};
 pub use config::emitted;
 pub use shards::Shards;
 pub use tensors::TensorFile;
@@ -84,6 +87,9 @@ impl<'a> ModelWriter<'a> {
         let made = remade(checkpoint, spec, folder)?;
         for (name, text) in &made {
             staging.write(name, text.as_bytes(), Access::of(&folder.join(name))?)?;
+        }
+        if let Some(text) = class_of(spec) {
+            staging.write(CLASS, text.as_bytes(), Access::of(&folder.join(CONFIG))?)?;
         }
         let is_made = |found: &Found| made.iter().any(|(name, _)| found.name == Path::new(name));
         let (remade, copied) = copied.into_iter().partition(is_made);

@@ -115,12 +115,16 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         &format!("{SHRINK} --method two-ssp --units 0.5 --out apart"),
     ));
     assert!(told.contains("one block has no attention"), "{told}");
-    assert!(told.contains("transformers and others refuse it"), "{told}");
+    assert!(told.contains("transformers with trust_remote_code=True"), "{told}");
     let [structure, config] = ["apart/structure.json", "apart/config.json"].map(|name| json(&folder, name));
     assert_eq!(
         (&structure["loaders"], &structure["padded"]),
-        (&"zprune".into(), &false.into())
+        (&"class".into(), &false.into())
     );
+    let class = std::fs::read_to_string(folder.path("apart/modeling_zprune.py")).expect("the class");
+    assert!(class.contains("Family = CONFIG_MAPPING[\"llama\"]"), "{class}");
+    assert_eq!(config["auto_map"]["AutoConfig"], "modeling_zprune.BlocksConfig");
+    assert!(structure["files"].get("modeling_zprune.py").is_some());
     let blocks = structure["blocks"].as_array().expect("a list");
     let gone = blocks
         .iter()
@@ -145,8 +149,19 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         (&structure["removed"], &structure["blocks"])
     );
     assert!(padded["after"]["parameters"].as_u64() > structure["after"]["parameters"].as_u64());
-    assert!(config.get("per_layer_config").is_none());
+    assert!(config.get("per_layer_config").is_none() && config.get("auto_map").is_none());
+    assert!(!folder.path("padded/modeling_zprune.py").exists());
     predicts(&folder, "padded");
+    // A pruned copy has the class, too.
+    works(&run(
+        &folder,
+        "prune --model apart --criterion magnitude --sparsity 0.5 --out sparse",
+    ));
+    assert_eq!(
+        std::fs::read_to_string(folder.path("sparse/modeling_zprune.py")).expect("the class"),
+        class
+    );
+    works(&run(&folder, "verify sparse --against apart"));
     let perplexity = |name: &str| {
         let text = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
         number(&text, "perplexity")

@@ -18,6 +18,7 @@ use zprune::gguf::export::{Exported, export};
 use zprune::gguf::import::{ImportOptions, import};
 use zprune::model::blocks;
 use zprune::model::checkpoint::Checkpoint;
+use zprune::model::export::CLASS;
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Ends, Hidden};
 use zprune::model::source::WeightSource;
@@ -222,6 +223,9 @@ fn smaller_models_come_back_with_the_sizes_of_their_blocks() {
         let (told, back) = there_and_back(&small, BlockType::F32, StorageType::F32);
         assert_eq!(told.architecture, architecture, "{widths} {bias}");
         assert_eq!(apart(&logits(&small), &logits(&back)), 0.0, "{widths} {bias}");
+        // The class for transformers is there where blocks differ.
+        let [here, there] = [&small, &back].map(|folder| folder.join(CLASS).exists());
+        assert_eq!([here, there], [architecture == "deci"; 2], "{widths} {bias}");
         let [own, read] = [&small, &back].map(|folder| read_spec(folder).expect("supported"));
         for block in 0..own.blocks {
             let sizes = |block: &zprune::spec::BlockSpec| (block.attention, block.neurons());

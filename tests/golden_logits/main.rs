@@ -14,11 +14,13 @@ mod uneven;
 
 use ndarray::ArrayView2;
 use safetensors::SafeTensors;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use zprune::backend::cpu::Cpu;
 use zprune::data::windows::TokenWindows;
 use zprune::error::Result;
 use zprune::model::checkpoint::Checkpoint;
+use zprune::model::export::{class_of, emitted};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
 
@@ -29,16 +31,40 @@ const CASES: usize = 32;
 
 #[test]
 fn logits_equal_transformers() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits");
+    hold("logits", CASES);
+}
+
+/// The class that zprune writes for models whose blocks differ (`tools/make_golden_own_sizes.py`).
+#[test]
+fn logits_equal_those_of_the_class_for_blocks_of_different_sizes() {
+    let root = hold("own_sizes", 8);
+    for entry in std::fs::read_dir(root).expect("golden files are in the repository") {
+        let case = entry.expect("readable folder").path();
+        let text = std::fs::read_to_string(case.join("config.json")).expect("there");
+        let spec = read_spec(&case).expect("supported");
+        let blocks: Vec<usize> = (0..spec.blocks).collect();
+        let ours = emitted(&text, &spec, &blocks).expect("sayable");
+        let [before, ours] = [&text, &ours].map(|text| serde_json::from_str::<Value>(text).expect("JSON"));
+        assert_eq!(ours["auto_map"], before["auto_map"], "{}", case.display());
+        let class = class_of(&spec).expect("blocks differ");
+        let family = before["model_type"].as_str().expect("a family");
+        assert!(class.contains(&format!("CONFIG_MAPPING[\"{family}\"]")), "{family}");
+    }
+}
+
+/// Compares the cases in a folder of golden values, which are at least so many.
+fn hold(folder: &str, least: usize) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let mut cases: Vec<PathBuf> = std::fs::read_dir(&root)
         .expect("golden files are in the repository")
         .map(|entry| entry.expect("readable folder").path())
         .filter(|path| path.is_dir())
         .collect();
     cases.sort();
-    assert!(cases.len() >= CASES, "only {} golden cases", cases.len());
+    assert!(cases.len() >= least, "only {} golden cases", cases.len());
     let failures: Vec<String> = cases.iter().filter_map(|case| compare(case).err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    root
 }
 
 fn compare(case: &Path) -> std::result::Result<(), String> {

@@ -13,10 +13,12 @@ pub(super) fn described(structure: &Structure) -> Described<'_> {
     let millions = |count: u64| count as f64 / 1e6;
     let loads = match structure.loaders {
         Loaders::Stock => "All blocks have the same sizes, so every loader of its architecture takes it.",
-        Loaders::Zprune => {
-            "Blocks have different sizes, which stock classes of transformers refuse: zprune reads it, and `zprune export` writes it as \
-             GGUF for llama.cpp."
+        Loaders::Class => {
+            "Blocks have different sizes, which stock classes of transformers refuse. `modeling_zprune.py` has a class for them: \
+             `AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)`. zprune reads the model without it, and `zprune export` \
+             writes it as GGUF for llama.cpp."
         }
+        Loaders::Zprune => "transformers refuses this number of heads; zprune reads the model.",
     };
     Described {
         base: Base {

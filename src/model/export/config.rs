@@ -1,5 +1,6 @@
 //! The `config.json` of a model whose blocks have other numbers of heads or neurons than its original's, or more biases.
 
+use super::class;
 use crate::error::{Error, Result};
 use crate::files::json;
 use crate::model::families::{FAMILIES, HeadCounts, HeadKeys, PER_BLOCK, SizeKeys, parse_spec};
@@ -15,9 +16,10 @@ const READABLE: &str = "allow_global_per_layer_attribute_access";
 const KINDS: &str = "layer_types";
 
 /// The text of a `config.json`, changed so that it says `spec`. The sizes that most blocks have stand where sizes of all
-/// blocks do, those of other blocks in [`PER_BLOCK`], which transformers reads too, but builds no such LLaMA from: it refuses
-/// the shapes of the tensors. A block without attention has 0 heads there, one without MLP 0 neurons; then the configuration does not
-/// let transformers read it, which would take random weights for those that are not there.
+/// blocks do, those of other blocks in [`PER_BLOCK`]. Stock classes of transformers read that too, but build no such model: they
+/// refuse the shapes of the tensors. A block without attention has 0 heads there, one without MLP 0 neurons; then the configuration does
+/// not let stock classes read it, which would take random weights for those that are not there. The class beside the weights
+/// ([`CLASS`](super::CLASS)) builds it, and is named.
 ///
 /// A LLaMA whose heads do not share out the width evenly is refused by transformers, and written as what it is in all but
 /// name: a Mistral model without a window, or a Granite model if it has biases.
@@ -74,6 +76,7 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
             others.insert(index.to_string(), own.into());
         }
     }
+    class::name(&mut config, !others.is_empty());
     if others.is_empty() {
         let counts = family.item.sizes.heads.map(|keys| keys.counts);
         match counts.filter(|_| !spec.width.is_multiple_of(usual.attention.heads)) {
@@ -87,9 +90,6 @@ pub fn emitted(text: &str, spec: &ModelSpec, blocks: &[usize]) -> Result<String>
             Some(HeadCounts::Any) | None => {}
         }
     } else {
-        tracing::warn!(
-            "config.json: blocks have different sizes (key `{PER_BLOCK}`); this program reads that, transformers refuses it"
-        );
         config.insert(PER_BLOCK.to_string(), others.into());
         if (0..spec.blocks).all(|index| SubLayer::ALL.into_iter().all(|part| spec.block(index).has(part))) {
             config.insert(READABLE.to_string(), true.into());
@@ -230,9 +230,14 @@ mod tests {
         let sizes = serde_json::json!({"1": {"intermediate_size": 84}, "2": {"num_attention_heads": 2}});
         assert_eq!(config[PER_BLOCK], sizes);
         assert_eq!(config[READABLE], true);
+        assert_eq!(
+            config["auto_map"]["AutoModelForCausalLM"],
+            "modeling_zprune.BlocksForCausalLM"
+        );
         // The other way round: a model with such blocks becomes one of equal blocks.
         let text = Value::Object(config).to_string();
-        assert!(!emit(&text, [[4, 2, 84]; 3]).expect("sayable").contains_key(PER_BLOCK));
+        let equal = emit(&text, [[4, 2, 84]; 3]).expect("sayable");
+        assert!(!equal.contains_key(PER_BLOCK) && !equal.contains_key("auto_map"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ const INERT: &[&str] = &[
     "architectures",
     "attention_dropout",
     "attn_pdrop",
+    "auto_map",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
