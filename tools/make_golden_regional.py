@@ -1,8 +1,8 @@
 """Makes golden gradients of the norms of blocks' outputs with transformers and PyTorch's autograd in float64.
 
-    python tools/make_golden_regional.py MODELS OUTPUT
+    python tools/make_golden_regional.py MODELS... OUTPUT
 
-MODELS is tests/golden/gradients. Of each model there, and of each block: its inputs are those of the dense model for the ids in
+MODELS are tests/golden/gradients and tests/golden/units. Of each model there, and of each block: its inputs are those of the dense model for the ids in
 `golden.safetensors`, one sequence at a time; the loss is the 2-norm of all its outputs. OUTPUT, a safetensors file, gets for every
 weight of a linear layer every 17th entry of the sum over sequences of the squares of the gradients (`MODEL/WEIGHT`, in the order of
 the checkpoint's tensor), and the largest of them all (`MODEL/largest/WEIGHT`).
@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM
 
 STEP = 17
 
-source, output = sys.argv[1:]
+*sources, output = sys.argv[1:]
 found = {}
-for folder in sorted(path for path in pathlib.Path(source).iterdir() if path.is_dir()):
+folders = (path for source in sources for path in pathlib.Path(source).iterdir())
+for folder in sorted((path for path in folders if (path / "golden.safetensors").exists()), key=lambda path: path.name):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     stored = load_file(folder / "model.safetensors")
