@@ -125,7 +125,7 @@ enum Command {
     Shrink(Box<shrink::Shrink>),
     /// Turn the residual stream of one model by an orthogonal matrix; it computes the same with other weights
     Rotate(rotate::Rotate),
-    /// Measure the perplexity of one model, or its accuracy on tasks
+    /// Measure the perplexity of one model, its accuracy on tasks, or its answers to prompts
     Eval(eval::Eval),
     /// Check a model directory: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),

@@ -539,16 +539,27 @@ impl ModelSpec {
     /// The tensors that a block would have as block `index`, with their shapes.
     pub fn tensors_of(&self, block: &BlockSpec, index: usize) -> Vec<(String, Vec<usize>)> {
         let prefix = block.prefix_of(index);
-        let mut tensors = Vec::new();
-        for (place, norm) in &block.norms {
-            push_norm(&mut tensors, &prefix, norm, block.norm_width(*place, self.width));
-        }
+        let mut tensors = self.norms_of(block, index);
         for linear in &block.linears {
             let name = format!("{prefix}{}", linear.tensor);
             tensors.push((format!("{name}.weight"), linear.stored_shape().to_vec()));
             if linear.bias {
                 tensors.push((format!("{name}.bias"), vec![linear.outputs]));
             }
+        }
+        tensors
+    }
+
+    /// The tensors of the norms of block `index`, with their shapes.
+    pub fn norm_tensors(&self, index: usize) -> Vec<(String, Vec<usize>)> {
+        self.norms_of(self.block(index), index)
+    }
+
+    fn norms_of(&self, block: &BlockSpec, index: usize) -> Vec<(String, Vec<usize>)> {
+        let prefix = block.prefix_of(index);
+        let mut tensors = Vec::new();
+        for (place, norm) in &block.norms {
+            push_norm(&mut tensors, &prefix, norm, block.norm_width(*place, self.width));
         }
         tensors
     }

@@ -4,11 +4,12 @@ use super::display::Display;
 use super::json::{self, JsonOutput};
 use super::machine::Machine;
 use super::streams::{print, width};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::single;
-use crate::jobs::bench::{self, Benchmark, Measured};
+use crate::jobs::bench::{self, Benchmark, Measured, UnitsMeasured};
 use crate::linalg::Provider;
 use crate::prune::pattern::Pattern;
+use crate::prune::units::{UNITS, Widths};
 use crate::report::sheet::{Column, Sheet, SheetCell};
 use crate::report::terminal;
 use bytesize::ByteSize;
@@ -29,7 +30,8 @@ pub struct Bench {
     /// Time nothing: write weights and token windows as a model directory (whole models need --layers 32)
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write: Option<PathBuf>,
-    /// Criterion (`wanda`), criterion+solver (`ria+obs`), or a recipe by name (`sparsegpt`); `zprune list` names them
+    /// Criterion (`wanda`), criterion+solver (`ria+obs`), a recipe (`sparsegpt`), or a method of whole units (`llm-pruner`), as `zprune list`
+    /// names them
     #[arg(long, default_value = "z-pruner", value_name = "NAME")]
     method: String,
     /// Step that improves the mask after selection [default: none]
@@ -72,12 +74,6 @@ pub fn run(arguments: &Bench) -> Result<()> {
     let benchmark = Benchmark {
         shape: arguments.shape.clone(),
         layers: arguments.layers,
-        method: single::method_alone(
-            &arguments.method,
-            arguments.allocator.as_deref(),
-            arguments.refine.as_deref(),
-            &arguments.set,
-        )?,
         pattern,
         sequences: arguments.sequences,
         length: arguments.length,
@@ -89,9 +85,54 @@ pub fn run(arguments: &Bench) -> Result<()> {
         return print(&format!("{0}: weights and {0}/{1}", out.display(), bench::WINDOWS));
     }
     let output = JsonOutput::new(arguments.json.as_deref(), &[], arguments.force, is_earlier)?;
-    let measured = bench::bench(&benchmark, &Display::new())?;
+    if UNITS.find(&arguments.method).is_ok() {
+        let measured = of_units(arguments, &benchmark)?;
+        output.write(&measured)?;
+        return print(&shown_units(arguments, &measured));
+    }
+    let method = single::method_alone(
+        &arguments.method,
+        arguments.allocator.as_deref(),
+        arguments.refine.as_deref(),
+        &arguments.set,
+    )?;
+    let measured = bench::bench(&benchmark, &method, &Display::new())?;
     output.write(&measured)?;
     print(&shown(arguments, &measured))
+}
+
+/// Times a method of whole units.
+fn of_units(arguments: &Bench, benchmark: &Benchmark) -> Result<UnitsMeasured> {
+    if arguments.allocator.is_some() || arguments.refine.is_some() {
+        return Err(Error::config(
+            "--allocator and --refine are steps of methods that remove single weights",
+        ));
+    }
+    let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
+    let method = built.component.as_ref();
+    method.check(Widths::Uniform)?;
+    bench::units(benchmark, method, arguments.sparsity, &Display::new())
+}
+
+fn shown_units(arguments: &Bench, measured: &UnitsMeasured) -> String {
+    let peak = |what: &str, bytes: Option<u64>| {
+        bytes.map_or(String::new(), |bytes| format!(" At most {} {what}.", ByteSize(bytes)))
+    };
+    format!(
+        "{}, {}, {} x {} tokens, {} ({})\n\nChoosing units: {:.1} s for {} of {} blocks; {:.1} % of their weights would be removed.{}{}",
+        arguments.shape,
+        arguments.method,
+        arguments.sequences,
+        arguments.length,
+        measured.device.as_deref().unwrap_or(&measured.backend),
+        measured.compute.name(),
+        measured.seconds,
+        measured.blocks,
+        measured.model_blocks,
+        100.0 * measured.removed,
+        peak("of memory in use", measured.peak_resident_bytes),
+        peak("of the device's memory in use", measured.device_peak_bytes),
+    )
 }
 
 /// Whether a file holds what an earlier `zprune bench` wrote.

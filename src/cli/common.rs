@@ -36,6 +36,9 @@ impl Common {
 
 /// An experiment, where its results go, and who computes.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("backend", |backend| {
+    backend.help("Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]")
+}))]
 pub(super) struct Target {
     /// Experiment file; `-` reads it from standard input
     pub(super) experiment: PathBuf,

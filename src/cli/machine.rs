@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Who is asked to compute.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machine {
-    /// Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]
+    /// Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: cpu]
     #[arg(long, value_parser = choice::<Wanted>(&[
         "This machine's cores",
         "A GPU",
@@ -22,7 +22,7 @@ pub(super) struct Machine {
         "bfloat16 operands of products, everything else in single precision. CPU only",
     ]))]
     compute: Option<Compute>,
-    /// The GPU: its number, PCI address or part of its name, as `zprune devices` lists it; the only way to a software GPU
+    /// The GPU: its number, PCI address or part of its name, as `zprune devices` lists it. A software GPU must be named
     #[arg(long, value_name = "GPU")]
     adapter: Option<String>,
     /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file [default: no limit]

@@ -136,15 +136,25 @@ fn told(done: &Structure, out: &Path) -> String {
     let branches = done.blocks.iter().filter_map(|block| block.branch).count();
     let narrow = |block: &BlockLeft| !block.ranks.is_empty() || !block.values.is_empty() || block.branch.is_some();
     if done.blocks.iter().any(narrow) {
+        let fewer = 100.0 * (1.0 - done.left.parameters as f64 / before.parameters as f64);
         text.push_str(&format!(
-            "With narrow matrices the model has {} parameters, {} of them in linear layers. No loader knows narrow matrices, so their products \
-             are written, and removed features of values are written as zeros. The times and sizes above are those of the written model. {}",
+            "With narrow matrices the model has {} parameters ({:.1} % fewer), {} of them in linear layers. {} No other loader knows narrow matrices, so \
+             the dense equivalent is written, too: products, and zeros for removed features of values{}. The times and sizes above are its own.\n",
             done.left.parameters,
+            fewer,
             done.left.weights,
+            match &done.factored {
+                Some(factored) => format!(
+                    "They are stored in {} ({}), which zprune loads where model.safetensors is not.",
+                    factored.file,
+                    ByteSize(factored.bytes)
+                ),
+                None => "They are not stored, since zeros were asked for (--pad).".to_string(),
+            },
             match branches {
-                0 => "\n".to_string(),
-                1 => "The branch beside an MLP is written as neurons.\n".to_string(),
-                _ => format!("The branches beside {branches} MLPs are written as neurons.\n"),
+                0 => String::new(),
+                1 => ", and neurons for the branch beside an MLP".to_string(),
+                _ => format!(", and neurons for the branches beside {branches} MLPs"),
             }
         ));
     }

@@ -86,6 +86,28 @@ impl TokenWindows {
         self.weights.as_ref()
     }
 
+    /// For every token, how much the prediction of the next one counts in the mean over its window: 1 if all tokens count alike. Where
+    /// tokens have weights, a window's loss is the sum of those of its tokens 1, 2, ... times their weights, over the number of them
+    /// that count; a window of which none counts has no loss. The last token of a window predicts nothing, so it has 0.
+    pub fn predictions(&self) -> Vec<f32> {
+        let mut counts = vec![1.0; self.ids.len()];
+        let last = self.length - 1;
+        let windows = counts.chunks_mut(self.length);
+        for (index, window) in windows.enumerate() {
+            if let Some(weights) = &self.weights {
+                let weights = &weights[index * self.length + 1..(index + 1) * self.length];
+                let counted = weights.iter().filter(|weight| **weight > 0.0).count().max(1);
+                let share = last as f32 / counted as f32;
+                window
+                    .iter_mut()
+                    .zip(weights)
+                    .for_each(|(count, weight)| *count = weight * share);
+            }
+            window[last] = 0.0;
+        }
+        counts
+    }
+
     /// Some of the windows, with the weights of their tokens.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub struct MachineRequest {
     pub backend: Option<Wanted>,
     /// The number format of weights and activations; half precision on a GPU that has it, else single.
     pub compute: Option<Compute>,
-    /// The GPU's number, PCI address or part of its name, as `zprune devices` lists it; the only way to a software GPU.
+    /// The GPU's number, PCI address or part of its name, as `zprune devices` lists it. A software GPU must be named.
     pub adapter: Option<String>,
     /// Memory that the CPU backend may use, such as 12GiB; activations beyond it go to a scratch file.
     pub memory: Option<String>,

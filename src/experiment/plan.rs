@@ -288,11 +288,11 @@ impl Experiment {
                  alike; use another `sampling`, or another transform",
             ));
         }
-        match weighted && recipe.gradients().and(recipe.regional()).anything() {
+        match weighted && recipe.regional().anything() {
             false => Ok(()),
             true => Err(Error::config(
-                "sampling = \"answers\" gives calibration tokens weights, and gradients are of losses in which all tokens count alike; use \
-                 another `sampling`, or a method without gradients",
+                "sampling = \"answers\" gives calibration tokens weights, and gradients of a block's outputs are those of all its tokens \
+                 alike; use another `sampling`, or a method without such gradients",
             )),
         }
     }

@@ -4,6 +4,10 @@
 //! without its files. Scores, masks and updates are computed as for a real one; what the numbers are does not
 //! change how long that takes.
 
+mod units;
+
+pub use units::{UnitsMeasured, units};
+
 use crate::backend::timed::{Tally, Timed};
 use crate::backend::{Backend, Compute};
 use crate::cell::{Opened, Prepared, Runner, Sharing, Treatment, Work};
@@ -81,8 +85,6 @@ pub struct Benchmark {
     pub shape: String,
     /// Number of blocks to prune; all blocks if the shape has fewer.
     pub layers: usize,
-    /// The pruning method that is timed.
-    pub method: Recipe,
     /// The pattern that the weights are pruned to.
     pub pattern: Pattern,
     /// Number of calibration sequences.
@@ -156,13 +158,14 @@ pub struct Measured {
 ///
 /// # Errors
 /// An unknown shape, a sequence longer than its context, or the device fails.
-pub fn bench(benchmark: &Benchmark, progress: &dyn Progress) -> Result<Measured> {
+pub fn bench(benchmark: &Benchmark, method: &Recipe, progress: &dyn Progress) -> Result<Measured> {
     let spec = checked_shape(benchmark)?;
     let machine = benchmark.machine.here(Provider::Faer)?;
     let backend = Opened::new(&benchmark.machine, machine)?;
-    backend.check(&benchmark.method, benchmark.pattern)?;
+    backend.check(method, benchmark.pattern)?;
     backend.run(Measure {
         benchmark,
+        method,
         spec,
         compute: machine.compute,
         progress,
@@ -217,6 +220,11 @@ fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
     Ok(spec)
 }
 
+/// Number of blocks of the whole model.
+fn model_blocks(benchmark: &Benchmark) -> Result<usize> {
+    Ok(families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks)
+}
+
 fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(benchmark.seed);
     let vocabulary = spec.vocabulary as u32;
@@ -227,6 +235,7 @@ fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
 /// Times a benchmark on a backend.
 struct Measure<'a> {
     benchmark: &'a Benchmark,
+    method: &'a Recipe,
     spec: ModelSpec,
     compute: Compute,
     progress: &'a dyn Progress,
@@ -238,11 +247,12 @@ impl Work for Measure<'_> {
     fn on<B: Workbench>(self, backend: &B) -> Result<Measured> {
         let Measure {
             benchmark,
+            method,
             spec,
             compute,
             progress,
         } = self;
-        let model_blocks = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks;
+        let model_blocks = model_blocks(benchmark)?;
         let ids = random_ids(benchmark, &spec);
         let with_blocks = |blocks: usize| {
             let spec = ModelSpec { blocks, ..spec.clone() };
@@ -252,7 +262,7 @@ impl Work for Measure<'_> {
 
         progress.stage("making kernels");
         let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
-        prune(backend, &with_blocks(1), benchmark, &one, &Silent, |_| ())?;
+        prune(backend, &with_blocks(1), (benchmark, method), &one, &Silent, |_| ())?;
 
         progress.cell(&benchmark.shape, spec.blocks);
         let windows = TokenWindows::new(ids, benchmark.length)?;
@@ -260,7 +270,7 @@ impl Work for Measure<'_> {
         let (before, device_forecast_bytes) = prune(
             backend,
             &with_blocks(spec.blocks),
-            benchmark,
+            (benchmark, method),
             &windows,
             progress,
             |time| {
@@ -273,7 +283,7 @@ impl Work for Measure<'_> {
         progress.stage("timing each operation");
         let timed = Timed::new(backend);
         let few = with_blocks(spec.blocks.min(2));
-        prune(&timed, &few, benchmark, &windows, &Silent, |_| ())?;
+        prune(&timed, &few, (benchmark, method), &windows, &Silent, |_| ())?;
         let operations = timed.tallies();
         let (bandwidth, products) = ceilings(backend)?;
         progress.finish();
@@ -305,18 +315,18 @@ impl Work for Measure<'_> {
 fn prune<B: Workbench>(
     backend: &B,
     source: &RandomWeights,
-    benchmark: &Benchmark,
+    (benchmark, method): (&Benchmark, &Recipe),
     windows: &TokenWindows,
     progress: &dyn Progress,
     mut done: impl FnMut(PruneTime),
 ) -> Result<(PruneTime, Option<u64>)> {
-    let calibrated = benchmark.method.calibrates();
+    let calibrated = method.calibrates();
     let mut model = Prepared::new(source);
     if calibrated {
         model.calibration.insert(benchmark.seed, windows.clone());
     }
     let treatment = Treatment {
-        recipe: &benchmark.method,
+        recipe: method,
         pattern: benchmark.pattern,
         seed: calibrated.then_some(benchmark.seed),
         file: None,

@@ -47,10 +47,6 @@ impl Directory<'_> {
                 copy(&found, self.staging, Access::of(&found.place)?)?;
             }
         }
-        let mut access = Access::OPEN;
-        for path in self.checkpoint.files().paths() {
-            access = access.and(Access::of(path)?);
-        }
         let mut tensors = Tensors {
             model,
             others,
@@ -59,7 +55,16 @@ impl Directory<'_> {
             block: BTreeMap::new(),
         };
         let shards = Shards::new(model.spec().tensors(), self.storage, SHARD_BYTES);
-        shards.write(self.staging, access, |tensor, _| tensors.bytes(tensor))
+        shards.write(self.staging, self.access()?, |tensor, _| tensors.bytes(tensor))
+    }
+
+    /// The access rights of new weights: those that all weight files of the original have.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(super) fn access(&self) -> Result<Access> {
+        let mut paths = self.checkpoint.files().paths().into_iter();
+        paths.try_fold(Access::OPEN, |access, path| Ok(access.and(Access::of(path)?)))
     }
 }
 

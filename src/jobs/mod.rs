@@ -10,6 +10,7 @@ pub mod archive;
 pub mod bench;
 pub mod card;
 mod directory;
+mod factors;
 pub mod eval;
 pub mod harness;
 pub mod provenance;

@@ -6,9 +6,10 @@
 
 use super::card::{self, CARD};
 use super::directory::{Directory, storage};
+use super::factors;
 use super::provenance::{base, digests};
 use super::seal;
-use super::structure::{BlockLeft, Loaders, Size, Structure};
+use super::structure::{BlockLeft, Factored, Loaders, Size, Structure};
 use crate::backend::Compute;
 use crate::cell::size::{difference, logits, multiply_adds, parameters, sample, seconds_per_token, tolerance};
 use crate::cell::{Opened, Work, calibration_windows};
@@ -23,6 +24,7 @@ use crate::memory::Room;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::edit::{Edit, Edited, Masked};
 use crate::model::export::{CONFIG, STRUCTURE, emitted};
+use crate::model::factored::FACTORS;
 use crate::model::families::read_spec;
 use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
@@ -173,7 +175,8 @@ impl Work for Shrink<'_> {
             ends: &ends,
             windows: self.windows.as_ref(),
         };
-        let edit = method.edit(&dense, share, widths)?;
+        // Narrow matrices in the type in which they are stored, so that the dense equivalent is what they give.
+        let edit = method.edit(&dense, share, widths)?.rounded(self.storage);
         if edit == Edit::whole(spec) {
             return Err(Error::config(format!(
                 "nothing would be removed: `--units {share}` is less than half of the least that `{}` can remove here; give a larger share",
@@ -191,10 +194,12 @@ impl Work for Shrink<'_> {
         };
         let is_padded = padded.is_some();
         self.progress.stage("writing");
-        let family = self.write(model, &edit)?;
+        let with_factors = !is_padded && edit.blocks.iter().any(factors::is_narrow);
+        let family = self.write(model, &edit, with_factors.then_some(&edited))?;
         self.progress.stage("reading it back");
         let written = self.staging.path("");
         let reopened = Checkpoint::open(&written, read_spec(&written)?)?;
+        let factored = with_factors.then(|| self.factored(&written, &reopened)).transpose()?;
         let small_ends = Ends::upload(backend, &reopened)?.within(self.room.clone());
         let sample = sample(self.windows.as_ref(), spec)?;
         let masked = Masked::new(self.checkpoint, &edit)?;
@@ -240,6 +245,7 @@ impl Work for Shrink<'_> {
             padded: is_padded,
             loaders: Loaders::of(reopened.spec())?,
             left,
+            factored,
             calibration: None,
             calibration_tokens: self.windows.as_ref().map_or(0, |windows| windows.ids().len()),
             seed: None,
@@ -256,8 +262,27 @@ impl Work for Shrink<'_> {
 }
 
 impl Shrink<'_> {
-    /// Writes a model's files; returns the family that its configuration names.
-    fn write(&self, model: &dyn WeightSource, edit: &Edit) -> Result<String> {
+    /// What the factored form is that was written beside a dense equivalent.
+    ///
+    /// # Errors
+    /// The two are different models.
+    fn factored(&self, written: &Path, dense: &Checkpoint) -> Result<Factored> {
+        let factored = Checkpoint::open_factored(written, dense.spec().clone())?;
+        let different = factors::differences(dense, &factored)?;
+        if let Some(first) = different.first() {
+            return Err(Error::numeric(format!(
+                "{FACTORS}: {first} is not the dense equivalent's; this is a mistake of zprune, and nothing was kept"
+            )));
+        }
+        Ok(Factored {
+            file: FACTORS.to_string(),
+            parameters: factored.factored_parameters().unwrap_or_default(),
+            bytes: factored.stored_bytes()?,
+        })
+    }
+
+    /// Writes a model's files, and the factored form of another if one is given; returns the family that its configuration names.
+    fn write(&self, model: &dyn WeightSource, edit: &Edit, factored: Option<&Edited>) -> Result<String> {
         let spec = model.spec();
         let path = self.folder.join(CONFIG);
         let text = input::read_text(&path, input::SMALL)?;
@@ -280,6 +305,10 @@ impl Shrink<'_> {
             storage: self.storage,
         };
         directory.write(model, &config, &kept)?;
+        if let Some(edited) = factored {
+            let access = directory.access()?;
+            factors::write(edited, &kept, self.storage, self.staging, access)?;
+        }
         let said: Value = serde_json::from_str(&config).unwrap_or_default();
         Ok(said["model_type"].as_str().unwrap_or(spec.family).to_string())
     }

@@ -55,6 +55,17 @@ pub struct Size {
     pub seconds_per_token: f64,
 }
 
+/// A factored form, which only this program loads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Factored {
+    /// Name of its file.
+    pub file: String,
+    /// Number of elements of all its tensors.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The content of [`STRUCTURE`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Structure {
@@ -87,6 +98,9 @@ pub struct Structure {
     /// What is left in itself. The written model has more where narrow matrices are multiplied out, features of values and padding are
     /// zeros, branches are neurons, and keys of `config.json` give biases to other layers, too.
     pub left: Counts,
+    /// The factored form that is stored beside the dense equivalent, if the model has narrow matrices and there is no padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factored: Option<Factored>,
     /// What the calibration text is called, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,

@@ -119,10 +119,11 @@ impl Way {
 }
 
 /// Calls `take` with the gradients of every block, from the last to the first. A window's loss is the mean over its tokens 1, 2, ...
-/// of their negative log-likelihoods given the tokens before them; sums are over windows. Returns the losses.
+/// of their negative log-likelihoods given the tokens before them, or with the weights of tokens what [`TokenWindows::predictions`]
+/// says; sums are over windows. Returns the losses.
 ///
 /// # Errors
-/// Tokens have weights, a tensor is unusable, the backend has no room, or `take` fails.
+/// A tensor is unusable, the backend has no room, or `take` fails.
 pub fn gradients<B: Backend>(
     backend: &B,
     source: &dyn WeightSource,
@@ -148,7 +149,6 @@ pub fn gradients_by<B: Backend>(
     needs: GradientNeeds,
     take: impl FnMut(usize, &Block<B>, BlockGradients<B::Tensor>) -> Result<()>,
 ) -> Result<Vec<f64>> {
-    check_alike(windows)?;
     let asked = Asked {
         backend,
         source,
@@ -271,7 +271,12 @@ pub fn of_outputs<B: Backend>(
     block: &Block<B>,
     needs: GradientNeeds,
 ) -> Result<BlockGradients<B::Tensor>> {
-    check_alike(windows)?;
+    if windows.weights().is_some() {
+        return Err(Error::config(
+            "gradients of a block's outputs are those of all its tokens alike; leave out the weights of calibration tokens, or use a method \
+             without such gradients",
+        ));
+    }
     // Gradients with respect to outputs are as large as 1 on average then, so that they keep their digits in half precision.
     let scale = ((windows.length() * spec.width) as f32).sqrt().log2().round().exp2();
     let mut sums = BlockGradients::new(backend, block.spec(), needs)?;
@@ -279,14 +284,4 @@ pub fn of_outputs<B: Backend>(
         sums.add(backend, id, (x, dy), windows, 1.0 / scale)
     })?;
     Ok(sums)
-}
-
-fn check_alike(windows: &TokenWindows) -> Result<()> {
-    match windows.weights() {
-        None => Ok(()),
-        Some(_) => Err(Error::config(
-            "gradients are computed for a loss in which all tokens count alike; leave out the weights of calibration tokens, or use a \
-             method without gradients",
-        )),
-    }
 }

@@ -5,10 +5,12 @@
 //! refused with the file and the tensor; weights are never written here.
 
 use crate::error::{Error, Located, Result};
+use crate::model::factored::{FACTORS, Narrow, are_features, branch_of, factors_of, places, spread, spread_vector};
+use crate::model::narrow::{Branch, Factors};
 use crate::model::weights::{Location, WeightFiles};
-use crate::spec::{LinearSpec, ModelSpec, NormSpec, Role};
+use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormSpec, Role, SubLayer};
 use crate::tensor::StorageType;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -16,6 +18,8 @@ use std::path::Path;
 pub struct Checkpoint {
     spec: ModelSpec,
     files: WeightFiles,
+    /// What the files say beside tensors, if they are a factored form.
+    narrow: Option<Narrow>,
 }
 
 /// The weights of one linear layer in the host's memory.
@@ -53,15 +57,41 @@ impl Checkpoint {
     /// Missing, truncated or malformed files; missing tensors; wrong shapes; unsupported element types.
     pub fn open(dir: &Path, spec: ModelSpec) -> Result<Self> {
         let files = WeightFiles::open(dir)?;
+        Self::of(files, dir, spec)
+    }
+
+    /// Opens the factored form in `dir`, though there may be the dense equivalent beside it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; or it is no factored form.
+    pub fn open_factored(dir: &Path, spec: ModelSpec) -> Result<Self> {
+        let path = dir.join(FACTORS);
+        let checkpoint = Self::of(WeightFiles::one(&path)?, dir, spec)?;
+        match checkpoint.narrow {
+            Some(_) => Ok(checkpoint),
+            None => Err(Error::input("is no factored form that zprune wrote").at(path.display())),
+        }
+    }
+
+    fn of(files: WeightFiles, dir: &Path, spec: ModelSpec) -> Result<Self> {
         if dir.join("adapter_config.json").exists() {
             tracing::warn!(
                 "{}: holds an adapter (adapter_config.json) beside the weights, which is not applied",
                 dir.display()
             );
         }
-        let checkpoint = Checkpoint { spec, files };
-        for (name, shape) in checkpoint.spec.tensors() {
-            checkpoint.check(&name, &shape).at(dir.display())?;
+        let narrow = files
+            .each()
+            .map(|file| Narrow::of(file.metadata).at(dir.join(file.name).display()));
+        let narrow = narrow.collect::<Result<Vec<_>>>()?.into_iter().flatten().next();
+        let checkpoint = Checkpoint { spec, files, narrow };
+        match &checkpoint.narrow {
+            None => {
+                for (name, shape) in checkpoint.spec.tensors() {
+                    checkpoint.check(&name, &shape).at(dir.display())?;
+                }
+            }
+            Some(narrow) => checkpoint.check_narrow(narrow).at(dir.join(FACTORS).display())?,
         }
         checkpoint.check_tie().at(dir.display())?;
         Ok(checkpoint)
@@ -89,7 +119,11 @@ impl Checkpoint {
             .ok_or_else(|| {
                 let promised = self.files.promised(name);
                 let promised = promised.map(|file| format!(": the index says it is in `{file}`, but it is not"));
-                Error::input(format!("tensor `{name}` is missing{}", promised.unwrap_or_default()))
+                let narrow = self.narrow.as_ref().map(|_| {
+                    format!(": {FACTORS} has narrow matrices in its place; this needs the dense equivalent that `zprune shrink` wrote beside it")
+                });
+                let why = promised.or(narrow).unwrap_or_default();
+                Error::input(format!("tensor `{name}` is missing{why}"))
             })
     }
 
@@ -151,6 +185,14 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::storage`].
     pub fn stored_bytes(&self) -> Result<u64> {
+        if self.narrow.is_some() {
+            return Ok(self
+                .files
+                .each()
+                .flat_map(|file| file.tensors)
+                .map(|it| it.bytes.len() as u64)
+                .sum());
+        }
         let bytes = self.spec().tensors().map(|(name, shape)| {
             let elements: usize = shape.iter().product();
             Ok((elements * self.storage(&name)?.bytes()) as u64)
@@ -224,6 +266,12 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::elements`].
     pub fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        if let Some(narrow) = &self.narrow {
+            let name = self.spec.block(index).weight_of(index, linear);
+            return self
+                .multiplied(narrow, index, linear)
+                .at(format_args!("tensor `{name}`"));
+        }
         let stem = format!("{}{}", self.spec.block(index).prefix_of(index), linear.tensor);
         let name = format!("{stem}.weight");
         let bias_name = format!("{stem}.bias");
@@ -248,11 +296,130 @@ impl Checkpoint {
         })
     }
 
+    /// Number of elements of all tensors of a factored form; `None` if the files are none.
+    pub fn factored_parameters(&self) -> Option<u64> {
+        let tensors = self.files.each().flat_map(|file| file.tensors);
+        let elements = tensors.map(|tensor| tensor.shape.iter().product::<usize>() as u64);
+        self.narrow.as_ref().map(|_| elements.sum())
+    }
+
+    /// Checks that a factored form has all that the model needs.
+    fn check_narrow(&self, narrow: &Narrow) -> Result<()> {
+        for (index, values) in &narrow.values {
+            if *index >= self.spec.blocks || !are_features(values, &self.spec.block(*index).attention) {
+                return Err(Error::input(format!(
+                    "its metadata name features of values that block {index} does not have"
+                )));
+            }
+        }
+        for (name, shape) in self.spec.outer_tensors().iter().flatten() {
+            self.check(name, shape)?;
+        }
+        for index in 0..self.spec.blocks {
+            let block = self.spec.block(index);
+            for (name, shape) in self.spec.norm_tensors(index) {
+                self.check(&name, &shape)?;
+            }
+            for linear in &block.linears {
+                let name = block.weight_of(index, linear);
+                if self.files.get(&factors_of(&name)[0]).is_none() {
+                    self.locate(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One linear layer of a factored form, as it is in the dense equivalent.
+    fn multiplied(&self, narrow: &Narrow, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
+        let block = self.spec.block(index);
+        let name = block.weight_of(index, linear);
+        let misfit = || Error::input("what is stored does not have the shape that config.json implies");
+        let values = narrow.values.get(&index);
+        let left = values.and_then(|values| places(values, &block.attention, linear.role));
+        let shape = (linear.outputs, linear.inputs);
+        let [first, second] = factors_of(&name);
+        let stored_as = match self.files.get(&first) {
+            Some(_) => &first,
+            None => &name,
+        };
+        let storage = self.storage(stored_as)?;
+        let mut weight = match stored_as == &first {
+            true => {
+                let factors = Factors {
+                    first: self.matrix(&first)?,
+                    second: self.matrix(&second)?,
+                };
+                if !factors.fits(linear.outputs, linear.inputs) {
+                    return Err(misfit());
+                }
+                factors.product().mapv(|value| storage.round(value))
+            }
+            false => {
+                let stored = self.matrix(&name)?;
+                match &left {
+                    Some((axis, left)) => spread(&stored, *axis, left, shape).ok_or_else(misfit)?,
+                    None => stored,
+                }
+            }
+        };
+        let bias_name = format!("{}.bias", name.strip_suffix(".weight").unwrap_or(&name));
+        let mut bias = match self.files.get(&bias_name) {
+            Some(_) => {
+                let stored = self.vector(&bias_name)?;
+                Some(match &left {
+                    Some((Axis(0), left)) => spread_vector(&stored, left, linear.outputs).ok_or_else(misfit)?,
+                    _ => stored,
+                })
+            }
+            None => None,
+        };
+        if let Some(branch) = self.branch(index, block, linear.role)? {
+            Branch::of(&branch, block).append(linear.role, &mut weight, &mut bias, storage);
+        }
+        // Biases that a configuration gives to several layers, and that only some of them need.
+        let bias = linear
+            .bias
+            .then(|| bias.unwrap_or_else(|| Array1::zeros(linear.outputs)));
+        if weight.dim() != shape || bias.as_ref().is_some_and(|bias| bias.len() != linear.outputs) {
+            return Err(misfit());
+        }
+        Ok(LinearWeights {
+            role: linear.role,
+            name,
+            weight,
+            bias,
+            storage,
+            bias_storage: storage,
+            transposed: linear.transposed,
+        })
+    }
+
+    /// The branch beside the MLP that a layer of a factored form belongs to, if there is one.
+    fn branch(&self, index: usize, block: &BlockSpec, role: Role) -> Result<Option<Factors>> {
+        let [first, second] = branch_of(&block.prefix_of(index));
+        if role.sub_layer() != SubLayer::Mlp || self.files.get(&first).is_none() {
+            return Ok(None);
+        }
+        let factors = Factors {
+            first: self.matrix(&first)?,
+            second: self.matrix(&second)?,
+        };
+        match factors.fits(self.spec.width, self.spec.width) {
+            true => Ok(Some(factors)),
+            false => Err(Error::input(format!("tensors `{first}` and `{second}` do not fit"))),
+        }
+    }
+
     /// Checks that every weight of the model is finite.
     ///
     /// # Errors
     /// Names the file, the tensor and the first offending element.
     pub fn check_finite(&self) -> Result<()> {
+        if self.narrow.is_some() {
+            let mut stored = self.files.each().flat_map(|file| file.tensors);
+            return stored.try_for_each(|tensor| self.check_finite_of(tensor.name));
+        }
         let mut tensors = self.spec.tensors();
         tensors.try_for_each(|(name, _)| self.check_finite_of(&name))
     }

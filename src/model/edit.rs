@@ -10,10 +10,14 @@ mod low_rank;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::families::with_biases;
+use crate::model::narrow::Branch;
+pub use crate::model::narrow::Factors;
 use crate::model::source::WeightSource;
-use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
-use low_rank::Branch;
-pub use low_rank::{Factors, LowRank};
+use crate::spec::{
+    AttentionSpec, BlockSpec, Fusion, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer,
+};
+use crate::tensor::StorageType;
+pub use low_rank::LowRank;
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,9 +90,10 @@ impl BlockEdit {
     }
 
     /// Which rows or columns of a layer are left; `None` for all.
-    fn kept(&self, role: Role, head_dim: usize) -> Option<(Axis, Vec<usize>)> {
+    fn kept(&self, role: Role, before: &AttentionSpec) -> Option<(Axis, Vec<usize>)> {
+        let dim = before.head_dim;
         let features = |heads: &[usize]| -> Vec<usize> {
-            let of = |head: &usize| head * head_dim..(head + 1) * head_dim;
+            let of = |head: &usize| head * dim..(head + 1) * dim;
             heads.iter().flat_map(of).collect()
         };
         match role {
@@ -97,7 +102,15 @@ impl BlockEdit {
             Role::Output => Some((Axis(1), features(&self.heads))),
             Role::Gate | Role::Up => Some((Axis(0), self.neurons.clone())),
             Role::Down => Some((Axis(1), self.neurons.clone())),
-            Role::Fused(_) => None,
+            Role::Fused(Fusion::Sections) => {
+                let of = features(&self.heads);
+                let parts = (0..3).flat_map(|part| of.iter().map(move |row| part * before.heads * dim + row));
+                Some((Axis(0), parts.collect()))
+            }
+            Role::Fused(Fusion::Heads) => {
+                let of = |head: &usize| 3 * head * dim..3 * (head + 1) * dim;
+                Some((Axis(0), self.heads.iter().flat_map(of).collect()))
+            }
         }
     }
 
@@ -138,12 +151,6 @@ impl BlockEdit {
                 "{left} query heads do not share out among {groups} key-value heads as before"
             ));
         }
-        if spec.has_fused() && left > 0 && left < attention.heads {
-            return wrong(
-                "queries, keys and values are in one matrix, from which no heads can be removed; with --widths uniform all heads stay"
-                    .to_string(),
-            );
-        }
         if let Err(why) = self.low_rank.check(spec) {
             return wrong(why);
         }
@@ -167,7 +174,7 @@ impl BlockEdit {
         let mut block = spec.clone();
         (block.attention.heads, block.attention.kv_heads) = (self.heads.len(), self.kv_heads.len());
         for linear in &mut block.linears {
-            match self.kept(linear.role, spec.attention.head_dim) {
+            match self.kept(linear.role, &spec.attention) {
                 Some((Axis(0), kept)) => linear.outputs = kept.len(),
                 Some((_, kept)) => linear.inputs = kept.len(),
                 None => {}
@@ -198,11 +205,19 @@ impl Edit {
         }
     }
 
+    /// The same with narrow matrices in a type in which they are stored.
+    pub fn rounded(mut self, storage: StorageType) -> Self {
+        for edit in &mut self.blocks {
+            edit.low_rank = edit.low_rank.rounded(storage);
+        }
+        self
+    }
+
     /// What the model becomes.
     ///
     /// # Errors
-    /// Blocks or units are not in ascending order or not the model's, nothing is left of a block, query heads do not share out
-    /// among key-value heads, or some heads are to be removed from a matrix of queries, keys and values.
+    /// Blocks or units are not in ascending order or not the model's, nothing is left of a block, or query heads do not share out
+    /// among key-value heads.
     pub fn applied(&self, spec: &ModelSpec) -> Result<ModelSpec> {
         let ascending = self.blocks.windows(2).all(|pair| pair[0].block < pair[1].block);
         let Some(first) = self.blocks.first().filter(|_| ascending) else {
@@ -351,15 +366,15 @@ impl WeightSource for Edited<'_> {
     fn linear(&self, index: usize, linear: &LinearSpec) -> Result<LinearWeights> {
         let edit = &self.edit.blocks[index];
         let mut weights = original(self.source, edit, linear.role)?;
-        let head_dim = self.source.spec().block(edit.block).attention.head_dim;
-        if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
+        let before = self.source.spec().block(edit.block);
+        if let Some((axis, kept)) = edit.kept(linear.role, &before.attention) {
             weights.weight = weights.weight.select(axis, &kept);
             if axis == Axis(0) {
                 weights.bias = weights.bias.map(|bias| bias.select(axis, &kept));
             }
         }
-        if let Some(branch) = edit.branch(self.source.spec().block(edit.block)) {
-            branch.append(&mut weights);
+        if let Some(branch) = edit.branch(before) {
+            append(&branch, &mut weights);
         }
         replace_bias(&mut weights, edit);
         if linear.bias && weights.bias.is_none() {
@@ -446,10 +461,9 @@ impl WeightSource for Masked<'_> {
             return Ok(weights);
         };
         let mut weights = original(self.source, edit, linear.role)?;
-        let head_dim = before.attention.head_dim;
         if !edit.has(linear.role.sub_layer()) {
             clear(&mut weights);
-        } else if let Some((axis, kept)) = edit.kept(linear.role, head_dim) {
+        } else if let Some((axis, kept)) = edit.kept(linear.role, &before.attention) {
             let mut left = vec![false; weights.weight.len_of(axis)];
             kept.iter().for_each(|place| left[*place] = true);
             for (mut part, _) in weights
@@ -468,7 +482,7 @@ impl WeightSource for Masked<'_> {
             }
         }
         if let Some(branch) = edit.branch(before) {
-            branch.append(&mut weights);
+            append(&branch, &mut weights);
         }
         replace_bias(&mut weights, edit);
         weights.name = self.spec.block(index).weight_of(index, linear);
@@ -495,6 +509,10 @@ fn original(source: &dyn WeightSource, edit: &BlockEdit, role: Role) -> Result<L
     let mut weights = source.linear(edit.block, linear.expect("an edit takes layers away from nobody"))?;
     edit.low_rank.apply(&mut weights, &block.attention);
     Ok(weights)
+}
+
+fn append(branch: &Branch, weights: &mut LinearWeights) {
+    branch.append(weights.role, &mut weights.weight, &mut weights.bias, weights.storage);
 }
 
 fn replace_bias(weights: &mut LinearWeights, edit: &BlockEdit) {

@@ -5,7 +5,9 @@ use crate::error::{Error, Result};
 use crate::model::checkpoint::{LinearWeights, NormWeights};
 use crate::model::families::FAMILIES;
 use crate::model::source::WeightSource;
-use crate::spec::{AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
+use crate::spec::{
+    AttentionSpec, BlockSpec, Fusion, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer,
+};
 use ndarray::{Array1, Array2};
 
 /// The smaller model with zeros, so that all its blocks have as many heads and neurons as the one that has most, or as many more heads
@@ -59,7 +61,7 @@ impl<'a> Padded<'a> {
                 Role::Output => linear.inputs = heads * dim,
                 Role::Gate | Role::Up => linear.outputs = neurons,
                 Role::Down => linear.inputs = neurons,
-                Role::Fused(_) => {}
+                Role::Fused(_) => linear.outputs = 3 * heads * dim,
             }
             let mut others = small.kinds().flat_map(|(block, _)| &block.linears);
             linear.bias |= others.any(|other| other.role == linear.role && other.bias);
@@ -131,6 +133,11 @@ fn places(role: Role, small: &AttentionSpec, wide: &AttentionSpec, shape: (usize
     match role {
         Role::Query => [rows.map(of_query).collect(), columns.collect()],
         Role::Output => [rows.collect(), columns.map(of_query).collect()],
+        Role::Fused(Fusion::Sections) => {
+            let section = small.heads * dim;
+            let of_wide = |row: usize| row / section * wide.heads * dim + row % section;
+            [rows.map(of_wide).collect(), columns.collect()]
+        }
         _ => [rows.collect(), columns.collect()],
     }
 }

@@ -1,4 +1,4 @@
-//! Weight files as they are stored: `model.safetensors`, or shards with `model.safetensors.index.json`,
+//! Weight files as they are stored: `model.safetensors`, or shards with `model.safetensors.index.json`, or the factored form alone,
 //! headers through memory maps, data from the file: one that is cut while it is in use must end in an error, and reading
 //! what a map has lost ends the process.
 //!
@@ -9,6 +9,7 @@ use crate::data::digest::{FileDigest, RunningDigest};
 use crate::error::{Error, Located, Result};
 use crate::files::header::{Header, SHORTER};
 use crate::files::input;
+use crate::model::factored::FACTORS;
 use crate::model::found::{ARCHIVE, Sought, archive, instead};
 use crate::model::index::{self, INDEX};
 use memmap2::Mmap;
@@ -121,6 +122,9 @@ impl WeightFiles {
             files.add_shard(dir.join(SINGLE))?;
         } else if dir.join(INDEX).exists() {
             files.add_index(dir)?;
+        } else if dir.join(FACTORS).exists() {
+            files.indexed = false;
+            files.add_shard(dir.join(FACTORS))?;
         } else {
             let found = instead(dir, Sought::Weights).map_or(String::new(), |found| format!("; {found}"));
             return Err(Error::input(format!("holds neither {SINGLE} nor {INDEX}{found}")).at(dir.display()));
@@ -146,7 +150,7 @@ impl WeightFiles {
 
     /// Whether `dir` has weight files of a checkpoint, complete or not.
     pub fn is_in(dir: &Path) -> bool {
-        dir.join(SINGLE).exists() || dir.join(INDEX).exists()
+        [SINGLE, INDEX, FACTORS].iter().any(|name| dir.join(name).exists())
     }
 
     fn add_shard(&mut self, path: PathBuf) -> Result<()> {

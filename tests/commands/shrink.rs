@@ -189,6 +189,20 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     works(&run(&folder, &format!("{shrink} --pad")));
     assert_eq!(json(&folder, "heads/structure.json")["loaders"], "stock");
     predicts(&folder, "heads");
+    // The same where queries, keys and values are one matrix. This is said before calibration.
+    for family in ["gpt2", "gpt_neox"] {
+        place(&folder, family, true);
+        let bias = if family == "gpt2" { "" } else { "--set bias=false" };
+        let shrink = format!(
+            "shrink --model {family} --tokens tokens.safetensors --method flap {bias} --widths per-block --units 0.4 --out {family}-heads"
+        );
+        let says = "configuration says how large a head is";
+        refused(&folder, &shrink, 2, &[says, "(--pad)"]);
+        works(&run(&folder, &format!("{shrink} --pad")));
+        let structure = json(&folder, &format!("{family}-heads/structure.json"));
+        assert_eq!(structure["loaders"], "stock", "{family}");
+        predicts(&folder, &format!("{family}-heads"));
+    }
 }
 
 #[test]
@@ -224,9 +238,10 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     let olica = format!("{SHRINK} --method olica --set ratio=0.1 --set calibrated=1 --units 0.3");
     let told = works(&run(&folder, &format!("{olica} --pad --out padded")));
     assert!(
-        told.contains("The branch beside an MLP is written as neurons"),
+        told.contains("neurons for the branch beside an MLP") && told.contains("They are not stored"),
         "{told}"
     );
+    assert!(!folder.path("padded/factors.safetensors").exists());
     let structure = json(&folder, "padded/structure.json");
     let block = &structure["blocks"][0];
     assert!(block["ranks"]["self_attn.q_proj"].as_u64() > Some(0));
@@ -241,6 +256,70 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     // The branch needs biases of the MLP, which LLaMA's configuration has.
     assert_eq!(json(&folder, "padded/config.json")["mlp_bias"], true);
     predicts(&folder, "padded");
+
+    // Without zeros, what is counted is what is stored, and zprune loads it where the dense equivalent is not.
+    let told = works(&run(&folder, &format!("{olica} --widths per-block --out both")));
+    let structure = json(&folder, "both/structure.json");
+    let left = structure["left"]["parameters"].as_u64().expect("a number");
+    assert_eq!(structure["factored"]["parameters"], left);
+    assert_eq!(stored(&folder, "both/factors.safetensors") as u64, left);
+    assert!(
+        told.contains("which zprune loads where model.safetensors is not"),
+        "{told}"
+    );
+    works(&run(&folder, "verify both"));
+    works(&run(&folder, "verify both --against model"));
+    std::fs::create_dir(folder.path("narrow")).expect("writable");
+    for name in ["config.json", "factors.safetensors", "tokenizer.json"] {
+        std::fs::copy(
+            folder.path(&format!("both/{name}")),
+            folder.path(&format!("narrow/{name}")),
+        )
+        .expect("there");
+    }
+    let [dense, factored] = ["both", "narrow"].map(|model| {
+        let eval = format!("eval --model {model} --tokens tokens.safetensors --json {model}.json");
+        works(&run(&folder, &eval));
+        number(
+            &std::fs::read_to_string(folder.path(&format!("{model}.json"))).expect("written"),
+            "perplexity",
+        )
+    });
+    assert!((dense / factored - 1.0).abs() < 1e-5, "{dense} {factored}");
+    // What only has meaning for whole matrices is refused.
+    refused(
+        &folder,
+        "prune --model narrow --criterion magnitude --sparsity 0.5 --out out",
+        2,
+        &["narrow matrices in its place"],
+    );
+    // Other factors are another model, which both checks see.
+    let changed_file = folder.path("narrow/factors.safetensors");
+    let mut bytes = std::fs::read(&changed_file).expect("written");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let first = file
+        .tensor("model.layers.0.self_attn.q_proj.first")
+        .expect("a factor")
+        .data();
+    let start = first.as_ptr() as usize - bytes.as_ptr() as usize;
+    bytes[start..start + 4].copy_from_slice(&3.0f32.to_le_bytes());
+    std::fs::write(&changed_file, &bytes).expect("writable");
+    works(&run(
+        &folder,
+        "eval --model narrow --tokens tokens.safetensors --json narrow.json",
+    ));
+    let changed = number(
+        &std::fs::read_to_string(folder.path("narrow.json")).expect("written"),
+        "perplexity",
+    );
+    assert!((changed / factored - 1.0).abs() > 1e-4, "{changed} {factored}");
+    std::fs::copy(&changed_file, folder.path("both/factors.safetensors")).expect("writable");
+    let told = says(&run(&folder, "verify both"));
+    assert!(
+        told.contains("model.layers.0.self_attn.q_proj.weight: is not what factors.safetensors gives"),
+        "{told}"
+    );
+
     // Without a branch all blocks are equal; with one, a family without such biases is refused.
     place(&folder, "qwen2", true);
     let qwen = "shrink --model qwen2 --tokens tokens.safetensors --method olica --units 0.3";
@@ -256,6 +335,27 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     place(&folder, "gpt2", true);
     let gpt2 = "shrink --model gpt2 --tokens tokens.safetensors --method olica --units 0.3 --out out";
     refused(&folder, gpt2, 2, &["queries, keys and values of their own"]);
+}
+
+#[test]
+fn choosing_units_is_timed_on_random_weights() {
+    let folder = Folder::new();
+    let bench = "bench --shape smollm2-135m --layers 2 --sequences 2 --length 8 --sparsity 0.3 --method";
+    let told = works(&run(
+        &folder,
+        &format!("{bench} llm-pruner --memory 1GiB --json bench.json"),
+    ));
+    assert!(
+        told.contains("s for 2 of 30 blocks") && told.contains("of memory in use"),
+        "{told}"
+    );
+    let measured = json(&folder, "bench.json");
+    assert!(measured["seconds"].as_f64() > Some(0.0));
+    assert!(
+        (measured["removed"].as_f64().expect("a number") - 0.3).abs() < 0.02,
+        "{measured}"
+    );
+    refused(&folder, &format!("{bench} flap --refine dsnot"), 2, &["single weights"]);
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn models_of_every_family_lose_what_their_gradients_say() {
             .expect("legal");
         let half = Pattern::Unstructured { sparsity: 0.5 };
         let calibration = Calibration::Windows(&weighted);
-        let refused = prune_model(
+        let pruned = prune_model(
             &Cpu,
             &checkpoint,
             &ends,
@@ -315,8 +315,7 @@ fn models_of_every_family_lose_what_their_gradients_say() {
             &calibration,
             |_| Ok(()),
         );
-        let error = refused.expect_err("all tokens count alike").to_string();
-        assert!(error.contains("weights"), "{error}");
+        pruned.expect("tokens may have weights");
     }
 }
 

@@ -24,7 +24,7 @@ use zprune::model::families::read_spec;
 use zprune::model::forward::{Backward, Block, Ends, Hidden, Tape};
 
 /// Fewer models than this means the golden files are not there, not that all is well.
-const MODELS: usize = 6;
+const MODELS: usize = 9;
 
 /// Every how many entries of a tensor the golden files have one.
 const STEP: usize = 17;
@@ -36,10 +36,13 @@ const EVERYTHING: GradientNeeds = GradientNeeds {
 };
 
 fn models() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gradients");
-    let entries = std::fs::read_dir(root).expect("golden files are in the repository");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    // The checkpoints in `units` have gradients, too.
+    let entries = ["gradients", "units"]
+        .map(|folder| std::fs::read_dir(root.join(folder)).expect("golden files are in the repository"));
+    let entries = entries.into_iter().flatten();
     let mut models: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
-    models.retain(|path| path.is_dir());
+    models.retain(|path| path.join("golden.safetensors").is_file());
     models.sort();
     assert!(models.len() >= MODELS, "only {} golden models", models.len());
     models
@@ -276,14 +279,75 @@ fn a_blocks_gradient_is_the_slope_of_its_distance() {
     }
 }
 
+/// The sums of a model's gradients with these weights of tokens, and the losses.
+fn weighed(checkpoint: &Checkpoint, windows: &TokenWindows, weights: Option<Vec<f32>>) -> (Vec<Array2<f32>>, Vec<f64>) {
+    let ends = Ends::upload(&Cpu, checkpoint).expect("memory");
+    let windows = match weights {
+        Some(weights) => windows.clone().weighted(weights).expect("good weights"),
+        None => windows.clone(),
+    };
+    let mut sums = Vec::new();
+    let losses = gradients(&Cpu, checkpoint, &ends, &windows, GradientNeeds::SUM, |_, _, layers| {
+        sums.extend(
+            layers
+                .into_layers()
+                .into_iter()
+                .map(|(_, it)| it.sum.expect("asked for")),
+        );
+        Ok(())
+    });
+    (sums, losses.expect("computes"))
+}
+
 #[test]
-fn tokens_with_weights_are_refused() {
+fn the_tokens_of_answers_count_and_others_do_not() {
+    for folder in models() {
+        let checkpoint = Checkpoint::open(&folder, read_spec(&folder).expect("a model")).expect("a model");
+        let bytes = std::fs::read(folder.join("golden.safetensors")).expect("every model has golden values");
+        let (windows, _) = tokens(&SafeTensors::deserialize(&bytes).expect("golden files are valid"));
+        let (length, count) = (windows.length(), windows.ids().len());
+        let plain = weighed(&checkpoint, &windows, None);
+        assert_eq!(
+            weighed(&checkpoint, &windows, Some(vec![1.0; count])),
+            plain,
+            "{}",
+            folder.display()
+        );
+        // A third of each window is its answer, which counts twice; the loss of the window is that of the answer and of the rest.
+        let answer = |token: usize| (10..21).contains(&(token % length));
+        let of = |weight: &dyn Fn(usize) -> f32| weighed(&checkpoint, &windows, Some((0..count).map(weight).collect()));
+        let (answers, of_answers) = of(&|token| if answer(token) { 2.0 } else { 0.0 });
+        let (rest, of_rest) = of(&|token| if answer(token) { 0.0 } else { 1.0 });
+        let all = (length - 1) as f32;
+        for (sequence, whole) in plain.1.iter().enumerate() {
+            let parts =
+                (11.0 / 2.0 * of_answers[sequence] + (f64::from(all) - 11.0) * of_rest[sequence]) / f64::from(all);
+            assert!(
+                (whole - parts).abs() < 1e-6,
+                "{}: {whole} and not {parts}",
+                folder.display()
+            );
+        }
+        for ((whole, answers), rest) in plain.0.iter().zip(&answers).zip(&rest) {
+            let parts = (answers * (11.0 / 2.0) + rest * (all - 11.0)) / all;
+            let largest = whole.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let apart = (whole - &parts)
+                .iter()
+                .fold(0.0f32, |apart, value| apart.max(value.abs()));
+            assert!(apart <= 1e-4 * largest, "{}: {apart} of {largest}", folder.display());
+            assert!((answers - rest).iter().any(|it| it.abs() > 1e-3 * largest));
+        }
+    }
+}
+
+#[test]
+fn a_window_whose_first_token_alone_counts_has_no_loss() {
     let folder = &models()[0];
     let checkpoint = Checkpoint::open(folder, read_spec(folder).expect("a model")).expect("a model");
     let ends = Ends::upload(&Cpu, &checkpoint).expect("memory");
     let windows = TokenWindows::new(vec![1, 2, 3, 4], 2).expect("whole windows");
     let windows = windows.weighted(vec![1.0, 0.0, 1.0, 1.0]).expect("good weights");
-    let error =
-        gradients(&Cpu, &checkpoint, &ends, &windows, GradientNeeds::SUM, |_, _, _| Ok(())).expect_err("no such loss");
-    assert!(error.to_string().contains("count alike"), "{error}");
+    let losses = gradients(&Cpu, &checkpoint, &ends, &windows, GradientNeeds::SUM, |_, _, _| Ok(()));
+    let losses = losses.expect("computes");
+    assert!(losses[0] == 0.0 && losses[1] > 0.0, "{losses:?}");
 }

@@ -36,21 +36,15 @@ use zprune::tensor::StorageType;
 
 /// An edit that takes a little of everything.
 fn some(spec: &ModelSpec) -> Edit {
-    let fused = |block: usize| {
-        spec.block(block)
-            .linears
-            .iter()
-            .any(|linear| matches!(linear.role, Role::Fused(_)))
-    };
     let mut blocks = Vec::new();
     for index in (0..spec.blocks).filter(|index| *index != 1 || spec.blocks < 3) {
         let block = spec.block(index);
         let mut edit = BlockEdit::whole(index, block);
         let attention = &block.attention;
-        if !fused(index) && attention.kv_heads > 1 {
+        if attention.kv_heads > 1 {
             let groups: Vec<usize> = (0..attention.kv_heads).filter(|group| *group != index % 2).collect();
             edit.keep_groups(&groups, block);
-        } else if !fused(index) && attention.heads > 1 {
+        } else if attention.heads > 1 {
             edit.heads.remove(index % 2);
         }
         edit.neurons = (0..block.neurons()).filter(|neuron| neuron % 3 != index % 3).collect();
@@ -285,8 +279,11 @@ fn edits_that_no_model_can_have_are_refused() {
     let fused = read_spec(&gpt2).expect("supported");
     let mut edit = Edit::whole(&fused);
     edit.blocks[0].keep_groups(&[0], fused.block(0));
-    let error = edit.applied(&fused).expect_err("fused").to_string();
-    assert!(error.contains("in one matrix"), "{error}");
+    let left = edit.applied(&fused).expect("rows of three parts");
+    assert_eq!(left.block(0).linears[0].outputs * 4, fused.block(0).linears[0].outputs);
+    let text = std::fs::read_to_string(gpt2.join("config.json")).expect("there");
+    let error = emitted(&text, &left, &[0, 1]).expect_err("no key").to_string();
+    assert!(error.contains("(--pad)"), "{error}");
 }
 
 #[test]

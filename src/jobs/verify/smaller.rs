@@ -5,7 +5,8 @@ use super::original::{no_original, unlike};
 use super::verdict::Verdict;
 use crate::cell::size::{multiply_adds, parameters};
 use crate::error::{Located, Result};
-use crate::jobs::structure::{BlockLeft, Structure};
+use crate::jobs::factors;
+use crate::jobs::structure::{BlockLeft, Factored, Structure};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::edit::{BlockEdit, Edit, Edited, LowRank};
 use crate::model::export::STRUCTURE;
@@ -21,6 +22,9 @@ pub(super) fn check(folder: &Path, structure: &Structure, against: Option<&Path>
     files::hold(folder, &structure.files, STRUCTURE, verdict)?;
     let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
     recount(checkpoint.spec(), structure, verdict);
+    if let Some(said) = &structure.factored {
+        check_factors(folder, &checkpoint, said, structure.left.parameters, verdict)?;
+    }
     match against {
         Some(path) if verdict.faults.is_empty() => compare(path, &checkpoint, structure, verdict).at(path.display()),
         Some(_) => {
@@ -31,6 +35,22 @@ pub(super) fn check(folder: &Path, structure: &Structure, against: Option<&Path>
         }
         None => Ok(()),
     }
+}
+
+/// Counts the parameters of the factored form again, and compares what it gives with the dense equivalent.
+fn check_factors(folder: &Path, dense: &Checkpoint, said: &Factored, left: u64, verdict: &mut Verdict) -> Result<()> {
+    let factored = Checkpoint::open_factored(folder, dense.spec().clone())?;
+    let found = factored.factored_parameters().unwrap_or_default();
+    if found != said.parameters || found != left {
+        verdict.faults.push(format!(
+            "{}: has {found} parameters, but {STRUCTURE} says {} there and {left} under `left`",
+            said.file, said.parameters
+        ));
+    }
+    let different = factors::differences(dense, &factored)?.into_iter();
+    let faults = different.map(|name| format!("{name}: is not what {} gives", said.file));
+    verdict.faults.extend(faults);
+    Ok(())
 }
 
 /// Counts parameters, multiply-adds, blocks, heads and neurons again.

@@ -6,35 +6,11 @@
 //! [`LowRank::saved`] counts what they have in themselves.
 
 use crate::model::checkpoint::LinearWeights;
-use crate::spec::{Activation, AttentionSpec, BlockSpec, Role};
-use ndarray::{Array1, Array2, Axis, concatenate, s};
+use crate::model::narrow::{Branch, Factors};
+use crate::spec::{AttentionSpec, BlockSpec, Role};
+use crate::tensor::StorageType;
+use ndarray::{Array2, Axis};
 use std::collections::BTreeMap;
-
-/// A matrix as a product of two narrow ones.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Factors {
-    /// The one that reads the input, `(rank, inputs)`.
-    pub first: Array2<f32>,
-    /// The one that writes the output, `(outputs, rank)`.
-    pub second: Array2<f32>,
-}
-
-impl Factors {
-    /// The matrix, `(outputs, inputs)`.
-    pub fn product(&self) -> Array2<f32> {
-        self.second.dot(&self.first)
-    }
-
-    /// Number of weights of both.
-    pub fn weights(&self) -> usize {
-        self.first.len() + self.second.len()
-    }
-
-    fn fits(&self, outputs: usize, inputs: usize) -> bool {
-        let rank = self.first.nrows();
-        rank > 0 && self.first.ncols() == inputs && self.second.dim() == (outputs, rank)
-    }
-}
 
 /// What is left of a block's matrices beside whole units; everything by default.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -136,6 +112,18 @@ impl LowRank {
         }
     }
 
+    /// The same with narrow matrices in a type in which they are stored.
+    pub fn rounded(&self, storage: StorageType) -> Self {
+        let factors = self.factors.iter();
+        LowRank {
+            factors: factors
+                .map(|(role, factors)| (*role, factors.rounded(storage)))
+                .collect(),
+            branch: self.branch.as_ref().map(|branch| branch.rounded(storage)),
+            ..self.clone()
+        }
+    }
+
     /// How many weights fewer this has in itself than the matrices of [`LowRank::apply`], and how many values of biases, in a block
     /// of which these key-value heads are left. Negative if it has more.
     pub fn saved(&self, left: &BlockSpec, kv_heads: &[usize]) -> [i64; 2] {
@@ -174,148 +162,5 @@ impl LowRank {
             weights -= branch.weights() as i64;
         }
         [weights, biases]
-    }
-}
-
-/// A linear branch beside an MLP, as neurons of the MLP.
-///
-/// With a gate, a neuron whose gate reads nothing and has a bias of 1 is linear: `f(1) up(x)` for the activation `f`. Without one, two
-/// neurons make a linear one: `f(z) - f(-z) = z` for the rectifier, SiLU and GELU.
-pub struct Branch<'a> {
-    factors: &'a Factors,
-    activation: Activation,
-    gated: bool,
-}
-
-impl<'a> Branch<'a> {
-    /// The branch of a block.
-    pub fn of(factors: &'a Factors, spec: &BlockSpec) -> Self {
-        Branch {
-            factors,
-            activation: spec.activation,
-            gated: spec.linears.iter().any(|linear| linear.role == Role::Gate),
-        }
-    }
-
-    /// Number of neurons.
-    pub fn neurons(&self) -> usize {
-        self.factors.first.nrows() * if self.gated { 1 } else { 2 }
-    }
-
-    /// Whether a layer needs a bias.
-    pub fn biases(&self, role: Role) -> bool {
-        self.gated && role == Role::Gate
-    }
-
-    /// Puts the neurons behind those that a layer has.
-    pub fn append(&self, weights: &mut LinearWeights) {
-        let Factors { first, second } = self.factors;
-        let (count, round) = (self.neurons(), |value: f32| weights.storage.round(value));
-        let more = match weights.role {
-            Role::Gate => Array2::zeros((count, weights.weight.ncols())),
-            Role::Up if self.gated => first.mapv(|value| round(value / at_one(self.activation))),
-            Role::Up => joined(Axis(0), first, &first.mapv(|value| -value)).mapv(round),
-            Role::Down if self.gated => second.mapv(round),
-            Role::Down => joined(Axis(1), second, &second.mapv(|value| -value)).mapv(round),
-            _ => return,
-        };
-        let axis = match weights.role {
-            Role::Down => Axis(1),
-            _ => Axis(0),
-        };
-        let before = weights.weight.nrows();
-        weights.weight = joined(axis, &weights.weight, &more);
-        if axis == Axis(0) && (weights.bias.is_some() || self.biases(weights.role)) {
-            let value = if self.biases(weights.role) { 1.0 } else { 0.0 };
-            let mut bias = Array1::from_elem(before + count, value);
-            let own = weights.bias.take().unwrap_or_else(|| Array1::zeros(before));
-            bias.slice_mut(s![..before]).assign(&own);
-            weights.bias = Some(bias);
-        }
-    }
-}
-
-/// The value of an activation function at 1.
-fn at_one(activation: Activation) -> f32 {
-    /// `Phi(1)` of the normal distribution.
-    const PHI: f64 = 0.841_344_746_068_542_9;
-    let value = match activation {
-        Activation::Relu => 1.0,
-        Activation::Silu => 1.0 / (1.0 + (-1.0f64).exp()),
-        Activation::Gelu => PHI,
-        Activation::GeluTanh => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * 1.044_715;
-            0.5 * (1.0 + inner.tanh())
-        }
-    };
-    value as f32
-}
-
-/// Two matrices side by side or one below the other.
-fn joined(axis: Axis, a: &Array2<f32>, b: &Array2<f32>) -> Array2<f32> {
-    concatenate(axis, &[a.view(), b.view()]).expect("matrices of equal width or height")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Backend;
-    use crate::backend::cpu::Cpu;
-    use crate::model::families::parse_spec;
-    use crate::tensor::StorageType;
-
-    fn layer(role: Role, weight: Array2<f32>) -> LinearWeights {
-        LinearWeights {
-            role,
-            name: String::new(),
-            weight,
-            bias: None,
-            storage: StorageType::F32,
-            bias_storage: StorageType::F32,
-            transposed: false,
-        }
-    }
-
-    #[test]
-    fn neurons_of_a_branch_are_linear() {
-        let factors = Factors {
-            first: Array2::from_shape_fn((2, 4), |(row, column)| (row + 2 * column) as f32 * 0.3 - 0.7),
-            second: Array2::from_shape_fn((3, 2), |(row, column)| row as f32 * 0.5 - column as f32),
-        };
-        let x = Array2::from_shape_fn((5, 4), |(row, column)| (row * 4 + column) as f32 * 0.21 - 2.0);
-        let want = x.dot(&factors.product().t());
-        let gated = parse_spec(r#"{"model_type": "llama", "num_hidden_layers": 1}"#).expect("supported");
-        let plain = parse_spec(r#"{"model_type": "opt", "num_hidden_layers": 1}"#).expect("supported");
-        for spec in [gated.block(0), plain.block(0)] {
-            for activation in [
-                Activation::Relu,
-                Activation::Silu,
-                Activation::Gelu,
-                Activation::GeluTanh,
-            ] {
-                let spec = BlockSpec {
-                    activation,
-                    ..spec.as_ref().clone()
-                };
-                let branch = Branch::of(&factors, &spec);
-                let [mut gate, mut up] = [Role::Gate, Role::Up].map(|role| layer(role, Array2::zeros((1, 4))));
-                let mut down = layer(Role::Down, Array2::zeros((3, 1)));
-                for layer in [&mut gate, &mut up, &mut down] {
-                    branch.append(layer);
-                }
-                let mut middle = x.dot(&up.weight.t());
-                match branch.gated {
-                    true => {
-                        let gate = x.dot(&gate.weight.t()) + gate.bias.expect("the gate's");
-                        Cpu.gate(activation, &gate, &mut middle).expect("computes");
-                    }
-                    false => Cpu.activate(activation, &mut middle).expect("computes"),
-                }
-                assert_eq!(middle.ncols(), 1 + branch.neurons());
-                let apart = (middle.dot(&down.weight.t()) - &want).mapv(f32::abs);
-                let apart = apart.into_iter().fold(0.0, f32::max);
-                assert!(apart < 2e-5, "{activation:?}, gated: {}, {apart}", branch.gated);
-            }
-        }
     }
 }

@@ -99,7 +99,7 @@ pub struct Backward<B: Backend> {
 impl<B: Backend> Backward<B> {
     /// Begins at the head, with the stream after the last block: the gradient of the sum of all tokens' negative
     /// log-likelihoods, times `scale`. Also returns, for each window, the mean over its tokens 1, 2, ... of their negative
-    /// log-likelihoods given the tokens before them.
+    /// log-likelihoods given the tokens before them. Where tokens have weights, both are as [`TokenWindows::predictions`] says.
     ///
     /// # Errors
     /// The backend fails.
@@ -113,7 +113,8 @@ impl<B: Backend> Backward<B> {
         scale: f32,
     ) -> Result<(Vec<f64>, Self)> {
         let length = windows.length();
-        let mut ids = windows.ids();
+        let (mut ids, counts) = (windows.ids(), windows.predictions());
+        let mut counts = counts.as_slice();
         let mut losses = Vec::with_capacity(windows.count());
         let mut batches = hidden.into_batches();
         batches.change(backend, |_, x| {
@@ -122,11 +123,18 @@ impl<B: Backend> Backward<B> {
             // The last token of a window predicts nothing, so its target does not matter.
             let mut targets = batch[1..].to_vec();
             targets.push(batch[0]);
-            let factor = |token: usize| if token % length == length - 1 { 0.0 } else { -scale };
-            let factors: Vec<f32> = (0..batch.len()).map(factor).collect();
+            let (of_batch, rest) = counts.split_at(batch.len());
+            counts = rest;
+            let factors: Vec<f32> = of_batch.iter().map(|count| -scale * count).collect();
             let (likelihoods, gradient) = ends.likelihoods_backward(backend, x, &targets, &factors)?;
-            let windows = likelihoods.chunks_exact(length).map(|window| &window[..length - 1]);
-            losses.extend(windows.map(|window| -window.iter().sum::<f64>() / window.len() as f64));
+            let windows = likelihoods.chunks_exact(length).zip(of_batch.chunks_exact(length));
+            losses.extend(windows.map(|(window, counts)| {
+                let predicted = window.iter().zip(counts).take(length - 1);
+                let sum: f64 = predicted
+                    .map(|(likelihood, count)| likelihood * f64::from(*count))
+                    .sum();
+                -sum / (length - 1) as f64
+            }));
             *x = gradient;
             Ok(())
         })?;

@@ -12,7 +12,7 @@ use super::cost::Cost;
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, UnitMethod, Widths};
 use super::survey::{BlockFeatures, Features};
-use super::uniform::{MOST_UNITS, uniform};
+use super::uniform::{MOST_UNITS, heads_are_sayable, uniform};
 use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::{BlockEdit, Edit};
@@ -90,8 +90,7 @@ impl Default for Flap {
 
 impl UnitMethod for Flap {
     fn validate(&self) -> Result<()> {
-        let by_hand = matches!(self.structure, Some(Structure::UlMm | Structure::AlMm));
-        match self.remove_heads > 0 && !by_hand {
+        match self.remove_heads > 0 && !self.is_by_hand() {
             true => Err(Error::config(
                 "`remove_heads` has an effect only with structure = \"ul-mm\" and \"al-mm\"",
             )),
@@ -114,8 +113,14 @@ impl UnitMethod for Flap {
         }
     }
 
-    fn check_writing(&self, spec: &ModelSpec, share: f64, _: Widths, _: bool) -> Result<()> {
-        if !self.bias || share == 0.0 {
+    fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, pad: bool) -> Result<()> {
+        if share == 0.0 {
+            return Ok(());
+        }
+        if widths == Widths::PerBlock && (!self.is_by_hand() || self.remove_heads > 0) {
+            heads_are_sayable(spec, pad)?;
+        }
+        if !self.bias {
             return Ok(());
         }
         let compensated = |linear: &LinearSpec| matches!(linear.role, Role::Output | Role::Down);
@@ -144,6 +149,11 @@ impl UnitMethod for Flap {
 }
 
 impl Flap {
+    /// Whether the number of heads is chosen by hand.
+    fn is_by_hand(&self) -> bool {
+        matches!(self.structure, Some(Structure::UlMm | Structure::AlMm))
+    }
+
     /// What is left where blocks may differ, without biases.
     fn per_block(&self, source: &dyn WeightSource, features: &[BlockFeatures], share: f64) -> Result<Edit> {
         within("units", share, 0.0..=MOST_UNITS)?;

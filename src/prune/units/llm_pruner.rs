@@ -10,11 +10,10 @@
 
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, RoleGradient, UnitMethod, Widths};
-use super::uniform::{MOST_UNITS, uniform};
+use super::uniform::{MOST_UNITS, heads_are_sayable, uniform};
 use crate::backend::gradient::GradientNeeds;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::Edit;
-use crate::model::families::FAMILIES;
 use crate::model::source::WeightSource;
 use crate::prune::range::within;
 use crate::spec::{AttentionSpec, ModelSpec, Role};
@@ -89,20 +88,15 @@ impl UnitMethod for LlmPruner {
         self.end(spec)?;
         match self.loses_heads(spec, share) && spec.kinds().any(|(block, _)| block.has_fused()) {
             true => Err(Error::config(
-                "queries, keys and values are in one matrix, from which no heads can be removed; with --widths uniform all heads stay",
+                "queries, keys and values are in one matrix, whose heads have no scores of their own; with --widths uniform all heads stay",
             )),
             false => Ok(()),
         }
     }
 
     fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, pad: bool) -> Result<()> {
-        let sayable = pad || FAMILIES.find(spec.family)?.item.sizes.heads.is_some();
-        match widths == Widths::PerBlock && self.loses_heads(spec, share) && !sayable {
-            true => Err(Error::config(format!(
-                "heads would be removed, and no key of a `{}` configuration says how large a head is; use --widths uniform, which removes \
-                 neurons only, or write zeros in place of what was removed (--pad)",
-                spec.family
-            ))),
+        match widths == Widths::PerBlock && self.loses_heads(spec, share) {
+            true => heads_are_sayable(spec, pad),
             false => Ok(()),
         }
     }

@@ -38,6 +38,21 @@ pub fn equal_block(spec: &ModelSpec) -> Result<&BlockSpec> {
     }
 }
 
+/// Checks that a configuration can say that a block has fewer heads than the original's; with `pad`, zeros are written in their place.
+///
+/// # Errors
+/// The family has no key for the size of a head.
+pub fn heads_are_sayable(spec: &ModelSpec, pad: bool) -> Result<()> {
+    match pad || FAMILIES.find(spec.family)?.item.sizes.heads.is_some() {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "heads would be removed, and no key of a `{}` configuration says how large a head is; use --widths uniform, which removes \
+             neurons only, or write zeros in place of what was removed (--pad)",
+            spec.family
+        ))),
+    }
+}
+
 /// What is left of a model whose blocks all lose the units with the lowest scores, `share` of their weights.
 ///
 /// # Errors
