@@ -6,7 +6,8 @@ use super::machine::Machine;
 use super::streams::{print, width};
 use crate::error::{Error, Result};
 use crate::experiment::single;
-use crate::jobs::bench::{self, Benchmark, Measured, UnitsMeasured};
+use crate::jobs::bench::{self, Benchmark, Measured};
+use crate::jobs::bench_units::{UnitsMeasured, bench_units};
 use crate::linalg::Provider;
 use crate::prune::pattern::Pattern;
 use crate::prune::units::{UNITS, Widths};
@@ -111,7 +112,7 @@ fn of_units(arguments: &Bench, benchmark: &Benchmark) -> Result<UnitsMeasured> {
     let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
     let method = built.component.as_ref();
     method.check(Widths::Uniform)?;
-    bench::units(benchmark, method, arguments.sparsity, &Display::new())
+    bench_units(benchmark, method, arguments.sparsity, &Display::new())
 }
 
 fn shown_units(arguments: &Bench, measured: &UnitsMeasured) -> String {

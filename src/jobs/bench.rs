@@ -4,10 +4,6 @@
 //! without its files. Scores, masks and updates are computed as for a real one; what the numbers are does not
 //! change how long that takes.
 
-mod units;
-
-pub use units::{UnitsMeasured, units};
-
 use crate::backend::timed::{Tally, Timed};
 use crate::backend::{Backend, Compute};
 use crate::cell::{Opened, Prepared, Runner, Sharing, Treatment, Work};
@@ -205,7 +201,7 @@ pub fn write(benchmark: &Benchmark, out: &Path, progress: &dyn Progress) -> Resu
 }
 
 /// The model of this shape with the benchmark's number of blocks.
-fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
+pub(super) fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
     let mut spec = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?;
     if benchmark.layers == 0 || benchmark.sequences == 0 {
         return Err(Error::config("a benchmark needs at least one layer and one sequence"));
@@ -221,11 +217,12 @@ fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
 }
 
 /// Number of blocks of the whole model.
-fn model_blocks(benchmark: &Benchmark) -> Result<usize> {
+pub(super) fn model_blocks(benchmark: &Benchmark) -> Result<usize> {
     Ok(families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?.blocks)
 }
 
-fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
+/// Token ids that mean nothing.
+pub(super) fn random_ids(benchmark: &Benchmark, spec: &ModelSpec) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(benchmark.seed);
     let vocabulary = spec.vocabulary as u32;
     let count = benchmark.sequences * benchmark.length;

@@ -1,6 +1,6 @@
 //! What one command does to one model: prune it ([`prune`]), tell its readers ([`card`]), measure it ([`eval`], and
 //! [`harness`] for its scores in another layout), check it ([`verify`]) against what is recorded ([`provenance`]), store it in
-//! less space ([`archive`]), make it smaller ([`mod@shrink`]), turn it ([`mod@rotate`]), time it ([`mod@bench`]), write the
+//! less space ([`archive`]), make it smaller ([`mod@shrink`]), turn it ([`mod@rotate`]), time it ([`mod@bench`], [`mod@bench_units`]), write the
 //! tokens it sees ([`tokens`]), or statistics of its layers' inputs ([`statistics`]). One joins results folders ([`mod@merge`]).
 //!
 //! A job is an experiment of one cell, so that a command and a sweep cannot differ in what they do; what
@@ -8,6 +8,7 @@
 
 pub mod archive;
 pub mod bench;
+pub mod bench_units;
 pub mod card;
 mod directory;
 mod factors;

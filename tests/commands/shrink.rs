@@ -155,7 +155,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     // A pruned copy has the class, too.
     works(&run(
         &folder,
-        "prune --model apart --criterion magnitude --sparsity 0.5 --out sparse",
+        "prune --model apart --method magnitude --sparsity 0.5 --out sparse",
     ));
     assert_eq!(
         std::fs::read_to_string(folder.path("sparse/modeling_zprune.py")).expect("the class"),
@@ -272,8 +272,8 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     std::fs::create_dir(folder.path("narrow")).expect("writable");
     for name in ["config.json", "factors.safetensors", "tokenizer.json"] {
         std::fs::copy(
-            folder.path(&format!("both/{name}")),
-            folder.path(&format!("narrow/{name}")),
+            folder.path(format!("both/{name}")),
+            folder.path(format!("narrow/{name}")),
         )
         .expect("there");
     }
@@ -281,7 +281,7 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
         let eval = format!("eval --model {model} --tokens tokens.safetensors --json {model}.json");
         works(&run(&folder, &eval));
         number(
-            &std::fs::read_to_string(folder.path(&format!("{model}.json"))).expect("written"),
+            &std::fs::read_to_string(folder.path(format!("{model}.json"))).expect("written"),
             "perplexity",
         )
     });
@@ -289,7 +289,7 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     // What only has meaning for whole matrices is refused.
     refused(
         &folder,
-        "prune --model narrow --criterion magnitude --sparsity 0.5 --out out",
+        "prune --model narrow --method magnitude --sparsity 0.5 --out out",
         2,
         &["narrow matrices in its place"],
     );

@@ -1,6 +1,6 @@
 //! Timing how a method of whole units chooses what is removed.
 
-use super::{Benchmark, checked_shape, model_blocks, random_ids};
+use super::bench::{Benchmark, checked_shape, model_blocks, random_ids};
 use crate::backend::Compute;
 use crate::cell::{Opened, Work};
 use crate::data::windows::TokenWindows;
@@ -47,7 +47,7 @@ pub struct UnitsMeasured {
 ///
 /// # Errors
 /// An unknown shape, a sequence longer than its context, a model that the method does not take, or the device fails.
-pub fn units(
+pub fn bench_units(
     benchmark: &Benchmark,
     method: &dyn UnitMethod,
     share: f64,
