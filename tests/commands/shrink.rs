@@ -312,7 +312,7 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
         &std::fs::read_to_string(folder.path("narrow.json")).expect("written"),
         "perplexity",
     );
-    assert!((changed / factored - 1.0).abs() > 1e-4, "{changed} {factored}");
+    assert_ne!(changed, factored, "factors are read");
     std::fs::copy(&changed_file, folder.path("both/factors.safetensors")).expect("writable");
     let told = says(&run(&folder, "verify both"));
     assert!(
