@@ -329,7 +329,7 @@ fn prune<B: Workbench>(
         file: None,
     };
     let mut runner = Runner::new(backend, &model, Sharing::NONE)?;
-    let forecast = runner.device_forecast(Some(&benchmark.method), calibrated.then_some(windows));
+    let forecast = runner.device_forecast(Some(method), calibrated.then_some(windows));
     let findings = runner.run(Some(treatment), progress, |pruned| {
         done(pruned.time);
         Ok(())
