@@ -32,13 +32,78 @@ fn cube(x: f32) -> f32 {
     return x * x * x;
 }
 
+// Whether a value is NaN, told by its bits: a compiler may assume of comparisons that nothing is. What is not a number stays so in
+// every function below, where WGSL's own may drop it or give anything.
+fn nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+fn not_a_number() -> f32 {
+    return bitcast<f32>(0x7fc00000u | p.zero);
+}
+
+fn root(x: f32) -> f32 {
+    if nan(x) || x < 0.0 {
+        return not_a_number();
+    }
+    return sqrt(x);
+}
+
+fn exp_of(x: f32) -> f32 {
+    if nan(x) {
+        return x;
+    }
+    return exp(x);
+}
+
+fn log_of(x: f32) -> f32 {
+    if nan(x) || x < 0.0 {
+        return not_a_number();
+    }
+    return log(x);
+}
+
+fn sign_of(x: f32) -> f32 {
+    if nan(x) {
+        return x;
+    }
+    return sign(x);
+}
+
 fn inverse(x: f32) -> f32 {
+    if nan(x) {
+        return x;
+    }
     if x > 0.0 {
         return 1.0 / x;
     }
     return 0.0;
 }
 
+fn power(x: f32, exponent: f32) -> f32 {
+    if nan(x) || nan(exponent) {
+        return not_a_number();
+    }
+    return pow(x, exponent);
+}
+
+fn minimum(x: f32, y: f32) -> f32 {
+    if nan(x) || nan(y) {
+        return not_a_number();
+    }
+    return min(x, y);
+}
+
+fn maximum(x: f32, y: f32) -> f32 {
+    if nan(x) || nan(y) {
+        return not_a_number();
+    }
+    return max(x, y);
+}
+
 fn below(x: f32, bound: f32) -> f32 {
+    if nan(x) || nan(bound) {
+        return not_a_number();
+    }
     return select(0.0, 1.0, x < bound);
 }

@@ -16,10 +16,18 @@ struct Parameters {
 var<workgroup> low: array<f32, 256>;
 var<workgroup> at: array<u32, 256>;
 
-// Whether one value comes before another in the order; a value without a place comes last.
+// Told by the bits, since a compiler may assume of comparisons that nothing is NaN.
+fn nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// Whether one value comes before another in the order; NaN comes first, and a value without a place last.
 fn before(value: f32, place: u32, other: f32, other_place: u32) -> bool {
     if place == NOWHERE || other_place == NOWHERE {
         return place != NOWHERE;
+    }
+    if nan(value) || nan(other) {
+        return nan(value) && (!nan(other) || place < other_place);
     }
     return value < other || (value == other && place < other_place);
 }

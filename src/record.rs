@@ -15,7 +15,7 @@ pub(crate) mod journal;
 mod known;
 mod line;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use fields::{
     BlockWidths, EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Record, RunInfo, SCHEMA, Status, StructureRecord,
     TaskRecord, ToDenseRecord,
@@ -47,6 +47,17 @@ pub fn standing(records: &[Record]) -> HashMap<&str, &Record> {
 pub fn read(folder: &Path) -> Result<Vec<Record>> {
     let path = folder.join("runs.jsonl");
     parse(&path, &journal::read(&path)?)
+}
+
+/// Whether the last line is unfinished, which [`read`] leaves out.
+///
+/// # Errors
+/// The file is missing or cannot be read.
+pub fn unfinished(folder: &Path) -> Result<bool> {
+    let path = folder.join("runs.jsonl");
+    let whole = journal::read(&path)?.len() as u64;
+    let length = path.metadata().map_err(|error| Error::reading(&path, error))?.len();
+    Ok(length > whole)
 }
 
 /// As [`read`], for a folder in which nothing may have been recorded yet: then the result is empty.

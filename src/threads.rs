@@ -27,6 +27,22 @@ pub fn check(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Does work on a thread of its own that has `bytes` of stack, of which memory is used as far as the work goes.
+///
+/// # Errors
+/// The system refuses such a thread.
+///
+/// # Panics
+/// The work does.
+pub fn with_stack<T: Send>(name: &str, bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let thread = Builder::new().name(name.to_string()).stack_size(bytes);
+    std::thread::scope(|scope| {
+        let running = thread.spawn_scoped(scope, work);
+        let running = running.map_err(|error| refused(name, &error))?;
+        Ok(running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 /// Locks a mutex. One that is poisoned is used as it is: another thread panicked while it held the lock, which ends the
 /// program anyway.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -35,7 +51,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn refused(name: &str, error: &io::Error) -> Error {
     Error::config(format!(
-        "the system starts no thread for {name} ({error}); allow more processes (`ulimit -u`), or set RAYON_NUM_THREADS to fewer"
+        "the system starts no thread for {name} ({error}); allow more processes (`ulimit -u`) or more address space (`ulimit -v`), or set RAYON_NUM_THREADS to fewer"
     ))
 }
 

@@ -37,6 +37,7 @@ pub struct PreparedGeneration {
 /// A prompt in tokens.
 struct Asked {
     row: usize,
+    text: String,
     tokens: Vec<u32>,
     /// What must be found in what the model writes.
     wanted: String,
@@ -93,6 +94,7 @@ impl PreparedGeneration {
                     }
                     Ok(Asked {
                         row: prompt.row,
+                        text,
                         tokens,
                         wanted: settings.matching.wanted(&prompt.answer)?,
                     })
@@ -136,15 +138,16 @@ impl PreparedGeneration {
                 return Ok(true);
             }
             let text = text[..stopped.unwrap_or(text.len())].to_string();
-            let Asked { row, wanted, .. } = &self.prompts[index];
+            let asked = &self.prompts[index];
             let found = settings.matching.of(&text);
             let sample = WrittenSample {
-                doc: *row,
+                doc: asked.row,
+                prompt: asked.text.clone(),
                 tokens: tokens.to_vec(),
-                right: found.as_ref() == Some(wanted),
+                right: found.as_ref() == Some(&asked.wanted),
                 text,
                 found,
-                gold: wanted.clone(),
+                gold: asked.wanted.clone(),
             };
             written.insert(index, sample);
             self.show(&written, progress);

@@ -158,6 +158,8 @@ pub struct ChoiceSample {
 pub struct WrittenSample {
     /// Position among the rows of the file, from 0.
     pub doc: usize,
+    /// What the model was given: all of its text, with examples, and as the chat template wrote it if there is one.
+    pub prompt: String,
     /// The tokens that the model wrote, without the one that ends the answer.
     pub tokens: Vec<u32>,
     /// Their text, up to a text that ends the answer.

@@ -2,13 +2,14 @@
 
 use super::choice::{JOINS, choice};
 use super::piped::{self, PipedText};
+use super::sweep::drawn;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::Result;
+use crate::experiment::plan::Experiment;
 use crate::experiment::protocol::Length;
 use crate::experiment::raw::RawCalibration;
 use crate::experiment::single::typed;
-use crate::hub::datasets::PREFIX;
 use std::path::{Path, PathBuf};
 
 /// What a model is calibrated on.
@@ -20,7 +21,7 @@ pub(super) struct CalibrationText {
     /// Calibration windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// How documents become one text for --sampling packed [default: wikitext for JSONL and parquet, else none]
+    /// How documents become one text for --sampling packed [default: the named corpus's own, else none]
     #[arg(long, value_parser = choice::<Join>(&JOINS))]
     join: Option<Join>,
     /// How windows are drawn [default: the protocol's, or documents]
@@ -60,7 +61,7 @@ impl CalibrationText {
             tokens: self.tokens.clone().map(typed),
             gradients: None,
             obtain: None,
-            join: self.join.or(blank_lines(self.sampling, corpus)),
+            join: self.join,
             sampling: self.sampling.or((drawn && free).then_some(Sampling::Documents)),
             sequences: self.sequences.or(drawn.then_some(128)),
             length: self
@@ -73,11 +74,7 @@ impl CalibrationText {
     }
 }
 
-/// The join for packed windows from JSONL and parquet files: a blank line between documents, since nobody wants
-/// documents without anything between them. `None` in all other cases.
-fn blank_lines(sampling: Option<Sampling>, corpus: Option<&Path>) -> Option<Join> {
-    let name = corpus?.to_string_lossy().to_lowercase();
-    let rows = [".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet"];
-    let packed = sampling == Some(Sampling::Packed) && !name.starts_with(PREFIX);
-    (packed && rows.iter().any(|ending| name.ends_with(ending))).then_some(Join::Wikitext)
+/// How an experiment's calibration windows are drawn, in words that follow what they are.
+pub(super) fn how_drawn(experiment: &Experiment) -> String {
+    experiment.calibration.as_ref().map_or(String::new(), drawn)
 }

@@ -92,10 +92,11 @@ enum JsonLayout {
 
 /// Carries out the command `zprune eval`.
 pub fn run(arguments: &Eval) -> Result<()> {
+    let generation = arguments.generation.raw(arguments.limit)?;
     if !arguments.tasks.is_empty() {
         return score(arguments);
     }
-    if let Some(raw) = arguments.generation.raw(arguments.limit)? {
+    if let Some(raw) = generation {
         let experiment = single::generating(&arguments.common.resolved(), &raw)?;
         return answered(arguments, &experiment);
     }
@@ -143,6 +144,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         .iter()
         .filter_map(unlike_papers)
         .for_each(|line| note(&line));
+    super::sweep::on_cpu(&experiment)?;
     let found = match &dense {
         Some(dense) => jobs::eval::compare(&experiment, dense, &Display::new())?,
         None => jobs::eval::eval(&experiment, &Display::new())?,
@@ -197,6 +199,7 @@ fn score(arguments: &Eval) -> Result<()> {
 fn answered(arguments: &Eval, experiment: &Experiment) -> Result<()> {
     let reads = inputs::local(experiment);
     let output = JsonOutput::new(arguments.json.as_deref(), &reads, arguments.force, is_earlier)?;
+    super::sweep::on_cpu(experiment)?;
     let found = jobs::eval::score(experiment, &Display::new())?;
     match arguments.format {
         Some(JsonLayout::LmEval) => output.write(&jobs::harness::results(&found, &arguments.common.model)?)?,

@@ -51,7 +51,22 @@ impl Generation {
         piped::refuse("--generate", self.generate.as_deref())?;
         piped::refuse("--examples", self.examples.as_deref())?;
         let Some(prompts) = &self.generate else {
-            return Ok(None);
+            // clap leaves out its `requires` where another option excludes the one that is required.
+            let given = [
+                ("--examples", self.examples.is_some()),
+                ("--shots", self.shots.is_some()),
+                ("--template", self.template.is_some()),
+                ("--chat", self.chat),
+                ("--max-tokens", self.max_tokens.is_some()),
+                ("--stop", !self.stop.is_empty()),
+                ("--match", self.matching.is_some()),
+            ];
+            return match given.iter().find(|(_, given)| *given) {
+                Some((option, _)) => Err(Error::config(format!(
+                    "{option} belongs to --generate, which is not given; leave {option} out"
+                ))),
+                None => Ok(None),
+            };
         };
         let name = prompts.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.ok_or_else(|| Error::config("--generate names no file"))?;

@@ -26,6 +26,12 @@ pub(super) fn run(arguments: &Merge) -> Result<()> {
             folder.display()
         ));
     }
+    for folder in &merged.unfinished {
+        say(&format!(
+            "warning: {}: the last line of runs.jsonl is unfinished and was left out; the process that wrote it was killed, or writes now",
+            folder.display()
+        ));
+    }
     let missing = match merged.missing {
         0 => "every cell has a result".to_string(),
         1 => "1 cell has no result yet".to_string(),

@@ -1,6 +1,6 @@
 //! `zprune prune`.
 
-use super::calibration::CalibrationText;
+use super::calibration::{CalibrationText, how_drawn};
 use super::choice::choice;
 use super::common::{Common, FollowLinks};
 use super::display::Display;
@@ -146,7 +146,12 @@ pub fn run(arguments: &Prune) -> Result<()> {
     let pruned = jobs::prune::prune(&experiment, &arguments.out, writing, &Display::new())?;
     let calibration = pruned.file.cell.pruning.as_ref().and_then(|it| it.calibration.as_ref());
     let windows = calibration.map_or(String::new(), |it| {
-        format!(" on {} windows of {} tokens", it.sequences, it.length)
+        format!(
+            " on {} windows of {} tokens{}",
+            it.sequences,
+            it.length,
+            how_drawn(&experiment)
+        )
     });
     let removed: usize = pruned.file.layers.iter().map(|layer| layer.removed).sum();
     print_lines(&format!(

@@ -105,6 +105,9 @@ fn several(arguments: &ReportCommand) -> Result<()> {
     }
     let folders = arguments.experiments.iter().map(|path| opened(arguments, path));
     let folders = folders.collect::<Result<Vec<ResultsFolder>>>()?;
+    if let Some(out) = &arguments.out {
+        apart(arguments, out)?;
+    }
     let report = Report::new(union(&folders, arguments.by)?);
     if let Some(tables) = tables(&report, arguments)? {
         return print(&tables);
@@ -116,6 +119,24 @@ fn several(arguments: &ReportCommand) -> Result<()> {
         text.push_str(&format!("\neverything is in {}", folder.join("report.html").display()));
     }
     print(&text)
+}
+
+/// Refuses a folder for the files of a report that is one of those it is made of: they would replace that one's own.
+fn apart(arguments: &ReportCommand, out: &Path) -> Result<()> {
+    let Ok(whole) = out.canonicalize() else {
+        return Ok(());
+    };
+    for path in &arguments.experiments {
+        let folder = folder(arguments, path)?;
+        if folder.canonicalize().is_ok_and(|folder| folder == whole) {
+            let message = format!(
+                "--out is the results folder of {}, whose own report would be replaced; name another folder",
+                path.display()
+            );
+            return Err(Error::config(message).at(out.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The results folder of an experiment.

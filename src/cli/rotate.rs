@@ -17,6 +17,9 @@ pub struct Rotate {
     /// Safetensors file with `residual`, an orthogonal matrix, and perhaps `blocks.N.value`
     #[arg(long, value_name = "FILE")]
     rotation: PathBuf,
+    /// Turn a pruned model, too, whose zeros are none afterwards
+    #[arg(long)]
+    lose_zeros: bool,
     #[command(flatten)]
     links: FollowLinks,
     /// Directory to make; it must not exist
@@ -27,9 +30,19 @@ pub struct Rotate {
 /// Carries out the command `zprune rotate`.
 pub fn run(arguments: &Rotate) -> Result<()> {
     let Rotate {
-        model, rotation, out, ..
+        model,
+        rotation,
+        out,
+        lose_zeros,
+        ..
     } = arguments;
-    let done = rotate::rotate(model, rotation, out, arguments.links.links(), &Display::new())?;
+    let done = rotate::rotate(
+        model,
+        rotation,
+        out,
+        (arguments.links.links(), *lose_zeros),
+        &Display::new(),
+    )?;
     let values = match done.values {
         0 => String::new(),
         blocks => format!(", and the values of {blocks} blocks"),
@@ -38,8 +51,15 @@ pub fn run(arguments: &Rotate) -> Result<()> {
         true => "The head was the embedding; turned, it is a matrix of its own.\n",
         false => "",
     };
+    let lost = match *lose_zeros && done.zeros > 0.0 {
+        true => format!(
+            "{:.1} % of the prunable weights were 0 and are so no more; a pruning.json was left out.\n",
+            100.0 * done.zeros
+        ),
+        false => String::new(),
+    };
     print_lines(&format!(
-        "{}: the residual stream{values} turned\n{untied}\
+        "{}: the residual stream{values} turned\n{untied}{lost}\
          Checked: logits differ by {:.0e} of the largest from the original's, and by {:.0e} with weights rounded to {}.",
         out.display(),
         done.difference,

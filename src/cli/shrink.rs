@@ -1,6 +1,6 @@
 //! `zprune shrink`.
 
-use super::calibration::CalibrationText;
+use super::calibration::{CalibrationText, how_drawn};
 use super::choice::choice;
 use super::common::{Common, FollowLinks};
 use super::display::Display;
@@ -87,7 +87,15 @@ pub fn run(arguments: &Shrink) -> Result<()> {
     let experiment = single::calibrating(&common, &arguments.method, text, arguments.text.seed)?;
     let links = arguments.links.links();
     let done = shrink::shrink(&experiment, &shrinking, &arguments.out, links, &Display::new())?;
-    print_lines(&told(&done, &arguments.out))
+    let calibrated = match &experiment.calibration {
+        Some(calibration) => format!(
+            "calibration {} windows{}\n",
+            calibration.sequences,
+            how_drawn(&experiment)
+        ),
+        None => String::new(),
+    };
+    print_lines(&format!("{calibrated}{}", told(&done, &arguments.out)))
 }
 
 /// What was done, for the user.

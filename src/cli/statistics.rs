@@ -1,6 +1,6 @@
 //! `zprune export-statistics`.
 
-use super::calibration::CalibrationText;
+use super::calibration::{CalibrationText, how_drawn};
 use super::common::Common;
 use super::display::Display;
 use super::streams::print_lines;
@@ -40,8 +40,9 @@ pub fn run(arguments: &ExportStatistics) -> Result<()> {
     let Exported { layers, tokens, bytes } =
         statistics::export(&experiment, &arguments.out, arguments.gram, &Display::new())?;
     print_lines(&format!(
-        "{}: statistics of {layers} layers on {tokens} tokens, {}",
+        "{}: statistics of {layers} layers on {tokens} tokens{}; {}",
         arguments.out.display(),
+        how_drawn(&experiment),
         ByteSize(bytes)
     ))
 }

@@ -13,7 +13,7 @@ use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
-use crate::experiment::machine::{Foreseen, Processor, Wanted};
+use crate::experiment::machine::{Foreseen, MachineRequest, Processor, Wanted};
 use crate::experiment::plan::{CalibrationPlan, Cell, EvaluationPlan, Experiment};
 use crate::experiment::resolve::{self, Described};
 use crate::hub::Parts;
@@ -50,9 +50,26 @@ pub(super) struct Run {
 pub(super) struct Plan {
     #[command(flatten)]
     target: Target,
+    /// Plan for `zprune run --gpus`: with the ids that cells have on a GPU
+    #[arg(long, value_name = "GPUS", conflicts_with = "adapter")]
+    gpus: Option<String>,
     /// Print the cells as JSON, for another program
     #[arg(long)]
     json: bool,
+}
+
+/// Asks for GPUs where `--gpus` names some.
+fn on_gpus(request: &mut MachineRequest, gpus: Option<&String>) -> Result<()> {
+    if gpus.is_none() {
+        return Ok(());
+    }
+    if request.backend == Some(Wanted::Cpu) {
+        return Err(Error::config(
+            "--gpus and --backend cpu contradict each other; leave one of them out",
+        ));
+    }
+    request.backend = Some(Wanted::Gpu);
+    Ok(())
 }
 
 pub(super) fn run(arguments: &Run) -> Result<()> {
@@ -64,13 +81,8 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
     let mut request = machine.request();
     if arguments.gpus.is_some() {
         piped::refuse("an experiment that several workers read", Some(path))?;
-        if request.backend == Some(Wanted::Cpu) {
-            return Err(Error::config(
-                "--gpus and --backend cpu contradict each other; leave one of them out",
-            ));
-        }
-        request.backend = Some(Wanted::Gpu);
     }
+    on_gpus(&mut request, arguments.gpus.as_ref())?;
     let alone = arguments.cell.is_empty() && !arguments.no_wait && arguments.gpus.is_none();
     let experiment = match resolve::read_described(path, &request)? {
         Described::Experiment(experiment) => experiment,
@@ -117,8 +129,17 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     close(&folder, &options.cells, outcome)
 }
 
+/// Says so where a GPU would have been taken and there is none.
+pub(super) fn on_cpu(experiment: &Experiment) -> Result<()> {
+    if experiment.machine.backend == Wanted::Auto && experiment.machine_here()?.backend == Processor::Cpu {
+        note("backend = \"auto\": there is no GPU that zprune can use, so the CPU computes");
+    }
+    Ok(())
+}
+
 /// Makes what a run needs ready, and says what of the experiment is unlike papers.
 fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
+    on_cpu(experiment)?;
     experiment
         .evaluations
         .iter()
@@ -252,7 +273,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         results,
         machine,
     } = &arguments.target;
-    let experiment = match resolve::read_described(path, &machine.request())? {
+    let mut request = machine.request();
+    on_gpus(&mut request, arguments.gpus.as_ref())?;
+    let experiment = match resolve::read_described(path, &request)? {
         Described::Experiment(experiment) => *experiment,
         Described::Search(plan) => return search::plan(&plan, results, arguments.json),
     };
@@ -369,7 +392,7 @@ fn planned<'a>(experiment: &'a Experiment, prospect: &run::Prospect) -> ListedCe
 }
 
 /// How windows are drawn from a corpus, in words.
-fn drawn(calibration: &CalibrationPlan) -> String {
+pub(super) fn drawn(calibration: &CalibrationPlan) -> String {
     match calibration.sampling {
         None => String::new(),
         Some(Sampling::Packed) => format!(", drawn from one stream of tokens{}", Join::setting(calibration.join)),

@@ -32,7 +32,7 @@ fn text(verdict: &Verdict, folder: &Path, all: bool) -> String {
     let folder = folder.display();
     let mut text = match (verdict.faults.len(), &verdict.claimed) {
         (0, Some(claim)) => format!("{folder}: as {claim}\n"),
-        (0, None) => format!("{folder}: all weights are finite; there is no pruning.json to compare them with\n"),
+        (0, None) => format!("{folder}: no fault; there is no pruning.json to compare it with\n"),
         (1, _) => format!("{folder}: 1 fault\n"),
         (faults, _) => format!("{folder}: {faults} faults\n"),
     };
@@ -46,12 +46,12 @@ fn text(verdict: &Verdict, folder: &Path, all: bool) -> String {
     if let Some(files) = verdict.files {
         text.push_str(&format!("{files} files are what zprune wrote, by their SHA-256\n"));
     }
-    if let Some(kept) = verdict.kept {
+    if let Some(kept) = verdict.kept.filter(|kept| *kept > 0) {
         text.push_str(&format!(
             "{kept} pruned tensors: every kept weight is that of the original, bit for bit\n"
         ));
     }
-    if let Some(identical) = verdict.identical {
+    if let Some(identical) = verdict.identical.filter(|identical| *identical > 0) {
         text.push_str(&format!(
             "{identical} other tensors are those of the original, bit for bit\n"
         ));

@@ -8,6 +8,7 @@ use super::guard::guarded;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::{input, json};
+use crate::threads::with_stack;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
@@ -25,6 +26,14 @@ pub const TODAY: [i16; 3] = [2024, 7, 26];
 
 /// Steps and pieces of 64 bytes that a template may take for one conversation: a hundred times as many as long prompts need.
 const FUEL: u64 = 1_000_000;
+
+/// The most bytes of a template. Those of released models have up to some tens of thousands.
+const MOST_BYTES: usize = 128 << 10;
+
+/// Stack for reading and filling a template. minijinja reads expressions within expressions by recursion, without a limit for some, and a
+/// letter is enough for a level: that is 4 KiB for each letter of the longest template, where about 1 KiB was seen to be used. Lists within
+/// lists, which it writes and frees by recursion, have fewer levels than the steps that [`FUEL`] pays for, of which each level takes several.
+const STACK: usize = MOST_BYTES << 12;
 
 /// The template's name among those of its environment, of which it is the only one.
 const NAME: &str = "chat";
@@ -80,8 +89,18 @@ impl Chat {
             named: Value::from(Serde(named)),
             digest: digest::of_bytes(format!("{text}\n{known}").as_bytes()),
         };
-        let added = chat.environment.add_template_owned(NAME, without_marks(&lines(&text)));
-        if let Err(error) = added {
+        if text.len() > MOST_BYTES {
+            let message = format!(
+                "the template has {} bytes, and {MOST_BYTES} is the most that is read",
+                text.len()
+            );
+            return Err(Error::input(message).at(&chat.place));
+        }
+        let environment = &mut chat.environment;
+        let added = with_stack("a chat template", STACK, || {
+            environment.add_template_owned(NAME, without_marks(&lines(&text)))
+        });
+        if let Err(error) = added? {
             return Err(chat.wrong(error));
         }
         Ok(chat)
@@ -106,7 +125,7 @@ impl Chat {
             ..self.named.clone()
         };
         // minijinja panics where `continue` leaves a `with` in a loop.
-        let written = guarded(|| template.render(conversation));
+        let written = with_stack("a chat template", STACK, || guarded(|| template.render(conversation)))?;
         let written = written.map_err(|panic| Error::input(format!("the template fails: {panic}")).at(&self.place))?;
         written.map_err(|error| self.wrong(error))
     }

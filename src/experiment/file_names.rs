@@ -16,6 +16,20 @@ pub fn varies(name: &str) -> bool {
     [SEED, PATTERN, MODEL].iter().any(|part| name.contains(part))
 }
 
+/// What a name has between braces that stands for nothing, with what is known, if there is any.
+pub fn unknown(name: &str) -> Option<String> {
+    let mut rest = name;
+    while let Some((_, behind)) = rest.split_once('{') {
+        let (inside, behind) = behind.split_once('}')?;
+        let part = format!("{{{inside}}}");
+        if ![SEED, PATTERN, MODEL].contains(&part.as_str()) {
+            return Some(format!("{part} stands for nothing; {MODEL}, {PATTERN} and {SEED} do"));
+        }
+        rest = behind;
+    }
+    None
+}
+
 /// Whether a name says for which pattern it is.
 pub fn names_pattern(name: &str) -> bool {
     name.contains(PATTERN)
@@ -55,6 +69,9 @@ mod tests {
         assert_eq!(filled(name, "org/tiny", &half, Some(3)), "m/org-tiny_0.5.3.safetensors");
         assert_eq!(filled("{pattern}", "", &pairs, None), "2-4");
         assert_eq!(filled("same", "x", &pairs, Some(1)), "same");
+        assert_eq!(unknown(name), None);
+        let wrong = unknown("m-{seed}-{sed}.safetensors").expect("a name that nothing knows");
+        assert!(wrong.starts_with("{sed} stands for nothing; {model}"), "{wrong}");
         assert!(varies(name) && !varies("same") && names_pattern(name) && !names_pattern("{seed}"));
     }
 }

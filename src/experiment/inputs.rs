@@ -6,6 +6,7 @@
 
 mod models;
 
+use super::file_names::unknown;
 use super::plan::{Experiment, GenerationPlan};
 use crate::data::digest;
 use crate::data::stamp::{Stamp, WatchedFile};
@@ -337,7 +338,8 @@ fn values(
         }
         let method = experiment.method_name(cell);
         if !found.contains_key(&path) {
-            let what = format!("file of method {method}");
+            let wrong = unknown(&path.to_string_lossy()).map(|wrong| format!(" ({wrong})"));
+            let what = format!("file of method {method}{}", wrong.unwrap_or_default());
             let Some(input) = file(&what, &path, None, missing)? else {
                 continue;
             };

@@ -153,7 +153,12 @@ impl fmt::Display for RecipePlan {
         if let Some(plan) = transform {
             write!(f, "transform {plan}, ")?;
         }
-        write!(f, "criterion {} by {}", self.criterion, self.group)?;
+        // A criterion's own group is only what it compares in if nobody says another.
+        let mut criterion = self.criterion.clone();
+        if let Some(parameters) = criterion.parameters.as_object_mut() {
+            parameters.remove("group");
+        }
+        write!(f, "criterion {criterion} by {}", self.group)?;
         for (step, plan) in [("permutation", permutation), ("refine", refine)] {
             if let Some(plan) = plan {
                 write!(f, ", {step} {plan}")?;

@@ -17,6 +17,8 @@ pub struct Merged {
     pub known: usize,
     /// Ids of cells that both had with different numbers, with the folder whose record was left out.
     pub different: Vec<(String, PathBuf)>,
+    /// Folders whose last record is unfinished and was left out.
+    pub unfinished: Vec<PathBuf>,
     /// Number of cells of the plan that have no good record yet.
     pub missing: usize,
 }
@@ -47,6 +49,12 @@ pub fn merge(folders: &[PathBuf], into: &Path) -> Result<Merged> {
     // All are read before the first line is written: a damaged one leaves everything as it was.
     let read = folders.iter().map(|folder| record::read(folder));
     let read = read.collect::<Result<Vec<_>>>()?;
+    let mut merged = Merged::default();
+    for folder in folders {
+        if record::unfinished(folder)? {
+            merged.unfinished.push(folder.clone());
+        }
+    }
     create_folders(into)?;
     // What an earlier merge that was interrupted left.
     remove_unfinished(into);
@@ -54,7 +62,6 @@ pub fn merge(folders: &[PathBuf], into: &Path) -> Result<Merged> {
         plan.write(into)?;
     }
     let mut file = RecordFile::open(into)?;
-    let mut merged = Merged::default();
     for (folder, records) in folders.iter().zip(&read) {
         let standing = record::standing(records);
         let planned = plan.cell.iter().filter_map(|cell| standing.get(cell.id.as_str()));

@@ -26,11 +26,16 @@ use std::path::Path;
 /// The key that says whether the head is the embedding.
 const TIED: &str = "tie_word_embeddings";
 
+/// The share of weights that are 0 above which a model counts as pruned. In a model that was trained hardly any are.
+const MOST_ZEROS: f64 = 0.01;
+
 /// What was done to a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Turned {
     /// Number of blocks whose values were turned, too.
     pub values: usize,
+    /// The share of the original's prunable weights that were 0.
+    pub zeros: f64,
     /// Whether the head was the embedding, and is a matrix of its own now.
     pub untied: bool,
     /// The type in which the weights are stored.
@@ -44,21 +49,43 @@ pub struct Turned {
 /// Turns the model in a directory by the rotation in a file, and writes it to the directory `out`.
 ///
 /// # Errors
-/// The model or the rotation cannot be used ([`Rotation::read`], [`Rotated::new`]), or the disk refuses; nothing is left under `out`
-/// then.
-pub fn rotate(model: &Path, rotation: &Path, out: &Path, links: Links, progress: &dyn Progress) -> Result<Turned> {
+/// The model or the rotation cannot be used ([`Rotation::read`], [`Rotated::new`]), the model is pruned and nobody said `lose_zeros`, or
+/// the disk refuses; nothing is left under `out` then.
+pub fn rotate(
+    model: &Path,
+    rotation: &Path,
+    out: &Path,
+    (links, lose_zeros): (Links, bool),
+    progress: &dyn Progress,
+) -> Result<Turned> {
     let staging = Staging::new(out)?;
-    let done = turn(model, rotation, &staging, links, progress).map_err(|error| staging.renamed(error))?;
+    let done =
+        turn(model, rotation, &staging, (links, lose_zeros), progress).map_err(|error| staging.renamed(error))?;
     staging.commit()?;
     progress.finish();
     Ok(done)
 }
 
-fn turn(folder: &Path, rotation: &Path, staging: &Staging, links: Links, progress: &dyn Progress) -> Result<Turned> {
+fn turn(
+    folder: &Path,
+    rotation: &Path,
+    staging: &Staging,
+    (links, lose_zeros): (Links, bool),
+    progress: &dyn Progress,
+) -> Result<Turned> {
     let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
     progress.stage("checking the weights");
     checkpoint.check_finite()?;
     let storage = storage(&checkpoint).at(folder.display())?;
+    let zeros = zeros(&checkpoint)?;
+    if zeros > MOST_ZEROS && !lose_zeros {
+        let message = format!(
+            "{:.1} % of the prunable weights are 0, and turned, they are not: turn the original and prune what comes out, or say \
+             --lose-zeros",
+            100.0 * zeros
+        );
+        return Err(Error::config(message).at(folder.display()));
+    }
     progress.stage("reading the rotation");
     let rotation = Rotation::read(rotation, checkpoint.spec())?;
     let rotated = Rotated::new(&checkpoint, &rotation).at(folder.display())?;
@@ -94,11 +121,25 @@ fn turn(folder: &Path, rotation: &Path, staging: &Staging, links: Links, progres
     let reopened = Checkpoint::open(&written, read_spec(&written)?)?;
     Ok(Turned {
         values: rotation.blocks(),
+        zeros,
         untied: rotated.spec() != checkpoint.spec(),
         storage,
         difference: apart,
         stored_difference: difference(&of(&reopened)?, &dense),
     })
+}
+
+/// The share of the prunable weights that are 0.
+fn zeros(checkpoint: &Checkpoint) -> Result<f64> {
+    let spec = checkpoint.spec();
+    let mut zeros = 0;
+    for index in 0..spec.blocks {
+        for layer in &spec.block(index).linears {
+            let weight = checkpoint.linear(index, layer)?.weight;
+            zeros += weight.iter().filter(|weight| **weight == 0.0).count();
+        }
+    }
+    Ok(zeros as f64 / spec.prunable().max(1) as f64)
 }
 
 /// The values of a tensor of the turned model that is no linear layer's.

@@ -5,7 +5,7 @@
 //! in `f32`, which every workbench evaluates where the weights are ([`Values`]). A solver that changes weights evaluates
 //! the same score again on the changed ones.
 
-use super::formula::Formula;
+use super::formula::{Binary, Formula};
 use crate::backend::gradient::{GradientNeeds, GradientSum};
 use crate::backend::moments::Needs;
 use crate::calibrate::gradients::{LayerGradients, Loss, WeightValues, not_gathered};
@@ -213,13 +213,34 @@ pub fn needs(score: &Score) -> Needs {
     needs
 }
 
-/// The sums of gradients of a loss that a score uses.
+/// The sums of gradients of a loss that a score uses. The number of their sequences is known where some were gathered: a score that
+/// uses it without any gradients has the loss's gathered.
 pub fn gradient_needs(score: &Score, loss: Loss) -> GradientNeeds {
+    let none = |loss| !gradients_in(score, loss).anything();
+    match loss == Loss::Likelihood && counts_sequences(score) && none(loss) && none(Loss::Outputs) {
+        true => GradientNeeds::SUM,
+        false => gradients_in(score, loss),
+    }
+}
+
+fn counts_sequences(score: &Score) -> bool {
+    let mut found = false;
+    score.leaves(&mut |quantity| {
+        found |= match quantity {
+            Quantity::Sequences => true,
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => counts_sequences(of),
+            _ => false,
+        };
+    });
+    found
+}
+
+fn gradients_in(score: &Score, loss: Loss) -> GradientNeeds {
     let mut needs = GradientNeeds::NOTHING;
     score.leaves(&mut |quantity| {
         needs = needs.and(match quantity {
             Quantity::Gradient(of, sum) if *of == loss => GradientNeeds::only(*sum),
-            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => gradient_needs(of, loss),
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => gradients_in(of, loss),
             _ => GradientNeeds::NOTHING,
         });
     });
@@ -452,7 +473,11 @@ impl<'a> Resolving<'a> {
         let products = Values::over([&product, &weight], |[product, weight]| product * weight);
         let sums = self.layer.sums(&[(Over::Row, products)])?;
         // Rounding may leave less than nothing of an output that is always 0.
-        Ok(sums.into_iter().flatten().map(|sum| sum.max(0.0)).collect())
+        Ok(sums
+            .into_iter()
+            .flatten()
+            .map(|sum| Binary::Maximum.of(sum, 0.0))
+            .collect())
     }
 
     /// The least or greatest value of a formula over all weights.
@@ -466,7 +491,7 @@ impl<'a> Resolving<'a> {
         values.formula = sign * values.formula;
         let lowest = layer.lowest(dim, &values, 1)?;
         let lowest = layer.read(&layer.gather(&layer.map(dim, &values)?, &lowest)?)?;
-        let lowest = lowest.iter().copied().fold(f32::INFINITY, f32::min);
+        let lowest = lowest.iter().fold(f32::INFINITY, |a, b| Binary::Minimum.of(a, *b));
         Ok(sign * f64::from(lowest))
     }
 

@@ -422,3 +422,34 @@ fn one_name_is_told_about() {
     let schema = works(&run(&folder, "schema"));
     assert!(schema.starts_with('{') && schema.contains("\"An experiment of zprune\""));
 }
+
+#[test]
+fn packed_windows_join_documents_as_an_experiment_does() {
+    let folder = Folder::new();
+    let prune = |more: &str, out: &str| {
+        let calibration = "--calibration calibration.jsonl --sampling packed --sequences 4 --length 16";
+        let words = format!("prune --model model --method wanda --sparsity 0.5 {calibration} {more} --out {out}");
+        let told = works(&run(&folder, &words));
+        (
+            told,
+            std::fs::read(folder.path(out).join("model.safetensors")).expect("a model"),
+        )
+    };
+    let (told, alone) = prune("", "alone");
+    assert!(told.contains("join = \"none\""), "{told}");
+    let (_, none) = prune("--join none", "none");
+    let (told, blank) = prune("--join wikitext", "blank");
+    assert!(told.contains("join = \"wikitext\""), "{told}");
+    assert!(alone == none && alone != blank);
+    // The experiment's cell has the same tokens.
+    folder.replace("experiment.toml", "sampling = \"documents\"", "sampling = \"packed\"");
+    works(&run(&folder, "experiment.toml"));
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    let cell = std::fs::read_to_string(folder.path("alone/pruning.json")).expect("a record");
+    let cell: serde_json::Value = serde_json::from_str(&cell).expect("JSON");
+    let same = records.lines().filter(|line| {
+        let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        record["cell"]["pruning"] == cell["cell"]["pruning"]
+    });
+    assert_eq!(same.count(), 1, "{}", cell["cell"]["pruning"]);
+}

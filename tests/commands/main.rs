@@ -7,6 +7,8 @@ mod cards;
 mod compensations;
 mod damage;
 mod experiments;
+mod folders;
+mod formulas;
 mod layouts;
 mod memory;
 mod outside;

@@ -115,6 +115,10 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
             "chat_template.jinja: line 2: the template fails: syntax error",
         ),
         (vec![("chat_template.jinja", "{% include 'x' %}".to_string())], "line 1"),
+        (
+            vec![("chat_template.jinja", "a".repeat(140_000))],
+            "131072 is the most that is read",
+        ),
     ] {
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let error = chat(&folder(&files)).err().expect(wanted).to_string();
@@ -159,4 +163,33 @@ fn the_digest_of_a_template_shows_all_that_decides_what_is_written() {
     assert_eq!(one, of("{{ bos_token }}", "<s>"));
     assert_ne!(one, of("{{ bos_token }} ", "<s>"));
     assert_ne!(one, of("{{ bos_token }}", "</s>"));
+}
+
+#[test]
+fn expressions_and_lists_may_be_nested_as_deep_as_a_template_is_long() {
+    let said = ["a".to_string()];
+    let turns = turns(&said);
+    let most = (128 << 10) - 20;
+    for template in [
+        format!("{{{{ {}1 }}}}", "-".repeat(most)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(most / 4)),
+        format!("{{{{ 1{} }}}}", "+1".repeat(most / 2)),
+        format!("{{{{ x{} }}}}", "[0]".repeat(most / 3)),
+        format!("{{{{ x{} }}}}", ".a".repeat(most / 2)),
+        format!("{{{{ 1{} }}}}", "|string".repeat(most / 7)),
+        format!("{{% if 0 %}}{}{{% endif %}}", "{%elif 0%}".repeat(most / 10 - 4)),
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}".to_string(),
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}".to_string(),
+    ] {
+        // What comes of it is its own business; it comes back.
+        if let Ok((chat, _)) = chat(&folder(&[("chat_template.jinja", &template)])) {
+            let _ = chat.write(&turns);
+        }
+    }
+    let (chat, _) = chat(&folder(&[(
+        "chat_template.jinja",
+        &format!("{{{{ {}1 }}}}", "-".repeat(20_000)),
+    )]))
+    .expect("a template");
+    assert_eq!(chat.write(&turns).expect("a number"), "1");
 }

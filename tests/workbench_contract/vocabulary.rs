@@ -13,6 +13,7 @@ use zprune::prune::formula::Formula;
 use zprune::prune::mask::select;
 use zprune::prune::matrix::Matrix;
 use zprune::prune::pattern::{Group, Pattern, Selection, Target};
+use zprune::prune::score::{Quantity, greatest, least, resolve};
 use zprune::prune::values::{Operand, Over, Values};
 use zprune::prune::workbench::{OPERATIONS, Workbench, Workpiece};
 use zprune::tensor::StorageType;
@@ -473,6 +474,99 @@ fn weights_given_back_are_rounded_once() {
                     (got - want).abs() <= 1e-7 * want.abs(),
                     "{place}, {entry:?}: {got}, not {want}"
                 );
+            }
+        });
+    }
+}
+
+#[test]
+fn what_is_not_a_number_comes_through_every_function() {
+    for dim in SIZES {
+        on_every_workbench(dim, StorageType::F32, |piece, weight, _, place| {
+            let positive = weight.mapv(|w| w.abs() + 0.1);
+            let other = put(piece, &positive);
+            for sign in [1.0, -1.0] {
+                // NaN of either sign, given and as what a function makes of a negative number.
+                let mut holes = positive.clone();
+                let at = (dim.0 / 2, dim.1 - 3);
+                holes[at] = f32::NAN.copysign(sign);
+                holes[[0, 1]] = f32::NAN;
+                let given = put(piece, &holes);
+                let (mut below, mut zeros) = (positive.clone(), positive.clone());
+                for hole in [at, (0, 1)] {
+                    below[hole] = -0.5;
+                    zeros[hole] = 0.0;
+                }
+                let (below, zero, other_zero) = (put(piece, &below), put(piece, &zeros), put(piece, &zeros));
+                for (kind, values) in [
+                    ("NaN", Values::over([&given, &other], |[a, _]| a * f64::from(sign))),
+                    ("root", Values::over([&below, &other], |[a, _]| a.root())),
+                    (
+                        "log",
+                        Values::over([&below, &other], |[a, _]| a.log() * f64::from(sign)),
+                    ),
+                    ("0 / 0", Values::over([&zero, &other, &other_zero], |[a, _, c]| a / c)),
+                ] {
+                    let x = || values.formula.clone();
+                    let b = || Formula::Leaf(Operand::Matrix(1));
+                    let cases = [
+                        ("negate", -x()),
+                        ("abs", x().abs()),
+                        ("square", x().square()),
+                        ("cube", x().cube()),
+                        ("root", x().root()),
+                        ("inverse", x().inverse()),
+                        ("sign", x().sign()),
+                        ("exp", x().exp()),
+                        ("log", x().abs().log()),
+                        ("add", b() + x()),
+                        ("multiply", x() * b()),
+                        ("divide", b() / x()),
+                        ("minimum", x().minimum(b())),
+                        ("minimum, second", b().minimum(x())),
+                        ("minimum of a constant", x().minimum(0.5)),
+                        ("maximum", x().maximum(b())),
+                        ("maximum, second", b().maximum(x())),
+                        ("maximum of a constant", x().maximum(0.0)),
+                        ("power", x().power(b())),
+                        ("power, second", b().power(x())),
+                        ("power of 0", x().power(b() * 0.0)),
+                        ("1 to the power", (b() * 0.0 + 1.0).power(x())),
+                        ("below", x().below(b())),
+                        ("below, second", b().below(x())),
+                        ("below a constant", x().below(1.0)),
+                    ];
+                    for (name, formula) in cases {
+                        let values = Values {
+                            formula,
+                            ..values.clone()
+                        };
+                        let got = read(piece, &piece.map(dim, &values).expect("room"));
+                        for (entry, got) in got.indexed_iter() {
+                            let hole = entry == at || entry == (0, 1);
+                            assert_eq!(got.is_nan(), hole, "{name} of {kind}, {place}, {entry:?}: {got}");
+                        }
+                    }
+                }
+                // The extremes of a row have it first, wherever it stands.
+                let values = Values::over([&given], |[a]| a);
+                let lowest = read(piece, &piece.lowest(dim, &values, 2).expect("room"));
+                let [first, last] = piece.extremes(dim, &values, 2).expect("room");
+                for (name, got) in [
+                    ("lowest", lowest),
+                    ("first", read(piece, &first)),
+                    ("last", read(piece, &last)),
+                ] {
+                    assert_eq!(got[[at.0, 0]], at.1 as f32, "{name}, {place}");
+                    assert_eq!(got[[0, 0]], 1.0, "{name}, {place}");
+                }
+                let scores = || Formula::Leaf(Quantity::Given(holes.to_shared().into()));
+                for score in [least(scores()), greatest(scores()), greatest(-scores())] {
+                    let text = score.to_string();
+                    let resolved = resolve(&score, piece).expect("room");
+                    let got = read(piece, &piece.map(dim, &resolved).expect("room"));
+                    assert!(got.iter().all(|got| got.is_nan()), "{text}, {place}: {}", got[[0, 0]]);
+                }
             }
         });
     }

@@ -77,7 +77,7 @@ pub enum Binary {
 }
 
 impl Unary {
-    /// The value of the function at `x`.
+    /// The value of the function at `x`: NaN where that is NaN.
     #[inline(always)]
     pub fn of<T: NdFloat>(self, x: T) -> T {
         match self {
@@ -87,6 +87,7 @@ impl Unary {
             Unary::Cube => x * x * x,
             Unary::Root => x.sqrt(),
             Unary::Inverse if x > T::zero() => T::one() / x,
+            Unary::Inverse if x.is_nan() => x,
             Unary::Inverse => T::zero(),
             Unary::Sign if x > T::zero() => T::one(),
             Unary::Sign if x < T::zero() => -T::one(),
@@ -98,7 +99,7 @@ impl Unary {
 }
 
 impl Binary {
-    /// The value of the function at `a` and `b`.
+    /// The value of the function at `a` and `b`: NaN where one of them is NaN, whichever comes first.
     #[inline(always)]
     pub fn of<T: NdFloat>(self, a: T, b: T) -> T {
         match self {
@@ -106,9 +107,12 @@ impl Binary {
             Binary::Subtract => a - b,
             Binary::Multiply => a * b,
             Binary::Divide => a / b,
-            Binary::Minimum if b < a => b,
-            Binary::Maximum if b > a => b,
+            Binary::Minimum if b < a || b.is_nan() => b,
+            Binary::Maximum if b > a || b.is_nan() => b,
             Binary::Minimum | Binary::Maximum => a,
+            // `powf` has 1 for NaN to the power of 0, and for 1 to the power of NaN.
+            Binary::Power | Binary::Below if a.is_nan() => a,
+            Binary::Power | Binary::Below if b.is_nan() => b,
             Binary::Power => a.powf(b),
             Binary::Below if a < b => T::one(),
             Binary::Below => T::zero(),

@@ -19,11 +19,11 @@ pub fn expression<L>(
                 Unary::Abs => "abs",
                 Unary::Square => "square",
                 Unary::Cube => "cube",
-                Unary::Root => "sqrt",
+                Unary::Root => "root",
                 Unary::Inverse => "inverse",
-                Unary::Sign => "sign",
-                Unary::Exp => "exp",
-                Unary::Log => "log",
+                Unary::Sign => "sign_of",
+                Unary::Exp => "exp_of",
+                Unary::Log => "log_of",
             };
             format!("{name}({of})")
         }
@@ -45,9 +45,9 @@ pub fn expression<L>(
                 Binary::Subtract => format!("({a} - {b})"),
                 Binary::Multiply => format!("({a} * {b})"),
                 Binary::Divide => format!("({a} / {b})"),
-                Binary::Minimum => format!("min({a}, {b})"),
-                Binary::Maximum => format!("max({a}, {b})"),
-                Binary::Power => format!("pow({a}, {b})"),
+                Binary::Minimum => format!("minimum({a}, {b})"),
+                Binary::Maximum => format!("maximum({a}, {b})"),
+                Binary::Power => format!("power({a}, {b})"),
                 Binary::Below => format!("below({a}, {b})"),
             }
         }

@@ -159,7 +159,7 @@ pub trait Matrices {
     fn inverse_factor(&self, gram: &Matrix, damping: f64) -> Result<Matrix>;
 
     /// The places of the `count` lowest values of a formula in each row of a matrix of `dim`, the lowest first; of equal ones the
-    /// one in the lower column comes first. There are as many as columns if `count` is more. Meant for a few: on the GPU it
+    /// one in the lower column comes first, and NaN comes before all others. There are as many as columns if `count` is more. Meant for a few: on the GPU it
     /// takes a pass over the row for each.
     ///
     /// # Errors

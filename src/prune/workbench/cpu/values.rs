@@ -219,8 +219,8 @@ pub fn outermost<const SIDES: usize>(
     sides
 }
 
-/// The `count` lowest values and their places, the lowest first and of equal ones the one that comes first. Most values are only
-/// compared with the highest of those found so far.
+/// The `count` lowest values and their places, NaN before all others, the lowest first, and of equal ones the one that comes first.
+/// Most values are only compared with the highest of those found so far.
 fn lowest_in(values: &[f64], count: usize, found: &mut Vec<(f64, usize)>) {
     const LANES: usize = 16;
     let compare = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
@@ -249,8 +249,13 @@ fn lowest_in(values: &[f64], count: usize, found: &mut Vec<(f64, usize)>) {
         }
         for (lane, value) in part.iter().enumerate() {
             if passes(*value, bar) {
-                // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart.
-                found.push((value + 0.0, chunk * LANES + lane));
+                // Adding 0 makes -0 equal to 0, which `total_cmp` alone would tell apart. It has NaN first if its sign is negative.
+                let value = if value.is_nan() {
+                    f64::NAN.copysign(-1.0)
+                } else {
+                    value + 0.0
+                };
+                found.push((value, chunk * LANES + lane));
             }
         }
         if found.len() >= room {
