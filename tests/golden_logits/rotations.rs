@@ -111,7 +111,7 @@ fn turned_models_compute_what_they_did() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (file, out) = (folder.path().join("q.safetensors"), folder.path().join("turned"));
         write(&file, &tensors(&spec, &mut ChaCha8Rng::seed_from_u64(7)));
-        let done = rotate(&case, &file, &out, Links::Inside, &Silent);
+        let done = rotate(&case, &file, &out, (Links::Inside, false), &Silent);
         if REFUSED.contains(&spec.family) {
             let error = done.expect_err("it cannot be turned").to_string();
             // Queries, keys and values in one matrix are told first, since the file turns values.
@@ -128,6 +128,7 @@ fn turned_models_compute_what_they_did() {
             storage,
             difference,
             stored_difference,
+            zeros: _,
         } = done.unwrap_or_else(|error| panic!("{name}: {error}"));
         let measured = apart(&out, &case, spec.vocabulary);
         println!(
