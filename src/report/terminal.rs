@@ -96,9 +96,12 @@ fn laid_out(sheet: &Sheet, width: Option<usize>) -> (String, Vec<&str>) {
             return (text, left_out.clone());
         }
     }
-    // Columns are left out only where that makes fewer tables.
-    let count = |(columns, _): &(Vec<usize>, Vec<&str>)| several(sheet, columns, width).len();
-    let (kept, left_out) = choices.into_iter().min_by_key(count).unwrap_or_default();
+    // Columns are left out only where words would be broken otherwise, or where that makes fewer tables.
+    let cost = |(columns, _): &(Vec<usize>, Vec<&str>)| {
+        let tables = several(sheet, columns, width);
+        (tables.iter().any(|table| wide(table) > width), tables.len())
+    };
+    let (kept, left_out) = choices.into_iter().min_by_key(cost).unwrap_or_default();
     let tables = several(sheet, &kept, width);
     let tables = tables.iter().map(|table| format!("{}\n", table.trim_fmt()));
     (tables.collect(), left_out)
