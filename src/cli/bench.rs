@@ -4,6 +4,7 @@ use super::display::Display;
 use super::json::{self, JsonOutput};
 use super::machine::Machine;
 use super::streams::{print, width};
+use crate::backend::Compute;
 use crate::error::{Error, Result};
 use crate::experiment::single;
 use crate::jobs::bench::{self, Benchmark, Measured};
@@ -115,18 +116,30 @@ fn of_units(arguments: &Bench, benchmark: &Benchmark) -> Result<UnitsMeasured> {
     bench_units(benchmark, method, arguments.sparsity, &Display::new())
 }
 
+/// What was measured, and what computed.
+fn heading(arguments: &Bench, refined: &str, device: &str, compute: Compute) -> String {
+    format!(
+        "{}, {}{refined}, {} x {} tokens, {device} ({})",
+        arguments.shape,
+        arguments.method,
+        arguments.sequences,
+        arguments.length,
+        compute.name()
+    )
+}
+
 fn shown_units(arguments: &Bench, measured: &UnitsMeasured) -> String {
     let peak = |what: &str, bytes: Option<u64>| {
         bytes.map_or(String::new(), |bytes| format!(" At most {} {what}.", ByteSize(bytes)))
     };
     format!(
-        "{}, {}, {} x {} tokens, {} ({})\n\nChoosing units: {:.1} s for {} of {} blocks; {:.1} % of their weights would be removed.{}{}",
-        arguments.shape,
-        arguments.method,
-        arguments.sequences,
-        arguments.length,
-        measured.device.as_deref().unwrap_or(&measured.backend),
-        measured.compute.name(),
+        "{}\n\nChoosing units: {:.1} s for {} of {} blocks; {:.1} % of their weights would be removed.{}{}",
+        heading(
+            arguments,
+            "",
+            measured.device.as_deref().unwrap_or(&measured.backend),
+            measured.compute
+        ),
         measured.seconds,
         measured.blocks,
         measured.model_blocks,
@@ -218,15 +231,15 @@ fn shown(arguments: &Bench, measured: &Measured) -> String {
         format!(" At most {} of the device's memory in use{forecast}.", ByteSize(bytes))
     });
     format!(
-        "{}, {}{refined}, {} x {} tokens, {} ({})\n\n{stages}\n\n{allocate}{gradients}The whole model: {:.1} s, {how}.{memory}\n\n\
+        "{}\n\n{stages}\n\n{allocate}{gradients}The whole model: {:.1} s, {how}.{memory}\n\n\
          Two blocks again, each operation waited for; rates count every operand and result once. Ceilings: \
          {} for a copy in place, {} for a matrix product.\n\n{operations}",
-        arguments.shape,
-        arguments.method,
-        arguments.sequences,
-        arguments.length,
-        measured.device.as_deref().unwrap_or(&measured.backend),
-        measured.compute.name(),
+        heading(
+            arguments,
+            &refined,
+            measured.device.as_deref().unwrap_or(&measured.backend),
+            measured.compute
+        ),
         measured.model_seconds,
         scaled(measured.bandwidth, "B/s"),
         scaled(measured.products, "FLOP/s"),

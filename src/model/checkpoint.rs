@@ -375,7 +375,7 @@ impl Checkpoint {
             None => None,
         };
         if let Some(branch) = self.branch(index, block, linear.role)? {
-            Branch::of(&branch, block).append(linear.role, &mut weight, &mut bias, storage);
+            Branch::of(&branch, block).append(linear.role, &mut weight, &mut bias, storage)?;
         }
         // Biases that a configuration gives to several layers, and that only some of them need.
         let bias = linear

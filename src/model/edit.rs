@@ -374,7 +374,7 @@ impl WeightSource for Edited<'_> {
             }
         }
         if let Some(branch) = edit.branch(before) {
-            append(&branch, &mut weights);
+            append(&branch, &mut weights)?;
         }
         replace_bias(&mut weights, edit);
         if linear.bias && weights.bias.is_none() {
@@ -482,7 +482,7 @@ impl WeightSource for Masked<'_> {
             }
         }
         if let Some(branch) = edit.branch(before) {
-            append(&branch, &mut weights);
+            append(&branch, &mut weights)?;
         }
         replace_bias(&mut weights, edit);
         weights.name = self.spec.block(index).weight_of(index, linear);
@@ -511,8 +511,8 @@ fn original(source: &dyn WeightSource, edit: &BlockEdit, role: Role) -> Result<L
     Ok(weights)
 }
 
-fn append(branch: &Branch, weights: &mut LinearWeights) {
-    branch.append(weights.role, &mut weights.weight, &mut weights.bias, weights.storage);
+fn append(branch: &Branch, weights: &mut LinearWeights) -> Result<()> {
+    branch.append(weights.role, &mut weights.weight, &mut weights.bias, weights.storage)
 }
 
 fn replace_bias(weights: &mut LinearWeights, edit: &BlockEdit) {

@@ -1,5 +1,6 @@
 //! Narrow matrices: a matrix as a product of two, and a linear branch beside an MLP as neurons of the MLP.
 
+use crate::error::{Error, Result};
 use crate::spec::{Activation, BlockSpec, Role};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
@@ -71,23 +72,37 @@ impl<'a> Branch<'a> {
     }
 
     /// Puts the neurons behind those that a layer has.
-    pub fn append(&self, role: Role, weight: &mut Array2<f32>, bias: &mut Option<Array1<f32>>, storage: StorageType) {
+    ///
+    /// # Errors
+    /// The layer does not read or write what the branch does, or its bias is not as long as it has rows.
+    pub fn append(
+        &self,
+        role: Role,
+        weight: &mut Array2<f32>,
+        bias: &mut Option<Array1<f32>>,
+        storage: StorageType,
+    ) -> Result<()> {
         let Factors { first, second } = self.factors;
         let (count, round) = (self.neurons(), |value: f32| storage.round(value));
         let more = match role {
             Role::Gate => Array2::zeros((count, weight.ncols())),
             Role::Up if self.gated => first.mapv(|value| round(value / at_one(self.activation))),
-            Role::Up => joined(Axis(0), first, &first.mapv(|value| -value)).mapv(round),
+            Role::Up => joined(Axis(0), first, &first.mapv(|value| -value))?.mapv(round),
             Role::Down if self.gated => second.mapv(round),
-            Role::Down => joined(Axis(1), second, &second.mapv(|value| -value)).mapv(round),
-            _ => return,
+            Role::Down => joined(Axis(1), second, &second.mapv(|value| -value))?.mapv(round),
+            _ => return Ok(()),
         };
         let axis = match role {
             Role::Down => Axis(1),
             _ => Axis(0),
         };
         let before = weight.nrows();
-        *weight = joined(axis, weight, &more);
+        if bias.as_ref().is_some_and(|bias| bias.len() != before) {
+            return Err(Error::input(format!(
+                "the bias does not have as many values as the weight has rows, {before}"
+            )));
+        }
+        *weight = joined(axis, weight, &more)?;
         if axis == Axis(0) && (bias.is_some() || self.biases(role)) {
             let value = if self.biases(role) { 1.0 } else { 0.0 };
             let mut all = Array1::from_elem(before + count, value);
@@ -95,6 +110,7 @@ impl<'a> Branch<'a> {
             all.slice_mut(s![..before]).assign(&own);
             *bias = Some(all);
         }
+        Ok(())
     }
 }
 
@@ -115,8 +131,18 @@ fn at_one(activation: Activation) -> f32 {
 }
 
 /// Two matrices side by side or one below the other.
-fn joined(axis: Axis, a: &Array2<f32>, b: &Array2<f32>) -> Array2<f32> {
-    concatenate(axis, &[a.view(), b.view()]).expect("matrices of equal width or height")
+///
+/// # Errors
+/// They differ in height or in width.
+fn joined(axis: Axis, a: &Array2<f32>, b: &Array2<f32>) -> Result<Array2<f32>> {
+    concatenate(axis, &[a.view(), b.view()]).map_err(|error| {
+        let (a, b) = (a.dim(), b.dim());
+        Error::input(format!(
+            "a matrix of {} x {} does not fit the branch's {} x {}",
+            a.0, a.1, b.0, b.1
+        ))
+        .caused_by(error)
+    })
 }
 
 #[cfg(test)]
@@ -125,6 +151,24 @@ mod tests {
     use crate::backend::Backend;
     use crate::backend::cpu::Cpu;
     use crate::model::families::parse_spec;
+
+    #[test]
+    fn what_does_not_fit_a_branch_is_refused() {
+        let factors = Factors {
+            first: Array2::zeros((2, 4)),
+            second: Array2::zeros((3, 2)),
+        };
+        let spec = parse_spec(r#"{"model_type": "llama", "num_hidden_layers": 1}"#).expect("supported");
+        let branch = Branch::of(&factors, spec.block(0));
+        let refused = |role, shape, bias: Option<usize>| {
+            let (mut weight, mut bias) = (Array2::zeros(shape), bias.map(Array1::zeros));
+            let error = branch.append(role, &mut weight, &mut bias, StorageType::F32);
+            error.expect_err("it does not fit").to_string()
+        };
+        assert!(refused(Role::Up, (1, 5), None).contains("1 x 5 does not fit the branch's 2 x 4"));
+        assert!(refused(Role::Down, (4, 1), None).contains("4 x 1 does not fit the branch's 3 x 2"));
+        assert!(refused(Role::Gate, (2, 4), Some(3)).contains("as the weight has rows, 2"));
+    }
 
     #[test]
     fn neurons_of_a_branch_are_linear() {
@@ -150,7 +194,9 @@ mod tests {
                 let branch = Branch::of(&factors, &spec);
                 let layer = |role, shape| {
                     let (mut weight, mut bias) = (Array2::zeros(shape), None);
-                    branch.append(role, &mut weight, &mut bias, StorageType::F32);
+                    branch
+                        .append(role, &mut weight, &mut bias, StorageType::F32)
+                        .expect("sizes that fit");
                     (weight, bias)
                 };
                 let (gate, gate_bias) = layer(Role::Gate, (1, 4));

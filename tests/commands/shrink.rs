@@ -293,9 +293,16 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
         2,
         &["narrow matrices in its place"],
     );
-    // Other factors are another model, which both checks see.
     let changed_file = folder.path("narrow/factors.safetensors");
     let mut bytes = std::fs::read(&changed_file).expect("written");
+    // Matrices that do not fit the branch beside them.
+    for name in ["up_proj", "down_proj"] {
+        let turned = with_turned_shape(&bytes, &format!("model.layers.0.mlp.{name}.weight"));
+        std::fs::write(&changed_file, turned).expect("writable");
+        let why = format!("model.layers.0.mlp.{name}.weight`: a matrix of");
+        refused(&folder, "eval --model narrow --tokens tokens.safetensors", 2, &[&why]);
+    }
+    // Other factors are another model, which both checks see.
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
     let first = file
         .tensor("model.layers.0.self_attn.q_proj.first")
@@ -541,4 +548,16 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).expect("writable");
     refuse("a changed weight", &["model.safetensors: is not what zprune wrote"]);
+}
+
+/// The bytes of a safetensors file whose header names the sides of a matrix the other way round.
+fn with_turned_shape(bytes: &[u8], tensor: &str) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).expect("text");
+    let start = header.find(&format!("\"{tensor}\"")).expect("the tensor");
+    let start = start + header[start..].find("\"shape\":[").expect("its shape") + "\"shape\":[".len();
+    let end = start + header[start..].find(']').expect("an end");
+    let (rows, columns) = header[start..end].split_once(',').expect("a matrix");
+    let turned = format!("{}{columns},{rows}{}", &header[..start], &header[end..]);
+    [&bytes[..8], turned.as_bytes(), &bytes[8 + length..]].concat()
 }

@@ -17,7 +17,8 @@ pub const QWEN2: Architecture = Architecture {
     ..LLAMA
 };
 
-fn settings(shared: &Shared) -> Result<Settings> {
+/// What the configurations of Qwen 2 and of Qwen 3 say beside sizes.
+pub(super) fn settings(shared: &Shared) -> Result<Settings> {
     shared.refuse_window()?;
     let (theta, scaling) = rotary(shared)?;
     Ok(vec![

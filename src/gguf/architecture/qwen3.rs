@@ -1,8 +1,7 @@
 //! `qwen3`: Qwen 3, dense.
 
 use super::description::{Architecture, HEAD_NORMS, LAYERS, MLP_NORM, Settings, Shared};
-use super::qwen2::QWEN2;
-use super::rotary::rotary;
+use super::qwen2::{self, QWEN2};
 use crate::error::Result;
 use serde_json::json;
 
@@ -17,12 +16,7 @@ pub const QWEN3: Architecture = Architecture {
 };
 
 fn settings(shared: &Shared) -> Result<Settings> {
-    shared.refuse_window()?;
-    let (theta, scaling) = rotary(shared)?;
-    Ok(vec![
-        ("rope_theta", json!(theta)),
-        ("rope_scaling", scaling),
-        ("use_sliding_window", json!(false)),
-        ("attention_bias", json!(shared.has_bias(".attn_"))),
-    ])
+    let mut settings = qwen2::settings(shared)?;
+    settings.push(("attention_bias", json!(shared.has_bias(".attn_"))));
+    Ok(settings)
 }
