@@ -383,6 +383,7 @@ enum Ending {
     /// It is counted and passed its checks.
     Known(Concluded),
     /// What the backend keeps until it is asked.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs keep anything"))]
     There(Box<dyn Any>),
 }
 
