@@ -14,11 +14,12 @@ mod invariants;
 pub(crate) mod journal;
 mod known;
 mod line;
+mod reduced;
 
 use crate::error::{Error, Result};
 pub use fields::{
-    BlockWidths, EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Record, RunInfo, SCHEMA, Status, StructureRecord,
-    TaskRecord, ToDenseRecord,
+    BlockWidths, EvaluationRecord, Label, Metric, OLDEST_SCHEMA, Part, Record, RunInfo, SCHEMA, Status,
+    StructureRecord, TaskRecord, ToDenseRecord,
 };
 pub use file::RecordFile;
 use known::Known;

@@ -1,8 +1,10 @@
 //! `zprune merge`.
 
+use super::choice::choice;
 use super::streams::{print_lines, say};
 use crate::error::Result;
 use crate::jobs::merge;
+use crate::record::Part;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,11 +17,18 @@ pub(super) struct Merge {
     /// Results folder that the records are added to; it is made if it is not there
     #[arg(long, value_name = "FOLDER")]
     into: PathBuf,
+    /// Leave this out of the records that are added. Scores, comparisons and runs that go on do not need it, and it takes most of the
+    /// space
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = choice::<Part>(&[
+        "What pruning did to each layer: the pictures of layers cannot be drawn",
+        "The scores of every document of tasks, and what was written",
+    ]))]
+    without: Vec<Part>,
 }
 
 /// Carries out the command `zprune merge`.
 pub(super) fn run(arguments: &Merge) -> Result<()> {
-    let merged = merge::merge(&arguments.folders, &arguments.into)?;
+    let merged = merge::merge(&arguments.folders, &arguments.into, &arguments.without)?;
     for (cell, folder) in &merged.different {
         say(&format!(
             "warning: cell {cell} has other numbers in {}; its record was left out, and the one that was there first was kept",

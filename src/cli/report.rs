@@ -90,7 +90,8 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
         "{planned} cells: {done} done, {failed} failed; everything is in {}",
         page.display()
     );
-    print(&format!("{}\n{everything}", report.terminal(width())))
+    let lacking = report.lacking().map_or(String::new(), |text| terminal::paragraph(&text, width()));
+    print(&format!("{}\n{lacking}{everything}", report.terminal(width())))
 }
 
 /// Several experiments in one report. It belongs to none of their folders, so it is written only where `--out` says.
@@ -113,6 +114,7 @@ fn several(arguments: &ReportCommand) -> Result<()> {
         return print(&tables);
     }
     let mut text = report.terminal(width());
+    text.extend(report.lacking().map(|it| terminal::paragraph(&it, width())));
     if let Some(folder) = &arguments.out {
         report::check(&report.results.plan.experiment, folder)?;
         report::write(&report, folder)?;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::experiment::plan_file::PlanFile;
 use crate::files::{create_folders, remove_unfinished};
-use crate::record::{self, RecordFile, Status};
+use crate::record::{self, Part, RecordFile, Status};
 use crate::run::copy_samples;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,12 @@ pub struct Merged {
 }
 
 /// Adds the records of folders to those of the folder `into`, which is made if it is not there. A cell keeps the good record that
-/// it has: a merge that was interrupted can be made again. The folders that are read stay as they are.
+/// it has: a merge that was interrupted can be made again. What is added is without the parts `without`, and each record says so. The
+/// folders that are read stay as they are.
 ///
 /// # Errors
 /// A folder is of another experiment, `into` is one of the folders, a file is damaged, or the disk refuses.
-pub fn merge(folders: &[PathBuf], into: &Path) -> Result<Merged> {
+pub fn merge(folders: &[PathBuf], into: &Path, without: &[Part]) -> Result<Merged> {
     let plans = folders.iter().map(|folder| PlanFile::read(folder));
     let plans = plans.collect::<Result<Vec<PlanFile>>>()?;
     let there = match into.join("runs.jsonl").exists() || into.join("plan.toml").exists() {
@@ -73,8 +74,11 @@ pub fn merge(folders: &[PathBuf], into: &Path) -> Result<Merged> {
                 Some(good) if good.agrees(record) => merged.known += 1,
                 Some(_) => merged.different.push((record.id.clone(), folder.clone())),
                 None => {
-                    copy_samples(folder, into, &record.id, &record.tasks)?;
-                    merged.added += usize::from(file.append((*record).clone())?);
+                    let record = record.reduced(without);
+                    if !record.without.contains(&Part::Samples) {
+                        copy_samples(folder, into, &record.id, &record.tasks)?;
+                    }
+                    merged.added += usize::from(file.append(record)?);
                 }
             }
         }

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 /// 9: models that another program pruned.
 /// 10: answers to prompts.
 /// 11: prompts that are turns of a conversation.
-pub const SCHEMA: u32 = 11;
+/// 12: parts that a copy was made without.
+pub const SCHEMA: u32 = 12;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -35,6 +36,16 @@ pub enum Status {
     Failed,
     /// The good record that the cell had so far cannot be trusted; `error` says why. A rerun makes another.
     Withdrawn,
+}
+
+/// A part of a record that a copy may be without: scores and comparisons do not need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// What pruning did to each layer: most of the record's length.
+    Layers,
+    /// The scores of every document and what was written, in files of their own beside the records.
+    Samples,
 }
 
 /// The result of one cell: one line of `runs.jsonl`.
@@ -71,6 +82,9 @@ pub struct Record {
     /// What is left of the model, if whole units were removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub structure: Option<StructureRecord>,
+    /// What the cell's first record had and this copy of it has not; empty in a record as a run writes it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub without: Vec<Part>,
     /// Where and when the cell ran. Reruns of the same cell differ only here.
     pub run: RunInfo,
     /// Checksum of all other fields, as it stands in the file; absent in memory, and before schema 3.

@@ -1,7 +1,7 @@
 //! What holds of every record that zprune wrote, whatever its schema: numbers that follow from others do, and all are in
 //! their range. A record that breaks a rule was edited or damaged.
 
-use super::fields::{EvaluationRecord, Metric, Record, Status, StructureRecord, TaskRecord, ToDenseRecord};
+use super::fields::{EvaluationRecord, Metric, Part, Record, Status, StructureRecord, TaskRecord, ToDenseRecord};
 use crate::eval::metrics::{mean, right, standard_error};
 use crate::eval::perplexity::perplexity;
 use crate::eval::to_dense;
@@ -67,6 +67,10 @@ pub(super) fn check(record: &Record) -> Broken {
             format!("sparsity is {sparsity}, but its layers say {removed}")
         })?;
     }
+    let without = record.without.contains(&Part::Layers);
+    rule(!without || record.layers.is_empty(), || {
+        "it says that it is without its layers, but has some".to_string()
+    })?;
     if let Some(structure) = &record.structure {
         of_structure(structure, record)?;
     }

@@ -17,8 +17,8 @@ pub(super) const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\
 /// Tables with more rows than this are folded, so that readers find what follows.
 const LONG: usize = 14;
 
-/// The report as one HTML page, with what was found at the top, tables and plots.
-pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]) -> String {
+/// The report as one HTML page, with what was found at the top, tables and plots. `lacking` says which plots could not be drawn.
+pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot], lacking: Option<&str>) -> String {
     let experiment = &plan.experiment;
     let mut sections: Vec<(&str, &str, String)> = Vec::new();
     for chapter in chapters {
@@ -36,7 +36,8 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
         };
         sections.push((chapter.file, chapter.title, content));
     }
-    let layers = gallery(plots, &["layers-"]);
+    let lacking = lacking.map_or(String::new(), |text| format!("<p class=\"note\">{}</p>\n", escaped(text)));
+    let layers = gallery(plots, &["layers-"]) + &lacking;
     if !layers.is_empty() {
         sections.push(("layers", "Layers", layers));
     }

@@ -91,6 +91,17 @@ impl Report {
         std::iter::once(finding).chain(scores).collect::<Vec<_>>().join("\n")
     }
 
+    /// Which plots cannot be drawn, and why, if records lack what they show.
+    pub fn lacking(&self) -> Option<String> {
+        let (count, all) = (self.results.without_layers, self.results.plan.cell.len());
+        (count > 0).then(|| {
+            format!(
+                "{count} of {all} cells have records without layers (`zprune merge --without layers`), so no plot shows the layers of \
+                 these."
+            )
+        })
+    }
+
     /// A chapter as a Markdown file.
     pub fn markdown(&self, chapter: &Chapter) -> String {
         let experiment = &self.results.plan.experiment;
@@ -111,7 +122,14 @@ impl Report {
         let confidence = experiment.confidence;
         let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
         let plots = plots::all(&self.results, &self.families)?;
-        let page = html::page(&self.results.plan, &self.finding, &self.chapters, &plots);
+        let lacking = self.lacking();
+        let page = html::page(
+            &self.results.plan,
+            &self.finding,
+            &self.chapters,
+            &plots,
+            lacking.as_deref(),
+        );
         files.push(("report.html".into(), page.into_bytes()));
         let json = data::json(&self.results, &self.families)?;
         files.push(("report.json".into(), json.into_bytes()));

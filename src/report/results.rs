@@ -7,7 +7,7 @@ use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
-use crate::record::{self, Record, Status, StructureRecord};
+use crate::record::{self, Part, Record, Status, StructureRecord};
 use crate::stats::Summary;
 use crate::stats::paired::Texts;
 use crate::stats::proportion::Accuracy;
@@ -304,6 +304,8 @@ pub struct Results {
     pub plan: PlanFile,
     /// One section per model and measure.
     pub sections: Vec<Section>,
+    /// Number of records that are without their layers, which pictures cannot show.
+    pub without_layers: usize,
 }
 
 /// What the cells of an experiment are measured by, under the names that a report has for it.
@@ -348,7 +350,12 @@ impl Results {
         };
         let cells: Vec<Found> = plan.cell.iter().map(found).collect();
         let sections = sections(&plan.experiment, &cells);
-        Results { plan, sections }
+        let without_layers = without_layers(&cells);
+        Results {
+            plan,
+            sections,
+            without_layers,
+        }
     }
 
     /// Reads the plan and the records of a results folder.
@@ -369,6 +376,12 @@ impl Results {
         let good = found.iter().filter(|record| record.status == Status::Ok).count();
         (good, found.len() - good, self.plan.cell.len())
     }
+}
+
+/// Number of cells whose records are without their layers.
+pub(super) fn without_layers(cells: &[Found]) -> usize {
+    let records = cells.iter().filter_map(|found| found.record);
+    records.filter(|record| record.without.contains(&Part::Layers)).count()
 }
 
 /// What the cells found: one section per model and measure.

@@ -96,6 +96,7 @@ pub(crate) fn record<B: Workbench>(
         tasks: found.tasks.iter().map(|task| task.record.clone()).collect(),
         layers: found.layers,
         structure: found.structure,
+        without: Vec::new(),
         check: None,
     };
     Ok((record, found.tasks))
@@ -136,6 +137,7 @@ pub(crate) fn vouch(
                 tasks: Vec::new(),
                 layers: Vec::new(),
                 structure: None,
+                without: Vec::new(),
                 ..record
             })?;
         }

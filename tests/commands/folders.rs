@@ -1,6 +1,8 @@
 //! Claim: commands that read folders leave them as they are, and say what they leave out.
 
-use super::{Folder, refused, run, says, works};
+use super::{Folder, refused, run, says, tree, works};
+use std::path::Path;
+use zprune::record::Part;
 
 #[test]
 fn a_report_is_not_written_over_one_it_is_made_of() {
@@ -75,4 +77,73 @@ fn options_that_would_do_nothing_are_refused() {
     assert!(text.contains("{sed} stands for nothing"), "{text}");
     let text = says(&run(&folder, "plan experiment.toml --gpus 0 --backend cpu"));
     assert!(text.contains("contradict each other"), "{text}");
+}
+
+#[test]
+fn records_without_their_layers_and_samples_say_so_and_stand_for_their_cells() {
+    let folder = Folder::new();
+    folder.write("model/generation_config.json", "{\"eos_token_id\": 2}");
+    folder.write("asked.jsonl", "{\"question\": \"abc\", \"answer\": \"def\"}\n");
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("a fixture");
+    let asked = "\n[[generation]]\nname = \"asked\"\nprompts = \"asked.jsonl\"\ntemplate = \"{question}\"\nmax_tokens = 2\nmatch = \"exact\"\n";
+    folder.write("experiment.toml", text + asked);
+    works(&run(&folder, "run experiment.toml"));
+    works(&run(
+        &folder,
+        "merge results/tiny --into small/tiny --without layers,samples",
+    ));
+    let records = |name: &str| zprune::record::read(&folder.path(name)).expect("records");
+    let (whole, small) = (records("results/tiny"), records("small/tiny"));
+    assert_eq!(whole.len(), small.len());
+    let dense = |record: &zprune::record::Record| record.label.method == "dense";
+    for (one, other) in whole.iter().zip(&small) {
+        assert!(one.without.is_empty() && one.layers.is_empty() == dense(one));
+        let lacking = match dense(one) {
+            true => vec![Part::Samples],
+            false => vec![Part::Layers, Part::Samples],
+        };
+        assert_eq!((&other.without, other.layers.len()), (&lacking, 0));
+        assert!(one.id == other.id && one.agrees(other) && one.run == other.run);
+    }
+    assert!(folder.path("results/tiny/samples").exists() && !folder.path("small/tiny/samples").exists());
+
+    // Every table is the same; the page says which plots are missing.
+    let told = works(&run(&folder, "report small/tiny"));
+    let lacking = format!("{} of {} cells have records without layers", small.len() - 1, small.len());
+    assert!(told.contains(&lacking), "{told}");
+    let page = std::fs::read_to_string(folder.path("small/tiny/report.html")).expect("written");
+    assert!(page.contains(&lacking));
+    let whole_page = std::fs::read_to_string(folder.path("results/tiny/report.html")).expect("written");
+    assert!(!whole_page.contains("records without layers"));
+    let (before, after) = (tree(&folder.path("results/tiny")), tree(&folder.path("small/tiny")));
+    let drawn = |name: &Path| name.to_string_lossy().starts_with("plots/layers-");
+    let mut gone = 0;
+    for (name, content) in before
+        .iter()
+        .filter(|(name, _)| name.starts_with("tables") || name.starts_with("plots"))
+    {
+        assert_eq!(after.get(name), (!drawn(name)).then_some(content), "{}", name.display());
+        gone += usize::from(drawn(name));
+    }
+    assert!(gone > 0, "the fixture has plots of layers");
+
+    // A run goes on with what is missing, and a merge does not take one for the other.
+    let lines = std::fs::read_to_string(folder.path("small/tiny/runs.jsonl")).expect("records");
+    let kept: Vec<&str> = lines.lines().take(small.len() - 1).collect();
+    folder.write("small/tiny/runs.jsonl", kept.join("\n") + "\n");
+    let told = works(&run(&folder, "run experiment.toml --results small"));
+    assert!(
+        told.contains(&format!("1 cells run, {} had results already", small.len() - 1)),
+        "{told}"
+    );
+    assert!(!records("small/tiny")[small.len() - 1].layers.is_empty());
+    let told = works(&run(&folder, "merge small/tiny --into results/tiny"));
+    assert!(told.contains(&format!("0 records added, {} were there already", whole.len())), "{told}");
+    assert_eq!(records("results/tiny"), whole);
+
+    // A record cannot have what it says it is without.
+    let mut both = whole.iter().find(|it| !it.layers.is_empty()).expect("pruned").clone();
+    both.without = vec![Part::Layers];
+    let error = both.line().expect_err("a contradiction").to_string();
+    assert!(error.contains("without its layers"), "{error}");
 }
