@@ -90,7 +90,9 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
         "{planned} cells: {done} done, {failed} failed; everything is in {}",
         page.display()
     );
-    let lacking = report.lacking().map_or(String::new(), |text| terminal::paragraph(&text, width()));
+    let lacking = report
+        .lacking()
+        .map_or(String::new(), |text| terminal::paragraph(&text, width()));
     print(&format!("{}\n{lacking}{everything}", report.terminal(width())))
 }
 

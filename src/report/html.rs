@@ -36,7 +36,9 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
         };
         sections.push((chapter.file, chapter.title, content));
     }
-    let lacking = lacking.map_or(String::new(), |text| format!("<p class=\"note\">{}</p>\n", escaped(text)));
+    let lacking = lacking.map_or(String::new(), |text| {
+        format!("<p class=\"note\">{}</p>\n", escaped(text))
+    });
     let layers = gallery(plots, &["layers-"]) + &lacking;
     if !layers.is_empty() {
         sections.push(("layers", "Layers", layers));

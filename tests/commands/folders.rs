@@ -109,7 +109,11 @@ fn records_without_their_layers_and_samples_say_so_and_stand_for_their_cells() {
 
     // Every table is the same; the page says which plots are missing.
     let told = works(&run(&folder, "report small/tiny"));
-    let lacking = format!("{} of {} cells have records without layers", small.len() - 1, small.len());
+    let lacking = format!(
+        "{} of {} cells have records without layers",
+        small.len() - 1,
+        small.len()
+    );
     assert!(told.contains(&lacking), "{told}");
     let page = std::fs::read_to_string(folder.path("small/tiny/report.html")).expect("written");
     assert!(page.contains(&lacking));
@@ -138,7 +142,10 @@ fn records_without_their_layers_and_samples_say_so_and_stand_for_their_cells() {
     );
     assert!(!records("small/tiny")[small.len() - 1].layers.is_empty());
     let told = works(&run(&folder, "merge small/tiny --into results/tiny"));
-    assert!(told.contains(&format!("0 records added, {} were there already", whole.len())), "{told}");
+    assert!(
+        told.contains(&format!("0 records added, {} were there already", whole.len())),
+        "{told}"
+    );
     assert_eq!(records("results/tiny"), whole);
 
     // A record cannot have what it says it is without.
