@@ -7,8 +7,8 @@ use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::experiment::resolve;
 use crate::report::sheet::Chapter;
-use crate::report::union::{ResultsFolder, RowsBy, union};
-use crate::report::{self, Report, Results, TableChoice, changes, latex, power, terminal};
+use crate::report::union::{ResultsFolder, RowsBy, declare, union};
+use crate::report::{self, Report, Results, TableChoice, changes, latex, power, terminal, with_rows};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,9 @@ pub(super) struct ReportCommand {
         "Every experiment's methods have rows of their own",
     ]))]
     by: RowsBy,
+    /// File with the comparisons ([[comparison]]) that a report of several experiments makes; without it, every pair of methods is compared
+    #[arg(long, value_name = "FILE")]
+    families: Option<PathBuf>,
     /// Folder for the files of a report of several experiments
     #[arg(long, value_name = "DIR", conflicts_with_all = ["table", "methods", "columns", "format"])]
     out: Option<PathBuf>,
@@ -46,6 +49,10 @@ pub(super) struct ReportCommand {
     /// Print tables with these columns only, in this order, and write no files: their headings, as in "50 %,2:4"
     #[arg(long, value_name = "HEADINGS", value_delimiter = ',')]
     columns: Vec<String>,
+    /// Print only rows with this text in their words or in their table's title, and write no files; `a|b` is either text. May be repeated: a
+    /// row has all of them
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["out", "power"])]
+    rows: Vec<String>,
     /// Print tables in this layout and write no files
     #[arg(long, value_parser = choice::<TableLayout>(&["As on a terminal", "For a file in Markdown", "For a paper"]))]
     format: Option<TableLayout>,
@@ -68,16 +75,25 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     if arguments.power {
         return show_power(path);
     }
-    if arguments.out.is_some() {
-        let message = "--out is for a report of several experiments; that of one is written into its results folder";
-        return Err(Error::config(message));
+    for (option, given, what) in [
+        (
+            "--out",
+            &arguments.out,
+            "that of one is written into its results folder",
+        ),
+        ("--families", &arguments.families, "one experiment declares its own"),
+    ] {
+        if given.is_some() {
+            let message = format!("{option} is for a report of several experiments; {what}");
+            return Err(Error::config(message));
+        }
     }
     let folder = folder(arguments, path)?;
     let read = ResultsFolder::read(&folder)?;
     if let Some(since) = &arguments.since {
         let before = since.as_ref().map(|path| opened(arguments, path)).transpose()?;
-        let chapter = changes::chapter(before.as_ref(), &read);
-        return print(&printed(&[chapter], arguments.format, &read.plan.experiment.name));
+        let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)], &arguments.rows)?;
+        return print(&printed(&chapters, arguments.format, &read.plan.experiment.name));
     }
     let report = Report::new(Results::join(read.plan, &read.records));
     if let Some(tables) = tables(&report, arguments)? {
@@ -111,7 +127,12 @@ fn several(arguments: &ReportCommand) -> Result<()> {
     if let Some(out) = &arguments.out {
         apart(arguments, out)?;
     }
-    let report = Report::new(union(&folders, arguments.by)?);
+    let mut results = union(&folders, arguments.by)?;
+    if let Some(file) = &arguments.families {
+        let declared = resolve::families(file, &results.plan.experiment)?;
+        declare(&mut results, declared);
+    }
+    let report = Report::new(results);
     if let Some(tables) = tables(&report, arguments)? {
         return print(&tables);
     }
@@ -179,6 +200,7 @@ fn tables(report: &Report, arguments: &ReportCommand) -> Result<Option<String>> 
         tables: arguments.table.clone(),
         methods: arguments.methods.clone(),
         columns: arguments.columns.clone(),
+        rows: arguments.rows.clone(),
     };
     if choice == TableChoice::default() && arguments.format.is_none() {
         return Ok(None);

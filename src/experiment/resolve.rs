@@ -28,6 +28,7 @@ use crate::linalg::Provider;
 use crate::prune::limits::Limits;
 use crate::prune::units::UNITS;
 use comparison::comparison;
+pub use comparison::families;
 use methods::{method, pattern};
 use models::{expectations, model_place};
 use names::distinct;

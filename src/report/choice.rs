@@ -3,8 +3,8 @@
 use super::comparison::ComparisonFamily;
 use super::layout;
 use super::results::Results;
-use super::sheet::Chapter;
-use crate::error::Result;
+use super::sheet::{Chapter, Sheet};
+use crate::error::{Error, Result};
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::registry::unknown;
@@ -21,6 +21,8 @@ pub struct TableChoice {
     pub methods: Vec<String>,
     /// Headings of columns in the wanted order; the first column is always there.
     pub columns: Vec<String>,
+    /// What a row must have, as in [`with_rows`].
+    pub rows: Vec<String>,
 }
 
 impl TableChoice {
@@ -44,6 +46,7 @@ impl TableChoice {
             true => SCORES.contains(&chapter.file),
             false => self.tables.iter().any(|table| table == chapter.file),
         });
+        let chapters = with_rows(chapters, &self.rows)?;
         if self.columns.is_empty() {
             return Ok(chapters);
         }
@@ -73,6 +76,42 @@ impl TableChoice {
             .map(chosen)
             .filter(|chapter| !chapter.sheets.is_empty())
             .collect())
+    }
+}
+
+/// Tables with those of their rows that have each of these texts in their words or in the title of their table. `a|b` is either text.
+/// Tables without such rows are left out.
+///
+/// # Errors
+/// There is no such row.
+pub fn with_rows(mut chapters: Vec<Chapter>, texts: &[String]) -> Result<Vec<Chapter>> {
+    if texts.is_empty() {
+        return Ok(chapters);
+    }
+    for chapter in &mut chapters {
+        for sheet in &mut chapter.sheets {
+            let Sheet {
+                title, columns, rows, ..
+            } = sheet;
+            rows.retain(|row| {
+                let cells = row.iter().zip(columns.iter()).filter(|(_, column)| !column.numbers);
+                let words: Vec<&str> = cells
+                    .map(|(cell, _)| cell.text.as_str())
+                    .chain([title.as_str()])
+                    .collect();
+                let has = |text: &str| words.iter().any(|it| it.contains(text));
+                texts.iter().all(|text| text.split('|').any(has))
+            });
+        }
+        chapter.sheets.retain(|sheet| !sheet.rows.is_empty());
+    }
+    chapters.retain(|chapter| !chapter.sheets.is_empty());
+    match chapters.is_empty() {
+        false => Ok(chapters),
+        true => Err(Error::config(format!(
+            "no row of these tables has {} in its words or in its table's title",
+            texts.join(" and ")
+        ))),
     }
 }
 

@@ -27,7 +27,7 @@ pub mod text;
 pub mod union;
 mod written;
 
-pub use choice::TableChoice;
+pub use choice::{TableChoice, with_rows};
 pub use results::Results;
 pub use written::check;
 

@@ -10,7 +10,7 @@ use crate::experiment::identity::{
 };
 use crate::experiment::inputs::ModelIdentity;
 use crate::experiment::plan::{
-    DENSE, EvaluationPlan, Experiment, GenerationPlan, MethodPlan, ModelPlan, Reference, TaskPlan,
+    Comparison, DENSE, EvaluationPlan, Experiment, GenerationPlan, MethodPlan, ModelPlan, Reference, TaskPlan,
 };
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::pattern::Pattern;
@@ -94,6 +94,20 @@ pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
         sections,
         without_layers,
     })
+}
+
+/// Makes these comparisons and no others. They were declared for the report of several experiments.
+pub fn declare(results: &mut Results, comparisons: Vec<Comparison>) {
+    let experiment = &mut results.plan.experiment;
+    experiment.comparisons = comparisons;
+    experiment.description = described(
+        &experiment.name,
+        "Only comparisons that were declared for this report are made.",
+    );
+}
+
+fn described(names: &str, comparisons: &str) -> String {
+    format!("The results of {names} in one report. {comparisons}")
 }
 
 /// What experiments are called; of two with one name, the second has a number.
@@ -391,14 +405,13 @@ impl<'a> Union<'a> {
         }
         let plans = || others.iter().map(|part| &part.plan.experiment);
         let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
-        let quoted: Vec<String> = names.iter().map(|name| format!("“{name}”")).collect();
+        let name = names.join(" + ");
         Ok(Experiment {
-            name: names.join(" + "),
-            description: format!(
-                "The results of {} in one report. Comparisons that the experiments declared are not used: every pair of methods \
-                 is compared, in one family.",
-                quoted.join(" and ")
+            description: described(
+                &name,
+                "Comparisons that the experiments declared are not used: every pair of methods is compared, in one family.",
             ),
+            name,
             tables: Vec::new(),
             protocol: first_plan
                 .protocol

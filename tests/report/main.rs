@@ -5,6 +5,7 @@ mod comparisons;
 mod made;
 mod printed;
 mod several;
+mod study;
 
 use std::path::Path;
 use zprune::report::Report;

@@ -5,6 +5,7 @@ use crate::quickstart;
 use std::path::Path;
 use zprune::record::Record;
 use zprune::report::results::Results;
+use zprune::report::sheet::SheetCell;
 use zprune::report::{Report, TableChoice, latex, terminal};
 
 /// More methods than anybody looks at: `wanda-0`, `wanda-1`, ...
@@ -457,6 +458,7 @@ fn tables_for_a_paper_have_the_chosen_methods_and_columns_and_a_label() {
         tables: names(&["perplexity"]),
         methods: names(&["wanda", "dense"]),
         columns: vec![patterns[2].clone(), patterns[0].clone()],
+        rows: Vec::new(),
     };
     let chapters = report.chosen(&choice).expect("they are there");
     let [chapter] = &chapters[..] else { panic!("one table") };
@@ -503,4 +505,31 @@ fn tables_for_a_paper_have_the_chosen_methods_and_columns_and_a_label() {
         let error = report.chosen(&wrong).expect_err(says).to_string();
         assert!(error.contains(says), "{error}");
     }
+}
+
+#[test]
+fn rows_are_those_that_have_all_the_texts() {
+    let report = quickstart();
+    let rows = |texts: &[&str]| {
+        let choice = TableChoice {
+            tables: vec!["comparisons".to_string()],
+            rows: texts.iter().map(|it| it.to_string()).collect(),
+            ..TableChoice::default()
+        };
+        let chapters = report.chosen(&choice).map_err(|error| error.to_string())?;
+        let [chapter] = &chapters[..] else { panic!("one table") };
+        let words = |row: &Vec<SheetCell>| row.iter().take(3).map(|it| it.text.clone()).collect::<Vec<_>>();
+        Ok::<_, String>(chapter.sheets[0].rows.iter().map(words).collect::<Vec<_>>())
+    };
+    let all = rows(&[]).expect("the whole table");
+    let some = rows(&["70 %|2:4", "wanda against"]).expect("some");
+    let wanted = |row: &&Vec<String>| row[1] != "50 %" && row[2].starts_with("wanda against");
+    assert_eq!(some, all.iter().filter(wanted).cloned().collect::<Vec<_>>());
+    assert!(!some.is_empty() && some.len() < all.len());
+    // The title of a table counts as words of its rows, numbers do not: there are differences of so many percent.
+    assert_eq!(
+        rows(&["every pair", "50 %"]).map(|found| found.len()),
+        Ok(all.len() / 3)
+    );
+    assert!(rows(&["no such words"]).is_err_and(|error| error.contains("no such words")));
 }

@@ -5,11 +5,13 @@ use std::path::Path;
 use zprune::experiment::identity::PruningKind;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
+use zprune::experiment::resolve::families;
 use zprune::record::Record;
+use zprune::report::Report;
 use zprune::report::changes;
 use zprune::report::results::{MethodResult, Results};
 use zprune::report::sheet::{Chapter, Sheet};
-use zprune::report::union::{ResultsFolder, RowsBy, union};
+use zprune::report::union::{ResultsFolder, RowsBy, declare, union};
 
 /// A plan with its records, which know that model `a` and model `b` have other weights, and their patterns and seeds.
 fn whole(seeds: &str, more: &str) -> ResultsFolder {
@@ -202,6 +204,73 @@ fn what_is_not_the_same_gets_a_row_of_its_own() {
 
 fn folder_results(folder: &ResultsFolder) -> Results {
     Results::join(folder.plan.clone(), &folder.records)
+}
+
+#[test]
+fn families_of_several_experiments_are_those_that_a_file_declares() {
+    let folder = whole("[0, 1]", "");
+    let parts = [
+        part(&folder, "first", &["ria", "wanda"], &[0, 1]),
+        part(&folder, "second", &["magnitude"], &[0, 1]),
+    ];
+    let mut results = union(&parts, RowsBy::Experiment).expect("they go together");
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let file = place.path().join("families.toml");
+    let entry = |family: &str, ours: &str, against: &str, more: &str| {
+        format!("[[comparison]]\nfamily = \"{family}\"\nours = \"{ours}\"\nagainst = [\"{against}\"]\n{more}\n")
+    };
+    let declared = |text: &str| {
+        std::fs::write(&file, text).expect("writable");
+        families(&file, &results.plan.experiment)
+    };
+    let (ria, wanda, magnitude) = ("ria (first)", "wanda (first)", "magnitude (second)");
+    let one = entry("between", ria, magnitude, "") + &entry("between", wanda, magnitude, "");
+    let two = entry("within", ria, wanda, "tasks = []");
+    for (wrong, says) in [
+        (entry("a", "ria", wanda, ""), "`ria`"),
+        (one.clone() + &entry("between", ria, magnitude, ""), "twice"),
+        (
+            one.clone() + &entry("between", ria, wanda, "tasks = []"),
+            "different names",
+        ),
+        ("name = \"a\"\n".to_string() + &two, "nothing else"),
+        (
+            "[[comparison]]\nfamily = \"a\"\naxis = \"criterion\"\nagainst = [\"wanda\"]\n".to_string(),
+            "`against`",
+        ),
+    ] {
+        let error = declared(&wrong).expect_err(says).to_string();
+        assert!(error.contains(says) && error.contains("families.toml"), "{error}");
+    }
+    let found = declared(&(one + &two)).expect("families");
+    declare(&mut results, found);
+    assert!(
+        results
+            .plan
+            .experiment
+            .description
+            .contains("were declared for this report")
+    );
+    let report = Report::new(results);
+    let names: Vec<&str> = report.families.iter().map(|family| family.name.as_str()).collect();
+    assert_eq!(names, ["between", "within"]);
+    assert!(
+        report
+            .families
+            .iter()
+            .all(|family| family.declared && family.missing == 0)
+    );
+    let (sections, texts) = (report.results.sections.len(), 2);
+    let patterns = report.results.plan.experiment.patterns.len();
+    assert_eq!(report.families[0].tests.len(), 2 * sections * patterns);
+    assert_eq!(report.families[1].tests.len(), texts * patterns, "tasks are left out");
+    let pair = |test: &zprune::report::comparison::Test| (test.ours.clone(), test.other.clone());
+    assert!(
+        report.families[1]
+            .tests
+            .iter()
+            .all(|test| pair(test) == (ria.to_string(), wanda.to_string()))
+    );
 }
 
 #[test]

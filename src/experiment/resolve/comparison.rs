@@ -5,12 +5,80 @@
 
 use super::methods::pattern;
 use super::names::known;
-use crate::error::{Error, Result};
+use crate::error::{Error, Located, Result};
 use crate::experiment::axes;
 use crate::experiment::axis::Axis;
 use crate::experiment::plan::{Comparison, DENSE, Experiment};
 use crate::experiment::raw::RawComparison;
+use crate::files::input;
+use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Reads the families of comparisons that a file declares for a report of several experiments, which is `experiment`. Entries with the same
+/// name are one family.
+///
+/// # Errors
+/// The file cannot be read or has something else, an entry has an axis, or names what the experiments do not have.
+pub fn families(path: &Path, experiment: &Experiment) -> Result<Vec<Comparison>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Families {
+        comparison: Vec<RawComparison>,
+    }
+    let text = input::read_text(path, input::SMALL)?;
+    let read = || -> Result<Vec<Comparison>> {
+        let declared: Families = toml::from_str(&text).map_err(|error| {
+            Error::config(format!(
+                "a file of families has [[comparison]] and nothing else: {}",
+                error.message()
+            ))
+        })?;
+        let mut families: Vec<Comparison> = Vec::new();
+        for raw in &declared.comparison {
+            let new = of_several(raw, experiment).at(format_args!("family `{}`", raw.family))?;
+            match families.iter_mut().find(|family| family.family == new.family) {
+                None => families.push(new),
+                Some(family) => joined(family, new)?,
+            }
+        }
+        Ok(families)
+    };
+    read().at(path.display())
+}
+
+/// A family of methods of several experiments, as pairs. Along an axis methods of different experiments would be paired, which differ in
+/// more.
+fn of_several(raw: &RawComparison, experiment: &Experiment) -> Result<Comparison> {
+    if raw.axis.is_some() {
+        let message =
+            "methods of several experiments are compared by name: write `ours` and `against` in place of `axis`";
+        return Err(Error::config(message));
+    }
+    let mut family = comparison(raw, experiment)?;
+    let ours = std::mem::take(&mut family.ours);
+    let against = std::mem::take(&mut family.against);
+    family.pairs = against.into_iter().map(|other| (ours.clone(), other)).collect();
+    Ok(family)
+}
+
+/// Adds the pairs of another entry of a family.
+fn joined(family: &mut Comparison, new: Comparison) -> Result<()> {
+    let without_pairs = |it: &Comparison| Comparison {
+        pairs: Vec::new(),
+        ..it.clone()
+    };
+    if without_pairs(family) != without_pairs(&new) {
+        let message = "its entries have different models, patterns, evaluations or tasks; give them different names";
+        return Err(Error::config(message).at(format_args!("family `{}`", new.family)));
+    }
+    if let Some((ours, other)) = new.pairs.iter().find(|pair| family.pairs.contains(pair)) {
+        let message = format!("`{ours}` is compared with `{other}` twice");
+        return Err(Error::config(message).at(format_args!("family `{}`", new.family)));
+    }
+    family.pairs.extend(new.pairs);
+    Ok(())
+}
 
 /// Resolves a family against the models, methods, patterns, evaluations and tasks of its experiment.
 ///

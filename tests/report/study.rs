@@ -1,0 +1,178 @@
+//! The study's page: what its blocks say is what `zprune report` makes of the committed records, and its sentences quote nothing else.
+//!
+//! A block is what stands between `<!-- zprune report ... -->` and `<!-- end -->`: the command, and what it prints. With
+//! `ZPRUNE_WRITE_PAGES=1` the test writes the blocks in place of comparing them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+const PAGE: &str = "docs/study.md";
+const BEGINNING: &str = "<!-- zprune ";
+const END: &str = "<!-- end -->";
+
+/// A part of a page.
+#[derive(Debug, PartialEq)]
+enum Part<'a> {
+    /// A line as somebody wrote it.
+    Line(&'a str),
+    /// A command with what stands below it.
+    Block(&'a str, String),
+}
+
+/// The parts of a page, in order.
+fn parts(page: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(command) = line.strip_prefix(BEGINNING) else {
+            parts.push(Part::Line(line));
+            continue;
+        };
+        let command = command.strip_suffix(" -->").expect("a command ends in its line");
+        let mut content = String::new();
+        loop {
+            match lines.next().unwrap_or_else(|| panic!("`{command}` has no {END}")) {
+                END => break,
+                line => content += &format!("{line}\n"),
+            }
+        }
+        parts.push(Part::Block(command, content));
+    }
+    parts
+}
+
+/// The words of a command; those in double quotes may have spaces.
+fn words(command: &str) -> Vec<String> {
+    let pieces = command.split('"').enumerate();
+    pieces
+        .flat_map(|(index, piece)| match index % 2 {
+            0 => piece.split_whitespace().map(String::from).collect(),
+            _ => vec![piece.to_string()],
+        })
+        .collect()
+}
+
+/// What a command prints, as it stands in a page: its headings are below those of the page.
+fn printed(command: &str) -> String {
+    let words = words(command);
+    assert_eq!(words[0], "report", "{command}");
+    let output = Command::new(env!("CARGO_BIN_EXE_zprune"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(&words)
+        .args(["--format", "markdown"])
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
+    let lines = text.lines().map(|line| match line.strip_prefix("## ") {
+        Some(title) => format!("#### {title}\n"),
+        None => format!("{line}\n"),
+    });
+    format!("\n{}\n", lines.collect::<String>())
+}
+
+/// The figures in a text: words with digits and without letters, without signs and marks. What is in code or the target of a link is a
+/// name or a setting.
+fn figures(text: &str) -> BTreeSet<String> {
+    let mut plain = String::new();
+    for (index, piece) in text.split('`').enumerate() {
+        if index % 2 == 0 {
+            plain.push_str(piece);
+        }
+    }
+    while let Some(from) = plain.find("](") {
+        let to = plain[from..].find(')').map_or(plain.len(), |length| from + length + 1);
+        plain.replace_range(from..to, "]");
+    }
+    let figure = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
+        let digits = word.contains(|c: char| c.is_ascii_digit());
+        (digits && !word.contains(char::is_alphabetic)).then(|| word.to_string())
+    };
+    let letters = |word: &&str| !word.contains(|c: char| c.is_alphabetic());
+    plain.split_whitespace().filter(letters).filter_map(figure).collect()
+}
+
+#[test]
+fn the_pages_blocks_are_what_its_commands_print() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let page = std::fs::read_to_string(&path).expect("the page is in the repository");
+    let (mut made, mut blocks) = (String::new(), 0);
+    for part in parts(&page) {
+        match part {
+            Part::Line(line) => made += &format!("{line}\n"),
+            Part::Block(command, _) => {
+                blocks += 1;
+                made += &format!("{BEGINNING}{command} -->\n{}{END}\n", printed(command));
+            }
+        }
+    }
+    assert!(blocks > 0, "{PAGE} has no block");
+    if std::env::var_os("ZPRUNE_WRITE_PAGES").is_some() {
+        std::fs::write(&path, made).expect("writable");
+        return;
+    }
+    for (old, new) in page.lines().zip(made.lines()) {
+        assert_eq!(
+            old, new,
+            "{PAGE} is not what the records give: ZPRUNE_WRITE_PAGES=1 cargo test --release --test report study"
+        );
+    }
+    assert_eq!(page.len(), made.len());
+}
+
+#[test]
+fn the_pages_sentences_quote_figures_of_the_blocks_of_their_section() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE)).expect("a page");
+    let all = parts(&page);
+    let blocks = |parts: &[Part]| -> BTreeSet<String> {
+        let contents = parts.iter().filter_map(|part| match part {
+            Part::Block(_, content) => Some(figures(content)),
+            Part::Line(_) => None,
+        });
+        contents.flatten().collect()
+    };
+    let heading = |part: &Part| matches!(part, Part::Line(line) if line.starts_with("## "));
+    let starts: Vec<usize> = (0..all.len()).filter(|index| heading(&all[*index])).collect();
+    let mut checked = 0;
+    let first = [0].into_iter().chain(starts.iter().copied());
+    for (from, to) in first.zip(starts.iter().copied().chain([all.len()])) {
+        let section = &all[from..to];
+        // What stands before the first section is about the whole page.
+        let known = blocks(if from == 0 { &all } else { section });
+        for part in section {
+            let Part::Line(line) = part else { continue };
+            for figure in figures(line) {
+                assert!(
+                    known.contains(&figure),
+                    "{PAGE}: {figure} is in no block of its section: {line}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 0, "{PAGE} quotes no figure");
+}
+
+#[test]
+fn blocks_and_figures_are_found_as_they_are_written() {
+    let page = "one\n<!-- zprune report a --rows \"50 %|x\" -->\n| 1 |\n<!-- end -->\ntwo";
+    let found = [
+        Part::Line("one"),
+        Part::Block("report a --rows \"50 %|x\"", "| 1 |\n".to_string()),
+        Part::Line("two"),
+    ];
+    assert_eq!(parts(page), found);
+    assert_eq!(
+        words("report a --rows \"50 %|x\" b"),
+        ["report", "a", "--rows", "50 %|x", "b"]
+    );
+    let text = "At 50 % it is **41.8** (-0.3 to +1.2 %, p < 0.0001) with `128 x 2048`, SmolLM2-135M, f16, 2:4 and [C4](a7.md#1).";
+    let figures = figures(text);
+    assert_eq!(
+        figures.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["0.0001", "0.3", "1.2", "2:4", "41.8", "50"]
+    );
+}
