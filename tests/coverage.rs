@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use zprune::stats::Interval;
 use zprune::stats::bootstrap::{Bootstrap, RESAMPLES, Units, block_length};
+use zprune::stats::multiplicity::holm;
 use zprune::stats::normal_quantile;
 use zprune::stats::paired::{TextMean, Texts};
 use zprune::stats::proportion::Accuracy;
@@ -277,4 +278,136 @@ fn a_minimum_detectable_difference_is_detected_four_times_in_five() {
             .is_some_and(|p| p <= 0.05)
     });
     assert!((79.0..=81.0).contains(&found), "{found}");
+}
+
+/// The differences of two methods in the study's records, taken apart: what windows add, what is left of each seed, and how much
+/// seeds differ.
+struct Taken {
+    windows: Vec<f64>,
+    rest: Vec<Vec<f64>>,
+    /// Standard deviation of what a seed adds to all windows.
+    seeds: f64,
+}
+
+impl Taken {
+    /// From three seeds of question i of the study, in half precision.
+    fn of(ours: &str, other: &str, sparsity: f64) -> Taken {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("results/study/arithmetic_f16");
+        let records = zprune::record::read(&folder).expect("the study's records");
+        let windows = |method: &str| -> Vec<Vec<f64>> {
+            let own = records.iter().filter(|it| it.label.method == method);
+            let own = own.filter(|it| {
+                it.cell
+                    .pruning
+                    .as_ref()
+                    .is_some_and(|it| it.pattern().sparsity() == sparsity)
+            });
+            let mut own: Vec<_> = own.collect();
+            own.sort_by_key(|it| it.cell.pruning.as_ref()?.calibration.as_ref().map(|it| it.seed));
+            own.iter().map(|it| it.evaluations[0].windows.clone()).collect()
+        };
+        let (ours, other) = (windows(ours), windows(other));
+        assert_eq!((ours.len(), other.len()), (3, 3));
+        let pairs = ours.iter().zip(&other);
+        let rows = pairs.map(|(one, two)| one.iter().zip(two).map(|(one, two)| one - two).collect());
+        let rows: Vec<Vec<f64>> = rows.collect();
+        let found = VarianceComponents::of(&rows, Texts::Stream).expect("three seeds");
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let of_seed: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
+        let windows: Vec<f64> = (0..rows[0].len())
+            .map(|window| mean(&rows.iter().map(|row| row[window]).collect::<Vec<_>>()) - found.mean)
+            .collect();
+        let rest = rows.iter().zip(&of_seed).map(|(row, seed)| {
+            let values = row.iter().zip(&windows);
+            values.map(|(value, window)| value - seed - window).collect()
+        });
+        Taken {
+            rest: rest.collect(),
+            windows,
+            seeds: found.seed_component.expect("three seeds").sqrt(),
+        }
+    }
+
+    /// An experiment of three seeds in which methods do not differ: runs of windows from the records, which keep what neighbours have in
+    /// common; seeds of the records' spread; and what is left of a seed of the records, in runs of its own.
+    fn drawn(&self, draw: &mut Draw) -> Vec<Vec<f64>> {
+        let windows = draw.runs(&self.windows);
+        let rows = (0..3).map(|_| {
+            let seed = self.seeds * draw.normal();
+            let place = (draw.uniform() * self.rest.len() as f64) as usize;
+            let rest = draw.runs(&self.rest[place]);
+            windows
+                .iter()
+                .zip(rest)
+                .map(|(window, rest)| seed + window + rest)
+                .collect()
+        });
+        rows.collect()
+    }
+}
+
+impl Draw {
+    /// As many values, in runs of twelve neighbours that begin anywhere; the first follows the last.
+    fn runs(&mut self, values: &[f64]) -> Vec<f64> {
+        const RUN: usize = 12;
+        let mut drawn = Vec::with_capacity(values.len() + RUN);
+        while drawn.len() < values.len() {
+            let start = (self.uniform() * values.len() as f64) as usize;
+            drawn.extend((start..start + RUN).map(|place| values[place % values.len()]));
+        }
+        drawn.truncate(values.len());
+        drawn
+    }
+}
+
+/// Differences of the study: two methods and a sparsity.
+const DIFFERENCES: [(&str, &str, f64); 7] = [
+    ("wanda", "sparsegpt", 0.5),
+    ("wanda", "wanda+least-squares", 0.5),
+    ("ria", "wanda", 0.5),
+    ("wanda", "wanda+least-squares", 0.6),
+    ("ria", "wanda", 0.6),
+    ("sparsegpt", "wanda+least-squares", 0.6),
+    ("wanda", "sparsegpt", 0.7),
+];
+
+#[test]
+fn intervals_under_the_studys_own_design_cover_what_they_promise() {
+    // Three seeds, 148 windows of WikiText-2, as correlated and as skewed as the study's differences are.
+    let mut wrong = Vec::new();
+    println!("the study's design: coverage of 95 % intervals, and differences found at 5 % where there is none");
+    for (ours, other, sparsity) in DIFFERENCES {
+        let taken = Taken::of(ours, other, sparsity);
+        let of = |draw: &mut Draw| VarianceComponents::of(&taken.drawn(draw), Texts::Stream);
+        let covered = percent(|draw| covers(of(draw).and_then(|it| it.interval(0.95)), 0.0));
+        let found = percent(|draw| of(draw).and_then(|it| it.p()).is_some_and(|p| p <= 0.05));
+        println!("{ours} against {other} at {sparsity}: {covered:.1}; {found:.1}");
+        if !(93.5..=96.5).contains(&covered) || found > 6.5 {
+            wrong.push(format!(
+                "{ours} against {other} at {sparsity}: covers {covered:.1} %, finds {found:.1} %"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn families_of_the_studys_size_find_something_where_there_is_nothing_no_more_often_than_they_may() {
+    // Comparisons that have nothing in common, for which Holm's correction is the tightest: how small p-values are at the far end counts.
+    let taken: Vec<Taken> = DIFFERENCES
+        .iter()
+        .map(|(ours, other, sparsity)| Taken::of(ours, other, *sparsity))
+        .collect();
+    for comparisons in [18, 180] {
+        let found = percent(|draw| {
+            let p = (0..comparisons).map(|place| {
+                let found = VarianceComponents::of(&taken[place % taken.len()].drawn(draw), Texts::Stream);
+                found.and_then(|it| it.p()).expect("a spread")
+            });
+            let p: Vec<f64> = p.collect();
+            holm(&p).iter().any(|p| *p <= 0.05)
+        });
+        println!("{comparisons} comparisons without a difference: {found:.1} % of families find one");
+        assert!((1.0..=5.4).contains(&found), "{found}");
+    }
 }
