@@ -1,11 +1,15 @@
 //! The study's page: what its blocks say is what `zprune report` makes of the committed records, and its sentences quote nothing else.
 //!
 //! A block is what stands between `<!-- zprune report ... -->` and `<!-- end -->`: the command, and what it prints. With
-//! `ZPRUNE_WRITE_PAGES=1` the test writes the blocks in place of comparing them.
+//! `ZPRUNE_WRITE_PAGES=1` the test writes the blocks in place of comparing them. The list of its questions says what the files say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use zprune::experiment::machine::MachineRequest;
+use zprune::experiment::plan_file::PlanFile;
+use zprune::experiment::resolve::{self, Described};
+use zprune::report::union::{ResultsFolder, RowsBy, union};
 
 const PAGE: &str = "docs/study.md";
 const BEGINNING: &str = "<!-- zprune ";
@@ -175,4 +179,54 @@ fn blocks_and_figures_are_found_as_they_are_written() {
         figures.iter().map(String::as_str).collect::<Vec<_>>(),
         ["0.0001", "0.3", "1.2", "2:4", "41.8", "50"]
     );
+}
+
+#[test]
+fn every_question_resolves_and_has_the_cells_that_its_list_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/study");
+    let list = std::fs::read_to_string(folder.join("README.md")).expect("a list");
+    let (mut calibrations, mut cells) = (Vec::new(), BTreeMap::<String, usize>::new());
+    for entry in std::fs::read_dir(&folder).expect("experiments are in the repository") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if !name.ends_with(".toml") || name == "calibration_families.toml" {
+            continue;
+        }
+        let described = resolve::read_described(&path, &MachineRequest::default());
+        let Described::Experiment(experiment) = described.unwrap_or_else(|error| panic!("{error}")) else {
+            assert!(list.contains(&format!("`{name}`")), "{name} is not in the list");
+            continue;
+        };
+        let many = name.starts_with("calibration_");
+        let listed = if many { "calibration_*.toml".to_string() } else { name };
+        *cells.entry(listed).or_default() += experiment.cells().len();
+        if many {
+            calibrations.push(ResultsFolder {
+                plan: PlanFile {
+                    zprune: String::new(),
+                    experiment: *experiment,
+                    cell: Vec::new(),
+                },
+                records: Vec::new(),
+            });
+        }
+    }
+    for (name, count) in &cells {
+        let line = list.lines().find(|line| line.contains(&format!("`{name}`")));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in the list"));
+        let alike = |other: &&String| line.contains(&format!("`{other}`"));
+        let all: usize = cells.keys().filter(alike).map(|other| cells[other]).sum();
+        let said = line.trim_end_matches(" |").rsplit("| ").next().expect("a column");
+        let numbers: Vec<usize> = said.split(", ").map(|number| number.parse().expect("cells")).collect();
+        assert!(
+            numbers.contains(&all) || numbers.contains(count),
+            "{name} has {count} cells: {line}"
+        );
+    }
+    // What is compared between files is declared by names that a report of them has.
+    let joined = union(&calibrations, RowsBy::Experiment).expect("they go together");
+    let file = folder.join("calibration_families.toml");
+    let declared = resolve::families(&file, &joined.plan.experiment).expect("families");
+    let pairs: usize = declared.iter().map(|family| family.pairs.len()).sum();
+    assert_eq!((declared.len(), pairs, calibrations.len()), (2, 15, 6));
 }
