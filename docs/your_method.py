@@ -6,11 +6,14 @@ Needs numpy and safetensors. With PyTorch, take load_file and save_file from saf
 """
 import sys
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-model, statistics, seed = sys.argv[1:]
+model, path, seed = sys.argv[1:]
 weights = load_file(f"{model}/model.safetensors")
-statistics = load_file(statistics)
+statistics = load_file(path)
+# Says for which model the files are, so that zprune takes them for no other.
+made_for = {"model_weights_sha256": safe_open(path, "numpy").metadata()["model_weights_sha256"]}
 
 
 def score(weight, x2, mean, variance):
@@ -38,6 +41,6 @@ scores = {}
 for layer in layers:
     found = [statistics[f"{layer}.{what}"] for what in ("input_squares", "input_means", "input_variances")]
     scores[f"{layer}.weight"] = score(weights[f"{layer}.weight"].astype("float32"), *found).astype("float32")
-save_file(scores, f"scores-{seed}.safetensors")
-save_file({name: half_of_each_row(of) for name, of in scores.items()}, f"mask-0.5-{seed}.safetensors")
-save_file({name: two_of_four(of) for name, of in scores.items()}, f"mask-2-4-{seed}.safetensors")
+save_file(scores, f"scores-{seed}.safetensors", made_for)
+save_file({name: half_of_each_row(of) for name, of in scores.items()}, f"mask-0.5-{seed}.safetensors", made_for)
+save_file({name: two_of_four(of) for name, of in scores.items()}, f"mask-2-4-{seed}.safetensors", made_for)

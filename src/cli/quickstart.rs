@@ -18,6 +18,9 @@ pub(super) struct Quickstart {
     /// Folder to keep the experiment, its model and its texts in [default: in the user's folder for caches]
     #[arg(long, value_name = "DIR")]
     inputs: Option<PathBuf>,
+    /// Compute nothing: only keep the experiment, its model and its texts in the folder of --inputs
+    #[arg(long, requires = "inputs")]
+    no_run: bool,
     #[command(flatten)]
     machine: Machine,
 }
@@ -33,6 +36,9 @@ pub(super) fn run(arguments: &Quickstart) -> Result<()> {
             "the experiment is {}, its model and its texts are beside it",
             unpacked.experiment().display()
         )),
+    }
+    if arguments.no_run {
+        return Ok(());
     }
     let path = unpacked.experiment();
     let experiment = resolve::read_for(&path, &arguments.machine.request())?;

@@ -8,7 +8,7 @@ use crate::experiment::plan_file::PlanFile;
 use crate::experiment::resolve;
 use crate::report::sheet::Chapter;
 use crate::report::union::{ResultsFolder, RowsBy, declare, union};
-use crate::report::{self, Report, Results, TableChoice, changes, latex, power, terminal, with_rows};
+use crate::report::{self, Report, Results, TableChoice, changes, latex, papers, power, terminal, with_rows};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,10 @@ pub(super) struct ReportCommand {
     /// Ask instead whether the differences that an experiment cites could have been seen; needs no records
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "format"])]
     power: bool,
+    /// Show instead the perplexities of published tables beside those measured, where model, text, windows, pattern and method are the same,
+    /// and say why the rest cannot be compared
+    #[arg(long, conflicts_with_all = ["table", "methods", "columns", "out", "since", "power"])]
+    published: bool,
     /// Print this table and write no files (perplexity, accuracy, published, comparisons, uncertainty, axes, power); may be repeated
     #[arg(long, value_name = "NAME")]
     table: Vec<String>,
@@ -95,6 +99,12 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
         let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)], &arguments.rows)?;
         return print(&printed(&chapters, arguments.format, &read.plan.experiment.name));
     }
+    if arguments.published {
+        let name = read.plan.experiment.name.clone();
+        let results = Results::join(read.plan, &read.records);
+        let chapters = with_rows(vec![papers::chapter(&results, &read.records)?], &arguments.rows)?;
+        return print(&printed(&chapters, arguments.format, &name));
+    }
     let report = Report::new(Results::join(read.plan, &read.records));
     if let Some(tables) = tables(&report, arguments)? {
         return print(&tables);
@@ -114,8 +124,12 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
 
 /// Several experiments in one report. It belongs to none of their folders, so it is written only where `--out` says.
 fn several(arguments: &ReportCommand) -> Result<()> {
-    if arguments.power || arguments.since.is_some() {
-        let option = if arguments.power { "--power" } else { "--since" };
+    let alone = [
+        ("--power", arguments.power),
+        ("--since", arguments.since.is_some()),
+        ("--published", arguments.published),
+    ];
+    if let Some((option, _)) = alone.into_iter().find(|(_, asked)| *asked) {
         let message = format!(
             "{option} asks about one experiment, and there are {}",
             arguments.experiments.len()

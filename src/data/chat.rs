@@ -8,7 +8,7 @@ use super::guard::guarded;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::{input, json};
-use crate::threads::with_stack;
+use crate::threads::{with_limit, with_stack};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
@@ -16,6 +16,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The file that has a template alone, and the one that has it among others.
 const OWN_FILE: &str = "chat_template.jinja";
@@ -26,6 +28,10 @@ pub const TODAY: [i16; 3] = [2024, 7, 26];
 
 /// Steps and pieces of 64 bytes that a template may take for one conversation: a hundred times as many as long prompts need.
 const FUEL: u64 = 1_000_000;
+
+/// How long a template may take for one conversation; long prompts take some milliseconds. minijinja counts most of what a template does, but
+/// not how many values a list has that is made of two others.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The most bytes of a template. Those of released models have up to some tens of thousands.
 const MOST_BYTES: usize = 128 << 10;
@@ -49,7 +55,7 @@ pub struct Turn<'a> {
 
 /// A model's chat template, ready to write conversations.
 pub struct Chat {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     /// The file that has the template, and the key, for messages.
     place: String,
     /// The texts of the tokenizer's named tokens, such as `bos_token`.
@@ -83,27 +89,26 @@ impl Chat {
         };
         let named = tokenizer.named();
         let known = serde_json::to_string(named).map_err(|error| Error::input(error).at(folder.display()))?;
-        let mut chat = Chat {
-            environment: environment().map_err(|error| Error::input(error).at(&place))?,
-            place,
-            named: Value::from(Serde(named)),
-            digest: digest::of_bytes(format!("{text}\n{known}").as_bytes()),
-        };
         if text.len() > MOST_BYTES {
             let message = format!(
                 "the template has {} bytes, and {MOST_BYTES} is the most that is read",
                 text.len()
             );
-            return Err(Error::input(message).at(&chat.place));
+            return Err(Error::input(message).at(&place));
         }
-        let environment = &mut chat.environment;
+        let mut environment = environment().map_err(|error| Error::input(error).at(&place))?;
         let added = with_stack("a chat template", STACK, || {
             environment.add_template_owned(NAME, without_marks(&lines(&text)))
         });
         if let Err(error) = added? {
-            return Err(chat.wrong(error));
+            return Err(wrong(&place, error));
         }
-        Ok(chat)
+        Ok(Chat {
+            environment: Arc::new(environment),
+            place,
+            named: Value::from(Serde(named)),
+            digest: digest::of_bytes(format!("{text}\n{known}").as_bytes()),
+        })
     }
 
     /// SHA-256 of all that decides what is written: the template and the tokens that it may name.
@@ -116,7 +121,6 @@ impl Chat {
     /// # Errors
     /// The template refuses the conversation or fails, with its line.
     pub fn write(&self, turns: &[Turn]) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(|error| self.wrong(error))?;
         let conversation = context! {
             messages => Serde(turns),
             tools => (),
@@ -124,28 +128,33 @@ impl Chat {
             add_generation_prompt => true,
             ..self.named.clone()
         };
+        let environment = Arc::clone(&self.environment);
         // minijinja panics where `continue` leaves a `with` in a loop.
-        let written = with_stack("a chat template", STACK, || guarded(|| template.render(conversation)))?;
+        let write = move || guarded(|| environment.get_template(NAME)?.render(conversation));
+        let written = with_limit("a chat template", STACK, LIMIT, write)?;
+        let endless = || format!("the template does not come to its end in {} seconds", LIMIT.as_secs());
+        let written = written.ok_or_else(|| Error::input(endless()).at(&self.place))?;
         let written = written.map_err(|panic| Error::input(format!("the template fails: {panic}")).at(&self.place))?;
-        written.map_err(|error| self.wrong(error))
+        written.map_err(|error| wrong(&self.place, error))
     }
+}
 
-    fn wrong(&self, error: minijinja::Error) -> Error {
-        let kind = error.kind().to_string();
-        let what = error.detail().map_or(kind.clone(), str::to_string);
-        let line = error.line();
-        let message = match error.kind() {
-            ErrorKind::InvalidOperation => format!("the template fails: {what}"),
-            ErrorKind::OutOfFuel => "the template does not come to its end in a million steps".to_string(),
-            _ => format!("the template fails: {kind}: {what}"),
-        };
-        let message = Error::input(message).caused_by(error);
-        match line {
-            Some(line) => message.at(format_args!("line {line}")),
-            None => message,
-        }
-        .at(&self.place)
+/// The error of a template, with its line.
+fn wrong(place: &str, error: minijinja::Error) -> Error {
+    let kind = error.kind().to_string();
+    let what = error.detail().map_or(kind.clone(), str::to_string);
+    let line = error.line();
+    let message = match error.kind() {
+        ErrorKind::InvalidOperation => format!("the template fails: {what}"),
+        ErrorKind::OutOfFuel => "the template does not come to its end in a million steps".to_string(),
+        _ => format!("the template fails: {kind}: {what}"),
+    };
+    let message = Error::input(message).caused_by(error);
+    match line {
+        Some(line) => message.at(format_args!("line {line}")),
+        None => message,
     }
+    .at(place)
 }
 
 /// The template in a `tokenizer_config.json`, if there is one.

@@ -3,7 +3,8 @@
 use super::inputs::Inputs;
 use super::plan::{Cell, Experiment};
 use crate::error::{Error, Located, Result};
-use crate::model::layer_file::LayerFile;
+use crate::model::layer_file::{Content, LayerFile, MODEL_WEIGHTS};
+use crate::model::lineage::{check_lineage, strange_mask};
 use crate::progress::Progress;
 use crate::prune::found;
 use std::collections::BTreeSet;
@@ -22,10 +23,15 @@ pub fn check_outside<'c>(
     for cell in cells {
         if let Some((path, _)) = experiment.checkpoint(cell)?
             && let Some(input) = inputs.checkpoints.get(&path)
-            && seen_checkpoints.insert(path.clone())
+            && seen_checkpoints.insert((cell.model, path.clone()))
         {
             progress.stage(&format!("checking {}", path.display()));
             input.checkpoint.check_finite()?;
+            if let (Some(model), false) = (&inputs.models[cell.model], experiment.retrained(cell)) {
+                let made = check_lineage(&model.checkpoint, &input.checkpoint);
+                made.at(path.display())
+                    .at(format_args!("method {}", experiment.method_name(cell)))?;
+            }
         }
         let (Some((path, content)), Some(pruning)) = (experiment.file(cell), cell.pruning) else {
             continue;
@@ -38,9 +44,31 @@ pub fn check_outside<'c>(
         let folder = inputs.folders[cell.model].as_ref();
         let folder = folder.ok_or_else(|| Error::input(inputs.missing.join("\n")))?;
         let file = LayerFile::open_whole(&path, &folder.spec, content).at(&method)?;
+        let model = inputs.models[cell.model].as_ref();
+        if let (Some(model), Some(made_for)) = (model, file.made_for()) {
+            of_this_model(made_for, &model.identity.weights)
+                .at(path.display())
+                .at(&method)?;
+        }
+        if let (Content::Mask, Some(model)) = (content, model)
+            && let Some(strange) = strange_mask(&model.checkpoint, &file).at(&method)?
+        {
+            tracing::warn!("{method}: {}: {strange}", path.display());
+        }
         if let Some(recipe) = experiment.recipe(pruning.method)?.filter(|recipe| recipe.takes_mask()) {
             found::patterns(&file, &recipe, pruning.pattern).at(&method)?;
         }
     }
     Ok(())
+}
+
+/// Refuses a file that says that it was made for other weights than the model's.
+fn of_this_model(made_for: &str, weights: &str) -> Result<()> {
+    if made_for == weights {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "it was made for another model: `{MODEL_WEIGHTS}` in its metadata is {made_for}, and the hash of this model's weights is {weights}; \
+         make it again from statistics of this model"
+    )))
 }

@@ -327,6 +327,12 @@ impl Experiment {
         Ok(Some((PathBuf::from(&filled), repository.transpose()?)))
     }
 
+    /// Whether the checkpoint of a cell need not resemble the model in whose row it stands.
+    pub fn retrained(&self, cell: &Cell) -> bool {
+        let kind = cell.pruning.map(|pruning| &self.methods[pruning.method].kind);
+        matches!(kind, Some(MethodKind::Checkpoint(plan)) if plan.retrained)
+    }
+
     /// Checks that a file of gradients is of use to some method.
     ///
     /// # Errors

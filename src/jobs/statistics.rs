@@ -18,6 +18,7 @@ use crate::hub::{Parts, datasets};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::TensorFile;
 use crate::model::forward::Ends;
+use crate::model::layer_file::MODEL_WEIGHTS;
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::spec::{ModelSpec, Tap};
@@ -134,7 +135,7 @@ fn metadata(experiment: &Experiment, inputs: &Inputs, seed: u64, windows: &Token
     ]);
     if let Some(model) = inputs.models.first().and_then(Option::as_ref) {
         all.insert("model_config_sha256".to_string(), model.identity.config.clone());
-        all.insert("model_weights_sha256".to_string(), model.identity.weights.clone());
+        all.insert(MODEL_WEIGHTS.to_string(), model.identity.weights.clone());
     }
     if let (Some(plan), Some(file)) = (&experiment.calibration, inputs.calibration.get(&seed)) {
         all.insert("calibration".to_string(), datasets::name(&plan.file(seed)));

@@ -31,7 +31,7 @@ pub fn check_alike(model: &ModelSpec, other: &ModelSpec) -> Result<()> {
 /// What is different, in words.
 fn differences(model: &ModelSpec, other: &ModelSpec) -> Vec<String> {
     if model.family != other.family {
-        return vec![format!("it is a {} and not a {}", other.family, model.family)];
+        return vec![format!("its family is {} and not {}", other.family, model.family)];
     }
     let sizes = [
         ("vocabulary", model.vocabulary, other.vocabulary),

@@ -112,7 +112,7 @@ fn repository(path: &Path) -> Option<String> {
         .map_or((name, None), |(name, revision)| (name, Some(revision)));
     let revision = revision.map_or(String::new(), |revision| format!(", `revision = \"{revision}\"`"));
     Some(format!(
-        "if it is a model of the Hugging Face hub, write `hub:{name}` (in an experiment file \
+        "if it is a model of the Hugging Face hub, write `hub:{name}` (in a [[model]] of an experiment file \
          `hub = \"{repository}\"`{revision} instead of `path`)"
     ))
 }

@@ -13,6 +13,9 @@ use safetensors::Dtype;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// The entry of a file's metadata that says for which weights it was made.
+pub const MODEL_WEIGHTS: &str = "model_weights_sha256";
+
 /// What the matrices of a file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -102,7 +105,7 @@ impl LayerFile {
     /// As [`LayerFile::open`], and looks through all values.
     ///
     /// # Errors
-    /// Also a value that cannot stand in the file; names its tensor.
+    /// Also a value that cannot stand in the file, and scores that are all the same; names the tensor.
     pub fn open_whole(path: &Path, spec: &ModelSpec, content: Content) -> Result<Self> {
         let opened = LayerFile::open(path, spec, content)?;
         for (index, linear) in opened.layers() {
@@ -119,6 +122,13 @@ impl LayerFile {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The hash of the weights of the model that the file says it was made for: the statistics of `zprune export-statistics` have it, and a
+    /// program can pass it on.
+    pub fn made_for(&self) -> Option<&str> {
+        let mut files = self.file.each();
+        files.find_map(|file| file.metadata.get(MODEL_WEIGHTS)).map(String::as_str)
     }
 
     /// All linear layers, with the blocks that they belong to.
@@ -170,8 +180,9 @@ impl LayerFile {
         match &surplus[..] {
             [] => Ok(()),
             [first, others @ ..] => Err(Error::input(format!(
-                "tensor `{first}`{} belongs to no linear layer that is pruned: leave out what is no such layer's weight",
-                and_others(others.len())
+                "tensor `{first}`{} {} to no linear layer that is pruned: leave out what is no such layer's weight",
+                and_others(others.len()),
+                if others.is_empty() { "belongs" } else { "belong" }
             ))),
         }
     }
@@ -179,7 +190,7 @@ impl LayerFile {
     /// The matrix of a layer of block `index`, with one row per output and one column per input.
     ///
     /// # Errors
-    /// The file cannot be read any more, or a value cannot stand in it; names the tensor.
+    /// The file cannot be read any more, a value cannot stand in it, or scores are all the same; names the tensor.
     pub fn layer(&self, index: usize, linear: &LinearSpec) -> Result<Array2<f32>> {
         let name = self.spec.block(index).weight_of(index, linear);
         let named = || format!("tensor `{name}`");
@@ -195,6 +206,17 @@ impl LayerFile {
         if let Some((place, value, why)) = wrong {
             let (row, column) = (place / columns, place % columns);
             let message = format!("element [{row}, {column}] is {value}, {why}");
+            return Err(Error::input(message).at(named()).at(self.path.display()));
+        }
+        if let (Content::Scores, [first, others @ ..]) = (self.content, &values[..])
+            && !others.is_empty()
+            && others.iter().all(|score| score == first)
+        {
+            let message = format!(
+                "all {} scores are {first}, so that they say of no weight that it is less important than another; look where they were \
+                 computed (too small for their type?)",
+                values.len()
+            );
             return Err(Error::input(message).at(named()).at(self.path.display()));
         }
         let [rows, columns] = linear.stored_shape();

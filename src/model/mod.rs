@@ -19,6 +19,7 @@ pub mod forward;
 pub mod found;
 pub mod index;
 pub mod layer_file;
+pub mod lineage;
 pub mod narrow;
 pub mod neurons;
 pub mod padded;

@@ -59,7 +59,7 @@ pub fn patterns(file: &LayerFile, recipe: &Recipe, whole: Pattern) -> Result<Vec
         let farthest = farthest.map(|(_, layer)| format!("; farthest from it is {layer}"));
         return Err(Error::input(format!(
             "the mask removes {gone} of {all} weights, which is {:.2} %, and it stands for the pattern {whole}{}: give the mask of this \
-             pattern, or say with `pattern` whose it is",
+             pattern, or, in an experiment, say with `pattern` whose it is",
             100.0 * share,
             farthest.unwrap_or_default()
         ))

@@ -19,6 +19,7 @@ pub mod solver;
 pub mod transform;
 pub mod compensation;
 pub mod criterion;
+mod ranking;
 pub mod operands;
 pub mod score;
 pub mod workbench;

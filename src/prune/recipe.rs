@@ -7,6 +7,7 @@ use super::limits::Limits;
 use super::operands;
 use super::pattern::{Group, Pattern, Selection, Target};
 use super::permutation::Permutation;
+use super::ranking;
 use super::refiner::Refiner;
 use super::solver::Solver;
 use super::transform::Transform;
@@ -130,6 +131,7 @@ impl Recipe {
                  `centred` out",
             ));
         }
+        ranking::check(&steps.criterion.score(), &target)?;
         // Scores of all columns that are left are like any others.
         let follows = steps.follows(&target) && !steps.solver.rescores();
         operands::check(&steps.criterion.score(), follows, limits)?;

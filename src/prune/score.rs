@@ -323,7 +323,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    fn with(self, other: Shape) -> Shape {
+    pub(super) fn with(self, other: Shape) -> Shape {
         match (self, other) {
             (Shape::One, shape) | (shape, Shape::One) => shape,
             (a, b) if a == b => a,

@@ -15,6 +15,7 @@ pub mod html;
 pub mod labels;
 pub mod latex;
 pub mod layout;
+pub mod papers;
 pub mod plots;
 pub mod power;
 pub mod published;

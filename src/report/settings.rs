@@ -95,10 +95,15 @@ fn in_words(method: &MethodPlan) -> String {
     let mut parts = match &method.kind {
         MethodKind::Recipe(recipe) => steps(recipe),
         MethodKind::Units(plan) => whole_units(plan),
-        MethodKind::Checkpoint(plan) => vec![format!(
-            "pruned by another program, and measured as it is: {}",
-            plan.checkpoint.display()
-        )],
+        MethodKind::Checkpoint(plan) => {
+            let measured = format!(
+                "pruned by another program, and measured as it is: {}",
+                plan.checkpoint.display()
+            );
+            let unlike = "said to be trained or turned, so that it need not resemble the model (`retrained`)";
+            let unlike = plan.retrained.then(|| unlike.to_string());
+            std::iter::once(measured).chain(unlike).collect()
+        }
     };
     if !method.calibrated && method.outside().is_none() {
         parts.push("without calibration".to_string());

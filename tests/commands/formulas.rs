@@ -38,3 +38,28 @@ fn a_score_that_is_no_number_names_its_layer() {
         assert!(text.contains("layers.0") && text.contains("NaN"), "{formula}: {text}");
     }
 }
+
+#[test]
+fn a_formula_that_cannot_rank_is_refused_before_anything_is_loaded() {
+    for (formula, group, patterns, says) in [
+        ("y2", "row", "0.5", "with group = \"row\" the inputs of one output"),
+        ("row_sum(abs(w)) * depth", "row", "0.5", "row_sums(abs(w)) * depth"),
+        ("y2", "matrix", "\"2:4\"", "under 2:4 the 4 neighbouring inputs"),
+        ("abs(w) ^ 0", "matrix", "0.5", "gives every weight the same score"),
+        ("w - w + fan_in", "matrix", "0.5", "gives every weight the same score"),
+    ] {
+        let method = format!("criterion = {{ expression = \"{formula}\" }}\ngroup = \"{group}\"");
+        let folder = with(&format!("[[method]]\n{method}\n"));
+        folder.replace("experiment.toml", "patterns = [0.5, \"2:4\"]", &format!("patterns = [{patterns}]"));
+        std::fs::remove_dir_all(folder.path("model")).expect("writable");
+        let output = run(&folder, "plan experiment.toml");
+        let text = super::says(&output);
+        assert_eq!(output.status.code(), Some(2), "{formula}: {text}");
+        for part in [says, "experiment.toml", "^"] {
+            assert!(text.contains(part), "{formula}: no `{part}` in {text}");
+        }
+    }
+    // Rows can be ranked where they are compared with each other.
+    let folder = with("[[method]]\ncriterion = { expression = \"y2\" }\ngroup = \"matrix\"\npattern = 0.5\n");
+    works(&run(&folder, "plan experiment.toml"));
+}

@@ -256,6 +256,16 @@ fn files_that_do_not_fit_are_refused_by_name() {
         };
         refused(score, &changed(&scores, &wrong), &[QUERY, "element [0, 1]", says]);
     }
+    let equal = |all: &mut Matrices| {
+        let (.., bytes) = all.get_mut(QUERY).expect("there");
+        let one: [u8; 4] = 0.25f32.to_le_bytes();
+        bytes.chunks_exact_mut(4).for_each(|score| score.copy_from_slice(&one));
+    };
+    refused(
+        score,
+        &changed(&scores, &equal),
+        &["x.safetensors", QUERY, "scores are 0.25", "of no weight"],
+    );
     // A mask of another pattern.
     refused(
         &mask.replace("--sparsity 0.5", "--keep 2 --of 4"),
@@ -280,6 +290,75 @@ fn files_that_do_not_fit_are_refused_by_name() {
     );
     std::fs::remove_file(folder.path("x.safetensors")).expect("there");
     super::refused(&folder, mask, 2, &["file of method mask x.safetensors is not there"]);
+}
+
+#[test]
+fn what_was_made_for_another_model_is_told() {
+    let folder = Folder::new();
+    from_elsewhere(&folder);
+    works(&run(
+        &folder,
+        "export-statistics --model model --calibration calibration.jsonl --sequences 4 --length 16 --out statistics.safetensors",
+    ));
+    let bytes = std::fs::read(folder.path("statistics.safetensors")).expect("statistics");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+    let own = header.metadata().as_ref().expect("metadata")["model_weights_sha256"].clone();
+    let (_, masks) = pruned(&folder, "wanda-0.5-0");
+    let written = |made_for: &str| {
+        let views = masks.iter().map(|(name, (dtype, shape, bytes))| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape"))
+        });
+        let metadata = [("model_weights_sha256".to_string(), made_for.to_string())];
+        let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect())).expect("a small file");
+        folder.write("x.safetensors", bytes);
+    };
+    let mask = "prune --model model --method mask --set path=x.safetensors --sparsity 0.5 --out out";
+    written(&"0".repeat(64));
+    super::refused(&folder, mask, 2, &["x.safetensors", "made for another model", &own]);
+    written(&own);
+    let told = says(&run(&folder, mask));
+    assert!(told.contains("out") && !told.contains("larger weights"), "{told}");
+    // Turned round, it removes what should be kept.
+    let mut turned = masks.clone();
+    turned
+        .values_mut()
+        .flat_map(|(.., bytes)| bytes)
+        .for_each(|byte| *byte = 1 - *byte);
+    write(&folder, "x.safetensors", &turned);
+    let turned = run(&folder, &mask.replace("--out out", "--out turned"));
+    works(&turned);
+    let told = says(&turned);
+    assert!(told.contains("removes larger weights than it keeps"), "{told}");
+    assert!(told.contains("It is 1 for what is kept"), "{told}");
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused_unless_it_is_said() {
+    let folder = with("[[method]]\nname = \"theirs\"\ncheckpoint = \"theirs\"\npattern = 0.5\n");
+    std::fs::create_dir(folder.path("theirs")).expect("writable");
+    let bytes = std::fs::read(folder.path("model/model.safetensors")).expect("weights");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut others = Matrices::new();
+    for (name, tensor) in tensors.tensors() {
+        // The same weights in another order are as good as another training.
+        let mut values: Vec<[u8; 4]> = tensor.data().as_chunks().0.to_vec();
+        values.rotate_left(5);
+        others.insert(name, (Dtype::F32, tensor.shape().to_vec(), values.concat()));
+    }
+    write(&folder, "theirs/model.safetensors", &others);
+    std::fs::copy(folder.path("model/config.json"), folder.path("theirs/config.json")).expect("writable");
+    super::refused(
+        &folder,
+        "experiment.toml",
+        2,
+        &["method theirs", "tensor `model.layers.", "nothing in common", "`retrained = true`"],
+    );
+    folder.replace("experiment.toml", "checkpoint = \"theirs\"", "checkpoint = \"theirs\"\nretrained = true");
+    works(&run(&folder, "experiment.toml"));
+    let page = std::fs::read_to_string(folder.path("results/tiny/report.html")).expect("a report");
+    assert!(page.contains("need not resemble the model"), "the settings do not say it");
+    let alone = with("[[method]]\ncriterion = \"magnitude\"\nretrained = true\n");
+    super::refused(&alone, "plan experiment.toml", 2, &["`retrained`", "belongs to a method with `checkpoint`"]);
 }
 
 #[test]

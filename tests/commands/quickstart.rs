@@ -36,6 +36,17 @@ fn the_embedded_experiment_has_the_cells_of_the_one_in_the_repository() {
 }
 
 #[test]
+fn inputs_can_be_unpacked_without_a_run() {
+    let folder = Folder::new();
+    let output = folder.zprune(&["quickstart", "--inputs", "own", "--no-run"]).output();
+    works(&output.expect("the program starts"));
+    assert!(folder.path("own/models/tiny-llama/model.safetensors").is_file());
+    assert!(folder.path("own/corpora/persuasion.txt").is_file());
+    assert!(!folder.path("results").exists());
+    super::refused(&folder, "quickstart --no-run", 2, &["--inputs"]);
+}
+
+#[test]
 fn inputs_are_kept_where_the_system_keeps_what_can_be_made_again() {
     let folder = with_results();
     let quickstart = |cache: &str| {

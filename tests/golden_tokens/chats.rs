@@ -140,6 +140,11 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
             "does not come to its end",
         ),
         ("{{ 'a' * 1000000000 }}", "does not come to its end"),
+        // Two to the power of forty values, which nothing counts.
+        (
+            "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}",
+            "does not come to its end in 10 seconds",
+        ),
         (
             "{% for turn in messages %}{% with %}{% continue %}{% endwith %}{% endfor %}",
             "chat_template.jinja: the template fails",

@@ -22,9 +22,14 @@ pub fn plan_seeded(seeds: &str, more: &str) -> PlanFile {
          [[method]]\ncriterion = \"magnitude\"\n[[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"ria\"\n\
          [[evaluation]]\nname = \"text\"\ncorpus = \"t\"\nlength = 64\n[[task]]\nname = \"wnli\"\ndata = \"wnli.jsonl\"\n{more}"
     );
+    planned(&text)
+}
+
+/// The plan of an experiment file; the ids of its cells are their places.
+pub fn planned(text: &str) -> PlanFile {
     let source = Source {
         path: "made.toml".into(),
-        text,
+        text: text.to_string(),
     };
     let experiment = resolve::parse(&source).unwrap_or_else(|error| panic!("{error}"));
     let cells = experiment.cells();

@@ -3,6 +3,7 @@
 mod committed;
 mod comparisons;
 mod made;
+mod papers;
 mod printed;
 mod several;
 mod study;

@@ -81,7 +81,8 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
         ("units", UNITS.kind(), UNITS.find(name).is_ok()),
     ];
     let (key, other, _) = steps.into_iter().find(|(_, _, known)| *known)?;
-    let message = format!("`{name}` is no {kind}; it is a {other}: write `{key} = \"{name}\"`");
+    let article = if other.starts_with(['a', 'o']) { "an" } else { "a" };
+    let message = format!("`{name}` is no {kind}; it is {article} {other}: write `{key} = \"{name}\"`");
     Some(Error::config(message))
 }
 
@@ -184,6 +185,11 @@ pub fn method(
     }
     if raw.get_ref().widths.is_some() {
         let message = "`widths` says what whole units leave; it belongs to a method with `units`";
+        problems.add(span, Error::config(message));
+        return None;
+    }
+    if raw.get_ref().retrained {
+        let message = "`retrained` says that a checkpoint no longer resembles its model; it belongs to a method with `checkpoint`";
         problems.add(span, Error::config(message));
         return None;
     }
@@ -351,7 +357,10 @@ fn of_checkpoint(
         calibrated: false,
         pattern: only,
         seed: raw.seed,
-        kind: MethodKind::Checkpoint(CheckpointPlan { checkpoint }),
+        kind: MethodKind::Checkpoint(CheckpointPlan {
+            checkpoint,
+            retrained: raw.retrained,
+        }),
     })
 }
 

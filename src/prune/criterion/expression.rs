@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
 use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
+use crate::prune::ranking::told_apart;
 use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
 use crate::registry::suggestion;
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ impl Expression {
                 self.expression
             )));
         }
-        match shape(&score) {
+        match told_apart(&score) {
             Shape::One => Err(wrong(
                 &self.expression,
                 0,
