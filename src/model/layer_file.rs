@@ -128,7 +128,9 @@ impl LayerFile {
     /// program can pass it on.
     pub fn made_for(&self) -> Option<&str> {
         let mut files = self.file.each();
-        files.find_map(|file| file.metadata.get(MODEL_WEIGHTS)).map(String::as_str)
+        files
+            .find_map(|file| file.metadata.get(MODEL_WEIGHTS))
+            .map(String::as_str)
     }
 
     /// All linear layers, with the blocks that they belong to.

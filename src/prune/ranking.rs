@@ -22,10 +22,12 @@ pub(super) fn check(score: &Score, target: &Target) -> Result<()> {
         (Pattern::Unstructured { .. }, Group::Matrix | Group::ColumnBlock) => None,
     };
     let why = match (told_apart(score), within) {
-        (Shape::One, _) => "this is one number for the whole layer, so that all its weights have the same score".to_string(),
-        (Shape::PerRow, Some(within)) => format!(
-            "this is one number for each output (row), and {within}, so that these have the same score"
-        ),
+        (Shape::One, _) => {
+            "this is one number for the whole layer, so that all its weights have the same score".to_string()
+        }
+        (Shape::PerRow, Some(within)) => {
+            format!("this is one number for each output (row), and {within}, so that these have the same score")
+        }
         _ => return Ok(()),
     };
     Err(Error::config(format!(
@@ -100,7 +102,11 @@ mod tests {
                         true => {
                             let error = told.expect_err("one number for each row");
                             assert!(error.contains("one number for each output (row)"), "{error}");
-                            let says = if pattern == pairs { "under 2:4 the 4" } else { "with group = \"row" };
+                            let says = if pattern == pairs {
+                                "under 2:4 the 4"
+                            } else {
+                                "with group = \"row"
+                            };
                             assert!(error.contains(says), "{error}");
                         }
                     }

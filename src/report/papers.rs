@@ -9,7 +9,7 @@ use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use crate::calibrate::Stage;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
-use crate::error::{Error, Located, Result};
+use crate::error::{Error, Result};
 use crate::experiment::identity::EvaluationIdentity;
 use crate::experiment::method::{MethodPlan, RecipePlan};
 use crate::experiment::plan::{DENSE, EvaluationPlan, Experiment, ModelPlan};
@@ -190,7 +190,9 @@ impl Place<'_> {
         match (&self.evaluation.corpus, measured.join) {
             (Some(corpus), _) if !(named || read) => {
                 let name = datasets::name(corpus);
-                found.push(format!("its text is {name}, and the tables are about the test split of WikiText-2 (raw)"));
+                found.push(format!(
+                    "its text is {name}, and the tables are about the test split of WikiText-2 (raw)"
+                ));
             }
             (None, _) => found.push("its tokens come from a file, so that nobody knows the text".to_string()),
             (_, join) if join != Some(Join::Wikitext) => {
@@ -269,7 +271,12 @@ pub fn chapter(results: &Results, records: &[Record]) -> Result<Chapter> {
             reasons.push(cells.map(SheetCell::plain).to_vec());
         };
         let everything = || "everything".to_string();
-        let plan = results.plan.experiment.models.iter().find(|it| it.name == section.model);
+        let plan = results
+            .plan
+            .experiment
+            .models
+            .iter()
+            .find(|it| it.name == section.model);
         let Some(model) = plan.and_then(|plan| papers.model(plan)) else {
             why(everything(), "no table has a model of this name".to_string());
             continue;
@@ -303,12 +310,19 @@ pub fn chapter(results: &Results, records: &[Record]) -> Result<Chapter> {
             let (Some(summary), before) = (&entry.summary, rows.len()) else {
                 continue;
             };
-            for figure in figures.iter().filter(|figure| stands_for(&papers, &place, entry, figure)) {
+            for figure in figures
+                .iter()
+                .filter(|figure| stands_for(&papers, &place, entry, figure))
+            {
                 let source = figure.table.source();
                 if !sources.contains(&source) {
                     sources.push(source);
                 }
-                let number_of = sources.iter().position(|it| *it == figure.table.source()).unwrap_or_default() + 1;
+                let number_of = sources
+                    .iter()
+                    .position(|it| *it == figure.table.source())
+                    .unwrap_or_default()
+                    + 1;
                 rows.push(compared(&place, entry, summary.mean, figure, number_of));
             }
             if rows.len() == before {
@@ -376,13 +390,17 @@ fn stands_for(papers: &Papers, place: &Place, entry: &MethodResult, figure: &Fig
     let methods = &place.experiment.methods;
     let ours = methods.iter().find(|method| method.name == entry.method);
     let theirs = papers.methods.get(&figure.row.method);
-    ours.zip(theirs).is_some_and(|(ours, theirs)| place.is(ours, pattern, theirs))
+    ours.zip(theirs)
+        .is_some_and(|(ours, theirs)| place.is(ours, pattern, theirs))
 }
 
 /// The row of a figure and what was measured.
 fn compared(place: &Place, entry: &MethodResult, ours: f64, figure: &Figure, source: usize) -> Vec<SheetCell> {
     let experiment = place.experiment;
-    let calibrated = experiment.methods.iter().any(|it| it.name == entry.method && it.calibrated);
+    let calibrated = experiment
+        .methods
+        .iter()
+        .any(|it| it.name == entry.method && it.calibrated);
     let calibration = match calibrated {
         true => place.calibration(figure.table),
         false => String::new(),
@@ -460,7 +478,10 @@ mod tests {
                 assert_eq!(row.values.len(), table.models.len(), "{place}");
                 assert!([0, row.values.len()].contains(&row.deviations.len()), "{place}");
                 assert_eq!(row.method == DENSE, row.pattern.is_empty(), "{place}");
-                assert!(row.method == DENSE || papers.methods.contains_key(&row.method), "{place}");
+                assert!(
+                    row.method == DENSE || papers.methods.contains_key(&row.method),
+                    "{place}"
+                );
             }
             for model in &table.models {
                 assert!(papers.models.contains_key(model), "{model}");
@@ -473,7 +494,11 @@ mod tests {
                 assert!(figure.value > 1.0, "{model}");
                 if figure.row.method == DENSE {
                     let known = dense.entry((model, figure.table.length)).or_insert(figure.value);
-                    assert!((*known / figure.value - 1.0).abs() < 0.001, "{model}: {known} and {}", figure.value);
+                    assert!(
+                        (*known / figure.value - 1.0).abs() < 0.001,
+                        "{model}: {known} and {}",
+                        figure.value
+                    );
                 }
             }
             assert!(seen > 0, "{model} is in no table");

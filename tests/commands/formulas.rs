@@ -41,16 +41,15 @@ fn a_score_that_is_no_number_names_its_layer() {
 
 #[test]
 fn a_formula_that_cannot_rank_is_refused_before_anything_is_loaded() {
-    for (formula, group, patterns, says) in [
+    for (formula, group, pattern, says) in [
         ("y2", "row", "0.5", "with group = \"row\" the inputs of one output"),
         ("row_sum(abs(w)) * depth", "row", "0.5", "row_sums(abs(w)) * depth"),
         ("y2", "matrix", "\"2:4\"", "under 2:4 the 4 neighbouring inputs"),
         ("abs(w) ^ 0", "matrix", "0.5", "gives every weight the same score"),
         ("w - w + fan_in", "matrix", "0.5", "gives every weight the same score"),
     ] {
-        let method = format!("criterion = {{ expression = \"{formula}\" }}\ngroup = \"{group}\"");
+        let method = format!("criterion = {{ expression = \"{formula}\" }}\ngroup = \"{group}\"\npattern = {pattern}");
         let folder = with(&format!("[[method]]\n{method}\n"));
-        folder.replace("experiment.toml", "patterns = [0.5, \"2:4\"]", &format!("patterns = [{patterns}]"));
         std::fs::remove_dir_all(folder.path("model")).expect("writable");
         let output = run(&folder, "plan experiment.toml");
         let text = super::says(&output);

@@ -306,7 +306,10 @@ fn what_was_made_for_another_model_is_told() {
     let (_, masks) = pruned(&folder, "wanda-0.5-0");
     let written = |made_for: &str| {
         let views = masks.iter().map(|(name, (dtype, shape, bytes))| {
-            (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape"))
+            (
+                name.clone(),
+                TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape"),
+            )
         });
         let metadata = [("model_weights_sha256".to_string(), made_for.to_string())];
         let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect())).expect("a small file");
@@ -351,14 +354,31 @@ fn a_checkpoint_of_another_model_is_refused_unless_it_is_said() {
         &folder,
         "experiment.toml",
         2,
-        &["method theirs", "tensor `model.layers.", "nothing in common", "`retrained = true`"],
+        &[
+            "method theirs",
+            "tensor `model.layers.",
+            "nothing in common",
+            "`retrained = true`",
+        ],
     );
-    folder.replace("experiment.toml", "checkpoint = \"theirs\"", "checkpoint = \"theirs\"\nretrained = true");
+    folder.replace(
+        "experiment.toml",
+        "checkpoint = \"theirs\"",
+        "checkpoint = \"theirs\"\nretrained = true",
+    );
     works(&run(&folder, "experiment.toml"));
     let page = std::fs::read_to_string(folder.path("results/tiny/report.html")).expect("a report");
-    assert!(page.contains("need not resemble the model"), "the settings do not say it");
+    assert!(
+        page.contains("need not resemble the model"),
+        "the settings do not say it"
+    );
     let alone = with("[[method]]\ncriterion = \"magnitude\"\nretrained = true\n");
-    super::refused(&alone, "plan experiment.toml", 2, &["`retrained`", "belongs to a method with `checkpoint`"]);
+    super::refused(
+        &alone,
+        "plan experiment.toml",
+        2,
+        &["`retrained`", "belongs to a method with `checkpoint`"],
+    );
 }
 
 #[test]

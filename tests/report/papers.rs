@@ -51,7 +51,7 @@ fn records(plan: &PlanFile, length: usize, factor: f64) -> Vec<Record> {
                 to_dense: None,
                 name: "wikitext2".to_string(),
                 perplexity,
-                tokens: 2 * length as u64,
+                tokens: 2 * length,
                 token_digest: "same".to_string(),
                 windows: vec![perplexity.ln(); 2],
             }],
@@ -95,15 +95,26 @@ fn figures_stand_beside_what_was_measured_in_the_same_way() {
     assert_eq!(magnitude.len(), 2, "{compared:?}");
     assert_eq!(magnitude[0][3..7], ["193.0", "1", "193", "1.000"], "{magnitude:?}");
     let sparsegpt = row("sparsegpt", "50 %");
-    assert_eq!(sparsegpt[0][3..8], ["37.22", "2", "36.85", "1.010", "as printed"], "{sparsegpt:?}");
+    assert_eq!(
+        sparsegpt[0][3..8],
+        ["37.22", "2", "36.85", "1.010", "as printed"],
+        "{sparsegpt:?}"
+    );
     // Groups decide what Wanda is; under an N:M pattern they do not.
     assert_eq!(row("wanda", "50 %").len(), 1, "{compared:?}");
     assert_eq!(row("wanda by matrix", "50 %").len(), 0, "{compared:?}");
     assert_eq!(row("wanda by matrix", "2:4").len(), 1, "{compared:?}");
     assert!(row("ria with another power", "50 %").is_empty(), "{compared:?}");
-    let why = |what: &str| not.iter().find(|row| row[2].starts_with(what)).map(|row| row[3].as_str());
+    let why = |what: &str| {
+        not.iter()
+            .find(|row| row[2].starts_with(what))
+            .map(|row| row[3].as_str())
+    };
     for what in ["wanda by matrix 50 %", "ria with another power 50 %, 2:4"] {
-        assert!(why(what).is_some_and(|why| why.contains("has this method")), "{what}: {not:?}");
+        assert!(
+            why(what).is_some_and(|why| why.contains("has this method")),
+            "{what}: {not:?}"
+        );
     }
     assert_eq!(not.len(), 2, "{not:?}");
 }
@@ -112,14 +123,56 @@ fn figures_stand_beside_what_was_measured_in_the_same_way() {
 fn what_is_unlike_is_not_compared_and_it_is_said_why() {
     let llama = OPT.replace("facebook/opt-125m", "meta-llama/Llama-2-7b-hf");
     for (models, evaluation, length, factor, says) in [
-        (&OPT.replace("opt-125m", "opt-2"), WIKITEXT, 2048, 1.0, "no table has a model of this name"),
-        (&OPT.to_string(), WIKITEXT, 1024, 1.0, "windows have 1024 tokens, and those of the tables 2048"),
+        (
+            &OPT.replace("opt-125m", "opt-2"),
+            WIKITEXT,
+            2048,
+            1.0,
+            "no table has a model of this name",
+        ),
+        (
+            &OPT.to_string(),
+            WIKITEXT,
+            1024,
+            1.0,
+            "windows have 1024 tokens, and those of the tables 2048",
+        ),
         (&llama, WIKITEXT, 512, 1.0, "those of the tables 2048 or 4096"),
-        (&OPT.to_string(), WIKITEXT, 2048, 1.02, "the dense model has 28.21 here and 27.66 in SparseGPT"),
-        (&OPT.to_string(), "corpus = \"hub:ptb\"\nlength = 2048", 2048, 1.0, "its text is hub:ptb:test"),
-        (&OPT.to_string(), "corpus = \"a.txt\"\nlength = 2048", 2048, 1.0, "its text is a.txt"),
-        (&OPT.to_string(), "corpus = \"hub:wikitext2\"\njoin = \"lines\"\nlength = 2048", 2048, 1.0, "`join = \"wikitext\"`"),
-        (&OPT.to_string(), "corpus = \"hub:wikitext2\"\nwindows = 2\nlength = 2048", 2048, 1.0, "a part of the text"),
+        (
+            &OPT.to_string(),
+            WIKITEXT,
+            2048,
+            1.02,
+            "the dense model has 28.21 here and 27.66 in SparseGPT",
+        ),
+        (
+            &OPT.to_string(),
+            "corpus = \"hub:ptb\"\nlength = 2048",
+            2048,
+            1.0,
+            "its text is hub:ptb:test",
+        ),
+        (
+            &OPT.to_string(),
+            "corpus = \"a.txt\"\nlength = 2048",
+            2048,
+            1.0,
+            "its text is a.txt",
+        ),
+        (
+            &OPT.to_string(),
+            "corpus = \"hub:wikitext2\"\njoin = \"lines\"\nlength = 2048",
+            2048,
+            1.0,
+            "`join = \"wikitext\"`",
+        ),
+        (
+            &OPT.to_string(),
+            "corpus = \"hub:wikitext2\"\nwindows = 2\nlength = 2048",
+            2048,
+            1.0,
+            "a part of the text",
+        ),
     ] {
         let plan = plan(models, evaluation);
         let records = records(&plan, length, factor);
