@@ -157,7 +157,7 @@ fn worded(row: &Row, template: &Template) -> Result<(String, String)> {
         let text = template.fill(row)?;
         match text.trim().is_empty() {
             true => Err(Error::input("its prompt is empty")),
-            false => Ok((text, row.choice("answer")?.to_string())),
+            false => Ok((text, row.worded("answer")?.into_owned())),
         }
     };
     worded().at(row.place())
@@ -183,6 +183,33 @@ mod tests {
         ] {
             let error = filled(text).expect_err(text).to_string();
             assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn answers_are_texts_or_numbers() {
+        let template = Template::parse("{q}").expect("a template");
+        let worded = |answer: serde_json::Value| {
+            let row = serde_json::json!({ "q": "1 + 1", "answer": answer });
+            super::worded(
+                &Row::new("line 1".to_string(), row.as_object().expect("an object").clone()),
+                &template,
+            )
+        };
+        for (answer, text) in [
+            (serde_json::json!("2"), "2"),
+            (serde_json::json!(2), "2"),
+            (serde_json::json!(-0.5), "-0.5"),
+        ] {
+            assert_eq!(worded(answer).expect(text).1, text);
+        }
+        for (answer, wrong) in [
+            (serde_json::json!(""), "field `answer` is empty"),
+            (serde_json::json!([2]), "is not a string or a number"),
+            (serde_json::json!(true), "is not a string or a number"),
+        ] {
+            let error = worded(answer).expect_err(wrong).to_string();
+            assert!(error.contains(wrong), "{error}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Located, Result};
 use crate::files::input;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -117,6 +118,19 @@ impl Row {
     pub fn text(&self, field: &str) -> Result<&str> {
         let value = self.value(field)?;
         value.as_str().ok_or_else(|| wrong(field, "a string", value))
+    }
+
+    /// What is in a field as text: a text as it is, a number as it is written in JSON; not empty.
+    ///
+    /// # Errors
+    /// The field is missing, is neither a string nor a number, or is empty.
+    pub fn worded(&self, field: &str) -> Result<Cow<'_, str>> {
+        match self.value(field)? {
+            Value::String(text) if text.is_empty() => Err(Error::input(format!("field `{field}` is empty"))),
+            Value::String(text) => Ok(Cow::Borrowed(text)),
+            Value::Number(number) => Ok(Cow::Owned(number.to_string())),
+            value => Err(wrong(field, "a string or a number", value)),
+        }
     }
 
     /// The list of texts in a field; none may be empty. `a.b` is field `b` of the object `a`.

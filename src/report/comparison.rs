@@ -5,7 +5,9 @@
 //! also pass the exact test on documents ([`sign_flip`]). A method without calibration has no seeds, and none are invented
 //! for it.
 
+use super::found::keeps_more;
 use super::results::{Measure, MethodResult, Results, Section};
+use crate::experiment::method::MethodPlan;
 use crate::prune::pattern::Pattern;
 use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrap, RESAMPLES, SEED};
@@ -189,16 +191,21 @@ fn standing<'a>(
     pattern: Pattern,
 ) -> Option<Standing<'a>> {
     let experiment = &results.plan.experiment;
-    let methods = experiment.methods.iter().map(|it| it.name.as_str());
-    let score = |method: &str| {
-        let mean = section.entry(method, pattern)?.summary.as_ref()?.mean;
+    let score = |plan: &MethodPlan| {
+        let entry = section
+            .entry(&plan.name, pattern)
+            .filter(|entry| !keeps_more(plan, entry))?;
+        let mean = entry.summary.as_ref()?.mean;
         Some(if section.measure.higher_is_better() {
             -mean
         } else {
             mean
         })
     };
-    let scored: Vec<(&str, f64)> = methods.filter_map(|name| Some((name, score(name)?))).collect();
+    let methods = experiment.methods.iter();
+    let scored: Vec<(&str, f64)> = methods
+        .filter_map(|plan| Some((plan.name.as_str(), score(plan)?)))
+        .collect();
     let (best, least) = *scored.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let mut standing = Standing {
         best,

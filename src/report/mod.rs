@@ -11,6 +11,7 @@ mod csv;
 pub mod data;
 pub mod finding;
 pub mod format;
+pub mod found;
 pub mod html;
 pub mod labels;
 pub mod latex;

@@ -344,7 +344,7 @@ pub fn chapter(results: &Results, records: &[Record]) -> Result<Chapter> {
         sheets.push(beside(rows, &sources));
     }
     if !reasons.is_empty() {
-        sheets.push(not_compared(reasons));
+        sheets.push(not_compared(reasons, &papers));
     }
     match sheets.is_empty() {
         true => Err(Error::config(
@@ -453,12 +453,16 @@ fn beside(rows: Vec<Vec<SheetCell>>, sources: &[String]) -> Sheet {
 }
 
 /// The table of what cannot be compared, and why.
-fn not_compared(reasons: Vec<Vec<SheetCell>>) -> Sheet {
+fn not_compared(reasons: Vec<Vec<SheetCell>>, papers: &Papers) -> Sheet {
+    let models: Vec<&str> = papers.models.keys().map(String::as_str).collect();
     Sheet {
         title: "What cannot be compared".to_string(),
         columns: ["model", "evaluation", "what", "why"].map(Column::words).to_vec(),
         rows: reasons,
-        notes: Vec::new(),
+        notes: vec![format!(
+            "The tables have {}. A model is known by its label, or by the last part of its name on the hub or of its folder.",
+            models.join(", ")
+        )],
     }
 }
 

@@ -496,6 +496,20 @@ fn a_checkpoint_scores_what_the_method_does_that_made_it() {
         assert!(table.contains(note), "no `{note}` in\n{table}");
     }
     assert!(!table.contains("their model at"), "{table}");
+    // The untouched model has the lowest perplexity, and is no result of its row.
+    let report = std::fs::read_to_string(folder.path("results/tiny/report.json")).expect("a report");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let finding = report["finding"].as_str().expect("a sentence");
+    assert!(
+        !finding.contains("untouched") && !finding.contains("mislabelled"),
+        "{finding}"
+    );
+    for row in table
+        .lines()
+        .filter(|line| line.starts_with("| untouched") || line.starts_with("| mislabelled"))
+    {
+        assert!(!row.contains('≈') && !row.contains("**"), "{row}");
+    }
     // A cell under another name, and the same directory in another place, are the same cell.
     let count = records.len();
     std::fs::rename(folder.path("wanda-0.5-1"), folder.path("moved")).expect("writable");

@@ -5,9 +5,10 @@ use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Contest, Test, contests};
 use crate::report::format::{counted, percent, sentence};
+use crate::report::found;
 use crate::report::labels::Labels;
 use crate::report::published::{self, Published};
-use crate::report::results::{Measure, MeasureKind, MethodResult, Results, Section};
+use crate::report::results::{Measure, MeasureKind, Results, Section};
 use crate::report::sheet::{Mark, SheetCell};
 use crate::stats::Shown;
 use crate::stats::power::POWER;
@@ -190,9 +191,14 @@ impl View<'_> {
         let entries = sections.iter().flat_map(|section| &section.entries);
         let entries =
             entries.filter(|entry| entry.pattern.is_some_and(|it| patterns.contains(&it)) && outside(&entry.method));
-        let mut found: Vec<String> = entries.filter_map(otherwise).collect();
+        let mut found: Vec<String> = entries.filter_map(found::otherwise).collect();
         found.dedup();
-        (!found.is_empty()).then(|| format!("Found in what other programs made: {}.", found.join("; ")))
+        (!found.is_empty()).then(|| {
+            format!(
+                "Found in what other programs made: {}. What keeps more weights than its row says has no mark and is not called the best.",
+                found.join("; ")
+            )
+        })
     }
 
     /// Notes that explain how to read a table of scores.
@@ -286,29 +292,6 @@ impl View<'_> {
                 families.join(" and ")
             )
         })
-    }
-}
-
-/// How far the found sparsity may be from the row's before a table says so: what rounding to whole weights of a row makes.
-const UNSAID: f64 = 5e-4;
-
-/// What was found in an entry of another program, if it is not what the entry's pattern says.
-fn otherwise(entry: &MethodResult) -> Option<String> {
-    let (asked, sparsity) = (entry.pattern?, entry.sparsity?);
-    let off = (sparsity - asked.sparsity()).abs() > UNSAID;
-    let broken = match asked {
-        Pattern::NofM { .. } => entry.layers.iter().filter(|layer| layer.pattern != Some(asked)).count(),
-        Pattern::Unstructured { .. } => 0,
-    };
-    let found = format!("{:.2} % zeros", 100.0 * sparsity);
-    match (off, broken) {
-        (false, 0) => None,
-        (_, 0) => Some(format!("{} at {asked}: {found}", entry.method)),
-        (_, broken) => Some(format!(
-            "{} at {asked}: {found}, and {broken} of {} layers are not {asked}",
-            entry.method,
-            entry.layers.len()
-        )),
     }
 }
 
