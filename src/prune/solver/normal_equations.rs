@@ -201,9 +201,12 @@ pub fn descend(
     let mut direction = residual.clone();
     let mut left = squares(&residual)?;
     for step in 0..steps {
-        let unsolved = Values::over([bounds, &left], |[bound, left]| bound.below(left));
-        if layer.total(one, &unsolved)? == 0.0 {
-            return Ok((at, step));
+        // More steps leave an output that is solved as it is.
+        if layer.asks_at(step) {
+            let unsolved = Values::over([bounds, &left], |[bound, left]| bound.below(left));
+            if layer.total(one, &unsolved)? == 0.0 {
+                return Ok((at, step));
+            }
         }
         let pull = layer.product(&direction, matrix)?;
         let pull = match free {

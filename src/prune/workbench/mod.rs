@@ -110,6 +110,12 @@ pub trait Matrices {
     /// As [`Matrices::map`].
     fn total(&self, dim: (usize, usize), values: &Values) -> Result<f64>;
 
+    /// Whether a loop asks before this step, counted from 0, for a number that may end it, such as a [`Matrices::total`]. Not before
+    /// every step where the answer waits for all work before it.
+    fn asks_at(&self, _step: usize) -> bool {
+        true
+    }
+
     /// The product `A B^T`, in single precision.
     ///
     /// # Errors

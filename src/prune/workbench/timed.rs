@@ -94,6 +94,10 @@ impl<B: Backend> Matrices for TimedPiece<'_, B> {
         self.bench.time("total", 0.0, bytes, |_| self.inner.total(dim, values))
     }
 
+    fn asks_at(&self, step: usize) -> bool {
+        self.inner.asks_at(step)
+    }
+
     fn product(&self, a: &Matrix, b: &Matrix) -> Result<Matrix> {
         let flops = 2.0 * a.dim().0 as f64 * a.dim().1 as f64 * b.dim().0 as f64;
         self.bench
