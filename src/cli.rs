@@ -18,6 +18,7 @@ mod init;
 mod json;
 mod lines;
 mod list;
+mod log_lines;
 mod machine;
 mod merge;
 mod moment;
@@ -323,7 +324,7 @@ fn import_model(model: &Path, out: &Path, dtype: StorageType) -> Result<()> {
         dtype,
         ..Default::default()
     };
-    print(&import::import(model, out, options, &Display::new())?.to_string())
+    print_lines(&import::import(model, out, options, &Display::new())?.to_string())
 }
 
 fn export_model(model: &Path, out: &Path, dtype: BlockType) -> Result<()> {

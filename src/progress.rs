@@ -8,6 +8,10 @@ pub trait Progress {
     /// A step before the sweep has begun that takes a while; `what` names it.
     fn stage(&self, what: &str);
 
+    /// What a command that may take minutes is about to do: with what, and how much of it, in one line; and the time it will take, about,
+    /// where that can be told from the shape of the work.
+    fn begins(&self, _what: &str, _time: Option<Duration>) {}
+
     /// A download continues: `done` of `total` bytes are here. Called first with what was here already, and at the
     /// end with everything.
     fn download(&self, _what: &str, _done: u64, _total: u64) {}
@@ -23,6 +27,9 @@ pub trait Progress {
     /// # Errors
     /// The work was asked to stop here; the caller passes the error on and records nothing.
     fn step(&self) -> Result<()>;
+
+    /// The current cell has so many steps more than were counted at the start: its blocks are passed once more.
+    fn more(&self, _steps: usize) {}
 
     /// A block of a trial is finished: work of the current cell that is no step.
     ///

@@ -63,7 +63,12 @@ pub fn suggestion(unknown: &str, known: &[&str]) -> String {
 pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
-        .map(|name| (strsim::jaro_winkler(&unknown.to_lowercase(), name), *name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase()),
+                *name,
+            )
+        })
         .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)

@@ -18,7 +18,7 @@ mod summary;
 mod sweep;
 mod watched;
 
-pub use options::{Options, Outcome};
+pub use options::{Options, Outcome, goes_on};
 pub use prospects::{Prospect, State, prospects};
 pub(crate) use samples::copy_samples;
 pub use sweep::run;

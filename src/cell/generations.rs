@@ -65,7 +65,7 @@ impl PreparedGeneration {
         if experiment.generations.is_empty() {
             return Ok(Vec::new());
         }
-        let missing = || Error::input(inputs.missing.join("\n"));
+        let missing = || inputs.lacks();
         let files = inputs::all(&inputs.generations).ok_or_else(missing)?;
         let tokenizer = Arc::new(Tokenizer::load(&folder.path)?);
         let spec = &folder.spec;
@@ -117,6 +117,11 @@ impl PreparedGeneration {
         .collect()
     }
 
+    /// Number of its prompts.
+    pub fn count(&self) -> usize {
+        self.prompts.len()
+    }
+
     /// What a model answers, and how often it is right.
     ///
     /// # Errors
@@ -162,7 +167,7 @@ impl PreparedGeneration {
                 version: VERSION,
                 data_digest: self.digest.clone(),
                 documents: correct.len(),
-                metrics: BTreeMap::from([("acc".to_string(), accuracy(&correct))]),
+                metrics: BTreeMap::from([("acc".to_string(), accuracy(&correct, None))]),
                 correct: digits(&correct),
                 correct_norm: None,
                 sources: None,

@@ -5,7 +5,7 @@ use super::size::parameters;
 use super::tasks::PreparedTask;
 use super::tokens::ModelTokens;
 use crate::data::windows::TokenWindows;
-use crate::error::{Error, Located, Result};
+use crate::error::{Located, Result};
 use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
@@ -75,7 +75,7 @@ impl<'a> Prepared<'a> {
         index: usize,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let missing = || Error::input(inputs.missing.join("\n"));
+        let missing = || inputs.lacks();
         let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
         let checkpoint = &inputs.models[index].as_ref().ok_or_else(missing)?.checkpoint;
         let name = &experiment.models[index].name;
@@ -83,11 +83,7 @@ impl<'a> Prepared<'a> {
         let tokens = ModelTokens::new(experiment, inputs, index)?;
         let tasks = PreparedTask::all(experiment, inputs, folder)?;
         let generations = PreparedGeneration::all(experiment, inputs, folder)?;
-        let windows = tokens.evaluations.iter();
-        let measured = Measured {
-            evaluations: windows.map(|windows| windows.ids().len()).collect(),
-            tasks: tasks.iter().map(PreparedTask::tokens).sum(),
-        };
+        let measured = measured(&mut tokens.evaluations.iter(), &tasks);
         let room = Forecast::new(experiment, checkpoint.spec(), measured.tokens())?
             .room(experiment, machine)
             .at(name)?;
@@ -118,5 +114,17 @@ impl<'a> Prepared<'a> {
             room,
             stored: checkpoint.stored_bytes()?,
         })
+    }
+
+    /// The tokens that its cells are measured on.
+    pub fn measured(&self) -> Measured {
+        measured(&mut self.evaluations.iter().map(|text| &text.windows), &self.tasks)
+    }
+}
+
+fn measured(texts: &mut dyn Iterator<Item = &TokenWindows>, tasks: &[PreparedTask]) -> Measured {
+    Measured {
+        evaluations: texts.map(|windows| windows.ids().len()).collect(),
+        tasks: tasks.iter().map(PreparedTask::tokens).sum(),
     }
 }

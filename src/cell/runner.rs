@@ -336,7 +336,11 @@ impl<'a, B: Workbench> Runner<'a, B> {
         self.leave_room(None, None);
         let mut scorers = self.scorers(spec, ends)?;
         let mut tasks = TaskScores::new(&self.model.tasks);
-        for (pass, range) in tasks.passes(backend, spec).into_iter().enumerate() {
+        let passes = tasks.passes(backend, spec);
+        if passes.len() > 1 {
+            progress.more((passes.len() - 1) * spec.blocks);
+        }
+        for (pass, range) in passes.into_iter().enumerate() {
             let first = range.start;
             let mut choices = tasks.scorer(backend, spec, ends, range)?;
             for index in 0..spec.blocks {
@@ -346,8 +350,8 @@ impl<'a, B: Workbench> Runner<'a, B> {
                     for scorer in &mut scorers {
                         scorer.advance(backend, spec, &block)?;
                     }
-                    progress.step()?;
                 }
+                progress.step()?;
             }
             tasks.collect(choices, first, backend, ends, progress)?;
         }

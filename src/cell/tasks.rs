@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Located, Result};
 use crate::eval::choice::{ChoiceScore, ChoiceScorer, Encoded, Encoder, passes};
-use crate::eval::metrics::{mean, right, standard_error};
+use crate::eval::metrics::{mean, standard_error};
 use crate::eval::tasks::{self, TASKS, Task, TaskMeasure};
 use crate::experiment::inputs::{self, ConfiguredModel, Inputs};
 use crate::experiment::plan::Experiment;
@@ -12,7 +12,7 @@ use crate::model::forward::{Ends, Packed};
 use crate::progress::{Progress, Running};
 use crate::record::{Metric, TaskRecord};
 use crate::spec::ModelSpec;
-use crate::stats::proportion::{Accuracy, wilson};
+use crate::stats::proportion::Accuracy;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl PreparedTask {
         if experiment.tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let missing = || Error::input(inputs.missing.join("\n"));
+        let missing = || inputs.lacks();
         let files = inputs::all(&inputs.tasks).ok_or_else(missing)?;
         let tokenizer = Tokenizer::load(&folder.path)?;
         experiment
@@ -99,6 +99,16 @@ impl PreparedTask {
             accuracy: found.value,
             interval: [found.interval.low, found.interval.high],
         })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of its documents.
+    pub fn count(&self) -> usize {
+        self.documents.len()
     }
 
     /// Distinct tokens of all documents, about.
@@ -285,7 +295,8 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
     let correct: Vec<bool> = documents()
         .map(|(document, scores)| is_right(measure, document.gold, scores))
         .collect();
-    let mut metrics = BTreeMap::from([("acc".to_string(), accuracy(&correct))]);
+    let sources = task.sources.as_deref();
+    let mut metrics = BTreeMap::from([("acc".to_string(), accuracy(&correct, sources))]);
     let mut correct_norm = None;
     match measure {
         TaskMeasure::Accuracy => {}
@@ -299,7 +310,7 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
                 best(values) == document.gold
             };
             let outcomes: Vec<bool> = documents().map(normalised).collect();
-            metrics.insert("acc_norm".to_string(), accuracy(&outcomes));
+            metrics.insert("acc_norm".to_string(), accuracy(&outcomes, sources));
             correct_norm = Some(digits(&outcomes));
         }
         TaskMeasure::LastWord => {
@@ -340,18 +351,15 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
     })
 }
 
-pub(super) fn accuracy(outcomes: &[bool]) -> Metric {
+/// The accuracy over documents, which may share sources, with the interval that tables give it.
+pub(super) fn accuracy(outcomes: &[bool], sources: Option<&[u32]>) -> Metric {
+    let values: Vec<f64> = outcomes.iter().map(|right| f64::from(u8::from(*right))).collect();
+    let found = Accuracy::of(&values, sources, CONFIDENCE);
     Metric {
         value: mean(outcomes),
         stderr: standard_error(outcomes),
-        interval: Some(interval(outcomes)),
+        interval: found.map(|it| [it.interval.low, it.interval.high]),
     }
-}
-
-/// Wilson's interval of an accuracy.
-fn interval(outcomes: &[bool]) -> [f64; 2] {
-    let interval = wilson(right(outcomes), outcomes.len() as f64, CONFIDENCE);
-    [interval.low, interval.high]
 }
 
 pub(super) fn digits(outcomes: &[bool]) -> String {

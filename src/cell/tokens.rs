@@ -29,7 +29,7 @@ impl ModelTokens {
     /// Something is missing, a text is too short for its windows, or a token windows file does not fit
     /// the experiment or the vocabulary.
     pub fn new(experiment: &Experiment, inputs: &Inputs, index: usize) -> Result<Self> {
-        let missing = || Error::input(inputs.missing.join("\n"));
+        let missing = || inputs.lacks();
         let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
         let files = inputs::all(&inputs.evaluations).ok_or_else(missing)?;
         let texts = experiment.reads_texts();
@@ -96,7 +96,7 @@ fn drawn(
     index: usize,
     mut tokenizer: Option<Tokenizer>,
 ) -> Result<BTreeMap<u64, TokenWindows>> {
-    let missing = || Error::input(inputs.missing.join("\n"));
+    let missing = || inputs.lacks();
     let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
     let mut calibration = BTreeMap::new();
     let Some(plan) = &experiment.calibration else {

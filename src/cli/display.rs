@@ -1,6 +1,7 @@
 //! Shows progress: one bar of one line with the time left on a terminal, plain lines elsewhere.
 
-use super::moment::{Moment, accuracy_so_far, perplexity_so_far};
+use super::log_lines::LogLines;
+use super::moment::{Moment, accuracy_so_far, block_after, perplexity_so_far, short};
 use super::signals::{self, refused};
 use super::streams::{error_width, note, quiet};
 use crate::error::Result;
@@ -12,9 +13,6 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-/// How long a log has no new line while blocks are pruned.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// A bar, and how many columns it takes with the space behind it.
 const BAR: &str = "{bar:16} {wide_msg}";
@@ -36,6 +34,8 @@ const CONFIDENCE: f64 = 0.95;
 pub(super) struct Display {
     bar: ProgressBar,
     terminal: bool,
+    /// The lines of a log; none in a terminal.
+    log: Option<LogLines>,
     /// Columns of the terminal, asked for whenever a line is made, since it may change.
     width: Box<dyn Fn() -> Option<usize>>,
     confidence: f64,
@@ -46,12 +46,14 @@ pub(super) struct Display {
     blocks: Cell<(usize, usize)>,
     /// Time left for everything, as the run estimates it; `None` if nobody does.
     left: Cell<Option<Duration>>,
+    /// What is being scored after the last block, and since when.
+    scoring: RefCell<Option<(String, Instant)>>,
+    /// When the last block was finished.
+    stepped: Cell<Instant>,
     downloading: RefCell<Option<String>>,
     waiting: Cell<bool>,
     /// When what comes before the first cell began.
     started: Cell<Instant>,
-    /// Time at which the last plain line was printed.
-    spoke: Cell<Instant>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -78,6 +80,7 @@ impl Display {
     fn on(target: ProgressDrawTarget, terminal: bool, width: Box<dyn Fn() -> Option<usize>>) -> Self {
         let display = Display {
             terminal,
+            log: (!terminal).then(LogLines::new),
             width,
             bar: ProgressBar::with_draw_target(None, target),
             confidence: CONFIDENCE,
@@ -85,10 +88,11 @@ impl Display {
             label: RefCell::default(),
             blocks: Cell::default(),
             left: Cell::default(),
+            scoring: RefCell::default(),
+            stepped: Cell::new(Instant::now()),
             downloading: RefCell::default(),
             waiting: Cell::default(),
             started: Cell::new(Instant::now()),
-            spoke: Cell::new(Instant::now()),
         };
         display.style(SPINNER);
         display
@@ -144,8 +148,17 @@ impl Display {
 
     /// Prints a line, above the bar if there is one.
     pub(super) fn say(&self, line: &str) {
-        self.spoke.set(Instant::now());
+        if let Some(log) = &self.log {
+            log.spoke();
+        }
         self.bar.suspend(|| note(line));
+    }
+
+    /// Tells a log what is being done, and how long it still takes.
+    fn log(&self, what: &str, left: Option<Duration>) {
+        if let Some(log) = &self.log {
+            log.doing(what, left);
+        }
     }
 
     /// Time left for everything: the run's estimate, which knows what cells cost, or the bar's own, which takes all blocks for
@@ -153,6 +166,20 @@ impl Display {
     fn remaining(&self) -> Option<Duration> {
         let left = self.left.get().or_else(|| Some(self.bar.eta()));
         left.filter(|left| !left.is_zero())
+    }
+
+    /// Time left for what is scored after the last block, of which so much is done, where nobody has estimated the whole.
+    fn left_to_score(&self, what: &str, done: usize, all: usize) -> Option<Duration> {
+        let mut scoring = self.scoring.borrow_mut();
+        let since = match &*scoring {
+            Some((known, since)) if known == what => *since,
+            Some(_) => Instant::now(),
+            // The first of them began when the last block ended.
+            None => self.stepped.get(),
+        };
+        *scoring = Some((what.to_string(), since));
+        let share = all.saturating_sub(done) as f64 / done.max(1) as f64;
+        Some(since.elapsed().mul_f64(share)).filter(|left| done > 0 && !left.is_zero())
     }
 
     /// How progress is drawn on this terminal, and the columns that are left for words.
@@ -169,12 +196,12 @@ impl Display {
         100 * self.bar.position().min(length) / length
     }
 
-    /// Shows the current cell and its result so far, from long to short, or else the block of it that is being worked on; a log gets a
-    /// line now and then, which says that a long cell is alive.
-    fn show(&self, result: Option<[String; 3]>) {
+    /// Shows the current cell and its result so far, from long to short, with the time left where only the result tells it; or else the
+    /// block of it that is being worked on.
+    fn show(&self, result: Option<([String; 3], Option<Duration>)>) {
         let Counts { cells, done } = self.counts.get();
         let (block, blocks) = self.blocks.get();
-        let block = (block + 1).min(blocks);
+        let block = block_after(block, blocks);
         let blocks = (blocks > 0).then(|| {
             [
                 format!("block {block} of {blocks}"),
@@ -182,9 +209,11 @@ impl Display {
                 format!("block {block}/{blocks}"),
             ]
         });
+        let (result, left_to_score) = result.unzip();
+        let left = self.remaining().or(left_to_score.flatten());
         let moment = Moment {
             percent: self.percent(),
-            left: self.remaining().map(short),
+            left: left.map(short),
             cell: (cells > 1).then_some((done + 1, cells)),
             doing: result.or(blocks),
             label: &self.label.borrow(),
@@ -193,19 +222,19 @@ impl Display {
             let (template, room) = self.template();
             self.style(template);
             self.bar.set_message(moment.fitted(room));
-        } else if self.spoke.get().elapsed() > SILENCE {
-            self.say(&self.with_left(&moment.whole()));
+        } else {
+            self.log(&moment.whole(), left);
         }
     }
 
-    /// Shows a line after the share that is done and the time left; a log gets one now and then.
+    /// Shows a line after the share that is done and the time left.
     pub(super) fn show_line(&self, line: &str) {
         if self.terminal {
             let left = self.remaining();
             let left = left.map_or(String::new(), |left| format!(", {} left", short(left)));
             self.bar.set_message(format!("{} %{left}; {line}", self.percent()));
-        } else if self.spoke.get().elapsed() > SILENCE {
-            self.say(&self.with_left(line));
+        } else {
+            self.log(line, self.remaining());
         }
     }
 
@@ -218,20 +247,15 @@ impl Display {
     }
 }
 
-/// A duration in its largest unit, two for hours: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`.
-fn short(duration: Duration) -> String {
-    let minutes = (duration.as_secs() + 30) / 60;
-    match duration.as_secs() {
-        0..90 => format!("{} s", duration.as_secs().max(1)),
-        90..5370 => format!("{minutes} min"),
-        5370..172_800 => format!("{} h {} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
-    }
-}
-
 impl Progress for Display {
     fn stage(&self, what: &str) {
         self.bar.set_message(what.to_string());
+        self.log(what, None);
+    }
+
+    fn begins(&self, what: &str, time: Option<Duration>) {
+        let time = time.map_or(String::new(), |time| format!("; about {}", short(time)));
+        self.say(&format!("{what}{time}"));
     }
 
     fn download(&self, what: &str, done: u64, total: u64) {
@@ -250,17 +274,20 @@ impl Progress for Display {
                 0 => String::new(),
                 done => format!(", {} here already", HumanBytes(done)),
             };
-            note(&format!("downloading {what} ({}{here})", HumanBytes(total)));
+            self.say(&format!("downloading {what} ({}{here})", HumanBytes(total)));
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            self.bar.reset_eta();
         }
         self.bar.set_position(done);
+        let left = self.remaining();
+        let so_far = format!("{} of {}", HumanBytes(done), HumanBytes(total));
         if self.terminal {
             let pace = HumanBytes(self.bar.per_sec() as u64);
-            let left = self
-                .remaining()
-                .map_or(String::new(), |left| format!(", {} left", short(left)));
-            let so_far = HumanBytes(done);
-            self.bar
-                .set_message(format!("{so_far} of {}, {pace}/s{left}; {what}", HumanBytes(total)));
+            let left = left.map_or(String::new(), |left| format!(", {} left", short(left)));
+            self.bar.set_message(format!("{so_far}, {pace}/s{left}; {what}"));
+        } else {
+            self.log(&format!("downloading {what}: {so_far}"), left);
         }
         if done >= total {
             self.downloading.replace(None);
@@ -275,31 +302,42 @@ impl Progress for Display {
         self.style(self.template().0);
         if !self.terminal && cells > 1 {
             let ready = self.started.get().elapsed().as_secs_f64();
-            note(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
+            self.say(&format!("{cells} cells to run (inputs ready after {ready:.1} s)"));
         }
     }
 
     fn cell(&self, label: &str, blocks: usize) {
         self.label.replace(label.to_string());
         self.blocks.set((0, blocks));
+        self.stepped.set(Instant::now());
+        self.scoring.replace(None);
         self.waiting.set(false);
         self.show(None);
+    }
+
+    fn more(&self, steps: usize) {
+        self.bar.inc_length(steps as u64);
     }
 
     fn step(&self) -> Result<()> {
         self.advance();
         let (done, all) = self.blocks.get();
         self.blocks.set((done + 1, all));
+        self.stepped.set(Instant::now());
+        self.scoring.replace(None);
         self.show(None);
         Ok(())
     }
 
     fn scored(&self, evaluation: &str, means: &[f64], windows: usize) {
-        self.show(Some(perplexity_so_far(evaluation, means, windows, self.confidence)));
+        let left = self.left_to_score(evaluation, means.len(), windows);
+        let result = perplexity_so_far(evaluation, means, windows, self.confidence);
+        self.show(Some((result, left)));
     }
 
     fn answered(&self, running: &Running) {
-        self.show(Some(accuracy_so_far(running)));
+        let left = self.left_to_score(running.task, running.done, running.total);
+        self.show(Some((accuracy_so_far(running), left)));
     }
 
     fn left(&self, _cell: Option<Duration>, sweep: Option<Duration>) {
@@ -327,6 +365,10 @@ impl Progress for Display {
             1 => "waiting for a cell that another process is working on".to_string(),
             cells => format!("waiting for {cells} cells that other processes are working on"),
         };
+        if let Some(log) = &self.log {
+            // One line is enough, however long it takes.
+            log.idle();
+        }
         if !self.waiting.replace(true) && !self.terminal {
             self.say(&message);
         }
@@ -334,6 +376,9 @@ impl Progress for Display {
     }
 
     fn finish(&self) {
+        if let Some(log) = &self.log {
+            log.idle();
+        }
         self.bar.finish_and_clear();
         self.started.set(Instant::now());
     }
@@ -467,22 +512,6 @@ mod tests {
             line.contains("2.00 GiB of 10.00 GiB") && line.chars().count() <= 80,
             "{line:?}"
         );
-    }
-
-    #[test]
-    fn durations_are_short() {
-        let cases = [
-            (45, "45 s"),
-            (89, "89 s"),
-            (100, "2 min"),
-            (3600, "60 min"),
-            (5400, "1 h 30 min"),
-            (100_000, "27 h 47 min"),
-            (200_000, "2 d 7 h"),
-        ];
-        for (seconds, said) in cases {
-            assert_eq!(short(Duration::from_secs(seconds)), said);
-        }
     }
 
     #[test]

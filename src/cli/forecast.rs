@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::experiment::asked::gradient_cells;
 use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
-use crate::experiment::machine::{Machine, Processor};
+use crate::experiment::machine::{Foreseen, Machine, Processor};
 use crate::experiment::on_device::{DeviceForecast, OnDevice};
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::work::{Measured, operations, rate};
@@ -98,13 +98,22 @@ pub fn few_tokens(experiment: &Experiment, inputs: &Inputs) -> Result<String> {
     Ok(text)
 }
 
-/// Expected memory and time for every model whose configuration can be read.
+/// What is not on this machine, and a run does without or downloads: one line each.
+pub fn not_here(inputs: &Inputs, foreseen: &Foreseen) -> String {
+    let downloaded = inputs.missing.iter().filter(|missing| missing.downloaded);
+    let downloaded = downloaded.map(|missing| missing.message.as_str());
+    let all = downloaded.chain(foreseen.assumed.as_deref());
+    all.map(|missing| format!("missing: {missing}\n")).collect()
+}
+
+/// Expected memory for every model whose configuration can be read; and the time, if nothing better tells it.
 pub fn expected(
     experiment: &Experiment,
     machine: Machine,
     inputs: &Inputs,
     seen: &[Seen],
     to_do: &[Cell],
+    timed: bool,
 ) -> Result<String> {
     let mut text = String::new();
     let rate = rate()?;
@@ -145,6 +154,9 @@ pub fn expected(
             };
             text.push_str(&format!("  of {budget}: {what}\n"));
         }
+        if !timed {
+            continue;
+        }
         let work = cells()
             .map(|cell| operations(experiment, spec, cell, &measured))
             .sum::<Result<f64>>()?;
@@ -163,7 +175,8 @@ pub fn expected(
     }
     if !text.is_empty() && !left_out.is_empty() {
         text.push_str(&format!(
-            "memory and time are without {}, which may take more than all the rest\n",
+            "{} without {}, which may take more than all the rest\n",
+            if timed { "memory and time are" } else { "memory is" },
             left_out.join(" and ")
         ));
     }

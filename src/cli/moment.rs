@@ -3,6 +3,7 @@
 use crate::progress::Running;
 use crate::stats::paired::{TextMean, Texts};
 use crate::stats::{Shown, mean};
+use std::time::Duration;
 
 /// What is known of a run at one moment.
 pub(super) struct Moment<'a> {
@@ -137,6 +138,26 @@ pub(super) fn accuracy_so_far(running: &Running) -> [String; 3] {
     ]
 }
 
+/// The number of the block that is being worked on, from 1, after so many. Tasks may need several passes over all blocks.
+pub(super) fn block_after(done: usize, all: usize) -> usize {
+    match done % all.max(1) {
+        // The last one stays to the end.
+        0 if done > 0 => all,
+        within => within + 1,
+    }
+}
+
+/// A duration in its largest unit, two for hours: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`.
+pub(super) fn short(duration: Duration) -> String {
+    let minutes = (duration.as_secs() + 30) / 60;
+    match duration.as_secs() {
+        0..90 => format!("{} s", duration.as_secs().max(1)),
+        90..5370 => format!("{minutes} min"),
+        5370..172_800 => format!("{} h {} min", minutes / 60, minutes % 60),
+        _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
+    }
+}
+
 /// The first characters of a text, with a sign at the end if there are more.
 fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
@@ -208,5 +229,27 @@ mod tests {
         assert_eq!(single.fitted(35), "3 min left; block 5/30: wanda, 50 %");
         assert_eq!(single.fitted(34), "3 min left; wanda, 50 %");
         assert_eq!(single.fitted(12), "wanda, 50 %");
+    }
+    #[test]
+    fn blocks_are_counted_within_each_pass() {
+        let shown: Vec<usize> = (0..8).map(|done| block_after(done, 3)).collect();
+        assert_eq!(shown, [1, 2, 3, 3, 2, 3, 3, 2]);
+        assert_eq!(block_after(0, 0), 1);
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [
+            (45, "45 s"),
+            (89, "89 s"),
+            (100, "2 min"),
+            (3600, "60 min"),
+            (5400, "1 h 30 min"),
+            (100_000, "27 h 47 min"),
+            (200_000, "2 d 7 h"),
+        ];
+        for (seconds, said) in cases {
+            assert_eq!(short(Duration::from_secs(seconds)), said);
+        }
     }
 }

@@ -177,7 +177,8 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
             cells,
         };
         let text = serde_json::to_string_pretty(&planned);
-        return print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?);
+        print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?)?;
+        return Inputs::inspect(base)?.require_local();
     }
     let mut text = match base.description.is_empty() {
         true => format!("{}\n", base.name),
@@ -218,7 +219,8 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         if foreseen.machine.backend == Processor::Cpu {
             let inputs = Inputs::inspect_texts(experiment)?;
             let seen = vec![Seen::nothing(experiment); experiment.models.len()];
-            let expected = forecast::expected(experiment, foreseen.machine, &inputs, &seen, &experiment.cells())?;
+            let cells = experiment.cells();
+            let expected = forecast::expected(experiment, foreseen.machine, &inputs, &seen, &cells, true)?;
             expected
                 .lines()
                 .for_each(|line| text.push_str(&format!("            {line}\n")));
@@ -228,8 +230,8 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         "at most {cells} cells, in {}; `zprune search` runs what is missing\n",
         folder.display()
     ));
-    for missing in Inputs::inspect(base)?.missing.iter().chain(&foreseen.assumed) {
-        text.push_str(&format!("missing: {missing}\n"));
-    }
-    print_lines(&text)
+    let inputs = Inputs::inspect(base)?;
+    text.push_str(&forecast::not_here(&inputs, &foreseen));
+    print_lines(&text)?;
+    inputs.require_local()
 }

@@ -178,6 +178,9 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
     };
     let before = states()?;
     let pending = before.iter().filter(|state| open(state)).count();
+    if let Some(line) = run::goes_on(before.len() - pending, before.len()) {
+        progress.say(&line);
+    }
     let mut ended = Ok(());
     // A cell that is not there is refused by the first worker as by any run.
     if pending > 0 || !options.cells.is_empty() {
@@ -285,13 +288,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let inputs = Inputs::inspect(&experiment)?;
     let records = record::read_if_any(&folder)?;
     let cells = run::prospects(&experiment, foreseen.machine, &inputs, &records, &folder);
-    let missing: Vec<&str> = inputs
-        .missing
-        .iter()
-        .chain(&foreseen.assumed)
-        .map(String::as_str)
-        .collect();
     if arguments.json {
+        let missing = inputs.missing.iter().map(|missing| missing.message.as_str());
+        let missing = missing.chain(foreseen.assumed.as_deref()).collect();
         let planned = Planned {
             schema: 1,
             experiment: &experiment.name,
@@ -300,7 +299,8 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
             missing,
         };
         let text = serde_json::to_string_pretty(&planned);
-        return print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?);
+        print(&text.map_err(|error| Error::writing(Path::new("standard output"), error))?)?;
+        return inputs.require_local();
     }
     let amounts = Amounts::new(&experiment, &inputs, &Display::new())?;
     let mut text = header(&experiment, &foreseen, &amounts);
@@ -330,6 +330,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     }
     text.push_str(&forecast::few_tokens(&experiment, &inputs)?);
     text.push_str(&forecast::shared(&experiment)?);
+    let recorded = recorded(&cells);
     if left > 0 && foreseen.machine.backend == Processor::Cpu {
         let to_do = cells.iter().filter(|prospect| prospect.state != State::Done);
         let to_do: Vec<Cell> = to_do.map(|prospect| prospect.cell).collect();
@@ -339,9 +340,10 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
             &inputs,
             &amounts.models,
             &to_do,
+            recorded.is_empty(),
         )?);
     }
-    text.push_str(&recorded(&cells));
+    text.push_str(&recorded);
     for line in experiment.evaluations.iter().filter_map(unlike_papers) {
         text.push_str(&format!("{line}\n"));
     }
@@ -355,10 +357,9 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
             folder.display()
         ));
     }
-    for missing in missing {
-        text.push_str(&format!("missing: {missing}\n"));
-    }
-    print_lines(&text)
+    text.push_str(&forecast::not_here(&inputs, &foreseen));
+    print_lines(&text)?;
+    inputs.require_local()
 }
 
 /// How long the cells that are left take, by those that are recorded; empty if too little is.

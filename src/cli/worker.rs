@@ -28,6 +28,8 @@ pub(super) enum Said {
     Ready(usize),
     /// It works on this cell now, which has so many blocks.
     Cell(String, usize),
+    /// The cell has so many steps more than were counted.
+    More(usize),
     /// A block of the cell is finished.
     Step,
     /// What it knows of the cell's result so far.
@@ -120,6 +122,10 @@ impl Progress for Told {
     fn cell(&self, label: &str, blocks: usize) {
         self.waits.set(false);
         say(&Said::Cell(label.to_string(), blocks));
+    }
+
+    fn more(&self, steps: usize) {
+        say(&Said::More(steps));
     }
 
     fn step(&self) -> Result<()> {

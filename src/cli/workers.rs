@@ -4,6 +4,7 @@
 //! Processes and not threads: a driver that fails ends the process that uses it, and the others go on.
 
 use super::display::Display;
+use super::moment::block_after;
 use super::streams::note;
 use super::worker::{Reason, Said};
 use crate::backend::adapter;
@@ -224,7 +225,7 @@ impl State {
         match (&self.so_far, self.blocks) {
             (Some(so_far), _) => format!("{}, {so_far}", self.label),
             (None, (_, 0)) => self.label.clone(),
-            (None, (done, all)) => format!("{}, block {} of {all}", self.label, (done + 1).min(all)),
+            (None, (done, all)) => format!("{}, block {} of {all}", self.label, block_after(done, all)),
         }
     }
 
@@ -303,6 +304,7 @@ fn watch(workers: &mut [Worker], cells: usize, news: &Receiver<(usize, News)>, s
                     }
                     worker.state = State::default();
                 }
+                Said::More(steps) => display.more(steps),
                 Said::Step => {
                     worker.state.blocks.0 += 1;
                     display.advance();

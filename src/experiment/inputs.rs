@@ -4,9 +4,11 @@
 //! is collected, not fatal: a plan can be shown without any weights. Only [`fetch`] uses the network;
 //! everything else looks into the hub's cache.
 
+mod missing;
 mod models;
 
 use super::file_names::unknown;
+use super::origin::Origin;
 use super::plan::{Experiment, GenerationPlan};
 use crate::data::digest;
 use crate::data::stamp::{Stamp, WatchedFile};
@@ -14,8 +16,9 @@ use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, datasets};
 use crate::model::layer_file::LayerFile;
 use crate::progress::Progress;
+pub use missing::Missing;
+use models::same_content;
 pub use models::{ConfiguredModel, ModelIdentity, ModelInput};
-use models::{absent, not_cached, same_content};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -65,7 +68,9 @@ pub struct Inputs {
     /// One per generation.
     pub generations: Vec<Option<GenerationInput>>,
     /// What is missing, and how to get it.
-    pub missing: Vec<String>,
+    pub missing: Vec<Missing>,
+    /// Where the experiment was written.
+    origin: Origin,
     /// The states in which files were hashed once more and had the content that they had before.
     hashed_again: Mutex<BTreeMap<PathBuf, Stamp>>,
 }
@@ -156,11 +161,17 @@ impl Inputs {
         if let Some(plan) = &experiment.calibration {
             let obtain = plan.obtain.as_deref();
             if plan.corpus.is_some() {
-                let corpus = file("calibration corpus", plan.source(), obtain, &mut missing)?;
+                let named = (plan.source(), obtain);
+                let corpus = file("calibration corpus", plan.source(), named, &mut missing)?;
                 calibration.extend(experiment.seeds.iter().copied().zip(corpus.into_iter().cycle()));
             } else {
                 for seed in &experiment.seeds {
-                    let tokens = file("calibration tokens", &plan.file(*seed), obtain, &mut missing)?;
+                    let tokens = file(
+                        "calibration tokens",
+                        &plan.file(*seed),
+                        (plan.source(), obtain),
+                        &mut missing,
+                    )?;
                     calibration.extend(tokens.map(|tokens| (*seed, tokens)));
                 }
             }
@@ -170,7 +181,7 @@ impl Inputs {
             .as_ref()
             .and_then(|plan| plan.gradients.as_deref());
         let gradients = match gradients.filter(|_| parts == Parts::Everything) {
-            Some(path) => file("file of gradients", path, None, &mut missing)?,
+            Some(path) => file("file of gradients", path, (path, None), &mut missing)?,
             None => None,
         };
         let (values, checkpoints) = match parts {
@@ -186,23 +197,26 @@ impl Inputs {
                 Some(_) => "evaluation corpus",
                 None => "evaluation tokens",
             };
-            evaluations.push(file(what, plan.source(), plan.obtain.as_deref(), &mut missing)?);
+            let named = (plan.source(), plan.obtain.as_deref());
+            evaluations.push(file(what, plan.source(), named, &mut missing)?);
         }
         let mut tasks = Vec::new();
         for plan in &experiment.tasks {
             tasks.push(file(
-                &format!("data of task {}", plan.name),
+                &format!("data of task `{}`", plan.name),
                 &plan.file(),
-                plan.obtain.as_deref(),
+                (&plan.data, plan.obtain.as_deref()),
                 &mut missing,
             )?);
         }
         let mut generations = Vec::new();
         for plan in &experiment.generations {
             let (obtain, name) = (plan.obtain.as_deref(), &plan.name);
-            let prompts = file(&format!("prompts of {name}"), &plan.prompts, obtain, &mut missing)?;
+            let what = format!("prompts of `{name}`");
+            let prompts = file(&what, &plan.prompts, (&plan.prompts, obtain), &mut missing)?;
             let examples = plan.examples.as_ref();
-            let examples = examples.map(|path| file(&format!("examples of {name}"), path, obtain, &mut missing));
+            let what = format!("examples of `{name}`");
+            let examples = examples.map(|path| file(&what, path, (path, obtain), &mut missing));
             let examples = examples.transpose()?;
             generations.push(match (prompts, examples) {
                 (Some(prompts), None) => Some(GenerationInput {
@@ -227,6 +241,7 @@ impl Inputs {
             tasks,
             generations,
             missing,
+            origin: experiment.origin.clone(),
             hashed_again: Mutex::default(),
         })
     }
@@ -309,9 +324,26 @@ impl Inputs {
     /// # Errors
     /// Lists every missing file and how to get it.
     pub fn require_all(&self) -> Result<()> {
-        match &self.missing[..] {
-            [] => Ok(()),
-            missing => Err(Error::input(missing.join("\n"))),
+        match self.missing.is_empty() {
+            true => Ok(()),
+            false => Err(self.lacks()),
+        }
+    }
+
+    /// The error that lists every missing file, with its place in the experiment's file.
+    pub fn lacks(&self) -> Error {
+        self.origin.lacks(self.missing.iter().map(Missing::said))
+    }
+
+    /// Refuses what a run would refuse: files that are missing and that it does not download.
+    ///
+    /// # Errors
+    /// As [`Inputs::require_all`].
+    pub fn require_local(&self) -> Result<()> {
+        let mut local = self.missing.iter().filter(|it| !it.downloaded).peekable();
+        match local.peek().is_none() {
+            true => Ok(()),
+            false => Err(self.origin.lacks(local.map(Missing::said))),
         }
     }
 }
@@ -325,7 +357,7 @@ pub fn all<T>(files: &[Option<T>]) -> Option<Vec<&T>> {
 fn values(
     experiment: &Experiment,
     folders: &[Option<ConfiguredModel>],
-    missing: &mut Vec<String>,
+    missing: &mut Vec<Missing>,
 ) -> Result<BTreeMap<PathBuf, FileInput>> {
     let mut found: BTreeMap<PathBuf, FileInput> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -339,8 +371,8 @@ fn values(
         let method = experiment.method_name(cell);
         if !found.contains_key(&path) {
             let wrong = unknown(&path.to_string_lossy()).map(|wrong| format!(" ({wrong})"));
-            let what = format!("file of method {method}{}", wrong.unwrap_or_default());
-            let Some(input) = file(&what, &path, None, missing)? else {
+            let what = format!("file of method `{method}`{}", wrong.unwrap_or_default());
+            let Some(input) = file(&what, &path, (&experiment.named(cell), None), missing)? else {
                 continue;
             };
             found.insert(path.clone(), input);
@@ -352,18 +384,23 @@ fn values(
     Ok(found)
 }
 
-/// A file that is there, or on the hub and in its cache.
-fn file(what: &str, named: &Path, obtain: Option<&str>, missing: &mut Vec<String>) -> Result<Option<FileInput>> {
-    let path = match datasets::file(named)? {
-        None if named.exists() => named.to_path_buf(),
+/// A file that is there, or on the hub and in its cache; `named` is what the experiment has for it, with how to get it.
+fn file(
+    what: &str,
+    path: &Path,
+    named: (&Path, Option<&str>),
+    missing: &mut Vec<Missing>,
+) -> Result<Option<FileInput>> {
+    let path = match datasets::file(path)? {
+        None if path.exists() => path.to_path_buf(),
         None => {
-            missing.push(absent(what, named, obtain, None));
+            missing.push(Missing::file(what, path, named, None));
             return Ok(None);
         }
         Some(remote) => match Hub::from_environment()?.cached_file(&remote) {
             Some(path) => path,
             None => {
-                missing.push(not_cached(what, &remote.to_string()));
+                missing.push(Missing::in_cache(what, named.0, &remote.to_string())?);
                 return Ok(None);
             }
         },

@@ -17,6 +17,7 @@ pub mod known;
 pub mod machine;
 pub mod method;
 pub mod on_device;
+pub mod origin;
 pub mod outside;
 pub mod plan;
 pub mod plan_file;

@@ -42,7 +42,7 @@ pub fn check_outside<'c>(
         let method = format!("method {}", experiment.method_name(cell));
         progress.stage(&format!("checking {}", path.display()));
         let folder = inputs.folders[cell.model].as_ref();
-        let folder = folder.ok_or_else(|| Error::input(inputs.missing.join("\n")))?;
+        let folder = folder.ok_or_else(|| inputs.lacks())?;
         let file = LayerFile::open_whole(&path, &folder.spec, content).at(&method)?;
         let model = inputs.models[cell.model].as_ref();
         if let (Some(model), Some(made_for)) = (model, file.made_for()) {

@@ -6,6 +6,7 @@ use super::machine::{Foreseen, Machine, MachinePlan};
 pub use super::method::{
     CheckpointPlan, ComponentPlan, Method, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitRemoval, UnitsPlan,
 };
+use super::origin::Origin;
 use super::protocol::{Averaged, Named};
 pub use super::texts::{CalibrationPlan, EvaluationPlan, GenerationPlan, GenerationSettings, TaskPlan};
 use crate::calibrate::Stage;
@@ -77,6 +78,9 @@ pub struct Experiment {
     /// The prompts that every cell's model answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<GenerationPlan>,
+    /// Where it was written, for messages about files that it names.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// A model that is pruned and measured.
@@ -304,6 +308,13 @@ impl Experiment {
         let model = &self.models[cell.model].name;
         let filled = file_names::filled(&name, model, &pruning.pattern, pruning.seed);
         Some((filled.into(), content))
+    }
+
+    /// The path that the experiment has for what another program made for a cell, with the parts that each cell fills in; empty for other
+    /// cells.
+    pub fn named(&self, cell: &Cell) -> PathBuf {
+        let outside = cell.pruning.and_then(|pruning| self.methods[pruning.method].outside());
+        PathBuf::from(outside.unwrap_or_default())
     }
 
     /// Where the checkpoint of a cell is that another program pruned, if it is such a cell: its path or its name on the hub, and its

@@ -75,7 +75,13 @@ impl Problems {
     ///
     /// # Errors
     /// There is a mistake.
-    pub fn in_file(mut self, path: &Path, text: &str) -> Result<()> {
+    pub fn in_file(self, path: &Path, text: &str) -> Result<()> {
+        let heading = |count: usize| format!("{} has {count} mistakes", path.display());
+        self.told(path, text, heading).map_or(Ok(()), Err)
+    }
+
+    /// The same, where several are under this heading; `None` if there are none.
+    pub fn told(mut self, path: &Path, text: &str, heading: impl Fn(usize) -> String) -> Option<Error> {
         self.found.sort_by_key(|(span, _)| span.start);
         let name = path.display().to_string();
         let shown = |(span, error): &(Range<usize>, Error)| match *span == WHOLE {
@@ -86,11 +92,11 @@ impl Problems {
                 excerpt(&name, text, span)
             ),
         };
-        let error = match &self.found[..] {
-            [] => return Ok(()),
-            [only] => Error::new(only.1.kind(), shown(only)),
+        match &self.found[..] {
+            [] => None,
+            [only] => Some(Error::new(only.1.kind(), shown(only))),
             several => {
-                let mut said = format!("{name} has {} mistakes", several.len());
+                let mut said = heading(several.len());
                 for problem in several.iter().take(MOST) {
                     said.push_str("\n\n");
                     said.push_str(&shown(problem));
@@ -98,10 +104,9 @@ impl Problems {
                 if several.len() > MOST {
                     said.push_str(&format!("\n\nand {} more", several.len() - MOST));
                 }
-                Error::new(ErrorKind::Config, said)
+                Some(Error::new(ErrorKind::Config, said))
             }
-        };
-        Err(error)
+        }
     }
 
     /// All mistakes as one error, where there is no file: `place` says which argument they are in.

@@ -16,6 +16,7 @@ pub(super) mod texts;
 use super::axes::alike;
 use super::axis::Axis;
 use super::machine::MachineRequest;
+use super::origin::Origin;
 use super::plan::{DENSE, Experiment, ModelPlan, RecipePlan, check_confidence};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Named, agree};
@@ -106,13 +107,15 @@ fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
     let described = source.parse(&mut problems).and_then(|mut raw| {
         let search = search::taken(&mut raw, &mut problems);
         paths::place(&mut raw, &source.path, &mut problems);
+        let named = paths::named(&mut raw);
         let resolving = Resolving {
             raw: &raw,
             methods: all_methods(&raw),
             source,
             searching: search.is_some(),
         };
-        let experiment = resolving.experiment(request, &mut problems)?;
+        let mut experiment = resolving.experiment(request, &mut problems)?;
+        experiment.origin = Origin::new(&source.path, &source.text, named);
         Some(match search {
             None => Described::Experiment(Box::new(experiment)),
             Some(search) => Described::Search(Box::new(search.plan(experiment, &raw, source, &mut problems)?)),
@@ -340,6 +343,7 @@ impl Resolving<'_> {
             references: Vec::new(),
             tasks: Vec::new(),
             generations: Vec::new(),
+            origin: Origin::default(),
         })
     }
 

@@ -75,7 +75,13 @@ impl<'de> Deserialize<'de> for RawPattern {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<RawPattern, E> {
-                RawPattern::typed(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                RawPattern::typed(text).ok_or_else(|| {
+                    let meant = text.replace(['/', '-'], ":");
+                    match RawPattern::typed(&meant).filter(|_| meant.contains(':')) {
+                        Some(_) => E::custom(format_args!("`{text}` is no pattern; did you mean \"{meant}\"?")),
+                        None => E::invalid_value(de::Unexpected::Str(text), &self),
+                    }
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<RawPattern, A::Error> {

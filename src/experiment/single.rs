@@ -2,6 +2,7 @@
 
 use super::known::stands_for;
 use super::machine::MachineRequest;
+use super::origin::Origin;
 use super::plan::{Experiment, MethodPlan, ModelPlan, RecipePlan};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
@@ -311,6 +312,7 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
         references: Vec::new(),
         tasks: Vec::new(),
         generations: Vec::new(),
+        origin: Origin::default(),
     };
     Ok((experiment, protocol))
 }

@@ -5,6 +5,7 @@ use super::raw::RawExperiment;
 use super::schema::sections_with;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
+use crate::files::near::meant;
 use crate::registry::{nearest, plain};
 use serde::Deserialize;
 use std::io::Read;
@@ -47,6 +48,16 @@ const MEANT: [(&str, &str); 10] = [
     ("seqlen", "the number of tokens in a window is written `length = 2048`"),
 ];
 
+/// Values that other programs have for those of zprune.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("cuda", "gpu"),
+    ("vulkan", "gpu"),
+    ("metal", "gpu"),
+    ("mps", "gpu"),
+    ("bfloat16", "bf16"),
+    ("float16", "f16"),
+];
+
 /// The text of an experiment file.
 pub struct Source {
     /// Path of the file, for messages; the paths that the file names are relative to its folder.
@@ -66,7 +77,11 @@ impl Source {
             let text = standard_input().at(path.display())?;
             return Ok(Source { path, text });
         }
-        let text = input::read_text(path, input::SMALL)?;
+        let text =
+            input::read_text(path, input::SMALL).map_err(|error| match meant(path).filter(|_| !path.exists()) {
+                Some(meant) => Error::input(format!("no such file or directory; {meant}")).at(path.display()),
+                None => error,
+            })?;
         Ok(Source {
             path: path.to_path_buf(),
             text,
@@ -153,6 +168,12 @@ const SLIP: f64 = 0.9;
 /// What the reader of keys and values says, in plain words; `name` is the key or value that it is about, `known` are those that could be
 /// there.
 fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String {
+    let other = OTHER_NAMES
+        .iter()
+        .find(|(typed, meant)| !unknown && *typed == name && known.contains(meant));
+    if let Some((_, meant)) = other {
+        return format!("unknown value `{name}`; did you mean `{meant}`?");
+    }
     let meant = MEANT.iter().find(|(typed, _)| unknown && *typed == name);
     if let Some((_, meant)) = meant {
         return format!("unknown key `{name}`: {meant}");

@@ -14,6 +14,7 @@ pub mod header;
 pub mod input;
 pub mod json;
 pub mod names;
+pub mod near;
 mod output;
 mod staging;
 mod unfinished;

@@ -143,6 +143,11 @@ impl BlockType {
         }
     }
 
+    /// Whether it stores weights with fewer bits than a number of its own has.
+    pub fn is_quantised(self) -> bool {
+        self.elements() > 1
+    }
+
     /// Number of bytes of a block.
     pub fn bytes(self) -> usize {
         match self {

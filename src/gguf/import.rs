@@ -66,7 +66,12 @@ pub struct Imported {
     pub tokens: usize,
     /// Block formats of the imported tensors, with the number of tensors in each.
     pub found: BTreeMap<BlockType, usize>,
+    /// Bits of a weight in the file, on average over the tensors that are stored in blocks; `None` if there are no such.
+    pub bits: Option<f64>,
 }
+
+/// Name of the file that tells readers of a directory what the weights were made from.
+const README: &str = "README.md";
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,8 +92,23 @@ impl fmt::Display for Imported {
             self.files,
             if self.files == 1 { "" } else { "s" }
         )?;
-        write!(f, "  tokenizer   {} tokens", self.tokens)
+        write!(f, "  tokenizer   {} tokens", self.tokens)?;
+        match self.bits {
+            Some(bits) => write!(f, "\n{}", dequantised(bits, &self.found)),
+            None => Ok(()),
+        }
     }
+}
+
+/// What is to be known of a model whose weights had so many bits.
+fn dequantised(bits: f64, found: &BTreeMap<BlockType, usize>) -> String {
+    let kinds = found.keys().filter(|kind| kind.is_quantised());
+    let kinds: Vec<String> = kinds.map(|kind| kind.to_string()).collect();
+    format!(
+        "The file is quantised: {bits:.1} bits a weight ({}). The directory has the values that these bits stand for. So \"dense\" in \
+         reports is the quantised model, not the one that it was made from; the two have different perplexities.",
+        kinds.join(", ")
+    )
 }
 
 /// Imports the GGUF file `path` into the new directory `folder`.
@@ -213,6 +233,16 @@ impl<'a> Model<'a> {
         json("tokenizer_config.json", &self.tokenizer.config)?;
         json("special_tokens_map.json", &self.tokenizer.special)?;
 
+        if let Some(bits) = self.bits() {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let text = format!(
+                "Made from `{file}` by zprune {}.\n\n{}\n",
+                env!("CARGO_PKG_VERSION"),
+                dequantised(bits, &self.found())
+            );
+            staging.write(README, text.as_bytes(), access)?;
+        }
+
         let mut tensors = self.tensors.iter();
         progress.start(0, self.tensors.len());
         self.shards(options).write(staging, access, |name, _| {
@@ -233,13 +263,36 @@ impl<'a> Model<'a> {
         Shards::new(announced, options.dtype, options.shard_bytes)
     }
 
-    fn summary(&self, folder: &Path, options: ImportOptions) -> Imported {
+    /// The tensors of the file.
+    fn stored(&self) -> impl Iterator<Item = &Tensor<'a>> {
+        self.tensors.iter().filter_map(|planned| match &planned.source {
+            Source::Stored { tensor, .. } => Some(*tensor),
+            Source::Zeros => None,
+        })
+    }
+
+    /// Block formats of the tensors, with the number of tensors in each.
+    fn found(&self) -> BTreeMap<BlockType, usize> {
         let mut found = BTreeMap::new();
-        for tensor in &self.tensors {
-            if let Source::Stored { tensor, .. } = &tensor.source {
-                *found.entry(tensor.kind).or_default() += 1;
-            }
+        for tensor in self.stored() {
+            *found.entry(tensor.kind).or_default() += 1;
         }
+        found
+    }
+
+    /// Bits of a weight in the file; see [`Imported::bits`].
+    fn bits(&self) -> Option<f64> {
+        let blocks = self.stored().filter(|tensor| tensor.kind.is_quantised());
+        let (bytes, weights) = blocks.fold((0, 0), |(bytes, weights), tensor| {
+            (
+                bytes + tensor.data.len(),
+                weights + tensor.shape.iter().product::<usize>(),
+            )
+        });
+        (weights > 0).then(|| 8.0 * bytes as f64 / weights as f64)
+    }
+
+    fn summary(&self, folder: &Path, options: ImportOptions) -> Imported {
         let shards = self.shards(options);
         Imported {
             folder: folder.to_path_buf(),
@@ -249,7 +302,8 @@ impl<'a> Model<'a> {
             files: shards.count(),
             dtype: options.dtype,
             tokens: self.tokenizer.tokens,
-            found,
+            found: self.found(),
+            bits: self.bits(),
         }
     }
 }

@@ -94,6 +94,11 @@ impl Hub {
         })
     }
 
+    /// Whether what its cache does not have is downloaded.
+    pub fn downloads(&self) -> bool {
+        !self.offline
+    }
+
     /// The same hub with other limits.
     #[must_use]
     pub fn with_limits(self, limits: RequestLimits) -> Hub {

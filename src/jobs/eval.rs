@@ -1,11 +1,12 @@
 //! Measuring one model as it is.
 
+use super::begins;
 use crate::backend::Compute;
 use crate::cell::{DenseStreams, Findings, Opened, Prepared, Runner, Sample, Sharing, Work};
 use crate::error::{Error, Located, Result};
 use crate::experiment::identity::{EvaluationIdentity, GenerationIdentity, Identity, TaskIdentity, identify};
 use crate::experiment::inputs::{self, Inputs, ModelIdentity};
-use crate::experiment::plan::Experiment;
+use crate::experiment::plan::{Cell, Experiment};
 use crate::hub::{Parts, datasets};
 use crate::model::forward::Ends;
 use crate::progress::Progress;
@@ -70,6 +71,12 @@ pub struct TaskEvaluation {
     pub zprune: String,
 }
 
+/// The only cell of an experiment that measures its only model as it is.
+const DENSE: Cell = Cell {
+    model: 0,
+    pruning: None,
+};
+
 /// Measures the experiment's only model on its tasks.
 ///
 /// # Errors
@@ -129,6 +136,13 @@ pub fn compare(experiment: &Experiment, dense: &Experiment, progress: &dyn Progr
         );
         return Err(Error::input(message).at(experiment.models[0].path.display()));
     }
+    let time = begins::time(experiment, machine, &DENSE, &model)?;
+    let against = format!(
+        "{}, against {}",
+        begins::measuring(experiment, &model),
+        dense.models[0].name
+    );
+    progress.begins(&against, time.map(|time| 2 * time));
     let blocks = model.source.spec().blocks;
     progress.start(1, blocks);
     progress.cell("perplexity", blocks);
@@ -184,6 +198,8 @@ fn measure(experiment: &Experiment, what: &str, progress: &dyn Progress) -> Resu
     let machine = experiment.machine_here()?;
     let backend = Opened::new(&experiment.machine, machine)?;
     let model = Prepared::of(experiment, machine, &inputs, 0, progress)?;
+    let time = begins::time(experiment, machine, &DENSE, &model)?;
+    progress.begins(&begins::measuring(experiment, &model), time);
     let blocks = model.source.spec().blocks;
     progress.start(1, blocks);
     progress.cell(what, blocks);

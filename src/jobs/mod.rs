@@ -7,6 +7,7 @@
 //! it adds is its output: a model directory, a JSON file, a verdict.
 
 pub mod archive;
+mod begins;
 pub mod bench;
 pub mod bench_units;
 pub mod card;

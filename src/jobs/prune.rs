@@ -3,6 +3,7 @@
 //! The output is a dense Hugging Face directory with the source's files, shards, tensors and types, and beside them
 //! [`PRUNING`] and a card for its readers. It appears under its name when it is complete and was opened as a loader opens it.
 
+use super::begins;
 use super::card::{self, CARD};
 use super::provenance::{Fingerprints, Kept, PruningFile, SCHEMA, base, digests};
 use crate::cell::{Findings, Opened, Prepared, Runner, Sharing, Treatment, Work};
@@ -89,8 +90,12 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let spec = recipe.biased(input.checkpoint.spec())?;
     let mut writer = ModelWriter::begin(&input.checkpoint, &spec, folder, &staging, writing.links)?;
     let blocks = input.checkpoint.spec().blocks;
-    progress.start(1, blocks);
     let name = &experiment.methods[pruning.method].name;
+    let done = format!("is pruned with {name} to {}", pruning.pattern);
+    let windows = pruning.seed.and_then(|seed| model.calibration.get(&seed));
+    let begins = begins::changing(experiment, &done, model.source.spec(), windows, pruning.seed);
+    progress.begins(&begins, begins::time(experiment, machine, cell, &model)?);
+    progress.start(1, blocks);
     progress.cell(&format!("{name}, {}", pruning.pattern), blocks);
     let findings = backend.run(Prune {
         model: &model,

@@ -6,7 +6,7 @@
 use super::directory::{Directory, storage};
 use crate::backend::Compute;
 use crate::backend::cpu::Cpu;
-use crate::cell::size::{difference, logits, sample, tolerance};
+use crate::cell::size::{difference, logits, parameters, sample, tolerance};
 use crate::error::{Error, Located, Result};
 use crate::files::{Staging, input, json};
 use crate::model::checkpoint::Checkpoint;
@@ -74,6 +74,14 @@ fn turn(
     progress: &dyn Progress,
 ) -> Result<Turned> {
     let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
+    let spec = checkpoint.spec();
+    let begins = format!(
+        "{} is turned: {} blocks, {} parameters",
+        folder.display(),
+        spec.blocks,
+        parameters(spec)
+    );
+    progress.begins(&begins, None);
     progress.stage("checking the weights");
     checkpoint.check_finite()?;
     let storage = storage(&checkpoint).at(folder.display())?;

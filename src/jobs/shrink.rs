@@ -4,6 +4,7 @@
 //! of the original. Before it gets its name it is opened as a loader opens it, and its logits are held against those of the original
 //! with zeros in place of what was removed.
 
+use super::begins;
 use super::card::{self, CARD};
 use super::directory::{Directory, storage};
 use super::factors;
@@ -74,7 +75,7 @@ pub fn shrink(
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
-    let missing = || Error::input(inputs.missing.join("\n"));
+    let missing = || inputs.lacks();
     let input = inputs.models.first().and_then(Option::as_ref).ok_or_else(missing)?;
     let configured = inputs.folders.first().and_then(Option::as_ref).ok_or_else(missing)?;
     let folder = &configured.path;
@@ -99,11 +100,14 @@ pub fn shrink(
     checkpoint.check_finite()?;
     let storage = storage(checkpoint)?;
     let backend = Opened::new(&experiment.machine, machine)?;
+    let done = format!("is made {} % smaller with {}", 100.0 * share, shrinking.name);
+    let windows = windows.into_values().next();
+    progress.begins(&begins::changing(experiment, &done, spec, windows.as_ref(), seed), None);
     let found = backend.run(Shrink {
         shrinking,
         checkpoint,
         original: &input.identity,
-        windows: windows.into_values().next(),
+        windows,
         storage,
         compute: machine.compute,
         room,

@@ -5,6 +5,7 @@
 //! inputs). They are those of the dense model, and have the names and the meanings that formulas have for them
 //! ([`Quantity`](crate::prune::score::Quantity)).
 
+use super::begins;
 use crate::backend::moments::Needs;
 use crate::calibrate::passes;
 use crate::calibrate::statistics::Factoring;
@@ -51,7 +52,7 @@ pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Pr
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     inputs.require_all()?;
-    let missing = || Error::input(inputs.missing.join("\n"));
+    let missing = || inputs.lacks();
     let input = inputs.models.first().and_then(Option::as_ref).ok_or_else(missing)?;
     let machine = experiment.machine_here()?;
     progress.stage("tokenising");
@@ -70,6 +71,14 @@ pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Pr
         access = access.and(Access::of(path)?);
     }
     let mut file = staging.tensors(FILE, listed, &metadata, access)?;
+    let begins = begins::changing(
+        experiment,
+        "is looked at",
+        checkpoint.spec(),
+        Some(&windows),
+        Some(seed),
+    );
+    progress.begins(&begins, None);
     progress.start(1, checkpoint.spec().blocks);
     progress.cell("statistics", checkpoint.spec().blocks);
     Opened::new(&experiment.machine, machine)?

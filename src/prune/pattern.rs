@@ -105,9 +105,15 @@ impl Pattern {
     /// A sparsity outside `(0, 1)`, or a `keep` that is not between 1 and `of - 1`.
     pub fn validate(&self) -> Result<()> {
         match *self {
-            Pattern::Unstructured { sparsity } if !(sparsity > 0.0 && sparsity < 1.0) => Err(Error::config(format!(
-                "sparsity {sparsity} is not between 0 and 1; it is the fraction of weights removed, for example 0.5"
-            ))),
+            Pattern::Unstructured { sparsity } if !(sparsity > 0.0 && sparsity < 1.0) => {
+                let percent = match sparsity > 1.0 && sparsity < 100.0 {
+                    true => format!("; {sparsity} % is written {} or \"{sparsity}%\"", sparsity / 100.0),
+                    false => String::new(),
+                };
+                Err(Error::config(format!(
+                    "sparsity {sparsity} is not between 0 and 1; it is the fraction of weights removed, for example 0.5{percent}"
+                )))
+            }
             Pattern::NofM { keep, of } if keep == 0 || keep >= of => Err(Error::config(format!(
                 "keep = {keep}, of = {of}: keep must be at least 1 and less than of; 2:4 is keep = 2, of = 4"
             ))),

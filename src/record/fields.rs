@@ -185,7 +185,8 @@ pub struct Metric {
     /// Standard error as the harness computes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<f64>,
-    /// 95 % Wilson interval of an accuracy.
+    /// 95 % interval of an accuracy, the one that tables show: Wilson's, or the exact one below 300 documents; documents that share a
+    /// source count for less. Records of zprune 0.1.0 have Wilson's for any number of documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
 }

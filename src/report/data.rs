@@ -152,9 +152,20 @@ fn high(interval: Option<Interval>) -> Value {
     interval.map(|interval| interval.high).into()
 }
 
+/// An interval as it can be: one of percents has no end outside 0 to 100, and equal seeds say nothing of how much others differ.
+fn possible(measure: &Measure, interval: Interval) -> Option<Interval> {
+    match measure {
+        Measure::Perplexity { .. } | Measure::Divergence { .. } => Some(interval),
+        Measure::Agreement { .. } | Measure::Accuracy { .. } => {
+            let interval = interval.map(|end| end.clamp(0.0, 100.0));
+            (interval.low < interval.high).then_some(interval)
+        }
+    }
+}
+
 fn score(section: &Section, entry: &MethodResult, confidence: f64) -> CsvRow {
     let summary = entry.summary.as_ref();
-    let over_seeds = summary.and_then(|summary| summary.interval);
+    let over_seeds = summary.and_then(|summary| possible(&section.measure, summary.interval?));
     let components = entry.components(&section.measure);
     let shown = |interval: Interval| interval.map(|end| section.measure.shown(end));
     let (value, texts, over_texts) = match section.measure {
@@ -175,7 +186,7 @@ fn score(section: &Section, entry: &MethodResult, confidence: f64) -> CsvRow {
     let over_both = components
         .filter(|it| it.seeds > 1)
         .and_then(|it| it.interval(confidence))
-        .map(shown);
+        .and_then(|it| possible(&section.measure, shown(it)));
     let spread = crate::stats::variance_of(&entry.values()).map(f64::sqrt);
     let count = entry.runs.first().map(|run| run.texts.len());
     let measure = match &section.measure {

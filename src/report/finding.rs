@@ -221,11 +221,22 @@ fn counted(contests: &[Contest]) -> String {
     if rest > 0 {
         counts.push(format!("others in {rest}"));
     }
-    format!(
-        "Of {} combinations of model, measure and pattern, the best score is that of {}",
+    let text = format!(
+        "The best score of {} combinations of model, measure and pattern is that of {}",
         contests.len(),
         list(&counts)
-    )
+    );
+    let example = contests.first().map(|first| {
+        format!(
+            "; for example, {} at {} is {} with {}{}",
+            measured(first.section),
+            first.pattern,
+            shown(&first.section.measure, first.standing.value),
+            winner(first),
+            dense(first.section)
+        )
+    });
+    text + &example.unwrap_or_default()
 }
 
 /// The significant differences to methods that are not told apart from the best; empty if there are none.

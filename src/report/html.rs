@@ -25,13 +25,14 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
         // Curves and times explain scores, forests and seeds comparisons.
         let kinds: &[&str] = match chapter.file {
             "perplexity" => &["perplexity-", "time-"],
+            "accuracy" => &["accuracy-"],
             "comparisons" => &["differences", "seeds-"],
             _ => &[],
         };
         let own = gallery(plots, kinds);
         let tables: String = chapter.sheets.iter().map(sheet).collect();
         let content = match chapter.file {
-            "perplexity" => format!("{tables}{own}"),
+            "perplexity" | "accuracy" => format!("{tables}{own}"),
             _ => format!("{own}{tables}"),
         };
         sections.push((chapter.file, chapter.title, content));

@@ -33,7 +33,12 @@ pub fn sheet(sheet: &Sheet, width: Option<usize>) -> String {
             width,
         ));
     }
-    for note in &sheet.notes {
+    // A note that begins with the title of a column explains it.
+    let gone = |note: &&String| {
+        let (title, _) = note.split_once(':').unwrap_or_default();
+        left_out.iter().any(|column| column.eq_ignore_ascii_case(title))
+    };
+    for note in sheet.notes.iter().filter(|note| !gone(note)) {
         let note = note
             .replace("Bold differences", "Differences with *")
             .replace("Bold", "*");

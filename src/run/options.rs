@@ -44,6 +44,16 @@ pub struct Outcome {
     pub left: usize,
 }
 
+/// What is said before a run goes on with cells that have no result yet, if others have one; `all` are those that were asked for.
+pub fn goes_on(skipped: usize, all: usize) -> Option<String> {
+    match skipped {
+        0 => None,
+        skipped if skipped == all => None,
+        1 => Some(format!("1 of {all} cells has a result already")),
+        skipped => Some(format!("{skipped} of {all} cells have results already")),
+    }
+}
+
 impl Outcome {
     /// An error when cells failed, for the exit code.
     ///

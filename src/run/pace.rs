@@ -116,6 +116,13 @@ impl Pace {
         });
     }
 
+    /// Notes that the current cell passes so many blocks more.
+    pub(crate) fn more(&mut self, blocks: usize) {
+        if let Some(current) = &mut self.current {
+            current.blocks += blocks;
+        }
+    }
+
     /// Notes that a block of the current cell is done.
     pub(crate) fn step(&mut self) {
         if let Some(current) = &mut self.current {

@@ -44,7 +44,7 @@ pub(crate) fn record<B: Workbench>(
             Method::Checkpoint => {
                 let path = experiment.checkpoint(cell)?.map(|(path, _)| path);
                 let given = path.and_then(|path| inputs.checkpoints.get(&path));
-                let given = given.ok_or_else(|| Error::input(inputs.missing.join("\n")))?;
+                let given = given.ok_or_else(|| inputs.lacks())?;
                 runner.run_given(&given.checkpoint, pruning.pattern, progress)
             }
         }),

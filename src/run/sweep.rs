@@ -9,7 +9,7 @@ use super::choice::{pending, select};
 use super::claims::Claims;
 use super::events::{Event, EventLog};
 use super::expected::dense_fits;
-use super::options::{Options, Outcome};
+use super::options::{Options, Outcome, goes_on};
 use super::pace::{Costs, Pace};
 use super::recorded::{record, vouch};
 use super::samples::{check_samples, write_samples};
@@ -91,6 +91,9 @@ pub fn run(
         skipped: wanted.iter().filter(|(_, identity)| file.has(&identity.id())).count(),
         ..Outcome::default()
     };
+    if let Some(line) = goes_on(outcome.skipped, wanted.len()) {
+        progress.begins(&line, None);
+    }
     progress.start(pending.len(), pending.iter().map(|(cell, _)| blocks(cell)).sum());
     // If there is nothing to do, nothing in the folder is changed.
     if !pending.is_empty() {

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Progress, Running};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Refuses to go on once the run was asked to stop.
 pub(crate) fn check_stop(stop: &AtomicBool) -> Result<()> {
@@ -78,6 +78,9 @@ impl Progress for WatchedProgress<'_> {
     fn stage(&self, what: &str) {
         self.inner.stage(what);
     }
+    fn begins(&self, what: &str, time: Option<Duration>) {
+        self.inner.begins(what, time);
+    }
     fn start(&self, cells: usize, steps: usize) {
         self.inner.start(cells, steps);
     }
@@ -89,6 +92,10 @@ impl Progress for WatchedProgress<'_> {
         self.pace.borrow_mut().step();
         self.tell();
         check_stop(self.stop)
+    }
+    fn more(&self, steps: usize) {
+        self.pace.borrow_mut().more(steps);
+        self.inner.more(steps);
     }
     fn tried(&self) -> Result<()> {
         self.inner.tried()?;

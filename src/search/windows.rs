@@ -45,7 +45,7 @@ pub fn draw(plan: &SearchPlan) -> Result<Windows> {
     let inputs = Inputs::inspect_texts(&all)?;
     // Those of the last comparison as well: they are wanted when all rungs are done.
     inputs.require_all()?;
-    let missing = || Error::input(inputs.missing.join("\n"));
+    let missing = || inputs.lacks();
     let model = inputs.folders.first().and_then(Option::as_ref).ok_or_else(missing)?;
     let file = inputs.calibration.values().next().ok_or_else(missing)?;
     let calibration = &plan.calibration;

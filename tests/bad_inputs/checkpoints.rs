@@ -260,7 +260,7 @@ const WEIGHTS: &[Case] = &[
             std::fs::rename(model("model.safetensors"), model("pytorch_model.bin")).expect("the file is there");
         }),
         expect: &[
-            "checkpoint model/model.safetensors is not there; to get it: train it; there are weights in PyTorch's own format \
+            "checkpoint: `model/model.safetensors` is not there; to get it: train it; there are weights in PyTorch's own format \
              (`pytorch_model.bin`), which can hold programs and are not read; load it with transformers",
         ],
     },
@@ -285,14 +285,22 @@ const WEIGHTS: &[Case] = &[
         name: "a file for a model",
         change: Experiment("path = \"model\"", "path = \"model/config.json\""),
         expect: &[
-            "model model/config.json is no model directory; it is a file; give the folder that holds config.json",
+            "model: `model/config.json` is no model directory; it is a file; give the folder that holds config.json",
         ],
     },
     Case {
         name: "a name of the hub without its prefix",
         change: Experiment("path = \"model\"", "path = \"org/model\""),
         expect: &[
-            "model org/model is not there; to get it: train it; if it is a model of the Hugging Face hub, write `hub:org/model`",
+            "model: `org/model` is not there; to get it: train it; if it is a model of the Hugging Face hub, write `hub:org/model`",
+        ],
+    },
+    Case {
+        name: "a folder with nearly the same name",
+        change: Experiment("path = \"model\"", "path = \"modle\""),
+        expect: &[
+            "model: `modle` is not there; to get it: train it; did you mean `model`, which is in the same folder?",
+            " │ path = \"modle\"",
         ],
     },
     Case {

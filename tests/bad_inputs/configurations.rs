@@ -7,7 +7,7 @@ const CONFIGURATIONS: &[Case] = &[
     Case {
         name: "no configuration",
         change: Absent("model/config.json"),
-        expect: &["model/config.json is not there; to get it: train it"],
+        expect: &["model: `model/config.json` is not there; to get it: train it", " │ path = \"model\""],
     },
     Case {
         name: "broken JSON",

@@ -23,7 +23,7 @@ const TEXTS: &[Case] = &[
     Case {
         name: "no tokenizer",
         change: Absent("model/tokenizer.json"),
-        expect: &["model/tokenizer.json is not there; to get it: train it"],
+        expect: &["tokenizer: `model/tokenizer.json` is not there; to get it: train it"],
     },
     Case {
         name: "a tokenizer that is not JSON",
@@ -82,7 +82,7 @@ const TEXTS: &[Case] = &[
     Case {
         name: "no evaluation corpus",
         change: Absent("novel.txt"),
-        expect: &["evaluation corpus novel.txt is not there; to get it: print it"],
+        expect: &["evaluation corpus: `novel.txt` is not there; to get it: print it"],
     },
     Case {
         name: "no calibration corpus, and no word on how to get it",
@@ -91,7 +91,7 @@ const TEXTS: &[Case] = &[
             Absent("calibration.jsonl").apply(folder);
         }),
         expect: &[
-            "calibration corpus calibration.jsonl is not there; paths in an experiment file are relative to its folder, others to the folder zprune is started in",
+            "calibration corpus: `calibration.jsonl` is not there; paths in an experiment file are relative to its folder, others to the folder zprune is started in",
         ],
     },
     Case {
@@ -277,7 +277,7 @@ const TEXTS: &[Case] = &[
             Absent("model/tokenizer.json").apply(folder);
         }),
         expect: &[
-            "model/tokenizer.json is not there; the folder has no tokenizer in any form (`config.json`, `model.safetensors`); get \
+            "model/tokenizer.json` is not there; the folder has no tokenizer in any form (`config.json`, `model.safetensors`); get \
              tokenizer.json from where the model is from",
         ],
     },

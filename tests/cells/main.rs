@@ -559,7 +559,7 @@ fn submissions_that_cannot_work_are_refused() {
     let output = zprune(&folder, &["submit", "experiment.toml", "--engine", "slurm"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(
-        said(&output).contains("model.safetensors is not there"),
+        said(&output).contains("model.safetensors` is not there"),
         "{}",
         said(&output)
     );

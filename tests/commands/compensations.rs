@@ -250,7 +250,7 @@ fn what_cannot_be_combined_is_refused_before_the_model_is_looked_at() {
             &["add compensate = \"bias\", or leave `centred` out"],
         );
         let words = format!("{words} --compensate bias");
-        refused(&folder, &words, 2, &["model model is not there"]);
+        refused(&folder, &words, 2, &["model: `model` is not there"]);
     }
     let words = format!("{prune} --method wanda --compensate bias --target dense");
     refused(&folder, &words, 2, &["target"]);

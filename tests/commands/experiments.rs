@@ -129,12 +129,24 @@ fn a_plan_counts_what_is_there_and_says_what_is_not() {
     // Without the tokenizer, windows are not known, and the rest still is.
     std::fs::remove_file(folder.path("model/tokenizer.json")).expect("ours");
     std::fs::remove_file(folder.path("prompts.jsonl")).expect("ours");
-    let plan = works(&run(&folder, "plan more.toml"));
+    let output = run(&folder, "plan more.toml");
+    let plan = says(&output);
+    // What a run would refuse comes last, with its place and the exit code of the run.
+    assert_eq!(output.status.code(), Some(2), "{plan}");
+    assert_eq!(run(&folder, "run more.toml").status.code(), Some(2));
+    let json = run(&folder, "plan more.toml --json");
+    assert_eq!(json.status.code(), Some(2), "{}", says(&json));
+    let listed: serde_json::Value = serde_json::from_slice(&json.stdout).expect("the plan is JSON");
+    assert_eq!(listed["missing"].as_array().map(Vec::len), Some(2), "{listed}");
     for part in [
         "evaluation: novel, 4 windows of 16 tokens",
         "evaluation: whole, all windows of 32 tokens",
         "generation: words, all prompts",
-        "missing: ",
+        "error: more.toml: 2 files or folders are not there",
+        "tokenizer: `model/tokenizer.json` is not there",
+        " │ path = \"model\"",
+        "prompts of `words`: `prompts.jsonl` is not there",
+        " │ prompts = \"prompts.jsonl\"",
     ] {
         assert!(plan.contains(part), "no `{part}` in:\n{plan}");
     }
@@ -327,6 +339,82 @@ fn quiet_leaves_progress_out() {
     assert!(
         error("plan nothing.toml --quiet").contains("nothing.toml: no such file"),
         "errors are said"
+    );
+}
+
+#[test]
+fn commands_that_take_long_say_first_what_is_done_and_how_much() {
+    let folder = Folder::new();
+    super::place_windows(&folder);
+    let text = "--calibration calibration.jsonl --sequences 3 --length 16";
+    for (words, expect) in [
+        (
+            "eval --model model --corpus novel.txt --length 16 --windows 5".to_string(),
+            "model is measured: 5 windows of 16 tokens from novel.txt",
+        ),
+        (
+            "eval --model model --tokens tokens.safetensors --against model".to_string(),
+            "model is measured: 4 windows of 16 tokens from tokens.safetensors, against model",
+        ),
+        (
+            format!("prune --model model --method wanda --sparsity 2:4 --out a {text}"),
+            "model is pruned with wanda to 2:4: 2 blocks, calibration on 3 windows of 16 tokens from calibration.jsonl",
+        ),
+        (
+            "prune --model model --method magnitude --sparsity 50% --out b".to_string(),
+            "model is pruned with magnitude to 50 %: 2 blocks, no calibration",
+        ),
+        (
+            format!("shrink --model model --method flap --units 0.3 --out c {text}"),
+            "model is made 30 % smaller with flap: 2 blocks, calibration on 3 windows of 16 tokens from calibration.jsonl",
+        ),
+        (
+            format!("export-statistics --model model --out d.safetensors {text}"),
+            "model is looked at: 2 blocks, calibration on 3 windows of 16 tokens from calibration.jsonl",
+        ),
+    ] {
+        let output = run(&folder, &words);
+        works(&output);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.lines().any(|line| line == expect),
+            "{words}: no `{expect}` in:\n{said}"
+        );
+        let quiet = run(&folder, &format!("{words}2 --quiet"));
+        assert!(quiet.stderr.is_empty() || !quiet.status.success(), "{}", says(&quiet));
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_says_how_many_cells_have_results() {
+    let folder = Folder::new();
+    works(&run(&folder, "experiment.toml"));
+    folder.replace("experiment.toml", "seeds = [0, 1]", "seeds = [0, 1, 2]");
+    let said = works(&run(&folder, "experiment.toml"));
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains(" already")).collect();
+    assert!(lines[0].starts_with("9 of 13 cells have results already"), "{said}");
+    let plan = works(&run(&folder, "plan experiment.toml"));
+    assert!(!plan.contains("\ntime"), "everything is done:\n{plan}");
+    // One time is enough, and records know it best.
+    folder.replace("experiment.toml", "seeds = [0, 1, 2]", "seeds = [0, 1, 2, 3]");
+    let plan = works(&run(&folder, "plan experiment.toml"));
+    let times: Vec<&str> = plan.lines().filter(|line| line.starts_with("time")).collect();
+    assert_eq!(times.len(), 1, "{plan}");
+    assert!(
+        times[0].starts_with("time, by the cells that are recorded: about"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn a_misspelt_file_is_told_its_neighbour() {
+    let folder = Folder::new();
+    let output = run(&folder, "run experiment.tml");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        says(&output).contains("did you mean `experiment.toml`, which is in the same folder?"),
+        "{}",
+        says(&output)
     );
 }
 

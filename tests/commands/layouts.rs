@@ -117,7 +117,7 @@ fn tokens_from_a_file_need_no_tokenizer() {
         &folder,
         "eval --model model --corpus novel.txt --length 16",
         2,
-        &["model/tokenizer.json is not there; the folder has no tokenizer in any form"],
+        &["model/tokenizer.json` is not there; the folder has no tokenizer in any form"],
     );
 }
 

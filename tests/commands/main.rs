@@ -345,7 +345,7 @@ fn damaged_models_are_refused_by_every_command() {
     for command in &commands[..2] {
         let folder = Folder::new();
         std::fs::remove_file(folder.path("model/tokenizer.json")).expect("there");
-        refused(&folder, command, 2, &["model/tokenizer.json is not there"]);
+        refused(&folder, command, 2, &["model/tokenizer.json` is not there"]);
     }
 }
 

@@ -289,7 +289,12 @@ fn files_that_do_not_fit_are_refused_by_name() {
         &[QUERY, "does not remove the same of every group `row`", "row 1"],
     );
     std::fs::remove_file(folder.path("x.safetensors")).expect("there");
-    super::refused(&folder, mask, 2, &["file of method mask x.safetensors is not there"]);
+    super::refused(
+        &folder,
+        mask,
+        2,
+        &["file of method `mask`: `x.safetensors` is not there"],
+    );
 }
 
 #[test]
@@ -419,10 +424,18 @@ fn what_contradicts_itself_is_refused_with_its_place() {
     }
     // What is not there yet is listed with everything else that is missing.
     let folder = with("[[method]]\nmask = \"{pattern}-{seed}.safetensors\"\n");
-    let told = works(&run(&folder, "plan experiment.toml"));
+    let output = run(&folder, "plan experiment.toml");
+    let told = says(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
     for name in ["0.5-0", "2-4-0", "0.5-1", "2-4-1"] {
-        assert!(told.contains(&format!("{name}.safetensors is not there")), "{told}");
+        assert!(told.contains(&format!("{name}.safetensors` is not there")), "{told}");
     }
+    // They have one name, whose place is shown once.
+    assert_eq!(
+        told.matches("mask = \"{pattern}-{seed}.safetensors\"").count(),
+        1,
+        "{told}"
+    );
     folder.replace("experiment.toml", "seeds = [0, 1]\n", "");
     let told = says(&run(&folder, "plan experiment.toml"));
     assert!(told.contains("has `{seed}`"), "{told}");
@@ -538,7 +551,10 @@ fn checkpoints_that_do_not_fit_are_refused_by_what_is_different() {
             assert!(text.contains(part), "does not say `{part}`:\n{text}");
         }
     };
-    refused(&["checkpoint of method theirs", "theirs", "is not there"]);
+    refused(&[
+        "checkpoint of method `theirs`: `theirs` is not there",
+        "checkpoint = \"theirs\"",
+    ]);
     let files = ["config.json", "model.safetensors"];
     std::fs::create_dir(folder.path("theirs")).expect("writable");
     for name in files {

@@ -230,7 +230,7 @@ fn exported_tokens_give_the_same_numbers_in_place_of_the_corpora() {
     std::fs::remove_file(seed(0)).expect("it was there");
     refused(
         &run(&folder, &server, RUN, &[]),
-        &["calibration tokens tokens/model/calibration_seed0.safetensors is not there"],
+        &["calibration tokens: `tokens/model/calibration_seed0.safetensors` is not there"],
     );
 }
 

@@ -217,8 +217,8 @@ fn the_finding_claims_no_more_than_the_comparisons() {
     let clear = said("[0, 1, 2, 3, 4]", 0.05);
     assert!(
         clear.starts_with(
-            "Of 4 combinations of model, measure and pattern, the best score is that of ria in 2 and magnitude, wanda and ria (equal) \
-             in 2;"
+            "The best score of 4 combinations of model, measure and pattern is that of ria in 2 and magnitude, wanda and ria (equal) \
+             in 2; for example, perplexity on text at 50 % is "
         ),
         "{clear}"
     );
@@ -361,8 +361,32 @@ fn plots_show_nothing_that_is_not_there() {
     let records: Vec<Record> = records_of(&plan, 0.0, 0);
     let close = Report::new(Results::join(plan.clone(), &records));
     let plots = zprune::report::plots::all(&close.results, &close.families).expect("drawable");
-    let forest = plot(&plots, "differences-a-wnli").expect("the task is compared");
+    let forest = plot(&plots, "differences-accuracy-a").expect("the task is compared");
     assert!(!forest.svg.contains("survives") && forest.svg.contains("may be chance"));
+    // All tasks of a model are in one picture, and each method has one look in all pictures.
+    let tasks = plot(&plots, "accuracy-a").expect("the task has accuracies");
+    for part in ["wnli (acc)", "95 % over documents", "dense", "ria"] {
+        assert!(tasks.svg.contains(part), "no {part}");
+    }
+    let section = close
+        .results
+        .sections
+        .iter()
+        .find(|it| it.model == "a" && it.measure.label() == "wnli (acc)");
+    let section = section.expect("the task has results");
+    let found = section.dense.accuracy(0.95).expect("documents");
+    let row = format!(
+        "wnli (acc),dense,{:?},{:?},{:?}",
+        100.0 * found.value,
+        100.0 * found.interval.low,
+        100.0 * found.interval.high
+    );
+    assert!(tasks.data.contains(&row), "no `{row}` in:\n{}", tasks.data);
+    assert_eq!(
+        plots.iter().filter(|it| it.name.starts_with("accuracy-")).count(),
+        2,
+        "one for each model"
+    );
     let mut seeded = plan_of("");
     seeded.experiment.methods.retain(|method| method.calibrated);
     seeded.cell.retain(|cell| cell.method != "magnitude");

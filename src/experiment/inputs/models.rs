@@ -1,5 +1,6 @@
 //! Model directories: those of an experiment's models, and the checkpoints that other programs made of them.
 
+use super::missing::Missing;
 use crate::data::chat::Chat;
 use crate::data::digest;
 use crate::data::stamp::WatchedFile;
@@ -13,7 +14,6 @@ use crate::model::ending::end_tokens;
 use crate::model::families::read_spec;
 use crate::model::found::{Sought, instead};
 use crate::model::weights::WeightFiles;
-use crate::registry::nearest;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,71 +98,26 @@ pub struct ConfiguredModel {
     pub chat: Option<Chat>,
 }
 
-/// The message that a file is not there, with how to get it and what is there instead.
-pub(super) fn absent(what: &str, path: &Path, obtain: Option<&str>, instead: Option<String>) -> String {
-    let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
-    let mut how: Vec<String> = obtain.into_iter().chain(instead).chain(near(path)).collect();
-    if how.is_empty() {
-        how.push(match path.is_symlink() {
-            true => "it is a link to something that does not exist".to_string(),
-            false => {
-                "paths in an experiment file are relative to its folder, others to the folder zprune is started in"
-                    .to_string()
-            }
-        });
-    }
-    format!("{what} {} is not there; {}", path.display(), how.join("; "))
-}
-
-/// Asks whether a file of the same folder was meant that has nearly the same name.
-fn near(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    // A longer name of the same kind, such as `c4_sample.jsonl` for `c4.jsonl`, is near, too.
-    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
-    let longer = || {
-        names
-            .iter()
-            .copied()
-            .find(|it| it.starts_with(stem) && it.ends_with(kind))
-    };
-    let near = nearest(name, &names).or_else(longer)?;
-    Some(format!("did you mean {}?", path.with_file_name(near).display()))
-}
-
-/// The message that something of the hub is not in its cache.
-pub(super) fn not_cached(what: &str, described: &str) -> String {
-    format!(
-        "{what} {described} is not in the Hugging Face cache; `zprune run` downloads it, or name a local file or folder in its place"
-    )
-}
-
 /// A model directory. Its configuration is held against the plan even where the larger files are missing.
 pub(super) fn model(
     experiment: &Experiment,
     plan: &ModelPlan,
     parts: Parts,
-    missing: &mut Vec<String>,
+    missing: &mut Vec<Missing>,
 ) -> Result<(Option<ConfiguredModel>, Option<ModelInput>)> {
     let (path, commit) = match &plan.hub {
         None => (plan.path.clone(), None),
         Some(repository) => match Hub::from_environment()?.cached_model(repository, parts) {
             Some(snapshot) => (snapshot.folder, Some(snapshot.commit)),
             None => {
-                missing.push(not_cached("model", &repository.to_string()));
+                missing.push(Missing::in_cache("model", &plan.path, &repository.to_string())?);
                 return Ok((None, None));
             }
         },
     };
     let (config, tokenizer) = (path.join("config.json"), path.join("tokenizer.json"));
     let obtain = plan.obtain.as_deref();
-    if !configured("model", &path, obtain, missing) {
+    if !configured("model", &path, (&plan.path, obtain), missing) {
         return Ok((None, None));
     }
     let watched_config = WatchedFile::new(&config)?;
@@ -172,11 +127,16 @@ pub(super) fn model(
     let (weights_there, tokenizer_there) = (WeightFiles::is_in(&path), tokenizer.exists());
     if weights_wanted && !weights_there {
         let instead = instead(&path, Sought::Weights);
-        missing.push(absent("checkpoint", &path.join("model.safetensors"), obtain, instead));
+        missing.push(Missing::file(
+            "checkpoint",
+            &path.join("model.safetensors"),
+            (&plan.path, obtain),
+            instead,
+        ));
     }
     if !tokenizer_there && experiment.reads_texts() {
         let instead = instead(&path, Sought::Tokenizer);
-        missing.push(absent("tokenizer", &tokenizer, obtain, instead));
+        missing.push(Missing::file("tokenizer", &tokenizer, (&plan.path, obtain), instead));
         return Ok((None, None));
     }
     let mut input = None;
@@ -212,20 +172,17 @@ pub(super) fn model(
 }
 
 /// Whether a folder has the configuration of a model.
-fn configured(what: &str, path: &Path, obtain: Option<&str>, missing: &mut Vec<String>) -> bool {
+fn configured(what: &str, path: &Path, (named, obtain): (&Path, Option<&str>), missing: &mut Vec<Missing>) -> bool {
     let config = path.join("config.json");
     if config.exists() {
         return true;
     }
     // A folder that lacks it, or no folder at all.
-    let named = if path.is_dir() { config.as_path() } else { path };
+    let lacking = if path.is_dir() { config.as_path() } else { path };
+    let instead = instead(path, Sought::Model);
     missing.push(match path.is_file() {
-        true => format!(
-            "{what} {} is no model directory; {}",
-            path.display(),
-            instead(path, Sought::Model).unwrap_or_default()
-        ),
-        false => absent(what, named, obtain, instead(path, Sought::Model)),
+        true => Missing::other(what, path, named, &instead.unwrap_or_default()),
+        false => Missing::file(what, lacking, (named, obtain), instead),
     });
     false
 }
@@ -259,7 +216,7 @@ fn opened(path: &Path, spec: ModelSpec, config: WatchedFile, tokenizer: Vec<Watc
 pub(super) fn checkpoints(
     experiment: &Experiment,
     folders: &[Option<ConfiguredModel>],
-    missing: &mut Vec<String>,
+    missing: &mut Vec<Missing>,
 ) -> Result<BTreeMap<PathBuf, ModelInput>> {
     let mut found: BTreeMap<PathBuf, ModelInput> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -272,8 +229,9 @@ pub(super) fn checkpoints(
         }
         let method = format!("method {}", experiment.method_name(cell));
         if !found.contains_key(&path) {
-            let what = format!("checkpoint of {method}");
-            let Some(input) = checkpoint(&what, &path, repository.as_ref(), missing).at(&method)? else {
+            let what = format!("checkpoint of method `{}`", experiment.method_name(cell));
+            let typed = experiment.named(cell);
+            let Some(input) = checkpoint(&what, (&path, &typed), repository.as_ref(), missing).at(&method)? else {
                 continue;
             };
             found.insert(path.clone(), input);
@@ -289,26 +247,31 @@ pub(super) fn checkpoints(
 /// A checkpoint that another program pruned. It needs no tokenizer: tokens are those of the model in whose row it stands.
 fn checkpoint(
     what: &str,
-    named: &Path,
+    (filled, typed): (&Path, &Path),
     repository: Option<&Repository>,
-    missing: &mut Vec<String>,
+    missing: &mut Vec<Missing>,
 ) -> Result<Option<ModelInput>> {
     let path = match repository {
-        None => named.to_path_buf(),
+        None => filled.to_path_buf(),
         Some(repository) => match Hub::from_environment()?.cached_model(repository, Parts::Everything) {
             Some(snapshot) => snapshot.folder,
             None => {
-                missing.push(not_cached(what, &repository.to_string()));
+                missing.push(Missing::in_cache(what, typed, &repository.to_string())?);
                 return Ok(None);
             }
         },
     };
-    if !configured(what, &path, None, missing) {
+    if !configured(what, &path, (typed, None), missing) {
         return Ok(None);
     }
     if !WeightFiles::is_in(&path) {
         let instead = instead(&path, Sought::Weights);
-        missing.push(absent(what, &path.join("model.safetensors"), None, instead));
+        missing.push(Missing::file(
+            what,
+            &path.join("model.safetensors"),
+            (typed, None),
+            instead,
+        ));
         return Ok(None);
     }
     let config = WatchedFile::new(&path.join("config.json"))?;

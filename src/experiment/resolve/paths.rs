@@ -7,12 +7,44 @@ use crate::experiment::raw::{ListedMethod, RawComponent, RawExperiment, RawMetho
 use crate::experiment::source::STANDARD_INPUT;
 use crate::hub::datasets::PREFIX;
 use serde_spanned::Spanned;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 /// Makes every path of an experiment, which is relative to the folder of its file, one that can be opened from the working
 /// directory.
 pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
     let folder = file.parent().unwrap_or(Path::new(""));
+    for path in of_sections(raw) {
+        place_path(path, folder, problems);
+    }
+    if let Some(scratch) = &mut raw.compute.scratch {
+        place_path(scratch, folder, problems);
+    }
+    for method in of_methods(raw) {
+        place_method(method, folder, problems);
+    }
+}
+
+/// The paths that an experiment names, with their places in the file.
+pub fn named(raw: &mut RawExperiment) -> Vec<(PathBuf, Range<usize>)> {
+    let at = |path: &mut Spanned<PathBuf>| (path.get_ref().clone(), path.span());
+    let mut all: Vec<(PathBuf, Range<usize>)> = of_sections(raw).into_iter().map(at).collect();
+    for method in of_methods(raw) {
+        let criterion = method.criterion.as_mut().and_then(|criterion| {
+            let span = criterion.span();
+            Some((
+                PathBuf::from(file_of(criterion.get_mut(), &CRITERIA_OF_FILES)?.as_str()),
+                span,
+            ))
+        });
+        all.extend(criterion);
+        all.extend(outside(method).map(at));
+    }
+    all
+}
+
+/// The paths in all sections but methods.
+fn of_sections(raw: &mut RawExperiment) -> Vec<&mut Spanned<PathBuf>> {
     let mut paths: Vec<&mut Spanned<PathBuf>> = Vec::new();
     for model in &mut raw.model {
         paths.extend(&mut model.get_mut().path);
@@ -36,32 +68,41 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
         paths.push(&mut generation.prompts);
         paths.extend(&mut generation.examples);
     }
-    paths.extend(&mut raw.compute.scratch);
-    for path in paths {
-        let placed = placed(folder, path.get_ref());
-        if let Some(placed) = problems.take(&path.span(), placed) {
-            *path.get_mut() = placed;
-        }
-    }
+    paths
+}
+
+/// The methods whose keys were typed.
+fn of_methods(raw: &mut RawExperiment) -> impl Iterator<Item = &mut RawMethod> {
     let listed = raw.methods.iter_mut().filter_map(|method| match method.get_mut() {
         ListedMethod::Keys(method) => Some(&mut **method),
         ListedMethod::Name(_) => None,
     });
-    for method in raw.method.iter_mut().map(Spanned::get_mut).chain(listed) {
-        place_method(method, folder, problems);
+    raw.method.iter_mut().map(Spanned::get_mut).chain(listed)
+}
+
+/// What another program made for a method.
+fn outside(method: &mut RawMethod) -> impl Iterator<Item = &mut Spanned<PathBuf>> {
+    [&mut method.scores, &mut method.mask, &mut method.checkpoint]
+        .into_iter()
+        .flatten()
+}
+
+/// Criteria that read a file.
+const CRITERIA_OF_FILES: [&str; 2] = ["scores", "mask"];
+
+fn place_path(path: &mut Spanned<PathBuf>, folder: &Path, problems: &mut Problems) {
+    let placed = placed(folder, path.get_ref());
+    if let Some(placed) = problems.take(&path.span(), placed) {
+        *path.get_mut() = placed;
     }
 }
 
 /// The same for the paths of a method.
 pub fn place_method(method: &mut RawMethod, folder: &Path, problems: &mut Problems) {
     place_component(&mut method.allocator, &["file"], folder, problems);
-    place_component(&mut method.criterion, &["scores", "mask"], folder, problems);
-    let files = [&mut method.scores, &mut method.mask, &mut method.checkpoint];
-    for path in files.into_iter().flatten() {
-        let placed = placed(folder, path.get_ref());
-        if let Some(placed) = problems.take(&path.span(), placed) {
-            *path.get_mut() = placed;
-        }
+    place_component(&mut method.criterion, &CRITERIA_OF_FILES, folder, problems);
+    for path in outside(method) {
+        place_path(path, folder, problems);
     }
 }
 
@@ -76,13 +117,19 @@ fn place_component(
         return;
     };
     let span = component.span();
-    let component = component.get_mut();
-    let path = match component.parameters.get_mut("path") {
-        Some(toml::Value::String(path)) if readers.contains(&component.name.as_str()) => path,
-        _ => return,
+    let Some(path) = file_of(component.get_mut(), readers) else {
+        return;
     };
     if let Some(placed) = problems.take(&span, placed(folder, Path::new(path))) {
         *path = placed.to_string_lossy().into_owned();
+    }
+}
+
+/// The parameter `path` of a component that is one of those that read a file.
+fn file_of<'a>(component: &'a mut RawComponent, readers: &[&str]) -> Option<&'a mut String> {
+    match component.parameters.get_mut("path") {
+        Some(toml::Value::String(path)) if readers.contains(&component.name.as_str()) => Some(path),
+        _ => None,
     }
 }
 

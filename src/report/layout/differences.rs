@@ -92,10 +92,10 @@ impl View<'_> {
                  after Holm's correction over the {} of this family.",
                 counted(family.tests.len() + family.missing, "comparison")
             ),
+            "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value.".to_string(),
             format!(
-                "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value. Detectable: the smallest \
-                 true difference that would be found with {} probability in this family; over 100 says that with so few seeds or texts hardly \
-                 any difference would be.",
+                "Detectable: the smallest true difference that would be found with {} probability in this family; over 100 says that with \
+                 so few seeds or texts hardly any difference would be.",
                 percent(POWER)
             ),
         ];

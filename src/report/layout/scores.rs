@@ -189,7 +189,11 @@ impl View<'_> {
         let average = parts.and_then(|parts| macro_average(&parts));
         SheetCell::plain(average.map_or(String::new(), |average| {
             let half = normal_quantile(0.5 + self.confidence() / 2.0) * average.standard_error;
-            format!("{:.2} ± {half:.2}", average.value)
+            match half > 0.0 {
+                true => format!("{:.2} ± {half:.2}", average.value),
+                // All answers are right or all wrong, which leaves no error to compute an interval from.
+                false => format!("{:.2}", average.value),
+            }
         }))
     }
 

@@ -1,11 +1,10 @@
-//! Paired differences with their intervals, one below the other.
+//! Paired differences with their intervals, one below the other; those of all tasks of a model in one picture.
 
 use super::canvas::{Anchor, Canvas, FAINT, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height};
 use super::look::Look;
 use super::plot::{Drawn, ROWS, cut, heading};
 use super::rows::Rows;
 use crate::error::Result;
-use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Test, TestVerdict};
 use crate::report::csv::CsvRow;
 use crate::report::format::percent;
@@ -20,21 +19,43 @@ const RIGHT: i32 = WIDTH - 20;
 /// Height of a panel in addition to its rows, in pixels: the pattern's name and the numbers of the axis.
 const PANEL: i32 = 54;
 
-/// Caption and picture of a family's comparisons in one section, with a panel per pattern; `None` if there are none.
-pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confidence: f64) -> Result<Option<Drawn>> {
-    let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
-    let tests: Vec<&Test> = family.tests.iter().filter(here).collect();
+/// Caption and picture of a family's comparisons in some sections, of one model and of measures with one unit, with a panel per measure
+/// and pattern; `None` if there are none.
+pub fn plot(
+    sections: &[&Section],
+    family: &ComparisonFamily,
+    labels: &Labels,
+    confidence: f64,
+) -> Result<Option<Drawn>> {
+    let Some(section) = sections.first() else {
+        return Ok(None);
+    };
+    let several = sections.len() > 1;
+    let mut tests: Vec<&Test> = Vec::new();
+    let mut panels: Vec<(String, Vec<&Test>)> = Vec::new();
+    for section in sections {
+        let here = |test: &&Test| test.model == section.model && test.measure == section.measure;
+        let own: Vec<&Test> = family.tests.iter().filter(here).collect();
+        for test in &own {
+            let name = match several {
+                true => format!("{}, {}", test.measure.label(), test.pattern),
+                false => test.pattern.to_string(),
+            };
+            match panels.iter_mut().find(|(panel, _)| *panel == name) {
+                Some((_, own)) => own.push(test),
+                None => panels.push((name, vec![test])),
+            }
+        }
+        tests.extend(own);
+    }
     if tests.is_empty() {
         return Ok(None);
     }
-    let data = tests.iter().map(|test| row(test, confidence)).collect();
-    let mut panels: Vec<(Pattern, Vec<&Test>)> = Vec::new();
-    for test in &tests {
-        match panels.iter_mut().find(|(pattern, _)| *pattern == test.pattern) {
-            Some((_, own)) => own.push(test),
-            None => panels.push((test.pattern, vec![test])),
-        }
-    }
+    let data = tests.iter().map(|test| row(test, several, confidence)).collect();
+    let heading = match several {
+        true => section.model.clone(),
+        false => heading(section),
+    };
     let all = panels.iter().map(|(_, own)| own.len()).max().unwrap_or(0);
     for (_, own) in &mut panels {
         own.truncate(ROWS);
@@ -65,12 +86,11 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
     }
     let legend = bottom + 34;
     let svg = draw(legend + legend_height(&items) + 8, |canvas| {
-        let title = format!("{}: paired differences", heading(section));
-        canvas.title(&title)?;
+        canvas.title(&format!("{heading}: paired differences"))?;
         let mut top = TOP;
-        for (pattern, tests) in &panels {
+        for (name, tests) in &panels {
             let (from, to) = (top + 20, top + 20 + rows.height * tests.len() as i32);
-            canvas.text(&pattern.to_string(), (10, top + 8), TEXT, Anchor::Left)?;
+            canvas.text(name, (10, top + 8), TEXT, Anchor::Left)?;
             panel(canvas, tests, labels, (rows, from, to), confidence)?;
             top = to + PANEL - 20;
         }
@@ -78,11 +98,10 @@ pub fn plot(section: &Section, family: &ComparisonFamily, labels: &Labels, confi
         canvas.legend(&items, legend)
     })?;
     let caption = format!(
-        "Paired differences of the family “{}”, {}: the first method less the second on the same texts. Each pattern has its own \
+        "Paired differences of the family “{}”, {heading}: the first method less the second on the same texts. Each panel has its own \
          scale.{}",
         family.name,
-        heading(section),
-        cut(all.min(ROWS), all, "comparisons of a pattern")
+        cut(all.min(ROWS), all, "comparisons of a panel")
     );
     Ok(Some(Drawn { caption, svg, data }))
 }
@@ -132,9 +151,10 @@ fn label(test: &Test, labels: &Labels) -> String {
     format!("{} − {}", labels.label(&test.ours), labels.label(&test.other))
 }
 
-fn row(test: &Test, confidence: f64) -> CsvRow {
+fn row(test: &Test, several: bool, confidence: f64) -> CsvRow {
     let seeds: Vec<String> = test.seeds.iter().map(|seed| test.shown(*seed).to_string()).collect();
-    vec![
+    let measure = several.then(|| ("measure", json!(test.measure.label())));
+    let rest = vec![
         ("pattern", json!(test.pattern.to_string())),
         ("ours", json!(test.ours)),
         ("against", json!(test.other)),
@@ -143,5 +163,6 @@ fn row(test: &Test, confidence: f64) -> CsvRow {
         ("high", json!(test.shown(test.over_both.high))),
         ("survives", json!(test.verdict(confidence) != TestVerdict::NotTold)),
         ("by_seed", json!(seeds.join(";"))),
-    ]
+    ];
+    measure.into_iter().chain(rest).collect()
 }

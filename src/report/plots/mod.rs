@@ -1,5 +1,6 @@
 //! Plots in SVG and PNG, with their numbers as CSV. Returns text and bytes, opens no file.
 
+mod accuracies;
 mod canvas;
 mod curve;
 mod forest;
@@ -14,7 +15,7 @@ mod seeds;
 use super::comparison::ComparisonFamily;
 use super::csv::csv;
 use super::labels::Labels;
-use super::results::{Measure, Results, to_dense};
+use super::results::{Measure, Results, Section, to_dense};
 use crate::error::Result;
 use crate::experiment::plan::Experiment;
 use crate::files::names::plain;
@@ -22,6 +23,9 @@ use front::Clock;
 use look::Looks;
 pub use plot::Plot;
 use plot::{Cast, Drawn};
+
+/// The kind of the plots that show all tasks of a model.
+const ACCURACY: &str = "accuracy";
 
 /// All plots of a report that are not empty.
 ///
@@ -45,12 +49,14 @@ pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>
         if matches!(section.measure, Measure::Perplexity { .. }) {
             plots.extend(of("perplexity", false, curve::plot(section, &cast, confidence)?)?);
         }
-        for (index, family) in families.iter().enumerate() {
-            plots.extend(of(
-                &differences(index, families.len()),
-                false,
-                forest::plot(section, family, &cast.labels, confidence)?,
-            )?);
+        if !matches!(section.measure, Measure::Accuracy { .. }) {
+            for (index, family) in families.iter().enumerate() {
+                plots.extend(of(
+                    &differences(index, families.len()),
+                    false,
+                    forest::plot(&[section], family, &cast.labels, confidence)?,
+                )?);
+            }
         }
         if matches!(section.measure, Measure::Perplexity { .. }) {
             plots.extend(of("seeds", false, seeds::plot(section, &cast)?)?);
@@ -64,10 +70,21 @@ pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>
             continue;
         }
         models.push(&section.model);
+        let tasks = results.sections.iter().filter(|it| it.model == section.model);
+        let tasks: Vec<&Section> = tasks
+            .filter(|it| matches!(it.measure, Measure::Accuracy { .. }))
+            .collect();
+        let of = |kind: &str, drawn: Option<Drawn>| {
+            let name = name(kind, &section.model, None);
+            drawn.map(|drawn| plot(name, false, drawn)).transpose()
+        };
+        plots.extend(of(ACCURACY, accuracies::plot(&tasks, &cast, confidence)?)?);
+        for (index, family) in families.iter().enumerate() {
+            let kind = format!("{}-{ACCURACY}", differences(index, families.len()));
+            plots.extend(of(&kind, forest::plot(&tasks, family, &cast.labels, confidence)?)?);
+        }
         for quantity in &layers::QUANTITIES {
-            let name = name(quantity.name, &section.model, None);
-            let drawn = layers::plot(section, &cast, quantity)?;
-            plots.extend(drawn.map(|drawn| plot(name, false, drawn)).transpose()?);
+            plots.extend(of(quantity.name, layers::plot(section, &cast, quantity)?)?);
         }
     }
     Ok(plots)
@@ -121,16 +138,11 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
             let kinds = differences.iter();
             names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
         }
-        for task in experiment.answered() {
-            for metric in ["acc", "acc_norm"] {
-                let measure = Measure::Accuracy {
-                    task: task.to_string(),
-                    metric,
-                };
-                let labels = format!("model `{model}` with task `{task}` ({metric})");
-                let kinds = differences.iter();
-                names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
-            }
+        if experiment.answered().next().is_some() {
+            let labels = format!("model `{model}` with all tasks");
+            let kinds = differences.iter().map(|kind| format!("{kind}-{ACCURACY}"));
+            let kinds = kinds.chain([ACCURACY.to_string()]);
+            names.extend(kinds.map(|kind| (name(&kind, model, None), labels.clone())));
         }
         for quantity in &layers::QUANTITIES {
             names.push((name(quantity.name, model, None), format!("model `{model}`")));

@@ -1,0 +1,61 @@
+//! Where an experiment was written: its file, and the places in it that name other files.
+
+use super::problems::{Problems, WHOLE};
+use crate::error::Error;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file of an experiment; nothing, if it was typed as arguments or made by a program. It decides nothing, so all are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Origin(Option<Arc<Written>>);
+
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    text: String,
+    /// The paths that are named, from the working directory, and where.
+    named: Vec<(PathBuf, Range<usize>)>,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _other: &Origin) -> bool {
+        true
+    }
+}
+
+impl Origin {
+    /// A file with this text, which names these paths at these places.
+    pub fn new(path: &Path, text: &str, named: Vec<(PathBuf, Range<usize>)>) -> Origin {
+        Origin(Some(Arc::new(Written {
+            path: path.to_path_buf(),
+            text: text.to_string(),
+            named,
+        })))
+    }
+
+    /// The error about paths that are not there, each with what is said of it, and with its place in the file.
+    pub(super) fn lacks<'a>(&self, missing: impl Iterator<Item = (&'a Path, &'a str)>) -> Error {
+        let Some(written) = &self.0 else {
+            let each: Vec<&str> = missing.map(|(_, said)| said).collect();
+            return Error::input(each.join("\n"));
+        };
+        // One name may stand for several files.
+        let mut places: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
+        let mut count = 0;
+        for (missing, said) in missing {
+            let place = written.named.iter().find(|(path, _)| path == missing);
+            let span = place.map_or(&WHOLE, |(_, span)| span);
+            places.entry((span.start, span.end)).or_default().push(said);
+            count += 1;
+        }
+        let mut problems = Problems::default();
+        for ((start, end), said) in places {
+            problems.add(start..end, Error::input(said.join("\n")));
+        }
+        let heading = |_places: usize| format!("{}: {count} files or folders are not there", written.path.display());
+        let said = problems.told(&written.path, &written.text, heading);
+        said.unwrap_or_else(|| Error::input("files are missing"))
+    }
+}

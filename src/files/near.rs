@@ -1,0 +1,54 @@
+//! Names that are nearly those of files that are there, for messages about files that are not.
+
+use crate::registry::nearest;
+use std::path::Path;
+
+/// The name in the folder of `path` that is most like its own, if one is. A longer name of the same kind, such as `c4_sample.jsonl` for
+/// `c4.jsonl`, is like it, too.
+pub fn near(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    let longer = || {
+        names
+            .iter()
+            .copied()
+            .find(|it| it.starts_with(stem) && it.ends_with(kind))
+    };
+    nearest(name, &names).or_else(longer).map(str::to_string)
+}
+
+/// Asks whether that name was meant.
+pub fn meant(path: &Path) -> Option<String> {
+    near(path).map(|name| format!("did you mean `{name}`, which is in the same folder?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_the_same_folder_is_found_by_its_likeness_or_as_a_longer_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in [
+            "SmolLM2-135M-Instruct",
+            "smol.toml",
+            "sample_of_c4.jsonl",
+            "c4_sample2.jsonl",
+        ] {
+            std::fs::write(folder.path().join(name), "").expect("writable");
+        }
+        let found = |name: &str| near(&folder.path().join(name));
+        assert_eq!(found("SmolLM2-135M").as_deref(), Some("SmolLM2-135M-Instruct"));
+        assert_eq!(found("smol.tml").as_deref(), Some("smol.toml"));
+        assert_eq!(found("c4.jsonl").as_deref(), Some("c4_sample2.jsonl"));
+        assert_eq!(found("quite another"), None);
+        assert_eq!(near(&folder.path().join("nowhere/smol.tml")), None);
+    }
+}
