@@ -340,7 +340,10 @@ fn a_plan_as_json_says_what_is_done_and_what_the_rest_may_take() {
     }
 
     std::fs::remove_file(folder.path("novel.txt")).expect("the folder is writable");
-    let missing = plan_with(&folder, &[]);
+    // The plan is printed, and a script that waits for its success does not go on.
+    let output = zprune(&folder, &["plan", "experiment.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let missing: Value = serde_json::from_str(&shown(&output)).expect("the plan is JSON");
     assert!(missing["cells"][0]["id"].is_null());
     assert!(
         missing["missing"][0]

@@ -82,6 +82,20 @@ fn every_block_format_has_the_reference_values_bit_for_bit() {
         assert_eq!(summary.tensors, theirs.len());
         let found: Vec<String> = summary.found.keys().map(|found| found.name().to_lowercase()).collect();
         assert!(found.contains(&kind.to_string()), "{found:?}");
+        // Whoever reads the directory learns that these are not the values of the model that was quantised.
+        let blocks: Vec<_> = summary.found.keys().filter(|found| found.is_quantised()).collect();
+        let card = std::fs::read_to_string(model.join("README.md")).unwrap_or_default();
+        for text in [&card, &summary.to_string()] {
+            assert_eq!(
+                text.contains("The file is quantised: "),
+                !blocks.is_empty(),
+                "{kind}: {text}"
+            );
+        }
+        if let [only] = blocks[..] {
+            let bits = 8.0 * only.bytes() as f64 / only.elements() as f64;
+            assert_eq!(summary.bits, Some(bits), "{kind}");
+        }
         let spec = families::read_spec(&model).expect("a configuration");
         Checkpoint::open(&model, spec)
             .and_then(|checkpoint| checkpoint.check_finite())

@@ -57,7 +57,7 @@ fn reports_of_hundreds_of_methods_are_bounded_and_say_what_they_leave_out() {
         .expect("a plot");
     assert!(
         plot.caption
-            .ends_with("Only the first 120 of 297 comparisons of a pattern are drawn; all are in the tables."),
+            .ends_with("Only the first 120 of 297 comparisons of a panel are drawn; all are in the tables."),
         "{}",
         plot.caption
     );
