@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     let read = ResultsFolder::read(&folder)?;
     if let Some(since) = &arguments.since {
         let before = since.as_ref().map(|path| opened(arguments, path)).transpose()?;
-        let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)], &arguments.rows)?;
+        let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)?], &arguments.rows)?;
         return print(&printed(&chapters, arguments.format, &read.plan.experiment.name));
     }
     if arguments.published {

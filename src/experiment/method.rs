@@ -70,7 +70,7 @@ pub enum MethodKind {
 pub struct CheckpointPlan {
     /// Its directory, or `hub:org/name`; `{model}`, `{pattern}` and `{seed}` stand for those of a cell.
     pub checkpoint: PathBuf,
-    /// Whether nothing of the model may be left in its weights, because it was trained or turned.
+    /// Whether nothing of the model may be left in its weights, because it was trained.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retrained: bool,
 }

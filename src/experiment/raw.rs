@@ -273,8 +273,7 @@ pub struct RawMethod {
     /// with `scores`.
     #[schemars(with = "Option<PathBuf>")]
     pub checkpoint: Option<Spanned<PathBuf>>,
-    /// Beside `checkpoint`: it was trained, or its weights were turned, until they no longer resemble the model's; such a checkpoint is
-    /// refused otherwise.
+    /// Beside `checkpoint`: it was trained until its weights no longer resemble the model's; such a checkpoint is refused otherwise.
     #[serde(default)]
     pub retrained: bool,
     /// The only pattern that the method is run with; all by default.

@@ -63,9 +63,9 @@ pub fn merge(folders: &[PathBuf], into: &Path, without: &[Part]) -> Result<Merge
         plan.write(into)?;
     }
     let mut file = RecordFile::open(into)?;
-    for (folder, records) in folders.iter().zip(&read) {
-        let standing = record::standing(records);
-        let planned = plan.cell.iter().filter_map(|cell| standing.get(cell.id.as_str()));
+    let standing: Vec<_> = read.iter().map(|records| record::standing(records)).collect();
+    for (from, folder) in folders.iter().enumerate() {
+        let planned = plan.cell.iter().filter_map(|cell| standing[from].get(cell.id.as_str()));
         for record in planned {
             if record.status != Status::Ok {
                 continue;
@@ -74,6 +74,17 @@ pub fn merge(folders: &[PathBuf], into: &Path, without: &[Part]) -> Result<Merge
                 Some(good) if good.agrees(record) => merged.known += 1,
                 Some(_) => merged.different.push((record.id.clone(), folder.clone())),
                 None => {
+                    // Of folders with the same numbers, the one whose record lacks least.
+                    let same = folders
+                        .iter()
+                        .zip(&standing)
+                        .skip(from)
+                        .filter_map(|(folder, standing)| {
+                            let other = standing.get(record.id.as_str())?;
+                            (other.status == Status::Ok && other.agrees(record)).then_some((folder, other))
+                        });
+                    let fullest = same.min_by_key(|(_, record)| record.without.len());
+                    let (folder, record) = fullest.unwrap_or((folder, record));
                     let record = record.reduced(without);
                     if !record.without.contains(&Part::Samples) {
                         copy_samples(folder, into, &record.id, &record.tasks)?;

@@ -4,6 +4,7 @@ use super::format::digits;
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
+use crate::error::{Error, Result};
 use crate::prune::pattern::Pattern;
 use crate::record::{Record, Status, standing};
 use crate::stats::{Shown, mean};
@@ -139,16 +140,31 @@ fn replaced(folder: &ResultsFolder) -> Vec<Version<'_>> {
             None => found.push(version),
         }
     }
+    // What the changed experiment still has was there before, if it was recorded before anything that was replaced.
+    let place_of = |record: &Record| folder.records.iter().position(|it| std::ptr::eq(it, record));
+    let last = found.iter().filter_map(|it| place_of(it.record)).max();
+    let mut kept = planned(folder);
+    kept.retain(|version| place_of(version.record) < last && !found.iter().any(|it| it.place == version.place));
+    found.extend(kept);
     found
 }
 
 /// What changed from `before`, or from what the same folder held before, to what `now` holds.
-pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Chapter {
+///
+/// # Errors
+/// The same folder held nothing else before.
+pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Result<Chapter> {
     let after = planned(now);
     let before = match before {
         Some(folder) => planned(folder),
         None => replaced(now),
     };
+    if before.is_empty() {
+        return Err(Error::config(
+            "there are no earlier records to compare with: this folder's experiment was not changed after cells had run; write \
+             `--since` with an experiment file or a results folder",
+        ));
+    }
     let pairs: Vec<(&Version, &Version)> = before
         .iter()
         .filter_map(|old| Some((old, after.iter().find(|new| new.place == old.place)?)))
@@ -157,11 +173,11 @@ pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Chapter {
     sheets.extend(settings(&pairs));
     sheets.extend(alone("Cells that are there no more", &before, &after));
     sheets.extend(alone("Cells that were not there before", &after, &before));
-    Chapter {
+    Ok(Chapter {
         file: "changes",
         title: "What changed",
         sheets,
-    }
+    })
 }
 
 /// Model, measure, method and pattern of a row of the table of numbers.

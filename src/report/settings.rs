@@ -100,7 +100,7 @@ fn in_words(method: &MethodPlan) -> String {
                 "pruned by another program, and measured as it is: {}",
                 plan.checkpoint.display()
             );
-            let unlike = "said to be trained or turned, so that it need not resemble the model (`retrained`)";
+            let unlike = "said to be trained, so that it need not resemble the model (`retrained`)";
             let unlike = plan.retrained.then(|| unlike.to_string());
             std::iter::once(measured).chain(unlike).collect()
         }

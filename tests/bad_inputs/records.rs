@@ -22,9 +22,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":11", "\"schema\":12"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":12", "\"schema\":13"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 12, but this zprune reads schemas 1 to 11",
+            "results/tiny/runs.jsonl:5: the record has schema 13, but this zprune reads schemas 1 to 12",
             "use the zprune that wrote it, or another results folder",
         ],
     },

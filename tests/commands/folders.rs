@@ -39,6 +39,20 @@ fn a_merge_says_that_it_left_out_an_unfinished_line() {
 }
 
 #[test]
+fn a_merge_takes_the_record_that_lacks_least() {
+    let folder = Folder::new();
+    works(&run(&folder, "experiment.toml"));
+    works(&run(&folder, "merge results/tiny --into less --without layers"));
+    let size = |name: &str| {
+        let path = folder.path(name).join("runs.jsonl");
+        std::fs::metadata(path).expect("records").len()
+    };
+    works(&run(&folder, "merge less results/tiny --into both"));
+    assert!(size("less") < size("results/tiny"));
+    assert_eq!(size("both"), size("results/tiny"));
+}
+
+#[test]
 fn a_pruned_model_is_turned_only_if_somebody_says_so() {
     let folder = Folder::new();
     works(&run(

@@ -322,7 +322,7 @@ fn rows(chapter: &Chapter, title: &str) -> Vec<Vec<String>> {
 #[test]
 fn what_changed_is_counted_cell_by_cell() {
     let now = whole("[0, 1]", "");
-    let unchanged = changes::chapter(Some(&now), &now);
+    let unchanged = changes::chapter(Some(&now), &now).expect("two versions");
     assert!(rows(&unchanged, "Numbers that changed").is_empty());
     assert!(
         unchanged.sheets[0].notes[0].starts_with("12 of 12 cells"),
@@ -369,7 +369,7 @@ fn what_changed_is_counted_cell_by_cell() {
         format!("{:+.3} %", 100.0 * (new / old - 1.0)),
         "-50.000 %".to_string(),
     ];
-    let chapter = changes::chapter(Some(&before), &now);
+    let chapter = changes::chapter(Some(&before), &now).expect("two versions");
     assert_eq!(rows(&chapter, "Numbers that changed"), [expect.to_vec()]);
     assert!(
         chapter.sheets[0].notes[0].starts_with("11 of 12 cells"),
@@ -392,14 +392,27 @@ fn what_changed_is_counted_cell_by_cell() {
     let mut both = now.clone();
     let earlier = before.records[place].clone();
     both.records.insert(0, earlier);
-    let same = changes::chapter(None, &both);
+    let same = changes::chapter(None, &both).expect("two versions");
     assert_eq!(rows(&same, "Numbers that changed")[0][8], "-50.000 %");
     let new = rows(&same, "Cells that were not there before");
     let cells = new.iter().map(|row| row[3].parse::<usize>().expect("a number"));
     assert_eq!(cells.sum::<usize>(), 11);
 
+    // Cells that were recorded before what was replaced were there before, too.
+    let last = both.records.remove(0);
+    let error = changes::chapter(None, &both).map(|_| ()).expect_err("one version");
+    assert!(error.to_string().contains("no earlier records"), "{error}");
+    both.records.push(last);
+    let same = changes::chapter(None, &both).expect("two versions");
+    assert!(rows(&same, "Cells that were not there before").is_empty());
+    assert!(
+        same.sheets[0].notes[0].starts_with("11 of 12 cells"),
+        "{:?}",
+        same.sheets[0].notes
+    );
+
     let fewer = part(&now, "made", &["wanda"], &[0, 1]);
-    let chapter = changes::chapter(Some(&now), &fewer);
+    let chapter = changes::chapter(Some(&now), &fewer).expect("two versions");
     let gone = rows(&chapter, "Cells that are there no more");
     assert_eq!(gone[0], ["a", "magnitude", "50 %", "1"].map(String::from));
     assert_eq!(gone.len(), 4);

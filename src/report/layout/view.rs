@@ -179,7 +179,15 @@ impl View<'_> {
             let why = entry.failure.as_ref()?;
             Some(format!("Failed: {}{pattern}: {why}.", self.labels.label(&entry.method)))
         });
-        said.take(MOST).collect()
+        let mut said: Vec<String> = said.collect();
+        if said.len() > MOST {
+            let more = said.len() - MOST;
+            said.truncate(MOST);
+            said.push(format!(
+                "{more} more methods and patterns failed; `runs.jsonl` says why."
+            ));
+        }
+        said
     }
 
     /// What was found in checkpoints and masks of other programs where it is not what their rows say.
