@@ -95,16 +95,30 @@ impl Source {
         // What the reader says after the first mistake of a line mostly follows from it.
         errors.dedup_by_key(|error| self.line(error.span().map_or(0, |span| span.start)));
         if !errors.is_empty() {
-            // What stands after a list that does not end is read as part of it.
+            // What stands after a list that does not end is read as part of it. A text that does not end hides the end of its list.
             let unclosed = unclosed_list(&self.text);
-            if let Some(bracket) = unclosed {
+            let text = unclosed.and_then(|bracket| {
+                let cut = |error: &toml::de::Error| {
+                    let start = error.span().map_or(0, |span| span.start);
+                    start >= bracket && UNENDED.contains(&error.message()) && self.line(start) == self.line(bracket)
+                };
+                errors.iter().position(cut)
+            });
+            if let Some(text) = text {
+                errors.truncate(text + 1);
+            } else if let Some(bracket) = unclosed {
                 errors.retain(|error| error.span().is_some_and(|span| span.start < bracket));
                 let message = "this list does not end: a list ends with `]`";
                 problems.add(bracket..bracket + 1, Error::config(message));
             }
             for error in errors {
                 let span = error.span().unwrap_or(WHOLE);
-                problems.add(span, Error::config(syntax(error.message())));
+                let first = self.text.get(span.start..).and_then(|rest| rest.chars().next());
+                let said = match first.filter(|first| TYPOGRAPHIC.contains(first)) {
+                    Some(quote) => format!("{quote} is no quote of TOML: write \" at both ends of a text"),
+                    None => syntax(error.message()),
+                };
+                problems.add(span, Error::config(said));
             }
             return None;
         }
@@ -126,6 +140,9 @@ impl Source {
                     Some((_, key)) if message == SINGLE_SECTION => format!(
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
+                    Some((_, key)) if key == "seeds" && message.starts_with("invalid type: integer") => {
+                        "here must be a list of the seeds themselves: three are [0, 1, 2]".to_string()
+                    }
                     _ => said(message, (name, known), unknown),
                 };
                 problems.add(span.clone(), Error::config(said));
@@ -158,6 +175,15 @@ fn standard_input() -> Result<String> {
         false => input::text(bytes),
     }
 }
+
+/// What the reader says of a text that does not end on its line.
+const UNENDED: [&str; 2] = [
+    "invalid basic string, expected `\"`",
+    "invalid literal string, expected `'`",
+];
+
+/// Quotes that word processors write.
+const TYPOGRAPHIC: &[char] = &['“', '”', '„', '‘', '’', '«', '»'];
 
 /// What the reader says of `[name]` where `[[name]]` is meant.
 const SINGLE_SECTION: &str = "invalid type: map, expected a sequence";
@@ -468,6 +494,25 @@ mod tests {
             ] {
                 assert!(!said.contains(word), "`{word}` for {text}:\n{said}");
             }
+        }
+    }
+
+    #[test]
+    fn slips_that_hide_others_are_named_themselves() {
+        for (text, part) in [
+            (
+                "methods = [\"wanda\", \"sparsegpt]\n[sweep]\nseeds = [0]\n",
+                "x.toml:1:21: this text does not end",
+            ),
+            ("name = “wanda”\n", "x.toml:1:8: “ is no quote of TOML"),
+            (
+                "[sweep]\nseeds = 3\n",
+                "x.toml:2:9: here must be a list of the seeds themselves: three are [0, 1, 2]",
+            ),
+        ] {
+            let (_, said) = problems(text);
+            assert!(said.contains(part), "{text}: {said}");
+            assert!(!said.contains("this list does not end"), "{said}");
         }
     }
 
