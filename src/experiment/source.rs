@@ -502,7 +502,7 @@ mod tests {
         for (text, part) in [
             (
                 "methods = [\"wanda\", \"sparsegpt]\n[sweep]\nseeds = [0]\n",
-                "x.toml:1:21: this text does not end",
+                "x.toml:1:32: this text does not end",
             ),
             ("name = “wanda”\n", "x.toml:1:8: “ is no quote of TOML"),
             (
