@@ -4,11 +4,12 @@ use super::streams::print;
 use crate::error::{Error, Located, Result};
 use crate::experiment::resolve::paths;
 use crate::files::names::quoted;
+use crate::files::near;
 use crate::files::{create_folders, create_whole};
 use crate::hub::Repository;
 use crate::hub::datasets::PREFIX;
 use crate::model::families::read_spec;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The model that comes with the repository, and texts for it.
 const EMBEDDED: [&str; 3] = [
@@ -27,13 +28,16 @@ const ON_CPU: [usize; 2] = [16, 512];
 /// The same for a GPU.
 const ON_GPU: [usize; 2] = [32, 2048];
 
+/// Most folders that a message lists.
+const LISTED: usize = 5;
+
 /// Arguments of `zprune init`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Init {
     /// File to write; it must not exist
     #[arg(default_value = "experiment.toml", value_name = "FILE")]
     file: PathBuf,
-    /// Model directory, or org/name of the Hugging Face hub [default: models/tiny-llama, if it is here; else
+    /// Folder of a model, or org/name of the Hugging Face hub; hub:org/name always means the hub [default: models/tiny-llama, if it is here; else
     /// HuggingFaceTB/SmolLM2-135M of the hub]
     #[arg(long, value_name = "PATH|HUB")]
     model: Option<String>,
@@ -126,11 +130,65 @@ fn of_model(model: &str, folder: &Path, size: [usize; 2]) -> Result<Start> {
     match named {
         Some(name) => of_hub(name, size),
         None if !model.contains('/') => Err(Error::config(format!(
-            "there is no folder `{model}`; a model of the hub is written org/name, or hub:{model} if its name has no org"
+            "there is no folder `{model}`{}; a model of the hub is written org/name, or hub:{model} if its name has no org",
+            near(path)
+        ))),
+        None if is_path(path) && !model.contains("://") => Err(Error::config(format!(
+            "there is no folder `{model}`{}; a model of the hub is written org/name{}",
+            near(path),
+            match Repository::model(model.trim_end_matches('/'), None) {
+                Ok(hub) => format!(", and hub:{} if that is what you mean", hub.name),
+                Err(_) => String::new(),
+            }
         ))),
         None => {
             of_hub(model, size).map_err(|error| Error::config(format!("there is no folder `{model}`, and {error}")))
         }
+    }
+}
+
+/// Folders in which people keep models. No organisation of the hub that has models is called like them.
+const MODEL_FOLDERS: [&str; 4] = ["models", "model", "checkpoints", "weights"];
+
+/// Whether a name that is no folder can only be meant as one: it begins at a folder that is here or that models are kept in, has steps, or
+/// ends as a path does.
+fn is_path(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let mut parts = path.components();
+    let first = parts.next();
+    match first {
+        Some(Component::Normal(first)) => {
+            text.ends_with('/')
+                || text.contains('\\')
+                || parts.count() != 1
+                || Path::new(first).is_dir()
+                || MODEL_FOLDERS.iter().any(|known| first == *known)
+        }
+        _ => true,
+    }
+}
+
+/// What is in the folder of a path that is not there: the name that is most like it, or the first few names.
+fn near(path: &Path) -> String {
+    if let Some(meant) = near::meant(path) {
+        return format!("; {meant}");
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let shown = folder.unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(shown) else {
+        return format!(", and no folder `{}`", shown.display());
+    };
+    let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .map(|name| format!("`{name}`"))
+        .collect();
+    names.sort();
+    names.truncate(LISTED);
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("; folders in `{}` are {}", shown.display(), names.join(", ")),
     }
 }
 
@@ -166,6 +224,11 @@ fn from_folder(folder: &Path, path: &str) -> Result<String> {
     let way = paths::from(folder, path);
     let way =
         way.ok_or_else(|| Error::config("no relative path leads to it from the folder of FILE").at(path.display()))?;
+    // A model is called after the last part of its path, which must be a name.
+    let way = match way.file_name() {
+        Some(_) => way,
+        None => path.canonicalize().map_err(|error| Error::reading(path, error))?,
+    };
     Ok(in_toml(&way.display().to_string()))
 }
 

@@ -225,7 +225,11 @@ fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
         let report = Report::read(folder)?;
         let files = report::write(&report, folder)?;
         print(&report.terminal(width()))?;
-        wrote.push(format!("report.html and {} tables and plots", files.len() - 1));
+        let below = |folder: &str| files.iter().filter(|file| file.starts_with(folder)).count();
+        let (tables, plots) = (below("tables"), below("plots"));
+        wrote.push(format!(
+            "report.html, report.json, {tables} files of tables, {plots} files of plots"
+        ));
     }
     let also = |count: usize, what: &str| match count {
         0 => String::new(),

@@ -8,15 +8,16 @@ mod missing;
 mod models;
 
 use super::file_names::unknown;
-use super::origin::Origin;
+use super::origin::{Origin, Part};
 use super::plan::{Experiment, GenerationPlan};
 use crate::data::digest;
 use crate::data::stamp::{Stamp, WatchedFile};
 use crate::error::{Error, Located, Result};
-use crate::hub::{Hub, Parts, datasets};
+use crate::hub::{Hub, Parts, Repository, datasets};
 use crate::model::layer_file::LayerFile;
 use crate::progress::Progress;
 pub use missing::Missing;
+use missing::Named;
 use models::same_content;
 pub use models::{ConfiguredModel, ModelIdentity, ModelInput};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,21 +77,22 @@ pub struct Inputs {
 }
 
 /// Downloads what the experiment takes from the hub and the cache does not have. The only step of an
-/// experiment that uses the network; does nothing for an experiment of local files.
+/// experiment that uses the network; does nothing for an experiment of local files. Where nothing may be downloaded, what the cache does not
+/// have is left to [`Inputs`], which lists all that is missing.
 ///
 /// # Errors
 /// Something is not on the hub, cannot be had, or cannot be stored; see [`crate::hub`].
 pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> Result<()> {
     for plan in &experiment.models {
         if let Some(repository) = &plan.hub {
-            Hub::from_environment()?.fetch_model(repository, parts, progress)?;
+            fetch_model(repository, parts, progress)?;
         }
     }
     for cell in &experiment.cells() {
         if let Some((_, Some(repository))) = experiment.checkpoint(cell)?
             && parts == Parts::Everything
         {
-            Hub::from_environment()?.fetch_model(&repository, parts, progress)?;
+            fetch_model(&repository, parts, progress)?;
         }
     }
     let calibration = experiment.calibration.iter().filter_map(|plan| plan.corpus.as_deref());
@@ -99,8 +101,19 @@ pub fn fetch(experiment: &Experiment, parts: Parts, progress: &dyn Progress) -> 
     let tasks = tasks.chain(experiment.generations.iter().flat_map(GenerationPlan::files));
     for corpus in calibration.chain(evaluations).chain(tasks) {
         if let Some(file) = datasets::file(corpus)? {
-            Hub::from_environment()?.fetch_file(&file, progress)?;
+            let hub = Hub::from_environment()?;
+            if hub.downloads() || hub.cached_file(&file).is_some() {
+                hub.fetch_file(&file, progress)?;
+            }
         }
+    }
+    Ok(())
+}
+
+fn fetch_model(repository: &Repository, parts: Parts, progress: &dyn Progress) -> Result<()> {
+    let hub = Hub::from_environment()?;
+    if hub.downloads() || hub.cached_model(repository, parts).is_some() {
+        hub.fetch_model(repository, parts, progress)?;
     }
     Ok(())
 }
@@ -159,19 +172,17 @@ impl Inputs {
         }
         let mut calibration = BTreeMap::new();
         if let Some(plan) = &experiment.calibration {
-            let obtain = plan.obtain.as_deref();
+            let named = Named {
+                part: &Part::Calibration,
+                path: plan.source(),
+                obtain: plan.obtain.as_deref(),
+            };
             if plan.corpus.is_some() {
-                let named = (plan.source(), obtain);
                 let corpus = file("calibration corpus", plan.source(), named, &mut missing)?;
                 calibration.extend(experiment.seeds.iter().copied().zip(corpus.into_iter().cycle()));
             } else {
                 for seed in &experiment.seeds {
-                    let tokens = file(
-                        "calibration tokens",
-                        &plan.file(*seed),
-                        (plan.source(), obtain),
-                        &mut missing,
-                    )?;
+                    let tokens = file("calibration tokens", &plan.file(*seed), named, &mut missing)?;
                     calibration.extend(tokens.map(|tokens| (*seed, tokens)));
                 }
             }
@@ -181,7 +192,10 @@ impl Inputs {
             .as_ref()
             .and_then(|plan| plan.gradients.as_deref());
         let gradients = match gradients.filter(|_| parts == Parts::Everything) {
-            Some(path) => file("file of gradients", path, (path, None), &mut missing)?,
+            Some(path) => {
+                let (part, obtain) = (&Part::Gradients, None);
+                file("file of gradients", path, Named { part, path, obtain }, &mut missing)?
+            }
             None => None,
         };
         let (values, checkpoints) = match parts {
@@ -197,26 +211,33 @@ impl Inputs {
                 Some(_) => "evaluation corpus",
                 None => "evaluation tokens",
             };
-            let named = (plan.source(), plan.obtain.as_deref());
+            let named = Named {
+                part: &Part::Evaluation(plan.name.clone()),
+                path: plan.source(),
+                obtain: plan.obtain.as_deref(),
+            };
             evaluations.push(file(what, plan.source(), named, &mut missing)?);
         }
         let mut tasks = Vec::new();
         for plan in &experiment.tasks {
-            tasks.push(file(
-                &format!("data of task `{}`", plan.name),
-                &plan.file(),
-                (&plan.data, plan.obtain.as_deref()),
-                &mut missing,
-            )?);
+            let what = format!("data of task `{}`", plan.name);
+            let named = Named {
+                part: &Part::Task(plan.name.clone()),
+                path: &plan.data,
+                obtain: plan.obtain.as_deref(),
+            };
+            tasks.push(file(&what, &plan.file(), named, &mut missing)?);
         }
         let mut generations = Vec::new();
         for plan in &experiment.generations {
             let (obtain, name) = (plan.obtain.as_deref(), &plan.name);
             let what = format!("prompts of `{name}`");
-            let prompts = file(&what, &plan.prompts, (&plan.prompts, obtain), &mut missing)?;
-            let examples = plan.examples.as_ref();
+            let (part, path) = (&Part::Prompts(name.clone()), plan.prompts.as_path());
+            let prompts = file(&what, path, Named { part, path, obtain }, &mut missing)?;
             let what = format!("examples of `{name}`");
-            let examples = examples.map(|path| file(&what, path, (path, obtain), &mut missing));
+            let part = &Part::Examples(name.clone());
+            let examples = plan.examples.as_deref();
+            let examples = examples.map(|path| file(&what, path, Named { part, path, obtain }, &mut missing));
             let examples = examples.transpose()?;
             generations.push(match (prompts, examples) {
                 (Some(prompts), None) => Some(GenerationInput {
@@ -372,7 +393,12 @@ fn values(
         if !found.contains_key(&path) {
             let wrong = unknown(&path.to_string_lossy()).map(|wrong| format!(" ({wrong})"));
             let what = format!("file of method `{method}`{}", wrong.unwrap_or_default());
-            let Some(input) = file(&what, &path, (&experiment.named(cell), None), missing)? else {
+            let named = Named {
+                part: &Part::Method(method.to_string()),
+                path: &experiment.named(cell),
+                obtain: None,
+            };
+            let Some(input) = file(&what, &path, named, missing)? else {
                 continue;
             };
             found.insert(path.clone(), input);
@@ -384,13 +410,8 @@ fn values(
     Ok(found)
 }
 
-/// A file that is there, or on the hub and in its cache; `named` is what the experiment has for it, with how to get it.
-fn file(
-    what: &str,
-    path: &Path,
-    named: (&Path, Option<&str>),
-    missing: &mut Vec<Missing>,
-) -> Result<Option<FileInput>> {
+/// A file that is there, or on the hub and in its cache; `named` is what the experiment has for it.
+fn file(what: &str, path: &Path, named: Named, missing: &mut Vec<Missing>) -> Result<Option<FileInput>> {
     let path = match datasets::file(path)? {
         None if path.exists() => path.to_path_buf(),
         None => {
@@ -400,7 +421,7 @@ fn file(
         Some(remote) => match Hub::from_environment()?.cached_file(&remote) {
             Some(path) => path,
             None => {
-                missing.push(Missing::in_cache(what, named.0, &remote.to_string())?);
+                missing.push(Missing::in_cache(what, named.part, &remote.to_string())?);
                 return Ok(None);
             }
         },

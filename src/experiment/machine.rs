@@ -3,6 +3,7 @@
 //!
 //! Only [`MachinePlan::here`] and [`MachinePlan::foreseen`] look at this machine.
 
+use super::problems::{AtKey, Keyed};
 use crate::backend::Compute;
 use crate::backend::adapter;
 use crate::backend::choice::{Choice, Tier};
@@ -111,21 +112,36 @@ impl MachineRequest {
         }
     }
 
+    /// Whether the request has a value for this key of `[compute]`.
+    pub(super) fn says(&self, key: &str) -> bool {
+        match key {
+            "compute" => self.compute.is_some(),
+            "memory" => self.memory.is_some(),
+            "scratch" => self.scratch.is_some(),
+            _ => false,
+        }
+    }
+
     /// What the request means, whatever the machine.
     ///
     /// # Errors
     /// A precision, a memory limit or a provider that the backend does not have, or an amount of memory that is none.
     pub fn resolve(&self, provider: Provider) -> Result<MachinePlan> {
+        self.resolved(provider).map_err(|(_, error)| error)
+    }
+
+    /// The same, with the key of `[compute]` that an error is about.
+    pub(super) fn resolved(&self, provider: Provider) -> Keyed<MachinePlan> {
         let backend = match (self.backend, &self.adapter) {
             (Some(wanted), _) => wanted,
             // Naming a GPU asks for it.
             (None, Some(_)) => Wanted::Gpu,
             (None, None) => Wanted::Cpu,
         };
-        let memory = self.memory.as_deref().map(parse_budget).transpose()?;
+        let memory = self.memory.as_deref().map(parse_budget).transpose().at_key("memory")?;
         if self.scratch.is_some() && memory.is_none() {
             let message = "`scratch` is where activations go that `memory` has no room for; give `memory`, too";
-            return Err(Error::config(message));
+            return Err(("scratch", Error::config(message)));
         }
         let plan = MachinePlan {
             backend,
@@ -154,7 +170,7 @@ impl MachinePlan {
     /// the plan does not fit.
     pub fn here(&self, provider: Provider) -> Result<Machine> {
         let backend = self.processor();
-        self.fits(backend, provider)?;
+        self.fits(backend, provider).map_err(|(_, error)| error)?;
         let compute = match (backend, self.compute) {
             (_, Some(compute)) => compute,
             (Processor::Cpu, None) => Compute::default(),
@@ -169,7 +185,7 @@ impl MachinePlan {
     /// As [`MachinePlan::here`], except that a GPU may be missing.
     pub fn foreseen(&self, provider: Provider) -> Result<Foreseen> {
         let backend = self.processor();
-        self.fits(backend, provider)?;
+        self.fits(backend, provider).map_err(|(_, error)| error)?;
         if let (Processor::Gpu, None) = (backend, self.compute) {
             let choice = self.choice()?;
             if let Err(missing) = adapter::best(&choice) {
@@ -215,24 +231,28 @@ impl MachinePlan {
         }
     }
 
-    /// Refuses what a backend does not have.
-    fn fits(&self, processor: Processor, provider: Provider) -> Result<()> {
-        let message = match (processor, self.compute) {
-            (Processor::Cpu, Some(Compute::F16)) => {
-                "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\" or \"bf16\""
-            }
-            (Processor::Gpu, Some(Compute::Bf16)) => {
-                "compute = \"bf16\" is for backend = \"cpu\"; on a GPU, half precision is \"f16\""
-            }
-            (Processor::Gpu, _) if self.memory.is_some() => {
-                "`memory` limits what backend = \"cpu\" keeps; a GPU's memory is what it is: leave it out"
-            }
-            (Processor::Gpu, _) if provider != Provider::Faer => {
-                "linear_algebra = \"lapack\" is for backend = \"cpu\": a GPU factors matrices itself"
-            }
+    /// Refuses what a backend does not have, with the key that it is about.
+    fn fits(&self, processor: Processor, provider: Provider) -> Keyed<()> {
+        let (key, message) = match (processor, self.compute) {
+            (Processor::Cpu, Some(Compute::F16)) => (
+                "compute",
+                "compute = \"f16\" needs a GPU: use backend = \"gpu\", or compute = \"f32\" or \"bf16\"",
+            ),
+            (Processor::Gpu, Some(Compute::Bf16)) => (
+                "compute",
+                "compute = \"bf16\" is for backend = \"cpu\"; on a GPU, half precision is \"f16\"",
+            ),
+            (Processor::Gpu, _) if self.memory.is_some() => (
+                "memory",
+                "`memory` limits what backend = \"cpu\" keeps; a GPU's memory is what it is: leave it out",
+            ),
+            (Processor::Gpu, _) if provider != Provider::Faer => (
+                "linear_algebra",
+                "linear_algebra = \"lapack\" is for backend = \"cpu\": a GPU factors matrices itself",
+            ),
             _ => return Ok(()),
         };
-        Err(Error::config(message))
+        Err((key, Error::config(message)))
     }
 
     /// The folder that scratch files go to: the one that was asked for, or the system's for temporary files.

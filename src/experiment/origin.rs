@@ -7,6 +7,27 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A part of an experiment that names files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The model with this label.
+    Model(String),
+    /// The calibration text.
+    Calibration,
+    /// The gradients of the model's loss.
+    Gradients,
+    /// The evaluation with this label.
+    Evaluation(String),
+    /// The zero-shot task with this name.
+    Task(String),
+    /// The prompts of the generation with this label.
+    Prompts(String),
+    /// The examples of the generation with this label.
+    Examples(String),
+    /// The method with this label.
+    Method(String),
+}
+
 /// The file of an experiment; nothing, if it was typed as arguments or made by a program. It decides nothing, so all are equal.
 #[derive(Debug, Clone, Default)]
 pub struct Origin(Option<Arc<Written>>);
@@ -15,8 +36,8 @@ pub struct Origin(Option<Arc<Written>>);
 struct Written {
     path: PathBuf,
     text: String,
-    /// The paths that are named, from the working directory, and where.
-    named: Vec<(PathBuf, Range<usize>)>,
+    /// Where parts name their files.
+    places: Vec<(Part, Range<usize>)>,
 }
 
 impl PartialEq for Origin {
@@ -26,17 +47,17 @@ impl PartialEq for Origin {
 }
 
 impl Origin {
-    /// A file with this text, which names these paths at these places.
-    pub fn new(path: &Path, text: &str, named: Vec<(PathBuf, Range<usize>)>) -> Origin {
+    /// A file with this text, in which parts name their files at these places.
+    pub fn new(path: &Path, text: &str, places: Vec<(Part, Range<usize>)>) -> Origin {
         Origin(Some(Arc::new(Written {
             path: path.to_path_buf(),
             text: text.to_string(),
-            named,
+            places,
         })))
     }
 
-    /// The error about paths that are not there, each with what is said of it, and with its place in the file.
-    pub(super) fn lacks<'a>(&self, missing: impl Iterator<Item = (&'a Path, &'a str)>) -> Error {
+    /// The error about files that are not there, each with what is said of it, and with the place in the file where it is named.
+    pub(super) fn lacks<'a>(&self, missing: impl Iterator<Item = (&'a Part, &'a str)>) -> Error {
         let Some(written) = &self.0 else {
             let each: Vec<&str> = missing.map(|(_, said)| said).collect();
             return Error::input(each.join("\n"));
@@ -45,7 +66,7 @@ impl Origin {
         let mut places: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
         let mut count = 0;
         for (missing, said) in missing {
-            let place = written.named.iter().find(|(path, _)| path == missing);
+            let place = written.places.iter().find(|(part, _)| part == missing);
             let span = place.map_or(&WHOLE, |(_, span)| span);
             places.entry((span.start, span.end)).or_default().push(said);
             count += 1;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use ariadne::{Config, IndexType, Label, Report, ReportKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -12,10 +12,30 @@ pub const WHOLE: Range<usize> = 0..0;
 /// More mistakes than this are not shown.
 const MOST: usize = 25;
 
+/// A value, or what is wrong and the key of a table that it is about.
+pub type Keyed<T> = std::result::Result<T, (&'static str, Error)>;
+
+/// Says which key of a table an error is about.
+pub trait AtKey<T> {
+    /// The same result, whose error is about this key.
+    ///
+    /// # Errors
+    /// The result's own.
+    fn at_key(self, key: &'static str) -> Keyed<T>;
+}
+
+impl<T> AtKey<T> for Result<T> {
+    fn at_key(self, key: &'static str) -> Keyed<T> {
+        self.map_err(|error| (key, error))
+    }
+}
+
 /// The mistakes that were found so far, with their places in the text.
 #[derive(Default)]
 pub struct Problems {
     found: Vec<(Range<usize>, Error)>,
+    /// Where keys and their values stand, by the place of their table and the key; elements of a list have their numbers as keys.
+    values: BTreeMap<(usize, usize, String), [Range<usize>; 2]>,
     /// Keys that were there and could not be read, with the place of their table: they are not missing.
     lost: Vec<(Range<usize>, String)>,
 }
@@ -32,6 +52,38 @@ impl Problems {
     /// The value of a result; its error is taken as a mistake at this place.
     pub fn take<T>(&mut self, span: &Range<usize>, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.add(span.clone(), error)).ok()
+    }
+
+    /// The same for an error about a key of the table at `table`: its place is that of the key's value.
+    pub fn take_keyed<T>(&mut self, table: &Range<usize>, result: Keyed<T>) -> Option<T> {
+        result
+            .map_err(|(key, error)| self.add(self.place(table, &[key]), error))
+            .ok()
+    }
+
+    /// Takes note of where a key of the table at `table` and its value stand.
+    pub fn note(&mut self, table: &Range<usize>, key: &str, places: [Range<usize>; 2]) {
+        self.values.insert((table.start, table.end, key.to_string()), places);
+    }
+
+    fn noted(&self, table: &Range<usize>, key: &str) -> Option<&[Range<usize>; 2]> {
+        self.values.get(&(table.start, table.end, key.to_string()))
+    }
+
+    /// Where a key of the table at `table` stands; the table's own place, if it has none.
+    pub fn key_place(&self, table: &Range<usize>, key: &str) -> Range<usize> {
+        self.noted(table, key).map_or(table, |[key, _]| key).clone()
+    }
+
+    /// Where the value of the first of these keys stands that the table at `table` has; the table's own place, if it has none of them.
+    pub fn place(&self, table: &Range<usize>, keys: &[&str]) -> Range<usize> {
+        let noted = keys.iter().find_map(|key| self.noted(table, key));
+        noted.map_or(table, |[_, value]| value).clone()
+    }
+
+    /// Where an element of the list stands that is the value of a key of the table at `table`.
+    pub fn element(&self, table: &Range<usize>, key: &str, index: usize) -> Range<usize> {
+        self.place(&self.place(table, &[key]), &[&index.to_string()])
     }
 
     /// Takes note that a key of the table at `table` could not be read.
@@ -176,6 +228,21 @@ mod tests {
             "{said}"
         );
         assert!(!said.contains('\u{1b}'), "{said}");
+    }
+
+    #[test]
+    fn a_mistake_stands_at_the_value_of_its_key_or_else_at_its_table() {
+        let mut problems = Problems::default();
+        problems.note(&(0..7), "seeds", [8..13, 16..22]);
+        problems.note(&(16..22), "1", [20..21, 20..21]);
+        assert_eq!(problems.key_place(&(0..7), "seeds"), 8..13);
+        assert_eq!(problems.place(&(0..7), &["confirm", "seeds"]), 16..22);
+        assert_eq!(problems.element(&(0..7), "seeds", 1), 20..21);
+        assert_eq!(problems.element(&(0..7), "seeds", 2), 16..22);
+        assert_eq!(problems.place(&(0..7), &["patterns"]), 0..7);
+        let wrong: Keyed<()> = Err(("seeds", Error::config("no seeds")));
+        assert_eq!(problems.take_keyed(&(0..7), wrong), None);
+        assert_eq!(problems.found[0].0, 16..22);
     }
 
     #[test]

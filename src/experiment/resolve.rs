@@ -9,6 +9,7 @@ pub(super) mod methods;
 pub(super) mod models;
 mod names;
 pub(crate) mod paths;
+mod places;
 mod reference;
 mod search;
 pub(super) mod texts;
@@ -18,19 +19,19 @@ use super::axis::Axis;
 use super::machine::MachineRequest;
 use super::origin::Origin;
 use super::plan::{DENSE, Experiment, ModelPlan, RecipePlan, check_confidence};
-use super::problems::{Problems, WHOLE};
+use super::problems::{AtKey, Problems, WHOLE};
 use super::protocol::{Named, agree};
 use super::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
 use super::search::SearchPlan;
 use super::source::Source;
-use crate::error::{Error, Located, Result};
+use crate::error::{Error, Result};
 use crate::files;
 use crate::linalg::Provider;
 use crate::prune::limits::Limits;
 use crate::prune::units::UNITS;
 use comparison::comparison;
 pub use comparison::families;
-use methods::{method, pattern};
+use methods::{keys_of, method, pattern};
 use models::{expectations, model_place};
 use names::distinct;
 use reference::reference;
@@ -107,7 +108,6 @@ fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
     let described = source.parse(&mut problems).and_then(|mut raw| {
         let search = search::taken(&mut raw, &mut problems);
         paths::place(&mut raw, &source.path, &mut problems);
-        let named = paths::named(&mut raw);
         let resolving = Resolving {
             raw: &raw,
             methods: all_methods(&raw),
@@ -115,7 +115,8 @@ fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
             searching: search.is_some(),
         };
         let mut experiment = resolving.experiment(request, &mut problems)?;
-        experiment.origin = Origin::new(&source.path, &source.text, named);
+        let places = places::of_files(&raw, &resolving.methods, &experiment, &problems);
+        experiment.origin = Origin::new(&source.path, &source.text, places);
         Some(match search {
             None => Described::Experiment(Box::new(experiment)),
             Some(search) => Described::Search(Box::new(search.plan(experiment, &raw, source, &mut problems)?)),
@@ -217,7 +218,10 @@ impl Resolving<'_> {
             return None;
         }
         for (method, raw) in experiment.methods.iter().zip(&self.methods) {
-            problems.take(&raw.span(), experiment.check(method).at(&method.name));
+            if let Err(error) = experiment.check(method) {
+                let place = problems.place(&raw.span(), &keys_of(raw.get_ref(), &error));
+                problems.add(place, error.at(&method.name));
+            }
         }
         if let Some(gradients) = self
             .raw
@@ -228,12 +232,13 @@ impl Resolving<'_> {
             problems.take(&gradients.span(), experiment.check_gradients());
         }
         for (model, raw) in experiment.models.iter().zip(&self.raw.model) {
-            problems.take(&raw.span(), expectations(&model.expected, &experiment.evaluations));
+            let expected = expectations(&model.expected, &experiment.evaluations);
+            problems.take_keyed(&raw.span(), expected.at_key("expected"));
         }
         self.families(&mut experiment, problems);
         self.check_tables(&experiment, problems);
         for raw in &self.raw.reference {
-            let reference = problems.take(&raw.span(), reference(raw.get_ref(), &experiment));
+            let reference = problems.take_keyed(&raw.span(), reference(raw.get_ref(), &experiment));
             experiment.references.extend(reference);
         }
         self.check_grid(&experiment, problems);
@@ -303,10 +308,9 @@ impl Resolving<'_> {
         let selection = agree(protocol, "selection", sweep.and_then(|it| it.selection), |it| {
             it.selection
         });
-        let selection = problems.take(&self.sweep_place(), selection).flatten();
-        let bos = problems
-            .take(&WHOLE, agree(protocol, "bos", raw.bos, |it| it.bos))
-            .flatten();
+        let selection = problems.take_keyed(&self.sweep_place(), selection.at_key("selection"));
+        let bos = agree(protocol, "bos", raw.bos, |it| it.bos);
+        let bos = problems.take_keyed(&WHOLE, bos.at_key("bos")).flatten();
         let linear_algebra = self.provider(problems);
         let asked = MachineRequest {
             backend: raw.compute.backend,
@@ -315,13 +319,19 @@ impl Resolving<'_> {
             memory: raw.compute.memory.clone(),
             scratch: raw.compute.scratch.as_ref().map(|path| path.get_ref().clone()),
         };
-        let machine = problems.take(&WHOLE, request.or(&asked).resolve(linear_algebra));
+        let compute = problems.place(&WHOLE, &["compute"]);
+        let machine = match request.or(&asked).resolved(linear_algebra) {
+            // What the command line says stands nowhere in the file.
+            Err((key, error)) if request.says(key) => problems.take(&WHOLE, Err(error)),
+            machine => problems.take_keyed(&compute, machine),
+        };
         let (mut confidence, mut asked_tables) = (0.95, Vec::new());
         if let Some(report) = &raw.report {
             let (span, report) = (report.span(), report.get_ref());
             confidence = report.confidence.unwrap_or(confidence);
-            problems.take(&span, check_confidence(confidence));
-            asked_tables = problems.take(&span, tables(&report.tables)).unwrap_or_default();
+            problems.take_keyed(&span, check_confidence(confidence).at_key("confidence"));
+            let tables = tables(&report.tables).at_key("tables");
+            asked_tables = problems.take_keyed(&span, tables).unwrap_or_default();
         }
         Some(Experiment {
             name: self.name(problems),
@@ -332,7 +342,7 @@ impl Resolving<'_> {
             linear_algebra,
             protocol: protocol.map(|protocol| protocol.name.to_string()),
             bos: bos.unwrap_or_default(),
-            selection: selection.unwrap_or_default(),
+            selection: selection.flatten().unwrap_or_default(),
             seeds: sweep.map(|sweep| sweep.seeds.clone()).unwrap_or_default(),
             patterns: Vec::new(),
             calibration: None,
@@ -364,14 +374,15 @@ impl Resolving<'_> {
             if model.path.is_none() && (problems.lost(&span, "path") || problems.lost(&span, "hub")) {
                 continue;
             }
-            let Some((path, hub)) = problems.take(&span, model_place(model)) else {
+            let Some((path, hub)) = problems.take_keyed(&span, model_place(model)) else {
                 continue;
             };
             // `hub:org/name` has the repository's own name as its last part, too.
             let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = model.name.clone().or_else(folder).unwrap_or_default();
             let others = experiment.models.iter().map(|model| &model.name);
-            problems.take(&span, distinct(&name, others, "model name"));
+            let place = problems.place(&span, &["name", "path", "hub"]);
+            problems.take(&place, distinct(&name, others, "model name"));
             experiment.models.push(ModelPlan {
                 name,
                 path,
@@ -405,16 +416,27 @@ impl Resolving<'_> {
                 continue;
             };
             let others = experiment.methods.iter().map(|method| &method.name);
-            problems.take(&span, distinct(&method.name, others, "method name"));
-            if method.name == DENSE {
-                let message = format!("method name `{DENSE}` is taken by the unpruned model");
-                problems.add(span.clone(), Error::config(message));
+            let distinct = match method.name == DENSE {
+                true => Err(Error::config(format!(
+                    "method name `{DENSE}` is taken by the unpruned model"
+                ))),
+                false => distinct(&method.name, others, "method name"),
+            };
+            let mut wrong = |key: Option<&'static str>, error: Error| {
+                let keys: Vec<&str> = key.into_iter().chain(keys_of(raw.get_ref(), &error)).collect();
+                problems.add(problems.place(&span, &keys), error);
+            };
+            if let Err(error) = distinct {
+                wrong(Some("name"), error);
             }
             let build = |plan: &RecipePlan| plan.build(experiment.selection, experiment.linear_algebra);
             let recipe = method.recipe().map(build).transpose();
-            if let Some(Some(recipe)) = problems.take(&span, recipe) {
-                for pattern in experiment.patterns.iter().filter(|it| method.wants(it)) {
-                    problems.take(&span, recipe.check(*pattern, &Limits::NONE));
+            match recipe {
+                Err(error) => wrong(None, error),
+                Ok(recipe) => {
+                    let patterns = experiment.patterns.iter().filter(|it| method.wants(it));
+                    let checks = patterns.filter_map(|pattern| recipe.as_ref()?.check(*pattern, &Limits::NONE).err());
+                    checks.for_each(|error| wrong(None, error));
                 }
             }
             experiment.methods.push(method);
@@ -424,11 +446,11 @@ impl Resolving<'_> {
     fn tasks(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.task {
             let span = raw.span();
-            let Some(task) = problems.take(&span, task(raw.get_ref())) else {
+            let Some(task) = problems.take_keyed(&span, task(raw.get_ref())) else {
                 continue;
             };
             let others = experiment.tasks.iter().map(|it| &it.name);
-            problems.take(&span, distinct(&task.name, others, "task"));
+            problems.take_keyed(&span, distinct(&task.name, others, "task").at_key("name"));
             experiment.tasks.push(task);
         }
     }
@@ -436,12 +458,12 @@ impl Resolving<'_> {
     fn generations(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.generation {
             let span = raw.span();
-            let Some(plan) = problems.take(&span, generation(raw.get_ref())) else {
+            let Some(plan) = problems.take_keyed(&span, generation(raw.get_ref())) else {
                 continue;
             };
             let tasks = experiment.tasks.iter().map(|it| &it.name);
             let others = tasks.chain(experiment.generations.iter().map(|it| &it.name));
-            problems.take(&span, distinct(&plan.name, others, "task"));
+            problems.take_keyed(&span, distinct(&plan.name, others, "task").at_key("name"));
             experiment.generations.push(plan);
         }
     }
@@ -450,7 +472,8 @@ impl Resolving<'_> {
     fn texts(&self, experiment: &mut Experiment, protocol: Option<Named>, problems: &mut Problems) {
         for raw in &self.raw.evaluation {
             let others = experiment.evaluations.iter().map(|it| &it.name);
-            problems.take(&raw.span(), distinct(&raw.get_ref().name, others, "evaluation name"));
+            let distinct = distinct(&raw.get_ref().name, others, "evaluation name");
+            problems.take_keyed(&raw.span(), distinct.at_key("name"));
             experiment.evaluations.extend(evaluation(raw, protocol, problems));
         }
         if let Some(raw) = &self.raw.calibration {
@@ -461,11 +484,12 @@ impl Resolving<'_> {
     fn families(&self, experiment: &mut Experiment, problems: &mut Problems) {
         for raw in &self.raw.comparison {
             let span = raw.span();
-            let Some(comparison) = problems.take(&span, comparison(raw.get_ref(), experiment)) else {
+            let Some(comparison) = problems.take_keyed(&span, comparison(raw.get_ref(), experiment)) else {
                 continue;
             };
             let others = experiment.comparisons.iter().map(|other| &other.family);
-            problems.take(&span, distinct(&comparison.family, others, "family"));
+            let distinct = distinct(&comparison.family, others, "family");
+            problems.take_keyed(&span, distinct.at_key("family"));
             experiment.comparisons.push(comparison);
         }
     }
@@ -475,14 +499,17 @@ impl Resolving<'_> {
         let Some(report) = &self.raw.report else {
             return;
         };
-        for axes in &experiment.tables {
+        for (index, axes) in experiment.tables.iter().enumerate() {
             let [down, across] = axes;
             if alike(*axes, experiment).is_empty() {
                 let message = format!(
                     "tables: no two methods are alike but for `{down}` and `{across}`; under unstructured patterns their `group` \
                      counts, too"
                 );
-                problems.add(report.span(), Error::config(message));
+                problems.add(
+                    problems.element(&report.span(), "tables", index),
+                    Error::config(message),
+                );
             }
         }
     }
@@ -526,7 +553,10 @@ impl Resolving<'_> {
         let twice = (1..seeds.len()).find(|index| seeds[..*index].contains(&seeds[*index]));
         if let Some(index) = twice {
             let message = format!("seed {} is listed twice", seeds[index]);
-            problems.add(self.sweep_place(), Error::config(message));
+            problems.add(
+                problems.element(&self.sweep_place(), "seeds", index),
+                Error::config(message),
+            );
         }
     }
 }

@@ -241,7 +241,8 @@ pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
         if experiment.tasks.iter().any(|task| task.name == raw.name) {
             return Err(Error::config(format!("task `{}` is named twice", raw.name)));
         }
-        experiment.tasks.push(task(raw).at("--tasks")?);
+        let task = task(raw).map_err(|(_, error)| error);
+        experiment.tasks.push(task.at("--tasks")?);
     }
     Ok(experiment)
 }
@@ -252,7 +253,8 @@ pub fn scoring(common: &SingleModel, tasks: &[RawTask]) -> Result<Experiment> {
 /// As [`scoring`].
 pub fn generating(common: &SingleModel, raw: &RawGeneration) -> Result<Experiment> {
     let mut experiment = scoring(common, &[])?;
-    experiment.generations.push(generation(raw).at("--generate")?);
+    let generation = generation(raw).map_err(|(_, error)| error);
+    experiment.generations.push(generation.at("--generate")?);
     Ok(experiment)
 }
 
@@ -284,7 +286,8 @@ fn empty(common: &SingleModel) -> Result<(Experiment, Option<Named>)> {
         obtain: None,
         expected: BTreeMap::new(),
     };
-    let (path, hub) = model_place(&raw).at("--model")?;
+    let place = model_place(&raw).map_err(|(_, error)| error);
+    let (path, hub) = place.at("--model")?;
     let experiment = Experiment {
         name: "single".to_string(),
         description: String::new(),

@@ -8,6 +8,7 @@ use crate::files::input;
 use crate::files::near::meant;
 use crate::registry::{nearest, plain};
 use serde::Deserialize;
+use serde_spanned::Spanned;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -124,7 +125,10 @@ impl Source {
         }
         for _ in 0..MOST {
             let error = match RawExperiment::deserialize(Deserializer::from(table.clone())) {
-                Ok(raw) => return Some(raw),
+                Ok(raw) => {
+                    note_places(table.get_ref(), &WHOLE, problems);
+                    return Some(raw);
+                }
                 Err(error) => error,
             };
             let span = error.span().unwrap_or(WHOLE);
@@ -301,6 +305,32 @@ fn syntax(message: &str) -> String {
         message => message,
     };
     plain.to_string()
+}
+
+/// Takes note of where the values of a table stand, which itself stands at `place`.
+fn note_places(table: &DeTable, place: &Range<usize>, problems: &mut Problems) {
+    for (key, value) in table.iter() {
+        note_place((key.get_ref(), key.span()), value, place, problems);
+    }
+}
+
+fn note_place(
+    (key, key_place): (&str, Range<usize>),
+    value: &Spanned<DeValue>,
+    table: &Range<usize>,
+    problems: &mut Problems,
+) {
+    let place = value.span();
+    problems.note(table, key, [key_place, place.clone()]);
+    match value.get_ref() {
+        DeValue::Table(inner) => note_places(inner, &place, problems),
+        DeValue::Array(list) => {
+            for (index, element) in list.iter().enumerate() {
+                note_place((&index.to_string(), element.span()), element, &place, problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Removes what stands at `span`, a key or a value, from the table that stands at `place`; the innermost, if there are

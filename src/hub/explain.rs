@@ -56,8 +56,9 @@ impl Hub {
                 format!("the hub answered with status {status}, which is no answer to this request")
             }
             Failure::Network(message) | Failure::Cut(message) => format!(
-                "the connection to {} failed: {message}; {resume}. Behind a mirror, set HF_ENDPOINT",
-                self.endpoint
+                "the connection to {} failed: {message}; {resume}. Behind a mirror, set HF_ENDPOINT. Without a network, {}",
+                self.endpoint,
+                Hub::INSTEAD
             ),
             Failure::Disk(message) => format!(
                 "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder that has it \

@@ -148,14 +148,25 @@ impl Hub {
         Client::new(address, self.token.as_deref(), self.limits.clone()).map_err(Error::config)
     }
 
+    /// What does without the hub, for messages.
+    pub const INSTEAD: &str = "give a folder or a file of this machine in its place (in an experiment `path = \"DIR\"` for a model, `corpus` \
+                               or `data = \"FILE\"` for a text)";
+
+    /// Why nothing is downloaded, if so, and what to do about it.
+    pub fn forbids(&self) -> Option<&'static str> {
+        match (WITHOUT, self.offline) {
+            (true, _) => {
+                Some("this program was built without the feature `hub` and cannot download it; use one that has it")
+            }
+            (false, true) => Some("HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE"),
+            (false, false) => None,
+        }
+    }
+
     pub(super) fn offline_error(&self, what: &str) -> Error {
+        let why = self.forbids().unwrap_or("nothing is downloaded");
         let cache = self.cache.root().display();
-        let message = match WITHOUT {
-            true => format!("is not in the cache {cache}, and this program was built without the feature `hub`"),
-            false => format!(
-                "is not in the cache {cache}, and HF_HUB_OFFLINE forbids to download it; run once without HF_HUB_OFFLINE, or name a local file or folder in its place"
-            ),
-        };
+        let message = format!("is not in the cache {cache}, and {why}, or {}", Hub::INSTEAD);
         Error::input(message).at(what)
     }
 }

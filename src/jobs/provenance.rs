@@ -321,9 +321,14 @@ pub(super) fn base(experiment: &Experiment, model: &ConfiguredModel) -> Result<(
     if let Some(repository) = experiment.models.first().and_then(|plan| plan.hub.as_ref()) {
         return Ok((Some(repository.name.clone()), model.commit.clone()));
     }
-    // The name itself and no more of the path, which is nobody else's business.
-    let place = model.path.canonicalize();
-    let place = place.map_err(|source| Error::reading(&model.path, source))?;
+    // The name itself and no more of the path, which is nobody else's business. A link has the name that was typed.
+    let place = match model.path.file_name() {
+        Some(_) => model.path.clone(),
+        None => {
+            let place = model.path.canonicalize();
+            place.map_err(|source| Error::reading(&model.path, source))?
+        }
+    };
     Ok((place.file_name().map(|name| name.to_string_lossy().into_owned()), None))
 }
 

@@ -47,7 +47,7 @@ const EXPERIMENTS: &[Case] = &[
             "obtain = \"train it\"",
             "obtain = \"train it\"\nexpected.novels = { perplexity = 300.0, tolerance = 0.1 }",
         ),
-        expect: &["experiment.toml:4:1: `expected` names no evaluation `novels`; did you mean `novel`?"],
+        expect: &["experiment.toml:7:1: `expected` names no evaluation `novels`; did you mean `novel`?"],
     },
     Case {
         name: "an expectation that holds for nothing",
@@ -55,7 +55,7 @@ const EXPERIMENTS: &[Case] = &[
             "obtain = \"train it\"",
             "obtain = \"train it\"\nexpected.novel = { perplexity = 0.5, tolerance = 0.1 }",
         ),
-        expect: &["experiment.toml:4:1: expected.novel: a perplexity is at least 1"],
+        expect: &["experiment.toml:7:1: expected.novel: a perplexity is at least 1"],
     },
     Case {
         name: "all mistakes of a first attempt",
@@ -69,7 +69,7 @@ const EXPERIMENTS: &[Case] = &[
             "14 │ patterns = [0.5, \"half\"]",
             "experiment.toml:17:13: unknown method `wnada`; did you mean `wanda`?",
             "experiment.toml:18:1: unknown key `slover`; did you mean `solver`?",
-            "experiment.toml:20:1: `name` is only a label: write `recipe = \"sparsegpt\"`",
+            "experiment.toml:21:8: `name` is only a label: write `recipe = \"sparsegpt\"`",
         ],
     },
     Case {
@@ -121,7 +121,7 @@ const EXPERIMENTS: &[Case] = &[
         name: "two models of one name",
         change: ExperimentFile("two_models_one_name.toml"),
         expect: &[
-            "experiment.toml:7:1: ",
+            "experiment.toml:8:8: ",
             "model name `model` is used twice",
             "another `name`",
         ],
@@ -340,17 +340,17 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "bfloat16 on a GPU",
         change: Experiment("[sweep]", "[compute]\nbackend = \"gpu\"\ncompute = \"bf16\"\n\n[sweep]"),
-        expect: &["experiment.toml: compute = \"bf16\" is for backend = \"cpu\""],
+        expect: &["experiment.toml:17:11: compute = \"bf16\" is for backend = \"cpu\""],
     },
     Case {
         name: "memory without a unit",
         change: Experiment("[sweep]", "[compute]\nmemory = \"12\"\n\n[sweep]"),
-        expect: &["experiment.toml: memory `12` has no unit", "12GiB"],
+        expect: &["experiment.toml:16:10: memory `12` has no unit", "12GiB"],
     },
     Case {
         name: "memory that is no amount",
         change: Experiment("[sweep]", "[compute]\nmemory = \"plenty\"\n\n[sweep]"),
-        expect: &["experiment.toml: memory `plenty` is not an amount of memory"],
+        expect: &["experiment.toml:16:10: memory `plenty` is not an amount of memory"],
     },
     Case {
         name: "memory for a GPU",
@@ -358,17 +358,17 @@ const EXPERIMENTS: &[Case] = &[
             "[sweep]",
             "[compute]\nbackend = \"gpu\"\ncompute = \"f32\"\nmemory = \"12GiB\"\n\n[sweep]",
         ),
-        expect: &["experiment.toml: `memory` limits what backend = \"cpu\" keeps"],
+        expect: &["experiment.toml:18:10: `memory` limits what backend = \"cpu\" keeps"],
     },
     Case {
         name: "a scratch folder without a budget",
         change: Experiment("[sweep]", "[compute]\nscratch = \"/somewhere\"\n\n[sweep]"),
-        expect: &["experiment.toml: `scratch` is where activations go", "`memory`"],
+        expect: &["experiment.toml:16:11: `scratch` is where activations go", "`memory`"],
     },
     Case {
         name: "half precision on the CPU",
         change: Experiment("[sweep]", "[compute]\nbackend = \"cpu\"\ncompute = \"f16\"\n\n[sweep]"),
-        expect: &["experiment.toml: compute = \"f16\" needs a GPU"],
+        expect: &["experiment.toml:17:11: compute = \"f16\" needs a GPU"],
     },
     Case {
         name: "a GPU that is not there",
@@ -396,7 +396,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_powr = 1.0 }",
         ),
         expect: &[
-            "experiment.toml:21:13: criterion `ria`: unknown key `activation_powr`",
+            "experiment.toml:21:29: criterion `ria`: unknown key `activation_powr`",
             "did you mean `activation_power`?",
         ],
     },
@@ -404,7 +404,7 @@ const EXPERIMENTS: &[Case] = &[
         name: "a parameter of a criterion that has none",
         change: Experiment("criterion = \"wanda\"", "criterion = { name = \"wanda\", power = 1.0 }"),
         expect: &[
-            "experiment.toml:21:13: criterion `wanda`: unknown key `power`",
+            "experiment.toml:21:31: criterion `wanda`: unknown key `power`",
             "there are no keys here",
         ],
     },
@@ -415,7 +415,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_power = -0.5 }",
         ),
         expect: &[
-            "experiment.toml:21:13: criterion `ria`: parameter `activation_power` = -0.5 must be a number of at least 0",
+            "experiment.toml:21:48: criterion `ria`: parameter `activation_power` = -0.5 must be a number of at least 0",
         ],
     },
     Case {
@@ -424,7 +424,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = \"wanda\"",
             "criterion = { name = \"z-pruner\", row_weight = 1.5 }",
         ),
-        expect: &["experiment.toml:21:13: criterion `z-pruner`: parameter `row_weight` = 1.5 must be between 0 and 1"],
+        expect: &["experiment.toml:21:47: criterion `z-pruner`: parameter `row_weight` = 1.5 must be between 0 and 1"],
     },
     Case {
         name: "a parameter of the wrong type",
@@ -433,7 +433,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_power = \"half\" }",
         ),
         expect: &[
-            "experiment.toml:21:13: criterion `ria`: parameter `activation_power`: here must be a number, such as 0.5, not the text \"half\"",
+            "experiment.toml:21:48: criterion `ria`: parameter `activation_power`: here must be a number, such as 0.5, not the text \"half\"",
         ],
     },
     Case {
@@ -502,7 +502,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a seed listed twice",
         change: Experiment("seeds = [0, 1]", "seeds = [0, 1, 0]"),
-        expect: &["experiment.toml:15:1: seed 0 is listed twice"],
+        expect: &["experiment.toml:16:16: seed 0 is listed twice"],
     },
     Case {
         name: "a negative seed",
@@ -513,19 +513,19 @@ const EXPERIMENTS: &[Case] = &[
         name: "two methods of one name",
         change: Experiment("name = \"sparsegpt\"", "name = \"wanda\""),
         expect: &[
-            "experiment.toml:23:1: method name `wanda` is used twice",
+            "experiment.toml:24:8: method name `wanda` is used twice",
             "another `name`",
         ],
     },
     Case {
         name: "a method called dense",
         change: Experiment("name = \"sparsegpt\"", "name = \"dense\""),
-        expect: &["experiment.toml:23:1: method name `dense` is taken by the unpruned model"],
+        expect: &["experiment.toml:24:8: method name `dense` is taken by the unpruned model"],
     },
     Case {
         name: "a method without a criterion",
         change: Experiment("criterion = \"wanda\"", ""),
-        expect: &["experiment.toml:19:1: `name` is only a label: write `criterion = \"wanda\"`"],
+        expect: &["experiment.toml:20:8: `name` is only a label: write `criterion = \"wanda\"`"],
     },
     Case {
         name: "an experiment name that leaves the results folder",
@@ -540,22 +540,22 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "no calibration sequences",
         change: Experiment("sequences = 4", "sequences = 0"),
-        expect: &["experiment.toml:8:1: calibration needs at least one sequence of at least 2 tokens"],
+        expect: &["experiment.toml:12:13: calibration needs at least one sequence of at least 2 tokens"],
     },
     Case {
         name: "calibration windows of one token",
         change: Experiment("sequences = 4\nlength = 16", "sequences = 4\nlength = 1"),
-        expect: &["experiment.toml:8:1: calibration needs at least one sequence of at least 2 tokens"],
+        expect: &["experiment.toml:13:10: calibration needs at least one sequence of at least 2 tokens"],
     },
     Case {
         name: "more calibration tokens than any memory holds",
         change: Experiment("sequences = 4", "sequences = 4_000_000_000_000_000_000"),
-        expect: &["experiment.toml:8:1: ", "4000000000000000000 sequences of 16 tokens"],
+        expect: &["experiment.toml:12:13: ", "4000000000000000000 sequences of 16 tokens"],
     },
     Case {
         name: "a thousand million calibration tokens",
         change: Experiment("sequences = 4\nlength = 16", "sequences = 500_000\nlength = 2_048"),
-        expect: &["experiment.toml:8:1: 500000 sequences of 2048 tokens are more than 67108864 calibration tokens"],
+        expect: &["experiment.toml:12:13: 500000 sequences of 2048 tokens are more than 67108864 calibration tokens"],
     },
     Case {
         name: "more calibration tokens of all seeds than any memory holds",
@@ -572,29 +572,177 @@ const EXPERIMENTS: &[Case] = &[
                 "sequences = 32_768\nlength = 2_048",
             );
         }),
-        expect: &["experiment.toml:8:1: 32768 sequences of 2048 tokens for each of 40 seeds are more than"],
+        expect: &["experiment.toml:12:13: 32768 sequences of 2048 tokens for each of 40 seeds are more than"],
     },
     Case {
         name: "more evaluation windows than any memory holds",
         change: Experiment("windows = 4", "windows = 1_152_921_504_606_846_977"),
-        expect: &["experiment.toml:28:1: 1152921504606846977 windows of 16 tokens are more than 268435456 tokens"],
+        expect: &["experiment.toml:33:11: 1152921504606846977 windows of 16 tokens are more than 268435456 tokens"],
     },
     Case {
         name: "no evaluation windows",
         change: Experiment("windows = 4", "windows = 0"),
-        expect: &["experiment.toml:28:1: ", "at least one window"],
+        expect: &["experiment.toml:33:11: ", "at least one window"],
     },
     Case {
         name: "evaluation windows of one token",
         change: Experiment("length = 16\nwindows", "length = 1\nwindows"),
-        expect: &["experiment.toml:28:1: ", "`length` of at least 2"],
+        expect: &["experiment.toml:32:10: ", "`length` of at least 2"],
     },
     Case {
         name: "a confidence above 1",
         change: Experiment("[sweep]", "[report]\nconfidence = 2\n\n[sweep]"),
-        expect: &["experiment.toml:15:1: confidence 2 is not between 0.5 and 0.999"],
+        expect: &["experiment.toml:16:14: confidence 2 is not between 0.5 and 0.999"],
     },
 ];
+
+/// Slips in one value each, and what of the file is marked.
+const SLIPS: &[(&str, &str, &str, &str)] = &[
+    ("sequences = 4", "sequences = 0", "0", "at least one sequence"),
+    ("length = 16\n\n", "length = 1\n\n", "1", "at least 2 tokens"),
+    ("seeds = [0, 1]", "seeds = [7, 3, 7]", "7", "seed 7 is listed twice"),
+    ("name = \"novel\"", "name = \"\"", "\"\"", "evaluation name is empty"),
+    ("windows = 4", "windows = 0", "0", "at least one window"),
+    ("windows = 4", "windows = 4\nrows = 0", "0", "`rows` is a number"),
+    (
+        "windows = 4",
+        "windows = 4\ntokens = \"x\"",
+        "\"x\"",
+        "`tokens` takes the place of `corpus`",
+    ),
+    (
+        "path = \"model\"",
+        "path = \"model\"\nhub = \"a/b\"",
+        "\"a/b\"",
+        "either `path` or `hub`",
+    ),
+    (
+        "path = \"model\"",
+        "path = \"model\"\nrevision = \"v1\"",
+        "\"v1\"",
+        "`revision` belongs to a model of the `hub`",
+    ),
+    (
+        "path = \"model\"",
+        "path = \"hub:a/b\"",
+        "\"hub:a/b\"",
+        "a model of the hub is written `hub = \"a/b\"`",
+    ),
+    (
+        "path = \"model\"",
+        "path = \"model\"\nname = \"\"",
+        "\"\"",
+        "a model name is empty",
+    ),
+    ("[sweep]", "[compute]\nmemory = \"much\"\n\n[sweep]", "\"much\"", "much"),
+    (
+        "[sweep]",
+        "[compute]\nbackend = \"gpu\"\nmemory = \"1GiB\"\n\n[sweep]",
+        "\"1GiB\"",
+        "leave it out",
+    ),
+    (
+        "[sweep]",
+        "[compute]\ncompute = \"f16\"\n\n[sweep]",
+        "\"f16\"",
+        "needs a GPU",
+    ),
+    (
+        "[sweep]",
+        "[compute]\nscratch = \"x\"\n\n[sweep]",
+        "\"x\"",
+        "give `memory`, too",
+    ),
+    ("[sweep]", "[report]\nconfidence = 2.0\n\n[sweep]", "2.0", "not between"),
+    (
+        "[sweep]",
+        "[report]\ntables = [[\"solver\", \"solver\"]]\n\n[sweep]",
+        "[[\"solver\", \"solver\"]]",
+        "two axes that differ",
+    ),
+    (
+        "[sweep]",
+        "[[task]]\nname = \"pica\"\n\n[sweep]",
+        "\"pica\"",
+        "unknown task `pica`",
+    ),
+    (
+        "[sweep]",
+        "[[task]]\nname = \"piqa\"\nlimit = 0\n\n[sweep]",
+        "0",
+        "`limit` is a number of documents",
+    ),
+    (
+        "[sweep]",
+        "[[task]]\nname = \"piqa\"\ndata = \"hub:a\"\n\n[sweep]",
+        "\"hub:a\"",
+        "hub",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = \"wanda\"\nwidths = \"uniform\"",
+        "\"uniform\"",
+        "belongs to a method with `units`",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = \"wanda\"\nretrained = true",
+        "true",
+        "belongs to a method with `checkpoint`",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = \"wanda\"\ntarget = \"dense\"",
+        "\"dense\"",
+        "leave `target` out",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = \"wanda\"\nmask = \"m\"",
+        "\"wanda\"",
+        "takes the place of a criterion",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "units = \"flap\"\nsolver = \"obs\"",
+        "\"obs\"",
+        "leave out `solver`",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = { name = \"ria\", activation_power = \"x\" }",
+        "\"x\"",
+        "parameter `activation_power`",
+    ),
+];
+
+#[test]
+fn a_mistake_is_marked_at_the_value_that_it_is_about() {
+    for (typed, slip, marked, said) in SLIPS {
+        let folder = Folder::new();
+        folder.replace("experiment.toml", typed, slip);
+        let output = folder.zprune(&["plan", "experiment.toml"]).output().expect("it starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{slip}: {told}");
+        assert!(
+            told.replace("\n  ", " ").contains(said),
+            "{slip}: no `{said}` in:\n{told}"
+        );
+        let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("there");
+        // The value of the last line of the slip whose value it is.
+        let line = text
+            .lines()
+            .position(|line| line.contains(marked) && slip.lines().any(|of_slip| of_slip == line));
+        let line = line.unwrap_or_else(|| panic!("{slip}: no line of the file has {marked}"));
+        let column = text
+            .lines()
+            .nth(line)
+            .and_then(|text| text.rfind(marked))
+            .map_or(0, |at| at + 1);
+        let place = format!("experiment.toml:{}:{column}: ", line + 1);
+        assert!(told.contains(&place), "{slip}: no `{place}` in:\n{told}");
+    }
+}
 
 #[test]
 fn experiments_that_make_no_sense_are_refused() {

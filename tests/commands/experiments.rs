@@ -294,13 +294,137 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     let wrong = run(&folder, "init --model nowhere other.toml");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
-        says(&wrong).contains("there is no folder `nowhere`; a model of the hub is written org/name"),
+        says(&wrong).contains("there is no folder `nowhere`")
+            && says(&wrong).contains("a model of the hub is written org/name"),
         "{}",
         says(&wrong)
     );
     let not_a_model = run(&folder, "init --model below other.toml");
     assert!(says(&not_a_model).contains("below: "), "{}", says(&not_a_model));
     assert!(!folder.path("other.toml").exists());
+}
+
+#[test]
+fn a_path_that_is_no_folder_is_not_taken_for_a_name_of_the_hub() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("mine/tiny-llama")).expect("writable");
+    for (typed, expect) in [
+        (
+            "models/nothere",
+            "there is no folder `models/nothere`, and no folder `models`; a model of the hub is written org/name, and \
+             hub:models/nothere if that is what you mean",
+        ),
+        (
+            "mine/tiny-lama",
+            "there is no folder `mine/tiny-lama`; did you mean `tiny-llama`, which is in the same folder?; a model of the hub",
+        ),
+        (
+            "mine/other",
+            "; folders in `mine` are `tiny-llama`; a model of the hub is written org/name, and hub:mine/other",
+        ),
+        (
+            "./org/name",
+            "there is no folder `./org/name`, and no folder `./org`; a model",
+        ),
+        (
+            "../nothere/x",
+            "and no folder `../nothere`; a model of the hub is written org/name\n",
+        ),
+        (
+            "org/name/",
+            "there is no folder `org/name/`, and no folder `org`; a model of the hub is written org/name, and hub:org/name",
+        ),
+        (
+            "a/b/c",
+            "there is no folder `a/b/c`, and no folder `a/b`; a model of the hub is written org/name\n",
+        ),
+        (
+            "modle",
+            "did you mean `model`, which is in the same folder?; a model of the hub is written org/name, or hub:modle",
+        ),
+    ] {
+        let refused = folder
+            .zprune(&["init", "other.toml", "--model", typed])
+            .output()
+            .expect("it starts");
+        assert_eq!(refused.status.code(), Some(2), "{typed}: {}", says(&refused));
+        let said = says(&refused).replace("\n  ", " ");
+        assert!(said.contains(expect), "no `{expect}` in:\n{said}");
+        assert!(!folder.path("other.toml").exists());
+    }
+    works(&run(&folder, "init --model hub:models/nothere hub.toml"));
+    let text = std::fs::read_to_string(folder.path("hub.toml")).expect("written");
+    assert!(text.contains("hub = \"models/nothere\""), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_model_that_is_a_link_has_the_name_of_the_link() {
+    let folder = Folder::new();
+    std::fs::rename(folder.path("model"), folder.path("blob-4f2a")).expect("ours");
+    std::os::unix::fs::symlink("blob-4f2a", folder.path("my-model")).expect("a link");
+    works(&run(&folder, "init --model my-model/ below/mine.toml"));
+    let text = std::fs::read_to_string(folder.path("below/mine.toml")).expect("written");
+    assert!(text.contains("path = \"../my-model\""), "{text}");
+    works(&run(
+        &folder,
+        "prune --model my-model --method magnitude --sparsity 0.5 --out out",
+    ));
+    let told = std::fs::read_to_string(folder.path("out/pruning.json")).expect("written");
+    assert!(told.contains("\"base_model\": \"my-model\""), "{told}");
+    // The working directory has no name of its own as a path.
+    let mut inside = folder.zprune(&["init", "--model", "."]);
+    inside.current_dir(folder.path("blob-4f2a"));
+    works(&inside.output().expect("it starts"));
+    let text = std::fs::read_to_string(folder.path("blob-4f2a/experiment.toml")).expect("written");
+    assert!(text.contains("blob-4f2a\""), "{text}");
+}
+
+#[test]
+fn every_missing_file_is_marked_where_it_is_named() {
+    let folder = Folder::new();
+    let tasks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tasks");
+    std::fs::create_dir(folder.path("tasks")).expect("writable");
+    std::fs::copy(tasks.join("arc_easy.jsonl"), folder.path("tasks/arc_easy.jsonl")).expect("writable");
+    let more = "[[task]]\nname = \"arc_easy\"\ndata = \"tasks\"\n[[task]]\nname = \"piqa\"\nlimit = 2\ndata = \"tasks\"\n\
+                [[task]]\nname = \"winogrande\"\n[[evaluation]]\nname = \"other\"\nlength = 16\ncorpus = \"missing.txt\"\n";
+    folder.write("more.toml", format!("{SHORT}{more}"));
+    let lines = |part: &str| {
+        format!("{SHORT}{more}")
+            .lines()
+            .position(|line| line.contains(part))
+            .map(|line| line + 1)
+    };
+    let output = folder
+        .zprune(&["plan", "more.toml"])
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .expect("it starts");
+    let said = says(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let second = lines("piqa").expect("there") + 2;
+    for (place, part) in [
+        (format!("more.toml:{second}:8"), "data of task `piqa`"),
+        (
+            format!("more.toml:{}:8", lines("winogrande").expect("there")),
+            "data of task `winogrande`",
+        ),
+        (
+            format!("more.toml:{}:10", lines("missing.txt").expect("there")),
+            "evaluation corpus",
+        ),
+    ] {
+        assert!(
+            said.contains(&format!("{place}: {part}")),
+            "no `{place}: {part}` in:\n{said}"
+        );
+    }
+    assert!(!said.contains("arc_easy\n"), "{said}");
+    // What stands in place of the hub is said.
+    assert!(
+        said.contains("give a folder or a file of this machine in its place"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_refinement_that_cannot_keep_the_groups_is_refused_before_anything_is_read()
         &folder,
         "plan experiment.toml",
         2,
-        &["experiment.toml:19:1", "a block of columns keeps"],
+        &["experiment.toml:22:10", "a block of columns keeps"],
     );
 }
 

@@ -100,7 +100,7 @@ fn contradictions_are_refused_with_their_place() {
         (
             "path = \"model\"",
             "path = \"model\"\nhub = \"org/tiny\"",
-            "toml:4:1: a model has either `path` or `hub`",
+            "toml:6:7: a model has either `path` or `hub`",
         ),
         (
             "path = \"model\"",

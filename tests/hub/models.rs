@@ -102,8 +102,10 @@ fn what_is_not_in_the_cache_is_refused_offline() {
     refused(
         &run(&folder, &server, RUN, &[("HF_HUB_OFFLINE", "TRUE")]),
         &[
-            "org/tiny (revision main): is not in the cache",
+            "experiment.toml:5:",
+            "model org/tiny (revision main) is not in the Hugging Face cache",
             "run once without HF_HUB_OFFLINE",
+            "`path = \"DIR\"` for a model",
         ],
     );
     assert!(server.log().is_empty());

@@ -1,33 +1,49 @@
 //! What an experiment names and is not there: what it is, how to get it, and where the experiment's file names it.
 
 use crate::error::Result;
+use crate::experiment::origin::Part;
 use crate::files::near::meant;
 use crate::hub::Hub;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Something that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// What it is, and how to get it, in a sentence.
     pub message: String,
-    /// The path that the experiment names, from the working directory; with the parts that each cell fills in.
-    pub named: PathBuf,
+    /// The part of the experiment that names it.
+    pub part: Part,
     /// Whether it is on the hub, from where a run gets it.
     pub downloaded: bool,
 }
 
+/// How an experiment names a file or a folder.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    /// The part that names it.
+    pub part: &'a Part,
+    /// The path, from the working directory; with the parts that each cell fills in.
+    pub path: &'a Path,
+    /// How to get it, if the experiment says so.
+    pub obtain: Option<&'a str>,
+}
+
 impl Missing {
-    /// What the experiment names, and what is said of it.
-    pub(super) fn said(&self) -> (&Path, &str) {
-        (&self.named, &self.message)
+    /// The part that names it, and what is said of it.
+    pub(super) fn said(&self) -> (&Part, &str) {
+        (&self.part, &self.message)
     }
 
     /// A file or a folder: `named` is what the experiment has for it, `instead` what is there in its place.
     pub(super) fn file(
         what: &str,
         path: &Path,
-        (named, obtain): (&Path, Option<&str>),
+        Named {
+            part,
+            path: named,
+            obtain,
+        }: Named,
         instead: Option<String>,
     ) -> Missing {
         let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
@@ -46,16 +62,16 @@ impl Missing {
         }
         Missing {
             message: format!("{what}: `{}` is not there; {}", path.display(), how.join("; ")),
-            named: named.to_path_buf(),
+            part: part.clone(),
             downloaded: false,
         }
     }
 
     /// Something else is in its place.
-    pub(super) fn other(what: &str, path: &Path, named: &Path, instead: &str) -> Missing {
+    pub(super) fn other(what: &str, path: &Path, part: &Part, instead: &str) -> Missing {
         Missing {
             message: format!("{what}: `{}` is no model directory; {instead}", path.display()),
-            named: named.to_path_buf(),
+            part: part.clone(),
             downloaded: false,
         }
     }
@@ -64,14 +80,19 @@ impl Missing {
     ///
     /// # Errors
     /// The environment's settings of the hub are wrong.
-    pub(super) fn in_cache(what: &str, named: &Path, described: &str) -> Result<Missing> {
+    pub(super) fn in_cache(what: &str, part: &Part, described: &str) -> Result<Missing> {
+        let hub = Hub::from_environment()?;
+        let how = match hub.forbids() {
+            None => "; `zprune run` downloads it".to_string(),
+            Some(why) => format!(", and {why}"),
+        };
         Ok(Missing {
             message: format!(
-                "{what} {described} is not in the Hugging Face cache; `zprune run` downloads it, or name a local file or folder in its \
-                 place"
+                "{what} {described} is not in the Hugging Face cache{how}, or {}",
+                Hub::INSTEAD
             ),
-            named: named.to_path_buf(),
-            downloaded: Hub::from_environment()?.downloads(),
+            part: part.clone(),
+            downloaded: hub.downloads(),
         })
     }
 }

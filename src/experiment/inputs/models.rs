@@ -1,11 +1,12 @@
 //! Model directories: those of an experiment's models, and the checkpoints that other programs made of them.
 
-use super::missing::Missing;
+use super::missing::{Missing, Named};
 use crate::data::chat::Chat;
 use crate::data::digest;
 use crate::data::stamp::WatchedFile;
 use crate::data::tokenizer::{self, Tokenizer};
 use crate::error::{Error, Located, Result};
+use crate::experiment::origin::Part;
 use crate::experiment::plan::{Experiment, ModelPlan};
 use crate::hub::{Hub, Parts, Repository};
 use crate::model::alike::check_alike;
@@ -105,19 +106,23 @@ pub(super) fn model(
     parts: Parts,
     missing: &mut Vec<Missing>,
 ) -> Result<(Option<ConfiguredModel>, Option<ModelInput>)> {
+    let named = Named {
+        part: &Part::Model(plan.name.clone()),
+        path: &plan.path,
+        obtain: plan.obtain.as_deref(),
+    };
     let (path, commit) = match &plan.hub {
         None => (plan.path.clone(), None),
         Some(repository) => match Hub::from_environment()?.cached_model(repository, parts) {
             Some(snapshot) => (snapshot.folder, Some(snapshot.commit)),
             None => {
-                missing.push(Missing::in_cache("model", &plan.path, &repository.to_string())?);
+                missing.push(Missing::in_cache("model", named.part, &repository.to_string())?);
                 return Ok((None, None));
             }
         },
     };
     let (config, tokenizer) = (path.join("config.json"), path.join("tokenizer.json"));
-    let obtain = plan.obtain.as_deref();
-    if !configured("model", &path, (&plan.path, obtain), missing) {
+    if !configured("model", &path, named, missing) {
         return Ok((None, None));
     }
     let watched_config = WatchedFile::new(&config)?;
@@ -130,13 +135,13 @@ pub(super) fn model(
         missing.push(Missing::file(
             "checkpoint",
             &path.join("model.safetensors"),
-            (&plan.path, obtain),
+            named,
             instead,
         ));
     }
     if !tokenizer_there && experiment.reads_texts() {
         let instead = instead(&path, Sought::Tokenizer);
-        missing.push(Missing::file("tokenizer", &tokenizer, (&plan.path, obtain), instead));
+        missing.push(Missing::file("tokenizer", &tokenizer, named, instead));
         return Ok((None, None));
     }
     let mut input = None;
@@ -172,7 +177,7 @@ pub(super) fn model(
 }
 
 /// Whether a folder has the configuration of a model.
-fn configured(what: &str, path: &Path, (named, obtain): (&Path, Option<&str>), missing: &mut Vec<Missing>) -> bool {
+fn configured(what: &str, path: &Path, named: Named, missing: &mut Vec<Missing>) -> bool {
     let config = path.join("config.json");
     if config.exists() {
         return true;
@@ -181,8 +186,8 @@ fn configured(what: &str, path: &Path, (named, obtain): (&Path, Option<&str>), m
     let lacking = if path.is_dir() { config.as_path() } else { path };
     let instead = instead(path, Sought::Model);
     missing.push(match path.is_file() {
-        true => Missing::other(what, path, named, &instead.unwrap_or_default()),
-        false => Missing::file(what, lacking, (named, obtain), instead),
+        true => Missing::other(what, path, named.part, &instead.unwrap_or_default()),
+        false => Missing::file(what, lacking, named, instead),
     });
     false
 }
@@ -230,8 +235,12 @@ pub(super) fn checkpoints(
         let method = format!("method {}", experiment.method_name(cell));
         if !found.contains_key(&path) {
             let what = format!("checkpoint of method `{}`", experiment.method_name(cell));
-            let typed = experiment.named(cell);
-            let Some(input) = checkpoint(&what, (&path, &typed), repository.as_ref(), missing).at(&method)? else {
+            let named = Named {
+                part: &Part::Method(experiment.method_name(cell).to_string()),
+                path: &experiment.named(cell),
+                obtain: None,
+            };
+            let Some(input) = checkpoint(&what, &path, named, repository.as_ref(), missing).at(&method)? else {
                 continue;
             };
             found.insert(path.clone(), input);
@@ -247,7 +256,8 @@ pub(super) fn checkpoints(
 /// A checkpoint that another program pruned. It needs no tokenizer: tokens are those of the model in whose row it stands.
 fn checkpoint(
     what: &str,
-    (filled, typed): (&Path, &Path),
+    filled: &Path,
+    named: Named,
     repository: Option<&Repository>,
     missing: &mut Vec<Missing>,
 ) -> Result<Option<ModelInput>> {
@@ -256,22 +266,17 @@ fn checkpoint(
         Some(repository) => match Hub::from_environment()?.cached_model(repository, Parts::Everything) {
             Some(snapshot) => snapshot.folder,
             None => {
-                missing.push(Missing::in_cache(what, typed, &repository.to_string())?);
+                missing.push(Missing::in_cache(what, named.part, &repository.to_string())?);
                 return Ok(None);
             }
         },
     };
-    if !configured(what, &path, (typed, None), missing) {
+    if !configured(what, &path, named, missing) {
         return Ok(None);
     }
     if !WeightFiles::is_in(&path) {
         let instead = instead(&path, Sought::Weights);
-        missing.push(Missing::file(
-            what,
-            &path.join("model.safetensors"),
-            (typed, None),
-            instead,
-        ));
+        missing.push(Missing::file(what, &path.join("model.safetensors"), named, instead));
         return Ok(None);
     }
     let config = WatchedFile::new(&path.join("config.json"))?;

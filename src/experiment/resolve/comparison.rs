@@ -9,6 +9,7 @@ use crate::error::{Error, Located, Result};
 use crate::experiment::axes;
 use crate::experiment::axis::Axis;
 use crate::experiment::plan::{Comparison, DENSE, Experiment};
+use crate::experiment::problems::{AtKey, Keyed};
 use crate::experiment::raw::RawComparison;
 use crate::files::input;
 use serde::Deserialize;
@@ -55,7 +56,7 @@ fn of_several(raw: &RawComparison, experiment: &Experiment) -> Result<Comparison
             "methods of several experiments are compared by name: write `ours` and `against` in place of `axis`";
         return Err(Error::config(message));
     }
-    let mut family = comparison(raw, experiment)?;
+    let mut family = comparison(raw, experiment).map_err(|(_, error)| error)?;
     let ours = std::mem::take(&mut family.ours);
     let against = std::mem::take(&mut family.against);
     family.pairs = against.into_iter().map(|other| (ours.clone(), other)).collect();
@@ -84,21 +85,23 @@ fn joined(family: &mut Comparison, new: Comparison) -> Result<()> {
 ///
 /// # Errors
 /// Names and patterns the experiment does not have, a method against itself, nothing to compare.
-pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Comparison> {
+pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Keyed<Comparison> {
     if let Some(twice) = (1..raw.against.len()).find(|index| raw.against[..*index].contains(&raw.against[*index])) {
         let message = format!("`{}` is listed twice in `against`", raw.against[twice]);
-        return Err(Error::config(message));
+        return Err(("against", Error::config(message)));
     }
     let (ours, against, pairs) = match (&raw.ours, raw.axis) {
         (Some(ours), None) => {
             labelled(ours, &raw.against, experiment)?;
             (ours.clone(), raw.against.clone(), Vec::new())
         }
-        (None, Some(axis)) => (String::new(), Vec::new(), along(axis, &raw.against, experiment)?),
+        (None, Some(axis)) => {
+            let pairs = along(axis, &raw.against, experiment).at_key("against")?;
+            (String::new(), Vec::new(), pairs)
+        }
         _ => {
-            return Err(Error::config(
-                "a comparison has either `ours`, the label of a method, or an `axis`",
-            ));
+            let message = "a comparison has either `ours`, the label of a method, or an `axis`";
+            return Err(("axis", Error::config(message)));
         }
     };
     let models: Vec<&str> = experiment.models.iter().map(|it| it.name.as_str()).collect();
@@ -106,43 +109,41 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Result<Compar
     let tasks: Vec<&str> = experiment.answered().collect();
     let patterns = match &raw.patterns {
         None => experiment.patterns.clone(),
-        Some(patterns) => patterns.iter().map(pattern).collect::<Result<_>>()?,
+        Some(patterns) => patterns.iter().map(pattern).collect::<Result<_>>().at_key("patterns")?,
     };
     if let Some(unknown) = patterns.iter().find(|it| !experiment.patterns.contains(it)) {
         let message = format!("pattern {unknown} is none of the sweep's: add it to `sweep.patterns`");
-        return Err(Error::config(message));
+        return Err(("patterns", Error::config(message)));
     }
     let comparison = Comparison {
         family: raw.family.clone(),
         ours,
         against,
         pairs,
-        models: labels("model", &raw.models, &models)?,
+        models: labels("model", &raw.models, &models).at_key("models")?,
         patterns,
-        evaluations: labels("evaluation", &raw.evaluations, &evaluations)?,
-        tasks: labels("task", &raw.tasks, &tasks)?,
+        evaluations: labels("evaluation", &raw.evaluations, &evaluations).at_key("evaluations")?,
+        tasks: labels("task", &raw.tasks, &tasks).at_key("tasks")?,
     };
     let measured = !(comparison.evaluations.is_empty() && comparison.tasks.is_empty());
     let paired = !(comparison.against.is_empty() && comparison.pairs.is_empty());
     let compared = paired && !comparison.models.is_empty();
     if !(measured && compared) || comparison.patterns.is_empty() {
-        return Err(Error::config(format!(
-            "family `{}` has no two methods to compare",
-            comparison.family
-        )));
+        let message = format!("family `{}` has no two methods to compare", comparison.family);
+        return Err(("family", Error::config(message)));
     }
     Ok(comparison)
 }
 
 /// Checks the labels of a method and of those that it is compared with.
-fn labelled(ours: &str, against: &[String], experiment: &Experiment) -> Result<()> {
+fn labelled(ours: &str, against: &[String], experiment: &Experiment) -> Keyed<()> {
     let methods: Vec<&str> = experiment.methods.iter().map(|it| it.name.as_str()).collect();
-    known("method", ours, &methods)?;
+    known("method", ours, &methods).at_key("ours")?;
     let others: Vec<&str> = methods.iter().copied().chain([DENSE]).collect();
     for name in against {
-        known("method", name, &others)?;
+        known("method", name, &others).at_key("against")?;
         if name == ours {
-            return Err(Error::config(format!("`{name}` is compared with itself")));
+            return Err(("against", Error::config(format!("`{name}` is compared with itself"))));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::experiment::known::{KNOWN, KnownRecipe, filled};
 use crate::experiment::plan::{
     CheckpointPlan, ComponentPlan, MethodKind, MethodPlan, RecipePlan, StepPlans, UnitsPlan,
 };
-use crate::experiment::problems::Problems;
+use crate::experiment::problems::{AtKey, Keyed, Problems};
 use crate::experiment::protocol::{Named, agree};
 use crate::experiment::raw::{RawComponent, RawMethod, RawPattern};
 use crate::model::layer_file::Content;
@@ -59,13 +59,61 @@ fn component<T: ?Sized>(
             Err(of_another_step(components.kind(), &raw.name).unwrap_or_else(named))
         }
     };
-    let built = problems.take(&typed.span(), built)?;
+    let place = match &built {
+        Err(error) => parameter_place(&typed.span(), &raw.parameters, error, problems),
+        Ok(_) => typed.span(),
+    };
+    let built = problems.take(&place, built)?;
     let plan = ComponentPlan {
         name: raw.name.clone(),
         version: built.version,
         parameters: built.parameters.clone(),
     };
     Some((plan, built))
+}
+
+/// The keys that say what a method is.
+const NAMING: [&str; 6] = ["criterion", "recipe", "units", "scores", "mask", "checkpoint"];
+
+/// The keys that an error of a whole method may be about, the likeliest first: those that it names, or whose component it names, and those
+/// that say what the method is.
+pub fn keys_of(raw: &RawMethod, error: &Error) -> Vec<&'static str> {
+    let said = error.to_string();
+    let steps = [
+        ("pattern", None),
+        ("seed", None),
+        ("refine", raw.refine.as_ref()),
+        ("permutation", raw.permutation.as_ref()),
+        ("transform", raw.transform.as_ref()),
+        ("compensate", raw.compensate.as_ref()),
+        ("allocator", raw.allocator.as_ref()),
+        ("widths", None),
+        ("target", None),
+        ("stage", None),
+        ("group", None),
+    ];
+    let named = steps.into_iter().filter(|(key, step)| {
+        let component = step.is_some_and(|step| said.contains(&step.get_ref().name));
+        component || said.contains(&format!("`{key}`")) || said.contains(&format!("{key} = "))
+    });
+    named.map(|(key, _)| key).chain(NAMING).collect()
+}
+
+/// Where the error of a component stands: at the parameter that it names in backquotes, if there is one, or else at the component.
+fn parameter_place(
+    component: &Range<usize>,
+    parameters: &toml::Table,
+    error: &Error,
+    problems: &Problems,
+) -> Range<usize> {
+    let said = error.to_string();
+    let mut named = said.split('`').skip(1).step_by(2);
+    let key = named.find(|name| parameters.contains_key(*name));
+    match key {
+        Some(key) if said.contains("unknown key") => problems.key_place(component, key),
+        Some(key) => problems.place(component, &[key]),
+        None => component.clone(),
+    }
 }
 
 /// The error of a name that stands for a component of another step than the one it is typed for, if it does.
@@ -128,29 +176,29 @@ fn without_criterion(span: &Range<usize>, raw: &RawMethod, problems: &mut Proble
             return;
         }
     }
-    problems.add(span.clone(), Error::config(message));
+    // A label that was meant as something else is the mistake.
+    let key = if message.starts_with("`name`") { "name" } else { "" };
+    problems.add(problems.place(span, &[key]), Error::config(message));
 }
 
 /// A method whose file of another program, if it has one, is its criterion.
 ///
 /// # Errors
 /// It has another criterion beside it.
-fn with_file(raw: &RawMethod) -> Result<RawMethod> {
+fn with_file(raw: &RawMethod) -> Keyed<RawMethod> {
     let mut raw = raw.clone();
     let (key, path) = match (raw.scores.take(), raw.mask.take()) {
         (None, None) => return Ok(raw),
         (Some(_), Some(_)) => {
-            return Err(Error::config(
-                "`scores` and `mask` both say which weights are removed; leave out one of them",
-            ));
+            let message = "`scores` and `mask` both say which weights are removed; leave out one of them";
+            return Err(("mask", Error::config(message)));
         }
         (Some(path), None) => ("scores", path),
         (None, Some(path)) => ("mask", path),
     };
     if raw.criterion.is_some() {
-        return Err(Error::config(format!(
-            "`{key}` takes the place of a criterion; leave out `criterion`, or `{key}`"
-        )));
+        let message = format!("`{key}` takes the place of a criterion; leave out `criterion`, or `{key}`");
+        return Err(("criterion", Error::config(message)));
     }
     let file = toml::Value::String(path.get_ref().to_string_lossy().into_owned());
     let component = RawComponent {
@@ -185,15 +233,15 @@ pub fn method(
     }
     if raw.get_ref().widths.is_some() {
         let message = "`widths` says what whole units leave; it belongs to a method with `units`";
-        problems.add(span, Error::config(message));
+        problems.add(problems.place(&span, &["widths"]), Error::config(message));
         return None;
     }
     if raw.get_ref().retrained {
         let message = "`retrained` says that a checkpoint no longer resembles its model; it belongs to a method with `checkpoint`";
-        problems.add(span, Error::config(message));
+        problems.add(problems.place(&span, &["retrained"]), Error::config(message));
         return None;
     }
-    let raw = problems.take(&span, with_file(raw.get_ref()))?;
+    let raw = problems.take_keyed(&span, with_file(raw.get_ref()))?;
     let only = only_pattern(&raw, problems)?;
     let raw = match filled(&raw) {
         Ok(raw) => raw,
@@ -254,7 +302,10 @@ pub fn method(
             "target = \"dense\": solver `{}` only removes weights and reproduces no outputs; leave `target` out",
             solver.name
         );
-        problems.add(typed.span(), Error::config(message));
+        problems.add(
+            problems.place(&span, &["target", "recipe", "criterion"]),
+            Error::config(message),
+        );
         return None;
     }
     let target = raw.target.or(target).filter(|_| reproduces).unwrap_or_default();
@@ -269,7 +320,7 @@ pub fn method(
     let mut losses = [Loss::Likelihood, Loss::Outputs].into_iter();
     let with_gradients = losses.any(|loss| score.component.gradients(loss).anything());
     let plan = RecipePlan {
-        group: problems.take(&typed.span(), group)?.unwrap_or(own),
+        group: problems.take_keyed(&span, group.at_key("group"))?.unwrap_or(own),
         criterion,
         solver,
         allocator,
@@ -297,9 +348,9 @@ fn of_units(
     if !there.is_empty() {
         let message = format!(
             "a method with `units` removes whole units and has no steps of a recipe; leave out {}, or make it a method of its own",
-            there.join(", ")
+            in_backquotes(&there)
         );
-        problems.add(span.clone(), Error::config(message));
+        problems.add(problems.place(span, &there), Error::config(message));
     }
     let only = only_pattern(raw, problems)?;
     let (units, built) = component(&UNITS, typed, problems)?;
@@ -327,14 +378,14 @@ fn of_checkpoint(
     problems: &mut Problems,
 ) -> Option<MethodPlan> {
     let mut there = steps_of(raw);
-    there.extend(raw.widths.map(|_| "`widths`".to_string()));
+    there.extend(raw.widths.map(|_| "widths"));
     if !there.is_empty() {
         let message = format!(
             "a method with `checkpoint` is measured as another program left it and has no steps; leave out {}, or make it a method of its \
              own",
-            there.join(", ")
+            in_backquotes(&there)
         );
-        problems.add(span.clone(), Error::config(message));
+        problems.add(problems.place(span, &there), Error::config(message));
     }
     let checkpoint = typed.get_ref().clone();
     if checkpoint.as_os_str().is_empty() {
@@ -365,7 +416,7 @@ fn of_checkpoint(
 }
 
 /// The keys of a recipe that a method has.
-fn steps_of(raw: &RawMethod) -> Vec<String> {
+fn steps_of(raw: &RawMethod) -> Vec<&'static str> {
     let steps = [
         ("recipe", raw.recipe.is_some()),
         ("criterion", raw.criterion.is_some()),
@@ -383,7 +434,12 @@ fn steps_of(raw: &RawMethod) -> Vec<String> {
         ("target", raw.target.is_some()),
     ];
     let there = steps.iter().filter(|(_, there)| *there);
-    there.map(|(key, _)| format!("`{key}`")).collect()
+    there.map(|(key, _)| *key).collect()
+}
+
+fn in_backquotes(keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    keys.join(", ")
 }
 
 /// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::experiment::plan::{EvaluationPlan, Expected};
+use crate::experiment::problems::{AtKey, Keyed};
 use crate::experiment::raw::RawModel;
 use crate::hub::{Repository, datasets};
 use crate::registry::suggestion;
@@ -9,27 +10,33 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Where a model is: its path as shown and, for one of the hub, its repository.
-pub fn model_place(model: &RawModel) -> Result<(PathBuf, Option<Repository>)> {
+pub fn model_place(model: &RawModel) -> Keyed<(PathBuf, Option<Repository>)> {
     match (&model.path, &model.hub) {
         (Some(path), None) if model.revision.is_none() => {
             let path = path.get_ref();
             if let Some(repository) = path.to_str().and_then(|path| path.strip_prefix(datasets::PREFIX)) {
                 let message = format!("a model of the hub is written `hub = \"{repository}\"`, not as a path");
-                return Err(Error::config(message));
+                return Err(("path", Error::config(message)));
             }
             Ok((path.clone(), None))
         }
         (None, Some(name)) => {
-            let repository = Repository::model(name, model.revision.as_deref())?;
+            Repository::model(name, None).at_key("hub")?;
+            let repository = Repository::model(name, model.revision.as_deref()).at_key("revision")?;
             Ok((format!("{}{name}", datasets::PREFIX).into(), Some(repository)))
         }
-        (Some(_), None) => Err(Error::config(
-            "`revision` belongs to a model of the `hub`, not to a `path`",
-        )),
-        (Some(_), Some(_)) => Err(Error::config("a model has either `path` or `hub`, not both")),
-        (None, None) => Err(Error::config(
-            "`path` is missing: the folder of a model, or `hub = \"org/name\"` in its place",
-        )),
+        (Some(_), None) => {
+            let message = "`revision` belongs to a model of the `hub`, not to a `path`";
+            Err(("revision", Error::config(message)))
+        }
+        (Some(_), Some(_)) => {
+            let message = "a model has either `path` or `hub`, not both";
+            Err(("hub", Error::config(message)))
+        }
+        (None, None) => {
+            let message = "`path` is missing: the folder of a model, or `hub = \"org/name\"` in its place";
+            Err(("path", Error::config(message)))
+        }
     }
 }
 

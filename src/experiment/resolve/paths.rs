@@ -7,7 +7,6 @@ use crate::experiment::raw::{ListedMethod, RawComponent, RawExperiment, RawMetho
 use crate::experiment::source::STANDARD_INPUT;
 use crate::hub::datasets::PREFIX;
 use serde_spanned::Spanned;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 /// Makes every path of an experiment, which is relative to the folder of its file, one that can be opened from the working
@@ -23,24 +22,6 @@ pub fn place(raw: &mut RawExperiment, file: &Path, problems: &mut Problems) {
     for method in of_methods(raw) {
         place_method(method, folder, problems);
     }
-}
-
-/// The paths that an experiment names, with their places in the file.
-pub fn named(raw: &mut RawExperiment) -> Vec<(PathBuf, Range<usize>)> {
-    let at = |path: &mut Spanned<PathBuf>| (path.get_ref().clone(), path.span());
-    let mut all: Vec<(PathBuf, Range<usize>)> = of_sections(raw).into_iter().map(at).collect();
-    for method in of_methods(raw) {
-        let criterion = method.criterion.as_mut().and_then(|criterion| {
-            let span = criterion.span();
-            Some((
-                PathBuf::from(file_of(criterion.get_mut(), &CRITERIA_OF_FILES)?.as_str()),
-                span,
-            ))
-        });
-        all.extend(criterion);
-        all.extend(outside(method).map(at));
-    }
-    all
 }
 
 /// The paths in all sections but methods.
@@ -183,14 +164,37 @@ fn shortest(path: &Path) -> PathBuf {
     }
 }
 
-/// What leads from a folder to a path that is there; `None` if there is no way, as between drives. The empty path is the working
-/// directory.
+/// What leads from a folder to a path that is there, by the names that are typed where these lead there, since a link has a name that its
+/// owner chose; `None` if there is no way, as between drives. The empty path is the working directory.
 pub fn from(folder: &Path, path: &Path) -> Option<PathBuf> {
-    let here = match folder == Path::new("") {
-        true => Path::new(".").canonicalize().ok()?,
-        false => folder.canonicalize().ok()?,
+    let folder = match folder == Path::new("") {
+        true => Path::new("."),
+        false => folder,
     };
     let there = path.canonicalize().ok()?;
+    let typed = || way(&stepped(folder)?, &stepped(path)?);
+    let leads = |way: &PathBuf| folder.join(way).canonicalize().is_ok_and(|place| place == there);
+    typed()
+        .filter(leads)
+        .or_else(|| way(&folder.canonicalize().ok()?, &there))
+}
+
+/// The whole path, in which steps back are taken by name.
+fn stepped(path: &Path) -> Option<PathBuf> {
+    let mut whole = PathBuf::new();
+    for part in std::path::absolute(path).ok()?.components() {
+        match part {
+            Component::ParentDir => {
+                whole.pop();
+            }
+            part => whole.push(part),
+        }
+    }
+    Some(whole)
+}
+
+/// The steps from one whole path to another; `None` if they have nothing in common.
+fn way(here: &Path, there: &Path) -> Option<PathBuf> {
     let shared = here
         .components()
         .zip(there.components())
@@ -200,7 +204,11 @@ pub fn from(folder: &Path, path: &Path) -> Option<PathBuf> {
         return None;
     }
     let back = here.components().skip(shared).map(|_| Component::ParentDir);
-    Some(back.chain(there.components().skip(shared)).collect())
+    let way: PathBuf = back.chain(there.components().skip(shared)).collect();
+    match way == Path::new("") {
+        true => Some(PathBuf::from(".")),
+        false => Some(way),
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +233,29 @@ mod tests {
         }
         let way = from(&top.path().join("experiments"), &top.path().join("models/x"));
         assert_eq!(way, Some("../models/x".into()));
+        let way = from(&top.path().join("models/x"), &top.path().join("models/x"));
+        assert_eq!(way, Some(".".into()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_way_to_a_link_has_the_name_of_the_link() {
+        let top = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| top.path().join(name);
+        for folder in ["files/experiments", "far/blob-1234"] {
+            std::fs::create_dir_all(at(folder)).expect("a temporary folder");
+        }
+        std::os::unix::fs::symlink(at("far/blob-1234"), at("files/my-model")).expect("a link");
+        std::os::unix::fs::symlink(at("files/experiments"), at("far/experiments")).expect("a link");
+        let model = at("files/my-model");
+        assert_eq!(from(&at("files/experiments"), &model), Some("../my-model".into()));
+        assert_eq!(
+            from(&at("files"), &at("files/experiments/../my-model/")),
+            Some("my-model".into())
+        );
+        // From where a step back by name leads elsewhere, it is the way of the real folders.
+        let way = from(&at("far/experiments"), &at("far/blob-1234")).expect("a way");
+        assert_eq!(way, Path::new("../../far/blob-1234"));
     }
 
     #[cfg(unix)]

@@ -85,7 +85,7 @@ pub fn taken(raw: &mut RawExperiment, problems: &mut Problems) -> Option<Taken> 
         let calibration = calibration.get_mut();
         if calibration.sequences.is_some() {
             let message = "the numbers of windows of all rungs are in `sequences` of [search]; leave this one out";
-            problems.add(place, Error::config(message));
+            problems.add(problems.place(&place, &["sequences"]), Error::config(message));
         } else if let Some(tokens) = &calibration.tokens {
             let message =
                 "a search draws its windows from a `corpus`, and holds some out; `tokens` are windows already";
@@ -167,7 +167,7 @@ impl Taken {
             Some(plan) if plan.sampling == Some(Sampling::Answers) => {
                 let message =
                     "sampling = \"answers\" has prompts with answers, which are no text to hold windows out of";
-                problems.add(texts.clone(), Error::config(message));
+                problems.add(problems.place(&texts, &["sampling"]), Error::config(message));
             }
             Some(_) => {}
         }
@@ -178,7 +178,7 @@ impl Taken {
         for (own, raw) in base.evaluations.iter().zip(&raw.evaluation) {
             if [SELECTING, CONFIRMING].contains(&own.name.as_str()) {
                 let message = format!("evaluation name `{}` is taken by held-out windows", own.name);
-                problems.add(raw.span(), Error::config(message));
+                problems.add(problems.place(&raw.span(), &["name"]), Error::config(message));
             }
         }
         let confirm = self.confirming(&base.seeds, problems);

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::file_names::SEED;
 use crate::experiment::plan::{CalibrationPlan, EvaluationPlan, GenerationPlan, GenerationSettings, TaskPlan};
-use crate::experiment::problems::Problems;
-use crate::experiment::protocol::{Named, agree};
+use crate::experiment::problems::{AtKey, Keyed, Problems};
+use crate::experiment::protocol::{Length, Named, agree};
 use crate::experiment::raw::{RawCalibration, RawEvaluation, RawGeneration, RawTask};
 use crate::files::names;
 use crate::hub::datasets::{self, Use};
@@ -33,7 +33,7 @@ pub fn evaluation(
     );
     if evaluation.rows == Some(0) || (evaluation.rows.is_some() && evaluation.corpus.is_none()) {
         let message = "`rows` is a number of rows of the `corpus`, at least 1";
-        problems.add(span.clone(), Error::config(message));
+        problems.add(problems.place(&span, &["rows"]), Error::config(message));
     }
     let text = text_plan(&evaluation.corpus, evaluation.join, Use::Evaluation, problems);
     let (corpus, join) = text.unzip();
@@ -42,7 +42,7 @@ pub fn evaluation(
         _ => join,
     });
     let length = agree(protocol, "length", evaluation.length, |it| it.context);
-    let length = problems.take(&span, length).flatten();
+    let length = problems.take_keyed(&span, length.at_key("length")).flatten();
     if length.is_none() {
         problems.missing(&span, "length", missing("length", LENGTH));
     }
@@ -60,19 +60,28 @@ pub fn evaluation(
         windows: evaluation.windows,
         compare_to_dense: evaluation.compare_to_dense,
     };
-    problems.take(&span, evaluation.validate())?;
+    // Without a number of windows it is the length alone that is wrong.
+    let place = problems.place(
+        &span,
+        &[wrong_size(evaluation.length, "windows", evaluation.windows), "length"],
+    );
+    problems.take(&place, evaluation.validate())?;
     Some(evaluation)
 }
 
 /// The zero-shot task that was typed, with the data set's own place on the hub if it names none.
-pub fn task(raw: &RawTask) -> Result<TaskPlan> {
-    let task = &TASKS.find(&raw.name)?.item;
+///
+/// # Errors
+/// An unknown task, a limit of nothing, or a path that cannot be one of the hub.
+pub fn task(raw: &RawTask) -> Keyed<TaskPlan> {
+    let task = &TASKS.find(&raw.name).at_key("name")?.item;
     if raw.limit == Some(0) {
-        return Err(Error::config("`limit` is a number of documents, at least 1"));
+        let message = "`limit` is a number of documents, at least 1";
+        return Err(("limit", Error::config(message)));
     }
     let data = typed(&raw.data).unwrap_or_else(|| task.hub.into());
     // A mistake in a path on the hub is reported now, not when the file is wanted.
-    datasets::file(&data)?;
+    datasets::file(&data).at_key("data")?;
     Ok(TaskPlan {
         name: raw.name.clone(),
         data,
@@ -83,28 +92,36 @@ pub fn task(raw: &RawTask) -> Result<TaskPlan> {
 }
 
 /// The prompts that were typed, with the template that is meant where none is.
-pub fn generation(raw: &RawGeneration) -> Result<GenerationPlan> {
+///
+/// # Errors
+/// A name that cannot be that of a file, a number of nothing, examples that are missing, an empty text that ends answers, or a template or a
+/// path that is none.
+pub fn generation(raw: &RawGeneration) -> Keyed<GenerationPlan> {
+    let wrong = |key, message: &str| Err((key, Error::config(message)));
     if names::plain(&raw.name) != raw.name || raw.name.is_empty() {
-        return Err(Error::config(format!(
+        let message = format!(
             "name `{}` becomes the name of a file: use letters, digits, `-`, `_` and `.`",
             raw.name
-        )));
+        );
+        return wrong("name", &message);
     }
-    if raw.limit == Some(0) || raw.max_tokens == 0 {
-        return Err(Error::config("`limit` and `max_tokens` are numbers of at least 1"));
+    for (key, number) in [("limit", raw.limit), ("max_tokens", Some(raw.max_tokens))] {
+        if number == Some(0) {
+            return wrong(key, &format!("`{key}` is a number of at least 1"));
+        }
     }
     if raw.examples.is_none() && raw.shots.is_some_and(|shots| shots > 0) {
-        return Err(Error::config(
-            "`shots` is a number of `examples`, a file of which is missing",
-        ));
+        return wrong("shots", "`shots` is a number of `examples`, a file of which is missing");
     }
     if raw.stop.iter().any(String::is_empty) {
-        return Err(Error::config("a text in `stop` is empty, so every answer would be"));
+        return wrong("stop", "a text in `stop` is empty, so every answer would be");
     }
     let template = raw.template.clone().unwrap_or_else(|| "{prompt}".to_string());
-    Template::parse(&template)?;
-    for path in [Some(&raw.prompts), raw.examples.as_ref()].into_iter().flatten() {
-        datasets::file(path.get_ref())?;
+    Template::parse(&template).at_key("template")?;
+    for (key, path) in [("prompts", Some(&raw.prompts)), ("examples", raw.examples.as_ref())] {
+        path.map(|path| datasets::file(path.get_ref()))
+            .transpose()
+            .at_key(key)?;
     }
     Ok(GenerationPlan {
         name: raw.name.clone(),
@@ -139,17 +156,19 @@ pub fn calibration(
         None => None,
         Some(_) => {
             let sampling = agree(protocol, "sampling", calibration.sampling, |it| it.sampling);
-            let sampling = problems.take(&span, sampling).flatten();
+            let sampling = problems.take_keyed(&span, sampling.at_key("sampling")).flatten();
             Some(sampling.unwrap_or(Sampling::Documents))
         }
     };
     let length = agree(protocol, "length", calibration.length, |it| it.calibration);
-    let length = problems.take(&span, length).flatten();
+    let length = problems.take_keyed(&span, length.at_key("length")).flatten();
     if length.is_none() {
         problems.missing(&span, "length", missing("length", LENGTH));
     }
     let stage = agree(protocol, "stage", calibration.stage, |it| it.stage);
-    let stage = problems.take(&span, stage).flatten();
+    let stage = problems
+        .take(&problems.place(&span, &["stage", "propagate"]), stage)
+        .flatten();
     let sequences = calibration.sequences.or(protocol.map(|it| it.settings.sequences));
     if sequences.is_none() {
         let what = "the number of windows that are drawn, such as `sequences = 128`";
@@ -181,7 +200,8 @@ pub fn calibration(
     let checked = calibration
         .validate()
         .and_then(|()| calibration.check_size(length, seeds.len()));
-    problems.take(&span, checked)?;
+    let key = wrong_size(calibration.length, "sequences", Some(calibration.sequences));
+    problems.take(&problems.place(&span, &[key, "sequences", "length"]), checked)?;
     Some(calibration)
 }
 
@@ -193,8 +213,8 @@ fn one_text(
     span: &Range<usize>,
     problems: &mut Problems,
 ) {
-    let message = match (corpus, tokens) {
-        (Some(_), Some(_)) => "`tokens` takes the place of `corpus`; give one of them",
+    let (key, message) = match (corpus, tokens) {
+        (Some(_), Some(_)) => ("tokens", "`tokens` takes the place of `corpus`; give one of them"),
         (None, None) => {
             let message = "`corpus` is missing: a text, such as `corpus = \"hub:c4\"`, or `tokens` with a token windows file in its place";
             if !problems.lost(span, "tokens") {
@@ -202,11 +222,22 @@ fn one_text(
             }
             return;
         }
-        (None, Some(_)) if joined => "`tokens` are windows already; `join` belongs to a `corpus`",
-        (None, Some(_)) if sampled => "`tokens` are windows already; `sampling` belongs to a `corpus`",
+        (None, Some(_)) if joined => ("join", "`tokens` are windows already; `join` belongs to a `corpus`"),
+        (None, Some(_)) if sampled => (
+            "sampling",
+            "`tokens` are windows already; `sampling` belongs to a `corpus`",
+        ),
         _ => return,
     };
-    problems.add(span.clone(), Error::config(message));
+    problems.add(problems.place(span, &[key]), Error::config(message));
+}
+
+/// The key that an error about the size of windows is about: their length if it is none, else their number.
+fn wrong_size(length: Length, number: &'static str, windows: Option<usize>) -> &'static str {
+    match length.fixed() {
+        Some(length) if length < 2 && windows != Some(0) => "length",
+        _ => number,
+    }
 }
 
 /// A tokens file is one draw, so it cannot stand for several seeds unless its name tells them apart.
