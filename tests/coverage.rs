@@ -68,7 +68,7 @@ fn covers(interval: Option<Interval>, truth: f64) -> bool {
 
 fn bootstrap(values: &[f64], resamples: usize) -> Option<Interval> {
     let bootstrap = Bootstrap::new(&Units::single(values), block_length(values.len()), resamples, 1)?;
-    Some(bootstrap.interval(0.95))
+    bootstrap.interval(0.95)
 }
 
 /// A simulated sample of windows.

@@ -76,7 +76,7 @@ fn the_bca_formula_equals_scipys_on_its_own_resamples() {
         let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
         let acceleration = cubes / (6.0 * squares.powf(1.5));
         let tail = 0.5 - number(&case, "confidence") / 2.0;
-        let interval = bca(&resampled, mean, acceleration, tail);
+        let interval = bca(&resampled, mean, acceleration, tail).expect("enough resamples");
         close(interval.low, number(&case, "low"), 1e-9, "low");
         close(interval.high, number(&case, "high"), 1e-9, "high");
     }
@@ -88,7 +88,9 @@ fn resampled_intervals_are_scipys_but_for_the_two_corrections() {
         let values = list(&case["values"]);
         let n = values.len() as f64;
         let bootstrap = Bootstrap::new(&Units::single(&values), 1, 20 * RESAMPLES, 1).expect("a sample");
-        let ours = bootstrap.interval(number(&case, "many_confidence"));
+        let ours = bootstrap
+            .interval(number(&case, "many_confidence"))
+            .expect("enough resamples");
         // Ratio of the widths that the corrections cause where the distribution is normal.
         let wider = (n / (n - 1.0)).sqrt() * student(n - 1.0) / 1.959_964;
         let (low, high) = (number(&case, "many_low"), number(&case, "many_high"));

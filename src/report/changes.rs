@@ -1,6 +1,6 @@
 //! What changed between two versions of an experiment's records: which numbers, by how much, and which settings differ.
 
-use super::format::digits;
+use super::format::{counted, digits};
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
@@ -222,15 +222,30 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
         equal_cells += usize::from(equal);
     }
     let others = rows.iter().map(|(_, row)| row.other_texts).sum::<usize>();
-    let mut notes = vec![format!(
-        "{} of {} cells that both have are equal to the last bit; the table has the rows in which something changed. Means over seeds; \
-         the largest change is that of one seed.",
-        equal_cells,
-        pairs.len()
-    )];
+    let both = pairs.len();
+    let mut notes = vec![match (equal_cells, both) {
+        (_, 0) => "No cell is in both.".to_string(),
+        (0, 1) => "The one cell in both has other numbers.".to_string(),
+        (0, _) => format!("None of the {both} cells in both has the same numbers."),
+        (all, both) if all == both => format!(
+            "The numbers of {} in both are the same to the last bit.",
+            counted(both, "cell")
+        ),
+        (some, _) => format!("The numbers of {some} of {both} cells in both are the same to the last bit."),
+    }];
+    if equal_cells < both {
+        notes.push(
+            "The table has the rows in which a number changed. Before, now, change: means over seeds. Largest: the largest change of one seed."
+                .to_string(),
+        );
+    }
     if others > 0 {
         notes.push(format!(
-            "{others} values were measured on other texts, so that their change is not one of the method alone."
+            "{} measured on other texts than before, so the method alone does not explain the change.",
+            match others {
+                1 => "1 value was".to_string(),
+                some => format!("{some} values were"),
+            }
         ));
     }
     let changed = rows.iter().filter(|(_, row)| row.equal < row.now.len());

@@ -54,19 +54,28 @@ pub struct Test {
     pub difference: VarianceComponents,
     /// The difference for every seed, in the same unit.
     pub seeds: Vec<f64>,
-    /// BCa interval that covers the choice of texts, for the given seeds.
+    /// Interval that covers the choice of texts, for the given seeds: BCa, or Student's t if `resampled` does not hold.
     pub over_texts: Interval,
+    /// Whether `over_texts` comes from resampling, which a handful of texts do not allow.
+    pub resampled: bool,
     /// Student's t-interval that covers the choice of texts and seeds.
     pub over_both: Interval,
     /// p-value of Wilcoxon's test over seeds; `None` for fewer than two seeds.
     pub wilcoxon: Option<f64>,
     /// p-value before the correction for the family.
     pub p: f64,
-    /// p-value after Holm's correction for the family.
+    /// p-value after Holm's correction for the family; 1 if the comparison is `lone`.
     pub adjusted: f64,
     /// The smallest true difference that would be found with probability 0.8 at the first, strictest step of Holm's
-    /// correction.
+    /// correction. `None` if there is no spread from which to tell, or if no difference would be found.
     pub detectable: Option<f64>,
+    /// Whether not even a difference would be found that is larger than differences can be, or than any that is of interest.
+    pub hopeless: bool,
+    /// Whether a method that calibrates has one seed here, so that interval and p-value are those of texts alone.
+    pub one_seed: bool,
+    /// Whether it is of one seed, and other results beside it are of several. Its test is not theirs: it is never significant, and does
+    /// not count as a comparison of the two methods.
+    pub lone: bool,
 }
 
 impl Test {
@@ -102,6 +111,20 @@ pub struct ComparisonFamily {
 }
 
 impl ComparisonFamily {
+    /// The comparisons in one place of a table.
+    fn here<'a>(&'a self, section: &'a Section, pattern: Pattern) -> impl Iterator<Item = &'a Test> {
+        self.tests.iter().filter(move |test| {
+            test.model == section.model && test.measure == section.measure && test.pattern == pattern
+        })
+    }
+
+    /// Whether the comparison of two methods in one place of a table is [lone](Test::lone).
+    fn is_lone(&self, section: &Section, pattern: Pattern, first: &str, second: &str) -> bool {
+        let pair = [first, second];
+        let mut tests = self.here(section, pattern);
+        tests.any(|test| test.lone && pair.contains(&test.ours.as_str()) && pair.contains(&test.other.as_str()))
+    }
+
     /// What the family says about two methods in one place of a table, from the point of view of the first.
     pub fn verdict(
         &self,
@@ -111,9 +134,7 @@ impl ComparisonFamily {
         second: &str,
         confidence: f64,
     ) -> Option<TestVerdict> {
-        let here =
-            |test: &&Test| test.model == section.model && test.measure == section.measure && test.pattern == pattern;
-        self.tests.iter().filter(here).find_map(|test| {
+        self.here(section, pattern).filter(|test| !test.lone).find_map(|test| {
             let verdict = test.verdict(confidence);
             if test.ours == first && test.other == second {
                 Some(verdict)
@@ -147,12 +168,14 @@ pub struct Standing<'a> {
     pub told: Vec<(&'a str, &'a str)>,
     /// Methods with results that it is not compared with.
     pub untested: Vec<&'a str>,
+    /// Methods whose comparison with it is of one seed, where other results are of several.
+    pub lone: Vec<&'a str>,
 }
 
 impl Standing<'_> {
     /// Number of other methods with results.
     pub fn others(&self) -> usize {
-        self.beaten.len() + self.tied.len() + self.untested.len()
+        self.beaten.len() + self.tied.len() + self.untested.len() + self.lone.len()
     }
 }
 
@@ -215,6 +238,12 @@ fn standing<'a>(
         equal: Vec::new(),
         told: Vec::new(),
         untested: Vec::new(),
+        lone: Vec::new(),
+    };
+    let lone = |other: &str| {
+        families
+            .iter()
+            .any(|family| family.is_lone(section, pattern, best, other))
     };
     let verdict = |first: &str, second: &str| {
         let mut families = families.iter();
@@ -236,6 +265,7 @@ fn standing<'a>(
             Some(TestVerdict::Better) => standing.beaten.push(other),
             // The means may point the other way than the comparison, which is over the seeds that both have.
             Some(TestVerdict::NotTold | TestVerdict::Worse) => standing.tied.push(other),
+            None if lone(other) => standing.lone.push(other),
             None => standing.untested.push(other),
         }
     }
@@ -304,7 +334,8 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
         .iter()
         .filter_map(|(section, pattern, ours, other)| test(section, *pattern, ours, other, confidence, alpha))
         .collect();
-    let raw: Vec<f64> = tests.iter().map(|test| test.p).collect();
+    // What is of one seed among others has no p-value like theirs, and must not make their correction milder.
+    let raw: Vec<f64> = tests.iter().map(|test| if test.lone { 1.0 } else { test.p }).collect();
     for (test, adjusted) in tests.iter_mut().zip(holm(&raw)) {
         test.adjusted = adjusted;
     }
@@ -346,7 +377,8 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     let means: Vec<f64> = (0..count)
         .map(|text| rows.iter().map(|row| row[text]).sum::<f64>() / rows.len() as f64)
         .collect();
-    let over_texts = Bootstrap::new(&texts.units(&means), texts.block(count), RESAMPLES, SEED)?.interval(confidence);
+    let bootstrap = Bootstrap::new(&texts.units(&means), texts.block(count), RESAMPLES, SEED)?;
+    let resampled = bootstrap.interval(confidence);
     let seeds: Vec<f64> = rows.iter().map(|row| crate::stats::mean(row)).collect();
     let signs = documents(&rows, first.sources.as_deref());
     let exact = match section.measure {
@@ -362,13 +394,26 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         (Some(exact), _) => exact.max(difference.p()?),
         (None, _) => difference.p()?,
     };
+    let over_texts = match (unseen, resampled) {
+        (Some(unseen), _) => unseen,
+        (None, Some(resampled)) => resampled,
+        (None, None) => difference.texts.robust_interval(confidence)?,
+    };
+    let detectable = difference.minimum_detectable(alpha, POWER);
+    // Had one method been right in every document in which the other was wrong, p would be this.
+    let out_of_reach = exact.is_some() && 2.0 * 0.5f64.powf(signs.len() as f64) > alpha;
+    let spread = difference.standard_error > 0.0;
+    let far = |detectable: f64| section.measure.difference(detectable) > 100.0;
+    let hopeless = out_of_reach || spread && detectable.is_none_or(far);
+    let one_seed = rows.len() == 1 && (first.seeded || second.seeded);
     Some(Test {
         model: section.model.clone(),
         measure: section.measure.clone(),
         pattern,
         ours: ours.to_string(),
         other: other.to_string(),
-        over_texts: unseen.unwrap_or(over_texts),
+        over_texts,
+        resampled: unseen.is_none() && resampled.is_some(),
         over_both: match unseen {
             Some(interval) => interval,
             None => difference.interval(confidence)?,
@@ -377,7 +422,10 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         seeds,
         p,
         adjusted: p,
-        detectable: difference.minimum_detectable(alpha, POWER),
+        detectable: detectable.filter(|_| !out_of_reach),
+        hopeless,
+        one_seed,
+        lone: one_seed && section.entries.iter().any(|entry| entry.runs.len() > 1),
         difference,
     })
 }

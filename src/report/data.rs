@@ -247,6 +247,11 @@ fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> CsvRow
         ("texts", json!(test.difference.texts.n)),
         ("texts_low", low(texts)),
         ("texts_high", high(texts)),
+        // Of documents that all agree, what could still be there; of a handful of texts, no resampling.
+        (
+            "texts_interval",
+            json!(if test.resampled { "BCa" } else { "not resampled" }),
+        ),
         ("both_low", low(both)),
         ("both_high", high(both)),
         ("confidence", json!(confidence)),
@@ -259,13 +264,14 @@ fn comparison(family: &ComparisonFamily, test: &Test, confidence: f64) -> CsvRow
         ("variance_rest", json!(test.difference.rest_component)),
         ("wilcoxon_p", json!(test.wilcoxon)),
         ("p", json!(test.p)),
-        ("p_holm", json!(test.adjusted)),
+        ("p_holm", json!((!test.lone).then_some(test.adjusted))),
         ("detectable", json!(test.detectable.map(|it| test.shown(it)))),
         (
             "verdict",
             json!(match test.verdict(confidence) {
                 super::comparison::TestVerdict::Better => "better",
                 super::comparison::TestVerdict::Worse => "worse",
+                super::comparison::TestVerdict::NotTold if test.lone => "one seed",
                 super::comparison::TestVerdict::NotTold => "not told apart",
             }),
         ),

@@ -1,5 +1,5 @@
-//! What was found, in one sentence: which method has the best score where, and of how many differences to the others chance is no
-//! likely explanation.
+//! What was found, in a few short sentences: which method has the best score where, and of how many differences to the others chance is
+//! no likely explanation.
 
 use super::comparison::{ComparisonFamily, Contest, TestVerdict, contests};
 use super::format::list;
@@ -9,59 +9,52 @@ use crate::stats::Shown;
 /// Most patterns that are listed one by one.
 const FEW: usize = 6;
 
-/// The sentence for a report; it claims no more than the comparisons, after their correction.
+/// The sentences for a report; they claim no more than the comparisons, after their correction.
 pub fn sentence(results: &Results, families: &[ComparisonFamily]) -> String {
     let contests = contests(results, families);
-    let said = match (contests.first(), contests.last()) {
-        (Some(first), Some(last)) => {
-            let alone = contests.iter().all(|it| it.standing.others() == 0);
-            let close = std::ptr::eq(first.section, last.section) && contests.len() <= FEW;
-            match (alone, close) {
-                (true, true) => only(&contests),
-                (_, close) => {
-                    let scores = if close { leaders(&contests) } else { counted(&contests) };
-                    let tests = declared(families, results.plan.experiment.confidence);
-                    format!("{scores}; {}", tests.unwrap_or_else(|| significant(&contests, close)))
-                }
-            }
-        }
-        _ => "No pruned model has a result yet".to_string(),
+    let (Some(first), Some(last)) = (contests.first(), contests.last()) else {
+        return match results.failed {
+            0 => "No pruned model has a result yet.".to_string(),
+            failed => format!(
+                "No pruned model has a result: of {} cells, {failed} failed.",
+                results.planned
+            ),
+        };
     };
-    format!(
-        "{}{said}{}.",
-        progress(results, contests.is_empty()),
-        seeds(results, &contests)
-    )
+    let alone = contests.iter().all(|it| it.standing.others() == 0);
+    let close = std::ptr::eq(first.section, last.section) && contests.len() <= FEW;
+    let mut said: Vec<String> = progress(results).into_iter().collect();
+    match alone && close {
+        true => said.push(only(&contests)),
+        false => {
+            said.push(if close { leaders(&contests) } else { counted(&contests) });
+            let tests = declared(families, results.plan.experiment.confidence);
+            said.push(tests.unwrap_or_else(|| significant(&contests, close)));
+        }
+    }
+    said.extend(seeds(results, &contests));
+    said.join(" ")
 }
 
 /// How much of the experiment is done, unless it is all.
-fn progress(results: &Results, nothing: bool) -> String {
-    let mut seen: Vec<&str> = Vec::new();
-    let (mut done, mut planned) = (0, 0);
-    for section in &results.sections {
-        if !seen.contains(&section.model.as_str()) {
-            seen.push(&section.model);
-            let entries = || std::iter::once(&section.dense).chain(&section.entries);
-            done += entries().map(|entry| entry.runs.len()).sum::<usize>();
-            planned += entries().map(|entry| entry.planned).sum::<usize>();
-        }
-    }
-    match done < planned && !nothing {
-        true => format!("So far, with results of {done} of {planned} cells: "),
-        false => String::new(),
-    }
+fn progress(results: &Results) -> Option<String> {
+    let Results {
+        done, failed, planned, ..
+    } = results;
+    let failures = match failed {
+        0 => String::new(),
+        failed => format!(", and {failed} failed"),
+    };
+    (done < planned).then(|| format!("So far, {done} of {planned} cells have results{failures}."))
 }
 
 /// What one seed cannot tell.
-fn seeds(results: &Results, contests: &[Contest]) -> &'static str {
+fn seeds(results: &Results, contests: &[Contest]) -> Option<String> {
     let calibrated = results.plan.experiment.methods.iter().any(|method| method.calibrated);
     let compared = contests.iter().any(|it| it.standing.others() > 0);
-    match results.plan.experiment.seeds.len() {
-        1 if calibrated && compared => {
-            "; with one calibration seed nothing is known of what another draw of calibration texts would change"
-        }
-        _ => "",
-    }
+    (results.plan.experiment.seeds.len() == 1 && calibrated && compared).then(|| {
+        "There is one calibration seed, so nothing is known of what other calibration texts would change.".to_string()
+    })
 }
 
 fn shown(measure: &Measure, value: f64) -> String {
@@ -88,16 +81,16 @@ fn dense(section: &Section) -> String {
     })
 }
 
-/// The sentence for a single method.
+/// The sentences for a single method.
 fn only(contests: &[Contest]) -> String {
     let [first, ..] = contests else {
         return String::new();
     };
     let values: Vec<String> = contests.iter().map(value).collect();
     format!(
-        "On {}, {} has {}{} at {}; no other method has results to compare it with",
+        "On {}, {} has {}{} at {}. No other method has results to compare it with.",
         first.section.model,
-        first.standing.best,
+        named(first.standing.best),
         match measured(first.section) {
             vowel if vowel.starts_with('a') => format!("an {vowel}"),
             other => format!("a {other}"),
@@ -112,42 +105,72 @@ fn leaders(contests: &[Contest]) -> String {
     let [first, ..] = contests else {
         return String::new();
     };
-    let mut best: Vec<(String, Vec<String>)> = Vec::new();
-    for contest in contests {
-        let winner = winner(contest);
-        match best.iter_mut().find(|(name, _)| *name == winner) {
-            Some((_, values)) => values.push(value(contest)),
-            None => best.push((winner, vec![value(contest)])),
-        }
-    }
+    let best = grouped(contests.iter().map(|contest| (winner(contest), value(contest))));
     let extreme = match first.section.measure.higher_is_better() {
         true => "highest",
         false => "lowest",
     };
-    let (name, values) = &best[0];
-    let mut text = format!(
-        "On {}, {name} has the {extreme} {}{} at {}",
-        first.section.model,
-        measured(first.section),
-        dense(first.section),
-        list(values)
-    );
-    for (name, values) in &best[1..] {
-        text.push_str(&format!(", {name} at {}", list(values)));
-    }
-    text
-}
-
-/// The method with the best score, with others that have the same.
-fn winner(contest: &Contest) -> String {
-    let standing = &contest.standing;
-    match standing.equal.as_slice() {
-        [] => standing.best.to_string(),
-        equal => {
-            let names = std::iter::once(standing.best).chain(equal.iter().copied());
-            format!("{} (equal)", list(&names.map(String::from).collect::<Vec<_>>()))
+    let (model, measured, dense) = (&first.section.model, measured(first.section), dense(first.section));
+    match best.as_slice() {
+        [(winner, values)] => format!(
+            "On {model}, {} the {extreme} {measured}{dense} at {}.",
+            winner.with_verb(),
+            list(values)
+        ),
+        several => {
+            let those = several
+                .iter()
+                .map(|(winner, values)| format!("that of {} at {}", winner.text(), list(values)));
+            format!(
+                "On {model}, the {extreme} {measured}{dense} is {}.",
+                list(&those.collect::<Vec<_>>())
+            )
         }
     }
+}
+
+/// What was found under each key, keys in the order in which they come.
+fn grouped<K: PartialEq, V>(found: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in found {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
+}
+
+/// The name of a method in a sentence, between quotation marks where the sentence could not be read without them.
+fn named(method: &str) -> String {
+    match method.contains([' ', ',']) {
+        true => format!("“{method}”"),
+        false => method.to_string(),
+    }
+}
+
+/// The methods with the best score: one, or several that have the same.
+#[derive(PartialEq)]
+struct Winner(Vec<String>);
+
+impl Winner {
+    fn text(&self) -> String {
+        match self.0.as_slice() {
+            [one] => one.clone(),
+            equal => format!("{} (equal)", list(equal)),
+        }
+    }
+
+    fn with_verb(&self) -> String {
+        let verb = if self.0.len() == 1 { "has" } else { "have" };
+        format!("{} {verb}", self.text())
+    }
+}
+
+fn winner(contest: &Contest) -> Winner {
+    let standing = &contest.standing;
+    let names = std::iter::once(standing.best).chain(standing.equal.iter().copied());
+    Winner(names.map(named).collect())
 }
 
 /// What the comparisons that the experiment declared show; none if it declared none or if nothing was compared.
@@ -189,130 +212,129 @@ fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
             (0, some) => format!("significantly worse in {some}"),
             (some, others) => format!("significantly better in {some} and worse in {others}"),
         };
-        format!("{ours} against {other}: {scores}, {told}")
+        format!("{} against {}: {scores}, {told}", named(ours), named(other))
     });
-    let mut said: Vec<String> = said.collect();
-    if pairs.len() > MOST {
-        said.push(format!(
-            "{} more pairs are in the table of comparisons",
-            pairs.len() - MOST
-        ));
-    }
-    (!said.is_empty()).then(|| format!("{}, after Holm's correction", said.join("; ")))
+    let said: Vec<String> = said.collect();
+    let more = match pairs.len().saturating_sub(MOST) {
+        0 => String::new(),
+        1 => " One more pair is in the table of comparisons.".to_string(),
+        more => format!(" {more} more pairs are in the table of comparisons."),
+    };
+    (!said.is_empty()).then(|| format!("After Holm's correction, {}.{more}", said.join("; ")))
 }
 
 /// How often each method is best, over many sections and patterns.
 fn counted(contests: &[Contest]) -> String {
-    let mut best: Vec<(String, usize)> = Vec::new();
-    for contest in contests {
-        let winner = winner(contest);
-        match best.iter_mut().find(|(name, _)| *name == winner) {
-            Some((_, count)) => *count += 1,
-            None => best.push((winner, 1)),
-        }
-    }
-    best.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let rest: usize = best.iter().skip(FEW).map(|(_, count)| count).sum();
+    let mut best = grouped(contests.iter().map(|contest| (winner(contest), ())));
+    best.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));
+    let rest: usize = best.iter().skip(FEW).map(|(_, places)| places.len()).sum();
     let mut counts: Vec<String> = best
         .iter()
         .take(FEW)
-        .map(|(name, count)| format!("{name} in {count}"))
+        .map(|(winner, places)| format!("that of {} in {}", winner.text(), places.len()))
         .collect();
     if rest > 0 {
-        counts.push(format!("others in {rest}"));
+        counts.push(format!("that of others in {rest}"));
     }
     let text = format!(
-        "The best score of {} combinations of model, measure and pattern is that of {}",
+        "There are {} combinations of model, measure and pattern. The best score is {}.",
         contests.len(),
         list(&counts)
     );
     let example = contests.first().map(|first| {
         format!(
-            "; for example, {} at {} is {} with {}{}",
-            measured(first.section),
+            " For example, on {} at {}, {} the best {}: {}{}.",
+            first.section.model,
             first.pattern,
+            winner(first).with_verb(),
+            measured(first.section),
             shown(&first.section.measure, first.standing.value),
-            winner(first),
             dense(first.section)
         )
     });
     text + &example.unwrap_or_default()
 }
 
-/// The significant differences to methods that are not told apart from the best; empty if there are none.
-fn told(contests: &[Contest], named: bool) -> String {
-    let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
-    let mut count = 0;
-    for contest in contests {
+/// The significant differences between methods of which neither is the best; nothing if there are none.
+fn told(contests: &[Contest], few: bool) -> Option<String> {
+    let told = contests.iter().flat_map(|contest| {
         // What is worse than the best is said already.
         let told = contest.standing.told.iter();
-        for (better, worse) in told.filter(|(_, worse)| !contest.standing.beaten.contains(worse)) {
-            count += 1;
-            let said = format!("{better} is better than {worse}");
-            match pairs.iter_mut().find(|(known, _)| *known == said) {
-                Some((_, patterns)) => patterns.push(contest.pattern.to_string()),
-                None => pairs.push((said, vec![contest.pattern.to_string()])),
-            }
-        }
-    }
-    match (count, named && pairs.len() <= 3) {
-        (0, _) => String::new(),
+        let told = told.filter(|(_, worse)| !contest.standing.beaten.contains(worse));
+        told.map(|(better, worse)| ((*better, *worse), contest.pattern.to_string()))
+    });
+    let pairs = grouped(told);
+    let count: usize = pairs.iter().map(|(_, patterns)| patterns.len()).sum();
+    match (count, few && pairs.len() <= 3) {
+        (0, _) => None,
         (_, true) => {
-            let said = pairs
-                .iter()
-                .map(|(said, patterns)| format!("{said} at {}", list(patterns)));
-            format!(
-                "; of the other methods, {}, significantly",
-                said.collect::<Vec<_>>().join(", and ")
-            )
+            let said = pairs.iter().map(|((better, worse), patterns)| {
+                format!(
+                    "{} is significantly better than {} at {}",
+                    named(better),
+                    named(worse),
+                    list(patterns)
+                )
+            });
+            Some(format!("Of the other methods, {}.", list(&said.collect::<Vec<_>>())))
         }
-        (1, false) => "; one difference between other methods is significant".to_string(),
-        (some, false) => format!("; {some} differences between other methods are significant"),
+        (1, false) => Some("One difference between other methods is significant.".to_string()),
+        (some, false) => Some(format!("{some} differences between other methods are significant.")),
     }
 }
 
 /// How many of the comparisons of the best with others are significant, and if there are few, which.
-fn significant(contests: &[Contest], named: bool) -> String {
-    let beaten: usize = contests.iter().map(|it| it.standing.beaten.len()).sum();
-    let compared: usize = beaten + contests.iter().map(|it| it.standing.tied.len()).sum::<usize>();
-    let untested: usize = contests.iter().map(|it| it.standing.untested.len()).sum();
-    if compared == 0 {
-        return "the best was not compared with any other method, so this may be chance".to_string();
-    }
-    let mut losers: Vec<(&str, Vec<String>)> = Vec::new();
-    for contest in contests {
-        for loser in &contest.standing.beaten {
-            match losers.iter_mut().find(|(name, _)| name == loser) {
-                Some((_, patterns)) => patterns.push(contest.pattern.to_string()),
-                None => losers.push((loser, vec![contest.pattern.to_string()])),
-            }
-        }
-    }
-    let which: Vec<String> = losers
+fn significant(contests: &[Contest], few: bool) -> String {
+    let sum = |of: fn(&Contest) -> usize| contests.iter().map(of).sum::<usize>();
+    let beaten = sum(|it| it.standing.beaten.len());
+    let compared = beaten + sum(|it| it.standing.tied.len());
+    let untested = sum(|it| it.standing.untested.len());
+    let lone = sum(|it| it.standing.lone.len());
+    let losers = grouped(contests.iter().flat_map(|contest| {
+        let losers = contest.standing.beaten.iter();
+        losers.map(|loser| (*loser, contest.pattern.to_string()))
+    }));
+    let which = losers
         .iter()
-        .map(|(name, patterns)| format!("{name} at {}", list(patterns)))
-        .collect();
-    let which = match named && (1..=3).contains(&which.len()) {
-        true => format!(" (over {})", which.join("; ")),
+        .map(|(name, patterns)| format!("to {} at {}", named(name), list(patterns)));
+    let which = match few && (1..=3).contains(&losers.len()) {
+        true => format!(": {}", list(&which.collect::<Vec<_>>())),
         false => String::new(),
     };
+    let corrected = "significant after Holm's correction";
     let share = match (beaten, compared) {
-        (0, 1) => "its one difference to another method may be chance".to_string(),
-        (0, _) => format!("each of the {compared} differences between the best and another method may be chance"),
-        (1, 1) => format!("its one difference to another method is significant{which}"),
+        (0, 0) if lone > 0 => {
+            "This may be chance: one of each two methods has a single calibration seed where others have several, so they were not \
+             tested."
+                .to_string()
+        }
+        (0, 0) => "The best was not compared with any other method, so this may be chance.".to_string(),
+        (0, 1) => "Its one difference to another method may be chance.".to_string(),
+        (0, _) => format!("Each of the {compared} differences between the best and another method may be chance."),
+        (1, 1) => format!("Its one difference to another method is {corrected}{which}."),
         (some, all) if some == all => {
-            format!("all {all} differences between the best and another method are significant{which}")
+            format!("All {all} differences between the best and another method are {corrected}{which}.")
         }
         (some, all) => format!(
-            "of the {all} differences between the best and another method, {some} {} significant{which} and the others may \
-             be chance",
+            "Of the {all} differences between the best and another method, {some} {} {corrected}{which}. The others may be chance.",
             if some == 1 { "is" } else { "are" }
         ),
     };
-    let corrected = if beaten > 0 { ", after Holm's correction" } else { "" };
-    let others = told(contests, named);
-    match untested {
-        0 => format!("{share}{corrected}{others}"),
-        _ => format!("{share}{corrected}{others}; {untested} more were not compared"),
-    }
+    let more = |count: usize, one: &str, several: &str| match count {
+        0 => None,
+        1 => Some(format!("One more {one}.")),
+        count => Some(format!("{count} more {several}.")),
+    };
+    let parts = [
+        Some(share),
+        told(contests, few),
+        more(untested, "was not compared", "were not compared").filter(|_| compared > 0),
+        more(
+            lone,
+            "is of one calibration seed and was not tested",
+            "are of one calibration seed and were not tested",
+        )
+        .filter(|_| compared > 0),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -3,6 +3,7 @@
 
 mod axes;
 mod differences;
+mod notes;
 mod scores;
 mod sizes;
 mod to_dense;

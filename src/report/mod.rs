@@ -16,6 +16,7 @@ pub mod html;
 pub mod labels;
 pub mod latex;
 pub mod layout;
+pub mod measure;
 pub mod papers;
 pub mod plots;
 pub mod power;

@@ -1,7 +1,8 @@
 //! A plan joined with its records: for every model and measure, what each method scored under each pattern, run by run
 //! and text by text.
 
-use super::format::digits;
+pub use super::measure::{Measure, MeasureKind, to_dense};
+
 use crate::error::Result;
 use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
@@ -12,137 +13,8 @@ use crate::stats::Summary;
 use crate::stats::paired::Texts;
 use crate::stats::proportion::Accuracy;
 use crate::stats::variance::VarianceComponents;
+use std::collections::BTreeSet;
 use std::path::Path;
-
-/// What a score measures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Measure {
-    /// Perplexity in an evaluation; lower is better. The texts are windows, and their values are mean negative
-    /// log-likelihoods in nats per token.
-    Perplexity {
-        /// Name of the evaluation in the experiment.
-        evaluation: String,
-    },
-    /// Kullback-Leibler divergence from the dense model in an evaluation; lower is better. The texts are windows, and their values are
-    /// nats per token.
-    Divergence {
-        /// Name of the evaluation in the experiment.
-        evaluation: String,
-    },
-    /// How often the likeliest token is the dense model's in an evaluation; higher is better. The texts are windows, and their values
-    /// are shares of tokens.
-    Agreement {
-        /// Name of the evaluation in the experiment.
-        evaluation: String,
-    },
-    /// Accuracy on a zero-shot task; higher is better. The texts are documents, and their values are 0 or 1.
-    Accuracy {
-        /// Name of the zero-shot task.
-        task: String,
-        /// Name of the metric, `acc` or `acc_norm`.
-        metric: &'static str,
-    },
-}
-
-/// The tables that a measure belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MeasureKind {
-    /// Perplexities.
-    Perplexity,
-    /// Distances from the dense model.
-    ToDense,
-    /// Accuracies on tasks.
-    Accuracy,
-}
-
-impl Measure {
-    /// The tables that the measure belongs to.
-    pub fn kind(&self) -> MeasureKind {
-        match self {
-            Measure::Perplexity { .. } => MeasureKind::Perplexity,
-            Measure::Divergence { .. } | Measure::Agreement { .. } => MeasureKind::ToDense,
-            Measure::Accuracy { .. } => MeasureKind::Accuracy,
-        }
-    }
-
-    /// The evaluation that it is measured in; none on tasks.
-    pub fn evaluation(&self) -> Option<&String> {
-        match self {
-            Measure::Perplexity { evaluation }
-            | Measure::Divergence { evaluation }
-            | Measure::Agreement { evaluation } => Some(evaluation),
-            Measure::Accuracy { .. } => None,
-        }
-    }
-
-    /// What is measured, in a word or two.
-    pub fn quantity(&self) -> &'static str {
-        match self {
-            Measure::Perplexity { .. } => "perplexity",
-            Measure::Divergence { .. } => "KL divergence",
-            Measure::Agreement { .. } => "agreement",
-            Measure::Accuracy { .. } => "accuracy",
-        }
-    }
-
-    /// Name of the measure in tables.
-    pub fn label(&self) -> String {
-        match self {
-            Measure::Perplexity { evaluation } => evaluation.clone(),
-            Measure::Divergence { evaluation } => format!("{evaluation} (KL)"),
-            Measure::Agreement { evaluation } => format!("{evaluation} (agreement)"),
-            Measure::Accuracy { task, metric } => format!("{task} ({metric})"),
-        }
-    }
-
-    /// Whether larger values are better.
-    pub fn higher_is_better(&self) -> bool {
-        matches!(self, Measure::Agreement { .. } | Measure::Accuracy { .. })
-    }
-
-    /// What a table shows for a mean over texts: a perplexity, nats, or a share in percent.
-    pub fn shown(&self, mean: f64) -> f64 {
-        match self {
-            Measure::Perplexity { .. } => mean.exp(),
-            Measure::Divergence { .. } => mean,
-            Measure::Agreement { .. } | Measure::Accuracy { .. } => 100.0 * mean,
-        }
-    }
-
-    /// What a table shows for a difference of means over texts: change of perplexity in percent, nats, or percentage points.
-    pub fn difference(&self, difference: f64) -> f64 {
-        match self {
-            Measure::Perplexity { .. } => 100.0 * difference.exp_m1(),
-            _ => self.shown(difference),
-        }
-    }
-
-    /// The unit of [`Measure::difference`], for programs.
-    pub fn unit(&self) -> &'static str {
-        match self {
-            Measure::Perplexity { .. } => "percent",
-            Measure::Divergence { .. } => "nats",
-            Measure::Agreement { .. } | Measure::Accuracy { .. } => "points",
-        }
-    }
-
-    /// The same behind a number in a table.
-    pub fn sign(&self) -> &'static str {
-        match self {
-            Measure::Perplexity { .. } => " %",
-            Measure::Divergence { .. } => " nats",
-            Measure::Agreement { .. } | Measure::Accuracy { .. } => "",
-        }
-    }
-
-    /// Number of digits after the point of a value in a table.
-    pub fn digits(&self, value: f64) -> usize {
-        match self {
-            Measure::Divergence { .. } => 4,
-            _ => digits(value),
-        }
-    }
-}
 
 /// The result of one cell by one measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +54,8 @@ pub struct MethodResult {
     pub sparsity: Option<f64>,
     /// Mean time of pruning in seconds, including calibration; none of what another program pruned.
     pub seconds: Option<f64>,
+    /// Number of calibration tokens of the first run; none if it did not calibrate.
+    pub calibration_tokens: Option<usize>,
     /// What pruning did to each layer in the first run.
     pub layers: Vec<LayerRecord>,
     /// Means of what is left of models that lost whole units.
@@ -306,6 +180,12 @@ pub struct Results {
     pub sections: Vec<Section>,
     /// Number of records that are without their layers, which pictures cannot show.
     pub without_layers: usize,
+    /// Number of cells with results. A cell that several experiments have counts once.
+    pub done: usize,
+    /// Number of cells that failed and have no result.
+    pub failed: usize,
+    /// Number of cells.
+    pub planned: usize,
 }
 
 /// What the cells of an experiment are measured by, under the names that a report has for it.
@@ -348,13 +228,30 @@ impl Results {
             record: standing.get(cell.id.as_str()).copied(),
             measured: &measured,
         };
-        let cells: Vec<Found> = plan.cell.iter().map(found).collect();
-        let sections = sections(&plan.experiment, &cells);
-        let without_layers = without_layers(&cells);
+        let planned = plan.cell.clone();
+        let cells: Vec<Found> = planned.iter().map(found).collect();
+        Results::of(&cells, plan)
+    }
+
+    /// The results of cells, and the plan that they belong to.
+    pub(super) fn of(cells: &[Found], plan: PlanFile) -> Results {
+        let place = |found: &Found| {
+            let cell = found.cell;
+            let pattern = cell.pattern.map(|pattern| pattern.to_string());
+            (cell.model.clone(), cell.method.clone(), pattern, cell.seed)
+        };
+        let with = |status: Status| -> BTreeSet<_> {
+            let has = |found: &&Found| found.record.is_some_and(|record| record.status == status);
+            cells.iter().filter(has).map(place).collect()
+        };
+        let (done, failed) = (with(Status::Ok), with(Status::Failed));
         Results {
+            sections: sections(&plan.experiment, cells),
+            without_layers: without_layers(cells),
+            failed: failed.difference(&done).count(),
+            done: done.len(),
+            planned: cells.iter().map(place).collect::<BTreeSet<_>>().len(),
             plan,
-            sections,
-            without_layers,
         }
     }
 
@@ -379,13 +276,13 @@ impl Results {
 }
 
 /// Number of cells whose records are without their layers.
-pub(super) fn without_layers(cells: &[Found]) -> usize {
+fn without_layers(cells: &[Found]) -> usize {
     let records = cells.iter().filter_map(|found| found.record);
     records.filter(|record| record.without.contains(&Part::Layers)).count()
 }
 
 /// What the cells found: one section per model and measure.
-pub(super) fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section> {
+fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section> {
     let mut sections = Vec::new();
     for model in &experiment.models {
         let mut measures: Vec<Measure> = Vec::new();
@@ -424,12 +321,16 @@ pub(super) fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section>
                 .filter(|(method, pattern)| method.takes(pattern))
                 .map(|(method, pattern)| entry(&method.name, Some(*pattern)))
                 .collect();
-            sections.push(Section {
+            let section = Section {
                 model: model.name.clone(),
                 measure,
                 dense,
                 entries,
-            });
+            };
+            // Of several experiments, one may have the model and another one the text.
+            if section.dense.planned > 0 || section.entries.iter().any(|entry| entry.planned > 0) {
+                sections.push(section);
+            }
         }
     }
     sections
@@ -493,6 +394,10 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
                 .map(|record| record.run.calibrate_seconds + record.run.prune_seconds)
                 .collect(),
         ),
+        calibration_tokens: good.first().and_then(|record| {
+            let calibration = record.cell.pruning.as_ref()?.calibration.as_ref()?;
+            Some(calibration.sequences * calibration.length)
+        }),
         layers: good.first().map(|record| record.layers.clone()).unwrap_or_default(),
         sizes: Sizes::of(&good),
         runs,
@@ -536,19 +441,5 @@ fn run(seed: Option<u64>, record: &Record, measure: &Measure, measured: &Measure
         value: measure.shown(crate::stats::mean(&texts)),
         texts,
         digest: found.data_digest.clone(),
-    })
-}
-
-/// The distances from the dense model that an experiment measures.
-pub fn to_dense(experiment: &Experiment) -> impl Iterator<Item = Measure> {
-    let compared = experiment.evaluations.iter().filter(|it| it.compare_to_dense);
-    compared.flat_map(|it| {
-        let evaluation = it.name.clone();
-        [
-            Measure::Divergence {
-                evaluation: evaluation.clone(),
-            },
-            Measure::Agreement { evaluation },
-        ]
     })
 }

@@ -3,7 +3,7 @@
 //! Models are the same if their weights are, evaluations if their texts are cut in the same way, whatever they are called. What has the
 //! same name and is not the same gets the experiment's name behind its own, so that no row mixes results of two things.
 
-use super::results::{Found, Measured, Results, sections, without_layers};
+use super::results::{Found, Measured, Results};
 use crate::error::{Error, Result};
 use crate::experiment::identity::{
     CalibrationIdentity, EvaluationIdentity, GenerationIdentity, Identity, TaskIdentity,
@@ -82,18 +82,12 @@ pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
         measured: &union.measured[it.part],
     });
     let found: Vec<Found> = found.collect();
-    let sections = sections(&experiment, &found);
-    let without_layers = without_layers(&found);
     let plan = PlanFile {
         zprune: env!("CARGO_PKG_VERSION").to_string(),
         experiment,
         cell: union.cells.iter().map(|it| it.cell.clone()).collect(),
     };
-    Ok(Results {
-        plan,
-        sections,
-        without_layers,
-    })
+    Ok(Results::of(&found, plan))
 }
 
 /// Makes these comparisons and no others. They were declared for the report of several experiments.

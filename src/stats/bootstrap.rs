@@ -164,8 +164,9 @@ impl Bootstrap {
         })
     }
 
-    /// The BCa interval of the mean at level `confidence`, with the tails of Student's t.
-    pub fn interval(&self, confidence: f64) -> Interval {
+    /// The BCa interval of the mean at level `confidence`, with the tails of Student's t. `None` if [`bca`] has none: as a rule for
+    /// fewer than five blocks.
+    pub fn interval(&self, confidence: f64) -> Option<Interval> {
         let tail = 0.5 - confidence / 2.0;
         // There is a quantile: `new` refuses samples without degrees of freedom.
         let tail = student_quantile(tail, self.freedom).map_or(tail, normal_probability);
@@ -208,21 +209,33 @@ fn acceleration(running: &Running, n: usize, block: usize) -> f64 {
 }
 
 /// Efron's BCa interval from resampled values in ascending order; `tail` is the nominal probability in each tail.
-pub fn bca(ascending: &[f64], estimate: f64, acceleration: f64, tail: f64) -> Interval {
+///
+/// `None` where the resamples cannot tell where an end is. In small samples the wanted end lies beyond the most extreme resample, or is
+/// that one, however much farther the truth may be; and the acceleration of a skewed sample can turn an end round to the other side.
+pub fn bca(ascending: &[f64], estimate: f64, acceleration: f64, tail: f64) -> Option<Interval> {
+    let (least, most) = (*ascending.first()?, *ascending.last()?);
+    if least == most {
+        return Some(Interval { low: least, high: most });
+    }
     let below = ascending.partition_point(|value| *value < estimate);
     let not_above = ascending.partition_point(|value| *value <= estimate);
     let share = (below + not_above) as f64 / (2 * ascending.len()) as f64;
     let bias = normal_quantile(share);
     let end = |z: f64| {
         let moved = bias + z;
-        let probability = normal_probability(bias + moved / (1.0 - acceleration * moved));
-        // A sample without spread has no bias to correct.
-        percentile(ascending, if probability.is_nan() { share } else { probability })
+        let accelerated = 1.0 - acceleration * moved;
+        let probability = normal_probability(bias + moved / accelerated);
+        let found = percentile(ascending, probability);
+        let last = (ascending.len() - 1) as f64;
+        let within = (1.0..=last - 1.0).contains(&(probability * last)) && least < found && found < most;
+        (accelerated > 0.0 && within).then_some(found)
     };
-    Interval {
-        low: end(normal_quantile(tail)),
-        high: end(normal_quantile(1.0 - tail)),
-    }
+    // The upper quantile is the lower one with the other sign: `1 - tail` would lose a small tail to rounding.
+    let z = normal_quantile(tail);
+    Some(Interval {
+        low: end(z)?,
+        high: end(-z)?,
+    })
 }
 
 /// Percentile of ascending values, with linear interpolation as in NumPy.
@@ -263,6 +276,7 @@ mod tests {
             Bootstrap::new(&units, 1, RESAMPLES, seed)
                 .expect("a sample")
                 .interval(0.95)
+                .expect("fourteen blocks and more")
         };
         let (one, other) = (of(1), of(2));
         assert_ne!(one, other);
@@ -276,7 +290,10 @@ mod tests {
         // Four documents of each source agree: with 12 sources the interval is that of 12 values, not of 48.
         let values: Vec<f64> = (0..48).map(|index| f64::from((index / 4) % 2)).collect();
         let sources: Vec<u32> = (0..48).map(|index| index / 4).collect();
-        let of = |units: &Units| Bootstrap::new(units, 1, RESAMPLES, 1).expect("a sample").interval(0.95);
+        let of = |units: &Units| {
+            let bootstrap = Bootstrap::new(units, 1, RESAMPLES, 1).expect("a sample");
+            bootstrap.interval(0.95).expect("twelve blocks and more")
+        };
         let clustered = of(&Units::clustered(&values, &sources));
         let single = of(&Units::single(&values));
         let twelve = of(&Units::single(&[0.0, 1.0].repeat(6)));
@@ -287,7 +304,48 @@ mod tests {
     #[test]
     fn constant_values_have_an_interval_of_no_width() {
         let bootstrap = Bootstrap::new(&Units::single(&[2.5; 20]), 2, 500, 1).expect("a sample");
-        assert_eq!(bootstrap.interval(0.95), Interval { low: 2.5, high: 2.5 });
+        assert_eq!(bootstrap.interval(0.95), Some(Interval { low: 2.5, high: 2.5 }));
+    }
+
+    #[test]
+    fn a_handful_of_windows_has_a_whole_interval_or_none() {
+        let blocks = |n: usize| block_length(n).min(n / 2).max(1);
+        for n in 2..=12 {
+            for shape in 0..3 {
+                let value = |index: usize| match shape {
+                    0 => index as f64,
+                    // One window unlike all others, to either side.
+                    1 => f64::from(u8::from(index == 1)) + 1e-3 * index as f64,
+                    _ => -f64::from(u8::from(index == 1)) - 1e-3 * index as f64,
+                };
+                let values: Vec<f64> = (0..n).map(value).collect();
+                let bootstrap = Bootstrap::new(&Units::single(&values), blocks(n), RESAMPLES, 3).expect("two blocks");
+                let Some(found) = bootstrap.interval(0.95) else {
+                    continue;
+                };
+                let (least, most) = (bootstrap.means[0], bootstrap.means[RESAMPLES - 1]);
+                assert!(
+                    found.low < bootstrap.estimate && bootstrap.estimate < found.high,
+                    "{n} {shape} {found:?}"
+                );
+                assert!(least < found.low && found.high < most, "{n} {shape} {found:?}");
+                assert!(n as f64 / blocks(n) as f64 > 3.0, "{n} {shape}: too few blocks");
+            }
+        }
+        let none = |values: &[f64]| {
+            let bootstrap = Bootstrap::new(&Units::single(values), blocks(values.len()), RESAMPLES, 3);
+            bootstrap.expect("two blocks").interval(0.95).is_none()
+        };
+        // Four windows are two blocks. Their interval had its upper end at the median, since the tail of one degree of freedom is
+        // lost to rounding.
+        assert!(
+            none(&[0.1, 0.2, 0.9, 0.3])
+                && none(&[1.0, 2.0])
+                && none(&[1.0, 2.0, 4.0])
+                && none(&[1.0, 0.0, 2.0, 1.5, 1.2, 0.4])
+        );
+        let enough: Vec<f64> = (0..20).map(|index| f64::from((index * 7) % 5)).collect();
+        assert!(!none(&enough));
     }
 
     #[test]

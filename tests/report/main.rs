@@ -2,6 +2,7 @@
 
 mod committed;
 mod comparisons;
+mod few;
 mod made;
 mod papers;
 mod printed;

@@ -6,7 +6,7 @@ use zprune::experiment::identity::PruningKind;
 use zprune::experiment::plan::DENSE;
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::experiment::resolve::families;
-use zprune::record::Record;
+use zprune::record::{Record, Status};
 use zprune::report::Report;
 use zprune::report::changes;
 use zprune::report::results::{MethodResult, Results};
@@ -274,6 +274,68 @@ fn families_of_several_experiments_are_those_that_a_file_declares() {
 }
 
 #[test]
+fn a_model_that_was_not_measured_on_a_text_has_no_table_there_and_cells_count_once() {
+    let folder = whole("[0, 1]", "");
+    let on = |name: &str, model: &str, text: &str| {
+        let mut part = part(&folder, name, &["wanda", "ria"], &[0, 1]);
+        part.plan.cell.retain(|cell| cell.model == model);
+        part.plan.experiment.models.retain(|plan| plan.name == model);
+        part.plan.experiment.evaluations[0].name = text.to_string();
+        for record in &mut part.records {
+            record.cell.evaluations[0].length += usize::from(text != "text");
+        }
+        part
+    };
+    let mut parts = [on("first", "a", "text"), on("second", "b", "other")];
+    // One cell of the second experiment has not run, and one failed.
+    let second = &mut parts[1];
+    let [.., failed, last] = second.plan.cell.as_slice() else {
+        panic!("five cells")
+    };
+    second.records.retain(|record| record.id != last.id);
+    let record = second
+        .records
+        .iter_mut()
+        .find(|record| record.id == failed.id)
+        .expect("a record");
+    (record.status, record.error) = (Status::Failed, Some("no memory".to_string()));
+    let joined = union(&parts, RowsBy::Method).expect("they go together");
+    let sections: Vec<(&str, String)> = joined
+        .sections
+        .iter()
+        .filter(|section| section.measure.evaluation().is_some())
+        .map(|section| (section.model.as_str(), section.measure.label()))
+        .collect();
+    assert_eq!(sections, [("a", "text".to_string()), ("b", "other".to_string())]);
+    assert_eq!((joined.done, joined.failed, joined.planned), (8, 1, 10));
+    let finding = Report::new(joined).finding;
+    assert!(
+        finding.starts_with("So far, 8 of 10 cells have results, and 1 failed. "),
+        "{finding}"
+    );
+
+    // The same experiment twice has no more cells than once.
+    let twice = union(&[parts[0].clone(), parts[0].clone()], RowsBy::Method).expect("they go together");
+    assert_eq!((twice.done, twice.planned), (5, 5));
+
+    // A method without results has an empty place for its number of seeds, and not 0 seeds.
+    let mut nothing = parts[0].clone();
+    nothing.records.truncate(1);
+    let report = Report::new(folder_results(&nothing));
+    let sheet = &report.chapters[0].sheets[0];
+    let seeds = sheet
+        .columns
+        .iter()
+        .position(|column| column.title == "seeds")
+        .expect("a column");
+    assert!(
+        sheet.rows.iter().all(|row| row[seeds].text.is_empty()),
+        "{:?}",
+        sheet.rows
+    );
+}
+
+#[test]
 fn experiments_that_no_table_can_show_are_refused() {
     let folder = whole("[0, 1]", "");
     let one = part(&folder, "first", &["wanda"], &[0, 1]);
@@ -325,7 +387,7 @@ fn what_changed_is_counted_cell_by_cell() {
     let unchanged = changes::chapter(Some(&now), &now).expect("two versions");
     assert!(rows(&unchanged, "Numbers that changed").is_empty());
     assert!(
-        unchanged.sheets[0].notes[0].starts_with("12 of 12 cells"),
+        unchanged.sheets[0].notes[0].starts_with("The numbers of 12 cells"),
         "{:?}",
         unchanged.sheets[0].notes
     );
@@ -372,7 +434,7 @@ fn what_changed_is_counted_cell_by_cell() {
     let chapter = changes::chapter(Some(&before), &now).expect("two versions");
     assert_eq!(rows(&chapter, "Numbers that changed"), [expect.to_vec()]);
     assert!(
-        chapter.sheets[0].notes[0].starts_with("11 of 12 cells"),
+        chapter.sheets[0].notes[0].starts_with("The numbers of 11 of 12 cells"),
         "{:?}",
         chapter.sheets[0].notes
     );
@@ -406,10 +468,19 @@ fn what_changed_is_counted_cell_by_cell() {
     let same = changes::chapter(None, &both).expect("two versions");
     assert!(rows(&same, "Cells that were not there before").is_empty());
     assert!(
-        same.sheets[0].notes[0].starts_with("11 of 12 cells"),
+        same.sheets[0].notes[0].starts_with("The numbers of 11 of 12 cells"),
         "{:?}",
         same.sheets[0].notes
     );
+
+    // Nothing is the same, and the note does not say that 0 cells are.
+    let mut others = now.clone();
+    for record in &mut others.records {
+        record.evaluations[0].windows[0] += 1e-9;
+    }
+    let chapter = changes::chapter(Some(&others), &now).expect("two versions");
+    let note = &chapter.sheets[0].notes[0];
+    assert_eq!(note, "None of the 12 cells in both has the same numbers.");
 
     let fewer = part(&now, "made", &["wanda"], &[0, 1]);
     let chapter = changes::chapter(Some(&now), &fewer).expect("two versions");

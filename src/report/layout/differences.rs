@@ -1,12 +1,19 @@
 //! Tables of comparisons: one per family.
 
-use super::view::{View, detectable};
+use super::notes::{beyond, detectable};
+use super::view::View;
 use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
 use crate::report::format::{counted, p_value, percent};
 use crate::report::results::{Measure, MeasureKind};
 use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
 use crate::stats::power::POWER;
 use crate::stats::{Interval, Shown};
+
+/// In place of an interval of shares with an end that no difference of shares can have.
+const BEYOND: &str = "Beyond ±100";
+
+/// In place of a corrected p-value that would allow for less than those of others.
+const LONE: &str = "One seed";
 
 impl View<'_> {
     /// Tables with every comparison of every family.
@@ -44,13 +51,17 @@ impl View<'_> {
             let digits = difference_digits(test);
             let ends = |interval: Interval| {
                 let interval = interval.map(|end| test.shown(end));
-                format!(
-                    "{:+.digits$} to {:+.digits$}{unit}",
-                    Shown(interval.low),
-                    Shown(interval.high)
-                )
+                match beyond(test) {
+                    true => BEYOND.to_string(),
+                    false => format!(
+                        "{:+.digits$} to {:+.digits$}{unit}",
+                        Shown(interval.low),
+                        Shown(interval.high)
+                    ),
+                }
             };
             let verdict = test.verdict(self.confidence());
+            let found = detectable(test, digits).filter(|_| !test.lone);
             let mut row = Vec::new();
             if several_models {
                 row.push(SheetCell::plain(&test.model));
@@ -74,31 +85,50 @@ impl View<'_> {
                 SheetCell::plain(ends(test.over_both)),
                 SheetCell::plain(agreement(test)),
                 SheetCell::plain(p_value(test.p)),
-                SheetCell::plain(p_value(test.adjusted)),
-                SheetCell::plain(detectable(test, digits).map_or(String::new(), |it| format!("{it}{unit}"))),
+                SheetCell::plain(if test.lone {
+                    LONE.to_string()
+                } else {
+                    p_value(test.adjusted)
+                }),
+                SheetCell::plain(found.map_or(String::new(), |it| format!("{it}{unit}"))),
             ]);
             row
         };
-        let distances = match tests().any(|test| test.measure.kind() == MeasureKind::ToDense) {
-            true => ", in nats of KL divergence or in percentage points of agreement",
-            false => "",
-        };
-        let mut notes = vec![
-            format!(
-                "Differences are paired on the same texts, the first method less the second, in percent of the \
-                 second's perplexity or in percentage points of accuracy{distances}; differences of one seed with the same seed. \
-                 The interval is the widest of the t-intervals over texts, over seeds and over both together, and the p-value belongs to it; \
-                 for accuracies it is never smaller than that of the exact test on documents. Bold differences are significant \
-                 after Holm's correction over the {} of this family.",
-                counted(family.tests.len() + family.missing, "comparison")
-            ),
-            "Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value.".to_string(),
-            format!(
-                "Detectable: the smallest true difference that would be found with {} probability in this family; over 100 says that with \
-                 so few seeds or texts hardly any difference would be.",
+        let mut notes = vec![self.how_compared(family)];
+        let has = |what: fn(&Test) -> bool| tests().any(what);
+        if has(beyond) {
+            notes.push(format!(
+                "{BEYOND}: the interval is wider than any difference can be, since there are too few seeds or texts; its ends say nothing."
+            ));
+        }
+        if has(|test| test.lone) {
+            notes.push(format!(
+                "{LONE}: a method that calibrates has one seed here, and others have several. Interval and p-value allow for other texts \
+                 only, so the difference has no corrected p-value and is not called significant."
+            ));
+        }
+        if has(|test| test.one_seed && !test.lone) {
+            notes.push(
+                "All methods that calibrate have one seed: intervals and p-values allow for other texts, not for other calibration texts."
+                    .to_string(),
+            );
+        }
+        if has(|test| test.wilcoxon.is_some()) {
+            notes.push("Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value.".to_string());
+        }
+        if has(|test| !test.lone && (test.detectable.is_some() || test.hopeless)) {
+            let mut said = format!(
+                "Detectable: the smallest true difference that would be found with {} probability in this family.",
                 percent(POWER)
-            ),
-        ];
+            );
+            if has(|test| test.hopeless && !test.lone) {
+                said.push_str(" Over 100: with so few seeds or texts, even a difference of 100 would be missed.");
+            }
+            if has(|test| test.detectable.is_none() && !test.hopeless && !test.lone) {
+                said.push_str(" Empty: the methods do not differ in any text, so nothing is known of it.");
+            }
+            notes.push(said);
+        }
         if !family.declared {
             notes.push(
                 "The experiment declares no family ([[comparison]]), so every pair of methods is compared: nothing is \
@@ -114,9 +144,10 @@ impl View<'_> {
             )];
         }
         if family.missing > 0 {
+            let have = if family.missing == 1 { "has" } else { "have" };
             notes.push(format!(
-                "{} comparisons of the family have no results yet.",
-                family.missing
+                "{} of the family {have} no results yet.",
+                counted(family.missing, "comparison")
             ));
         }
         Sheet {
@@ -124,6 +155,50 @@ impl View<'_> {
             columns,
             rows: tests().map(row).collect(),
             notes,
+        }
+    }
+
+    /// How differences, intervals and p-values of a family were computed.
+    fn how_compared(&self, family: &ComparisonFamily) -> String {
+        let tests = || family.tests.iter().filter(|test| self.has(test));
+        let has = |kind: MeasureKind| tests().any(|test| test.measure.kind() == kind);
+        let units = [
+            (MeasureKind::Perplexity, "in percent of the second's perplexity"),
+            (MeasureKind::Accuracy, "in percentage points of accuracy"),
+            (
+                MeasureKind::ToDense,
+                "in nats of KL divergence or percentage points of agreement",
+            ),
+        ];
+        let units: Vec<&str> = units
+            .iter()
+            .filter(|(kind, _)| has(*kind))
+            .map(|(_, unit)| *unit)
+            .collect();
+        let mut said = format!(
+            "Differences are those of the first method less the second on the same texts and with the same seed, {}. The interval is the \
+             widest of three t-intervals: over texts, over seeds, and over both together. ",
+            units.join(", ")
+        );
+        if units.len() > usize::from(has(MeasureKind::Accuracy)) {
+            said.push_str("The p-value is that of the same t-test. ");
+        }
+        if has(MeasureKind::Accuracy) {
+            said.push_str(
+                "For accuracies the p-value comes from another test than the interval, so one may leave room for chance where the other \
+                 does not: from an exact test that exchanges the two methods' answers document by document, or from the t-test if there \
+                 are several seeds and its p-value is larger. ",
+            );
+        }
+        let confidence = self.confidence();
+        let significant = tests().any(|test| test.verdict(confidence) != TestVerdict::NotTold);
+        let correction = format!(
+            "after Holm's correction over the {} of this family",
+            counted(family.tests.len(), "comparison")
+        );
+        said + &match significant {
+            true => format!("Bold differences are significant {correction}."),
+            false => format!("No difference is significant {correction}."),
         }
     }
 }

@@ -26,6 +26,9 @@ impl View<'_> {
             for evaluation in &experiment.evaluations {
                 let measured = |section: &&Section| section.measure.label() == evaluation.name;
                 let sections: Vec<&Section> = self.sections(MeasureKind::Perplexity).filter(measured).collect();
+                if sections.is_empty() {
+                    continue;
+                }
                 for pattern in &experiment.patterns {
                     sheets.push(self.over_models(&sections, *pattern));
                 }
@@ -258,6 +261,8 @@ fn seeds(entries: &[&MethodResult], seeded: Option<bool>) -> SheetCell {
     SheetCell::plain(match seeded {
         None => String::new(),
         Some(false) => "none".to_string(),
+        // Nothing was measured: not a number of seeds, but nothing yet.
+        Some(true) if most == 0 => String::new(),
         Some(true) => most.to_string(),
     })
 }

@@ -10,6 +10,7 @@ use crate::report::csv::CsvRow;
 use crate::report::format::percent;
 use crate::report::labels::Labels;
 use crate::report::results::{Measure, Section};
+use crate::stats::Interval;
 use serde_json::json;
 
 const ROW: i32 = 21;
@@ -97,9 +98,18 @@ pub fn plot(
         canvas.text(unit, (WIDTH / 2, bottom + 10), TEXT, Anchor::Middle)?;
         canvas.legend(&items, legend)
     })?;
+    let any = |what: fn(&Test) -> bool| tests.iter().any(|test| what(test));
+    let wide = match any(|test| test.over_both != drawn(test)) {
+        true => " Intervals that reach farther than 100 points, as no difference can, end there.",
+        false => "",
+    };
+    let one_seed = match any(|test| test.one_seed) {
+        true => " A difference of one seed, which has no dots, has an interval over texts only.",
+        false => "",
+    };
     let caption = format!(
         "Paired differences of the family “{}”, {heading}: the first method less the second on the same texts. Each panel has its own \
-         scale.{}",
+         scale.{one_seed}{wide}{}",
         family.name,
         cut(all.min(ROWS), all, "comparisons of a panel")
     );
@@ -115,7 +125,7 @@ fn panel(
     confidence: f64,
 ) -> Result<()> {
     let ends = tests.iter().flat_map(|test| {
-        let ends = [test.over_both.low, test.over_both.high].into_iter();
+        let ends = [drawn(test).low, drawn(test).high].into_iter();
         let ends = ends.chain(test.seeds.iter().copied());
         ends.map(|end| test.shown(end)).collect::<Vec<_>>()
     });
@@ -134,7 +144,7 @@ fn panel(
         let y = rows.middle(from, row);
         let at = |value: f64| axis.place(test.shown(value));
         rows.name(canvas, &label(test, labels), y)?;
-        canvas.line(&[(at(test.over_both.low), y), (at(test.over_both.high), y)], INK, 2)?;
+        canvas.line(&[(at(drawn(test).low), y), (at(drawn(test).high), y)], INK, 2)?;
         let told = test.verdict(confidence) != TestVerdict::NotTold;
         // A difference belongs to two methods, so it has the colour of neither.
         canvas.marker((at(test.difference.mean), y), Look::round(INK), 5, !told)?;
@@ -145,6 +155,14 @@ fn panel(
         }
     }
     Ok(())
+}
+
+/// The interval as it is drawn: one of shares has no end farther from 0 than all of them.
+fn drawn(test: &Test) -> Interval {
+    match test.measure {
+        Measure::Perplexity { .. } | Measure::Divergence { .. } => test.over_both,
+        Measure::Agreement { .. } | Measure::Accuracy { .. } => test.over_both.map(|end| end.clamp(-1.0, 1.0)),
+    }
 }
 
 fn label(test: &Test, labels: &Labels) -> String {

@@ -1,0 +1,298 @@
+//! What stands below tables of scores: how their values came about, what marks say, and what could not have been seen.
+
+use super::view::View;
+use crate::experiment::plan::DENSE;
+use crate::prune::pattern::Pattern;
+use crate::report::comparison::{ComparisonFamily, Test};
+use crate::report::format::{counted, list, percent, sentence};
+use crate::report::found;
+use crate::report::results::{Measure, MethodResult, Section};
+use crate::report::sheet::Mark;
+use crate::stats::Shown;
+use crate::stats::power::POWER;
+use crate::stats::proportion::FEW;
+
+/// Largest difference of two shares, in points, and the largest change of a perplexity, in percent, that anybody asks about.
+const MOST: f64 = 100.0;
+
+impl View<'_> {
+    /// Why cells failed, a line for each method and pattern.
+    fn failures(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
+        /// Most failures that are explained; `runs.jsonl` has all.
+        const EXPLAINED: usize = 10;
+        let Some(section) = sections.first() else {
+            return Vec::new();
+        };
+        let dense = (section.dense.failed > 0).then_some(&section.dense);
+        let entries = self.entries(section, patterns).filter(|entry| entry.failed > 0);
+        let said = dense.into_iter().chain(entries).filter_map(|entry| {
+            let pattern = entry.pattern.map_or(String::new(), |pattern| format!(", {pattern}"));
+            let why = entry.failure.as_ref()?;
+            Some(format!("Failed: {}{pattern}: {why}.", self.labels.label(&entry.method)))
+        });
+        let mut said: Vec<String> = said.collect();
+        if said.len() > EXPLAINED {
+            let more = said.len() - EXPLAINED;
+            said.truncate(EXPLAINED);
+            said.push(format!("`runs.jsonl` says why {} failed.", counted(more, "more row")));
+        }
+        said
+    }
+
+    /// The results of the methods that tables show, at some patterns.
+    fn entries<'a>(&'a self, section: &'a Section, patterns: &'a [Pattern]) -> impl Iterator<Item = &'a MethodResult> {
+        section.entries.iter().filter(|entry| {
+            let here = entry.pattern.is_some_and(|pattern| patterns.contains(&pattern));
+            here && self.shows(&entry.method)
+        })
+    }
+
+    /// What was found in checkpoints and masks of other programs where it is not what their rows say.
+    fn found_otherwise(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let outside = |method: &str| {
+            let mut methods = self.results.plan.experiment.methods.iter();
+            methods.any(|plan| plan.name == method && plan.outside().is_some())
+        };
+        let entries = sections.iter().flat_map(|section| self.entries(section, patterns));
+        let mut found: Vec<String> = entries
+            .filter(|entry| outside(&entry.method))
+            .filter_map(found::otherwise)
+            .collect();
+        found.dedup();
+        (!found.is_empty()).then(|| {
+            format!(
+                "Found in what other programs made: {}. What keeps more weights than its row says has no mark and is not called the best.",
+                found.join("; ")
+            )
+        })
+    }
+
+    /// Which methods use the products of all pairs of a layer's inputs, where calibration had fewer tokens than a layer has inputs.
+    fn few_tokens(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
+        let experiment = &self.results.plan.experiment;
+        let pairs = |method: &str| {
+            let place = experiment.methods.iter().position(|plan| plan.name == method);
+            let recipe = place.and_then(|place| experiment.recipe(place).ok().flatten());
+            recipe.is_some_and(|recipe| recipe.layer_needs().gram)
+        };
+        let mut found: Vec<((usize, usize), Vec<String>)> = Vec::new();
+        for entry in sections.iter().flat_map(|section| self.entries(section, patterns)) {
+            let widest = entry.layers.iter().map(|layer| layer.shape[1]).max();
+            let Some((tokens, widest)) = entry.calibration_tokens.zip(widest) else {
+                continue;
+            };
+            if tokens >= widest || !pairs(&entry.method) {
+                continue;
+            }
+            let label = self.labels.label(&entry.method).to_string();
+            match found.iter_mut().find(|(numbers, _)| *numbers == (tokens, widest)) {
+                Some((_, methods)) if methods.contains(&label) => {}
+                Some((_, methods)) => methods.push(label),
+                None => found.push(((tokens, widest), vec![label])),
+            }
+        }
+        let said = found.into_iter().map(|((tokens, widest), methods)| {
+            let one = methods.len() == 1;
+            format!(
+                "Few calibration tokens: {} {} the Hessian of a layer's inputs, which {tokens} tokens of a seed cannot determine for the \
+                 widest layer, with {widest} inputs. There it is singular, and the result depends on the damping that is added to it.",
+                list(&methods),
+                if one { "uses" } else { "use" },
+            )
+        });
+        said.collect()
+    }
+
+    /// Notes that explain how to read a table of scores.
+    pub(super) fn notes(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
+        let experiment = &self.results.plan.experiment;
+        let confidence = percent(self.confidence());
+        let Some(measure) = sections.first().map(|section| &section.measure) else {
+            return Vec::new();
+        };
+        let mut notes = Vec::new();
+        if self.methods.is_some() {
+            notes.push("Not every method is shown; marks and comparisons are those of all.".to_string());
+        }
+        let mut sizes = sections.iter().filter_map(|it| Some((it.measure.label(), it.texts()?)));
+        let seeds = match experiment.seeds.len() {
+            0 => "no calibration seeds".to_string(),
+            1 => "one calibration seed".to_string(),
+            n => format!("{n} calibration seeds"),
+        };
+        let entries = || sections.iter().flat_map(|section| self.entries(section, patterns));
+        match measure {
+            Measure::Perplexity { .. } | Measure::Divergence { .. } | Measure::Agreement { .. } => {
+                let windows = sizes
+                    .next()
+                    .map_or(String::new(), |(_, n)| format!("{}, ", counted(n, "window")));
+                let mut text = sentence(&format!("{windows}{seeds}. "));
+                match entries().any(|entry| entry.runs.len() > 1) {
+                    true => text.push_str(&format!(
+                        "Mean ± half of the {confidence} t-interval over calibration seeds; a value without ± has one run{}. Differences \
+                         between evaluation texts are not in these intervals.",
+                        match entries().any(|entry| entry.seeded && entry.runs.len() == 1) {
+                            true => "",
+                            false => " (dense, or a method that uses no calibration)",
+                        }
+                    )),
+                    false => text.push_str("Every value has one run, so there are no intervals."),
+                }
+                notes.push(text);
+            }
+            Measure::Accuracy { .. } => {
+                let documents: Vec<String> = sizes.map(|(label, n)| format!("{label} {n}")).collect();
+                notes.push(format!(
+                    "Documents: {}; {seeds}. In brackets the {confidence} interval over documents: Wilson's, or exact below \
+                     {FEW} documents; of several seeds the mean is shown, with the interval of one run. The average counts every \
+                     task the same; ± is half of its {confidence} interval over documents.",
+                    documents.join(", ")
+                ));
+            }
+        }
+        notes.extend(self.failures(sections, patterns));
+        notes.extend(self.found_otherwise(sections, patterns));
+        notes.extend(self.few_tokens(sections, patterns));
+        notes.extend(self.marks(sections, patterns));
+        let tests: Vec<&Test> = self.tests(sections, patterns).map(|(_, test)| test).collect();
+        notes.extend(detection(&tests, measure));
+        notes
+    }
+
+    /// The comparisons of a table, with their families.
+    fn tests<'a>(
+        &'a self,
+        sections: &'a [&'a Section],
+        patterns: &'a [Pattern],
+    ) -> impl Iterator<Item = (&'a ComparisonFamily, &'a Test)> {
+        let families = self.families.iter();
+        let tests = families.flat_map(|family| family.tests.iter().map(move |test| (family, test)));
+        tests.filter(|(_, test)| {
+            let here = |section: &Section| section.model == test.model && section.measure == test.measure;
+            sections.iter().any(|section| here(section)) && patterns.contains(&test.pattern)
+        })
+    }
+
+    /// What the marks in a table of scores say, as far as it has them; nothing without comparisons.
+    pub(super) fn marks(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let mut families: Vec<String> = Vec::new();
+        let (mut declared, mut one_seed, mut lone) = (false, false, false);
+        for (family, test) in self.tests(sections, patterns) {
+            declared |= family.declared;
+            one_seed |= test.one_seed && !test.lone;
+            lone |= test.lone;
+            let text = format!("“{}” ({})", family.name, counted(family.tests.len(), "comparison"));
+            if !families.contains(&text) {
+                families.push(text);
+            }
+        }
+        let shown: Vec<&str> = self.methods().into_iter().map(|(name, _)| name).collect();
+        let has = |mark: Mark| {
+            sections.iter().any(|section| {
+                let mut places = patterns
+                    .iter()
+                    .flat_map(|pattern| shown.iter().map(move |name| (pattern, name)));
+                places.any(|(pattern, name)| *name != DENSE && self.mark(section, name, *pattern) == mark)
+            })
+        };
+        let families = list(&families);
+        let mut said = Vec::new();
+        if has(Mark::Best) {
+            said.push(format!(
+                "Bold: better than every other method it is compared with, after Holm's correction over {families}."
+            ));
+        }
+        if has(Mark::Tied) {
+            let correction = match said.is_empty() {
+                true => format!(", after Holm's correction over {families}"),
+                false => String::new(),
+            };
+            said.push(format!(
+                "≈: the best, and every method compared with it that is not significantly worse than any method{correction}."
+            ));
+        }
+        if !said.is_empty() && declared {
+            said.push("No mark: worse than the best, or not compared with it.".to_string());
+        }
+        if one_seed && !said.is_empty() {
+            said.push(
+                "The comparisons are of one calibration seed: they allow for other evaluation texts, not for other calibration texts."
+                    .to_string(),
+            );
+        }
+        if lone {
+            said.push(
+                "One seed: a method with one calibration seed gets no mark for it beside methods with several. Its comparisons would \
+                 allow for other evaluation texts only, those of the others also for other calibration texts."
+                    .to_string(),
+            );
+        }
+        (!said.is_empty()).then(|| said.join(" "))
+    }
+}
+
+/// What could have been detected, over all comparisons of a table: the range, and how many comparisons could show nothing.
+fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
+    let tests: Vec<&Test> = tests.iter().copied().filter(|test| !test.lone).collect();
+    let (hopeless, able): (Vec<&Test>, Vec<&Test>) = tests.iter().copied().partition(|test| test.hopeless);
+    let mut told: Vec<(f64, &Test)> = able.iter().filter_map(|it| Some((it.detectable?, *it))).collect();
+    told.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let power = percent(POWER);
+    let unit = match measure {
+        Measure::Perplexity { .. } => "% of the perplexity",
+        Measure::Divergence { .. } => "nats",
+        Measure::Agreement { .. } | Measure::Accuracy { .. } => "percentage points",
+    };
+    let mut said = Vec::new();
+    if let (Some((_, least)), Some((_, most))) = (told.first(), told.last()) {
+        let (least, most) = (detectable(least, 2)?, detectable(most, 2)?);
+        let range = match least == most {
+            true => format!("{least} {unit}"),
+            false => format!("{least} to {most} {unit}, depending on the pair"),
+        };
+        said.push(format!("Minimum detectable difference at {power} power: {range}."));
+    }
+    if let Some(seeds) = hopeless.iter().map(|test| test.seeds.len()).max() {
+        let remedy = match seeds {
+            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ; use five or more"),
+            _ => "there are too few texts, or they differ too much".to_string(),
+        };
+        let difference = match measure {
+            Measure::Perplexity { .. } => "of 100 %",
+            Measure::Divergence { .. } => "of 100 nats",
+            Measure::Agreement { .. } | Measure::Accuracy { .. } => "of 100 points",
+        };
+        let share = match (hopeless.len(), tests.len()) {
+            (1, 1) => "The one comparison".to_string(),
+            (some, all) if some == all => format!("Each of the {all} comparisons"),
+            (some, all) => format!("{some} of {all} comparisons"),
+        };
+        said.push(format!(
+            "{share} could hardly show anything: even a difference {difference} would not be found with {power} probability, since {remedy}."
+        ));
+    }
+    let alike = able.len() - told.len();
+    if alike > 0 && !said.is_empty() {
+        said.push(format!(
+            "In {} the methods do not differ in any text, which does not tell what would have been found.",
+            counted(alike, "comparison")
+        ));
+    }
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// The smallest difference that would be found, as text, if it is known. One over 100 % or 100 points is none that says
+/// anything.
+pub(super) fn detectable(test: &Test, digits: usize) -> Option<String> {
+    match test.hopeless {
+        true => Some(format!("over {MOST}")),
+        false => Some(format!("{:.digits$}", Shown(test.shown(test.detectable?)))),
+    }
+}
+
+/// Whether an interval of a difference between shares reaches beyond what differences can be.
+pub(super) fn beyond(test: &Test) -> bool {
+    let shares = matches!(test.measure, Measure::Agreement { .. } | Measure::Accuracy { .. });
+    let ends = [test.over_both.low, test.over_both.high];
+    shares && ends.iter().any(|end| test.shown(*end).abs() > MOST)
+}

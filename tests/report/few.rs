@@ -1,0 +1,383 @@
+//! What is said where there is little to go by: one seed, a handful of texts, few calibration tokens.
+
+use crate::made::{plan_of, plan_seeded, planned, records_of};
+use crate::quickstart;
+use zprune::experiment::plan_file::PlanFile;
+use zprune::record::Record;
+use zprune::report::comparison::TestVerdict;
+use zprune::report::results::{Measure, Results};
+use zprune::report::sheet::{Mark, Sheet, SheetCell};
+use zprune::report::{Report, latex, terminal, text};
+
+/// The first table of a chapter.
+fn sheet<'a>(report: &'a Report, file: &str) -> &'a Sheet {
+    let chapter = report.chapters.iter().find(|it| it.file == file);
+    &chapter.unwrap_or_else(|| panic!("no chapter {file}")).sheets[0]
+}
+
+/// The cell of a row that begins with this text, in the column with this title.
+fn cell<'a>(sheet: &'a Sheet, row: &str, column: &str) -> &'a SheetCell {
+    let column = sheet
+        .columns
+        .iter()
+        .position(|it| it.title == column)
+        .expect("a column");
+    let row = sheet.rows.iter().find(|cells| cells[0].text == row);
+    &row.expect("a row")[column]
+}
+
+/// Where the notes of a table are printed, all in one text.
+fn notes(sheet: &Sheet) -> String {
+    sheet.notes.join("\n")
+}
+
+/// One model, three methods, of which RIA has these seeds only.
+fn with_one_seed(seeds: &str, ria: &str) -> PlanFile {
+    planned(&format!(
+        "name = \"made\"\n[[model]]\nname = \"a\"\npath = \"a\"\n\
+         [calibration]\ncorpus = \"c\"\nsampling = \"packed\"\nsequences = 4\nlength = 64\n\
+         [sweep]\nseeds = {seeds}\npatterns = [{{ sparsity = 0.5 }}]\n\
+         [[method]]\ncriterion = \"magnitude\"\n[[method]]\ncriterion = \"wanda\"\n[[method]]\ncriterion = \"ria\"\n{ria}\
+         [[evaluation]]\nname = \"text\"\ncorpus = \"t\"\nlength = 64\n[[task]]\nname = \"wnli\"\ndata = \"wnli.jsonl\"\n"
+    ))
+}
+
+#[test]
+fn a_method_with_one_seed_beside_others_with_three_has_no_star_and_says_why() {
+    // Its lead is five hundred times the noise between windows.
+    let plan = with_one_seed("[0, 1, 2]", "seed = 1\n");
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
+    let table = sheet(&report, "perplexity");
+    let ria = cell(table, "ria", "50 %");
+    assert_eq!(ria.mark, Mark::None);
+    assert!(ria.text.ends_with("(one seed)"), "{ria:?}");
+    assert!(!cell(table, "wanda", "50 %").text.contains("seed"));
+    assert!(
+        notes(table).contains("One seed: a method with one calibration seed gets no mark"),
+        "{}",
+        notes(table)
+    );
+    assert!(
+        !notes(table).contains("dense, or a method that uses no calibration"),
+        "{}",
+        notes(table)
+    );
+
+    let compared = sheet(&report, "comparisons");
+    let columns = ["comparison", "difference", "p (Holm)", "detectable"];
+    let columns = columns.map(|title| {
+        compared
+            .columns
+            .iter()
+            .position(|it| it.title == title)
+            .expect("a column")
+    });
+    let mut lone = 0;
+    for row in &compared.rows {
+        let [pair, difference, holm, detectable] = columns.map(|column| &row[column]);
+        if pair.text.contains("ria") {
+            lone += 1;
+            assert_eq!(
+                (difference.mark, holm.text.as_str(), detectable.text.as_str()),
+                (Mark::None, "One seed", "")
+            );
+        } else {
+            assert!(
+                holm.text.parse::<f64>().is_ok() || holm.text.starts_with('<'),
+                "{row:?}"
+            );
+        }
+    }
+    assert_eq!(lone, 4);
+    assert!(
+        notes(compared).contains("One seed: a method that calibrates has one seed here"),
+        "{}",
+        notes(compared)
+    );
+    let tests = &report.families[0].tests;
+    let of_ria = || tests.iter().filter(|test| test.ours == "ria" || test.other == "ria");
+    assert!(of_ria().all(|test| test.lone && test.verdict(0.95) == TestVerdict::NotTold));
+    // What is left is corrected as if these had shown nothing: for all six comparisons.
+    let known = tests
+        .iter()
+        .find(|test| !test.lone && test.measure.evaluation().is_some())
+        .expect("magnitude against wanda");
+    assert!(
+        (known.adjusted - 6.0 * known.p).abs() < 1e-15,
+        "{} {}",
+        known.adjusted,
+        known.p
+    );
+    assert!(known.verdict(0.95) != TestVerdict::NotTold);
+
+    let finding = &report.finding;
+    assert!(
+        finding.contains("This may be chance") && finding.contains("a single calibration seed"),
+        "{finding}"
+    );
+    assert!(!finding.contains("significant"), "{finding}");
+    let json = zprune::report::data::json(&report.results, &report.families).expect("numbers");
+    assert!(json.contains("\"verdict\": \"one seed\""));
+
+    // A method that is not calibrated has one run and needs no second.
+    let magnitude = tests
+        .iter()
+        .find(|test| test.ours == "magnitude" && test.other == "wanda")
+        .expect("a test");
+    assert!(!magnitude.one_seed && !magnitude.lone);
+}
+
+#[test]
+fn seeds_that_have_not_run_yet_are_no_reason_for_a_star() {
+    let plan = with_one_seed("[0, 1, 2]", "");
+    let mut records = records_of(&plan, 0.05, 40);
+    let late = |record: &Record| {
+        plan.cell
+            .iter()
+            .any(|cell| cell.id == record.id && cell.method == "ria" && cell.seed > Some(0))
+    };
+    records.retain(|record| !late(record));
+    let part = Report::new(Results::join(plan.clone(), &records));
+    let ria = cell(sheet(&part, "perplexity"), "ria", "50 %");
+    assert_eq!(ria.mark, Mark::None);
+    assert!(ria.text.ends_with("(1 of 3)"), "{ria:?}");
+    let whole = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
+    assert_eq!(cell(sheet(&whole, "perplexity"), "ria", "50 %").mark, Mark::Best);
+}
+
+#[test]
+fn where_all_have_one_seed_marks_stay_and_say_what_they_do_not_cover() {
+    let plan = with_one_seed("[0]", "");
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
+    let table = sheet(&report, "perplexity");
+    assert_eq!(cell(table, "ria", "50 %").mark, Mark::Best);
+    assert!(!cell(table, "ria", "50 %").text.contains("seed"));
+    assert!(
+        notes(table).contains("not for other calibration texts"),
+        "{}",
+        notes(table)
+    );
+    assert!(
+        notes(sheet(&report, "comparisons"))
+            .contains("intervals and p-values allow for other texts, not for other calibration texts")
+    );
+    assert!(report.families[0].tests.iter().all(|test| !test.lone));
+}
+
+#[test]
+fn a_note_explains_a_mark_only_where_the_table_has_it() {
+    let plan = plan_of("");
+    for (lead, best, tied) in [(0.05, true, false), (0.0, false, true)] {
+        let report = Report::new(Results::join(plan.clone(), &records_of(&plan, lead, 0)));
+        let table = sheet(&report, "perplexity");
+        let marks = |mark| table.rows.iter().flatten().any(|cell| cell.mark == mark);
+        assert_eq!((marks(Mark::Best), marks(Mark::Tied)), (best, tied));
+        let said = notes(table);
+        assert_eq!((said.contains("Bold"), said.contains('≈')), (best, tied), "{said}");
+        let chapter = &report.chapters[0];
+        let printed = terminal::chapter(chapter, Some(100));
+        assert_eq!(printed.contains('*'), best, "{printed}");
+        assert_eq!(latex::latex(chapter, "made").contains("Bold"), best);
+        assert_eq!(text::markdown(chapter, "").contains("Bold"), best);
+    }
+    // Comparisons without a significant one say that there is none.
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.0, 0)));
+    let mut close = report.results;
+    for section in &mut close.sections {
+        section.entries.retain(|entry| entry.method != "magnitude");
+    }
+    let close = Report::new(close);
+    let said = notes(sheet(&close, "comparisons"));
+    assert!(
+        said.contains("No difference is significant after Holm's correction over the 4 comparisons"),
+        "{said}"
+    );
+    assert!(!said.contains("Bold"), "{said}");
+}
+
+#[test]
+fn too_few_calibration_tokens_for_a_hessian_are_named_with_their_numbers() {
+    let said = |tokens: usize| {
+        let mut results = quickstart().results;
+        for entry in results.sections.iter_mut().flat_map(|section| &mut section.entries) {
+            entry.calibration_tokens = entry.calibration_tokens.map(|_| tokens);
+        }
+        notes(sheet(&Report::new(results), "perplexity"))
+    };
+    let entries = &quickstart().results.sections[0].entries;
+    let layers = entries.iter().flat_map(|entry| &entry.layers);
+    let widest = layers.map(|layer| layer.shape[1]).max().expect("layers");
+    let few = said(widest - 1);
+    assert!(
+        few.contains(&format!(
+            "Few calibration tokens: sparsegpt uses the Hessian of a layer's inputs, which {} tokens",
+            widest - 1
+        )) && few.contains(&format!("with {widest} inputs")),
+        "{few}"
+    );
+    assert!(!said(widest).contains("Few calibration tokens"));
+    // The committed records know how many there were.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
+    let records = zprune::record::read(&folder).expect("records");
+    let mut calibrations = records
+        .iter()
+        .filter_map(|record| record.cell.pruning.as_ref()?.calibration.as_ref());
+    let calibration = calibrations.next().expect("a method that calibrates");
+    let tokens = |method: &str| {
+        entries
+            .iter()
+            .find(|entry| entry.method == method)
+            .expect("a method")
+            .calibration_tokens
+    };
+    assert_eq!(tokens("sparsegpt"), Some(calibration.sequences * calibration.length));
+    assert_eq!(tokens("magnitude"), None);
+}
+
+/// Records whose task has these answers of RIA and Wanda, seed by seed.
+fn answered(plan: &PlanFile, answers: impl Fn(&str, u64) -> String) -> Vec<Record> {
+    let mut records = records_of(plan, 0.05, 0);
+    for (record, cell) in records.iter_mut().zip(&plan.cell) {
+        let task = &mut record.tasks[0];
+        task.correct = answers(&cell.method, cell.seed.unwrap_or(0));
+        task.documents = task.correct.len();
+    }
+    records
+}
+
+#[test]
+fn with_four_questions_no_comparison_can_show_anything_and_all_are_counted() {
+    let plan = plan_seeded("[0, 1, 2]", "");
+    let records = answered(&plan, |method, _| match method {
+        "ria" => "1111".to_string(),
+        "wanda" => "0000".to_string(),
+        _ => "0011".to_string(),
+    });
+    let report = Report::new(Results::join(plan, &records));
+    let tasks = report.families[0]
+        .tests
+        .iter()
+        .filter(|test| test.measure.evaluation().is_none());
+    for test in tasks {
+        // Sixteen ways to exchange answers: even four wins of four have a p-value of 1/8.
+        assert!(
+            test.hopeless && test.detectable.is_none() && test.p >= 0.125,
+            "{test:?}"
+        );
+    }
+    let said = notes(sheet(&report, "accuracy"));
+    assert!(
+        said.contains("Each of the 3 comparisons could hardly show anything"),
+        "{said}"
+    );
+    assert!(!said.contains("Minimum detectable"), "{said}");
+}
+
+#[test]
+fn comparisons_without_any_difference_are_counted_by_themselves() {
+    let plan = plan_seeded("[0, 1]", "");
+    let records = answered(&plan, |method, seed| match (method, seed) {
+        ("wanda", 0) => "1".repeat(60) + &"0".repeat(40),
+        ("wanda", _) => "1".repeat(10) + &"0".repeat(90),
+        _ => "1".repeat(50) + &"0".repeat(50),
+    });
+    let report = Report::new(Results::join(plan, &records));
+    let said = notes(sheet(&report, "accuracy"));
+    assert!(said.contains("2 of 3 comparisons could hardly show anything"), "{said}");
+    assert!(
+        said.contains("In 1 comparison the methods do not differ in any text"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_interval_beyond_what_shares_can_be_is_not_printed_and_drawn_only_to_the_end() {
+    let plan = plan_seeded("[0, 1]", "");
+    let records = answered(&plan, |method, seed| match (method, seed) {
+        ("wanda", 0) => "1".repeat(100),
+        ("wanda", _) => "1".repeat(10) + &"0".repeat(90),
+        _ => "1".repeat(50) + &"0".repeat(50),
+    });
+    let report = Report::new(Results::join(plan, &records));
+    let table = sheet(&report, "comparisons");
+    let column = |title: &str| table.columns.iter().position(|it| it.title == title).expect("a column");
+    let (measure, interval) = (column("measure"), column("95 %"));
+    let mut beyond = 0;
+    for row in table.rows.iter().filter(|row| row[measure].text.starts_with("wnli")) {
+        match row[interval].text.as_str() {
+            "Beyond ±100" => beyond += 1,
+            ends => {
+                let ends = ends.split(" to ").map(|end| end.parse::<f64>().expect("a number"));
+                assert!(ends.into_iter().all(|end| end.abs() <= 100.0), "{row:?}");
+            }
+        }
+    }
+    assert_eq!(beyond, 4, "wanda against two others on two models");
+    assert!(
+        notes(table).contains("Beyond ±100: the interval is wider than any difference can be"),
+        "{}",
+        notes(table)
+    );
+    let plots = zprune::report::plots::all(&report.results, &report.families).expect("drawable");
+    let forest = plots
+        .iter()
+        .find(|plot| plot.name == "differences-accuracy-a")
+        .expect("a plot");
+    assert!(forest.caption.contains("farther than 100 points"), "{}", forest.caption);
+    // The numbers for programs are as they were computed.
+    let csv = zprune::report::data::comparisons_csv(&report.families, 0.95).expect("numbers");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let place = reader
+        .headers()
+        .expect("heads")
+        .iter()
+        .position(|head| head == "both_high")
+        .expect("a column");
+    let ends = reader
+        .records()
+        .map(|row| row.expect("a row")[place].parse::<f64>().expect("a number"));
+    assert!(ends.fold(0.0, f64::max) > 100.0);
+}
+
+#[test]
+fn where_interval_and_p_value_are_of_different_tests_the_table_says_so() {
+    let plan = plan_of("");
+    let report = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 3)));
+    let both = notes(sheet(&report, "comparisons"));
+    assert!(both.contains("The p-value is that of the same t-test."), "{both}");
+    assert!(
+        both.contains("For accuracies the p-value comes from another test than the interval"),
+        "{both}"
+    );
+    let quickstart = quickstart();
+    let windows = notes(sheet(&quickstart, "comparisons"));
+    assert!(!windows.contains("accurac"), "no task was measured: {windows}");
+}
+
+#[test]
+fn a_handful_of_windows_has_an_interval_over_texts_that_is_not_resampled() {
+    let plan = plan_of("");
+    let with = |windows: usize| {
+        let mut records = records_of(&plan, 0.05, 0);
+        for record in &mut records {
+            record.evaluations[0].windows.truncate(windows);
+        }
+        Report::new(Results::join(plan.clone(), &records))
+    };
+    for windows in 2..=6 {
+        let report = with(windows);
+        let tests = report.families[0].tests.iter();
+        for test in tests.filter(|test| matches!(test.measure, Measure::Perplexity { .. })) {
+            let (over, mean) = (test.over_texts, test.difference.mean);
+            assert!(
+                !test.resampled && over.low < mean && mean < over.high,
+                "{windows}: {over:?} {mean}"
+            );
+            assert_eq!(Some(over), test.difference.texts.robust_interval(0.95));
+        }
+    }
+    let many = with(60);
+    assert!(many.families[0].tests.iter().any(|test| test.resampled));
+    let csv = zprune::report::data::comparisons_csv(&with(4).families, 0.95).expect("numbers");
+    assert!(csv.contains(",not resampled,") && !csv.contains(",BCa,"), "{csv}");
+}
