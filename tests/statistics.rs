@@ -208,3 +208,43 @@ fn the_widest_intervals_still_rest_on_several_resampled_means() {
     let beyond = RESAMPLES as f64 * (1.0 - CONFIDENCE.end()) / 2.0;
     assert!(beyond > 4.9, "only {beyond} of {RESAMPLES} means are beyond an end");
 }
+
+#[test]
+fn a_handful_of_windows_has_a_whole_resampled_interval_or_none() {
+    let blocks = |n: usize| Texts::Stream.block(n);
+    let resampled = |values: &[f64]| {
+        let bootstrap = Bootstrap::new(&Units::single(values), blocks(values.len()), RESAMPLES, 3);
+        bootstrap.expect("two blocks").interval(0.95)
+    };
+    let mut whole = 0;
+    for n in 2..=12 {
+        for shape in 0..3 {
+            let value = |index: usize| match shape {
+                0 => index as f64,
+                // One window unlike all others, to either side.
+                1 => f64::from(u8::from(index == 1)) + 1e-3 * index as f64,
+                _ => -f64::from(u8::from(index == 1)) - 1e-3 * index as f64,
+            };
+            let values: Vec<f64> = (0..n).map(value).collect();
+            let mean = values.iter().sum::<f64>() / n as f64;
+            let Some(found) = resampled(&values) else { continue };
+            whole += 1;
+            assert!(
+                found.low < mean && mean < found.high,
+                "{n} {shape}: {found:?} around {mean}"
+            );
+            // Two or three blocks are drawn in so few ways that the end would be the most extreme of them.
+            assert!(n as f64 / blocks(n) as f64 > 3.0, "{n} {shape}: too few blocks");
+        }
+    }
+    assert!(whole > 5, "only {whole}");
+    // Four windows are two blocks. Their upper end was the median: the tail of one degree of freedom was lost to rounding.
+    for values in [
+        &[1.0, 2.0][..],
+        &[1.0, 2.0, 4.0],
+        &[0.1, 0.2, 0.9, 0.3],
+        &[1.0, 0.0, 2.0, 1.5, 1.2, 0.4],
+    ] {
+        assert_eq!(resampled(values), None, "{values:?}");
+    }
+}

@@ -111,6 +111,11 @@ pub struct ComparisonFamily {
 }
 
 impl ComparisonFamily {
+    /// Number of comparisons that are tested, and for which p-values are corrected.
+    pub fn tested(&self) -> usize {
+        self.tests.iter().filter(|test| !test.lone).count()
+    }
+
     /// The comparisons in one place of a table.
     fn here<'a>(&'a self, section: &'a Section, pattern: Pattern) -> impl Iterator<Item = &'a Test> {
         self.tests.iter().filter(move |test| {
@@ -334,9 +339,10 @@ fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)]
         .iter()
         .filter_map(|(section, pattern, ours, other)| test(section, *pattern, ours, other, confidence, alpha))
         .collect();
-    // What is of one seed among others has no p-value like theirs, and must not make their correction milder.
-    let raw: Vec<f64> = tests.iter().map(|test| if test.lone { 1.0 } else { test.p }).collect();
-    for (test, adjusted) in tests.iter_mut().zip(holm(&raw)) {
+    // What is of one seed among others is not tested with them, so it is not corrected for either.
+    let mut tested: Vec<&mut Test> = tests.iter_mut().filter(|test| !test.lone).collect();
+    let raw: Vec<f64> = tested.iter().map(|test| test.p).collect();
+    for (test, adjusted) in tested.iter_mut().zip(holm(&raw)) {
         test.adjusted = adjusted;
     }
     ComparisonFamily {
@@ -421,7 +427,7 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         wilcoxon: (seeds.len() > 1).then(|| wilcoxon(&seeds)).flatten(),
         seeds,
         p,
-        adjusted: p,
+        adjusted: 1.0,
         detectable: detectable.filter(|_| !out_of_reach),
         hopeless,
         one_seed,

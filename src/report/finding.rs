@@ -304,8 +304,7 @@ fn significant(contests: &[Contest], few: bool) -> String {
     let corrected = "significant after Holm's correction";
     let share = match (beaten, compared) {
         (0, 0) if lone > 0 => {
-            "This may be chance: one of each two methods has a single calibration seed where others have several, so they were not \
-             tested."
+            "This may be chance: it was not tested, since a method with one calibration seed is not tested beside methods with several."
                 .to_string()
         }
         (0, 0) => "The best was not compared with any other method, so this may be chance.".to_string(),

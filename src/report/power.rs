@@ -5,7 +5,7 @@
 //! range: the best case for it (every document on which they disagree won by the same method) and the worst plausible one
 //! (errors that have nothing to do with each other).
 
-use super::format::{p_value, percent};
+use super::format::{counted, p_value, percent};
 use super::sheet::{Chapter, Column, Sheet, SheetCell};
 use crate::experiment::plan::{DENSE, Experiment, Reference};
 use crate::prune::pattern::Pattern;
@@ -227,14 +227,14 @@ impl Place<'_> {
             format!(
                 "Best p: McNemar's exact p-value if every document they disagree on were won by the same method. Most \
                  disagreement: the largest number of documents on which they may disagree for the difference to be significant at \
-                 {}, before any correction for {} comparisons.",
+                 {}, before any correction for {}.",
                 percent(self.alpha()),
-                rows.len()
+                counted(rows.len(), "comparison")
             ),
             format!(
-                "Of {} differences {never} could be significant in no case, {always} in every case; the others depend on how often \
+                "Of {} {never} could be significant in no case, {always} in every case; the others depend on how often \
                  the methods disagree, which is not published.",
-                rows.len()
+                counted(rows.len(), "difference")
             ),
         ];
         Some(Sheet {

@@ -1,5 +1,6 @@
 //! The settings of an experiment in words, for people who read its report.
 
+use super::format::counted;
 use super::labels::{said, spoken};
 use crate::calibrate::{Goal, Stage};
 use crate::choices;
@@ -37,14 +38,17 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
         items.push((
             "calibration".to_string(),
             format!(
-                "{} windows of {} tokens from {}{}, drawn {}with {} {}; {}",
-                calibration.sequences,
+                "{} of {} tokens from {}{}, drawn {}with {}; {}",
+                counted(calibration.sequences, "window"),
                 calibration.length,
                 calibration.source().display(),
                 Join::setting(calibration.join),
                 drawn(calibration.sampling),
-                if seeds.len() == 1 { "seed" } else { "seeds" },
-                seeds.join(", "),
+                match seeds.as_slice() {
+                    [] => "no seed".to_string(),
+                    [seed] => format!("seed {seed}"),
+                    several => format!("seeds {}", several.join(", ")),
+                },
                 gathered(calibration.stage)
             ),
         ));
@@ -55,11 +59,11 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
     for evaluation in &experiment.evaluations {
         let windows = evaluation
             .windows
-            .map_or("all".to_string(), |windows| windows.to_string());
+            .map_or("all windows".to_string(), |windows| counted(windows, "window"));
         items.push((
             format!("evaluation {}", evaluation.name),
             format!(
-                "{windows} windows of {} tokens from {}{}",
+                "{windows} of {} tokens from {}{}",
                 evaluation.length,
                 evaluation.source().display(),
                 Join::setting(evaluation.join)
@@ -67,11 +71,12 @@ pub fn settings(plan: &PlanFile) -> Vec<(String, String)> {
         ));
     }
     for task in &experiment.tasks {
-        let documents = task.limit.map_or("all".to_string(), |limit| limit.to_string());
+        let documents = task.limit;
+        let documents = documents.map_or("all documents".to_string(), |limit| counted(limit, "document"));
         items.push((
             format!("task {}", task.name),
             format!(
-                "{documents} documents from {}, as lm-evaluation-harness {} scores them",
+                "{documents} from {}, as lm-evaluation-harness {} scores them",
                 task.data.display(),
                 choices::name(&task.harness)
             ),

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::experiment::draw::Setting;
 use crate::experiment::search::{CONFIRMING, SELECTING, SearchPlan, Trial};
 use crate::report::comparison::{Test, TestVerdict};
-use crate::report::format::{digits, list, p_value, percent};
+use crate::report::format::{counted, digits, list, p_value, percent};
 use crate::report::results::{Measure, MethodResult};
 use crate::report::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use crate::report::{terminal, text};
@@ -82,10 +82,10 @@ impl<'a> Told<'a> {
         let failed = found.rungs.iter().map(failures).sum::<usize>();
         let mut aside = Vec::new();
         if !plan.merged.is_empty() {
-            aside.push(format!(
-                "{} more that were drawn mean the same as one of them",
-                plan.merged.len()
-            ));
+            aside.push(match plan.merged.len() {
+                1 => "one more that was drawn means the same as one of them".to_string(),
+                more => format!("{more} more that were drawn mean the same as one of them"),
+            });
         }
         if failed > 0 {
             aside.push(format!("{failed} failed"));
@@ -148,6 +148,7 @@ impl<'a> Told<'a> {
         });
         let held = self.plan.held_out;
         let of = match self.plan.points {
+            Some(1) => "The space has one method.".to_string(),
             Some(points) => format!("The space has {points} methods."),
             None => "The space has a range with no end of methods.".to_string(),
         };
@@ -337,7 +338,7 @@ impl<'a> Told<'a> {
         let columns = ["trial", "chosen"].into_iter().map(Column::words);
         let of_rungs = rungs
             .iter()
-            .map(|rung| Column::numbers(format!("{} windows", rung.sequences)));
+            .map(|rung| Column::numbers(counted(rung.sequences, "window")));
         Sheet {
             title: "Trials".to_string(),
             columns: columns.chain(of_rungs).collect(),

@@ -104,7 +104,7 @@ impl View<'_> {
         if has(|test| test.lone) {
             notes.push(format!(
                 "{LONE}: a method that calibrates has one seed here, and others have several. Interval and p-value allow for other texts \
-                 only, so the difference has no corrected p-value and is not called significant."
+                 only, so the difference is not tested with the others: it has no corrected p-value and is not called significant."
             ));
         }
         if has(|test| test.one_seed && !test.lone) {
@@ -194,7 +194,7 @@ impl View<'_> {
         let significant = tests().any(|test| test.verdict(confidence) != TestVerdict::NotTold);
         let correction = format!(
             "after Holm's correction over the {} of this family",
-            counted(family.tests.len(), "comparison")
+            counted(family.tested(), "comparison")
         );
         said + &match significant {
             true => format!("Bold differences are significant {correction}."),

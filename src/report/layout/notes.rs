@@ -67,6 +67,30 @@ impl View<'_> {
         })
     }
 
+    /// The methods of other programs with one result, whose own calibration no interval covers.
+    fn of_one_run(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let plans = &self.results.plan.experiment.methods;
+        let outside = |name: &str| {
+            plans
+                .iter()
+                .any(|plan| plan.name == name && plan.outside().is_some() && !plan.seeded())
+        };
+        let mut found: Vec<String> = Vec::new();
+        for entry in sections.iter().flat_map(|section| self.entries(section, patterns)) {
+            let label = self.labels.label(&entry.method).to_string();
+            if !entry.runs.is_empty() && outside(&entry.method) && !found.contains(&label) {
+                found.push(label);
+            }
+        }
+        (!found.is_empty()).then(|| {
+            format!(
+                "From another program, with one result: {}. If it was calibrated, other calibration texts would change it by an amount that \
+                 no interval or test here covers.",
+                list(&found)
+            )
+        })
+    }
+
     /// Which methods use the products of all pairs of a layer's inputs, where calibration had fewer tokens than a layer has inputs.
     fn few_tokens(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
         let experiment = &self.results.plan.experiment;
@@ -152,6 +176,7 @@ impl View<'_> {
         }
         notes.extend(self.failures(sections, patterns));
         notes.extend(self.found_otherwise(sections, patterns));
+        notes.extend(self.of_one_run(sections, patterns));
         notes.extend(self.few_tokens(sections, patterns));
         notes.extend(self.marks(sections, patterns));
         let tests: Vec<&Test> = self.tests(sections, patterns).map(|(_, test)| test).collect();
@@ -178,10 +203,13 @@ impl View<'_> {
         let mut families: Vec<String> = Vec::new();
         let (mut declared, mut one_seed, mut lone) = (false, false, false);
         for (family, test) in self.tests(sections, patterns) {
-            declared |= family.declared;
-            one_seed |= test.one_seed && !test.lone;
             lone |= test.lone;
-            let text = format!("“{}” ({})", family.name, counted(family.tests.len(), "comparison"));
+            if test.lone {
+                continue;
+            }
+            declared |= family.declared;
+            one_seed |= test.one_seed;
+            let text = format!("“{}” ({})", family.name, counted(family.tested(), "comparison"));
             if !families.contains(&text) {
                 families.push(text);
             }
