@@ -69,13 +69,22 @@ pub struct Test {
     /// The smallest true difference that would be found with probability 0.8 at the first, strictest step of Holm's
     /// correction. `None` if there is no spread from which to tell, or if no difference would be found.
     pub detectable: Option<f64>,
-    /// Whether not even a difference would be found that is larger than differences can be, or than any that is of interest.
-    pub hopeless: bool,
+    /// Why not even a difference would be found that is larger than differences can be, or than any that is of interest, if it is so.
+    pub hopeless: Option<Hopeless>,
     /// Whether a method that calibrates has one seed here, so that interval and p-value are those of texts alone.
     pub one_seed: bool,
     /// Whether it is of one seed, and other results beside it are of several. Its test is not theirs: it is never significant, and does
     /// not count as a comparison of the two methods.
     pub lone: bool,
+}
+
+/// Why a comparison could show nothing, whatever the methods were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hopeless {
+    /// So few documents have no small p-value, even if one method had been right in all of them and the other in none.
+    Documents,
+    /// Seeds or texts differ too much for their number.
+    Spread,
 }
 
 impl Test {
@@ -266,11 +275,11 @@ fn standing<'a>(
             standing.equal.push(other);
         }
         match verdict(best, other) {
+            None if lone(other) => standing.lone.push(other),
             _ if value == least => standing.tied.push(other),
             Some(TestVerdict::Better) => standing.beaten.push(other),
             // The means may point the other way than the comparison, which is over the seeds that both have.
             Some(TestVerdict::NotTold | TestVerdict::Worse) => standing.tied.push(other),
-            None if lone(other) => standing.lone.push(other),
             None => standing.untested.push(other),
         }
     }
@@ -410,7 +419,10 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     let out_of_reach = exact.is_some() && 2.0 * 0.5f64.powf(signs.len() as f64) > alpha;
     let spread = difference.standard_error > 0.0;
     let far = |detectable: f64| section.measure.difference(detectable) > 100.0;
-    let hopeless = out_of_reach || spread && detectable.is_none_or(far);
+    let hopeless = match out_of_reach {
+        true => Some(Hopeless::Documents),
+        false => (spread && detectable.is_none_or(far)).then_some(Hopeless::Spread),
+    };
     let one_seed = rows.len() == 1 && (first.seeded || second.seeded);
     Some(Test {
         model: section.model.clone(),

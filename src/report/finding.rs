@@ -231,15 +231,15 @@ fn counted(contests: &[Contest]) -> String {
     let mut counts: Vec<String> = best
         .iter()
         .take(FEW)
-        .map(|(winner, places)| format!("that of {} in {}", winner.text(), places.len()))
+        .map(|(winner, places)| format!("of {} in {}", winner.text(), places.len()))
         .collect();
     if rest > 0 {
-        counts.push(format!("that of others in {rest}"));
+        counts.push(format!("of others in {rest}"));
     }
     let text = format!(
-        "There are {} combinations of model, measure and pattern. The best score is {}.",
+        "There are {} combinations of model, measure and pattern. The best score is that {}.",
         contests.len(),
-        list(&counts)
+        counts.join("; ")
     );
     let example = contests.first().map(|first| {
         format!(
@@ -326,14 +326,14 @@ fn significant(contests: &[Contest], few: bool) -> String {
     };
     let parts = [
         Some(share),
-        told(contests, few),
         more(untested, "was not compared", "were not compared").filter(|_| compared > 0),
         more(
             lone,
-            "is of one calibration seed and was not tested",
-            "are of one calibration seed and were not tested",
+            "difference is of one calibration seed and was not tested",
+            "differences are of one calibration seed and were not tested",
         )
         .filter(|_| compared > 0),
+        told(contests, few),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

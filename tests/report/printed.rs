@@ -217,8 +217,8 @@ fn the_finding_claims_no_more_than_the_comparisons() {
     let clear = said("[0, 1, 2, 3, 4]", 0.05);
     assert!(
         clear.starts_with(
-            "There are 4 combinations of model, measure and pattern. The best score is that of ria in 2 and that of magnitude, wanda and \
-             ria (equal) in 2. For example, on a at 50 %, ria has the best perplexity on text: "
+            "There are 4 combinations of model, measure and pattern. The best score is that of ria in 2; of magnitude, wanda and ria \
+             (equal) in 2. For example, on a at 50 %, ria has the best perplexity on text: "
         ),
         "{clear}"
     );

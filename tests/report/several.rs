@@ -314,6 +314,20 @@ fn a_model_that_was_not_measured_on_a_text_has_no_table_there_and_cells_count_on
         "{finding}"
     );
 
+    // Each experiment's table says how many seeds it has itself.
+    let mut fewer = parts.clone();
+    fewer[1] = on("second", "b", "other");
+    fewer[1].plan.cell.retain(|cell| cell.seed != Some(1));
+    fewer[1].plan.experiment.seeds = vec![0];
+    let report = Report::new(union(&fewer, RowsBy::Method).expect("they go together"));
+    let sheets = report.chapters.iter().filter(|chapter| chapter.file == "perplexity");
+    let seeds: Vec<&str> = sheets
+        .flat_map(|chapter| &chapter.sheets)
+        .map(|sheet| sheet.notes[0].as_str())
+        .collect();
+    assert!(seeds[0].starts_with("60 windows, 2 calibration seeds."), "{seeds:?}");
+    assert!(seeds[1].starts_with("60 windows, one calibration seed."), "{seeds:?}");
+
     // The same experiment twice has no more cells than once.
     let twice = union(&[parts[0].clone(), parts[0].clone()], RowsBy::Method).expect("they go together");
     assert_eq!((twice.done, twice.planned), (5, 5));

@@ -116,15 +116,15 @@ impl View<'_> {
         if has(|test| test.wilcoxon.is_some()) {
             notes.push("Seeds agree: how many seeds have the difference's sign, with Wilcoxon's p-value.".to_string());
         }
-        if has(|test| !test.lone && (test.detectable.is_some() || test.hopeless)) {
+        if has(|test| !test.lone && (test.detectable.is_some() || test.hopeless.is_some())) {
             let mut said = format!(
                 "Detectable: the smallest true difference that would be found with {} probability in this family.",
                 percent(POWER)
             );
-            if has(|test| test.hopeless && !test.lone) {
+            if has(|test| test.hopeless.is_some() && !test.lone) {
                 said.push_str(" Over 100: with so few seeds or texts, even a difference of 100 would be missed.");
             }
-            if has(|test| test.detectable.is_none() && !test.hopeless && !test.lone) {
+            if has(|test| test.detectable.is_none() && test.hopeless.is_none() && !test.lone) {
                 said.push_str(" Empty: the methods do not differ in any text, so nothing is known of it.");
             }
             notes.push(said);
@@ -185,9 +185,8 @@ impl View<'_> {
         }
         if has(MeasureKind::Accuracy) {
             said.push_str(
-                "For accuracies the p-value comes from another test than the interval, so one may leave room for chance where the other \
-                 does not: from an exact test that exchanges the two methods' answers document by document, or from the t-test if there \
-                 are several seeds and its p-value is larger. ",
+                "For accuracies, interval and p-value come from different tests and need not agree: p is that of an exact test that \
+                 exchanges the two methods' answers document by document. With several seeds it is that of the t-test if that is larger. ",
             );
         }
         let confidence = self.confidence();

@@ -3,7 +3,7 @@
 use super::view::View;
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
-use crate::report::comparison::{ComparisonFamily, Test};
+use crate::report::comparison::{ComparisonFamily, Hopeless, Test};
 use crate::report::format::{counted, list, percent, sentence};
 use crate::report::found;
 use crate::report::results::{Measure, MethodResult, Section};
@@ -118,8 +118,8 @@ impl View<'_> {
         let said = found.into_iter().map(|((tokens, widest), methods)| {
             let one = methods.len() == 1;
             format!(
-                "Few calibration tokens: {} {} the Hessian of a layer's inputs, which {tokens} tokens of a seed cannot determine for the \
-                 widest layer, with {widest} inputs. There it is singular, and the result depends on the damping that is added to it.",
+                "Few calibration tokens: {} {} the Hessian of a layer's inputs, and {tokens} tokens cannot determine that of the widest \
+                 layer, with {widest} inputs. There it is singular, and the result depends on the damping that is added to it.",
                 list(&methods),
                 if one { "uses" } else { "use" },
             )
@@ -139,12 +139,14 @@ impl View<'_> {
             notes.push("Not every method is shown; marks and comparisons are those of all.".to_string());
         }
         let mut sizes = sections.iter().filter_map(|it| Some((it.measure.label(), it.texts()?)));
-        let seeds = match experiment.seeds.len() {
+        let entries = || sections.iter().flat_map(|section| self.entries(section, patterns));
+        // Of several experiments, each has its own seeds.
+        let planned = entries().filter(|entry| entry.seeded).map(|entry| entry.planned);
+        let seeds = match planned.max().unwrap_or(experiment.seeds.len()) {
             0 => "no calibration seeds".to_string(),
             1 => "one calibration seed".to_string(),
             n => format!("{n} calibration seeds"),
         };
-        let entries = || sections.iter().flat_map(|section| self.entries(section, patterns));
         match measure {
             Measure::Perplexity { .. } | Measure::Divergence { .. } | Measure::Agreement { .. } => {
                 let windows = sizes
@@ -262,7 +264,7 @@ impl View<'_> {
 /// What could have been detected, over all comparisons of a table: the range, and how many comparisons could show nothing.
 fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
     let tests: Vec<&Test> = tests.iter().copied().filter(|test| !test.lone).collect();
-    let (hopeless, able): (Vec<&Test>, Vec<&Test>) = tests.iter().copied().partition(|test| test.hopeless);
+    let (hopeless, able): (Vec<&Test>, Vec<&Test>) = tests.iter().copied().partition(|test| test.hopeless.is_some());
     let mut told: Vec<(f64, &Test)> = able.iter().filter_map(|it| Some((it.detectable?, *it))).collect();
     told.sort_by(|a, b| a.0.total_cmp(&b.0));
     let power = percent(POWER);
@@ -280,11 +282,17 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
         };
         said.push(format!("Minimum detectable difference at {power} power: {range}."));
     }
-    if let Some(seeds) = hopeless.iter().map(|test| test.seeds.len()).max() {
-        let remedy = match seeds {
-            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ; use five or more"),
+    if !hopeless.is_empty() {
+        let of = |cause| hopeless.iter().filter(move |test| test.hopeless == Some(cause));
+        let documents = of(Hopeless::Documents).map(|test| test.difference.texts.n).max();
+        let documents = documents.map(|most| format!("{} are too few", counted(most, "document")));
+        let seeds = of(Hopeless::Spread).map(|test| test.seeds.len()).max();
+        let spread = seeds.map(|seeds| match seeds {
+            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ (use five or more)"),
             _ => "there are too few texts, or they differ too much".to_string(),
-        };
+        });
+        let remedy: Vec<String> = documents.into_iter().chain(spread).collect();
+        let remedy = remedy.join(", or ");
         let difference = match measure {
             Measure::Perplexity { .. } => "of 100 %",
             Measure::Divergence { .. } => "of 100 nats",
@@ -313,8 +321,8 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
 /// anything.
 pub(super) fn detectable(test: &Test, digits: usize) -> Option<String> {
     match test.hopeless {
-        true => Some(format!("over {MOST}")),
-        false => Some(format!("{:.digits$}", Shown(test.shown(test.detectable?)))),
+        Some(_) => Some(format!("over {MOST}")),
+        None => Some(format!("{:.digits$}", Shown(test.shown(test.detectable?)))),
     }
 }
 

@@ -26,7 +26,8 @@ impl View<'_> {
             for evaluation in &experiment.evaluations {
                 let measured = |section: &&Section| section.measure.label() == evaluation.name;
                 let sections: Vec<&Section> = self.sections(MeasureKind::Perplexity).filter(measured).collect();
-                if sections.is_empty() {
+                // One model alone has its table of patterns already.
+                if sections.is_empty() || sections.len() == 1 && experiment.patterns.len() > 1 {
                     continue;
                 }
                 for pattern in &experiment.patterns {
