@@ -113,7 +113,7 @@ fn a_method_with_one_seed_beside_others_with_three_has_no_star_and_says_why() {
 
     let finding = &report.finding;
     assert!(
-        finding.contains("This may be chance") && finding.contains("a single calibration seed"),
+        finding.contains("This may be chance") && finding.contains("a method with one calibration seed"),
         "{finding}"
     );
     assert!(
