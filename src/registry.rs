@@ -74,6 +74,14 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
+/// A number of things: `1 comparison`, `3 comparisons`.
+pub fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
 /// Reads a component's own parameters from the table the user wrote.
 ///
 /// # Errors
@@ -128,7 +136,11 @@ pub fn plain(message: &str) -> String {
             found_in_words(found),
             in_brackets(found)
         ),
-        Some((found, expected)) => format!("here must be {}, not {}", in_words(expected), found_in_words(found)),
+        Some((found, expected)) => {
+            let expected = in_words(expected);
+            let meant = other_quotes(found, expected);
+            format!("here must be {expected}, not {}{meant}", found_in_words(found))
+        }
         None => message.to_string(),
     }
 }
@@ -146,6 +158,23 @@ fn in_words(expected: &str) -> &str {
         expected if expected.starts_with("struct ") => "a table, { key = value }",
         expected if expected.starts_with("enum ") => "a name in quotes",
         expected => expected,
+    }
+}
+
+/// The value that somebody meant who wrote a number in quotes or a text without them, as a hint.
+fn other_quotes(found: &str, expected: &str) -> String {
+    let number = found.strip_prefix("string ").map(|text| text.trim_matches('"'));
+    let number = number.filter(|text| expected.contains("number") && text.parse::<f64>().is_ok());
+    let text = ["integer ", "floating point "]
+        .iter()
+        .find_map(|kind| found.strip_prefix(kind));
+    let text = text
+        .filter(|_| expected == "a text in quotes")
+        .map(|text| text.trim_matches('`'));
+    match (number, text) {
+        (Some(number), _) => format!(": write {number}, without quotes"),
+        (_, Some(text)) => format!(": write \"{text}\""),
+        _ => String::new(),
     }
 }
 
@@ -238,6 +267,14 @@ mod tests {
             (
                 "invalid type: floating point `0.5`, expected struct Pattern",
                 "here must be a table, { key = value }, not the number 0.5",
+            ),
+            (
+                "invalid type: string \"128\", expected usize",
+                "here must be a whole number, 0 or larger, not the text \"128\": write 128, without quotes",
+            ),
+            (
+                "invalid type: integer `3`, expected a string",
+                "here must be a text in quotes, not the number 3: write \"3\"",
             ),
             ("a sentence of our own", "a sentence of our own"),
         ] {

@@ -217,7 +217,7 @@ fn a_process_leaves_claimed_cells_alone_and_takes_over_those_of_a_dead_one() {
         said(&output)
     );
     assert!(
-        said(&output).contains("1 cells run, 8 had results already"),
+        said(&output).contains("1 cell run, 8 had results already"),
         "{}",
         said(&output)
     );

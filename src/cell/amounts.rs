@@ -1,7 +1,8 @@
 //! How much there is of every text, task and prompt, for those who plan: counted in the files that are on this machine.
 
+use super::generations::PreparedGeneration;
 use super::tasks::PreparedTask;
-use super::tokens::evaluation_ids;
+use super::tokens::{check_calibration, evaluation_ids};
 use crate::data::table;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::windows::TokenWindows;
@@ -63,11 +64,17 @@ impl Amounts {
             let file = files.as_ref().map(|files| &files.prompts);
             file.map(|file| rows(&file.path, plan.settings.limit)).transpose()
         });
-        let models = experiment.models.iter().zip(&inputs.folders).map(|(plan, folder)| {
+        let models = experiment.models.iter().zip(&inputs.folders).enumerate();
+        let models = models.map(|(index, (plan, folder))| {
             let Some(folder) = folder else {
                 return Ok(Seen::nothing(experiment));
             };
             progress.stage(&format!("tokenising for {}", plan.name));
+            check_calibration(experiment, inputs, index)?;
+            if inputs::all(&inputs.generations).is_some() {
+                // What cannot be asked is refused here as in a run.
+                PreparedGeneration::all(experiment, inputs, folder)?;
+            }
             seen(experiment, inputs, folder)
         });
         let amounts = Amounts {

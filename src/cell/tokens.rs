@@ -41,7 +41,7 @@ impl ModelTokens {
         let evaluations = evaluations.collect::<Result<_>>()?;
         let calibrated = experiment.methods.iter().any(|method| method.calibrated);
         let calibration = match calibrated {
-            true => drawn(experiment, inputs, index, tokenizer)?,
+            true => drawn(experiment, inputs, index, tokenizer, Draw::Everything)?,
             false => BTreeMap::new(),
         };
         Ok(ModelTokens {
@@ -86,7 +86,33 @@ pub fn calibration_windows(
     inputs: &Inputs,
     index: usize,
 ) -> Result<BTreeMap<u64, TokenWindows>> {
-    drawn(experiment, inputs, index, None)
+    drawn(experiment, inputs, index, None, Draw::Everything)
+}
+
+/// Checks for the model at `index` that the calibration windows of an experiment can be had, if a method calibrates and their files are
+/// there; draws as few as show that.
+///
+/// # Errors
+/// As [`ModelTokens::new`].
+pub(super) fn check_calibration(experiment: &Experiment, inputs: &Inputs, index: usize) -> Result<()> {
+    let calibrated = experiment.methods.iter().any(|method| method.calibrated);
+    let there = experiment
+        .seeds
+        .iter()
+        .all(|seed| inputs.calibration.contains_key(seed));
+    if calibrated && there {
+        drawn(experiment, inputs, index, None, Draw::Trial)?;
+    }
+    Ok(())
+}
+
+/// How many windows are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draw {
+    /// Those of all seeds.
+    Everything,
+    /// As few as show that all of them can be had.
+    Trial,
 }
 
 /// The same with the model's tokenizer, if it was loaded.
@@ -95,6 +121,7 @@ fn drawn(
     inputs: &Inputs,
     index: usize,
     mut tokenizer: Option<Tokenizer>,
+    draw: Draw,
 ) -> Result<BTreeMap<u64, TokenWindows>> {
     let missing = || inputs.lacks();
     let folder = inputs.folders[index].as_ref().ok_or_else(missing)?;
@@ -126,11 +153,22 @@ fn drawn(
                     CalibrationSource::new(corpus, join, sampling, bos, &tokenizer, vocabulary)?
                 }
             };
+            if let Some(said) = made.repeats(&tokenizer, vocabulary, plan.sequences, length)? {
+                tracing::warn!("{}: {said}", plan.source().display());
+            }
             source = Some((made, tokenizer));
         }
         let (source, tokenizer) = source.as_ref().expect("the source was just made");
-        let windows = source.draw(tokenizer, vocabulary, *seed, plan.sequences, length);
+        // Windows are drawn with replacement, so that one can be had if all can; answers are not.
+        let count = match draw {
+            Draw::Trial if sampling != Sampling::Answers => 1,
+            _ => plan.sequences,
+        };
+        let windows = source.draw(tokenizer, vocabulary, *seed, count, length);
         calibration.insert(*seed, windows.at(plan.source().display())?);
+        if draw == Draw::Trial {
+            break;
+        }
     }
     Ok(calibration)
 }

@@ -5,6 +5,7 @@ use super::display::Display;
 use super::streams::print_lines;
 use crate::error::Result;
 use crate::jobs::archive;
+use crate::registry::counted;
 use clap::Args;
 use indicatif::HumanBytes;
 use std::path::PathBuf;
@@ -43,11 +44,11 @@ pub fn compress(arguments: &Compress) -> Result<()> {
     )?;
     let percent = |bytes: f64| 100.0 * bytes / sizes.dense as f64;
     print_lines(&format!(
-        "{}: {} tensors compressed, {} left as they are\n\
+        "{}: {} compressed, {} left as they are\n\
          {} of weights take {} ({:.1} %). zstd would need about {} ({:.1} %) for the same weights{}\n\
          storage only: no program reads or runs it; `zprune expand` restores the model{}",
         arguments.out.display(),
-        sizes.compressed,
+        counted(sizes.compressed, "tensor"),
         sizes.plain,
         HumanBytes(sizes.dense),
         HumanBytes(sizes.stored),
@@ -66,10 +67,10 @@ pub fn compress(arguments: &Compress) -> Result<()> {
 pub fn expand(arguments: &Expand) -> Result<()> {
     let expanded = archive::expand(&arguments.folder, &arguments.out, &Display::new())?;
     print_lines(&format!(
-        "{}: {} files are as they were archived (SHA-256 compared); {} tensors expanded{}",
+        "{}: {} files are as they were archived (SHA-256 compared); {} expanded{}",
         arguments.out.display(),
         expanded.files,
-        expanded.tensors,
+        counted(expanded.tensors, "tensor"),
         left_out(&expanded.left_out)
     ))
 }

@@ -42,7 +42,7 @@ impl Common {
 pub(super) struct Target {
     /// Experiment file; `-` reads it from standard input
     pub(super) experiment: PathBuf,
-    /// Folder that holds one results folder per experiment
+    /// Folder that holds one results folder per experiment; relative to the folder that zprune is started in, not to the experiment's
     #[arg(long, default_value = "results", value_name = "DIR")]
     pub(super) results: PathBuf,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use crate::backend::{Compute, GPU_BATCH};
 use crate::calibrate::Stage;
 use crate::cell::Seen;
-use crate::error::Result;
+use crate::error::{Located, Result};
 use crate::experiment::asked::gradient_cells;
 use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
@@ -181,6 +181,24 @@ pub fn expected(
         ));
     }
     Ok(text)
+}
+
+/// Checks that the memory that the experiment allows is enough for each of its models.
+///
+/// # Errors
+/// As a run has it.
+pub fn check_budget(experiment: &Experiment, machine: Machine, inputs: &Inputs, seen: &[Seen]) -> Result<()> {
+    if experiment.machine.memory.is_none() {
+        return Ok(());
+    }
+    for ((plan, folder), seen) in experiment.models.iter().zip(&inputs.folders).zip(seen) {
+        if let Some(folder) = folder {
+            let measured = measured(experiment, inputs, seen, &folder.spec);
+            let forecast = Forecast::new(experiment, &folder.spec, measured.tokens())?;
+            forecast.room(experiment, machine).at(&plan.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The memory of a GPU that the experiment's cells of a model take.

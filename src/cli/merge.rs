@@ -5,6 +5,7 @@ use super::streams::{print_lines, say};
 use crate::error::Result;
 use crate::jobs::merge;
 use crate::record::Part;
+use crate::registry::counted;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -47,9 +48,9 @@ pub(super) fn run(arguments: &Merge) -> Result<()> {
         count => format!("{count} cells have no result yet"),
     };
     print_lines(&format!(
-        "{}: {} records added, {} were there already; {missing}; `zprune report {}` makes the tables",
+        "{}: {} added, {} were there already; {missing}; `zprune report {}` makes the tables",
         arguments.into.display(),
-        merged.added,
+        counted(merged.added, "record"),
         merged.known,
         arguments.into.display()
     ))

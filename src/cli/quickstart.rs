@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Arguments of `zprune quickstart`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Quickstart {
-    /// Folder that holds one results folder per experiment
+    /// Folder that holds one results folder per experiment; relative to the folder that zprune is started in
     #[arg(long, default_value = "results", value_name = "DIR")]
     results: PathBuf,
     /// Folder to keep the experiment, its model and its texts in [default: in the user's folder for caches]

@@ -13,6 +13,7 @@ use crate::experiment::resolve::{self, Described};
 use crate::experiment::search::{SearchPlan, WindowFiles};
 use crate::hub::Parts;
 use crate::progress::Progress;
+use crate::registry::counted;
 use crate::report;
 use crate::run::Options;
 use crate::search::{self, Rung, told::Told};
@@ -68,8 +69,8 @@ pub(super) fn carry_out(plan: &SearchPlan, path: &Path, results: &Path) -> Resul
     print(&told.terminal(width()))?;
     let outcome = found.outcome;
     note(&format!(
-        "{} cells run, {} had results already, {} run by other processes, {} failed; wrote {}: {}",
-        outcome.ran,
+        "{} run, {} had results already, {} run by other processes, {} failed; wrote {}: {}",
+        counted(outcome.ran, "cell"),
         outcome.skipped,
         outcome.elsewhere,
         outcome.failed,
@@ -213,8 +214,11 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
     let foreseen = base.machine_foreseen()?;
     for (rung, experiment) in &rungs {
         text.push_str(&format!(
-            "  {:<8}  {} methods with {} calibration windows: {} cells\n",
-            rung.folder, rung.methods, rung.sequences, rung.cells
+            "  {:<8}  {} with {}: {}\n",
+            rung.folder,
+            counted(rung.methods, "method"),
+            counted(rung.sequences, "calibration window"),
+            counted(rung.cells, "cell")
         ));
         if foreseen.machine.backend == Processor::Cpu {
             let inputs = Inputs::inspect_texts(experiment)?;
@@ -227,7 +231,8 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         }
     }
     text.push_str(&format!(
-        "at most {cells} cells, in {}; `zprune search` runs what is missing\n",
+        "at most {}, in {}; `zprune search` runs what is missing\n",
+        counted(cells, "cell"),
         folder.display()
     ));
     let inputs = Inputs::inspect(base)?;

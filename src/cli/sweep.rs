@@ -19,6 +19,7 @@ use crate::experiment::resolve::{self, Described};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::record;
+use crate::registry::counted;
 use crate::report::{self, Report};
 use crate::run::{self, Options, Outcome, State};
 use serde::Serialize;
@@ -118,6 +119,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
 pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, options: Options) -> Result<()> {
     let folder = results.join(&experiment.name);
     report::check(experiment, &folder)?;
+    note(&going_to(&folder));
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
     experiment.machine_here().at(path.display())?;
     let (progress, inputs) = begin(experiment)?;
@@ -127,6 +129,12 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     };
     let outcome = run::run(experiment, &inputs, &folder, &options, &progress)?;
     close(&folder, &options.cells, outcome)
+}
+
+/// Where the results of a run are written, in one line: the whole path, since a relative one begins where zprune is started.
+pub(super) fn going_to(folder: &Path) -> String {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    format!("results are written to {}", whole.display())
 }
 
 /// Says so where a GPU would have been taken and there is none.
@@ -150,6 +158,7 @@ fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
     progress.stage("hashing the inputs");
     let inputs = Inputs::inspect(experiment)?;
     units::notes(experiment, &inputs)?.iter().for_each(|line| note(line));
+    forecast::few_tokens(experiment, &inputs)?.lines().for_each(note);
     Ok((progress, inputs))
 }
 
@@ -159,6 +168,7 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
     report::check(&experiment, &folder)?;
     let mut gpus = workers::chosen(gpus)?;
     let machine = workers::machine(&experiment, &gpus).at(path.display())?;
+    note(&going_to(&folder));
     // Only workers open GPUs; here, ids of cells are made.
     experiment.machine.compute = Some(machine.compute);
     let (progress, inputs) = begin(&experiment)?;
@@ -213,9 +223,9 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
 fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
     if outcome.ran + outcome.elsewhere + outcome.left == 0 {
         note(&format!(
-            "nothing was run: all {} cells have results in {} already. To run them again, choose another folder with --results, or \
-             remove that one",
-            outcome.skipped,
+            "nothing was run: all {} have results in {} already. To run them again, choose another folder with \
+             --results, or remove that one",
+            counted(outcome.skipped, "cell"),
             folder.display()
         ));
     }
@@ -227,8 +237,9 @@ fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
         print(&report.terminal(width()))?;
         let below = |folder: &str| files.iter().filter(|file| file.starts_with(folder)).count();
         let (tables, plots) = (below("tables"), below("plots"));
+        let (tables, plots) = (counted(tables, "file"), counted(plots, "file"));
         wrote.push(format!(
-            "report.html, report.json, {tables} files of tables, {plots} files of plots"
+            "report.html, report.json, {tables} of tables, {plots} of plots"
         ));
     }
     let also = |count: usize, what: &str| match count {
@@ -236,8 +247,8 @@ fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
         count => format!(", {count} {what}"),
     };
     note(&format!(
-        "{} cells run, {} had results already{}{}; wrote {}: {}",
-        outcome.ran,
+        "{} run, {} had results already{}{}; wrote {}: {}",
+        counted(outcome.ran, "cell"),
         outcome.skipped,
         also(outcome.elsewhere, "run by other processes"),
         also(outcome.left, "left to other processes"),
@@ -322,8 +333,8 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let finished = cells.iter().filter(|prospect| prospect.state == State::Done).count();
     let left = cells.len() - finished;
     text.push_str(&format!(
-        "{} cells: {finished} done, {left} to do; results in {}\n",
-        cells.len(),
+        "{}: {finished} done, {left} to do; results in {}\n",
+        counted(cells.len(), "cell"),
         folder.display()
     ));
     if experiment.seeds.len() == 2 && experiment.methods.iter().any(|method| method.calibrated) {
@@ -356,14 +367,19 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
     let others = kept.difference(&wanted).count();
     if others > 0 && wanted.len() == cells.len() {
         text.push_str(&format!(
-            "note: {} has {others} records of other settings, which tables and plots will leave out; another `name` gives \
+            "note: {} has {} of other settings, which tables and plots will leave out; another `name` gives \
              this experiment a folder of its own\n",
-            folder.display()
+            folder.display(),
+            counted(others, "record")
         ));
     }
     text.push_str(&forecast::not_here(&inputs, &foreseen));
     print_lines(&text)?;
-    inputs.require_local()
+    inputs.require_local()?;
+    match left {
+        0 => Ok(()),
+        _ => forecast::check_budget(&experiment, foreseen.machine, &inputs, &amounts.models),
+    }
 }
 
 /// How long the cells that are left take, by those that are recorded; empty if too little is.
@@ -436,17 +452,17 @@ fn amount(limit: Option<usize>, counted: Option<Amount>) -> String {
 /// The windows of an evaluation, in words; where models have different tokenizers or windows, those of each model.
 fn windows(experiment: &Experiment, index: usize, amounts: &Amounts) -> String {
     let plan = &experiment.evaluations[index];
-    let counted: Vec<Option<Amount>> = amounts.models.iter().map(|seen| seen.windows[index]).collect();
-    let alike = counted.iter().all(|amount| *amount == counted[0]);
+    let seen: Vec<Option<Amount>> = amounts.models.iter().map(|seen| seen.windows[index]).collect();
+    let alike = seen.iter().all(|amount| *amount == seen[0]);
     let source = plan.source().display();
     let of = format!("of {} tokens from {source}{}", plan.length, Join::setting(plan.join));
     if alike {
-        let counted = counted.first().copied().flatten();
-        return format!("{} windows {of}", amount(plan.windows, counted));
+        let amount = amount(plan.windows, seen.first().copied().flatten());
+        return format!("{amount} {} {of}", if amount == "1" { "window" } else { "windows" });
     }
-    let named = experiment.models.iter().zip(&counted);
+    let named = experiment.models.iter().zip(&seen);
     let named: Vec<String> = named
-        .map(|(model, counted)| format!("{} for {}", amount(plan.windows, *counted), model.name))
+        .map(|(model, seen)| format!("{} for {}", amount(plan.windows, *seen), model.name))
         .collect();
     format!("windows {of}: {}", named.join(", "))
 }
@@ -472,8 +488,8 @@ fn header(experiment: &Experiment, foreseen: &Foreseen, amounts: &Amounts) -> St
     }
     if let Some(calibration) = &experiment.calibration {
         text.push_str(&format!(
-            "calibration: {} windows of {} tokens from {}{}, inputs from {}\n",
-            calibration.sequences,
+            "calibration: {} of {} tokens from {}{}, inputs from {}\n",
+            counted(calibration.sequences, "window"),
             calibration.length,
             calibration.source().display(),
             drawn(calibration),

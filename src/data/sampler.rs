@@ -118,6 +118,36 @@ impl CalibrationSource {
         TokenWindows::new(ids, length)
     }
 
+    /// Says so where `count` windows of `length` tokens are more than the text has, so that it is drawn more than once.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn repeats(
+        &self,
+        tokenizer: &Tokenizer,
+        vocabulary: usize,
+        count: usize,
+        length: usize,
+    ) -> Result<Option<String>> {
+        let (about, there) = match self.sampling {
+            Sampling::Packed => ("", self.free.iter().map(Range::len).sum()),
+            Sampling::Documents => {
+                let encode = |document: &str| tokenizer.encode(document, self.bos, vocabulary);
+                ("about ", about_tokens(&self.documents, encode)?)
+            }
+            // Each of them is drawn once.
+            Sampling::Answers => return Ok(None),
+        };
+        let asked = count.saturating_mul(length);
+        Ok((asked > there).then(|| {
+            format!(
+                "{count} windows of {length} tokens are {asked} tokens, and the text has {about}{there}, the tokens of {} windows: the \
+                 same text is drawn again and again, which adds little; use more text, or fewer `sequences`",
+                there / length.max(1)
+            )
+        }))
+    }
+
     /// Takes `count` windows of `length` tokens out of the text and returns them in its order: of a stream, windows that are spread over
     /// all of it; of documents, one each of documents that are drawn. Windows that are drawn later have nothing of them: no token of the
     /// stream, and no window of these documents or of others with the same text.
@@ -151,6 +181,23 @@ impl CalibrationSource {
             )),
         }
     }
+}
+
+/// Documents of so many bytes tell how many tokens all of them have.
+const SAMPLE: usize = 1 << 16;
+
+/// The number of tokens of all documents, about, by that of the first of them.
+fn about_tokens(documents: &[String], encode: impl Fn(&str) -> Result<Vec<u32>>) -> Result<usize> {
+    let (mut bytes, mut tokens) = (0, 0);
+    for document in documents {
+        tokens += encode(document)?.len();
+        bytes += document.len();
+        if bytes > SAMPLE {
+            break;
+        }
+    }
+    let all: usize = documents.iter().map(String::len).sum();
+    Ok((all as f64 * tokens as f64 / bytes.max(1) as f64).round() as usize)
 }
 
 /// `count` windows of a stream, as far from each other as they can be.
@@ -370,6 +417,18 @@ mod tests {
             error.starts_with("4 prompts with answers, of which 2 have a part of the answer"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_tokens_of_all_documents_are_told_by_the_first() {
+        // One token for each byte, and one at the beginning.
+        let encode =
+            |text: &str| -> Result<Vec<u32>> { Ok(std::iter::once(0).chain(text.bytes().map(u32::from)).collect()) };
+        let few = ["ab".to_string(), "c".to_string()];
+        assert_eq!(about_tokens(&few, encode).expect("tokens"), 5);
+        assert_eq!(about_tokens(&[], encode).expect("tokens"), 0);
+        let many = vec!["x".repeat(999); 1000];
+        assert_eq!(about_tokens(&many, encode).expect("tokens"), 1_000_000);
     }
 
     #[test]

@@ -258,7 +258,7 @@ mod tests {
         let error = lines(b"one\rtwo\r\nthree\nfour\rfive \xe9")
             .expect_err("not UTF-8")
             .to_string();
-        assert_eq!(error, "line 5: not valid UTF-8");
+        assert!(error.starts_with("line 5: not valid UTF-8; save it"), "{error}");
     }
 
     #[test]

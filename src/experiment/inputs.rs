@@ -14,7 +14,7 @@ use crate::data::digest;
 use crate::data::stamp::{Stamp, WatchedFile};
 use crate::error::{Error, Located, Result};
 use crate::hub::{Hub, Parts, Repository, datasets};
-use crate::model::layer_file::LayerFile;
+use crate::model::layer_file::{Content, LayerFile};
 use crate::progress::Progress;
 pub use missing::Missing;
 use missing::Named;
@@ -198,6 +198,10 @@ impl Inputs {
             }
             None => None,
         };
+        if let Some(file) = &gradients {
+            let mut specs = folders.iter().flatten().map(|folder| &folder.spec);
+            specs.try_for_each(|spec| LayerFile::open(&file.path, spec, Content::Gradients).map(drop))?;
+        }
         let (values, checkpoints) = match parts {
             Parts::Everything => (
                 values(experiment, &folders, &mut missing)?,

@@ -30,6 +30,7 @@ pub mod search;
 pub mod single;
 pub mod shorthand;
 pub mod source;
+mod syntax;
 pub mod space;
 pub mod texts;
 pub mod work;

@@ -377,6 +377,10 @@ impl Resolving<'_> {
             let Some((path, hub)) = problems.take_keyed(&span, model_place(model)) else {
                 continue;
             };
+            // A path that is empty was told where it stands.
+            if path == Path::new("") {
+                continue;
+            }
             // `hub:org/name` has the repository's own name as its last part, too.
             let folder = || path.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = model.name.clone().or_else(folder).unwrap_or_default();

@@ -76,8 +76,11 @@ impl<'de> Deserialize<'de> for RawPattern {
 
             fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<RawPattern, E> {
                 RawPattern::typed(text).ok_or_else(|| {
-                    let meant = text.replace(['/', '-'], ":");
-                    match RawPattern::typed(&meant).filter(|_| meant.contains(':')) {
+                    let meant = match text.contains(',') {
+                        true => text.replace(',', "."),
+                        false => text.replace(" of ", ":").replace(['/', '-', 'x'], ":"),
+                    };
+                    match RawPattern::typed(&meant) {
                         Some(_) => E::custom(format_args!("`{text}` is no pattern; did you mean \"{meant}\"?")),
                         None => E::invalid_value(de::Unexpected::Str(text), &self),
                     }

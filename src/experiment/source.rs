@@ -3,6 +3,7 @@
 use super::problems::{Problems, WHOLE};
 use super::raw::RawExperiment;
 use super::schema::sections_with;
+use super::syntax;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
 use crate::files::near::meant;
@@ -91,36 +92,9 @@ impl Source {
 
     /// The experiment as it was typed, without what could not be read; all of that is a problem. `None` if nothing could be read.
     pub fn parse(&self, problems: &mut Problems) -> Option<RawExperiment> {
-        let (mut table, mut errors) = DeTable::parse_recoverable(&self.text);
-        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-        // What the reader says after the first mistake of a line mostly follows from it.
-        errors.dedup_by_key(|error| self.line(error.span().map_or(0, |span| span.start)));
+        let (mut table, errors) = DeTable::parse_recoverable(&self.text);
         if !errors.is_empty() {
-            // What stands after a list that does not end is read as part of it. A text that does not end hides the end of its list.
-            let unclosed = unclosed_list(&self.text);
-            let text = unclosed.and_then(|bracket| {
-                let cut = |error: &toml::de::Error| {
-                    let start = error.span().map_or(0, |span| span.start);
-                    start >= bracket && UNENDED.contains(&error.message()) && self.line(start) == self.line(bracket)
-                };
-                errors.iter().position(cut)
-            });
-            if let Some(text) = text {
-                errors.truncate(text + 1);
-            } else if let Some(bracket) = unclosed {
-                errors.retain(|error| error.span().is_some_and(|span| span.start < bracket));
-                let message = "this list does not end: a list ends with `]`";
-                problems.add(bracket..bracket + 1, Error::config(message));
-            }
-            for error in errors {
-                let span = error.span().unwrap_or(WHOLE);
-                let first = self.text.get(span.start..).and_then(|rest| rest.chars().next());
-                let said = match first.filter(|first| TYPOGRAPHIC.contains(first)) {
-                    Some(quote) => format!("{quote} is no quote of TOML: write \" at both ends of a text"),
-                    None => syntax(error.message()),
-                };
-                problems.add(span, Error::config(said));
-            }
+            syntax::take(&self.text, errors, problems);
             return None;
         }
         for _ in 0..MOST {
@@ -144,8 +118,11 @@ impl Source {
                     Some((_, key)) if message == SINGLE_SECTION => format!(
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
-                    Some((_, key)) if key == "seeds" && message.starts_with("invalid type: integer") => {
+                    Some((_, key)) if key == "seeds" && message.ends_with("expected a sequence") => {
                         "here must be a list of the seeds themselves: three are [0, 1, 2]".to_string()
+                    }
+                    Some((_, key)) if key == "memory" => {
+                        "here must be an amount of memory, in quotes, such as \"12GiB\"".to_string()
                     }
                     _ => said(message, (name, known), unknown),
                 };
@@ -159,10 +136,6 @@ impl Source {
             problems.lose(table, &key);
         }
         None
-    }
-
-    fn line(&self, offset: usize) -> usize {
-        self.text.get(..offset).unwrap_or(&self.text).matches('\n').count()
     }
 }
 
@@ -179,15 +152,6 @@ fn standard_input() -> Result<String> {
         false => input::text(bytes),
     }
 }
-
-/// What the reader says of a text that does not end on its line.
-const UNENDED: [&str; 2] = [
-    "invalid basic string, expected `\"`",
-    "invalid literal string, expected `'`",
-];
-
-/// Quotes that word processors write.
-const TYPOGRAPHIC: &[char] = &['“', '”', '„', '‘', '’', '«', '»'];
 
 /// What the reader says of `[name]` where `[[name]]` is meant.
 const SINGLE_SECTION: &str = "invalid type: map, expected a sequence";
@@ -230,81 +194,6 @@ fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String 
             format!("unknown key `{name}` here: it belongs into {}", places.join(" or "))
         }
     }
-}
-
-/// Where a list begins that has not ended when the next key or section begins: the offset of its bracket.
-fn unclosed_list(text: &str) -> Option<usize> {
-    let mut open: Vec<(usize, char)> = Vec::new();
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        if let Some((bracket, '[')) = open.last().filter(|_| begins_key_or_section(line)) {
-            return Some(*bracket);
-        }
-        // Brackets at the start of a line outside a value are those of a section.
-        let value = match (open.is_empty(), line.find('=')) {
-            (true, None) => line.len(),
-            (true, Some(sign)) => sign + 1,
-            (false, _) => 0,
-        };
-        let mut quote = None;
-        for (at, sign) in line[value..].char_indices() {
-            match (quote, sign) {
-                (Some(ending), sign) if sign == ending => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => quote = Some(sign),
-                (None, '#') => break,
-                (None, '[' | '{') => open.push((offset + value + at, sign)),
-                (None, ']' | '}') => drop(open.pop()),
-                _ => {}
-            }
-        }
-        offset += line.len();
-    }
-    open.iter().find(|(_, sign)| *sign == '[').map(|(bracket, _)| *bracket)
-}
-
-/// Whether a line begins as that of a key does, `name = ...`, or is the name of a section, `[name]` or `[[name]]`.
-fn begins_key_or_section(line: &str) -> bool {
-    let word = |text: &str| {
-        let name = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
-        !text.is_empty() && text.chars().all(name) && text.starts_with(|first: char| first.is_ascii_alphabetic())
-    };
-    let line = line.split('#').next().unwrap_or(line).trim();
-    let section = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let twice = section.and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']'));
-    let key = line.split_once('=').map(|(name, _)| name.trim());
-    [key, section, twice]
-        .into_iter()
-        .flatten()
-        .any(|name| word(name.trim()))
-}
-
-/// What the reader of TOML says, in plain words where its own are not.
-fn syntax(message: &str) -> String {
-    let numbers = [
-        "mantissa", "fraction", "float", "integer", "exponent", "digit", "number",
-    ];
-    let plain = match message {
-        message if message.starts_with("invalid boolean") => {
-            "a text must stand in quotes; without quotes it is `true`, `false` or a number"
-        }
-        message if message.starts_with("invalid ") && numbers.iter().any(|word| message.contains(word)) => {
-            "this is no number; a text, such as \"2:4\", must stand in quotes"
-        }
-        message if message.starts_with("unexpected key or value") => {
-            "this belongs to no key; every key and its value have a line of their own"
-        }
-        "string values must be quoted, expected literal string" => "a text must stand in quotes, as in name = \"tiny\"",
-        "invalid basic string, expected `\"`" => {
-            "this text does not end: a string ends with `\"` on the line on which it begins"
-        }
-        "invalid literal string, expected `'`" => {
-            "this text does not end: a string ends with `'` on the line on which it begins"
-        }
-        "duplicate key" => "this key is there already; a key may be written only once in its section",
-        message => message,
-    };
-    plain.to_string()
 }
 
 /// Takes note of where the values of a table stand, which itself stands at `place`.
@@ -447,34 +336,6 @@ mod tests {
         says("windows = 3\n", "it belongs into [[evaluation]]\n");
         // A slip of the pen is one in its own section.
         says("[sweep]\npaterns = [0.5]\n", "did you mean `patterns`?");
-    }
-
-    #[test]
-    fn a_list_that_does_not_end_is_one_mistake_where_it_begins() {
-        for (text, line, column) in [
-            (
-                "[sweep]\nseeds = [0, 1\npatterns = [0.5]\n[[method]]\ncriterion = \"wanda\"\n",
-                2,
-                9,
-            ),
-            (
-                "methods = [\n  { criterion = \"a]\", group = \"row\" }, # [\n\n[sweep]\nseeds = [0]\n",
-                1,
-                11,
-            ),
-            ("[report]\ntables = [[\"a\", \"b\"]\n", 2, 10),
-        ] {
-            let (_, said) = problems(text);
-            assert!(
-                said.contains(&format!("x.toml:{line}:{column}: this list does not end")),
-                "{said}"
-            );
-            assert!(!said.contains("mistakes"), "{said}");
-        }
-        // Lists that end, in values, strings and names of sections, are none of this.
-        for text in ["a = [\n 1,\n [2, 3]\n]\n[b]\nc = \"[\"\n[[d]]\n", "a = 1 # [\nb = 2\n"] {
-            assert_eq!(unclosed_list(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn not_utf8(start: &[u8]) -> String {
     match start {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => encoded("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => encoded("UTF-16"),
-        _ => "not valid UTF-8".to_string(),
+        _ => "not valid UTF-8; save it in this encoding, or convert it: `iconv -f ISO-8859-1 -t UTF-8`".to_string(),
     }
 }
 
@@ -221,6 +221,6 @@ mod tests {
         let error = text(b"\xff\xfea\0".to_vec()).expect_err("UTF-16").to_string();
         assert!(error.contains("UTF-16"), "{error}");
         let error = text(b"a\nb\xe9".to_vec()).expect_err("Latin-1").to_string();
-        assert_eq!(error, "line 2: not valid UTF-8");
+        assert!(error.starts_with("line 2: not valid UTF-8; save it"), "{error}");
     }
 }

@@ -1,14 +1,7 @@
 //! How numbers are written in tables.
 
 use crate::prune::pattern::Pattern;
-
-/// A number of things: `1 comparison`, `3 comparisons`.
-pub fn counted(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
-    }
-}
+pub use crate::registry::counted;
 
 /// A confidence level as text, such as `95 %`.
 pub fn percent(confidence: f64) -> String {

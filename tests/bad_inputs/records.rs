@@ -414,7 +414,7 @@ fn equal_good_records_of_one_cell_are_read_and_a_withdrawn_one_runs_again() {
     assert!(report.contains("9 cells: 8 done, 1 failed"), "{report}");
     let output = folder.run();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("1 cells run, 8 had results already"), "{said}");
+    assert!(said.contains("1 cell run, 8 had results already"), "{said}");
     let after = std::fs::read_to_string(folder.path(RECORDS)).expect("records");
     assert_eq!(after.lines().count(), 11);
 }

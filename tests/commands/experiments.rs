@@ -1,6 +1,6 @@
 //! Experiments as people type them: shorthands, defaults, and standard input.
 
-use super::{Folder, run, says, works};
+use super::{Folder, refused, run, says, works};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -425,6 +425,110 @@ fn every_missing_file_is_marked_where_it_is_named() {
         said.contains("give a folder or a file of this machine in its place"),
         "{said}"
     );
+}
+
+#[test]
+fn a_plan_refuses_what_a_run_would_refuse() {
+    for (typed, wrong, said) in [
+        // No document is so long, and no text.
+        (
+            "sequences = 4\nlength = 16",
+            "sequences = 4\nlength = 30000",
+            "is longer than a window of 30000 tokens",
+        ),
+        (
+            "sampling = \"documents\"\nsequences = 4\nlength = 16",
+            "sampling = \"packed\"\nsequences = 4\nlength = 300000",
+            "a window of 300000 needs at least one more",
+        ),
+        (
+            "[sweep]",
+            "[compute]\nmemory = \"16MiB\"\n\n[sweep]",
+            "memory = \"16.0 MiB\" is not enough",
+        ),
+        (
+            "[sweep]",
+            "[[generation]]\nname = \"words\"\nprompts = \"prompts.jsonl\"\ntemplate = \"{q}\"\nmatch = \"exact\"\nmax_tokens = \
+             4\n\n[sweep]",
+            "prompts.jsonl: line 1: ",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.replace("experiment.toml", typed, wrong);
+        folder.write("prompts.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n");
+        folder.write("model/generation_config.json", "{\"eos_token_id\": 0}");
+        for command in ["plan experiment.toml", "run experiment.toml"] {
+            refused(&folder, command, 2, &[said]);
+        }
+    }
+}
+
+#[test]
+fn a_run_says_where_results_go_and_what_its_calibration_lacks() {
+    let folder = Folder::new();
+    folder.replace(
+        "experiment.toml",
+        "sampling = \"documents\"\nsequences = 4",
+        "sampling = \"packed\"\nsequences = 40000",
+    );
+    folder.replace("experiment.toml", "length = 16\n\n", "length = 2\n\n");
+    let plan = works(&run(&folder, "plan experiment.toml"));
+    let text = "calibration.jsonl: 40000 windows of 2 tokens are 80000 tokens, and the text has ";
+    assert!(
+        plan.contains(text) && plan.contains("the same text is drawn again and again"),
+        "{plan}"
+    );
+    folder.replace("experiment.toml", "sequences = 40000", "sequences = 3");
+    let told = works(&run(&folder, "run experiment.toml --results elsewhere"));
+    assert!(!told.contains("again and again"), "{told}");
+    let whole = folder.path("elsewhere").canonicalize().expect("it is there");
+    assert!(
+        told.contains(&format!("results are written to {}", whole.join("tiny").display())),
+        "{told}"
+    );
+    let few = "6 calibration tokens are fewer than the";
+    assert!(
+        told.contains(few) && works(&run(&folder, "plan experiment.toml")).contains(few),
+        "{told}"
+    );
+    // All that is written is counted.
+    let files = |folder_name: &str| std::fs::read_dir(folder.path(folder_name)).expect("written").count();
+    let (tables, plots) = (files("elsewhere/tiny/tables"), files("elsewhere/tiny/plots"));
+    assert!(
+        told.contains(&format!(
+            "report.html, report.json, {tables} files of tables, {plots} files of plots"
+        )),
+        "{told}"
+    );
+}
+
+#[test]
+fn paths_that_mean_something_elsewhere_are_told_what_to_write() {
+    let folder = Folder::new();
+    for (typed, said) in [
+        (
+            "~/texts/a.txt",
+            "`~` stands for your own folder only in a shell: write the whole path",
+        ),
+        ("$HOME/a.txt", "variables are not filled in: write the whole path"),
+        ("https://a.org/a.txt", "it is an address, and addresses are not opened"),
+        ("c4", "a text of the hub is written \"hub:c4\""),
+        ("", "this path is empty: it names a file or a folder"),
+    ] {
+        let text = SHORT.replace("\"novel.txt\"", &format!("\"{typed}\""));
+        assert_ne!(text, SHORT);
+        folder.write("typed.toml", text);
+        refused(
+            &folder,
+            "plan typed.toml",
+            2,
+            &["typed.toml:", &format!("│ corpus = \"{typed}\""), said],
+        );
+    }
+    let text = SHORT.replace("path = \"model\"", "path = \"\"");
+    assert_ne!(text, SHORT);
+    folder.write("typed.toml", text);
+    refused(&folder, "plan typed.toml", 2, &["│ path = \"\"", "this path is empty"]);
 }
 
 #[test]

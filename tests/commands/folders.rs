@@ -151,7 +151,7 @@ fn records_without_their_layers_and_samples_say_so_and_stand_for_their_cells() {
     folder.write("small/tiny/runs.jsonl", kept.join("\n") + "\n");
     let told = works(&run(&folder, "run experiment.toml --results small"));
     assert!(
-        told.contains(&format!("1 cells run, {} had results already", small.len() - 1)),
+        told.contains(&format!("1 cell run, {} had results already", small.len() - 1)),
         "{told}"
     );
     assert!(!records("small/tiny")[small.len() - 1].layers.is_empty());

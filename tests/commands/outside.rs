@@ -591,7 +591,7 @@ fn checkpoints_that_do_not_fit_are_refused_by_what_is_different() {
             "leave out `solver`",
         ),
         ("checkpoint = \"c\"\nunits = \"flap\"", "leave out `checkpoint`"),
-        ("checkpoint = \"\"", "`checkpoint` is empty"),
+        ("checkpoint = \"\"", "this path is empty"),
         ("checkpoint = \"hub:a/b/c\"\npattern = 0.5", "a/b/c"),
     ] {
         let folder = with(&format!("[[method]]\n{method}\n"));

@@ -111,6 +111,11 @@ fn what_is_measured_and_cannot_be_written_is_said_before() {
     // The model's vocabulary ends before the small letters.
     let novel = std::fs::read_to_string(folder.path("novel.txt")).expect("a text");
     folder.write("novel.txt", novel.to_uppercase());
+    folder.replace(
+        "experiment.toml",
+        "corpus = \"calibration.jsonl\"",
+        "corpus = \"novel.txt\"",
+    );
     let told = works(&run(&folder, "plan experiment.toml"));
     let note = |method: &str| {
         told.lines()

@@ -107,7 +107,7 @@ scontrol requeue "${tasks[0]}" || fail "there was nothing to put back"
 scancel "${tasks[1]}" || fail "there was nothing to cancel"
 empty() { [ -z "$(squeue --noheader)" ]; }
 await "the end of all jobs" empty
-grep -q 'cells run' "results/engines/submit/logs/${tasks[0]}.log" || fail "the requeued task did not come to its end"
+grep -qE 'cells? run' "results/engines/submit/logs/${tasks[0]}.log" || fail "the requeued task did not come to its end"
 grep -q '"event":"interrupted"' results/engines/events.jsonl || fail "no task was interrupted"
 ls results/engines/tables/*.md >/dev/null 2>&1 || fail "the report job made no table"
 

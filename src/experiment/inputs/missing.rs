@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::experiment::origin::Part;
 use crate::files::near::meant;
 use crate::hub::Hub;
+use crate::hub::datasets::{DATASETS, PREFIX};
 use std::fmt;
 use std::path::Path;
 
@@ -49,7 +50,7 @@ impl Missing {
         let obtain = obtain.map(|obtain| format!("to get it: {obtain}"));
         // A neighbour with nearly the same name is likelier than what the name might stand for.
         let there = path.parent().is_some_and(|folder| folder == named);
-        let meant = meant(path).filter(|_| !there).or(instead);
+        let meant = elsewhere(named).or_else(|| meant(path).filter(|_| !there)).or(instead);
         let mut how: Vec<String> = obtain.into_iter().chain(meant).collect();
         if how.is_empty() {
             how.push(match path.is_symlink() {
@@ -95,6 +96,25 @@ impl Missing {
             downloaded: hub.downloads(),
         })
     }
+}
+
+/// What a path is that is none of a file: one that a shell would complete, an address, or the name of a text of the hub.
+fn elsewhere(path: &Path) -> Option<String> {
+    let text = path.to_string_lossy();
+    let last = path.file_name()?.to_string_lossy();
+    if text.contains('~') && path.components().any(|part| part.as_os_str() == "~") {
+        return Some("`~` stands for your own folder only in a shell: write the whole path".to_string());
+    }
+    if text.contains(['$', '%']) {
+        return Some("variables are not filled in: write the whole path".to_string());
+    }
+    if ["http:/", "https:/", "file:/"].iter().any(|kind| text.contains(kind)) {
+        return Some(
+            "it is an address, and addresses are not opened: name a file or a folder of this machine".to_string(),
+        );
+    }
+    let known = DATASETS.find(&last).is_ok();
+    known.then(|| format!("a text of the hub is written \"{PREFIX}{last}\""))
 }
 
 impl fmt::Display for Missing {

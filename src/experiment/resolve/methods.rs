@@ -136,7 +136,7 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
 
 /// The error of a name where a criterion, a recipe or a method of whole units is expected.
 fn unknown_method(name: &str) -> Error {
-    if name.contains(['(', '*', '/', ' ']) {
+    if name.trim().contains(['(', '*', '/', ' ']) {
         return Error::config(format!(
             "`{name}` is no name of a method; a formula is written {{ expression = \"{name}\" }}"
         ));
@@ -388,11 +388,6 @@ fn of_checkpoint(
         problems.add(problems.place(span, &there), Error::config(message));
     }
     let checkpoint = typed.get_ref().clone();
-    if checkpoint.as_os_str().is_empty() {
-        let message = "`checkpoint` is empty: it names the folder of a model, or `hub:org/name`";
-        problems.add(typed.span(), Error::config(message));
-        return None;
-    }
     let only = only_pattern(raw, problems)?;
     let label = || {
         let text = checkpoint.to_string_lossy();

@@ -117,10 +117,13 @@ fn file_of<'a>(component: &'a mut RawComponent, readers: &[&str]) -> Option<&'a 
 /// The path as it is from the working directory; a name of the hub stays as it is.
 ///
 /// # Errors
-/// It is there from the working directory, but not from the file's folder; or it is standard input.
+/// It is empty, it is there from the working directory but not from the file's folder, or it is standard input.
 fn placed(folder: &Path, path: &Path) -> Result<PathBuf> {
     if path.to_string_lossy().starts_with(PREFIX) {
         return Ok(path.to_path_buf());
+    }
+    if path == Path::new("") {
+        return Err(Error::config("this path is empty: it names a file or a folder"));
     }
     if path == Path::new(STANDARD_INPUT) {
         return Err(Error::config(
