@@ -45,7 +45,10 @@ fn progress(results: &Results) -> Option<String> {
         0 => String::new(),
         failed => format!(", and {failed} failed"),
     };
-    (done < planned).then(|| format!("So far, {done} of {planned} cells have results{failures}."))
+    match done + failed == *planned {
+        true => (*failed > 0).then(|| format!("Of {planned} cells, {failed} failed.")),
+        false => Some(format!("So far, {done} of {planned} cells have results{failures}.")),
+    }
 }
 
 /// What one seed cannot tell.

@@ -166,6 +166,17 @@ fn where_all_have_one_seed_marks_stay_and_say_what_they_do_not_cover() {
             .contains("intervals and p-values allow for other texts, not for other calibration texts")
     );
     assert!(report.families[0].tests.iter().all(|test| !test.lone));
+    let plots = zprune::report::plots::all(&report.results, &report.families).expect("drawable");
+    let forest = plots
+        .iter()
+        .find(|plot| plot.name == "differences-a-text")
+        .expect("a plot");
+    assert!(
+        forest.caption.contains("intervals are over texts only"),
+        "{}",
+        forest.caption
+    );
+    assert!(forest.svg.contains("95 % over texts") && !forest.svg.contains("texts and seeds"));
 }
 
 #[test]
@@ -238,6 +249,22 @@ fn too_few_calibration_tokens_for_a_hessian_are_named_with_their_numbers() {
     assert_eq!(tokens("magnitude"), None);
 }
 
+#[test]
+fn few_calibration_tokens_are_named_once_for_a_model_with_tasks() {
+    let plan = with_one_seed(
+        "[0]",
+        "[[method]]\nname = \"sparsegpt\"\ncriterion = \"obs\"\nsolver = \"obs\"\n",
+    );
+    let mut results = Results::join(plan.clone(), &records_of(&plan, 0.05, 0));
+    let layers = quickstart().results.sections[0].entries[0].layers.clone();
+    for entry in results.sections.iter_mut().flat_map(|section| &mut section.entries) {
+        (entry.layers, entry.calibration_tokens) = (layers.clone(), Some(10));
+    }
+    let report = Report::new(results);
+    assert!(notes(sheet(&report, "perplexity")).contains("Few calibration tokens: sparsegpt uses"));
+    assert!(!notes(sheet(&report, "accuracy")).contains("Few calibration tokens"));
+}
+
 /// Records whose task has these answers of RIA and Wanda, seed by seed.
 fn answered(plan: &PlanFile, answers: impl Fn(&str, u64) -> String) -> Vec<Record> {
     let mut records = records_of(plan, 0.05, 0);
@@ -290,7 +317,7 @@ fn comparisons_without_any_difference_are_counted_by_themselves() {
     let said = notes(sheet(&report, "accuracy"));
     assert!(said.contains("2 of 3 comparisons could hardly show anything"), "{said}");
     assert!(
-        said.contains("In 1 comparison the methods do not differ in any text"),
+        said.contains("In 1 comparison the methods do not differ in any text, so it is not known what it could show"),
         "{said}"
     );
 }

@@ -362,7 +362,7 @@ fn plots_show_nothing_that_is_not_there() {
     let close = Report::new(Results::join(plan.clone(), &records));
     let plots = zprune::report::plots::all(&close.results, &close.families).expect("drawable");
     let forest = plot(&plots, "differences-accuracy-a").expect("the task is compared");
-    assert!(!forest.svg.contains("survives") && forest.svg.contains("may be chance"));
+    assert!(!forest.svg.contains("significant") && forest.svg.contains("may be chance"));
     // All tasks of a model are in one picture, and each method has one look in all pictures.
     let tasks = plot(&plots, "accuracy-a").expect("the task has accuracies");
     for part in ["wnli (acc)", "95 % over documents", "dense", "ria"] {

@@ -314,6 +314,13 @@ fn a_model_that_was_not_measured_on_a_text_has_no_table_there_and_cells_count_on
         "{finding}"
     );
 
+    // With all cells run, the report is not on its way any more.
+    let mut run = parts.clone();
+    let made = on("second", "b", "other");
+    run[1].records.extend(made.records.last().cloned());
+    let finding = Report::new(union(&run, RowsBy::Method).expect("they go together")).finding;
+    assert!(finding.starts_with("Of 10 cells, 1 failed. "), "{finding}");
+
     // Each experiment's table says how many seeds it has itself.
     let mut fewer = parts.clone();
     fewer[1] = on("second", "b", "other");

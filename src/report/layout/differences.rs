@@ -178,7 +178,7 @@ impl View<'_> {
         let mut said = format!(
             "Differences are those of the first method less the second on the same texts and with the same seed, {}. The interval is the \
              widest of three t-intervals: over texts, over seeds, and over both together. ",
-            units.join(", ")
+            units.join(" or ")
         );
         if units.len() > usize::from(has(MeasureKind::Accuracy)) {
             said.push_str("The p-value is that of the same t-test. ");

@@ -179,7 +179,10 @@ impl View<'_> {
         notes.extend(self.failures(sections, patterns));
         notes.extend(self.found_otherwise(sections, patterns));
         notes.extend(self.of_one_run(sections, patterns));
-        notes.extend(self.few_tokens(sections, patterns));
+        // Once for a model: tables of tasks stand below those of perplexity.
+        if measure.evaluation().is_some() || experiment.evaluations.is_empty() {
+            notes.extend(self.few_tokens(sections, patterns));
+        }
         notes.extend(self.marks(sections, patterns));
         let tests: Vec<&Test> = self.tests(sections, patterns).map(|(_, test)| test).collect();
         notes.extend(detection(&tests, measure));
@@ -310,8 +313,9 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
     let alike = able.len() - told.len();
     if alike > 0 && !said.is_empty() {
         said.push(format!(
-            "In {} the methods do not differ in any text, which does not tell what would have been found.",
-            counted(alike, "comparison")
+            "In {} the methods do not differ in any text, so it is not known what {} could show.",
+            counted(alike, "comparison"),
+            if alike == 1 { "it" } else { "they" }
         ));
     }
     (!said.is_empty()).then(|| said.join(" "))

@@ -33,7 +33,7 @@ impl View<'_> {
                 rows,
                 notes: vec![format!(
                     "Calibration seeds and evaluation windows are two sources of chance. Sd and range over seeds: the spread of \
-                     perplexities when the calibration texts are drawn anew; empty for what does not calibrate. Se over \
+                     perplexities when the calibration texts are drawn anew; empty for what does not calibrate or has one seed. Se over \
                      windows: the standard error of the perplexity, in percent, had other text of this kind been evaluated; \
                      from blocks of neighbouring windows. {confidence}: the t-interval from both sources, or from windows alone \
                      where there is one run. Most of what windows add is shared by all methods, which is why methods are \

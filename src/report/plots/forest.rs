@@ -74,14 +74,21 @@ pub fn plot(
     let percent = percent(confidence);
     let item = |key, text: String| Item { key, text };
     let told = |test: &&&Test| test.verdict(confidence) != TestVerdict::NotTold;
+    let covered = match tests.iter().any(|test| test.seeds.len() > 1) {
+        true => "texts and seeds",
+        false => "texts",
+    };
     let mut items = Vec::new();
     if tests.iter().any(|test| told(&test)) {
-        items.push(item(Key::Filled(false), "survives Holm's correction".to_string()));
+        items.push(item(
+            Key::Filled(false),
+            "significant after Holm's correction".to_string(),
+        ));
     }
     if tests.iter().any(|test| !told(&test)) {
         items.push(item(Key::Filled(true), "may be chance".to_string()));
     }
-    items.push(item(Key::Bar, format!("{percent} over texts and seeds")));
+    items.push(item(Key::Bar, format!("{percent} over {covered}")));
     if tests.iter().any(|test| test.seeds.len() > 1) {
         items.push(item(Key::Dot, "one seed".to_string()));
     }
@@ -103,9 +110,12 @@ pub fn plot(
         true => " Intervals that reach farther than 100 points, as no difference can, end there.",
         false => "",
     };
-    let one_seed = match any(|test| test.one_seed) {
-        true => " A difference of one seed, which has no dots, has an interval over texts only.",
-        false => "",
+    let one_seed = match (any(|test| test.one_seed), any(|test| test.lone)) {
+        (_, true) => {
+            " A difference of one seed, which has no dots, has an interval over texts only, and is not tested with the others."
+        }
+        (true, false) => " Differences are of one seed: intervals are over texts only.",
+        (false, false) => "",
     };
     let caption = format!(
         "Paired differences of the family “{}”, {heading}: the first method less the second on the same texts. Each panel has its own \
