@@ -165,6 +165,7 @@ fn where_all_have_one_seed_marks_stay_and_say_what_they_do_not_cover() {
         notes(sheet(&report, "comparisons"))
             .contains("intervals and p-values allow for other texts, not for other calibration texts")
     );
+    assert!(notes(sheet(&report, "comparisons")).contains("The interval is a t-interval over texts."));
     assert!(report.families[0].tests.iter().all(|test| !test.lone));
     let plots = zprune::report::plots::all(&report.results, &report.families).expect("drawable");
     let forest = plots

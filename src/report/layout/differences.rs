@@ -175,9 +175,13 @@ impl View<'_> {
             .filter(|(kind, _)| has(*kind))
             .map(|(_, unit)| *unit)
             .collect();
+        let interval = match tests().any(|test| test.seeds.len() > 1) {
+            true => "the widest of three t-intervals: over texts, over seeds, and over both together",
+            false => "a t-interval over texts",
+        };
         let mut said = format!(
-            "Differences are those of the first method less the second on the same texts and with the same seed, {}. The interval is the \
-             widest of three t-intervals: over texts, over seeds, and over both together. ",
+            "Differences are those of the first method less the second on the same texts and with the same seed, {}. The interval is \
+             {interval}. ",
             units.join(" or ")
         );
         if units.len() > usize::from(has(MeasureKind::Accuracy)) {
