@@ -23,23 +23,27 @@ pub use fields::{
 };
 pub use file::RecordFile;
 use known::Known;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// The record that counts for every cell: its latest good record unless that was withdrawn, otherwise the latest one,
 /// which says why there is none.
-pub fn standing(records: &[Record]) -> HashMap<&str, &Record> {
-    let mut standing: HashMap<&str, &Record> = HashMap::new();
+pub fn standing(records: &[Record]) -> Standing<'_> {
+    let mut standing = Standing::new();
     for record in records {
-        let good = standing
-            .get(record.id.as_str())
-            .is_some_and(|old| old.status == Status::Ok);
-        if record.status != Status::Failed || !good {
-            standing.insert(&record.id, record);
+        for id in record.ids() {
+            let good = standing.get(&id).is_some_and(|old| old.status == Status::Ok);
+            if record.status != Status::Failed || !good {
+                standing.insert(id, record);
+            }
         }
     }
     standing
 }
+
+/// Records by the ids of their cells.
+pub type Standing<'r> = HashMap<Cow<'r, str>, &'r Record>;
 
 /// Reads the records of a results folder and changes nothing.
 ///

@@ -177,10 +177,7 @@ fn what_is_held_out_is_never_calibrated_on() {
             folder.write("text.jsonl", documents.collect::<String>());
             folder.replace("search.toml", "text.txt", "text.jsonl");
         }
-        let Ok(Described::Search(plan)) = read_described(&folder.path("search.toml"), &MachineRequest::default())
-        else {
-            panic!("it has a [search]");
-        };
+        let plan = plan_of(&folder);
         let drawn = windows::draw(&plan).expect("enough text");
         assert_eq!((drawn.selecting.count(), drawn.confirming.count()), (6, 6));
         assert_eq!(drawn.calibration.keys().copied().collect::<Vec<_>>(), [0, 10, 11]);
@@ -288,6 +285,21 @@ fn what_is_wrong_is_told_with_its_place() {
         ("\"packed\"", "\"answers\"", "no text to hold windows out of"),
         ("seeds = [0]", "seeds = []", "needs calibration seeds"),
         (
+            "[search]\n",
+            "[[evaluation]]\nname = \"own\"\ncorpus = \"text.txt\"\nlength = 16\n[search]\n",
+            "search.toml:14:10: it is the text that the search calibrates with",
+        ),
+        (
+            "group = [\"row\", \"matrix\"]\n",
+            "group = \"row\"\ngroup_ = 1\n",
+            "unknown key `group_`",
+        ),
+        (
+            "{ expression = ",
+            "{ group = \"row\", expression = ",
+            "the table of the formula says group = \"row\", and the method group = \"matrix\"",
+        ),
+        (
             "[calibration]",
             "[[model]]\npath = \"other\"\n[calibration]",
             "a search has one [[model]]",
@@ -302,19 +314,76 @@ fn what_is_wrong_is_told_with_its_place() {
     let space = SEARCH.split("[search.method]").next().expect("a beginning");
     let error = described(space).err().expect("no space");
     assert!(error.contains("there is no [search.method]"), "{error}");
-    // How long the text is, is known when it is read; nothing is run then.
+    // How long the text is, is known when it is read; nothing is run then. A plan says the same.
     let folder = folder(&SEARCH.replace("held_out = 12", "held_out = 5000"));
-    let output = folder
-        .zprune(&["search", "search.toml"])
+    let told = refused_by_both(&folder);
+    assert!(
+        told.contains("text.txt") && told.contains("5000 of them cannot be held out"),
+        "{told}"
+    );
+}
+
+/// What `zprune plan` and `zprune search` say, which is the same; nothing is run.
+fn refused_by_both(folder: &Folder) -> String {
+    let said = [
+        &["plan", "search.toml"][..],
+        &["plan", "--json", "search.toml"],
+        &["search", "search.toml"],
+    ]
+    .map(|words| {
+        let output = folder.zprune(words).output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        said
+    });
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0], said[2]);
+    assert!(folder.results().is_empty());
+    said[0].clone()
+}
+
+#[test]
+fn nothing_is_reported_on_the_text_that_chose_the_winner() {
+    let with = |evaluation: &str| {
+        let evaluation = format!("[[evaluation]]\nname = \"own\"\n{evaluation}\nlength = 16\n[search]\n");
+        SEARCH.replacen("[search]\n", &evaluation, 1)
+    };
+    // The same text under another name.
+    let copied = folder(&with("corpus = \"copy.txt\""));
+    copied.write("copy.txt", tiny::text(7, 1500));
+    let told = refused_by_both(&copied);
+    for part in [
+        "evaluation `own`",
+        "copy.txt",
+        "it is the text that the search calibrates with",
+    ] {
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+    // The windows themselves.
+    let windows = folder(SEARCH);
+    let drawn = windows::draw(&plan_of(&windows)).expect("enough text");
+    for (name, half) in [("selecting", &drawn.selecting), ("confirming", &drawn.confirming)] {
+        half.write(&windows.path(format!("{name}.safetensors")))
+            .expect("writable");
+        windows.write("search.toml", with(&format!("tokens = \"{name}.safetensors\"")));
+        let told = refused_by_both(&windows);
+        assert!(told.contains(name) && told.contains("evaluation `own`"), "{told}");
+    }
+    // Another text may be reported.
+    windows.write("other.txt", tiny::text(8, 1500));
+    windows.write("search.toml", with("corpus = \"other.txt\""));
+    let output = windows
+        .zprune(&["plan", "search.toml"])
         .output()
         .expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(
-        said.contains("text.txt") && said.contains("5000 of them cannot be held out"),
-        "{said}"
-    );
-    assert!(folder.results().is_empty());
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn plan_of(folder: &Folder) -> SearchPlan {
+    match read_described(&folder.path("search.toml"), &MachineRequest::default()) {
+        Ok(Described::Search(plan)) => *plan,
+        _ => panic!("it has a [search]"),
+    }
 }
 
 #[test]

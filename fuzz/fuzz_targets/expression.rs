@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use zprune::backend::moments::{Moments, Needs, SequenceSums};
 use zprune::calibrate::statistics::LayerStatistics;
 use zprune::linalg::Provider;
-use zprune::prune::criterion::{CRITERIA, Criterion};
+use zprune::prune::criterion::{CRITERIA, Criterion, normal_form};
 use zprune::prune::formula::written::read;
-use zprune::prune::layer::{Layer, solve};
+use zprune::prune::compared::Compared;
+use zprune::prune::layer::{Layer, scores_of, solve};
 use zprune::prune::pattern::{Pattern, Selection, Target};
 use zprune::prune::recipe::Steps;
 use zprune::prune::solver::OneShot;
@@ -23,7 +24,9 @@ fuzz_target!(|text: &str| {
     assert_eq!(again.to_string(), normal);
     let table = |text: &str| toml::Table::from_iter([("expression".to_string(), toml::Value::from(text))]);
     let made = CRITERIA.build("expression", &table(text));
-    let of_normal = CRITERIA.build("expression", &table(&normal));
+    let recorded = normal_form(text).expect("it is a formula");
+    assert_eq!(normal_form(&recorded).as_ref(), Some(&recorded));
+    let of_normal = CRITERIA.build("expression", &table(&recorded));
     match (made, of_normal) {
         (Ok(made), Ok(of_normal)) => {
             assert_eq!(made.component.score(), of_normal.component.score());
@@ -35,7 +38,7 @@ fuzz_target!(|text: &str| {
 });
 
 /// Prunes a layer that has what goes wrong: weights that are zero, equal, tiny or huge, and an input that is never active. Scores that
-/// cannot be compared are an error; otherwise half of the weights go, and the others stay as they are.
+/// cannot be compared, or rank nothing, are an error; otherwise half of the weights go, and the others stay as they are.
 fn prune(criterion: &dyn Criterion) {
     static LAYER: LazyLock<(Array2<f32>, LayerStatistics)> = LazyLock::new(layer);
     let (weight, statistics) = &*LAYER;
@@ -52,6 +55,10 @@ fn prune(criterion: &dyn Criterion) {
         return;
     };
     assert_eq!(pruned.mask.removed(), weight.len() / 2);
+    let scores = scores_of(&layer, &criterion.score()).expect("the layer was pruned by them");
+    let compared = Compared::of(&target, weight.dim()).expect("half of each group is removed");
+    let rows: Vec<Vec<f32>> = scores.rows().into_iter().map(|row| row.to_vec()).collect();
+    assert!(rows.iter().any(|row| compared.apart_in(row, &rows[0])), "scores that rank nothing: {scores}");
     for ((place, new), old) in pruned.weight.indexed_iter().zip(weight) {
         assert!(*new == 0.0 || new == old, "{place:?}: {new}, not {old}");
     }

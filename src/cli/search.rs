@@ -161,6 +161,7 @@ fn rungs(plan: &SearchPlan) -> Vec<(PlannedRung, Experiment)> {
 pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<()> {
     let base = &plan.base;
     let folder = results.join(&base.name);
+    search::windows::check(plan)?;
     let rungs = rungs(plan);
     let cells = rungs.iter().map(|(rung, _)| rung.cells).sum();
     if as_json {

@@ -20,6 +20,7 @@ use crate::data::tokenizer::Bos;
 use crate::eval::tasks::{Harness, TASKS};
 use crate::linalg::Provider;
 use crate::model::layer_file::Content;
+use crate::prune::criterion::normal_form;
 use crate::prune::pattern::{Group, Pattern, Selection};
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -209,7 +210,7 @@ impl RecipeIdentity {
         RecipeIdentity {
             criterion: match file {
                 Some((file, seed)) => read_from(&recipe.criterion, file, seed),
-                None => recipe.criterion.clone(),
+                None => settled(&recipe.criterion),
             },
             solver: recipe.solver.clone(),
             allocator: recipe.allocator.clone(),
@@ -456,6 +457,21 @@ impl Identity {
         self.numbers >= first
     }
 
+    /// The identity that the same cell has now, if a formula in it was written down with other names for the same things, or with a group
+    /// that another one took the place of.
+    pub fn renamed(&self) -> Option<Identity> {
+        let mut identity = self.clone();
+        let Some(PruningKind::Recipe(recipe)) = identity.pruning.as_mut().map(|pruning| &mut pruning.kind) else {
+            return None;
+        };
+        let criterion = settled(&recipe.criterion);
+        if criterion == recipe.criterion {
+            return None;
+        }
+        recipe.criterion = criterion;
+        Some(identity)
+    }
+
     /// The first sixteen hexadecimal digits of the identity's SHA-256; among a million cells a clash has probability 3e-8.
     pub fn id(&self) -> String {
         let text = serde_json::to_vec(self).expect("an identity holds nothing that JSON cannot");
@@ -486,6 +502,30 @@ pub fn identify(experiment: &Experiment, machine: Machine, inputs: &Inputs) -> V
     let cells = experiment.cells();
     let of = |cell: &Cell| Identity::of(experiment, machine, inputs, cell);
     cells.iter().map(of).collect()
+}
+
+/// The criterion that is a formula, and the keys of its formula and of its group.
+const EXPRESSION: &str = "expression";
+const GROUP: &str = "group";
+
+/// A criterion as ids have it. A formula is in its normal form. Its own group is always the usual one, since the group that counts is the
+/// recipe's.
+fn settled(criterion: &ComponentPlan) -> ComponentPlan {
+    let mut criterion = criterion.clone();
+    if criterion.name != EXPRESSION {
+        return criterion;
+    }
+    if let Some(parameters) = criterion.parameters.as_object_mut() {
+        if let Some(group) = parameters.get_mut(GROUP) {
+            *group = Group::Row.to_string().into();
+        }
+        if let Some(text) = parameters.get_mut(EXPRESSION)
+            && let Some(normal) = text.as_str().and_then(normal_form)
+        {
+            *text = normal.into();
+        }
+    }
+    criterion
 }
 
 /// A criterion whose file stands for its content.

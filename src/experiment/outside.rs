@@ -43,7 +43,7 @@ pub fn check_outside<'c>(
         progress.stage(&format!("checking {}", path.display()));
         let folder = inputs.folders[cell.model].as_ref();
         let folder = folder.ok_or_else(|| inputs.lacks())?;
-        let file = LayerFile::open_whole(&path, &folder.spec, content).at(&method)?;
+        let file = LayerFile::open(&path, &folder.spec, content).at(&method)?;
         let model = inputs.models[cell.model].as_ref();
         if let (Some(model), Some(made_for)) = (model, file.made_for()) {
             of_this_model(made_for, &model.identity.weights)
@@ -55,9 +55,15 @@ pub fn check_outside<'c>(
         {
             tracing::warn!("{method}: {}: {strange}", path.display());
         }
-        if let Some(recipe) = experiment.recipe(pruning.method)?.filter(|recipe| recipe.takes_mask()) {
-            found::patterns(&file, &recipe, pruning.pattern).at(&method)?;
+        let Some(recipe) = experiment.recipe(pruning.method)? else {
+            continue;
+        };
+        // Both look at every value.
+        match content {
+            Content::Mask => found::patterns(&file, &recipe, pruning.pattern).map(drop),
+            _ => found::check_scores(&file, &recipe, pruning.pattern),
         }
+        .at(&method)?;
     }
     Ok(())
 }

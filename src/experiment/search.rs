@@ -17,6 +17,11 @@ pub const CONFIRMING: &str = "other half";
 /// Name of the family of the winner's comparisons.
 pub const FAMILY: &str = "the winner";
 
+/// Why an evaluation is refused.
+pub const SAME_TEXT: &str = "it is the text that the search calibrates with and holds windows out of, on which the winner is chosen: its \
+                             perplexity there would be too good; report another text, or leave the evaluation out (the comparison is on \
+                             windows that had no say in the choice)";
+
 /// A resolved search.
 #[derive(Debug, Clone)]
 pub struct SearchPlan {

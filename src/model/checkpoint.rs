@@ -141,7 +141,10 @@ impl Checkpoint {
         }
         if StorageType::of(location.dtype).is_none() {
             let dtype = location.dtype;
-            let message = format!("tensor `{name}` has type {dtype:?}; only F32, F16 and BF16 weights can be pruned");
+            let message = format!(
+                "tensor `{name}` has type {dtype:?}; only F32, F16 and BF16 weights can be pruned: save the model in one of these, as \
+                 `model.float()` or `model.bfloat16()` do in PyTorch"
+            );
             return Err(Error::input(message).at(shard));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What another program removed: found in its mask, which is held against the pattern that it stands for, or in its checkpoint.
 
 use super::allocator::PlacedLinear;
+use super::compared::{Compared, ranks_nothing};
 use super::layer::LayerRecord;
 use super::mask::Mask;
 use super::pattern::{COLUMN_BLOCK, Group, Pattern, sparsity_of};
@@ -66,6 +67,28 @@ pub fn patterns(file: &LayerFile, recipe: &Recipe, whole: Pattern) -> Result<Vec
         .at(file.path().display()));
     }
     Ok(found)
+}
+
+/// Looks through scores of another program: every value, and whether they rank the weights that are compared with each other.
+///
+/// # Errors
+/// A value cannot be a score, or in some layer the scores of every comparison group are the same; names the layer.
+pub fn check_scores(file: &LayerFile, recipe: &Recipe, pattern: Pattern) -> Result<()> {
+    let target = recipe.target(pattern);
+    for layer in PlacedLinear::all(file.spec()) {
+        let scores = file.layer(layer.block, &layer.spec)?;
+        let Some(compared) = Compared::of(&target, scores.dim()) else {
+            continue;
+        };
+        let all = scores.as_slice().expect("a matrix of a file is contiguous");
+        let rows = all.chunks(scores.ncols().max(1));
+        let first_row = rows.clone().next().unwrap_or_default();
+        if !rows.clone().any(|row| compared.apart_in(row, first_row)) {
+            let error = Error::input(ranks_nothing(&target, "the file"));
+            return Err(error.at(&layer.tensor).at(file.path().display()));
+        }
+    }
+    Ok(())
 }
 
 /// What is found in each linear layer of a model that another program pruned: its zeros, and the N:M pattern that was asked for

@@ -177,6 +177,9 @@ fn run_in_order(piece: &mut dyn Workpiece, steps: Steps, target: &Target) -> Res
     }
     let score = resolve(&score, piece)?;
     let follows = steps.follows(target);
+    if let Some(given_by) = steps.criterion.given_by() {
+        piece.check_ranking(&score, target, &given_by)?;
+    }
     let mut refined = None;
     if !follows {
         piece.select(&score, target)?;

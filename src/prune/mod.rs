@@ -30,5 +30,6 @@ pub mod formula;
 pub mod described;
 pub mod component;
 pub mod mask;
+pub mod compared;
 pub mod pattern;
 mod range;

@@ -1,5 +1,7 @@
-//! Whether a formula can rank the weights that are compared with each other: without weights, from the kind of its values.
+//! Whether a formula can rank the weights that are compared with each other: without weights, from the kind of its values. With
+//! weights, [`check_ranking`](super::workbench::Workpiece::check_ranking) tells.
 
+use super::compared::within;
 use super::formula::{Binary, Formula};
 use super::pattern::{Group, Pattern, Target};
 use super::score::{Score, Shape, shape};
@@ -10,18 +12,8 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Shows the formula, and says which weights would all have the same score.
 pub(super) fn check(score: &Score, target: &Target) -> Result<()> {
-    let within = match (target.pattern, target.group) {
-        (Pattern::NofM { of, .. }, _) => Some(format!(
-            "under {} the {of} neighbouring inputs of an output are compared with each other",
-            target.pattern
-        )),
-        (Pattern::Unstructured { .. }, Group::Row | Group::RowShare) => Some(format!(
-            "with group = \"{}\" the inputs of one output are compared with each other",
-            target.group
-        )),
-        (Pattern::Unstructured { .. }, Group::Matrix | Group::ColumnBlock) => None,
-    };
-    let why = match (told_apart(score), within) {
+    let by_row = matches!(target.pattern, Pattern::NofM { .. }) || matches!(target.group, Group::Row | Group::RowShare);
+    let why = match (told_apart(score), within(target).filter(|_| by_row)) {
         (Shape::One, _) => {
             "this is one number for the whole layer, so that all its weights have the same score".to_string()
         }

@@ -3,6 +3,7 @@
 use super::fields::{Record, Status};
 use super::line::record;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -36,19 +37,22 @@ impl Known {
 
     /// Adds the record in the line that was read last.
     fn add(&mut self, record: Record, sum: String) -> Result<()> {
-        match (record.status, self.good.get(&record.id)) {
-            (Status::Ok, Some(first)) if !self.records[*first].agrees(&record) => {
+        let ids: Vec<String> = record.ids().map(Cow::into_owned).collect();
+        let first = ids.iter().find_map(|id| self.good.get(id).copied());
+        match (record.status, first) {
+            (Status::Ok, Some(first)) if !self.records[first].agrees(&record) => {
                 return Err(Error::input(format!(
                     "the record contradicts the good record of the same cell ({}) in line {}; equal cells have equal numbers, so one \
                      of the two is wrong: remove its line",
-                    record.id, self.lines[*first]
+                    record.id, self.lines[first]
                 )));
             }
             (Status::Ok, _) => {
-                self.good.insert(record.id.clone(), self.records.len());
+                let index = self.records.len();
+                self.good.extend(ids.into_iter().map(|id| (id, index)));
             }
             (Status::Withdrawn, _) => {
-                self.good.remove(&record.id);
+                self.good.retain(|id, _| !ids.contains(id));
             }
             (Status::Failed, _) => {}
         }

@@ -5,8 +5,15 @@ use super::invariants;
 use crate::data::digest;
 use crate::error::{Error, Result, json_in_line};
 use serde::Deserialize;
+use std::borrow::Cow;
 
 impl Record {
+    /// The id of the cell, and the one that the same cell has now if that is another ([`Identity::renamed`](crate::experiment::identity::Identity::renamed)).
+    pub fn ids(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let now = self.cell.renamed().map(|cell| Cow::Owned(cell.id()));
+        std::iter::once(Cow::Borrowed(self.id.as_str())).chain(now)
+    }
+
     /// The record as a line of `runs.jsonl`, without the line end: JSON whose last key, `check`, is the checksum of the rest. The
     /// checksum is that of the record as zprune writes it, so spaces and other spellings of the same numbers do not change it.
     ///

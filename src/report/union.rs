@@ -16,7 +16,7 @@ use crate::experiment::plan_file::{PlanFile, PlannedCell};
 use crate::prune::pattern::Pattern;
 use crate::record::{self, Record};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Which methods of several experiments share a row.
@@ -122,7 +122,7 @@ fn names(folders: &[ResultsFolder]) -> Vec<String> {
 struct Part<'a> {
     name: &'a str,
     plan: &'a PlanFile,
-    standing: HashMap<&'a str, &'a Record>,
+    standing: record::Standing<'a>,
 }
 
 impl<'a> Part<'a> {

@@ -8,11 +8,10 @@ use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::Experiment;
 use crate::experiment::search::{SELECTING, SearchPlan};
 use crate::progress::Progress;
-use crate::record::{self, Record, Status, standing};
+use crate::record::{self, Status, standing};
 use crate::report::{self, Report};
 use crate::run::{self, Options, Outcome};
 use crate::stats::mean;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Carries out a search in its folder; what has results is not done again. `after` is called after each rung.
@@ -114,7 +113,7 @@ fn add(all: &mut Outcome, more: Outcome) {
 fn scores(experiment: &Experiment, inputs: &Inputs, folder: &Path) -> Result<Vec<std::result::Result<f64, String>>> {
     let machine = experiment.machine_here()?;
     let records = record::read(folder)?;
-    let standing: HashMap<&str, &Record> = standing(&records);
+    let standing = standing(&records);
     let mut losses: Vec<std::result::Result<Vec<f64>, String>> =
         experiment.methods.iter().map(|_| Ok(Vec::new())).collect();
     for (cell, identity) in experiment.cells().iter().zip(identify(experiment, machine, inputs)) {

@@ -12,7 +12,7 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::Experiment;
-use crate::experiment::search::{SearchPlan, WindowFiles};
+use crate::experiment::search::{SAME_TEXT, SearchPlan, WindowFiles};
 use crate::files::{Access, OutputFile, no_links};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -37,17 +37,35 @@ pub struct Windows {
 /// # Errors
 /// Something is missing, the text is too short, or has the same passage twice and one of them is held out.
 pub fn draw(plan: &SearchPlan) -> Result<Windows> {
-    let seeds = plan.seeds();
-    let all = Experiment {
-        seeds: seeds.clone(),
-        ..plan.base.clone()
-    };
-    let inputs = Inputs::inspect_texts(&all)?;
+    let inputs = texts(plan)?;
     // Those of the last comparison as well: they are wanted when all rungs are done.
     inputs.require_all()?;
-    let missing = || inputs.lacks();
-    let model = inputs.folders.first().and_then(Option::as_ref).ok_or_else(missing)?;
-    let file = inputs.calibration.values().next().ok_or_else(missing)?;
+    drawn(plan, &inputs)?.ok_or_else(|| inputs.lacks())
+}
+
+/// Checks that the windows of a search can be drawn, as far as the tokenizer and the text are on this machine.
+///
+/// # Errors
+/// As [`draw`], but what is missing is none.
+pub fn check(plan: &SearchPlan) -> Result<()> {
+    drawn(plan, &texts(plan)?).map(drop)
+}
+
+/// The texts of a search, for all of its seeds.
+fn texts(plan: &SearchPlan) -> Result<Inputs> {
+    Inputs::inspect_texts(&Experiment {
+        seeds: plan.seeds(),
+        ..plan.base.clone()
+    })
+}
+
+/// The windows; `None` if the tokenizer or the text is missing.
+fn drawn(plan: &SearchPlan, inputs: &Inputs) -> Result<Option<Windows>> {
+    let seeds = plan.seeds();
+    let model = inputs.folders.first().and_then(Option::as_ref);
+    let Some((model, file)) = model.zip(inputs.calibration.values().next()) else {
+        return Ok(None);
+    };
     let calibration = &plan.calibration;
     let corpus = || Error::config("a search draws its windows from a corpus");
     let (join, sampling) = calibration.join.zip(calibration.sampling).ok_or_else(corpus)?;
@@ -65,12 +83,37 @@ pub fn draw(plan: &SearchPlan) -> Result<Windows> {
     });
     let drawn: BTreeMap<u64, TokenWindows> = drawn.collect::<Result<_>>()?;
     apart(&held, &drawn).at(&name)?;
-    Ok(Windows {
+    reported_elsewhere(plan, inputs, &file.digest, &held)?;
+    Ok(Some(Windows {
         selecting: every_second(&held, 0)?,
         confirming: every_second(&held, 1)?,
         calibration: drawn,
         access: Access::of(&file.path)?,
-    })
+    }))
+}
+
+/// Refuses an evaluation on the text of the search, whatever its file is called, and one with windows that are held out: what is reported
+/// must have had no say in the choice.
+fn reported_elsewhere(plan: &SearchPlan, inputs: &Inputs, digest: &str, held: &TokenWindows) -> Result<()> {
+    let known: HashSet<&[u32]> = held.ids().chunks(held.length()).collect();
+    for (evaluation, input) in plan.base.evaluations.iter().zip(&inputs.evaluations) {
+        let Some(input) = input else { continue };
+        let chosen_on = match evaluation.tokens {
+            None => input.digest == digest,
+            Some(_) => {
+                let windows = TokenWindows::read(&input.path)?;
+                windows
+                    .ids()
+                    .chunks(windows.length())
+                    .any(|window| known.contains(window))
+            }
+        };
+        if chosen_on {
+            let at = format!("evaluation `{}`", evaluation.name);
+            return Err(Error::input(SAME_TEXT).at(input.path.display()).at(at));
+        }
+    }
+    Ok(())
 }
 
 /// Every second window: both halves are spread over the whole text.

@@ -266,6 +266,55 @@ fn files_that_do_not_fit_are_refused_by_name() {
         &changed(&scores, &equal),
         &["x.safetensors", QUERY, "scores are 0.25", "of no weight"],
     );
+    // Equal within every comparison group, but not from group to group.
+    for (index, (width, command)) in [
+        (32, score.to_string()),
+        (32, score.replace("--out", "--group row-share --out")),
+        (4, score.replace("--sparsity 0.5", "--keep 2 --of 4")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let in_groups = |all: &mut Matrices| {
+            let (.., bytes) = all.get_mut(QUERY).expect("there");
+            for (place, score) in bytes.chunks_exact_mut(4).enumerate() {
+                score.copy_from_slice(&((1 + place / width) as f32).to_le_bytes());
+            }
+        };
+        let matrices = changed(&scores, &in_groups);
+        let says = "the file cannot rank weights: ";
+        refused(
+            &command,
+            &matrices,
+            &["x.safetensors", QUERY, says, "all scores of such a group are the same"],
+        );
+        let by_matrix = score.replace("--out out", &format!("--group matrix --out by-matrix-{index}"));
+        works(&run(&folder, &by_matrix));
+    }
+    let wide = |all: &mut Matrices| {
+        let (dtype, _, bytes) = all.get_mut(QUERY).expect("there");
+        let values: Vec<f64> = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|it| f64::from(f32::from_le_bytes(*it)))
+            .collect();
+        *dtype = Dtype::F64;
+        *bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    };
+    refused(
+        score,
+        &changed(&scores, &wide),
+        &[
+            QUERY,
+            "has type F64, and scores are F32, F16 or BF16: write them as `x.float()`",
+        ],
+    );
+    refused(
+        mask,
+        &changed(&scores, &wide),
+        &["and a mask is BOOL or U8: write it as `mask.to(torch.bool)`"],
+    );
     // A mask of another pattern.
     refused(
         &mask.replace("--sparsity 0.5", "--keep 2 --of 4"),

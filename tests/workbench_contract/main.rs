@@ -418,3 +418,97 @@ fn an_unusable_score_is_refused_with_its_place() {
         assert!(said.starts_with("the score at row 1, column 33 is inf; "), "{said}");
     });
 }
+
+/// Weights in a workbench's memory, with a formula over them and its group.
+fn ranked<B: Workbench>(backend: &B, weight: &Array2<f32>, score: &Score, target: &Target) -> Result<(), String> {
+    let none = backend.no_statistics();
+    let mut there = backend.upload_weight(weight.clone()).expect("room");
+    let mut piece = backend.workpiece(&mut there, StorageType::F32, &none);
+    let values = resolve(score, piece.as_ref()).expect("no statistics needed");
+    let checked = piece.check_ranking(&values, target, "the formula `f`");
+    let selected = checked.and_then(|()| piece.select(&values, target));
+    let removed = selected.and_then(|()| piece.remove());
+    let concluding = removed.and_then(|()| piece.conclude(target));
+    drop(piece);
+    let found = concluding.and_then(|concluding| backend.concluded(vec![(concluding, &there)]));
+    let found = found.and_then(|found| found.into_iter().collect::<Result<Vec<_>, _>>());
+    found.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn scores_that_rank_nothing_are_refused() {
+    use zprune::prune::score::{row_sums, weight};
+    let mut random = ChaCha8Rng::seed_from_u64(31);
+    let ordinary = normal(&mut random, 37, 200);
+    let zero = Array2::zeros(ordinary.dim());
+    let mut last = zero.clone();
+    last[[36, 199]] = 0.5;
+    let given = |values: Array2<f32>| Score::Leaf(Quantity::Given(values.into_shared().into()));
+    let ones = || Array2::from_elem(ordinary.dim(), 1.0);
+    let by_row = || row_sums(weight().abs()) + weight().abs().minimum(1e-30);
+    // The score, the weights, whether all weights have the same one, and whether those of a row have.
+    let cases = [
+        ("hidden", weight().abs().maximum(1e9), &ordinary, true, true),
+        ("hidden by a sum", weight().abs() + 1e9, &ordinary, true, true),
+        ("too small", weight().abs() * 1e-60, &ordinary, true, true),
+        ("given, all 1", given(ones()), &ordinary, true, true),
+        ("one for each row", by_row(), &ordinary, false, true),
+        ("one differs, of the last weight", weight().abs(), &last, false, false),
+        ("ordinary", weight().abs(), &ordinary, false, false),
+        (
+            "given, all 0, as gradients may be",
+            weight() * given(ones() * 0.0),
+            &ordinary,
+            false,
+            false,
+        ),
+        ("a layer of zeros", weight().abs().maximum(1e9), &zero, false, false),
+    ];
+    for (case, score, weights, all, rows) in &cases {
+        for target in targets(200) {
+            let by_row = !matches!(
+                (target.pattern, target.group),
+                (Pattern::Unstructured { .. }, Group::Matrix | Group::ColumnBlock)
+            );
+            let wanted = if by_row { *rows } else { *all };
+            // Of no weights or all, none is chosen.
+            let removes = match target.pattern {
+                Pattern::Unstructured { sparsity } if by_row => sparsity * 200.0 >= 1.0,
+                _ => true,
+            };
+            let check = |told: Result<(), String>, place: &str| match told {
+                Err(error) => {
+                    assert!(wanted && removes, "{place}: {error}");
+                    assert!(
+                        error.contains("the formula `f` cannot rank weights: "),
+                        "{place}: {error}"
+                    );
+                    let says = match (target.pattern, target.group) {
+                        (Pattern::NofM { .. }, _) => "neighbouring inputs of an output",
+                        (_, Group::Matrix) => "all weights of this layer have the same score",
+                        (_, Group::ColumnBlock) => "128 neighbouring inputs of all outputs",
+                        _ => "the inputs of one output",
+                    };
+                    assert!(error.contains(says), "{place}: {error}");
+                }
+                Ok(()) => assert!(!(wanted && removes), "{place}: nothing was said"),
+            };
+            check(
+                ranked(&Cpu, weights, score, &target),
+                &format!("CPU, {case}, {target:?}"),
+            );
+        }
+    }
+    on_every_tier(|gpu, tier| {
+        for (case, score, weights, ..) in &cases {
+            for target in targets(200) {
+                let place = format!("tier {tier}, {case}, {target:?}");
+                assert_eq!(
+                    ranked(gpu, weights, score, &target),
+                    ranked(&Cpu, weights, score, &target),
+                    "{place}"
+                );
+            }
+        }
+    });
+}

@@ -38,6 +38,12 @@ pub const TOGETHER: usize = 8;
 /// Number of columns whose correlations have one bound: `BLOCK` of `swap.wgsl`.
 pub const SWAP_BLOCK: usize = 64;
 
+/// What the kernel that compares scores says if two scores of a comparison group differ: `APART` of `score.wgsl`.
+pub const APART: u32 = 1;
+
+/// What it says if a weight is not 0: `NOT_ZERO` of `score.wgsl`.
+pub const NOT_ZERO: u32 = 2;
+
 /// All constants that a shader has, too: shader, name in the shader, value. A test compares them.
 pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::ELEMENTWISE, "LANES", LANES as u32),
@@ -51,6 +57,8 @@ pub const MIRRORED: &[(Shader, &str, u32)] = &[
     (shader::SELECT, "TIED_ROWS", TIED_ROWS as u32),
     (shader::OBS, "TOGETHER", TOGETHER as u32),
     (shader::SWAP, "BLOCK", SWAP_BLOCK as u32),
+    (shader::SCORE, "APART", APART),
+    (shader::SCORE, "NOT_ZERO", NOT_ZERO),
 ];
 
 /// Most constants of a formula that the kernels accept.
@@ -443,10 +451,12 @@ parameters! {
         columns: u32,
         /// Index of the first column to score.
         first: u32,
-        /// Number of columns to score.
+        /// Number of columns to score, or of columns of a comparison group.
         width: u32,
         /// Number of words in a row of the mask.
         words: u32,
+        /// 1 if a comparison group has the columns of all rows.
+        over_rows: u32,
     }
 
     /// Parameters of the kernels that find and mark the lowest keys.

@@ -18,13 +18,14 @@ use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::{Built, Components};
 use crate::prune::criterion::CRITERIA;
-use crate::prune::pattern::Pattern;
+use crate::prune::pattern::{Group, Pattern};
 use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::{UNITS, Widths};
 use crate::registry;
+use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -314,7 +315,7 @@ pub fn method(
     let own = solve.component.group().unwrap_or(score.component.group());
     let takes_mask = matches!(score.component.file(), Some(file) if file.content == Content::Mask);
     let one_shot = !score.component.follows_update() && solve.component.group().is_none() && !takes_mask;
-    let group = agree(protocol, "group", raw.group, |it| {
+    let group = agree(protocol, "group", own_group(&raw, typed, problems)?, |it| {
         it.one_shot.filter(|_| one_shot).unwrap_or(own)
     });
     let mut losses = [Loss::Likelihood, Loss::Outputs].into_iter();
@@ -335,6 +336,22 @@ pub fn method(
         seed: raw.seed,
         kind: MethodKind::Recipe(Box::new(plan)),
     })
+}
+
+/// The group that was typed: beside the criterion, or in the table of a formula. `None` if they are different ones.
+fn own_group(raw: &RawMethod, typed: &Spanned<RawComponent>, problems: &mut Problems) -> Option<Option<Group>> {
+    let inside = typed.get_ref().parameters.get("group").cloned();
+    let inside = inside.and_then(|group| Group::deserialize(group).ok());
+    match (raw.group, inside) {
+        (Some(beside), Some(inside)) if beside != inside => {
+            let message = format!(
+                "the table of the formula says group = \"{inside}\", and the method group = \"{beside}\"; leave out one of them"
+            );
+            problems.add(typed.span(), Error::config(message));
+            None
+        }
+        (beside, inside) => Some(beside.or(inside)),
+    }
 }
 
 /// Resolves a method that removes whole units. `None` if it has a problem.

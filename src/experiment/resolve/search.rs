@@ -11,7 +11,7 @@ use crate::experiment::plan::{Experiment, MethodPlan};
 use crate::experiment::problems::Problems;
 use crate::experiment::protocol::Named;
 use crate::experiment::raw::{RawComponent, RawExperiment, RawMethod, RawSearch};
-use crate::experiment::search::{CONFIRMING, SELECTING, SearchPlan, Trial};
+use crate::experiment::search::{CONFIRMING, SAME_TEXT, SELECTING, SearchPlan, Trial};
 use crate::experiment::source::Source;
 use crate::experiment::space::RawSpace;
 use crate::prune::limits::Limits;
@@ -179,6 +179,11 @@ impl Taken {
             if [SELECTING, CONFIRMING].contains(&own.name.as_str()) {
                 let message = format!("evaluation name `{}` is taken by held-out windows", own.name);
                 problems.add(problems.place(&raw.span(), &["name"]), Error::config(message));
+            }
+            let text = calibration.as_ref().and_then(|plan| plan.corpus.as_ref());
+            if text.is_some() && text == own.corpus.as_ref() {
+                let place = raw.get_ref().corpus.as_ref().map_or(raw.span(), Spanned::span);
+                problems.add(place, Error::config(SAME_TEXT));
             }
         }
         let confirm = self.confirming(&base.seeds, problems);

@@ -13,8 +13,10 @@ use crate::prune::pattern::Group;
 use crate::prune::ranking::told_apart;
 use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
 use crate::registry::suggestion;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IntoDeserializer, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use words::{FUNCTIONS, Function, VALUES, Value, columns, rows};
 
 /// The most parts that a formula may have when all functions are written out. Z-Pruner's has some hundreds.
@@ -40,7 +42,7 @@ pub struct Expression {
 #[derive(Deserialize)]
 struct Typed {
     expression: String,
-    #[serde(default = "by_row")]
+    #[serde(default = "by_row", deserialize_with = "group_by_name")]
     group: Group,
     #[serde(flatten)]
     parameters: BTreeMap<String, f64>,
@@ -50,11 +52,69 @@ fn by_row() -> Group {
     Group::Row
 }
 
+/// A group. Who writes a number meant a parameter.
+fn group_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Group, D::Error> {
+    struct ByName;
+
+    impl Visitor<'_> for ByName {
+        type Value = Group;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("enum Group")
+        }
+
+        fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<Group, E> {
+            Group::deserialize(name.into_deserializer())
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> std::result::Result<Group, E> {
+            Err(E::custom(key_of_the_table("group")))
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> std::result::Result<Group, E> {
+            Err(E::custom(key_of_the_table("group")))
+        }
+    }
+
+    deserializer.deserialize_any(ByName)
+}
+
+/// The keys of a formula's table that are no parameters, with what they are.
+const KEYS: [(&str, &str); 3] = [
+    ("expression", "the formula"),
+    (
+        "group",
+        "the group that scores are compared in, such as group = \"row\"",
+    ),
+    ("name", "the name of the criterion"),
+];
+
+/// Says that a key of the table cannot be a parameter.
+fn key_of_the_table(name: &str) -> String {
+    let what = KEYS.iter().find(|(key, _)| *key == name).map_or("", |(_, what)| what);
+    format!(
+        "`{name}` is {what}, and cannot be a parameter of the formula; call the parameter otherwise, such as `{name}_1`"
+    )
+}
+
+/// A formula in its normal form: of the names for the same thing it has the first of [`words`], so that a formula has one normal form
+/// whichever of them were typed. `None` if the text is no formula.
+pub fn normal_form(text: &str) -> Option<String> {
+    let renamed = |name: &str, values: Option<usize>| {
+        let names = match values {
+            None => Value::find(name).map(|value| value.names),
+            Some(_) => Function::find(name).map(|function| function.normal),
+        };
+        names.map_or(name, |names| names[0]).to_string()
+    };
+    Some(read(text).ok()?.renamed(&renamed).to_string())
+}
+
 impl From<Typed> for Expression {
     fn from(typed: Typed) -> Self {
         Expression {
             // What cannot be read is told when parameters are checked.
-            expression: read(&typed.expression).map_or(typed.expression, |written| written.to_string()),
+            expression: normal_form(&typed.expression).unwrap_or(typed.expression),
             group: typed.group,
             parameters: typed.parameters,
         }
@@ -75,6 +135,10 @@ impl Criterion for Expression {
         uses_pivots(&self.score())
     }
 
+    fn given_by(&self) -> Option<String> {
+        Some(format!("the formula `{}`", self.expression))
+    }
+
     fn score(&self) -> Score {
         self.meaning()
             .expect("the formula was checked when the criterion was made")
@@ -93,6 +157,9 @@ impl Expression {
             )));
         }
         for (name, value) in &self.parameters {
+            if KEYS.iter().any(|(key, _)| key == name) {
+                return Err(Error::config(key_of_the_table(name)));
+            }
             if is_known(name) {
                 return Err(Error::config(format!(
                     "parameter `{name}` has the name of something that formulas know already; choose another"
@@ -127,8 +194,7 @@ impl Expression {
 }
 
 fn is_known(name: &str) -> bool {
-    let of_the_table = ["expression", "group", "name"].contains(&name);
-    Value::find(name).is_some() || Function::find(name).is_some() || of_the_table
+    Value::find(name).is_some() || Function::find(name).is_some()
 }
 
 /// A written formula that is given its meaning.
@@ -185,6 +251,9 @@ impl Reading<'_> {
         }
         if Function::find(name).is_some() {
             return Err(self.wrong(at, &format!("`{name}` is a function: write `{name}(...)`")));
+        }
+        if KEYS.iter().any(|(key, _)| *key == name) {
+            return Err(self.wrong(at, &key_of_the_table(name)));
         }
         let names = VALUES.iter().flat_map(|value| value.names).copied();
         let names: Vec<&str> = names.chain(self.parameters.keys().map(String::as_str)).collect();
@@ -426,6 +495,47 @@ mod tests {
     }
 
     #[test]
+    fn names_for_the_same_thing_have_one_normal_form() {
+        for (one, other) in [
+            ("abs(w) * sqrt(x2)", "abs(w) * root(input_squares)"),
+            (
+                "abs(w) * mean / row_sum(abs(w))",
+                "abs(w) * input_means / row_sums(abs(w))",
+            ),
+            ("w ^ 2 * variance / pivot", "w ^ 2 * input_variances / pivots"),
+            ("max(abs(w), 2) + max(w)", "maximum(abs(w), 2) + greatest(w)"),
+            ("min(abs(w), 2) - min(w)", "minimum(abs(w), 2) - least(w)"),
+            (
+                "col_sum(abs(w)) * y2 * fan_in / fan_out",
+                "column_sums(abs(w)) * output_squares * columns / rows",
+            ),
+        ] {
+            let made = |text: &str| made(&format!("expression = \"{text}\"")).expect(text);
+            assert_eq!(made(other).expression, one);
+            assert_eq!(made(one).expression, one);
+            assert_eq!(made(one).score(), made(other).score());
+        }
+        // Two names for one thing are the same tree, and the same text.
+        for value in VALUES {
+            for name in value.names {
+                let made = made(&format!("expression = \"abs(w) + {name}\"")).expect(name);
+                assert_eq!(made.expression, format!("abs(w) + {}", value.names[0]));
+            }
+        }
+        for function in FUNCTIONS {
+            for name in function.names {
+                let values = if function.takes.0 == 2 { "w, 2" } else { "w" };
+                let made = |name: &str| made(&format!("expression = \"abs(w) + {name}({values})\"")).expect(name);
+                assert_eq!(
+                    made(name).expression,
+                    format!("abs(w) + {}({values})", function.normal[0])
+                );
+                assert_eq!(made(name).score(), made(function.normal[0]).score(), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn the_normal_form_and_the_parameters_are_recorded() {
         let made = made("expression = \"abs( w )*x2^alpha\"\nalpha = 1\ngroup = \"matrix\"").expect("a formula");
         let recorded = serde_json::to_value(&made).expect("JSON");
@@ -455,6 +565,24 @@ mod tests {
             (
                 "expression = \"abs(w)\"\nw = 1.0",
                 "has the name of something that formulas know",
+            ),
+            (
+                "expression = \"abs(w) * group\"\ngroup = 0.5",
+                "`group` is the group that scores are compared in, such as group = \"row\", and cannot be a parameter",
+            ),
+            (
+                "expression = \"abs(w)\"\ngroup = 2",
+                "and cannot be a parameter of the formula",
+            ),
+            ("expression = \"abs(w)\"\ngroup = \"rows\"", "did you mean `row`?"),
+            ("expression = \"abs(w) * group\"", "character 10: `group` is the group"),
+            (
+                "expression = \"abs(w) * name\"",
+                "call the parameter otherwise, such as `name_1`",
+            ),
+            (
+                "expression = \"abs(w) * name\"\nname = 0.5",
+                "`name` is the name of the criterion",
             ),
             (
                 "expression = \"abs(w) * a\"\na = nan",

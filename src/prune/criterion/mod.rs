@@ -31,7 +31,7 @@ use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
 use expression::Expression;
-pub use expression::words;
+pub use expression::{normal_form, words};
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use mask::MaskFile;
@@ -188,6 +188,10 @@ struct Fixed {
 impl Criterion for Fixed {
     fn group(&self) -> Group {
         self.group
+    }
+
+    fn given_by(&self) -> Option<String> {
+        Some(format!("the formula `{}`", self.score))
     }
 
     fn score(&self) -> Score {

@@ -53,6 +53,10 @@ impl Criterion for WithGradients<'_> {
         self.criterion.follows_update()
     }
 
+    fn given_by(&self) -> Option<String> {
+        self.criterion.given_by()
+    }
+
     fn score(&self) -> Score {
         self.score.clone()
     }

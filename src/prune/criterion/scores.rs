@@ -27,6 +27,10 @@ impl Criterion for Scores {
         Group::Row
     }
 
+    fn given_by(&self) -> Option<String> {
+        Some(format!("the file `{}`", self.path))
+    }
+
     fn score(&self) -> Score {
         from_file()
     }

@@ -40,6 +40,13 @@ pub trait Criterion: Send + Sync {
     /// statistics are needed.
     fn score(&self) -> Score;
 
+    /// What gives the scores, as messages call it, if they are refused where they are the same for all weights of a layer that are
+    /// compared with each other. `None` for criteria that are known to rank weights wherever something depends on them: those
+    /// of a paper are not refused.
+    fn given_by(&self) -> Option<String> {
+        None
+    }
+
     /// The file that the score takes values from, if it does.
     fn file(&self) -> Option<ValueFile<'_>> {
         None

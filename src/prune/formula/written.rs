@@ -277,6 +277,25 @@ impl Reader<'_> {
 const DIGITS: usize = 12;
 
 impl Written {
+    /// The same with other names; `renamed` gets each name and, of a call, the number of values.
+    #[must_use]
+    pub fn renamed(&self, renamed: &dyn Fn(&str, Option<usize>) -> String) -> Written {
+        let part = match &self.part {
+            Part::Number(value) => Part::Number(*value),
+            Part::Name(name) => Part::Name(renamed(name, None)),
+            Part::Call(name, values) => Part::Call(
+                renamed(name, Some(values.len())),
+                values.iter().map(|value| value.renamed(renamed)).collect(),
+            ),
+            Part::Negative(of) => Part::Negative(Box::new(of.renamed(renamed))),
+            Part::Pair(sign, pair) => Part::Pair(*sign, Box::new(pair.each_ref().map(|part| part.renamed(renamed)))),
+        };
+        Written {
+            part,
+            place: self.place,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match &self.part {
             Part::Pair(sign, _) => sign.rank(),

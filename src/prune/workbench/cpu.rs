@@ -7,13 +7,16 @@ mod sparse;
 mod swap;
 mod values;
 
-use super::{Factored, Finished, Grams, LayerView, Workbench, Workpiece, inverse, of_features, reordered};
+use super::{
+    Factored, Finished, Grams, LayerView, Workbench, Workpiece, inputs_are_zero, inverse, of_features, reordered,
+};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
 use crate::calibrate::statistics::{Factoring, LayerStatistics, Means, not_gathered};
 use crate::calibrate::variables::InputChange;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::prune::compared::{Compared, ranks_nothing};
 use crate::prune::mask::{Mask, lowest_of, select};
 use crate::prune::matrix::Matrix;
 use crate::prune::pattern::{COLUMN_BLOCK, Pattern, Target};
@@ -29,7 +32,7 @@ use piece::Piece;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
-use values::{Evaluator, ones_where_kept, scores, usable};
+use values::{Evaluator, ones_where_kept, scores, tells_apart, usable};
 
 impl<P: Products> Workbench for P {
     type Statistics = LayerStatistics;
@@ -171,6 +174,25 @@ impl Workpiece for Piece<'_> {
     fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
         self.mask = self.chosen(score, target)?;
         Ok(())
+    }
+
+    fn check_ranking(&mut self, score: &Values, target: &Target, given_by: &str) -> Result<()> {
+        let Some(compared) = Compared::of(target, self.weight.dim()) else {
+            return Ok(());
+        };
+        let evaluation = Evaluator::new(score, self.weight.dim(), Some(&self.mask))?;
+        if tells_apart(&evaluation, self.weight.view(), compared) {
+            return Ok(());
+        }
+        let zero = |values: &Array2<f32>| values.iter().all(|value| *value == 0.0);
+        let mut harmless = zero(&*self.weight) || inputs_are_zero(self);
+        for matrix in &score.matrices {
+            harmless |= zero(matrix.there()?);
+        }
+        match harmless {
+            true => Ok(()),
+            false => Err(Error::numeric(ranks_nothing(target, given_by))),
+        }
     }
 
     fn keep(&mut self, kept: &Matrix) -> Result<()> {

@@ -9,6 +9,7 @@ mod matrices;
 mod moves;
 mod order;
 mod piece;
+mod ranking;
 mod reports;
 mod selection;
 mod statistics;
@@ -117,6 +118,7 @@ impl Workbench for Gpu {
             mask: None,
             misplaced: OnceLock::new(),
             unchecked: None,
+            unranked: None,
             storage,
             statistics,
             changed: None,
@@ -280,7 +282,9 @@ impl LayerView for Piece<'_> {
 impl Workpiece for Piece<'_> {
     fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
         // What an earlier selection found is not forgotten.
-        self.bring(&[])?;
+        if self.unchecked.is_some() {
+            self.bring(&[])?;
+        }
         let (mask, unusable) = self.chosen(score, target)?;
         self.mask = Some(Arc::new(mask));
         // Matrices are as large as the layer and would have to stay until the end.
@@ -290,6 +294,10 @@ impl Workpiece for Piece<'_> {
         }
         self.unchecked = None;
         self.check_scores(&unusable, score)
+    }
+
+    fn check_ranking(&mut self, score: &Values, target: &Target, given_by: &str) -> Result<()> {
+        self.compare(score, target, given_by)
     }
 
     fn keep(&mut self, kept: &Matrix) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::prune::score::{
 
 /// A name that stands for a value.
 pub struct Value {
-    /// Its names: the short one that people write, and that in the formulas that zprune prints.
+    /// Its names: the short one that people write, which stands in the normal form, and that in the formulas that zprune prints.
     pub names: &'static [&'static str],
     /// What there is one of it for.
     pub each: &'static str,
@@ -24,6 +24,8 @@ pub struct Value {
 pub struct Function {
     /// Its names, as of a value.
     pub names: &'static [&'static str],
+    /// The names of the function that it is another word for; its own if it is none.
+    pub(super) normal: &'static [&'static str],
     /// How many values it takes at least and at most.
     pub(super) takes: (usize, usize),
     /// Whether it makes fewer values: one for each row, each column or the layer.
@@ -126,6 +128,9 @@ pub const VALUES: &[Value] = &[
     ),
 ];
 
+const MAX: &[&str] = &["max"];
+const MIN: &[&str] = &["min"];
+
 /// All functions.
 pub const FUNCTIONS: &[Function] = &[
     each(&["abs"], "without the sign"),
@@ -137,8 +142,8 @@ pub const FUNCTIONS: &[Function] = &[
     each(&["sign"], "-1, 0 or 1"),
     each(&["inverse"], "`1 / a`, and 0 where `a` is not above 0"),
     pair(&["power"], "as `a ^ b`"),
-    pair(&["maximum"], "the larger of two values, as `max(a, b)`"),
-    pair(&["minimum"], "the smaller of two values, as `min(a, b)`"),
+    as_is(MAX, pair(&["maximum"], "the larger of two values, as `max(a, b)`")),
+    as_is(MIN, pair(&["minimum"], "the smaller of two values, as `min(a, b)`")),
     pair(&["below"], "1 where `a < b`, and else 0"),
     reduction(&["row_sum", "row_sums"], "the sum over the weights of each row"),
     reduction(&["row_mean"], "the mean over the weights of each row"),
@@ -152,19 +157,19 @@ pub const FUNCTIONS: &[Function] = &[
     Function {
         takes: (1, 2),
         ..reduction(
-            &["max"],
+            MAX,
             "`max(a)`: the largest of all values; `max(a, b)`: the larger of two values",
         )
     },
     Function {
         takes: (1, 2),
         ..reduction(
-            &["min"],
+            MIN,
             "`min(a)`: the smallest of all values; `min(a, b)`: the smaller of two values",
         )
     },
-    reduction(&["greatest"], "the largest of all values, as `max(a)`"),
-    reduction(&["least"], "the smallest of all values, as `min(a)`"),
+    as_is(MAX, reduction(&["greatest"], "the largest of all values, as `max(a)`")),
+    as_is(MIN, reduction(&["least"], "the smallest of all values, as `min(a)`")),
 ];
 
 const fn value(
@@ -184,10 +189,16 @@ const fn value(
 const fn each(names: &'static [&'static str], meaning: &'static str) -> Function {
     Function {
         names,
+        normal: names,
         takes: (1, 1),
         reduces: false,
         meaning,
     }
+}
+
+/// A function that is another word for the function of these names.
+const fn as_is(normal: &'static [&'static str], function: Function) -> Function {
+    Function { normal, ..function }
 }
 
 const fn pair(names: &'static [&'static str], meaning: &'static str) -> Function {

@@ -1,6 +1,7 @@
 //! Formulas over weights on the host.
 
 use crate::error::{Error, Result};
+use crate::prune::compared::Compared;
 use crate::prune::formula::program::{Along, LEAVES, Program, Real, Scratch};
 use crate::prune::mask::Mask;
 use crate::prune::matrix::Matrix;
@@ -275,6 +276,23 @@ pub fn scores(evaluation: &Evaluator, weight: ArrayView2<f32>, first: usize) -> 
     let scores = mapped(evaluation, weight.dim(), first, Some(weight));
     refuse_unusable(&scores, first)?;
     Ok(scores)
+}
+
+/// Whether two scores of a comparison group differ. Rows are looked at until some do, as a rule the first one.
+pub fn tells_apart(evaluation: &Evaluator, weight: ArrayView2<f32>, compared: Compared) -> bool {
+    let mut scratch = evaluation.scratch();
+    let mut scores = vec![0.0; weight.ncols()];
+    let mut first_row = Vec::new();
+    for row in 0..weight.nrows() {
+        evaluation.along(row, 0, along_row(weight, row), &mut scratch, &mut scores);
+        if compared.over_rows && row == 0 {
+            first_row.clone_from(&scores);
+        }
+        if compared.apart_in(&scores, &first_row) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Refuses a score that cannot be ordered.

@@ -2,7 +2,7 @@
 
 use super::super::{Concluded, Concluding, Ending, Finished, elsewhere, inverse};
 use super::piece::{Piece, WALKERS};
-use super::reports::{check_places, check_score};
+use super::reports::{Unranked, check_places, check_score};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES};
@@ -28,6 +28,8 @@ pub struct Ended {
     misplaced: Option<Memory>,
     /// As in [`Piece`].
     unchecked: Option<(Memory, Values)>,
+    /// As in [`Piece`].
+    unranked: Option<Unranked>,
 }
 
 /// What the device counts in a mask.
@@ -43,6 +45,11 @@ struct Tally {
 impl Piece<'_> {
     /// Ends the layer, and has it checked if there is a target.
     pub fn ended(&mut self, target: Option<&Target>) -> Result<Ended> {
+        // Matrices are as large as the layer and would have to stay.
+        if self.unranked.as_ref().is_some_and(Unranked::has_matrices) {
+            self.bring(&[])?;
+            self.unranked = None;
+        }
         // Groups are those of the order in which the columns are now.
         let tally = target.map(|target| self.tallied(target)).transpose()?;
         let order = self.order.take();
@@ -66,6 +73,7 @@ impl Piece<'_> {
             tally,
             misplaced: self.misplaced.take(),
             unchecked: self.unchecked.take(),
+            unranked: self.unranked.take(),
         })
     }
 
@@ -143,18 +151,26 @@ impl Ended {
         );
         parts.extend(self.misplaced.iter().map(|misplaced| (misplaced, 4)));
         parts.extend(self.unchecked.iter().map(|(unusable, _)| (unusable, 4)));
+        parts.extend(self.unranked.iter().map(|unranked| (&unranked.found, 4)));
         parts
     }
 
     /// Checks what kernels reported; `brought` is what came back.
     fn check_reports(&self, gpu: &Gpu, weight: &Tensor, brought: &[Vec<u32>]) -> Result<()> {
         let mut reports = brought[1 + usize::from(self.tally.is_some())..].iter();
-        if let Some(reported) = self.misplaced.iter().zip(&mut reports).next() {
-            check_places(reported.1[0])?;
+        if self.misplaced.is_some()
+            && let Some(reported) = reports.next()
+        {
+            check_places(reported[0])?;
         }
-        match self.unchecked.iter().zip(reports).next() {
-            Some(((_, score), reported)) => check_score(gpu, weight, reported[0], score),
-            None => Ok(()),
+        if let Some((_, score)) = &self.unchecked
+            && let Some(reported) = reports.next()
+        {
+            check_score(gpu, weight, reported[0], score)?;
+        }
+        match (&self.unranked, reports.next()) {
+            (Some(unranked), Some(reported)) => unranked.check(gpu, reported[0]),
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A layer while it is pruned on the device.
 
-use super::reports::{check_places, check_score};
+use super::reports::{Unranked, check_places, check_score};
 use super::statistics::Statistics;
 use super::written::Written;
 use crate::backend::gpu::device::Memory;
@@ -29,6 +29,8 @@ pub struct Piece<'a> {
     pub misplaced: OnceLock<Memory>,
     /// Where a selection reports a score that cannot be used, and that score: it is looked at with the next results that come back.
     pub unchecked: Option<(Memory, Values)>,
+    /// Scores that are the same in every comparison group, if the device found that: looked at with the next results that come back.
+    pub unranked: Option<Unranked>,
     /// The number format of the checkpoint, to which the weights are rounded at the end.
     pub storage: StorageType,
     /// Statistics of the layer's inputs, with the columns in their own order.
@@ -64,11 +66,12 @@ impl Piece<'_> {
     /// All results of a piece come through here.
     ///
     /// # Errors
-    /// A place that was given to `gather` or `scatter` before is wrong, a score that was selected by is unusable, or the device fails.
+    /// A place that was given to `gather` or `scatter` before is wrong, a score that was selected by is unusable, or ranks nothing, or the device fails.
     pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u32>>> {
         let mut all = parts.to_vec();
         all.extend(self.misplaced.get().map(|misplaced| (misplaced, 4)));
         all.extend(self.unchecked.iter().map(|(unusable, _)| (unusable, 4)));
+        all.extend(self.unranked.iter().map(|unranked| (&unranked.found, 4)));
         if all.is_empty() {
             return Ok(Vec::new());
         }
@@ -79,8 +82,15 @@ impl Piece<'_> {
         {
             check_places(reported)?;
         }
-        if let Some(((_, score), reported)) = self.unchecked.as_ref().zip(reported.next()) {
+        if let Some((_, score)) = &self.unchecked
+            && let Some(reported) = reported.next()
+        {
             check_score(self.gpu, self.current(), reported, score)?;
+        }
+        if let Some(unranked) = &self.unranked
+            && let Some(reported) = reported.next()
+        {
+            unranked.check(self.gpu, reported)?;
         }
         Ok(brought)
     }

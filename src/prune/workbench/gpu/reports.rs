@@ -2,6 +2,8 @@
 
 use super::super::cpu::score_of;
 use crate::backend::Backend;
+use crate::backend::gpu::device::Memory;
+use crate::backend::gpu::parameters::{APART, NOT_ZERO};
 use crate::backend::gpu::{Gpu, Tensor};
 use crate::error::{Error, Result};
 use crate::prune::matrix::Matrix;
@@ -48,4 +50,35 @@ fn score_at(gpu: &Gpu, weights: &Tensor, score: &Values, place: (usize, usize)) 
         *matrix = Matrix::new(host.dim(), host);
     }
     score_of(&there, gpu.download(weights)?.view(), place)
+}
+
+/// Scores that were compared on the device.
+pub struct Unranked {
+    /// What the kernel found.
+    pub found: Memory,
+    /// The scores.
+    pub score: Values,
+    /// What is wrong if they are all the same.
+    pub error: Error,
+}
+
+impl Unranked {
+    /// Whether it keeps matrices in the device's memory.
+    pub fn has_matrices(&self) -> bool {
+        !self.score.matrices.is_empty()
+    }
+
+    /// Checks what came back of [`Unranked::found`].
+    pub fn check(&self, gpu: &Gpu, found: u32) -> Result<()> {
+        if found & APART != 0 || found & NOT_ZERO == 0 {
+            return Ok(());
+        }
+        for matrix in &self.score.matrices {
+            let values = gpu.download(matrix.there()?)?;
+            if values.iter().all(|value| *value == 0.0) {
+                return Ok(());
+            }
+        }
+        Err(self.error.clone())
+    }
 }

@@ -41,6 +41,7 @@ impl Piece<'_> {
             first: first as u32,
             width: width as u32,
             words: columns.div_ceil(32) as u32,
+            over_rows: 0,
         };
         let mask = self.mask_for(score)?;
         let mask = read(mask.as_ref().map_or(device.nothing(), |mask| mask));
