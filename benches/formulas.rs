@@ -98,7 +98,9 @@ fn compare<B: Workbench>(place: &str, backend: &B, name: &str, formula: &str, (r
         started.elapsed().as_secs_f64()
     };
     // What is compiled once is not counted.
-    (time(criterion.as_ref()), time(formula.as_ref()));
+    for it in [criterion.as_ref(), formula.as_ref()] {
+        time(it);
+    }
     let (mut own, mut theirs, mut ratios, mut noise) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let began = Instant::now();
     let mut round = 0;
@@ -124,7 +126,7 @@ fn compare<B: Workbench>(place: &str, backend: &B, name: &str, formula: &str, (r
         values[((values.len() - 1) as f64 * share) as usize]
     };
     let percent = |ratio: f64| 100.0 * (ratio - 1.0);
-    let mut both = |values: &mut Vec<f64>| [0.25, 0.75].map(|share| percent(quartile(values, share)));
+    let both = |values: &mut Vec<f64>| [0.25, 0.75].map(|share| percent(quartile(values, share)));
     let ([low, high], [least, most]) = (both(&mut ratios), both(&mut noise));
     println!(
         "{place:<8} {name:<10} {:>11}  {:>6.3} ms {:>6.3} ms  {:>6.1} % {low:>6.1} to {high:>5.1} %  {least:>6.1} to {most:>5.1} %",

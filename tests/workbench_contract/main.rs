@@ -512,3 +512,57 @@ fn scores_that_rank_nothing_are_refused() {
         }
     });
 }
+
+/// Prunes weights with a formula, given a layer's inputs.
+fn with_inputs<B: Workbench>(backend: &B, formula: &str, inputs: f32, needs: Needs) -> Result<(), String> {
+    let table = toml::Table::from_iter([("expression".to_string(), formula.into())]);
+    let criterion = CRITERIA.build("expression", &table).expect("a formula").component;
+    let (solver, columns) = (
+        SOLVERS
+            .build("one-shot", &toml::Table::new())
+            .expect("no parameters")
+            .component,
+        24,
+    );
+    let mut moments = backend.moments(columns, needs).expect("room");
+    let x = backend
+        .upload(Array2::from_elem((4, columns), inputs).view())
+        .expect("room");
+    if needs.anything() {
+        backend.accumulate(&mut moments, &x).expect("computes");
+    }
+    let statistics = backend.statistics(&moments, 1, Provider::Faer).expect("finite");
+    let weight = normal(&mut ChaCha8Rng::seed_from_u64(32), 6, columns);
+    let mut there = backend.upload_weight(weight).expect("room");
+    let mut piece = backend.workpiece(&mut there, StorageType::F32, &statistics);
+    let target = Target {
+        pattern: Pattern::Unstructured { sparsity: 0.5 },
+        group: Group::Row,
+        selection: Selection::Exact,
+    };
+    let taken = run_steps(piece.as_mut(), Steps::new(criterion.as_ref(), solver.as_ref()), &target);
+    let finished = taken.and_then(|_| piece.finish());
+    finished.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_layer_without_inputs_is_no_error_of_a_formula_that_uses_them() {
+    let cases = [
+        ("abs(w) * sqrt(x2)", 0.0, Needs::SQUARES, true),
+        ("abs(w) * sqrt(x2)", 1.0, Needs::SQUARES, true),
+        ("max(abs(w), 1e9) + x2", 1.0, Needs::SQUARES, false),
+        // What was not gathered says nothing of the inputs.
+        ("max(abs(w), 1e9)", 1.0, Needs::NOTHING, false),
+        ("max(abs(w), 1e9)", 0.0, Needs::SQUARES, false),
+    ];
+    for (formula, inputs, needs, fine) in cases {
+        let place = format!("CPU, {formula}, inputs {inputs}");
+        assert_eq!(with_inputs(&Cpu, formula, inputs, needs).is_ok(), fine, "{place}");
+    }
+    on_every_tier(|gpu, tier| {
+        for (formula, inputs, needs, fine) in cases {
+            let place = format!("tier {tier}, {formula}, inputs {inputs}");
+            assert_eq!(with_inputs(gpu, formula, inputs, needs).is_ok(), fine, "{place}");
+        }
+    });
+}

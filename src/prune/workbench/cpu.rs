@@ -7,9 +7,7 @@ mod sparse;
 mod swap;
 mod values;
 
-use super::{
-    Factored, Finished, Grams, LayerView, Workbench, Workpiece, inputs_are_zero, inverse, of_features, reordered,
-};
+use super::{Factored, Finished, Grams, LayerView, Workbench, Workpiece, inverse, of_features, reordered};
 use crate::backend::cpu::Products;
 use crate::backend::cpu::simd::vectorised;
 use crate::backend::moments::Moments;
@@ -185,7 +183,7 @@ impl Workpiece for Piece<'_> {
             return Ok(());
         }
         let zero = |values: &Array2<f32>| values.iter().all(|value| *value == 0.0);
-        let mut harmless = zero(&*self.weight) || inputs_are_zero(self);
+        let mut harmless = zero(&*self.weight);
         for matrix in &score.matrices {
             harmless |= zero(matrix.there()?);
         }

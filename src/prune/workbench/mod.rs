@@ -328,7 +328,7 @@ pub trait Workpiece: LayerView {
 
     /// Refuses scores that are the same ([`differ`](crate::prune::compared::differ)) in every comparison group of a target, since the
     /// first columns would be removed then. `given_by` is what gives them, for the message. They may be the same where nothing depends
-    /// on them: where the layer's weights or inputs, or the values of a matrix of the score, such as gradients, are all 0.
+    /// on them: where the layer's weights, or the values of a matrix of the score, such as gradients, are all 0.
     ///
     /// # Errors
     /// They are, or an operand does not fit. A GPU tells the first as [`Workpiece::select`] tells of its scores.
@@ -388,13 +388,6 @@ pub trait Workpiece: LayerView {
     fn conclude(&mut self, target: &Target) -> Result<Concluding> {
         Ok(Concluding(Ending::Known(self.finish()?.concluded(target)?)))
     }
-}
-
-/// Whether the inputs of a layer are all 0, as far as that is known.
-fn inputs_are_zero(layer: &(impl LayerView + ?Sized)) -> bool {
-    layer
-        .squared_norms()
-        .is_ok_and(|squares| squares.iter().all(|square| *square == 0.0))
 }
 
 /// A workpiece that is finished, and whose result the device may still have to count.

@@ -1,6 +1,5 @@
 //! Whether scores tell weights apart, on the device.
 
-use super::super::inputs_are_zero;
 use super::piece::Piece;
 use super::reports::Unranked;
 use super::written::Written;
@@ -19,7 +18,7 @@ impl Piece<'_> {
     /// See [`Workpiece::check_ranking`](super::super::Workpiece::check_ranking).
     pub fn compare(&mut self, score: &Values, target: &Target, given_by: &str) -> Result<()> {
         let (rows, columns) = self.size();
-        let Some(compared) = Compared::of(target, (rows, columns)).filter(|_| !inputs_are_zero(self)) else {
+        let Some(compared) = Compared::of(target, (rows, columns)) else {
             return Ok(());
         };
         let device = self.gpu.hardware();
