@@ -89,14 +89,14 @@ be written; 130 stopped by Ctrl-C or a request to terminate.
 -v logs more, and ZPRUNE_LOG takes a tracing filter. RAYON_NUM_THREADS is the number of threads that compute. Tables fit \
 the terminal; in a file or a pipe they have their full width, unless COLUMNS sets another.";
 
-/// Removes weights from trained language models without retraining, and tells what that costs.
+/// Removes weights from trained language models without retraining, and measures what that costs.
 #[derive(Debug, Parser)]
 #[command(name = "zprune", version, after_help = HELP, max_term_width = 110)]
 struct Arguments {
     /// Show no progress, only results and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Log more; -vv logs all there is
+    /// Log more; -vv logs everything
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -108,23 +108,23 @@ enum Command {
     /// Prune a small model that is a part of the program: 40 cells and their report, in one to three minutes on two cores; needs no other file
     #[cfg(feature = "embedded")]
     Quickstart(quickstart::Quickstart),
-    /// Run an experiment (a bare X.toml means the same)
+    /// Run an experiment (`zprune X.toml` does the same)
     Run(sweep::Run),
     /// Show the cells, what is done and what is to do; runs nothing
     Plan(sweep::Plan),
     /// Search for the best method of a space: many recipes on little text, the best of them on more
     Search(search::Search),
-    /// Make job scripts that run an experiment's cells on a cluster; shows them, unless told to write them
+    /// Make job scripts that run an experiment's cells on a cluster; shows them, and --write writes them
     Submit(Box<submit::Submit>),
     /// Make the tables, plots and page again from the records, or print some of the tables
     Report(report::ReportCommand),
     /// Join the results folders of one experiment that was run on several machines
     Merge(merge::Merge),
-    /// Prune one model into a directory that every tool loads
+    /// Prune one model into a directory that other programs load, too
     Prune(Box<prune::Prune>),
-    /// Make one model smaller: remove whole heads, neurons or blocks, so that it is faster, too
+    /// Make one model smaller: remove whole heads, neurons or blocks; the model also becomes faster
     Shrink(Box<shrink::Shrink>),
-    /// Turn the residual stream of one model by an orthogonal matrix; it computes the same with other weights
+    /// Turn the residual stream of one model by an orthogonal matrix; the model computes the same as before, with other weights
     Rotate(rotate::Rotate),
     /// Measure the perplexity of one model, its accuracy on tasks, or its answers to prompts
     Eval(eval::Eval),
@@ -160,7 +160,7 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = StorageType::named)]
         dtype: StorageType,
     },
-    /// Turn a model directory (LLaMA, Mistral, Qwen 2, Granite) into a GGUF file for llama.cpp, also if blocks differ in size
+    /// Turn a model directory (LLaMA, Mistral, Qwen 2, Granite) into a GGUF file for llama.cpp, even if blocks differ in size
     Export {
         /// Hugging Face model directory
         #[arg(value_name = "DIR")]

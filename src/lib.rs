@@ -1,4 +1,4 @@
-//! zprune removes weights from trained language models without retraining, and tells what that costs.
+//! zprune removes weights from trained language models without retraining, and measures what that costs.
 //!
 //! # Data flow
 //!

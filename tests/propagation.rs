@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use zprune::backend::cpu::Cpu;
 use zprune::backend::moments::Needs;
 use zprune::backend::{Backend, Compute};
-use zprune::calibrate::Goal;
 use zprune::calibrate::passes::dense_moments;
+use zprune::calibrate::{Goal, Stage};
+use zprune::cell::{Prepared, Runner, Sharing, Treatment};
 use zprune::data::windows::TokenWindows;
 use zprune::eval::perplexity::PerplexityScorer;
 use zprune::linalg::Provider;
@@ -20,6 +21,7 @@ use zprune::memory::Room;
 use zprune::model::checkpoint::{Checkpoint, LinearWeights};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
+use zprune::progress::Silent;
 use zprune::prune::compensation::Bias;
 use zprune::prune::criterion::CRITERIA;
 use zprune::prune::model::{Calibration, PrunedBlock, first_statistics, prune_model};
@@ -88,6 +90,49 @@ fn pruned(checkpoint: &Checkpoint, method: &Recipe, calibration: &Calibration<Cp
 
 fn equal(a: &[LinearWeights], b: &[LinearWeights]) -> bool {
     a.iter().zip(b).all(|(a, b)| a.weight == b.weight)
+}
+
+#[test]
+fn a_cell_with_dense_statistics_does_not_see_what_other_cells_reproduce() {
+    let checkpoint = checkpoint();
+    let mut model = Prepared::new(&checkpoint);
+    model.calibration = [(0, windows())].into();
+    let recipe = Recipe {
+        stage: Stage::Dense,
+        ..method("wanda", "least-squares")
+    };
+    let other = Recipe {
+        stage: Stage::Separate,
+        goal: Goal::Dense,
+        ..method("wanda", "least-squares")
+    };
+    assert!(
+        other.needs().cross,
+        "the claim needs a cell that reproduces the dense model's outputs"
+    );
+    let weights = |needs: Needs| {
+        let sharing = Sharing {
+            cells_per_seed: 2,
+            needs,
+            ..Sharing::NONE
+        };
+        let treatment = Treatment {
+            recipe: &recipe,
+            pattern: HALF,
+            seed: Some(0),
+            file: None,
+        };
+        let mut runner = Runner::new(&Cpu, &model, sharing).expect("room");
+        let mut blocks: Vec<Vec<LinearWeights>> = Vec::new();
+        let findings = runner.run(Some(treatment), &Silent, |pruned| {
+            blocks.push(pruned.weights().collect::<Result<_, _>>()?);
+            Ok(())
+        });
+        findings.expect("prunable");
+        blocks
+    };
+    let (alone, beside) = (weights(recipe.needs()), weights(recipe.needs().and(other.needs())));
+    assert!(alone.len() > 1 && alone.iter().zip(&beside).all(|(a, b)| equal(a, b)));
 }
 
 #[test]

@@ -63,6 +63,17 @@ impl Needs {
         }
     }
 
+    /// The part of these needs that one model's inputs meet: without anything that is gathered beside the dense model's.
+    #[must_use]
+    pub fn of_one_model(self) -> Needs {
+        Needs {
+            cross: false,
+            goal_means: false,
+            goal_gram: false,
+            ..self
+        }
+    }
+
     /// Whether statistics gathered for these needs are enough for `other`.
     pub fn cover(self, other: Needs) -> bool {
         self.and(other) == self

@@ -490,7 +490,9 @@ impl<'a, B: Workbench> Runner<'a, B> {
             return Ok(());
         }
         self.dense = None;
-        let needs = self.sharing.needs.and(needs);
+        // Other cells may reproduce the dense model's outputs. This pass has only the dense model's inputs, and a solver that
+        // found products with others among its statistics would take these for its goal.
+        let needs = self.sharing.needs.and(needs).of_one_model();
         let moments = dense_moments(self.backend, self.model.source, &self.ends, windows, needs)?;
         self.dense = Some(DensePass { seed, needs, moments });
         Ok(())

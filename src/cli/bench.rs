@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 /// Arguments of `zprune bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Whose shape the random weights have: llama-2-7b, llama-2-70b, llama-3-8b, opt-6.7b, smollm2-135m
+    /// The model whose shape the random weights have: llama-2-7b, llama-2-70b, llama-3-8b, opt-6.7b, smollm2-135m
     #[arg(long, value_name = "NAME")]
     shape: String,
     /// Blocks to prune; the whole model is extrapolated from them
     #[arg(long, default_value_t = 4, value_name = "N")]
     layers: usize,
-    /// Time nothing: write weights and token windows as a model directory (whole models need --layers 32)
+    /// Write weights and token windows as a model directory, and measure no time (whole models need --layers 32)
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write: Option<PathBuf>,
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), a recipe (`sparsegpt`), or a method of whole units (`llm-pruner`), as `zprune list`

@@ -24,5 +24,5 @@ pub(super) const JOINS: [&str; 4] = [
     "Rows without their newline, joined with one newline. JSONL and parquet documents are left as they are",
     "Rows without their newline, joined with one space, as the papers do with the Penn Treebank. JSONL and parquet documents \
      are left as they are",
-    "A text file as it is but for its line ends, which become `\\n`; JSONL and parquet documents one after the other",
+    "A text file unchanged, except line ends, which become `\\n`; JSONL and parquet documents one after the other",
 ];

@@ -37,7 +37,7 @@ impl Common {
 /// An experiment, where its results go, and who computes.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("backend", |backend| {
-    backend.help("Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]")
+    backend.help("What computes: cpu, gpu, or auto (a GPU where there is a real one) [default: the experiment's, or cpu]")
 }))]
 pub(super) struct Target {
     /// Experiment file; `-` reads it from standard input
@@ -52,7 +52,7 @@ pub(super) struct Target {
 /// The argument of every command that copies files of a model directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct FollowLinks {
-    /// Also copy files outside of the model directory that links in it lead to
+    /// If links lead out of the model directory, copy the files that they lead to
     #[arg(long)]
     pub(super) follow_links: bool,
 }

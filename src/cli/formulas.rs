@@ -15,7 +15,7 @@ const REDUCING: &str = "functions that make one value of many: of a row, a colum
 
 /// All values, signs and functions, a line each.
 pub(super) fn words() -> String {
-    let mut text = "values, and what there is one of them for\n".to_string();
+    let mut text = "values, and for what each has one number\n".to_string();
     for value in VALUES {
         let (names, each) = (value.names.join(", "), value.each);
         text.push_str(&format!("  {names:<25}  {each:<14}  {}\n", value.meaning));
@@ -27,7 +27,7 @@ pub(super) fn words() -> String {
             text.push_str(&format!("  {:<25}  {}\n", calls(function), function.meaning));
         }
     }
-    text.push_str("every other name in a formula is a parameter, whose value stands beside it\n");
+    text.push_str("every other name in a formula is a parameter; write its value beside the formula\n");
     text
 }
 

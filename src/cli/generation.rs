@@ -16,7 +16,7 @@ pub struct Generation {
     /// Prompts to answer instead of a text: JSONL or parquet, with the template's fields and an `answer` in each row
     #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "tokens", "join", "length", "windows", "against", "tasks", "format"])]
     generate: Option<PathBuf>,
-    /// The same for examples, which stand before every prompt with their answers
+    /// Examples: a file of the same kind. They stand before every prompt, with their answers
     #[arg(long, value_name = "FILE", requires = "generate")]
     examples: Option<PathBuf>,
     /// Number of examples [default: all of their file]
@@ -28,16 +28,16 @@ pub struct Generation {
     /// Write prompt and examples as turns of a conversation, with the chat template of the model's tokenizer
     #[arg(long, requires = "generate")]
     chat: bool,
-    /// The most tokens that an answer has [default: 64]
+    /// An answer has at most this many tokens [default: 64]
     #[arg(long, value_name = "N", requires = "generate")]
     max_tokens: Option<usize>,
     /// A text that ends an answer; can be given several times
     #[arg(long, value_name = "TEXT", requires = "generate")]
     stop: Vec<String>,
-    /// What of a text must be that of the answer [default: last-number]
+    /// Which part of the model's text must be equal to the answer [default: last-number]
     #[arg(long = "match", requires = "generate", value_parser = choice::<Match>(&[
         "The last number, as in GSM8K; `1,080`, `$1080` and `1080.0` are the same number",
-        "All of it, but for white space at its ends",
+        "The whole text, except white space at its ends",
     ]))]
     matching: Option<Match>,
 }

@@ -302,8 +302,8 @@ fn line(parameter: &Parameter, page: Option<Page>) -> String {
     let written = page.and_then(|page| page.cells(&parameter.name)?.into_iter().next());
     let default = match (&parameter.default, written) {
         (Some(value), _) => format!("by default {value}"),
-        (None, Some(written)) => format!("by default {}", written.replace('`', "")),
-        (None, None) => "no default".to_string(),
+        (None, Some(written)) if !written.is_empty() => format!("by default {}", written.replace('`', "")),
+        (None, _) => "no default".to_string(),
     };
     let meaning = page
         .and_then(|page| page.meaning(&parameter.name))

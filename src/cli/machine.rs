@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Who is asked to compute.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machine {
-    /// Who computes: cpu, gpu, or auto (a GPU where there is a real one) [default: cpu]
+    /// What computes: cpu, gpu, or auto (a GPU where there is a real one) [default: cpu]
     #[arg(long, value_parser = choice::<Wanted>(&[
         "This machine's cores",
         "A GPU",

@@ -21,8 +21,8 @@ pub(super) struct Merge {
     /// Leave this out of the records that are added. Scores, comparisons and runs that go on do not need it, and it takes most of the
     /// space
     #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = choice::<Part>(&[
-        "What pruning did to each layer: the pictures of layers cannot be drawn",
-        "The scores of every document of tasks, and what was written",
+        "What pruning did to each layer; without it, plots of layers cannot be drawn",
+        "The scores of every document of tasks, and the answers to prompts",
     ]))]
     without: Vec<Part>,
 }

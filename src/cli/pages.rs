@@ -119,7 +119,7 @@ fn paragraphs<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let mut before = "";
     for line in lines {
         let line = line.trim_end();
-        let goes_on = !as_it_is(before) && !as_it_is(line) && !line.starts_with("- ");
+        let goes_on = !as_it_is(before) && !as_it_is(line) && !is_item(line);
         match (goes_on, text.is_empty()) {
             (true, _) => text.push_str(&format!(" {}", line.trim_start())),
             (false, true) => text.push_str(line),
@@ -128,6 +128,13 @@ fn paragraphs<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         before = line;
     }
     text
+}
+
+/// Whether a line begins an item of a list, with a dash or with a number.
+fn is_item(line: &str) -> bool {
+    let after = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = line.len() - after.len();
+    line.starts_with("- ") || ((1..=2).contains(&digits) && after.starts_with(". "))
 }
 
 #[cfg(test)]
@@ -152,10 +159,10 @@ mod tests {
 
     #[test]
     fn paragraphs_are_single_lines_and_formulas_stay() {
-        let page = "A solver. It\nis slow.\n\n    x = a\n      + b\n\n- one\n  more\n- two\n| a |\n| b |\n";
+        let page = "A solver. It\nis slow.\n\n    x = a\n      + b\n\n- one\n  more\n- two\n\n1. first\n   still\n2. second\n| a |\n| b |\n";
         assert_eq!(
             paragraphs(page.lines()),
-            "A solver. It is slow.\n\n    x = a\n      + b\n\n- one more\n- two\n| a |\n| b |"
+            "A solver. It is slow.\n\n    x = a\n      + b\n\n- one more\n- two\n\n1. first still\n2. second\n| a |\n| b |"
         );
     }
 

@@ -44,10 +44,10 @@ pub struct Prune {
         "All weights of a matrix (magnitude, RIA, Z-Pruner)",
         "The inputs of one output (Wanda)",
         "128 consecutive columns of all rows (SparseGPT)",
-        "The inputs of one output, each output losing the same share of its scores' sum (Wanda's variant)",
+        "The inputs of one output, each output loses the same share of its scores' sum (Wanda's variant)",
     ]))]
     group: Option<Group>,
-    /// What happens to ties
+    /// What happens to equal scores
     #[arg(long, value_parser = choice::<Selection>(&[
         "Exactly `trunc(n * sparsity)`; of equal scores, the one in the lower column is removed first, then the one in the lower row",
         "As the papers' code: in groups `matrix` and `column-block`, all scores up to the value at sorted index \

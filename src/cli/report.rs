@@ -21,7 +21,7 @@ pub(super) struct ReportCommand {
     /// Folder that holds one results folder per experiment
     #[arg(long, default_value = "results", value_name = "DIR")]
     results: PathBuf,
-    /// What is a row of its own in a report of several experiments
+    /// What makes a row in a report of several experiments
     #[arg(long, default_value = "method", value_parser = choice::<RowsBy>(&[
         "Methods that are the same in several experiments are one row, with the seeds of all",
         "Every experiment's methods have rows of their own",
@@ -33,14 +33,14 @@ pub(super) struct ReportCommand {
     /// Folder for the files of a report of several experiments
     #[arg(long, value_name = "DIR", conflicts_with_all = ["table", "methods", "columns", "format"])]
     out: Option<PathBuf>,
-    /// Say instead what changed since these results (an experiment file or a results folder); without a value, since those that the same
+    /// Print what changed since these results (an experiment file or a results folder); without a value, since those that the same
     /// folder held before the experiment was changed
     #[arg(long, value_name = "EXPERIMENT", num_args = 0..=1, conflicts_with_all = ["table", "methods", "columns", "out", "power"])]
     since: Option<Option<PathBuf>>,
-    /// Ask instead whether the differences that an experiment cites could have been seen; needs no records
+    /// Print whether the differences that an experiment cites could have been seen; needs no records
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "format"])]
     power: bool,
-    /// Show instead the perplexities of published tables beside those measured, where model, text, windows, pattern and method are the same,
+    /// Print the perplexities of published tables beside those measured, where model, text, windows, pattern and method are the same,
     /// and say why the rest cannot be compared
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "out", "since", "power"])]
     published: bool,
@@ -53,7 +53,7 @@ pub(super) struct ReportCommand {
     /// Print tables with these columns only, in this order, and write no files: their headings, as in "50 %,2:4"
     #[arg(long, value_name = "HEADINGS", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Print only rows with this text in their words or in their table's title, and write no files; `a|b` is either text. May be repeated: a
+    /// Print only rows that contain this text, or whose table's title does, and write no files; `a|b` is either text. May be repeated: a
     /// row has all of them
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["out", "power"])]
     rows: Vec<String>,

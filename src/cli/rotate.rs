@@ -17,7 +17,7 @@ pub struct Rotate {
     /// Safetensors file with `residual`, an orthogonal matrix, and perhaps `blocks.N.value`
     #[arg(long, value_name = "FILE")]
     rotation: PathBuf,
-    /// Turn a pruned model, too, whose zeros are none afterwards
+    /// Turn a pruned model anyway; it loses its zeros
     #[arg(long)]
     lose_zeros: bool,
     #[command(flatten)]

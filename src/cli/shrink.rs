@@ -35,11 +35,11 @@ pub struct Shrink {
     units: f64,
     /// Whether blocks have the same sizes afterwards
     #[arg(long, default_value = "uniform", value_parser = choice::<Widths>(&[
-        "All blocks have the same numbers of heads and of neurons, so that every loader takes the model",
+        "All blocks have the same numbers of heads and of neurons, so that every program can load the model",
         "Each block has the sizes that the method gives it. transformers loads such a model with trust_remote_code=True",
     ]))]
     widths: Widths,
-    /// Put zeros where a block is smaller than the widest one, so that every loader takes the model. It is larger, and no faster
+    /// Put zeros where a block is smaller than the widest one, so that every program can load the model. It is larger, and no faster
     #[arg(long)]
     pad: bool,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub struct ExportStatistics {
     /// Write Gram matrices, too: inputs by inputs for every layer
     #[arg(long)]
     gram: bool,
-    /// File of safetensors to make; it must not exist
+    /// Safetensors file to make; it must not exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }

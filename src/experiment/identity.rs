@@ -31,6 +31,10 @@ pub const NUMBERS: u32 = 3;
 /// The same for changes that only a GPU sees.
 pub const GPU_NUMBERS: u32 = 5;
 
+/// Added to either for weights that are removed by statistics of the dense model ([`Stage::Dense`]). Raised by changes that only
+/// these cells see.
+pub const DENSE_NUMBERS: u32 = 1;
+
 /// The parameter of a criterion that names a file.
 const PATH: &str = "path";
 
@@ -46,7 +50,7 @@ const GPU_SEALED: u32 = 4;
 /// Everything that decides a cell's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// [`NUMBERS`] of the zprune that computes; on a GPU, [`GPU_NUMBERS`].
+    /// [`NUMBERS`] of the zprune that computes; on a GPU, [`GPU_NUMBERS`]. [`DENSE_NUMBERS`] are added under [`Stage::Dense`].
     pub numbers: u32,
     /// Who computed: `cpu` or `gpu`.
     pub backend: String,
@@ -409,10 +413,18 @@ impl Identity {
                 compare_to_dense: plan.compare_to_dense && cell.pruning.is_some(),
             })
             .collect();
+        let dense = |pruning: &PruningIdentity| {
+            let staged = pruning.calibration.as_ref().map(|calibration| calibration.stage);
+            pruning.recipe().is_some() && staged == Some(Stage::Dense)
+        };
+        let numbers = match machine.backend {
+            Processor::Cpu => NUMBERS,
+            Processor::Gpu => GPU_NUMBERS,
+        };
         Some(Identity {
-            numbers: match machine.backend {
-                Processor::Cpu => NUMBERS,
-                Processor::Gpu => GPU_NUMBERS,
+            numbers: match pruning.as_ref().is_some_and(dense) {
+                true => numbers + DENSE_NUMBERS,
+                false => numbers,
             },
             backend: machine.backend.to_string(),
             compute: machine.compute,

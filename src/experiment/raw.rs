@@ -403,7 +403,7 @@ pub struct RawGeneration {
     /// Texts that end an answer, beside the model's own end.
     #[serde(default)]
     pub stop: Vec<String>,
-    /// What of a text must be that of the answer.
+    /// Which part of the model's text must be equal to the answer.
     #[serde(rename = "match")]
     pub matching: Match,
     /// Number of prompts; all by default.

@@ -134,7 +134,7 @@ pub struct GenerationSettings {
     /// Texts that end an answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// What of a text must be that of the answer.
+    /// Which part of the model's text must be equal to the answer.
     #[serde(rename = "match")]
     pub matching: Match,
     /// Number of prompts, if not all.

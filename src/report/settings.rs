@@ -130,7 +130,7 @@ fn steps(method: &RecipePlan) -> Vec<String> {
         Group::Matrix => "all weights of a matrix".to_string(),
         Group::Row => "the inputs of each output".to_string(),
         Group::ColumnBlock => format!("{COLUMN_BLOCK} columns of all rows"),
-        Group::RowShare => "the inputs of each output, every output losing the same share of its scores".to_string(),
+        Group::RowShare => "the inputs of each output, and each output loses the same share of its scores".to_string(),
     };
     let mut parts = vec![format!(
         "removes the weights with the lowest scores by {} among {group}",

@@ -61,7 +61,7 @@ pub static ALLOCATORS: Components<dyn Allocator> = Components::new(
         },
         Entry {
             name: "error",
-            summary: "what loses much of its output at half sparsity, even with least squares, keeps more; parameters by, lambda",
+            summary: "layers or blocks that lose much of their output at half sparsity, even with least squares, keep more; parameters by, lambda",
             item: &|table| parsed(table, |it: LeastError| Box::new(it)),
         },
         Entry {

@@ -19,7 +19,7 @@ pub static PERMUTATIONS: Components<dyn Permutation> = Components::new(
     |permutation| permutation.validate(),
     &[Entry {
         name: "ria",
-        summary: "columns that keep the most score share N:M groups: channel allocation and assignment (ICLR 2024); \
+        summary: "columns are grouped so that the kept scores are largest: channel allocation and assignment (ICLR 2024); \
                   parameter assignment",
         item: &|table| parsed(table, |it: Ria| Box::new(it)),
     }],

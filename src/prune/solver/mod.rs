@@ -57,7 +57,7 @@ pub static SOLVERS: Components<dyn Solver> = Components::new(
         },
         Entry {
             name: "admm",
-            summary: "mask and weights in turn by ADMM (arXiv 2401.02938); chooses the mask itself; \
+            summary: "mask and weights alternately by ADMM (arXiv 2401.02938); chooses the mask itself; \
                       parameters damping, penalty, iterations, mask_iterations, schedule",
             item: &|table| parsed(table, |it: Admm| Box::new(it)),
         },
