@@ -48,6 +48,8 @@ use crate::backend::cpu::{Bf16Kernel, CpuBf16};
 use crate::error::{Error, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::resolve;
+use crate::files::names::quoted;
+use crate::files::near::near;
 use crate::gguf::dequantise::BlockType;
 use crate::gguf::{export, import, quantise};
 use crate::hub::Parts;
@@ -55,6 +57,7 @@ use crate::progress::Progress;
 use crate::tensor::StorageType;
 use crate::{experiment, files, jobs};
 use bytesize::ByteSize;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
@@ -213,6 +216,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 true => say(text.ansi().to_string().trim_end()),
                 false => say(text.to_string().trim_end()),
             }
+            if let Some(file) = experiment_meant(&error) {
+                say(&format!(
+                    "\nto run the experiment {file}: zprune {}",
+                    quoted(Path::new(&file))
+                ));
+            }
             return error.exit_code() as u8;
         }
     };
@@ -233,6 +242,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         .init();
     streams::be_quiet(parsed.quiet);
     ended(threads::start().and_then(|()| dispatch(parsed.command, parsed.verbose > 0)))
+}
+
+/// The experiment file that was meant by the name of a command that there is none of: it has nearly that name.
+fn experiment_meant(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(name) => near(Path::new(name)).filter(|file| file.ends_with(".toml")),
+        _ => None,
+    }
 }
 
 /// The exit code for a command's result; prints what went wrong.

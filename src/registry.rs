@@ -188,7 +188,8 @@ fn in_brackets(found: &str) -> String {
 
 /// What serde found, in words.
 fn found_in_words(found: &str) -> String {
-    let quoted = |start: &str| found.strip_prefix(start).map(|rest| rest.trim_matches('`'));
+    // What serde says of the type that a large number would need is none of a user's business.
+    let quoted = |start: &str| found.strip_prefix(start).and_then(|rest| rest.split('`').nth(1));
     if let Some(number) = quoted("integer ").or(quoted("floating point ")) {
         return format!("the number {number}");
     }
@@ -259,6 +260,10 @@ mod tests {
             (
                 "invalid value: integer `-1`, expected usize",
                 "here must be a whole number, 0 or larger, not the number -1",
+            ),
+            (
+                "invalid type: integer `18446744073709551616` as i128, expected u64",
+                "here must be a whole number, 0 or larger, not the number 18446744073709551616",
             ),
             (
                 "invalid type: map, expected a sequence",

@@ -8,6 +8,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::data::windows::TokenWindows;
 use crate::error::{Located, Result};
 use crate::experiment::inputs::{self, ConfiguredModel, Inputs};
+use crate::experiment::origin::Part;
 use crate::experiment::plan::Experiment;
 use crate::progress::Progress;
 use std::path::Path;
@@ -103,9 +104,11 @@ fn seen(experiment: &Experiment, inputs: &Inputs, folder: &ConfiguredModel) -> R
         .zip(&inputs.evaluations)
         .map(|(plan, file)| {
             let Some(file) = file else { return Ok(None) };
-            let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref())?;
+            let placed = |error| inputs.placed(&Part::Evaluation(plan.name.clone()), error);
+            let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref()).map_err(placed)?;
             let length = plan.length.of(&folder.spec);
-            let windows = TokenWindows::consecutive(&ids, length, plan.windows).at(plan.source().display())?;
+            let windows = TokenWindows::consecutive(&ids, length, plan.windows);
+            let windows = windows.at(plan.source().display()).map_err(placed)?;
             Ok(Some(Amount {
                 used: windows.count(),
                 there: ids.len() / length,

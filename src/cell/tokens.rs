@@ -9,6 +9,7 @@ use crate::data::tokenizer::{Bos, Tokenizer};
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, ConfiguredModel, FileInput, Inputs};
+use crate::experiment::origin::Part;
 use crate::experiment::plan::{EvaluationPlan, Experiment};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,13 +36,18 @@ impl ModelTokens {
         let texts = experiment.reads_texts();
         let tokenizer = texts.then(|| Tokenizer::load(&folder.path)).transpose()?;
         let evaluations = experiment.evaluations.iter().zip(files).map(|(plan, file)| {
-            let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref())?;
-            TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows).at(plan.source().display())
+            let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref());
+            let windows = |ids: Vec<u32>| {
+                let windows = TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows);
+                windows.at(plan.source().display())
+            };
+            let placed = |error| inputs.placed(&Part::Evaluation(plan.name.clone()), error);
+            ids.and_then(windows).map_err(placed)
         });
         let evaluations = evaluations.collect::<Result<_>>()?;
         let calibrated = experiment.methods.iter().any(|method| method.calibrated);
         let calibration = match calibrated {
-            true => drawn(experiment, inputs, index, tokenizer, Draw::Everything)?,
+            true => placed(experiment, inputs, index, tokenizer, Draw::Everything)?,
             false => BTreeMap::new(),
         };
         Ok(ModelTokens {
@@ -86,7 +92,26 @@ pub fn calibration_windows(
     inputs: &Inputs,
     index: usize,
 ) -> Result<BTreeMap<u64, TokenWindows>> {
-    drawn(experiment, inputs, index, None, Draw::Everything)
+    placed(experiment, inputs, index, None, Draw::Everything)
+}
+
+/// The windows that [`drawn`] draws; an error about them has its place in the experiment's file.
+fn placed(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    index: usize,
+    tokenizer: Option<Tokenizer>,
+    draw: Draw,
+) -> Result<BTreeMap<u64, TokenWindows>> {
+    let there = experiment
+        .seeds
+        .iter()
+        .all(|seed| inputs.calibration.contains_key(seed));
+    if experiment.calibration.is_some() && !(there && inputs.folders[index].is_some()) {
+        return Err(inputs.lacks());
+    }
+    let drawn = drawn(experiment, inputs, index, tokenizer, draw);
+    drawn.map_err(|error| inputs.placed(&Part::Calibration, error))
 }
 
 /// Checks for the model at `index` that the calibration windows of an experiment can be had, if a method calibrates and their files are
@@ -101,7 +126,7 @@ pub(super) fn check_calibration(experiment: &Experiment, inputs: &Inputs, index:
         .iter()
         .all(|seed| inputs.calibration.contains_key(seed));
     if calibrated && there {
-        drawn(experiment, inputs, index, None, Draw::Trial)?;
+        placed(experiment, inputs, index, None, Draw::Trial)?;
     }
     Ok(())
 }

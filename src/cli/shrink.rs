@@ -10,6 +10,7 @@ use crate::experiment::single;
 use crate::jobs::shrink::{self, Shrinking};
 use crate::jobs::structure::{BlockLeft, Loaders, Size, Structure};
 use crate::model::export::STRUCTURE;
+use crate::prune::criterion::CRITERIA;
 use crate::prune::units::uniform::MOST_UNITS;
 use crate::prune::units::{UNITS, Widths};
 use bytesize::ByteSize;
@@ -58,6 +59,12 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 
 /// Carries out the command `zprune shrink`.
 pub fn run(arguments: &Shrink) -> Result<()> {
+    if UNITS.find(&arguments.method).is_err() && CRITERIA.find(&arguments.method).is_ok() {
+        let name = &arguments.method;
+        return Err(Error::config(format!(
+            "`{name}` removes single weights and no whole units: use `zprune prune --method {name}`, or a method of units, such as flap"
+        )));
+    }
     let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
     let shrinking = Shrinking {
         name: &arguments.method,
@@ -68,7 +75,12 @@ pub fn run(arguments: &Shrink) -> Result<()> {
         pad: arguments.pad,
     };
     if !(0.0..=MOST_UNITS).contains(&shrinking.share) {
-        let message = format!("--units {} is not between 0 and {MOST_UNITS}", shrinking.share);
+        let share = shrinking.share;
+        let percent = match (1.0..100.0).contains(&share) {
+            true => format!("; {share} % is written \"{share}%\""),
+            false => String::new(),
+        };
+        let message = format!("--units {share} is not between 0 and {MOST_UNITS}, a fraction of the weights{percent}");
         return Err(Error::config(message));
     }
     if shrinking.share == 0.0 {

@@ -163,9 +163,10 @@ impl Inputs {
         let mut missing = Vec::new();
         let (mut folders, mut models) = (Vec::new(), Vec::new());
         for plan in &experiment.models {
-            let (folder, input) = models::model(experiment, plan, parts, &mut missing)?;
+            let placed = |error| experiment.origin.placed(&Part::Model(plan.name.clone()), error);
+            let (folder, input) = models::model(experiment, plan, parts, &mut missing).map_err(placed)?;
             if let Some(folder) = &folder {
-                experiment.check_shares(&folder.spec).at(&plan.name)?;
+                experiment.check_shares(&folder.spec).at(&plan.name).map_err(placed)?;
             }
             folders.push(folder);
             models.push(input);
@@ -177,12 +178,13 @@ impl Inputs {
                 path: plan.source(),
                 obtain: plan.obtain.as_deref(),
             };
+            let placed = |error| experiment.origin.placed(&Part::Calibration, error);
             if plan.corpus.is_some() {
-                let corpus = file("calibration corpus", plan.source(), named, &mut missing)?;
+                let corpus = file("calibration corpus", plan.source(), named, &mut missing).map_err(placed)?;
                 calibration.extend(experiment.seeds.iter().copied().zip(corpus.into_iter().cycle()));
             } else {
                 for seed in &experiment.seeds {
-                    let tokens = file("calibration tokens", &plan.file(*seed), named, &mut missing)?;
+                    let tokens = file("calibration tokens", &plan.file(*seed), named, &mut missing).map_err(placed)?;
                     calibration.extend(tokens.map(|tokens| (*seed, tokens)));
                 }
             }
@@ -220,7 +222,8 @@ impl Inputs {
                 path: plan.source(),
                 obtain: plan.obtain.as_deref(),
             };
-            evaluations.push(file(what, plan.source(), named, &mut missing)?);
+            let file = file(what, plan.source(), named, &mut missing);
+            evaluations.push(file.map_err(|error| experiment.origin.placed(named.part, error))?);
         }
         let mut tasks = Vec::new();
         for plan in &experiment.tasks {
@@ -230,7 +233,8 @@ impl Inputs {
                 path: &plan.data,
                 obtain: plan.obtain.as_deref(),
             };
-            tasks.push(file(&what, &plan.file(), named, &mut missing)?);
+            let file = file(&what, &plan.file(), named, &mut missing);
+            tasks.push(file.map_err(|error| experiment.origin.placed(named.part, error))?);
         }
         let mut generations = Vec::new();
         for plan in &experiment.generations {
@@ -342,6 +346,11 @@ impl Inputs {
             .texts()
             .filter(|file| wanted(&file.watched) && seen.insert(&file.path));
         files.try_for_each(|file| same_content(&file.watched, &file.digest, otherwise))
+    }
+
+    /// An error about the files of a part of the experiment, with the place in its file where the part names them.
+    pub fn placed(&self, part: &Part, error: Error) -> Error {
+        self.origin.placed(part, error)
     }
 
     /// Refuses to go on while anything is missing.

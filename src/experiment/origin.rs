@@ -1,6 +1,6 @@
 //! Where an experiment was written: its file, and the places in it that name other files.
 
-use super::problems::{Problems, WHOLE};
+use super::problems::{Problems, WHOLE, shown};
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -54,6 +54,18 @@ impl Origin {
             text: text.to_string(),
             places,
         })))
+    }
+
+    /// An error about a part's files, with the place in the file where the part names them.
+    pub fn placed(&self, part: &Part, error: Error) -> Error {
+        let place = self.0.as_ref().and_then(|written| {
+            let place = written.places.iter().find(|(known, _)| known == part);
+            place.map(|(_, span)| (written, span))
+        });
+        match place {
+            None => error,
+            Some((written, span)) => Error::new(error.kind(), shown(&written.path, &written.text, span, &error)),
+        }
     }
 
     /// The error about files that are not there, each with what is said of it, and with the place in the file where it is named.

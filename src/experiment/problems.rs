@@ -135,15 +135,7 @@ impl Problems {
     /// The same, where several are under this heading; `None` if there are none.
     pub fn told(mut self, path: &Path, text: &str, heading: impl Fn(usize) -> String) -> Option<Error> {
         self.found.sort_by_key(|(span, _)| span.start);
-        let name = path.display().to_string();
-        let shown = |(span, error): &(Range<usize>, Error)| match *span == WHOLE {
-            true => format!("{name}: {error}"),
-            false => format!(
-                "{}: {error}\n{}",
-                place(&name, text, span.start),
-                excerpt(&name, text, span)
-            ),
-        };
+        let shown = |(span, error): &(Range<usize>, Error)| shown(path, text, span, error);
         match &self.found[..] {
             [] => None,
             [only] => Some(Error::new(only.1.kind(), shown(only))),
@@ -172,6 +164,19 @@ impl Problems {
         };
         let said = found.fold(first.to_string(), |said, error| format!("{said}\n{place}: {error}"));
         Err(Error::new(first.kind(), said).at(place))
+    }
+}
+
+/// An error with its place in a file, and with the line it is in.
+pub(super) fn shown(path: &Path, text: &str, span: &Range<usize>, error: &Error) -> String {
+    let name = path.display().to_string();
+    match *span == WHOLE {
+        true => format!("{name}: {error}"),
+        false => format!(
+            "{}: {error}\n{}",
+            place(&name, text, span.start),
+            excerpt(&name, text, span)
+        ),
     }
 }
 

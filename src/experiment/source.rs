@@ -79,11 +79,14 @@ impl Source {
             let text = standard_input().at(path.display())?;
             return Ok(Source { path, text });
         }
-        let text =
-            input::read_text(path, input::SMALL).map_err(|error| match meant(path).filter(|_| !path.exists()) {
-                Some(meant) => Error::input(format!("no such file or directory; {meant}")).at(path.display()),
-                None => error,
-            })?;
+        let text = input::read_text(path, input::SMALL).map_err(|error| {
+            if path.exists() {
+                return error;
+            }
+            let how =
+                meant(path).unwrap_or_else(|| "`zprune init FILE` writes an experiment to start from".to_string());
+            Error::input(format!("no such file or directory; {how}")).at(path.display())
+        })?;
         Ok(Source {
             path: path.to_path_buf(),
             text,

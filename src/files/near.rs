@@ -1,7 +1,10 @@
 //! Names that are nearly those of files that are there, for messages about files that are not.
 
 use crate::registry::nearest;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Of so many entries of a folder it is looked whether they have a file.
+const MOST_FOLDERS: usize = 200;
 
 /// The name in the folder of `path` that is most like its own, if one is. A longer name of the same kind, such as `c4_sample.jsonl` for
 /// `c4.jsonl`, is like it, too.
@@ -24,9 +27,28 @@ pub fn near(path: &Path) -> Option<String> {
     nearest(name, &names).or_else(longer).map(str::to_string)
 }
 
-/// Asks whether that name was meant.
+/// Asks whether that name was meant, or the same name in a folder below.
 pub fn meant(path: &Path) -> Option<String> {
-    near(path).map(|name| format!("did you mean `{name}`, which is in the same folder?"))
+    let beside = near(path).map(|name| format!("did you mean `{name}`, which is in the same folder?"));
+    beside.or_else(|| below(path).map(|place| format!("did you mean `{}`?", place.display())))
+}
+
+/// The place of the same name in one of the folders beside a path.
+fn below(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let shown = if folder == Path::new("") {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let entries = std::fs::read_dir(shown).ok()?.flatten().take(MOST_FOLDERS);
+    let mut places: Vec<PathBuf> = entries
+        .map(|entry| folder.join(entry.file_name()).join(name))
+        .filter(|place| place.exists())
+        .collect();
+    places.sort();
+    places.into_iter().next()
 }
 
 #[cfg(test)]
@@ -50,5 +72,18 @@ mod tests {
         assert_eq!(found("c4.jsonl").as_deref(), Some("c4_sample2.jsonl"));
         assert_eq!(found("quite another"), None);
         assert_eq!(near(&folder.path().join("nowhere/smol.tml")), None);
+    }
+
+    #[test]
+    fn the_same_name_in_a_folder_below_is_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["data/tasks", "data/other"] {
+            std::fs::create_dir_all(folder.path().join(name)).expect("writable");
+        }
+        std::fs::write(folder.path().join("data/tasks/piqa.jsonl"), "").expect("writable");
+        let asked = meant(&folder.path().join("data/piqa.jsonl")).expect("it is below");
+        let place = folder.path().join("data/tasks/piqa.jsonl");
+        assert_eq!(asked, format!("did you mean `{}`?", place.display()));
+        assert_eq!(meant(&folder.path().join("data/hellaswag.jsonl")), None);
     }
 }

@@ -503,6 +503,52 @@ fn a_run_says_where_results_go_and_what_its_calibration_lacks() {
 }
 
 #[test]
+fn a_text_that_cannot_be_used_is_marked_where_it_is_named() {
+    for (typed, wrong, said) in [
+        (
+            "corpus = \"novel.txt\"",
+            "corpus = \"model\"",
+            "model: is a folder; a file is needed here",
+        ),
+        ("windows = 4", "windows = 4000", "use more text, fewer windows"),
+        (
+            "length = 16\n\n",
+            "length = 30000\n\n",
+            "is longer than a window of 30000 tokens",
+        ),
+        ("patterns = [0.5, \"2:4\"]", "patterns = [\"2:7\"]", "model"),
+    ] {
+        let folder = Folder::new();
+        let text = SHORT.replace(typed, wrong);
+        assert_ne!(text, SHORT);
+        folder.write("typed.toml", text);
+        for command in ["plan typed.toml", "run typed.toml"] {
+            refused(&folder, command, 2, &["error: typed.toml:", said, "╰──"]);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_that_of_an_experiment_is_told_the_experiment() {
+    let folder = Folder::new();
+    for name in ["experiment", "experiment.tom"] {
+        refused(
+            &folder,
+            name,
+            2,
+            &["to run the experiment experiment.toml: zprune experiment.toml"],
+        );
+    }
+    refused(
+        &folder,
+        "plan other.toml",
+        2,
+        &["`zprune init FILE` writes an experiment to start from"],
+    );
+    refused(&folder, "quikstart", 2, &["quickstart"]);
+}
+
+#[test]
 fn paths_that_mean_something_elsewhere_are_told_what_to_write() {
     let folder = Folder::new();
     for (typed, said) in [
@@ -525,10 +571,22 @@ fn paths_that_mean_something_elsewhere_are_told_what_to_write() {
             &["typed.toml:", &format!("│ corpus = \"{typed}\""), said],
         );
     }
-    let text = SHORT.replace("path = \"model\"", "path = \"\"");
-    assert_ne!(text, SHORT);
-    folder.write("typed.toml", text);
-    refused(&folder, "plan typed.toml", 2, &["│ path = \"\"", "this path is empty"]);
+    for (typed, said) in [
+        ("path = \"\"", "this path is empty"),
+        (
+            "hub = \"./model\"",
+            "a folder of this machine is written `path = \"./model\"`",
+        ),
+        (
+            "hub = \"https://huggingface.co/org/name\"",
+            "write `hub = \"org/name\"`",
+        ),
+    ] {
+        let text = SHORT.replace("path = \"model\"", typed);
+        assert_ne!(text, SHORT);
+        folder.write("typed.toml", text);
+        refused(&folder, "plan typed.toml", 2, &[&format!("│ {typed}"), said]);
+    }
 }
 
 #[test]

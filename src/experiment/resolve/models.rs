@@ -21,7 +21,7 @@ pub fn model_place(model: &RawModel) -> Keyed<(PathBuf, Option<Repository>)> {
             Ok((path.clone(), None))
         }
         (None, Some(name)) => {
-            Repository::model(name, None).at_key("hub")?;
+            Repository::model(name, None).map_err(|error| ("hub", instead(name, error)))?;
             let repository = Repository::model(name, model.revision.as_deref()).at_key("revision")?;
             Ok((format!("{}{name}", datasets::PREFIX).into(), Some(repository)))
         }
@@ -37,6 +37,19 @@ pub fn model_place(model: &RawModel) -> Keyed<(PathBuf, Option<Repository>)> {
             let message = "`path` is missing: the folder of a model, or `hub = \"org/name\"` in its place";
             Err(("path", Error::config(message)))
         }
+    }
+}
+
+/// The error of a name that is none of the hub, with what was meant: a folder, or what follows the hub's own address.
+fn instead(name: &str, error: Error) -> Error {
+    let repository = name
+        .split_once("huggingface.co/")
+        .map(|(_, rest)| rest.trim_end_matches('/'));
+    match repository {
+        Some(repository) => Error::config(format!("{error}; write `hub = \"{repository}\"`")),
+        None => Error::config(format!(
+            "{error}; a folder of this machine is written `path = \"{name}\"`"
+        )),
     }
 }
 

@@ -94,7 +94,9 @@ impl Manifest {
             .metadata()
             .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
         {
-            let message = format!("holds no {MANIFEST}, so it is not an archive that zprune can restore");
+            let message = format!(
+                "holds no {MANIFEST}, so it is not an archive that zprune can restore; `zprune compress` makes one"
+            );
             return Err(Error::input(message).at(folder.display()));
         }
         let bytes = input::read(&path, LARGEST)?;
