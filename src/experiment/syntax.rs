@@ -215,7 +215,7 @@ mod tests {
             ("name: tiny\n", "1:5", "between a key and its value stands `=`, not `:`"),
             (
                 "a = 1\nmethods:\n",
-                "2:9",
+                "2:8",
                 "between a key and its value stands `=`, not `:`",
             ),
             (
