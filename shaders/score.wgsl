@@ -38,6 +38,8 @@ fn key(weight: f32, row: u32, column: u32) -> u32 {
     }
     if bits >= 0x7f800000u {
         atomicMax(&unusable, 0xffffffffu - (row * p.columns + column));
+        // No key has a sign: the selection would count it outside of its bins.
+        return 0x7f800000u;
     }
     return bits;
 }
@@ -78,8 +80,10 @@ const APART: u32 = 1u;
 // A weight is not 0. Known only if no scores differ, since nothing more is looked at otherwise.
 const NOT_ZERO: u32 = 2u;
 
+// Scores that cannot be used are told by whoever selects by them.
 fn differ(a: f32, b: f32) -> bool {
-    return nan(a) || nan(b) || abs(a - b) > max(SAME * max(abs(a), abs(b)), NOTHING);
+    let cannot = bitcast<u32>(a) >= 0x7f800000u && a != 0.0;
+    return cannot || abs(a - b) > max(SAME * max(abs(a), abs(b)), NOTHING);
 }
 
 // How far two scores may be apart and count as the same: a fraction of the larger, and a difference.

@@ -9,10 +9,11 @@ pub const SAME: f32 = 1e-6;
 /// numbers for 0.
 pub const NOTHING: f32 = f32::MIN_POSITIVE;
 
-/// Whether two scores say that one weight is more important than the other. What is no number is told apart from everything.
-pub fn differ(a: f32, b: f32) -> bool {
-    let far = (a - b).abs() > (SAME * a.abs().max(b.abs())).max(NOTHING);
-    far || (a - b).is_nan()
+/// Whether a score says that its weight is more or less important than one with the score `b`. A score that cannot be used is told apart
+/// from everything: whoever selects by it refuses it.
+pub fn differ(score: f32, b: f32) -> bool {
+    let usable = score.is_finite() && score >= 0.0;
+    !usable || (score - b).abs() > (SAME * score.abs().max(b.abs())).max(NOTHING)
 }
 
 /// The comparison groups of a layer.
@@ -98,6 +99,7 @@ mod tests {
             (-0.0, 0.0, false),
             (f32::NAN, f32::NAN, true),
             (f32::INFINITY, f32::INFINITY, true),
+            (-1.0, -1.0, true),
         ] {
             assert_eq!((differ(a, b), differ(b, a)), (apart, apart), "{a} and {b}");
         }

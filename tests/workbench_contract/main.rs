@@ -419,6 +419,38 @@ fn an_unusable_score_is_refused_with_its_place() {
     });
 }
 
+#[test]
+fn negative_scores_are_refused_in_every_group() {
+    // The selection counts keys in bins, and a key with a sign would be outside of them.
+    let weight = normal(&mut ChaCha8Rng::seed_from_u64(33), 37, 200);
+    let first = weight
+        .iter()
+        .position(|weight| *weight < 0.0)
+        .expect("a negative weight");
+    let says = format!("the score at row {}, column {} is ", first / 200, first % 200);
+    for target in targets(200) {
+        let error = ranked(&Cpu, &weight, &zprune::prune::score::weight(), &target).expect_err("negative");
+        assert!(
+            error.starts_with(&says) && error.contains(" is -"),
+            "CPU, {target:?}: {error}"
+        );
+    }
+    on_every_tier(|gpu, tier| {
+        for target in targets(200) {
+            let error = ranked(gpu, &weight, &zprune::prune::score::weight(), &target).expect_err("negative");
+            // The weight may have been removed when the host looks at it.
+            let told = error.contains(" is -") || error.contains("is negative or not finite");
+            assert!(error.starts_with(&says) && told, "tier {tier}, {target:?}: {error}");
+        }
+    });
+    // All scores the same and none of them usable.
+    let equal = || zprune::prune::score::weight() * 0.0 - 1.0;
+    let target = targets(200)[1];
+    let error = ranked(&Cpu, &weight, &equal(), &target).expect_err("negative");
+    assert!(error.contains("is -1; "), "{error}");
+    on_every_tier(|gpu, _| assert_eq!(ranked(gpu, &weight, &equal(), &target), Err(error.clone())));
+}
+
 /// Weights in a workbench's memory, with a formula over them and its group.
 fn ranked<B: Workbench>(backend: &B, weight: &Array2<f32>, score: &Score, target: &Target) -> Result<(), String> {
     let none = backend.no_statistics();

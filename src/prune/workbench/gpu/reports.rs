@@ -33,7 +33,7 @@ pub fn check_score(gpu: &Gpu, weights: &Tensor, reported: u32, score: &Values) -
             // Where the host finds it usable, the device's rounding made it overflow, or the weights have changed since.
             score_at(gpu, weights, score, (row, column))?;
             Err(Error::numeric(format!(
-                "the score at row {row}, column {column} is not finite"
+                "the score at row {row}, column {column} is negative or not finite"
             )))
         }
     }
