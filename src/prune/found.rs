@@ -80,10 +80,10 @@ pub fn check_scores(file: &LayerFile, recipe: &Recipe, pattern: Pattern) -> Resu
         let Some(compared) = Compared::of(&target, scores.dim()) else {
             continue;
         };
-        let all = scores.as_slice().expect("a matrix of a file is contiguous");
-        let rows = all.chunks(scores.ncols().max(1));
-        let first_row = rows.clone().next().unwrap_or_default();
-        if !rows.clone().any(|row| compared.apart_in(row, first_row)) {
+        let first_row = scores.rows().into_iter().next().map(|row| row.to_vec());
+        let first_row = first_row.unwrap_or_default();
+        let mut rows = scores.rows().into_iter();
+        if !rows.any(|row| compared.apart_in(&row.to_vec(), &first_row)) {
             let error = Error::input(ranks_nothing(&target, "the file"));
             return Err(error.at(&layer.tensor).at(file.path().display()));
         }
