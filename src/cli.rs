@@ -123,7 +123,7 @@ enum Command {
     Report(report::ReportCommand),
     /// Join the results folders of one experiment that was run on several machines
     Merge(merge::Merge),
-    /// Prune one model into a directory that other programs load, too
+    /// Prune one model into a folder that other programs load, too
     Prune(Box<prune::Prune>),
     /// Make one model smaller: remove whole heads, neurons or blocks; the model also becomes faster
     Shrink(Box<shrink::Shrink>),
@@ -131,13 +131,13 @@ enum Command {
     Rotate(rotate::Rotate),
     /// Measure the perplexity of one model, its accuracy on tasks, or its answers to prompts
     Eval(eval::Eval),
-    /// Check a model directory: finite weights, zeros, patterns, nothing else changed
+    /// Check a model folder: finite weights, zeros, patterns, nothing else changed
     Verify(verify::Verify),
     /// Put what `zprune eval` measured into the model card (README.md) of a pruned model
     Card(card::Card),
     /// Store a pruned model without its zeros, losslessly; loading it needs `expand` first
     Compress(archive::Compress),
-    /// Restore the model directory that an archive was made from
+    /// Restore the model folder that an archive was made from
     Expand(archive::Expand),
     /// Write the tokens an experiment calibrates with and is measured on, for another program; needs no weights
     Tokens {
@@ -152,20 +152,20 @@ enum Command {
     },
     /// Write squares, means and Gram matrices of the inputs of a model's layers, for a program that computes scores or masks from them
     ExportStatistics(Box<statistics::ExportStatistics>),
-    /// Turn a GGUF file (LLaMA, Gemma 3, Qwen 2 or 3) into a Hugging Face directory
+    /// Turn a GGUF file (LLaMA, Gemma 3, Qwen 2 or 3) into a Hugging Face folder
     Import {
         /// GGUF file
         model: PathBuf,
-        /// Directory to make
+        /// Folder to make
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Type of the stored weights: f32 (exact), f16 or bf16
         #[arg(long, default_value = "f32", value_parser = StorageType::named)]
         dtype: StorageType,
     },
-    /// Turn a model directory (LLaMA, Mistral, Qwen 2, Granite) into a GGUF file for llama.cpp, even if blocks differ in size
+    /// Turn a model folder (LLaMA, Mistral, Qwen 2, Granite) into a GGUF file for llama.cpp, even if blocks differ in size
     Export {
-        /// Hugging Face model directory
+        /// Hugging Face model folder
         #[arg(value_name = "DIR")]
         model: PathBuf,
         /// File to make; it must not exist

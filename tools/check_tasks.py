@@ -136,7 +136,7 @@ def compare(arguments):
     theirs = json.loads(pathlib.Path(arguments.harness).read_text())
     ours = json.loads(pathlib.Path(arguments.zprune).read_text())
     good = True
-    print("| task | documents | choices | acc | acc (lm-eval) | acc_norm | acc_norm (lm-eval) | largest difference |")
+    print("| task | documents | choices | acc | acc (harness) | acc_norm | acc_norm (harness) | largest difference |")
     print("|---|---|---|---|---|---|---|---|")
     for record in ours["tasks"]:
         name = record["name"]

@@ -59,10 +59,10 @@ def main():
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         other = json.loads(theirs.read_text())["tasks"][task]["seconds"]
         rows.append((task, found["tasks"][0]["documents"], seconds, other))
-        print(f"{task}: zprune {seconds:.1f} s, lm-eval {other:.1f} s", file=sys.stderr, flush=True)
+        print(f"{task}: zprune {seconds:.1f} s, harness {other:.1f} s", file=sys.stderr, flush=True)
 
     rows.append(("all", *(sum(row[i] for row in rows) for i in (1, 2, 3))))
-    print("| task | documents | zprune, s | lm-eval, s | zprune, documents/s | lm-eval, documents/s | lm-eval / zprune |")
+    print("| task | documents | zprune, s | harness, s | zprune, documents/s | harness, documents/s | harness / zprune |")
     print("|---|---|---|---|---|---|---|")
     for task, count, ours, theirs in rows:
         print(f"| {task} | {count} | {ours:.1f} | {theirs:.1f} | {count / ours:.1f} | {count / theirs:.1f} | {theirs / ours:.2f} |")

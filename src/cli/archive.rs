@@ -13,12 +13,12 @@ use std::path::PathBuf;
 /// Arguments of `zprune compress`.
 #[derive(Debug, Args)]
 pub struct Compress {
-    /// Model directory to store without its zeros
+    /// Model folder to store without its zeros
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     #[command(flatten)]
     links: FollowLinks,
-    /// Directory to make; it must not exist
+    /// Folder to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -29,7 +29,7 @@ pub struct Expand {
     /// Archive that `zprune compress` made
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Directory to make; it must not exist
+    /// Folder to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -29,7 +29,7 @@ pub struct Bench {
     /// Blocks to prune; the whole model is extrapolated from them
     #[arg(long, default_value_t = 4, value_name = "N")]
     layers: usize,
-    /// Write weights and token windows as a model directory, and measure no time (whole models need --layers 32)
+    /// Write weights and token windows as a model folder, and measure no time (whole models need --layers 32)
     #[arg(long, value_name = "DIR", conflicts_with = "json")]
     write: Option<PathBuf>,
     /// Criterion (`wanda`), criterion+solver (`ria+obs`), a recipe (`sparsegpt`), or a method of whole units (`llm-pruner`), as `zprune list`
@@ -48,10 +48,10 @@ pub struct Bench {
     /// Fraction of the weights to remove
     #[arg(long, default_value_t = 0.5)]
     sparsity: f64,
-    /// Number of calibration sequences
+    /// Calibration windows
     #[arg(long, default_value_t = 128, value_name = "N")]
     sequences: usize,
-    /// Tokens per calibration sequence
+    /// Tokens per calibration window
     #[arg(long, default_value_t = 2048, value_name = "L")]
     length: usize,
     /// Seed of weights and tokens

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Arguments of `zprune card`.
 #[derive(Debug, Args)]
 pub struct Card {
-    /// Model directory that `zprune prune` made
+    /// Model folder that `zprune prune` made
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Result of `zprune eval --json` for this model or for the one it was made from; may be repeated

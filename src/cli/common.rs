@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Arguments of every command that computes with one model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
-    /// Hugging Face model directory, or hub:org/name[@revision]
+    /// Hugging Face model folder, or hub:org/name[@revision]
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
     /// Settings of a paper's code: sparsegpt, wanda, ria, z-pruner, llm-pruner or olica
@@ -49,10 +49,10 @@ pub(super) struct Target {
     pub(super) machine: Machine,
 }
 
-/// The argument of every command that copies files of a model directory.
+/// The argument of every command that copies files of a model folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct FollowLinks {
-    /// If links lead out of the model directory, copy the files that they lead to
+    /// If links lead out of the model folder, copy the files that they lead to
     #[arg(long)]
     pub(super) follow_links: bool,
 }

@@ -35,7 +35,7 @@ pub struct Eval {
     /// Evaluation windows: safetensors with `input_ids` [n, length]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// How the corpus's rows become one text [default: the data set's or the protocol's way, or none]
+    /// How the corpus's documents become one text [default: the named corpus's own, else the protocol's, else none]
     #[arg(long, value_parser = choice::<Join>(&JOINS))]
     join: Option<Join>,
     /// Tokens per window [default: the protocol's, that of --tokens, or 2048, but no more than the model was made for]

@@ -93,7 +93,7 @@ pub struct Prune {
     gradients: Option<PathBuf>,
     #[command(flatten)]
     links: FollowLinks,
-    /// Directory to make; it must not exist
+    /// Folder to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Arguments of `zprune rotate`.
 #[derive(Debug, Args)]
 pub struct Rotate {
-    /// Model directory
+    /// Model folder
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Safetensors file with `residual`, an orthogonal matrix, and perhaps `blocks.N.value`
@@ -22,7 +22,7 @@ pub struct Rotate {
     lose_zeros: bool,
     #[command(flatten)]
     links: FollowLinks,
-    /// Directory to make; it must not exist
+    /// Folder to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -47,7 +47,7 @@ pub struct Shrink {
     text: CalibrationText,
     #[command(flatten)]
     links: FollowLinks,
-    /// Directory to make; it must not exist
+    /// Folder to make; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `zprune verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Model directory to check
+    /// Model folder to check
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// The model it was made from
