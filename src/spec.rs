@@ -259,6 +259,17 @@ pub enum Fusion {
     Heads,
 }
 
+impl Fusion {
+    /// Which feature of all heads side by side a row of the matrix gives, as query, key or value.
+    pub fn feature_of(self, row: usize, attention: &AttentionSpec) -> usize {
+        let dim = attention.head_dim;
+        match self {
+            Fusion::Sections => row % (attention.heads * dim),
+            Fusion::Heads => row / (3 * dim) * dim + row % dim,
+        }
+    }
+}
+
 /// The task of a linear layer in its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -445,11 +456,6 @@ impl BlockSpec {
             NormPlace::Query | NormPlace::Key => self.attention.head_dim,
             _ => width,
         }
-    }
-
-    /// Whether queries, keys and values are in one matrix.
-    pub fn has_fused(&self) -> bool {
-        self.linears.iter().any(|linear| matches!(linear.role, Role::Fused(_)))
     }
 
     /// The norm at a place of the block, if there is one.

@@ -14,7 +14,7 @@ use crate::model::narrow::Branch;
 pub use crate::model::narrow::Factors;
 use crate::model::source::WeightSource;
 use crate::spec::{
-    AttentionSpec, BlockSpec, Fusion, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer,
+    AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer,
 };
 use crate::tensor::StorageType;
 pub use low_rank::LowRank;
@@ -102,14 +102,11 @@ impl BlockEdit {
             Role::Output => Some((Axis(1), features(&self.heads))),
             Role::Gate | Role::Up => Some((Axis(0), self.neurons.clone())),
             Role::Down => Some((Axis(1), self.neurons.clone())),
-            Role::Fused(Fusion::Sections) => {
-                let of = features(&self.heads);
-                let parts = (0..3).flat_map(|part| of.iter().map(move |row| part * before.heads * dim + row));
-                Some((Axis(0), parts.collect()))
-            }
-            Role::Fused(Fusion::Heads) => {
-                let of = |head: &usize| 3 * head * dim..3 * (head + 1) * dim;
-                Some((Axis(0), self.heads.iter().flat_map(of).collect()))
+            Role::Fused(fusion) => {
+                let head = |row: &usize| fusion.feature_of(*row, before) / dim;
+                let rows = 0..3 * before.heads * dim;
+                let kept = rows.filter(|row| self.heads.binary_search(&head(row)).is_ok());
+                Some((Axis(0), kept.collect()))
             }
         }
     }

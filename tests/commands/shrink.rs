@@ -190,18 +190,26 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     assert_eq!(json(&folder, "heads/structure.json")["loaders"], "stock");
     predicts(&folder, "heads");
     // The same where queries, keys and values are one matrix. This is said before calibration.
-    for family in ["gpt2", "gpt_neox"] {
+    for (family, heads) in [("gpt2", 4), ("gpt_neox", 2)] {
         place(&folder, family, true);
-        let bias = if family == "gpt2" { "" } else { "--set bias=false" };
-        let shrink = format!(
-            "shrink --model {family} --tokens tokens.safetensors --method flap {bias} --widths per-block --units 0.4 --out {family}-heads"
-        );
-        let says = "configuration says how large a head is";
-        refused(&folder, &shrink, 2, &[says, "(--pad)"]);
-        works(&run(&folder, &format!("{shrink} --pad")));
-        let structure = json(&folder, &format!("{family}-heads/structure.json"));
-        assert_eq!(structure["loaders"], "stock", "{family}");
-        predicts(&folder, &format!("{family}-heads"));
+        let flap = if family == "gpt2" { "flap" } else { "flap --set bias=false" };
+        for (method, out) in [(flap, "flap"), ("llm-pruner", "taylor")] {
+            let out = format!("{family}-{out}");
+            let shrink = format!(
+                "shrink --model {family} --tokens tokens.safetensors --method {method} --widths per-block --units 0.5 --out {out}"
+            );
+            let says = "configuration says how large a head is";
+            refused(&folder, &shrink, 2, &[says, "(--pad)"]);
+            works(&run(&folder, &format!("{shrink} --pad")));
+            let structure = json(&folder, &format!("{out}/structure.json"));
+            assert_eq!(structure["loaders"], "stock", "{out}");
+            for block in structure["blocks"].as_array().expect("blocks") {
+                let left = block["heads"].as_array().map(Vec::len);
+                assert!(method != "llm-pruner" || left == Some(heads / 2), "{out}: {left:?} heads");
+            }
+            works(&run(&folder, &format!("verify {out} --against {family}")));
+            predicts(&folder, &out);
+        }
     }
 }
 

@@ -1,12 +1,23 @@
 //! LLM-Pruner scores and keeps what the independent implementation does.
 
-use crate::reference::{Golden, MODELS, close, golden, keeps, on_cpu, opened, parameters};
+use crate::reference::{Golden, MODELS, close, golden, keeps, logits, on_cpu, opened, parameters};
 use zprune::backend::cpu::Cpu;
+use zprune::model::edit::{Edited, Masked};
 use zprune::model::forward::Ends;
+use zprune::model::padded::Padded;
+use zprune::model::source::WeightSource;
 use zprune::prune::units::Widths;
 use zprune::prune::units::llm_pruner::{Gqa, LlmPruner, Taylor};
 use zprune::prune::units::scores::UnitScores;
 use zprune::prune::units::{DenseModel, UnitMethod};
+
+/// The forms of the first-order expansion, and what the reference calls them.
+const MODES: [(Taylor, &str); 4] = [
+    (Taylor::Vectorize, "vectorize"),
+    (Taylor::ParamFirst, "param_first"),
+    (Taylor::ParamSecond, "param_second"),
+    (Taylor::ParamMix, "param_mix"),
+];
 
 #[test]
 fn llm_pruner_scores_and_keeps_what_the_reference_does() {
@@ -18,12 +29,7 @@ fn llm_pruner_scores_and_keeps_what_the_reference_does() {
         let ends = Ends::upload(&Cpu, &dense).expect("room");
         let there = on_cpu(&dense, &ends, &windows);
         let grouped = dense.spec().block(0).attention.heads > dense.spec().block(0).attention.kv_heads;
-        for (taylor, mode) in [
-            (Taylor::Vectorize, "vectorize"),
-            (Taylor::ParamFirst, "param_first"),
-            (Taylor::ParamSecond, "param_second"),
-            (Taylor::ParamMix, "param_mix"),
-        ] {
+        for (taylor, mode) in MODES {
             let want = |name: &str| golden_values.values(&format!("{model}/llmp/{mode}/{name}"));
             let scores = |gqa| {
                 let method = LlmPruner {
@@ -87,6 +93,56 @@ fn llm_pruner_scores_and_keeps_what_the_reference_does() {
         }
     }
     assert!(sets > 60, "only {sets} sets");
+}
+
+/// Claim: where queries, keys and values are one matrix, a head has the scores of its own rows in it, and loses these rows.
+#[test]
+fn llm_pruner_scores_and_removes_heads_in_one_matrix() {
+    for (family, share) in [("gpt2", 0.25), ("gpt2", 0.5), ("gpt_neox", 0.25), ("gpt_neox", 0.5)] {
+        let folder = golden("gradients").join(family);
+        let golden_values = Golden::beside(&folder);
+        let dense = opened(&folder);
+        let windows = golden_values.windows_in("ids");
+        let ends = Ends::upload(&Cpu, &dense).expect("room");
+        let there = on_cpu(&dense, &ends, &windows);
+        let spec = dense.spec();
+        let count = spec.block(0).attention.heads;
+        for (taylor, mode) in MODES {
+            let method = LlmPruner {
+                taylor,
+                ..LlmPruner::default()
+            };
+            let scores = method.scores(&there).expect("computes");
+            let what = format!("{family} {mode}");
+            let [wanted_heads, wanted_neurons] =
+                ["head", "neuron"].map(|unit| golden_values.values(&format!("llmp/{mode}/{unit}")));
+            let neurons = scores.iter().flat_map(|it| it.neurons.clone()).collect::<Vec<f64>>();
+            close(&what, &neurons, &wanted_neurons);
+            for of in [|it: &UnitScores| it.heads.clone(), |it: &UnitScores| it.groups.clone()] {
+                let heads = scores.iter().flat_map(of).collect::<Vec<f64>>();
+                close(&what, &heads, &wanted_heads);
+            }
+            let edit = method.edit(&there, share, Widths::PerBlock).expect("possible");
+            for (block, wanted) in edit.blocks.iter().zip(wanted_heads.chunks(count)) {
+                let mut order: Vec<usize> = (0..count).collect();
+                order.sort_by(|a, b| wanted[*b].total_cmp(&wanted[*a]));
+                order.truncate(count - (share * count as f64) as usize);
+                order.sort_unstable();
+                assert_eq!(block.heads, order, "{what}, block {}", block.block);
+            }
+            let edited = Edited::new(&dense, &edit).expect("possible");
+            let masked = Masked::new(&dense, &edit).expect("possible");
+            let padded = Padded::new(&edited).expect("possible");
+            assert_eq!(padded.spec().block(0).attention.heads, count, "no key says how large a head is");
+            let all = |source: &dyn WeightSource| -> Vec<f64> {
+                let logits = logits(&Cpu, source, &windows);
+                logits.iter().map(|value| f64::from(*value)).collect()
+            };
+            let small = all(&edited);
+            close(&what, &small, &all(&masked));
+            close(&what, &all(&padded), &small);
+        }
+    }
 }
 
 #[test]

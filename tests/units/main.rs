@@ -444,14 +444,8 @@ fn what_a_configuration_decides_is_said_first() {
         ("two-ssp", "", "opt", 0.5, Widths::Uniform, "(--pad)"),
         ("two-ssp", "alpha = 0.1", "opt", 0.5, Widths::Uniform, ""),
         ("llm-pruner", "", "opt", 0.5, per_block, "(--pad)"),
-        (
-            "llm-pruner",
-            "",
-            "gpt2",
-            0.5,
-            per_block,
-            "with --widths uniform all heads stay",
-        ),
+        ("llm-pruner", "", "gpt2", 0.5, per_block, "(--pad)"),
+        ("llm-pruner", "", "gpt_neox", 0.5, per_block, "(--pad)"),
         (
             "llm-pruner",
             "end = 5",

@@ -48,6 +48,14 @@ impl Golden {
         }
     }
 
+    /// Those beside a model with golden gradients, where there are no other facts.
+    pub(crate) fn beside(model: &Path) -> Self {
+        Golden {
+            tensors: std::fs::read(model.join("golden.safetensors")).expect("committed"),
+            facts: Value::Null,
+        }
+    }
+
     pub(crate) fn values(&self, name: &str) -> Vec<f64> {
         let file = SafeTensors::deserialize(&self.tensors).expect("safetensors");
         let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -69,8 +77,12 @@ impl Golden {
     }
 
     pub(crate) fn windows(&self, model: &str) -> TokenWindows {
+        self.windows_in(&format!("{model}/ids"))
+    }
+
+    pub(crate) fn windows_in(&self, name: &str) -> TokenWindows {
         let file = SafeTensors::deserialize(&self.tensors).expect("safetensors");
-        let tensor = file.tensor(&format!("{model}/ids")).expect("there");
+        let tensor = file.tensor(name).expect("there");
         let ids = tensor
             .data()
             .as_chunks::<8>()

@@ -82,15 +82,9 @@ impl UnitMethod for LlmPruner {
 
     fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
         within("units", share, 0.0..=MOST_UNITS)?;
-        if widths == Widths::Uniform {
-            return Ok(());
-        }
-        self.end(spec)?;
-        match self.loses_heads(spec, share) && spec.kinds().any(|(block, _)| block.has_fused()) {
-            true => Err(Error::config(
-                "queries, keys and values are in one matrix, whose heads have no scores of their own; with --widths uniform all heads stay",
-            )),
-            false => Ok(()),
+        match widths {
+            Widths::Uniform => Ok(()),
+            Widths::PerBlock => self.end(spec).map(drop),
         }
     }
 
@@ -157,16 +151,18 @@ impl LlmPruner {
             let weight = weight(source, index, gradient.role)?;
             let salience = self.salience(&weight, gradient).at(format_args!("block {index}"))?;
             let (sums, axis) = match gradient.role {
-                Role::Query => (&mut queries, Axis(0)),
+                Role::Query | Role::Fused(_) => (&mut queries, Axis(0)),
                 Role::Key | Role::Value => (&mut keys, Axis(0)),
                 Role::Output => (&mut queries, Axis(1)),
                 Role::Gate | Role::Up => (&mut neurons, Axis(0)),
                 Role::Down => (&mut neurons, Axis(1)),
-                // Heads in one matrix cannot be removed.
-                Role::Fused(_) => continue,
             };
-            for (sum, line) in sums.iter_mut().zip(salience.axis_iter(axis)) {
-                *sum += match self.taylor {
+            for (place, line) in salience.axis_iter(axis).enumerate() {
+                let place = match gradient.role {
+                    Role::Fused(fusion) => fusion.feature_of(place, attention),
+                    _ => place,
+                };
+                sums[place] += match self.taylor {
                     Taylor::Vectorize => line.sum().abs(),
                     _ => line.iter().map(|salience| salience.abs()).sum(),
                 };

@@ -95,6 +95,7 @@ impl UnitSum {
                 Role::Output => add(&mut |column| Some(column / dim), |it| &mut it.heads, Axis(1)),
                 Role::Gate | Role::Up => add(&mut Some, |it| &mut it.neurons, Axis(0)),
                 Role::Down => add(&mut Some, |it| &mut it.neurons, Axis(1)),
+                // No configuration of such a model says how large a head is, so with equal widths all heads stay.
                 Role::Fused(_) => {}
             }
         }
