@@ -20,6 +20,7 @@ use crate::model::layer_file::Content;
 use crate::prune::allocation;
 use crate::prune::pattern::{Pattern, Selection};
 use crate::prune::recipe::Recipe;
+use crate::prune::units::UnitMethod;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -269,7 +270,10 @@ impl Experiment {
         let patterns: Vec<Pattern> = patterns.collect();
         let plan = match &method.kind {
             MethodKind::Recipe(plan) => plan,
-            MethodKind::Units(units) => return units.check(&patterns),
+            MethodKind::Units(units) => {
+                units.check(&patterns)?;
+                return self.check_tokens(units.build()?.method.as_ref());
+            }
             MethodKind::Checkpoint(_) => return Ok(()),
         };
         let stage = self.stage(method);
@@ -281,10 +285,7 @@ impl Experiment {
         recipe.check_trials()?;
         recipe.check_regional()?;
         recipe.check_transform()?;
-        let weighted = self
-            .calibration
-            .iter()
-            .any(|plan| plan.sampling == Some(Sampling::Answers));
+        let weighted = self.weighs_tokens();
         let transform = recipe.transform.as_deref();
         if weighted && transform.is_some_and(|transform| transform.learning().is_some()) {
             return Err(Error::config(
@@ -297,6 +298,26 @@ impl Experiment {
             true => Err(Error::config(
                 "sampling = \"answers\" gives calibration tokens weights, and gradients of a block's outputs are those of all its tokens \
                  alike; use another `sampling`, or a method without such gradients",
+            )),
+        }
+    }
+
+    /// Whether calibration tokens have weights.
+    fn weighs_tokens(&self) -> bool {
+        let mut plans = self.calibration.iter();
+        plans.any(|plan| plan.sampling == Some(Sampling::Answers))
+    }
+
+    /// Checks that a method of whole units can use the calibration tokens.
+    ///
+    /// # Errors
+    /// They have weights, and the method has no use for these.
+    pub fn check_tokens(&self, method: &dyn UnitMethod) -> Result<()> {
+        match self.weighs_tokens() && method.calibrates() && !method.weighs_tokens() {
+            false => Ok(()),
+            true => Err(Error::config(
+                "sampling = \"answers\" gives calibration tokens weights, and for this method all tokens count alike; use another \
+                 `sampling`, or `llm-pruner`, whose loss has these weights",
             )),
         }
     }

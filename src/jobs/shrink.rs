@@ -70,6 +70,7 @@ pub fn shrink(
     progress: &dyn Progress,
 ) -> Result<Structure> {
     shrinking.method.check(shrinking.widths)?;
+    experiment.check_tokens(shrinking.method)?;
     let staging = Staging::new(out)?;
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
@@ -91,6 +92,9 @@ pub fn shrink(
     let spec = checkpoint.spec();
     method.check_model(spec, share, widths).at(folder.display())?;
     method.check_writing(spec, share, widths, pad).at(folder.display())?;
+    if pad {
+        Padded::check(spec).at(folder.display())?;
+    }
     let room = Forecast::of_shrinking(experiment, spec, method)?.room(experiment, machine);
     let room = room.at(folder.display())?;
     progress.stage("tokenising");

@@ -13,9 +13,7 @@ use crate::model::families::with_biases;
 use crate::model::narrow::Branch;
 pub use crate::model::narrow::Factors;
 use crate::model::source::WeightSource;
-use crate::spec::{
-    AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer,
-};
+use crate::spec::{AttentionSpec, BlockSpec, LinearSpec, ModelSpec, NormPlace, NormSpec, Role, Shapes, SubLayer};
 use crate::tensor::StorageType;
 pub use low_rank::LowRank;
 use ndarray::{Array1, Array2, Axis};

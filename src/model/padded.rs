@@ -18,18 +18,27 @@ pub struct Padded<'a> {
 }
 
 impl<'a> Padded<'a> {
+    /// Checks that zeros can be put in place of what a model loses.
+    ///
+    /// # Errors
+    /// One of its blocks has no attention or no MLP itself.
+    pub fn check(original: &ModelSpec) -> Result<()> {
+        let whole = |(block, _): (&BlockSpec, usize)| SubLayer::ALL.into_iter().all(|part| block.has(part));
+        match original.kinds().all(whole) {
+            true => Ok(()),
+            false => Err(Error::config(
+                "a block of the original has no attention or no MLP, so that zeros cannot be put in its place; leave out --pad",
+            )),
+        }
+    }
+
     /// The smaller model with equal blocks.
     ///
     /// # Errors
     /// A block of the original has no attention or no MLP itself, or the family is unknown.
     pub fn new(edited: &'a Edited<'a>) -> Result<Self> {
         let (before, small) = (edited.source().spec(), edited.spec());
-        let whole = |(block, _): (&BlockSpec, usize)| SubLayer::ALL.into_iter().all(|part| block.has(part));
-        if !before.kinds().all(whole) {
-            return Err(Error::config(
-                "a block of the original has no attention or no MLP, so that zeros cannot be put in its place",
-            ));
-        }
+        Self::check(before)?;
         // A layer that no block has left is as large as the original's.
         let template = before.block(0);
         let most = |of: fn(&BlockSpec) -> usize| {

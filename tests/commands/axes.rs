@@ -198,6 +198,26 @@ fn answers_calibrate_without_their_prompts() {
     folder.write("answers.jsonl", lines("a "));
     works(&run(&folder, &format!("{PRUNE} --out pruned")));
     works(&run(&folder, "verify pruned --against model"));
+    // Of whole units, only a loss has weights for tokens.
+    let shrink = PRUNE
+        .replace("prune ", "shrink ")
+        .replace("--sparsity 0.5", "--units 0.4 --out small");
+    works(&run(&folder, &shrink.replace("wanda", "llm-pruner")));
+    for method in ["flap", "unit-sum", "olica", "two-ssp", "block-drop"] {
+        let says = &["for this method all tokens count alike", "`llm-pruner`"];
+        refused(
+            &folder,
+            &shrink.replace("wanda", method).replace("small", "other"),
+            2,
+            says,
+        );
+    }
+    works(&run(
+        &folder,
+        &shrink
+            .replace("wanda", "unit-sum --set score=magnitude")
+            .replace("small", "sums"),
+    ));
     for (content, says) in [
         (
             "{\"prompt\":\"a\",\"answer\":\"b\",\"weight\":-1}\n".to_string(),

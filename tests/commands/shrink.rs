@@ -162,6 +162,21 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         class
     );
     works(&run(&folder, "verify sparse --against apart"));
+    // It can lose more. What cannot be is said before anything is computed.
+    works(&run(
+        &folder,
+        "shrink --model apart --tokens tokens.safetensors --method llm-pruner --set gqa=equal-q --widths per-block --units 0.4 --out less",
+    ));
+    works(&run(&folder, "verify less --against apart"));
+    for (words, says) in [
+        ("block-drop --units 0.5 --pad", "leave out --pad"),
+        ("flap --widths per-block --units 0.4", "has no attention"),
+        ("unit-sum --set score=magnitude --units 0.4", "has no attention"),
+        ("llm-pruner --units 0.4", "different sizes already"),
+    ] {
+        let shrink = format!("shrink --model apart --tokens tokens.safetensors --method {words} --out none");
+        refused(&folder, &shrink, 2, &[says]);
+    }
     let perplexity = |name: &str| {
         let text = std::fs::read_to_string(folder.path(format!("{name}.json"))).expect("written");
         number(&text, "perplexity")
@@ -192,7 +207,11 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     // The same where queries, keys and values are one matrix. This is said before calibration.
     for (family, heads) in [("gpt2", 4), ("gpt_neox", 2)] {
         place(&folder, family, true);
-        let flap = if family == "gpt2" { "flap" } else { "flap --set bias=false" };
+        let flap = if family == "gpt2" {
+            "flap"
+        } else {
+            "flap --set bias=false"
+        };
         for (method, out) in [(flap, "flap"), ("llm-pruner", "taylor")] {
             let out = format!("{family}-{out}");
             let shrink = format!(
@@ -205,7 +224,10 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
             assert_eq!(structure["loaders"], "stock", "{out}");
             for block in structure["blocks"].as_array().expect("blocks") {
                 let left = block["heads"].as_array().map(Vec::len);
-                assert!(method != "llm-pruner" || left == Some(heads / 2), "{out}: {left:?} heads");
+                assert!(
+                    method != "llm-pruner" || left == Some(heads / 2),
+                    "{out}: {left:?} heads"
+                );
             }
             works(&run(&folder, &format!("verify {out} --against {family}")));
             predicts(&folder, &out);
@@ -546,6 +568,25 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
         "a changed record",
         &["structure.json: was changed after zprune wrote it"],
     );
+    // Numbers are counted again, whatever the checksum is.
+    for path in [
+        "/before/parameters",
+        "/before/multiply_adds",
+        "/after/parameters",
+        "/after/multiply_adds",
+        "/left/weights",
+        "/removed",
+    ] {
+        let mut said: Value = serde_json::from_str(&text).expect("JSON");
+        let number = said.pointer_mut(path).expect("a number");
+        *number = if number.is_f64() { 0.5.into() } else { 5.into() };
+        let open = "0".repeat(64);
+        said["checksum"] = open.clone().into();
+        let said = serde_json::to_string_pretty(&said).expect("JSON");
+        let checksum = zprune::data::digest::of_bytes(said.as_bytes());
+        folder.write("small/structure.json", said.replace(&open, &checksum));
+        refuse(path, &["but structure.json says "]);
+    }
     folder.write("small/structure.json", &text);
     folder.write("small/extra.txt", "more");
     refuse("an added file", &["extra.txt: was added; zprune did not write it"]);

@@ -133,7 +133,11 @@ fn llm_pruner_scores_and_removes_heads_in_one_matrix() {
             let edited = Edited::new(&dense, &edit).expect("possible");
             let masked = Masked::new(&dense, &edit).expect("possible");
             let padded = Padded::new(&edited).expect("possible");
-            assert_eq!(padded.spec().block(0).attention.heads, count, "no key says how large a head is");
+            assert_eq!(
+                padded.spec().block(0).attention.heads,
+                count,
+                "no key says how large a head is"
+            );
             let all = |source: &dyn WeightSource| -> Vec<f64> {
                 let logits = logits(&Cpu, source, &windows);
                 logits.iter().map(|value| f64::from(*value)).collect()

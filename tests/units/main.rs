@@ -5,6 +5,7 @@
 #[path = "../gpu/mod.rs"]
 mod gpu;
 
+mod again;
 mod flap;
 mod llm_pruner;
 mod olica;

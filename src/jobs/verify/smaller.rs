@@ -6,7 +6,7 @@ use super::verdict::Verdict;
 use crate::cell::size::{multiply_adds, parameters};
 use crate::error::{Located, Result};
 use crate::jobs::factors;
-use crate::jobs::structure::{BlockLeft, Factored, Structure};
+use crate::jobs::structure::{BlockLeft, Factored, Size, Structure};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::edit::{BlockEdit, Edit, Edited, LowRank};
 use crate::model::export::STRUCTURE;
@@ -53,19 +53,34 @@ fn check_factors(folder: &Path, dense: &Checkpoint, said: &Factored, left: u64, 
     Ok(())
 }
 
+/// Compares what was counted with what the file says.
+fn differs(what: &str, found: u64, said: u64, verdict: &mut Verdict) {
+    if found != said {
+        let fault = format!("{what}: the model has {found}, but {STRUCTURE} says {said}");
+        verdict.faults.push(fault);
+    }
+}
+
+/// Compares a size that was counted again with what the file says.
+fn sizes_differ(whose: &str, spec: &ModelSpec, said: &Size, verdict: &mut Verdict) {
+    differs(
+        &format!("{whose}parameters"),
+        parameters(spec),
+        said.parameters,
+        verdict,
+    );
+    differs(
+        &format!("{whose}multiply-adds"),
+        multiply_adds(spec),
+        said.multiply_adds,
+        verdict,
+    );
+}
+
 /// Counts parameters, multiply-adds, blocks, heads and neurons again.
 fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
-    let after = &structure.after;
-    let mut differs = |what: String, found: u64, said: u64| {
-        if found != said {
-            verdict
-                .faults
-                .push(format!("{what}: the model has {found}, but {STRUCTURE} says {said}"));
-        }
-    };
-    differs("parameters".to_string(), parameters(spec), after.parameters);
-    differs("multiply-adds".to_string(), multiply_adds(spec), after.multiply_adds);
-    differs("blocks".to_string(), spec.blocks as u64, structure.blocks.len() as u64);
+    sizes_differ("", spec, &structure.after, verdict);
+    differs("blocks", spec.blocks as u64, structure.blocks.len() as u64, verdict);
     // Zeros make up for what a block has less than another.
     for (index, left) in structure.blocks.iter().enumerate().filter(|_| !structure.padded) {
         if index >= spec.blocks || left.branch.is_some() {
@@ -77,7 +92,7 @@ fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
             ("key-value heads", block.attention.kv_heads, left.kv_heads.len()),
             ("neurons", block.neurons(), left.neurons.len()),
         ] {
-            differs(format!("block {index}, {what}"), found as u64, said as u64);
+            differs(&format!("block {index}, {what}"), found as u64, said as u64, verdict);
         }
     }
 }
@@ -90,6 +105,7 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
         verdict.faults.push(fault);
         return Ok(());
     }
+    sizes_differ("the original's ", original.spec(), &structure.before, verdict);
     let narrow = |left: &BlockLeft| !left.ranks.is_empty() || !left.values.is_empty() || left.branch.is_some();
     if structure.blocks.iter().any(narrow) {
         verdict.unchecked.push(format!(
@@ -109,7 +125,17 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
     let edit = Edit {
         blocks: blocks.collect(),
     };
-    let edited = Edited::new(&original, &edit)?;
+    let edited = Edited::new(&original, &edit).at(STRUCTURE)?;
+    let weights = edit.counts(original.spec())?.weights;
+    differs("weights that are left", weights, structure.left.weights, verdict);
+    let removed = 1.0 - weights as f64 / original.spec().prunable() as f64;
+    // Ten digits: a number that was written as text may come back as the one beside it.
+    if (removed - structure.removed).abs() > 1e-10 {
+        let said = structure.removed;
+        verdict.faults.push(format!(
+            "removed: {removed} of the weights are, but {STRUCTURE} says {said}"
+        ));
+    }
     let padded = structure.padded.then(|| Padded::new(&edited)).transpose()?;
     let wanted: &dyn WeightSource = match &padded {
         Some(padded) => padded,

@@ -83,6 +83,9 @@ impl UnitMethod for BlockDrop {
 /// The share is out of range, or no block would be left.
 fn count(spec: &ModelSpec, share: f64) -> Result<usize> {
     within("units", share, 0.0..=MOST_UNITS)?;
+    if spec.blocks == 1 && share > 0.0 {
+        return Err(Error::config("the model has only one block, which must be left"));
+    }
     let blocks = spec.blocks as f64;
     let count = (share * blocks).round() as usize;
     match count < spec.blocks {

@@ -12,7 +12,7 @@ use super::cost::Cost;
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, UnitMethod, Widths};
 use super::survey::{BlockFeatures, Features};
-use super::uniform::{MOST_UNITS, heads_are_sayable, uniform};
+use super::uniform::{MOST_UNITS, blocks_are_whole, equal_block, heads_are_sayable, uniform};
 use crate::choices;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::{BlockEdit, Edit};
@@ -113,6 +113,15 @@ impl UnitMethod for Flap {
         }
     }
 
+    fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
+        within("units", share, 0.0..=MOST_UNITS)?;
+        blocks_are_whole(spec)?;
+        match widths {
+            Widths::Uniform => equal_block(spec).map(drop),
+            Widths::PerBlock => Ok(()),
+        }
+    }
+
     fn check_writing(&self, spec: &ModelSpec, share: f64, widths: Widths, pad: bool) -> Result<()> {
         if share == 0.0 {
             return Ok(());
@@ -130,8 +139,9 @@ impl UnitMethod for Flap {
 
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
-        let features = model.features()?;
         let source = model.source();
+        self.check_model(source.spec(), share, widths)?;
+        let features = model.features()?;
         let mut edit = match widths {
             Widths::PerBlock => self.per_block(source, &features, share)?,
             Widths::Uniform => {

@@ -10,7 +10,7 @@
 
 use super::scores::{UnitScores, weight, without_lowest};
 use super::step::{DenseModel, RoleGradient, UnitMethod, Widths};
-use super::uniform::{MOST_UNITS, heads_are_sayable, uniform};
+use super::uniform::{MOST_UNITS, equal_block, heads_are_sayable, uniform};
 use crate::backend::gradient::GradientNeeds;
 use crate::error::{Error, Located, Result};
 use crate::model::edit::Edit;
@@ -69,6 +69,10 @@ impl UnitMethod for LlmPruner {
         true
     }
 
+    fn weighs_tokens(&self) -> bool {
+        true
+    }
+
     fn check(&self, widths: Widths) -> Result<()> {
         let some = self.first > 0 || self.end.is_some();
         match widths {
@@ -83,7 +87,7 @@ impl UnitMethod for LlmPruner {
     fn check_model(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<()> {
         within("units", share, 0.0..=MOST_UNITS)?;
         match widths {
-            Widths::Uniform => Ok(()),
+            Widths::Uniform => equal_block(spec).map(drop),
             Widths::PerBlock => self.end(spec).map(drop),
         }
     }
@@ -114,8 +118,8 @@ impl UnitMethod for LlmPruner {
 
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
-        within("units", share, 0.0..=MOST_UNITS)?;
         let spec = model.source().spec();
+        self.check_model(spec, share, widths)?;
         let scores = self.scores(model)?;
         match widths {
             Widths::Uniform => uniform(spec, &scores, share),
@@ -240,9 +244,10 @@ impl LlmPruner {
         for (edit, scores) in edit.blocks.iter_mut().zip(scores).take(end).skip(self.first) {
             let block = spec.block(edit.block);
             let neurons = lost(scores.neurons.len(), share);
-            edit.neurons = without_lowest(&scores.neurons, neurons.min(scores.neurons.len() - 1));
+            edit.neurons = without_lowest(&scores.neurons, neurons.min(scores.neurons.len().saturating_sub(1)));
             if self.gqa == Gqa::EqualQ {
-                let each = block.attention.heads_of_group();
+                // A block without attention has no groups.
+                let each = block.attention.heads_of_group().max(1);
                 let fewer = fewer_queries(&block.attention, share);
                 let groups = scores.heads.chunks(each).enumerate();
                 let kept = groups.flat_map(|(group, scores)| {

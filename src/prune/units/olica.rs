@@ -17,7 +17,7 @@ use super::cost::Cost;
 use super::regression::Regression;
 use super::scores::{weight, without_lowest};
 use super::step::{DenseModel, OfMlp, UnitMethod, Wanted, Widths};
-use super::uniform::{equal_block, multiple};
+use super::uniform::{blocks_are_whole, equal_block, multiple};
 use crate::error::{Error, Located, Result};
 use crate::linalg::left_singular;
 use crate::model::edit::{BlockEdit, Edit, Edited, Factors, LowRank};
@@ -179,6 +179,7 @@ impl Olica {
     /// keys and values of their own.
     pub fn budget(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<Budget> {
         within("units", share, 0.0..=0.95)?;
+        blocks_are_whole(spec)?;
         let block = equal_block(spec)?;
         let of = |role| block.linears.iter().find(|linear| linear.role == role);
         let (Some(query), Some(key), Some(value), Some(output), Some(_)) = (

@@ -37,6 +37,11 @@ pub trait UnitMethod: Send + Sync {
     /// Whether it looks at calibration text.
     fn calibrates(&self) -> bool;
 
+    /// Whether weights of calibration tokens count in what it computes. Without them all tokens count alike.
+    fn weighs_tokens(&self) -> bool {
+        false
+    }
+
     /// Checks that the method can leave such widths.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 use super::cost::Cost;
 use super::scores::without_lowest;
 use super::step::{DenseModel, UnitMethod, Widths};
-use super::uniform::{MOST_UNITS, equal_block, multiple};
+use super::uniform::{MOST_UNITS, blocks_are_whole, equal_block, multiple};
 use crate::error::{Error, Result};
 use crate::model::edit::Edit;
 use crate::model::families::FAMILIES;
@@ -108,10 +108,8 @@ struct Budget {
 impl TwoSsp {
     fn budget(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<Budget> {
         within("units", share, 0.0..=MOST_UNITS)?;
+        blocks_are_whole(spec)?;
         let block = equal_block(spec)?;
-        if let Some(part) = SubLayer::ALL.into_iter().find(|part| !block.has(*part)) {
-            return Err(Error::config(format!("the model's blocks have no {part:?} to remove")));
-        }
         let attention: usize = (block.linears.iter())
             .filter(|linear| linear.role.sub_layer() == SubLayer::Attention)
             .map(|linear| linear.outputs * linear.inputs)

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::edit::Edit;
 use crate::model::families::FAMILIES;
 use crate::prune::range::within;
-use crate::spec::{BlockSpec, ModelSpec};
+use crate::spec::{BlockSpec, ModelSpec, SubLayer};
 
 /// The largest share of weights that can be removed as whole units.
 pub const MOST_UNITS: f64 = 0.95;
@@ -32,9 +32,45 @@ pub fn equal_block(spec: &ModelSpec) -> Result<&BlockSpec> {
     let mut kinds = spec.kinds();
     match (kinds.next(), kinds.next()) {
         (Some((block, _)), None) => Ok(block),
-        _ => Err(Error::config(
-            "the model's blocks have different sizes already, so they cannot all lose the same number of units; use --widths per-block",
-        )),
+        _ => Err(Error::config(format!(
+            "the model's blocks have different sizes already, so they cannot all lose the same number of units; {}",
+            takers(first_lack(spec).is_none())
+        ))),
+    }
+}
+
+/// Checks that every block has attention and MLP.
+///
+/// # Errors
+/// A block lacks one.
+pub fn blocks_are_whole(spec: &ModelSpec) -> Result<()> {
+    match first_lack(spec) {
+        None => Ok(()),
+        Some((index, part)) => Err(Error::config(format!(
+            "block {index} has no {part}, and the method looks at both in every block; {}",
+            takers(false)
+        ))),
+    }
+}
+
+/// The first block that has no attention or no MLP, and what it lacks.
+fn first_lack(spec: &ModelSpec) -> Option<(usize, &'static str)> {
+    (0..spec.blocks).find_map(|index| {
+        let block = spec.block(index);
+        let part = SubLayer::ALL.into_iter().find(|part| !block.has(*part))?;
+        let name = match part {
+            SubLayer::Attention => "attention",
+            SubLayer::Mlp => "MLP",
+        };
+        Some((index, name))
+    })
+}
+
+/// Which methods make a model smaller whose blocks differ; `whole` says whether all have attention and MLP.
+fn takers(whole: bool) -> &'static str {
+    match whole {
+        true => "`flap` and `llm-pruner` with --widths per-block, and `block-drop`, can make such a model smaller",
+        false => "`llm-pruner` with --widths per-block, and `block-drop`, can make such a model smaller",
     }
 }
 

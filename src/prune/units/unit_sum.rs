@@ -6,11 +6,12 @@
 use super::scores::{UnitScores, weight};
 use super::step::{DenseModel, UnitMethod, Widths};
 use super::survey::BlockFeatures;
-use super::uniform::uniform;
+use super::uniform::{MOST_UNITS, blocks_are_whole, equal_block, uniform};
 use crate::error::{Error, Result};
 use crate::model::edit::Edit;
 use crate::model::source::WeightSource;
-use crate::spec::Role;
+use crate::prune::range::within;
+use crate::spec::{ModelSpec, Role};
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +48,16 @@ impl UnitMethod for UnitSum {
         }
     }
 
+    fn check_model(&self, spec: &ModelSpec, share: f64, _: Widths) -> Result<()> {
+        within("units", share, 0.0..=MOST_UNITS)?;
+        blocks_are_whole(spec)?;
+        equal_block(spec).map(drop)
+    }
+
     fn edit(&self, model: &dyn DenseModel, share: f64, widths: Widths) -> Result<Edit> {
         self.check(widths)?;
         let source = model.source();
+        self.check_model(source.spec(), share, widths)?;
         let features = match self.calibrates() {
             true => Some(model.features()?),
             false => None,
