@@ -150,7 +150,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Write squares, means and Gram matrices of the inputs of a model's layers, for a program that computes scores or masks from them
+    /// Write squares, means and Gram matrices of the inputs of a model's layers, for a program that computes scores or masks from them; or
+    /// gradients of the model's loss
     ExportStatistics(Box<statistics::ExportStatistics>),
     /// Turn a GGUF file (LLaMA, Gemma 3, Qwen 2 or 3) into a Hugging Face folder
     Import {

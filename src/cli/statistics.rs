@@ -1,12 +1,13 @@
 //! `zprune export-statistics`.
 
 use super::calibration::{CalibrationText, how_drawn};
+use super::choice::choice;
 use super::common::Common;
 use super::display::Display;
 use super::streams::print_lines;
 use crate::error::Result;
 use crate::experiment::single;
-use crate::jobs::statistics::{self, Exported};
+use crate::jobs::statistics::{self, Added, Exported, Statistics};
 use bytesize::ByteSize;
 use clap::Args;
 use std::path::PathBuf;
@@ -21,6 +22,13 @@ pub struct ExportStatistics {
     /// Write Gram matrices, too: inputs by inputs for every layer
     #[arg(long)]
     gram: bool,
+    /// Write gradients of the model's loss instead, for `--gradients` of other commands; how those of sequences are added up
+    #[arg(long, value_name = "SUM", conflicts_with = "gram", value_parser = choice::<Added>(&[
+        "Their mean (`taylor`)",
+        "The root of the sum of their squares (`gblm`, `pruner-zero`)",
+        "The sum of their magnitudes",
+    ]))]
+    gradients: Option<Added>,
     /// Safetensors file to make; it must not exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -37,10 +45,13 @@ pub fn run(arguments: &ExportStatistics) -> Result<()> {
         Some(raw),
         arguments.text.seed,
     )?;
-    let Exported { layers, tokens, bytes } =
-        statistics::export(&experiment, &arguments.out, arguments.gram, &Display::new())?;
+    let (wanted, what) = match arguments.gradients {
+        Some(added) => (Statistics::Gradients(added), "gradients"),
+        None => (Statistics::Inputs { gram: arguments.gram }, "statistics"),
+    };
+    let Exported { layers, tokens, bytes } = statistics::export(&experiment, &arguments.out, wanted, &Display::new())?;
     print_lines(&format!(
-        "{}: statistics of {layers} layers on {tokens} tokens{}; {}",
+        "{}: {what} of {layers} layers on {tokens} tokens{}; {}",
         arguments.out.display(),
         how_drawn(&experiment),
         ByteSize(bytes)

@@ -1,21 +1,26 @@
-//! Statistics of the inputs of a model's linear layers, written for another program that computes scores or masks from them.
+//! Statistics of the inputs of a model's linear layers, written for another program that computes scores or masks from them; or gradients
+//! of its loss, for methods that calibrate on another text.
 //!
 //! The file is one of safetensors. Each linear layer of the blocks has, under the name of its weight without `.weight`:
 //! `.input_squares`, `.input_means` and `.input_variances` (F64, one value per input), and with `gram` also `.gram` (F32, inputs by
 //! inputs). They are those of the dense model, and have the names and the meanings that formulas have for them
-//! ([`Quantity`](crate::prune::score::Quantity)).
+//! ([`Quantity`](crate::prune::score::Quantity)). Gradients (F32) have the names and the shapes of the weights.
 
 use super::begins;
+use crate::backend::Backend;
+use crate::backend::gradient::{GradientNeeds, GradientSum};
 use crate::backend::moments::Needs;
 use crate::calibrate::passes;
 use crate::calibrate::statistics::Factoring;
 use crate::cell::{Opened, Work, calibration_windows};
+use crate::choices;
 use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::plan::Experiment;
 use crate::files::{Access, Staging};
 use crate::hub::{Parts, datasets};
+use crate::model::backward::gradients;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::export::TensorFile;
 use crate::model::forward::Ends;
@@ -24,11 +29,56 @@ use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::spec::{ModelSpec, Tap};
 use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Name of the file while it is made.
 const FILE: &str = "statistics.safetensors";
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistics {
+    /// Squares, means and variances of inputs, and their Gram matrices, if `gram`.
+    Inputs {
+        /// Whether there are Gram matrices.
+        gram: bool,
+    },
+    /// Gradients of the model's loss.
+    Gradients(Added),
+}
+
+/// How the gradients of sequences are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Added {
+    /// The mean of the gradients.
+    Mean,
+    /// The root of the sum of their squares.
+    L2,
+    /// The sum of their magnitudes.
+    L1,
+}
+
+impl Added {
+    /// The sum that it is made of.
+    fn sum(self) -> GradientSum {
+        match self {
+            Added::Mean => GradientSum::Plain,
+            Added::L2 => GradientSum::Squares,
+            Added::L1 => GradientSum::Magnitudes,
+        }
+    }
+
+    /// What becomes of an entry of the sum over `count` sequences.
+    fn of(self, entry: f32, count: usize) -> f32 {
+        match self {
+            Added::Mean => entry / count as f32,
+            Added::L2 => entry.sqrt(),
+            Added::L1 => entry,
+        }
+    }
+}
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +92,11 @@ pub struct Exported {
 }
 
 /// Gathers the statistics of the experiment's only model on its calibration text, for its only seed, and writes them to the new file
-/// `out`; Gram matrices, too, if `gram`.
+/// `out`.
 ///
 /// # Errors
 /// Unusable inputs, something at `out`, or a disk that refuses; nothing is left under `out` then.
-pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Progress) -> Result<Exported> {
+pub fn export(experiment: &Experiment, out: &Path, wanted: Statistics, progress: &dyn Progress) -> Result<Exported> {
     let staging = Staging::for_file(out, FILE)?;
     inputs::fetch(experiment, Parts::Everything, progress)?;
     progress.stage("hashing the inputs");
@@ -61,8 +111,8 @@ pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Pr
     let checkpoint = &input.checkpoint;
     progress.stage("checking the weights");
     checkpoint.check_finite()?;
-    let metadata = metadata(experiment, &inputs, seed, &windows);
-    let layout = layout(checkpoint.spec(), gram);
+    let metadata = metadata(experiment, &inputs, seed, &windows, wanted);
+    let layout = layout(checkpoint.spec(), wanted);
     let listed = layout
         .iter()
         .map(|(name, dtype, shape)| (name.as_str(), *dtype, shape.as_slice()));
@@ -86,7 +136,7 @@ pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Pr
             checkpoint,
             windows: &windows,
             factoring: Factoring::from(experiment.linear_algebra),
-            gram,
+            wanted,
             file: &mut file,
             progress,
         })
@@ -99,20 +149,26 @@ pub fn export(experiment: &Experiment, out: &Path, gram: bool, progress: &dyn Pr
     let bytes = |(_, dtype, shape): &(String, Dtype, Vec<usize>)| {
         (shape.iter().product::<usize>() * dtype.bitsize() / 8) as u64
     };
+    let blocks = 0..checkpoint.spec().blocks;
     Ok(Exported {
-        layers: layout.len() / (3 + usize::from(gram)),
+        layers: blocks.map(|index| checkpoint.spec().block(index).linears.len()).sum(),
         tokens: windows.ids().len(),
         bytes: layout.iter().map(bytes).sum(),
     })
 }
 
 /// The tensors of the file, with their types and shapes.
-fn layout(spec: &ModelSpec, gram: bool) -> Vec<(String, Dtype, Vec<usize>)> {
+fn layout(spec: &ModelSpec, wanted: Statistics) -> Vec<(String, Dtype, Vec<usize>)> {
     let mut all = Vec::new();
     for index in 0..spec.blocks {
         let block = spec.block(index);
         for linear in &block.linears {
-            let stem = stem(&block.weight_of(index, linear));
+            let weight = block.weight_of(index, linear);
+            let Statistics::Inputs { gram } = wanted else {
+                all.push((weight, Dtype::F32, linear.stored_shape().to_vec()));
+                continue;
+            };
+            let stem = stem(&weight);
             for what in ["input_squares", "input_means", "input_variances"] {
                 all.push((format!("{stem}.{what}"), Dtype::F64, vec![linear.inputs]));
             }
@@ -130,13 +186,20 @@ fn stem(weight: &str) -> String {
 }
 
 /// Where the statistics come from.
-fn metadata(experiment: &Experiment, inputs: &Inputs, seed: u64, windows: &TokenWindows) -> BTreeMap<String, String> {
+fn metadata(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    seed: u64,
+    windows: &TokenWindows,
+    wanted: Statistics,
+) -> BTreeMap<String, String> {
+    let made_from = match wanted {
+        Statistics::Inputs { .. } => "the inputs of the dense model's linear layers".to_string(),
+        Statistics::Gradients(added) => format!("gradients of the dense model's loss, {}", choices::name(&added)),
+    };
     let mut all = BTreeMap::from([
         ("zprune".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-        (
-            "made_from".to_string(),
-            "the inputs of the dense model's linear layers".to_string(),
-        ),
+        ("made_from".to_string(), made_from),
         ("seed".to_string(), seed.to_string()),
         ("sequences".to_string(), windows.count().to_string()),
         ("length".to_string(), windows.length().to_string()),
@@ -158,7 +221,7 @@ struct Gather<'a> {
     checkpoint: &'a Checkpoint,
     windows: &'a TokenWindows,
     factoring: Factoring,
-    gram: bool,
+    wanted: Statistics,
     file: &'a mut TensorFile,
     progress: &'a dyn Progress,
 }
@@ -171,10 +234,14 @@ impl Work for Gather<'_> {
             checkpoint,
             windows,
             factoring,
-            gram,
+            wanted,
             file,
             progress,
         } = self;
+        let gram = match wanted {
+            Statistics::Inputs { gram } => gram,
+            Statistics::Gradients(added) => return put_gradients(backend, checkpoint, windows, added, file, progress),
+        };
         let needs = Needs::SQUARES.and(Needs::MEANS);
         let needs = if gram { needs.and(Needs::GRAM) } else { needs };
         let ends = Ends::upload(backend, checkpoint)?;
@@ -214,4 +281,39 @@ impl Work for Gather<'_> {
             },
         )
     }
+}
+
+/// Writes the gradients with respect to every layer's weight as it is stored.
+fn put_gradients<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    windows: &TokenWindows,
+    added: Added,
+    file: &mut TensorFile,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let ends = Ends::upload(backend, checkpoint)?;
+    let needs = GradientNeeds::only(added.sum());
+    gradients(backend, checkpoint, &ends, windows, needs, |index, block, found| {
+        for (id, sums) in found.into_layers() {
+            let linear = block.spec().linear(id);
+            let name = block.spec().weight_of(index, linear);
+            let sum = match added.sum() {
+                GradientSum::Plain => sums.sum,
+                GradientSum::Squares => sums.squares,
+                GradientSum::Magnitudes => sums.magnitudes,
+            };
+            let missing = || Error::numeric("the gradient was not gathered");
+            let sum = backend.download(&sum.ok_or_else(missing).at(&name)?)?;
+            if sum.iter().any(|entry| !entry.is_finite()) {
+                return Err(Error::numeric("its gradient is not finite").at(&name));
+            }
+            let sum = if linear.transposed { sum.reversed_axes() } else { sum };
+            let values = sum.iter().map(|entry| added.of(*entry, windows.count()));
+            let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            file.put(&name, &bytes)?;
+        }
+        progress.step().at(format_args!("block {index}"))
+    })?;
+    Ok(())
 }

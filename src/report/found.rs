@@ -1,4 +1,4 @@
-//! What another program made and what its row says: whether they agree.
+//! What was found in a model and what its row says: whether they agree.
 
 use super::results::MethodResult;
 use crate::experiment::method::{MethodKind, MethodPlan};
@@ -7,6 +7,15 @@ use crate::prune::pattern::Pattern;
 
 /// How far the found sparsity may be from the row's before a table says so: what rounding to whole weights of a row makes.
 const UNSAID: f64 = 5e-4;
+
+/// How far the share that whole units are may be from the row's before a table says so.
+const UNITS_UNSAID: f64 = 5e-3;
+
+/// The share of the weights that went with whole units, in percent, if it is not what the entry's pattern says: units have sizes.
+pub fn of_units(entry: &MethodResult) -> Option<f64> {
+    let (asked, removed, _) = (entry.pattern?, entry.sparsity?, entry.sizes.as_ref()?);
+    ((removed - asked.sparsity()).abs() > UNITS_UNSAID).then_some(100.0 * removed)
+}
 
 /// What was found in an entry of another program, if it is not what the entry's pattern says.
 pub fn otherwise(entry: &MethodResult) -> Option<String> {

@@ -346,6 +346,55 @@ fn files_that_do_not_fit_are_refused_by_name() {
     );
 }
 
+/// Claim: gradients that were written to a file prune as those that are computed, whatever the layout of the weights is; those of another
+/// text do not.
+#[test]
+fn gradients_may_have_a_text_of_their_own() {
+    let folder = Folder::new();
+    super::place_windows(&folder);
+    super::place(&folder, "gpt2", true);
+    let other: Vec<u32> = (0..4 * 16).map(|t| t * 41 % 96).collect();
+    let other = zprune::data::windows::TokenWindows::new(other, 16).expect("whole windows");
+    other.write(&folder.path("other.safetensors")).expect("writable");
+    let weights = |name: &str| std::fs::read(folder.path(format!("{name}/model.safetensors"))).expect("weights");
+    for model in ["model", "gpt2"] {
+        for (method, added) in [
+            ("gblm", "l2"),
+            ("gblm --set norm=l1", "l1"),
+            ("pruner-zero", "l2"),
+            ("taylor", "mean"),
+        ] {
+            let what = format!("{model}-{}-{added}", &method[..4]);
+            for text in ["tokens", "other"] {
+                works(&run(
+                    &folder,
+                    &format!(
+                        "export-statistics --model {model} --tokens {text}.safetensors --gradients {added} --out {what}-{text}.safetensors"
+                    ),
+                ));
+            }
+            let prune = format!(
+                "prune --model {model} --tokens tokens.safetensors --method {method} --sparsity 0.5 --out {what}"
+            );
+            works(&run(&folder, &prune));
+            for text in ["tokens", "other"] {
+                works(&run(
+                    &folder,
+                    &format!("{prune}-{text} --gradients {what}-{text}.safetensors"),
+                ));
+                let same = weights(&what) == weights(&format!("{what}-{text}"));
+                assert_eq!(same, text == "tokens", "{what} {text}");
+            }
+        }
+    }
+    super::refused(
+        &folder,
+        "export-statistics --model model --tokens tokens.safetensors --gradients l2 --gram --out both.safetensors",
+        2,
+        &["cannot be used with"],
+    );
+}
+
 #[test]
 fn what_was_made_for_another_model_is_told() {
     let folder = Folder::new();

@@ -91,6 +91,25 @@ fn a_sweep_scores_what_shrink_writes() {
     }
     assert!(!table.contains("wanda"), "{table}");
     let scores = std::fs::read_to_string(folder.path("results/tiny/tables/perplexity.md")).expect("a table of scores");
+    // Units have sizes: what was removed is said where it is another share.
+    let mut said = 0;
+    for method in ["flap (per block)", "unit-sum", "block-drop", "olica"] {
+        let own = records.iter().filter(|record| record["label"]["method"] == method);
+        let shares: Vec<f64> = own.filter_map(|record| record["sparsity"].as_f64()).collect();
+        let removed = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
+        let off = (removed - 50.0).abs() > 0.5;
+        assert_eq!(
+            scores.contains(&format!(" {removed:.1} % at 50 %")),
+            off,
+            "{method}: {scores}"
+        );
+        said += usize::from(off);
+    }
+    assert_eq!(
+        scores.contains("removed another share than asked"),
+        said > 0,
+        "{scores}"
+    );
     let row = scores.lines().find(|line| line.starts_with("| flap")).expect("a row");
     let cells: Vec<&str> = row.split('|').map(str::trim).collect();
     assert_eq!((cells[2], cells[4]), ("units", ""), "{row}");

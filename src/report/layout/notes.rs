@@ -67,6 +67,26 @@ impl View<'_> {
         })
     }
 
+    /// The share that went with whole units where it is not what the column says.
+    fn of_units(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let mut found: Vec<String> = Vec::new();
+        for entry in sections.iter().flat_map(|section| self.entries(section, patterns)) {
+            let (Some(removed), Some(asked)) = (found::of_units(entry), entry.pattern) else {
+                continue;
+            };
+            let said = format!("{} {removed:.1} % at {asked}", self.labels.label(&entry.method));
+            if !found.contains(&said) {
+                found.push(said);
+            }
+        }
+        (!found.is_empty()).then(|| {
+            format!(
+                "Whole units have sizes, so these methods removed another share than asked: {}. Their scores are those of that share.",
+                found.join("; ")
+            )
+        })
+    }
+
     /// The methods of other programs with one result, whose own calibration no interval covers.
     fn of_one_run(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
         let plans = &self.results.plan.experiment.methods;
@@ -178,6 +198,7 @@ impl View<'_> {
         }
         notes.extend(self.failures(sections, patterns));
         notes.extend(self.found_otherwise(sections, patterns));
+        notes.extend(self.of_units(sections, patterns));
         notes.extend(self.of_one_run(sections, patterns));
         // Once for a model: tables of tasks stand below those of perplexity.
         if measure.evaluation().is_some() || experiment.evaluations.is_empty() {
