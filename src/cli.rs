@@ -33,6 +33,7 @@ mod search;
 mod shells;
 mod shrink;
 mod signals;
+mod slips;
 mod statistics;
 mod streams;
 mod submit;
@@ -57,13 +58,13 @@ use crate::progress::Progress;
 use crate::tensor::StorageType;
 use crate::{experiment, files, jobs};
 use bytesize::ByteSize;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use streams::{Lossy, print, print_lines, say};
+use streams::{Lossy, note, print, print_lines, say};
 
 /// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
@@ -204,12 +205,22 @@ enum Command {
 
 /// Runs the program; returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let parsed = match Arguments::try_parse_from(with_implied_run(arguments)) {
+    let arguments = with_implied_run(arguments);
+    let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => {
+        Err(mut error) => {
             // Help and version are not errors, but they were asked for.
             if !error.use_stderr() {
                 return ended(streams::printed(error.print()));
+            }
+            if error.kind() == ErrorKind::UnknownArgument {
+                // How to pass an unknown option as the name of a file helps nobody.
+                error.remove(ContextKind::Suggested);
+            }
+            if let Some(meant) = slips::meant(&error, &arguments) {
+                // What clap would suggest only looks like the argument.
+                error.remove(ContextKind::SuggestedArg);
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant.into()]));
             }
             let text = error.render();
             let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -280,6 +291,20 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
+/// What is said of a command that takes long and that a signal ended.
+fn stopped(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Prune(_) | Command::Shrink(_) | Command::Rotate(_) | Command::Import { .. } | Command::Expand(_) => {
+            Some("\nstopped: the directory was not made")
+        }
+        Command::Compress(_) | Command::Export { .. } | Command::ExportStatistics(_) => {
+            Some("\nstopped: the file was not made")
+        }
+        Command::Eval(_) => Some("\nstopped: there is no result"),
+        _ => None,
+    }
+}
+
 fn dispatch(command: Command, verbose: bool) -> Result<()> {
     signals::outlive_limits_of_files()?;
     // A run stops after the block it is at; everything else has nothing to record.
@@ -290,7 +315,8 @@ fn dispatch(command: Command, verbose: bool) -> Result<()> {
         _ => false,
     };
     if !is_run {
-        files::remove_on_signals(&signals::ending())?;
+        let stopped = stopped(&command);
+        files::remove_on_signals(&signals::ending(), move || stopped.into_iter().for_each(note))?;
     }
     match command {
         #[cfg(feature = "embedded")]

@@ -19,6 +19,6 @@ mod sweep;
 mod watched;
 
 pub use options::{Options, Outcome, goes_on};
-pub use prospects::{Prospect, State, prospects};
+pub use prospects::{Prospect, State, of_others, prospects};
 pub(crate) use samples::copy_samples;
 pub use sweep::run;

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use crate::data::tokenizer::Bos;
 use crate::experiment::single;
 use crate::model::folder::Links;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// Arguments of every command that computes with one model.
 #[derive(Debug, clap::Args)]
@@ -47,6 +47,38 @@ pub(super) struct Target {
     pub(super) results: PathBuf,
     #[command(flatten)]
     pub(super) machine: Machine,
+}
+
+/// Name of the file of records.
+const RECORDS: &str = "runs.jsonl";
+
+/// The folder that holds the results folder of an experiment: what `--results` says, or, if that is the experiment's own results folder, the
+/// folder around it.
+pub(super) fn around(results: &Path, name: &str) -> PathBuf {
+    let whole = std::path::absolute(results).unwrap_or_else(|_| results.to_path_buf());
+    let itself = whole.file_name().is_some_and(|own| own == name) && results.join(RECORDS).is_file();
+    if !itself || results.join(name).join(RECORDS).exists() {
+        return results.to_path_buf();
+    }
+    let typed = results.file_name().and(results.parent());
+    typed.or(whole.parent()).unwrap_or(results).to_path_buf()
+}
+
+/// The folder with results of an experiment that lies beside its file, or beside the folder of its file: it was run from there. `None` if
+/// there is none, or if `results` has some.
+pub(super) fn elsewhere(experiment: &Path, results: &Path, name: &str) -> Option<PathBuf> {
+    if results.is_absolute() || results.join(name).join(RECORDS).exists() {
+        return None;
+    }
+    let folder = experiment.parent()?;
+    let above = match folder.components().next_back() {
+        Some(Component::Normal(_)) => folder.parent()?.to_path_buf(),
+        _ => folder.join(".."),
+    };
+    let places = [folder.to_path_buf(), above].map(|place| place.join(results));
+    places
+        .into_iter()
+        .find(|place| place.join(name).join(RECORDS).is_file())
 }
 
 /// The argument of every command that copies files of a model folder.

@@ -142,7 +142,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     experiment
         .evaluations
         .iter()
-        .filter_map(unlike_papers)
+        .filter_map(|it| unlike_papers(it, ["--join none", "--join wikitext"]))
         .for_each(|line| note(&line));
     super::sweep::on_cpu(&experiment)?;
     let found = match &dense {
@@ -177,20 +177,26 @@ pub fn run(arguments: &Eval) -> Result<()> {
 /// Measures the model on zero-shot tasks and prints the results.
 fn score(arguments: &Eval) -> Result<()> {
     piped::refuse("--data", arguments.data.as_deref())?;
+    // `piqa, arc_easy` and a comma at the end are no slips.
+    let names = arguments.tasks.iter().map(|name| name.trim());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     let single_file = arguments.data.as_ref().is_some_and(|data| !data.is_dir());
-    if single_file && arguments.tasks.len() > 1 {
+    if single_file && names.len() > 1 {
         return Err(Error::config(
             "--data is one file, but there are several tasks; give the folder that their files are in",
         ));
     }
-    let raw = |name: &String| RawTask {
-        name: name.clone(),
+    let raw = |name: &&str| RawTask {
+        name: (*name).to_string(),
         data: arguments.data.clone().map(typed),
         obtain: None,
         limit: arguments.limit,
         harness: arguments.harness,
     };
-    let tasks: Vec<RawTask> = arguments.tasks.iter().map(raw).collect();
+    let tasks: Vec<RawTask> = names.iter().map(raw).collect();
+    if tasks.is_empty() {
+        return Err(Error::config("--tasks names no task; `zprune list` has their names"));
+    }
     let experiment = single::scoring(&arguments.common.resolved(), &tasks)?;
     answered(arguments, &experiment)
 }

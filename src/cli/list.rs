@@ -4,12 +4,14 @@ use super::formulas;
 use super::pages::Page;
 use crate::backend::moments::Needs;
 use crate::calibrate::gradients::Loss;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::tasks::TASKS;
 use crate::experiment::known::{KNOWN, KnownRecipe};
 use crate::experiment::protocol::PROTOCOLS;
-use crate::hub::datasets::DATASETS;
+use crate::experiment::single;
+use crate::hub::datasets::{DATASETS, PREFIX};
 use crate::model::families::FAMILIES;
+use crate::model::layer_file::Content;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -21,7 +23,7 @@ use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::UNITS;
-use crate::registry::{Entry, unknown};
+use crate::registry::{Entry, nearest};
 use crate::submit::ENGINES;
 
 /// How patterns are written, and what they mean.
@@ -94,19 +96,76 @@ fn section<T: 'static>(text: &mut String, title: &str, entries: impl IntoIterato
     }
 }
 
-/// All about what has a name: a criterion and a solver may have the same.
+/// The sections of the list, by what one of their entries is called.
+const KINDS: [(&[&str], &[&str]); 16] = [
+    (&["method"], &["criteria", "recipes by name", "methods of whole units"]),
+    (&["family", "families", "model"], &["model families"]),
+    (&["criterion", "criteria"], &["criteria"]),
+    (&["solver"], &["solvers"]),
+    (&["allocator"], &["allocators"]),
+    (&["transform"], &["transforms"]),
+    (&["permutation"], &["permutations"]),
+    (&["refine", "refiner", "refinement"], &["mask refinements"]),
+    (&["compensate", "compensation"], &["compensations"]),
+    (&["unit"], &["methods of whole units"]),
+    (&["recipe"], &["recipes by name"]),
+    (&["pattern", "sparsity"], &["patterns"]),
+    (&["group"], &["comparison groups"]),
+    (&["protocol"], &["protocols"]),
+    (&["corpus", "corpora", "dataset", "text"], &["corpora by name"]),
+    (&["task"], &["zero-shot tasks"]),
+];
+
+/// The sections of the list whose entries are called so: `criteria`, `methods`.
+fn of_kind(kind: &str) -> Option<String> {
+    let one = kind.strip_suffix('s').unwrap_or(kind);
+    let is = |names: &[&str]| names.contains(&kind) || names.contains(&one);
+    let (_, titles) = KINDS.iter().find(|(names, _)| is(names))?;
+    let whole = listing();
+    let mut wanted = false;
+    let lines = whole.lines().filter(|line| {
+        // What is indented belongs to the title before it, and the last line to none.
+        if !line.starts_with(' ') {
+            wanted = titles.iter().any(|title| line.starts_with(title));
+        }
+        wanted
+    });
+    Some(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// All about what has a name, which may be typed with capitals: a criterion and a solver may have the same. Or the list of a kind.
 ///
 /// # Errors
 /// Nothing has this name.
-pub(super) fn about(name: &str) -> Result<String> {
+pub(super) fn about(typed: &str) -> Result<String> {
+    let name = typed.strip_prefix(PREFIX).unwrap_or(typed).to_lowercase();
+    let found = told(&name);
+    if !found.is_empty() {
+        return Ok(found.join("\n\n"));
+    }
+    of_kind(&name).ok_or_else(|| {
+        let near = nearest(&name, &all_names());
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Error::config(format!("unknown name `{typed}`{near}; `zprune list` has all names"))
+    })
+}
+
+/// What is known of everything that has this name.
+fn told(name: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     if let Some(known) = KnownRecipe::find(name) {
         found.push(recipe(known));
     }
     let told = component(&CRITERIA, "criterion", name, &found, |it| {
+        let group = match it.file() {
+            Some(file) if file.content == Content::Mask => {
+                "comparison group: none; the file says of each weight whether it is kept".to_string()
+            }
+            _ => format!("comparison group: {}", it.group()),
+        };
         let mut facts = vec![
             format!("score: {}", it.score()),
-            format!("comparison group: {}", it.group()),
+            group,
             format!("needs: {}", in_words(it.needs())),
         ];
         for (loss, what) in [
@@ -177,10 +236,7 @@ pub(super) fn about(name: &str) -> Result<String> {
             .filter(|(_, (known, _))| known.split(", ").any(|known| known.trim_matches('"') == name))
             .map(|(kind, (_, what))| format!("{name}: a {kind}\n\n{what}")),
     );
-    match found.is_empty() {
-        false => Ok(found.join("\n\n")),
-        true => Err(unknown("name", name, &all_names())),
-    }
+    found
 }
 
 /// What the list says of an entry that is no component.
@@ -214,8 +270,11 @@ fn all_names() -> Vec<&'static str> {
 
 /// What is known of a recipe.
 fn recipe(known: &KnownRecipe) -> String {
+    // It has no parameters of its own, so it can be made.
+    let group = single::method_alone(known.name, None, None, &[]);
+    let group = group.map_or(String::new(), |recipe| format!("comparison group: {}\n", recipe.group));
     format!(
-        "{0}: a recipe ({1})\n\nIt stands for {2}.\nTo use it: recipe = \"{0}\" in a [[method]], methods = [\"{0}\"], or --method {0}",
+        "{0}: a recipe ({1})\n\nIt stands for {2}.\n{group}To use it: recipe = \"{0}\" in a [[method]], methods = [\"{0}\"], or --method {0}",
         known.name,
         known.source,
         known.line()
@@ -273,7 +332,9 @@ fn component<T: ?Sized>(
         None => text.push_str(entry.summary),
     }
     text.push_str("\n\n");
-    if let Ok(built) = components.build(name, &toml::Table::new()) {
+    // What reads a file can be made with any name of one.
+    let made = components.build(name, &toml::Table::new());
+    if let Ok(built) = made.or_else(|_| components.build(name, &toml::toml! { path = "FILE" })) {
         for fact in facts(&built.component) {
             text.push_str(&format!("{fact}\n"));
         }
@@ -377,6 +438,27 @@ mod tests {
             error.starts_with("unknown name `wnada`; did you mean `wanda`?"),
             "{error}"
         );
+        assert_eq!(about("Wanda").ok(), about("wanda").ok());
+        assert!(about("hub:c4").is_ok_and(|said| said.starts_with("c4: a corpus")));
+    }
+
+    #[test]
+    fn a_kind_is_answered_with_its_part_of_the_list() {
+        let criteria = about("criteria").expect("a kind");
+        assert!(
+            criteria.starts_with("criteria\n  magnitude ") && !criteria.contains("solvers"),
+            "{criteria}"
+        );
+        assert!(!criteria.contains("`zprune list NAME`"), "{criteria}");
+        let methods = about("methods").expect("several kinds");
+        assert!(
+            methods.contains("  wanda ") && methods.contains("  thanos ") && methods.contains("  flap "),
+            "{methods}"
+        );
+        for (names, titles) in KINDS {
+            let said = about(names[0]).expect("a kind");
+            assert!(titles.iter().all(|title| said.contains(title)), "{said}");
+        }
     }
 
     #[test]
@@ -384,6 +466,9 @@ mod tests {
         for name in all_names() {
             let said = about(name).expect("a name");
             assert!(said.contains(name), "{said}");
+            let group = said.contains(": a criterion (") || said.contains(": a recipe (");
+            assert!(!group || said.contains("comparison group: "), "{said}");
+            assert!(!said.contains("]("), "{said}");
         }
     }
 

@@ -84,7 +84,7 @@ impl Page {
         };
         let lines = self.text.lines().skip(1).take_while(|line| !ends(line));
         let text = paragraphs(lines.filter(|line| line.trim() != "## Formula"));
-        text.trim().replace("\n\n\n", "\n\n")
+        without_links(&text.trim().replace("\n\n\n", "\n\n"))
     }
 
     /// The cells of the table of parameters for one of them, without the first, which is its name: the default, perhaps the
@@ -108,8 +108,35 @@ impl Page {
 
     /// What a parameter means.
     pub(super) fn meaning(&self, parameter: &str) -> Option<String> {
-        self.cells(parameter)?.pop()
+        self.cells(parameter)?.pop().map(|cell| without_links(&cell))
     }
+}
+
+/// The text with what links of Markdown show, and where they lead behind it: a path in the repository, or an address.
+fn without_links(text: &str) -> String {
+    let (mut said, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find('[') {
+        let (before, link) = rest.split_at(start);
+        said.push_str(before);
+        let parts = link[1..].split_once("](").and_then(|(label, tail)| {
+            let (target, after) = tail.split_once(')')?;
+            let plain = !label.contains(['[', ']', '\n']) && !target.contains(char::is_whitespace);
+            plain.then_some((label, target, after))
+        });
+        let Some((label, target, after)) = parts else {
+            said.push('[');
+            rest = &link[1..];
+            continue;
+        };
+        let place = match (target.contains("://"), target.strip_prefix("../")) {
+            (true, _) => target.to_string(),
+            (false, Some(above)) => format!("docs/{above}"),
+            (false, None) => format!("docs/methods/{target}"),
+        };
+        said.push_str(&format!("{label} ({place})"));
+        rest = after;
+    }
+    said + rest
 }
 
 /// Lines of Markdown as text in which every paragraph and every item of a list is one line. Formulas and tables stay as they are.
@@ -164,6 +191,18 @@ mod tests {
             paragraphs(page.lines()),
             "A solver. It is slow.\n\n    x = a\n      + b\n\n- one more\n- two\n\n1. first still\n2. second\n| a |\n| b |"
         );
+    }
+
+    #[test]
+    fn links_are_told_as_text_and_no_page_has_one_left() {
+        assert_eq!(
+            without_links("see [`a` and b](x.md), w[i] and [c](../prune.md#d) or [e](https://f.g)"),
+            "see `a` and b (docs/methods/x.md), w[i] and c (docs/prune.md#d) or e (https://f.g)"
+        );
+        for (name, text) in PAGES {
+            let about = Page { name, text }.about();
+            assert!(!about.contains("]("), "{name}: {about}");
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! `zprune report`.
 
 use super::choice::choice;
-use super::streams::{print, width};
+use super::common::{around, elsewhere};
+use super::streams::{note, print, width};
 use crate::error::{Error, Result};
+use crate::experiment::edited::{Now, edited};
 use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::experiment::resolve;
+use crate::files::names::quoted;
+use crate::registry::counted;
 use crate::report::sheet::Chapter;
 use crate::report::union::{ResultsFolder, RowsBy, declare, union};
 use crate::report::{self, Report, Results, TableChoice, changes, latex, papers, power, terminal, with_rows};
@@ -44,8 +48,8 @@ pub(super) struct ReportCommand {
     /// and say why the rest cannot be compared
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "out", "since", "power"])]
     published: bool,
-    /// Print this table and write no files (perplexity, accuracy, published, comparisons, uncertainty, axes, power); may be repeated
-    #[arg(long, value_name = "NAME")]
+    /// Print these tables and write no files: perplexity, accuracy, published, comparisons, uncertainty, axes, power; separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     table: Vec<String>,
     /// Print tables with these methods only, in this order, and write no files; `dense` is the unpruned model
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -92,10 +96,10 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
             return Err(Error::config(message));
         }
     }
-    let folder = folder(arguments, path)?;
-    let read = ResultsFolder::read(&folder)?;
+    let Opened { folder, read, settled } = open(arguments, path)?;
     if let Some(since) = &arguments.since {
-        let before = since.as_ref().map(|path| opened(arguments, path)).transpose()?;
+        let before = since.as_ref().map(|path| open(arguments, path)).transpose()?;
+        let before = before.map(|before| before.read);
         let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)?], &arguments.rows)?;
         return print(&printed(&chapters, arguments.format, &read.plan.experiment.name));
     }
@@ -108,6 +112,11 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     let report = Report::new(Results::join(read.plan, &read.records));
     if let Some(tables) = tables(&report, arguments)? {
         return print(&tables);
+    }
+    if settled {
+        // What a run would write that has nothing to compute, so that the folder's report is the same as the file's.
+        report::check(&report.results.plan.experiment, &folder)?;
+        report.results.plan.write(&folder)?;
     }
     report::write(&report, &folder)?;
     let (done, failed, planned) = report.results.progress(&read.records);
@@ -136,7 +145,7 @@ fn several(arguments: &ReportCommand) -> Result<()> {
         );
         return Err(Error::config(message));
     }
-    let folders = arguments.experiments.iter().map(|path| opened(arguments, path));
+    let folders = arguments.experiments.iter().map(|path| Ok(open(arguments, path)?.read));
     let folders = folders.collect::<Result<Vec<ResultsFolder>>>()?;
     if let Some(out) = &arguments.out {
         apart(arguments, out)?;
@@ -166,7 +175,7 @@ fn apart(arguments: &ReportCommand, out: &Path) -> Result<()> {
         return Ok(());
     };
     for path in &arguments.experiments {
-        let folder = folder(arguments, path)?;
+        let (folder, _) = named(arguments, path)?;
         if folder.canonicalize().is_ok_and(|folder| folder == whole) {
             let message = format!(
                 "--out is the results folder of {}, whose own report would be replaced; name another folder",
@@ -178,8 +187,8 @@ fn apart(arguments: &ReportCommand, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The results folder of an experiment.
-fn folder(arguments: &ReportCommand, path: &Path) -> Result<PathBuf> {
+/// The results folder of an experiment, and what its file says, if the file was named.
+fn named(arguments: &ReportCommand, path: &Path) -> Result<(PathBuf, Option<Experiment>)> {
     // Somebody who names a file of a results folder means the folder.
     let inside = path
         .parent()
@@ -187,25 +196,105 @@ fn folder(arguments: &ReportCommand, path: &Path) -> Result<PathBuf> {
     if let Some(folder) =
         inside.filter(|_| path.extension().is_none_or(|ending| ending != "toml") || path.ends_with("plan.toml"))
     {
-        return Ok(folder.to_path_buf());
+        return Ok((folder.to_path_buf(), None));
     }
     if !path.is_dir() {
-        let folder = arguments.results.join(reported(path)?.name);
+        let experiment = reported(path)?;
+        let results = around(&arguments.results, &experiment.name);
+        let folder = results.join(&experiment.name);
         if !folder.join("runs.jsonl").exists() {
-            let message = format!("there are no results yet; run it first: zprune run {}", path.display());
+            let message = match elsewhere(path, &results, &experiment.name) {
+                Some(there) => format!(
+                    "there are no results; {} has some: add --results {}",
+                    there.join(&experiment.name).display(),
+                    quoted(&there)
+                ),
+                None => format!("there are no results yet; run it first: zprune run {}", quoted(path)),
+            };
             return Err(Error::input(message).at(folder.display()));
         }
-        return Ok(folder);
+        return Ok((folder, Some(experiment)));
     }
     if !path.join("runs.jsonl").exists() {
-        let message = "has no runs.jsonl, so it is no results folder; give one, such as results/NAME";
+        let message = format!(
+            "has no runs.jsonl, so it is no results folder; give one, such as {}",
+            within(path)
+        );
         return Err(Error::input(message).at(path.display()));
     }
-    Ok(path.to_path_buf())
+    Ok((path.to_path_buf(), None))
 }
 
-fn opened(arguments: &ReportCommand, path: &Path) -> Result<ResultsFolder> {
-    ResultsFolder::read(&folder(arguments, path)?)
+/// The results folders in a folder, for a message; an example if there is none.
+fn within(folder: &Path) -> String {
+    /// Most that are named.
+    const MOST: usize = 8;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut found: Vec<String> = paths
+        .filter(|path| path.join("runs.jsonl").is_file())
+        .map(|path| path.display().to_string())
+        .collect();
+    found.sort();
+    found.truncate(MOST);
+    match found.is_empty() {
+        true => "results/NAME".to_string(),
+        false => found.join(", "),
+    }
+}
+
+/// A results folder that is read.
+struct Opened {
+    folder: PathBuf,
+    /// The plan, with what the experiment's file says now if it was named, and the records.
+    read: ResultsFolder,
+    /// Whether the plan is another one than the folder's, and no cell of it needs a run.
+    settled: bool,
+}
+
+/// Reads the results of an experiment. Where its file was edited since the last run, says what the edits change.
+fn open(arguments: &ReportCommand, path: &Path) -> Result<Opened> {
+    let (folder, experiment) = named(arguments, path)?;
+    let mut read = ResultsFolder::read(&folder)?;
+    let mut settled = false;
+    let file = path.display();
+    let again = format!("`zprune run {}`", quoted(path));
+    match experiment.map(|experiment| edited(&read.plan, &experiment)) {
+        None => {}
+        Some(Now::Other(parts)) => note(&format!(
+            "note: {file} was edited since its last run ({}), and none of its cells has a result with the settings that it has now. This \
+             report shows the last run, as {} has it; {again} computes the cells of the file",
+            parts.join(", "),
+            folder.join("plan.toml").display()
+        )),
+        Some(Now::Plan { plan, new, gone }) => {
+            if new > 0 {
+                note(&format!(
+                    "note: {file} was edited since its last run, and {} no result with the settings that the file has now; {again} \
+                     computes {}. `zprune report {}` shows the last run",
+                    have(new),
+                    if new == 1 { "it" } else { "them" },
+                    quoted(&folder)
+                ));
+            }
+            if gone > 0 {
+                note(&format!(
+                    "note: {} of the last run {} not in {file} any more, and left out here; the records keep {}",
+                    counted(gone, "cell"),
+                    if gone == 1 { "is" } else { "are" },
+                    if gone == 1 { "it" } else { "them" },
+                ));
+            }
+            settled = new == 0 && *plan != read.plan;
+            read.plan = *plan;
+        }
+    }
+    Ok(Opened { folder, read, settled })
+}
+
+/// So many cells, with the verb.
+fn have(count: usize) -> String {
+    format!("{} {}", counted(count, "cell"), if count == 1 { "has" } else { "have" })
 }
 
 /// The tables that the arguments choose; none if they choose nothing.

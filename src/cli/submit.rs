@@ -1,6 +1,6 @@
 //! `zprune submit`: scripts for a cluster, shown or written.
 
-use super::common::Target;
+use super::common::{Target, around};
 use super::piped;
 use super::streams::print;
 use crate::error::{Error, Located, Result};
@@ -95,6 +95,7 @@ pub(super) fn run(arguments: &Submit) -> Result<()> {
     let machine = experiment.machine_foreseen().at(path.display())?.machine;
     let inputs = Inputs::inspect(&experiment)?;
     inputs.require_all()?;
+    let results = &around(results, &experiment.name);
     let here = std::env::current_dir().map_err(|error| Error::reading(Path::new("."), error))?;
     let resources = arguments.resources.resolved(machine)?;
     let sweep = Sweep {

@@ -1,6 +1,6 @@
 //! `zprune run` and `zprune plan`.
 
-use super::common::Target;
+use super::common::{Target, around, elsewhere};
 use super::display::Display;
 use super::forecast;
 use super::piped;
@@ -16,14 +16,14 @@ use crate::experiment::inputs::{self, Inputs};
 use crate::experiment::machine::{Foreseen, MachineRequest, Processor, Wanted};
 use crate::experiment::plan::{CalibrationPlan, Cell, EvaluationPlan, Experiment};
 use crate::experiment::resolve::{self, Described};
+use crate::files::names::quoted;
 use crate::hub::Parts;
 use crate::progress::Progress;
-use crate::record;
+use crate::record::{self, Record};
 use crate::registry::counted;
 use crate::report::{self, Report};
 use crate::run::{self, Options, Outcome, State};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,6 +101,7 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
         wait: !arguments.no_wait,
         ..Options::default()
     };
+    let results = &around(results, &experiment.name);
     match &arguments.gpus {
         _ if arguments.worker => worker::work(
             &experiment,
@@ -120,6 +121,9 @@ pub(super) fn carry_out(experiment: &Experiment, path: &Path, results: &Path, op
     let folder = results.join(&experiment.name);
     report::check(experiment, &folder)?;
     note(&going_to(&folder));
+    lie_elsewhere(path, results, &experiment.name)
+        .iter()
+        .for_each(|line| note(line));
     // The run looks again; here it is known which file asks for what is not there, and nothing has taken long yet.
     experiment.machine_here().at(path.display())?;
     let (progress, inputs) = begin(experiment)?;
@@ -137,6 +141,16 @@ pub(super) fn going_to(folder: &Path) -> String {
     format!("results are written to {}", whole.display())
 }
 
+/// Says so where the results folder has no records and the folder of the experiment's file has some.
+fn lie_elsewhere(path: &Path, results: &Path, name: &str) -> Option<String> {
+    let there = elsewhere(path, results, name)?;
+    Some(format!(
+        "note: {} has results of this experiment, and they are not used here; with --results {} they are",
+        there.join(name).display(),
+        quoted(&there)
+    ))
+}
+
 /// Says so where a GPU would have been taken and there is none.
 pub(super) fn on_cpu(experiment: &Experiment) -> Result<()> {
     if experiment.machine.backend == Wanted::Auto && experiment.machine_here()?.backend == Processor::Cpu {
@@ -151,7 +165,7 @@ fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
     experiment
         .evaluations
         .iter()
-        .filter_map(unlike_papers)
+        .filter_map(|it| unlike_papers(it, IN_FILES))
         .for_each(|line| note(&line));
     let progress = Display::new().with_confidence(experiment.confidence);
     inputs::fetch(experiment, Parts::Everything, &progress)?;
@@ -169,15 +183,22 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
     let mut gpus = workers::chosen(gpus)?;
     let machine = workers::machine(&experiment, &gpus).at(path.display())?;
     note(&going_to(&folder));
+    lie_elsewhere(path, results, &experiment.name)
+        .iter()
+        .for_each(|line| note(line));
     // Only workers open GPUs; here, ids of cells are made.
     experiment.machine.compute = Some(machine.compute);
     let (progress, inputs) = begin(&experiment)?;
     inputs.require_all()?;
     let stop = progress.stop_on_signals()?;
     let open = |state: &State| matches!(state, State::Pending | State::Running | State::Failed);
-    let states = || -> Result<Vec<State>> {
+    let found = || -> Result<(Vec<run::Prospect>, Vec<Record>)> {
         let records = record::read_if_any(&folder)?;
         let found = run::prospects(&experiment, machine, &inputs, &records, &folder);
+        Ok((found, records))
+    };
+    let states = || -> Result<Vec<State>> {
+        let (found, _) = found()?;
         let asked =
             |id: &Option<String>| options.cells.is_empty() || id.as_ref().is_some_and(|id| options.cells.contains(id));
         Ok(found
@@ -188,8 +209,10 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
     };
     let before = states()?;
     let pending = before.iter().filter(|state| open(state)).count();
-    if let Some(line) = run::goes_on(before.len() - pending, before.len()) {
-        progress.say(&line);
+    let (cells, records) = found()?;
+    let others = run::of_others(&records, cells.iter().filter_map(|cell| cell.id.as_deref()), &folder);
+    for line in run::goes_on(before.len() - pending, before.len()).iter().chain(&others) {
+        progress.say(line);
     }
     let mut ended = Ok(());
     // A cell that is not there is refused by the first worker as by any run.
@@ -297,6 +320,7 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         Described::Experiment(experiment) => *experiment,
         Described::Search(plan) => return search::plan(&plan, results, arguments.json),
     };
+    let results = &around(results, &experiment.name);
     let folder = results.join(&experiment.name);
     report::check(&experiment, &folder)?;
     let foreseen = experiment.machine_foreseen().at(path.display())?;
@@ -359,19 +383,19 @@ pub(super) fn plan(arguments: &Plan) -> Result<()> {
         )?);
     }
     text.push_str(&recorded);
-    for line in experiment.evaluations.iter().filter_map(unlike_papers) {
+    for line in experiment
+        .evaluations
+        .iter()
+        .filter_map(|it| unlike_papers(it, IN_FILES))
+    {
         text.push_str(&format!("{line}\n"));
     }
-    let wanted: BTreeSet<&str> = cells.iter().filter_map(|it| it.id.as_deref()).collect();
-    let kept: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
-    let others = kept.difference(&wanted).count();
-    if others > 0 && wanted.len() == cells.len() {
-        text.push_str(&format!(
-            "note: {} has {} of other settings, which tables and plots will leave out; another `name` gives \
-             this experiment a folder of its own\n",
-            folder.display(),
-            counted(others, "record")
-        ));
+    if let Some(wanted) = cells.iter().map(|it| it.id.as_deref()).collect::<Option<Vec<&str>>>() {
+        let others = run::of_others(&records, wanted.into_iter(), &folder);
+        others.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    if let Some(line) = lie_elsewhere(path, results, &experiment.name) {
+        text.push_str(&format!("{line}\n"));
     }
     text.push_str(&forecast::not_here(&inputs, &foreseen));
     print_lines(&text)?;
@@ -424,15 +448,19 @@ pub(super) fn drawn(calibration: &CalibrationPlan) -> String {
     }
 }
 
-/// Says so where a text seems to be WikiText and its rows are not joined as in papers, whose perplexities are others then.
-pub(super) fn unlike_papers(evaluation: &EvaluationPlan) -> Option<String> {
+/// How an experiment file says that rows are not joined, and that they are joined as in papers.
+const IN_FILES: [&str; 2] = ["join = \"none\"", "join = \"wikitext\""];
+
+/// Says so where a text seems to be WikiText and its rows are not joined as in papers, whose perplexities are others then; `none` and
+/// `wikitext` are how the ways to join are said.
+pub(super) fn unlike_papers(evaluation: &EvaluationPlan, [none, wikitext]: [&str; 2]) -> Option<String> {
     let file = evaluation.corpus.as_ref()?;
     let name = file.file_name()?.to_string_lossy().to_lowercase();
     let plain = evaluation.join == Some(Join::None) && name.contains("wiki");
     plain.then(|| {
         format!(
-            "note: {} is read as it is (join = \"none\"). If it is WikiText, papers join its rows with two newlines, which gives \
-             other perplexities: join = \"wikitext\" does so",
+            "note: {} is read as it is ({none}). If it is WikiText, papers join its rows with two newlines, which gives other \
+             perplexities: {wikitext} does so",
             file.display()
         )
     })

@@ -9,6 +9,7 @@ pub mod asked;
 pub mod axes;
 pub mod axis;
 pub mod draw;
+pub mod edited;
 pub mod file_names;
 pub mod forecast;
 pub mod identity;

@@ -35,6 +35,9 @@ impl RawPattern {
             });
         }
         let text = text.trim();
+        if half_a_percent(text) {
+            return None;
+        }
         let number = match text.strip_suffix('%') {
             // Read as a decimal number with another exponent, so that "33.3%" is the same number as 0.333.
             Some(percent) if !percent.contains(['e', 'E']) => format!("{}e-2", percent.trim()),
@@ -43,6 +46,33 @@ impl RawPattern {
         };
         Some(RawPattern::of_sparsity(number.parse().ok()?))
     }
+
+    /// What to write for a text that stands for no pattern, in words that follow it; empty if nobody knows what is meant.
+    pub(super) fn meant(text: &str) -> String {
+        if half_a_percent(text.trim()) {
+            let number = text.trim().trim_end_matches('%').trim();
+            let share: f64 = format!("{number}e-2").parse().unwrap_or_default();
+            return format!(
+                " is less than one percent: write {number}, without the percent sign; less than one percent is written as a number, {share}"
+            );
+        }
+        let meant = match text.contains(',') {
+            true => text.replace(',', "."),
+            false => text.replace(" of ", ":").replace(['/', '-', 'x'], ":"),
+        };
+        match RawPattern::typed(&meant) {
+            Some(_) => format!(" is no pattern; did you mean \"{meant}\"?"),
+            None => String::new(),
+        }
+    }
+}
+
+/// Whether a text is a percentage below one: somebody wrote a fraction and a percent sign.
+fn half_a_percent(text: &str) -> bool {
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| number.trim().parse::<f64>().ok());
+    number.is_some_and(|number| number > 0.0 && number < 1.0)
 }
 
 impl<'de> Deserialize<'de> for RawPattern {
@@ -75,15 +105,9 @@ impl<'de> Deserialize<'de> for RawPattern {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<RawPattern, E> {
-                RawPattern::typed(text).ok_or_else(|| {
-                    let meant = match text.contains(',') {
-                        true => text.replace(',', "."),
-                        false => text.replace(" of ", ":").replace(['/', '-', 'x'], ":"),
-                    };
-                    match RawPattern::typed(&meant) {
-                        Some(_) => E::custom(format_args!("`{text}` is no pattern; did you mean \"{meant}\"?")),
-                        None => E::invalid_value(de::Unexpected::Str(text), &self),
-                    }
+                RawPattern::typed(text).ok_or_else(|| match RawPattern::meant(text) {
+                    meant if meant.is_empty() => E::invalid_value(de::Unexpected::Str(text), &self),
+                    meant => E::custom(format_args!("`{text}`{meant}")),
                 })
             }
 
@@ -179,8 +203,19 @@ mod tests {
         let groups = read("patterns = [\"2:4\", \"2 : 4\", { keep = 2, of = 4 }]").expect("patterns");
         assert!(groups.iter().all(|it| *it == groups[2]), "{groups:?}");
         assert_eq!((groups[0].keep, groups[0].of), (Some(2), Some(4)));
-        for wrong in ["half", "2:", "2:4:8", "%", "5e1%", ""] {
+        for wrong in ["half", "2:", "2:4:8", "%", "5e1%", "", "0.5%"] {
             assert!(read(&format!("patterns = [\"{wrong}\"]")).is_err(), "{wrong}");
+        }
+        for (wrong, said) in [
+            ("2/4", "did you mean \"2:4\"?"),
+            ("0,5", "did you mean \"0.5\"?"),
+            (
+                "0.5%",
+                "write 0.5, without the percent sign; less than one percent is written as a number, 0.005",
+            ),
+        ] {
+            let error = read(&format!("patterns = [\"{wrong}\"]")).expect_err(wrong).to_string();
+            assert!(error.contains(said), "{error}");
         }
         let error = read("patterns = [{ units = 0.2 }]")
             .expect_err("no pattern")

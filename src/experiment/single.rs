@@ -19,9 +19,17 @@ use crate::data::windows::TokenWindows;
 use crate::error::{Error, Located, Result};
 use crate::hub::datasets::PREFIX;
 use crate::linalg::Provider;
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
+use crate::prune::component::Components;
+use crate::prune::criterion::CRITERIA;
 use crate::prune::limits::Limits;
 use crate::prune::pattern::{Group, Pattern, Selection};
+use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::recipe::Recipe;
+use crate::prune::refiner::REFINERS;
+use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
 use crate::prune::units::UNITS;
 use crate::registry;
 use serde_spanned::Spanned;
@@ -75,10 +83,12 @@ pub struct SinglePruning {
 /// # Errors
 /// It is none.
 pub fn pattern(text: &str) -> Result<Pattern> {
-    let raw = RawPattern::typed(text).ok_or_else(|| {
-        Error::config(
+    let raw = RawPattern::typed(text).ok_or_else(|| match RawPattern::meant(text) {
+        meant if meant.is_empty() => Error::config(
             "is no pattern; give a fraction, such as 0.5, a percentage, such as 50%, or an N:M pattern, such as 2:4",
-        )
+        ),
+        // On a command line, nothing needs quotes.
+        meant => Error::config(meant.trim_start().replace('"', "")),
     })?;
     methods::pattern(&raw)
 }
@@ -89,7 +99,12 @@ pub fn pattern(text: &str) -> Result<Pattern> {
 /// It is none.
 pub fn fraction(text: &str) -> Result<f64> {
     let raw = RawPattern::typed(text).and_then(|raw| raw.sparsity);
-    raw.ok_or_else(|| Error::config("is no share; give a fraction, such as 0.2, or a percentage, such as 20%"))
+    raw.ok_or_else(|| match RawPattern::meant(text) {
+        meant if meant.is_empty() || meant.contains(':') => {
+            Error::config("is no share; give a fraction, such as 0.2, or a percentage, such as 20%")
+        }
+        meant => Error::config(meant.trim_start().replace("pattern", "share").replace('"', "")),
+    })
 }
 
 /// A path as the command line has it, relative to the working directory.
@@ -353,7 +368,13 @@ fn named_method(
     method.group = group;
     for setting in settings {
         let (key, value) = assignment(setting)?;
-        let (step, key) = key.split_once('.').unwrap_or(("criterion", key));
+        let (step, key) = match key.split_once('.') {
+            Some(named) => named,
+            None => {
+                refuse_of_other_step(&method, key, value)?;
+                ("criterion", key)
+            }
+        };
         let part = match step {
             "criterion" => &mut method.criterion,
             "solver" => &mut method.solver,
@@ -379,6 +400,39 @@ fn named_method(
         part.get_mut().parameters.insert(key.to_string(), value_of(value));
     }
     Ok(method)
+}
+
+/// Refuses a parameter without a step that the criterion does not have, and another step of the method has.
+fn refuse_of_other_step(method: &RawMethod, key: &str, value: &str) -> Result<()> {
+    fn has<T: ?Sized>(components: &Components<T>, step: Option<&Spanned<RawComponent>>, key: &str) -> Option<String> {
+        let name = &step?.get_ref().name;
+        let parameters = components.parameters(name).ok()?;
+        parameters
+            .iter()
+            .any(|parameter| parameter.name == key)
+            .then(|| name.clone())
+    }
+    if has(&CRITERIA, method.criterion.as_ref(), key).is_some() {
+        return Ok(());
+    }
+    let steps = [
+        ("solver", has(&SOLVERS, method.solver.as_ref(), key)),
+        ("allocator", has(&ALLOCATORS, method.allocator.as_ref(), key)),
+        ("transform", has(&TRANSFORMS, method.transform.as_ref(), key)),
+        ("permutation", has(&PERMUTATIONS, method.permutation.as_ref(), key)),
+        ("refine", has(&REFINERS, method.refine.as_ref(), key)),
+        ("compensate", has(&COMPENSATIONS, method.compensate.as_ref(), key)),
+    ];
+    match steps.into_iter().find_map(|(step, name)| Some((step, name?))) {
+        None => Ok(()),
+        Some((step, name)) => {
+            let criterion = method.criterion.as_ref().map_or("", |typed| &typed.get_ref().name);
+            Err(Error::config(format!(
+                "--set {key}={value}: the criterion `{criterion}` has no parameter `{key}`, but `{name}`, which is the method's {step}, has \
+                 one: write --set {step}.{key}={value}"
+            )))
+        }
+    }
 }
 
 /// The error of a setting for a step that the method does not have.

@@ -116,8 +116,19 @@ impl Source {
                 .map_or(("", &[][..]), |(name, known)| (*name, known));
             let unknown = message.starts_with("unknown field");
             let place = removed(table.get_mut(), &WHOLE, &span);
-            if !(message.starts_with("missing field") && problems.lost(&span, name)) {
+            // Names of methods, each of which would be told the same.
+            let names = place.as_ref().is_some_and(|(table, key)| {
+                *table == WHOLE && key == "method" && message.starts_with("invalid type: string")
+            });
+            let lacks = message.starts_with("missing field") && problems.lost(&span, name);
+            let told = names && problems.lost(&WHOLE, "method");
+            if !lacks && !told {
                 let said = match &place {
+                    Some(_) if names => {
+                        "methods by name are written `methods = [\"wanda\", \"sparsegpt\"]`; [[method]] begins a section with the keys \
+                         of one method"
+                            .to_string()
+                    }
                     Some((_, key)) if message == SINGLE_SECTION => format!(
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
@@ -399,6 +410,14 @@ mod tests {
                 "x.toml:1:32: this text does not end",
             ),
             ("name = “wanda”\n", "x.toml:1:8: “ is no quote of TOML"),
+            (
+                "method = [\"wanda\", \"ria\"]\n",
+                "x.toml:1:11: methods by name are written `methods = [\"wanda\", \"sparsegpt\"]`",
+            ),
+            (
+                "method = \"wanda\"\n",
+                "x.toml:1:10: methods by name are written `methods = [\"wanda\", \"sparsegpt\"]`",
+            ),
             (
                 "[sweep]\nseeds = 3\n",
                 "x.toml:2:9: here must be a list of the seeds themselves: three are [0, 1, 2]",

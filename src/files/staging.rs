@@ -311,12 +311,12 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-/// From now on, each of these signals ends the program at once, and what it has under construction is removed first.
+/// From now on, each of these signals ends the program at once, and what it has under construction is removed first; `told` says so.
 ///
 /// # Errors
 /// The system refuses.
 #[cfg(unix)]
-pub fn remove_on_signals(signals: &[i32]) -> Result<()> {
+pub fn remove_on_signals(signals: &[i32], told: impl FnOnce() + Send + 'static) -> Result<()> {
     use crate::error::ErrorKind;
     let fail = |error| Error::writing(Path::new("signal handlers"), error);
     let mut signals = signal_hook::iterator::Signals::new(signals).map_err(fail)?;
@@ -325,6 +325,7 @@ pub fn remove_on_signals(signals: &[i32]) -> Result<()> {
             // Held until the end, so that nothing is begun or finished any more.
             let all = under_work();
             all.iter().for_each(|folder| remove_while_written(folder));
+            told();
             signal_hook::low_level::exit(ErrorKind::Interrupted.exit_code().into());
         }
     };
@@ -336,7 +337,7 @@ pub fn remove_on_signals(signals: &[i32]) -> Result<()> {
 /// # Errors
 /// None.
 #[cfg(not(unix))]
-pub fn remove_on_signals(_: &[i32]) -> Result<()> {
+pub fn remove_on_signals(_: &[i32], _: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 

@@ -150,7 +150,8 @@ impl Hub {
 
     /// What does without the hub, for messages.
     pub const INSTEAD: &str = "give a folder or a file of this machine in its place (in an experiment `path = \"DIR\"` for a model, `corpus` \
-                               or `data = \"FILE\"` for a text)";
+                               or `data = \"FILE\"` for a text; on the command line --model DIR, --corpus or --calibration FILE, and \
+                               --data DIR for tasks)";
 
     /// Why nothing is downloaded, if so, and what to do about it.
     pub fn forbids(&self) -> Option<&'static str> {

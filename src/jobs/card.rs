@@ -17,7 +17,7 @@ use crate::files::{Access, OutputFile, input};
 use crate::model::export::{CONFIG, PRUNING, STRUCTURE};
 use crate::model::weights::WeightFiles;
 use described::{BEGIN, Described, END};
-use measured::{EvalResult, Measure, table};
+use measured::{EvalResult, Measure, earlier, table};
 use std::path::{Path, PathBuf};
 
 /// Name of the card's file.
@@ -37,7 +37,7 @@ pub fn of_smaller(structure: &Structure, original: Option<&str>) -> String {
 }
 
 /// Puts what `zprune eval --json` found into the card of the model in `folder`: of this model and, in a column beside it,
-/// of the original. A card that is not there is made.
+/// of the original. What the card has of other measures stays. A card that is not there is made.
 ///
 /// # Errors
 /// zprune did not make the model, a result is none or is of another model, the card has no place for it, or it cannot be
@@ -49,34 +49,6 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
         weights: WeightFiles::open(folder)?.digest()?,
         tokenizer: tokenizer::digest(folder)?,
     };
-    let mut rows: Vec<Measure> = Vec::new();
-    for path in results {
-        let text = input::read_text(path, LARGEST)?;
-        let result: EvalResult = serde_json::from_str(&text)
-            .map_err(|error| Error::input(format!("is no result of `zprune eval --json`: {error}")))
-            .at(path.display())?;
-        let column = match &result.model {
-            model if *model == own => 1,
-            model if model == made.original() => 0,
-            _ => {
-                let message = format!(
-                    "was measured on a model that is neither {} nor the one it was made from, by the SHA-256 of their files",
-                    folder.display()
-                );
-                return Err(Error::input(message).at(path.display()));
-            }
-        };
-        for (what, value) in result.values().at(path.display())? {
-            match rows.iter_mut().find(|row| row.what == what) {
-                Some(row) => row.values[column] = Some(value),
-                None => {
-                    let mut values = [None, None];
-                    values[column] = Some(value);
-                    rows.push(Measure { what, values });
-                }
-            }
-        }
-    }
     let path = folder.join(CARD);
     let card = match path.exists() {
         true => input::read_text(&path, input::SMALL)?,
@@ -88,6 +60,34 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
             format!("has no place for what was measured; put these two lines where it is to stand:\n{BEGIN}\n{END}");
         Error::input(message).at(path.display())
     })?;
+    let mut rows: Vec<Measure> = earlier(&card[begin..end]);
+    for result_file in results {
+        let text = input::read_text(result_file, LARGEST)?;
+        let result: EvalResult = serde_json::from_str(&text)
+            .map_err(|error| Error::input(format!("is no result of `zprune eval --json`: {error}")))
+            .at(result_file.display())?;
+        let column = match &result.model {
+            model if *model == own => 1,
+            model if model == made.original() => 0,
+            _ => {
+                let message = format!(
+                    "was measured on a model that is neither {} nor the one it was made from, by the SHA-256 of their files",
+                    folder.display()
+                );
+                return Err(Error::input(message).at(result_file.display()));
+            }
+        };
+        for (what, value) in result.values().at(result_file.display())? {
+            match rows.iter_mut().find(|row| row.what == what) {
+                Some(row) => row.values[column] = Some(value),
+                None => {
+                    let mut values = [None, None];
+                    values[column] = Some(value);
+                    rows.push(Measure { what, values });
+                }
+            }
+        }
+    }
     let text = format!("{}{BEGIN}\n{}{}", &card[..begin], table(&rows), &card[end..]);
     let output = OutputFile {
         path: &path,

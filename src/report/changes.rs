@@ -1,6 +1,6 @@
 //! What changed between two versions of an experiment's records: which numbers, by how much, and which settings differ.
 
-use super::format::{counted, digits};
+use super::format::{AS_FACTOR, counted, digits, factor};
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
@@ -277,7 +277,11 @@ fn row_cells((model, measure, method, pattern): &RowKey, row: &Row) -> Vec<Sheet
         Measure::Divergence { .. } => " nats",
         Measure::Agreement { .. } | Measure::Accuracy { .. } => " points",
     };
-    let shown = |value: f64| SheetCell::plain(format!("{:+.3}{unit}", Shown(value)));
+    let large = |value: f64| matches!(measure, Measure::Perplexity { .. }) && value >= AS_FACTOR;
+    let shown = |value: f64| match large(value) {
+        true => SheetCell::plain(factor(value)),
+        false => SheetCell::plain(format!("{:+.3}{unit}", Shown(value))),
+    };
     let (before, now) = (mean(&row.before), mean(&row.now));
     let largest = row
         .before

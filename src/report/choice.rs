@@ -6,6 +6,7 @@ use super::results::Results;
 use super::sheet::{Chapter, Sheet};
 use crate::error::{Error, Result};
 use crate::experiment::plan::DENSE;
+use crate::experiment::single;
 use crate::prune::pattern::Pattern;
 use crate::registry::unknown;
 
@@ -41,12 +42,23 @@ impl TableChoice {
             false => layout::chapters(results, families, Some(&self.methods)),
         };
         let tables: Vec<&str> = chapters.iter().map(|chapter| chapter.file).collect();
-        known("table", &self.tables, &tables)?;
-        chapters.retain(|chapter| match self.tables.is_empty() {
-            true => SCORES.contains(&chapter.file),
-            false => self.tables.iter().any(|table| table == chapter.file),
-        });
-        let chapters = with_rows(chapters, &self.rows)?;
+        if let Some(name) = self.tables.iter().find(|name| !tables.contains(&name.as_str())) {
+            return Err(absent(name, &tables));
+        }
+        let (all, chosen) = (chapters.clone(), &self.tables);
+        chapters.retain(|chapter| is_chosen(chosen, chapter.file));
+        let chapters = with_rows(chapters, &self.rows).map_err(|error| {
+            let others = all.into_iter().filter(|chapter| !is_chosen(chosen, chapter.file));
+            let others = with_rows(others.collect(), &self.rows).unwrap_or_default();
+            let others: Vec<String> = others
+                .iter()
+                .map(|chapter| format!("--table {}", chapter.file))
+                .collect();
+            match others.is_empty() {
+                true => error,
+                false => Error::config(format!("{error}; other tables have such rows: {}", others.join(", "))),
+            }
+        })?;
         if self.columns.is_empty() {
             return Ok(chapters);
         }
@@ -79,6 +91,48 @@ impl TableChoice {
     }
 }
 
+/// Whether a table is one of those that were asked for; without any, those of scores are.
+fn is_chosen(tables: &[String], file: &str) -> bool {
+    match tables.is_empty() {
+        true => SCORES.contains(&file),
+        false => tables.iter().any(|table| table == file),
+    }
+}
+
+/// Tables that a report may have, and why it may lack one.
+const LACKING: [(&str, &str); 9] = [
+    ("perplexity", "no text is measured ([[evaluation]])"),
+    (
+        "axes",
+        "nothing asks for it, as `tables = [[\"criterion\", \"solver\"]]` in [report] does",
+    ),
+    ("accuracy", "no task is scored ([[task]])"),
+    ("to_dense", "no [[evaluation]] has `compare_to_dense = true`"),
+    ("sizes", "no method with results removes whole units"),
+    ("published", "the experiment cites no published values ([[reference]])"),
+    ("comparisons", "no two methods have results that are compared"),
+    ("uncertainty", "no method has results of several seeds or texts"),
+    (
+        "power",
+        "the experiment cites no published values ([[reference]]), or --methods leaves it out",
+    ),
+];
+
+/// The error of a table that a report does not have.
+fn absent(name: &str, there: &[&str]) -> Error {
+    match LACKING.iter().find(|(table, _)| *table == name) {
+        None => unknown("table", name, there),
+        Some((_, why)) => {
+            let there: Vec<String> = there.iter().map(|table| format!("`{table}`")).collect();
+            Error::config(format!(
+                "there is no table `{name}` here: {why}; there {} {}",
+                if there.len() == 1 { "is" } else { "are" },
+                there.join(", ")
+            ))
+        }
+    }
+}
+
 /// Tables with those of their rows that have each of these texts in their words or in the title of their table. `a|b` is either text.
 /// Tables without such rows are left out.
 ///
@@ -88,6 +142,7 @@ pub fn with_rows(mut chapters: Vec<Chapter>, texts: &[String]) -> Result<Vec<Cha
     if texts.is_empty() {
         return Ok(chapters);
     }
+    let there = what_there_is(&chapters, texts);
     for chapter in &mut chapters {
         for sheet in &mut chapter.sheets {
             let Sheet {
@@ -109,18 +164,44 @@ pub fn with_rows(mut chapters: Vec<Chapter>, texts: &[String]) -> Result<Vec<Cha
     match chapters.is_empty() {
         false => Ok(chapters),
         true => Err(Error::config(format!(
-            "no row of these tables has {} in its words or in its table's title",
+            "no row of these tables has {} in its words or in its table's title{there}",
             texts.join(" and ")
         ))),
     }
 }
 
-/// The heading that is meant: a sparsity may be written as in an experiment, `0.5` for `50 %`.
+/// What may be asked for instead of rows with these texts: the column of one, or the words that rows begin with.
+fn what_there_is(chapters: &[Chapter], texts: &[String]) -> String {
+    /// Most words that are listed.
+    const MOST: usize = 12;
+    let sheets = || chapters.iter().flat_map(|chapter| &chapter.sheets);
+    let asked: Vec<&str> = texts.iter().flat_map(|text| text.split('|')).collect();
+    let mut columns = sheets()
+        .flat_map(|sheet| &sheet.columns)
+        .map(|column| column.title.as_str());
+    if let Some(column) = columns.find(|title| asked.iter().any(|text| !text.is_empty() && title.contains(text))) {
+        return format!("; `{column}` is a column: --columns \"{column}\"");
+    }
+    let mut words: Vec<&str> = Vec::new();
+    for row in sheets().flat_map(|sheet| &sheet.rows) {
+        let first = row.first().map_or("", |cell| cell.text.as_str());
+        if !first.is_empty() && !words.contains(&first) {
+            words.push(first);
+        }
+    }
+    let more = if words.len() > MOST { ", ..." } else { "" };
+    words.truncate(MOST);
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("; rows begin with {}{more}", words.join(", ")),
+    }
+}
+
+/// The heading that is meant: a sparsity may be written as in an experiment, `0.5` or `50%` for `50 %`, and with spaces around it.
 fn title(typed: &str, titles: &[&str]) -> String {
-    let sparsity = typed.parse::<f64>().ok().filter(|_| !titles.contains(&typed));
-    sparsity.map_or(typed.to_string(), |sparsity| {
-        Pattern::Unstructured { sparsity }.to_string()
-    })
+    let typed = typed.trim();
+    let pattern = single::pattern(typed).ok().filter(|_| !titles.contains(&typed));
+    pattern.map_or(typed.to_string(), |pattern: Pattern| pattern.to_string())
 }
 
 fn known(kind: &str, wanted: &[String], there: &[&str]) -> Result<()> {

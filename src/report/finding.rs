@@ -89,17 +89,17 @@ fn only(contests: &[Contest]) -> String {
     let [first, ..] = contests else {
         return String::new();
     };
-    let values: Vec<String> = contests.iter().map(value).collect();
+    let values: Vec<String> = contests
+        .iter()
+        .map(|it| format!("{} at {}", shown(&it.section.measure, it.standing.value), it.pattern))
+        .collect();
     format!(
-        "On {}, {} has {}{} at {}. No other method has results to compare it with.",
+        "The {} of {}, pruned with {}, is {}{}. No other method has results to compare it with.",
+        measured(first.section),
         first.section.model,
         named(first.standing.best),
-        match measured(first.section) {
-            vowel if vowel.starts_with('a') => format!("an {vowel}"),
-            other => format!("a {other}"),
-        },
-        dense(first.section),
-        list(&values)
+        list(&values),
+        dense(first.section)
     )
 }
 

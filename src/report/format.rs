@@ -2,6 +2,21 @@
 
 use crate::prune::pattern::Pattern;
 pub use crate::registry::counted;
+use crate::stats::Shown;
+
+/// Changes of a perplexity from this on, in percent, are told as factors: nobody reads six digits of a percentage.
+pub const AS_FACTOR: f64 = 1000.0;
+
+/// A change in percent as the factor that it is, such as `×1411`, with about three digits.
+pub fn factor(percent: f64) -> String {
+    let factor = 1.0 + percent / 100.0;
+    let digits = match factor {
+        large if large >= 100.0 => 0,
+        medium if medium >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("×{:.digits$}", Shown(factor))
+}
 
 /// A confidence level as text, such as `95 %`.
 pub fn percent(confidence: f64) -> String {

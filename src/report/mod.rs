@@ -161,13 +161,15 @@ impl Report {
     }
 }
 
-/// Writes all tables, plots and the page of a results folder; returns the paths, relative to it.
+/// Writes all tables, plots and the page of a results folder; returns the paths, relative to it. Tables and plots of an earlier report that
+/// this one does not have are removed, unless they were changed since.
 ///
 /// # Errors
 /// The folder cannot be written to, or holds a file with one of the names that zprune did not write.
 pub fn write(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     let files = report.files()?;
     written::write(&files, folder, &report.results.plan.experiment.name)?;
+    written::remove_others(&files, folder)?;
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 

@@ -16,9 +16,17 @@ const LINES: TableStyle = TableStyle::new()
     .header_separator(LineStyle::none().fill('═').junction('═'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
 
-/// A chapter as text, no line of it wider than `width` columns.
+/// A chapter as text, no line of it wider than `width` columns. A note that several tables have stands below the last of them.
 pub fn chapter(chapter: &Chapter, width: Option<usize>) -> String {
-    let sheets = chapter.sheets.iter().map(|it| sheet(it, width));
+    let sheets = chapter.sheets.iter().enumerate().map(|(index, it)| {
+        let again = |note: &String| {
+            chapter.sheets[index + 1..]
+                .iter()
+                .any(|later| later.notes.contains(note))
+        };
+        let notes = it.notes.iter().filter(|note| !again(note)).cloned().collect();
+        sheet(&Sheet { notes, ..it.clone() }, width)
+    });
     sheets.collect::<Vec<_>>().join("\n")
 }
 
@@ -290,6 +298,24 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_note_of_several_tables_is_printed_once() {
+        let sheet = wide_sheet();
+        let mut other = sheet.clone();
+        other.notes.insert(0, "Of this table.".to_string());
+        let chapter = Chapter {
+            file: "perplexity",
+            title: "Perplexity",
+            sheets: vec![other, sheet.clone(), sheet],
+        };
+        let text = super::chapter(&chapter, None);
+        assert_eq!(text.matches("A note of a few words").count(), 1, "{text}");
+        assert!(
+            text.trim_end().ends_with("so it is broken.") && text.contains("Of this table."),
+            "{text}"
+        );
     }
 
     #[test]

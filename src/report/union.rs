@@ -392,8 +392,8 @@ impl<'a> Union<'a> {
             .find(|it| it.plan.experiment.confidence != first_plan.confidence)
         {
             return Err(Error::config(format!(
-                "the intervals of `{}` have confidence {} and those of `{}` {}; give both experiments the same `confidence` and run \
-                 them again, which keeps their results",
+                "the intervals of `{}` have confidence {} and those of `{}` {}; give both files the same `confidence`, and name \
+                 the files (A.toml B.toml) in place of their folders",
                 first.name, first_plan.confidence, other.name, other.plan.experiment.confidence
             )));
         }

@@ -11,6 +11,7 @@ use crate::experiment::plan::Experiment;
 use crate::experiment::plan_file::PlanFile;
 use crate::files::{create_folders, names, no_links, only_plain, remove_unfinished, write_whole};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -146,6 +147,45 @@ pub(super) fn write(files: &[(PathBuf, Vec<u8>)], folder: &Path, experiment: &st
     listed.map_err(fail)?;
     let mut files = files.into_iter();
     files.try_for_each(|(file, content)| write_whole(&folder.join(file), content))
+}
+
+/// Removes the tables and plots of earlier reports that are not among `files`, as far as they are unchanged: beside the others they would
+/// show what the experiment does not have any more.
+///
+/// # Errors
+/// A file cannot be removed, or the list is not zprune's.
+pub(super) fn remove_others(files: &[(PathBuf, Vec<u8>)], folder: &Path) -> Result<()> {
+    let known = Known::read(folder)?;
+    let own: BTreeSet<Cow<str>> = files.iter().map(|(file, _)| file.to_string_lossy()).collect();
+    let listed: BTreeSet<&str> = known.written.iter().map(|(file, _)| file.as_str()).collect();
+    for file in listed
+        .into_iter()
+        .filter(|file| !own.contains(*file) && in_a_report(file))
+    {
+        let path = folder.join(file);
+        // What is not as zprune wrote it, or leads out of the folder, is the user's.
+        let content = no_links(folder, file).and_then(|()| plain_content(&path));
+        let Ok(Some(content)) = content else { continue };
+        if known.written.contains(&(file.to_string(), digest::of_bytes(&content))) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::writing(&path, error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path of the list is one of a table or a plot. The list may come from anywhere, and must not name files outside of the folder.
+fn in_a_report(file: &str) -> bool {
+    let in_folder = |folder: &str, endings: &[&str]| {
+        let name = file.strip_prefix(folder).and_then(|name| name.strip_prefix('/'));
+        let parts = name
+            .filter(|name| !name.contains(['/', '\\']))
+            .and_then(|name| name.rsplit_once('.'));
+        parts.is_some_and(|(stem, ending)| !stem.is_empty() && endings.contains(&ending))
+    };
+    in_folder("tables", &["md", "tex", "csv"]) || in_folder("plots", &["svg", "png", "csv"])
 }
 
 impl Known {
@@ -302,6 +342,40 @@ mod tests {
         assert_eq!(content(&folder, "report.html"), b"second", "nothing is written");
         assert_eq!(content(&folder, "tables/perplexity.md"), b"second, with my notes");
         assert_eq!(content(&folder, "tables/notes.md"), b"mine");
+    }
+
+    #[test]
+    fn tables_and_plots_of_an_earlier_report_are_removed_if_nobody_changed_them() {
+        let folder = folder(&[("tables/notes.md", b"mine"), ("secret", b"mine")]);
+        let names = [
+            "report.html",
+            "tables/axes.md",
+            "tables/power.md",
+            "plots/time-a.svg",
+            "plots/front-a.svg",
+        ];
+        let files: Vec<(PathBuf, Vec<u8>)> = names.map(|file| (file.into(), file.as_bytes().to_vec())).into();
+        write(&files, folder.path(), "name").expect("nothing is there");
+        std::fs::write(folder.path().join("tables/power.md"), "with my notes").expect("writable");
+        // A list that somebody made names a file that is no part of a report.
+        let hash = digest::of_bytes(b"mine");
+        let line = |file: &str| format!("{{\"file\":\"{file}\",\"sha256\":\"{hash}\"}}\n");
+        let list = [
+            &content(&folder, LIST)[..],
+            line("tables/../secret").as_bytes(),
+            line("secret").as_bytes(),
+        ]
+        .concat();
+        std::fs::write(folder.path().join(LIST), list).expect("writable");
+        let now = &files[..1];
+        write(now, folder.path(), "name").expect("its own files");
+        remove_others(now, folder.path()).expect("removable");
+        let there = |file: &str| folder.path().join(file).exists();
+        assert!(!there("tables/axes.md") && !there("plots/time-a.svg") && !there("plots/front-a.svg"));
+        for file in ["report.html", "tables/power.md", "tables/notes.md", "secret"] {
+            assert!(there(file), "{file}");
+        }
+        remove_others(now, folder.path()).expect("nothing is left to remove");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::Machine;
 use crate::experiment::plan::{Cell, Experiment};
 use crate::record::{Record, Status, standing};
+use crate::registry::counted;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What has become of a cell, as records and claims show it.
@@ -35,6 +37,24 @@ pub struct Prospect {
     /// Mean seconds of the recorded cells of the same method, model and tokens, whatever pattern and seed, on whatever
     /// machine; `None` if there are none.
     pub seconds: Option<f64>,
+}
+
+/// Says that a folder has records of other cells than those with these ids, if it has: somebody edited the experiment, or gave two
+/// experiments one name.
+pub fn of_others<'a>(records: &[Record], ids: impl Iterator<Item = &'a str>, folder: &Path) -> Option<String> {
+    let ids: BTreeSet<&str> = ids.collect();
+    let others = records
+        .iter()
+        .filter(|record| !record.ids().any(|id| ids.contains(&*id)));
+    let others: BTreeSet<&str> = others.map(|record| record.id.as_str()).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "note: {} has {} of other settings, which tables and plots will leave out; another `name` gives this experiment a folder of \
+             its own",
+            folder.display(),
+            counted(others.len(), "record")
+        )
+    })
 }
 
 /// All cells of an experiment, in its order, as `records` and the claims in `folder` show them. Changes nothing.

@@ -11,6 +11,7 @@ use super::events::{Event, EventLog};
 use super::expected::dense_fits;
 use super::options::{Options, Outcome, goes_on};
 use super::pace::{Costs, Pace};
+use super::prospects::of_others;
 use super::recorded::{record, vouch};
 use super::samples::{check_samples, write_samples};
 use super::summary::summary;
@@ -91,8 +92,10 @@ pub fn run(
         skipped: wanted.iter().filter(|(_, identity)| file.has(&identity.id())).count(),
         ..Outcome::default()
     };
-    if let Some(line) = goes_on(outcome.skipped, wanted.len()) {
-        progress.begins(&line, None);
+    let ids: Vec<String> = cells.iter().map(|(_, identity)| identity.id()).collect();
+    let others = of_others(file.records(), ids.iter().map(String::as_str), folder);
+    for line in goes_on(outcome.skipped, wanted.len()).iter().chain(&others) {
+        progress.begins(line, None);
     }
     progress.start(pending.len(), pending.iter().map(|(cell, _)| blocks(cell)).sum());
     // If there is nothing to do, nothing in the folder is changed.

@@ -77,7 +77,7 @@ fn what_was_measured_stands_beside_the_original() {
     let text = card(&folder);
     let row = "| perplexity on `novel.txt`, 4 windows of 16 tokens |  | ";
     assert!(text.contains(row) && text.contains("# My model,"), "{text}");
-    // Again, with the original: it replaces what was there.
+    // Again, with the original.
     works(&run(&folder, &format!("{card_command} --measured model.json")));
     let text = card(&folder);
     let found = |model: &str| {
@@ -92,6 +92,14 @@ fn what_was_measured_stands_beside_the_original() {
     assert!(text.contains(&row) && text.contains("# My model,"), "{row}{text}");
     assert_eq!(text.matches("## Measured").count(), 1, "{text}");
     works(&run(&folder, "verify pruned"));
+    // By itself it leaves the original's column, and another measure leaves this one.
+    works(&run(&folder, card_command));
+    assert_eq!(card(&folder), text);
+    measure(&folder, "pruned", 3);
+    works(&run(&folder, card_command));
+    let text = card(&folder);
+    let other = "| perplexity on `novel.txt`, 3 windows of 16 tokens |  | ";
+    assert!(text.contains(&row) && text.contains(other), "{text}");
 
     // A card that is not there is made.
     std::fs::remove_file(folder.path("pruned/README.md")).expect("ours");

@@ -6,6 +6,7 @@ mod axes;
 mod cards;
 mod compensations;
 mod damage;
+mod edited;
 mod experiments;
 mod folders;
 mod formulas;
@@ -17,6 +18,7 @@ mod quickstart;
 mod refinements;
 mod screens;
 mod shrink;
+mod slips;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 mod transforms;

@@ -42,10 +42,12 @@ pub fn evaluation(
         _ => join,
     });
     let length = agree(protocol, "length", evaluation.length, |it| it.context);
-    let length = problems.take_keyed(&span, length.at_key("length")).flatten();
-    if length.is_none() {
+    let length = problems.take_keyed(&span, length.at_key("length"));
+    // One that the protocol does not have is wrong, and not missing.
+    if length == Some(None) {
         problems.missing(&span, "length", missing("length", LENGTH));
     }
+    let length = length.flatten();
     if problems.count() > before {
         return None;
     }
@@ -161,10 +163,12 @@ pub fn calibration(
         }
     };
     let length = agree(protocol, "length", calibration.length, |it| it.calibration);
-    let length = problems.take_keyed(&span, length.at_key("length")).flatten();
-    if length.is_none() {
+    let length = problems.take_keyed(&span, length.at_key("length"));
+    // One that the protocol does not have is wrong, and not missing.
+    if length == Some(None) {
         problems.missing(&span, "length", missing("length", LENGTH));
     }
+    let length = length.flatten();
     let stage = agree(protocol, "stage", calibration.stage, |it| it.stage);
     let stage = problems
         .take(&problems.place(&span, &["stage", "propagate"]), stage)

@@ -13,15 +13,39 @@ pub(super) struct Measure {
     pub(super) values: [Option<String>; 2],
 }
 
+/// The heading of the column of measures.
+const HEADING: &str = "measure";
+
+/// The rows as a table in Markdown.
 pub(super) fn table(rows: &[Measure]) -> String {
-    let mut text = String::from("## Measured\n\n| measure | original | this model |\n|---|---:|---:|\n");
+    let mut text = format!("## Measured\n\n| {HEADING} | original | this model |\n|---|---:|---:|\n");
     for row in rows {
         let value = |column: usize| row.values[column].as_deref().unwrap_or("");
-        let what = plain(&row.what).replace('|', "\\|");
+        let what = row.what.replace('|', "\\|");
         text.push_str(&format!("| {what} | {} | {} |\n", value(0), value(1)));
     }
     text.push_str("\nMeasured with `zprune eval`.\n");
     text
+}
+
+/// The rows of a table that [`table`] wrote. Lines that are none are left out.
+pub(super) fn earlier(text: &str) -> Vec<Measure> {
+    let rows = text.lines().filter_map(|line| {
+        let line = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+        // A `|` within a cell is written with a backslash, which no text begins with.
+        let line = line.replace("\\|", "\0");
+        let cells: Vec<String> = line.split('|').map(|cell| cell.trim().replace('\0', "|")).collect();
+        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+        let [what, values @ ..] = &cells[..] else { return None };
+        let values: [&str; 2] = values.try_into().ok()?;
+        let heading = *what == HEADING || what.chars().all(|c| c == '-');
+        let value = |value: &str| (!value.is_empty()).then(|| value.to_string());
+        (!heading).then(|| Measure {
+            what: (*what).to_string(),
+            values: values.map(value),
+        })
+    });
+    rows.collect()
 }
 
 /// What is read of a result of `zprune eval --json`, of perplexity or of tasks.
@@ -52,7 +76,7 @@ impl EvalResult {
                 "perplexity on `{text}`, {windows} windows of {} tokens",
                 protocol.length
             );
-            values.push((what, format!("{perplexity:.2}")));
+            values.push((plain(&what), format!("{perplexity:.2}")));
         }
         for task in &self.tasks {
             for (name, metric) in &task.metrics {
@@ -61,7 +85,7 @@ impl EvalResult {
                     true => format!("{:.1} %", 100.0 * metric.value),
                     false => format!("{:.2}", metric.value),
                 };
-                values.push((what, value));
+                values.push((plain(&what), value));
             }
         }
         match values.is_empty() {
@@ -78,9 +102,15 @@ mod tests {
     #[test]
     fn rows_keep_their_columns() {
         let rows = [Measure {
-            what: "a | b\nc".to_string(),
+            what: "a | b c".to_string(),
             values: [None, Some("5.00".to_string())],
         }];
-        assert!(table(&rows).contains("\n| a \\| b c |  | 5.00 |\n"), "{}", table(&rows));
+        let text = table(&rows);
+        assert!(text.contains("\n| a \\| b c |  | 5.00 |\n"), "{text}");
+        let [Measure { what, values }] = &earlier(&text)[..] else {
+            panic!("one row: {text}")
+        };
+        assert_eq!((what.as_str(), values), ("a | b c", &rows[0].values));
+        assert!(earlier("<!-- Nothing yet. -->\nmy | own | words\n").is_empty());
     }
 }

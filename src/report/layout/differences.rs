@@ -3,7 +3,7 @@
 use super::notes::{beyond, detectable};
 use super::view::View;
 use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
-use crate::report::format::{counted, p_value, percent};
+use crate::report::format::{AS_FACTOR, counted, factor, p_value, percent};
 use crate::report::results::{Measure, MeasureKind};
 use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
 use crate::stats::power::POWER;
@@ -51,9 +51,10 @@ impl View<'_> {
             let digits = difference_digits(test);
             let ends = |interval: Interval| {
                 let interval = interval.map(|end| test.shown(end));
-                match beyond(test) {
-                    true => BEYOND.to_string(),
-                    false => format!(
+                match (beyond(test), large(test)) {
+                    (true, _) => BEYOND.to_string(),
+                    (false, true) => format!("{} to {}", factor(interval.low), factor(interval.high)),
+                    (false, false) => format!(
                         "{:+.digits$} to {:+.digits$}{unit}",
                         Shown(interval.low),
                         Shown(interval.high)
@@ -75,7 +76,10 @@ impl View<'_> {
                     self.labels.label(&test.other)
                 )),
                 SheetCell {
-                    text: format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
+                    text: match large(test) {
+                        true => factor(test.shown(test.difference.mean)),
+                        false => format!("{:+.digits$}{unit}", Shown(test.shown(test.difference.mean))),
+                    },
                     mark: if verdict == TestVerdict::NotTold {
                         Mark::None
                     } else {
@@ -99,6 +103,12 @@ impl View<'_> {
         if has(beyond) {
             notes.push(format!(
                 "{BEYOND}: the interval is wider than any difference can be, since there are too few seeds or texts; its ends say nothing."
+            ));
+        }
+        if has(large) {
+            notes.push(format!(
+                "×: the first method's perplexity is so many times the second's. Differences and ends of intervals of {AS_FACTOR} % and more \
+                 are written so."
             ));
         }
         if has(|test| test.lone) {
@@ -204,6 +214,13 @@ impl View<'_> {
             false => format!("No difference is significant {correction}."),
         }
     }
+}
+
+/// Whether the difference of two perplexities, or an end of its interval, is too large for a percentage.
+fn large(test: &Test) -> bool {
+    let values = [test.difference.mean, test.over_both.low, test.over_both.high];
+    let perplexity = matches!(test.measure, Measure::Perplexity { .. });
+    perplexity && values.iter().any(|value| test.shown(*value) >= AS_FACTOR)
 }
 
 /// Digits after the point for a comparison, so that the detectable difference has two digits.

@@ -1,0 +1,249 @@
+//! Arguments that there are none of: what other programs call ours, and parameters of methods, which are no arguments of their own.
+
+use crate::prune::allocator::ALLOCATORS;
+use crate::prune::compensation::COMPENSATIONS;
+use crate::prune::component::Components;
+use crate::prune::criterion::CRITERIA;
+use crate::prune::permutation::PERMUTATIONS;
+use crate::prune::refiner::REFINERS;
+use crate::prune::solver::SOLVERS;
+use crate::prune::transform::TRANSFORMS;
+use crate::prune::units::UNITS;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
+
+/// Commands that change one model.
+const CHANGING: &[&str] = &["prune", "shrink"];
+
+/// Commands that compute with one model.
+const COMPUTING: &[&str] = &["prune", "shrink", "eval", "export-statistics"];
+
+/// Commands whose settings stand in an experiment file.
+const OF_FILES: &[&str] = &["run", "plan", "search", "submit"];
+
+/// Commands, names that are typed, and what to write.
+const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
+    (
+        &["init"],
+        &["backend", "device", "cuda"],
+        "a file for a GPU is written with --gpu",
+    ),
+    (
+        &["prune"],
+        &[
+            "pattern",
+            "patterns",
+            "ratio",
+            "amount",
+            "sparsity-ratio",
+            "pruning-ratio",
+            "sparsity-type",
+        ],
+        "how much is removed is --sparsity: --sparsity 0.5, --sparsity 50% or --sparsity 2:4",
+    ),
+    (
+        &["shrink"],
+        &["sparsity", "pattern", "ratio", "amount", "share", "pruning-ratio"],
+        "how much is removed is --units, as in --units 0.2",
+    ),
+    (
+        &["prune"],
+        &["criterion", "recipe", "prune-method"],
+        "the criterion is --method, as in --method wanda",
+    ),
+    (
+        &["prune"],
+        &["solver"],
+        "the solver stands behind the criterion, as in --method wanda+admm",
+    ),
+    (&["prune"], &["units"], "whole units are removed by `zprune shrink`"),
+    (
+        COMPUTING,
+        &["nsamples", "num-samples", "samples", "calib-samples"],
+        "the number of calibration windows is --sequences (in `zprune eval`, --windows)",
+    ),
+    (
+        COMPUTING,
+        &["seqlen", "seq-len", "seq-length", "context", "max-length"],
+        "the number of tokens in a window is --length",
+    ),
+    (
+        &["prune", "shrink", "export-statistics"],
+        &[
+            "corpus",
+            "dataset",
+            "data",
+            "calib",
+            "calibration-data",
+            "calib-dataset",
+        ],
+        "the calibration text is --calibration, as in --calibration c4.jsonl or --calibration hub:c4",
+    ),
+    (
+        &["eval"],
+        &["dataset", "text", "calibration"],
+        "the text is --corpus, as in --corpus hub:wikitext2; files of tasks are --data",
+    ),
+    (
+        CHANGING,
+        &["output", "save", "save-model", "output-dir", "outdir", "save-dir"],
+        "the directory to make is --out",
+    ),
+    (
+        &["eval"],
+        &["out", "output", "output-path", "save"],
+        "the file for the result is --json",
+    ),
+    (&["eval"], &["task"], "tasks are --tasks, as in --tasks piqa,arc_easy"),
+    (
+        &["eval"],
+        &["num-fewshot", "shots"],
+        "zprune scores tasks without examples (0 shots)",
+    ),
+    (
+        &["prune", "shrink", "eval"],
+        &["seeds"],
+        "one seed is --seed; an experiment (`zprune init`) runs several",
+    ),
+    (
+        &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
+        &["device", "gpu", "cuda"],
+        "what computes is --backend, as in --backend gpu",
+    ),
+    (
+        &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
+        &["dtype", "precision"],
+        "the number format is --compute: f32, or bf16 on a CPU and f16 on a GPU",
+    ),
+    (
+        &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
+        &["batch-size", "batch"],
+        "zprune chooses batches itself; --memory limits what the CPU keeps",
+    ),
+    (
+        OF_FILES,
+        &["out", "output", "results-dir"],
+        "the folder of results is --results",
+    ),
+    (
+        OF_FILES,
+        &[
+            "model",
+            "method",
+            "methods",
+            "sparsity",
+            "pattern",
+            "patterns",
+            "seed",
+            "seeds",
+            "tasks",
+            "calibration",
+            "corpus",
+            "windows",
+        ],
+        "it stands in the experiment file (`zprune init` writes one with comments)",
+    ),
+    (
+        &["run"],
+        &["dry-run", "list"],
+        "`zprune plan` shows what a run would do",
+    ),
+    (
+        &["run"],
+        &["force", "overwrite", "rerun"],
+        "cells with results are not run again; --results with another folder has none yet",
+    ),
+];
+
+/// What to write in place of what clap refuses; `arguments` are all that were typed, the program first.
+pub(super) fn meant(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let text = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.as_str()),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg)?;
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    let command = words.find(|word| !word.starts_with('-'))?;
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let Some(name) = argument.strip_prefix("--") else {
+                return place(&command, argument, arguments);
+            };
+            let name = name.split('=').next().unwrap_or(name);
+            let mut others = OTHER_NAMES.iter();
+            let other = others.find(|(commands, names, _)| commands.contains(&&*command) && names.contains(&name));
+            other
+                .map(|(_, _, meant)| (*meant).to_string())
+                .or_else(|| parameter(&command, &name.replace('-', "_")))
+        }
+        ErrorKind::InvalidValue if command == "report" && argument.starts_with("--format") => {
+            let csv = text(ContextKind::InvalidValue)?.eq_ignore_ascii_case("csv");
+            csv.then(|| {
+                "every table is in results/NAME/tables as .csv, too: `zprune report` without --format and --table writes them".to_string()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The option that a word without one was meant for.
+fn place(command: &str, word: &str, arguments: &[OsString]) -> Option<String> {
+    let given = |option: &str| {
+        arguments.iter().any(|argument| {
+            let argument = argument.to_string_lossy();
+            argument == option || argument.starts_with(&format!("{option}="))
+        })
+    };
+    let (what, option) = match command {
+        _ if word.starts_with('-') => return None,
+        "export" | "import" | "compress" | "expand" => ("what is made", "--out"),
+        "eval" | "prune" | "shrink" | "rotate" | "export-statistics" if !given("--model") => ("the model", "--model"),
+        "eval" if !given("--corpus") => ("the text", "--corpus"),
+        "prune" | "shrink" | "export-statistics" if !given("--calibration") => {
+            ("the calibration text", "--calibration")
+        }
+        "verify" => ("the model it was made from", "--against"),
+        "card" => ("a result of `zprune eval --json`", "--measured"),
+        "run" | "plan" | "search" | "submit" => ("the folder of results", "--results"),
+        _ => return None,
+    };
+    Some(format!("{what} is given as {option} {word}"))
+}
+
+/// The `--set` of a parameter that a step or a method of whole units has.
+fn parameter(command: &str, key: &str) -> Option<String> {
+    match command {
+        "prune" => {
+            let steps = [
+                of_step(&CRITERIA, "", key),
+                of_step(&SOLVERS, "solver.", key),
+                of_step(&ALLOCATORS, "allocator.", key),
+                of_step(&TRANSFORMS, "transform.", key),
+                of_step(&PERMUTATIONS, "permutation.", key),
+                of_step(&REFINERS, "refine.", key),
+                of_step(&COMPENSATIONS, "compensate.", key),
+            ];
+            let found: Vec<String> = steps.into_iter().flatten().collect();
+            (!found.is_empty()).then(|| format!("parameters of methods are given with --set: {}", found.join("; ")))
+        }
+        "shrink" => {
+            of_step(&UNITS, "", key).map(|found| format!("parameters of methods are given with --set: {found}"))
+        }
+        _ => None,
+    }
+}
+
+/// How the parameter is set of the components of a step that have it.
+fn of_step<T: ?Sized>(components: &Components<T>, step: &str, key: &str) -> Option<String> {
+    let has = |name: &str| {
+        let parameters = components.parameters(name).unwrap_or_default();
+        parameters.iter().any(|parameter| parameter.name == key)
+    };
+    let entries = components.entries();
+    let names: Vec<&str> = entries
+        .iter()
+        .map(|entry| entry.name)
+        .filter(|name| has(name))
+        .collect();
+    (!names.is_empty()).then(|| format!("--set {step}{key}=VALUE ({} {})", components.kind(), names.join(", ")))
+}
