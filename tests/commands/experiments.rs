@@ -717,7 +717,7 @@ fn a_text_that_seems_to_be_wikitext_says_how_it_is_joined() {
     let plain = eval("--corpus wiki.test.raw");
     assert!(plain.contains("tokens, join = \"none\", model)"), "{plain}");
     assert!(
-        plain.contains("wiki.test.raw is read as it is") && plain.contains("join = \"wikitext\""),
+        plain.contains("wiki.test.raw is read as it is") && plain.contains("--join wikitext does so"),
         "{plain}"
     );
     let joined = eval("--corpus wiki.test.raw --join wikitext");
