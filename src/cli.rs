@@ -218,8 +218,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 error.remove(ContextKind::Suggested);
             }
             if let Some(meant) = slips::meant(&error, &arguments) {
-                // What clap would suggest only looks like the argument.
+                // What clap would suggest only looks like it.
                 error.remove(ContextKind::SuggestedArg);
+                error.remove(ContextKind::SuggestedValue);
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant.into()]));
             }
             let text = error.render();
@@ -295,7 +296,7 @@ fn with_implied_run(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 fn stopped(command: &Command) -> Option<&'static str> {
     match command {
         Command::Prune(_) | Command::Shrink(_) | Command::Rotate(_) | Command::Import { .. } | Command::Expand(_) => {
-            Some("\nstopped: the directory was not made")
+            Some("\nstopped: the folder was not made")
         }
         Command::Compress(_) | Command::Export { .. } | Command::ExportStatistics(_) => {
             Some("\nstopped: the file was not made")

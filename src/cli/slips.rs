@@ -1,5 +1,6 @@
 //! Arguments that there are none of: what other programs call ours, and parameters of methods, which are no arguments of their own.
 
+use crate::experiment::source::OTHER_NAMES as OTHER_VALUES;
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -87,7 +88,7 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
     (
         CHANGING,
         &["output", "save", "save-model", "output-dir", "outdir", "save-dir"],
-        "the directory to make is --out",
+        "the folder to make is --out",
     ),
     (
         &["eval"],
@@ -182,6 +183,17 @@ pub(super) fn meant(error: &clap::Error, arguments: &[OsString]) -> Option<Strin
                 "every table is in results/NAME/tables as .csv, too: `zprune report` without --format and --table writes them".to_string()
             })
         }
+        ErrorKind::InvalidValue => {
+            let typed = text(ContextKind::InvalidValue)?.to_lowercase();
+            let ContextValue::Strings(valid) = error.get(ContextKind::ValidValue)? else {
+                return None;
+            };
+            let other = OTHER_VALUES.iter().find(|(name, _)| *name == typed);
+            let meant = other
+                .map(|(_, meant)| *meant)
+                .filter(|meant| valid.iter().any(|it| it == meant))?;
+            Some(format!("did you mean `{meant}`?"))
+        }
         _ => None,
     }
 }
@@ -204,6 +216,12 @@ fn place(command: &str, word: &str, arguments: &[OsString]) -> Option<String> {
         }
         "verify" => ("the model it was made from", "--against"),
         "card" => ("a result of `zprune eval --json`", "--measured"),
+        "run" | "plan" | "search" | "submit" if word.ends_with(".toml") => {
+            return Some(format!(
+                "each command takes one experiment: `zprune {command} {word}` is another one"
+            ));
+        }
+        "submit" if !given("--engine") => ("the engine", "--engine"),
         "run" | "plan" | "search" | "submit" => ("the folder of results", "--results"),
         _ => return None,
     };

@@ -456,7 +456,8 @@ const IN_FILES: [&str; 2] = ["join = \"none\"", "join = \"wikitext\""];
 pub(super) fn unlike_papers(evaluation: &EvaluationPlan, [none, wikitext]: [&str; 2]) -> Option<String> {
     let file = evaluation.corpus.as_ref()?;
     let name = file.file_name()?.to_string_lossy().to_lowercase();
-    let plain = evaluation.join == Some(Join::None) && name.contains("wiki");
+    // What is not there is reported as that.
+    let plain = evaluation.join == Some(Join::None) && name.contains("wiki") && file.exists();
     plain.then(|| {
         format!(
             "note: {} is read as it is ({none}). If it is WikiText, papers join its rows with two newlines, which gives other \

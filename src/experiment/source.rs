@@ -51,13 +51,17 @@ const MEANT: [(&str, &str); 10] = [
 ];
 
 /// Values that other programs have for those of zprune.
-const OTHER_NAMES: [(&str, &str); 6] = [
+pub const OTHER_NAMES: [(&str, &str); 10] = [
     ("cuda", "gpu"),
     ("vulkan", "gpu"),
     ("metal", "gpu"),
     ("mps", "gpu"),
     ("bfloat16", "bf16"),
     ("float16", "f16"),
+    ("fp16", "f16"),
+    ("half", "f16"),
+    ("float32", "f32"),
+    ("fp32", "f32"),
 ];
 
 /// The text of an experiment file.

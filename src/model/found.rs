@@ -94,6 +94,11 @@ fn file(path: &Path) -> String {
 /// What to say about a path that does not exist and looks like a name on the hub; `None` for other paths.
 fn repository(path: &Path) -> Option<String> {
     let text = path.to_str()?;
+    if let Some(name) = text.strip_prefix("hub:") {
+        return Some(format!(
+            "this command takes a folder of this machine: `huggingface-cli download {name} --local-dir DIR` makes one"
+        ));
+    }
     let name = ["https://huggingface.co/", "http://huggingface.co/", "huggingface.co/"]
         .iter()
         .find_map(|address| text.strip_prefix(address))

@@ -112,6 +112,10 @@ fn words_without_an_option_are_answered_with_it() {
         ),
         ("prune model --method wanda", "the model is given as --model model"),
         ("export model out.gguf", "what is made is given as --out out.gguf"),
+        ("submit experiment.toml slurm", "the engine is given as --engine slurm"),
+        ("run experiment.toml other.toml", "each command takes one experiment"),
+        ("run experiment.toml --backend cuda", "did you mean `gpu`?"),
+        ("verify hub:org/name", "this command takes a folder of this machine"),
         (
             "init other.toml --backend gpu",
             "a file for a GPU is written with --gpu",
@@ -135,7 +139,7 @@ fn an_interrupted_command_says_what_was_not_made() {
         ("eval --model model --corpus -", "stopped: there is no result"),
         (
             "prune --model model --method wanda --sparsity 0.5 --calibration - --out out",
-            "stopped: the directory was not made",
+            "stopped: the folder was not made",
         ),
     ] {
         let words: Vec<&str> = words.split_whitespace().collect();

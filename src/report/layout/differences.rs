@@ -105,12 +105,6 @@ impl View<'_> {
                 "{BEYOND}: the interval is wider than any difference can be, since there are too few seeds or texts; its ends say nothing."
             ));
         }
-        if has(large) {
-            notes.push(format!(
-                "×: the first method's perplexity is so many times the second's. Differences and ends of intervals of {AS_FACTOR} % and more \
-                 are written so."
-            ));
-        }
         if has(|test| test.lone) {
             notes.push(format!(
                 "{LONE}: a method that calibrates has one seed here, and others have several. Interval and p-value allow for other texts \
@@ -172,8 +166,14 @@ impl View<'_> {
     fn how_compared(&self, family: &ComparisonFamily) -> String {
         let tests = || family.tests.iter().filter(|test| self.has(test));
         let has = |kind: MeasureKind| tests().any(|test| test.measure.kind() == kind);
+        let mut perplexities = "in percent of the second's perplexity".to_string();
+        if tests().any(large) {
+            perplexities.push_str(&format!(
+                " (from {AS_FACTOR} % on, ×: how many times the second's the first is)"
+            ));
+        }
         let units = [
-            (MeasureKind::Perplexity, "in percent of the second's perplexity"),
+            (MeasureKind::Perplexity, perplexities.as_str()),
             (MeasureKind::Accuracy, "in percentage points of accuracy"),
             (
                 MeasureKind::ToDense,
