@@ -42,6 +42,10 @@ fn not_a_number() -> f32 {
     return bitcast<f32>(0x7fc00000u | p.zero);
 }
 
+fn infinity() -> f32 {
+    return bitcast<f32>(0x7f800000u | p.zero);
+}
+
 fn root(x: f32) -> f32 {
     if nan(x) || x < 0.0 {
         return not_a_number();
@@ -80,11 +84,26 @@ fn inverse(x: f32) -> f32 {
     return 0.0;
 }
 
+// As C's `powf`: WGSL's own is exp2(exponent log2(x)), which knows no negative x, and not 0 or 1 to every power.
 fn power(x: f32, exponent: f32) -> f32 {
     if nan(x) || nan(exponent) {
         return not_a_number();
     }
-    return pow(x, exponent);
+    if exponent == 0.0 || x == 1.0 {
+        return 1.0;
+    }
+    if x == 0.0 {
+        return select(0.0, infinity(), exponent < 0.0);
+    }
+    if x > 0.0 {
+        return pow(x, exponent);
+    }
+    if floor(exponent) != exponent {
+        return not_a_number();
+    }
+    let size = pow(-x, exponent);
+    let half = exponent * 0.5;
+    return select(size, -size, floor(half) != half);
 }
 
 fn minimum(x: f32, y: f32) -> f32 {

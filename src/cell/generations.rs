@@ -76,6 +76,9 @@ impl PreparedGeneration {
             let template = Template::parse(&settings.template)?;
             let examples = files.examples.as_ref().map(|file| (file.path.as_path(), settings.shots));
             let read = prompts::read(&files.prompts.path, examples, &template, settings.limit)?;
+            for doubt in read.doubts() {
+                tracing::warn!("{}: {doubt}", files.prompts.path.display());
+            }
             let before = read.before();
             let written = |prompt: &Prompt| match &folder.chat {
                 Some(chat) if settings.chat => Ok((chat.write(&turns(&read.examples, &prompt.text))?, Bos::Never)),

@@ -22,6 +22,7 @@ use crate::memory::Reserved;
 use crate::model::edit::Edited;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::layer_file::LayerFile;
+use crate::model::lineage::turned_round;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use crate::prune::allocation::{allocate, survey};
@@ -151,6 +152,8 @@ pub struct Findings {
     pub tasks: Vec<TaskFindings>,
     /// What is left of a model that lost whole units.
     pub structure: Option<StructureRecord>,
+    /// How much larger the weights are that a mask from a file removed, if it seems to be turned round.
+    pub turned_round: Option<f64>,
     /// Measured seconds per token of scoring text, of such a model before and after.
     pub seconds_per_token: Option<[f64; 2]>,
 }
@@ -468,9 +471,14 @@ impl<'a, B: Workbench> Runner<'a, B> {
         let mut tasks = tasks.findings()?;
         tasks.extend(self.answered((spec, &self.ends), &kept, progress)?);
         let removed: usize = layers.iter().map(|layer| layer.removed).sum();
+        let mask = file.as_ref().filter(|_| recipe.takes_mask());
         Ok(Findings {
             layers,
             sparsity: Some(removed as f64 / spec.prunable() as f64),
+            turned_round: mask
+                .map(|mask| turned_round(model.source, mask))
+                .transpose()?
+                .flatten(),
             calibration_tokens: windows.map(|(_, windows)| windows.digest()),
             time,
             evaluations: self.compared(

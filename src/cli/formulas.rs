@@ -6,7 +6,7 @@ use crate::prune::criterion::words::{FUNCTIONS, Function, VALUES};
 const SIGNS: &str = "+ - * / ^ ( )";
 
 /// What is said of [`SIGNS`].
-const OF_SIGNS: &str = "`-a ^ 2` is `-(a ^ 2)`; the base of a power must not be negative, except for `^ 2` and `^ 3`";
+const OF_SIGNS: &str = "`-a ^ 2` is `-(a ^ 2)`; a negative value has whole powers only, `w ^ 4` but not `w ^ 0.5`";
 
 /// Headings of the functions: those that leave one value for each weight, and those that do not.
 const OF_EACH: &str = "functions, of each value";

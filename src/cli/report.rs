@@ -25,12 +25,12 @@ pub(super) struct ReportCommand {
     /// Folder that holds one results folder per experiment
     #[arg(long, default_value = "results", value_name = "DIR")]
     results: PathBuf,
-    /// What makes a row in a report of several experiments
-    #[arg(long, default_value = "method", value_parser = choice::<RowsBy>(&[
+    /// What makes a row in a report of several experiments [default: method]
+    #[arg(long, value_parser = choice::<RowsBy>(&[
         "Methods that are the same in several experiments are one row, with the seeds of all",
         "Every experiment's methods have rows of their own",
     ]))]
-    by: RowsBy,
+    by: Option<RowsBy>,
     /// File with the comparisons ([[comparison]]) that a report of several experiments makes; without it, every pair of methods is compared
     #[arg(long, value_name = "FILE")]
     families: Option<PathBuf>,
@@ -86,12 +86,17 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     for (option, given, what) in [
         (
             "--out",
-            &arguments.out,
+            arguments.out.is_some(),
             "that of one is written into its results folder",
         ),
-        ("--families", &arguments.families, "one experiment declares its own"),
+        (
+            "--families",
+            arguments.families.is_some(),
+            "one experiment declares its own",
+        ),
+        ("--by", arguments.by.is_some(), "a row of one is a method"),
     ] {
-        if given.is_some() {
+        if given {
             let message = format!("{option} is for a report of several experiments; {what}");
             return Err(Error::config(message));
         }
@@ -150,7 +155,7 @@ fn several(arguments: &ReportCommand) -> Result<()> {
     if let Some(out) = &arguments.out {
         apart(arguments, out)?;
     }
-    let mut results = union(&folders, arguments.by)?;
+    let mut results = union(&folders, arguments.by.unwrap_or_default())?;
     if let Some(file) = &arguments.families {
         let declared = resolve::families(file, &results.plan.experiment)?;
         declare(&mut results, declared);

@@ -2,6 +2,7 @@
 
 use super::table::{self, Row};
 use crate::error::{Error, Located, Result};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What stands between an example and what follows it.
@@ -25,6 +26,29 @@ impl Prompts {
             before.push_str(&format!("{text}{space}{answer}{BETWEEN}"));
         }
         before
+    }
+
+    /// What makes the share of right answers say less than it seems to, a sentence each: prompts that are examples, too, and prompts that
+    /// are there more than once.
+    pub fn doubts(&self) -> Vec<String> {
+        let shown: BTreeSet<&str> = self.examples.iter().map(|(text, _)| text.as_str()).collect();
+        let mut seen = BTreeSet::new();
+        let (mut known, mut again): (Vec<&Prompt>, Vec<&Prompt>) = Default::default();
+        for prompt in &self.prompts {
+            if shown.contains(prompt.text.as_str()) {
+                known.push(prompt);
+            }
+            if !seen.insert(prompt.text.as_str()) {
+                again.push(prompt);
+            }
+        }
+        let told = |which: &[&Prompt], what: &str| {
+            let first = &which.first()?.place;
+            Some(format!("{} of {} prompts {what} (the first: {first})", which.len(), self.prompts.len()))
+        };
+        let known = told(&known, "are among the examples before them, with their answers");
+        let again = told(&again, "are there already; each counts as a document of its own, which makes intervals too narrow");
+        known.into_iter().chain(again).collect()
     }
 }
 
@@ -184,6 +208,25 @@ mod tests {
             let error = filled(text).expect_err(text).to_string();
             assert!(error.contains(wrong), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn prompts_that_say_little_are_told() {
+        let prompt = |row: usize, text: &str| Prompt {
+            row,
+            place: format!("line {}", row + 1),
+            text: text.to_string(),
+            answer: "x".to_string(),
+        };
+        let read = |texts: &[&str]| Prompts {
+            examples: vec![("a".to_string(), "x".to_string())],
+            prompts: texts.iter().enumerate().map(|(row, text)| prompt(row, text)).collect(),
+        };
+        assert!(read(&["b", "c", "A"]).doubts().is_empty());
+        let doubts = read(&["b", "a", "b", "c", "b"]).doubts();
+        assert_eq!(doubts.len(), 2);
+        assert!(doubts[0].starts_with("1 of 5 prompts are among the examples") && doubts[0].ends_with("line 2)"));
+        assert!(doubts[1].starts_with("2 of 5 prompts are there already") && doubts[1].ends_with("line 3)"));
     }
 
     #[test]

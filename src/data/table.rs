@@ -196,7 +196,10 @@ impl Row {
             Some((outer, inner)) => self.fields.get(outer).and_then(|outer| outer.get(inner)),
             None => self.fields.get(field),
         };
-        found.filter(|value| !value.is_null()).ok_or_else(|| {
+        if found.is_some_and(Value::is_null) {
+            return Err(Error::input(format!("field `{field}` is null")));
+        }
+        found.ok_or_else(|| {
             let names: Vec<String> = self.fields.keys().map(|name| format!("`{name}`")).collect();
             Error::input(format!("has no field `{field}`; its fields are {}", names.join(", ")))
         })

@@ -4,7 +4,7 @@ use super::inputs::Inputs;
 use super::plan::{Cell, Experiment};
 use crate::error::{Error, Located, Result};
 use crate::model::layer_file::{Content, LayerFile, MODEL_WEIGHTS};
-use crate::model::lineage::{check_lineage, strange_mask};
+use crate::model::lineage::{check_lineage, turned_round};
 use crate::progress::Progress;
 use crate::prune::found;
 use std::collections::BTreeSet;
@@ -51,9 +51,13 @@ pub fn check_outside<'c>(
                 .at(&method)?;
         }
         if let (Content::Mask, Some(model)) = (content, model)
-            && let Some(strange) = strange_mask(&model.checkpoint, &file).at(&method)?
+            && let Some(times) = turned_round(&model.checkpoint, &file).at(&method)?
         {
-            tracing::warn!("{method}: {}: {strange}", path.display());
+            tracing::warn!(
+                "{method}: {}: removes larger weights than it keeps, on average {times:.1} times as large or more in every layer of the \
+                 first, the middle and the last block; does it have 1 for what is removed? It is 1 for what is kept",
+                path.display()
+            );
         }
         let Some(recipe) = experiment.recipe(pruning.method)? else {
             continue;

@@ -275,10 +275,11 @@ impl Resolving<'_> {
             problems.missing(&WHOLE, "method", message);
         }
         let nothing = raw.task.is_empty() && raw.evaluation.is_empty() && raw.generation.is_empty();
-        if nothing && !self.searching && !problems.lost(&WHOLE, "task") {
+        let lost = ["evaluation", "task", "generation"].map(|key| problems.lost(&WHOLE, key));
+        if nothing && !self.searching && !lost.contains(&true) {
             let message = needed(
                 "[[evaluation]]",
-                "with its `name`, `corpus` and `length`, or a [[task]]",
+                "with its `name`, `corpus` and `length`, or a [[task]] or [[generation]]",
             );
             problems.missing(&WHOLE, "evaluation", message);
         }

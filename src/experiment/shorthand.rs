@@ -1,5 +1,6 @@
 //! Patterns and components as people type them: in full, or shorter.
 
+use crate::prune::criterion::key_of_the_table;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -170,6 +171,7 @@ impl<'de> Deserialize<'de> for RawComponent {
                 }
                 match parameters.remove("name") {
                     Some(toml::Value::String(name)) => Ok(RawComponent { name, parameters }),
+                    Some(_) if parameters.contains_key(EXPRESSION) => Err(de::Error::custom(key_of_the_table("name"))),
                     Some(_) => Err(de::Error::custom("`name` of a component must be a string")),
                     None if parameters.contains_key(EXPRESSION) => Ok(RawComponent {
                         name: EXPRESSION.to_string(),
@@ -187,6 +189,7 @@ impl<'de> Deserialize<'de> for RawComponent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn patterns_are_read_as_people_type_them() {
@@ -221,5 +224,15 @@ mod tests {
             .expect_err("no pattern")
             .to_string();
         assert!(error.contains("write 0.2 here"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_of_a_formula_that_is_called_name_is_told() {
+        let read = |text: &str| toml::from_str::<BTreeMap<String, RawComponent>>(text);
+        let error = read("criterion = { expression = \"abs(w) * name\", name = 0.5 }").expect_err("no name");
+        let says = "`name` is the name of the criterion, and cannot be a parameter of the formula";
+        assert!(error.to_string().contains(says), "{error}");
+        let error = read("criterion = { name = 0.5 }").expect_err("no name").to_string();
+        assert!(error.contains("`name` of a component must be a string"), "{error}");
     }
 }

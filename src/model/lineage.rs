@@ -48,12 +48,12 @@ pub fn check_lineage(model: &dyn WeightSource, pruned: &dyn WeightSource) -> Res
     )))
 }
 
-/// What is strange about a mask beside the weights of its model, if anything is: that the weights it removes are the larger ones in every
-/// layer of the first, the middle and the last block.
+/// How many times as large as the weights that it keeps those are that a mask removes, on average: in the layer where that is least, of all
+/// layers of the first, the middle and the last block. `None` if it is not so much that 0 and 1 seem to be exchanged in the mask.
 ///
 /// # Errors
 /// Weights or mask cannot be read.
-pub fn strange_mask(model: &dyn WeightSource, mask: &LayerFile) -> Result<Option<String>> {
+pub fn turned_round(model: &dyn WeightSource, mask: &LayerFile) -> Result<Option<f64>> {
     let mut smallest = f64::INFINITY;
     for index in looked_at(model) {
         for linear in &model.spec().block(index).linears {
@@ -71,12 +71,7 @@ pub fn strange_mask(model: &dyn WeightSource, mask: &LayerFile) -> Result<Option
             }
         }
     }
-    Ok((smallest.is_finite() && smallest > TURNED_ROUND).then(|| {
-        format!(
-            "removes larger weights than it keeps, on average {smallest:.1} times as large or more in every layer of the first, the middle \
-             and the last block; does it have 1 for what is removed? It is 1 for what is kept"
-        )
-    }))
+    Ok((smallest.is_finite() && smallest > TURNED_ROUND).then_some(smallest))
 }
 
 /// The blocks that are looked at: the first, the middle and the last one.

@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 /// 10: answers to prompts.
 /// 11: prompts that are turns of a conversation.
 /// 12: parts that a copy was made without.
-pub const SCHEMA: u32 = 12;
+/// 13: masks that remove larger weights than they keep.
+pub const SCHEMA: u32 = 13;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -82,6 +83,10 @@ pub struct Record {
     /// What is left of the model, if whole units were removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub structure: Option<StructureRecord>,
+    /// How many times as large as the weights that it kept the removed ones are, if a mask from a file seems to be turned round
+    /// ([`turned_round`](crate::model::lineage::turned_round)).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub turned_round: Option<f64>,
     /// What the cell's first record had and this copy of it has not; empty in a record as a run writes it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub without: Vec<Part>,

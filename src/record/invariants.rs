@@ -74,6 +74,15 @@ pub(super) fn check(record: &Record) -> Broken {
     if let Some(structure) = &record.structure {
         of_structure(structure, record)?;
     }
+    if let Some(times) = record.turned_round {
+        let recipe = record.cell.pruning.as_ref().and_then(PruningIdentity::recipe);
+        rule(recipe.is_some_and(|recipe| recipe.criterion.name == "mask"), || {
+            "`turned_round` belongs to masks from files".to_string()
+        })?;
+        rule(times.is_finite() && times > 1.0, || {
+            format!("turned_round = {times}, and the removed weights would be the smaller ones")
+        })?;
+    }
     let run = &record.run;
     if let Some(seconds) = run.seconds_per_token {
         rule(record.structure.is_some(), || {

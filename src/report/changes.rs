@@ -152,18 +152,22 @@ fn replaced(folder: &ResultsFolder) -> Vec<Version<'_>> {
 /// What changed from `before`, or from what the same folder held before, to what `now` holds.
 ///
 /// # Errors
-/// The same folder held nothing else before.
+/// `before`, or the same folder before, has no results.
 pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Result<Chapter> {
     let after = planned(now);
-    let before = match before {
-        Some(folder) => planned(folder),
-        None => replaced(now),
-    };
-    if before.is_empty() {
-        return Err(Error::config(
+    let (before, lacks) = match before {
+        Some(folder) => (
+            planned(folder),
+            "what `--since` names has no results yet: no cell of it is done",
+        ),
+        None => (
+            replaced(now),
             "there are no earlier records to compare with: this folder's experiment was not changed after cells had run; write \
              `--since` with an experiment file or a results folder",
-        ));
+        ),
+    };
+    if before.is_empty() {
+        return Err(Error::config(lacks));
     }
     let pairs: Vec<(&Version, &Version)> = before
         .iter()

@@ -60,6 +60,8 @@ pub struct MethodResult {
     pub layers: Vec<LayerRecord>,
     /// Means of what is left of models that lost whole units.
     pub sizes: Option<Sizes>,
+    /// How many times as large as the kept weights those are that masks from files removed, if one of them seems to be turned round.
+    pub turned_round: Option<f64>,
 }
 
 /// The sizes of models before and after whole units were removed, means over seeds.
@@ -400,6 +402,7 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
         }),
         layers: good.first().map(|record| record.layers.clone()).unwrap_or_default(),
         sizes: Sizes::of(&good),
+        turned_round: good.iter().filter_map(|record| record.turned_round).reduce(f64::max),
         runs,
     }
 }

@@ -55,7 +55,8 @@ impl ResultsFolder {
 /// Joins the results of several folders, in their order.
 ///
 /// # Errors
-/// Two experiments score one task on different documents, or ask for intervals of different confidence.
+/// Two experiments score one task on different documents, answer different prompts under one name, or ask for intervals of different
+/// confidence.
 pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
     let mut union = Union::default();
     let names = names(folders);
@@ -154,7 +155,8 @@ struct Union<'a> {
     models: Vec<(ModelPlan, Option<ModelIdentity>)>,
     evaluations: Vec<(EvaluationPlan, Option<EvaluationIdentity>)>,
     tasks: Vec<(TaskPlan, Option<TaskIdentity>)>,
-    generations: Vec<(GenerationPlan, Option<GenerationIdentity>)>,
+    /// With what decided the answers of each model.
+    generations: Vec<(GenerationPlan, Vec<(String, GenerationIdentity)>)>,
     methods: Vec<MethodPlan>,
     patterns: Vec<Pattern>,
     seeds: Vec<u64>,
@@ -179,7 +181,7 @@ impl<'a> Union<'a> {
             self.task(part, task)?;
         }
         for prompts in &experiment.generations {
-            self.generation(part, prompts)?;
+            self.generation(part, prompts, &models)?;
         }
         extend(&mut self.patterns, &experiment.patterns);
         extend(&mut self.seeds, &experiment.seeds);
@@ -277,30 +279,36 @@ impl<'a> Union<'a> {
         Ok(())
     }
 
-    /// Prompts keep their name, under which there can be no others.
-    fn generation(&mut self, part: &Part, plan: &GenerationPlan) -> Result<()> {
-        let mut identities = part.identities(|_| true).flat_map(|(_, it)| &it.generations);
-        let identity = identities.find(|it| it.name == plan.name).cloned();
-        match self.generations.iter_mut().find(|(known, _)| known.name == plan.name) {
-            None => self.generations.push((plan.clone(), identity)),
-            Some((known, other)) => {
-                let settings = known.settings != plan.settings;
-                let (one, before) = (identity.as_ref(), other.as_ref());
-                if settings
-                    || one
-                        .zip(before)
-                        .is_some_and(|(one, before)| one.prompts != before.prompts)
-                {
-                    return Err(Error::input(format!(
-                        "the prompts `{}` of `{}` are others than those of an experiment before it, or answered in another way; one table \
-                         cannot show both: report it by itself",
-                        plan.name, part.name
-                    )));
-                }
-                *other = other.take().or(identity);
-            }
+    /// Prompts keep their name, under which there can be no others. Their files are the same for all models; each model says itself how a
+    /// conversation is written and what ends an answer.
+    fn generation(&mut self, part: &Part<'a>, plan: &GenerationPlan, models: &BTreeMap<&str, String>) -> Result<()> {
+        let of = |model: &str| {
+            let mut identities = part.identities(|cell| cell.model == model);
+            identities.find_map(|(_, it)| it.generations.iter().find(|it| it.name == plan.name))
+        };
+        let place = self.generations.iter().position(|(known, _)| known.name == plan.name);
+        let place = place.unwrap_or_else(|| {
+            self.generations.push((plan.clone(), Vec::new()));
+            self.generations.len() - 1
+        });
+        let (known, before) = &mut self.generations[place];
+        let mut same = known.settings == plan.settings;
+        for (own, name) in models {
+            let Some(one) = of(own) else { continue };
+            same &= before.iter().all(|(model, it)| {
+                let files = it.prompts == one.prompts && it.examples == one.examples;
+                files && (model != name || it == one)
+            });
+            before.push((name.clone(), one.clone()));
         }
-        Ok(())
+        match same {
+            true => Ok(()),
+            false => Err(Error::input(format!(
+                "the prompts `{}` of `{}`, or the examples before them, are others than those of an experiment before it, or answered in \
+                 another way; one table cannot show both: report it by itself",
+                plan.name, part.name
+            ))),
+        }
     }
 
     /// The name of a method in the union.

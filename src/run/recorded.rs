@@ -96,6 +96,7 @@ pub(crate) fn record<B: Workbench>(
         tasks: found.tasks.iter().map(|task| task.record.clone()).collect(),
         layers: found.layers,
         structure: found.structure,
+        turned_round: found.turned_round,
         without: Vec::new(),
         check: None,
     };
@@ -137,6 +138,7 @@ pub(crate) fn vouch(
                 tasks: Vec::new(),
                 layers: Vec::new(),
                 structure: None,
+                turned_round: None,
                 without: Vec::new(),
                 ..record
             })?;

@@ -439,6 +439,33 @@ fn what_was_made_for_another_model_is_told() {
 }
 
 #[test]
+fn a_report_says_that_a_mask_seems_to_be_turned_round() {
+    let folder = with(
+        "[[method]]\nname = \"theirs\"\nmask = \"mask-{pattern}-0.safetensors\"\n\n[[method]]\nname = \"turned\"\n\
+         mask = \"turned-{pattern}.safetensors\"\n",
+    );
+    from_elsewhere(&folder);
+    for pattern in ["0.5", "2-4"] {
+        let (_, mut masks) = pruned(&folder, &format!("wanda-{pattern}-0"));
+        masks
+            .values_mut()
+            .flat_map(|(.., bytes)| bytes)
+            .for_each(|byte| *byte = 1 - *byte);
+        write(&folder, &format!("turned-{pattern}.safetensors"), &masks);
+    }
+    works(&run(&folder, "experiment.toml"));
+    let records = records(&folder);
+    let turned = records.iter().filter(|record| record["turned_round"].is_number());
+    let labels: Vec<&str> = turned.filter_map(|record| record["label"]["method"].as_str()).collect();
+    assert_eq!(labels, ["turned"; 2]);
+    let table = std::fs::read_to_string(folder.path("results/tiny/tables/perplexity.md")).expect("a table");
+    let note = table.lines().find(|line| line.contains("remove larger weights than they keep"));
+    let note = note.unwrap_or_else(|| panic!("no note: {table}"));
+    assert!(note.contains("turned at 50 % (") && note.contains("turned at 2:4 ("), "{note}");
+    assert!(!note.contains("theirs"), "{note}");
+}
+
+#[test]
 fn a_checkpoint_of_another_model_is_refused_unless_it_is_said() {
     let folder = with("[[method]]\nname = \"theirs\"\ncheckpoint = \"theirs\"\npattern = 0.5\n");
     std::fs::create_dir(folder.path("theirs")).expect("writable");

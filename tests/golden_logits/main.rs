@@ -7,12 +7,13 @@
 mod gpu;
 
 mod configurations;
+mod folded;
 mod generation;
 mod rotations;
 mod stored;
 mod uneven;
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use zprune::model::checkpoint::Checkpoint;
 use zprune::model::export::{class_of, emitted};
 use zprune::model::families::read_spec;
 use zprune::model::forward::{Block, Ends, Hidden};
+use zprune::model::source::WeightSource;
 
 const TOLERANCE: f32 = 1e-5;
 
@@ -119,15 +121,26 @@ fn compare(case: &Path) -> std::result::Result<(), String> {
     }
 }
 
-fn logits(case: &Path, ids: Vec<u32>, length: usize) -> Result<ndarray::Array2<f32>> {
+/// The folder of a golden case.
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/logits")
+        .join(case)
+}
+
+fn logits(case: &Path, ids: Vec<u32>, length: usize) -> Result<Array2<f32>> {
     let checkpoint = Checkpoint::open(case, read_spec(case)?)?;
     checkpoint.check_finite()?;
-    let windows = TokenWindows::new(ids, length)?;
-    let ends = Ends::upload(&Cpu, &checkpoint)?;
-    let mut hidden = Hidden::embed(&Cpu, checkpoint.spec(), &ends, &windows)?;
-    for index in 0..checkpoint.spec().blocks {
-        let block = Block::load(&Cpu, &checkpoint, index)?;
-        hidden.advance(&Cpu, checkpoint.spec(), &block, |_, _| Ok(()))?;
+    logits_of(&checkpoint, &TokenWindows::new(ids, length)?)
+}
+
+/// The logits of a model at every token of some windows.
+fn logits_of(model: &dyn WeightSource, windows: &TokenWindows) -> Result<Array2<f32>> {
+    let (spec, ends) = (model.spec(), Ends::upload(&Cpu, model)?);
+    let mut hidden = Hidden::embed(&Cpu, spec, &ends, windows)?;
+    for index in 0..spec.blocks {
+        let block = Block::load(&Cpu, model, index)?;
+        hidden.advance(&Cpu, spec, &block, |_, _| Ok(()))?;
     }
     hidden.logits(&Cpu, &ends)
 }

@@ -1,14 +1,14 @@
 //! Claim: a model that was turned by orthogonal matrices computes what it computed before, in every family whose norms allow it; the
 //! others are refused, and so is a matrix that is not orthogonal.
 
-use super::logits;
+use super::{golden, logits};
 use ndarray::{Array1, Array2};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use zprune::jobs::rotate::{Turned, rotate};
 use zprune::model::checkpoint::Checkpoint;
 use zprune::model::families::read_spec;
@@ -79,12 +79,6 @@ fn write(path: &Path, tensors: &Tensors) {
         (name.clone(), view)
     });
     std::fs::write(path, safetensors::serialize(views, None).expect("a small file")).expect("writable");
-}
-
-fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/logits")
-        .join(case)
 }
 
 fn apart(one: &Path, other: &Path, vocabulary: usize) -> f64 {

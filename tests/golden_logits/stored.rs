@@ -3,12 +3,12 @@
 //!
 //! Each case is a change to a golden case, whose logits must stay; where the copies are ambiguous, they are refused.
 
-use super::{compare, logits};
+use super::{compare, golden, logits};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Golden cases with tied embeddings, and the embedding's name.
 const TIED: &[(&str, &str)] = &[
@@ -23,12 +23,6 @@ const TIED: &[(&str, &str)] = &[
 ];
 
 type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
-
-fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/logits")
-        .join(case)
-}
 
 /// A copy of a golden case, to change.
 fn copy(case: &str) -> tempfile::TempDir {

@@ -2,8 +2,9 @@
 
 use crate::made::{plan_seeded, records_of};
 use std::path::Path;
-use zprune::experiment::identity::PruningKind;
-use zprune::experiment::plan::DENSE;
+use zprune::eval::matching::Match;
+use zprune::experiment::identity::{GenerationIdentity, PruningKind};
+use zprune::experiment::plan::{DENSE, GenerationPlan, GenerationSettings};
 use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::experiment::resolve::families;
 use zprune::record::{Record, Status};
@@ -389,6 +390,52 @@ fn experiments_that_no_table_can_show_are_refused() {
         error.to_string().contains("`second` scores wnli on other documents"),
         "{error}"
     );
+    // Prompts that are the same, behind other examples, or with another end of an answer.
+    let prompts = GenerationIdentity {
+        name: "sums".to_string(),
+        prompts: "prompts".to_string(),
+        examples: Some("examples".to_string()),
+        settings: GenerationSettings {
+            shots: None,
+            template: "{prompt}".to_string(),
+            chat: false,
+            max_tokens: 4,
+            stop: Vec::new(),
+            matching: Match::Exact,
+            limit: None,
+        },
+        chat_template: None,
+        ends: vec![2],
+    };
+    let answered = |mut folder: ResultsFolder, prompts: &GenerationIdentity| {
+        folder.plan.experiment.generations = vec![GenerationPlan {
+            name: prompts.name.clone(),
+            prompts: "prompts.jsonl".into(),
+            examples: Some("examples.jsonl".into()),
+            obtain: None,
+            settings: prompts.settings.clone(),
+        }];
+        for record in &mut folder.records {
+            record.cell.generations = vec![prompts.clone()];
+        }
+        folder
+    };
+    let second = |prompts: &GenerationIdentity| answered(part(&folder, "second", &["ria"], &[0, 1]), prompts);
+    let joined = union(&[answered(one.clone(), &prompts), second(&prompts)], RowsBy::Method).expect("the same prompts");
+    assert_eq!(joined.plan.experiment.generations.len(), 1);
+    for change in [
+        (|it| it.prompts = "others".to_string()) as fn(&mut GenerationIdentity),
+        |it| it.examples = Some("others".to_string()),
+        |it| it.examples = None,
+        |it| it.settings.max_tokens = 5,
+        |it| it.ends = vec![3],
+    ] {
+        let mut others = prompts.clone();
+        change(&mut others);
+        let error = union(&[answered(one.clone(), &prompts), second(&others)], RowsBy::Method);
+        let error = error.expect_err("other prompts").to_string();
+        assert!(error.contains("the prompts `sums` of `second`"), "{error}");
+    }
     let error = union(&[], RowsBy::Method).expect_err("nothing").to_string();
     assert!(error.contains("at least one"), "{error}");
 }

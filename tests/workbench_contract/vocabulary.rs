@@ -570,6 +570,24 @@ fn what_is_not_a_number_comes_through_every_function() {
 }
 
 #[test]
+fn powers_have_the_signs_of_the_hosts() {
+    let bases = [f32::NEG_INFINITY, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, f32::INFINITY];
+    let exponents = [-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 7.0f32];
+    let dim = (bases.len(), exponents.len());
+    on_every_workbench(dim, StorageType::F32, |piece, _, _, place| {
+        let base = put(piece, &Array2::from_shape_fn(dim, |(row, _)| bases[row]));
+        let exponent = put(piece, &Array2::from_shape_fn(dim, |(_, column)| exponents[column]));
+        let values = Values::over([&base, &exponent], |[base, exponent]| base.power(exponent));
+        let got = read(piece, &piece.map(dim, &values).expect("room"));
+        for ((row, column), got) in got.indexed_iter() {
+            let want = bases[row].powf(exponents[column]);
+            let same = got.is_nan() && want.is_nan() || *got == want || (got - want).abs() <= 1e-5 * want.abs();
+            assert!(same, "{place}: {} ^ {} is {got}, not {want}", bases[row], exponents[column]);
+        }
+    });
+}
+
+#[test]
 fn the_lowest_values_of_a_row_are_found_in_order() {
     for dim in SIZES {
         on_every_workbench(dim, StorageType::F32, |piece, weight, _, place| {

@@ -89,8 +89,8 @@ const KEYS: [(&str, &str); 3] = [
     ("name", "the name of the criterion"),
 ];
 
-/// Says that a key of the table cannot be a parameter.
-fn key_of_the_table(name: &str) -> String {
+/// Says that a key of a formula's table cannot be a parameter.
+pub fn key_of_the_table(name: &str) -> String {
     let what = KEYS.iter().find(|(key, _)| *key == name).map_or("", |(_, what)| what);
     format!(
         "`{name}` is {what}, and cannot be a parameter of the formula; call the parameter otherwise, such as `{name}_1`"

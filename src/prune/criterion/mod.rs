@@ -31,7 +31,7 @@ use crate::prune::score::Score;
 use crate::registry::Entry;
 pub use d2prune::{D2Base, D2Prune};
 use expression::Expression;
-pub use expression::{normal_form, words};
+pub use expression::{key_of_the_table, normal_form, words};
 pub use gblm::{Gblm, GradientNorm};
 pub use magnitude::Magnitude;
 pub use mask::MaskFile;

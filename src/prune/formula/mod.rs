@@ -70,7 +70,7 @@ pub enum Binary {
     Minimum,
     /// The larger of `a` and `b`.
     Maximum,
-    /// `a` to the power `b`; `a` is not negative.
+    /// `a` to the power `b`: NaN if `a` is negative and `b` is not whole.
     Power,
     /// 1 if `a < b`, otherwise 0.
     Below,
@@ -194,7 +194,7 @@ impl<L> Formula<L> {
         self.binary(Binary::Maximum, other)
     }
 
-    /// A power of a value that is not negative.
+    /// A power of the value: NaN if that is negative and the exponent not whole.
     #[must_use]
     pub fn power(self, exponent: impl Into<Self>) -> Self {
         self.binary(Binary::Power, exponent)

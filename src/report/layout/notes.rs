@@ -67,22 +67,47 @@ impl View<'_> {
         })
     }
 
-    /// The share that went with whole units where it is not what the column says.
-    fn of_units(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+    /// What `say` says of the results of a table, each text once.
+    fn said_of(
+        &self,
+        sections: &[&Section],
+        patterns: &[Pattern],
+        say: impl Fn(&MethodResult, Pattern) -> Option<String>,
+    ) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
-        for entry in sections.iter().flat_map(|section| self.entries(section, patterns)) {
-            let (Some(removed), Some(asked)) = (found::of_units(entry), entry.pattern) else {
-                continue;
-            };
-            let said = format!("{} {removed:.1} % at {asked}", self.labels.label(&entry.method));
+        let entries = sections.iter().flat_map(|section| self.entries(section, patterns));
+        for said in entries.filter_map(|entry| say(entry, entry.pattern?)) {
             if !found.contains(&said) {
                 found.push(said);
             }
         }
+        found
+    }
+
+    /// The share that went with whole units where it is not what the column says.
+    fn of_units(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let found = self.said_of(sections, patterns, |entry, asked| {
+            let removed = found::of_units(entry)?;
+            Some(format!("{} {removed:.1} % at {asked}", self.labels.label(&entry.method)))
+        });
         (!found.is_empty()).then(|| {
             format!(
                 "Whole units have sizes, so these methods removed another share than asked: {}. Their scores are those of that share.",
                 found.join("; ")
+            )
+        })
+    }
+
+    /// The masks of other programs in which 0 and 1 seem to be exchanged.
+    fn turned_round(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
+        let found = self.said_of(sections, patterns, |entry, pattern| {
+            let (times, label) = (entry.turned_round?, self.labels.label(&entry.method));
+            Some(format!("{label} at {pattern} ({times:.1} times as large)"))
+        });
+        (!found.is_empty()).then(|| {
+            format!(
+                "Masks that remove larger weights than they keep: {}. Are 0 and 1 exchanged in them? It is 1 for what is kept.",
+                list(&found)
             )
         })
     }
@@ -199,6 +224,7 @@ impl View<'_> {
         notes.extend(self.failures(sections, patterns));
         notes.extend(self.found_otherwise(sections, patterns));
         notes.extend(self.of_units(sections, patterns));
+        notes.extend(self.turned_round(sections, patterns));
         notes.extend(self.of_one_run(sections, patterns));
         // Once for a model: tables of tasks stand below those of perplexity.
         if measure.evaluation().is_some() || experiment.evaluations.is_empty() {
