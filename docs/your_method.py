@@ -2,7 +2,7 @@
 """Scores and masks of your own, from the statistics that `zprune export-statistics` writes.
 
 Usage: your_method.py MODEL STATISTICS SEED; writes scores-SEED.safetensors, mask-0.5-SEED.safetensors and mask-2-4-SEED.safetensors.
-Needs numpy and safetensors. With PyTorch, take load_file and save_file from safetensors.torch; the functions have the same names there.
+Needs numpy and safetensors. `your_method_torch.py` is the same in PyTorch.
 """
 import sys
 import numpy as np

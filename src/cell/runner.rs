@@ -475,10 +475,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         Ok(Findings {
             layers,
             sparsity: Some(removed as f64 / spec.prunable() as f64),
-            turned_round: mask
-                .map(|mask| turned_round(model.source, mask))
-                .transpose()?
-                .flatten(),
+            turned_round: mask.map(|mask| turned_round(model.source, mask)).transpose()?.flatten(),
             calibration_tokens: windows.map(|(_, windows)| windows.digest()),
             time,
             evaluations: self.compared(

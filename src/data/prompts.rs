@@ -44,10 +44,17 @@ impl Prompts {
         }
         let told = |which: &[&Prompt], what: &str| {
             let first = &which.first()?.place;
-            Some(format!("{} of {} prompts {what} (the first: {first})", which.len(), self.prompts.len()))
+            Some(format!(
+                "{} of {} prompts {what} (the first: {first})",
+                which.len(),
+                self.prompts.len()
+            ))
         };
         let known = told(&known, "are among the examples before them, with their answers");
-        let again = told(&again, "are there already; each counts as a document of its own, which makes intervals too narrow");
+        let again = told(
+            &again,
+            "are there already; each counts as a document of its own, which makes intervals too narrow",
+        );
         known.into_iter().chain(again).collect()
     }
 }

@@ -230,9 +230,13 @@ impl MethodPlan {
         }
     }
 
-    /// What competes with each other, as tables say it: a comparison group, or whole units. Of a checkpoint nobody knows.
+    /// What competes with each other, as tables say it: a comparison group, or whole units. Of a checkpoint nobody knows, nor of a mask,
+    /// unless a group is written beside it.
     pub fn group(&self) -> String {
         match &self.kind {
+            MethodKind::Recipe(recipe) if recipe.criterion.name == "mask" && recipe.group == Group::Matrix => {
+                "mask".to_string()
+            }
             MethodKind::Recipe(recipe) => recipe.group.to_string(),
             MethodKind::Units(_) => "units".to_string(),
             MethodKind::Checkpoint(_) => "checkpoint".to_string(),

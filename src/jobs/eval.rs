@@ -129,11 +129,12 @@ pub fn compare(experiment: &Experiment, dense: &Experiment, progress: &dyn Progr
     let [of_model, of_other] = [&model, &other].map(|it| it.source.spec().vocabulary);
     let same = model.evaluations.iter().zip(&other.evaluations);
     if of_model != of_other || same.clone().any(|(one, other)| one.windows != other.windows) {
-        let message = format!(
-            "it cannot be compared with {}: predictions are compared token by token, and the two have vocabularies of {of_model} and \
-             {of_other} tokens, or their tokenizers make other tokens of the text",
-            dense.models[0].path.display()
-        );
+        let why = match of_model == of_other {
+            true => "their tokenizers make other tokens of the text".to_string(),
+            false => format!("they have vocabularies of {of_model} and {of_other} tokens"),
+        };
+        let other = dense.models[0].path.display();
+        let message = format!("it cannot be compared with {other}: predictions are compared token by token, and {why}");
         return Err(Error::input(message).at(experiment.models[0].path.display()));
     }
     let time = begins::time(experiment, machine, &DENSE, &model)?;

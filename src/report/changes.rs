@@ -1,6 +1,6 @@
 //! What changed between two versions of an experiment's records: which numbers, by how much, and which settings differ.
 
-use super::format::{AS_FACTOR, counted, digits, factor};
+use super::format::{AS_FACTOR, counted, digits, factor, list};
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
@@ -201,15 +201,19 @@ struct Row {
 
 fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
     let mut rows: Vec<(RowKey, Row)> = Vec::new();
-    let mut equal_cells = 0;
+    let (mut equal_cells, mut both) = (0, 0);
+    // What is measured in one version only says nothing of whether a number changed.
+    let (mut only_before, mut only_now): (Vec<String>, Vec<String>) = Default::default();
     for (old, new) in pairs {
         let (before, now) = (old.values(), new.values());
-        let mut equal = before.len() == now.len();
+        alone_in(&before, &now, &mut only_before);
+        alone_in(&now, &before, &mut only_now);
+        let (mut equal, mut shared) = (true, false);
         for (measure, value, (digest, bits)) in &now {
             let Some((_, earlier, (digest_before, bits_before))) = before.iter().find(|it| it.0 == *measure) else {
-                equal = false;
                 continue;
             };
+            shared = true;
             let key = (new.place.model, measure.clone(), new.place.method, new.place.pattern);
             let at = rows.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
                 rows.push((key, Row::default()));
@@ -223,12 +227,13 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
             row.other_texts += usize::from(digest != digest_before);
             equal &= same;
         }
-        equal_cells += usize::from(equal);
+        equal_cells += usize::from(equal && shared);
+        both += usize::from(shared);
     }
     let others = rows.iter().map(|(_, row)| row.other_texts).sum::<usize>();
-    let both = pairs.len();
     let mut notes = vec![match (equal_cells, both) {
-        (_, 0) => "No cell is in both.".to_string(),
+        (_, 0) if pairs.is_empty() => "No cell is in both.".to_string(),
+        (_, 0) => "No cell has a number in both.".to_string(),
         (0, 1) => "The one cell in both has other numbers.".to_string(),
         (0, _) => format!("None of the {both} cells in both has the same numbers."),
         (all, both) if all == both => format!(
@@ -242,6 +247,11 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
             "The table has the rows in which a number changed. Before, now, change: means over seeds. Largest: the largest change of one seed."
                 .to_string(),
         );
+    }
+    for (when, measures) in [("before, and not now", only_before), ("now, and not before", only_now)] {
+        if !measures.is_empty() {
+            notes.push(format!("Measured {when}: {}.", list(&measures)));
+        }
     }
     if others > 0 {
         notes.push(format!(
@@ -268,6 +278,18 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
         ],
         rows: changed.map(|(key, row)| row_cells(key, row)).collect(),
         notes,
+    }
+}
+
+/// Adds the names of measures that `these` have and `others` have not.
+fn alone_in(these: &[Measurement], others: &[Measurement], into: &mut Vec<String>) {
+    let alone = these
+        .iter()
+        .filter(|(measure, ..)| !others.iter().any(|(other, ..)| other == measure));
+    for label in alone.map(|(measure, ..)| measure.label()) {
+        if !into.contains(&label) {
+            into.push(label);
+        }
     }
 }
 

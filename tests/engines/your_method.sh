@@ -30,6 +30,22 @@ blocks sh >commands.sh
 test "$(grep -c zprune commands.sh)" -ge 4 || { echo "the page has lost its commands"; exit 1; }
 bash -euo pipefail commands.sh >"$scratch/told" 2>"$scratch/log" || { tail -n 40 "$scratch/log"; exit 1; }
 
+# The script for PyTorch makes the same of the statistics, but for what rounding decides.
+if "$python" -c 'import torch' 2>/dev/null; then
+    mkdir torch
+    (cd torch && "$python" "$repository/docs/your_method_torch.py" ../models/tiny-llama ../statistics-0.safetensors 0)
+    "$python" - <<'EOF'
+from safetensors.numpy import load_file
+for name in ["scores-0", "mask-0.5-0", "mask-2-4-0"]:
+    one, other = load_file(f"{name}.safetensors"), load_file(f"torch/{name}.safetensors")
+    assert one.keys() == other.keys() and one
+    for key, value in one.items():
+        assert value.dtype == other[key].dtype and value.shape == other[key].shape, (name, key)
+        far = abs(value.astype("float64") - other[key].astype("float64"))
+        assert (far > 1e-5 * abs(value)).mean() < 1e-4, (name, key)
+EOF
+fi
+
 table=results/mine/tables/perplexity.md
 differences=results/mine/tables/comparisons.md
 fail() { echo "your method: $1"; cat "$table" "$differences"; exit 1; }

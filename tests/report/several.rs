@@ -550,6 +550,29 @@ fn what_changed_is_counted_cell_by_cell() {
     let note = &chapter.sheets[0].notes[0];
     assert_eq!(note, "None of the 12 cells in both has the same numbers.");
 
+    // What is measured only now changes no number that was there before.
+    let mut more = now.clone();
+    more.plan.experiment.evaluations.push({
+        let mut other = more.plan.experiment.evaluations[0].clone();
+        other.name = "other".to_string();
+        other
+    });
+    for record in &mut more.records {
+        let evaluation = record.evaluations[0].clone();
+        record.evaluations.push(evaluation);
+    }
+    for (before, after, when) in [
+        (&now, &more, "now, and not before"),
+        (&more, &now, "before, and not now"),
+    ] {
+        let notes = &changes::chapter(Some(before), after).expect("two versions").sheets[0].notes;
+        assert!(
+            notes[0].starts_with("The numbers of 12 cells in both are the same"),
+            "{notes:?}"
+        );
+        assert_eq!(notes[1], format!("Measured {when}: other."));
+    }
+
     let fewer = part(&now, "made", &["wanda"], &[0, 1]);
     let chapter = changes::chapter(Some(&now), &fewer).expect("two versions");
     let gone = rows(&chapter, "Cells that are there no more");

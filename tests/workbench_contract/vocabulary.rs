@@ -582,7 +582,11 @@ fn powers_have_the_signs_of_the_hosts() {
         for ((row, column), got) in got.indexed_iter() {
             let want = bases[row].powf(exponents[column]);
             let same = got.is_nan() && want.is_nan() || *got == want || (got - want).abs() <= 1e-5 * want.abs();
-            assert!(same, "{place}: {} ^ {} is {got}, not {want}", bases[row], exponents[column]);
+            assert!(
+                same,
+                "{place}: {} ^ {} is {got}, not {want}",
+                bases[row], exponents[column]
+            );
         }
     });
 }

@@ -61,7 +61,7 @@ fn component<T: ?Sized>(
         }
     };
     let place = match &built {
-        Err(error) => parameter_place(&typed.span(), &raw.parameters, error, problems),
+        Err(error) => parameter_place(&typed.span(), raw, error, problems),
         Ok(_) => typed.span(),
     };
     let built = problems.take(&place, built)?;
@@ -101,15 +101,13 @@ pub fn keys_of(raw: &RawMethod, error: &Error) -> Vec<&'static str> {
 }
 
 /// Where the error of a component stands: at the parameter that it names in backquotes, if there is one, or else at the component.
-fn parameter_place(
-    component: &Range<usize>,
-    parameters: &toml::Table,
-    error: &Error,
-    problems: &Problems,
-) -> Range<usize> {
+fn parameter_place(component: &Range<usize>, raw: &RawComponent, error: &Error, problems: &Problems) -> Range<usize> {
     let said = error.to_string();
-    let mut named = said.split('`').skip(1).step_by(2);
-    let key = named.find(|name| parameters.contains_key(*name));
+    let named = said.split('`').skip(1).step_by(2);
+    let mut named = named.filter(|name| raw.parameters.contains_key(*name));
+    // A formula is called as its key is, which every error of it begins with.
+    let first = named.next();
+    let key = first.filter(|first| *first != raw.name).or(named.next()).or(first);
     match key {
         Some(key) if said.contains("unknown key") => problems.key_place(component, key),
         Some(key) => problems.place(component, &[key]),

@@ -12,8 +12,8 @@ use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
 use crate::prune::ranking::told_apart;
 use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
-use crate::registry::suggestion;
-use serde::de::{self, IntoDeserializer, Visitor};
+use crate::registry::{plain, suggestion};
+use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,8 +44,39 @@ struct Typed {
     expression: String,
     #[serde(default = "by_row", deserialize_with = "group_by_name")]
     group: Group,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "numbers_by_name")]
     parameters: BTreeMap<String, f64>,
+}
+
+/// The parameters. What is no number is told with its name, which serde has forgotten by then.
+fn numbers_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, f64>, D::Error> {
+    struct ByName;
+
+    impl<'de> Visitor<'de> for ByName {
+        type Value = BTreeMap<String, f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("parameters")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut parameters = BTreeMap::new();
+            while let Some(name) = map.next_key::<String>()? {
+                let value = map.next_value::<f64>().map_err(|error| {
+                    let what = plain(&error.to_string());
+                    let several = match what.ends_with("not a list") {
+                        true => "; for several values, write a [[method]] for each, or a [search]",
+                        false => "",
+                    };
+                    de::Error::custom(format!("parameter `{name}`: {what}{several}"))
+                })?;
+                parameters.insert(name, value);
+            }
+            Ok(parameters)
+        }
+    }
+
+    deserializer.deserialize_map(ByName)
 }
 
 fn by_row() -> Group {
@@ -575,6 +606,14 @@ mod tests {
                 "and cannot be a parameter of the formula",
             ),
             ("expression = \"abs(w)\"\ngroup = \"rows\"", "did you mean `row`?"),
+            (
+                "expression = \"abs(w) * a\"\na = \"x\"",
+                "parameter `a`: here must be a number, such as 0.5, not the text \"x\"",
+            ),
+            (
+                "expression = \"abs(w) * a\"\na = [1.0, 2.0]",
+                "parameter `a`: here must be a number, such as 0.5, not a list; for several values, write a [[method]] for each",
+            ),
             ("expression = \"abs(w) * group\"", "character 10: `group` is the group"),
             (
                 "expression = \"abs(w) * name\"",
