@@ -20,6 +20,12 @@ fn a_report_is_not_written_over_one_it_is_made_of() {
     }
     works(&run(&folder, &format!("{words} both")));
     assert!(folder.path("both/report.html").exists());
+    // What would do nothing, or has nothing to compare with.
+    let says = ["--by is for a report of several experiments"];
+    refused(&folder, "report results/tiny --by experiment", 2, &says);
+    folder.write("others/tiny/runs.jsonl", "");
+    let says = ["what `--since` names has no results yet"];
+    refused(&folder, "report results/tiny --since others/tiny", 2, &says);
 }
 
 #[test]
