@@ -714,6 +714,24 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
         "\"x\"",
         "parameter `activation_power`",
     ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = { expression = \"abs(w) * a\", a = \"x\" }",
+        "\"x\"",
+        "parameter `a`: here must be a number",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = { expression = \"abs(w) * name\", name = 0.5 }",
+        "{ expression",
+        "`name` is the name of the criterion, and cannot be a parameter",
+    ),
+    (
+        "criterion = \"wanda\"",
+        "criterion = { expression = \"abs(w) * x3\" }",
+        "\"abs(w) * x3\"",
+        "unknown value `x3`",
+    ),
 ];
 
 #[test]
