@@ -98,10 +98,10 @@ fn power(x: f32, exponent: f32) -> f32 {
     if x > 0.0 {
         return pow(x, exponent);
     }
-    if floor(exponent) != exponent {
-        return not_a_number();
-    }
     let size = pow(-x, exponent);
+    if floor(exponent) != exponent {
+        return select(not_a_number(), size, bitcast<u32>(-x) == 0x7f800000u);
+    }
     let half = exponent * 0.5;
     return select(size, -size, floor(half) != half);
 }

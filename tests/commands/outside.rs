@@ -471,7 +471,7 @@ fn a_report_says_that_a_mask_seems_to_be_turned_round() {
         .find(|line| line.contains("remove larger weights than they keep"));
     let note = note.unwrap_or_else(|| panic!("no note: {table}"));
     assert!(
-        note.contains("turned at 50 % (") && note.contains("turned at 2:4 ("),
+        note.contains("turned (path ") && note.contains(" at 50 % (") && note.contains(" at 2:4 ("),
         "{note}"
     );
     assert!(!note.contains("theirs"), "{note}");
