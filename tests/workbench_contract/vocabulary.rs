@@ -532,6 +532,8 @@ fn what_is_not_a_number_comes_through_every_function() {
                         ("below", x().below(b())),
                         ("below, second", b().below(x())),
                         ("below a constant", x().below(1.0)),
+                        ("less itself", x() - x() + b()),
+                        ("over itself", x() / x()),
                     ];
                     for (name, formula) in cases {
                         let values = Values {

@@ -4,7 +4,7 @@ use super::{Binary, Formula, Unary};
 
 /// The formula as a WGSL expression of type `f32`. `leaf` and `number` give the text that reads a leaf or a constant.
 /// Constants are read from the kernel's parameters, so that one pipeline serves all values.
-pub fn expression<L>(
+pub fn expression<L: PartialEq>(
     formula: &Formula<L>,
     leaf: &mut dyn FnMut(&L) -> String,
     number: &mut dyn FnMut(f64) -> String,
@@ -36,6 +36,11 @@ pub fn expression<L>(
                 (_, b) => expression(b, leaf, number),
             };
             match function {
+                // A compiler takes a - a for 0 and a / a for 1, also where a is infinite or NaN.
+                Binary::Subtract | Binary::Divide if left == right => {
+                    let sign = if *function == Binary::Subtract { '-' } else { '/' };
+                    format!("(rounded({a}) {sign} {b})")
+                }
                 // Two products are not added as one: see `rounded` there.
                 Binary::Add | Binary::Subtract if is_product(left) && is_product(right) => {
                     let sign = if *function == Binary::Add { '+' } else { '-' };
