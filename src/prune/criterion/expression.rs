@@ -63,7 +63,8 @@ fn numbers_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::R
             let mut parameters = BTreeMap::new();
             while let Some(name) = map.next_key::<String>()? {
                 let value = map.next_value::<f64>().map_err(|error| {
-                    let what = plain(&error.to_string());
+                    // toml ends a message with the end of its line.
+                    let what = plain(error.to_string().trim_end());
                     let several = match what.ends_with("not a list") {
                         true => "; for several values, write a [[method]] for each, or a [search]",
                         false => "",
