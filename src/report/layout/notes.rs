@@ -88,7 +88,10 @@ impl View<'_> {
     fn of_units(&self, sections: &[&Section], patterns: &[Pattern]) -> Option<String> {
         let found = self.said_of(sections, patterns, |entry, asked| {
             let removed = found::of_units(entry)?;
-            Some(format!("{} {removed:.1} % at {asked}", self.labels.label(&entry.method)))
+            Some(format!(
+                "{} {removed:.1} % at {asked}",
+                self.labels.label(&entry.method)
+            ))
         });
         (!found.is_empty()).then(|| {
             format!(
