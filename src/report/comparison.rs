@@ -76,6 +76,8 @@ pub struct Test {
     /// Whether it is of one seed, and other results beside it are of several. Its test is not theirs: it is never significant, and does
     /// not count as a comparison of the two methods.
     pub lone: bool,
+    /// Whether the family has the same cells under other names before. It counts once, and has the same corrected p-value.
+    pub repeated: bool,
 }
 
 /// Why a comparison could show nothing, whatever the methods were.
@@ -115,6 +117,9 @@ pub struct ComparisonFamily {
     pub tests: Vec<Test>,
     /// Number of comparisons for which results are missing.
     pub missing: usize,
+    /// Number of pairs that are not compared because both names stand for the same cells. A comparison group, for one, changes nothing
+    /// where the pattern has groups of its own.
+    pub same: usize,
     /// Number of pairs that are not compared because there are more than [`MOST_PAIRS`]; 0 if all are compared.
     pub refused: usize,
 }
@@ -122,7 +127,7 @@ pub struct ComparisonFamily {
 impl ComparisonFamily {
     /// Number of comparisons that are tested, and for which p-values are corrected.
     pub fn tested(&self) -> usize {
-        self.tests.iter().filter(|test| !test.lone).count()
+        self.tests.iter().filter(|test| !test.lone && !test.repeated).count()
     }
 
     /// The comparisons in one place of a table.
@@ -300,6 +305,7 @@ pub fn families(results: &Results) -> Vec<ComparisonFamily> {
                 declared: false,
                 tests: Vec::new(),
                 missing: 0,
+                same: 0,
                 refused,
             }];
         }
@@ -343,24 +349,61 @@ pub fn families(results: &Results) -> Vec<ComparisonFamily> {
 }
 
 fn family(name: &str, declared: bool, wanted: &[(&Section, Pattern, &str, &str)], confidence: f64) -> ComparisonFamily {
-    let alpha = (1.0 - confidence) / wanted.len().max(1) as f64;
-    let mut tests: Vec<Test> = wanted
+    // What both names stand for is no comparison, and what is there under other names is none more.
+    let (mut apart, mut seen, mut same) = (Vec::new(), Vec::new(), 0);
+    for pair in wanted {
+        let (section, pattern, ours, other) = *pair;
+        let (ours, other) = (cells(section, pattern, ours), cells(section, pattern, other));
+        if !ours.is_empty() && ours == other {
+            same += 1;
+            continue;
+        }
+        let there = !ours.is_empty() && !other.is_empty();
+        let known = (&section.model, &section.measure, ours, other);
+        let first = seen.iter().position(|it| there && *it == known);
+        apart.push((*pair, first));
+        seen.push(known);
+    }
+    let counted = apart.iter().filter(|(_, first)| first.is_none()).count();
+    let alpha = (1.0 - confidence) / counted.max(1) as f64;
+    let mut made: Vec<Option<Test>> = apart
         .iter()
-        .filter_map(|(section, pattern, ours, other)| test(section, *pattern, ours, other, confidence, alpha))
+        .map(|((section, pattern, ours, other), first)| {
+            let test = test(section, *pattern, ours, other, confidence, alpha)?;
+            Some(Test {
+                repeated: first.is_some(),
+                ..test
+            })
+        })
         .collect();
     // What is of one seed among others is not tested with them, so it is not corrected for either.
-    let mut tested: Vec<&mut Test> = tests.iter_mut().filter(|test| !test.lone).collect();
+    let tested = made.iter_mut().flatten().filter(|test| !test.lone && !test.repeated);
+    let mut tested: Vec<&mut Test> = tested.collect();
     let raw: Vec<f64> = tested.iter().map(|test| test.p).collect();
     for (test, adjusted) in tested.iter_mut().zip(holm(&raw)) {
         test.adjusted = adjusted;
     }
+    for place in 0..made.len() {
+        let of_first = apart[place].1.and_then(|first| Some(made[first].as_ref()?.adjusted));
+        if let (Some(test), Some(adjusted)) = (&mut made[place], of_first) {
+            test.adjusted = adjusted;
+        }
+    }
+    let tests: Vec<Test> = made.into_iter().flatten().collect();
     ComparisonFamily {
         name: name.to_string(),
         declared,
-        missing: wanted.len() - tests.len(),
+        missing: apart.len() - tests.len(),
         tests,
+        same,
         refused: 0,
     }
+}
+
+/// The ids of a method's cells with results.
+fn cells<'a>(section: &'a Section, pattern: Pattern, method: &str) -> Vec<&'a str> {
+    let runs = section.entry(method, pattern).map(|entry| &entry.runs);
+    runs.into_iter().flatten().map(|run| run.cell.as_str()).collect()
 }
 
 /// Differences of two entries on the same texts, with one row per seed that both have. A method without seeds has the
@@ -444,6 +487,7 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
         hopeless,
         one_seed,
         lone: one_seed && section.entries.iter().any(|entry| entry.runs.len() > 1),
+        repeated: false,
         difference,
     })
 }

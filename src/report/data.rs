@@ -108,6 +108,7 @@ pub fn json(results: &Results, families: &[ComparisonFamily]) -> Result<String> 
                 "name": family.name,
                 "declared": family.declared,
                 "missing": family.missing,
+                "same": family.same,
                 "comparisons": list(family.tests.iter().map(|test| comparison(family, test, confidence)).collect()),
             })
         })

@@ -26,6 +26,7 @@ pub fn page(plan: &PlanFile, finding: &str, chapters: &[Chapter], plots: &[Plot]
         let kinds: &[&str] = match chapter.file {
             "perplexity" => &["perplexity-", "time-"],
             "accuracy" => &["accuracy-"],
+            "axes" => &["axes-"],
             "comparisons" => &["differences", "seeds-"],
             _ => &[],
         };

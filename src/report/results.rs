@@ -19,6 +19,8 @@ use std::path::Path;
 /// The result of one cell by one measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
+    /// Id of the cell.
+    pub cell: String,
     /// Calibration seed; none if the method does not calibrate.
     pub seed: Option<u64>,
     /// The value that tables show.
@@ -424,6 +426,7 @@ fn run(seed: Option<u64>, record: &Record, measure: &Measure, measured: &Measure
             _ => (found.perplexity, &found.windows),
         };
         return Some(Run {
+            cell: record.id.clone(),
             seed,
             value,
             texts: texts.clone(),
@@ -440,6 +443,7 @@ fn run(seed: Option<u64>, record: &Record, measure: &Measure, measured: &Measure
     };
     let texts: Vec<f64> = marks.bytes().map(|mark| f64::from(u8::from(mark == b'1'))).collect();
     Some(Run {
+        cell: record.id.clone(),
         seed,
         value: measure.shown(crate::stats::mean(&texts)),
         texts,

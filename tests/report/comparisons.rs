@@ -415,3 +415,44 @@ fn what_perplexity_hides_stands_beside_it_with_ranks() {
             .any(|(path, _)| path == Path::new("plots/differences-a-text__KL_.svg"))
     );
 }
+
+#[test]
+fn two_names_of_the_same_cells_are_no_comparison_and_their_comparisons_count_once() {
+    let twins = |more: &str| {
+        let mut plan = plan_of(more);
+        let ids: Vec<(String, Option<u64>, String)> = plan
+            .cell
+            .iter()
+            .filter(|cell| cell.method == "wanda")
+            .map(|cell| (cell.model.clone(), cell.seed, cell.id.clone()))
+            .collect();
+        let records = records_of(&plan, 0.05, 0);
+        for cell in plan.cell.iter_mut().filter(|cell| cell.method == "ria") {
+            let twin = ids
+                .iter()
+                .find(|(model, seed, _)| (model, seed) == (&cell.model, &cell.seed));
+            cell.id = twin.expect("the same seeds").2.clone();
+        }
+        Report::new(Results::join(plan, &records)).families.remove(0)
+    };
+    // Magnitude against Wanda, by two measures on two models; RIA's are the same, and Wanda against RIA is nothing.
+    let every = twins("");
+    assert_eq!(
+        (every.tests.len(), every.tested(), every.same, every.missing),
+        (8, 4, 4, 0)
+    );
+    for pair in every.tests.chunks(2) {
+        let [first, second] = pair else { panic!("pairs") };
+        assert_eq!((first.other.as_str(), second.other.as_str()), ("wanda", "ria"));
+        assert!(!first.repeated && second.repeated);
+        assert_eq!(first.adjusted, second.adjusted);
+    }
+    let smallest = every.tests.iter().map(|test| test.p).fold(1.0, f64::min);
+    let adjusted = every.tests.iter().map(|test| test.adjusted).fold(1.0, f64::min);
+    assert!(
+        (adjusted - (4.0 * smallest).min(1.0)).abs() < 1e-12,
+        "{adjusted} from {smallest}"
+    );
+    let declared = twins(DECLARED);
+    assert_eq!((declared.tests.len(), declared.same), (4, 4));
+}

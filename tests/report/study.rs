@@ -1,4 +1,4 @@
-//! The study's page: what its blocks say is what `zprune report` makes of the committed records, and its sentences quote nothing else.
+//! The study's pages: what their blocks say is what `zprune report` makes of the committed records, and their sentences quote nothing else.
 //!
 //! A block is what stands between `<!-- zprune report ... -->` and `<!-- end -->`: the command, and what it prints. With
 //! `ZPRUNE_WRITE_PAGES=1` the test writes the blocks in place of comparing them. The list of its questions says what the files say.
@@ -9,9 +9,15 @@ use std::process::Command;
 use zprune::experiment::machine::MachineRequest;
 use zprune::experiment::plan_file::PlanFile;
 use zprune::experiment::resolve::{self, Described};
+use zprune::report::results::Results;
 use zprune::report::union::{ResultsFolder, RowsBy, union};
 
+/// The findings; each section links the page that has its tables.
 const PAGE: &str = "docs/study.md";
+
+/// The folder of the pages with tables.
+const TABLES: &str = "docs/study";
+
 const BEGINNING: &str = "<!-- zprune ";
 const END: &str = "<!-- end -->";
 
@@ -99,65 +105,134 @@ fn figures(text: &str) -> BTreeSet<String> {
     plain.split_whitespace().filter(letters).filter_map(figure).collect()
 }
 
-#[test]
-fn the_pages_blocks_are_what_its_commands_print() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    let page = std::fs::read_to_string(&path).expect("the page is in the repository");
-    let (mut made, mut blocks) = (String::new(), 0);
-    for part in parts(&page) {
-        match part {
-            Part::Line(line) => made += &format!("{line}\n"),
-            Part::Block(command, _) => {
-                blocks += 1;
-                made += &format!("{BEGINNING}{command} -->\n{}{END}\n", printed(command));
-            }
-        }
-    }
-    assert!(blocks > 0, "{PAGE} has no block");
-    if std::env::var_os("ZPRUNE_WRITE_PAGES").is_some() {
-        std::fs::write(&path, made).expect("writable");
-        return;
-    }
-    for (old, new) in page.lines().zip(made.lines()) {
-        assert_eq!(
-            old, new,
-            "{PAGE} is not what the records give: ZPRUNE_WRITE_PAGES=1 cargo test --release --test report study"
-        );
-    }
-    assert_eq!(page.len(), made.len());
+fn read(page: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// The pages with tables, by their names in links.
+fn tables() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLES);
+    let entries = std::fs::read_dir(folder).expect("pages are in the repository");
+    let names = entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
+    let pages = names.filter(|name| name.ends_with(".md"));
+    pages
+        .map(|name| (format!("study/{name}"), read(&format!("{TABLES}/{name}"))))
+        .collect()
 }
 
 #[test]
-fn the_pages_sentences_quote_figures_of_the_blocks_of_their_section() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE)).expect("a page");
-    let all = parts(&page);
-    let blocks = |parts: &[Part]| -> BTreeSet<String> {
-        let contents = parts.iter().filter_map(|part| match part {
-            Part::Block(_, content) => Some(figures(content)),
+fn the_pages_blocks_are_what_their_commands_print() {
+    let mut blocks = 0;
+    for (name, page) in tables() {
+        let (mut made, before) = (String::new(), blocks);
+        for part in parts(&page) {
+            match part {
+                Part::Line(line) => made += &format!("{line}\n"),
+                Part::Block(command, _) => {
+                    blocks += 1;
+                    made += &format!("{BEGINNING}{command} -->\n{}{END}\n", printed(command));
+                }
+            }
+        }
+        assert!(blocks > before, "{name} has no block");
+        if std::env::var_os("ZPRUNE_WRITE_PAGES").is_some() {
+            std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name), made).expect("writable");
+            continue;
+        }
+        for (old, new) in page.lines().zip(made.lines()) {
+            assert_eq!(
+                old, new,
+                "docs/{name} is not what the records give: ZPRUNE_WRITE_PAGES=1 cargo test --release --test report study"
+            );
+        }
+        assert_eq!(page.len(), made.len());
+    }
+}
+
+#[test]
+fn the_pages_sentences_quote_figures_of_the_blocks_that_they_name() {
+    let tables = tables();
+    let known = |page: &str| -> BTreeSet<String> {
+        let contents = parts(page).into_iter().filter_map(|part| match part {
+            Part::Block(_, content) => Some(figures(&content)),
             Part::Line(_) => None,
         });
         contents.flatten().collect()
     };
-    let heading = |part: &Part| matches!(part, Part::Line(line) if line.starts_with("## "));
-    let starts: Vec<usize> = (0..all.len()).filter(|index| heading(&all[*index])).collect();
     let mut checked = 0;
-    let first = [0].into_iter().chain(starts.iter().copied());
-    for (from, to) in first.zip(starts.iter().copied().chain([all.len()])) {
-        let section = &all[from..to];
-        // What stands before the first section is about the whole page.
-        let known = blocks(if from == 0 { &all } else { section });
-        for part in section {
+    let mut check = |name: &str, text: &str, known: &BTreeSet<String>| {
+        for part in parts(text) {
             let Part::Line(line) = part else { continue };
             for figure in figures(line) {
                 assert!(
                     known.contains(&figure),
-                    "{PAGE}: {figure} is in no block of its section: {line}"
+                    "{name}: {figure} is in none of its tables: {line}"
                 );
                 checked += 1;
             }
         }
+    };
+    for (name, page) in &tables {
+        check(name, page, &known(page));
     }
+    let findings = read(PAGE);
+    let mut linked = BTreeSet::new();
+    for (index, section) in findings.split("\n## ").enumerate() {
+        let own: Vec<&String> = tables
+            .keys()
+            .filter(|name| section.contains(&format!("]({name})")))
+            .collect();
+        assert!(
+            index == 0 || !own.is_empty(),
+            "{PAGE} has a section without tables: {section}"
+        );
+        // What stands before the first section is about the whole page.
+        let all: Vec<&String> = tables.keys().collect();
+        let of = if index == 0 { &all } else { &own };
+        let figures: BTreeSet<String> = of.iter().flat_map(|name| known(&tables[*name])).collect();
+        check(PAGE, section, &figures);
+        linked.extend(own);
+    }
+    assert_eq!(linked.len(), tables.len(), "{PAGE} links {linked:?}");
     assert!(checked > 0, "{PAGE} quotes no figure");
+}
+
+/// Pictures of the page and the README: their files, the results and the plots that they are.
+const PICTURES: [(&str, &str, &str); 1] = [(
+    "docs/study/criterion.svg",
+    "results/study/criterion",
+    "axes-criterion-solver-group_row-smollm2-135m-wikitext2",
+)];
+
+#[test]
+fn the_pictures_are_plots_of_the_records() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, results, name) in PICTURES {
+        let results = Results::read(&root.join(results)).expect("records");
+        let plots = zprune::report::plots::all(&results, &[]).expect("drawable");
+        let names: Vec<&str> = plots.iter().map(|plot| plot.name.as_str()).collect();
+        let plot = plots.iter().find(|plot| plot.name == name);
+        let plot = plot.unwrap_or_else(|| panic!("{name} is none of {names:?}"));
+        if std::env::var_os("ZPRUNE_WRITE_PAGES").is_some() {
+            std::fs::write(root.join(file), &plot.svg).expect("writable");
+            continue;
+        }
+        let committed = std::fs::read_to_string(root.join(file)).expect("the picture is in the repository");
+        assert!(
+            committed == plot.svg,
+            "{file} is not what the records give: ZPRUNE_WRITE_PAGES=1 cargo test --release --test report study"
+        );
+        for part in ["50 %", "4:8", "least-squares", "stade", "95 % over seeds"] {
+            assert!(plot.svg.contains(part), "{file} has no {part}");
+        }
+        let shown = ["README.md", PAGE].map(read);
+        let names = [format!("({file})"), format!("({})", &file["docs/".len()..])];
+        assert!(
+            shown.iter().zip(&names).all(|(page, name)| page.contains(name)),
+            "{file} is not shown"
+        );
+    }
 }
 
 #[test]

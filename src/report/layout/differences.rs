@@ -147,6 +147,22 @@ impl View<'_> {
                 family.refused
             )];
         }
+        if tests().any(|test| test.repeated) {
+            notes.push(
+                "Some comparisons are of the same cells as others, under other names. Those count once for the correction.".to_string(),
+            );
+        }
+        if family.same > 0 {
+            let (are, their) = if family.same == 1 {
+                ("is", "its")
+            } else {
+                ("are", "their")
+            };
+            notes.push(format!(
+                "{} of the family {are} left out, since both of {their} names stand for the same cells.",
+                counted(family.same, "comparison")
+            ));
+        }
         if family.missing > 0 {
             let have = if family.missing == 1 { "has" } else { "have" };
             notes.push(format!(

@@ -2,6 +2,7 @@
 
 mod accuracies;
 mod canvas;
+mod crossed;
 mod curve;
 mod forest;
 mod front;
@@ -48,6 +49,9 @@ pub fn all(results: &Results, families: &[ComparisonFamily]) -> Result<Vec<Plot>
         };
         if matches!(section.measure, Measure::Perplexity { .. }) {
             plots.extend(of("perplexity", false, curve::plot(section, &cast, confidence)?)?);
+            for (kind, drawn) in crossed::plots(section, experiment)? {
+                plots.extend(of(&kind, false, Some(drawn))?);
+            }
         }
         if !matches!(section.measure, Measure::Accuracy { .. }) {
             for (index, family) in families.iter().enumerate() {
@@ -122,6 +126,7 @@ fn differences(index: usize, families: usize) -> String {
 pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
     let families = experiment.comparisons.len().max(1);
     let differences: Vec<String> = (0..families).map(|index| differences(index, families)).collect();
+    let crossed = crossed::names(experiment);
     let mut names = Vec::new();
     for model in experiment.models.iter().map(|model| &model.name) {
         for evaluation in &experiment.evaluations {
@@ -131,6 +136,7 @@ pub fn names(experiment: &Experiment) -> Vec<(String, String)> {
             let labels = format!("model `{model}` with evaluation `{}`", evaluation.name);
             let own = ["perplexity", "seeds", "time", "speed"].into_iter();
             let kinds = own.chain(differences.iter().map(String::as_str));
+            let kinds = kinds.chain(crossed.iter().map(String::as_str));
             names.extend(kinds.map(|kind| (name(kind, model, Some(&measure)), labels.clone())));
         }
         for measure in to_dense(experiment) {
