@@ -56,7 +56,7 @@ use crate::gguf::{export, import, quantise};
 use crate::hub::Parts;
 use crate::progress::Progress;
 use crate::tensor::StorageType;
-use crate::{experiment, files, jobs};
+use crate::{experiment, files, jobs, processor};
 use bytesize::ByteSize;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -384,9 +384,10 @@ fn schema() -> Result<()> {
 fn devices() -> String {
     let cores = rayon::current_num_threads();
     let mut text = format!(
-        "cpu: {} {}, {cores} threads{}\n",
+        "cpu: {} {}, {}{cores} threads{}\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
+        processor::name().map_or(String::new(), |name| format!("{name}, ")),
         instruction_sets()
     );
     match CpuBf16::or_environment() {

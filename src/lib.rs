@@ -103,6 +103,7 @@ pub mod data;
 pub mod tensor;
 pub mod files;
 pub mod memory;
+pub mod processor;
 pub mod threads;
 pub mod choices;
 pub mod registry;

@@ -202,7 +202,7 @@ pub struct Metric {
 pub struct RunInfo {
     /// Version of zprune that ran the cell.
     pub version: String,
-    /// Operating system, processor architecture and number of cores used.
+    /// Operating system, architecture, name of the processor and number of cores used.
     pub machine: String,
     /// The GPU that was used, with driver and tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use crate::experiment::identity::Identity;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::plan::{Cell, Experiment, Method};
 use crate::memory;
+use crate::processor;
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
 use crate::record::{Label, Record, RecordFile, RunInfo, SCHEMA, Status};
@@ -76,9 +77,10 @@ pub(crate) fn record<B: Workbench>(
         run: RunInfo {
             version: env!("CARGO_PKG_VERSION").to_string(),
             machine: format!(
-                "{} {}, {} cores",
+                "{} {}, {}{} cores",
                 std::env::consts::OS,
                 std::env::consts::ARCH,
+                processor::name().map_or(String::new(), |name| format!("{name}, ")),
                 rayon::current_num_threads()
             ),
             device: runner.device(),
