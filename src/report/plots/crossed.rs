@@ -1,6 +1,8 @@
 //! Perplexity by two axes: a panel per pattern, a line per value of the first axis, the values of the second side by side.
 
-use super::canvas::{Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height, shortened};
+use super::canvas::{
+    Anchor, GRID, INK, Item, Key, PlotAxis, TEXT, WIDTH, draw, extent, legend_height, shortened, width,
+};
 use super::look::Looks;
 use super::plot::{Drawn, heading};
 use crate::error::Result;
@@ -21,6 +23,12 @@ const PANEL: i32 = 150;
 
 /// Height of a panel with both.
 const ROOM: i32 = PANEL + 56;
+
+/// Size of the names below a panel.
+const SMALL: i32 = TEXT - 4;
+
+/// Pixels between panels.
+const MARGIN: i32 = 16;
 
 /// Pixels at the left of a panel for the numbers of its axis.
 const NUMBERS: i32 = 52;
@@ -112,7 +120,7 @@ fn plot(
         });
     }
     let abreast = if columns.len() <= 4 { 2.min(patterns.len()) } else { 1 } as i32;
-    let wide = (WIDTH - 16) / abreast;
+    let wide = (WIDTH - 2 * MARGIN) / abreast;
     let deep = (patterns.len() as i32 + abreast - 1) / abreast;
     let legend = TOP + deep * ROOM + 8;
     let title = match rest.is_empty() {
@@ -128,8 +136,8 @@ fn plot(
                 .flat_map(|point| ends(point.summary))
                 .filter(|height| *height > 0.0);
             let Some((low, high)) = extent(heights) else { continue };
-            let left = 8 + NUMBERS + wide * (index as i32 % abreast);
-            let right = left - NUMBERS + wide - 8;
+            let left = MARGIN + NUMBERS + wide * (index as i32 % abreast);
+            let right = left - NUMBERS + wide - MARGIN;
             let top = TOP + ROOM * (index as i32 / abreast) + 22;
             let bottom = top + PANEL;
             let up = PlotAxis::logarithmic(low / 1.05, high * 1.05, bottom, top);
@@ -146,15 +154,12 @@ fn plot(
                 let place = columns.iter().position(|it| it == column).unwrap_or(0) as i32;
                 left + band * place + band / 2
             };
-            for column in &columns {
+            let rooms = rooms(&columns, band);
+            for (column, room) in columns.iter().zip(&rooms) {
                 let x = middle(column);
                 canvas.line(&[(x, top), (x, bottom)], GRID, 1)?;
-                canvas.text(
-                    &shortened(column, band, TEXT - 2),
-                    (x, bottom + 13),
-                    TEXT - 2,
-                    Anchor::Middle,
-                )?;
+                let name = shortened(column, *room, SMALL);
+                canvas.text(&name, (x, bottom + 13), SMALL, Anchor::Middle)?;
             }
             for (order, name) in names.iter().enumerate() {
                 let look = looks.look(name);
@@ -190,6 +195,16 @@ fn plot(
     Ok(Some(Drawn { caption, svg, data }))
 }
 
+/// Pixels for each name below a panel: its band, and what its neighbours leave of theirs.
+fn rooms(names: &[String], band: i32) -> Vec<i32> {
+    let spare = |place: Option<usize>| match place.and_then(|place| names.get(place)) {
+        Some(name) => (band - width(name, SMALL)).max(0) / 2,
+        None => MARGIN,
+    };
+    let room = |place: usize| band + 2 * spare(place.checked_sub(1)).min(spare(Some(place + 1)));
+    (0..names.len()).map(room).collect()
+}
+
 fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut distinct = Vec::new();
     for one in all {
@@ -218,4 +233,21 @@ fn row(point: &Point, [lines, across]: [Axis; 2]) -> CsvRow {
         ("low", json!(interval.map(|interval| interval.low))),
         ("high", json!(interval.map(|interval| interval.high))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_takes_the_room_that_its_neighbours_leave() {
+        let names = ["one-shot", "obs", "least-squares"].map(String::from);
+        let band = 52;
+        let rooms = rooms(&names, band);
+        for (name, room) in names.iter().zip(&rooms) {
+            assert_eq!(shortened(name, *room, SMALL), *name);
+        }
+        let long = ["least-squares", "least-squares"].map(String::from);
+        assert_eq!(super::rooms(&long, band), [band, band]);
+    }
 }
