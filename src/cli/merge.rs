@@ -13,10 +13,10 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(super) struct Merge {
     /// Results folders to read; they stay as they are
-    #[arg(required = true, value_name = "FOLDER")]
+    #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
     /// Results folder that the records are added to; it is made if it is not there
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     into: PathBuf,
     /// Leave this out of the records that are added. Scores, comparisons and runs that go on do not need it, and it takes most of the
     /// space

@@ -101,7 +101,7 @@ pub const PROTOCOLS: Registry<Protocol> = Registry {
         },
         Entry {
             name: "llm-pruner",
-            summary: "context 128; 10 documents of 64 tokens; each criterion's own group (arXiv 2305.11627)",
+            summary: "context 128; 10 windows of 64 tokens; each criterion's own group (arXiv 2305.11627)",
             item: Protocol {
                 context: Length::Tokens(128),
                 calibration: Length::Tokens(64),
@@ -112,7 +112,7 @@ pub const PROTOCOLS: Registry<Protocol> = Registry {
         },
         Entry {
             name: "olica",
-            summary: "context 128; 256 documents of 128 tokens; tasks by the larger of acc and acc_norm (ICML 2025)",
+            summary: "context 128; 256 windows of 128 tokens; tasks by the larger of acc and acc_norm (ICML 2025)",
             item: Protocol {
                 context: Length::Tokens(128),
                 calibration: Length::Tokens(128),

@@ -105,7 +105,7 @@ fn dequantised(bits: f64, found: &BTreeMap<BlockType, usize>) -> String {
     let kinds = found.keys().filter(|kind| kind.is_quantised());
     let kinds: Vec<String> = kinds.map(|kind| kind.to_string()).collect();
     format!(
-        "The file is quantised: {bits:.1} bits a weight ({}). The directory has the values that these bits stand for. So \"dense\" in \
+        "The file is quantised: {bits:.1} bits a weight ({}). The folder has the values that these bits stand for. So \"dense\" in \
          reports is the quantised model, not the one that it was made from; the two have different perplexities.",
         kinds.join(", ")
     )

@@ -197,7 +197,7 @@ impl Hub {
         let weights = files.contains(SINGLE) || files.contains(INDEX);
         let message = if any(".gguf") && !weights {
             format!(
-                "holds GGUF files only; download one and make a model directory of it with `zprune import` \
+                "holds GGUF files only; download one and make a model folder of it with `zprune import` \
                  (files: {}/tree/{})",
                 self.page(repository),
                 repository.revision

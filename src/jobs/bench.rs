@@ -204,7 +204,7 @@ pub fn write(benchmark: &Benchmark, out: &Path, progress: &dyn Progress) -> Resu
 pub(super) fn checked_shape(benchmark: &Benchmark) -> Result<ModelSpec> {
     let mut spec = families::parse_spec(SHAPES.find(&benchmark.shape)?.item)?;
     if benchmark.layers == 0 || benchmark.sequences == 0 {
-        return Err(Error::config("a benchmark needs at least one layer and one sequence"));
+        return Err(Error::config("a benchmark needs at least one block and one window"));
     }
     if benchmark.length > spec.max_positions {
         return Err(Error::config(format!(

@@ -154,7 +154,7 @@ impl ModelFolder {
             let place = place.display();
             return Err(self.refused(
                 &name,
-                &format!("is a link to {place}, outside of the model directory, and would be copied from there; remove it, or say --follow-links"),
+                &format!("is a link to {place}, outside of the model folder, and would be copied from there; remove it, or say --follow-links"),
             ));
         }
         if metadata.is_dir() {

@@ -70,7 +70,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 fn import(folder: &Path, file: &str) -> String {
     format!(
-        "make a model directory of it with `zprune import {} --out DIR`",
+        "make a model folder of it with `zprune import {} --out DIR`",
         quoted(&folder.join(file))
     )
 }

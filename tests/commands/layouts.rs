@@ -130,7 +130,7 @@ fn links_that_lead_out_of_the_directory_are_not_copied_unasked() {
     symlink("../secret", folder.path("model/LICENSE")).expect("writable");
     let expect: &[&str] = &[
         "model/LICENSE: is a link to ",
-        "outside of the model directory",
+        "outside of the model folder",
         "--follow-links",
     ];
     refused(&folder, PRUNE, 2, expect);

@@ -172,7 +172,7 @@ impl Manifest {
         let refuse = |place: &str, what: &str| Err(Error::input(what).at(format!("`{place}`")));
         for path in self.files.keys().chain(&self.empty_folders) {
             if !stays_inside(path) || path == MANIFEST {
-                return refuse(path, "is not the path of a file in a model directory");
+                return refuse(path, "is not the path of a file in a model folder");
             }
         }
         let folders = self.folders();
