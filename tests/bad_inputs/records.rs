@@ -22,9 +22,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":12", "\"schema\":13"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":13", "\"schema\":14"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 13, but this zprune reads schemas 1 to 12",
+            "results/tiny/runs.jsonl:5: the record has schema 14, but this zprune reads schemas 1 to 13",
             "use the zprune that wrote it, or another results folder",
         ],
     },
