@@ -273,8 +273,37 @@ fn recipe(known: &KnownRecipe) -> String {
     // It has no parameters of its own, so it can be made.
     let group = single::method_alone(known.name, None, None, &[]);
     let group = group.map_or(String::new(), |recipe| format!("comparison group: {}\n", recipe.group));
+    let method = known.method();
+    let criterion = method.criterion.as_ref().map(|typed| typed.get_ref().name.as_str());
+    let solver = method.solver.as_ref().map(|typed| typed.get_ref().name.as_str());
+    let steps = [
+        criterion.map(|name| ("criterion", name, CRITERIA.parameters(name).unwrap_or_default())),
+        solver.map(|name| ("solver", name, SOLVERS.parameters(name).unwrap_or_default())),
+    ];
+    let mut more = String::new();
+    for (key, name, parameters) in steps.into_iter().flatten() {
+        let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.to_string()).collect();
+        if let Some(first) = names.first() {
+            more.push_str(&format!(
+                "parameters of its {key}, as in --set {key}.{first}=...: {} (zprune list {name})\n",
+                names.join(", ")
+            ));
+        }
+    }
+    for page in [
+        criterion.and_then(|name| Page::of("criterion", name)),
+        solver.and_then(|name| Page::of("solver", name)),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let line = format!("more: docs/methods/{}.md\n", page.name);
+        if !more.contains(&line) {
+            more.push_str(&line);
+        }
+    }
     format!(
-        "{0}: a recipe ({1})\n\nIt stands for {2}.\n{group}To use it: recipe = \"{0}\" in a [[method]], methods = [\"{0}\"], or --method {0}",
+        "{0}: a recipe ({1})\n\nIt stands for {2}.\n{group}{more}To use it: recipe = \"{0}\" in a [[method]], methods = [\"{0}\"], or --method {0}",
         known.name,
         known.source,
         known.line()

@@ -129,11 +129,14 @@ impl CalibrationSource {
         count: usize,
         length: usize,
     ) -> Result<Option<String>> {
-        let (about, there) = match self.sampling {
-            Sampling::Packed => ("", self.free.iter().map(Range::len).sum()),
+        let (has, there) = match self.sampling {
+            Sampling::Packed => ("the text has", self.free.iter().map(Range::len).sum()),
             Sampling::Documents => {
                 let encode = |document: &str| tokenizer.encode(document, self.bos, vocabulary);
-                ("about ", about_tokens(&self.documents, encode)?)
+                (
+                    "the documents that are longer than a window have about",
+                    about_tokens(&self.documents, encode, length)?,
+                )
             }
             // Each of them is drawn once.
             Sampling::Answers => return Ok(None),
@@ -141,8 +144,8 @@ impl CalibrationSource {
         let asked = count.saturating_mul(length);
         Ok((asked > there).then(|| {
             format!(
-                "{count} windows of {length} tokens are {asked} tokens, and the text has {about}{there}, the tokens of {} windows: the \
-                 same text is drawn again and again, which adds little; use more text, or fewer `sequences`",
+                "{count} windows of {length} tokens are {asked} tokens, and {has} {there}, the tokens of {} windows: the same \
+                 text is drawn again and again, which adds little; use more text, or fewer `sequences`",
                 there / length.max(1)
             )
         }))
@@ -186,8 +189,9 @@ impl CalibrationSource {
 /// Documents of so many bytes tell how many tokens all of them have.
 const SAMPLE: usize = 1 << 16;
 
-/// The number of tokens of all documents, about, by that of the first of them.
-fn about_tokens(documents: &[String], encode: impl Fn(&str) -> Result<Vec<u32>>) -> Result<usize> {
+/// The number of tokens, about, of all documents that have more than `length`: windows are drawn from these alone. The first documents
+/// tell how many tokens a byte has.
+fn about_tokens(documents: &[String], encode: impl Fn(&str) -> Result<Vec<u32>>, length: usize) -> Result<usize> {
     let (mut bytes, mut tokens) = (0, 0);
     for document in documents {
         tokens += encode(document)?.len();
@@ -196,8 +200,10 @@ fn about_tokens(documents: &[String], encode: impl Fn(&str) -> Result<Vec<u32>>)
             break;
         }
     }
-    let all: usize = documents.iter().map(String::len).sum();
-    Ok((all as f64 * tokens as f64 / bytes.max(1) as f64).round() as usize)
+    let of_a_byte = tokens as f64 / bytes.max(1) as f64;
+    let about = documents.iter().map(|document| document.len() as f64 * of_a_byte);
+    let long = about.filter(|tokens| *tokens > length as f64);
+    Ok(long.sum::<f64>().round() as usize)
 }
 
 /// `count` windows of a stream, as far from each other as they can be.
@@ -425,10 +431,14 @@ mod tests {
         let encode =
             |text: &str| -> Result<Vec<u32>> { Ok(std::iter::once(0).chain(text.bytes().map(u32::from)).collect()) };
         let few = ["ab".to_string(), "c".to_string()];
-        assert_eq!(about_tokens(&few, encode).expect("tokens"), 5);
-        assert_eq!(about_tokens(&[], encode).expect("tokens"), 0);
+        assert_eq!(about_tokens(&few, encode, 0).expect("tokens"), 5);
+        assert_eq!(about_tokens(&[], encode, 0).expect("tokens"), 0);
         let many = vec!["x".repeat(999); 1000];
-        assert_eq!(about_tokens(&many, encode).expect("tokens"), 1_000_000);
+        assert_eq!(about_tokens(&many, encode, 500).expect("tokens"), 1_000_000);
+        // No window comes from documents that are not longer than one.
+        let short = ["x".repeat(99), "y".repeat(9)];
+        assert_eq!(about_tokens(&short, encode, 50).expect("tokens"), 101);
+        assert_eq!(about_tokens(&short, encode, 200).expect("tokens"), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ const FEW: usize = 6;
 
 /// The sentences for a report; they claim no more than the comparisons, after their correction.
 pub fn sentence(results: &Results, families: &[ComparisonFamily]) -> String {
-    let contests = contests(results, families);
+    let contests = spoken_of(contests(results, families));
     let (Some(first), Some(last)) = (contests.first(), contests.last()) else {
         return match results.failed {
             0 => "No pruned model has a result yet.".to_string(),
@@ -34,6 +34,20 @@ pub fn sentence(results: &Results, families: &[ComparisonFamily]) -> String {
     }
     said.extend(seeds(results, &contests));
     said.join(" ")
+}
+
+/// The contests that a sentence is about: those of several methods. If there is none yet, those of one method on one model by one
+/// measure.
+fn spoken_of(mut contests: Vec<Contest>) -> Vec<Contest> {
+    let alone = |contest: &Contest| contest.standing.others() == 0;
+    if !contests.iter().all(alone) {
+        contests.retain(|contest| !alone(contest));
+    } else if let Some(first) = contests.first() {
+        let (section, best) = (first.section, first.standing.best);
+        contests.retain(|contest| std::ptr::eq(contest.section, section) && contest.standing.best == best);
+        contests.truncate(FEW);
+    }
+    contests
 }
 
 /// How much of the experiment is done, unless it is all.

@@ -456,3 +456,34 @@ fn two_names_of_the_same_cells_are_no_comparison_and_their_comparisons_count_onc
     let declared = twins(DECLARED);
     assert_eq!((declared.tests.len(), declared.same), (4, 4));
 }
+
+#[test]
+fn a_method_that_is_alone_so_far_is_not_the_best() {
+    let plan = plan_of("");
+    let mut records = records_of(&plan, 0.05, 0);
+    // Two methods have run on one model, a third one alone on the other.
+    let kept = |id: &str| {
+        let cell = plan.cell.iter().find(|cell| cell.id == id).expect("planned");
+        match cell.model.as_str() {
+            "a" => cell.method != "magnitude",
+            _ => cell.method == "magnitude",
+        }
+    };
+    records.retain(|record| kept(&record.id));
+    let said = zprune::report::finding::sentence(
+        &Results::join(plan.clone(), &records),
+        &Report::new(Results::join(plan.clone(), &records)).families,
+    );
+    assert!(said.contains("ria") && !said.contains("magnitude"), "{said}");
+    records.retain(|record| {
+        plan.cell
+            .iter()
+            .any(|cell| cell.id == record.id && cell.method == "magnitude")
+    });
+    let report = Report::new(Results::join(plan, &records));
+    let said = zprune::report::finding::sentence(&report.results, &report.families);
+    assert!(
+        said.contains("pruned with magnitude") && said.contains("No other method has results to compare it with"),
+        "{said}"
+    );
+}

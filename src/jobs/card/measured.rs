@@ -73,14 +73,21 @@ impl EvalResult {
             let text = self.corpus.clone().unwrap_or_else(known);
             let windows = self.windows.as_ref().map_or(0, Vec::len);
             let what = format!(
-                "perplexity on `{text}`, {windows} windows of {} tokens",
-                protocol.length
+                "perplexity on `{text}`, {windows} windows of {} tokens{}",
+                protocol.length,
+                settings(
+                    &self.protocol,
+                    &["corpus", "tokens", "length", "windows", "compare_to_dense"]
+                )
             );
             values.push((plain(&what), format!("{perplexity:.2}")));
         }
         for task in &self.tasks {
+            let protocols = self.protocol.as_array().into_iter().flatten();
+            let protocol = protocols.into_iter().find(|it| it["name"] == task.name.as_str());
+            let settings = protocol.map_or(String::new(), |it| settings(it, &["name", "version", "data", "limit"]));
             for (name, metric) in &task.metrics {
-                let what = format!("{} {name}, {} documents", task.name, task.documents);
+                let what = format!("{} {name}, {} documents{settings}", task.name, task.documents);
                 let value = match name.starts_with("acc") {
                     true => format!("{:.1} %", 100.0 * metric.value),
                     false => format!("{:.2}", metric.value),
@@ -95,9 +102,34 @@ impl EvalResult {
     }
 }
 
+/// What a result was measured with that is not the default, except for these keys: values with other settings are not of one row.
+fn settings(protocol: &serde_json::Value, said: &[&str]) -> String {
+    let all = protocol.as_object().into_iter().flatten();
+    let other = all.filter(|(key, value)| !said.contains(&key.as_str()) && !value.is_null() && *value != "none");
+    let words = other.map(|(key, value)| match value {
+        serde_json::Value::String(text) => format!(", {key} {}", text.chars().take(12).collect::<String>()),
+        value => format!(", {key} {value}"),
+    });
+    words.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_name_the_settings_that_are_not_the_default() {
+        let settings = |text: &str| settings(&serde_json::from_str(text).expect("JSON"), &["length", "name"]);
+        assert_eq!(settings(r#"{ "join": "none", "length": 256 }"#), "");
+        assert_eq!(
+            settings(r#"{ "join": "wikitext", "bos": "never", "length": 256 }"#),
+            ", bos never, join wikitext"
+        );
+        assert_eq!(
+            settings(r#"{ "name": "piqa", "harness": "0.3", "shots": 5 }"#),
+            ", harness 0.3, shots 5"
+        );
+    }
 
     #[test]
     fn rows_keep_their_columns() {
