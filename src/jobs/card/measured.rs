@@ -110,7 +110,9 @@ fn settings(protocol: &serde_json::Value, said: &[&str]) -> String {
         serde_json::Value::String(text) => format!(", {key} {}", text.chars().take(12).collect::<String>()),
         value => format!(", {key} {value}"),
     });
-    words.collect()
+    let mut words: Vec<String> = words.collect();
+    words.sort();
+    words.concat()
 }
 
 #[cfg(test)]
