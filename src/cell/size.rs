@@ -5,7 +5,7 @@ use crate::data::windows::TokenWindows;
 use crate::error::Result;
 use crate::experiment::forecast::{TIMED_TOKENS, timed_windows};
 use crate::model::blocks;
-use crate::model::forward::{Ends, Hidden};
+use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
 use crate::spec::ModelSpec;
 use ndarray::Array2;
@@ -48,7 +48,7 @@ pub fn sample(windows: Option<&TokenWindows>, spec: &ModelSpec) -> Result<TokenW
     }
 }
 
-/// The logits of every token, and how long the blocks and the head took to compute them.
+/// The logits of every token, to compare two models.
 ///
 /// # Errors
 /// The weights are unusable, or the backend fails.
@@ -57,21 +57,49 @@ pub fn logits<B: Backend>(
     source: &dyn WeightSource,
     ends: &Ends<B>,
     windows: &TokenWindows,
-) -> Result<(Array2<f32>, Duration)> {
+) -> Result<Array2<f32>> {
     let spec = source.spec();
     let mut hidden = Hidden::embed(backend, spec, ends, windows)?;
-    let mut time = Duration::ZERO;
     blocks::each(backend, source, |_, block| {
-        backend.wait()?;
-        let started = Instant::now();
-        hidden.advance(backend, spec, &block, |_, _| Ok(()))?;
-        backend.wait()?;
-        time += started.elapsed();
-        Ok(())
+        hidden.advance(backend, spec, &block, |_, _| Ok(()))
     })?;
+    hidden.logits(backend, ends)
+}
+
+/// How long a model takes to score a text as evaluation does: embedding, blocks, and the log-likelihood of every next token, with the
+/// logits of few tokens in memory at a time. Reading weights does not count, and nothing is read meanwhile.
+///
+/// # Errors
+/// As [`logits`].
+fn scoring_time<B: Backend>(
+    backend: &B,
+    source: &dyn WeightSource,
+    ends: &Ends<B>,
+    windows: &TokenWindows,
+) -> Result<Duration> {
+    let spec = source.spec();
+    let mut time = Duration::ZERO;
+    let mut hidden = timed(backend, &mut time, || Hidden::embed(backend, spec, ends, windows))?;
+    for index in 0..spec.blocks {
+        let block = Block::load(backend, source, index)?;
+        timed(backend, &mut time, || {
+            hidden.advance(backend, spec, &block, |_, _| Ok(()))
+        })?;
+    }
+    timed(backend, &mut time, || {
+        hidden.log_likelihoods(backend, ends, windows, |_| {})
+    })?;
+    Ok(time)
+}
+
+/// Does some work, and adds the time until the backend is done with it.
+fn timed<B: Backend, R>(backend: &B, time: &mut Duration, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    backend.wait()?;
     let started = Instant::now();
-    let logits = hidden.logits(backend, ends)?;
-    Ok((logits, time + started.elapsed()))
+    let done = work()?;
+    backend.wait()?;
+    *time += started.elapsed();
+    Ok(done)
 }
 
 /// The largest difference of logits that rounding explains in a model with so many blocks, as a fraction of the largest logit. Sums
@@ -109,8 +137,7 @@ pub fn seconds_per_token<B: Backend>(
     let mut passes = [Vec::new(), Vec::new()];
     for round in 1..=*ROUNDS.end() {
         for (passes, (source, ends)) in passes.iter_mut().zip(models) {
-            let (_, time) = logits(backend, source, ends, windows)?;
-            passes.push(time.as_secs_f64());
+            passes.push(scoring_time(backend, source, ends, windows)?.as_secs_f64());
         }
         if round >= *ROUNDS.start() && passes.iter().all(|passes| is_settled(passes)) {
             break;

@@ -74,7 +74,7 @@ impl Forecast {
     pub fn new(experiment: &Experiment, spec: &ModelSpec, evaluated: usize) -> Result<Self> {
         let removals = experiment.removals()?;
         let methods = removals.iter().map(|(_, removal)| removal.method.as_ref());
-        let removing = Removing::in_sweep(experiment, spec, methods);
+        let removing = Removing::in_sweep(spec, methods);
         Self::with(experiment, spec, evaluated, &removing)
     }
 

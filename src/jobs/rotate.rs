@@ -99,9 +99,8 @@ fn turn(
     let rotated = Rotated::new(&checkpoint, &rotation).at(folder.display())?;
     progress.stage("comparing the models");
     let sample = sample(None, checkpoint.spec())?;
-    let of = |model: &dyn WeightSource| -> Result<Array2<f32>> {
-        Ok(logits(&Cpu, model, &Ends::upload(&Cpu, model)?, &sample)?.0)
-    };
+    let of =
+        |model: &dyn WeightSource| -> Result<Array2<f32>> { logits(&Cpu, model, &Ends::upload(&Cpu, model)?, &sample) };
     let dense = of(&checkpoint)?;
     let apart = difference(&of(&rotated)?, &dense);
     let most = tolerance(Compute::F32, checkpoint.spec().blocks);

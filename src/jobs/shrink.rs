@@ -213,8 +213,8 @@ impl Work for Shrink<'_> {
         let masked = Masked::new(self.checkpoint, &edit)?;
         let compared_without_blocks = masked.leaves_out();
         let logit_difference = {
-            let (zeros, _) = logits(backend, &masked, &ends, &sample)?;
-            let (small, _) = logits(backend, &reopened, &small_ends, &sample)?;
+            let zeros = logits(backend, &masked, &ends, &sample)?;
+            let small = logits(backend, &reopened, &small_ends, &sample)?;
             difference(&small, &zeros)
         };
         if logit_difference > tolerance(self.compute, spec.blocks) {

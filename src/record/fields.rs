@@ -223,7 +223,8 @@ pub struct RunInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spilled_bytes: Option<u64>,
     /// Measured seconds per token of scoring text, without reading weights: of the original and of what is left of it, in turn, the
-    /// fastest of several passes; only where whole units were removed.
+    /// fastest of several passes; only where whole units were removed. In records that were finished before 28 November 2026, all
+    /// logits were kept, and the next block was read meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_per_token: Option<[f64; 2]>,
 }

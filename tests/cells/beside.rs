@@ -44,8 +44,7 @@ fn logits(folder: &Folder, model: &str, windows: &TokenWindows) -> Array2<f32> {
     let path = folder.path(model);
     let checkpoint = Checkpoint::open(&path, read_spec(&path).expect("a model")).expect("a model");
     let ends = Ends::upload(&Cpu, &checkpoint).expect("room");
-    let (logits, _) = zprune::cell::size::logits(&Cpu, &checkpoint, &ends, windows).expect("logits");
-    logits
+    zprune::cell::size::logits(&Cpu, &checkpoint, &ends, windows).expect("logits")
 }
 
 #[test]

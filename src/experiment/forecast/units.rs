@@ -23,17 +23,13 @@ pub(super) struct Removing {
     pub(super) writes: bool,
     /// Whether there are any.
     any: bool,
-    /// Bytes of the logits that models are timed with.
+    /// Bytes of the logits with which a model that is written is compared with the original; 0 where none is written.
     logits: u128,
 }
 
 impl Removing {
-    /// The methods of a sweep, which times what is left.
-    pub(super) fn in_sweep<'a>(
-        experiment: &Experiment,
-        spec: &ModelSpec,
-        methods: impl Iterator<Item = &'a dyn UnitMethod>,
-    ) -> Self {
+    /// The methods of a sweep, which measures what is left as any other model.
+    pub(super) fn in_sweep<'a>(spec: &ModelSpec, methods: impl Iterator<Item = &'a dyn UnitMethod>) -> Self {
         let mut removing = Removing {
             gradients: GradientNeeds::NOTHING,
             room: 0,
@@ -46,21 +42,19 @@ impl Removing {
             removing.gradients = removing.gradients.and(method.gradients());
             removing.room = removing.room.max(u128::from(method.room(spec)));
         }
-        if removing.any {
-            let timed = experiment.calibration.as_ref().map_or(TIMED_TOKENS, |plan| {
-                let length = plan.length.of(spec);
-                length * timed_windows(length, plan.sequences)
-            });
-            removing.logits = 4 * timed as u128 * spec.vocabulary as u128;
-        }
         removing
     }
 
     /// A method whose result is written, and compared with the original.
     pub(super) fn and_writing(experiment: &Experiment, spec: &ModelSpec, method: &dyn UnitMethod) -> Self {
+        let compared = experiment.calibration.as_ref().map_or(TIMED_TOKENS, |plan| {
+            let length = plan.length.of(spec);
+            length * timed_windows(length, plan.sequences)
+        });
         Removing {
             writes: true,
-            ..Self::in_sweep(experiment, spec, std::iter::once(method))
+            logits: 4 * compared as u128 * spec.vocabulary as u128,
+            ..Self::in_sweep(spec, std::iter::once(method))
         }
     }
 
@@ -75,7 +69,6 @@ impl Removing {
     /// The bytes of a batch that passes a block, beside the logits that are kept meanwhile; or those of logits that are put together,
     /// of which a batch has `batch` bytes, beside those of the other model.
     pub(super) fn beside(&self, passing: u128, batch: u128) -> u128 {
-        let kept = if self.writes { self.logits } else { 0 };
-        (passing + kept).max(if self.any { batch + 2 * self.logits + kept } else { 0 })
+        (passing + self.logits).max(if self.writes { batch + 3 * self.logits } else { 0 })
     }
 }
