@@ -25,16 +25,17 @@ use zprune::tensor::StorageType;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Criteria, and how their papers write them.
-const FORMULAS: [(&str, &str); 6] = [
+/// Criteria, and how their papers write them; nothing stands for the formula that `zprune list` prints, which is the same tree.
+const FORMULAS: [(&str, &str); 7] = [
     ("magnitude", "abs(w)"),
     ("wanda", "abs(w) * sqrt(x2)"),
     ("stade", "w ^ 2 * variance"),
+    ("ria", ""),
+    // Another formula: it divides where the criterion multiplies by an inverse, once for each row and column.
     (
         "ria",
         "(abs(w) / col_sum(abs(w)) + abs(w) / row_sum(abs(w))) * x2 ^ 0.25",
     ),
-    // As `zprune list` prints them.
     ("nowag", ""),
     ("z-pruner", ""),
 ];
@@ -46,7 +47,7 @@ fn main() {
     let gpu = std::env::args().any(|it| it == "--gpu");
     let gpu = gpu.then(|| Gpu::open(&Choice::default(), Compute::F32).expect("there is an adapter"));
     println!(
-        "{:<8} {:<10} {:>11}  {:>9} {:>9}  {:>8} {:>17}  {:>17}",
+        "{:<8} {:<13} {:>11}  {:>9} {:>9}  {:>8} {:>17}  {:>17}",
         "backend", "criterion", "layer", "criterion", "formula", "slower", "quartiles", "against itself"
     );
     for (name, formula) in FORMULAS {
@@ -70,6 +71,10 @@ fn compare<B: Workbench>(place: &str, backend: &B, name: &str, formula: &str, (r
     };
     let table = toml::Table::from_iter([("expression".to_string(), text.into())]);
     let formula = CRITERIA.build("expression", &table).expect("a formula").component;
+    let name = match formula.score() == criterion.score() {
+        true => name.to_string(),
+        false => format!("{name}, other"),
+    };
     let mut random = ChaCha8Rng::seed_from_u64((rows * columns) as u64);
     let mut numbers = |rows: usize| Array2::from_shape_fn((rows, columns), |_| random.random_range(-1.0f32..1.0));
     let (weight, x) = (numbers(rows), numbers(64));
@@ -129,7 +134,7 @@ fn compare<B: Workbench>(place: &str, backend: &B, name: &str, formula: &str, (r
     let both = |values: &mut Vec<f64>| [0.25, 0.75].map(|share| percent(quartile(values, share)));
     let ([low, high], [least, most]) = (both(&mut ratios), both(&mut noise));
     println!(
-        "{place:<8} {name:<10} {:>11}  {:>6.3} ms {:>6.3} ms  {:>6.1} % {low:>6.1} to {high:>5.1} %  {least:>6.1} to {most:>5.1} %",
+        "{place:<8} {name:<13} {:>11}  {:>6.3} ms {:>6.3} ms  {:>6.1} % {low:>6.1} to {high:>5.1} %  {least:>6.1} to {most:>5.1} %",
         format!("{rows} x {columns}"),
         1e3 * quartile(&mut own, 0.5),
         1e3 * quartile(&mut theirs, 0.5),

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::inputs::ModelIdentity;
 use crate::files::input;
 use crate::model::edit::{BlockEdit, Counts, Factors};
-use crate::model::export::{STRUCTURE, class_of};
+use crate::model::export::{CLASS, STRUCTURE, class_of};
 use crate::model::families::is_stock;
 use crate::prune::units::Widths;
 use crate::spec::{BlockSpec, ModelSpec, Role};
@@ -22,7 +22,7 @@ pub enum Loaders {
     /// Whoever loads the family that `config.json` names: all blocks have the same sizes, with a number of heads that it takes.
     Stock,
     /// This program, and transformers with `trust_remote_code=True`: blocks differ, and a class for them stands beside the weights
-    /// ([`CLASS`](crate::model::export::CLASS)).
+    /// ([`CLASS`]).
     Class,
     /// This program: stock loaders refuse the number of heads.
     Zprune,
@@ -38,6 +38,17 @@ impl Loaders {
             (true, _) => Loaders::Stock,
             (false, Some(_)) => Loaders::Class,
             (false, None) => Loaders::Zprune,
+        })
+    }
+
+    /// Who can load the model in a folder, which was read as this: nobody but this program where the class for its blocks is not there.
+    ///
+    /// # Errors
+    /// As [`Loaders::of`].
+    pub(super) fn in_folder(folder: &Path, spec: &ModelSpec) -> Result<Self> {
+        Ok(match Self::of(spec)? {
+            Loaders::Class if !folder.join(CLASS).is_file() => Loaders::Zprune,
+            loaders => loaders,
         })
     }
 }

@@ -571,21 +571,25 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
     // Numbers are counted again, whatever the checksum is.
     for path in [
         "/before/parameters",
+        "/before/bytes",
         "/before/multiply_adds",
         "/after/parameters",
+        "/after/bytes",
         "/after/multiply_adds",
         "/left/weights",
         "/removed",
+        "/loaders",
     ] {
         let mut said: Value = serde_json::from_str(&text).expect("JSON");
-        let number = said.pointer_mut(path).expect("a number");
-        *number = if number.is_f64() { 0.5.into() } else { 5.into() };
-        let open = "0".repeat(64);
-        said["checksum"] = open.clone().into();
-        let said = serde_json::to_string_pretty(&said).expect("JSON");
-        let checksum = zprune::data::digest::of_bytes(said.as_bytes());
-        folder.write("small/structure.json", said.replace(&open, &checksum));
-        refuse(path, &["but structure.json says "]);
+        let lie = said.pointer_mut(path).expect("a number or a word");
+        *lie = match &*lie {
+            Value::String(_) => "class".into(),
+            number if number.is_f64() => 0.5.into(),
+            _ => 5.into(),
+        };
+        folder.write("small/structure.json", sealed(said));
+        let what = path.rsplit('/').next().expect("a name").replace('_', "-");
+        refuse(path, &[&what, "but structure.json says "]);
     }
     folder.write("small/structure.json", &text);
     folder.write("small/extra.txt", "more");
@@ -597,6 +601,58 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).expect("writable");
     refuse("a changed weight", &["model.safetensors: is not what zprune wrote"]);
+}
+
+/// The text of a `structure.json` with the checksum that fits it.
+fn sealed(mut said: Value) -> String {
+    let open = "0".repeat(64);
+    said["checksum"] = open.clone().into();
+    let said = serde_json::to_string_pretty(&said).expect("JSON");
+    let checksum = zprune::data::digest::of_bytes(said.as_bytes());
+    said.replace(&open, &checksum)
+}
+
+/// Claim: whoever takes the class away, or lies about the factored form, is found out, although the checksum fits.
+#[test]
+fn other_files_are_counted_again() {
+    let folder = Folder::new();
+    place_windows(&folder);
+    let lie = |out: &str, change: &dyn Fn(&mut Value), expect: &str| {
+        let mut said = json(&folder, &format!("{out}/structure.json"));
+        works(&run(&folder, &format!("verify {out}")));
+        change(&mut said);
+        folder.write(format!("{out}/structure.json"), sealed(said));
+        let output = run(&folder, &format!("verify {out}"));
+        assert_eq!(output.status.code(), Some(1), "{out}: {}", says(&output));
+        assert!(
+            says(&output).contains(expect),
+            "{out}: no `{expect}` in {}",
+            says(&output)
+        );
+    };
+    works(&run(
+        &folder,
+        &format!("{SHRINK} --method two-ssp --units 0.5 --out apart"),
+    ));
+    let class = "modeling_zprune.py";
+    lie(
+        "apart",
+        &|said| {
+            let files = said["files"].as_object_mut().expect("files");
+            files.remove(class).expect("the class");
+            std::fs::remove_file(folder.path(format!("apart/{class}"))).expect("ours");
+        },
+        "loaders: the model has zprune, but structure.json says class",
+    );
+    works(&run(
+        &folder,
+        &format!("{SHRINK} --method olica --units 0.3 --out narrow"),
+    ));
+    lie(
+        "narrow",
+        &|said| said["factored"]["bytes"] = 5.into(),
+        "factors.safetensors, bytes: the model has ",
+    );
 }
 
 /// The bytes of a safetensors file whose header names the sides of a matrix the other way round.

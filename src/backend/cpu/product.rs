@@ -12,8 +12,11 @@ use rayon::prelude::*;
 /// Number of rows of activations per task. It is fixed, so that a result does not depend on the number of threads.
 pub(super) const ROWS: usize = 256;
 
-/// Number of rows per task whose logits exist at the same time.
+/// Number of rows for each thread whose logits exist at the same time.
 pub const LOGIT_ROWS: usize = 64;
+
+/// About how many outputs of the head a task computes.
+const HEAD_PANEL: usize = 192;
 
 /// The values as a row-major matrix of the crate faer.
 pub(super) fn view(values: &[f32], columns: usize) -> MatRef<'_, f32> {
@@ -91,38 +94,58 @@ pub fn through_factor(upper: &Array2<f32>, x: &Array2<f32>) -> Array2<f32> {
     y
 }
 
+/// Computes `x W^T` on all threads. The kernel packs the weight anew in every call, so each task has all rows and some of the outputs.
+///
+/// A single row is multiplied in another way, which rounds differently. So rows beyond whole runs of [`LOGIT_ROWS`] stay apart, and a row's
+/// result does not depend on how many others there are.
+fn multiply_in_panels(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
+    let (outputs, inputs) = weight.dim();
+    let rows = y.len() / outputs;
+    let whole = rows / LOGIT_ROWS * LOGIT_ROWS;
+    let count = outputs.div_ceil(HEAD_PANEL);
+    let mut rest = MatMut::from_row_major_slice_mut(y, rows, outputs);
+    let mut panels = Vec::with_capacity(count);
+    for panel in 0..count {
+        let (first, end) = (panel * outputs / count, (panel + 1) * outputs / count);
+        let (y, others) = rest.split_at_col_mut(end - first);
+        rest = others;
+        panels.push((y, view(&elements(weight)[first * inputs..end * inputs], inputs)));
+    }
+    let x = view(x, inputs);
+    panels.into_par_iter().for_each(|(y, weight)| {
+        let (x, y) = (x.split_at_row(whole), y.split_at_row_mut(whole));
+        for (x, y) in [(x.0, y.0), (x.1, y.1)] {
+            matmul(y, Accum::Replace, x, weight.transpose(), 1.0, Par::Seq);
+        }
+    });
+}
+
 pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
     let (vocabulary, width) = head.dim();
-    let nothing = Likelihood {
-        log: 0.0,
-        greatest: false,
-    };
-    let mut likelihoods = vec![nothing; targets.len()];
-    likelihoods
-        .par_chunks_mut(LOGIT_ROWS)
-        .zip(elements(x).par_chunks(LOGIT_ROWS * width))
-        .zip(targets.par_chunks(LOGIT_ROWS))
-        .for_each(|((likelihoods, x), targets)| {
-            let mut logits = vec![0.0f32; targets.len() * vocabulary];
-            multiply(&mut logits, x, head);
-            if let Some(bound) = softcap {
-                vectorised(
-                    #[inline(always)]
-                    || soften(&mut logits, bound),
-                );
+    let together = (LOGIT_ROWS * rayon::current_num_threads()).min(targets.len()).max(1);
+    let mut logits = vec![0.0f32; together * vocabulary];
+    let mut likelihoods = Vec::with_capacity(targets.len());
+    for (targets, x) in targets.chunks(together).zip(elements(x).chunks(together * width)) {
+        let logits = &mut logits[..targets.len() * vocabulary];
+        multiply_in_panels(logits, x, head);
+        let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
+        likelihoods.par_extend(rows.map(|(row, target)| {
+            let (greatest, log_sum) = vectorised(
+                #[inline(always)]
+                || {
+                    if let Some(bound) = softcap {
+                        soften(row, bound);
+                    }
+                    log_sum_exp(row)
+                },
+            );
+            let logit = row[*target as usize];
+            Likelihood {
+                log: f64::from(logit) - log_sum,
+                greatest: logit >= greatest,
             }
-            for ((row, target), likelihood) in logits.chunks_exact(vocabulary).zip(targets).zip(likelihoods) {
-                let (greatest, log_sum) = vectorised(
-                    #[inline(always)]
-                    || log_sum_exp(row),
-                );
-                let logit = row[*target as usize];
-                *likelihood = Likelihood {
-                    log: f64::from(logit) - log_sum,
-                    greatest: logit >= greatest,
-                };
-            }
-        });
+        }));
+    }
     likelihoods
 }
 
@@ -136,4 +159,56 @@ pub(super) fn log_sum_exp(row: &[f32]) -> (f32, f64) {
         .map(|run| f64::from(sum_of(run, |value| exp(value - shift))))
         .sum();
     (shift, f64::from(shift) + total.ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claim: the likelihoods of a row have the same bits with any number of threads and of other rows as where whole runs of rows are
+    /// multiplied by the whole head.
+    #[test]
+    fn likelihoods_have_the_bits_of_a_product_with_the_whole_head() {
+        let value = |index: usize| ((index * 2_654_435_761 % 4_294_967_296) as f32 / 2_147_483_648.0) - 1.0;
+        let mut compared = 0;
+        for (vocabulary, width) in [(5, 3), (HEAD_PANEL + 1, 17), (1537, 576)] {
+            let head = Array2::from_shape_fn((vocabulary, width), |(i, j)| value(i * width + j));
+            for rows in [1, 2, 64, 65, 129, 200] {
+                let x = Array2::from_shape_fn((rows, width), |(i, j)| value(7 + i * width + j));
+                let targets: Vec<u32> = (0..rows).map(|row| (row * 31 % vocabulary) as u32).collect();
+                for softcap in [None, Some(3.0)] {
+                    let mut wanted = Vec::new();
+                    for (targets, x) in targets.chunks(LOGIT_ROWS).zip(elements(&x).chunks(LOGIT_ROWS * width)) {
+                        let mut logits = vec![0.0; targets.len() * vocabulary];
+                        multiply(&mut logits, x, &head);
+                        if let Some(bound) = softcap {
+                            vectorised(
+                                #[inline(always)]
+                                || soften(&mut logits, bound),
+                            );
+                        }
+                        for (row, target) in logits.chunks(vocabulary).zip(targets) {
+                            let (greatest, log_sum) = vectorised(
+                                #[inline(always)]
+                                || log_sum_exp(row),
+                            );
+                            let logit = row[*target as usize];
+                            wanted.push(((f64::from(logit) - log_sum).to_bits(), logit >= greatest));
+                        }
+                    }
+                    for threads in [1, 2, 3] {
+                        let pool = rayon::ThreadPoolBuilder::new()
+                            .num_threads(threads)
+                            .build()
+                            .expect("threads");
+                        let found = pool.install(|| log_likelihoods(&head, softcap, &x, &targets));
+                        let found: Vec<_> = found.iter().map(|it| (it.log.to_bits(), it.greatest)).collect();
+                        assert_eq!(found, wanted, "{rows} rows, {vocabulary} tokens, {threads} threads");
+                        compared += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(compared, 3 * 6 * 2 * 3);
+    }
 }

@@ -4,24 +4,28 @@ use super::files;
 use super::original::{no_original, unlike};
 use super::verdict::Verdict;
 use crate::cell::size::{multiply_adds, parameters};
+use crate::choices::name;
 use crate::error::{Located, Result};
 use crate::jobs::factors;
-use crate::jobs::structure::{BlockLeft, Factored, Size, Structure};
+use crate::jobs::structure::{BlockLeft, Factored, Loaders, Size, Structure};
 use crate::model::checkpoint::{Checkpoint, LinearWeights};
 use crate::model::edit::{BlockEdit, Edit, Edited, LowRank};
 use crate::model::export::STRUCTURE;
 use crate::model::families::read_spec;
 use crate::model::padded::Padded;
 use crate::model::source::WeightSource;
-use crate::spec::{ModelSpec, Role};
+use crate::spec::Role;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 /// Checks the files and the sizes and, if the original is given, every tensor.
 pub(super) fn check(folder: &Path, structure: &Structure, against: Option<&Path>, verdict: &mut Verdict) -> Result<()> {
     files::hold(folder, &structure.files, STRUCTURE, verdict)?;
     let checkpoint = Checkpoint::open(folder, read_spec(folder)?)?;
-    recount(checkpoint.spec(), structure, verdict);
+    recount(&checkpoint, structure, verdict)?;
+    let loaders = Loaders::in_folder(folder, checkpoint.spec())?;
+    differs("loaders", name(&loaders), name(&structure.loaders), verdict);
     if let Some(said) = &structure.factored {
         check_factors(folder, &checkpoint, said, structure.left.parameters, verdict)?;
     }
@@ -47,6 +51,12 @@ fn check_factors(folder: &Path, dense: &Checkpoint, said: &Factored, left: u64, 
             said.file, said.parameters
         ));
     }
+    differs(
+        &format!("{}, bytes", said.file),
+        factored.stored_bytes()?,
+        said.bytes,
+        verdict,
+    );
     let different = factors::differences(dense, &factored)?.into_iter();
     let faults = different.map(|name| format!("{name}: is not what {} gives", said.file));
     verdict.faults.extend(faults);
@@ -54,7 +64,7 @@ fn check_factors(folder: &Path, dense: &Checkpoint, said: &Factored, left: u64, 
 }
 
 /// Compares what was counted with what the file says.
-fn differs(what: &str, found: u64, said: u64, verdict: &mut Verdict) {
+fn differs<T: PartialEq + Display>(what: &str, found: T, said: T, verdict: &mut Verdict) {
     if found != said {
         let fault = format!("{what}: the model has {found}, but {STRUCTURE} says {said}");
         verdict.faults.push(fault);
@@ -62,24 +72,22 @@ fn differs(what: &str, found: u64, said: u64, verdict: &mut Verdict) {
 }
 
 /// Compares a size that was counted again with what the file says.
-fn sizes_differ(whose: &str, spec: &ModelSpec, said: &Size, verdict: &mut Verdict) {
-    differs(
-        &format!("{whose}parameters"),
-        parameters(spec),
-        said.parameters,
-        verdict,
-    );
-    differs(
-        &format!("{whose}multiply-adds"),
-        multiply_adds(spec),
-        said.multiply_adds,
-        verdict,
-    );
+fn sizes_differ(whose: &str, checkpoint: &Checkpoint, said: &Size, verdict: &mut Verdict) -> Result<()> {
+    let spec = checkpoint.spec();
+    for (what, found, said) in [
+        ("parameters", parameters(spec), said.parameters),
+        ("bytes", checkpoint.stored_bytes()?, said.bytes),
+        ("multiply-adds", multiply_adds(spec), said.multiply_adds),
+    ] {
+        differs(&format!("{whose}{what}"), found, said, verdict);
+    }
+    Ok(())
 }
 
-/// Counts parameters, multiply-adds, blocks, heads and neurons again.
-fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
-    sizes_differ("", spec, &structure.after, verdict);
+/// Counts parameters, bytes, multiply-adds, blocks, heads and neurons again.
+fn recount(checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict) -> Result<()> {
+    sizes_differ("", checkpoint, &structure.after, verdict)?;
+    let spec = checkpoint.spec();
     differs("blocks", spec.blocks as u64, structure.blocks.len() as u64, verdict);
     // Zeros make up for what a block has less than another.
     for (index, left) in structure.blocks.iter().enumerate().filter(|_| !structure.padded) {
@@ -95,6 +103,7 @@ fn recount(spec: &ModelSpec, structure: &Structure, verdict: &mut Verdict) {
             differs(&format!("block {index}, {what}"), found as u64, said as u64, verdict);
         }
     }
+    Ok(())
 }
 
 /// Compares every tensor with the part of the original's that is left, if this is the original.
@@ -105,7 +114,7 @@ fn compare(path: &Path, checkpoint: &Checkpoint, structure: &Structure, verdict:
         verdict.faults.push(fault);
         return Ok(());
     }
-    sizes_differ("the original's ", original.spec(), &structure.before, verdict);
+    sizes_differ("the original's ", &original, &structure.before, verdict)?;
     let narrow = |left: &BlockLeft| !left.ranks.is_empty() || !left.values.is_empty() || left.branch.is_some();
     if structure.blocks.iter().any(narrow) {
         verdict.unchecked.push(format!(
