@@ -71,8 +71,8 @@ impl View<'_> {
                  dense one. Only the removed share counts them as they are."
                     .to_string(),
                 "Ms a token, time: what scoring a text takes (embedding, blocks, log-likelihoods of the next tokens), without reading \
-                 weights, on the machine that ran the cell; time is the share of what the dense model took in the same minute. Sparse weights without whole units save no time here, so \
-                 these methods have no row."
+                 weights, on the machine that ran the cell; time is the share of what the dense model took in the same minute. Sparse \
+                 weights without whole units save no time here, so these methods have no row."
                     .to_string(),
             ],
         })
