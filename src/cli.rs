@@ -109,7 +109,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prune a small model that is a part of the program: 40 cells and their report, in one to three minutes on two cores; needs no other file
+    /// Prune a small model that is a part of the program: 40 cells and their report, in about a minute on two recent cores; needs no other file
     #[cfg(feature = "embedded")]
     Quickstart(quickstart::Quickstart),
     /// Run an experiment (`zprune X.toml` does the same)

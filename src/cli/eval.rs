@@ -45,10 +45,10 @@ pub struct Eval {
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
     /// The dense model, to compare predictions with it: KL divergence, and how often the likeliest token is the same
-    #[arg(long, value_name = "MODEL", conflicts_with = "tasks")]
+    #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
     /// Zero-shot tasks instead of a text, by name, separated by commas; `zprune list` has them
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["corpus", "tokens", "join", "length", "windows"])]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     tasks: Vec<String>,
     #[command(flatten)]
     generation: Generation,
@@ -176,6 +176,26 @@ pub fn run(arguments: &Eval) -> Result<()> {
 
 /// Measures the model on zero-shot tasks and prints the results.
 fn score(arguments: &Eval) -> Result<()> {
+    let of_texts = [
+        ("--corpus", arguments.corpus.is_some()),
+        ("--tokens", arguments.tokens.is_some()),
+        ("--join", arguments.join.is_some()),
+        ("--length", arguments.length.is_some()),
+        ("--windows", arguments.windows.is_some()),
+        ("--against", arguments.against.is_some()),
+    ];
+    if let Some((option, _)) = of_texts.into_iter().find(|(_, given)| *given) {
+        let text = matches!(option, "--corpus" | "--tokens");
+        return Err(Error::config(match text {
+            true => format!(
+                "{option} measures perplexity on a text, --tasks accuracy on tasks, and `zprune eval` measures one of them: run it twice, once \
+                 with each"
+            ),
+            false => format!(
+                "{option} belongs to perplexity on a text, and --tasks measures accuracy on tasks; leave {option} out"
+            ),
+        }));
+    }
     piped::refuse("--data", arguments.data.as_deref())?;
     // `piqa, arc_easy` and a comma at the end are no slips.
     let names = arguments.tasks.iter().map(|name| name.trim());

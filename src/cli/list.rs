@@ -145,8 +145,8 @@ pub(super) fn about(typed: &str) -> Result<String> {
     }
     of_kind(&name).ok_or_else(|| {
         let near = nearest(&name, &all_names());
-        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        Error::config(format!("unknown name `{typed}`{near}; `zprune list` has all names"))
+        let near = near.map_or(";".to_string(), |near| format!("; did you mean `{near}`?"));
+        Error::config(format!("unknown name `{typed}`{near} `zprune list` has all names"))
     })
 }
 

@@ -10,9 +10,10 @@ use crate::experiment::plan_file::PlanFile;
 use crate::experiment::resolve;
 use crate::files::names::quoted;
 use crate::registry::counted;
+use crate::report::changes::{Processes, Since};
 use crate::report::sheet::Chapter;
 use crate::report::union::{ResultsFolder, RowsBy, declare, union};
-use crate::report::{self, Report, Results, TableChoice, changes, latex, papers, power, terminal, with_rows};
+use crate::report::{self, Report, Results, TableChoice, changes, csv, latex, papers, power, terminal, with_rows};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,12 @@ pub(super) struct ReportCommand {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["out", "power"])]
     rows: Vec<String>,
     /// Print tables in this layout and write no files
-    #[arg(long, value_parser = choice::<TableLayout>(&["As on a terminal", "For a file in Markdown", "For a paper"]))]
+    #[arg(long, value_parser = choice::<TableLayout>(&[
+        "As on a terminal",
+        "For a file in Markdown",
+        "For a paper",
+        "For a program; the numbers are as rounded as in the tables, and those with all their digits are in the folder's `tables/*.csv`",
+    ]))]
     format: Option<TableLayout>,
 }
 
@@ -73,6 +79,7 @@ enum TableLayout {
     Text,
     Markdown,
     Latex,
+    Csv,
 }
 
 /// Carries out the command `zprune report`.
@@ -103,16 +110,18 @@ pub(super) fn run(arguments: &ReportCommand) -> Result<()> {
     }
     let Opened { folder, read, settled } = open(arguments, path)?;
     if let Some(since) = &arguments.since {
-        let before = since.as_ref().map(|path| open(arguments, path)).transpose()?;
-        let before = before.map(|before| before.read);
-        let chapters = with_rows(vec![changes::chapter(before.as_ref(), &read)?], &arguments.rows)?;
-        return print(&printed(&chapters, arguments.format, &read.plan.experiment.name));
+        let changed = match since {
+            Some(path) => changes::chapter(Since::Folder(&open(arguments, path)?.read), &read)?,
+            None => changes::chapter(Since::Before(&Processes::read(&folder)), &read)?,
+        };
+        let chapters = with_rows(vec![changed], &arguments.rows)?;
+        return print(&printed(&chapters, arguments.format, &read.plan.experiment.name)?);
     }
     if arguments.published {
         let name = read.plan.experiment.name.clone();
         let results = Results::join(read.plan, &read.records);
         let chapters = with_rows(vec![papers::chapter(&results, &read.records)?], &arguments.rows)?;
-        return print(&printed(&chapters, arguments.format, &name));
+        return print(&printed(&chapters, arguments.format, &name)?);
     }
     let report = Report::new(Results::join(read.plan, &read.records));
     if let Some(tables) = tables(&report, arguments)? {
@@ -314,19 +323,18 @@ fn tables(report: &Report, arguments: &ReportCommand) -> Result<Option<String>> 
         return Ok(None);
     }
     let name = &report.results.plan.experiment.name;
-    Ok(Some(printed(&report.chosen(&choice)?, arguments.format, name)))
+    printed(&report.chosen(&choice)?, arguments.format, name).map(Some)
 }
 
 /// Tables as they are printed.
-fn printed(chapters: &[Chapter], layout: Option<TableLayout>, name: &str) -> String {
-    let texts = chapters
-        .iter()
-        .map(|chapter| match layout.unwrap_or(TableLayout::Text) {
-            TableLayout::Text => terminal::chapter(chapter, width()),
-            TableLayout::Markdown => report::text::markdown(chapter, ""),
-            TableLayout::Latex => latex::latex(chapter, name),
-        });
-    texts.collect::<Vec<_>>().join("\n")
+fn printed(chapters: &[Chapter], layout: Option<TableLayout>, name: &str) -> Result<String> {
+    let text: &dyn Fn(&Chapter) -> String = match layout.unwrap_or(TableLayout::Text) {
+        TableLayout::Text => &|chapter| terminal::chapter(chapter, width()),
+        TableLayout::Markdown => &|chapter| report::text::markdown(chapter, ""),
+        TableLayout::Latex => &|chapter| latex::latex(chapter, name),
+        TableLayout::Csv => return csv::shown(chapters),
+    };
+    Ok(chapters.iter().map(text).collect::<Vec<_>>().join("\n"))
 }
 
 /// The experiment that a report is asked for by its file.

@@ -177,12 +177,6 @@ pub(super) fn meant(error: &clap::Error, arguments: &[OsString]) -> Option<Strin
                 .map(|(_, _, meant)| (*meant).to_string())
                 .or_else(|| parameter(&command, &name.replace('-', "_")))
         }
-        ErrorKind::InvalidValue if command == "report" && argument.starts_with("--format") => {
-            let csv = text(ContextKind::InvalidValue)?.eq_ignore_ascii_case("csv");
-            csv.then(|| {
-                "every table is in results/NAME/tables as .csv, too: `zprune report` without --format and --table writes them".to_string()
-            })
-        }
         ErrorKind::InvalidValue => {
             let typed = text(ContextKind::InvalidValue)?.to_lowercase();
             let ContextValue::Strings(valid) = error.get(ContextKind::ValidValue)? else {

@@ -69,7 +69,7 @@ fn text(verdict: &Verdict, folder: &Path, all: bool) -> String {
 }
 
 /// All layers in a line.
-fn summary(tensors: &[TensorFinding], all: bool) -> String {
+fn summary(tensors: &[TensorFinding], verbose: bool) -> String {
     let shares = tensors.iter().map(percent);
     let (least, most) = shares.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), share| {
         (least.min(share), most.max(share))
@@ -84,11 +84,27 @@ fn summary(tensors: &[TensorFinding], all: bool) -> String {
     };
     let mut everywhere = first.patterns.clone();
     everywhere.retain(|pattern| tensors.iter().all(|it| it.patterns.contains(pattern)));
+    let all = everywhere.clone();
+    everywhere.retain(|pattern| !all.iter().any(|other| follows(pattern, other)));
     if !everywhere.is_empty() {
-        text.push_str(&format!("; {} in every layer", everywhere.join(" and ")));
+        text.push_str(&format!("; the pattern {} in every layer", everywhere.join(" and ")));
     }
-    text.push_str(if all { "\n" } else { " (-v lists them)\n" });
+    text.push_str(if verbose { "\n" } else { " (-v lists them)\n" });
     text
+}
+
+/// Whether every layer that has the N:M pattern `other` has `pattern`, too, because it is the same in larger groups: 4:8 follows from 2:4.
+fn follows(pattern: &str, other: &str) -> bool {
+    let numbers = |pattern: &str| -> Option<(usize, usize)> {
+        let (keep, of) = pattern.split_once(':')?;
+        Some((keep.parse().ok()?, of.parse().ok()?))
+    };
+    match (numbers(pattern), numbers(other)) {
+        (Some((keep, of)), Some((less, fewer))) => {
+            fewer > 0 && of > fewer && of % fewer == 0 && keep == less * (of / fewer)
+        }
+        _ => false,
+    }
 }
 
 /// The share of a tensor's weights that are zero, in percent.
@@ -141,7 +157,7 @@ mod tests {
         let mut verdict = Verdict {
             tensors: vec![
                 finding("a.weight", 8, &["2:4", "4:8"]),
-                finding("b.weight", 8, &["2:4"]),
+                finding("b.weight", 8, &["2:4", "4:8"]),
             ],
             claimed: Some("pruning.json says: wanda, 2:4".to_string()),
             ..Verdict::default()
@@ -149,7 +165,7 @@ mod tests {
         let said = text(&verdict, Path::new("out"), false);
         assert!(said.starts_with("out: as pruning.json says: wanda, 2:4\n"), "{said}");
         assert!(
-            said.ends_with("2 layers, each with 50.000 % zeros; 2:4 in every layer (-v lists them)\n"),
+            said.ends_with("2 layers, each with 50.000 % zeros; the pattern 2:4 in every layer (-v lists them)\n"),
             "{said}"
         );
         assert!(!said.contains("a.weight"), "{said}");

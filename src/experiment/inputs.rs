@@ -160,6 +160,7 @@ impl Inputs {
     }
 
     fn look(experiment: &Experiment, parts: Parts) -> Result<Inputs> {
+        let in_file = experiment.origin.is_file();
         let mut missing = Vec::new();
         let (mut folders, mut models) = (Vec::new(), Vec::new());
         for plan in &experiment.models {
@@ -177,6 +178,7 @@ impl Inputs {
                 part: &Part::Calibration,
                 path: plan.source(),
                 obtain: plan.obtain.as_deref(),
+                in_file,
             };
             let placed = |error| experiment.origin.placed(&Part::Calibration, error);
             if plan.corpus.is_some() {
@@ -196,7 +198,17 @@ impl Inputs {
         let gradients = match gradients.filter(|_| parts == Parts::Everything) {
             Some(path) => {
                 let (part, obtain) = (&Part::Gradients, None);
-                file("file of gradients", path, Named { part, path, obtain }, &mut missing)?
+                file(
+                    "file of gradients",
+                    path,
+                    Named {
+                        part,
+                        path,
+                        obtain,
+                        in_file,
+                    },
+                    &mut missing,
+                )?
             }
             None => None,
         };
@@ -221,6 +233,7 @@ impl Inputs {
                 part: &Part::Evaluation(plan.name.clone()),
                 path: plan.source(),
                 obtain: plan.obtain.as_deref(),
+                in_file: experiment.origin.is_file(),
             };
             let file = file(what, plan.source(), named, &mut missing);
             evaluations.push(file.map_err(|error| experiment.origin.placed(named.part, error))?);
@@ -232,6 +245,7 @@ impl Inputs {
                 part: &Part::Task(plan.name.clone()),
                 path: &plan.data,
                 obtain: plan.obtain.as_deref(),
+                in_file: experiment.origin.is_file(),
             };
             let file = file(&what, &plan.file(), named, &mut missing);
             tasks.push(file.map_err(|error| experiment.origin.placed(named.part, error))?);
@@ -241,11 +255,33 @@ impl Inputs {
             let (obtain, name) = (plan.obtain.as_deref(), &plan.name);
             let what = format!("prompts of `{name}`");
             let (part, path) = (&Part::Prompts(name.clone()), plan.prompts.as_path());
-            let prompts = file(&what, path, Named { part, path, obtain }, &mut missing)?;
+            let prompts = file(
+                &what,
+                path,
+                Named {
+                    part,
+                    path,
+                    obtain,
+                    in_file,
+                },
+                &mut missing,
+            )?;
             let what = format!("examples of `{name}`");
             let part = &Part::Examples(name.clone());
             let examples = plan.examples.as_deref();
-            let examples = examples.map(|path| file(&what, path, Named { part, path, obtain }, &mut missing));
+            let examples = examples.map(|path| {
+                file(
+                    &what,
+                    path,
+                    Named {
+                        part,
+                        path,
+                        obtain,
+                        in_file,
+                    },
+                    &mut missing,
+                )
+            });
             let examples = examples.transpose()?;
             generations.push(match (prompts, examples) {
                 (Some(prompts), None) => Some(GenerationInput {
@@ -410,6 +446,7 @@ fn values(
                 part: &Part::Method(method.to_string()),
                 path: &experiment.named(cell),
                 obtain: None,
+                in_file: experiment.origin.is_file(),
             };
             let Some(input) = file(&what, &path, named, missing)? else {
                 continue;

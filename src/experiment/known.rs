@@ -97,12 +97,13 @@ pub fn stands_for(name: &str) -> Option<RawMethod> {
     })
 }
 
-/// A method with the steps of its recipe, if it names one, where it has none of its own. A criterion that is the name of a recipe,
-/// or `criterion+solver`, stands for these steps. An error has its place in the file.
+/// A method with the steps of its recipe, if it names one, where it has none of its own; and the recipe's name, if all steps but the
+/// allocator are the recipe's. A criterion that is the name of a recipe, or `criterion+solver`, stands for these steps. An error has its
+/// place in the file.
 ///
 /// # Errors
 /// There is no such recipe; lists those there are. A method has a recipe twice, or parameters for one.
-pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, Error)> {
+pub fn filled(raw: &RawMethod) -> std::result::Result<(RawMethod, Option<String>), (Range<usize>, Error)> {
     let mut raw = raw.clone();
     let short = raw
         .criterion
@@ -110,7 +111,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
         .filter(|typed| CRITERIA.find(&typed.get_ref().name).is_err());
     let short = short.map(|typed| (typed.span(), typed.get_ref().clone()));
     let (here, name, whole) = match (&raw.recipe, short) {
-        (None, None) => return Ok(raw),
+        (None, None) => return Ok((raw, None)),
         (Some(name), None) => {
             let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
             let unknown = || (name.span(), registry::unknown("recipe", name.get_ref(), &names));
@@ -120,7 +121,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
         (recipe, Some((span, typed))) => {
             // What stands for nothing is reported where criteria are looked up.
             let Some(whole) = stands_for(&typed.name) else {
-                return Ok(raw);
+                return Ok((raw, None));
             };
             let mut message = None;
             if recipe.is_some() {
@@ -155,14 +156,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
         ];
         steps.iter().all(|step| step.is_none()) && raw.stage.is_none() && raw.target.is_none()
     };
-    if as_it_is && KnownRecipe::find(&name).is_some() {
-        let allocator = raw.allocator.as_ref().map(|typed| &typed.get_ref().name);
-        let label = match allocator.filter(|allocator| *allocator != "uniform") {
-            Some(allocator) => format!("{name} ({allocator})"),
-            None => name,
-        };
-        raw.name = raw.name.or(Some(label));
-    }
+    let known = Some(name).filter(|name| as_it_is && KnownRecipe::find(name).is_some());
     let or = |own: Option<Spanned<RawComponent>>, of_recipe: Option<Spanned<RawComponent>>| {
         own.or_else(|| of_recipe.map(|step| Spanned::new(here.clone(), step.into_inner())))
     };
@@ -176,7 +170,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<RawMethod, (Range<usize>, 
     raw.group = raw.group.or(whole.group);
     raw.stage = raw.stage.or(whole.stage);
     raw.target = raw.target.or(whole.target);
-    Ok(raw)
+    Ok((raw, known))
 }
 
 #[cfg(test)]
@@ -208,8 +202,46 @@ mod tests {
         assert_eq!(plan.name, "ria+ria-permutation");
         let typed = "recipe = \"fistapruner\"\nsolver = { name = \"fista\", rounds = 3 }\nstage = \"staged\"";
         let plan = resolved(typed).expect("resolves");
-        assert_eq!(plan.name, "wanda+fista (staged, target dense)");
+        assert_eq!(plan.name, "wanda+fista (rounds 3, staged, target dense)");
         assert_eq!(plan.recipe().expect("a recipe").solver.parameters["round"], "wanda");
+        for (typed, name) in [
+            (
+                "criterion = { name = \"ria\", activation_power = 1 }",
+                "ria (activation power 1.0)",
+            ),
+            ("criterion = { name = \"ria\", activation_power = 0.5 }", "ria"),
+            (
+                "recipe = \"sparsegpt\"\nsolver = { name = \"obs\", damping = 0.02 }",
+                "sparsegpt (damping 0.02)",
+            ),
+            (
+                "criterion = \"wanda\"\nsolver = { name = \"obs\", order = \"loss\" }",
+                "wanda+obs (order loss)",
+            ),
+            (
+                "recipe = \"alps\"\nallocator = { name = \"owl\", m = 7 }",
+                "alps (owl, m 7.0)",
+            ),
+            (
+                "recipe = \"thanos\"\nstage = \"dense\"",
+                "wanda+obs (order rescore, dense)",
+            ),
+            (
+                "criterion = { expression = \"abs(w) * x2 ^ a\", a = 0.25, group = \"row\" }",
+                "expression (a 0.25)",
+            ),
+            ("scores = \"scores.safetensors\"", "scores"),
+            (
+                "units = { name = \"llm-pruner\", taylor = \"vectorize\" }\nwidths = \"per-block\"",
+                "llm-pruner (taylor vectorize, per block)",
+            ),
+            (
+                "name = \"mine\"\ncriterion = { name = \"ria\", activation_power = 1 }",
+                "mine",
+            ),
+        ] {
+            assert_eq!(resolved(typed).expect(typed).name, name, "{typed}");
+        }
         let error = resolved("recipe = \"fistaprunner\"").expect_err("unknown");
         assert!(
             error.contains("x.toml:1:10: unknown recipe `fistaprunner`; did you mean"),

@@ -8,6 +8,7 @@
 pub mod asked;
 pub mod axes;
 pub mod axis;
+pub mod default_name;
 pub mod draw;
 pub mod edited;
 pub mod file_names;
@@ -17,6 +18,7 @@ pub mod inputs;
 pub mod known;
 pub mod machine;
 pub mod method;
+mod misplaced;
 pub mod on_device;
 pub mod origin;
 pub mod outside;

@@ -56,6 +56,11 @@ impl Origin {
         })))
     }
 
+    /// Whether the experiment is that of a file.
+    pub fn is_file(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// An error about a part's files, with the place in the file where the part names them.
     pub fn placed(&self, part: &Part, error: Error) -> Error {
         let place = self.0.as_ref().and_then(|written| {

@@ -2,7 +2,7 @@
 //!
 //! Looks at nothing of this machine, and reads no file but the experiment's own and those whose shares the allocator `file` takes, which
 //! become its parameters: the same texts mean the same everywhere. Whether a file is there is asked only to explain paths that
-//! are meant from another folder.
+//! are meant from another folder, and to name absent files beside the mistakes of a file that is refused anyway.
 
 mod comparison;
 pub(super) mod methods;
@@ -105,9 +105,11 @@ fn plain(source: &Source, request: &MachineRequest) -> Result<Experiment> {
 
 fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
     let mut problems = Problems::default();
+    let mut absent = Vec::new();
     let described = source.parse(&mut problems).and_then(|mut raw| {
         let search = search::taken(&mut raw, &mut problems);
         paths::place(&mut raw, &source.path, &mut problems);
+        absent = paths::absent(&mut raw);
         let resolving = Resolving {
             raw: &raw,
             methods: all_methods(&raw),
@@ -122,7 +124,13 @@ fn resolve(source: &Source, request: &MachineRequest) -> Result<Described> {
             Some(search) => Described::Search(Box::new(search.plan(experiment, &raw, source, &mut problems)?)),
         })
     });
-    problems.in_file(&source.path, &source.text)?;
+    // Whoever mends the mistakes of the file would be told the others only afterwards.
+    problems
+        .in_file(&source.path, &source.text)
+        .map_err(|error| match absent.is_empty() {
+            true => error,
+            false => Error::new(error.kind(), format!("{error}\n\n{}", paths::besides(source, &absent))),
+        })?;
     // Without a problem there is an experiment.
     described.ok_or_else(|| Error::config("cannot be read").at(source.path.display()))
 }

@@ -1,5 +1,6 @@
 //! The text of an experiment file, and how it is read: past each mistake, so that all of them are found at once.
 
+use super::misplaced;
 use super::problems::{Problems, WHOLE};
 use super::raw::RawExperiment;
 use super::schema::sections_with;
@@ -119,6 +120,7 @@ impl Source {
                 .split_first()
                 .map_or(("", &[][..]), |(name, known)| (*name, known));
             let unknown = message.starts_with("unknown field");
+            let misplaced = misplaced::said(&self.text, table.get_ref(), &span, message);
             let place = removed(table.get_mut(), &WHOLE, &span);
             // Names of methods, each of which would be told the same.
             let names = place.as_ref().is_some_and(|(table, key)| {
@@ -137,12 +139,12 @@ impl Source {
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
                     Some((_, key)) if key == "seeds" && message.ends_with("expected a sequence") => {
-                        "here must be a list of the seeds themselves: three are [0, 1, 2]".to_string()
+                        "`seeds` must be a list of seeds: three seeds are [0, 1, 2]".to_string()
                     }
                     Some((_, key)) if key == "memory" => {
                         "here must be an amount of memory, in quotes, such as \"12GiB\"".to_string()
                     }
-                    _ => said(message, (name, known), unknown),
+                    _ => misplaced.unwrap_or_else(|| said(message, (name, known), unknown)),
                 };
                 problems.add(span.clone(), Error::config(said));
             }
@@ -424,7 +426,7 @@ mod tests {
             ),
             (
                 "[sweep]\nseeds = 3\n",
-                "x.toml:2:9: here must be a list of the seeds themselves: three are [0, 1, 2]",
+                "x.toml:2:9: `seeds` must be a list of seeds: three seeds are [0, 1, 2]",
             ),
         ] {
             let (_, said) = problems(text);

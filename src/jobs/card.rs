@@ -31,6 +31,11 @@ pub fn of_pruned(file: &PruningFile, original: Option<&str>) -> String {
     pruned::described(file).card(original)
 }
 
+/// A card as it was made, without what [`update`] put into it; none if it has no place for that.
+pub fn as_made(card: &str) -> Option<String> {
+    described::unmeasured(card)
+}
+
 /// As [`of_pruned`], of a model that lost whole units.
 pub fn of_smaller(structure: &Structure, original: Option<&str>) -> String {
     smaller::described(structure).card(original)
@@ -54,8 +59,7 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
         true => input::read_text(&path, input::SMALL)?,
         false => made.described().card(None),
     };
-    let places = card.find(BEGIN).zip(card.find(END)).filter(|(begin, end)| begin < end);
-    let (begin, end) = places.ok_or_else(|| {
+    let (begin, end) = described::place(&card).ok_or_else(|| {
         let message =
             format!("has no place for what was measured; put these two lines where it is to stand:\n{BEGIN}\n{END}");
         Error::input(message).at(path.display())

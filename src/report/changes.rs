@@ -1,12 +1,14 @@
 //! What changed between two versions of an experiment's records: which numbers, by how much, and which settings differ.
 
+pub use super::earlier::Processes;
+use super::earlier::before;
 use super::format::{AS_FACTOR, counted, digits, factor, list};
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
+use super::version::{Measurement, Version, planned};
 use crate::error::{Error, Result};
 use crate::prune::pattern::Pattern;
-use crate::record::{Record, Status, standing};
 use crate::stats::{Shown, mean};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,156 +16,29 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Characters of a hash that are shown: enough to tell two apart.
 const HASH: usize = 12;
 
-/// A cell, by what its experiment calls it.
-#[derive(Debug, Clone, PartialEq)]
-struct Place<'a> {
-    model: &'a str,
-    method: &'a str,
-    pattern: Option<Pattern>,
-    seed: Option<u64>,
+/// The results that a folder's are compared with.
+pub enum Since<'a> {
+    /// Those of another folder.
+    Folder(&'a ResultsFolder),
+    /// Those that the same folder held before its experiment was changed, by the processes that worked on it.
+    Before(&'a Processes),
 }
 
-/// A good record, and what its evaluations are called.
-struct Version<'a> {
-    place: Place<'a>,
-    record: &'a Record,
-    evaluations: Vec<&'a str>,
-}
-
-/// A measure with its value as tables show it, and what the value was computed from: the hash of the texts, and one number for each of
-/// them, bit by bit.
-type Measurement<'a> = (Measure, f64, (&'a str, Vec<u64>));
-
-impl Version<'_> {
-    /// What was measured.
-    fn values(&self) -> Vec<Measurement<'_>> {
-        let mut values = Vec::new();
-        for (name, found) in self.evaluations.iter().zip(&self.record.evaluations) {
-            let measure = Measure::Perplexity {
-                evaluation: (*name).to_string(),
-            };
-            let bits = found.windows.iter().map(|value| value.to_bits()).collect();
-            let digest = found.token_digest.as_str();
-            values.push((measure, found.perplexity, (digest, bits)));
-            let Some(to_dense) = &found.to_dense else {
-                continue;
-            };
-            let evaluation = || (*name).to_string();
-            let distances = [
-                (
-                    Measure::Divergence {
-                        evaluation: evaluation(),
-                    },
-                    to_dense.kl,
-                    &to_dense.kl_windows,
-                ),
-                (
-                    Measure::Agreement {
-                        evaluation: evaluation(),
-                    },
-                    to_dense.agreement,
-                    &to_dense.agreement_windows,
-                ),
-            ];
-            for (measure, mean, windows) in distances {
-                let bits = windows.iter().map(|value| value.to_bits()).collect();
-                let shown = measure.shown(mean);
-                values.push((measure, shown, (digest, bits)));
-            }
-        }
-        for task in &self.record.tasks {
-            let marks = [("acc", Some(&task.correct)), ("acc_norm", task.correct_norm.as_ref())];
-            for (metric, marks) in marks.into_iter().filter_map(|(metric, marks)| Some((metric, marks?))) {
-                let measure = Measure::Accuracy {
-                    task: task.name.clone(),
-                    metric,
-                };
-                let bits: Vec<u64> = marks.bytes().map(u64::from).collect();
-                let right = marks.bytes().filter(|mark| *mark == b'1').count();
-                let share = 100.0 * right as f64 / marks.len().max(1) as f64;
-                values.push((measure, share, (task.data_digest.as_str(), bits)));
-            }
-        }
-        values
-    }
-}
-
-/// The cells of a folder's plan that have good records.
-fn planned(folder: &ResultsFolder) -> Vec<Version<'_>> {
-    let standing = standing(&folder.records);
-    let names = || folder.plan.experiment.evaluations.iter();
-    let cells = folder.plan.cell.iter();
-    let found = cells.filter_map(|cell| {
-        let record = standing.get(cell.id.as_str()).copied()?;
-        let place = Place {
-            model: &cell.model,
-            method: &cell.method,
-            pattern: cell.pattern,
-            seed: cell.seed,
-        };
-        (record.status == Status::Ok).then(|| Version {
-            place,
-            record,
-            evaluations: names().map(|it| it.name.as_str()).collect(),
-        })
-    });
-    found.collect()
-}
-
-/// The latest good record of each cell that is not one of the plan: what the folder's experiment computed before it was
-/// changed.
-fn replaced(folder: &ResultsFolder) -> Vec<Version<'_>> {
-    let current: BTreeSet<&str> = folder.plan.cell.iter().map(|cell| cell.id.as_str()).collect();
-    let standing = standing(&folder.records);
-    let mut found: Vec<Version> = Vec::new();
-    for record in &folder.records {
-        let stands = standing
-            .get(record.id.as_str())
-            .is_some_and(|it| std::ptr::eq(*it, record));
-        if !stands || record.status != Status::Ok || current.contains(record.id.as_str()) {
-            continue;
-        }
-        let pruning = record.cell.pruning.as_ref();
-        let place = Place {
-            model: &record.label.model,
-            method: &record.label.method,
-            pattern: pruning.map(|pruning| pruning.pattern()),
-            seed: pruning.and_then(|pruning| Some(pruning.calibration.as_ref()?.seed)),
-        };
-        let version = Version {
-            evaluations: record.evaluations.iter().map(|it| it.name.as_str()).collect(),
-            place,
-            record,
-        };
-        match found.iter_mut().find(|it| it.place == version.place) {
-            Some(earlier) => *earlier = version,
-            None => found.push(version),
-        }
-    }
-    // What the changed experiment still has was there before, if it was recorded before anything that was replaced.
-    let place_of = |record: &Record| folder.records.iter().position(|it| std::ptr::eq(it, record));
-    let last = found.iter().filter_map(|it| place_of(it.record)).max();
-    let mut kept = planned(folder);
-    kept.retain(|version| place_of(version.record) < last && !found.iter().any(|it| it.place == version.place));
-    found.extend(kept);
-    found
-}
-
-/// What changed from `before`, or from what the same folder held before, to what `now` holds.
+/// What changed from earlier results to what `now` holds.
 ///
 /// # Errors
-/// `before`, or the same folder before, has no results.
-pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Result<Chapter> {
+/// There are no earlier results.
+pub fn chapter(since: Since, now: &ResultsFolder) -> Result<Chapter> {
     let after = planned(now);
-    let (before, lacks) = match before {
-        Some(folder) => (
-            planned(folder),
+    let ((before, logged), lacks) = match since {
+        Since::Folder(folder) => (
+            (planned(folder), true),
             "what `--since` names has no results yet: no cell of it is done",
         ),
-        None => (
-            replaced(now),
-            "there are no earlier records to compare with: this folder's experiment was not changed after cells had run; write \
-             `--since` with an experiment file or a results folder",
+        Since::Before(processes) => (
+            before(now, planned(now), processes),
+            "nothing was replaced or left out in this folder: its experiment still has every cell that was computed. To compare with other \
+             results, write `--since` with an experiment file or a results folder",
         ),
     };
     if before.is_empty() {
@@ -176,7 +51,15 @@ pub fn chapter(before: Option<&ResultsFolder>, now: &ResultsFolder) -> Result<Ch
     let mut sheets = vec![numbers(&pairs)];
     sheets.extend(settings(&pairs));
     sheets.extend(alone("Cells that are there no more", &before, &after));
-    sheets.extend(alone("Cells that were not there before", &after, &before));
+    let mut new = alone("Cells that were not there before", &after, &before);
+    if let Some(new) = new.as_mut().filter(|_| !logged) {
+        new.notes.push(
+            "The folder's events.jsonl does not tell when they were computed. Here are all that have a record after the last one of those \
+             that are there no more."
+                .to_string(),
+        );
+    }
+    sheets.extend(new);
     Ok(Chapter {
         file: "changes",
         title: "What changed",
@@ -263,8 +146,13 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
         ));
     }
     let changed = rows.iter().filter(|(_, row)| row.equal < row.now.len());
+    let changed: Vec<Vec<SheetCell>> = changed.map(|(key, row)| row_cells(key, row)).collect();
     Sheet {
-        title: "Numbers that changed".to_string(),
+        title: match changed.is_empty() {
+            true => "No number changed",
+            false => "Numbers that changed",
+        }
+        .to_string(),
         columns: vec![
             Column::words("model"),
             Column::words("measure"),
@@ -276,7 +164,7 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
             Column::numbers("change"),
             Column::numbers("largest").aside(),
         ],
-        rows: changed.map(|(key, row)| row_cells(key, row)).collect(),
+        rows: changed,
         notes,
     }
 }

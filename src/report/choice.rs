@@ -20,7 +20,7 @@ pub struct TableChoice {
     pub tables: Vec<String>,
     /// Names of methods in the wanted order, `dense` among them where it is wanted.
     pub methods: Vec<String>,
-    /// Headings of columns in the wanted order; the first column is always there.
+    /// Headings of columns in the wanted order; those that name the rows are always there, before them.
     pub columns: Vec<String>,
     /// What a row must have, as in [`with_rows`].
     pub rows: Vec<String>,
@@ -78,8 +78,7 @@ impl TableChoice {
             sheets: chapter
                 .sheets
                 .iter()
-                .map(|sheet| sheet.with_columns(&columns))
-                .filter(|sheet| sheet.columns.len() > 1)
+                .filter_map(|sheet| sheet.with_columns(&columns))
                 .collect(),
             ..chapter.clone()
         };

@@ -1,5 +1,6 @@
 //! Rows of named values as CSV, to compute with: all digits, and no text that a spreadsheet takes for a formula.
 
+use super::sheet::Chapter;
 use crate::error::{Error, Result};
 use crate::files::names;
 use serde_json::Value;
@@ -29,6 +30,46 @@ pub fn csv(rows: &[CsvRow], file: &str) -> Result<String> {
     }
     let bytes = writer.into_inner().map_err(|error| fail(file, &error))?;
     String::from_utf8(bytes).map_err(|error| fail(file, &error))
+}
+
+/// Tables as they are shown, one below the other; the first column has the title of each. Tables with the same headings share them. Marks
+/// and notes are left out.
+///
+/// # Errors
+/// Never for in-memory output.
+pub fn shown(chapters: &[Chapter]) -> Result<String> {
+    const WHAT: &str = "the tables";
+    let mut text = String::new();
+    let mut last: Option<Vec<&str>> = None;
+    for sheet in chapters.iter().flat_map(|chapter| &chapter.sheets) {
+        if sheet.rows.is_empty() {
+            continue;
+        }
+        let titles = sheet.columns.iter().map(|column| column.title.as_str());
+        let heads: Vec<&str> = std::iter::once("table").chain(titles).collect();
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        if last.as_ref() != Some(&heads) {
+            text.push_str(if last.is_some() { "\n" } else { "" });
+            let inert = heads.iter().map(|head| inert(head));
+            writer.write_record(inert).map_err(|error| fail(WHAT, &error))?;
+            last = Some(heads);
+        }
+        for row in &sheet.rows {
+            // A number may begin with its sign.
+            let cells = row
+                .iter()
+                .zip(&sheet.columns)
+                .map(|(cell, column)| match column.numbers {
+                    true => cell.text.clone(),
+                    false => inert(&cell.text),
+                });
+            let cells = std::iter::once(inert(&sheet.title)).chain(cells);
+            writer.write_record(cells).map_err(|error| fail(WHAT, &error))?;
+        }
+        let bytes = writer.into_inner().map_err(|error| fail(WHAT, &error))?;
+        text.push_str(&String::from_utf8(bytes).map_err(|error| fail(WHAT, &error))?);
+    }
+    Ok(text)
 }
 
 fn fail(file: &str, error: &dyn Display) -> Error {

@@ -90,9 +90,12 @@ fn sheet(sheet: &Sheet) -> String {
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
     let rows: String = sheet.rows.iter().map(row).collect();
-    let table = format!(
-        "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
-    );
+    let table = match sheet.says_why_empty() {
+        true => String::new(),
+        false => format!(
+            "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        ),
+    };
     let notes: String = sheet
         .notes
         .iter()

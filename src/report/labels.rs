@@ -2,9 +2,9 @@
 
 use crate::choices;
 use crate::experiment::axis::Axis;
+use crate::experiment::default_name::{said, spoken};
 use crate::experiment::method::MethodPlan;
 use crate::experiment::plan::Experiment;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The label of every method of an experiment.
@@ -42,31 +42,6 @@ impl Labels {
     /// The label of a method; its name if it is none of the experiment's, as the dense model.
     pub fn label<'a>(&'a self, name: &'a str) -> &'a str {
         self.0.get(name).map_or(name, String::as_str)
-    }
-}
-
-/// The name of a parameter as people say it.
-pub fn spoken(key: &str) -> String {
-    key.replace('_', " ")
-}
-
-/// The value of a parameter as people say it.
-pub fn said(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "none".to_string(),
-        Value::Bool(true) => "yes".to_string(),
-        Value::Bool(false) => "no".to_string(),
-        Value::Array(parts) => parts.iter().map(said).collect::<Vec<_>>().join(" and "),
-        Value::Object(parts) => {
-            let named = parts.iter().filter(|(key, _)| *key != "name");
-            let named: Vec<String> = named
-                .map(|(key, value)| format!("{} {}", spoken(key), said(value)))
-                .collect();
-            let name = parts.get("name").map(said);
-            name.into_iter().chain(named).collect::<Vec<_>>().join(" ")
-        }
-        Value::Number(number) => number.to_string(),
     }
 }
 

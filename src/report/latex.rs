@@ -42,6 +42,10 @@ fn key(name: &str) -> String {
 }
 
 fn sheet(sheet: &Sheet, label: &str) -> String {
+    if sheet.says_why_empty() {
+        let lines = std::iter::once(&sheet.title).chain(&sheet.notes);
+        return lines.map(|line| format!("\\par {}\n", escaped(line))).collect();
+    }
     let columns: String = sheet
         .columns
         .iter()

@@ -7,8 +7,9 @@
 pub mod changes;
 mod choice;
 pub mod comparison;
-mod csv;
+pub mod csv;
 pub mod data;
+mod earlier;
 pub mod finding;
 pub mod format;
 pub mod found;
@@ -28,6 +29,7 @@ pub mod tasks;
 pub mod terminal;
 pub mod text;
 pub mod union;
+mod version;
 mod written;
 
 pub use choice::{TableChoice, with_rows};

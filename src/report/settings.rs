@@ -1,11 +1,11 @@
 //! The settings of an experiment in words, for people who read its report.
 
 use super::format::counted;
-use super::labels::{said, spoken};
 use crate::calibrate::{Goal, Stage};
 use crate::choices;
 use crate::data::corpus::Join;
 use crate::data::sampler::Sampling;
+use crate::experiment::default_name::{said, spoken};
 use crate::experiment::method::{ComponentPlan, MethodKind, MethodPlan, RecipePlan, UnitsPlan};
 use crate::experiment::plan_file::PlanFile;
 use crate::prune::pattern::{COLUMN_BLOCK, Group};

@@ -27,13 +27,25 @@ pub struct Chapter {
 }
 
 impl Sheet {
-    /// The same table with the first column, which names its rows, and the named ones in the order of `wanted`.
-    pub fn with_columns(&self, wanted: &[String]) -> Sheet {
+    /// How many columns name the rows: the first, and the columns of words behind it, without which rows could not be told apart.
+    pub fn names(&self) -> usize {
+        let words = self
+            .columns
+            .iter()
+            .skip(1)
+            .take_while(|column| !column.numbers && !column.aside);
+        1 + words.count()
+    }
+
+    /// The same table with the columns that name its rows, and the named ones in the order of `wanted`; none if it has none of these.
+    pub fn with_columns(&self, wanted: &[String]) -> Option<Sheet> {
         let found = wanted
             .iter()
             .filter_map(|name| self.columns.iter().position(|column| column.title == *name));
-        let places: Vec<usize> = std::iter::once(0).chain(found.filter(|place| *place > 0)).collect();
-        Sheet {
+        let found: Vec<usize> = found.filter(|place| *place > 0).collect();
+        let others = found.iter().copied().filter(|place| *place >= self.names());
+        let places: Vec<usize> = (0..self.names()).chain(others).collect();
+        let table = || Sheet {
             columns: places.iter().map(|place| self.columns[*place].clone()).collect(),
             rows: self
                 .rows
@@ -41,7 +53,13 @@ impl Sheet {
                 .map(|row| places.iter().map(|place| row[*place].clone()).collect())
                 .collect(),
             ..self.clone()
-        }
+        };
+        (!found.is_empty()).then(table)
+    }
+
+    /// Whether there is no row, and a note says why: a heading without rows would look as if something was missing.
+    pub fn says_why_empty(&self) -> bool {
+        self.rows.is_empty() && !self.notes.is_empty()
     }
 }
 

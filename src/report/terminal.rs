@@ -83,8 +83,7 @@ const WIDE_NAMES: usize = 3;
 
 /// The table as text, and the titles of the columns that are left out.
 fn laid_out(sheet: &Sheet, width: Option<usize>) -> (String, Vec<&str>) {
-    // A heading without rows would look as if something was missing; the notes say why there are none.
-    if sheet.rows.is_empty() && !sheet.notes.is_empty() {
+    if sheet.says_why_empty() {
         return Default::default();
     }
     let all: Vec<usize> = (0..sheet.columns.len()).collect();

@@ -16,11 +16,10 @@ pub fn markdown(chapter: &Chapter, before: &str) -> String {
             Mark::Tied => format!("{} ≈", escaped(&cell.text)),
             Mark::None => escaped(&cell.text),
         };
-        text.push_str(&format!(
-            "## {}\n\n{}\n\n",
-            escaped(&sheet.title),
-            table(sheet, &all, ASCII_MARKDOWN, &head, &cell)
-        ));
+        text.push_str(&format!("## {}\n\n", escaped(&sheet.title)));
+        if !sheet.says_why_empty() {
+            text.push_str(&format!("{}\n\n", table(sheet, &all, ASCII_MARKDOWN, &head, &cell)));
+        }
         for note in &sheet.notes {
             text.push_str(&format!("{}\n\n", escaped(note)));
         }

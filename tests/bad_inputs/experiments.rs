@@ -73,6 +73,18 @@ const EXPERIMENTS: &[Case] = &[
         ],
     },
     Case {
+        name: "mistakes, and paths at which nothing is",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "criterion = \"wanda\"", "criterion = \"wnada\"");
+            folder.replace("experiment.toml", "path = \"model\"", "path = \"modell\"");
+            folder.replace("experiment.toml", "corpus = \"novel.txt\"", "corpus = \"novels.txt\"");
+        }),
+        expect: &[
+            "experiment.toml:21:13: unknown method `wnada`",
+            "Besides, nothing is at these paths of the file:\n  line 5: `modell`\n  line 30: `novels.txt`",
+        ],
+    },
+    Case {
         name: "a method of another step",
         change: Experiment("criterion = \"wanda\"", "criterion = \"least-squares\""),
         expect: &[
@@ -513,8 +525,7 @@ const EXPERIMENTS: &[Case] = &[
         name: "two methods of one name",
         change: Experiment("name = \"sparsegpt\"", "name = \"wanda\""),
         expect: &[
-            "experiment.toml:24:8: method name `wanda` is used twice",
-            "another `name`",
+            "experiment.toml:24:8: method name `wanda` is used twice; write another `name` below one of them, such as name = \"wanda 2\"",
         ],
     },
     Case {

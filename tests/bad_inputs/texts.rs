@@ -91,7 +91,7 @@ const TEXTS: &[Case] = &[
             Absent("calibration.jsonl").apply(folder);
         }),
         expect: &[
-            "calibration corpus: `calibration.jsonl` is not there; paths in an experiment file are relative to its folder, others to the folder zprune is started in",
+            "calibration corpus: `calibration.jsonl` is not there; paths in an experiment file are relative to its folder",
         ],
     },
     Case {

@@ -68,11 +68,21 @@ fn what_was_measured_stands_beside_the_original() {
     let folder = Folder::new();
     works(&run(&folder, PRUNE));
     assert!(!card(&folder).contains("## Measured"));
+    let whole = card(&folder);
     for model in ["model", "pruned"] {
         measure(&folder, model, 4);
     }
-    folder.replace("pruned/README.md", "# model,", "# My model,");
     let card_command = "card pruned --measured pruned.json";
+    // What zprune put into its own card is no edit.
+    works(&run(&folder, card_command));
+    let told = works(&run(&folder, "verify pruned"));
+    assert!(
+        told.contains("README.md: what `zprune card` put into it; the rest is as it was written"),
+        "{told}"
+    );
+    assert!(!told.contains("edited"), "{told}");
+    folder.write("pruned/README.md", whole);
+    folder.replace("pruned/README.md", "# model,", "# My model,");
     works(&run(&folder, card_command));
     let text = card(&folder);
     let row = "| perplexity on `novel.txt`, 4 windows of 16 tokens |  | ";
@@ -91,7 +101,8 @@ fn what_was_measured_stands_beside_the_original() {
     );
     assert!(text.contains(&row) && text.contains("# My model,"), "{row}{text}");
     assert_eq!(text.matches("## Measured").count(), 1, "{text}");
-    works(&run(&folder, "verify pruned"));
+    let told = works(&run(&folder, "verify pruned"));
+    assert!(told.contains("README.md: it was edited"), "{told}");
     // By itself it leaves the original's column, and another measure leaves this one.
     works(&run(&folder, card_command));
     assert_eq!(card(&folder), text);

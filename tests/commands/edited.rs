@@ -126,3 +126,43 @@ fn results_that_lie_elsewhere_are_named_and_a_results_folder_may_be_named_itself
     assert!(!folder.path("elsewhere/results").exists());
     refused(&folder, "report elsewhere", 2, &["has no runs.jsonl"]);
 }
+
+#[test]
+fn what_a_run_computed_before_the_experiment_was_changed_was_there_before() {
+    let folder = Folder::new();
+    works(&folder.run());
+    refused(
+        &folder,
+        "report results/tiny --since",
+        2,
+        &["its experiment still has every cell that was computed"],
+    );
+    // The records of 2:4 stand behind those of 50 %: in the order of the records alone, the last of them would be new.
+    let whole = text(&folder, "experiment.toml");
+    let fewer = whole.replace("{ sparsity = 0.5 }, ", "");
+    assert_ne!(fewer, whole);
+    let other = "\n[[method]]\ncriterion = \"magnitude\"\n";
+    folder.write("experiment.toml", format!("{fewer}{other}"));
+    works(&folder.run());
+    let told = works(&run(&folder, "report results/tiny --since"));
+    let (_, new) = told
+        .split_once("Cells that were not there before")
+        .expect("magnitude is new");
+    assert!(
+        new.contains("magnitude") && !new.contains("wanda") && !new.contains("sparsegpt"),
+        "{told}"
+    );
+    assert!(
+        told.contains("No number changed\nThe numbers of 5 cells in both are the same"),
+        "{told}"
+    );
+    let told = works(&run(&folder, "report results/tiny --since --format markdown"));
+    assert!(!told.contains("| largest |"), "a table without rows: {told}");
+    // Without the log, nobody knows when a cell was computed.
+    std::fs::remove_file(folder.path("results/tiny/events.jsonl")).expect("it is there");
+    let told = works(&run(&folder, "report results/tiny --since"));
+    assert!(
+        told.contains("events.jsonl does not tell when they were computed"),
+        "{told}"
+    );
+}

@@ -46,6 +46,35 @@ fn arguments_of_other_programs_are_answered_with_ours() {
         2,
         &["the text is --corpus"],
     );
+    for (more, expect) in [
+        (
+            "--corpus novel.txt",
+            "`zprune eval` measures one of them: run it twice, once with each",
+        ),
+        (
+            "--length 16",
+            "--length belongs to perplexity on a text, and --tasks measures accuracy on tasks; leave --length out",
+        ),
+    ] {
+        refused(
+            &folder,
+            &format!("eval --model model --tasks piqa {more}"),
+            2,
+            &[expect],
+        );
+    }
+    refused(
+        &folder,
+        "eval --model model --tasks piqa --data nowhere/tasks",
+        2,
+        &["`nowhere/tasks` is not there; it is looked for from the folder in which zprune was started"],
+    );
+    refused(
+        &folder,
+        "list sparsgpt",
+        2,
+        &["unknown name `sparsgpt`; did you mean `sparsegpt`? `zprune list` has all names"],
+    );
 }
 
 #[test]
@@ -58,6 +87,23 @@ fn tables_rows_and_columns_that_a_report_does_not_have_are_answered_with_those_i
     ));
     assert!(
         told.contains("50 %") && told.contains("difference") && !told.contains("group"),
+        "{told}"
+    );
+    assert!(
+        told.contains("sparsegpt against wanda") || told.contains("wanda against sparsegpt"),
+        "no names of rows: {told}"
+    );
+    let told = works(&run(
+        &folder,
+        "report results/tiny --table perplexity,comparisons --columns 50%,difference --format csv",
+    ));
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "table,method,50 %", "{told}");
+    assert!(lines[1].contains(",dense,"), "{told}");
+    assert!(lines.contains(&"table,measure,pattern,comparison,difference"), "{told}");
+    let rows = lines.iter().filter(|line| line.contains(" against "));
+    assert!(
+        rows.clone().count() > 1 && rows.clone().all(|line| line.ends_with(" %")),
         "{told}"
     );
     for (more, expect) in [
@@ -74,7 +120,6 @@ fn tables_rows_and_columns_that_a_report_does_not_have_are_answered_with_those_i
         ("--rows piqa", "rows begin with dense, wanda, sparsegpt"),
         ("--rows 50", "`50 %` is a column: --columns \"50 %\""),
         ("--rows against", "other tables have such rows: --table comparisons"),
-        ("--format csv", "results/NAME/tables"),
     ] {
         refused(&folder, &format!("report results/tiny {more}"), 2, &[expect]);
     }

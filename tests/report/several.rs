@@ -9,7 +9,7 @@ use zprune::experiment::plan_file::{PlanFile, PlannedCell};
 use zprune::experiment::resolve::families;
 use zprune::record::{Record, Status};
 use zprune::report::Report;
-use zprune::report::changes;
+use zprune::report::changes::{self, Processes, Since};
 use zprune::report::results::{MethodResult, Results};
 use zprune::report::sheet::{Chapter, Sheet};
 use zprune::report::union::{ResultsFolder, RowsBy, declare, union};
@@ -452,8 +452,9 @@ fn rows(chapter: &Chapter, title: &str) -> Vec<Vec<String>> {
 #[test]
 fn what_changed_is_counted_cell_by_cell() {
     let now = whole("[0, 1]", "");
-    let unchanged = changes::chapter(Some(&now), &now).expect("two versions");
-    assert!(rows(&unchanged, "Numbers that changed").is_empty());
+    let unchanged = changes::chapter(Since::Folder(&now), &now).expect("two versions");
+    assert_eq!(unchanged.sheets[0].title, "No number changed");
+    assert!(unchanged.sheets[0].rows.is_empty());
     assert!(
         unchanged.sheets[0].notes[0].starts_with("The numbers of 12 cells"),
         "{:?}",
@@ -499,7 +500,7 @@ fn what_changed_is_counted_cell_by_cell() {
         format!("{:+.3} %", 100.0 * (new / old - 1.0)),
         "-50.000 %".to_string(),
     ];
-    let chapter = changes::chapter(Some(&before), &now).expect("two versions");
+    let chapter = changes::chapter(Since::Folder(&before), &now).expect("two versions");
     assert_eq!(rows(&chapter, "Numbers that changed"), [expect.to_vec()]);
     assert!(
         chapter.sheets[0].notes[0].starts_with("The numbers of 11 of 12 cells"),
@@ -518,22 +519,33 @@ fn what_changed_is_counted_cell_by_cell() {
         ]]
     );
 
-    // In one folder: the records of both, and a plan that has the new one only.
+    // In one folder: the records of both, and a plan that has the new one only. No log tells when they were made.
+    let log = Processes::default();
     let mut both = now.clone();
     let earlier = before.records[place].clone();
     both.records.insert(0, earlier);
-    let same = changes::chapter(None, &both).expect("two versions");
+    let same = changes::chapter(Since::Before(&log), &both).expect("two versions");
     assert_eq!(rows(&same, "Numbers that changed")[0][8], "-50.000 %");
     let new = rows(&same, "Cells that were not there before");
     let cells = new.iter().map(|row| row[3].parse::<usize>().expect("a number"));
     assert_eq!(cells.sum::<usize>(), 11);
+    let new = same
+        .sheets
+        .iter()
+        .find(|it| it.title == "Cells that were not there before");
+    assert!(new.expect("there").notes[0].contains("events.jsonl does not tell"));
 
     // Cells that were recorded before what was replaced were there before, too.
     let last = both.records.remove(0);
-    let error = changes::chapter(None, &both).map(|_| ()).expect_err("one version");
-    assert!(error.to_string().contains("no earlier records"), "{error}");
+    let error = changes::chapter(Since::Before(&log), &both)
+        .map(|_| ())
+        .expect_err("one version");
+    assert!(
+        error.to_string().contains("nothing was replaced or left out"),
+        "{error}"
+    );
     both.records.push(last);
-    let same = changes::chapter(None, &both).expect("two versions");
+    let same = changes::chapter(Since::Before(&log), &both).expect("two versions");
     assert!(rows(&same, "Cells that were not there before").is_empty());
     assert!(
         same.sheets[0].notes[0].starts_with("The numbers of 11 of 12 cells"),
@@ -546,7 +558,7 @@ fn what_changed_is_counted_cell_by_cell() {
     for record in &mut others.records {
         record.evaluations[0].windows[0] += 1e-9;
     }
-    let chapter = changes::chapter(Some(&others), &now).expect("two versions");
+    let chapter = changes::chapter(Since::Folder(&others), &now).expect("two versions");
     let note = &chapter.sheets[0].notes[0];
     assert_eq!(note, "None of the 12 cells in both has the same numbers.");
 
@@ -565,7 +577,10 @@ fn what_changed_is_counted_cell_by_cell() {
         (&now, &more, "now, and not before"),
         (&more, &now, "before, and not now"),
     ] {
-        let notes = &changes::chapter(Some(before), after).expect("two versions").sheets[0].notes;
+        let notes = &changes::chapter(Since::Folder(before), after)
+            .expect("two versions")
+            .sheets[0]
+            .notes;
         assert!(
             notes[0].starts_with("The numbers of 12 cells in both are the same"),
             "{notes:?}"
@@ -574,7 +589,7 @@ fn what_changed_is_counted_cell_by_cell() {
     }
 
     let fewer = part(&now, "made", &["wanda"], &[0, 1]);
-    let chapter = changes::chapter(Some(&now), &fewer).expect("two versions");
+    let chapter = changes::chapter(Since::Folder(&now), &fewer).expect("two versions");
     let gone = rows(&chapter, "Cells that are there no more");
     assert_eq!(gone[0], ["a", "magnitude", "50 %", "1"].map(String::from));
     assert_eq!(gone.len(), 4);

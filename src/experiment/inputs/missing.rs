@@ -28,6 +28,8 @@ pub(super) struct Named<'a> {
     pub path: &'a Path,
     /// How to get it, if the experiment says so.
     pub obtain: Option<&'a str>,
+    /// Whether a file names it, and not an argument.
+    pub in_file: bool,
 }
 
 impl Missing {
@@ -44,6 +46,7 @@ impl Missing {
             part,
             path: named,
             obtain,
+            in_file,
         }: Named,
         instead: Option<String>,
     ) -> Missing {
@@ -55,10 +58,8 @@ impl Missing {
         if how.is_empty() {
             how.push(match path.is_symlink() {
                 true => "it is a link to something that does not exist".to_string(),
-                false => {
-                    "paths in an experiment file are relative to its folder, others to the folder zprune is started in"
-                        .to_string()
-                }
+                false if in_file => "paths in an experiment file are relative to its folder".to_string(),
+                false => "it is looked for from the folder in which zprune was started".to_string(),
             });
         }
         Missing {

@@ -110,6 +110,7 @@ pub(super) fn model(
         part: &Part::Model(plan.name.clone()),
         path: &plan.path,
         obtain: plan.obtain.as_deref(),
+        in_file: experiment.origin.is_file(),
     };
     let (path, commit) = match &plan.hub {
         None => (plan.path.clone(), None),
@@ -239,6 +240,7 @@ pub(super) fn checkpoints(
                 part: &Part::Method(experiment.method_name(cell).to_string()),
                 path: &experiment.named(cell),
                 obtain: None,
+                in_file: experiment.origin.is_file(),
             };
             let Some(input) = checkpoint(&what, &path, named, repository.as_ref(), missing).at(&method)? else {
                 continue;

@@ -3,8 +3,8 @@
 use crate::backend::moments::Needs;
 use crate::calibrate::Goal;
 use crate::calibrate::gradients::Loss;
-use crate::choices;
 use crate::error::{Error, Result};
+use crate::experiment::default_name;
 use crate::experiment::file_names::varies;
 use crate::experiment::known::{KNOWN, KnownRecipe, filled};
 use crate::experiment::plan::{
@@ -23,7 +23,7 @@ use crate::prune::permutation::PERMUTATIONS;
 use crate::prune::refiner::REFINERS;
 use crate::prune::solver::SOLVERS;
 use crate::prune::transform::TRANSFORMS;
-use crate::prune::units::{UNITS, Widths};
+use crate::prune::units::UNITS;
 use crate::registry;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -242,8 +242,8 @@ pub fn method(
     }
     let raw = problems.take_keyed(&span, with_file(raw.get_ref()))?;
     let only = only_pattern(&raw, problems)?;
-    let raw = match filled(&raw) {
-        Ok(raw) => raw,
+    let (raw, known) = match filled(&raw) {
+        Ok(filled) => filled,
         Err((span, error)) => {
             problems.add(span, error);
             return None;
@@ -328,7 +328,10 @@ pub fn method(
         target,
     };
     Some(MethodPlan {
-        name: raw.name.clone().unwrap_or_else(|| label(&plan)),
+        name: raw
+            .name
+            .clone()
+            .unwrap_or_else(|| default_name::of_recipe(&plan, known.as_deref())),
         calibrated: needs.anything() || with_gradients || share.component.tries(),
         pattern: only,
         seed: raw.seed,
@@ -371,16 +374,13 @@ fn of_units(
     let (units, built) = component(&UNITS, typed, problems)?;
     there.is_empty().then(|| {
         let widths = raw.widths.unwrap_or_default();
-        let label = match widths {
-            Widths::Uniform => units.name.clone(),
-            Widths::PerBlock => format!("{} (per block)", units.name),
-        };
+        let plan = UnitsPlan { units, widths };
         MethodPlan {
-            name: raw.name.clone().unwrap_or(label),
+            name: raw.name.clone().unwrap_or_else(|| default_name::of_units(&plan)),
             calibrated: built.component.calibrates(),
             pattern: only,
             seed: raw.seed,
-            kind: MethodKind::Units(UnitsPlan { units, widths }),
+            kind: MethodKind::Units(plan),
         }
     })
 }
@@ -450,38 +450,4 @@ fn steps_of(raw: &RawMethod) -> Vec<&'static str> {
 fn in_backquotes(keys: &[&str]) -> String {
     let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
     keys.join(", ")
-}
-
-/// A method's label where the experiment gives none: its steps in their order, and what is unlike the usual.
-fn label(plan: &RecipePlan) -> String {
-    let StepPlans {
-        transform,
-        permutation,
-        refine,
-        compensate,
-    } = &plan.steps;
-    let solver = Some(&plan.solver).filter(|solver| solver.name != "one-shot");
-    let name = |step: &ComponentPlan| step.name.clone();
-    let steps = [
-        transform.as_ref().map(name),
-        Some(name(&plan.criterion)),
-        // A criterion can have the same name.
-        permutation.as_ref().map(|step| format!("{}-permutation", step.name)),
-        refine.as_ref().map(name),
-        solver.map(name),
-        compensate.as_ref().map(name),
-    ];
-    let steps: Vec<String> = steps.into_iter().flatten().collect();
-    let steps = match steps.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["obs", "obs"] => "sparsegpt".to_string(),
-        _ => steps.join("+"),
-    };
-    let allocator = Some(plan.allocator.name.clone()).filter(|name| name != "uniform");
-    let stage = plan.stage.map(|stage| choices::name(&stage));
-    let target = Some("target dense".to_string()).filter(|_| !plan.target.is_default());
-    let unusual: Vec<String> = [allocator, stage, target].into_iter().flatten().collect();
-    match unusual.is_empty() {
-        true => steps,
-        false => format!("{steps} ({})", unusual.join(", ")),
-    }
 }

@@ -16,7 +16,7 @@ pub fn known(what: &str, name: &str, known: &[&str]) -> Result<()> {
 }
 
 /// Refuses a label that is empty, used twice, or has characters that are not seen.
-pub fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
+pub fn distinct<'a>(name: &'a String, others: impl Iterator<Item = &'a String>, what: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::config(format!(
             "a {what} is empty; give it one: `name = \"...\"`"
@@ -29,10 +29,18 @@ pub fn distinct<'a>(name: &String, mut others: impl Iterator<Item = &'a String>,
             u32::from(hidden)
         )));
     }
-    if others.any(|other| other == name) {
-        return Err(Error::config(format!(
-            "{what} `{name}` is used twice; give one of them another `name`"
-        )));
+    let others: Vec<&String> = others.collect();
+    if !others.contains(&name) {
+        return Ok(());
     }
-    Ok(())
+    let free = |number: &usize| !others.contains(&&format!("{name} {number}"));
+    let how = match (what, (2..).find(free)) {
+        ("task", _) => "leave one of them out, or give prompts another `name`".to_string(),
+        ("family", _) => "give one of them another `family`".to_string(),
+        (_, number) => format!(
+            "write another `name` below one of them, such as name = \"{name} {}\"",
+            number.unwrap_or_default()
+        ),
+    };
+    Err(Error::config(format!("{what} `{name}` is used twice; {how}")))
 }

@@ -4,9 +4,10 @@ use crate::error::{Error, Result};
 use crate::experiment::file_names::varies;
 use crate::experiment::problems::Problems;
 use crate::experiment::raw::{ListedMethod, RawComponent, RawExperiment, RawMethod};
-use crate::experiment::source::STANDARD_INPUT;
+use crate::experiment::source::{STANDARD_INPUT, Source};
 use crate::hub::datasets::PREFIX;
 use serde_spanned::Spanned;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 /// Makes every path of an experiment, which is relative to the folder of its file, one that can be opened from the working
@@ -50,6 +51,32 @@ fn of_sections(raw: &mut RawExperiment) -> Vec<&mut Spanned<PathBuf>> {
         paths.extend(&mut generation.examples);
     }
     paths
+}
+
+/// The paths of an experiment at which nothing is, with their places. They were [placed](place). What each cell fills in, and what the
+/// hub has, is not looked for.
+pub fn absent(raw: &mut RawExperiment) -> Vec<(Range<usize>, PathBuf)> {
+    let mut found = Vec::new();
+    let mut look = |path: &Spanned<PathBuf>| {
+        let text = path.get_ref().to_string_lossy();
+        let elsewhere = text.starts_with(PREFIX) || varies(&text) || text.is_empty() || text == STANDARD_INPUT;
+        if !elsewhere && !path.get_ref().exists() {
+            found.push((path.span(), path.get_ref().clone()));
+        }
+    };
+    of_sections(raw).into_iter().for_each(|path| look(path));
+    of_methods(raw).flat_map(outside).for_each(|path| look(path));
+    found
+}
+
+/// Says of these paths that nothing is there, each with its line.
+pub fn besides(source: &Source, absent: &[(Range<usize>, PathBuf)]) -> String {
+    let lines = absent.iter().map(|(span, path)| {
+        let before = source.text.get(..span.start).unwrap_or(&source.text);
+        format!("  line {}: `{}`", before.matches('\n').count() + 1, path.display())
+    });
+    let lines: Vec<String> = lines.collect();
+    format!("Besides, nothing is at these paths of the file:\n{}", lines.join("\n"))
 }
 
 /// The methods whose keys were typed.

@@ -16,6 +16,22 @@ const KEPT: [&str; 6] = [
 pub(super) const BEGIN: &str = "<!-- Measured: written by `zprune card`. -->";
 pub(super) const END: &str = "<!-- End of what was measured. -->";
 
+/// What stands between them in a new card.
+const NOTHING_YET: &str = "<!-- Nothing yet. `zprune eval --model DIR --corpus FILE --json found.json` measures, and \
+                           `zprune card DIR --measured found.json` writes it here. -->";
+
+/// Where a card has the place for what was measured: the byte at which its first line begins, and that of its last line.
+pub(super) fn place(card: &str) -> Option<(usize, usize)> {
+    let places = card.find(BEGIN).zip(card.find(END));
+    places.filter(|(begin, end)| begin < end)
+}
+
+/// A card as it was before anything was measured.
+pub(super) fn unmeasured(card: &str) -> Option<String> {
+    let (begin, end) = place(card)?;
+    Some(format!("{}{BEGIN}\n{NOTHING_YET}\n{}", &card[..begin], &card[end..]))
+}
+
 /// The original of a model.
 pub(super) struct Base<'a> {
     pub(super) name: Option<&'a str>,
@@ -107,11 +123,7 @@ impl Described<'_> {
                 text.push_str(&format!("| {step} | {} |\n", plain(setting).replace('|', "\\|")));
             }
         }
-        text.push_str(&format!(
-            "\n{}\n\n{BEGIN}\n<!-- Nothing yet. `zprune eval --model DIR --corpus FILE --json found.json` measures, and \
-             `zprune card DIR --measured found.json` writes it here. -->\n{END}\n",
-            self.note
-        ));
+        text.push_str(&format!("\n{}\n\n{BEGIN}\n{NOTHING_YET}\n{END}\n", self.note));
         text
     }
 }

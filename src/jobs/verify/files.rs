@@ -3,7 +3,8 @@
 use super::verdict::Verdict;
 use crate::data::digest::FileDigest;
 use crate::error::{Error, Result};
-use crate::jobs::card::CARD;
+use crate::files::input;
+use crate::jobs::card::{self, CARD};
 use crate::jobs::provenance::PruningFile;
 use crate::model::export::PRUNING;
 use std::collections::BTreeMap;
@@ -42,7 +43,14 @@ pub(super) fn hold(
             // People edit it, and no program reads it to compute.
             match FileDigest::of_file(&path) {
                 Ok(found) if found == *wanted => same += 1,
-                _ => verdict.unchecked.push(format!("{name}: it was edited, or removed")),
+                _ if measured(&path, wanted) => {
+                    same += 1;
+                    verdict.unchecked.push(format!(
+                        "{name}: what `zprune card` put into it; the rest is as it was written"
+                    ));
+                }
+                _ if path.exists() => verdict.unchecked.push(format!("{name}: it was edited")),
+                _ => verdict.unchecked.push(format!("{name}: it was removed")),
             }
             continue;
         }
@@ -62,6 +70,13 @@ pub(super) fn hold(
     }
     verdict.files = Some(same);
     added(folder, written, record, verdict)
+}
+
+/// Whether a card has what was measured, and is for the rest the one that was written with the model.
+fn measured(path: &Path, written: &FileDigest) -> bool {
+    let card = input::read_text(path, input::SMALL).ok();
+    let as_made = card.and_then(|card| card::as_made(&card));
+    as_made.is_some_and(|card| FileDigest::of_bytes(card.as_bytes()) == *written)
 }
 
 /// Adds to the verdict what the directory contains besides the files that belong there and `record`.
