@@ -59,7 +59,7 @@ pub struct Eval {
     /// Documents per task, or prompts to answer; all by default
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// The version of lm-evaluation-harness whose scores you want [default: 0.4.9.2, which is the current one]
+    /// The version of lm-evaluation-harness whose results you want [default: 0.4.9.2, which is the current one]
     #[arg(long, requires = "tasks", value_parser = choice::<Harness>(&[
         "The master branch of 2023 (`hf-causal`), which pruning papers used: no BOS, an empty context is the end-of-text \
          token, a limit takes documents shuffled with seed 42. (The tagged release 0.3.0 also tokenised continuations alone; \

@@ -23,14 +23,14 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
     let mut text = String::new();
     let sharing = experiment.cells_per_seed();
     if let Some(plan) = experiment.calibration.as_ref().filter(|_| sharing > 1) {
-        let (what, how) = match plan.stage {
-            Stage::Dense => ("the calibration pass", "of the dense model"),
-            Stage::Block => ("block 0's statistics", "since nothing is pruned before it"),
-            Stage::Staged | Stage::Separate => ("", ""),
+        let what = match plan.stage {
+            Stage::Dense => "the calibration pass of the dense model is computed once",
+            Stage::Block => "the statistics of block 0, before which nothing is pruned, are computed once",
+            Stage::Staged | Stage::Separate => "",
         };
         if !what.is_empty() {
             text.push_str(&format!(
-                "shared: {what}, by the {sharing} calibrated cells of each model and seed, {how}\n"
+                "shared: {what} for the {sharing} calibrated cells of each model and seed\n"
             ));
         }
     }
@@ -38,7 +38,7 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
     let computed = experiment.calibration.iter().any(|plan| plan.gradients.is_none());
     if computed && cells > 1 {
         text.push_str(&format!(
-            "shared: the gradients of the dense model's loss, by {cells} calibrated cells of each model and seed\n"
+            "shared: the gradients of the dense model's loss are computed once for {cells} calibrated cells of each model and seed\n"
         ));
     }
     let fixed: Vec<&str> = experiment
@@ -49,7 +49,9 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
         .collect();
     if !fixed.is_empty() && experiment.seeds.len() > 1 {
         let names = fixed.join(", ");
-        text.push_str(&format!("shared: {names}, by all seeds, without calibration\n"));
+        text.push_str(&format!(
+            "shared: {names}: one cell for all seeds, since nothing is calibrated\n"
+        ));
     }
     Ok(text)
 }

@@ -18,11 +18,11 @@ pub(super) struct Merge {
     /// Results folder that the records are added to; it is made if it is not there
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
-    /// Leave this out of the records that are added. Scores, comparisons and runs that go on do not need it, and it takes most of the
-    /// space
+    /// Leave this out of the records that are added. Tables, comparisons and runs that are continued do not need it, and it takes most of
+    /// the space
     #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = choice::<Part>(&[
         "What pruning did to each layer; without it, plots of layers cannot be drawn",
-        "The scores of every document of tasks, and the answers to prompts",
+        "The likelihoods of every document of tasks, and the answers to prompts",
     ]))]
     without: Vec<Part>,
 }

@@ -181,7 +181,8 @@ fn told(done: &Structure, out: &Path) -> String {
     let zeros = after.parameters.saturating_sub(done.left.parameters);
     if zeros > 0 && !done.padded && !done.blocks.iter().any(narrow) {
         text.push_str(&format!(
-            "{zeros} of the parameters are zeros: a key of config.json gives biases to several layers, and some of them need none\n"
+            "{zeros} of the parameters are biases that are 0: a key of config.json gives biases to several layers at once, and some of these \
+             layers need none\n"
         ));
     }
     text.push_str(match (done.loaders, done.padded) {
@@ -203,14 +204,14 @@ fn told(done: &Structure, out: &Path) -> String {
         ));
     }
     text.push_str(&format!(
-        "Checked: logits differ by {:.0e} of the largest from those of the original {}. {STRUCTURE} says what is left.",
-        done.logit_difference,
+        "Checked: the logits are those of the original {}; they differ by at most {:.0e} of the largest. {STRUCTURE} says what is left.",
         match done.compared_without_blocks {
             true =>
-                "without these blocks, and with zeros in place of what else was removed; zeros in place of a block would change what the \
-                 next one gets, since this model has norms after its sums",
+                "without the removed blocks, and with zeros in place of everything else that was removed (in this model a block of zeros would \
+                 not leave its input as it is)",
             false => "with zeros in place of what was removed",
-        }
+        },
+        done.logit_difference
     ));
     text
 }

@@ -206,7 +206,7 @@ impl Forecast {
             let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 16);
             bytes.ok_or_else(|| {
                 Error::config(format!(
-                    "{count} bytes of memory would be needed at once, for {sequences} calibration sequences of {length} \
+                    "{count} bytes of memory would be needed at once, for {sequences} calibration windows of {length} \
                      tokens and {} blocks of width {width}; that is more than a machine can have",
                     spec.blocks
                 ))

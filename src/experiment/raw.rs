@@ -127,7 +127,7 @@ pub struct RawSearch {
 pub struct RawModel {
     /// Label in tables; the folder's or the repository's name by default.
     pub name: Option<String>,
-    /// The model's directory, in the format of Hugging Face.
+    /// The model's folder, in the format of Hugging Face.
     #[schemars(with = "Option<PathBuf>")]
     pub path: Option<Spanned<PathBuf>>,
     /// Repository on the Hugging Face hub, in place of a path.
@@ -156,7 +156,7 @@ pub struct RawCalibration {
     pub gradients: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text; the data set's own way, or `none`, by default.
+    /// How the documents of the corpus become one text; the named corpus's own way, or `none`, by default.
     pub join: Option<Join>,
     /// How windows are drawn from a corpus; the protocol's way, or `documents`, by default.
     pub sampling: Option<Sampling>,
@@ -224,7 +224,7 @@ impl<'de> Deserialize<'de> for ListedMethod {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawMethod {
-    /// Label in tables; made from the steps by default.
+    /// Label in tables; by default made from the steps, with the parameters that are not at their defaults.
     pub name: Option<String>,
     /// A recipe by name, whose steps are used where none are typed here.
     #[schemars(with = "Option<String>")]
@@ -269,7 +269,7 @@ pub struct RawMethod {
     /// In place of a criterion: file of safetensors with the mask of another program, 1 for what is kept; names as with `scores`.
     #[schemars(with = "Option<PathBuf>")]
     pub mask: Option<Spanned<PathBuf>>,
-    /// In place of a criterion: a model that another program pruned, as its directory or `hub:org/name`, to be measured as it is; names as
+    /// In place of a criterion: a model that another program pruned, as its folder or `hub:org/name`, to be measured as it is; names as
     /// with `scores`.
     #[schemars(with = "Option<PathBuf>")]
     pub checkpoint: Option<Spanned<PathBuf>>,
@@ -297,7 +297,7 @@ pub struct RawEvaluation {
     pub tokens: Option<Spanned<PathBuf>>,
     /// How to get it, shown when it is not there.
     pub obtain: Option<String>,
-    /// How rows become one text; the data set's own way, or `none`, by default.
+    /// How the documents of the corpus become one text; the named corpus's own way, or `none`, by default.
     pub join: Option<Join>,
     /// Use only the first so many rows of the corpus; all by default.
     pub rows: Option<usize>,
@@ -373,7 +373,7 @@ pub struct RawTask {
     pub obtain: Option<String>,
     /// Number of documents; all by default.
     pub limit: Option<usize>,
-    /// Whose scores are wanted; those of the current lm-evaluation-harness by default.
+    /// The version of lm-evaluation-harness whose results are wanted; the current one by default.
     pub harness: Option<Harness>,
 }
 
@@ -436,7 +436,8 @@ pub struct RawCompute {
 pub struct RawReport {
     /// Confidence of intervals; 0.95 by default.
     pub confidence: Option<f64>,
-    /// Pairs of axes, each of which gets tables with the values of the first as rows and of the second as columns.
+    /// Tables of methods by two of their steps: `[["criterion", "solver"]]` makes tables with a row for each criterion and a column for
+    /// each solver.
     #[serde(default)]
     pub tables: Vec<Vec<Axis>>,
 }

@@ -159,7 +159,7 @@ impl CalibrationPlan {
         self.check_size(length.fixed().unwrap_or(1), 1)?;
         if sequences == 0 || length.fixed().is_some_and(|length| length < 2) {
             return Err(Error::config(
-                "calibration needs at least one sequence of at least 2 tokens",
+                "calibration needs at least one window of at least 2 tokens",
             ));
         }
         Ok(())
@@ -174,13 +174,13 @@ impl CalibrationPlan {
         let tokens = sequences.checked_mul(length);
         if tokens.is_none_or(|tokens| tokens > MOST_CALIBRATION_TOKENS) {
             return Err(Error::config(format!(
-                "{sequences} sequences of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
+                "{sequences} windows of {length} tokens are more than {MOST_CALIBRATION_TOKENS} calibration tokens"
             )));
         }
         let all = tokens.and_then(|tokens| tokens.checked_mul(seeds));
         if all.is_none_or(|tokens| tokens > MOST_TOKENS) {
             return Err(Error::config(format!(
-                "{sequences} sequences of {length} tokens for each of {seeds} seeds are more than {MOST_TOKENS} \
+                "{sequences} windows of {length} tokens for each of {seeds} seeds are more than {MOST_TOKENS} \
                  calibration tokens"
             )));
         }

@@ -132,7 +132,9 @@ fn marked(cell: &SheetCell) -> String {
         Mark::None => text,
         Mark::Best => format!("<strong>{text}</strong>"),
         Mark::Tied => {
-            format!("{text}<span title=\"the best, or not significantly worse than any method\">&nbsp;≈</span>")
+            format!(
+                "{text}<span title=\"the best method, or one that no method is significantly better than\">&nbsp;≈</span>"
+            )
         }
     }
 }

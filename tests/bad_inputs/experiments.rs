@@ -551,22 +551,22 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "no calibration sequences",
         change: Experiment("sequences = 4", "sequences = 0"),
-        expect: &["experiment.toml:12:13: calibration needs at least one sequence of at least 2 tokens"],
+        expect: &["experiment.toml:12:13: calibration needs at least one window of at least 2 tokens"],
     },
     Case {
         name: "calibration windows of one token",
         change: Experiment("sequences = 4\nlength = 16", "sequences = 4\nlength = 1"),
-        expect: &["experiment.toml:13:10: calibration needs at least one sequence of at least 2 tokens"],
+        expect: &["experiment.toml:13:10: calibration needs at least one window of at least 2 tokens"],
     },
     Case {
         name: "more calibration tokens than any memory holds",
         change: Experiment("sequences = 4", "sequences = 4_000_000_000_000_000_000"),
-        expect: &["experiment.toml:12:13: ", "4000000000000000000 sequences of 16 tokens"],
+        expect: &["experiment.toml:12:13: ", "4000000000000000000 windows of 16 tokens"],
     },
     Case {
         name: "a thousand million calibration tokens",
         change: Experiment("sequences = 4\nlength = 16", "sequences = 500_000\nlength = 2_048"),
-        expect: &["experiment.toml:12:13: 500000 sequences of 2048 tokens are more than 67108864 calibration tokens"],
+        expect: &["experiment.toml:12:13: 500000 windows of 2048 tokens are more than 67108864 calibration tokens"],
     },
     Case {
         name: "more calibration tokens of all seeds than any memory holds",
@@ -583,7 +583,7 @@ const EXPERIMENTS: &[Case] = &[
                 "sequences = 32_768\nlength = 2_048",
             );
         }),
-        expect: &["experiment.toml:12:13: 32768 sequences of 2048 tokens for each of 40 seeds are more than"],
+        expect: &["experiment.toml:12:13: 32768 windows of 2048 tokens for each of 40 seeds are more than"],
     },
     Case {
         name: "more evaluation windows than any memory holds",
@@ -609,7 +609,7 @@ const EXPERIMENTS: &[Case] = &[
 
 /// Slips in one value each, and what of the file is marked.
 const SLIPS: &[(&str, &str, &str, &str)] = &[
-    ("sequences = 4", "sequences = 0", "0", "at least one sequence"),
+    ("sequences = 4", "sequences = 0", "0", "at least one window"),
     ("length = 16\n\n", "length = 1\n\n", "1", "at least 2 tokens"),
     ("seeds = [0, 1]", "seeds = [7, 3, 7]", "7", "seed 7 is listed twice"),
     ("name = \"novel\"", "name = \"\"", "\"\"", "evaluation name is empty"),

@@ -47,7 +47,11 @@ name = "sparsegpt""#;
     let plan = works(&run(&folder, "plan experiment.toml"));
     works(&run(&folder, "experiment.toml"));
     let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
-    for label in ["wanda+sparse-swaps", "wanda+dsnot", "magnitude+sparse-swaps+obs"] {
+    for label in [
+        "wanda+sparse-swaps",
+        "wanda+dsnot (layers all)",
+        "magnitude+sparse-swaps+obs (max swaps 2)",
+    ] {
         assert!(plan.contains(label), "{plan}");
         assert!(records.contains(&format!("\"{label}\"")), "{label} is not in {records}");
     }

@@ -40,13 +40,21 @@ fn a_sweep_scores_what_shrink_writes() {
     assert_eq!(records.len(), 12);
     for (method, out, arguments) in [
         (
-            "flap (per block)",
+            "flap (metric wifn, per block)",
             "thin",
             "--method flap --set metric=wifn --widths per-block",
         ),
-        ("unit-sum", "sums", "--method unit-sum --set score=magnitude"),
+        (
+            "unit-sum (score magnitude)",
+            "sums",
+            "--method unit-sum --set score=magnitude",
+        ),
         ("block-drop", "short", "--method block-drop"),
-        ("olica", "narrow", "--method olica --set calibrated=1 --set ratio=0.1"),
+        (
+            "olica (calibrated 1, ratio 0.1)",
+            "narrow",
+            "--method olica --set calibrated=1 --set ratio=0.1",
+        ),
     ] {
         let mut own = records.iter().filter(|record| record["label"]["method"] == method);
         let record = own.next().expect("the sweep has that cell");
@@ -93,7 +101,12 @@ fn a_sweep_scores_what_shrink_writes() {
     let scores = std::fs::read_to_string(folder.path("results/tiny/tables/perplexity.md")).expect("a table of scores");
     // Units have sizes: what was removed is said where it is another share.
     let mut said = 0;
-    for method in ["flap (per block)", "unit-sum", "block-drop", "olica"] {
+    for method in [
+        "flap (metric wifn, per block)",
+        "unit-sum (score magnitude)",
+        "block-drop",
+        "olica (calibrated 1, ratio 0.1)",
+    ] {
         let own = records.iter().filter(|record| record["label"]["method"] == method);
         let shares: Vec<f64> = own.filter_map(|record| record["sparsity"].as_f64()).collect();
         let removed = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
@@ -146,7 +159,7 @@ fn what_is_measured_and_cannot_be_written_is_said_before() {
     );
     assert!(told.contains("--set bias=false"), "{told}");
     assert!(
-        note("llm-pruner (per block)").is_some_and(|note| note.contains("its cells will fail")),
+        note("llm-pruner (end 9, per block)").is_some_and(|note| note.contains("its cells will fail")),
         "{told}"
     );
     assert!(!told.contains("note: qwen2, unit-sum"), "{told}");
@@ -160,7 +173,7 @@ fn whole_units_need_a_fraction_and_no_steps() {
         &folder,
         "plan experiment.toml",
         2,
-        &["flap (per block): it removes whole units, and all patterns are N:M"],
+        &["flap (metric wifn, per block): it removes whole units, and all patterns are N:M"],
     );
     let folder = with("[[method]]\nunits = \"flap\"\ncriterion = \"wanda\"\n");
     refused(&folder, "plan experiment.toml", 2, &["leave out `criterion`"]);

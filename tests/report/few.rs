@@ -53,7 +53,7 @@ fn a_method_with_one_seed_beside_others_with_three_has_no_star_and_says_why() {
     assert!(ria.text.ends_with("(one seed)"), "{ria:?}");
     assert!(!cell(table, "wanda", "50 %").text.contains("seed"));
     assert!(
-        notes(table).contains("One seed: a method with one calibration seed gets no mark"),
+        notes(table).contains("One seed: the method was run with one calibration seed, and others with several"),
         "{}",
         notes(table)
     );
@@ -90,7 +90,7 @@ fn a_method_with_one_seed_beside_others_with_three_has_no_star_and_says_why() {
     }
     assert_eq!(lone, 4);
     assert!(
-        notes(compared).contains("One seed: a method that calibrates has one seed here"),
+        notes(compared).contains("One seed: a method of this comparison has one calibration seed"),
         "{}",
         notes(compared)
     );
@@ -157,13 +157,13 @@ fn where_all_have_one_seed_marks_stay_and_say_what_they_do_not_cover() {
     assert_eq!(cell(table, "ria", "50 %").mark, Mark::Best);
     assert!(!cell(table, "ria", "50 %").text.contains("seed"));
     assert!(
-        notes(table).contains("not for other calibration texts"),
+        notes(table).contains("not what other calibration texts could"),
         "{}",
         notes(table)
     );
     assert!(
         notes(sheet(&report, "comparisons"))
-            .contains("intervals and p-values allow for other texts, not for other calibration texts")
+            .contains("intervals and p-values say what other evaluation texts could change")
     );
     assert!(notes(sheet(&report, "comparisons")).contains("The interval is a t-interval over texts."));
     assert!(report.families[0].tests.iter().all(|test| !test.lone));
@@ -299,8 +299,8 @@ fn with_four_questions_no_comparison_can_show_anything_and_all_are_counted() {
     }
     let said = notes(sheet(&report, "accuracy"));
     assert!(
-        said.contains("Each of the 3 comparisons could hardly show anything")
-            && said.contains("since 4 documents are too few"),
+        said.contains("Each of the 3 comparisons can find almost no difference")
+            && said.contains("because 4 documents are too few"),
         "{said}"
     );
     assert!(!said.contains("Minimum detectable"), "{said}");
@@ -316,7 +316,10 @@ fn comparisons_without_any_difference_are_counted_by_themselves() {
     });
     let report = Report::new(Results::join(plan, &records));
     let said = notes(sheet(&report, "accuracy"));
-    assert!(said.contains("2 of 3 comparisons could hardly show anything"), "{said}");
+    assert!(
+        said.contains("2 of 3 comparisons can find almost no difference"),
+        "{said}"
+    );
     assert!(
         said.contains("In 1 comparison the methods do not differ in any text, so it is not known what it could show"),
         "{said}"

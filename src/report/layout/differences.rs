@@ -107,13 +107,15 @@ impl View<'_> {
         }
         if has(|test| test.lone) {
             notes.push(format!(
-                "{LONE}: a method that calibrates has one seed here, and others have several. Interval and p-value allow for other texts \
-                 only, so the difference is not tested with the others: it has no corrected p-value and is not called significant."
+                "{LONE}: a method of this comparison has one calibration seed, and others have several. Interval and p-value say only what \
+                 other evaluation texts could change. So the difference is not tested with the others: it has no corrected p-value and is \
+                 not called significant."
             ));
         }
         if has(|test| test.one_seed && !test.lone) {
             notes.push(
-                "All methods that calibrate have one seed: intervals and p-values allow for other texts, not for other calibration texts."
+                "All methods that calibrate have one seed: intervals and p-values say what other evaluation texts could change, not what \
+                 other calibration texts could."
                     .to_string(),
             );
         }

@@ -217,9 +217,9 @@ impl View<'_> {
             Measure::Accuracy { .. } => {
                 let documents: Vec<String> = sizes.map(|(label, n)| format!("{label} {n}")).collect();
                 notes.push(format!(
-                    "Documents: {}; {seeds}. In brackets the {confidence} interval over documents: Wilson's, or exact below \
-                     {FEW} documents; of several seeds the mean is shown, with the interval of one run. The average counts every \
-                     task the same; ± is half of its {confidence} interval over documents.",
+                    "Documents: {}; {seeds}. With several seeds a value is their mean. In brackets is the {confidence} interval over the \
+                     documents of one run: Wilson's, or the exact one below {FEW} documents. In the average, all tasks have the same \
+                     weight; its ± is half of the {confidence} interval over documents.",
                     documents.join(", ")
                 ));
             }
@@ -291,7 +291,7 @@ impl View<'_> {
                 false => String::new(),
             };
             said.push(format!(
-                "≈: the best, and every method compared with it that is not significantly worse than any method{correction}."
+                "≈: the best method, and each method that was compared with it if no method is significantly better{correction}."
             ));
         }
         if !said.is_empty() && declared {
@@ -299,14 +299,15 @@ impl View<'_> {
         }
         if one_seed && !said.is_empty() {
             said.push(
-                "The comparisons are of one calibration seed: they allow for other evaluation texts, not for other calibration texts."
+                "The comparisons have one calibration seed: they say what other evaluation texts could change, not what other calibration \
+                 texts could."
                     .to_string(),
             );
         }
         if lone {
             said.push(
-                "One seed: a method with one calibration seed gets no mark for it beside methods with several. Its comparisons would \
-                 allow for other evaluation texts only, those of the others also for other calibration texts."
+                "One seed: the method was run with one calibration seed, and others with several. It has no mark, since its differences \
+                 cannot be tested for other calibration texts, as those of the others are."
                     .to_string(),
             );
         }
@@ -341,7 +342,7 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
         let documents = documents.map(|most| format!("{} are too few", counted(most, "document")));
         let seeds = of(Hopeless::Spread).map(|test| test.seeds.len()).max();
         let spread = seeds.map(|seeds| match seeds {
-            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ (use five or more)"),
+            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ (use more)"),
             _ => "there are too few texts, or they differ too much".to_string(),
         });
         let remedy: Vec<String> = documents.into_iter().chain(spread).collect();
@@ -357,7 +358,7 @@ fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
             (some, all) => format!("{some} of {all} comparisons"),
         };
         said.push(format!(
-            "{share} could hardly show anything: even a difference {difference} would not be found with {power} probability, since {remedy}."
+            "{share} can find almost no difference: even one {difference} would be found with less than {power} probability, because {remedy}."
         ));
     }
     let alike = able.len() - told.len();
