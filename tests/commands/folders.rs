@@ -2,7 +2,7 @@
 
 use super::{Folder, refused, run, says, tree, works};
 use std::path::Path;
-use zprune::record::Part;
+use zprune::record::{Part, Record};
 
 #[test]
 fn a_report_is_not_written_over_one_it_is_made_of() {
@@ -42,6 +42,102 @@ fn a_merge_says_that_it_left_out_an_unfinished_line() {
     assert!(told.contains("1 cell has no result yet"), "{told}");
     let told = works(&run(&folder, "merge merged --into again"));
     assert!(!told.contains("unfinished"), "{told}");
+}
+
+/// Claim: of cells that two machines computed, those with the same numbers but for their last digits are one record; where numbers differ,
+/// the record that was there first stays and the program names the cell; what only one of them has is added.
+#[test]
+fn folders_of_different_machines_are_merged() {
+    let folder = Folder::new();
+    works(&run(&folder, "experiment.toml"));
+    let here = zprune::record::read(&folder.path("results/tiny")).expect("records");
+    let write = |name: &str, records: &[Record]| {
+        let lines: Vec<String> = records.iter().map(|record| record.line().expect("a line")).collect();
+        std::fs::create_dir_all(folder.path(name)).expect("writable");
+        folder.write(format!("{name}/runs.jsonl"), lines.join("\n") + "\n");
+        let plan = std::fs::read(folder.path("results/tiny/plan.toml")).expect("a plan");
+        folder.write(format!("{name}/plan.toml"), plan);
+    };
+    let shifted = |record: &Record, by: f64| {
+        let mut there = record.clone();
+        there.run.machine = "linux x86_64, another processor, 16 cores".to_string();
+        for evaluation in &mut there.evaluations {
+            evaluation.windows.iter_mut().for_each(|window| *window += by);
+            evaluation.perplexity *= by.exp();
+        }
+        there
+    };
+    let [first, second, third, others @ ..] = here.as_slice() else {
+        panic!("{} records", here.len())
+    };
+    // The first cell is here alone. The second differs by rounding, the third by more; the others are there alone.
+    write("here", &[first.clone(), second.clone(), third.clone()]);
+    let there: Vec<Record> = others.iter().map(|record| shifted(record, 0.0)).collect();
+    write(
+        "there",
+        &[vec![shifted(second, 1e-6), shifted(third, 0.01)], there].concat(),
+    );
+    let output = run(&folder, "merge here there --into both");
+    let told = works(&output);
+    assert!(
+        told.contains(&format!(
+            "both: {} records added, 1 were there already; every cell has a result",
+            here.len()
+        )),
+        "{told}"
+    );
+    let warning = format!("cell {} has other numbers in there; its record was left out", third.id);
+    assert!(says(&output).contains(&warning), "{}", says(&output));
+    assert_eq!(
+        says(&output).matches("has other numbers").count(),
+        1,
+        "{}",
+        says(&output)
+    );
+    let merged = zprune::record::read(&folder.path("both")).expect("records");
+    for record in &here {
+        let kept = merged
+            .iter()
+            .find(|merged| merged.id == record.id)
+            .expect("all are there");
+        let is_ours = [first, second, third].contains(&record);
+        assert_eq!(
+            kept.run.machine == record.run.machine,
+            is_ours,
+            "{}",
+            record.label.method
+        );
+        assert_eq!(kept.evaluations, record.evaluations, "{}", record.label.method);
+    }
+    // The other way round, the other machine's records were there first.
+    let output = run(&folder, "merge there here --into turned");
+    assert!(says(&output).contains("has other numbers in here"), "{}", says(&output));
+    works(&run(&folder, "report both"));
+    // Cells of another backend have other ids: they are another experiment, and a report has both.
+    let mut gpu = here.clone();
+    for record in &mut gpu {
+        record.cell.backend = "gpu".to_string();
+        record.id = record.cell.id();
+    }
+    write("gpu", &gpu);
+    let plan = std::fs::read_to_string(folder.path("gpu/plan.toml")).expect("a plan");
+    let plan = here
+        .iter()
+        .zip(&gpu)
+        .fold(plan, |plan, (here, gpu)| plan.replace(&here.id, &gpu.id));
+    folder.write("gpu/plan.toml", plan);
+    refused(
+        &folder,
+        "merge here gpu --into neither",
+        2,
+        &[
+            "its experiment is another one",
+            "puts different experiments into one report",
+        ],
+    );
+    let told = works(&run(&folder, "report results/tiny gpu --out beside"));
+    let row = format!("{} (tiny 2)", third.label.method);
+    assert!(told.contains(&row), "no `{row}` in {told}");
 }
 
 #[test]
