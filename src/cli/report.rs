@@ -55,7 +55,8 @@ pub(super) struct ReportCommand {
     /// Print tables with these methods only, in this order, and write no files; `dense` is the unpruned model
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Vec<String>,
-    /// Print tables with these columns only, in this order, and write no files: their headings, as in "50 %,2:4"
+    /// Print tables with these columns only, in this order, behind those that name the rows, and write no files: their headings, as in
+    /// "50 %,2:4"
     #[arg(long, value_name = "HEADINGS", value_delimiter = ',')]
     columns: Vec<String>,
     /// Print only rows that contain this text, or whose table's title does, and write no files; `a|b` is either text. May be repeated: a

@@ -324,8 +324,8 @@ mod tests {
                 "`name` is missing: write `solver = { name = \"obs\", damping = 0.02 }`",
             ),
             (
-                "criterion = { activation_power = 1.0 }",
-                "`name` is missing: write `criterion = { name = \"ria\", activation_power = 1.0 }`",
+                "criterion = \"wanda\"\nallocator = { m = 7 }",
+                "`name` is missing: write `allocator = { name = \"owl\", m = 7 }`",
             ),
             (
                 "criterion = \"wanda\"\nsolver = { damping = 0.02 }",

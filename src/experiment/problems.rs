@@ -96,6 +96,11 @@ impl Problems {
         self.lost.iter().any(|(at, lost)| at == table && lost == key)
     }
 
+    /// Whether any key of the table at `table` could not be read.
+    pub fn lost_any(&self, table: &Range<usize>) -> bool {
+        self.lost.iter().any(|(at, _)| at == table)
+    }
+
     /// Takes as a mistake that a key of the table at `table` is missing, unless it was there and could not be read.
     pub fn missing(&mut self, table: &Range<usize>, key: &str, message: impl std::fmt::Display) {
         if !self.lost(table, key) {

@@ -422,6 +422,8 @@ impl Resolving<'_> {
     }
 
     fn methods(&self, experiment: &mut Experiment, protocol: Option<Named>, problems: &mut Problems) {
+        // The default name of a method of which a key could not be read is not the one that it is going to have.
+        let mut unsure: Vec<String> = Vec::new();
         for raw in &self.methods {
             let span = raw.span();
             let target = self.raw.calibration.as_ref().and_then(|raw| raw.get_ref().target);
@@ -429,10 +431,14 @@ impl Resolving<'_> {
                 continue;
             };
             let others = experiment.methods.iter().map(|method| &method.name);
+            if raw.get_ref().name.is_none() && problems.lost_any(&span) {
+                unsure.push(method.name.clone());
+            }
             let distinct = match method.name == DENSE {
                 true => Err(Error::config(format!(
                     "method name `{DENSE}` is taken by the unpruned model"
                 ))),
+                false if unsure.contains(&method.name) => Ok(()),
                 false => distinct(&method.name, others, "method name"),
             };
             let mut wrong = |key: Option<&'static str>, error: Error| {

@@ -139,7 +139,16 @@ impl Source {
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
                     Some((_, key)) if key == "seeds" && message.ends_with("expected a sequence") => {
-                        "`seeds` must be a list of seeds: three seeds are [0, 1, 2]".to_string()
+                        match name.parse() {
+                            Ok(count @ 2..=8u64) => {
+                                let seeds: Vec<String> = (0..count).map(|seed| seed.to_string()).collect();
+                                format!(
+                                    "`seeds` must be a list: {count} seeds are [{}], and the seed {count} alone is [{count}]",
+                                    seeds.join(", ")
+                                )
+                            }
+                            _ => "`seeds` must be a list, such as [0, 1, 2]".to_string(),
+                        }
                     }
                     Some((_, key)) if key == "memory" => {
                         "here must be an amount of memory, in quotes, such as \"12GiB\"".to_string()
@@ -426,7 +435,7 @@ mod tests {
             ),
             (
                 "[sweep]\nseeds = 3\n",
-                "x.toml:2:9: `seeds` must be a list of seeds: three seeds are [0, 1, 2]",
+                "x.toml:2:9: `seeds` must be a list: 3 seeds are [0, 1, 2], and the seed 3 alone is [3]",
             ),
         ] {
             let (_, said) = problems(text);

@@ -257,7 +257,7 @@ impl Work for Measure<'_> {
         };
         progress.start(1, spec.blocks);
 
-        progress.stage("making kernels");
+        progress.stage("one block that is not timed");
         let one = TokenWindows::new(ids[..benchmark.length].to_vec(), benchmark.length)?;
         prune(backend, &with_blocks(1), (benchmark, method), &one, &Silent, |_| ())?;
 

@@ -36,10 +36,11 @@ impl TableChoice {
         let methods: Vec<&str> = std::iter::once(DENSE)
             .chain(experiment.methods.iter().map(|method| method.name.as_str()))
             .collect();
-        known("method", &self.methods, &methods)?;
-        let mut chapters = match self.methods.is_empty() {
+        let wanted = whole(&self.methods, &methods);
+        known("method", &wanted, &methods)?;
+        let mut chapters = match wanted.is_empty() {
             true => all.to_vec(),
-            false => layout::chapters(results, families, Some(&self.methods)),
+            false => layout::chapters(results, families, Some(&wanted)),
         };
         let tables: Vec<&str> = chapters.iter().map(|chapter| chapter.file).collect();
         if let Some(name) = self.tables.iter().find(|name| !tables.contains(&name.as_str())) {
@@ -72,7 +73,8 @@ impl TableChoice {
                 titles.push(&column.title);
             }
         }
-        let columns: Vec<String> = self.columns.iter().map(|typed| title(typed, &titles)).collect();
+        let columns = whole(&self.columns, &titles);
+        let columns: Vec<String> = columns.iter().map(|typed| title(typed, &titles)).collect();
         known("column", &columns, &titles)?;
         let chosen = |chapter: &Chapter| Chapter {
             sheets: chapter
@@ -196,6 +198,21 @@ fn what_there_is(chapters: &[Chapter], texts: &[String]) -> String {
     }
 }
 
+/// Names that were written in one list with commas between them, where names have commas, too: what makes up a known name is put together
+/// again.
+fn whole(parts: &[String], known: &[&str]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = parts;
+    while !rest.is_empty() {
+        let joined = |count: &usize| known.contains(&rest[..*count].join(",").trim());
+        let count = (1..=rest.len()).rev().find(joined).unwrap_or(1);
+        let name = rest[..count].join(",");
+        names.push(if count > 1 { name.trim().to_string() } else { name });
+        rest = &rest[count..];
+    }
+    names
+}
+
 /// The heading that is meant: a sparsity may be written as in an experiment, `0.5` or `50%` for `50 %`, and with spaces around it.
 fn title(typed: &str, titles: &[&str]) -> String {
     let typed = typed.trim();
@@ -207,5 +224,24 @@ fn known(kind: &str, wanted: &[String], there: &[&str]) -> Result<()> {
     match wanted.iter().find(|name| !there.contains(&name.as_str())) {
         Some(name) => Err(unknown(kind, name, there)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn names_with_commas_are_found_in_a_list() {
+        let known = ["wanda", "alps (owl, m 7.0)", "prune, s", "prune"];
+        let parts = |list: &str| -> Vec<String> { list.split(',').map(str::to_string).collect() };
+        for (typed, names) in [
+            ("wanda,alps (owl, m 7.0)", vec!["wanda", "alps (owl, m 7.0)"]),
+            ("prune, s,wanda", vec!["prune, s", "wanda"]),
+            ("prune,wanda", vec!["prune", "wanda"]),
+            ("wnada,prune", vec!["wnada", "prune"]),
+        ] {
+            assert_eq!(whole(&parts(typed), &known), names);
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The event log: what happened in a results folder, when, and in which process. For people and for programs that
-//! watch a sweep; zprune itself never reads it.
+//! watch a sweep. No run reads it; `zprune report --since` looks there which process computed what.
 
 use crate::error::{Error, Result};
 use crate::record::journal::Journal;

@@ -73,6 +73,19 @@ const EXPERIMENTS: &[Case] = &[
         ],
     },
     Case {
+        name: "a step that could not be read, and so another name than the method has",
+        change: Other(|folder| {
+            folder.replace("experiment.toml", "name = \"wanda\"\n", "");
+            folder.replace(
+                "experiment.toml",
+                "name = \"sparsegpt\"\ncriterion = \"obs\"\nsolver = \"obs\"",
+                "criterion = \"wanda\"\nsolver = { damping = 0.02 }",
+            );
+        }),
+        // It would be `wanda` without its solver, and that is no mistake of its own.
+        expect: &["error: experiment.toml:24:10: `name` is missing"],
+    },
+    Case {
         name: "mistakes, and paths at which nothing is",
         change: Other(|folder| {
             folder.replace("experiment.toml", "criterion = \"wanda\"", "criterion = \"wnada\"");

@@ -25,6 +25,15 @@ const MOST_PARTS: usize = 2000;
 /// The most parameters that a formula may have.
 const MOST_PARAMETERS: usize = 32;
 
+/// Functions as they are called elsewhere, and how they are written here.
+const OTHER_NAMES: [(&str, &str); 5] = [
+    ("ln", "log(a)"),
+    ("avg", "mean(a)"),
+    ("average", "mean(a)"),
+    ("norm", "sqrt(sum(square(a)))"),
+    ("var", "square(std(a))"),
+];
+
 /// A formula and its parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Typed")]
@@ -305,7 +314,12 @@ impl Reading<'_> {
             }
             let names = FUNCTIONS.iter().flat_map(|function| function.names).copied();
             let names: Vec<&str> = names.collect();
-            return Err(self.wrong(at, &format!("unknown function `{name}`{}", suggestion(name, &names))));
+            let other = OTHER_NAMES.iter().find(|(typed, _)| *typed == name);
+            let suggested = match other {
+                Some((_, meant)) => format!("; write `{meant}`"),
+                None => suggestion(name, &names),
+            };
+            return Err(self.wrong(at, &format!("unknown function `{name}`{suggested}")));
         };
         let (fewest, most) = function.takes;
         if !(fewest..=most).contains(&arguments.len()) {
@@ -638,6 +652,7 @@ mod tests {
                 "expression = \"abss(w)\"",
                 "unknown function `abss`; did you mean `abs`",
             ),
+            ("expression = \"w * ln(x2)\"", "unknown function `ln`; write `log(a)`"),
             ("expression = \"abs\"", "`abs` is a function: write `abs(...)`"),
             (
                 "expression = \"w(2)\"",
