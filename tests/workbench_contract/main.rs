@@ -451,6 +451,38 @@ fn negative_scores_are_refused_in_every_group() {
     on_every_tier(|gpu, _| assert_eq!(ranked(gpu, &weight, &equal(), &target), Err(error.clone())));
 }
 
+#[test]
+fn a_choice_by_an_unusable_score_is_refused_at_the_end_at_the_latest() {
+    let mut weight = Array2::from_elem((3, 40), 1.0f32);
+    weight[[1, 33]] = -2.0;
+    for target in targets(40) {
+        assert!(chosen_by_weight(&Cpu, &weight, &target).is_err(), "CPU, {target:?}");
+    }
+    on_every_tier(|gpu, tier| {
+        for target in targets(40) {
+            let error = chosen_by_weight(gpu, &weight, &target)
+                .expect_err("negative")
+                .to_string();
+            let says = "the score at row 1, column 33 is ";
+            assert!(error.starts_with(says), "tier {tier}, {target:?}: {error}");
+        }
+        for target in targets(40) {
+            chosen_by_weight(gpu, &Array2::ones((3, 40)), &target).expect("all scores are usable");
+        }
+    });
+}
+
+/// Keeps what a target chooses with the weights as scores, and ends the layer.
+fn chosen_by_weight<B: Workbench>(backend: &B, weight: &Array2<f32>, target: &Target) -> zprune::error::Result<()> {
+    let none = backend.no_statistics();
+    let mut there = backend.upload_weight(weight.clone()).expect("room");
+    let mut piece = backend.workpiece(&mut there, StorageType::F32, &none);
+    let kept = piece.choose(&Values::from(Formula::Leaf(Operand::Weight)), target)?;
+    piece.keep(&kept)?;
+    piece.remove()?;
+    piece.finish().map(drop)
+}
+
 /// Weights in a workbench's memory, with a formula over them and its group.
 fn ranked<B: Workbench>(backend: &B, weight: &Array2<f32>, score: &Score, target: &Target) -> Result<(), String> {
     let none = backend.no_statistics();

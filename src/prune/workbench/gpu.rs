@@ -38,6 +38,7 @@ use crate::tensor::StorageType;
 use ended::all_concluded;
 use matrices::{fits, handle};
 use piece::Piece;
+use reports::Reports;
 use statistics::Statistics;
 use std::sync::{Arc, OnceLock};
 use written::MATRICES;
@@ -116,9 +117,7 @@ impl Workbench for Gpu {
             weight,
             working: None,
             mask: None,
-            misplaced: OnceLock::new(),
-            unchecked: None,
-            unranked: None,
+            reports: Reports::default(),
             storage,
             statistics,
             changed: None,
@@ -251,8 +250,7 @@ impl LayerView for Piece<'_> {
     }
 
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix> {
-        let (mask, unusable) = self.chosen(score, target)?;
-        self.check_scores(&unusable, score)?;
+        let mask = self.chosen(score, target, self.report(&self.reports.unusable)?)?;
         masks::unpacked(self.gpu, &mask, self.size()).map(handle)
     }
 
@@ -282,17 +280,18 @@ impl LayerView for Piece<'_> {
 impl Workpiece for Piece<'_> {
     fn select(&mut self, score: &Values, target: &Target) -> Result<()> {
         // What an earlier selection found is not forgotten.
-        if self.unchecked.is_some() {
+        if self.reports.unchecked.is_some() {
             self.bring(&[])?;
         }
-        let (mask, unusable) = self.chosen(score, target)?;
+        let unusable = self.cleared(1)?;
+        let mask = self.chosen(score, target, &unusable)?;
         self.mask = Some(Arc::new(mask));
         // Matrices are as large as the layer and would have to stay until the end.
         if score.matrices.is_empty() {
-            self.unchecked = Some((unusable, score.clone()));
+            self.reports.unchecked = Some((unusable, score.clone()));
             return Ok(());
         }
-        self.unchecked = None;
+        self.reports.unchecked = None;
         self.check_scores(&unusable, score)
     }
 

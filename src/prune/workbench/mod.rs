@@ -283,7 +283,8 @@ pub trait LayerView: Matrices {
     /// layer's own mask does not change.
     ///
     /// # Errors
-    /// A score is NaN, infinite or negative, or the pattern does not fit.
+    /// The pattern does not fit, or a score is NaN, infinite or negative. A device tells of such a score when results come back the
+    /// next time, at the end of the layer at the latest.
     fn choose(&self, score: &Values, target: &Target) -> Result<Matrix>;
 
     /// The sums of formulas over each row or each column, all computed in one pass over the weights.

@@ -2,7 +2,7 @@
 
 use super::super::{Concluded, Concluding, Ending, Finished, elsewhere, inverse};
 use super::piece::{Piece, WALKERS};
-use super::reports::{Unranked, check_places, check_score};
+use super::reports::{Reports, Unranked};
 use crate::backend::Backend;
 use crate::backend::gpu::device::{Kernel, Memory, read, write};
 use crate::backend::gpu::parameters::{self, LANES};
@@ -10,7 +10,6 @@ use crate::backend::gpu::{Gpu, Tensor, Weight, grid, shader};
 use crate::error::{Error, Result};
 use crate::prune::mask::{PackedMask, wrong_count};
 use crate::prune::pattern::{COLUMN_BLOCK, Group, Pattern, Target, removed};
-use crate::prune::values::Values;
 use std::sync::Arc;
 
 /// A finished layer, with what the device counts of it.
@@ -25,11 +24,7 @@ pub struct Ended {
     /// What is counted in the mask, if the layer is checked.
     tally: Option<Tally>,
     /// As in [`Piece`].
-    misplaced: Option<Memory>,
-    /// As in [`Piece`].
-    unchecked: Option<(Memory, Values)>,
-    /// As in [`Piece`].
-    unranked: Option<Unranked>,
+    reports: Reports,
 }
 
 /// What the device counts in a mask.
@@ -46,9 +41,9 @@ impl Piece<'_> {
     /// Ends the layer, and has it checked if there is a target.
     pub fn ended(&mut self, target: Option<&Target>) -> Result<Ended> {
         // Matrices are as large as the layer and would have to stay.
-        if self.unranked.as_ref().is_some_and(Unranked::has_matrices) {
+        if self.reports.unranked.as_ref().is_some_and(Unranked::has_matrices) {
             self.bring(&[])?;
-            self.unranked = None;
+            self.reports.unranked = None;
         }
         // Groups are those of the order in which the columns are now.
         let tally = target.map(|target| self.tallied(target)).transpose()?;
@@ -71,9 +66,7 @@ impl Piece<'_> {
             mask: self.mask.clone(),
             counts,
             tally,
-            misplaced: self.misplaced.take(),
-            unchecked: self.unchecked.take(),
-            unranked: self.unranked.take(),
+            reports: std::mem::take(&mut self.reports),
         })
     }
 
@@ -149,29 +142,14 @@ impl Ended {
                 .iter()
                 .map(|tally| (&tally.counts, 4 * tally.length() as u64)),
         );
-        parts.extend(self.misplaced.iter().map(|misplaced| (misplaced, 4)));
-        parts.extend(self.unchecked.iter().map(|(unusable, _)| (unusable, 4)));
-        parts.extend(self.unranked.iter().map(|unranked| (&unranked.found, 4)));
+        parts.extend(self.reports.parts());
         parts
     }
 
     /// Checks what kernels reported; `brought` is what came back.
     fn check_reports(&self, gpu: &Gpu, weight: &Tensor, brought: &[Vec<u32>]) -> Result<()> {
-        let mut reports = brought[1 + usize::from(self.tally.is_some())..].iter();
-        if self.misplaced.is_some()
-            && let Some(reported) = reports.next()
-        {
-            check_places(reported[0])?;
-        }
-        if let Some((_, score)) = &self.unchecked
-            && let Some(reported) = reports.next()
-        {
-            check_score(gpu, weight, reported[0], score)?;
-        }
-        match (&self.unranked, reports.next()) {
-            (Some(unranked), Some(reported)) => unranked.check(gpu, reported[0]),
-            _ => Ok(()),
-        }
+        let counts = 1 + usize::from(self.tally.is_some());
+        self.reports.check(gpu, weight, &brought[counts..])
     }
 
     /// The result, with the mask on the host.

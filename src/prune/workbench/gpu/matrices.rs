@@ -101,7 +101,7 @@ impl Piece<'_> {
             read(&a.memory),
             write(&into.memory),
             read(&places.memory),
-            write(self.misplaced()?),
+            write(self.report(&self.reports.misplaced)?),
         ];
         moved(self.gpu, entry, &parameters, &bound, count)?;
         Ok(handle(into))

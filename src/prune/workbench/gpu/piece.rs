@@ -1,13 +1,12 @@
 //! A layer while it is pruned on the device.
 
-use super::reports::{Unranked, check_places, check_score};
+use super::reports::Reports;
 use super::statistics::Statistics;
 use super::written::Written;
 use crate::backend::gpu::device::Memory;
 use crate::backend::gpu::parameters::LANES;
 use crate::backend::gpu::{Gpu, Tensor, grid};
 use crate::error::Result;
-use crate::prune::values::Values;
 use crate::tensor::StorageType;
 use std::sync::{Arc, OnceLock};
 
@@ -25,12 +24,8 @@ pub struct Piece<'a> {
     /// The mask as bits, row after row, each row beginning with a new word: bit `j mod 32` of word `j / 32` is set if
     /// column `j` is removed.
     pub mask: Option<Arc<Memory>>,
-    /// What kernels reported about places that name no column: `misplaced` of `moves.wgsl`. There from the first use on.
-    pub misplaced: OnceLock<Memory>,
-    /// Where a selection reports a score that cannot be used, and that score: it is looked at with the next results that come back.
-    pub unchecked: Option<(Memory, Values)>,
-    /// Scores that are the same in every comparison group, if the device found that: looked at with the next results that come back.
-    pub unranked: Option<Unranked>,
+    /// What kernels reported, looked at with the next results that come back.
+    pub reports: Reports,
     /// The number format of the checkpoint, to which the weights are rounded at the end.
     pub storage: StorageType,
     /// Statistics of the layer's inputs, with the columns in their own order.
@@ -66,41 +61,25 @@ impl Piece<'_> {
     /// All results of a piece come through here.
     ///
     /// # Errors
-    /// A place that was given to `gather` or `scatter` before is wrong, a score that was selected by is unusable, or ranks nothing, or the device fails.
+    /// What kernels reported before is an error ([`Reports::check`]), or the device fails.
     pub fn bring(&self, parts: &[(&Memory, u64)]) -> Result<Vec<Vec<u32>>> {
         let mut all = parts.to_vec();
-        all.extend(self.misplaced.get().map(|misplaced| (misplaced, 4)));
-        all.extend(self.unchecked.iter().map(|(unusable, _)| (unusable, 4)));
-        all.extend(self.unranked.iter().map(|unranked| (&unranked.found, 4)));
+        all.extend(self.reports.parts());
         if all.is_empty() {
             return Ok(Vec::new());
         }
         let mut brought = self.gpu.hardware().download_all(&all)?;
-        let mut reported = brought.split_off(parts.len()).into_iter().map(|words| words[0]);
-        if self.misplaced.get().is_some()
-            && let Some(reported) = reported.next()
-        {
-            check_places(reported)?;
-        }
-        if let Some((_, score)) = &self.unchecked
-            && let Some(reported) = reported.next()
-        {
-            check_score(self.gpu, self.current(), reported, score)?;
-        }
-        if let Some(unranked) = &self.unranked
-            && let Some(reported) = reported.next()
-        {
-            unranked.check(self.gpu, reported)?;
-        }
+        let reported = brought.split_off(parts.len());
+        self.reports.check(self.gpu, self.current(), &reported)?;
         Ok(brought)
     }
 
-    /// Where kernels report places that are wrong.
-    pub fn misplaced(&self) -> Result<&Memory> {
-        if self.misplaced.get().is_none() {
-            let _ = self.misplaced.set(self.cleared(1)?);
+    /// Where kernels report something: a word that is 0 before the first report.
+    pub fn report<'a>(&self, word: &'a OnceLock<Memory>) -> Result<&'a Memory> {
+        if word.get().is_none() {
+            let _ = word.set(self.cleared(1)?);
         }
-        Ok(self.misplaced.get().expect("it was just made"))
+        Ok(word.get().expect("it was just made"))
     }
 
     /// The first `count` numbers of a buffer, copied to the host.

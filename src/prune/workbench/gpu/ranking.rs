@@ -50,7 +50,7 @@ impl Piece<'_> {
         bound.extend(written.bound(device.nothing()));
         let groups = grid((rows * columns).div_ceil(LANES).min(COMPARERS));
         device.run(&kernel, &parameters, &bound, groups)?;
-        self.unranked = Some(Unranked {
+        self.reports.unranked = Some(Unranked {
             found,
             score: score.clone(),
             error: Error::numeric(ranks_nothing(target, given_by)),

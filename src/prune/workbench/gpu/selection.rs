@@ -111,14 +111,14 @@ impl Piece<'_> {
 }
 
 impl Piece<'_> {
-    /// The mask that a target selects by the scores of the current weights, and where a score that cannot be used was reported.
-    pub fn chosen(&self, score: &Values, target: &Target) -> Result<(Memory, Memory)> {
+    /// The mask that a target selects by the scores of the current weights. A score that cannot be used is reported in `unusable`.
+    pub fn chosen(&self, score: &Values, target: &Target, unusable: &Memory) -> Result<Memory> {
         let (rows, columns) = self.size();
         target.pattern.fits(columns)?;
-        let mask = self.cleared(rows * self.words())?;
-        let unusable = self.cleared(1)?;
+        let mask = self.gpu.hardware().allocate((rows * self.words() * 4) as u64)?;
+        let remove_none = || self.gpu.hardware().clear(&mask);
         let written = Written::new(self.gpu, &[score], (rows, columns))?;
-        let keys = self.keys(&written, 0, columns, &unusable)?;
+        let keys = self.keys(&written, 0, columns, unusable)?;
         let state = self.gpu.hardware().allocate(((TIED + columns) * 4) as u64)?;
         let whole = Selecting {
             keys: &keys,
@@ -143,14 +143,16 @@ impl Piece<'_> {
             }
             (Pattern::Unstructured { sparsity }, Group::Row) => {
                 let count = removed(columns, sparsity);
-                if count > 0 {
-                    self.pick("rows", &Selecting { count, ..whole }, 0, &mask, grid(rows))?;
+                match count {
+                    0 => remove_none()?,
+                    _ => self.pick("rows", &Selecting { count, ..whole }, 0, &mask, grid(rows))?,
                 }
             }
             (Pattern::Unstructured { sparsity }, Group::Matrix) => {
                 let count = removed(rows * columns, sparsity);
-                if count > 0 || whole.reference {
-                    self.select_together(&Selecting { count, ..whole }, &mask)?;
+                match count == 0 && !whole.reference {
+                    true => remove_none()?,
+                    false => self.select_together(&Selecting { count, ..whole }, &mask)?,
                 }
             }
             (Pattern::Unstructured { .. }, Group::RowShare) => {
@@ -161,13 +163,14 @@ impl Piece<'_> {
                 self.gpu.hardware().upload(&mask, words)?;
             }
             (Pattern::Unstructured { sparsity }, Group::ColumnBlock) => {
+                remove_none()?;
                 for first in (0..columns).step_by(COLUMN_BLOCK) {
                     let width = COLUMN_BLOCK.min(columns - first);
                     let count = removed(rows * width, sparsity);
                     if count == 0 && !whole.reference {
                         continue;
                     }
-                    let keys = self.keys(&written, first, width, &unusable)?;
+                    let keys = self.keys(&written, first, width, unusable)?;
                     let run = Selecting {
                         keys: &keys,
                         first,
@@ -179,6 +182,6 @@ impl Piece<'_> {
                 }
             }
         }
-        Ok((mask, unusable))
+        Ok(mask)
     }
 }
