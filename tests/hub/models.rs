@@ -97,6 +97,47 @@ fn a_model_is_downloaded_once_and_used_from_the_cache_ever_after() {
 }
 
 #[test]
+fn a_checkpoint_of_the_hub_is_a_method() {
+    let (server, folder) = (Server::new(), folder());
+    server.add(MODEL, model_files());
+    let prune = "prune --model hub:org/tiny --method wanda --sparsity 0.5 --calibration calibration.jsonl --sequences 4 --length 16 \
+                 --seed 0 --out pruned";
+    let words: Vec<&str> = prune.split_whitespace().collect();
+    works(&run(&folder, &server, &words, &[]));
+    let read = |name: &str| std::fs::read(folder.path("pruned").join(name)).expect("a file of the model");
+    let names = ["config.json", "tokenizer.json", "model.safetensors"];
+    server.add(
+        "models/else/where",
+        names.map(|name| (name.to_string(), read(name))).into(),
+    );
+    std::fs::remove_dir_all(folder.path("pruned")).expect("it was there");
+
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("an experiment");
+    let (from, to) = (text.find("[[method]]"), text.find("[[evaluation]]"));
+    let (from, to) = (from.expect("methods"), to.expect("an evaluation"));
+    let methods = "[[method]]\ncriterion = \"wanda\"\n\n[[method]]\nname = \"theirs\"\ncheckpoint = \"hub:else/where\"\n\
+                   pattern = 0.5\nseed = 0\n\n";
+    folder.write("experiment.toml", format!("{}{methods}{}", &text[..from], &text[to..]));
+    let said = works(&run(&folder, &server, RUN, &[]));
+    assert!(said.contains("downloading else/where model.safetensors ("), "{said}");
+    let records = std::fs::read_to_string(folder.path("results/tiny/runs.jsonl")).expect("records");
+    let records: Vec<serde_json::Value> = records
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a record"))
+        .collect();
+    let theirs = records.iter().find(|record| record["label"]["method"] == "theirs");
+    let theirs = theirs.expect("a cell of the checkpoint");
+    // Its place in the table is that of the method that made it, and so are its numbers.
+    let same = |record: &&serde_json::Value| {
+        record["label"]["method"] == "wanda"
+            && record["cell"]["pruning"]["pattern"] == theirs["cell"]["pruning"]["pattern"]
+            && record["cell"]["pruning"]["calibration"]["seed"] == theirs["cell"]["pruning"]["seed"]
+    };
+    let own = records.iter().find(same).expect("a cell of wanda");
+    assert_eq!(own["evaluations"], theirs["evaluations"]);
+}
+
+#[test]
 fn what_is_not_in_the_cache_is_refused_offline() {
     let (server, folder) = (Server::new(), folder());
     refused(
