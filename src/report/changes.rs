@@ -3,6 +3,7 @@
 pub use super::earlier::Processes;
 use super::earlier::before;
 use super::format::{AS_FACTOR, counted, digits, factor, list};
+use super::renamed;
 use super::results::Measure;
 use super::sheet::{Chapter, Column, Sheet, SheetCell, number};
 use super::union::ResultsFolder;
@@ -30,7 +31,7 @@ pub enum Since<'a> {
 /// There are no earlier results.
 pub fn chapter(since: Since, now: &ResultsFolder) -> Result<Chapter> {
     let after = planned(now);
-    let ((before, logged), lacks) = match since {
+    let ((mut before, logged), lacks) = match since {
         Since::Folder(folder) => (
             (planned(folder), true),
             "what `--since` names has no results yet: no cell of it is done",
@@ -44,11 +45,17 @@ pub fn chapter(since: Since, now: &ResultsFolder) -> Result<Chapter> {
     if before.is_empty() {
         return Err(Error::config(lacks));
     }
+    let renamed = renamed::pair(&mut before, &after);
     let pairs: Vec<(&Version, &Version)> = before
         .iter()
         .filter_map(|old| Some((old, after.iter().find(|new| new.place == old.place)?)))
         .collect();
-    let mut sheets = vec![numbers(&pairs)];
+    let mut first = numbers(&pairs);
+    if first.rows.is_empty() {
+        first.title = unchanged(pairs.len(), after.len() - pairs.len(), before.len() - pairs.len());
+    }
+    first.notes.extend(renamed);
+    let mut sheets = vec![first];
     sheets.extend(settings(&pairs));
     sheets.extend(alone("Cells that are there no more", &before, &after));
     let mut new = alone("Cells that were not there before", &after, &before);
@@ -65,6 +72,25 @@ pub fn chapter(since: Since, now: &ResultsFolder) -> Result<Chapter> {
         title: "What changed",
         sheets,
     })
+}
+
+/// The title of the table of numbers if it has no row: `both` cells are in both versions, `new` only now, and `gone` only before.
+fn unchanged(both: usize, new: usize, gone: usize) -> String {
+    let cells = match both {
+        0 => "No cell is in both".to_string(),
+        1 => "No number changed in the one cell that is in both".to_string(),
+        _ => format!("No number changed in the {both} cells that are in both"),
+    };
+    let is = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 is {what}")),
+        _ => Some(format!("{count} are {what}")),
+    };
+    let alone: Vec<String> = [is(new, "new"), is(gone, "gone")].into_iter().flatten().collect();
+    match alone.is_empty() {
+        true => "No number changed".to_string(),
+        false => format!("{cells}; {}", alone.join(", ")),
+    }
 }
 
 /// Model, measure, method and pattern of a row of the table of numbers.
@@ -148,11 +174,7 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
     let changed = rows.iter().filter(|(_, row)| row.equal < row.now.len());
     let changed: Vec<Vec<SheetCell>> = changed.map(|(key, row)| row_cells(key, row)).collect();
     Sheet {
-        title: match changed.is_empty() {
-            true => "No number changed",
-            false => "Numbers that changed",
-        }
-        .to_string(),
+        title: "Numbers that changed".to_string(),
         columns: vec![
             Column::words("model"),
             Column::words("measure"),
@@ -238,8 +260,8 @@ fn settings(pairs: &[(&Version, &Version)]) -> Option<Sheet> {
         title: "Settings and inputs that differ".to_string(),
         columns: vec![
             Column::words("setting"),
-            Column::words("before"),
-            Column::words("now"),
+            Column::words("before").headed(),
+            Column::words("now").headed(),
             Column::numbers("cells"),
         ],
         rows: found

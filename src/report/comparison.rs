@@ -67,9 +67,10 @@ pub struct Test {
     /// p-value after Holm's correction for the family; 1 if the comparison is `lone`.
     pub adjusted: f64,
     /// The smallest true difference that would be found with probability 0.8 at the first, strictest step of Holm's
-    /// correction. `None` if there is no spread from which to tell, or if no difference would be found.
+    /// correction. `None` if there is no spread from which to tell, if seeds do not tell how much they differ, or if no
+    /// difference would be found.
     pub detectable: Option<f64>,
-    /// Why not even a difference would be found that is larger than differences can be, or than any that is of interest, if it is so.
+    /// Why hardly any difference would be found, if it is so.
     pub hopeless: Option<Hopeless>,
     /// Whether a method that calibrates has one seed here, so that interval and p-value are those of texts alone.
     pub one_seed: bool,
@@ -85,8 +86,11 @@ pub struct Test {
 pub enum Hopeless {
     /// So few documents have no small p-value, even if one method had been right in all of them and the other in none.
     Documents,
-    /// Seeds or texts differ too much for their number.
+    /// Seeds or texts differ too much for their number: what would be found is larger than differences can be, or than any that is of
+    /// interest.
     Spread,
+    /// There are two seeds, or all seeds have the same difference, which does not tell how much seeds differ.
+    Seeds,
 }
 
 impl Test {
@@ -461,10 +465,14 @@ fn test(section: &Section, pattern: Pattern, ours: &str, other: &str, confidence
     // Had one method been right in every document in which the other was wrong, p would be this.
     let out_of_reach = exact.is_some() && 2.0 * 0.5f64.powf(signs.len() as f64) > alpha;
     let spread = difference.standard_error > 0.0;
+    let differ = rows.iter().flatten().any(|difference| *difference != 0.0);
     let far = |detectable: f64| section.measure.difference(detectable) > 100.0;
-    let hopeless = match out_of_reach {
-        true => Some(Hopeless::Documents),
-        false => (spread && detectable.is_none_or(far)).then_some(Hopeless::Spread),
+    let hopeless = if out_of_reach {
+        Some(Hopeless::Documents)
+    } else if difference.seeds_tell_nothing() {
+        differ.then_some(Hopeless::Seeds)
+    } else {
+        (spread && detectable.is_none_or(far)).then_some(Hopeless::Spread)
     };
     let one_seed = rows.len() == 1 && (first.seeded || second.seeded);
     Some(Test {

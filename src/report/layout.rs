@@ -2,6 +2,7 @@
 //! uncertainty, and published values beside ours.
 
 mod axes;
+mod detection;
 mod differences;
 mod notes;
 mod scores;

@@ -22,6 +22,7 @@ pub mod papers;
 pub mod plots;
 pub mod power;
 pub mod published;
+mod renamed;
 pub mod results;
 pub mod settings;
 pub mod sheet;

@@ -76,6 +76,8 @@ pub struct Column {
     pub aside: bool,
     /// Whether the column means nothing without the one before it.
     pub beside: bool,
+    /// Whether its cells do not say what they are, so that the heading stands before them where they have no column.
+    pub headed: bool,
 }
 
 impl Column {
@@ -87,6 +89,7 @@ impl Column {
             time: false,
             aside: false,
             beside: false,
+            headed: false,
         }
     }
 
@@ -109,6 +112,11 @@ impl Column {
     /// The same column, which a narrow terminal may leave out.
     pub fn aside(self) -> Column {
         Column { aside: true, ..self }
+    }
+
+    /// The same column, whose cells have the heading before them where they have no column.
+    pub fn headed(self) -> Column {
+        Column { headed: true, ..self }
     }
 
     /// The same column, which stays with the one before it.

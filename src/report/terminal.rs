@@ -129,8 +129,8 @@ fn named<'a>(sheet: &Sheet, columns: &'a [usize]) -> (&'a [usize], &'a [usize]) 
     columns.split_at((words.count() + 1).min(columns.len()))
 }
 
-/// The table with the names of every row in a line above its numbers; names that rows have in common stand above them once. `None` where
-/// names leave room for numbers beside them, or numbers are too wide even so.
+/// The table with the names of every row in a line above its numbers; names that rows have in common stand above them once, and names
+/// with a heading before them have a line each. `None` where names leave room for numbers beside them, or numbers are too wide even so.
 fn below_names(sheet: &Sheet, columns: &[usize], width: usize) -> Option<String> {
     const INDENT: usize = 2;
     let (names, numbers) = named(sheet, columns);
@@ -145,16 +145,27 @@ fn below_names(sheet: &Sheet, columns: &[usize], width: usize) -> Option<String>
     // Headings and a line above and below them, the rows, and a line at the end.
     let head = lines.len().checked_sub(sheet.rows.len() + 1)?;
     let mut before: Option<Vec<&str>> = None;
+    let line_of = |column: usize, row: &[SheetCell]| {
+        let text = &row[column].text;
+        let line = match &sheet.columns[column] {
+            it if it.headed => format!("{}: {text}", it.title),
+            _ => text.clone(),
+        };
+        paragraph(&line, Some(width))
+    };
     let mut found = String::new();
     let indented = |line: &str| format!("{}{}\n", " ".repeat(INDENT), line.trim_end());
     found.extend(lines[..head].iter().map(|line| indented(line)));
     for (row, line) in sheet.rows.iter().zip(&lines[head..]) {
         let shared: Vec<&str> = common.iter().map(|it| row[*it].text.as_str()).collect();
         if !shared.is_empty() && before.as_ref() != Some(&shared) {
-            found.push_str(&paragraph(&shared.join(", "), Some(width)));
+            let (headed, plain): (Vec<usize>, Vec<usize>) = common.iter().partition(|it| sheet.columns[**it].headed);
+            let plain: Vec<&str> = plain.iter().map(|it| row[*it].text.as_str()).collect();
+            found.push_str(&paragraph(&plain.join(", "), Some(width)));
+            found.extend(headed.iter().map(|it| line_of(*it, row)));
         }
         before = Some(shared);
-        found.push_str(&paragraph(&row[*last].text, Some(width)));
+        found.push_str(&line_of(*last, row));
         found.push_str(&indented(line));
     }
     found.extend(lines[head + sheet.rows.len()..].iter().map(|line| indented(line)));

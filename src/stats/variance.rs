@@ -61,7 +61,10 @@ impl VarianceComponents {
         }
         let s = seeds as f64;
         let of_seed: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
+        // Rounding of the mean would give equal seeds a spread.
+        let equal = of_seed.iter().all(|seed| *seed == of_seed[0]);
         let seed_variance = super::variance_of(&of_seed)?;
+        let seed_variance = if equal { 0.0 } else { seed_variance };
         let rest: f64 = rows
             .iter()
             .zip(&of_seed)
@@ -132,10 +135,16 @@ impl VarianceComponents {
         )
     }
 
+    /// Whether there are several seeds, but they do not tell how much seeds differ: there are only two, or all have the
+    /// same mean. Accuracies are counts, so a few seeds may have the same mean by chance.
+    pub fn seeds_tell_nothing(&self) -> bool {
+        self.seeds == 2 || self.seed_deviation == Some(0.0)
+    }
+
     /// The smallest true mean that would be found at level `alpha` with probability `power`. `None` also if the
-    /// values have no spread, since this does not tell how large the spread usually is.
+    /// values have no spread, or if seeds tell nothing of theirs, since this does not tell how large the spread usually is.
     pub fn minimum_detectable(&self, alpha: f64, power: f64) -> Option<f64> {
-        if self.standard_error == 0.0 {
+        if self.standard_error == 0.0 || self.seeds_tell_nothing() {
             return None;
         }
         largest(
@@ -184,6 +193,22 @@ mod tests {
         let components = VarianceComponents::of(&grid(&[0.0, 1.0, 5.0], &windows), Texts::Stream).expect("a grid");
         assert!((components.freedom - 2.0).abs() < 0.01, "{components:?}");
         assert!((components.standard_error - (7f64 / 3.0).sqrt()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn two_seeds_and_equal_seeds_tell_nothing_of_how_much_seeds_differ() {
+        let windows: Vec<f64> = (0..60).map(|index| f64::from((index * 17) % 7)).collect();
+        let of = |seeds: &[f64]| VarianceComponents::of(&grid(seeds, &windows), Texts::Stream).expect("a grid");
+        let detectable = |seeds: &[f64]| of(seeds).minimum_detectable(0.05, 0.8);
+        assert_eq!(detectable(&[0.0, 0.1]), None);
+        // 0.1 cannot be written in binary, so the mean of equal seeds is rounded.
+        for seeds in 2..12 {
+            let equal = vec![0.1; seeds];
+            assert_eq!(of(&equal).seed_deviation, Some(0.0), "{seeds}");
+            assert_eq!(detectable(&equal), None, "{seeds}");
+        }
+        // One seed is compared over texts alone, and three that differ tell something.
+        assert!(detectable(&[0.1]).is_some() && detectable(&[0.0, 0.1, 0.3]).is_some());
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn what_a_run_computed_before_the_experiment_was_changed_was_there_before() {
         "{told}"
     );
     assert!(
-        told.contains("No number changed\nThe numbers of 5 cells in both are the same"),
+        told.contains("No number changed in the 5 cells that are in both; ")
+            && told.contains("The numbers of 5 cells in both are the same"),
         "{told}"
     );
     let told = works(&run(&folder, "report results/tiny --since --format markdown"));

@@ -8,7 +8,7 @@ use zprune::experiment::resolve;
 use zprune::experiment::source::Source;
 use zprune::prune::pattern::Pattern;
 use zprune::record::ToDenseRecord;
-use zprune::report::comparison::{ComparisonFamily, TestVerdict};
+use zprune::report::comparison::{ComparisonFamily, Hopeless, TestVerdict};
 use zprune::report::results::{Measure, Results, Section};
 use zprune::report::sheet::Mark;
 use zprune::report::{Report, power, text};
@@ -67,12 +67,15 @@ fn equal_scores_are_equally_marked_and_methods_without_any_difference_have_no_de
         .iter()
         .filter(|test| test.measure.higher_is_better());
     assert!(alike.clone().count() == 4 && alike.clone().all(|test| test.detectable.is_none()));
+    assert!(alike.clone().all(|test| test.hopeless.is_none()));
+    // Five seeds that all differ by forty documents do not tell how much seeds differ.
     let apart = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
     let forty = apart.families[0]
         .tests
         .iter()
         .find(|test| test.measure.higher_is_better());
-    assert!(forty.expect("a comparison").detectable.is_some());
+    let forty = forty.expect("a comparison");
+    assert_eq!((forty.detectable, forty.hopeless), (None, Some(Hopeless::Seeds)));
 }
 
 #[test]

@@ -145,8 +145,35 @@ fn seeds_that_have_not_run_yet_are_no_reason_for_a_star() {
     let ria = cell(sheet(&part, "perplexity"), "ria", "50 %");
     assert_eq!(ria.mark, Mark::None);
     assert!(ria.text.ends_with("(1 of 3)"), "{ria:?}");
+    assert!(
+        part.families[0]
+            .tests
+            .iter()
+            .filter(|test| test.ours == "ria" || test.other == "ria")
+            .all(|test| test.lone)
+    );
     let whole = Report::new(Results::join(plan.clone(), &records_of(&plan, 0.05, 40)));
     assert_eq!(cell(sheet(&whole, "perplexity"), "ria", "50 %").mark, Mark::Best);
+
+    // If no method has more than one seed so far, they are tested, and a note says what the tests do not cover.
+    let mut records = records_of(&plan, 0.05, 40);
+    let first = |record: &Record| {
+        plan.cell
+            .iter()
+            .any(|cell| cell.id == record.id && cell.seed.is_none_or(|seed| seed == 0))
+    };
+    records.retain(first);
+    let begun = Report::new(Results::join(plan, &records));
+    let table = sheet(&begun, "perplexity");
+    let ria = cell(table, "ria", "50 %");
+    assert_eq!(ria.mark, Mark::Best);
+    assert!(ria.text.ends_with("(1 of 3)"), "{ria:?}");
+    assert!(begun.families[0].tests.iter().all(|test| !test.lone));
+    assert!(
+        notes(table).contains("The comparisons have one calibration seed"),
+        "{}",
+        notes(table)
+    );
 }
 
 #[test]
@@ -324,6 +351,80 @@ fn comparisons_without_any_difference_are_counted_by_themselves() {
         said.contains("In 1 comparison the methods do not differ in any text, so it is not known what it could show"),
         "{said}"
     );
+}
+
+#[test]
+fn equal_seeds_and_two_seeds_have_no_detectable_difference_and_the_note_says_why() {
+    let more = "[[method]]\nname = \"second\"\ncriterion = \"wanda\"\ngroup = \"matrix\"\n\
+                [[method]]\nname = \"third\"\ncriterion = \"ria\"\ngroup = \"matrix\"\n";
+    // All methods but RIA have the same number of right answers with every seed, so six of ten pairs have no spread over seeds.
+    let right = |count: usize| "1".repeat(count) + &"0".repeat(100 - count);
+    let with = |seeds: &str| {
+        let plan = plan_seeded(seeds, more);
+        let records = answered(&plan, |method, seed| match method {
+            "ria" => right(80 + 2 * seed as usize),
+            "wanda" => right(60),
+            "second" => right(40),
+            "third" => right(30),
+            _ => right(50),
+        });
+        Report::new(Results::join(plan, &records))
+    };
+    let report = with("[0, 1, 2]");
+    let tests = report.families[0].tests.iter();
+    for test in tests.filter(|test| test.measure.evaluation().is_none()) {
+        let of_ria = test.ours == "ria" || test.other == "ria";
+        assert_eq!(test.detectable.is_some(), of_ria, "{test:?}");
+        let want = (!of_ria).then_some(Hopeless::Seeds);
+        assert_eq!(test.hopeless, want, "{test:?}");
+    }
+    let said = notes(sheet(&report, "accuracy"));
+    let (most, others) = said
+        .split_once("Minimum detectable difference of 4 others at 80 % power: ")
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        most.contains(
+            "6 of 10 comparisons can find almost no difference: it is not known how much seeds differ, because all seeds happen to have \
+             the same difference (use more seeds)."
+        ),
+        "{said}"
+    );
+    assert!(others.contains("percentage points"), "{said}");
+    let table = sheet(&report, "comparisons");
+    let column = |title: &str| table.columns.iter().position(|it| it.title == title).expect("a column");
+    let (measure, pair, detectable) = (column("measure"), column("comparison"), column("detectable"));
+    for row in table.rows.iter().filter(|row| row[measure].text.starts_with("wnli")) {
+        assert_eq!(
+            row[detectable].text.is_empty(),
+            !row[pair].text.contains("ria"),
+            "{row:?}"
+        );
+    }
+    assert!(
+        notes(table)
+            .contains("Empty: nothing is known of it, since two seeds, or seeds that all have the same difference"),
+        "{}",
+        notes(table)
+    );
+
+    // Of two seeds that differ, nothing is said either, of perplexities as of accuracies.
+    let report = with("[0, 1]");
+    assert!(
+        report.families[0]
+            .tests
+            .iter()
+            .all(|test| test.hopeless == Some(Hopeless::Seeds))
+    );
+    for file in ["perplexity", "accuracy"] {
+        let said = notes(sheet(&report, file));
+        assert!(
+            said.contains(
+                "Each of the 10 comparisons can find almost no difference: it is not known how much seeds differ, because there are only \
+                 two seeds (use three or more)."
+            ) && !said.contains("Minimum detectable"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

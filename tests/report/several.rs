@@ -594,3 +594,113 @@ fn what_changed_is_counted_cell_by_cell() {
     assert_eq!(gone[0], ["a", "magnitude", "50 %", "1"].map(String::from));
     assert_eq!(gone.len(), 4);
 }
+
+/// The same results before the parameters of a method were changed: it was called `name`, and its perplexities were twice as high.
+fn with_other_parameters(now: &ResultsFolder, method: &str, name: &str) -> ResultsFolder {
+    let mut before = now.clone();
+    for (record, cell) in before.records.iter_mut().zip(&mut before.plan.cell) {
+        if cell.method != method {
+            continue;
+        }
+        cell.method = name.to_string();
+        cell.id = format!("before {}", cell.id);
+        record.id = cell.id.clone();
+        record.label.method = name.to_string();
+        let pruning = record.cell.pruning.as_mut().expect("a pruned model");
+        let PruningKind::Recipe(recipe) = &mut pruning.kind else {
+            panic!("no recipe")
+        };
+        recipe.criterion.parameters =
+            serde_json::json!({ "expression": "abs(w) * sqrt(x2) * sqrt(fan_in) * sqrt(fan_out)" });
+        record.evaluations[0].windows.iter_mut().for_each(|it| *it += 2f64.ln());
+        record.evaluations[0].perplexity *= 2.0;
+    }
+    before
+}
+
+#[test]
+fn a_method_that_is_called_after_its_parameters_stands_beside_what_it_was_before() {
+    let mut now = whole("[0, 1]", "");
+    for record in &mut now.records {
+        if let Some(pruning) = &mut record.cell.pruning
+            && let PruningKind::Recipe(recipe) = &mut pruning.kind
+        {
+            recipe.criterion.parameters =
+                serde_json::json!({ "expression": "abs(w) * x2 ^ 0.25 * sqrt(fan_in) * sqrt(fan_out)" });
+        }
+    }
+    let before = with_other_parameters(&now, "wanda", "wanda (power 2)");
+    // In one folder, the names of before are those that the records have.
+    let mut both = now.clone();
+    let gone = before.records.iter().filter(|record| record.id.starts_with("before"));
+    both.records.extend(gone.cloned());
+    let log = Processes::default();
+    for since in [Since::Folder(&before), Since::Before(&log)] {
+        let chapter = changes::chapter(since, &both).expect("two versions");
+        let changed = rows(&chapter, "Numbers that changed");
+        assert_eq!(changed.len(), 2, "one for each model: {changed:?}");
+        assert!(
+            changed.iter().all(|row| row[2] == "wanda" && row[7] == "-50.000 %"),
+            "{changed:?}"
+        );
+        let notes = &chapter.sheets[0].notes;
+        assert!(
+            notes
+                .iter()
+                .any(|note| note
+                    == "`wanda` is compared with `wanda (power 2)` of before: they differ in parameters only."),
+            "{notes:?}"
+        );
+        assert!(rows(&chapter, "Cells that are there no more").is_empty());
+        assert!(rows(&chapter, "Cells that were not there before").is_empty());
+        // What stands below each other on a narrow terminal says what it is.
+        let settings = chapter
+            .sheets
+            .iter()
+            .find(|sheet| sheet.title == "Settings and inputs that differ");
+        let printed = zprune::report::terminal::sheet(settings.expect("a parameter differs"), Some(80));
+        assert!(
+            printed.contains(
+                "pruning.criterion.parameters.expression\nbefore: abs(w) * sqrt(x2) * sqrt(fan_in) * sqrt(fan_out)\nnow: abs(w) * x2 ^ \
+                 0.25 * sqrt(fan_in) * sqrt(fan_out)\n"
+            ),
+            "{printed}"
+        );
+    }
+
+    // A new name alone changes no number.
+    let mut renamed = now.clone();
+    for cell in renamed.plan.cell.iter_mut().filter(|cell| cell.method == "wanda") {
+        cell.method = "other".to_string();
+    }
+    let chapter = changes::chapter(Since::Folder(&now), &renamed).expect("two versions");
+    assert_eq!(chapter.sheets[0].title, "No number changed");
+    assert_eq!(chapter.sheets[0].notes[1], "`other` was called `wanda` before.");
+    assert_eq!(chapter.sheets.len(), 1);
+
+    // Where two methods may have become either of two others, or a component differs, nothing is guessed.
+    let two = with_other_parameters(&before, "ria", "ria (power 2)");
+    let mut another = before.clone();
+    for record in another
+        .records
+        .iter_mut()
+        .filter(|record| record.id.starts_with("before"))
+    {
+        if let Some(PruningKind::Recipe(recipe)) = record.cell.pruning.as_mut().map(|it| &mut it.kind) {
+            recipe.criterion.name = "magnitude".to_string();
+        }
+    }
+    for (before, title) in [
+        (
+            &two,
+            "No number changed in the 4 cells that are in both; 8 are new, 8 are gone",
+        ),
+        (
+            &another,
+            "No number changed in the 8 cells that are in both; 4 are new, 4 are gone",
+        ),
+    ] {
+        let chapter = changes::chapter(Since::Folder(before), &now).expect("two versions");
+        assert_eq!(chapter.sheets[0].title, title);
+    }
+}

@@ -1,8 +1,8 @@
 //! Tables of comparisons: one per family.
 
-use super::notes::{beyond, detectable};
+use super::detection::{beyond, detectable};
 use super::view::View;
-use crate::report::comparison::{ComparisonFamily, MOST_PAIRS, Test, TestVerdict};
+use crate::report::comparison::{ComparisonFamily, Hopeless, MOST_PAIRS, Test, TestVerdict};
 use crate::report::format::{AS_FACTOR, counted, factor, p_value, percent};
 use crate::report::results::{Measure, MeasureKind};
 use crate::report::sheet::{Column, Mark, Sheet, SheetCell};
@@ -127,11 +127,20 @@ impl View<'_> {
                 "Detectable: the smallest true difference that would be found with {} probability in this family.",
                 percent(POWER)
             );
-            if has(|test| test.hopeless.is_some() && !test.lone) {
+            if has(|test| matches!(test.hopeless, Some(Hopeless::Documents | Hopeless::Spread)) && !test.lone) {
                 said.push_str(" Over 100: with so few seeds or texts, even a difference of 100 would be missed.");
             }
-            if has(|test| test.detectable.is_none() && test.hopeless.is_none() && !test.lone) {
-                said.push_str(" Empty: the methods do not differ in any text, so nothing is known of it.");
+            let alike = has(|test| test.detectable.is_none() && test.hopeless.is_none() && !test.lone);
+            let alike = alike.then_some("the methods do not differ in any text");
+            let seeds = has(|test| test.hopeless == Some(Hopeless::Seeds) && !test.lone);
+            let seeds = seeds
+                .then_some("two seeds, or seeds that all have the same difference, do not tell how much seeds differ");
+            let empty: Vec<&str> = alike.into_iter().chain(seeds).collect();
+            if !empty.is_empty() {
+                said.push_str(&format!(
+                    " Empty: nothing is known of it, since {}.",
+                    empty.join(", or ")
+                ));
             }
             notes.push(said);
         }

@@ -1,19 +1,15 @@
 //! What stands below tables of scores: how their values came about, what marks say, and what could not have been seen.
 
+use super::detection::detection;
 use super::view::View;
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
-use crate::report::comparison::{ComparisonFamily, Hopeless, Test};
+use crate::report::comparison::{ComparisonFamily, Test};
 use crate::report::format::{counted, list, percent, sentence};
 use crate::report::found;
 use crate::report::results::{Measure, MethodResult, Section};
 use crate::report::sheet::Mark;
-use crate::stats::Shown;
-use crate::stats::power::POWER;
 use crate::stats::proportion::FEW;
-
-/// Largest difference of two shares, in points, and the largest change of a perplexity, in percent, that anybody asks about.
-const MOST: f64 = 100.0;
 
 impl View<'_> {
     /// Why cells failed, a line for each method and pattern.
@@ -313,77 +309,4 @@ impl View<'_> {
         }
         (!said.is_empty()).then(|| said.join(" "))
     }
-}
-
-/// What could have been detected, over all comparisons of a table: the range, and how many comparisons could show nothing.
-fn detection(tests: &[&Test], measure: &Measure) -> Option<String> {
-    let tests: Vec<&Test> = tests.iter().copied().filter(|test| !test.lone).collect();
-    let (hopeless, able): (Vec<&Test>, Vec<&Test>) = tests.iter().copied().partition(|test| test.hopeless.is_some());
-    let mut told: Vec<(f64, &Test)> = able.iter().filter_map(|it| Some((it.detectable?, *it))).collect();
-    told.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let power = percent(POWER);
-    let unit = match measure {
-        Measure::Perplexity { .. } => "% of the perplexity",
-        Measure::Divergence { .. } => "nats",
-        Measure::Agreement { .. } | Measure::Accuracy { .. } => "percentage points",
-    };
-    let mut said = Vec::new();
-    if let (Some((_, least)), Some((_, most))) = (told.first(), told.last()) {
-        let (least, most) = (detectable(least, 2)?, detectable(most, 2)?);
-        let range = match least == most {
-            true => format!("{least} {unit}"),
-            false => format!("{least} to {most} {unit}, depending on the pair"),
-        };
-        said.push(format!("Minimum detectable difference at {power} power: {range}."));
-    }
-    if !hopeless.is_empty() {
-        let of = |cause| hopeless.iter().filter(move |test| test.hopeless == Some(cause));
-        let documents = of(Hopeless::Documents).map(|test| test.difference.texts.n).max();
-        let documents = documents.map(|most| format!("{} are too few", counted(most, "document")));
-        let seeds = of(Hopeless::Spread).map(|test| test.seeds.len()).max();
-        let spread = seeds.map(|seeds| match seeds {
-            2..=4 => format!("{seeds} seeds tell too little about how much seeds differ (use more)"),
-            _ => "there are too few texts, or they differ too much".to_string(),
-        });
-        let remedy: Vec<String> = documents.into_iter().chain(spread).collect();
-        let remedy = remedy.join(", or ");
-        let difference = match measure {
-            Measure::Perplexity { .. } => "of 100 %",
-            Measure::Divergence { .. } => "of 100 nats",
-            Measure::Agreement { .. } | Measure::Accuracy { .. } => "of 100 points",
-        };
-        let share = match (hopeless.len(), tests.len()) {
-            (1, 1) => "The one comparison".to_string(),
-            (some, all) if some == all => format!("Each of the {all} comparisons"),
-            (some, all) => format!("{some} of {all} comparisons"),
-        };
-        said.push(format!(
-            "{share} can find almost no difference: even one {difference} would be found with less than {power} probability, because {remedy}."
-        ));
-    }
-    let alike = able.len() - told.len();
-    if alike > 0 && !said.is_empty() {
-        said.push(format!(
-            "In {} the methods do not differ in any text, so it is not known what {} could show.",
-            counted(alike, "comparison"),
-            if alike == 1 { "it" } else { "they" }
-        ));
-    }
-    (!said.is_empty()).then(|| said.join(" "))
-}
-
-/// The smallest difference that would be found, as text, if it is known. One over 100 % or 100 points is none that says
-/// anything.
-pub(super) fn detectable(test: &Test, digits: usize) -> Option<String> {
-    match test.hopeless {
-        Some(_) => Some(format!("over {MOST}")),
-        None => Some(format!("{:.digits$}", Shown(test.shown(test.detectable?)))),
-    }
-}
-
-/// Whether an interval of a difference between shares reaches beyond what differences can be.
-pub(super) fn beyond(test: &Test) -> bool {
-    let shares = matches!(test.measure, Measure::Agreement { .. } | Measure::Accuracy { .. });
-    let ends = [test.over_both.low, test.over_both.high];
-    shares && ends.iter().any(|end| test.shown(*end).abs() > MOST)
 }
