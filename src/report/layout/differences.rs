@@ -139,7 +139,7 @@ impl View<'_> {
             if !empty.is_empty() {
                 said.push_str(&format!(
                     " Empty: nothing is known of it, since {}.",
-                    empty.join(", or ")
+                    empty.join(", or since ")
                 ));
             }
             notes.push(said);
