@@ -10,6 +10,7 @@ use tiny::Folder;
 use zprune::error::{ErrorKind, Result};
 use zprune::experiment::inputs::Inputs;
 use zprune::experiment::resolve;
+use zprune::experiment::work::{Measured, operations};
 use zprune::progress::Progress;
 use zprune::record;
 use zprune::report::results::{Measure, Results};
@@ -116,6 +117,79 @@ fn the_time_left_is_told_after_the_first_block_and_ends_with_nothing() {
     assert_eq!(left[0], (None, None), "nothing is known before the first block");
     assert!(left[1].0.is_some() && left[1].1.is_some(), "{left:?}");
     assert_eq!(left.last().expect("it was told"), &(None, Some(Duration::ZERO)));
+}
+
+#[test]
+fn the_time_left_of_a_run_that_goes_on_is_known_from_its_records_before_the_first_block() {
+    let folder = folder();
+    run(&folder, &Listener::default()).expect("it runs");
+    // Four cells of one more seed, and cells of a method that no record knows.
+    folder.replace("experiment.toml", "seeds = [0, 1]", "seeds = [0, 1, 2]");
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("an experiment");
+    let method = "\n[[method]]\nname = \"new\"\ncriterion = \"wanda\"\nsolver = \"least-squares\"\n";
+    folder.write("experiment.toml", text + method);
+    let listener = Listener::default();
+    let outcome = run(&folder, &listener).expect("it goes on");
+    assert_eq!(outcome.skipped, 9);
+    let left = listener.left.borrow();
+    let recorded: f64 = record::read(&folder.path("results"))
+        .expect("records")
+        .iter()
+        .take(9)
+        .map(|record| record.run.total_seconds)
+        .sum();
+    let (cell, sweep) = left[0];
+    let (cell, sweep) = (
+        cell.expect("recorded").as_secs_f64(),
+        sweep.expect("recorded").as_secs_f64(),
+    );
+    assert!(cell > 0.0 && sweep > cell, "{left:?}");
+    assert!(
+        cell <= recorded,
+        "a cell of these took {recorded} s with eight others: {left:?}"
+    );
+    assert_eq!(left.last().expect("it was told"), &(None, Some(Duration::ZERO)));
+}
+
+#[test]
+fn the_work_of_a_cell_has_the_parts_that_it_needs() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("experiment.toml")).expect("an experiment");
+    let method = "\n[[method]]\nname = \"new\"\ncriterion = \"wanda\"\nsolver = \"least-squares\"\n";
+    folder.write("experiment.toml", text + method);
+    let experiment = resolve::read(&folder.path("experiment.toml")).expect("an experiment");
+    let inputs = Inputs::inspect(&experiment).expect("inputs");
+    let spec = &inputs.folders[0].as_ref().expect("a model").spec;
+    let work = |method: Option<&str>, tasks: usize| {
+        let cells = experiment.cells();
+        let cell = cells.iter().find(|cell| match (method, &cell.pruning) {
+            (None, None) => true,
+            (Some(name), Some(_)) => experiment.method_name(cell) == name,
+            _ => false,
+        });
+        let measured = Measured {
+            evaluations: vec![64],
+            tasks,
+        };
+        operations(&experiment, spec, cell.expect("a cell"), &measured).expect("a method")
+    };
+    let dense = work(None, 0);
+    assert!(dense.perplexity > 0.0);
+    assert_eq!(dense.all(), dense.perplexity, "{dense:?}");
+    let wanda = work(Some("wanda"), 0);
+    assert!(wanda.calibration > 0.0 && wanda.solving == 0.0, "{wanda:?}");
+    let solved = work(Some("new"), 640);
+    // Gram matrices are gathered in calibration; more tokens are more work, in proportion but for looks at each other.
+    assert!(
+        solved.calibration > wanda.calibration && solved.solving > 0.0,
+        "{solved:?}"
+    );
+    assert!(
+        solved.tasks > 5.0 * dense.perplexity && solved.tasks <= 10.0 * dense.perplexity,
+        "{solved:?}"
+    );
+    let sum = solved.calibration + solved.solving + solved.perplexity + solved.tasks;
+    assert_eq!(solved.all(), sum);
 }
 
 #[test]

@@ -40,6 +40,20 @@ pub fn gradient_cells(experiment: &Experiment) -> Result<usize> {
     Ok(methods.count() * experiment.patterns.len())
 }
 
+/// Calibration tokens for each input of the widest layer below which methods that use the Hessian of a layer's inputs do clearly
+/// worse: with 2.7 they did, with 10.7 more tokens brought little (`docs/study/calibration.md`).
+pub const FEW_TOKENS: usize = 4;
+
+/// Whether a method uses the Hessian of a layer's inputs, which few tokens determine badly.
+///
+/// # Errors
+/// As [`Experiment::method`].
+pub fn uses_hessian(experiment: &Experiment, method: usize) -> Result<bool> {
+    Ok(experiment
+        .recipe(method)?
+        .is_some_and(|recipe| recipe.layer_needs().gram))
+}
+
 /// The gradients of blocks' outputs that the methods of an experiment ask for together.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub(super) fn time(
         return Ok(None);
     }
     let work = operations(experiment, model.source.spec(), cell, &model.measured())?;
-    let time = Duration::try_from_secs_f64(work / rate()?).ok();
+    let time = Duration::try_from_secs_f64(work.all() / rate()?).ok();
     Ok(time.filter(|time| time.as_secs() >= 15))
 }
 

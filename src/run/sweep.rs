@@ -24,6 +24,7 @@ use crate::experiment::machine::Machine;
 use crate::experiment::outside::check_outside;
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::plan_file::PlanFile;
+use crate::experiment::work::operations;
 use crate::files::{create_folders, no_links, remove_unfinished};
 use crate::progress::Progress;
 use crate::prune::workbench::Workbench;
@@ -111,7 +112,9 @@ pub fn run(
             pending: pending.len(),
             threads: rayon::current_num_threads(),
         })?;
-        let pace = Pace::new(pending.iter().map(|(_, identity)| identity), Costs::of(file.records()));
+        let open: BTreeSet<String> = pending.iter().map(|(_, identity)| identity.id()).collect();
+        let work = work(experiment, &models, &cells)?;
+        let pace = Pace::new(&work, |id| open.contains(id), Costs::of(file.records()));
         let mut sweep = Sweep {
             folder,
             experiment,
@@ -192,6 +195,25 @@ fn blocks(models: &[Option<Prepared>], cell: &Cell) -> usize {
     models[cell.model]
         .as_ref()
         .map_or(0, |model| model.source.spec().blocks)
+}
+
+/// The operations of the cells whose models are prepared.
+fn work<'c>(
+    experiment: &Experiment,
+    models: &[Option<Prepared>],
+    cells: &'c [(Cell, Identity)],
+) -> Result<Vec<(&'c Identity, f64)>> {
+    let measured: Vec<_> = models
+        .iter()
+        .map(|model| model.as_ref().map(|model| (model.source.spec(), model.measured())))
+        .collect();
+    let mut found = Vec::new();
+    for (cell, identity) in cells {
+        if let Some((spec, measured)) = &measured[cell.model] {
+            found.push((identity, operations(experiment, spec, cell, measured)?.all()));
+        }
+    }
+    Ok(found)
 }
 
 /// Joins the outcome of a run with that of what comes after it, which may say what became of records that the run could not

@@ -89,7 +89,7 @@ impl Progress for WatchedProgress<'_> {
     }
     fn step(&self) -> Result<()> {
         self.inner.step()?;
-        self.pace.borrow_mut().step();
+        self.pace.borrow_mut().step(self.within.borrow().elapsed());
         self.tell();
         check_stop(self.stop)
     }
