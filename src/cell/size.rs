@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How often the time of each model is taken at least, and at most.
 const ROUNDS: RangeInclusive<usize> = 5..=25;
 
+/// No further pass of the models begins after this time, if each has had two.
+const ENOUGH: Duration = Duration::from_secs(60);
+
 /// How many times as long as the fastest pass the next one may take, if the fastest is to be no accident.
 const SETTLED: f64 = 1.01;
 
@@ -135,11 +138,13 @@ pub fn seconds_per_token<B: Backend>(
     windows: &TokenWindows,
 ) -> Result<[f64; 2]> {
     let mut passes = [Vec::new(), Vec::new()];
+    let started = Instant::now();
     for round in 1..=*ROUNDS.end() {
         for (passes, (source, ends)) in passes.iter_mut().zip(models) {
             passes.push(scoring_time(backend, source, ends, windows)?.as_secs_f64());
         }
-        if round >= *ROUNDS.start() && passes.iter().all(|passes| is_settled(passes)) {
+        let settled = round >= *ROUNDS.start() && passes.iter().all(|passes| is_settled(passes));
+        if settled || (round > 1 && started.elapsed() > ENOUGH) {
             break;
         }
     }

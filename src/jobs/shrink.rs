@@ -223,7 +223,8 @@ impl Work for Shrink<'_> {
                  of what was removed; this is a mistake of zprune, and nothing was kept"
             )));
         }
-        self.progress.stage("timing both models, several passes of each");
+        self.progress
+            .stage("timing both models, for a minute at most, or two passes of each");
         let seconds = seconds_per_token(backend, [(self.checkpoint, &ends), (&reopened, &small_ends)], &sample)?;
         let size = |spec: &ModelSpec, seconds_per_token: f64| {
             let parameters = parameters(spec);
