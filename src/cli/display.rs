@@ -127,7 +127,7 @@ impl Display {
             let bar = self.bar.clone();
             let wait = move || {
                 if signals.forever().next().is_some() {
-                    bar.suspend(|| note("stopping after this block (again: stop at once)"));
+                    bar.suspend(|| note("stopping; what is unfinished begins anew next time (again: stop at once)"));
                 }
             };
             threads::start("signals", wait)?;

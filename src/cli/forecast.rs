@@ -44,7 +44,7 @@ pub fn shared(experiment: &Experiment) -> Result<String> {
     let fixed: Vec<&str> = experiment
         .methods
         .iter()
-        .filter(|method| !method.calibrated)
+        .filter(|method| !method.seeded())
         .map(|method| method.name.as_str())
         .collect();
     if !fixed.is_empty() && experiment.seeds.len() > 1 {

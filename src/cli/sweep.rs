@@ -145,7 +145,8 @@ pub(super) fn going_to(folder: &Path) -> String {
 fn lie_elsewhere(path: &Path, results: &Path, name: &str) -> Option<String> {
     let there = elsewhere(path, results, name)?;
     Some(format!(
-        "note: {} has results of this experiment, and they are not used here; with --results {} they are",
+        "note: {} has results of an experiment of this name, and they are not used here; if it is this one, --results {} goes on \
+         with them",
         there.join(name).display(),
         quoted(&there)
     ))

@@ -5,6 +5,7 @@
 
 use crate::files::json;
 use crate::files::names::quoted;
+use crate::files::near;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -34,7 +35,8 @@ pub fn instead(path: &Path, wanted: Sought) -> Option<String> {
     if !path.is_dir() {
         return match path.exists() {
             true => Some("it is a pipe or a device; give the folder that holds the model".to_string()),
-            false => repository(path),
+            // A slip is likelier than a model of the hub whose name is nearly that of a folder here.
+            false => near::meant(path).or_else(|| repository(path)),
         };
     }
     let names = names(path);
