@@ -126,7 +126,7 @@ enum Command {
     Merge(merge::Merge),
     /// Prune one model into a folder that other programs load, too
     Prune(Box<prune::Prune>),
-    /// Make one model smaller: remove whole heads, neurons or blocks; the model also becomes faster
+    /// Make one model smaller: remove whole heads, neurons or blocks; most methods also make it faster
     Shrink(Box<shrink::Shrink>),
     /// Turn the residual stream of one model by an orthogonal matrix; the model computes the same as before, with other weights
     Rotate(rotate::Rotate),

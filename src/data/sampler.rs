@@ -30,6 +30,9 @@ pub enum Sampling {
 /// short. With 1 usable document in 1000, this happens by chance with probability `1e-43`.
 const FRUITLESS_DRAWS: usize = 100_000;
 
+/// Most tokens of documents that are remembered, since a document may be drawn again: 64 MiB.
+const MOST_KEPT: usize = 1 << 24;
+
 /// The prepared corpus that calibration windows are drawn from; used for all seeds.
 pub struct CalibrationSource {
     sampling: Sampling,
@@ -347,19 +350,24 @@ fn draw_documents(
     count: usize,
     length: usize,
 ) -> Result<Vec<u32>> {
-    // Rejected documents are remembered: a corpus of short documents would tokenise each many times.
+    // Documents are remembered: a corpus of few documents, or of short ones, would tokenise each many times.
     let mut rejected: HashMap<usize, usize> = HashMap::new();
+    let mut known: HashMap<usize, Vec<u32>> = HashMap::new();
+    let mut kept = 0;
     let mut ids = Vec::with_capacity(count * length);
     for _ in 0..count {
-        let tokens = 'accepted: {
+        let (index, fresh) = 'accepted: {
             for _ in 0..FRUITLESS_DRAWS {
                 let index = random.up_to(documents.len() as u64 - 1) as usize;
                 if rejected.contains_key(&index) {
                     continue;
                 }
+                if known.contains_key(&index) {
+                    break 'accepted (index, None);
+                }
                 let tokens = encode(&documents[index])?;
                 if tokens.len() > length {
-                    break 'accepted tokens;
+                    break 'accepted (index, Some(tokens));
                 }
                 rejected.insert(index, tokens.len());
                 if rejected.len() == documents.len() {
@@ -373,8 +381,13 @@ fn draw_documents(
                 documents.len()
             )));
         };
+        let tokens = fresh.as_ref().unwrap_or_else(|| &known[&index]);
         let start = random.up_to((tokens.len() - length - 1) as u64) as usize;
         ids.extend_from_slice(&tokens[start..start + length]);
+        if let Some(tokens) = fresh.filter(|tokens| kept + tokens.len() <= MOST_KEPT) {
+            kept += tokens.len();
+            known.insert(index, tokens);
+        }
     }
     Ok(ids)
 }
@@ -454,6 +467,25 @@ mod tests {
             let ids = draw_packed(&stream, &whole, &mut PythonRandom::new(seed), 3, 2048).expect("long enough");
             assert_eq!([ids[0], ids[2048], ids[4096]], starts, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_document_that_is_drawn_often_is_tokenised_once() {
+        let documents = ["one document".repeat(50), "short".to_string(), "another one".repeat(50)];
+        let encoded = std::cell::RefCell::new(Vec::new());
+        let encode = |text: &str| -> Result<Vec<u32>> {
+            encoded.borrow_mut().push(text.len());
+            Ok(text.bytes().map(u32::from).collect())
+        };
+        let ids = draw_documents(&documents, encode, &mut PythonRandom::new(0), 200, 64).expect("two are long enough");
+        assert_eq!(ids.len(), 200 * 64);
+        encoded.borrow_mut().sort_unstable();
+        assert_eq!(*encoded.borrow(), [5, 550, 600]);
+        // Windows of both, and each is a part of its document.
+        let text = |ids: &[u32]| -> String { ids.iter().filter_map(|id| char::from_u32(*id)).collect() };
+        let of = |document: &str| ids.chunks(64).filter(|window| document.contains(&text(window))).count();
+        let (one, other) = (of(&documents[0]), of(&documents[2]));
+        assert!(one > 50 && other > 50 && one + other == 200, "{one}, {other}");
     }
 
     #[test]

@@ -229,7 +229,18 @@ fn declared(families: &[ComparisonFamily], confidence: f64) -> Option<String> {
             (0, some) => format!("significantly worse in {some}"),
             (some, others) => format!("significantly better in {some} and worse in {others}"),
         };
-        format!("{} against {}: {scores}, {told}", named(ours), named(other))
+        let said = match counts {
+            [1, 0, 0, ..] => "no difference".to_string(),
+            [1, better, _, told_better, told_worse] => {
+                let word = if *better > 0 { "better" } else { "worse" };
+                match told_better + told_worse {
+                    0 => format!("{word}, but not significantly"),
+                    _ => format!("significantly {word}"),
+                }
+            }
+            _ => format!("{scores}, {told}"),
+        };
+        format!("{} against {}: {said}", named(ours), named(other))
     });
     let said: Vec<String> = said.collect();
     let more = match pairs.len().saturating_sub(MOST) {

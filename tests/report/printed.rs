@@ -206,13 +206,12 @@ fn what_is_printed_fits_the_terminal_and_is_what_is_committed() {
 
 #[test]
 fn the_finding_claims_no_more_than_the_comparisons() {
-    let said = |seeds: &str, lead: f64| {
-        let plan = plan_seeded(
-            seeds,
-            "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nmodels = [\"a\"]\n",
-        );
+    let found = |seeds: &str, more: &str, lead: f64| {
+        let declared = "[[comparison]]\nfamily = \"f\"\nours = \"ria\"\nagainst = [\"wanda\"]\nmodels = [\"a\"]\n";
+        let plan = plan_seeded(seeds, &format!("{declared}{more}"));
         Report::new(Results::join(plan.clone(), &records_of(&plan, lead, 0))).finding
     };
+    let said = |seeds: &str, lead: f64| found(seeds, "", lead);
     // Four combinations of two models and two measures; all methods answer the task alike.
     let clear = said("[0, 1, 2, 3, 4]", 0.05);
     assert!(
@@ -229,6 +228,14 @@ fn the_finding_claims_no_more_than_the_comparisons() {
     let close = said("[0, 1, 2, 3, 4]", 0.0002);
     assert!(close.contains("no difference is significant"), "{close}");
     assert!(said("[0]", 0.05).ends_with("what other calibration texts would change."));
+    // A single comparison is not "better in all 1".
+    for (lead, words) in [
+        (0.05, "significantly better."),
+        (0.0002, "better, but not significantly."),
+    ] {
+        let one = found("[0, 1, 2, 3, 4]", "tasks = []\n", lead);
+        assert!(one.contains(&format!("ria against wanda: {words}")), "{one}");
+    }
 
     let report = quickstart();
     assert_eq!(

@@ -305,7 +305,8 @@ pub fn usable(value: f32, row: usize, column: usize) -> Result<f32> {
     } else {
         let fix = match value < 0.0 {
             true => {
-                "; scores must not be negative, since only their order counts: in a formula, use exp(...) or add a constant"
+                "; scores must not be negative: the lowest are removed. In a formula, abs(...) makes a size of a value with a sign, and a \
+                 constant can be added"
             }
             false if value.is_nan() => {
                 "; a formula is NaN where it divides 0 by 0 or takes a root or a power of a negative value: use abs(...)"
