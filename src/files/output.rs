@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use std::fs::{File, FileType, Metadata};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// Most links that are followed, one after the other.
 const MOST_LINKS: usize = 40;
@@ -66,8 +67,13 @@ impl OutputFile<'_> {
                 let folder = folders.find(|folder| !missing(folder)).unwrap_or(Path::new("."));
                 // Only the system knows who may write here, and it answers no question but an attempt.
                 let attempt = temporary_file(folder, UNFINISHED, Access::OPEN);
+                let closed = |file: NamedTempFile| match file.close() {
+                    // Another process removed it as left over. It was made, so the folder can be written.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    closed => closed.map_err(without_name),
+                };
                 attempt
-                    .and_then(|file| file.close().map_err(without_name))
+                    .and_then(closed)
                     .map_err(|error| Error::writing(folder, error).at(self.path.display()))
             }
         }
@@ -238,8 +244,10 @@ fn open_stream(path: &Path) -> std::io::Result<File> {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use super::super::whole::create_whole;
     use super::*;
     use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn nobody(_: &Path) -> bool {
         false
@@ -373,5 +381,43 @@ mod tests {
         }
         assert!(output(Path::new(""), &[], true).check().is_err());
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    /// Claim: what a file is checked and made with may be taken for left over by another process, between its creation and its lock;
+    /// nobody notices.
+    #[test]
+    fn a_file_may_be_checked_and_made_while_others_remove_what_is_left_over() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        remove_unfinished(folder.path());
+                    }
+                });
+            }
+            let wrote: Vec<Result<()>> = (0..2000)
+                .map(|index| {
+                    let path = folder.path().join(format!("{}.json", index % 3));
+                    let output = OutputFile {
+                        path: &path,
+                        inputs: &[],
+                        force: true,
+                        ours: |_| true,
+                        access: Access::OPEN,
+                    };
+                    output.check()?;
+                    std::fs::remove_file(&path).ok();
+                    create_whole(&path, b"{}").map(drop)
+                })
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            let failed: Vec<String> = wrote
+                .into_iter()
+                .filter_map(|wrote| wrote.err().map(|error| error.to_string()))
+                .collect();
+            assert!(failed.is_empty(), "{} of 2000: {}", failed.len(), failed[0]);
+        });
     }
 }

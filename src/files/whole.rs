@@ -60,11 +60,16 @@ pub(super) fn write_for(path: &Path, content: &[u8], access: Access) -> Result<(
 /// The folder cannot be written to.
 pub fn create_whole(path: &Path, content: &[u8]) -> Result<bool> {
     let fail = |error: std::io::Error| Error::writing(path, error);
-    let made = temporary(path, content, None, Access::OPEN).map_err(fail)?;
-    match made.persist_noclobber(path) {
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(fail(error.error)),
-        Ok(_) => sync_parent(path).map(|()| true),
+    let mut attempt = 1;
+    loop {
+        let made = temporary(path, content, None, Access::OPEN).map_err(fail)?;
+        match made.persist_noclobber(path) {
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            // As in `write_for`.
+            Err(error) if error.error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(fail(error.error)),
+            Ok(_) => return sync_parent(path).map(|()| true),
+        }
     }
 }
 
