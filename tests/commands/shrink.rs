@@ -618,10 +618,12 @@ fn other_files_are_counted_again() {
     let folder = Folder::new();
     place_windows(&folder);
     let lie = |out: &str, change: &dyn Fn(&mut Value), expect: &str| {
-        let mut said = json(&folder, &format!("{out}/structure.json"));
+        let path = format!("{out}/structure.json");
+        let mut said = json(&folder, &path);
+        let text = std::fs::read_to_string(folder.path(&path)).expect("written");
         works(&run(&folder, &format!("verify {out}")));
         change(&mut said);
-        folder.write(format!("{out}/structure.json"), sealed(said));
+        folder.write(&path, sealed(said));
         let output = run(&folder, &format!("verify {out}"));
         assert_eq!(output.status.code(), Some(1), "{out}: {}", says(&output));
         assert!(
@@ -629,11 +631,22 @@ fn other_files_are_counted_again() {
             "{out}: no `{expect}` in {}",
             says(&output)
         );
+        folder.write(&path, text);
     };
     works(&run(
         &folder,
         &format!("{SHRINK} --method two-ssp --units 0.5 --out apart"),
     ));
+    lie(
+        "apart",
+        &|said| said["left"]["parameters"] = 10.into(),
+        "left, parameters: structure.json says 10, but ",
+    );
+    lie(
+        "apart",
+        &|said| said["padded"] = true.into(),
+        "padded: no block has less than the model",
+    );
     let class = "modeling_zprune.py";
     lie(
         "apart",

@@ -89,8 +89,8 @@ fn recount(checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict
     sizes_differ("", checkpoint, &structure.after, verdict)?;
     let spec = checkpoint.spec();
     differs("blocks", spec.blocks as u64, structure.blocks.len() as u64, verdict);
-    // Zeros make up for what a block has less than another.
-    for (index, left) in structure.blocks.iter().enumerate().filter(|_| !structure.padded) {
+    let mut less = false;
+    for (index, left) in structure.blocks.iter().enumerate() {
         if index >= spec.blocks || left.branch.is_some() {
             continue;
         }
@@ -100,8 +100,28 @@ fn recount(checkpoint: &Checkpoint, structure: &Structure, verdict: &mut Verdict
             ("key-value heads", block.attention.kv_heads, left.kv_heads.len()),
             ("neurons", block.neurons(), left.neurons.len()),
         ] {
-            differs(&format!("block {index}, {what}"), found as u64, said as u64, verdict);
+            // Zeros make up for what a block has less than another.
+            match structure.padded && said < found {
+                true => less = true,
+                false => differs(&format!("block {index}, {what}"), found as u64, said as u64, verdict),
+            }
         }
+    }
+    let narrow = structure
+        .blocks
+        .iter()
+        .any(|left| left.branch.is_some() || !left.ranks.is_empty());
+    if structure.padded && !less && !narrow {
+        let fault =
+            format!("padded: no block has less than the model, but {STRUCTURE} says that zeros make blocks equal");
+        verdict.faults.push(fault);
+    }
+    let (weights, all) = (structure.left.weights, structure.after.parameters);
+    if !(weights..=all).contains(&structure.left.parameters) {
+        verdict.faults.push(format!(
+            "left, parameters: {STRUCTURE} says {}, but {weights} of them are weights of linear layers, and the model has {all}",
+            structure.left.parameters
+        ));
     }
     Ok(())
 }
