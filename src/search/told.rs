@@ -271,7 +271,8 @@ impl<'a> Told<'a> {
                 row(CONFIRMING, "others", measured(CONFIRMING)),
             ],
             notes: vec![
-                "Perplexities over all patterns. The winner was chosen for the first: it is too low by what was luck. The rows differ in \
+                "Perplexities over all patterns and seeds, as geometric means; the comparison has arithmetic means over seeds, which are a \
+                 little higher. The winner was chosen for the first: it is too low by what was luck. The rows differ in \
                  text and in seeds, so compare the winner with the other methods of the same row."
                     .to_string(),
             ],
