@@ -79,7 +79,7 @@ fn predictions_are_compared_with_the_dense_models() {
         ("magnitude", false),
         ("magnitude", true),
         ("sparsegpt", true),
-        ("unit-sum", false),
+        ("unit-sum (score magnitude)", false),
     ] {
         let found = found(method, nm).expect("it was compared");
         assert!(found.kl > 0.01 && found.agreement < 1.0, "{method}: {found:?}");
@@ -120,7 +120,7 @@ fn predictions_are_compared_with_the_dense_models() {
     let ids = Tokenizer::load(&folder.path("model")).and_then(|it| it.encode(&text, Bos::Tokenizer, 259));
     let windows = TokenWindows::consecutive(&ids.expect("tokens"), 16, Some(4)).expect("windows");
     let dense = logits(&folder, "model", &windows);
-    for (method, model) in [("magnitude", "sparse"), ("unit-sum", "smaller")] {
+    for (method, model) in [("magnitude", "sparse"), ("unit-sum (score magnitude)", "smaller")] {
         let swept = found(method, false).expect("it was compared");
         let measure = ["eval", "--model", model, "--against", "model", "--corpus", "novel.txt"];
         let sizes = ["--length", "16", "--windows", "4", "--json", "found.json", "--force"];
