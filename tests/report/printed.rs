@@ -231,7 +231,7 @@ fn the_finding_claims_no_more_than_the_comparisons() {
     // A single comparison is not "better in all 1".
     for (lead, words) in [
         (0.05, "significantly better."),
-        (0.0002, "better, but not significantly."),
+        (0.0002, "worse, but not significantly."),
     ] {
         let one = found("[0, 1, 2, 3, 4]", "tasks = []\n", lead);
         assert!(one.contains(&format!("ria against wanda: {words}")), "{one}");
