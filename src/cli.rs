@@ -64,7 +64,7 @@ use display::Display;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use streams::{Lossy, note, print, print_lines, say};
+use streams::{InWords, Lossy, note, print, print_lines, say};
 
 /// Paragraphs are single lines: clap breaks them where the terminal ends.
 const HELP: &str = "\
@@ -249,9 +249,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lossy)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
+        .with_ansi(false)
+        .event_format(InWords)
         .init();
     streams::be_quiet(parsed.quiet);
     ended(threads::start().and_then(|()| dispatch(parsed.command, parsed.verbose > 0)))

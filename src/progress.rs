@@ -12,12 +12,19 @@ pub trait Progress {
     /// where that can be told from the shape of the work.
     fn begins(&self, _what: &str, _time: Option<Duration>) {}
 
+    /// Something that the user should know before the work begins, in one line.
+    fn note(&self, _line: &str) {}
+
     /// A download continues: `done` of `total` bytes are here. Called first with what was here already, and at the
     /// end with everything.
     fn download(&self, _what: &str, _done: u64, _total: u64) {}
 
-    /// The sweep starts: the number of cells to run, and of steps (blocks) in all of them.
+    /// The sweep starts: the number of cells to run, and of steps in all of them: blocks, or what blocks count as
+    /// ([`Progress::weighs`]).
     fn start(&self, cells: usize, steps: usize);
+
+    /// Each block of the cell that starts next counts as so many steps; as one, if nobody says so.
+    fn weighs(&self, _steps: usize) {}
 
     /// The cell with this label starts, whose work is so many blocks; 0 if it is not in blocks.
     fn cell(&self, label: &str, blocks: usize);
@@ -28,8 +35,8 @@ pub trait Progress {
     /// The work was asked to stop here; the caller passes the error on and records nothing.
     fn step(&self) -> Result<()>;
 
-    /// The current cell has so many steps more than were counted at the start: its blocks are passed once more.
-    fn more(&self, _steps: usize) {}
+    /// So many blocks of the current cell are passed that were not counted at the start: its blocks are passed once more.
+    fn more(&self, _blocks: usize) {}
 
     /// A block of a trial is finished: work of the current cell that is no step.
     ///
@@ -67,6 +74,8 @@ pub trait Progress {
 pub struct Running<'a> {
     /// Name of the task.
     pub task: &'a str,
+    /// The metric that `accuracy` is: `acc_norm` for tasks that have it, else `acc`.
+    pub metric: &'static str,
     /// Number of documents scored so far.
     pub done: usize,
     /// Number of documents of the task in this run.

@@ -96,10 +96,21 @@ pub fn parameters<P: DeserializeOwned>(table: &toml::Table) -> Result<P> {
             .rsplit_once("\nin `")
             .map(|(_, key)| key.trim_end_matches('`'));
         match key.filter(|_| !message.starts_with("unknown key")) {
-            Some(key) => Error::config(format!("parameter `{key}`: {message}")),
+            Some(key) => Error::config(of_parameter(key, &message)),
             None => Error::config(message),
         }
     })
+}
+
+/// How [`plain`] begins if a value is not what belongs to its place.
+pub const HERE: &str = "here must be ";
+
+/// What [`plain`] says of the value of a parameter, with the name of the parameter.
+pub fn of_parameter(name: &str, said: &str) -> String {
+    match said.strip_prefix(HERE) {
+        Some(wanted) => format!("parameter `{name}` must be {wanted}"),
+        None => format!("parameter `{name}`: {said}"),
+    }
 }
 
 /// What serde says is wrong with a text, in the words of a person who wrote it: a key, a value, a number, a list.
@@ -132,14 +143,14 @@ pub fn plain(message: &str) -> String {
     let unfit = unfit.iter().find_map(|start| message.strip_prefix(start));
     match unfit.and_then(|rest| rest.split_once(", expected ")) {
         Some((found, "a sequence")) => format!(
-            "here must be a list in brackets, not {}{}",
+            "{HERE}a list in brackets, not {}{}",
             found_in_words(found),
             in_brackets(found)
         ),
         Some((found, expected)) => {
             let expected = in_words(expected);
             let meant = other_quotes(found, expected);
-            format!("here must be {expected}, not {}{meant}", found_in_words(found))
+            format!("{HERE}{expected}, not {}{meant}", found_in_words(found))
         }
         None => message.to_string(),
     }
@@ -298,7 +309,7 @@ mod tests {
         let said = |table: toml::Table| parameters::<Powered>(&table).expect_err("wrong").to_string();
         assert_eq!(
             said(toml::toml! { power = "half" }),
-            "parameter `power`: here must be a number, such as 0.5, not the text \"half\""
+            "parameter `power` must be a number, such as 0.5, not the text \"half\""
         );
         assert_eq!(
             said(toml::toml! { powr = 1.0 }),

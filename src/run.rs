@@ -17,6 +17,7 @@ mod samples;
 mod summary;
 mod sweep;
 mod watched;
+mod weights;
 
 pub use options::{Options, Outcome, goes_on};
 pub use prospects::{Prospect, State, of_others, prospects};

@@ -2,11 +2,10 @@
 
 use super::generations::PreparedGeneration;
 use super::tasks::PreparedTask;
-use super::tokens::{check_calibration, evaluation_ids};
+use super::tokens::{check_calibration, evaluation_ids, evaluation_windows};
 use crate::data::table;
 use crate::data::tokenizer::Tokenizer;
-use crate::data::windows::TokenWindows;
-use crate::error::{Located, Result};
+use crate::error::Result;
 use crate::experiment::inputs::{self, ConfiguredModel, Inputs};
 use crate::experiment::origin::Part;
 use crate::experiment::plan::Experiment;
@@ -106,12 +105,10 @@ fn seen(experiment: &Experiment, inputs: &Inputs, folder: &ConfiguredModel) -> R
             let Some(file) = file else { return Ok(None) };
             let placed = |error| inputs.placed(&Part::Evaluation(plan.name.clone()), error);
             let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref()).map_err(placed)?;
-            let length = plan.length.of(&folder.spec);
-            let windows = TokenWindows::consecutive(&ids, length, plan.windows);
-            let windows = windows.at(plan.source().display()).map_err(placed)?;
+            let windows = evaluation_windows(plan, &ids, inputs, folder)?;
             Ok(Some(Amount {
                 used: windows.count(),
-                there: ids.len() / length,
+                there: ids.len() / windows.length(),
             }))
         });
     let windows = windows.collect::<Result<_>>()?;

@@ -185,6 +185,7 @@ impl PreparedGeneration {
         if let Some(found) = Accuracy::of(&outcomes, None, self.confidence) {
             progress.answered(&Running {
                 task: &self.plan.name,
+                metric: "acc",
                 done: outcomes.len(),
                 total: self.prompts.len(),
                 accuracy: found.value,

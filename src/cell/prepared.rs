@@ -13,6 +13,7 @@ use crate::experiment::plan::Experiment;
 use crate::experiment::work::Measured;
 use crate::memory::Room;
 use crate::model::layer_file::{Content, LayerFile};
+use crate::model::pruned_before::PrunedBefore;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct Prepared<'a> {
     pub room: Room,
     /// Bytes of all its tensors as they are stored.
     pub stored: u64,
+    /// Its zeros, if it has many already.
+    pub pruned_before: Option<PrunedBefore>,
 }
 
 /// A text that perplexity is measured on.
@@ -60,6 +63,7 @@ impl<'a> Prepared<'a> {
             gradients: None,
             room: Room::unlimited(),
             stored: 4 * parameters(source.spec()),
+            pruned_before: None,
         }
     }
 
@@ -88,7 +92,7 @@ impl<'a> Prepared<'a> {
             .room(experiment, machine)
             .at(name)?;
         progress.stage(&format!("checking the weights of {name}"));
-        checkpoint.check_finite()?;
+        let zeros = checkpoint.check_finite()?;
         let gradients = match &inputs.gradients {
             Some(file) => {
                 progress.stage(&format!("checking the gradients for {name}"));
@@ -113,6 +117,7 @@ impl<'a> Prepared<'a> {
             gradients,
             room,
             stored: checkpoint.stored_bytes()?,
+            pruned_before: PrunedBefore::of(checkpoint, zeros, &folder.path),
         })
     }
 

@@ -23,6 +23,7 @@ use crate::model::edit::Edited;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::layer_file::LayerFile;
 use crate::model::lineage::turned_round;
+use crate::model::pruned_before::PrunedBefore;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use crate::prune::allocation::{allocate, survey};
@@ -209,6 +210,11 @@ impl<'a, B: Workbench> Runner<'a, B> {
         self.backend.device()
     }
 
+    /// The zeros that the model had before any cell, if these are many.
+    pub fn pruned_before(&self) -> Option<&PrunedBefore> {
+        self.model.pruned_before.as_ref()
+    }
+
     /// Bytes that the model's cells have written to scratch files so far.
     pub fn spilled(&self) -> u64 {
         self.model.room.spilled()
@@ -272,7 +278,7 @@ impl<'a, B: Workbench> Runner<'a, B> {
         drop(scorers);
         let text = sample(windows, before)?;
         let models: [(&dyn WeightSource, &Ends<B>); 2] = [(model.source, &self.ends), (&edited, &self.ends)];
-        let seconds_per_token = seconds_per_token(self.backend, models, &text)?;
+        let seconds_per_token = seconds_per_token(self.backend, models, &text, progress)?;
         // The model is counted as it is measured and would be written, with narrow matrices multiplied out. If no configuration has the
         // biases that it has, it cannot be written.
         let written = Edited::new(model.source, &edit)?.sayable();

@@ -7,6 +7,7 @@ use crate::experiment::forecast::{TIMED_TOKENS, timed_windows};
 use crate::model::blocks;
 use crate::model::forward::{Block, Ends, Hidden};
 use crate::model::source::WeightSource;
+use crate::progress::Progress;
 use crate::spec::ModelSpec;
 use ndarray::Array2;
 use std::ops::RangeInclusive;
@@ -131,17 +132,19 @@ pub fn difference(got: &Array2<f32>, want: &Array2<f32>) -> f64 {
 /// fast, for both models.
 ///
 /// # Errors
-/// As [`logits`].
+/// As [`logits`], and if `progress` stops the work after a pass.
 pub fn seconds_per_token<B: Backend>(
     backend: &B,
     models: [(&dyn WeightSource, &Ends<B>); 2],
     windows: &TokenWindows,
+    progress: &dyn Progress,
 ) -> Result<[f64; 2]> {
     let mut passes = [Vec::new(), Vec::new()];
     let started = Instant::now();
     for round in 1..=*ROUNDS.end() {
         for (passes, (source, ends)) in passes.iter_mut().zip(models) {
             passes.push(scoring_time(backend, source, ends, windows)?.as_secs_f64());
+            progress.tried()?;
         }
         let settled = round >= *ROUNDS.start() && passes.iter().all(|passes| is_settled(passes));
         if settled || (round > 1 && started.elapsed() > ENOUGH) {
@@ -164,6 +167,52 @@ fn is_settled(passes: &[f64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::error::{Error, ErrorKind};
+    use crate::model::checkpoint::Checkpoint;
+    use crate::model::families::read_spec;
+    use std::cell::Cell;
+    use std::path::Path;
+
+    /// Asks to stop when so many passes are done.
+    struct Stops {
+        after: usize,
+        passes: Cell<usize>,
+    }
+
+    impl Progress for Stops {
+        fn stage(&self, _what: &str) {}
+        fn start(&self, _cells: usize, _steps: usize) {}
+        fn cell(&self, _label: &str, _blocks: usize) {}
+        fn step(&self) -> Result<()> {
+            Ok(())
+        }
+        fn tried(&self) -> Result<()> {
+            self.passes.set(self.passes.get() + 1);
+            match self.passes.get() >= self.after {
+                true => Err(Error::new(ErrorKind::Interrupted, "stopped")),
+                false => Ok(()),
+            }
+        }
+        fn cell_done(&self, _label: &str, _result: &str) {}
+        fn finish(&self) {}
+    }
+
+    #[test]
+    fn the_timing_ends_with_the_pass_in_which_it_was_stopped() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-llama");
+        let spec = read_spec(&folder).expect("a model of the repository");
+        let model = Checkpoint::open(&folder, spec).expect("a model of the repository");
+        let ends = Ends::upload(&Cpu, &model).expect("a small model");
+        let windows = TokenWindows::new(vec![1, 2, 3, 4], 4).expect("a window");
+        let stops = Stops {
+            after: 3,
+            passes: Cell::new(0),
+        };
+        let models: [(&dyn WeightSource, &Ends<Cpu>); 2] = [(&model, &ends), (&model, &ends)];
+        let error = seconds_per_token(&Cpu, models, &windows, &stops).expect_err("stopped");
+        assert_eq!((error.kind(), stops.passes.get()), (ErrorKind::Interrupted, 3));
+    }
 
     #[test]
     fn one_fast_pass_alone_settles_nothing() {

@@ -84,8 +84,13 @@ impl PreparedTask {
     /// The accuracy over the documents that have scores, with the interval that tables give it; `None` without scores.
     fn running(&self, scores: &[Option<Vec<ChoiceScore>>]) -> Option<Running<'_>> {
         let scored: Vec<usize> = (0..scores.len()).filter(|index| scores[*index].is_some()).collect();
+        let normalised = self.task.measure == TaskMeasure::NormalisedAccuracy;
         let right = |index: &usize| {
-            let right = is_right(self.task.measure, self.documents[*index].gold, scores[*index].as_ref()?);
+            let (document, scores) = (&self.documents[*index], scores[*index].as_ref()?);
+            let right = match normalised {
+                true => is_right_for_its_length(document, scores),
+                false => is_right(self.task.measure, document.gold, scores),
+            };
             Some(f64::from(u8::from(right)))
         };
         let outcomes: Vec<f64> = scored.iter().filter_map(right).collect();
@@ -94,6 +99,7 @@ impl PreparedTask {
         let found = Accuracy::of(&outcomes, sources.as_deref(), self.confidence)?;
         Some(Running {
             task: &self.name,
+            metric: if normalised { "acc_norm" } else { "acc" },
             done: outcomes.len(),
             total: self.documents.len(),
             accuracy: found.value,
@@ -282,6 +288,16 @@ fn is_right(measure: TaskMeasure, gold: usize, scores: &[ChoiceScore]) -> bool {
     }
 }
 
+/// Whether a document counts as right for `acc_norm`: log-likelihoods are divided by the lengths of the choices.
+fn is_right_for_its_length(document: &Encoded, scores: &[ChoiceScore]) -> bool {
+    let lengths = document.requests.iter().map(|request| request.characters as f64);
+    let values = scores
+        .iter()
+        .zip(lengths)
+        .map(|(score, length)| score.log_likelihood / length);
+    best(values) == document.gold
+}
+
 /// The position of the greatest value, the first of equals.
 fn best(values: impl Iterator<Item = f64>) -> usize {
     let first = (0, f64::NEG_INFINITY);
@@ -301,15 +317,9 @@ fn summed_up(task: &PreparedTask, scores: &[Vec<ChoiceScore>]) -> Result<TaskFin
     match measure {
         TaskMeasure::Accuracy => {}
         TaskMeasure::NormalisedAccuracy => {
-            let normalised = |(document, scores): (&Encoded, &Vec<ChoiceScore>)| {
-                let lengths = document.requests.iter().map(|request| request.characters as f64);
-                let values = scores
-                    .iter()
-                    .zip(lengths)
-                    .map(|(score, length)| score.log_likelihood / length);
-                best(values) == document.gold
-            };
-            let outcomes: Vec<bool> = documents().map(normalised).collect();
+            let outcomes: Vec<bool> = documents()
+                .map(|(document, scores)| is_right_for_its_length(document, scores))
+                .collect();
             metrics.insert("acc_norm".to_string(), accuracy(&outcomes, sources));
             correct_norm = Some(digits(&outcomes));
         }

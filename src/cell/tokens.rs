@@ -37,12 +37,8 @@ impl ModelTokens {
         let tokenizer = texts.then(|| Tokenizer::load(&folder.path)).transpose()?;
         let evaluations = experiment.evaluations.iter().zip(files).map(|(plan, file)| {
             let ids = evaluation_ids(plan, file, experiment.bos, folder, tokenizer.as_ref());
-            let windows = |ids: Vec<u32>| {
-                let windows = TokenWindows::consecutive(&ids, plan.length.of(&folder.spec), plan.windows);
-                windows.at(plan.source().display())
-            };
-            let placed = |error| inputs.placed(&Part::Evaluation(plan.name.clone()), error);
-            ids.and_then(windows).map_err(placed)
+            let ids = ids.map_err(|error| inputs.placed(&Part::Evaluation(plan.name.clone()), error))?;
+            evaluation_windows(plan, &ids, inputs, folder)
         });
         let evaluations = evaluations.collect::<Result<_>>()?;
         let calibrated = experiment.methods.iter().any(|method| method.calibrated);
@@ -81,6 +77,21 @@ pub(super) fn evaluation_ids(
         corpus.keep(rows).at(plan.source().display())?;
     }
     tokenizer.encode(&corpus.into_joined(join), bos, vocabulary)
+}
+
+/// The windows of an evaluation in its tokens.
+///
+/// # Errors
+/// The text is too short.
+pub(super) fn evaluation_windows(
+    plan: &EvaluationPlan,
+    ids: &[u32],
+    inputs: &Inputs,
+    folder: &ConfiguredModel,
+) -> Result<TokenWindows> {
+    let windows = TokenWindows::consecutive(ids, plan.length.of(&folder.spec), plan.windows);
+    let windows = windows.at(plan.source().display());
+    windows.map_err(|error| inputs.placed(&Part::Windows(plan.name.clone()), error))
 }
 
 /// The calibration windows of every seed of an experiment for the model at `index`; none where there is no calibration.

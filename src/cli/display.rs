@@ -44,6 +44,8 @@ pub(super) struct Display {
     label: RefCell<String>,
     /// Blocks of the current cell that are done, and all of them; 0 if its work is not in blocks.
     blocks: Cell<(usize, usize)>,
+    /// Steps that each of its blocks counts as.
+    weight: Cell<usize>,
     /// Time left for everything, as the run estimates it; `None` if nobody does.
     left: Cell<Option<Duration>>,
     /// What is being scored after the last block, and since when.
@@ -87,6 +89,7 @@ impl Display {
             counts: Cell::default(),
             label: RefCell::default(),
             blocks: Cell::default(),
+            weight: Cell::new(1),
             left: Cell::default(),
             scoring: RefCell::default(),
             stepped: Cell::new(Instant::now()),
@@ -135,9 +138,9 @@ impl Display {
         Ok(stop)
     }
 
-    /// A block is finished.
-    pub(super) fn advance(&self) {
-        self.bar.inc(1);
+    /// So many steps are finished.
+    pub(super) fn advance(&self, steps: usize) {
+        self.bar.inc(steps as u64);
     }
 
     /// The number of cells that ended, and of all.
@@ -258,6 +261,10 @@ impl Progress for Display {
         self.say(&format!("{what}{time}"));
     }
 
+    fn note(&self, line: &str) {
+        self.say(&format!("note: {line}"));
+    }
+
     fn download(&self, what: &str, done: u64, total: u64) {
         let first = self
             .downloading
@@ -306,6 +313,10 @@ impl Progress for Display {
         }
     }
 
+    fn weighs(&self, steps: usize) {
+        self.weight.set(steps);
+    }
+
     fn cell(&self, label: &str, blocks: usize) {
         self.label.replace(label.to_string());
         self.blocks.set((0, blocks));
@@ -315,12 +326,12 @@ impl Progress for Display {
         self.show(None);
     }
 
-    fn more(&self, steps: usize) {
-        self.bar.inc_length(steps as u64);
+    fn more(&self, blocks: usize) {
+        self.bar.inc_length((blocks * self.weight.get()) as u64);
     }
 
     fn step(&self) -> Result<()> {
-        self.advance();
+        self.advance(self.weight.get());
         let (done, all) = self.blocks.get();
         self.blocks.set((done + 1, all));
         self.stepped.set(Instant::now());
@@ -512,6 +523,25 @@ mod tests {
             line.contains("2.00 GiB of 10.00 GiB") && line.chars().count() <= 80,
             "{line:?}"
         );
+    }
+
+    #[test]
+    fn blocks_count_by_what_they_weigh() {
+        let display = Paper::of(80).display();
+        display.start(2, 400);
+        display.weighs(50);
+        display.cell("cheap", 2);
+        for _ in 0..2 {
+            display.step().expect("nothing stops it");
+        }
+        assert_eq!(display.percent(), 25);
+        display.weighs(150);
+        display.cell("dear", 2);
+        display.step().expect("nothing stops it");
+        assert_eq!(display.percent(), 62);
+        // Its blocks are passed once more.
+        display.more(2);
+        assert_eq!(display.percent(), 35);
     }
 
     #[test]

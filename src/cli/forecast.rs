@@ -4,7 +4,7 @@ use crate::backend::{Compute, GPU_BATCH};
 use crate::calibrate::Stage;
 use crate::cell::Seen;
 use crate::error::{Located, Result};
-use crate::experiment::asked::{FEW_TOKENS, gradient_cells, uses_hessian};
+use crate::experiment::asked::{self, gradient_cells, uses_hessian};
 use crate::experiment::forecast::Forecast;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::machine::{Foreseen, Machine, Processor};
@@ -80,27 +80,10 @@ pub fn few_tokens(experiment: &Experiment, inputs: &Inputs) -> Result<String> {
         let kinds = folder.spec.kinds();
         let widest = kinds.flat_map(|(block, _)| block.linears.iter().map(|linear| linear.inputs));
         let widest = widest.max().unwrap_or(0);
-        text.push_str(&said_of_few(&model.name, tokens, widest, &using.join(", ")));
+        let few = asked::few_tokens(tokens, widest, &using.join(", "));
+        text.extend(few.map(|few| format!("note: {}: {few}\n", model.name)));
     }
     Ok(text)
-}
-
-/// That so many calibration tokens are few for a layer with so many inputs; empty if they are not.
-fn said_of_few(model: &str, tokens: usize, widest: usize, methods: &str) -> String {
-    if tokens < widest {
-        format!(
-            "note: {model}: {tokens} calibration tokens are fewer than the {widest} inputs of its widest layer, which is a disadvantage \
-             for methods that use the Hessian of these inputs ({methods})\n"
-        )
-    } else if tokens < widest.saturating_mul(FEW_TOKENS) {
-        format!(
-            "note: {model}: {tokens} calibration tokens are {:.1} for each of the {widest} inputs of its widest layer. With ten for each, \
-             methods that use the Hessian of these inputs ({methods}) had clearly lower perplexities in zprune's study\n",
-            tokens as f64 / widest as f64
-        )
-    } else {
-        String::new()
-    }
 }
 
 /// What is not on this machine, and a run does without or downloads: one line each.
@@ -303,19 +286,5 @@ mod tests {
         };
         assert_eq!(parts_of_time(&tasks, 1.0), "");
         assert_eq!(parts_of_time(&work, 200.0), "", "it is short");
-    }
-
-    #[test]
-    fn few_tokens_are_told_up_to_four_for_each_input() {
-        let said = |tokens| said_of_few("m", tokens, 100, "sparsegpt");
-        assert!(said(99).contains("99 calibration tokens are fewer than the 100 inputs"));
-        for (tokens, each) in [(100, "1.0"), (267, "2.7"), (399, "4.0")] {
-            let said = said(tokens);
-            let wanted =
-                format!("{tokens} calibration tokens are {each} for each of the 100 inputs of its widest layer");
-            assert!(said.contains(&wanted) && said.contains("(sparsegpt)"), "{said}");
-            assert!(!said.contains("fewer than"), "{said}");
-        }
-        assert_eq!(said(400), "");
     }
 }

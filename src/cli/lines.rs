@@ -114,8 +114,8 @@ mod tests {
         let expected = format!("error: mine.toml:2:1:\n  unknown key `foo`\n{drawing}\n\n`)` is missing\n{marked}");
         assert_eq!(message(&text, Some(21)), expected);
         assert_eq!(message(&text, None), text);
-        let coloured = "\u{1b}[33m WARN\u{1b}[0m one two";
-        assert_eq!(message(coloured, Some(10)), "\u{1b}[33m WARN\u{1b}[0m one\n  two");
+        let coloured = "\u{1b}[31merror\u{1b}[0m: one two";
+        assert_eq!(message(coloured, Some(10)), "\u{1b}[31merror\u{1b}[0m: one\n  two");
     }
 
     #[test]

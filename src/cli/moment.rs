@@ -130,10 +130,16 @@ pub(super) fn perplexity_so_far(evaluation: &str, means: &[f64], windows: usize,
 pub(super) fn accuracy_so_far(running: &Running) -> [String; 3] {
     let [low, high] = running.interval.map(|bound| 100.0 * bound);
     let accuracy = 100.0 * running.accuracy;
-    let Running { task, done, total, .. } = running;
+    let Running {
+        task,
+        metric,
+        done,
+        total,
+        ..
+    } = running;
     [
-        format!("{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"),
-        format!("{task} {accuracy:.1} % ({low:.1} to {high:.1}), {done}/{total}"),
+        format!("{task} ({metric}) {accuracy:.1} % ({low:.1} to {high:.1}), {done} of {total} documents"),
+        format!("{task} ({metric}) {accuracy:.1} % ({low:.1} to {high:.1}), {done}/{total}"),
         format!("{task} {accuracy:.1} %, {done}/{total}"),
     ]
 }

@@ -18,6 +18,10 @@ use std::path::PathBuf;
 
 /// Arguments of `zprune prune`.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "zprune prune [OPTIONS] --model <DIR> --method <NAME> --sparsity <SHARE>\n              --out <DIR>\n       \
+                      zprune prune [OPTIONS] --model <DIR> --method <NAME> --keep <N> --of <M>\n              --out <DIR>"
+)]
 pub struct Prune {
     #[command(flatten)]
     common: Common,
@@ -31,13 +35,13 @@ pub struct Prune {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// What to remove: a fraction of the weights, such as 0.5 or 50%, or a pattern, such as 2:4; or give --keep and --of
-    #[arg(long, conflicts_with_all = ["keep", "of"], value_parser = typed)]
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["keep", "of"], value_parser = typed)]
     sparsity: Option<Pattern>,
     /// Number of weights to keep of every `--of` consecutive inputs; in place of --sparsity
-    #[arg(long, requires = "of")]
+    #[arg(long, value_name = "N", requires = "of")]
     keep: Option<usize>,
     /// Size of an N:M group: 2:4 is --keep 2 --of 4
-    #[arg(long, requires = "keep")]
+    #[arg(long, value_name = "M", requires = "keep")]
     of: Option<usize>,
     /// Comparison group; the criterion's own by default
     #[arg(long, value_parser = choice::<Group>(&[

@@ -6,9 +6,14 @@
 use super::lines::{broken, message};
 use crate::error::{Error, Result};
 use comfy_table::Table;
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Prints to standard output; a closed pipe (`zprune list | head`) ends quietly.
 ///
@@ -81,6 +86,28 @@ pub(super) fn note(text: &str) {
 pub(super) fn say(text: &str) {
     // Unlike `eprintln!`, which panics.
     let _ = writeln!(io::stderr(), "{}", message(text, error_width()));
+}
+
+/// Lines of a log as the program's own messages: the level in a word, a colon, and what is said.
+pub(super) struct InWords;
+
+impl<S, N> FormatEvent<S, N> for InWords
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let word = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        write!(writer, "{word}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 /// Standard error for logs, a line in each write; a terminal gets it broken between words. What cannot be written is dropped.

@@ -24,14 +24,16 @@ use std::time::{Duration, Instant};
 pub(super) enum Said {
     /// It prepares something.
     Stage(String),
-    /// It is ready: the number of blocks in all cells that have no result yet.
+    /// Something that the user should know.
+    Note(String),
+    /// It is ready: the number of steps in all cells that have no result yet.
     Ready(usize),
     /// It works on this cell now, which has so many blocks.
     Cell(String, usize),
     /// The cell has so many steps more than were counted.
     More(usize),
-    /// A block of the cell is finished.
-    Step,
+    /// A block of the cell is finished, which counts as so many steps.
+    Step(usize),
     /// What it knows of the cell's result so far.
     SoFar(String),
     /// The cell with this label ended like this.
@@ -72,6 +74,7 @@ pub(super) fn work(experiment: &Experiment, results: &Path, options: Options) ->
         confidence: experiment.confidence,
         last: Cell::new(Instant::now()),
         waits: Cell::new(false),
+        weight: Cell::new(1),
     };
     let ended = Inputs::inspect(experiment).and_then(|inputs| {
         let folder = results.join(&experiment.name);
@@ -98,6 +101,8 @@ struct Told {
     confidence: f64,
     last: Cell<Instant>,
     waits: Cell<bool>,
+    /// Steps that each block of the cell counts as.
+    weight: Cell<usize>,
 }
 
 impl Told {
@@ -115,8 +120,16 @@ impl Progress for Told {
         say(&Said::Stage(what.to_string()));
     }
 
+    fn note(&self, line: &str) {
+        say(&Said::Note(line.to_string()));
+    }
+
     fn start(&self, _cells: usize, steps: usize) {
         say(&Said::Ready(steps));
+    }
+
+    fn weighs(&self, steps: usize) {
+        self.weight.set(steps);
     }
 
     fn cell(&self, label: &str, blocks: usize) {
@@ -124,12 +137,12 @@ impl Progress for Told {
         say(&Said::Cell(label.to_string(), blocks));
     }
 
-    fn more(&self, steps: usize) {
-        say(&Said::More(steps));
+    fn more(&self, blocks: usize) {
+        say(&Said::More(blocks * self.weight.get()));
     }
 
     fn step(&self) -> Result<()> {
-        say(&Said::Step);
+        say(&Said::Step(self.weight.get()));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::experiment::machine::{Machine, MachinePlan};
 use crate::experiment::plan::Experiment;
 use crate::progress::Progress;
 use crate::threads;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -278,6 +279,7 @@ pub(super) fn run(
 /// Shows what the workers tell until all of them have ended, and tells them to stop when that is asked for.
 fn watch(workers: &mut [Worker], cells: usize, news: &Receiver<(usize, News)>, stop: &AtomicBool, display: &Display) {
     let (mut told, mut started) = (false, false);
+    let mut noted = BTreeSet::new();
     while workers.iter().any(|worker| !worker.closed) {
         if stop.load(Ordering::Relaxed) && !told {
             told = true;
@@ -304,10 +306,16 @@ fn watch(workers: &mut [Worker], cells: usize, news: &Receiver<(usize, News)>, s
                     }
                     worker.state = State::default();
                 }
+                // All of them look at the same models.
+                Said::Note(line) => {
+                    if noted.insert(line.clone()) {
+                        display.note(&line);
+                    }
+                }
                 Said::More(steps) => display.more(steps),
-                Said::Step => {
+                Said::Step(steps) => {
                     worker.state.blocks.0 += 1;
-                    display.advance();
+                    display.advance(steps);
                 }
                 Said::Stage(what) => worker.state = State::of(&what),
                 Said::Cell(label, blocks) => {

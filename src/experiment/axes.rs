@@ -3,6 +3,7 @@
 use super::axis::Axis;
 use super::method::{ComponentPlan, MethodKind, MethodPlan};
 use super::plan::Experiment;
+use super::raw::RawComponent;
 use crate::choices;
 use crate::prune::pattern::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,34 @@ pub fn value(axis: Axis, method: &MethodPlan, experiment: &Experiment) -> String
     match shown.is_empty() {
         true => component.name.clone(),
         false => format!("{} ({})", component.name, shown.join(", ")),
+    }
+}
+
+/// The values on the axis of the methods that have this component for it, with these parameters among theirs.
+pub fn values_of(axis: Axis, typed: &RawComponent, experiment: &Experiment) -> BTreeSet<String> {
+    let has = |method: &&MethodPlan| {
+        axis.component(method).is_some_and(|component| {
+            let same = |(key, value): (&String, &toml::Value)| {
+                let own = component.parameters.get(key.as_str());
+                own.is_some_and(|own| is_written_as(own, value))
+            };
+            component.name == typed.name && typed.parameters.iter().all(same)
+        })
+    };
+    let methods = experiment.methods.iter().filter(has);
+    methods.map(|method| value(axis, method, experiment)).collect()
+}
+
+/// Whether a parameter has the value that was typed; `1` is `1.0`.
+fn is_written_as(own: &serde_json::Value, typed: &toml::Value) -> bool {
+    let number = match typed {
+        toml::Value::Integer(number) => Some(*number as f64),
+        toml::Value::Float(number) => Some(*number),
+        _ => None,
+    };
+    match number {
+        Some(number) => own.as_f64() == Some(number),
+        None => serde_json::to_value(typed).is_ok_and(|typed| typed == *own),
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Part {
     Gradients,
     /// The evaluation with this label.
     Evaluation(String),
+    /// The number of windows of the evaluation with this label.
+    Windows(String),
     /// The zero-shot task with this name.
     Task(String),
     /// The prompts of the generation with this label.

@@ -321,8 +321,9 @@ pub struct RawComparison {
     pub ours: Option<String>,
     /// In place of `ours`: the axis on which methods are compared that are alike on all others.
     pub axis: Option<Axis>,
-    /// Labels of the methods that `ours` is compared with, where `dense` is the unpruned model; or values on the axis.
-    pub against: Vec<String>,
+    /// Labels of the methods that `ours` is compared with, where `dense` is the unpruned model; or values on the axis, with parameters as in
+    /// a `[[method]]`.
+    pub against: Vec<RawComponent>,
     /// Labels of models; all by default.
     pub models: Option<Vec<String>>,
     /// The patterns under which the methods are compared; all by default.

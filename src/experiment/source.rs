@@ -8,7 +8,7 @@ use super::syntax;
 use crate::error::{Error, Located, Result};
 use crate::files::input;
 use crate::files::near::meant;
-use crate::registry::{nearest, plain};
+use crate::registry::{HERE, nearest, plain};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::io::Read;
@@ -123,7 +123,7 @@ impl Source {
             let misplaced = misplaced::said(&self.text, table.get_ref(), &span, message);
             let place = removed(table.get_mut(), &WHOLE, &span);
             // Names of methods, each of which would be told the same.
-            let names = place.as_ref().is_some_and(|(table, key)| {
+            let names = place.as_ref().is_some_and(|(table, key, _)| {
                 *table == WHOLE && key == "method" && message.starts_with("invalid type: string")
             });
             let lacks = message.starts_with("missing field") && problems.lost(&span, name);
@@ -135,10 +135,10 @@ impl Source {
                          of one method"
                             .to_string()
                     }
-                    Some((_, key)) if message == SINGLE_SECTION => format!(
+                    Some((_, key, _)) if message == SINGLE_SECTION => format!(
                         "there may be several of this section: write its name in two pairs of brackets, [[{key}]]"
                     ),
-                    Some((_, key)) if key == "seeds" && message.ends_with("expected a sequence") => {
+                    Some((_, key, _)) if key == "seeds" && message.ends_with("expected a sequence") => {
                         match name.parse() {
                             Ok(count @ 2..=8u64) => {
                                 let seeds: Vec<String> = (0..count).map(|seed| seed.to_string()).collect();
@@ -150,14 +150,23 @@ impl Source {
                             _ => "`seeds` must be a list, such as [0, 1, 2]".to_string(),
                         }
                     }
-                    Some((_, key)) if key == "memory" => {
-                        "here must be an amount of memory, in quotes, such as \"12GiB\"".to_string()
+                    Some((_, key, _)) if key == "memory" => {
+                        "`memory` must be an amount of memory, in quotes, such as \"12GiB\"".to_string()
                     }
-                    _ => misplaced.unwrap_or_else(|| said(message, (name, known), unknown)),
+                    place => {
+                        let said = misplaced.unwrap_or_else(|| said(message, (name, known), unknown));
+                        match (said.strip_prefix(HERE), place) {
+                            (Some(wanted), Some((_, key, Part::Value))) => format!("`{key}` must be {wanted}"),
+                            (Some(wanted), Some((_, key, Part::Element))) => {
+                                format!("each value of `{key}` must be {wanted}")
+                            }
+                            _ => said,
+                        }
+                    }
                 };
                 problems.add(span.clone(), Error::config(said));
             }
-            let (table, key) = place?;
+            let (table, key, _) = place?;
             // What a misspelt key was meant for is not missing, either.
             if let Some(near) = nearest(name, known).filter(|_| unknown) {
                 problems.lose(table.clone(), near);
@@ -251,9 +260,18 @@ fn note_place(
     }
 }
 
+/// What a key has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its value.
+    Value,
+    /// An element of the list that is its value.
+    Element,
+}
+
 /// Removes what stands at `span`, a key or a value, from the table that stands at `place`; the innermost, if there are
-/// several. Returns the place of the table and the key that lost its value or a part of it.
-fn removed(table: &mut DeTable, place: &Range<usize>, span: &Range<usize>) -> Option<(Range<usize>, String)> {
+/// several. Returns the place of the table, the key that lost its value or a part of it, and which of the two.
+fn removed(table: &mut DeTable, place: &Range<usize>, span: &Range<usize>) -> Option<(Range<usize>, String, Part)> {
     let mut own = None;
     for (key, value) in table.iter_mut() {
         let at = value.span();
@@ -272,7 +290,7 @@ fn removed(table: &mut DeTable, place: &Range<usize>, span: &Range<usize>) -> Op
     }
     let key = own?;
     table.remove(key.as_str());
-    Some((place.clone(), key))
+    Some((place.clone(), key, Part::Value))
 }
 
 /// As [`removed`], for the list that is the value of `owner`: the place of a table, and a key in it.
@@ -280,7 +298,7 @@ fn removed_element(
     array: &mut DeArray,
     owner: (&Range<usize>, &str),
     span: &Range<usize>,
-) -> Option<(Range<usize>, String)> {
+) -> Option<(Range<usize>, String, Part)> {
     for element in array.iter_mut() {
         let at = element.span();
         let within = match element.get_mut() {
@@ -298,7 +316,7 @@ fn removed_element(
         .cloned()
         .collect();
     let before = std::mem::replace(array, kept).len();
-    (array.len() < before).then(|| (owner.0.clone(), owner.1.to_string()))
+    (array.len() < before).then(|| (owner.0.clone(), owner.1.to_string(), Part::Element))
 }
 
 #[cfg(test)]
@@ -331,12 +349,12 @@ mod tests {
             "x.toml has 8 mistakes",
             "x.toml:1:1: unknown key `nmae`; did you mean `name`?",
             "x.toml:2:1: unknown key `sparsities`: how much is removed is written `patterns = [0.5, \"2:4\"]`",
-            "x.toml:4:13: here must be a whole number, 0 or larger, not the number -1",
-            "x.toml:5:18: here must be a pattern, such as 0.5, \"50%\" or \"2:4\"",
+            "x.toml:4:13: each value of `seeds` must be a whole number, 0 or larger, not the number -1",
+            "x.toml:5:18: each value of `patterns` must be a pattern, such as 0.5, \"50%\" or \"2:4\"",
             "x.toml:8:1: unknown key `slover`; did you mean `solver`?",
             "x.toml:10:13: `name` is missing",
             "x.toml:11:1: `name` is missing",
-            "x.toml:12:10: here must be a number of tokens, \"max_position_embeddings\", or the smaller of both, as in \
+            "x.toml:12:10: `length` must be a number of tokens, \"max_position_embeddings\", or the smaller of both, as in \
              \"min(2048, max_position_embeddings)\", not the text \"all\"",
         ] {
             assert!(said.contains(part), "no `{part}` in:\n{said}");

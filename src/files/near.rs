@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const MOST_FOLDERS: usize = 200;
 
 /// The name in the folder of `path` that is most like its own, if one is. A longer name of the same kind, such as `c4_sample.jsonl` for
-/// `c4.jsonl`, is like it, too.
+/// `c4.jsonl`, is like it, too. A name that differs in nothing but a number is another file, such as that of another seed.
 pub fn near(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -15,16 +15,28 @@ pub fn near(path: &Path) -> Option<String> {
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
+    let shape = without_numbers(name);
+    names.retain(|other| without_numbers(other) != shape);
     names.sort();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
-    let longer = || {
-        names
-            .iter()
-            .copied()
-            .find(|it| it.starts_with(stem) && it.ends_with(kind))
-    };
-    nearest(name, &names).or_else(longer).map(str::to_string)
+    let (stem, kind) = parts(name);
+    let (same, others): (Vec<&str>, Vec<&str>) = names.iter().map(String::as_str).partition(|it| parts(it).1 == kind);
+    // An ending that both have says nothing of how alike two names are.
+    let stems: Vec<&str> = same.iter().map(|it| parts(it).0).collect();
+    let of_kind = nearest(stem, &stems).and_then(|stem| same.iter().copied().find(|it| parts(it).0 == stem));
+    let longer = || same.iter().copied().find(|it| it.starts_with(stem));
+    let found = of_kind.or_else(|| nearest(name, &others)).or_else(longer);
+    found.map(str::to_string)
+}
+
+/// The name before its ending, and the ending.
+fn parts(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or((name, ""))
+}
+
+/// The parts of a name between its numbers.
+fn without_numbers(name: &str) -> Vec<&str> {
+    let parts = name.split(|c: char| c.is_ascii_digit());
+    parts.filter(|part| !part.is_empty()).collect()
 }
 
 /// Asks whether that name was meant, or the same name in a folder below.
@@ -72,6 +84,27 @@ mod tests {
         assert_eq!(found("c4.jsonl").as_deref(), Some("c4_sample2.jsonl"));
         assert_eq!(found("quite another"), None);
         assert_eq!(near(&folder.path().join("nowhere/smol.tml")), None);
+    }
+
+    #[test]
+    fn the_file_of_another_seed_is_another_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in [
+            "windows-0.safetensors",
+            "windows-10.safetensors",
+            "mask-0.5-1.safetensors",
+        ] {
+            std::fs::write(folder.path().join(name), "").expect("writable");
+        }
+        let found = |name: &str| near(&folder.path().join(name));
+        for other in [
+            "windows-1.safetensors",
+            "windows-2.safetensors",
+            "mask-0.5-0.safetensors",
+        ] {
+            assert_eq!(found(other), None, "{other}");
+        }
+        assert_eq!(found("window-0.safetensors").as_deref(), Some("windows-0.safetensors"));
     }
 
     #[test]

@@ -6,8 +6,17 @@ use crate::error::Result;
 use crate::experiment::machine::{Machine, Processor};
 use crate::experiment::plan::{Cell, Experiment};
 use crate::experiment::work::{operations, rate};
+use crate::model::pruned_before::PrunedBefore;
+use crate::progress::Progress;
 use crate::spec::ModelSpec;
 use std::time::Duration;
+
+/// What `--sparsity` does with weights that are zero before pruning.
+pub(super) const COUNTED_BY_SPARSITY: &str = "The sparsity that you asked for counts these zeros";
+
+/// What `--units` does with them.
+pub(super) const COUNTED_BY_UNITS: &str =
+    "The share in --units counts all weights of a unit, and these zeros are among them";
 
 /// The experiment's only model is measured.
 pub(super) fn measuring(experiment: &Experiment, model: &Prepared) -> String {
@@ -39,6 +48,18 @@ pub(super) fn changing(
         None => "no calibration".to_string(),
     };
     format!("{} {done}: {} blocks, {calibration}", name(experiment), spec.blocks)
+}
+
+/// Says so if the experiment's only model has many zeros already; `counted` says what that means for what was asked.
+pub(super) fn pruned_before(
+    experiment: &Experiment,
+    before: Option<&PrunedBefore>,
+    counted: &str,
+    progress: &dyn Progress,
+) {
+    if let Some(before) = before {
+        progress.note(&format!("{}: {}. {counted}", name(experiment), before.said()));
+    }
 }
 
 /// The time that a cell takes on the CPU, about, by its products and factorisations; for less than a quarter of a minute, none.

@@ -94,6 +94,12 @@ pub fn prune(experiment: &Experiment, out: &Path, writing: Writing, progress: &d
     let done = format!("is pruned with {name} to {}", pruning.pattern);
     let windows = pruning.seed.and_then(|seed| model.calibration.get(&seed));
     let begins = begins::changing(experiment, &done, model.source.spec(), windows, pruning.seed);
+    begins::pruned_before(
+        experiment,
+        model.pruned_before.as_ref(),
+        begins::COUNTED_BY_SPARSITY,
+        progress,
+    );
     progress.begins(&begins, begins::time(experiment, machine, cell, &model)?);
     progress.start(1, blocks);
     progress.cell(&format!("{name}, {}", pruning.pattern), blocks);

@@ -30,6 +30,7 @@ use crate::model::families::read_spec;
 use crate::model::folder::{Links, ModelFolder};
 use crate::model::forward::Ends;
 use crate::model::padded::Padded;
+use crate::model::pruned_before::PrunedBefore;
 use crate::model::source::WeightSource;
 use crate::progress::Progress;
 use crate::prune::units::dense::Dense;
@@ -101,9 +102,11 @@ pub fn shrink(
     let windows = calibration_windows(experiment, &inputs, 0)?;
     let seed = windows.keys().next().copied();
     progress.stage("checking the weights");
-    checkpoint.check_finite()?;
+    let zeros = checkpoint.check_finite()?;
+    let before = PrunedBefore::of(checkpoint, zeros, folder);
     let storage = storage(checkpoint)?;
     let backend = Opened::new(&experiment.machine, machine)?;
+    begins::pruned_before(experiment, before.as_ref(), begins::COUNTED_BY_UNITS, progress);
     let done = format!("is made {} % smaller with {}", 100.0 * share, shrinking.name);
     let windows = windows.into_values().next();
     progress.begins(&begins::changing(experiment, &done, spec, windows.as_ref(), seed), None);
@@ -225,7 +228,8 @@ impl Work for Shrink<'_> {
         }
         self.progress
             .stage("timing both models, for a minute at most, or two passes of each");
-        let seconds = seconds_per_token(backend, [(self.checkpoint, &ends), (&reopened, &small_ends)], &sample)?;
+        let models: [(&dyn WeightSource, &Ends<B>); 2] = [(self.checkpoint, &ends), (&reopened, &small_ends)];
+        let seconds = seconds_per_token(backend, models, &sample, self.progress)?;
         let size = |spec: &ModelSpec, seconds_per_token: f64| {
             let parameters = parameters(spec);
             Size {

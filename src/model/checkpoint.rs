@@ -12,7 +12,9 @@ use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormSpec, Role, SubLayer};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An open checkpoint whose tensors have the names and shapes that the model's specification asks for.
 pub struct Checkpoint {
@@ -414,34 +416,57 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that every weight of the model is finite.
+    /// Checks that every weight of the model is finite. The result is the number of exact zeros among the weights of the blocks' linear
+    /// layers.
     ///
     /// # Errors
     /// Names the file, the tensor and the first offending element.
-    pub fn check_finite(&self) -> Result<()> {
+    pub fn check_finite(&self) -> Result<usize> {
+        let blocks = (0..self.spec.blocks).map(|index| (index, self.spec.block(index)));
+        let mut linears =
+            blocks.flat_map(|(index, block)| block.linears.iter().map(move |linear| (index, block, linear)));
         if self.narrow.is_some() {
-            let mut stored = self.files.each().flat_map(|file| file.tensors);
-            return stored.try_for_each(|tensor| self.check_finite_of(tensor.name));
+            for tensor in self.files.each().flat_map(|file| file.tensors) {
+                self.check_finite_of(tensor.name)?;
+            }
+            // The weights of the model are products of what is stored.
+            return linears.try_fold(0, |zeros, (index, _, linear)| {
+                let weight = self.linear(index, linear)?.weight;
+                Ok(zeros + weight.iter().filter(|weight| **weight == 0.0).count())
+            });
         }
-        let mut tensors = self.spec.tensors();
-        tensors.try_for_each(|(name, _)| self.check_finite_of(&name))
+        let linears: BTreeSet<String> = linears
+            .map(|(index, block, linear)| block.weight_of(index, linear))
+            .collect();
+        let mut zeros = 0;
+        for (name, _) in self.spec.tensors() {
+            let found = self.check_finite_of(&name)?;
+            zeros += if linears.contains(&name) { found } else { 0 };
+        }
+        Ok(zeros)
     }
 
-    fn check_finite_of(&self, name: &str) -> Result<()> {
+    /// Checks that every element of a tensor is finite, and counts those that are zero.
+    fn check_finite_of(&self, name: &str) -> Result<usize> {
         /// Number of elements that are converted at a time.
         const PIECE: usize = 1 << 18;
         let location = self.locate(name)?;
         let storage = self.storage(name)?;
         let bytes = self.files.read(location)?;
         let pieces = bytes.par_chunks(PIECE * storage.bytes());
+        let zeros = AtomicUsize::new(0);
         let found = pieces.enumerate().find_map_first(|(piece, bytes)| {
             let values = storage.decode(bytes);
-            let position = values.iter().position(|value| !value.is_finite())?;
+            let Some(position) = values.iter().position(|value| !value.is_finite()) else {
+                let count = values.iter().filter(|value| **value == 0.0).count();
+                zeros.fetch_add(count, Ordering::Relaxed);
+                return None;
+            };
             Some((piece * PIECE + position, values[position]))
         });
         match found {
             Some((position, value)) => Err(self.not_finite(name, location, position, value)),
-            None => Ok(()),
+            None => Ok(zeros.into_inner()),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod lineage;
 pub mod narrow;
 pub mod neurons;
 pub mod padded;
+pub mod pruned_before;
 pub mod random;
 pub mod rotated;
 pub mod source;

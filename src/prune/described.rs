@@ -53,7 +53,7 @@ impl<T: ?Sized> Components<T> {
             let known: Vec<String> = quoted(known).map(|name| format!("\"{name}\"")).collect();
             return known.join(" or ");
         }
-        let Some((_, needed)) = refusal.split_once("here must be ") else {
+        let Some((_, needed)) = refusal.split_once(&format!("parameter `{key}` must be ")) else {
             return "a text in quotes".to_string();
         };
         let kind = needed.split(", not ").next().unwrap_or(needed);

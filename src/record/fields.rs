@@ -3,6 +3,7 @@
 use crate::eval::to_dense::{ToDense, mean};
 use crate::experiment::identity::Identity;
 use crate::model::edit::BlockEdit;
+use crate::model::pruned_before::PrunedBefore;
 use crate::prune::layer::LayerRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ use std::collections::BTreeMap;
 /// 11: prompts that are turns of a conversation.
 /// 12: parts that a copy was made without.
 /// 13: masks that remove larger weights than they keep.
-pub const SCHEMA: u32 = 13;
+/// 14: models that were pruned before; the inputs of the widest layer in copies without layers.
+pub const SCHEMA: u32 = 14;
 
 /// The first layout in which records have a checksum.
 pub(super) const CHECKED: u32 = 3;
@@ -87,6 +89,12 @@ pub struct Record {
     /// ([`turned_round`](crate::model::lineage::turned_round)).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub turned_round: Option<f64>,
+    /// The zeros that the model had before the cell, if these are many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pruned_before: Option<PrunedBefore>,
+    /// The number of inputs of the widest of the layers that were pruned, in a copy that is without them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub widest_inputs: Option<usize>,
     /// What the cell's first record had and this copy of it has not; empty in a record as a run writes it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub without: Vec<Part>,

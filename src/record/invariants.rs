@@ -71,6 +71,13 @@ pub(super) fn check(record: &Record) -> Broken {
     rule(!without || record.layers.is_empty(), || {
         "it says that it is without its layers, but has some".to_string()
     })?;
+    rule(record.widest_inputs.is_none() || without, || {
+        "`widest_inputs` belongs to copies without layers".to_string()
+    })?;
+    rule(record.widest_inputs != Some(0), || "`widest_inputs` is 0".to_string())?;
+    if let Some(before) = &record.pruned_before {
+        share("pruned_before.zeros", before.zeros)?;
+    }
     if let Some(structure) = &record.structure {
         of_structure(structure, record)?;
     }

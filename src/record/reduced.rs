@@ -20,9 +20,16 @@ impl Record {
             }
         }
         record.without.sort();
-        if record.without.contains(&Part::Layers) {
+        if record.without.contains(&Part::Layers) && !record.layers.is_empty() {
+            record.widest_inputs = record.widest();
             record.layers.clear();
         }
         record
+    }
+
+    /// The number of inputs of the widest of the layers that were pruned; `None` if the record does not tell.
+    pub fn widest(&self) -> Option<usize> {
+        let widest = self.layers.iter().map(|layer| layer.shape[1]).max();
+        widest.or(self.widest_inputs)
     }
 }

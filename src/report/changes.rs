@@ -14,6 +14,9 @@ use crate::stats::{Shown, mean};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A change of less than this share of a value has no row of its own: another processor makes such changes.
+const LEAST: f64 = 1e-6;
+
 /// Characters of a hash that are shown: enough to tell two apart.
 const HASH: usize = 12;
 
@@ -50,8 +53,10 @@ pub fn chapter(since: Since, now: &ResultsFolder) -> Result<Chapter> {
         .iter()
         .filter_map(|old| Some((old, after.iter().find(|new| new.place == old.place)?)))
         .collect();
-    let mut first = numbers(&pairs);
-    if first.rows.is_empty() {
+    let (mut first, left_out) = numbers(&pairs);
+    if first.rows.is_empty() && left_out > 0 {
+        first.title = format!("No number changed by more than {} %", 100.0 * LEAST);
+    } else if first.rows.is_empty() {
         first.title = unchanged(pairs.len(), after.len() - pairs.len(), before.len() - pairs.len());
     }
     first.notes.extend(renamed);
@@ -108,7 +113,17 @@ struct Row {
     other_texts: usize,
 }
 
-fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
+impl Row {
+    /// The largest change of a seed, as a share of its value.
+    fn largest(&self) -> f64 {
+        let both = self.before.iter().zip(&self.now);
+        let shares = both.map(|(before, now)| (now - before).abs() / before.abs().max(f64::MIN_POSITIVE));
+        shares.fold(0.0, f64::max)
+    }
+}
+
+/// The table of numbers that changed, and how many rows it leaves out because their changes are tiny.
+fn numbers(pairs: &[(&Version, &Version)]) -> (Sheet, usize) {
     let mut rows: Vec<(RowKey, Row)> = Vec::new();
     let (mut equal_cells, mut both) = (0, 0);
     // What is measured in one version only says nothing of whether a number changed.
@@ -172,8 +187,19 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
         ));
     }
     let changed = rows.iter().filter(|(_, row)| row.equal < row.now.len());
-    let changed: Vec<Vec<SheetCell>> = changed.map(|(key, row)| row_cells(key, row)).collect();
-    Sheet {
+    let (seen, unseen): (Vec<_>, Vec<_>) = changed.partition(|(_, row)| row.other_texts > 0 || row.largest() >= LEAST);
+    if !unseen.is_empty() {
+        notes.push(format!(
+            "{} left out, since no value of theirs changed by more than {} %.",
+            match unseen.len() {
+                1 => "1 row is".to_string(),
+                count => format!("{count} rows are"),
+            },
+            100.0 * LEAST
+        ));
+    }
+    let changed: Vec<Vec<SheetCell>> = seen.into_iter().map(|(key, row)| row_cells(key, row)).collect();
+    let sheet = Sheet {
         title: "Numbers that changed".to_string(),
         columns: vec![
             Column::words("model"),
@@ -188,7 +214,8 @@ fn numbers(pairs: &[(&Version, &Version)]) -> Sheet {
         ],
         rows: changed,
         notes,
-    }
+    };
+    (sheet, unseen.len())
 }
 
 /// Adds the names of measures that `these` have and `others` have not.
@@ -216,7 +243,10 @@ fn row_cells((model, measure, method, pattern): &RowKey, row: &Row) -> Vec<Sheet
     let large = |value: f64| matches!(measure, Measure::Perplexity { .. }) && value >= AS_FACTOR;
     let shown = |value: f64| match large(value) {
         true => SheetCell::plain(factor(value)),
-        false => SheetCell::plain(format!("{:+.3}{unit}", Shown(value))),
+        false => {
+            let digits = apart(0.0, value, 3);
+            SheetCell::plain(format!("{:+.digits$}{unit}", Shown(value)))
+        }
     };
     let (before, now) = (mean(&row.before), mean(&row.now));
     let largest = row
@@ -231,11 +261,22 @@ fn row_cells((model, measure, method, pattern): &RowKey, row: &Row) -> Vec<Sheet
         SheetCell::plain(*method),
         SheetCell::plain(pattern.map(|it| it.to_string()).unwrap_or_default()),
         SheetCell::plain(row.now.len().to_string()),
-        number(Some(before), digits(before)),
-        number(Some(now), digits(now)),
+        number(Some(before), apart(before, now, digits(before))),
+        number(Some(now), apart(before, now, digits(now))),
         shown(change(before, now)),
         shown(largest),
     ]
+}
+
+/// So many digits after the point that two numbers do not print the same, if they differ; at least `usual` ones.
+fn apart(one: f64, other: f64, usual: usize) -> usize {
+    /// More digits tell nobody anything.
+    const MOST: usize = 9;
+    let same = |digits: &usize| format!("{one:.*}", *digits) == format!("{other:.*}", *digits);
+    match one == other {
+        true => usual,
+        false => (usual..MOST).find(|digits| !same(digits)).unwrap_or(MOST),
+    }
 }
 
 /// The settings and inputs that differ, with the number of cells in which they do.
@@ -333,4 +374,34 @@ fn alone(title: &str, there: &[Version], others: &[Version]) -> Option<Sheet> {
             .collect(),
         notes: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_differ_do_not_print_the_same() {
+        for (one, other, digits) in [
+            (25.0, 25.0, 2),
+            (25.0, 25.01, 2),
+            (25.0, 25.0001, 4),
+            (0.0, 0.0004, 4),
+            (0.0, -0.5, 3),
+            (1.0, 1.0 + f64::EPSILON, 9),
+        ] {
+            let usual = if one == 0.0 { 3 } else { 2 };
+            assert_eq!(apart(one, other, usual), digits, "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn the_largest_change_is_that_of_one_seed_and_not_of_the_mean() {
+        let row = Row {
+            before: vec![10.0, 20.0],
+            now: vec![11.0, 19.0],
+            ..Row::default()
+        };
+        assert!((row.largest() - 0.1).abs() < 1e-12);
+    }
 }

@@ -6,6 +6,7 @@ pub use super::measure::{Measure, MeasureKind, to_dense};
 use crate::error::Result;
 use crate::experiment::plan::{DENSE, Experiment};
 use crate::experiment::plan_file::{PlanFile, PlannedCell};
+use crate::model::pruned_before::PrunedBefore;
 use crate::prune::layer::LayerRecord;
 use crate::prune::pattern::Pattern;
 use crate::record::{self, Part, Record, Status, StructureRecord};
@@ -58,6 +59,8 @@ pub struct MethodResult {
     pub seconds: Option<f64>,
     /// Number of calibration tokens of the first run; none if it did not calibrate.
     pub calibration_tokens: Option<usize>,
+    /// Number of inputs of the widest layer that was pruned, in the first run; none if its record does not tell.
+    pub widest_inputs: Option<usize>,
     /// What pruning did to each layer in the first run.
     pub layers: Vec<LayerRecord>,
     /// Means of what is left of models that lost whole units.
@@ -144,6 +147,8 @@ pub struct Section {
     pub model: String,
     /// What the section's values measure.
     pub measure: Measure,
+    /// The zeros that the model had before it was pruned, if these are many.
+    pub pruned_before: Option<PrunedBefore>,
     /// Results of the unpruned model.
     pub dense: MethodResult,
     /// One entry per method and pattern, in the experiment's order, without the dense model.
@@ -308,6 +313,8 @@ fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section> {
                 }
             }
         }
+        let records = cells.iter().filter_map(|found| found.record);
+        let pruned_before = records.filter_map(|record| record.pruned_before.as_ref()).next();
         for measure in measures {
             let entry = |method: &str, pattern: Option<Pattern>| {
                 let own = |found: &&Found| {
@@ -328,6 +335,7 @@ fn sections(experiment: &Experiment, cells: &[Found]) -> Vec<Section> {
             let section = Section {
                 model: model.name.clone(),
                 measure,
+                pruned_before: pruned_before.cloned(),
                 dense,
                 entries,
             };
@@ -402,6 +410,7 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
             let calibration = record.cell.pruning.as_ref()?.calibration.as_ref()?;
             Some(calibration.sequences * calibration.length)
         }),
+        widest_inputs: good.first().and_then(|record| record.widest()),
         layers: good.first().map(|record| record.layers.clone()).unwrap_or_default(),
         sizes: Sizes::of(&good),
         turned_round: good.iter().filter_map(|record| record.turned_round).reduce(f64::max),

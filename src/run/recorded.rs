@@ -99,6 +99,8 @@ pub(crate) fn record<B: Workbench>(
         layers: found.layers,
         structure: found.structure,
         turned_round: found.turned_round,
+        pruned_before: runner.pruned_before().cloned(),
+        widest_inputs: None,
         without: Vec::new(),
         check: None,
     };
@@ -141,6 +143,8 @@ pub(crate) fn vouch(
                 layers: Vec::new(),
                 structure: None,
                 turned_round: None,
+                pruned_before: None,
+                widest_inputs: None,
                 without: Vec::new(),
                 ..record
             })?;

@@ -25,13 +25,21 @@ pub(crate) fn summary(record: &Record, confidence: f64) -> String {
                 format!("{} {:.2}{interval}", it.name, Shown(it.perplexity))
             });
             let tasks = record.tasks.iter().filter_map(|task| {
-                let metric = task.metrics.get("acc")?;
-                let found = Accuracy::of_marks(&task.correct, task.sources.as_deref(), confidence);
+                let (name, marks) = match &task.correct_norm {
+                    Some(marks) => ("acc_norm", marks),
+                    None => ("acc", &task.correct),
+                };
+                let metric = task.metrics.get(name)?;
+                let found = Accuracy::of_marks(marks, task.sources.as_deref(), confidence);
                 let interval = found.map_or(String::new(), |found| {
                     let interval = found.interval.map(|end| 100.0 * end);
                     format!(" ({:.1} to {:.1})", interval.low, interval.high)
                 });
-                Some(format!("{} {:.1} %{interval}", task.name, 100.0 * metric.value))
+                Some(format!(
+                    "{} ({name}) {:.1} %{interval}",
+                    task.name,
+                    100.0 * metric.value
+                ))
             });
             let lists = [
                 ("perplexity", results.collect::<Vec<_>>()),

@@ -16,6 +16,7 @@ use super::recorded::{record, vouch};
 use super::samples::{check_samples, write_samples};
 use super::summary::summary;
 use super::watched::{WatchedProgress, check_stop};
+use super::weights::Weights;
 use crate::cell::{Opened, Prepared, Runner, Sharing, Work};
 use crate::error::{Error, ErrorKind, Located, Result};
 use crate::experiment::identity::{Identity, identify};
@@ -69,6 +70,16 @@ pub fn run(
         pending => Some(opened(experiment, machine, pending)?),
     };
     let models = prepared(experiment, machine, inputs, &wanted, options, progress)?;
+    for (plan, model) in experiment.models.iter().zip(&models) {
+        let before = model.as_ref().and_then(|model| model.pruned_before.as_ref());
+        if let Some(before) = before {
+            let said = before.said();
+            progress.note(&format!(
+                "{}: {said}. The sparsities of the experiment count these zeros",
+                plan.name
+            ));
+        }
+    }
     let open = pending(experiment, &cells, &wanted, &has);
     check_outside(experiment, inputs, open.iter().map(|(cell, _)| cell), progress)?;
 
@@ -98,7 +109,13 @@ pub fn run(
     for line in goes_on(outcome.skipped, wanted.len()).iter().chain(&others) {
         progress.begins(line, None);
     }
-    progress.start(pending.len(), pending.iter().map(|(cell, _)| blocks(cell)).sum());
+    let work = work(experiment, &models, &cells)?;
+    let weights = Weights::of(
+        work.iter()
+            .map(|(cell, identity, operations)| (*identity, *operations, blocks(cell))),
+    );
+    let steps = |(cell, identity): &&(Cell, Identity)| blocks(cell) * weights.of_block(&identity.id());
+    progress.start(pending.len(), pending.iter().map(steps).sum());
     // If there is nothing to do, nothing in the folder is changed.
     if !pending.is_empty() {
         let backend = match backend {
@@ -113,7 +130,7 @@ pub fn run(
             threads: rayon::current_num_threads(),
         })?;
         let open: BTreeSet<String> = pending.iter().map(|(_, identity)| identity.id()).collect();
-        let work = work(experiment, &models, &cells)?;
+        let work: Vec<(&Identity, f64)> = work.iter().map(|(_, identity, work)| (*identity, *work)).collect();
         let pace = Pace::new(&work, |id| open.contains(id), Costs::of(file.records()));
         let mut sweep = Sweep {
             folder,
@@ -121,6 +138,7 @@ pub fn run(
             inputs,
             cells: &cells,
             models: &models,
+            weights: &weights,
             options,
             claims: Claims::of(folder),
             recorded: Vec::new(),
@@ -202,7 +220,7 @@ fn work<'c>(
     experiment: &Experiment,
     models: &[Option<Prepared>],
     cells: &'c [(Cell, Identity)],
-) -> Result<Vec<(&'c Identity, f64)>> {
+) -> Result<Vec<(&'c Cell, &'c Identity, f64)>> {
     let measured: Vec<_> = models
         .iter()
         .map(|model| model.as_ref().map(|model| (model.source.spec(), model.measured())))
@@ -210,7 +228,7 @@ fn work<'c>(
     let mut found = Vec::new();
     for (cell, identity) in cells {
         if let Some((spec, measured)) = &measured[cell.model] {
-            found.push((identity, operations(experiment, spec, cell, measured)?.all()));
+            found.push((cell, identity, operations(experiment, spec, cell, measured)?.all()));
         }
     }
     Ok(found)
@@ -235,6 +253,7 @@ struct Sweep<'a> {
     inputs: &'a Inputs,
     cells: &'a [(Cell, Identity)],
     models: &'a [Option<Prepared<'a>>],
+    weights: &'a Weights,
     options: &'a Options,
     claims: Claims,
     /// A failure that the file had when it was opened is tried again; one that was recorded later is a result.
@@ -348,7 +367,8 @@ impl<'a> Sweep<'a> {
     ) -> Result<Ended> {
         let (id, label) = (identity.id(), self.experiment.describe(cell));
         self.events.write(Event::Claimed { id: &id, label: &label })?;
-        self.progress.begin(&id, &label, blocks(self.models, cell));
+        let weight = self.weights.of_block(&id);
+        self.progress.begin(&id, &label, blocks(self.models, cell), weight);
         let found = record(
             runner,
             self.experiment,
@@ -432,7 +452,8 @@ impl<'a> Sweep<'a> {
         } else {
             self.outcome.skipped += 1;
         }
-        self.progress.elsewhere(1, blocks(self.models, cell));
+        let steps = blocks(self.models, cell) * self.weights.of_block(id);
+        self.progress.elsewhere(1, steps);
         true
     }
 

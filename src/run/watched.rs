@@ -51,10 +51,11 @@ impl<'a> WatchedProgress<'a> {
         self.pace.borrow().is_open(id)
     }
 
-    /// Notes that a cell starts, whose model has so many blocks, and shows it.
-    pub(crate) fn begin(&self, id: &str, label: &str, blocks: usize) {
+    /// Notes that a cell starts, whose model has so many blocks, each of which counts as so many steps, and shows it.
+    pub(crate) fn begin(&self, id: &str, label: &str, blocks: usize, weight: usize) {
         self.within.replace(Instant::now());
         self.pace.borrow_mut().begin(id, blocks);
+        self.inner.weighs(weight);
         self.inner.cell(label, blocks);
         self.tell();
     }
@@ -81,8 +82,14 @@ impl Progress for WatchedProgress<'_> {
     fn begins(&self, what: &str, time: Option<Duration>) {
         self.inner.begins(what, time);
     }
+    fn note(&self, line: &str) {
+        self.inner.note(line);
+    }
     fn start(&self, cells: usize, steps: usize) {
         self.inner.start(cells, steps);
+    }
+    fn weighs(&self, steps: usize) {
+        self.inner.weighs(steps);
     }
     fn cell(&self, label: &str, blocks: usize) {
         self.inner.cell(label, blocks);
@@ -93,9 +100,9 @@ impl Progress for WatchedProgress<'_> {
         self.tell();
         check_stop(self.stop)
     }
-    fn more(&self, steps: usize) {
-        self.pace.borrow_mut().more(steps);
-        self.inner.more(steps);
+    fn more(&self, blocks: usize) {
+        self.pace.borrow_mut().more(blocks);
+        self.inner.more(blocks);
     }
     fn tried(&self) -> Result<()> {
         self.inner.tried()?;

@@ -65,7 +65,7 @@ const EXPERIMENTS: &[Case] = &[
             "experiment.toml:2:1: unknown key `model_path`",
             "experiment.toml:3:1: unknown key `sparsities`: how much is removed is written `patterns = [0.5, \"2:4\"]`",
             "experiment.toml:8:1: `length` is missing: the number of tokens in a window, such as `length = 2048`",
-            "experiment.toml:14:18: here must be a pattern, such as 0.5, \"50%\" or \"2:4\", not the text \"half\"",
+            "experiment.toml:14:18: each value of `patterns` must be a pattern, such as 0.5, \"50%\" or \"2:4\", not the text \"half\"",
             "14 │ patterns = [0.5, \"half\"]",
             "experiment.toml:17:13: unknown method `wnada`; did you mean `wanda`?",
             "experiment.toml:18:1: unknown key `slover`; did you mean `solver`?",
@@ -458,7 +458,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = { name = \"ria\", activation_power = \"half\" }",
         ),
         expect: &[
-            "experiment.toml:21:48: criterion `ria`: parameter `activation_power`: here must be a number, such as 0.5, not the text \"half\"",
+            "experiment.toml:21:48: criterion `ria`: parameter `activation_power` must be a number, such as 0.5, not the text \"half\"",
         ],
     },
     Case {
@@ -497,7 +497,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a string for a number",
         change: Experiment("sparsity = 0.5", "sparsity = \"half\""),
-        expect: &["experiment.toml:17:26: here must be a number, such as 0.5, not the text \"half\""],
+        expect: &["experiment.toml:17:26: `sparsity` must be a number, such as 0.5, not the text \"half\""],
     },
     Case {
         name: "keeping as many as there are",
@@ -532,7 +532,9 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a negative seed",
         change: Experiment("seeds = [0, 1]", "seeds = [0, -1]"),
-        expect: &["experiment.toml:16:13: here must be a whole number, 0 or larger, not the number -1"],
+        expect: &[
+            "experiment.toml:16:13: each value of `seeds` must be a whole number, 0 or larger, not the number -1",
+        ],
     },
     Case {
         name: "two methods of one name",
@@ -742,7 +744,7 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
         "criterion = \"wanda\"",
         "criterion = { expression = \"abs(w) * a\", a = \"x\" }",
         "\"x\"",
-        "parameter `a`: here must be a number",
+        "parameter `a` must be a number",
     ),
     (
         "criterion = \"wanda\"",

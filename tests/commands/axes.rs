@@ -237,3 +237,47 @@ fn answers_calibrate_without_their_prompts() {
         refused(&folder, &format!("{PRUNE} --out other"), 2, &[says]);
     }
 }
+
+#[test]
+fn a_value_of_an_axis_with_parameters_is_written_as_tables_show_it_or_as_in_a_method() {
+    let methods = |against: &str| {
+        format!(
+            "[[method]]\nname = \"soft\"\ncriterion = {{ name = \"ria\", activation_power = 0.25 }}\n\n\
+             [[method]]\nname = \"whole\"\ncriterion = {{ name = \"ria\", activation_power = 1.0 }}\n\n\
+             [[comparison]]\nfamily = \"power\"\naxis = \"criterion\"\nagainst = [{against}]\n"
+        )
+    };
+    for against in [
+        "\"ria (activation_power = 1.0)\"",
+        "{ name = \"ria\", activation_power = 1.0 }",
+        "{ name = \"ria\", activation_power = 1 }",
+    ] {
+        let folder = with(&methods(against));
+        let plan = works(&run(&folder, "plan experiment.toml"));
+        assert!(
+            plan.contains("family: power: soft against whole\n"),
+            "{against}: {plan}"
+        );
+    }
+    for (against, says) in [
+        (
+            "{ name = \"ria\", activation_power = 2.0 }",
+            "no method has `ria` with these parameters as its criterion",
+        ),
+        (
+            "{ name = \"ria\", power = 1.0 }",
+            "no method has `ria` with these parameters as its criterion",
+        ),
+        ("\"ria\"", "there is no criterion `ria`"),
+    ] {
+        let folder = with(&methods(against));
+        refused(&folder, "plan experiment.toml", 2, &["experiment.toml:", says]);
+    }
+    let ours = methods("{ name = \"ria\", activation_power = 1.0 }").replace("axis = \"criterion\"", "ours = \"soft\"");
+    refused(
+        &with(&ours),
+        "plan experiment.toml",
+        2,
+        &["`against` has labels of methods beside `ours`"],
+    );
+}

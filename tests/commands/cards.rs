@@ -103,6 +103,20 @@ fn what_was_measured_stands_beside_the_original() {
     assert_eq!(text.matches("## Measured").count(), 1, "{text}");
     let told = works(&run(&folder, "verify pruned"));
     assert!(told.contains("README.md: it was edited"), "{told}");
+    // Several results may stand behind one option, before the folder or after it.
+    for several in [
+        "card pruned --measured pruned.json model.json",
+        "card --measured pruned.json model.json pruned",
+    ] {
+        works(&run(&folder, several));
+        assert_eq!(card(&folder), text, "{several}");
+    }
+    refused(
+        &folder,
+        "card --measured pruned.json model.json",
+        2,
+        &["write `zprune card DIR --measured FILE`"],
+    );
     // By itself it leaves the original's column, and another measure leaves this one.
     works(&run(&folder, card_command));
     assert_eq!(card(&folder), text);

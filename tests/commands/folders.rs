@@ -246,6 +246,11 @@ fn records_without_their_layers_and_samples_say_so_and_stand_for_their_cells() {
         gone += usize::from(drawn(name));
     }
     assert!(gone > 0, "the fixture has plots of layers");
+    let table = std::fs::read_to_string(folder.path("small/tiny/tables/perplexity.md")).expect("a table");
+    assert!(
+        table.contains("Few calibration tokens: 64 calibration tokens are 1.0 for each of the 64 inputs"),
+        "{table}"
+    );
 
     // A run goes on with what is missing, and a merge does not take one for the other.
     let lines = std::fs::read_to_string(folder.path("small/tiny/runs.jsonl")).expect("records");

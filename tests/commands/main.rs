@@ -14,6 +14,7 @@ mod layouts;
 mod memory;
 mod outside;
 mod permutations;
+mod pruned_before;
 mod quickstart;
 mod refinements;
 mod screens;

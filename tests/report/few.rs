@@ -253,12 +253,17 @@ fn too_few_calibration_tokens_for_a_hessian_are_named_with_their_numbers() {
     let few = said(widest - 1);
     assert!(
         few.contains(&format!(
-            "Few calibration tokens: sparsegpt uses the Hessian of a layer's inputs, and {} tokens",
+            "Few calibration tokens: {} calibration tokens are fewer than the {widest} inputs of the widest layer",
             widest - 1
-        )) && few.contains(&format!("with {widest} inputs")),
+        )) && few.contains("(sparsegpt)"),
         "{few}"
     );
-    assert!(!said(widest).contains("Few calibration tokens"));
+    let some = said(3 * widest);
+    assert!(
+        some.contains(&format!("are 3.0 for each of the {widest} inputs")),
+        "{some}"
+    );
+    assert!(!said(4 * widest).contains("Few calibration tokens"));
     // The committed records know how many there were.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart");
     let records = zprune::record::read(&folder).expect("records");
@@ -284,12 +289,11 @@ fn few_calibration_tokens_are_named_once_for_a_model_with_tasks() {
         "[[method]]\nname = \"sparsegpt\"\ncriterion = \"obs\"\nsolver = \"obs\"\n",
     );
     let mut results = Results::join(plan.clone(), &records_of(&plan, 0.05, 0));
-    let layers = quickstart().results.sections[0].entries[0].layers.clone();
     for entry in results.sections.iter_mut().flat_map(|section| &mut section.entries) {
-        (entry.layers, entry.calibration_tokens) = (layers.clone(), Some(10));
+        (entry.widest_inputs, entry.calibration_tokens) = (Some(64), Some(10));
     }
     let report = Report::new(results);
-    assert!(notes(sheet(&report, "perplexity")).contains("Few calibration tokens: sparsegpt uses"));
+    assert!(notes(sheet(&report, "perplexity")).contains("(sparsegpt)"));
     assert!(!notes(sheet(&report, "accuracy")).contains("Few calibration tokens"));
 }
 

@@ -86,17 +86,18 @@ fn joined(family: &mut Comparison, new: Comparison) -> Result<()> {
 /// # Errors
 /// Names and patterns the experiment does not have, a method against itself, nothing to compare.
 pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Keyed<Comparison> {
-    if let Some(twice) = (1..raw.against.len()).find(|index| raw.against[..*index].contains(&raw.against[*index])) {
-        let message = format!("`{}` is listed twice in `against`", raw.against[twice]);
+    let others = against(raw, experiment).at_key("against")?;
+    if let Some(twice) = (1..others.len()).find(|index| others[..*index].contains(&others[*index])) {
+        let message = format!("`{}` is listed twice in `against`", others[twice]);
         return Err(("against", Error::config(message)));
     }
     let (ours, against, pairs) = match (&raw.ours, raw.axis) {
         (Some(ours), None) => {
-            labelled(ours, &raw.against, experiment)?;
-            (ours.clone(), raw.against.clone(), Vec::new())
+            labelled(ours, &others, experiment)?;
+            (ours.clone(), others, Vec::new())
         }
         (None, Some(axis)) => {
-            let pairs = along(axis, &raw.against, experiment).at_key("against")?;
+            let pairs = along(axis, &others, experiment).at_key("against")?;
             (String::new(), Vec::new(), pairs)
         }
         _ => {
@@ -133,6 +134,35 @@ pub fn comparison(raw: &RawComparison, experiment: &Experiment) -> Keyed<Compari
         return Err(("family", Error::config(message)));
     }
     Ok(comparison)
+}
+
+/// What `against` names: labels of methods, or values of the axis as tables show them. A component with parameters, as it is written in a
+/// method, stands for every value of its name that has these parameters.
+fn against(raw: &RawComparison, experiment: &Experiment) -> Result<Vec<String>> {
+    let mut named = Vec::new();
+    for typed in &raw.against {
+        if typed.parameters.is_empty() {
+            named.push(typed.name.clone());
+            continue;
+        }
+        let Some(axis) = raw.axis else {
+            let message = format!(
+                "`against` has labels of methods beside `ours`, and `{}` has parameters; with `axis` in place of `ours`, `against` has \
+                 values of the axis",
+                typed.name
+            );
+            return Err(Error::config(message));
+        };
+        let values = axes::values_of(axis, typed, experiment);
+        if values.is_empty() {
+            return Err(Error::config(format!(
+                "no method has `{}` with these parameters as its {axis}; write them as in the method",
+                typed.name
+            )));
+        }
+        named.extend(values);
+    }
+    Ok(named)
 }
 
 /// Checks the labels of a method and of those that it is compared with.

@@ -28,6 +28,8 @@ pub fn of_files(
     for (plan, raw) in experiment.evaluations.iter().zip(&raw.evaluation) {
         let place = problems.place(&raw.span(), &["corpus", "tokens"]);
         places.push((Part::Evaluation(plan.name.clone()), place));
+        let place = problems.place(&raw.span(), &["windows", "corpus", "tokens"]);
+        places.push((Part::Windows(plan.name.clone()), place));
     }
     for (plan, raw) in experiment.tasks.iter().zip(&raw.task) {
         let place = problems.place(&raw.span(), &["data", "name"]);

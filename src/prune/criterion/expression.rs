@@ -12,7 +12,7 @@ use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
 use crate::prune::pattern::Group;
 use crate::prune::ranking::told_apart;
 use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
-use crate::registry::{plain, suggestion};
+use crate::registry::{of_parameter, plain, suggestion};
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ fn numbers_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::R
                         true => "; for several values, write a [[method]] for each, or a [search]",
                         false => "",
                     };
-                    de::Error::custom(format!("parameter `{name}`: {what}{several}"))
+                    de::Error::custom(format!("{}{several}", of_parameter(&name, &what)))
                 })?;
                 parameters.insert(name, value);
             }
@@ -623,11 +623,11 @@ mod tests {
             ("expression = \"abs(w)\"\ngroup = \"rows\"", "did you mean `row`?"),
             (
                 "expression = \"abs(w) * a\"\na = \"x\"",
-                "parameter `a`: here must be a number, such as 0.5, not the text \"x\"",
+                "parameter `a` must be a number, such as 0.5, not the text \"x\"",
             ),
             (
                 "expression = \"abs(w) * a\"\na = [1.0, 2.0]",
-                "parameter `a`: here must be a number, such as 0.5, not a list; for several values, write a [[method]] for each",
+                "parameter `a` must be a number, such as 0.5, not a list; for several values, write a [[method]] for each",
             ),
             ("expression = \"abs(w) * group\"", "character 10: `group` is the group"),
             (

@@ -2,6 +2,7 @@
 
 use super::detection::detection;
 use super::view::View;
+use crate::experiment::asked::{few_tokens, uses_hessian};
 use crate::experiment::plan::DENSE;
 use crate::prune::pattern::Pattern;
 use crate::report::comparison::{ComparisonFamily, Test};
@@ -135,40 +136,50 @@ impl View<'_> {
         })
     }
 
-    /// Which methods use the products of all pairs of a layer's inputs, where calibration had fewer tokens than a layer has inputs.
+    /// Where calibration had few tokens for methods that use the Hessian of a layer's inputs.
     fn few_tokens(&self, sections: &[&Section], patterns: &[Pattern]) -> Vec<String> {
         let experiment = &self.results.plan.experiment;
-        let pairs = |method: &str| {
+        let hessian = |method: &str| {
             let place = experiment.methods.iter().position(|plan| plan.name == method);
-            let recipe = place.and_then(|place| experiment.recipe(place).ok().flatten());
-            recipe.is_some_and(|recipe| recipe.layer_needs().gram)
+            place.is_some_and(|place| uses_hessian(experiment, place).is_ok_and(|uses| uses))
         };
         let mut found: Vec<((usize, usize), Vec<String>)> = Vec::new();
         for entry in sections.iter().flat_map(|section| self.entries(section, patterns)) {
-            let widest = entry.layers.iter().map(|layer| layer.shape[1]).max();
-            let Some((tokens, widest)) = entry.calibration_tokens.zip(widest) else {
+            let Some(numbers) = entry.calibration_tokens.zip(entry.widest_inputs) else {
                 continue;
             };
-            if tokens >= widest || !pairs(&entry.method) {
+            if !hessian(&entry.method) {
                 continue;
             }
             let label = self.labels.label(&entry.method).to_string();
-            match found.iter_mut().find(|(numbers, _)| *numbers == (tokens, widest)) {
+            match found.iter_mut().find(|(known, _)| *known == numbers) {
                 Some((_, methods)) if methods.contains(&label) => {}
                 Some((_, methods)) => methods.push(label),
-                None => found.push(((tokens, widest), vec![label])),
+                None => found.push((numbers, vec![label])),
             }
         }
-        let said = found.into_iter().map(|((tokens, widest), methods)| {
-            let one = methods.len() == 1;
-            format!(
-                "Few calibration tokens: {} {} the Hessian of a layer's inputs, and {tokens} tokens cannot determine that of the widest \
-                 layer, with {widest} inputs. There it is singular, and the result depends on the damping that is added to it.",
-                list(&methods),
-                if one { "uses" } else { "use" },
-            )
+        let said = found.into_iter().filter_map(|((tokens, widest), methods)| {
+            let few = few_tokens(tokens, widest, &methods.join(", "))?;
+            Some(format!("Few calibration tokens: {few}."))
         });
         said.collect()
+    }
+
+    /// The models that had many zeros before they were pruned.
+    fn pruned_before(&self, sections: &[&Section]) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for section in sections {
+            let Some(before) = &section.pruned_before else { continue };
+            let said = format!(
+                "The model {} was pruned before: {}. The sparsities in the table count these zeros.",
+                section.model,
+                before.said()
+            );
+            if !found.contains(&said) {
+                found.push(said);
+            }
+        }
+        found
     }
 
     /// Notes that explain how to read a table of scores.
@@ -227,6 +238,7 @@ impl View<'_> {
         notes.extend(self.of_one_run(sections, patterns));
         // Once for a model: tables of tasks stand below those of perplexity.
         if measure.evaluation().is_some() || experiment.evaluations.is_empty() {
+            notes.extend(self.pruned_before(sections));
             notes.extend(self.few_tokens(sections, patterns));
         }
         notes.extend(self.marks(sections, patterns));

@@ -65,11 +65,16 @@ impl View<'_> {
         let methods = self.methods().into_iter();
         let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(MethodPlan::seeded)));
         let rows = rows.collect();
+        let mut notes = self.notes(&[section], &experiment.patterns);
+        notes.push(
+            "Times (prune, s) are those of calibration and pruning together: means over seeds and patterns."
+                .to_string(),
+        );
         Sheet {
             title: self.title(&section.model, &section.measure),
             columns,
             rows,
-            notes: self.notes(&[section], &experiment.patterns),
+            notes,
         }
     }
 

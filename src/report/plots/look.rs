@@ -1,7 +1,7 @@
 //! Colour and marker of a method: the same in every plot of a report, and in the reports of other experiments.
 //!
 //! The methods of papers have fixed ones. Others get theirs from their name, and another one only where a method of the same
-//! experiment has that already.
+//! experiment has that colour or that marker already.
 
 use plotters::style::RGBColor;
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(127, 127, 127),
 ];
 
-/// Outlines of markers, in tenths of their radius: methods also differ in shape, not only in colour.
-const SHAPES: [&[(i32, i32)]; 5] = [
+/// Outlines of markers, in tenths of their radius: methods also differ in shape, and shapes can be told apart if all are of one grey.
+const SHAPES: [&[(i32, i32)]; 12] = [
     // Circle, drawn as one.
     &[],
     // Square
@@ -29,6 +29,57 @@ const SHAPES: [&[(i32, i32)]; 5] = [
     &[(0, -13), (11, 0), (0, 13), (-11, 0)],
     // Triangle on its head
     &[(0, 11), (11, -9), (-11, -9)],
+    // Plus
+    &[
+        (-4, -12),
+        (4, -12),
+        (4, -4),
+        (12, -4),
+        (12, 4),
+        (4, 4),
+        (4, 12),
+        (-4, 12),
+        (-4, 4),
+        (-12, 4),
+        (-12, -4),
+        (-4, -4),
+    ],
+    // Star with five points
+    &[
+        (0, -14),
+        (3, -4),
+        (13, -4),
+        (5, 2),
+        (8, 11),
+        (0, 5),
+        (-8, 11),
+        (-5, 2),
+        (-13, -4),
+        (-3, -4),
+    ],
+    // Hourglass
+    &[(-10, -11), (10, -11), (3, 0), (10, 11), (-10, 11), (-3, 0)],
+    // Cross
+    &[
+        (-6, -11),
+        (0, -6),
+        (6, -11),
+        (11, -6),
+        (6, 0),
+        (11, 6),
+        (6, 11),
+        (0, 6),
+        (-6, 11),
+        (-11, 6),
+        (-6, 0),
+        (-11, -6),
+    ],
+    // Bow tie
+    &[(-11, -10), (0, -3), (11, -10), (11, 10), (0, 3), (-11, 10)],
+    // Triangle that points to the left
+    &[(-11, 0), (9, -11), (9, 11)],
+    // Triangle that points to the right
+    &[(11, 0), (-9, -11), (-9, 11)],
 ];
 
 /// Number of looks that are all different.
@@ -90,13 +141,14 @@ impl Looks {
         for name in others {
             let wanted = hash(name);
             let looks = || (0..LOOKS).map(|step| (wanted + step) % LOOKS);
-            let new_colour = |index: &usize| {
-                let mut used = taken.values().map(|other| other % COLOURS.len());
-                !used.any(|colour| colour == index % COLOURS.len())
+            let new = |count: usize| {
+                let taken = &taken;
+                move |index: &usize| taken.values().all(|other| other % count != index % count)
             };
-            let free = |index: &usize| taken.values().all(|other| other != index);
+            let [new_colour, new_shape, free] = [COLOURS.len(), SHAPES.len(), LOOKS].map(new);
             let index = looks()
-                .find(new_colour)
+                .find(|index| new_colour(index) && new_shape(index))
+                .or_else(|| looks().find(new_shape))
                 .or_else(|| looks().find(free))
                 .unwrap_or(wanted);
             taken.insert(name.to_string(), index);
@@ -126,9 +178,10 @@ mod tests {
 
     #[test]
     fn a_method_has_the_same_look_in_whatever_company() {
-        let alone = Looks::of(&["wanda", "mine"]);
-        let more = Looks::of(&["sparsegpt", "mine", "ria", "wanda"]);
-        for name in ["wanda", "mine"] {
+        // Its name gives it a colour and a shape that none of the others has.
+        let alone = Looks::of(&["wanda", "special"]);
+        let more = Looks::of(&["sparsegpt", "special", "ria", "wanda"]);
+        for name in ["wanda", "special"] {
             assert_eq!(alone.look(name), more.look(name), "{name}");
         }
         let turned = Looks::of(&["b", "a", "wanda"]);
@@ -167,5 +220,11 @@ mod tests {
             .map(|colour| (colour.0, colour.1, colour.2))
             .collect();
         assert_eq!(colours.len(), 7, "seven methods have seven colours");
+        let shapes = |names: &[&str]| -> HashSet<&[(i32, i32)]> {
+            let looks = Looks::of(names);
+            names.iter().map(|name| looks.look(name).shape).collect()
+        };
+        assert_eq!(shapes(&KNOWN).len(), KNOWN.len(), "in grey, shapes are all there is");
+        assert_eq!(shapes(&names[..SHAPES.len()]).len(), SHAPES.len());
     }
 }
