@@ -111,7 +111,7 @@ impl Error {
         let message = match source.kind() {
             std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
             std::io::ErrorKind::NotADirectory => {
-                let what = in_the_way(path).unwrap_or_else(|| "what should be a folder is none".to_string());
+                let what = in_the_way(path).unwrap_or_else(|| "a part of the path is not a folder".to_string());
                 format!("{what}; give a folder")
             }
             _ => format!("cannot read: {source}"),
@@ -150,9 +150,9 @@ fn in_the_way(path: &Path) -> Option<String> {
     let what = match (there.is_file(), there.is_symlink() && !above.exists()) {
         (true, _) => "a file",
         (_, true) => "a link that leads nowhere",
-        (false, false) => "no folder",
+        (false, false) => "not a folder",
     };
-    Some(format!("{} is {what}, and a folder is needed there", above.display()))
+    Some(format!("{} is {what}, but it must be a folder", above.display()))
 }
 
 impl fmt::Display for Error {
@@ -206,10 +206,7 @@ mod tests {
         for path in [file.join("x"), file.join("deep/er")] {
             let system = std::fs::create_dir_all(&path).expect_err("a file is in the way");
             let error = Error::output(&path, &system).to_string();
-            let named = format!(
-                "cannot write: {} is a file, and a folder is needed there",
-                file.display()
-            );
+            let named = format!("cannot write: {} is a file, but it must be a folder", file.display());
             assert!(error.contains(&named), "{error}");
             let system = std::fs::read(&path).expect_err("a file is in the way");
             let error = Error::reading(&path, system).to_string();

@@ -119,7 +119,8 @@ impl Room {
     }
 
     fn full(&self, error: std::io::Error) -> Error {
-        let message = format!("{error} (scratch files take what `memory` has no room for; --scratch DIR moves them)");
+        let message =
+            format!("{error} (what does not fit in `memory` goes to scratch files; --scratch DIR sets their folder)");
         Error::output(&self.0.folder, message)
     }
 }

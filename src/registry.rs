@@ -41,7 +41,7 @@ impl<T> Registry<T> {
 /// The error of a name that is none of the known ones.
 pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Error {
     match known {
-        [] => Error::config(format!("unknown {kind} `{name}`: there is none yet; leave it out")),
+        [] => Error::config(format!("unknown {kind} `{name}`: there are none yet; leave it out")),
         known => Error::config(format!("unknown {kind} `{name}`{}", suggestion(name, known))),
     }
 }

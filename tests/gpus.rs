@@ -127,7 +127,7 @@ fn two_workers_find_what_one_process_finds_also_if_one_is_killed_or_all_are_stop
     signal(workers[0], "-KILL");
     reader.read_to_string(&mut text).expect("it says more");
     assert!(child.wait().expect("it ends").success(), "{text}");
-    assert!(text.contains("ended by itself: signal: 9"), "{text}");
+    assert!(text.contains("ended unexpectedly: signal: 9"), "{text}");
     assert_eq!(by_id(&folder), wanted);
 
     // All are asked to stop, and go on later.

@@ -143,7 +143,7 @@ fn a_finished_experiment_runs_nothing_again() {
     assert_eq!(folder.results(), before);
     assert_eq!(second.stdout, first.stdout);
     let words = "nothing was run: all 9 cells have results in results/tiny already. To run them again, choose another folder with \
-                       --results, or remove that one";
+                       --results, or remove that folder";
     assert!(said(&second).contains(words), "{}", said(&second));
 }
 
@@ -386,7 +386,7 @@ fn inputs_that_change_during_a_sweep_end_it_and_no_record_has_their_old_hash_and
         assert_eq!(output.status.code(), Some(2), "{file}: {} {text}", output.status);
         assert!(text.contains(file) && text.contains(says), "{text}");
         assert!(
-            text.contains(" has no record, ") && text.contains("the same command goes on"),
+            text.contains(" has no record, ") && text.contains("run the same command again"),
             "{text}"
         );
         let all = records(&folder);
@@ -438,7 +438,7 @@ fn a_change_that_leaves_no_trace_in_size_and_times_is_found_by_the_hash_at_the_e
     let text = said(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in [
-        "model.safetensors: the content is not what it was when the run hashed it",
+        "model.safetensors: the content changed after the run hashed it",
         "the 9 records of this run that come from it are withdrawn",
     ] {
         assert!(text.contains(part), "{text}");
@@ -639,7 +639,7 @@ fn a_record_that_its_file_has_no_room_for_is_saved_beside_it() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{}: {text}", output.status);
     assert!(
-        text.contains("runs.jsonl: cannot write: ") && text.contains(", 1 record, is in "),
+        text.contains("runs.jsonl: cannot write: ") && text.contains("has the 1 record of this run that"),
         "{text}"
     );
     let mut all = lines(&folder);

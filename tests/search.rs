@@ -216,14 +216,14 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "trials = 9\n",
             "",
-            "the space has no end of methods; say how many are tried",
+            "the space has infinitely many methods; say how many of them are tried",
         ),
         (
             "trials = 9",
             "trials = 9\nhalve = 1",
-            "search.toml:14:9: `halve` says of how many methods one goes on",
+            "search.toml:14:9: `halve = N` means that one of N methods goes on",
         ),
-        ("[2, 4, 8]", "[2, 4, 4]", "search.toml:14:13: `sequences` ascend"),
+        ("[2, 4, 8]", "[2, 4, 4]", "search.toml:14:13: `sequences` must ascend"),
         ("[2, 4, 8]", "[]", "`sequences` is empty"),
         ("[2, 4, 8]", "[0, 4]", "at least one window"),
         ("sequences = [2, 4, 8]\n", "", "`sequences` is missing"),
@@ -237,21 +237,21 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "confirm = [10, 11]",
             "confirm = [0, 1]",
-            "search.toml:17:11: seed 0 is one of the search",
+            "search.toml:17:11: seed 0 is one of the seeds of the search",
         ),
         ("confirm = [10, 11]", "confirm = []", "`confirm` is empty"),
         ("confirm = [10, 11]", "confirm = [3, 3]", "a seed is listed twice"),
         (
             "from = 0.0, to = 2.0",
             "from = 2.0, to = 0.0",
-            "a range goes up: write { from = 0, to = 2 }",
+            "`from` must be less than `to`: write { from = 0, to = 2 }",
         ),
         ("from = 0.0, to = 2.0", "from = 1, to = 1", "is one number"),
         ("from = 0.0, to = 2.0", "from = 0.0, to = inf", "is not finite"),
         (
             "from = 0.0, to = 2.0",
             "from = 0.0, to = 2.0, log = true",
-            "begins above 0",
+            "must begin above 0",
         ),
         ("from = 0.0, to = 2.0", "from = 0.0, to = 2.0, steps = 1", "at least 2"),
         ("from = 0.0, to = 2.0", "from = 0.0", "`to` is missing"),
@@ -282,12 +282,16 @@ fn what_is_wrong_is_told_with_its_place() {
             "tokens = \"t.safetensors\"",
             "a search draws its windows from a `corpus`",
         ),
-        ("\"packed\"", "\"answers\"", "no text to hold windows out of"),
+        (
+            "\"packed\"",
+            "\"answers\"",
+            "cannot hold windows out of prompts with answers",
+        ),
         ("seeds = [0]", "seeds = []", "needs calibration seeds"),
         (
             "[search]\n",
             "[[evaluation]]\nname = \"own\"\ncorpus = \"text.txt\"\nlength = 16\n[search]\n",
-            "search.toml:14:10: it is the text that the search calibrates with",
+            "search.toml:14:10: it is the text of the search",
         ),
         (
             "group = [\"row\", \"matrix\"]\n",
@@ -318,7 +322,7 @@ fn what_is_wrong_is_told_with_its_place() {
     let folder = folder(&SEARCH.replace("held_out = 12", "held_out = 5000"));
     let told = refused_by_both(&folder);
     assert!(
-        told.contains("text.txt") && told.contains("5000 of them cannot be held out"),
+        told.contains("text.txt") && told.contains("5000 are to be held out"),
         "{told}"
     );
 }
@@ -352,11 +356,7 @@ fn nothing_is_reported_on_the_text_that_chose_the_winner() {
     let copied = folder(&with("corpus = \"copy.txt\""));
     copied.write("copy.txt", tiny::text(7, 1500));
     let told = refused_by_both(&copied);
-    for part in [
-        "evaluation `own`",
-        "copy.txt",
-        "it is the text that the search calibrates with",
-    ] {
+    for part in ["evaluation `own`", "copy.txt", "it is the text of the search"] {
         assert!(told.contains(part), "no `{part}` in {told}");
     }
     // The windows themselves.

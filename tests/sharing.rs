@@ -281,7 +281,7 @@ fn an_interrupted_run_says_how_to_go_on_and_writes_no_report() {
     let output = child.wait_with_output().expect("a child can be waited for");
     assert_eq!(output.status.code(), Some(INTERRUPTED), "{}", said(&output));
     for part in [
-        "stopping; what is unfinished begins anew next time (again: stop at once)",
+        "stopping after this step; an unfinished cell starts again next time (Ctrl-C again: stop at once)",
         "the same command goes on with the others",
     ] {
         assert!(said(&output).contains(part), "{}", said(&output));

@@ -539,7 +539,7 @@ fn scores_can_be_written_as_lm_evaluation_harness_writes_them() {
         .expect("starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        output.status.code() == Some(2) && said.contains("--tasks is not given"),
+        output.status.code() == Some(2) && said.contains("add --tasks, or leave --format out"),
         "{said}"
     );
 }

@@ -340,7 +340,7 @@ fn finite<B: Backend>(backend: &B, sum: &B::Tensor) -> Result<Array2<f32>> {
     match wrong {
         None => Ok(host),
         Some(wrong) => Err(Error::numeric(format!(
-            "a sum of gradients is {wrong}; use compute = \"f32\" if the backend computes in half precision, else look at the weights"
+            "a sum of gradients is {wrong}; if compute is half precision, use compute = \"f32\"; else check the weights"
         ))),
     }
 }

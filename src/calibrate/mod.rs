@@ -46,9 +46,9 @@ impl Goal {
             return Ok(());
         }
         Err(Error::config(
-            "target = \"dense\" needs statistics that are gathered again for each group of layers: with those of a whole \
-             block, a layer is solved for inputs that it no longer gets once the layers before it are pruned, and \
-             perplexities of hundreds and thousands were seen; add stage = \"staged\" or stage = \"separate\"",
+            "target = \"dense\" needs statistics that are gathered again for each group of layers: add stage = \"staged\" or stage = \
+             \"separate\". With statistics of a whole block, each layer would be solved for inputs that it does not get any more, and \
+             perplexities were in the hundreds and thousands",
         ))
     }
 

@@ -90,8 +90,8 @@ impl PreparedGeneration {
                     let tokens = tokenizer.encode(&text, bos, spec.vocabulary)?;
                     if tokens.is_empty() || tokens.len() >= context {
                         return Err(Error::input(format!(
-                            "its prompt has {} tokens, and the model sees {context} at once, among which the answer must have a place; with \
-                             examples before it, a smaller `shots` makes it shorter",
+                            "its prompt has {} tokens, which leaves no place for the answer: prompt and answer together have at most \
+                             {context} tokens. Shorten the prompt, or set `shots` to fewer examples",
                             tokens.len()
                         )));
                     }

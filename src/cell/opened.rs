@@ -46,7 +46,7 @@ impl Opened {
                 let cpu = CpuBf16::or_environment()?;
                 if cpu.kernel() == Bf16Kernel::F32 {
                     tracing::warn!(
-                        "compute = \"bf16\" is no faster than \"f32\" here: products are those of \"f32\", of rounded operands"
+                        "compute = \"bf16\" is not faster than \"f32\" on this processor, which computes in \"f32\" with rounded operands"
                     );
                 }
                 Opened::CpuBf16(cpu)

@@ -600,7 +600,10 @@ impl<'a, B: Workbench> Runner<'a, B> {
     ) -> Result<f64> {
         recipe.check_trials()?;
         let few = || {
-            Error::config("an allocator that tries shares out needs at least 2 calibration windows, to hold one out")
+            Error::config(
+                "an allocator that tests shares needs at least 2 calibration windows, because it holds one out; use more \
+                           `sequences`",
+            )
         };
         let windows = windows.filter(|windows| windows.count() > 1).ok_or_else(few)?;
         let count = windows.count();

@@ -130,7 +130,7 @@ fn warn_of_truncation(documents: &[Encoded], path: &Path) {
     if let Some(first) = long.next() {
         let path = path.display();
         tracing::warn!(
-            "{path}: {}: longer than the model's context, so the beginning is cut off; {} more documents are",
+            "{path}: {}: longer than the model's context, so its beginning is cut off; the same holds for {} more documents",
             first.place,
             long.count()
         );

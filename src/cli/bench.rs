@@ -60,7 +60,7 @@ pub struct Bench {
     /// Also write what was measured as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write to --json even if the file there is no earlier result
+    /// Replace the file of --json even if it is not an earlier result
     #[arg(long, requires = "json")]
     force: bool,
     #[command(flatten)]

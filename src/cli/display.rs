@@ -9,6 +9,7 @@ use crate::progress::{Progress, Running};
 use crate::threads;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,6 +55,8 @@ pub(super) struct Display {
     stepped: Cell<Instant>,
     downloading: RefCell<Option<String>>,
     waiting: Cell<bool>,
+    /// The notes that were shown.
+    noted: RefCell<BTreeSet<String>>,
     /// When what comes before the first cell began.
     started: Cell<Instant>,
 }
@@ -95,6 +98,7 @@ impl Display {
             stepped: Cell::new(Instant::now()),
             downloading: RefCell::default(),
             waiting: Cell::default(),
+            noted: RefCell::default(),
             started: Cell::new(Instant::now()),
         };
         display.style(SPINNER);
@@ -130,7 +134,8 @@ impl Display {
             let bar = self.bar.clone();
             let wait = move || {
                 if signals.forever().next().is_some() {
-                    bar.suspend(|| note("stopping; what is unfinished begins anew next time (again: stop at once)"));
+                    bar.suspend(|| note("stopping after this step; an unfinished cell starts again next time (Ctrl-C again: stop at \
+                                         once)"));
                 }
             };
             threads::start("signals", wait)?;
@@ -262,7 +267,10 @@ impl Progress for Display {
     }
 
     fn note(&self, line: &str) {
-        self.say(&format!("note: {line}"));
+        // The rungs of a search, and several workers, look at the same models.
+        if self.noted.borrow_mut().insert(line.to_string()) {
+            self.say(&format!("note: {line}"));
+        }
     }
 
     fn download(&self, what: &str, done: u64, total: u64) {

@@ -77,7 +77,7 @@ pub struct Eval {
         "The result file of lm-evaluation-harness (`results`, `versions`, `n-shot`, `configs`), for programs that read it; only with --tasks",
     ]))]
     format: Option<JsonLayout>,
-    /// Write to --json even if the file there is no earlier result
+    /// Replace the file of --json even if it is not an earlier result
     #[arg(long, requires = "json")]
     force: bool,
 }
@@ -102,15 +102,15 @@ pub fn run(arguments: &Eval) -> Result<()> {
     }
     if arguments.limit.is_some() {
         let message =
-            "--limit is a number of documents of --tasks, or of prompts to --generate; for a text, --windows limits it";
+            "--limit is a number of documents of --tasks, or of prompts of --generate; for a text, use --windows";
         return Err(Error::config(message));
     }
     if arguments.format == Some(JsonLayout::LmEval) {
-        let message = "--format lm-eval is the layout of scores of tasks, and --tasks is not given; leave --format out";
+        let message = "--format lm-eval is only for scores of tasks; add --tasks, or leave --format out";
         return Err(Error::config(message));
     }
     if arguments.corpus.is_none() && arguments.tokens.is_none() {
-        let message = "nothing says what is measured: give --corpus FILE (perplexity on a text), --tokens FILE (on windows of \
+        let message = "say what to measure: give --corpus FILE (perplexity on a text), --tokens FILE (on windows of \
                        tokens), --tasks NAMES (zero-shot accuracy), or --generate FILE (answers to prompts)";
         return Err(Error::config(message));
     }
@@ -154,7 +154,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     let shortened = |plan: &EvaluationPlan| matches!(plan.length, Length::AtMost(most) if length < most);
     if experiment.evaluations.iter().any(shortened) {
         note(&format!(
-            "windows have {length} tokens, since the model was made for no more; --length sets another number"
+            "windows have {length} tokens, since the model was made for at most so many; --length sets another number"
         ));
     }
     let distance = found.to_dense.as_ref().map_or(String::new(), |it| {
@@ -188,8 +188,8 @@ fn score(arguments: &Eval) -> Result<()> {
         let text = matches!(option, "--corpus" | "--tokens");
         return Err(Error::config(match text {
             true => format!(
-                "{option} measures perplexity on a text, --tasks accuracy on tasks, and `zprune eval` measures one of them: run it twice, once \
-                 with each"
+                "{option} measures perplexity on a text, and --tasks measures accuracy on tasks. `zprune eval` measures one of them at a \
+                 time: run it twice"
             ),
             false => format!(
                 "{option} belongs to perplexity on a text, and --tasks measures accuracy on tasks; leave {option} out"

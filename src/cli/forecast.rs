@@ -128,7 +128,7 @@ pub fn expected(
             ));
         }
         if let Some(why) = forecast.too_much(experiment, machine) {
-            text.push_str(&format!("memory, {name}: too much for this machine: {why}\n"));
+            text.push_str(&format!("memory, {name}: this machine has too little: {why}\n"));
         }
         if let Some(budget) = experiment.machine.memory {
             let spilled = forecast

@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Init) -> Result<()> {
 fn there(file: &Path) -> Error {
     Error::output(
         file,
-        "there is a file or folder of this name already, and `init` replaces nothing; name another FILE",
+        "there is a file or folder with this name already, and `init` never replaces one; give another FILE",
     )
 }
 
@@ -321,7 +321,7 @@ corpus = {corpus}
 [compute]
 {backend}
 
-# A method with parameters, and all its steps:
+# A method with its steps and their parameters:
 #
 # [[method]]
 # name = "my method"
@@ -334,7 +334,7 @@ corpus = {corpus}
 # [[task]]
 # name = "arc_easy"
 # data = "tasks"                 # folder with arc_easy.jsonl or .parquet; without this line, from the hub
-# limit = 200                    # the first so many documents
+# limit = 200                    # only the first 200 documents
 "#
     )
 }

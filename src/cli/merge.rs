@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &Merge) -> Result<()> {
     }
     for folder in &merged.unfinished {
         say(&format!(
-            "warning: {}: the last line of runs.jsonl is unfinished and was left out; the process that wrote it was killed, or writes now",
+            "warning: {}: the last line of runs.jsonl is unfinished and was left out; the process that writes it was killed, or is still \
+             writing",
             folder.display()
         ));
     }

@@ -52,7 +52,7 @@ pub(super) fn text(argument: Option<&Path>) -> Result<PipedText> {
 pub(super) fn refuse(what: &str, path: Option<&Path>) -> Result<()> {
     match path == Some(Path::new(STANDARD_INPUT)) {
         true => Err(Error::config(format!(
-            "`-` stands for a text that comes through standard input; {what} must be a file"
+            "`-` means that a text comes from standard input, but {what} must be a file"
         ))),
         false => Ok(()),
     }

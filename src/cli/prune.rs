@@ -113,8 +113,7 @@ pub fn run(arguments: &Prune) -> Result<()> {
         (Some(pattern), None, None) => pattern,
         (None, Some(keep), Some(of)) => Pattern::NofM { keep, of },
         _ => {
-            let message = "nothing says how much is removed: give --sparsity, as in --sparsity 0.5, or --keep and --of, as in \
-                           --keep 2 --of 4";
+            let message = "say how much to remove: give --sparsity, as in --sparsity 0.5, or --keep and --of, as in --keep 2 --of 4";
             return Err(Error::config(message));
         }
     };

@@ -42,7 +42,7 @@ pub(super) struct ReportCommand {
     /// folder held before the experiment was changed
     #[arg(long, value_name = "EXPERIMENT", num_args = 0..=1, conflicts_with_all = ["table", "methods", "columns", "out", "power"])]
     since: Option<Option<PathBuf>>,
-    /// Print whether the differences that an experiment cites could have been seen; needs no records
+    /// Print whether the published differences that an experiment names were large enough to be seen; needs no records
     #[arg(long, conflicts_with_all = ["table", "methods", "columns", "format"])]
     power: bool,
     /// Print the perplexities of published tables beside those measured, where model, text, windows, pattern and method are the same,
@@ -59,8 +59,8 @@ pub(super) struct ReportCommand {
     /// "50 %,2:4"
     #[arg(long, value_name = "HEADINGS", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Print only rows that contain this text, or whose table's title does, and write no files; `a|b` is either text. May be repeated: a
-    /// row has all of them
+    /// Print only rows that contain this text, or whose table's title does, and write no files; `a|b` means one of two texts. May
+    /// be repeated; rows must then contain all of them
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["out", "power"])]
     rows: Vec<String>,
     /// Print tables in this layout and write no files
@@ -232,7 +232,7 @@ fn named(arguments: &ReportCommand, path: &Path) -> Result<(PathBuf, Option<Expe
     }
     if !path.join("runs.jsonl").exists() {
         let message = format!(
-            "has no runs.jsonl, so it is no results folder; give one, such as {}",
+            "has no runs.jsonl, so it is not a results folder; give one, such as {}",
             within(path)
         );
         return Err(Error::input(message).at(path.display()));
@@ -357,7 +357,7 @@ fn show_power(path: &Path) -> Result<()> {
         false => reported(path)?,
     };
     if experiment.references.is_empty() {
-        let message = "it cites no published values: add a [[reference]] (experiments/README.md)";
+        let message = "it names no published values: add a [[reference]] (experiments/README.md)";
         return Err(Error::config(message).at(path.display()));
     }
     print(&terminal::chapter(&power::chapter(&experiment), width()))

@@ -48,12 +48,12 @@ pub fn run(arguments: &Rotate) -> Result<()> {
         blocks => format!(", and the values of {blocks} blocks"),
     };
     let untied = match done.untied {
-        true => "The head was the embedding; turned, it is a matrix of its own.\n",
+        true => "Before, the head and the embedding were one matrix; now the head is its own matrix.\n",
         false => "",
     };
     let lost = match *lose_zeros && done.zeros > 0.0 {
         true => format!(
-            "{:.1} % of the prunable weights were 0 and are so no more; a pruning.json was left out.\n",
+            "{:.1} % of the prunable weights were 0 and are not 0 any more, so pruning.json was left out.\n",
             100.0 * done.zeros
         ),
         false => String::new(),

@@ -36,8 +36,8 @@ pub(super) fn run(arguments: &Search) -> Result<()> {
     match resolve::read_described(path, &machine.request())? {
         Described::Search(plan) => carry_out(&plan, path, results),
         Described::Experiment(_) => {
-            let message = "it has no [search], which says what is tried; to run it as an experiment: `zprune run`. docs/search.md has an \
-                           example";
+            let message = "it has no [search], which says what to try. To run it as an experiment, use `zprune run`; docs/search.md has \
+                           an example of a search";
             Err(Error::config(message).at(path.display()))
         }
     }
@@ -186,9 +186,9 @@ pub(super) fn plan(plan: &SearchPlan, results: &Path, as_json: bool) -> Result<(
         true => format!("{}\n", base.name),
         false => format!("{}: {}\n", base.name, base.description),
     };
-    let points = plan
-        .points
-        .map_or("no end of methods".to_string(), |points| format!("{points} methods"));
+    let points = plan.points.map_or("infinitely many methods".to_string(), |points| {
+        format!("{points} methods")
+    });
     text.push_str(&format!(
         "a search: {} drawn from a space of {points}; 1 of {} goes on to the next rung\n",
         plan.trials.len() + plan.merged.len(),

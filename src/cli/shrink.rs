@@ -62,7 +62,7 @@ pub fn run(arguments: &Shrink) -> Result<()> {
     if UNITS.find(&arguments.method).is_err() && CRITERIA.find(&arguments.method).is_ok() {
         let name = &arguments.method;
         return Err(Error::config(format!(
-            "`{name}` removes single weights and no whole units: use `zprune prune --method {name}`, or a method of units, such as flap"
+            "`{name}` removes single weights, not whole units: use `zprune prune --method {name}`, or a method of whole units, such as flap"
         )));
     }
     let built = UNITS.build(&arguments.method, &single::parameters(&arguments.set)?)?;
@@ -80,7 +80,7 @@ pub fn run(arguments: &Shrink) -> Result<()> {
             true => format!("; {share} % is written \"{share}%\""),
             false => String::new(),
         };
-        let message = format!("--units {share} is not between 0 and {MOST_UNITS}, a fraction of the weights{percent}");
+        let message = format!("--units {share} must be a fraction of the weights between 0 and {MOST_UNITS}{percent}");
         return Err(Error::config(message));
     }
     if shrinking.share == 0.0 {

@@ -27,7 +27,7 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
     (
         &["init"],
         &["backend", "device", "cuda"],
-        "a file for a GPU is written with --gpu",
+        "add --gpu to write a file for a GPU",
     ),
     (
         &["prune"],
@@ -40,33 +40,33 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
             "pruning-ratio",
             "sparsity-type",
         ],
-        "how much is removed is --sparsity: --sparsity 0.5, --sparsity 50% or --sparsity 2:4",
+        "give how much to remove with --sparsity: --sparsity 0.5, --sparsity 50% or --sparsity 2:4",
     ),
     (
         &["shrink"],
         &["sparsity", "pattern", "ratio", "amount", "share", "pruning-ratio"],
-        "how much is removed is --units, as in --units 0.2",
+        "give how much to remove with --units, as in --units 0.2",
     ),
     (
         &["prune"],
         &["criterion", "recipe", "prune-method"],
-        "the criterion is --method, as in --method wanda",
+        "give the criterion with --method, as in --method wanda",
     ),
     (
         &["prune"],
         &["solver"],
-        "the solver stands behind the criterion, as in --method wanda+admm",
+        "write the solver after the criterion, as in --method wanda+admm",
     ),
-    (&["prune"], &["units"], "whole units are removed by `zprune shrink`"),
+    (&["prune"], &["units"], "to remove whole units, use `zprune shrink`"),
     (
         COMPUTING,
         &["nsamples", "num-samples", "samples", "calib-samples"],
-        "the number of calibration windows is --sequences (in `zprune eval`, --windows)",
+        "give the number of calibration windows with --sequences (in `zprune eval`, --windows)",
     ),
     (
         COMPUTING,
         &["seqlen", "seq-len", "seq-length", "context", "max-length"],
-        "the number of tokens in a window is --length",
+        "give the number of tokens in a window with --length",
     ),
     (
         &["prune", "shrink", "export-statistics"],
@@ -78,24 +78,28 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
             "calibration-data",
             "calib-dataset",
         ],
-        "the calibration text is --calibration, as in --calibration c4.jsonl or --calibration hub:c4",
+        "give the calibration text with --calibration, as in --calibration c4.jsonl or --calibration hub:c4",
     ),
     (
         &["eval"],
         &["dataset", "text", "calibration"],
-        "the text is --corpus, as in --corpus hub:wikitext2; files of tasks are --data",
+        "give the text with --corpus, as in --corpus hub:wikitext2, and the files of tasks with --data",
     ),
     (
         CHANGING,
         &["output", "save", "save-model", "output-dir", "outdir", "save-dir"],
-        "the folder to make is --out",
+        "give the folder to make with --out",
     ),
     (
         &["eval"],
         &["out", "output", "output-path", "save"],
-        "the file for the result is --json",
+        "give the file for the result with --json",
     ),
-    (&["eval"], &["task"], "tasks are --tasks, as in --tasks piqa,arc_easy"),
+    (
+        &["eval"],
+        &["task"],
+        "give tasks with --tasks, as in --tasks piqa,arc_easy",
+    ),
     (
         &["eval"],
         &["num-fewshot", "shots"],
@@ -104,17 +108,17 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
     (
         &["prune", "shrink", "eval"],
         &["seeds"],
-        "one seed is --seed; an experiment (`zprune init`) runs several",
+        "give one seed with --seed; an experiment (`zprune init`) runs several",
     ),
     (
         &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
         &["device", "gpu", "cuda"],
-        "what computes is --backend, as in --backend gpu",
+        "choose what computes with --backend, as in --backend gpu",
     ),
     (
         &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
         &["dtype", "precision"],
-        "the number format is --compute: f32, or bf16 on a CPU and f16 on a GPU",
+        "choose the number format with --compute: f32, or bf16 on a CPU and f16 on a GPU",
     ),
     (
         &["prune", "shrink", "eval", "export-statistics", "run", "plan"],
@@ -124,7 +128,7 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
     (
         OF_FILES,
         &["out", "output", "results-dir"],
-        "the folder of results is --results",
+        "give the folder of results with --results",
     ),
     (
         OF_FILES,
@@ -142,7 +146,7 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
             "corpus",
             "windows",
         ],
-        "it stands in the experiment file (`zprune init` writes one with comments)",
+        "write it into the experiment file (`zprune init` writes one with comments)",
     ),
     (
         &["run"],
@@ -152,7 +156,7 @@ const OTHER_NAMES: [(&[&str], &[&str], &str); 22] = [
     (
         &["run"],
         &["force", "overwrite", "rerun"],
-        "cells with results are not run again; --results with another folder has none yet",
+        "cells with results are not run again; to run all of them, give another folder with --results",
     ),
 ];
 
@@ -212,14 +216,14 @@ fn place(command: &str, word: &str, arguments: &[OsString]) -> Option<String> {
         "card" => ("a result of `zprune eval --json`", "--measured"),
         "run" | "plan" | "search" | "submit" if word.ends_with(".toml") => {
             return Some(format!(
-                "each command takes one experiment: `zprune {command} {word}` is another one"
+                "a command takes one experiment; for the other one, run `zprune {command} {word}`"
             ));
         }
         "submit" if !given("--engine") => ("the engine", "--engine"),
         "run" | "plan" | "search" | "submit" => ("the folder of results", "--results"),
         _ => return None,
     };
-    Some(format!("{what} is given as {option} {word}"))
+    Some(format!("give {what} as {option} {word}"))
 }
 
 /// The `--set` of a parameter that a step or a method of whole units has.
@@ -236,11 +240,9 @@ fn parameter(command: &str, key: &str) -> Option<String> {
                 of_step(&COMPENSATIONS, "compensate.", key),
             ];
             let found: Vec<String> = steps.into_iter().flatten().collect();
-            (!found.is_empty()).then(|| format!("parameters of methods are given with --set: {}", found.join("; ")))
+            (!found.is_empty()).then(|| format!("give parameters of methods with --set: {}", found.join("; ")))
         }
-        "shrink" => {
-            of_step(&UNITS, "", key).map(|found| format!("parameters of methods are given with --set: {found}"))
-        }
+        "shrink" => of_step(&UNITS, "", key).map(|found| format!("give parameters of methods with --set: {found}")),
         _ => None,
     }
 }

@@ -22,7 +22,8 @@ pub struct ExportStatistics {
     /// Write Gram matrices, too: inputs by inputs for every layer
     #[arg(long)]
     gram: bool,
-    /// Write gradients of the model's loss instead, for `--gradients` of other commands; how those of sequences are added up
+    /// Write gradients of the model's loss instead, for `--gradients` of other commands; the value says how the gradients of sequences
+    /// are added up
     #[arg(long, value_name = "SUM", conflicts_with = "gram", value_parser = choice::<Added>(&[
         "Their mean (`taylor`)",
         "The root of the sum of their squares (`gblm`, `pruner-zero`)",

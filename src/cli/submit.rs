@@ -25,7 +25,7 @@ pub(super) struct Submit {
     /// Write the scripts to <results>/<name>/submit instead of showing them
     #[arg(long)]
     write: bool,
-    /// Replace files there that are no earlier scripts
+    /// Replace files there even if they are not earlier scripts
     #[arg(long, requires = "write")]
     force: bool,
     /// Cells per task of a job array [default: one, or as many as keep the array within 1001 tasks]

@@ -91,8 +91,8 @@ pub(super) fn run(arguments: &Run) -> Result<()> {
             return search::carry_out(&plan, path, results);
         }
         Described::Search(_) => {
-            let message = "it is a search, whose rungs follow from each other: leave `--cell`, `--no-wait` and `--gpus` out; several \
-                           processes share its cells";
+            let message = "it is a search, in which each rung needs the results of the one before: leave `--cell`, `--no-wait` and \
+                           `--gpus` out; several processes may share its cells";
             return Err(Error::config(message).at(path.display()));
         }
     };
@@ -145,8 +145,8 @@ pub(super) fn going_to(folder: &Path) -> String {
 fn lie_elsewhere(path: &Path, results: &Path, name: &str) -> Option<String> {
     let there = elsewhere(path, results, name)?;
     Some(format!(
-        "note: {} has results of an experiment of this name, and they are not used here; if it is this one, --results {} goes on \
-         with them",
+        "note: {} has results of an experiment with this name, but they are not used here. If they belong to this experiment, add \
+         --results {} to go on with them",
         there.join(name).display(),
         quoted(&there)
     ))
@@ -247,8 +247,8 @@ fn share_out(mut experiment: Experiment, path: &Path, results: &Path, options: O
 fn close(folder: &Path, cells: &[String], outcome: Outcome) -> Result<()> {
     if outcome.ran + outcome.elsewhere + outcome.left == 0 {
         note(&format!(
-            "nothing was run: all {} have results in {} already. To run them again, choose another folder with \
-             --results, or remove that one",
+            "nothing was run: all {} have results in {} already. To run them again, choose another folder with --results, or remove that \
+             folder",
             counted(outcome.skipped, "cell"),
             folder.display()
         ));

@@ -37,7 +37,7 @@ fn asked_for(text: &OsStr, cores: usize) -> Result<usize> {
         Some(("", _)) | Some((_, Ok(0))) => Ok(cores),
         Some((_, Ok(threads))) if threads <= most => Ok(threads),
         _ => Err(Error::config(format!(
-            "{VARIABLE} = {text:?} is not a number of threads, at most {most} here; this machine has {cores} cores"
+            "{VARIABLE} = {text:?} must be a number of threads from 1 to {most}; this machine has {cores} cores"
         ))),
     }
 }

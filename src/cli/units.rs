@@ -25,7 +25,7 @@ pub fn notes(experiment: &Experiment, inputs: &Inputs) -> Result<Vec<String>> {
                     Err(error) => format!("its cells will fail: {error}"),
                     Ok(()) => {
                         let error = method.check_writing(spec, share, widths, false).err()?;
-                        format!("it is measured, but `zprune shrink` would not write it: {error}")
+                        format!("its cells are measured, but `zprune shrink` could not write such a model: {error}")
                     }
                 };
                 Some(format!("note: {}, {}, {pattern}: {what}", model.name, plan.name))

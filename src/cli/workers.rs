@@ -14,7 +14,6 @@ use crate::experiment::machine::{Machine, MachinePlan};
 use crate::experiment::plan::Experiment;
 use crate::progress::Progress;
 use crate::threads;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -76,7 +75,8 @@ pub(super) fn machine(experiment: &Experiment, gpus: &[Listed]) -> Result<Machin
     for (machine, gpu) in machines.zip(&gpus[1..]) {
         if machine? != first {
             let message = format!(
-                "GPU {} cannot compute as GPU {} does by itself ({}): give --compute, so that all cells are computed alike",
+                "GPU {} cannot compute in the format that GPU {} has by default ({}): give --compute, so that all cells are computed in \
+                 the same way",
                 gpu.brief(),
                 gpus[0].brief(),
                 first.compute.name()
@@ -136,7 +136,7 @@ impl Orders<'_> {
         let failed = |error: std::io::Error| {
             Error::new(
                 ErrorKind::Device,
-                format!("no worker starts for GPU {}: {error}", gpu.brief()),
+                format!("the worker for GPU {} cannot start: {error}", gpu.brief()),
             )
         };
         let program = std::env::current_exe().map_err(failed)?;
@@ -279,7 +279,6 @@ pub(super) fn run(
 /// Shows what the workers tell until all of them have ended, and tells them to stop when that is asked for.
 fn watch(workers: &mut [Worker], cells: usize, news: &Receiver<(usize, News)>, stop: &AtomicBool, display: &Display) {
     let (mut told, mut started) = (false, false);
-    let mut noted = BTreeSet::new();
     while workers.iter().any(|worker| !worker.closed) {
         if stop.load(Ordering::Relaxed) && !told {
             told = true;
@@ -306,12 +305,7 @@ fn watch(workers: &mut [Worker], cells: usize, news: &Receiver<(usize, News)>, s
                     }
                     worker.state = State::default();
                 }
-                // All of them look at the same models.
-                Said::Note(line) => {
-                    if noted.insert(line.clone()) {
-                        display.note(&line);
-                    }
-                }
+                Said::Note(line) => display.note(&line),
                 Said::More(steps) => display.more(steps),
                 Said::Step(steps) => {
                     worker.state.blocks.0 += 1;
@@ -361,7 +355,7 @@ impl Worker {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let message = format!("the worker of GPU {} ended by itself: {failed}", self.gpu.brief());
+        let message = format!("the worker of GPU {} ended unexpectedly: {failed}", self.gpu.brief());
         note(&message);
         Some(Reason {
             kind: ErrorKind::DeviceLost,

@@ -55,7 +55,7 @@ fn parse(file: TextFile) -> Result<Vec<Answer>> {
         )
         .at(&place)?;
         if !(answer.weight.is_finite() && answer.weight >= 0.0) {
-            return Err(Error::input(format!("weight {} is no number of at least 0", answer.weight)).at(&place));
+            return Err(Error::input(format!("weight {} must be a number, 0 or larger", answer.weight)).at(&place));
         }
         room.take(answer.prompt.len() + answer.answer.len())?;
         answers.push(answer);
@@ -65,7 +65,7 @@ fn parse(file: TextFile) -> Result<Vec<Answer>> {
     }
     match answers.iter().all(|answer| answer.weight == 0.0) {
         true => Err(Error::input(
-            "every answer has the weight 0, so none counts; give some a larger one, or leave `weight` out",
+            "every answer has the weight 0, so none counts; give some of them a larger weight, or leave `weight` out",
         )),
         false => Ok(answers),
     }

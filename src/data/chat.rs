@@ -91,7 +91,7 @@ impl Chat {
         let known = serde_json::to_string(named).map_err(|error| Error::input(error).at(folder.display()))?;
         if text.len() > MOST_BYTES {
             let message = format!(
-                "the template has {} bytes, and {MOST_BYTES} is the most that is read",
+                "the template has {} bytes, and at most {MOST_BYTES} are read",
                 text.len()
             );
             return Err(Error::input(message).at(&place));
@@ -132,7 +132,7 @@ impl Chat {
         // minijinja panics where `continue` leaves a `with` in a loop.
         let write = move || guarded(|| environment.get_template(NAME)?.render(conversation));
         let written = with_limit("a chat template", STACK, LIMIT, write)?;
-        let endless = || format!("the template does not come to its end in {} seconds", LIMIT.as_secs());
+        let endless = || format!("the template does not end within {} seconds", LIMIT.as_secs());
         let written = written.ok_or_else(|| Error::input(endless()).at(&self.place))?;
         let written = written.map_err(|panic| Error::input(format!("the template fails: {panic}")).at(&self.place))?;
         written.map_err(|error| wrong(&self.place, error))
@@ -146,7 +146,7 @@ fn wrong(place: &str, error: minijinja::Error) -> Error {
     let line = error.line();
     let message = match error.kind() {
         ErrorKind::InvalidOperation => format!("the template fails: {what}"),
-        ErrorKind::OutOfFuel => "the template does not come to its end in a million steps".to_string(),
+        ErrorKind::OutOfFuel => "the template does not end within a million steps".to_string(),
         _ => format!("the template fails: {kind}: {what}"),
     };
     let message = Error::input(message).caused_by(error);
@@ -177,7 +177,7 @@ fn of_config(text: &str) -> Result<Option<String>> {
         None => {
             let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
             Err(Error::input(format!(
-                "of its templates ({}) none is named `default`, so it is not said which one to use",
+                "none of its templates ({}) is named `default`, so it is not clear which one to use",
                 names.join(", ")
             )))
         }

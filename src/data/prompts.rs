@@ -53,7 +53,7 @@ impl Prompts {
         let known = told(&known, "are among the examples before them, with their answers");
         let again = told(
             &again,
-            "are there already; each counts as a document of its own, which makes intervals too narrow",
+            "repeat earlier prompts; each counts as a document, which makes intervals too narrow",
         );
         known.into_iter().chain(again).collect()
     }
@@ -109,7 +109,7 @@ impl Template {
                 return Err(wrong("a brace is not closed"));
             };
             if field.is_empty() || field.contains('{') {
-                return Err(wrong("between braces stands the name of a field"));
+                return Err(wrong("write the name of a field between braces"));
             }
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
@@ -123,7 +123,7 @@ impl Template {
         }
         match parts.iter().any(|part| matches!(part, Part::Field(_))) {
             true => Ok(Template(parts)),
-            false => Err(wrong("it has no field of the prompts' file, such as {prompt}")),
+            false => Err(wrong("it uses no field of the prompts' file, such as {prompt}")),
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
         let doubts = read(&["b", "a", "b", "c", "b"]).doubts();
         assert_eq!(doubts.len(), 2);
         assert!(doubts[0].starts_with("1 of 5 prompts are among the examples") && doubts[0].ends_with("line 2)"));
-        assert!(doubts[1].starts_with("2 of 5 prompts are there already") && doubts[1].ends_with("line 3)"));
+        assert!(doubts[1].starts_with("2 of 5 prompts repeat earlier prompts") && doubts[1].ends_with("line 3)"));
     }
 
     #[test]

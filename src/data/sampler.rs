@@ -183,7 +183,7 @@ impl CalibrationSource {
                 TokenWindows::new(ids, length)
             }
             Sampling::Answers => Err(Error::config(
-                "prompts with answers are no text to hold windows out of; use another `sampling`",
+                "windows cannot be held out of prompts with answers; use another `sampling`",
             )),
         }
     }
@@ -214,7 +214,8 @@ fn spread(stream: usize, count: usize, length: usize) -> Result<Vec<Range<usize>
     let all = stream / length;
     if count > all / 2 {
         return Err(Error::input(format!(
-            "the calibration text has {all} windows of {length} tokens, and {count} of them cannot be held out: at most half, which are {}",
+            "the calibration text has {all} windows of {length} tokens, but {count} are to be held out; at most half of them can be, \
+             which are {}",
             all / 2
         )));
     }

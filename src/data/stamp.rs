@@ -117,7 +117,7 @@ impl WatchedFile {
             Ok(new) if new.length > old.length => format!("grew from {} to {} bytes", old.length, new.length),
             Ok(new) => return Ok(Some(new)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was removed".to_string(),
-            Err(error) => format!("cannot be looked at any more: {error}"),
+            Err(error) => format!("cannot be read any more: {error}"),
         };
         let message = format!("the file {what} while it was in use; start again when nothing writes to it any more");
         Err(Error::input(message).at(self.path.display()))

@@ -32,7 +32,7 @@ pub(super) fn limit() -> u64 {
 /// The error for a text that does not fit into memory.
 pub(super) fn too_long(limit: u64) -> Error {
     Error::input(format!(
-        "has more than {} of text, and the memory that is free holds no more; take a part of it",
+        "has more than {} of text, which is all that fits in the free memory; use a part of it",
         ByteSize(limit)
     ))
 }
@@ -116,7 +116,7 @@ fn another(packed: &mut impl BufRead) -> io::Result<bool> {
         };
         if *first != 0 && zeros {
             return Err(io::Error::other(
-                "behind the packed text there are zeros and then something else; pack the text again",
+                "after the packed text there are zeros and then something else; pack the text again",
             ));
         }
         if *first != 0 {

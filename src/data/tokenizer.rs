@@ -186,8 +186,8 @@ impl Tokenizer {
             return Ok(());
         }
         Err(self.fail(format!(
-            "cannot encode the text: {} of it have no place where this tokenizer may be given a part, which takes up to {}, and \
-             {} of memory are free; take a part of the text, or break it into lines",
+            "cannot encode the text: this tokenizer must read {} of it in one piece, which takes up to {}, but only {} of memory are \
+             free; use a part of the text, or break it into lines",
             ByteSize(longest as u64),
             ByteSize(wanted),
             ByteSize(free)
@@ -310,7 +310,7 @@ mod tests {
             .expect("two at a time");
         let error = tokenizer.check_within(&pieces, 2, needed(4 << 20) - 1);
         let error = error.expect_err("too little").to_string();
-        assert!(error.contains("3.0 MiB of it have no place"), "{error}");
+        assert!(error.contains("must read 3.0 MiB of it in one piece"), "{error}");
         assert!(error.contains("800.0 MiB"), "{error}");
         tokenizer.check_within(&["b"; 9], 9, 1).expect("short ones");
     }

@@ -64,7 +64,7 @@ impl TokenWindows {
             .position(|weight| !(weight.is_finite() && *weight >= 0.0))
         {
             let message = format!(
-                "weight {} ({}) is no number of at least 0",
+                "weight {} ({}) must be a number, 0 or larger",
                 weights[wrong],
                 place(wrong)
             );
@@ -264,7 +264,7 @@ fn ids(values: impl ExactSizeIterator<Item = i64>, length: usize) -> Result<Vec<
     for (index, value) in values.enumerate() {
         ids.push(u32::try_from(value).map_err(|_| {
             let (window, token) = (index / length.max(1), index % length.max(1));
-            Error::input(format!("{value} is no token id (window {window}, token {token})"))
+            Error::input(format!("{value} is not a token id (window {window}, token {token})"))
         })?);
     }
     Ok(ids)

@@ -65,7 +65,7 @@ fn check_within(node: &Spanned<Node>, depth: usize) -> std::result::Result<(), (
     let fail = |message: String| Err((node.span(), Error::config(message)));
     if depth > DEEPEST {
         return fail(format!(
-            "more than {DEEPEST} lists and tables in each other are no space"
+            "a space has at most {DEEPEST} lists and tables inside each other"
         ));
     }
     match node.get_ref() {
@@ -87,13 +87,13 @@ fn check_range(range: &RawRange) -> Result<()> {
     let message = if !(from.is_finite() && to.is_finite()) {
         format!("a range from {from} to {to} is not finite")
     } else if from > to {
-        format!("a range goes up: write {{ from = {to}, to = {from} }}")
+        format!("`from` must be less than `to`: write {{ from = {to}, to = {from} }}")
     } else if from == to {
         format!("a range from {from} to {to} is one number; write the number alone")
     } else if !(to - from).is_finite() {
         format!("a range from {from} to {to} is too wide")
     } else if range.log && from <= 0.0 {
-        format!("a range with `log = true` begins above 0, and this one begins at {from}")
+        format!("a range with `log = true` must begin above 0, but this one begins at {from}")
     } else if range.steps.is_some_and(|steps| !(2..=1_000_000).contains(&steps)) {
         "`steps` counts the values of a range, both ends among them: at least 2, at most 1000000".to_string()
     } else {

@@ -23,7 +23,9 @@ pub fn unknown(name: &str) -> Option<String> {
         let (inside, behind) = behind.split_once('}')?;
         let part = format!("{{{inside}}}");
         if ![SEED, PATTERN, MODEL].contains(&part.as_str()) {
-            return Some(format!("{part} stands for nothing; {MODEL}, {PATTERN} and {SEED} do"));
+            return Some(format!(
+                "{part} has no meaning here; {MODEL}, {PATTERN} and {SEED} have"
+            ));
         }
         rest = behind;
     }
@@ -71,7 +73,7 @@ mod tests {
         assert_eq!(filled("same", "x", &pairs, Some(1)), "same");
         assert_eq!(unknown(name), None);
         let wrong = unknown("m-{seed}-{sed}.safetensors").expect("a name that nothing knows");
-        assert!(wrong.starts_with("{sed} stands for nothing; {model}"), "{wrong}");
+        assert!(wrong.starts_with("{sed} has no meaning here; {model}"), "{wrong}");
         assert!(varies(name) && !varies("same") && names_pattern(name) && !names_pattern("{seed}"));
     }
 }

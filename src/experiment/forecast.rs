@@ -206,8 +206,8 @@ impl Forecast {
             let bytes = u64::try_from(count).ok().filter(|bytes| *bytes <= u64::MAX / 16);
             bytes.ok_or_else(|| {
                 Error::config(format!(
-                    "{count} bytes of memory would be needed at once, for {sequences} calibration windows of {length} \
-                     tokens and {} blocks of width {width}; that is more than a machine can have",
+                    "{sequences} calibration windows of {length} tokens and {} blocks of width {width} need {count} bytes of memory at \
+                     once, which is more than a machine can have; use fewer windows",
                     spec.blocks
                 ))
             })

@@ -356,7 +356,7 @@ impl Inputs {
                 return Err(Error::input(WRITTEN).at(path.display()));
             }
             tracing::info!(
-                "{}: was touched while it was in use; its content is what it was",
+                "{}: another program touched it while it was in use; its content is the same",
                 path.display()
             );
         }
@@ -369,7 +369,7 @@ impl Inputs {
     /// # Errors
     /// Names the file.
     pub fn rehash(&self, model: usize) -> Result<()> {
-        const OTHERWISE: &str = "the content is not what it was when the run hashed it, though size and times are";
+        const OTHERWISE: &str = "the content changed after the run hashed it, although size and times are the same";
         self.hash(model, &|_| true, OTHERWISE)
     }
 

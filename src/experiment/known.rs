@@ -131,7 +131,7 @@ pub fn filled(raw: &RawMethod) -> std::result::Result<(RawMethod, Option<String>
                 ));
             } else if !typed.parameters.is_empty() {
                 message = Some(format!(
-                    "`{}` stands for several steps; parameters belong to one of them: {}",
+                    "`{}` stands for several steps, and parameters must be written with their step: {}",
                     typed.name,
                     whole.steps_in_words()
                 ));
@@ -268,7 +268,7 @@ mod tests {
             ("criterion = \"alps\"\nrecipe = \"admm\"", "`recipe` names another"),
             (
                 "criterion = { name = \"sparsegpt\", damping = 0.1 }",
-                "parameters belong to one of them: criterion = \"obs\", solver = \"obs\"",
+                "parameters must be written with their step: criterion = \"obs\", solver = \"obs\"",
             ),
             (
                 "criterion = \"least-squares\"",

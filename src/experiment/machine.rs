@@ -140,7 +140,7 @@ impl MachineRequest {
         };
         let memory = self.memory.as_deref().map(parse_budget).transpose().at_key("memory")?;
         if self.scratch.is_some() && memory.is_none() {
-            let message = "`scratch` is where activations go that `memory` has no room for; give `memory`, too";
+            let message = "`scratch` is the folder for activations that do not fit in `memory`; give `memory`, too";
             return Err(("scratch", Error::config(message)));
         }
         let plan = MachinePlan {
@@ -194,8 +194,8 @@ impl MachinePlan {
                 return Ok(Foreseen {
                     machine: Machine { backend, compute },
                     assumed: Some(format!(
-                        "{missing}. Ids are those of compute = \"{name}\", which a GPU takes by itself if it can; to have \
-                         it for certain, write it down"
+                        "{missing}. The ids are those of compute = \"{name}\", the default on a GPU that supports it; to be sure of it, \
+                         write it into the experiment"
                     )),
                 });
             }
@@ -244,7 +244,7 @@ impl MachinePlan {
             ),
             (Processor::Gpu, _) if self.memory.is_some() => (
                 "memory",
-                "`memory` limits what backend = \"cpu\" keeps; a GPU's memory is what it is: leave it out",
+                "`memory` limits the memory of backend = \"cpu\" and has no effect on a GPU; leave it out",
             ),
             (Processor::Gpu, _) if provider != Provider::Faer => (
                 "linear_algebra",

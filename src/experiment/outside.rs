@@ -78,7 +78,7 @@ fn of_this_model(made_for: &str, weights: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::input(format!(
-        "it was made for another model: `{MODEL_WEIGHTS}` in its metadata is {made_for}, and the hash of this model's weights is {weights}; \
-         make it again from statistics of this model"
+        "it was made for another model: `{MODEL_WEIGHTS}` in its metadata is {made_for}, but the hash of this model's weights is \
+         {weights}; make it again for this model"
     )))
 }

@@ -200,8 +200,7 @@ pub fn check_confidence(confidence: f64) -> Result<()> {
     match CONFIDENCE.contains(&confidence) {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "confidence {confidence} is not between {} and {}: the ends of intervals are quantiles of resampled means, \
-             of which too few are farther out, and below one half they miss more often than not; 0.95 is usual",
+            "confidence {confidence} must be between {} and {}, such as 0.95",
             CONFIDENCE.start(),
             CONFIDENCE.end()
         ))),
@@ -289,15 +288,15 @@ impl Experiment {
         let transform = recipe.transform.as_deref();
         if weighted && transform.is_some_and(|transform| transform.learning().is_some()) {
             return Err(Error::config(
-                "sampling = \"answers\" gives calibration tokens weights, and the transform learns for a loss in which all tokens count \
-                 alike; use another `sampling`, or another transform",
+                "sampling = \"answers\" gives calibration tokens different weights, but the transform learns from a loss in which all \
+                 tokens count the same; use another `sampling` or another transform",
             ));
         }
         match weighted && recipe.regional().anything() {
             false => Ok(()),
             true => Err(Error::config(
-                "sampling = \"answers\" gives calibration tokens weights, and gradients of a block's outputs are those of all its tokens \
-                 alike; use another `sampling`, or a method without such gradients",
+                "sampling = \"answers\" gives calibration tokens different weights, but in gradients of a block's outputs all tokens \
+                 count the same; use another `sampling`, or a method without such gradients",
             )),
         }
     }
@@ -316,8 +315,8 @@ impl Experiment {
         match self.weighs_tokens() && method.calibrates() && !method.weighs_tokens() {
             false => Ok(()),
             true => Err(Error::config(
-                "sampling = \"answers\" gives calibration tokens weights, and for this method all tokens count alike; use another \
-                 `sampling`, or `llm-pruner`, whose loss has these weights",
+                "sampling = \"answers\" gives calibration tokens different weights, but for this method all tokens count the same; use \
+                 another `sampling`, or `llm-pruner`, whose loss has these weights",
             )),
         }
     }

@@ -180,12 +180,12 @@ fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || files::names::plain(name) != name {
         return Err(Error::config(format!(
-            "name `{name}` becomes a folder: use letters, digits, `-`, `_` and `.`, and no name of a device"
+            "name `{name}` becomes the name of a folder: use only letters, digits, `-`, `_` and `.`, and not the name of a device"
         )));
     }
     if name.len() > files::names::LONGEST {
         return Err(Error::config(format!(
-            "name becomes a folder, whose name has at most {} bytes; it has {}",
+            "`name` becomes the name of a folder and can have at most {} bytes; it has {}",
             files::names::LONGEST,
             name.len()
         )));
@@ -564,7 +564,8 @@ impl Resolving<'_> {
         let (cells, seeds) = (experiment.count(), &experiment.seeds);
         if cells.max(seeds.len()) > MOST_CELLS {
             let message = format!(
-                "models, methods, patterns and seeds make {cells} cells, and an experiment has at most {MOST_CELLS}: divide it into several"
+                "models, methods, patterns and seeds make {cells} cells, but an experiment has at most {MOST_CELLS}: divide it into \
+                 several experiments"
             );
             problems.add(self.sweep_place(), Error::config(message));
             return;

@@ -18,9 +18,9 @@ pub const CONFIRMING: &str = "other half";
 pub const FAMILY: &str = "the winner";
 
 /// Why an evaluation is refused.
-pub const SAME_TEXT: &str = "it is the text that the search calibrates with and holds windows out of, on which the winner is chosen: its \
-                             perplexity there would be too good; report another text, or leave the evaluation out (the comparison is on \
-                             windows that had no say in the choice)";
+pub const SAME_TEXT: &str = "it is the text of the search: the search calibrates with it and chooses the winner on it, so the perplexity \
+                             of the winner would be too good. Use another text, or leave the evaluation out (the search compares the \
+                             winner on windows that it did not choose by)";
 
 /// A resolved search.
 #[derive(Debug, Clone)]

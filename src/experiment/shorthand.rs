@@ -54,7 +54,8 @@ impl RawPattern {
             let number = text.trim().trim_end_matches('%').trim();
             let share: f64 = format!("{number}e-2").parse().unwrap_or_default();
             return format!(
-                " is less than one percent: write {number}, without the percent sign; less than one percent is written as a number, {share}"
+                " is less than one percent. Do you mean {number}? Write it without the percent sign. To remove less than one percent, \
+                 write a number: {share}"
             );
         }
         let meant = match text.contains(',') {
@@ -214,7 +215,7 @@ mod tests {
             ("0,5", "did you mean \"0.5\"?"),
             (
                 "0.5%",
-                "write 0.5, without the percent sign; less than one percent is written as a number, 0.005",
+                "Write it without the percent sign. To remove less than one percent, write a number: 0.005",
             ),
         ] {
             let error = read(&format!("patterns = [\"{wrong}\"]")).expect_err(wrong).to_string();

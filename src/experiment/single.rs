@@ -177,7 +177,7 @@ fn calibrate(
 ) -> Result<()> {
     if raw.corpus.is_none() && raw.tokens.is_none() {
         return Err(Error::config(format!(
-            "method `{method}` looks at activations: give --calibration FILE, or --tokens FILE"
+            "method `{method}` needs calibration: give --calibration FILE, or --tokens FILE"
         )));
     }
     let shape = shape(raw.tokens.as_ref())?;
@@ -207,7 +207,7 @@ pub fn parameters(settings: &[String]) -> Result<toml::Table> {
 fn assignment(setting: &str) -> Result<(&str, &str)> {
     let parts = setting.split_once('=');
     let parts = parts.map(|(key, value)| (key.trim(), value.trim()));
-    parts.ok_or_else(|| Error::config(format!("--set {setting} is not of the form key=value")))
+    parts.ok_or_else(|| Error::config(format!("--set {setting} must have the form key=value")))
 }
 
 /// A method by name, perhaps with an allocator and a mask refinement, in its own comparison group; `settings` are parameters of its
@@ -441,7 +441,9 @@ fn absent(step: &str) -> Error {
         "solver" => "--method CRITERION+SOLVER".to_string(),
         step => format!("--{step} NAME"),
     };
-    Error::config(format!("--set {step}.… is for a step that is not there; give {give}"))
+    Error::config(format!(
+        "--set {step}.…: the method has no such step; add it with {give}"
+    ))
 }
 
 fn component(name: &str) -> RawComponent {

@@ -184,7 +184,7 @@ fn standard_input() -> Result<String> {
     read.map_err(|error| Error::input(format!("cannot read: {error}")).caused_by(error))?;
     match bytes.len() as u64 > input::SMALL {
         true => Err(Error::input(format!(
-            "more than {} bytes are no experiment",
+            "an experiment has at most {} bytes",
             input::SMALL
         ))),
         false => input::text(bytes),
@@ -229,7 +229,7 @@ fn said(message: &str, (name, known): (&str, &[&str]), unknown: bool) -> String 
                 .map(String::as_str)
                 .filter(|place| !place.is_empty())
                 .collect();
-            format!("unknown key `{name}` here: it belongs into {}", places.join(" or "))
+            format!("unknown key `{name}` here: it belongs in {}", places.join(" or "))
         }
     }
 }
@@ -369,18 +369,18 @@ mod tests {
         };
         says(
             "backend = \"gpu\"\n",
-            "unknown key `backend` here: it belongs into [compute]\n",
+            "unknown key `backend` here: it belongs in [compute]\n",
         );
         says(
             "[calibration]\nseeds = [0]\n",
-            "unknown key `seeds` here: it belongs into [sweep]\n",
+            "unknown key `seeds` here: it belongs in [sweep]\n",
         );
         says(
             "[sweep]\nbos = \"never\"\n",
             "unknown key `bos` here: it belongs at the top of the file",
         );
-        says("sequences = 3\n", "it belongs into [calibration] or [search]\n");
-        says("windows = 3\n", "it belongs into [[evaluation]]\n");
+        says("sequences = 3\n", "it belongs in [calibration] or [search]\n");
+        says("windows = 3\n", "it belongs in [[evaluation]]\n");
         // A slip of the pen is one in its own section.
         says("[sweep]\npaterns = [0.5]\n", "did you mean `patterns`?");
     }
@@ -442,7 +442,7 @@ mod tests {
                 "methods = [\"wanda\", \"sparsegpt]\n[sweep]\nseeds = [0]\n",
                 "x.toml:1:32: this text does not end",
             ),
-            ("name = “wanda”\n", "x.toml:1:8: “ is no quote of TOML"),
+            ("name = “wanda”\n", "x.toml:1:8: “ is not a quote in TOML"),
             (
                 "method = [\"wanda\", \"ria\"]\n",
                 "x.toml:1:11: methods by name are written `methods = [\"wanda\", \"sparsegpt\"]`",
@@ -469,7 +469,7 @@ mod tests {
         for part in [
             "x.toml:1:",
             "does not end",
-            "x.toml:2:7: a text must stand in quotes",
+            "x.toml:2:7: a text must be in quotes",
             "x.toml:5:1: this key is there already",
         ] {
             assert!(said.contains(part), "no `{part}` in:\n{said}");

@@ -60,16 +60,16 @@ fn said(text: &str, start: usize, message: &str) -> String {
     let number = message.starts_with("invalid ") && numbers.iter().any(|word| message.contains(word));
     let plain = match first {
         Some(quote) if TYPOGRAPHIC.contains(&quote) => {
-            return format!("{quote} is no quote of TOML: write \" at both ends of a text");
+            return format!("{quote} is not a quote in TOML: write \" at both ends of a text");
         }
         Some(hidden) if hidden.is_control() && !hidden.is_whitespace() => {
             return format!(
-                "here stands a sign that is not seen (U+{:04X}); remove it",
+                "here is a character that cannot be seen (U+{:04X}); remove it",
                 u32::from(hidden)
             );
         }
-        Some(':') if key => "between a key and its value stands `=`, not `:`",
-        _ if before.ends_with(':') && key => "between a key and its value stands `=`, not `:`",
+        Some(':') if key => "write `=` between a key and its value, not `:`",
+        _ if before.ends_with(':') && key => "write `=` between a key and its value, not `:`",
         Some('.') if rest[1..].starts_with(|next: char| next.is_ascii_digit()) => {
             return format!(
                 "a number begins with a digit: write 0.{}",
@@ -77,7 +77,7 @@ fn said(text: &str, start: usize, message: &str) -> String {
             );
         }
         Some(',') if message.starts_with("unexpected key or value") => {
-            "no comma stands behind a value, unless it is one of a list; remove it"
+            "only values in a list have a comma after them; remove the comma"
         }
         _ if message == "duplicate key" && before.starts_with('[') => {
             return format!(
@@ -89,21 +89,22 @@ fn said(text: &str, start: usize, message: &str) -> String {
             return format!("write it in small letters: `{}`", word.to_lowercase());
         }
         _ if before.is_empty() && (number || message.starts_with("invalid key-value pair")) => {
-            "no line begins so: a line is `key = value`, the name of a section in brackets, or a comment, which begins with #"
+            "a line cannot begin like this: it must be `key = value`, the name of a section in brackets, or a comment, which begins with #"
         }
         _ if message.starts_with("invalid boolean") => {
-            "a text must stand in quotes; without quotes it is `true`, `false` or a number"
+            "a text must be in quotes; without quotes, only `true`, `false` and numbers are possible"
         }
-        _ if number => "this is no number; a text, such as \"2:4\", must stand in quotes",
+        _ if number => "this is not a number; a text, such as \"2:4\", must be in quotes",
         _ if message.starts_with("unexpected key or value") => {
-            "this belongs to no key; every key and its value have a line of their own"
+            "this does not belong to a key; write each key with its value on its own line"
         }
         _ if message.starts_with("missing escaped value") => {
-            "`\\` begins a special sign between \" and \"; write a path with / between its parts, or between single quotes, as in 'C:\\data'"
+            "between \" and \", `\\` begins a special character; write a path with / between its parts, or in single quotes, as in \
+             'C:\\data'"
         }
         _ => match message {
             "string values must be quoted, expected literal string" => {
-                "a text must stand in quotes, as in name = \"tiny\""
+                "a text must be in quotes, as in name = \"tiny\""
             }
             "invalid basic string, expected `\"`" => {
                 "this text does not end: a string ends with `\"` on the line on which it begins"
@@ -212,34 +213,42 @@ mod tests {
     #[test]
     fn what_is_written_as_elsewhere_is_told_how_it_is_written_here() {
         for (text, place, said) in [
-            ("name: tiny\n", "1:5", "between a key and its value stands `=`, not `:`"),
+            ("name: tiny\n", "1:5", "write `=` between a key and its value, not `:`"),
             (
                 "a = 1\nmethods:\n",
                 "2:8",
-                "between a key and its value stands `=`, not `:`",
+                "write `=` between a key and its value, not `:`",
             ),
             (
                 "{\"name\": \"tiny\"}",
                 "1:1",
-                "no line begins so: a line is `key = value`",
+                "a line cannot begin like this: it must be `key = value`",
             ),
             ("// a comment\n", "1:1", "a comment, which begins with #"),
-            ("<<<<<<< HEAD\n", "1:1", "no line begins so"),
+            ("<<<<<<< HEAD\n", "1:1", "a line cannot begin like this"),
             ("methods\n", "1:8", "this key has no value: write `key = value`"),
             ("patterns = [.5]\n", "1:13", "a number begins with a digit: write 0.5"),
             (
                 "patterns = [2:4]\n",
                 "1:13",
-                "a text, such as \"2:4\", must stand in quotes",
+                "a text, such as \"2:4\", must be in quotes",
             ),
             ("a = True\n", "1:5", "write it in small letters: `true`"),
-            ("name = \"t\",\n", "1:11", "no comma stands behind a value"),
+            (
+                "name = \"t\",\n",
+                "1:11",
+                "only values in a list have a comma after them",
+            ),
             (
                 "path = \"C:\\data\"\n",
                 "1:12",
-                "write a path with / between its parts, or between single quotes",
+                "write a path with / between its parts, or in single quotes",
             ),
-            ("name = \"t\u{0}\"\n", "1:10", "a sign that is not seen (U+0000)"),
+            (
+                "name = \"t\u{0}\"\n",
+                "1:10",
+                "a character that cannot be seen (U+0000)",
+            ),
             ("[a]\nb = 1\n[a]\n", "3:2", "there is a section [a] already"),
             ("a = 1\na = 2\n", "2:1", "this key is there already"),
         ] {

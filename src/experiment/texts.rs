@@ -196,7 +196,7 @@ impl EvaluationPlan {
     pub fn validate(&self) -> Result<()> {
         if self.length.fixed().is_some_and(|length| length < 2) || self.windows == Some(0) {
             return Err(Error::config(
-                "an evaluation needs `length` of at least 2 and at least one window",
+                "an evaluation needs a `length` of at least 2, and at least one window",
             ));
         }
         self.check_size(self.length.fixed().unwrap_or(1))

@@ -203,10 +203,7 @@ impl Staging {
         let fail = |error| Error::writing(&self.target, error);
         for stranger in self.strangers(Path::new("")).map_err(fail)? {
             let name = self.named(&stranger);
-            tracing::warn!(
-                "{}: another program put it there; it is none of what zprune wrote",
-                name.display()
-            );
+            tracing::warn!("{}: another program put this file there, not zprune", name.display());
         }
         sync_folders(&self.folder).map_err(fail)?;
         check_free(&self.target)?;

@@ -80,8 +80,7 @@ pub fn create_whole(path: &Path, content: &[u8]) -> Result<bool> {
 pub fn sync_parent(path: &Path) -> Result<()> {
     sync_folder(parent(path)).map_err(|error| {
         let message = format!(
-            "it is whole and has its name, but the system could not make sure that the name is on disk: {error}; it may be gone \
-             after a loss of power"
+            "it is written, but the system could not confirm that its name is on disk: {error}; it may be lost if the power fails"
         );
         Error::new(Kind::Output, message).at(path.display())
     })
@@ -99,8 +98,7 @@ pub fn only_plain(path: &Path) -> Result<()> {
     };
     match not_plain(&there) {
         Some(what) => {
-            let message =
-                format!("{what}, and this must be a plain file; put one in its place, or name another folder");
+            let message = format!("{what}, but it must be a plain file; replace it, or name another folder");
             Err(Error::output(path, message))
         }
         None => Ok(()),
@@ -117,8 +115,8 @@ pub fn no_links(folder: &Path, below: impl AsRef<Path>) -> Result<()> {
     for part in below.as_ref() {
         path.push(part);
         if path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
-            let message = "it is a link, and nothing is written through links in a results folder; put what it leads to in its \
-                           place, or choose another results folder";
+            let message = "it is a link, and nothing is written through links in a results folder; replace the link by its file or \
+                           folder, or choose another results folder";
             return Err(Error::output(&path, message));
         }
     }

@@ -91,7 +91,7 @@ impl fmt::Display for Exported {
         if let Some(first) = self.others.first() {
             write!(
                 f,
-                "\n{} matrices are {}, since their rows are no multiples of 32, such as {first}",
+                "\n{} matrices are {}, since the lengths of their rows are not multiples of 32 (the first: {first})",
                 self.others.len(),
                 BlockType::F16
             )?;
@@ -135,7 +135,7 @@ fn refuse_other_models(spec: &ModelSpec) -> Result<()> {
     let refused = |key: &str, why: String| Err(Error::input(format!("key `{key}`: {why}")));
     if !FAMILIES.contains(&spec.family) {
         let why = format!(
-            "`{}` is none of the families that can be written as GGUF ({}); llama.cpp's own convert_hf_to_gguf.py may know it",
+            "the family `{}` cannot be written as GGUF (possible: {}); llama.cpp's own convert_hf_to_gguf.py may know it",
             spec.family,
             FAMILIES.join(", ")
         );
@@ -144,19 +144,25 @@ fn refuse_other_models(spec: &ModelSpec) -> Result<()> {
     let windows = (0..spec.reaches.len()).filter_map(|block| spec.reach(block).window);
     if let Some(window) = windows.min().filter(|window| *window < spec.max_positions) {
         let why = format!(
-            "a window of {window} tokens cannot be said; set `max_position_embeddings` to {window} if your texts are no longer than that"
+            "a GGUF file cannot say that attention has a window of {window} tokens; if your texts are no longer than that, set \
+             `max_position_embeddings` to {window}"
         );
         return refused("sliding_window", why);
     }
     if let Some(factor) = spec.embedding.scale {
-        return refused("embedding_multiplier", format!("{factor} cannot be said; only 1 can"));
+        return refused(
+            "embedding_multiplier",
+            format!("{factor} cannot be written to a GGUF file, which can only have 1"),
+        );
     }
     for (block, _) in spec.kinds() {
         let usual = 1.0 / (block.attention.head_dim as f32).sqrt();
         let scale = block.attention.scale;
         // A decimal in a file is the number to its last digit or the one beside it.
         if (scale / usual - 1.0).abs() > 4.0 * f32::EPSILON {
-            let why = format!("{scale} cannot be said; only {usual}, the inverse root of `head_dim`, can");
+            let why = format!(
+                "{scale} cannot be written to a GGUF file, which can only have {usual}, the inverse root of `head_dim`"
+            );
             return refused("attention_multiplier", why);
         }
         if block.activation != Activation::Silu {

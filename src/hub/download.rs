@@ -131,7 +131,7 @@ impl Transfer<'_> {
             match self.adopt(&metadata.etag, &path, blob) {
                 // The earlier part was another file's: once more, from the beginning.
                 Err(Failure::Damaged(how)) if resumed => {
-                    tracing::info!("{}: what was here already is of no use: {how}", self.label());
+                    tracing::info!("{}: the part that was here already cannot be used: {how}", self.label());
                     received = restart(&mut part).map_err(Failure::disk)?;
                 }
                 Err(Failure::Damaged(how)) => {

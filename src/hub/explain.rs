@@ -23,12 +23,11 @@ impl Hub {
         };
         let message = match failure {
             Failure::Status(401) if self.withholds_token() => format!(
-                "the hub wants to know who is asking (401), and the token is not sent over plain http ({page}); use an \
-                 https address in HF_ENDPOINT"
+                "the hub asks for a token (401), and a token is not sent over plain http ({page}); use an https address in HF_ENDPOINT"
             ),
             Failure::Status(401) => match &self.token {
                 None => format!(
-                    "the hub wants to know who is asking (401): the repository is gated or private, or does not exist. Check \
+                    "the hub asks for a token (401): the repository is gated or private, or does not exist. Check \
                      its spelling; accept the licence at {page} and set HF_TOKEN to a token of that account \
                      ({}/settings/tokens)",
                     self.endpoint
@@ -46,10 +45,10 @@ impl Hub {
             ),
             Failure::Status(404) => missing(client, repository, file, &page),
             Failure::Status(status @ (408 | 429 | 500..=599)) => {
-                format!("the hub is overloaded or out of order (status {status}); {resume}")
+                format!("the hub is overloaded or does not work (status {status}); {resume}")
             }
             Failure::Busy(status, wait) => format!(
-                "the hub is overloaded (status {status}) and asks to be left alone for {} s; wait and {resume}",
+                "the hub is overloaded (status {status}) and asks for a pause of {} s; wait and {resume}",
                 wait.as_secs()
             ),
             Failure::Status(status) => {
@@ -61,12 +60,12 @@ impl Hub {
                 Hub::INSTEAD
             ),
             Failure::Disk(message) => format!(
-                "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder that has it \
-                 and may be written, then {resume}",
+                "cannot write to the cache {}: {message}; make room, or set HF_HOME to a folder with enough room that you may write to, \
+                 then {resume}",
                 self.cache.root().display()
             ),
             Failure::Foreign(message) => format!(
-                "will not write through the cache {}: {message}; remove it from the cache, or set HF_HOME to another folder",
+                "zprune does not write to the cache {}: {message}; remove it from the cache, or set HF_HOME to another folder",
                 self.cache.root().display()
             ),
             Failure::Damaged(message) => message,

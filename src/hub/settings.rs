@@ -141,7 +141,7 @@ impl Hub {
         }
         if self.withholds_token() {
             tracing::warn!(
-                "the token is not sent to {}: over plain http, everyone on the way could read it; use https",
+                "the token is not sent to {}: over plain http, others could read it; use https",
                 self.endpoint
             );
         }

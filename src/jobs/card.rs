@@ -61,7 +61,7 @@ pub fn update(folder: &Path, results: &[PathBuf]) -> Result<()> {
     };
     let (begin, end) = described::place(&card).ok_or_else(|| {
         let message =
-            format!("has no place for what was measured; put these two lines where it is to stand:\n{BEGIN}\n{END}");
+            format!("has no place for what was measured; put these two lines where it belongs:\n{BEGIN}\n{END}");
         Error::input(message).at(path.display())
     })?;
     let mut rows: Vec<Measure> = earlier(&card[begin..end]);

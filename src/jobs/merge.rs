@@ -107,7 +107,7 @@ fn same_cells(plan: &PlanFile, other: &PlanFile, folder: &Path) -> Result<()> {
     }
     let differ = here.symmetric_difference(&there).count();
     Err(Error::input(format!(
-        "its experiment is another one: {differ} cells are in one of the two plans only (`zprune report A --since B` says which settings \
+        "its experiment is another one: {differ} cells are in only one of the two plans (`zprune report A --since B` says which settings \
          differ; `zprune report A B` puts different experiments into one report)"
     ))
     .at(folder.display()))

@@ -196,7 +196,8 @@ fn unchanged(
     output: &BTreeMap<String, FileDigest>,
 ) -> Result<BTreeMap<String, FileDigest>> {
     let changed = |what: &str| {
-        let message = format!("{what} changed while the model was pruned; prune it again when nothing writes to it");
+        let message =
+            format!("{what} changed while the model was pruned; prune it again when no other program writes to it");
         Err(Error::input(message))
     };
     let (mut digests, weights) = input.checkpoint.files().digests()?;

@@ -88,8 +88,8 @@ fn turn(
     let zeros = zeros(&checkpoint)?;
     if zeros > MOST_ZEROS && !lose_zeros {
         let message = format!(
-            "{:.1} % of the prunable weights are 0, and turned, they are not: turn the original and prune what comes out, or say \
-             --lose-zeros",
+            "{:.1} % of the prunable weights are 0, and turning the model makes them other numbers: turn the original model and prune the \
+             result, or allow the loss with --lose-zeros",
             100.0 * zeros
         );
         return Err(Error::config(message).at(folder.display()));
@@ -106,8 +106,8 @@ fn turn(
     let most = tolerance(Compute::F32, checkpoint.spec().blocks);
     if apart > most {
         return Err(Error::numeric(format!(
-            "the turned model's logits differ by {apart:.1e} of the largest from the original's, and {most:.0e} is the most that rounding \
-             explains; nothing was kept"
+            "the turned model's logits differ by {apart:.1e} of the largest from the original's, but rounding explains at most \
+             {most:.0e}; nothing was kept"
         ))
         .at(folder.display()));
     }

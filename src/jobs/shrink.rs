@@ -190,7 +190,8 @@ impl Work for Shrink<'_> {
         let edit = method.edit(&dense, share, widths)?.rounded(self.storage);
         if edit == Edit::whole(spec) {
             return Err(Error::config(format!(
-                "nothing would be removed: `--units {share}` is less than half of the least that `{}` can remove here; give a larger share",
+                "nothing would be removed: `--units {share}` is less than half of the smallest part that `{}` can remove here; give a \
+                 larger share",
                 self.shrinking.name
             )));
         }

@@ -51,8 +51,7 @@ pub fn write_tokens(
             // Tokens are the text to whoever has the tokenizer.
             let access = Access::of(&text.path)?;
             if !force && TokenWindows::read(&path).is_ok_and(|there| there != *windows) {
-                let message =
-                    "the file exists and holds other tokens; choose another --out, or replace it with --force";
+                let message = "the file exists and has other tokens; choose another --out, or replace it with --force";
                 return Err(Error::output(&path, message));
             }
             files.push((path, content, access));

@@ -22,8 +22,8 @@ pub fn check_alike(model: &ModelSpec, other: &ModelSpec) -> Result<()> {
         more => format!("; and {more} more differences"),
     };
     Err(Error::input(format!(
-        "config.json is that of another architecture than the model's: {}{more}. A checkpoint stands in the row of the model that it was made \
-         from, with the same sizes; a model of other sizes is a [[model]] of its own",
+        "config.json is that of another architecture than the model's: {}{more}. A checkpoint must have the sizes of the model that it \
+         was made from; write a model of other sizes as another [[model]]",
         found[..found.len().min(MOST)].join("; ")
     )))
 }

@@ -71,7 +71,7 @@ impl Checkpoint {
         let checkpoint = Self::of(WeightFiles::one(&path)?, dir, spec)?;
         match checkpoint.narrow {
             Some(_) => Ok(checkpoint),
-            None => Err(Error::input("is no factored form that zprune wrote").at(path.display())),
+            None => Err(Error::input("is not a factored form that zprune wrote").at(path.display())),
         }
     }
 

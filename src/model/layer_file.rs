@@ -182,7 +182,7 @@ impl LayerFile {
         match &surplus[..] {
             [] => Ok(()),
             [first, others @ ..] => Err(Error::input(format!(
-                "tensor `{first}`{} {} to no linear layer that is pruned: leave out what is no such layer's weight",
+                "tensor `{first}`{} {} to no linear layer that is pruned: leave out everything that is not the weight of such a layer",
                 and_others(others.len()),
                 if others.is_empty() { "belongs" } else { "belong" }
             ))),
@@ -215,8 +215,8 @@ impl LayerFile {
             && others.iter().all(|score| score == first)
         {
             let message = format!(
-                "all {} scores are {first}, so that they say of no weight that it is less important than another; look where they were \
-                 computed (too small for their type?)",
+                "all {} scores are {first}, so they cannot rank the weights; check the program that computed them (are the values too \
+                 small for their type?)",
                 values.len()
             );
             return Err(Error::input(message).at(named()).at(self.path.display()));

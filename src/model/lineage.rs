@@ -43,8 +43,8 @@ pub fn check_lineage(model: &dyn WeightSource, pruned: &dyn WeightSource) -> Res
     };
     Err(Error::input(format!(
         "tensor `{tensor}`: the weights that are kept have nothing in common with the model's (correlation {found:.2}, and no more in any \
-         other layer of the first, the middle and the last block): the checkpoint seems to be another model's. If it was made from this one, \
-         but trained until nothing is left of it, say so with `retrained = true`"
+         other layer of the first, the middle and the last block): the checkpoint seems to be made from another model. If it was made \
+         from this one and then trained so long that its weights are quite different, write `retrained = true`"
     )))
 }
 

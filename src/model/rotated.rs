@@ -80,7 +80,7 @@ impl Rotation {
                     }
                     let index = block_of(tensor.name).ok_or_else(|| {
                         Error::input(format!(
-                            "is none of a rotation, which has `{RESIDUAL}` and `blocks.N.value`"
+                            "does not belong in a rotation, which has `{RESIDUAL}` and `blocks.N.value`"
                         ))
                         .at(place())
                     })?;
@@ -186,8 +186,8 @@ fn orthogonal(matrix: Array2<f64>, width: usize) -> Result<Array2<f64>> {
     let ((row, column), off) = worst;
     if !off.is_finite() || off > TOLERANCE {
         return Err(Error::input(format!(
-            "is not orthogonal: entry ({row}, {column}) of Q^T Q is off by {off:.1e}, and {TOLERANCE:.0e} is the most that rounding explains; take \
-             Q from a QR factorisation in double precision"
+            "is not orthogonal: entry ({row}, {column}) of Q^T Q is off by {off:.1e}, but rounding explains at most {TOLERANCE:.0e}; \
+             compute Q by a QR factorisation in double precision"
         )));
     }
     // Two steps of Newton's iteration, Q (3 I - Q^T Q) / 2, each of which squares the error.

@@ -42,8 +42,8 @@ pub fn allocate(
     let (least, most) = extent(&shares);
     if most - least > 1e-9 && patterns.iter().all(|pattern| *pattern == whole) {
         tracing::warn!(
-            "the allocator's shares are between {least:.3} and {most:.3}, and every layer is pruned {whole} nevertheless: they differ \
-             by less than one weight of a group. Patterns with larger groups, such as 8:16, can follow them more closely"
+            "the allocator's shares are between {least:.3} and {most:.3}, but every layer is pruned {whole}, because the shares differ by \
+             less than one weight of a group. With larger groups, such as 8:16, layers can differ"
         );
     }
     Ok(patterns)

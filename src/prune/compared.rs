@@ -77,8 +77,8 @@ pub fn ranks_nothing(target: &Target, given_by: &str) -> String {
         Some(within) => format!("{within}, and in this layer all scores of such a group are the same"),
     };
     format!(
-        "{given_by} cannot rank weights: {which}. Look for a factor that is 0 here, as `depth` is in the first block, for a large number \
-         that hides what is added to it, and for values too small for single precision (below {NOTHING:.0e})"
+        "{given_by} cannot rank weights: {which}. Check for a factor that is 0 here (`depth` is 0 in the first block), for a number so \
+         large that adding something does not change it, and for values too small for single precision (below {NOTHING:.0e})"
     )
 }
 

@@ -39,7 +39,7 @@ pub fn patterns(file: &LayerFile, recipe: &Recipe, whole: Pattern) -> Result<Vec
                 Pattern::NofM { .. } => format!("the mask is not {whole}"),
                 Pattern::Unstructured { .. } => {
                     format!(
-                        "the mask does not remove the same of every group `{}`: leave `group` out",
+                        "the mask does not remove the same number of weights from every group `{}`: leave `group` out",
                         recipe.group
                     )
                 }
@@ -59,8 +59,8 @@ pub fn patterns(file: &LayerFile, recipe: &Recipe, whole: Pattern) -> Result<Vec
     if (share - whole.sparsity()).abs() > TOLERANCE {
         let farthest = farthest.map(|(_, layer)| format!("; farthest from it is {layer}"));
         return Err(Error::input(format!(
-            "the mask removes {gone} of {all} weights, which is {:.2} %, and it stands for the pattern {whole}{}: give the mask of this \
-             pattern, or, in an experiment, say with `pattern` whose it is",
+            "the mask removes {gone} of {all} weights, which is {:.2} %, but it is used for the pattern {whole}{}: give a mask of this \
+             pattern, or, in an experiment, write the pattern of the mask as `pattern`",
             100.0 * share,
             farthest.unwrap_or_default()
         ))

@@ -23,8 +23,8 @@ pub(super) fn check(score: &Score, target: &Target) -> Result<()> {
         _ => return Ok(()),
     };
     Err(Error::config(format!(
-        "the formula cannot rank weights: {why}; use something that differs from weight to weight, such as `w`, or from input to input, \
-         such as `x2`\n  {score}\n  ^"
+        "the formula cannot rank weights: {why}; use a value that is different for each weight, such as `w`, or for each input, such as \
+         `x2`\n  {score}\n  ^"
     )))
 }
 

@@ -138,8 +138,8 @@ impl Recipe {
         if let Some(refiner) = steps.refiner {
             if steps.solver.replaces_mask() {
                 return Err(Error::config(
-                    "the solver, or the one that it starts with, chooses the mask itself, so that a refinement before it would change \
-                     nothing; leave the refinement out, or use a solver that keeps the mask, such as least-squares",
+                    "the solver, or the solver that it starts from, chooses the mask itself, so a refinement before it would have no \
+                     effect; leave `refine` out, or use a solver that keeps the mask, such as least-squares",
                 ));
             }
             refiner.check(&target)?;
@@ -172,11 +172,10 @@ impl Recipe {
         let message = match self.takes_mask() {
             false => return Ok(()),
             true if self.solver.replaces_mask() || self.solver.rescores() => {
-                "the mask comes from a file, and the solver chooses another one itself; use a solver that keeps the mask, such as \
-                 least-squares"
+                "the mask comes from a file, but the solver chooses another mask; use a solver that keeps the mask, such as least-squares"
             }
             true if self.permutation.is_some() => {
-                "the mask comes from a file, which has its groups of columns already; leave `permutation` out"
+                "the mask comes from a file, and its groups of columns are fixed; leave `permutation` out"
             }
             true => return Ok(()),
         };
@@ -193,23 +192,23 @@ impl Recipe {
         };
         let message = match () {
             () if self.criterion.file().is_some() => {
-                "a file says how important each weight is, and `transform` would prune other weights than it was made for; leave \
-                 `transform` out, or use a criterion that computes its scores here"
+                "the scores come from a file, but `transform` changes the weights that they were computed for; leave `transform` out, or \
+                 use a criterion that computes its scores here"
             }
             () if self.gradients().and(self.regional()).anything() => {
-                "the criterion uses gradients with respect to the weights as they are, and `transform` prunes others; leave `transform` \
-                 out, or use a criterion without gradients"
+                "the criterion uses gradients of the original weights, but `transform` changes the weights; leave `transform` out, or use \
+                 a criterion without gradients"
             }
             () if transform.shifts() && self.compensation.is_some() => {
-                "the transform changes biases so that the outputs keep what it subtracted from the inputs, and so does `compensate`; \
+                "the transform changes biases, to make up for what it subtracts from the inputs, and `compensate` changes them, too; \
                  leave out one of them"
             }
             () if transform.shifts() && self.solver.centres() => {
-                "the solver leaves the means of outputs to a bias (`centred`), and the transform has its own shifts of the inputs; leave \
-                 `centred` out"
+                "with `centred`, the solver leaves the means of outputs to a bias, but the transform has its own shifts of the inputs; \
+                 leave `centred` out"
             }
             () if transform.learning().is_some() && self.stage == Stage::Dense => {
-                "the transform learns from the outputs of blocks on calibration text, and stage = \"dense\" keeps statistics only; use \
+                "the transform learns from the outputs of blocks on calibration text, but stage = \"dense\" keeps only statistics; use \
                  another stage"
             }
             () => return Ok(()),
@@ -225,8 +224,8 @@ impl Recipe {
         match self.allocator.tries() && self.stage == Stage::Dense {
             false => Ok(()),
             true => Err(Error::config(
-                "the allocator tries shares out on calibration windows that it holds out, and stage = \"dense\" has statistics of \
-                 all windows only; use stage = \"block\" or stage = \"staged\"",
+                "the allocator tests shares on calibration windows that it holds out, but stage = \"dense\" has only statistics of all \
+                 windows; use stage = \"block\" or stage = \"staged\"",
             )),
         }
     }
@@ -255,8 +254,8 @@ impl Recipe {
         match self.regional().anything() && self.stage == Stage::Dense {
             false => Ok(()),
             true => Err(Error::config(
-                "the criterion uses gradients of the outputs of blocks, which are computed block by block on calibration text, and stage = \
-                 \"dense\" keeps statistics only; use another stage",
+                "the criterion uses gradients of the outputs of blocks, which are computed block by block on calibration text, but stage \
+                 = \"dense\" keeps only statistics; use another stage",
             )),
         }
     }

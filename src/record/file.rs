@@ -191,7 +191,7 @@ fn rescued<'a>(
             let kind = error.kind();
             let records = if count == 1 { "record" } else { "records" };
             let message = format!(
-                "{error}; what it may lack of this run, {count} {records}, is in {place}: mend the file, append them"
+                "{error}; {place} has the {count} {records} of this run that the file may lack: repair the file, and append them to it"
             );
             Error::new(kind, message)
         }

@@ -125,7 +125,7 @@ impl Journal {
             locked.catch_up()?;
             return Ok(locked);
         }
-        let message = "another program replaces the file all the time; end it, and run again";
+        let message = "another program replaces the file again and again; stop it, and run again";
         Err(Error::output(&self.path, message))
     }
 
@@ -220,8 +220,8 @@ impl Locked<'_> {
         }
         if !rest.is_empty() {
             if !is_begun(&rest, journal.beginning) {
-                let message =
-                    "the last line has no end, and zprune did not begin it; end it with a line break, or remove it";
+                let message = "the last line does not end with a line break, and zprune did not begin it; add the line break, or remove \
+                               the line";
                 return Err(Error::input(message).at(journal.path.display()));
             }
             tracing::warn!("{}: removed an unfinished last line", journal.path.display());
@@ -281,8 +281,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 pub(crate) fn unlockable(path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::Unsupported => {
-            let message = "the file system cannot lock files, which keeps processes out of each other's way; use a results \
-                           folder elsewhere, or mount it with locks (Lustre: the option `flock`)";
+            let message = "the file system cannot lock files, and processes need locks to share the work; use a results folder elsewhere, \
+                           or mount the file system with locks (Lustre: the option `flock`)";
             Error::output(path, message)
         }
         _ => Error::output(path, format!("no lock: {error}")),

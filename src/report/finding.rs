@@ -70,7 +70,7 @@ fn seeds(results: &Results, contests: &[Contest]) -> Option<String> {
     let calibrated = results.plan.experiment.methods.iter().any(|method| method.calibrated);
     let compared = contests.iter().any(|it| it.standing.others() > 0);
     (results.plan.experiment.seeds.len() == 1 && calibrated && compared).then(|| {
-        "There is one calibration seed, so nothing is known of what other calibration texts would change.".to_string()
+        "There is only one calibration seed, so it is not known how much the results would change with other calibration texts.".to_string()
     })
 }
 

@@ -194,7 +194,7 @@ impl Place<'_> {
                     "its text is {name}, and the tables are about the test split of WikiText-2 (raw)"
                 ));
             }
-            (None, _) => found.push("its tokens come from a file, so that nobody knows the text".to_string()),
+            (None, _) => found.push("its tokens come from a file, so the text is not known".to_string()),
             (_, join) if join != Some(Join::Wikitext) => {
                 found.push("its rows are not joined as `join = \"wikitext\"` does".to_string());
             }

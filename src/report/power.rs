@@ -232,8 +232,8 @@ impl Place<'_> {
                 counted(rows.len(), "comparison")
             ),
             format!(
-                "Of {} {never} could be significant in no case, {always} in every case; the others depend on how often \
-                 the methods disagree, which is not published.",
+                "Of {}, {never} can never be significant, and {always} always are; the others depend on how often the methods disagree, \
+                 which is not published.",
                 counted(rows.len(), "difference")
             ),
         ];

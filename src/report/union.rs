@@ -269,7 +269,7 @@ impl<'a> Union<'a> {
                 (Some(one), Some(before)) if one != before => {
                     return Err(Error::input(format!(
                         "`{}` scores {} on other documents, or by another version of the harness, than an experiment before \
-                         it; one table cannot show both: report it by itself",
+                         it; one table cannot show both: make a report of it alone",
                         part.name, task.name
                     )));
                 }
@@ -305,7 +305,7 @@ impl<'a> Union<'a> {
             true => Ok(()),
             false => Err(Error::input(format!(
                 "the prompts `{}` of `{}`, or the examples before them, are others than those of an experiment before it, or answered in \
-                 another way; one table cannot show both: report it by itself",
+                 another way; one table cannot show both: make a report of it alone",
                 plan.name, part.name
             ))),
         }

@@ -248,7 +248,7 @@ fn plain_content(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 fn foreign(path: &Path) -> Error {
-    let message = "zprune did not write it, and leaves it alone; rename it, or choose another results folder";
+    let message = "zprune did not write it and does not replace it; rename it, or choose another results folder";
     Error::output(path, message)
 }
 

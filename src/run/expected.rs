@@ -27,7 +27,7 @@ pub(crate) fn dense_fits(
         return match file.fresh().iter().any(|record| record.id == dense) {
             false => Ok(false),
             true => Err(fail(
-                "the dense model has no result to hold against `expected`".to_string(),
+                "the dense model has no result that can be compared with `expected`".to_string(),
             )),
         };
     };

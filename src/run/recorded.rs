@@ -150,7 +150,7 @@ pub(crate) fn vouch(
             })?;
         }
         let message = format!(
-            "{error}; the {count} records of this run that come from it are withdrawn. When nothing writes to it any more, run again"
+            "{error}; the {count} records of this run that come from it are withdrawn. When no program writes to it any more, run again"
         );
         doubts = doubts.and(Err(Error::new(error.kind(), message)));
     }

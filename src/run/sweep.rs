@@ -384,7 +384,7 @@ impl<'a> Sweep<'a> {
                 // One is enough for a person; events.jsonl has them all.
                 if self.failed_here.is_empty() {
                     tracing::warn!(
-                        "{label} is left to other GPUs, as is every further cell that this one fails at: {error}"
+                        "{label} is left to other GPUs, and so is every other cell that this GPU cannot compute: {error}"
                     );
                 }
                 self.failed_here.insert(id);
@@ -397,8 +397,8 @@ impl<'a> Sweep<'a> {
         let result = summary(&record, self.experiment.confidence);
         self.inputs.unchanged(cell.model).map_err(|error| {
             let message = format!(
-                "{error}; {label} has no record, since its numbers may come from both contents; {} cells were recorded before. \
-                 When nothing writes to the file any more, the same command goes on",
+                "{error}; {label} has no record, since its numbers may come from the old and the new content; {} cells were recorded \
+                 before. When no program writes to the file any more, run the same command again, and it goes on",
                 self.outcome.ran
             );
             Error::new(error.kind(), message)

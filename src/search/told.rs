@@ -106,7 +106,7 @@ impl<'a> Told<'a> {
         for (verdict, what) in [
             (TestVerdict::Better, "it is better than"),
             (TestVerdict::Worse, "it is worse than"),
-            (TestVerdict::NotTold, "it is not told apart from"),
+            (TestVerdict::NotTold, "it does not differ significantly from"),
         ] {
             let of: Vec<String> = tests
                 .iter()
@@ -150,11 +150,11 @@ impl<'a> Told<'a> {
         let of = match self.plan.points {
             Some(1) => "The space has one method.".to_string(),
             Some(points) => format!("The space has {points} methods."),
-            None => "The space has a range with no end of methods.".to_string(),
+            None => "The space has a range of numbers, and so it has infinitely many methods.".to_string(),
         };
         let mut notes = vec![format!(
             "{of} {} were tried. Perplexities are over the {} of {held} held-out windows that decide, and over all seeds and patterns. \
-             The other {} windows had no say.",
+             The other {} windows were not used.",
             self.plan.trials.len(),
             self.plan.selecting(),
             held - self.plan.selecting()
@@ -219,7 +219,7 @@ impl<'a> Told<'a> {
             rows: rows.collect(),
             notes: vec![format!(
                 "Perplexities on the {CONFIRMING} of the held-out windows, calibrated with {} windows and seeds {}. Neither these windows \
-                 nor these seeds had a say in the choice of {name}, so its p-values need no correction for the {} that were tried. {}",
+                 nor these seeds were used to choose {name}, so its p-values need no correction for the {} that were tried. {}",
                 self.plan.sequences.last().copied().unwrap_or_default(),
                 list(&seeds),
                 self.plan.trials.len(),
@@ -259,7 +259,7 @@ impl<'a> Told<'a> {
         first.resize(1 + others.len(), None);
         let titles = [name.as_str()].into_iter().chain(others.iter().copied());
         Sheet {
-            title: "How much the choice flatters the winner".to_string(),
+            title: "How much too good the winner looks on the windows that it was chosen by".to_string(),
             columns: ["windows", "seeds"]
                 .into_iter()
                 .map(Column::words)
@@ -272,8 +272,8 @@ impl<'a> Told<'a> {
             ],
             notes: vec![
                 "Perplexities over all patterns and seeds, as geometric means; the comparison has arithmetic means over seeds, which are a \
-                 little higher. The winner was chosen for the first: it is too low by what was luck. The rows differ in \
-                 text and in seeds, so compare the winner with the other methods of the same row."
+                 little higher. The winner was chosen for its first value, so a part of that value is luck, and it is too low. The rows \
+                 differ in text and in seeds: compare the winner with the other methods of the same row only."
                     .to_string(),
             ],
         }

@@ -285,7 +285,7 @@ const WEIGHTS: &[Case] = &[
         name: "a file for a model",
         change: Experiment("path = \"model\"", "path = \"model/config.json\""),
         expect: &[
-            "model: `model/config.json` is no model folder; it is a file; give the folder that holds config.json",
+            "model: `model/config.json` is not a model folder; it is a file; give the folder that holds config.json",
         ],
     },
     Case {

@@ -17,7 +17,7 @@ const EXPERIMENTS: &[Case] = &[
         }),
         expect: &[
             "experiment.toml:",
-            "models, methods, patterns and seeds make 120001 cells, and an experiment has at most 100000: divide it into several",
+            "models, methods, patterns and seeds make 120001 cells, but an experiment has at most 100000: divide it into several",
         ],
     },
     Case {
@@ -315,7 +315,7 @@ const EXPERIMENTS: &[Case] = &[
             "criterion = \"wanda\"",
             "criterion = \"wanda\"\ntransform = \"centre\"\ncompensate = \"bias\"",
         ),
-        expect: &["so does `compensate`", "leave out one of them"],
+        expect: &["and `compensate` changes them, too", "leave out one of them"],
     },
     Case {
         name: "learning without text for it",
@@ -328,10 +328,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "gradients in other variables",
         change: Experiment("criterion = \"wanda\"", "criterion = \"taylor\"\ntransform = \"scale\""),
-        expect: &[
-            "uses gradients with respect to the weights as they are",
-            "leave `transform` out",
-        ],
+        expect: &["uses gradients of the original weights", "leave `transform` out"],
     },
     Case {
         name: "a centred solver without a bias",
@@ -383,12 +380,15 @@ const EXPERIMENTS: &[Case] = &[
             "[sweep]",
             "[compute]\nbackend = \"gpu\"\ncompute = \"f32\"\nmemory = \"12GiB\"\n\n[sweep]",
         ),
-        expect: &["experiment.toml:18:10: `memory` limits what backend = \"cpu\" keeps"],
+        expect: &["experiment.toml:18:10: `memory` limits the memory of backend = \"cpu\""],
     },
     Case {
         name: "a scratch folder without a budget",
         change: Experiment("[sweep]", "[compute]\nscratch = \"/somewhere\"\n\n[sweep]"),
-        expect: &["experiment.toml:16:11: `scratch` is where activations go", "`memory`"],
+        expect: &[
+            "experiment.toml:16:11: `scratch` is the folder for activations",
+            "`memory`",
+        ],
     },
     Case {
         name: "half precision on the CPU",
@@ -556,12 +556,14 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "an experiment name that leaves the results folder",
         change: Experiment("name = \"tiny\"", "name = \"../tiny\""),
-        expect: &["experiment.toml:1:8: name `../tiny` becomes a folder: use letters, digits, `-`, `_` and `.`"],
+        expect: &[
+            "experiment.toml:1:8: name `../tiny` becomes the name of a folder: use only letters, digits, `-`, `_` and `.`",
+        ],
     },
     Case {
         name: "an empty experiment name",
         change: Experiment("name = \"tiny\"", "name = \"\""),
-        expect: &["experiment.toml:1:8: name `` becomes a folder"],
+        expect: &["experiment.toml:1:8: name `` becomes the name of a folder"],
     },
     Case {
         name: "no calibration sequences",
@@ -618,7 +620,7 @@ const EXPERIMENTS: &[Case] = &[
     Case {
         name: "a confidence above 1",
         change: Experiment("[sweep]", "[report]\nconfidence = 2\n\n[sweep]"),
-        expect: &["experiment.toml:16:14: confidence 2 is not between 0.5 and 0.999"],
+        expect: &["experiment.toml:16:14: confidence 2 must be between 0.5 and 0.999"],
     },
 ];
 
@@ -679,7 +681,12 @@ const SLIPS: &[(&str, &str, &str, &str)] = &[
         "\"x\"",
         "give `memory`, too",
     ),
-    ("[sweep]", "[report]\nconfidence = 2.0\n\n[sweep]", "2.0", "not between"),
+    (
+        "[sweep]",
+        "[report]\nconfidence = 2.0\n\n[sweep]",
+        "2.0",
+        "must be between",
+    ),
     (
         "[sweep]",
         "[report]\ntables = [[\"solver\", \"solver\"]]\n\n[sweep]",

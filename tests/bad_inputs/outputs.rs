@@ -85,7 +85,7 @@ fn a_file_where_a_folder_is_needed_is_named() {
             3,
             &[
                 "cannot write: ",
-                "novel.txt is a file, and a folder is needed there; choose another place",
+                "novel.txt is a file, but it must be a folder; choose another place",
             ],
         );
     }
@@ -106,7 +106,7 @@ fn json_replaces_earlier_results_and_nothing_else() {
         ("taken/", "taken/: cannot write: this is no name of a file"),
         (
             "novel.txt/below",
-            "cannot write: novel.txt is a file, and a folder is needed there",
+            "cannot write: novel.txt is a file, but it must be a folder",
         ),
         ("model/config.json", "this command reads it (model)"),
         ("model/tokenizer.json", "this command reads it (model)"),
@@ -204,7 +204,7 @@ fn tokens_replace_the_same_tokens_only() {
     let path = "out/model/calibration_seed0.safetensors";
     let first = std::fs::read(folder.path(path)).expect("written");
     folder.replace("experiment.toml", "sequences = 4", "sequences = 5");
-    refused(&folder, tokens, 3, &[path, "holds other tokens", "--force"]);
+    refused(&folder, tokens, 3, &[path, "has other tokens", "--force"]);
     works(&run(&folder, &format!("{tokens} --force")));
     assert_ne!(std::fs::read(folder.path(path)).expect("written"), first);
     folder.write("out/model/evaluation_novel.safetensors", "mine");
@@ -474,12 +474,12 @@ fn labels_that_make_no_names_are_refused_before_the_sweep() {
         (
             "name = \"tiny\"",
             format!("name = \"{}\"", "y".repeat(256)),
-            vec!["name becomes a folder"],
+            vec!["`name` becomes the name of a folder"],
         ),
         (
             "name = \"tiny\"",
             "name = \"nul\"".to_string(),
-            vec!["name `nul` becomes a folder"],
+            vec!["name `nul` becomes the name of a folder"],
         ),
     ] {
         let folder = Folder::new();
@@ -516,7 +516,7 @@ fn impossible_confidences_and_numbers_of_threads_are_refused() {
             &folder,
             "run experiment.toml",
             2,
-            &["is not between 0.5 and 0.999: the ends of intervals"],
+            &["must be between 0.5 and 0.999, such as 0.95"],
         );
         folder.replace("experiment.toml", &report, "[sweep]");
         folder.replace(
@@ -528,10 +528,7 @@ fn impossible_confidences_and_numbers_of_threads_are_refused() {
             &folder,
             "report results/tiny",
             2,
-            &[
-                "results/tiny/plan.toml",
-                "is not between 0.5 and 0.999: the ends of intervals",
-            ],
+            &["results/tiny/plan.toml", "must be between 0.5 and 0.999, such as 0.95"],
         );
         folder.replace(
             "results/tiny/plan.toml",
@@ -764,7 +761,7 @@ fn links_in_a_results_folder_are_not_written_through() {
             let output = run(&folder, command);
             let text = says(&output);
             assert_eq!(output.status.code(), Some(3), "{linked}: {text}");
-            for part in [linked, "it is a link", "in its place"] {
+            for part in [linked, "it is a link", "replace the link"] {
                 assert!(text.contains(part), "{linked}: does not say `{part}`: {text}");
             }
             assert!(link.is_symlink() && !folder.path("not there").exists());

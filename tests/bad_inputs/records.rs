@@ -22,9 +22,9 @@ const DAMAGED_RECORDS: &[Case] = &[
     },
     Case {
         name: "a record of a newer zprune",
-        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":13", "\"schema\":14"))),
+        change: Other(|folder| change_line(folder, 4, |line| *line = line.replace("\"schema\":14", "\"schema\":15"))),
         expect: &[
-            "results/tiny/runs.jsonl:5: the record has schema 14, but this zprune reads schemas 1 to 13",
+            "results/tiny/runs.jsonl:5: the record has schema 15, but this zprune reads schemas 1 to 14",
             "use the zprune that wrote it, or another results folder",
         ],
     },
@@ -432,7 +432,7 @@ fn a_report_of_something_else_says_what_it_is_made_of() {
             "missing",
             "made of a results folder, such as results/NAME, or of an experiment file (.toml)",
         ),
-        ("model", "model: has no runs.jsonl, so it is no results folder"),
+        ("model", "model: has no runs.jsonl, so it is not a results folder"),
     ] {
         let output = folder.zprune(&["report", target]).output().expect("the program starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

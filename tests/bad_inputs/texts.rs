@@ -265,10 +265,7 @@ const TEXTS: &[Case] = &[
                 "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"BAAAAAD8//9hAA==\"}",
             );
         }),
-        expect: &[
-            "model/tokenizer.json: ",
-            "get tokenizer.json again from where the model is from",
-        ],
+        expect: &["model/tokenizer.json: ", "download tokenizer.json again"],
     },
     Case {
         name: "no tokenizer, and no word on how to get it",
@@ -331,7 +328,7 @@ const TEXTS: &[Case] = &[
         ),
         expect: &[
             "calibration.jsonl: line 2: ",
-            "a byte order mark stands before it, as where files were joined; remove it",
+            "there is a byte order mark before it, perhaps because files were joined; remove it",
         ],
     },
     Case {

@@ -310,7 +310,7 @@ fn prompts_are_answered_by_dense_and_pruned_models() {
     folder.write("prompts.jsonl", format!("{long}\n"));
     let output = ask(&[]);
     assert!(
-        said(&output).contains("line 1: its prompt has") && said(&output).contains("64 at once"),
+        said(&output).contains("line 1: its prompt has") && said(&output).contains("have at most 64 tokens"),
         "{}",
         said(&output)
     );

@@ -204,7 +204,7 @@ fn answers_calibrate_without_their_prompts() {
         .replace("--sparsity 0.5", "--units 0.4 --out small");
     works(&run(&folder, &shrink.replace("wanda", "llm-pruner")));
     for method in ["flap", "unit-sum", "olica", "two-ssp", "block-drop"] {
-        let says = &["for this method all tokens count alike", "`llm-pruner`"];
+        let says = &["for this method all tokens count the same", "`llm-pruner`"];
         refused(
             &folder,
             &shrink.replace("wanda", method).replace("small", "other"),

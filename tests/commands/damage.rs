@@ -623,7 +623,9 @@ fn a_pruned_model_is_not_its_own_original() {
         let text = says(&output);
         assert_eq!(output.status.code(), Some(1), "{folder_of} {against}: {text}");
         assert!(
-            text.contains(&format!("{against} is no original: it is this model, or a copy of it")),
+            text.contains(&format!(
+                "{against} is not the original: it is this model, or a copy of it"
+            )),
             "{text}"
         );
         assert!(text.contains("nothing was compared"), "{text}");
@@ -733,7 +735,10 @@ fn a_file_that_somebody_puts_into_the_unfinished_folder_is_not_taken_for_the_pro
     std::fs::write(unfinished.join("notes.json"), "{}").expect("writable");
     let output = child.wait_with_output().expect("it ends");
     let text = works(&output);
-    assert!(text.contains("out/notes.json: another program put it there"), "{text}");
+    assert!(
+        text.contains("out/notes.json: another program put this file there"),
+        "{text}"
+    );
     let record = std::fs::read_to_string(folder.path("out/pruning.json")).expect("written");
     assert!(!record.contains("notes.json"), "{record}");
     let output = run(&folder, "verify out");

@@ -101,13 +101,10 @@ fn results_that_lie_elsewhere_are_named_and_a_results_folder_may_be_named_itself
     };
     let told = works(&there(&["plan", "../experiment.toml"]));
     assert!(
-        told.contains("note: ../results/tiny has results of an experiment of this name"),
+        told.contains("note: ../results/tiny has results of an experiment with this name"),
         "{told}"
     );
-    assert!(
-        told.contains("if it is this one, --results ../results goes on"),
-        "{told}"
-    );
+    assert!(told.contains("add --results ../results to go on"), "{told}");
     let output = there(&["report", "../experiment.toml"]);
     let told = says(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");

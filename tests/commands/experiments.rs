@@ -273,7 +273,7 @@ fn init_writes_a_file_that_can_be_planned_and_replaces_none() {
     let folder = Folder::new();
     let refused = run(&folder, "init");
     assert_eq!(refused.status.code(), Some(3), "{}", says(&refused));
-    assert!(says(&refused).contains("experiment.toml: cannot write: there is a file or folder of this name already"));
+    assert!(says(&refused).contains("experiment.toml: cannot write: there is a file or folder with this name already"));
     works(&run(&folder, "init --model model below/mine.toml"));
     let text = std::fs::read_to_string(folder.path("below/mine.toml")).expect("written");
     assert!(

@@ -190,7 +190,7 @@ fn options_that_would_do_nothing_are_refused() {
         "name = \"mine\"\nscores = \"scores-{sed}.safetensors\"",
     );
     let text = says(&run(&folder, "plan experiment.toml"));
-    assert!(text.contains("{sed} stands for nothing"), "{text}");
+    assert!(text.contains("{sed} has no meaning here"), "{text}");
     let text = says(&run(&folder, "plan experiment.toml --gpus 0 --backend cpu"));
     assert!(text.contains("contradict each other"), "{text}");
 }

@@ -186,7 +186,7 @@ fn windows_are_by_default_no_longer_than_the_model_was_made_for() {
     let told = works(&run(&folder, "eval --model model --corpus long.txt"));
     assert!(told.contains(" windows of 64 tokens"), "{told}");
     assert!(
-        told.contains("since the model was made for no more") && !told.contains("exceed"),
+        told.contains("since the model was made for at most so many") && !told.contains("exceed"),
         "{told}"
     );
     let told = works(&run(&folder, "eval --model model --corpus long.txt --length 64"));

@@ -78,7 +78,7 @@ fn shrinking_keeps_to_a_budget() {
         let output = run(&folder, &shrink(&budget, "out"));
         assert_eq!(output.status.code(), Some(3), "{method}: {}", says(&output));
         assert!(
-            says(&output).contains("scratch files take what `memory` has no room for"),
+            says(&output).contains("what does not fit in `memory` goes to scratch files"),
             "{}",
             says(&output)
         );

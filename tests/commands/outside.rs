@@ -264,7 +264,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
     refused(
         score,
         &changed(&scores, &equal),
-        &["x.safetensors", QUERY, "scores are 0.25", "of no weight"],
+        &["x.safetensors", QUERY, "scores are 0.25", "cannot rank the weights"],
     );
     // Equal within every comparison group, but not from group to group.
     for (index, (width, command)) in [
@@ -335,7 +335,11 @@ fn files_that_do_not_fit_are_refused_by_name() {
     refused(
         &by_row,
         &changed(&masks, &unequal),
-        &[QUERY, "does not remove the same of every group `row`", "row 1"],
+        &[
+            QUERY,
+            "does not remove the same number of weights from every group `row`",
+            "row 1",
+        ],
     );
     std::fs::remove_file(folder.path("x.safetensors")).expect("there");
     super::refused(
@@ -533,7 +537,7 @@ fn what_contradicts_itself_is_refused_with_its_place() {
         ),
         (
             "mask = \"{pattern}\"\nsolver = \"alps\"",
-            "the solver chooses another one itself",
+            "the solver chooses another mask",
         ),
         (
             "mask = \"m\"\npattern = \"2:4\"\npermutation = \"ria\"",

@@ -67,7 +67,12 @@ name = "sparsegpt""#;
 fn a_refinement_that_cannot_keep_the_groups_is_refused_before_anything_is_read() {
     let folder = Folder::new();
     let words = format!("{PRUNE} --sparsity 0.5 --refine dsnot --group column-block");
-    refused(&folder, &words, 2, &["changes how many a block of columns keeps"]);
+    refused(
+        &folder,
+        &words,
+        2,
+        &["changes how many weights a block of columns keeps"],
+    );
     left_nothing(&folder, &words);
     let method = "criterion = \"wanda\"\nrefine = \"dsnot\"\ngroup = \"column-block\"";
     folder.replace("experiment.toml", "criterion = \"wanda\"", method);
@@ -95,7 +100,7 @@ fn what_a_command_asks_for_in_vain_is_refused_before_anything_is_read() {
     }
     refuse(
         "--method wanda --allocator atp --stage dense",
-        &["stage = \"dense\" has statistics of all windows only"],
+        &["stage = \"dense\" has only statistics of all windows"],
     );
     refuse("--method wanda --refine dsnot --group column-block", &["dsnot"]);
     left_nothing(&folder, "out");

@@ -189,7 +189,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         &folder,
         shrink,
         2,
-        &["no key of a `opt` configuration says that", "(--pad)"],
+        &["a `opt` configuration has no key for that", "(--pad)"],
     );
     works(&run(&folder, &format!("{shrink} --pad")));
     predicts(&folder, "opt");
@@ -199,7 +199,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         &folder,
         shrink,
         2,
-        &["no key of a `opt` configuration says how large a head is", "(--pad)"],
+        &["a `opt` configuration has no key for the size of a head", "(--pad)"],
     );
     works(&run(&folder, &format!("{shrink} --pad")));
     assert_eq!(json(&folder, "heads/structure.json")["loaders"], "stock");
@@ -217,7 +217,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
             let shrink = format!(
                 "shrink --model {family} --tokens tokens.safetensors --method {method} --widths per-block --units 0.5 --out {out}"
             );
-            let says = "configuration says how large a head is";
+            let says = "configuration has no key for the size of a head";
             refused(&folder, &shrink, 2, &[says, "(--pad)"]);
             works(&run(&folder, &format!("{shrink} --pad")));
             let structure = json(&folder, &format!("{out}/structure.json"));
@@ -439,7 +439,7 @@ fn what_cannot_be_is_refused() {
         (
             "--method flap --units 1.5",
             2,
-            &["--units 1.5 is not between 0 and 0.95"],
+            &["--units 1.5 must be a fraction of the weights between 0 and 0.95"],
         ),
         ("--method flap --units 0", 2, &["--units 0 removes nothing"]),
         (
@@ -490,7 +490,7 @@ fn what_cannot_be_is_refused() {
         &folder,
         "shrink --model model --method flap --units 0.2 --out out",
         2,
-        &["looks at activations: give --calibration"],
+        &["needs calibration: give --calibration"],
     );
     refused(
         &folder,

@@ -16,11 +16,17 @@ fn arguments_of_other_programs_are_answered_with_ours() {
             "--method sparsegpt --sparsity 0.5 --damping 0.1",
             "--set solver.damping=VALUE (solver ",
         ),
-        ("--method wanda --pattern 2:4", "how much is removed is --sparsity: "),
+        (
+            "--method wanda --pattern 2:4",
+            "give how much to remove with --sparsity: ",
+        ),
         ("--method wanda --sparsity 2/4", "is no pattern; did you mean 2:4?"),
         ("--method wanda --sparsity 0,5", "is no pattern; did you mean 0.5?"),
-        ("--method wanda --sparsity 0.5%", "write 0.5, without the percent sign"),
-        ("--method wanda --sparsity 0.5 --nsamples=4", "is --sequences"),
+        (
+            "--method wanda --sparsity 0.5%",
+            "Do you mean 0.5? Write it without the percent sign",
+        ),
+        ("--method wanda --sparsity 0.5 --nsamples=4", "with --sequences"),
     ] {
         refused(&folder, &format!("{prune} {more}"), 2, &[expect]);
     }
@@ -36,7 +42,7 @@ fn arguments_of_other_programs_are_answered_with_ours() {
         &folder,
         "run experiment.toml --seed 3",
         2,
-        &["it stands in the experiment file"],
+        &["write it into the experiment file"],
     );
     refused(&folder, "run experiment.toml --dry-run", 2, &["`zprune plan` shows"]);
     refused(&folder, "eval --model model --tasks ,", 2, &["--tasks names no task"]);
@@ -44,12 +50,12 @@ fn arguments_of_other_programs_are_answered_with_ours() {
         &folder,
         "eval --model model --dataset novel.txt",
         2,
-        &["the text is --corpus"],
+        &["give the text with --corpus"],
     );
     for (more, expect) in [
         (
             "--corpus novel.txt",
-            "`zprune eval` measures one of them: run it twice, once with each",
+            "`zprune eval` measures one of them at a time: run it twice",
         ),
         (
             "--length 16",
@@ -150,22 +156,19 @@ fn a_length_that_contradicts_the_protocol_is_one_mistake() {
 fn words_without_an_option_are_answered_with_it() {
     let folder = Folder::new();
     for (words, expect) in [
-        ("eval model", "the model is given as --model model"),
-        (
-            "eval --model model novel.txt",
-            "the text is given as --corpus novel.txt",
-        ),
-        ("prune model --method wanda", "the model is given as --model model"),
-        ("export model out.gguf", "what is made is given as --out out.gguf"),
-        ("submit experiment.toml slurm", "the engine is given as --engine slurm"),
-        ("run experiment.toml other.toml", "each command takes one experiment"),
+        ("eval model", "give the model as --model model"),
+        ("eval --model model novel.txt", "give the text as --corpus novel.txt"),
+        ("prune model --method wanda", "give the model as --model model"),
+        ("export model out.gguf", "give what is made as --out out.gguf"),
+        ("submit experiment.toml slurm", "give the engine as --engine slurm"),
+        ("run experiment.toml other.toml", "a command takes one experiment"),
         ("run experiment.toml --backend cuda", "did you mean `gpu`?"),
         ("verify hub:org/name", "this command takes a folder of this machine"),
+        ("init other.toml --backend gpu", "add --gpu to write a file for a GPU"),
         (
-            "init other.toml --backend gpu",
-            "a file for a GPU is written with --gpu",
+            "report .",
+            "so it is not a results folder; give one, such as results/NAME",
         ),
-        ("report .", "so it is no results folder; give one, such as results/NAME"),
     ] {
         refused(&folder, words, 2, &[expect]);
     }

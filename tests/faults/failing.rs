@@ -118,7 +118,7 @@ impl<'a> Undisturbed<'a> {
         let finished = difference(&self.job.made(root), &self.made).is_none();
         let unsynced =
             what.starts_with("S ") && path.is_dir() && path == root.join(self.job.makes).parent().unwrap_or(root);
-        if finished && run.code != 0 && unsynced && !run.stderr.contains("it is whole and has its name") {
+        if finished && run.code != 0 && unsynced && !run.stderr.contains("could not confirm that its name is on disk") {
             return Err(said("does not say that it is whole".to_string()));
         }
         let again = traced::run(root, &self.job.arguments(), "none");

@@ -300,7 +300,7 @@ fn rows_that_are_no_whole_blocks_are_half_precision_and_named() {
     assert!(halves > 0 && halves == told.others.len(), "{told}");
     assert!(
         told.to_string()
-            .contains("are F16, since their rows are no multiples of 32"),
+            .contains("are F16, since the lengths of their rows are not multiples of 32"),
         "{told}"
     );
 }
@@ -407,10 +407,14 @@ fn refusal(model: &Path) -> (String, Vec<String>) {
 fn what_no_file_can_say_is_refused_by_its_key() {
     type Change = fn(&mut Value);
     let cases: [(&str, Change, &str); 10] = [
-        ("qwen3", |_| {}, "key `model_type`: `qwen3` is none of the families"),
-        ("gemma2", |_| {}, "key `model_type`: `gemma2`"),
-        ("opt_base", |_| {}, "key `model_type`: `opt`"),
-        ("mistral_window", |_| {}, "key `sliding_window`: a window of 5 tokens"),
+        (
+            "qwen3",
+            |_| {},
+            "key `model_type`: the family `qwen3` cannot be written as GGUF",
+        ),
+        ("gemma2", |_| {}, "key `model_type`: the family `gemma2`"),
+        ("opt_base", |_| {}, "key `model_type`: the family `opt`"),
+        ("mistral_window", |_| {}, "attention has a window of 5 tokens"),
         ("qwen2_windows", |_| {}, "set `max_position_embeddings` to 5"),
         ("granite", |_| {}, "key `embedding_multiplier`: 2"),
         (

@@ -258,7 +258,7 @@ fn what_is_no_rotation_is_refused() {
         (
             "blocks.00.value",
             heads(1, dim),
-            "tensor `blocks.00.value`: is none of a rotation",
+            "tensor `blocks.00.value`: does not belong in a rotation",
         ),
         (
             "blocks.99.value",

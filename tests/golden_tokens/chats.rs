@@ -108,7 +108,7 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
                 "tokenizer_config.json",
                 config(json!([{ "name": "rag", "template": "" }])),
             )],
-            "(rag) none is named `default`",
+            "(rag) is named `default`",
         ),
         (
             vec![("chat_template.jinja", "a\n{% if %}".to_string())],
@@ -117,7 +117,7 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
         (vec![("chat_template.jinja", "{% include 'x' %}".to_string())], "line 1"),
         (
             vec![("chat_template.jinja", "a".repeat(140_000))],
-            "131072 is the most that is read",
+            "at most 131072 are read",
         ),
     ] {
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
@@ -137,13 +137,13 @@ fn a_template_that_is_missing_or_fails_is_named_with_its_line() {
         ("{{ messages | tojson(indent=100000) }}", "`indent` is above 64"),
         (
             "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}",
-            "does not come to its end",
+            "does not end within",
         ),
-        ("{{ 'a' * 1000000000 }}", "does not come to its end"),
+        ("{{ 'a' * 1000000000 }}", "does not end within"),
         // Two to the power of forty values, which nothing counts.
         (
             "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}",
-            "does not come to its end in 10 seconds",
+            "does not end within 10 seconds",
         ),
         (
             "{% for turn in messages %}{% with %}{% continue %}{% endwith %}{% endfor %}",

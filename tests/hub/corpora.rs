@@ -272,7 +272,7 @@ fn token_windows_files_of_other_programs_are_read_or_refused() {
     for (result, expect) in [
         (
             store(Dtype::I64, &[1, 2], &negative, "input_ids"),
-            "-1 is no token id (window 0, token 1)",
+            "-1 is not a token id (window 0, token 1)",
         ),
         (store(Dtype::I64, &[6], &wide, "input_ids"), "has shape [6]"),
         (store(Dtype::F32, &[2, 3], &narrow, "input_ids"), "has type F32"),

@@ -391,13 +391,13 @@ fn a_busy_hub_is_asked_again_a_few_times() {
         place.fetch(&busy(header, 2)).expect("the third attempt");
         place.complete();
         let hub = busy(header, usize::MAX);
-        Place::new().refuses(&hub, &["the hub is overloaded or out of order (status 503)"]);
+        Place::new().refuses(&hub, &["the hub is overloaded or does not work (status 503)"]);
         assert_eq!(hub.log().len(), 3);
     }
     for header in ["Retry-After: 86400\r\n", "Retry-After: 18446744073709551615\r\n"] {
         let hub = busy(header, usize::MAX);
         let seconds = header.trim().trim_start_matches("Retry-After: ");
-        Place::new().refuses(&hub, &[&format!("asks to be left alone for {seconds} s")]);
+        Place::new().refuses(&hub, &[&format!("asks for a pause of {seconds} s")]);
         assert_eq!(hub.log().len(), 1);
     }
     // A connection that ends before an answer, the same.

@@ -211,7 +211,7 @@ mod links {
             symlink(place.outside("elsewhere"), &link).expect("writable");
             place.refuses(
                 &Hostile::writing(|_| false, ""),
-                &["is a link out of it", "will not write"],
+                &["is a link out of it", "zprune does not write to the cache"],
             );
         }
         for inside in ["blobs", "snapshots", "refs", &format!("snapshots/{COMMIT}")] {
@@ -219,7 +219,7 @@ mod links {
             symlink(place.outside("elsewhere"), place.inside(inside)).expect("writable");
             place.refuses(
                 &Hostile::writing(|_| false, ""),
-                &["is a link out of it", "will not write"],
+                &["is a link out of it", "zprune does not write to the cache"],
             );
         }
     }

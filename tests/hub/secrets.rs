@@ -115,7 +115,7 @@ fn the_token_is_not_sent_over_plain_http() {
         &output,
         &[
             "the token is not sent to http://hub.example",
-            "the token is not sent over plain http",
+            "a token is not sent over plain http",
             "use an https address in HF_ENDPOINT",
         ],
     );

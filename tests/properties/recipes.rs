@@ -295,7 +295,7 @@ fn a_refinement_that_would_change_nothing_is_refused() {
         match recipe.check(half, &Limits::NONE) {
             Ok(()) => assert!(!refused, "{name} {parameters} ignores the refined mask"),
             Err(error) => assert!(
-                refused && error.to_string().contains("leave the refinement out"),
+                refused && error.to_string().contains("leave `refine` out"),
                 "{name}: {error}"
             ),
         }

@@ -258,7 +258,10 @@ fn groups_that_a_refinement_cannot_keep_are_refused_with_the_reason() {
         .check(&blocks)
         .expect_err("rows are swapped as a whole")
         .to_string();
-    assert!(error.contains("changes how many a block of columns keeps"), "{error}");
+    assert!(
+        error.contains("changes how many weights a block of columns keeps"),
+        "{error}"
+    );
     let ties = unstructured(0.5, Group::Matrix, Selection::Reference);
     let error = fw.check(&ties).expect_err("sizes depend on ties").to_string();
     assert!(error.contains("use selection = \"exact\""), "{error}");

@@ -239,16 +239,22 @@ fn what_does_not_go_together_is_refused_with_the_reason() {
             "one-shot",
             "scale",
             false,
-            "gradients with respect to the weights as they are",
+            "gradients of the original weights",
         ),
         (
             "wanda-pp",
             "one-shot",
             "centre",
             false,
-            "gradients with respect to the weights as they are",
+            "gradients of the original weights",
         ),
-        ("wanda", "one-shot", "centre", true, "so does `compensate`"),
+        (
+            "wanda",
+            "one-shot",
+            "centre",
+            true,
+            "and `compensate` changes them, too",
+        ),
         ("wanda", "least-squares", "centre", false, "leave `centred` out"),
     ] {
         let recipe = Recipe {

@@ -447,7 +447,7 @@ fn an_interval_beyond_what_shares_can_be_is_not_printed_and_drawn_only_to_the_en
     }
     assert_eq!(beyond, 4, "wanda against two others on two models");
     assert!(
-        notes(table).contains("Beyond ±100: the interval is wider than any difference can be"),
+        notes(table).contains("Beyond ±100: the interval is wider than any possible difference"),
         "{}",
         notes(table)
     );

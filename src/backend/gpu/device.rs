@@ -160,8 +160,7 @@ impl Device {
         let size = bytes.max(4).next_multiple_of(GRANULE);
         if size > self.largest() {
             return Err(failure(format!(
-                "{} MiB are needed in one piece, but {} allows {} MiB; a smaller context, fewer tokens per batch or \
-                 backend = \"cpu\" needs less",
+                "{} MiB are needed in one piece, but {} allows {} MiB; use a smaller context, fewer tokens per batch, or backend = \"cpu\"",
                 size >> 20,
                 self.name,
                 self.largest() >> 20
@@ -203,8 +202,7 @@ impl Device {
     pub(super) fn no_room(&self, size: u64) -> Error {
         let held = lock(&self.pool).held();
         failure(format!(
-            "{} has no room for {} MiB beside the {} MiB in use; fewer calibration sequences, a shorter context or \
-             backend = \"cpu\" needs less",
+            "{} has no room for {} MiB beside the {} MiB in use; use fewer calibration sequences, a shorter context, or backend = \"cpu\"",
             self.name,
             size >> 20,
             held >> 20

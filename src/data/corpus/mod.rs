@@ -155,7 +155,7 @@ pub(super) fn json_object<T: DeserializeOwned>(line: &str, wanted: &str) -> Resu
         }
         Some(input::BYTE_ORDER_MARK) => {
             return Err(fail(
-                "a byte order mark stands before it, as where files were joined; remove it",
+                "there is a byte order mark before it, perhaps because files were joined; remove it",
             ));
         }
         Some('{') | None => {}

@@ -52,7 +52,7 @@ impl TextRoom {
         match self.packed {
             None => text_file::too_long(self.limit),
             Some(size) => Error::input(format!(
-                "{}, this part alone to {}; take a part of it, if it is a text",
+                "{}, this part alone to {}; if it is a text, use a part of it",
                 text_file::unpacks_too_far(size, self.limit),
                 ByteSize(bytes)
             )),

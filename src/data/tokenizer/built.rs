@@ -104,7 +104,7 @@ fn template(tokenizer: &Tokenizer, [before, behind]: &[Option<String>; 2]) -> to
 /// template that names an unknown token, a merge of unknown parts, broken JSON in a decoder.
 pub fn sound<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     let called = guarded(call).map_err(|panic| {
-        format!("a part of the file does not fit the others ({panic}); get tokenizer.json again from where the model is from")
+        format!("a part of the file does not fit the others ({panic}); download tokenizer.json again")
     });
     called?.map_err(|error| error.to_string())
 }

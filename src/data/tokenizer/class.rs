@@ -285,8 +285,8 @@ pub(super) fn class(
     }
     if OTHERS.contains(&said) {
         return Err(Error::input(format!(
-            "`tokenizer_class` = \"{said}\": transformers makes such a tokenizer anew by rules that are not implemented here; if \
-             tokenizer.json is right as it is, write \"PreTrainedTokenizerFast\""
+            "`tokenizer_class` = \"{said}\": transformers builds such a tokenizer by rules that zprune does not have; if tokenizer.json \
+             is right as it is, write \"PreTrainedTokenizerFast\""
         )));
     }
     let class = CLASSES.iter().find(|class| class.name == said);
@@ -308,7 +308,7 @@ impl Class {
         if !own.model.is_plain_bpe() {
             let kind = own.model.kind.as_deref().unwrap_or("BPE");
             return Err(Error::input(format!(
-                "the tokenizer is a {}, which transformers makes anew of plain BPE, but tokenizer.json has a model of the kind {kind}; \
+                "the tokenizer is a {}, which transformers builds from plain BPE, but tokenizer.json has a model of the kind {kind}; \
                  write \"tokenizer_class\": \"PreTrainedTokenizerFast\" in tokenizer_config.json if tokenizer.json is right as it is",
                 self.name
             )));

@@ -72,7 +72,7 @@ impl Missing {
     /// Something else is in its place.
     pub(super) fn other(what: &str, path: &Path, part: &Part, instead: &str) -> Missing {
         Missing {
-            message: format!("{what}: `{}` is no model folder; {instead}", path.display()),
+            message: format!("{what}: `{}` is not a model folder; {instead}", path.display()),
             part: part.clone(),
             downloaded: false,
         }

@@ -137,7 +137,7 @@ fn of_another_step(kind: &str, name: &str) -> Option<Error> {
 fn unknown_method(name: &str) -> Error {
     if name.trim().contains(['(', '*', '/', ' ']) {
         return Error::config(format!(
-            "`{name}` is no name of a method; a formula is written {{ expression = \"{name}\" }}"
+            "`{name}` is not the name of a method; a formula is written {{ expression = \"{name}\" }}"
         ));
     }
     let names = CRITERIA.entries().into_iter().map(|entry| entry.name);
@@ -231,7 +231,8 @@ pub fn method(
         return of_checkpoint(&span, raw.get_ref(), typed, problems);
     }
     if raw.get_ref().widths.is_some() {
-        let message = "`widths` says what whole units leave; it belongs to a method with `units`";
+        let message =
+            "`widths` is about the sizes that remain when whole units are removed; it belongs to a method with `units`";
         problems.add(problems.place(&span, &["widths"]), Error::config(message));
         return None;
     }
@@ -365,7 +366,7 @@ fn of_units(
     let there = steps_of(raw);
     if !there.is_empty() {
         let message = format!(
-            "a method with `units` removes whole units and has no steps of a recipe; leave out {}, or make it a method of its own",
+            "a method with `units` removes whole units and has no steps; leave out {}, or write another [[method]] with it",
             in_backquotes(&there)
         );
         problems.add(problems.place(span, &there), Error::config(message));
@@ -396,8 +397,8 @@ fn of_checkpoint(
     there.extend(raw.widths.map(|_| "widths"));
     if !there.is_empty() {
         let message = format!(
-            "a method with `checkpoint` is measured as another program left it and has no steps; leave out {}, or make it a method of its \
-             own",
+            "a method with `checkpoint` is measured as another program made it, and has no steps; leave out {}, or write another \
+             [[method]] with it",
             in_backquotes(&there)
         );
         problems.add(problems.place(span, &there), Error::config(message));

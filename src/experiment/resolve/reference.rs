@@ -27,8 +27,7 @@ pub fn reference(raw: &RawReference, experiment: &Experiment) -> Keyed<Reference
         }
         (None, Some(task), _) => {
             let message = format!(
-                "`documents` is missing: the number of documents of `{task}`, without which nothing can be said about \
-                 the uncertainty of its accuracies"
+                "`documents` is missing: the number of documents of `{task}`; the uncertainty of its accuracies depends on it"
             );
             return wrong("documents", &message);
         }

@@ -106,10 +106,10 @@ pub fn taken(raw: &mut RawExperiment, problems: &mut Problems) -> Option<Taken> 
     };
     let message = format!("`trials` is a number of methods to try: at least 1, at most {MOST_TRIALS}");
     limited(&search.trials, 1, 1..MOST_TRIALS + 1, &message, problems);
-    let message = "`halve` says of how many methods one goes on: at least 2";
+    let message = "`halve = N` means that one of N methods goes on to the next rung; N must be at least 2";
     let halve = limited(&search.halve, 3, 2..usize::MAX, message, problems).max(2);
     let message = format!(
-        "`held_out` is a number of windows, of which one half selects and the other half tests: at least {LEAST_HELD_OUT}"
+        "`held_out` is a number of windows, at least {LEAST_HELD_OUT}: one half selects methods, the other half tests the winner"
     );
     let held_out = limited(&search.held_out, 32, LEAST_HELD_OUT..usize::MAX, &message, problems);
     Some(Taken {
@@ -138,7 +138,7 @@ fn rungs(search: &RawSearch, span: &Range<usize>, problems: &mut Problems) -> Ve
     } else if numbers.contains(&0) {
         "a rung calibrates with at least one window"
     } else if numbers.windows(2).any(|pair| pair[0] >= pair[1]) {
-        "`sequences` ascend: every rung calibrates with more windows than the one before it"
+        "`sequences` must ascend: every rung calibrates with more windows than the one before it"
     } else {
         return numbers.clone();
     };
@@ -160,13 +160,12 @@ impl Taken {
         let texts = place(raw.calibration.as_ref().map(Spanned::span));
         match &calibration {
             None => {
-                let message = "a search holds windows of the calibration text out, and there is no [calibration]; it has a `corpus` and a \
-                               `length`";
+                let message =
+                    "a search needs [calibration], with a `corpus` and a `length`: it holds windows of this text out";
                 problems.missing(&self.span, "calibration", message);
             }
             Some(plan) if plan.sampling == Some(Sampling::Answers) => {
-                let message =
-                    "sampling = \"answers\" has prompts with answers, which are no text to hold windows out of";
+                let message = "a search cannot hold windows out of prompts with answers: use another `sampling`";
                 problems.add(problems.place(&texts, &["sampling"]), Error::config(message));
             }
             Some(_) => {}
@@ -220,7 +219,7 @@ impl Taken {
         let confirm = typed.get_ref();
         let twice = (1..confirm.len()).any(|index| confirm[..index].contains(&confirm[index]));
         let message = match confirm.iter().find(|seed| seeds.contains(seed)) {
-            Some(seed) => format!("seed {seed} is one of the search; the winner is compared with seeds that had no say in the choice"),
+            Some(seed) => format!("seed {seed} is one of the seeds of the search; the winner must be compared with other seeds"),
             None if confirm.is_empty() => {
                 "`confirm` is empty: it has the calibration seeds with which the winner is compared, such as [100, 101, 102]".to_string()
             }
@@ -247,8 +246,9 @@ impl Taken {
         let points = draw::count_of(&spaces);
         let count = self.trials.as_ref().map(|trials| *trials.get_ref());
         if count.is_none() && points.is_none_or(|points| points > MOST_TRIALS as u64) {
-            let how_many = points.map_or("no end of".to_string(), |points| points.to_string());
-            let message = format!("the space has {how_many} methods; say how many are tried: `trials = 27`");
+            let how_many = points.map_or("infinitely many".to_string(), |points| points.to_string());
+            let message =
+                format!("the space has {how_many} methods; say how many of them are tried, such as `trials = 27`");
             problems.missing(&self.span, "trials", message);
             return None;
         }
@@ -329,7 +329,7 @@ fn suits(method: &MethodPlan, base: &Experiment) -> Result<()> {
     }
     if let Some(pattern) = base.patterns.iter().find(|pattern| !method.takes(pattern)) {
         return Err(Error::config(format!(
-            "whole units make no N:M groups, so there would be no score under {pattern}; leave the pattern out"
+            "whole units cannot make N:M groups, so no method could have a score under {pattern}; leave the pattern out"
         )));
     }
     if let Some(recipe) = method.recipe() {

@@ -131,7 +131,9 @@ pub fn compress(folder: &Path, out: &Path, links: Links, progress: &dyn Progress
         )
         .map_err(|error| {
             let error = staging.renamed(error);
-            let message = format!("does not come back as it is (does another program write to it?): {error}");
+            let message = format!(
+                "is not the same after it was packed and restored (does another program write to it?): {error}"
+            );
             Error::input(message).at(folder.join(name).display())
         })?;
     }

@@ -63,9 +63,9 @@ pub(super) fn hold(
             Ok(found) => verdict.faults.push(format!(
                 "{name}: is not what zprune wrote: it has {found}, not {wanted}"
             )),
-            Err(error) => verdict.faults.push(format!(
-                "{name}: nobody can tell whether it is what zprune wrote: {error}"
-            )),
+            Err(error) => verdict
+                .faults
+                .push(format!("{name}: it cannot be compared with what zprune wrote: {error}")),
         }
     }
     verdict.files = Some(same);

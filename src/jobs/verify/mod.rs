@@ -93,7 +93,7 @@ fn content(
     let original = match against {
         Some(path) if original::is_copy(path, folder) => {
             verdict.faults.push(format!(
-                "{} is no original: it is this model, or a copy of it with the same {PRUNING}; nothing was compared. Name the model \
+                "{} is not the original: it is this model, or a copy of it with the same {PRUNING}; nothing was compared. Give the model \
                  that was pruned",
                 path.display()
             ));

@@ -39,7 +39,7 @@ pub fn with_biases(spec: &ModelSpec, wanted: impl Fn(&LinearSpec) -> bool) -> Re
     if !impossible.is_empty() {
         let names: Vec<&str> = impossible.into_iter().collect();
         return Err(Error::config(format!(
-            "{} cannot have a bias: no key of a `{}` configuration gives them one, so that nobody who loads the model would read it",
+            "{} cannot have a bias: no key of a `{}` configuration gives them one, so no program that loads the model would read it",
             names.join(", "),
             spec.family
         )));

@@ -90,8 +90,8 @@ pub fn mistral(config: &mut Config) -> Result<ModelSpec> {
     let window = config.count_or_null("sliding_window", Some(WINDOW))?;
     if let Some(kinds) = config.get("layer_types") {
         return Err(Error::input(format!(
-            "key `layer_types` = {kinds}: transformers reads a Mistral model that has it as a `ministral`, whose blocks differ, and \
-             that family is not supported; remove the key if all blocks are alike"
+            "key `layer_types` = {kinds}: with this key, transformers reads a Mistral model as a `ministral`, whose blocks differ, and \
+             zprune does not support that family; remove the key if all blocks are alike"
         )));
     }
     let variant = Variant {

@@ -47,7 +47,7 @@ impl Allocator for Atp {
                 self.step
             ))),
             (true, 0) => Err(Error::config(
-                "parameter `trials` = 0 must be at least 1; with `beta`, nothing is tried",
+                "parameter `trials` = 0 must be at least 1; to try nothing, give `beta`",
             )),
             _ => Ok(()),
         }

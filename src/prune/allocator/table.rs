@@ -78,8 +78,8 @@ fn filled(layers: &[PlacedLinear], named: &[Option<f64>], sparsity: f64) -> Resu
     let rest = (sparsity * all - lost) / free;
     if !(0.0..=MOST).contains(&rest) {
         return Err(Error::config(format!(
-            "the layers that are named lose {:.4} of all weights, and the sparsity of the pattern is {sparsity}: each of the other layers \
-             would have to lose {rest:.4}, which is not between 0 and {MOST}; name other shares or another pattern",
+            "the named layers lose {:.4} of all weights, but the sparsity of the pattern is {sparsity}: each of the other layers would \
+             have to lose {rest:.4}, which is not between 0 and {MOST}; change the shares or the pattern",
             lost / all
         )));
     }
@@ -117,7 +117,8 @@ fn named(keys: &[(LayerKey, &String, f64)], layer: &PlacedLinear) -> Result<Opti
     }
     match (best, rival) {
         (Some((_, one, share)), Some((_, other, another))) if share != another => {
-            let message = format!("\"{one}\" and \"{other}\" name it equally closely, with different shares");
+            let message =
+                format!("\"{one}\" and \"{other}\" name it equally exactly, with different shares; change one of them");
             Err(Error::config(message)).at(&layer.tensor)
         }
         (best, _) => Ok(best.map(|(.., share)| *share)),
@@ -284,6 +285,6 @@ mod tests {
         );
         assert!(both.contains("names no layer"), "{both}");
         let both = refused(r#"shares = { "up_*oj" = 0.6, "up_p*j" = 0.5 }"#, 0.5);
-        assert!(both.contains("equally closely"), "{both}");
+        assert!(both.contains("equally exactly"), "{both}");
     }
 }

@@ -86,7 +86,7 @@ impl Refiner for Dsnot {
     fn check(&self, target: &Target) -> Result<()> {
         match (target.pattern, target.group) {
             (Pattern::Unstructured { .. }, Group::ColumnBlock) => Err(Error::config(
-                "dsnot swaps weights of a whole row, which changes how many a block of columns keeps; use group = \"row\" or \
+                "dsnot swaps weights of a whole row, which changes how many weights a block of columns keeps; use group = \"row\" or \
                  \"matrix\", or refine with sparse-swaps",
             )),
             _ => Ok(()),

@@ -27,7 +27,7 @@ impl Start {
         let built = SOLVERS.build(name, &parameters)?;
         if built.component.reorders() {
             return Err(Error::config(format!(
-                "solver `{name}` with these parameters leaves columns in another order, so that no other solver can run after it"
+                "solver `{name}` with these parameters changes the order of columns, so no other solver can run after it"
             )));
         }
         Ok(Start {
@@ -120,7 +120,7 @@ mod tests {
         assert!(error("start = \"obz\"").contains("did you mean `obs`?"));
         assert!(error("start = { name = \"obs\", dampnig = 1 }").contains("unknown key `dampnig`"));
         assert!(error("start = { name = \"least-squares\", damping = -1.0 }").contains("damping"));
-        assert!(error("start = { name = \"obs\", order = \"loss\" }").contains("another order"));
+        assert!(error("start = { name = \"obs\", order = \"loss\" }").contains("changes the order of columns"));
         assert!(error("start = { damping = 1 }").contains("`name`"));
         assert!(error("start = 3").contains("the name of a solver"));
     }

@@ -105,8 +105,8 @@ impl UnitMethod for Flap {
     fn check(&self, widths: Widths) -> Result<()> {
         match (widths, self.structure) {
             (Widths::Uniform, Some(structure)) => Err(Error::config(format!(
-                "with uniform widths zprune chooses the numbers of heads and neurons; leave structure = \"{}\" out, or use --widths \
-                 per-block",
+                "with uniform widths, zprune itself chooses the numbers of heads and neurons; leave structure = \"{}\" out, or use \
+                 --widths per-block",
                 choices::name(&structure)
             ))),
             _ => Ok(()),

@@ -62,13 +62,13 @@ impl UnitMethod for TwoSsp {
         let fewer = "remove less, give a lower `alpha`, or write zeros in place of what was removed (--pad)";
         if FAMILIES.find(spec.family)?.item.sizes.heads.is_none() {
             return Err(Error::config(format!(
-                "{attentions} of {} blocks would lose their attention, and no key of a `{}` configuration says that; {fewer}",
+                "{attentions} of {} blocks would lose their attention, but a `{}` configuration has no key for that; {fewer}",
                 spec.blocks, spec.family
             )));
         }
         match attentions == spec.blocks {
             true => Err(Error::config(format!(
-                "all {attentions} blocks would lose their attention, and no configuration says that; {fewer}"
+                "all {attentions} blocks would lose their attention, but a configuration cannot say that; {fewer}"
             ))),
             false => Ok(()),
         }

@@ -47,7 +47,7 @@ pub fn blocks_are_whole(spec: &ModelSpec) -> Result<()> {
     match first_lack(spec) {
         None => Ok(()),
         Some((index, part)) => Err(Error::config(format!(
-            "block {index} has no {part}, and the method looks at both in every block; {}",
+            "block {index} has no {part}, but the method needs attention and MLP in every block; {}",
             takers(false)
         ))),
     }
@@ -82,7 +82,7 @@ pub fn heads_are_sayable(spec: &ModelSpec, pad: bool) -> Result<()> {
     match pad || FAMILIES.find(spec.family)?.item.sizes.heads.is_some() {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "heads would be removed, and no key of a `{}` configuration says how large a head is; use --widths uniform, which removes \
+            "heads would be removed, but a `{}` configuration has no key for the size of a head; use --widths uniform, which removes \
              neurons only, or write zeros in place of what was removed (--pad)",
             spec.family
         ))),

@@ -102,7 +102,7 @@ impl View<'_> {
         let has = |what: fn(&Test) -> bool| tests().any(what);
         if has(beyond) {
             notes.push(format!(
-                "{BEYOND}: the interval is wider than any difference can be, since there are too few seeds or texts; its ends say nothing."
+                "{BEYOND}: the interval is wider than any possible difference, since there are too few seeds or texts."
             ));
         }
         if has(|test| test.lone) {
@@ -153,8 +153,8 @@ impl View<'_> {
         }
         if family.refused > 0 {
             notes = vec![format!(
-                "Nothing is compared: without a declared family every pair of methods would be, {} comparisons, and more than \
-                 {MOST_PAIRS} are not made. Declare those that are meant ([[comparison]]).",
+                "Nothing is compared: no family is declared, so every pair of methods would be compared. These are {} comparisons, and at \
+                 most {MOST_PAIRS} are made. Declare those that you want ([[comparison]]).",
                 family.refused
             )];
         }

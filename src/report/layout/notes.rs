@@ -58,7 +58,8 @@ impl View<'_> {
         found.dedup();
         (!found.is_empty()).then(|| {
             format!(
-                "Found in what other programs made: {}. What keeps more weights than its row says has no mark and is not called the best.",
+                "Models and masks of other programs are not exactly what their rows say: {}. A model that keeps more weights than its row \
+                 says gets no mark and is not called the best.",
                 found.join("; ")
             )
         })
@@ -92,7 +93,8 @@ impl View<'_> {
         });
         (!found.is_empty()).then(|| {
             format!(
-                "Whole units have sizes, so these methods removed another share than asked: {}. Their scores are those of that share.",
+                "Whole units have fixed sizes, so these methods did not remove exactly the share that was asked for: {}. Their scores \
+                 belong to the share that was removed.",
                 found.join("; ")
             )
         })
@@ -106,7 +108,8 @@ impl View<'_> {
         });
         (!found.is_empty()).then(|| {
             format!(
-                "Masks that remove larger weights than they keep: {}. Are 0 and 1 exchanged in them? It is 1 for what is kept.",
+                "These masks remove larger weights than they keep: {}. Are 0 and 1 exchanged in them? 1 must stand for a weight that is \
+                 kept.",
                 list(&found)
             )
         })

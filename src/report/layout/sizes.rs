@@ -63,7 +63,7 @@ impl View<'_> {
             rows,
             notes: vec![
                 "Removed: the share of the weights of the blocks' linear layers that went with whole units; it is not exactly what was \
-                 asked for, since units have sizes. Parameters include the embedding and the head. Multiply-adds are those of a token \
+                 asked for, since units have fixed sizes. Parameters include the embedding and the head. Multiply-adds are those of a token \
                  in linear layers and the head. Means over seeds."
                     .to_string(),
                 "Parameters, stored size, multiply-adds and time are those of the model that was measured and that `zprune shrink` writes. \

@@ -115,8 +115,8 @@ impl View<'_> {
         }
         if !orders.is_empty() {
             notes.push(format!(
-                "Rank: the methods' order by the means, 1 the best. Kendall's tau of that order with the one by {}: {}; 1 is the same \
-                 order, -1 the opposite one.",
+                "Rank: the order of the methods by their means; 1 is the best. Kendall's tau between this order and the order by {}: {}; \
+                 1 means the same order, -1 the opposite order.",
                 first.measure.quantity(),
                 orders.join(", ")
             ));
