@@ -2,6 +2,7 @@
 //! its diagonal are filled whole), products with other inputs, sums over sequences.
 
 use super::elements::elements;
+use super::packed;
 use crate::backend::moments::Moments;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -22,13 +23,8 @@ pub fn accumulate(moments: &mut Moments, x: &Array2<f32>) {
     let width = x.ncols();
     if let Some(gram) = &mut moments.gram {
         let gram = gram.as_slice_mut().expect("a Gram matrix is row-major and contiguous");
-        for rows in elements(x).chunks(WIDENED_ROWS * width) {
-            let wide: Vec<f64> = rows.par_iter().map(|value| f64::from(*value)).collect();
-            // The longest rows first, so that no task is left for the end.
-            gram.par_chunks_mut(BAND * width)
-                .enumerate()
-                .rev()
-                .for_each(|(band, gram)| add_band(band * BAND, gram, &wide, width));
+        if !packed::add_product(gram, elements(x), None, width) {
+            add_triangle(gram, elements(x), width);
         }
     }
     let partial: Vec<Vec<f64>> = elements(x)
@@ -69,6 +65,9 @@ pub fn accumulate_cross(moments: &mut Moments, x: &Array2<f32>, dense: &Array2<f
 /// Adds `X^T D` to a sum.
 fn add_product(sum: &mut [f64], x: &Array2<f32>, dense: &Array2<f32>) {
     let width = x.ncols();
+    if packed::add_product(sum, elements(x), Some(elements(dense)), width) {
+        return;
+    }
     let parts = elements(x).chunks(WIDENED_ROWS * width);
     for (x, dense) in parts.zip(elements(dense).chunks(WIDENED_ROWS * width)) {
         let wide = |part: &[f32]| -> Vec<f64> { part.par_iter().map(|value| f64::from(*value)).collect() };
@@ -101,6 +100,18 @@ pub fn accumulate_sums(moments: &mut Moments, x: &Array2<f32>, weights: &[f64]) 
     });
     found.sums.par_extend(sums);
     found.weights.extend(weights);
+}
+
+/// Adds `X^T X` to the lower triangle.
+fn add_triangle(gram: &mut [f64], x: &[f32], width: usize) {
+    for rows in x.chunks(WIDENED_ROWS * width) {
+        let wide: Vec<f64> = rows.par_iter().map(|value| f64::from(*value)).collect();
+        // The longest rows first, so that no task is left for the end.
+        gram.par_chunks_mut(BAND * width)
+            .enumerate()
+            .rev()
+            .for_each(|(band, gram)| add_band(band * BAND, gram, &wide, width));
+    }
 }
 
 /// Adds `X^T X` to rows of the lower triangle, beginning with row `first`.

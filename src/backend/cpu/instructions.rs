@@ -1,10 +1,21 @@
-//! The processor's instructions for products of bfloat16 numbers: whether they are there, and tiles of products made
-//! with them. The only file of the CPU backend with `unsafe`.
+//! The processor's instructions for products: whether they are there, and tiles of products made with them. The only file
+//! of the CPU backend with `unsafe`.
 //!
-//! A value of [`Avx512Bf16`] or [`Amx`] is made only where the instructions exist and may be used. So functions on
-//! them need not ask again, and are safe: they check the lengths of their operands.
+//! A value of [`Avx512`], [`Avx512Bf16`] or [`Amx`] is made only where the instructions exist and may be used. So functions
+//! on them need not ask again, and are safe: they check the lengths of their operands.
 
 use bytemuck::{Pod, Zeroable};
+
+/// Sizes of a tile of sums in single precision: as many rows, and twice 16 columns. They use 28 of the 32 registers.
+pub const SINGLE_ROWS: usize = 14;
+/// See [`SINGLE_ROWS`].
+pub const SINGLE_PANEL: usize = 32;
+
+/// Sizes of a tile of sums in double precision: as many rows, and three times 8 columns. A panel has whole tiles of rows,
+/// since both operands of a product with itself are the same panels.
+pub const DOUBLE_ROWS: usize = 8;
+/// See [`DOUBLE_ROWS`].
+pub const DOUBLE_PANEL: usize = 24;
 
 /// Number of outputs that a packed weight has side by side: four registers of 16 sums, or the columns of four tiles.
 pub const PANEL: usize = 64;
@@ -20,20 +31,25 @@ pub const SQUARE: usize = 32;
 #[repr(C, align(64))]
 pub struct Line([u32; 16]);
 
-/// Room for so many pairs, all of them 0.
-pub fn room(pairs: usize) -> Vec<Line> {
-    vec![Line::zeroed(); pairs.div_ceil(16)]
+/// Room for so many elements of four bytes, all of them 0.
+pub fn room(elements: usize) -> Vec<Line> {
+    vec![Line::zeroed(); elements.div_ceil(16)]
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{Amx, Avx512Bf16};
+pub use elsewhere::{Amx, Avx512, Avx512Bf16};
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Amx, Avx512Bf16};
+pub use x86::{Amx, Avx512, Avx512Bf16};
 
-/// Other processors have neither: no value of these types exists.
+/// Other processors have none of them: no value of these types exists.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
     use super::{PANEL, SQUARE};
+    use faer::MatMut;
+
+    /// `vfmadd231ps` and `vfmadd231pd` of AVX-512.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Avx512 {}
 
     /// `vdpbf16ps` of AVX-512.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +58,24 @@ mod elsewhere {
     /// `tdpbf16ps` of AMX.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Amx {}
+
+    impl Avx512 {
+        pub fn here() -> Option<Self> {
+            None
+        }
+
+        pub fn fast(self) -> bool {
+            match self {}
+        }
+
+        pub fn single(self, _: &[f32], _: usize, _: &[f32], _: MatMut<f32>, _: bool) {
+            match self {}
+        }
+
+        pub fn double(self, _: &[f64], _: &[f64], _: MatMut<f64>) {
+            match self {}
+        }
+    }
 
     impl Avx512Bf16 {
         pub fn here() -> Option<Self> {
@@ -73,13 +107,26 @@ mod elsewhere {
 // intrinsics. The checks that a safe loop repeats for every pair would cost more than the products.
 #[allow(unsafe_code)]
 mod x86 {
-    use super::{PANEL, SQUARE, STEP};
+    use super::{DOUBLE_PANEL, DOUBLE_ROWS, PANEL, SINGLE_PANEL, SINGLE_ROWS, SQUARE, STEP};
+    use faer::MatMut;
     use std::arch::asm;
     use std::arch::x86_64::{
-        __cpuid, __cpuid_count, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_storeu_ps,
+        __cpuid, __cpuid_count, __m512bh, __m512i, _MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch, _mm512_add_pd,
+        _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_mask_storeu_pd, _mm512_mask_storeu_ps, _mm512_maskz_loadu_pd, _mm512_maskz_loadu_ps,
+        _mm512_set1_epi32, _mm512_set1_pd, _mm512_set1_ps, _mm512_setzero_pd, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     use std::mem::transmute;
+
+    /// Whether the processor's maker has this name.
+    fn made_by(name: &[u8; 12]) -> bool {
+        let found = __cpuid(0);
+        [found.ebx, found.edx, found.ecx].map(u32::to_le_bytes).concat() == name
+    }
+
+    /// `vfmadd231ps` and `vfmadd231pd` of AVX-512.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Avx512(());
 
     /// `vdpbf16ps` of AVX-512.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +135,162 @@ mod x86 {
     /// `tdpbf16ps` of AMX.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Amx(());
+
+    /// Calls a tile of single precision with its number of rows as a constant.
+    macro_rules! with_rows {
+        ($rows:expr, $tile:ident $arguments:tt, $($count:literal)*) => {
+            match $rows {
+                $($count => $tile::<$count> $arguments,)*
+                _ => unreachable!("a tile has 1 to {SINGLE_ROWS} rows"),
+            }
+        };
+    }
+
+    impl Avx512 {
+        /// The instructions, if this processor has them.
+        pub fn here() -> Option<Self> {
+            is_x86_feature_detected!("avx512f").then_some(Avx512(()))
+        }
+
+        /// Whether tiles were measured to be faster than faer's products: on Intel's processors. Others were not tried.
+        pub fn fast(self) -> bool {
+            made_by(b"GenuineIntel")
+        }
+
+        /// `y[row][column] = sum over inputs of a[row] . b[column]`, or adds this sum, for rows of `a` that are `stride`
+        /// values apart and a panel `b`. `y` has at most [`SINGLE_ROWS`] by [`SINGLE_PANEL`] values and contiguous rows.
+        pub fn single(self, a: &[f32], stride: usize, b: &[f32], y: MatMut<f32>, add: bool) {
+            let depth = b.len() / SINGLE_PANEL;
+            let (rows, columns) = (y.nrows(), y.ncols());
+            assert!(b.len().is_multiple_of(SINGLE_PANEL) && (1..=SINGLE_ROWS).contains(&rows));
+            assert!(a.len() >= (rows - 1) * stride + depth);
+            assert!(columns <= SINGLE_PANEL && y.col_stride() == 1 && y.row_stride() >= 0);
+            let (to, apart) = (y.as_ptr_mut(), y.row_stride() as usize);
+            let mask = (1u64 << columns) - 1;
+            // SAFETY: `here` made this value, so the processor has the instructions. The assertions say that the operands
+            // are as long as the function needs; `y` vouches for its own memory.
+            unsafe {
+                with_rows!(rows, single(a.as_ptr(), stride, b.as_ptr(), depth, (to, apart, mask as u32), add),
+                    1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+            }
+        }
+
+        /// Adds to `y[row][column]` the sum of the products of row `row` of `a` and column `column` of `b`. Both are panels
+        /// of the same number of tokens; `a` begins with the first of the rows. `y` has at most [`DOUBLE_ROWS`] by
+        /// [`DOUBLE_PANEL`] values and contiguous rows.
+        pub fn double(self, a: &[f64], b: &[f64], y: MatMut<f64>) {
+            let depth = b.len() / DOUBLE_PANEL;
+            let (rows, columns) = (y.nrows(), y.ncols());
+            assert!(b.len().is_multiple_of(DOUBLE_PANEL) && rows <= DOUBLE_ROWS && depth > 0);
+            assert!(a.len() >= (depth - 1) * DOUBLE_PANEL + DOUBLE_ROWS);
+            assert!(columns <= DOUBLE_PANEL && y.col_stride() == 1 && y.row_stride() >= 0);
+            let (to, apart) = (y.as_ptr_mut(), y.row_stride() as usize);
+            // SAFETY: as for `single`.
+            unsafe { double(a.as_ptr(), b.as_ptr(), depth, (to, apart), (rows, columns)) }
+        }
+    }
+
+    /// How many inputs before they are used values of a panel are fetched into the nearest cache.
+    const AHEAD: usize = 8;
+
+    /// # Safety
+    /// The processor has AVX-512; `a` has `N` rows of `depth` readable values, `stride` apart, and `b` has
+    /// `depth * SINGLE_PANEL`; `N` rows at `y`, which are the second value apart, may be written where the mask has bits.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn single<const N: usize>(
+        a: *const f32,
+        stride: usize,
+        b: *const f32,
+        depth: usize,
+        (y, apart, mask): (*mut f32, usize, u32),
+        add: bool,
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; N];
+        for row in 0..N {
+            let y = y.wrapping_add(row * apart);
+            _mm_prefetch::<_MM_HINT_ET0>(y.cast());
+            _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(SINGLE_PANEL / 2).cast());
+        }
+        for input in 0..depth {
+            let b = b.wrapping_add(input * SINGLE_PANEL);
+            let later = b.wrapping_add(AHEAD * SINGLE_PANEL);
+            _mm_prefetch::<_MM_HINT_T0>(later.cast());
+            _mm_prefetch::<_MM_HINT_T0>(later.wrapping_add(SINGLE_PANEL / 2).cast());
+            // SAFETY: `input < depth`, and the caller vouches for the lengths. Fetching ahead may name any address.
+            unsafe {
+                let b = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(SINGLE_PANEL / 2))];
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let value = _mm512_set1_ps(*a.add(row * stride + input));
+                    sums[0] = _mm512_fmadd_ps(value, b[0], sums[0]);
+                    sums[1] = _mm512_fmadd_ps(value, b[1], sums[1]);
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (half, sum) in sums.iter().enumerate() {
+                let y = y.wrapping_add(row * apart + half * SINGLE_PANEL / 2);
+                let mask = (mask >> (half * SINGLE_PANEL / 2)) as u16;
+                // SAFETY: the caller vouches for the values of the mask; no others are read or written.
+                unsafe {
+                    let sum = if add {
+                        _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), *sum)
+                    } else {
+                        *sum
+                    };
+                    _mm512_mask_storeu_ps(y, mask, sum);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX-512; `a` has [`DOUBLE_ROWS`] readable values every [`DOUBLE_PANEL`] values, `depth` times, and
+    /// `b` has `depth * DOUBLE_PANEL`; `y` has as many rows and columns as the last argument says, rows `apart`.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn double(
+        a: *const f64,
+        b: *const f64,
+        depth: usize,
+        (y, apart): (*mut f64, usize),
+        (rows, columns): (usize, usize),
+    ) {
+        const LANES: usize = 8;
+        const WIDE: usize = DOUBLE_PANEL / LANES;
+        let mut sums = [[_mm512_setzero_pd(); WIDE]; DOUBLE_ROWS];
+        for row in 0..rows {
+            for part in 0..WIDE {
+                _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(row * apart + part * LANES).cast());
+            }
+        }
+        for token in 0..depth {
+            let (a, b) = (
+                a.wrapping_add(token * DOUBLE_PANEL),
+                b.wrapping_add(token * DOUBLE_PANEL),
+            );
+            for part in 0..WIDE {
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * DOUBLE_PANEL + part * LANES).cast());
+            }
+            // SAFETY: `token < depth`, and the caller vouches for the lengths. Fetching ahead may name any address.
+            unsafe {
+                let b: [_; WIDE] = std::array::from_fn(|part| _mm512_loadu_pd(b.add(part * LANES)));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let value = _mm512_set1_pd(*a.add(row));
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = _mm512_fmadd_pd(value, b, *sum);
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate().take(rows) {
+            for (part, sum) in sums.iter().enumerate() {
+                let y = y.wrapping_add(row * apart + part * LANES);
+                let left = columns.saturating_sub(part * LANES).min(LANES);
+                let mask = ((1u32 << left) - 1) as u8;
+                // SAFETY: the caller vouches for `columns` values of the row; no others are read or written.
+                unsafe { _mm512_mask_storeu_pd(y, mask, _mm512_add_pd(_mm512_maskz_loadu_pd(mask, y), *sum)) };
+            }
+        }
+    }
 
     impl Avx512Bf16 {
         /// The instruction, if this processor has it.
@@ -98,8 +301,7 @@ mod x86 {
         /// Whether it multiplies faster than the instructions for single precision. On a Zen 4, twice as fast. On an Intel
         /// Xeon with AMX, 0.6 times as fast.
         pub fn fast(self) -> bool {
-            let name = __cpuid(0);
-            [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+            made_by(b"AuthenticAMD")
         }
 
         /// `sums[row][column] = sum over pairs of a[row] . b[column]`, for rows of `a` that are `stride` pairs apart and

@@ -14,6 +14,7 @@ mod elementwise_backward;
 mod gram;
 mod instructions;
 mod kernel;
+mod packed;
 mod panels;
 pub(crate) mod product;
 mod product_backward;

@@ -1,6 +1,8 @@
-//! Matrix products on faer: linear layers, and next-token log-likelihoods without keeping logits.
+//! Matrix products, on faer or of packed matrices: linear layers, and next-token log-likelihoods without keeping logits.
 
 use super::elements::{elements, elements_mut};
+use super::instructions::SINGLE_PANEL;
+use super::packed::Packed;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::backend::Likelihood;
 use faer::linalg::matmul::matmul;
@@ -34,12 +36,17 @@ pub(super) fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
 
 pub fn linear(weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
     let (outputs, inputs) = weight.dim();
+    let packed = Packed::new(weight);
     let mut y = Array2::zeros((x.nrows(), outputs));
     elements_mut(&mut y)
         .par_chunks_mut(ROWS * outputs)
         .zip(elements(x).par_chunks(ROWS * inputs))
         .for_each(|(y, x)| {
-            multiply(y, x, weight);
+            let rows = y.len() / outputs;
+            let into = MatMut::from_row_major_slice_mut(y, rows, outputs);
+            if !packed.as_ref().is_some_and(|packed| packed.multiply(into, x, 0)) {
+                multiply(y, x, weight);
+            }
             if let Some(bias) = bias {
                 for row in y.chunks_exact_mut(outputs) {
                     row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
@@ -94,28 +101,33 @@ pub fn through_factor(upper: &Array2<f32>, x: &Array2<f32>) -> Array2<f32> {
     y
 }
 
-/// Computes `x W^T` on all threads. The kernel packs the weight anew in every call, so each task has all rows and some of the outputs.
+/// Computes `x W^T` on all threads. Where the weight is not packed, the kernel packs it in every call, so each task has all
+/// rows and some of the outputs.
 ///
 /// A single row is multiplied in another way, which rounds differently. So rows beyond whole runs of [`LOGIT_ROWS`] stay apart, and a row's
 /// result does not depend on how many others there are.
-fn multiply_in_panels(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
+fn multiply_in_panels(y: &mut [f32], x: &[f32], weight: &Array2<f32>, packed: Option<&Packed>) {
     let (outputs, inputs) = weight.dim();
     let rows = y.len() / outputs;
     let whole = rows / LOGIT_ROWS * LOGIT_ROWS;
     let count = outputs.div_ceil(HEAD_PANEL);
+    // Panels of a packed weight are whole panels of the kernel.
+    let bound = |panel: usize| (panel * outputs / count).next_multiple_of(SINGLE_PANEL).min(outputs);
     let mut rest = MatMut::from_row_major_slice_mut(y, rows, outputs);
     let mut panels = Vec::with_capacity(count);
     for panel in 0..count {
-        let (first, end) = (panel * outputs / count, (panel + 1) * outputs / count);
+        let (first, end) = (bound(panel), bound(panel + 1));
         let (y, others) = rest.split_at_col_mut(end - first);
         rest = others;
-        panels.push((y, view(&elements(weight)[first * inputs..end * inputs], inputs)));
+        panels.push((y, first, end));
     }
-    let x = view(x, inputs);
-    panels.into_par_iter().for_each(|(y, weight)| {
-        let (x, y) = (x.split_at_row(whole), y.split_at_row_mut(whole));
-        for (x, y) in [(x.0, y.0), (x.1, y.1)] {
-            matmul(y, Accum::Replace, x, weight.transpose(), 1.0, Par::Seq);
+    panels.into_par_iter().for_each(|(y, first, end)| {
+        let weight = view(&elements(weight)[first * inputs..end * inputs], inputs);
+        let (x, y) = (x.split_at(whole * inputs), y.split_at_row_mut(whole));
+        for (x, mut y) in [(x.0, y.0), (x.1, y.1)] {
+            if !packed.is_some_and(|packed| packed.multiply(y.rb_mut(), x, first)) {
+                matmul(y, Accum::Replace, view(x, inputs), weight.transpose(), 1.0, Par::Seq);
+            }
         }
     });
 }
@@ -123,11 +135,12 @@ fn multiply_in_panels(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
 pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
     let (vocabulary, width) = head.dim();
     let together = (LOGIT_ROWS * rayon::current_num_threads()).min(targets.len()).max(1);
+    let packed = Packed::new(head);
     let mut logits = vec![0.0f32; together * vocabulary];
     let mut likelihoods = Vec::with_capacity(targets.len());
     for (targets, x) in targets.chunks(together).zip(elements(x).chunks(together * width)) {
         let logits = &mut logits[..targets.len() * vocabulary];
-        multiply_in_panels(logits, x, head);
+        multiply_in_panels(logits, x, head, packed.as_ref());
         let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
         likelihoods.par_extend(rows.map(|(row, target)| {
             let (greatest, log_sum) = vectorised(
