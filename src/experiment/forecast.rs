@@ -11,7 +11,7 @@ mod units;
 use super::asked::{gradients, needs, regional};
 use super::machine::{Machine, Processor};
 use super::plan::{Experiment, MethodKind, MethodPlan};
-use crate::backend::cpu::{Cpu, CpuBf16, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, SCORE_ROWS, WIDENED_ROWS};
+use crate::backend::cpu::{Cpu, CpuBf16, GRADIENT_LOGIT_ROWS, LOGIT_ROWS, Packed, SCORE_ROWS, WIDENED_ROWS};
 use crate::backend::gradient::GradientNeeds;
 use crate::backend::moments::Needs;
 use crate::backend::{Backend, Compute};
@@ -133,11 +133,18 @@ impl Forecast {
             _ => 0,
         };
         let rounded = |values: u128| each * values;
+        let head = spec.vocabulary as u128 * spec.embedding.width as u128;
+        // In single precision, a weight may be packed for the time of a product.
+        let packed = match experiment.machine.compute {
+            None | Some(Compute::F32) => Packed::bytes(layer.max(head)),
+            Some(Compute::F16 | Compute::Bf16) => 0,
+        };
         let passing = grams
             + sums.max(removing.sums(taps.iter().sum(), sequences))
             + widened
             + (4 * batch * attention.max(mlp) + scores).max(logits)
-            + rounded(batch * widest + block + spec.vocabulary as u128 * spec.embedding.width as u128);
+            + rounded(batch * widest + block + head)
+            + packed;
         // On the way back: what a block computed and the gradients with respect to it, the sums of one block, and one of them on its way
         // to where all are kept; before that, logits and their gradients.
         let (gradients, regional) = (gradients(experiment)?, regional(experiment)?);

@@ -1,7 +1,7 @@
 //! Causal attention in tiles of query rows, so that scores never exceed a tile times the window. The loop over sequences,
 //! tiles and heads, the mask and the softmax stand once; the two products of a head are each precision's own.
 
-use super::elements::{elements, elements_mut};
+use super::elements::{elements, in_pieces};
 use super::simd::{exp, largest, soften, sum_of, vectorised};
 use crate::spec::AttentionSpec;
 use faer::linalg::matmul::matmul;
@@ -50,21 +50,16 @@ pub fn causal(
     queries: &Array2<f32>,
 ) -> Array2<f32> {
     let width = shape.heads * shape.head_dim;
-    let mut output = Array2::zeros(queries.dim());
-    elements_mut(&mut output)
-        .par_chunks_mut(length * width)
-        .zip(elements(queries).par_chunks(length * width))
-        .enumerate()
-        .for_each(|(sequence, (output, queries))| {
-            output
-                .par_chunks_mut(TILE * width)
-                .zip(queries.par_chunks(TILE * width))
-                .enumerate()
-                .for_each(|(tile, (output, queries))| {
-                    attend(heads, shape, window, (sequence, tile * TILE), output, queries);
-                });
-        });
-    output
+    in_pieces(queries.dim(), length, |sequence, output| {
+        let queries = &elements(queries)[sequence * length * width..][..output.len()];
+        output
+            .par_chunks_mut(TILE * width)
+            .zip(queries.par_chunks(TILE * width))
+            .enumerate()
+            .for_each(|(tile, (output, queries))| {
+                attend(heads, shape, window, (sequence, tile * TILE), output, queries);
+            });
+    })
 }
 
 /// Computes attention for one tile of query rows of a sequence, beginning at position `first`, for all heads.

@@ -7,7 +7,7 @@
 //! Everything else (norms, softmax, residual stream, statistics) is the `f32` code.
 
 use super::attention::{self, HeadProducts, Single, Tile};
-use super::elements::{elements, elements_mut};
+use super::elements::{elements, elements_mut, in_pieces};
 use super::instructions::{Line, PANEL, STEP, room};
 use super::kernel::Kernel;
 use super::panels::{Band, Panels, Tiles, multiply, pack, pair, rounded};
@@ -90,20 +90,17 @@ pub fn linear(kernel: Kernel, weight: &Weight, bias: Option<&Array2<f32>>, x: &A
         Operand::Rounded(weight) => return product::linear(weight, bias, &round(x)),
     };
     let rows = tiles.band();
-    let mut y = Array2::zeros((x.nrows(), outputs));
-    elements_mut(&mut y)
-        .par_chunks_mut(rows * outputs)
-        .zip(elements(x).par_chunks(rows * inputs))
-        .for_each(|(y, x)| {
-            let band = Band::new(x, x.len() / inputs, inputs, inputs);
-            multiply(tiles, &band, packed.from(0), (packed.pairs, 0), y, (outputs, outputs));
-            if let Some(bias) = bias {
-                for row in y.chunks_exact_mut(outputs) {
-                    row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
-                }
+    in_pieces((x.nrows(), outputs), rows, |piece, y| {
+        let count = y.len() / outputs;
+        let x = &elements(x)[piece * rows * inputs..][..count * inputs];
+        let band = Band::new(x, count, inputs, inputs);
+        multiply(tiles, &band, packed.from(0), (packed.pairs, 0), y, (outputs, outputs));
+        if let Some(bias) = bias {
+            for row in y.chunks_exact_mut(outputs) {
+                row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
             }
-        });
-    y
+        }
+    })
 }
 
 pub fn log_likelihoods(

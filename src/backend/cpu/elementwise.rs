@@ -1,6 +1,6 @@
 //! Row-wise and element-wise operations: rows put together (embedding), norms, rotary positions, activations.
 
-use super::elements::{elements, elements_mut};
+use super::elements::{elements, elements_mut, in_pieces};
 use super::simd::{exp, sum_of, vectorised};
 use crate::backend::{Columns, RotaryTable};
 use crate::spec::{Activation, NormKind};
@@ -39,17 +39,12 @@ pub fn rows(x: &Array2<f32>, rows: &[u32]) -> Array2<f32> {
     let width = x.ncols();
     let piece = rows_per_piece(width);
     let source = elements(x);
-    let mut y = Array2::zeros((rows.len(), width));
-    elements_mut(&mut y)
-        .par_chunks_mut(piece * width)
-        .zip(rows.par_chunks(piece))
-        .for_each(|(y, rows)| {
-            for (y, row) in y.chunks_exact_mut(width).zip(rows) {
-                let start = *row as usize * width;
-                y.copy_from_slice(&source[start..start + width]);
-            }
-        });
-    y
+    in_pieces((rows.len(), width), piece, |index, y| {
+        for (y, row) in y.chunks_exact_mut(width).zip(&rows[index * piece..]) {
+            let start = *row as usize * width;
+            y.copy_from_slice(&source[start..start + width]);
+        }
+    })
 }
 
 pub fn add_positions(x: &mut Array2<f32>, table: &Array2<f32>, offset: usize, length: usize) {
@@ -137,34 +132,35 @@ pub fn normalise(
     bias: Option<&Array2<f32>>,
     x: &Array2<f32>,
 ) -> Array2<f32> {
-    let mut normalised = x.clone();
-    for_row_pieces(
-        &mut normalised,
-        #[inline(always)]
-        |_, rows| {
-            // A row is whole runs, so a piece of whole rows is too.
-            for row in rows.chunks_exact_mut(width) {
-                let mean = match kind {
-                    NormKind::Rms => 0.0,
-                    NormKind::Layer => sum_of(row, |value| value) / width as f32,
-                };
-                let variance = sum_of(row, |value| (value - mean) * (value - mean)) / width as f32;
-                let scale = 1.0 / (variance + epsilon).sqrt();
-                row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
-                if let Some(gain) = gain {
-                    row.iter_mut()
-                        .zip(elements(gain))
-                        .for_each(|(value, gain)| *value *= gain);
+    let piece = rows_per_piece(x.ncols());
+    in_pieces(x.dim(), piece, |index, rows| {
+        rows.copy_from_slice(&elements(x)[index * piece * x.ncols()..][..rows.len()]);
+        vectorised(
+            #[inline(always)]
+            || {
+                // A row is whole runs, so a piece of whole rows is too.
+                for row in rows.chunks_exact_mut(width) {
+                    let mean = match kind {
+                        NormKind::Rms => 0.0,
+                        NormKind::Layer => sum_of(row, |value| value) / width as f32,
+                    };
+                    let variance = sum_of(row, |value| (value - mean) * (value - mean)) / width as f32;
+                    let scale = 1.0 / (variance + epsilon).sqrt();
+                    row.iter_mut().for_each(|value| *value = (*value - mean) * scale);
+                    if let Some(gain) = gain {
+                        row.iter_mut()
+                            .zip(elements(gain))
+                            .for_each(|(value, gain)| *value *= gain);
+                    }
+                    if let Some(bias) = bias {
+                        row.iter_mut()
+                            .zip(elements(bias))
+                            .for_each(|(value, bias)| *value += bias);
+                    }
                 }
-                if let Some(bias) = bias {
-                    row.iter_mut()
-                        .zip(elements(bias))
-                        .for_each(|(value, bias)| *value += bias);
-                }
-            }
-        },
-    );
-    normalised
+            },
+        );
+    })
 }
 
 pub fn rotate(x: &mut Array2<f32>, table: &RotaryTable, head_dim: usize, length: usize) {

@@ -1,5 +1,5 @@
-//! The processor's instructions for products: whether they are there, and tiles of products made with them. The only file
-//! of the CPU backend with `unsafe`.
+//! The processor's instructions for products: whether they are there, and tiles of products made with them. Beside
+//! [`super::elements::in_pieces`], the only code of the CPU backend with `unsafe`.
 //!
 //! A value of [`Avx512`], [`Avx512Bf16`] or [`Amx`] is made only where the instructions exist and may be used. So functions
 //! on them need not ask again, and are safe: they check the lengths of their operands.

@@ -1,4 +1,4 @@
-//! The CPU backend: ndarray for storage, faer for products, rayon over rows. It is the reference,
+//! The CPU backend: ndarray for storage, faer and own tiles for products, rayon over rows. It is the reference,
 //! written to be read.
 //!
 //! Work is cut into pieces of fixed size, never by the number of threads, and partial results are
@@ -22,7 +22,7 @@ pub(crate) mod simd;
 
 /// Sizes of what exists for a while inside an operation: forecasts of memory count with them.
 pub use self::{
-    attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, kernel::Bf16Kernel, product::LOGIT_ROWS,
+    attention::TILE as SCORE_ROWS, gram::WIDENED_ROWS, kernel::Bf16Kernel, packed::Packed, product::LOGIT_ROWS,
     product_backward::LOGIT_ROWS as GRADIENT_LOGIT_ROWS,
 };
 

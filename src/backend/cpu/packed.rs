@@ -19,6 +19,9 @@ pub const RUN: usize = 512;
 /// Products of no more than so many terms are left to faer, which has another way for them.
 const SMALL: usize = 16 * 16 * 16;
 
+/// Number of rows from which on a matrix is packed for a product. With fewer, packing costs more than it gains.
+const WORTH: usize = 512;
+
 /// Rows that are so many bytes apart compete for the same places in the nearest cache.
 const CROWDED: usize = 4096;
 
@@ -31,6 +34,11 @@ fn taken(rows: usize, columns: usize, terms: usize) -> bool {
     rows.min(columns).min(terms) > 1 && rows * columns * terms > SMALL
 }
 
+/// The instructions, if this processor multiplies faster with packed matrices.
+fn fast() -> Option<Avx512> {
+    Avx512::here().filter(|avx512| avx512.fast())
+}
+
 /// A matrix `(outputs, inputs)` in single precision, packed into panels of [`SINGLE_PANEL`] outputs, input after input.
 pub struct Packed {
     avx512: Avx512,
@@ -39,11 +47,16 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs a matrix, if this processor multiplies faster with it.
-    pub fn new(weight: &Array2<f32>) -> Option<Self> {
-        Avx512::here()
-            .filter(|avx512| avx512.fast())
+    /// Packs a matrix, if this processor multiplies so many rows faster with it.
+    pub fn new(weight: &Array2<f32>, rows: usize) -> Option<Self> {
+        fast()
+            .filter(|_| rows >= WORTH)
             .map(|avx512| Self::with(avx512, weight))
+    }
+
+    /// Bytes of a packed matrix of so many values; 0 where none is packed.
+    pub fn bytes(values: u128) -> u128 {
+        fast().map_or(0, |_| size_of::<f32>() as u128 * values)
     }
 
     fn with(avx512: Avx512, weight: &Array2<f32>) -> Self {
@@ -154,7 +167,7 @@ impl Tokens {
 ///
 /// Returns false if faer computes such a product faster or in another way: then nothing was done.
 pub fn add_product(sum: &mut [f64], x: &[f32], dense: Option<&[f32]>, width: usize) -> bool {
-    match Avx512::here().filter(|avx512| avx512.fast()) {
+    match fast() {
         Some(avx512) => add_product_with(avx512, sum, x, dense, width),
         None => false,
     }

@@ -1,6 +1,6 @@
 //! Matrix products, on faer or of packed matrices: linear layers, and next-token log-likelihoods without keeping logits.
 
-use super::elements::{elements, elements_mut};
+use super::elements::{elements, elements_mut, in_pieces};
 use super::instructions::SINGLE_PANEL;
 use super::packed::Packed;
 use super::simd::{exp, largest, soften, sum_of, vectorised};
@@ -36,24 +36,20 @@ pub(super) fn multiply(y: &mut [f32], x: &[f32], weight: &Array2<f32>) {
 
 pub fn linear(weight: &Array2<f32>, bias: Option<&Array2<f32>>, x: &Array2<f32>) -> Array2<f32> {
     let (outputs, inputs) = weight.dim();
-    let packed = Packed::new(weight);
-    let mut y = Array2::zeros((x.nrows(), outputs));
-    elements_mut(&mut y)
-        .par_chunks_mut(ROWS * outputs)
-        .zip(elements(x).par_chunks(ROWS * inputs))
-        .for_each(|(y, x)| {
-            let rows = y.len() / outputs;
-            let into = MatMut::from_row_major_slice_mut(y, rows, outputs);
-            if !packed.as_ref().is_some_and(|packed| packed.multiply(into, x, 0)) {
-                multiply(y, x, weight);
+    let packed = Packed::new(weight, x.nrows());
+    in_pieces((x.nrows(), outputs), ROWS, |piece, y| {
+        let rows = y.len() / outputs;
+        let x = &elements(x)[piece * ROWS * inputs..][..rows * inputs];
+        let into = MatMut::from_row_major_slice_mut(y, rows, outputs);
+        if !packed.as_ref().is_some_and(|packed| packed.multiply(into, x, 0)) {
+            multiply(y, x, weight);
+        }
+        if let Some(bias) = bias {
+            for row in y.chunks_exact_mut(outputs) {
+                row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
             }
-            if let Some(bias) = bias {
-                for row in y.chunks_exact_mut(outputs) {
-                    row.iter_mut().zip(elements(bias)).for_each(|(y, b)| *y += b);
-                }
-            }
-        });
-    y
+        }
+    })
 }
 
 /// Number of columns of a triangular matrix that are multiplied at a time; what is left of the zeros beside the diagonal.
@@ -135,7 +131,7 @@ fn multiply_in_panels(y: &mut [f32], x: &[f32], weight: &Array2<f32>, packed: Op
 pub fn log_likelihoods(head: &Array2<f32>, softcap: Option<f32>, x: &Array2<f32>, targets: &[u32]) -> Vec<Likelihood> {
     let (vocabulary, width) = head.dim();
     let together = (LOGIT_ROWS * rayon::current_num_threads()).min(targets.len()).max(1);
-    let packed = Packed::new(head);
+    let packed = Packed::new(head, targets.len());
     let mut logits = vec![0.0f32; together * vocabulary];
     let mut likelihoods = Vec::with_capacity(targets.len());
     for (targets, x) in targets.chunks(together).zip(elements(x).chunks(together * width)) {
@@ -186,7 +182,7 @@ mod tests {
         let mut compared = 0;
         for (vocabulary, width) in [(5, 3), (HEAD_PANEL + 1, 17), (1537, 576)] {
             let head = Array2::from_shape_fn((vocabulary, width), |(i, j)| value(i * width + j));
-            for rows in [1, 2, 64, 65, 129, 200] {
+            for rows in [1, 2, 64, 65, 129, 200, 513] {
                 let x = Array2::from_shape_fn((rows, width), |(i, j)| value(7 + i * width + j));
                 let targets: Vec<u32> = (0..rows).map(|row| (row * 31 % vocabulary) as u32).collect();
                 for softcap in [None, Some(3.0)] {
@@ -222,6 +218,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(compared, 3 * 6 * 2 * 3);
+        assert_eq!(compared, 3 * 7 * 2 * 3);
     }
 }
