@@ -204,4 +204,9 @@ impl BlockLeft {
             neurons: edit.neurons,
         }
     }
+
+    /// Whether anything of it is no whole unit: products of narrow matrices, features of values, or a branch.
+    pub(super) fn is_narrow(&self) -> bool {
+        !self.ranks.is_empty() || !self.values.is_empty() || self.branch.is_some()
+    }
 }

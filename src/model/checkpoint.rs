@@ -12,7 +12,7 @@ use crate::spec::{BlockSpec, LinearSpec, ModelSpec, NormSpec, Role, SubLayer};
 use crate::tensor::StorageType;
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,6 +41,17 @@ pub struct LinearWeights {
     pub bias_storage: StorageType,
     /// Whether the checkpoint stores the weight transposed, as `(inputs, outputs)`.
     pub transposed: bool,
+}
+
+/// What a block of a factored form has in place of whole matrices; nothing by default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NarrowSizes {
+    /// The ranks of layers that are products of narrow matrices.
+    pub ranks: BTreeMap<Role, usize>,
+    /// For each key-value head, the features of its values that are left; empty if all are.
+    pub values: Vec<Vec<usize>>,
+    /// The rank of the branch beside the MLP.
+    pub branch: Option<usize>,
 }
 
 /// The parameters of a norm in the host's memory; both are absent if the norm has no parameters.
@@ -306,6 +317,28 @@ impl Checkpoint {
         let tensors = self.files.each().flat_map(|file| file.tensors);
         let elements = tensors.map(|tensor| tensor.shape.iter().product::<usize>() as u64);
         self.narrow.as_ref().map(|_| elements.sum())
+    }
+
+    /// What block `index` of a factored form has in place of whole matrices; nothing if the files are none.
+    pub fn narrow_sizes(&self, index: usize) -> NarrowSizes {
+        let Some(narrow) = &self.narrow else {
+            return NarrowSizes::default();
+        };
+        let block = self.spec.block(index);
+        let rank = |first: &str| {
+            self.files
+                .get(first)
+                .and_then(|(_, location)| location.shape.first().copied())
+        };
+        let ranks = block.linears.iter().filter_map(|linear| {
+            let [first, _] = factors_of(&block.weight_of(index, linear));
+            Some((linear.role, rank(&first)?))
+        });
+        NarrowSizes {
+            ranks: ranks.collect(),
+            values: narrow.values.get(&index).cloned().unwrap_or_default(),
+            branch: rank(&branch_of(&block.prefix_of(index))[0]),
+        }
     }
 
     /// Checks that a factored form has all that the model needs.

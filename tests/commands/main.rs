@@ -9,6 +9,7 @@ mod damage;
 mod edited;
 mod experiments;
 mod folders;
+mod forged;
 mod formulas;
 mod layouts;
 mod memory;

@@ -18,7 +18,13 @@ pub(super) fn json(folder: &Folder, name: &str) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-const SHRINK: &str = "shrink --model model --calibration calibration.jsonl --sequences 4 --length 16";
+/// Nothing is wrong with a smaller model, with its original or without.
+fn verified(folder: &Folder, model: &str, original: &str) {
+    works(&run(folder, &format!("verify {model}")));
+    works(&run(folder, &format!("verify {model} --against {original}")));
+}
+
+pub(super) const SHRINK: &str = "shrink --model model --calibration calibration.jsonl --sequences 4 --length 16";
 
 #[test]
 fn a_smaller_model_says_what_it_is_and_predicts() {
@@ -167,7 +173,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
         &folder,
         "shrink --model apart --tokens tokens.safetensors --method llm-pruner --set gqa=equal-q --widths per-block --units 0.4 --out less",
     ));
-    works(&run(&folder, "verify less --against apart"));
+    verified(&folder, "less", "apart");
     for (words, says) in [
         ("block-drop --units 0.5 --pad", "leave out --pad"),
         ("flap --widths per-block --units 0.4", "has no attention"),
@@ -193,6 +199,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     );
     works(&run(&folder, &format!("{shrink} --pad")));
     predicts(&folder, "opt");
+    verified(&folder, "opt", "opt_base");
     // Zeros for heads that no block has left, too.
     let shrink = "shrink --model opt_base --tokens tokens.safetensors --method llm-pruner --widths per-block --units 0.5 --out heads";
     refused(
@@ -204,6 +211,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
     works(&run(&folder, &format!("{shrink} --pad")));
     assert_eq!(json(&folder, "heads/structure.json")["loaders"], "stock");
     predicts(&folder, "heads");
+    verified(&folder, "heads", "opt_base");
     // The same where queries, keys and values are one matrix. This is said before calibration.
     for (family, heads) in [("gpt2", 4), ("gpt_neox", 2)] {
         place(&folder, family, true);
@@ -229,7 +237,7 @@ fn whole_attentions_go_and_the_program_says_who_loads_what_is_left() {
                     "{out}: {left:?} heads"
                 );
             }
-            works(&run(&folder, &format!("verify {out} --against {family}")));
+            verified(&folder, &out, family);
             predicts(&folder, &out);
         }
     }
@@ -363,12 +371,27 @@ fn low_rank_matrices_are_written_multiplied_out_and_counted_as_they_are() {
     works(&run(&folder, &format!("{qwen} --set calibrated=0 --out equal")));
     assert_eq!(json(&folder, "equal/structure.json")["loaders"], "stock");
     predicts(&folder, "equal");
+    verified(&folder, "equal", "qwen2");
     refused(
         &folder,
         &format!("{qwen} --pad --out out"),
         2,
         &["cannot have a bias", "--set calibrated=0"],
     );
+    // Without gates, a branch is pairs of neurons.
+    place(&folder, "opt_base", true);
+    let opt = "shrink --model opt_base --tokens tokens.safetensors --method olica --set calibrated=1 --set ratio=0.1 --units 0.3";
+    for (out, more) in [("pairs", "--pad"), ("pairs-apart", "--widths per-block --pad")] {
+        works(&run(&folder, &format!("{opt} {more} --out {out}")));
+        verified(&folder, out, "opt_base");
+        let structure = json(&folder, &format!("{out}/structure.json"));
+        let blocks = structure["blocks"].as_array().expect("blocks");
+        assert_eq!(
+            blocks.iter().filter(|block| block.get("branch").is_some()).count(),
+            1,
+            "{out}"
+        );
+    }
     place(&folder, "gpt2", true);
     let gpt2 = "shrink --model gpt2 --tokens tokens.safetensors --method olica --units 0.3 --out out";
     refused(&folder, gpt2, 2, &["queries, keys and values of their own"]);
@@ -418,11 +441,16 @@ fn every_family_becomes_smaller() {
             &format!("{shrink} --method unit-sum --units 0.3 --out {family}-narrow"),
         ));
         predicts(&folder, &format!("{family}-narrow"));
+        verified(&folder, &format!("{family}-narrow"), family);
         works(&run(
             &folder,
             &format!("{shrink} --method block-drop --units 0.4 --out {family}-short"),
         ));
         predicts(&folder, &format!("{family}-short"));
+        verified(&folder, &format!("{family}-short"), family);
+        let apart = format!("{shrink} --method llm-pruner --widths per-block --units 0.4 --pad --out {family}-padded");
+        works(&run(&folder, &apart));
+        verified(&folder, &format!("{family}-padded"), family);
     }
 }
 
@@ -604,7 +632,7 @@ fn a_smaller_model_is_verified_and_changes_are_found() {
 }
 
 /// The text of a `structure.json` with the checksum that fits it.
-fn sealed(mut said: Value) -> String {
+pub(super) fn sealed(mut said: Value) -> String {
     let open = "0".repeat(64);
     said["checksum"] = open.clone().into();
     let said = serde_json::to_string_pretty(&said).expect("JSON");
@@ -640,7 +668,7 @@ fn other_files_are_counted_again() {
     lie(
         "apart",
         &|said| said["left"]["parameters"] = 10.into(),
-        "left, parameters: structure.json says 10, but ",
+        "but structure.json says 10",
     );
     lie(
         "apart",
@@ -664,7 +692,7 @@ fn other_files_are_counted_again() {
     lie(
         "narrow",
         &|said| said["factored"]["bytes"] = 5.into(),
-        "factors.safetensors, bytes: the model has ",
+        "factored, bytes: the model has ",
     );
 }
 

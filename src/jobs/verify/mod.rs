@@ -4,6 +4,7 @@
 //! Every difference is a fault of the verdict with the file or tensor it is in, and what cannot be checked is said: a
 //! verdict without faults that left things out must not read like one that did not.
 
+mod counted;
 mod files;
 mod original;
 mod smaller;
