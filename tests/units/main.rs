@@ -427,6 +427,17 @@ fn what_a_configuration_decides_is_said_first() {
         ("olica", "calibrated = 0", "mistral", 0.2, Widths::Uniform, ""),
         (
             "olica",
+            "calibrated = 4",
+            "llama",
+            0.2,
+            Widths::Uniform,
+            "parameter `calibrated` = 4: the model has 4 blocks, and the MLP of the last one gets no branch; give at most 3",
+        ),
+        ("olica", "calibrated = 3", "llama", 0.2, Widths::Uniform, ""),
+        // The default is as many as there can be.
+        ("olica", "", "llama", 0.2, Widths::Uniform, ""),
+        (
+            "olica",
             "",
             "gpt2",
             0.2,

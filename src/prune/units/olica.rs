@@ -37,7 +37,7 @@ pub struct Olica {
     pub rule: Rule,
     /// How much more of queries and keys goes than of values and output; 3.
     pub k: f64,
-    /// Number of MLPs with a branch; 6. Never the last block's.
+    /// Number of MLPs with a branch; 6, or all that can have one in a model of fewer blocks. Never the last block's.
     pub calibrated: usize,
     /// The rank of a branch, as a fraction of the model's width; 0.03.
     pub ratio: f64,
@@ -180,6 +180,14 @@ impl Olica {
     pub fn budget(&self, spec: &ModelSpec, share: f64, widths: Widths) -> Result<Budget> {
         within("units", share, 0.0..=0.95)?;
         blocks_are_whole(spec)?;
+        // The default is meant for large models, and is as many as there can be in a small one.
+        let most = spec.blocks.saturating_sub(1);
+        if self.calibrated > most && self.calibrated != Olica::default().calibrated {
+            return Err(Error::config(format!(
+                "parameter `calibrated` = {}: the model has {} blocks, and the MLP of the last one gets no branch; give at most {most}",
+                self.calibrated, spec.blocks
+            )));
+        }
         let block = equal_block(spec)?;
         let of = |role| block.linears.iter().find(|linear| linear.role == role);
         let (Some(query), Some(key), Some(value), Some(output), Some(_)) = (
