@@ -97,7 +97,7 @@ the terminal; in a file or a pipe they have their full width, unless COLUMNS set
 #[derive(Debug, Parser)]
 #[command(name = "zprune", version, after_help = HELP, max_term_width = 110)]
 struct Arguments {
-    /// Show no progress, only results and errors
+    /// Show no progress, only results, warnings and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Log more; -vv logs everything
@@ -239,8 +239,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let level = match (parsed.quiet, parsed.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
+        // Warnings say what may be wrong with results, which nobody asks not to know.
+        (true, _) | (_, 0) => "warn",
         (_, 1) => "zprune=info,warn",
         _ => "zprune=debug,info",
     };

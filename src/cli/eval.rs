@@ -6,7 +6,7 @@ use super::display::Display;
 use super::generation::Generation;
 use super::json::{self, JsonOutput};
 use super::piped;
-use super::streams::{note, print, print_lines, width};
+use super::streams::{note, print, print_lines, say, width};
 use super::sweep::unlike_papers;
 use crate::data::corpus::Join;
 use crate::error::{Error, Result};
@@ -143,7 +143,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
         .evaluations
         .iter()
         .filter_map(|it| unlike_papers(it, ["--join none", "--join wikitext"]))
-        .for_each(|line| note(&line));
+        .for_each(|line| say(&line));
     super::sweep::on_cpu(&experiment)?;
     let found = match &dense {
         Some(dense) => jobs::eval::compare(&experiment, dense, &Display::new())?,

@@ -2,7 +2,7 @@
 
 use super::choice::choice;
 use super::common::{around, elsewhere};
-use super::streams::{note, print, width};
+use super::streams::{print, say, width};
 use crate::error::{Error, Result};
 use crate::experiment::edited::{Now, edited};
 use crate::experiment::plan::Experiment;
@@ -276,7 +276,7 @@ fn open(arguments: &ReportCommand, path: &Path) -> Result<Opened> {
     let again = format!("`zprune run {}`", quoted(path));
     match experiment.map(|experiment| edited(&read.plan, &experiment)) {
         None => {}
-        Some(Now::Other(parts)) => note(&format!(
+        Some(Now::Other(parts)) => say(&format!(
             "note: {file} was edited since its last run ({}), and none of its cells has a result with the settings that it has now. This \
              report shows the last run, as {} has it; {again} computes the cells of the file",
             parts.join(", "),
@@ -284,7 +284,7 @@ fn open(arguments: &ReportCommand, path: &Path) -> Result<Opened> {
         )),
         Some(Now::Plan { plan, new, gone }) => {
             if new > 0 {
-                note(&format!(
+                say(&format!(
                     "note: {file} was edited since its last run, and {} no result with the settings that the file has now; {again} \
                      computes {}. `zprune report {}` shows the last run",
                     have(new),
@@ -293,7 +293,7 @@ fn open(arguments: &ReportCommand, path: &Path) -> Result<Opened> {
                 ));
             }
             if gone > 0 {
-                note(&format!(
+                say(&format!(
                     "note: {} of the last run {} not in {file} any more, and left out here; the records keep {}",
                     counted(gone, "cell"),
                     if gone == 1 { "is" } else { "are" },

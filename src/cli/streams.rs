@@ -75,7 +75,7 @@ pub(super) fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints a note to standard error, unless they are left out.
+/// Prints a note to standard error, unless they are left out. What may be wrong with numbers is no note: [`say`] it.
 pub(super) fn note(text: &str) {
     if !quiet() {
         say(text);

@@ -5,7 +5,7 @@ use super::display::Display;
 use super::forecast;
 use super::piped;
 use super::search;
-use super::streams::{note, print, print_lines, width};
+use super::streams::{note, print, print_lines, say, width};
 use super::{units, worker, workers};
 use crate::cell::{Amount, Amounts};
 use crate::choices;
@@ -167,7 +167,7 @@ fn begin(experiment: &Experiment) -> Result<(Display, Inputs)> {
         .evaluations
         .iter()
         .filter_map(|it| unlike_papers(it, IN_FILES))
-        .for_each(|line| note(&line));
+        .for_each(|line| say(&line));
     let progress = Display::new().with_confidence(experiment.confidence);
     inputs::fetch(experiment, Parts::Everything, &progress)?;
     progress.stage("hashing the inputs");

@@ -5,7 +5,7 @@
 
 use super::display::Display;
 use super::moment::block_after;
-use super::streams::note;
+use super::streams::say;
 use super::worker::{Reason, Said};
 use crate::backend::adapter;
 use crate::backend::choice::{self, Listed};
@@ -356,7 +356,7 @@ impl Worker {
             Err(error) => error.to_string(),
         };
         let message = format!("the worker of GPU {} ended unexpectedly: {failed}", self.gpu.brief());
-        note(&message);
+        say(&message);
         Some(Reason {
             kind: ErrorKind::DeviceLost,
             message,

@@ -635,6 +635,16 @@ fn quiet_leaves_progress_out() {
         error("plan nothing.toml --quiet").contains("nothing.toml: no such file"),
         "errors are said"
     );
+    // What may be wrong with numbers is said, too.
+    std::fs::copy(folder.path("novel.txt"), folder.path("wikitext.txt")).expect("writable");
+    let told = error("eval --quiet --model model --corpus wikitext.txt --length 16 --windows 2 --join none");
+    assert!(
+        told.starts_with("note: wikitext.txt is read as it is") && told.lines().count() == 1,
+        "{told}"
+    );
+    folder.replace("experiment.toml", "seeds = [0, 1]", "seeds = [0, 1, 2]");
+    let told = error("report --quiet experiment.toml");
+    assert!(told.contains("experiment.toml was edited since its last run"), "{told}");
 }
 
 #[test]

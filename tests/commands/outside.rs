@@ -440,6 +440,12 @@ fn what_was_made_for_another_model_is_told() {
     let told = says(&turned);
     assert!(told.contains("removes larger weights than it keeps"), "{told}");
     assert!(told.contains("It is 1 for what is kept"), "{told}");
+    // Nobody asks not to be told what may be wrong.
+    let quiet = run(&folder, &mask.replace("--out out", "--out quiet --quiet"));
+    works(&quiet);
+    let told = String::from_utf8_lossy(&quiet.stderr).into_owned();
+    assert!(told.contains("removes larger weights than it keeps"), "{told}");
+    assert_eq!(told.trim().lines().count(), 1, "{told}");
 }
 
 #[test]
