@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::error::Error as Cause;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -194,6 +195,56 @@ impl<T> Located<T> for Result<T> {
     }
 }
 
+/// How many characters of a long line a message shows on each side of a place.
+const CONTEXT: usize = 60;
+
+/// What stands in a message for characters that are not shown.
+const LEFT_OUT: &str = "...";
+
+/// A line as a message shows it, and where its bytes `marked` are there: of a long one only what is around where they begin.
+pub fn around(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
+    let parts = (
+        line.get(..marked.start),
+        line.get(marked.clone()),
+        line.get(marked.end..),
+    );
+    let (Some(before), Some(middle), Some(behind)) = parts else {
+        return (first_of(line), 0..0);
+    };
+    let count = before.chars().count();
+    let mut shown = match count > CONTEXT + LEFT_OUT.len() {
+        true => before
+            .chars()
+            .skip(count - CONTEXT)
+            .fold(LEFT_OUT.to_string(), |mut shown, c| {
+                shown.push(c);
+                shown
+            }),
+        false => before.to_string(),
+    };
+    let start = shown.len();
+    let part = first_of(middle);
+    shown.push_str(&part);
+    let end = match part.len() < middle.len() {
+        true => shown.len() - LEFT_OUT.len(),
+        false => {
+            let end = shown.len();
+            shown.push_str(&first_of(behind));
+            end
+        }
+    };
+    (shown, start..end)
+}
+
+/// A text without its end, if it is long.
+fn first_of(text: &str) -> String {
+    match text.char_indices().nth(CONTEXT) {
+        // Three dots in place of no more would save nothing.
+        Some((end, _)) if text[end..].chars().nth(LEFT_OUT.len()).is_some() => format!("{}{LEFT_OUT}", &text[..end]),
+        _ => text.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,5 +305,35 @@ mod tests {
             assert_eq!(kind, std::io::ErrorKind::StorageFull, "{error}");
         }
         assert!(Error::config("a mistake").source().is_none());
+    }
+
+    #[test]
+    fn of_a_long_line_only_what_is_around_a_place_is_shown() {
+        assert_eq!(around("abs(w) * !", 9..10), ("abs(w) * !".to_string(), 9..10));
+        for (before, marked, behind) in [
+            (0, 0, 500),
+            (63, 1, 63),
+            (64, 1, 64),
+            (500, 60, 0),
+            (500, 500, 500),
+            (0, 1, 0),
+        ] {
+            let text = format!("{}{}{}", "ä".repeat(before), "m".repeat(marked), "b".repeat(behind));
+            let start = "ä".len() * before;
+            let (shown, place) = around(&text, start..start + marked);
+            assert_eq!(
+                shown.starts_with(LEFT_OUT),
+                before > CONTEXT + LEFT_OUT.len(),
+                "{shown}"
+            );
+            assert_eq!(
+                &shown[place],
+                "m".repeat(if marked == 500 { CONTEXT } else { marked }),
+                "{shown}"
+            );
+            let cut = marked == 500 || behind > CONTEXT + LEFT_OUT.len();
+            assert_eq!(shown.ends_with(LEFT_OUT), cut, "{shown}");
+            assert!(shown.chars().count() <= 3 * (CONTEXT + LEFT_OUT.len()), "{shown}");
+        }
     }
 }

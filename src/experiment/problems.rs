@@ -1,6 +1,6 @@
 //! What is wrong with an experiment: all of it at once, each mistake with its place.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, around};
 use ariadne::{Config, IndexType, Label, Report, ReportKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,6 +11,9 @@ pub const WHOLE: Range<usize> = 0..0;
 
 /// More mistakes than this are not shown.
 const MOST: usize = 25;
+
+/// The most characters of a line that are shown whole.
+const LONG: usize = 200;
 
 /// A value, or what is wrong and the key of a table that it is about.
 pub type Keyed<T> = std::result::Result<T, (&'static str, Error)>;
@@ -198,18 +201,36 @@ fn excerpt(name: &str, text: &str, span: &Range<usize>) -> String {
     // Marks stay within a line: the end of a value of many lines says nothing.
     let rest = text.get(span.clone()).unwrap_or_default();
     let end = span.start + rest.find('\n').unwrap_or(rest.len());
+    let (cut, marked) = without_ends(text, span.start..end);
     let config = Config::new().with_color(false).with_index_type(IndexType::Byte);
-    let label = Label::new((name, span.start..end)).with_message("here");
-    let report = Report::build(ReportKind::Error, (name, span.start..end))
+    let label = Label::new((name, marked.clone())).with_message("here");
+    let report = Report::build(ReportKind::Error, (name, marked.clone()))
         .with_config(config)
         .with_label(label);
     let mut drawn = Vec::new();
     // It writes to memory, and its source is there: it cannot fail.
-    let _ = report.finish().write((name, ariadne::Source::from(text)), &mut drawn);
+    let _ = report.finish().write((name, ariadne::Source::from(&cut)), &mut drawn);
     let drawn = String::from_utf8_lossy(&drawn);
+    let drawn = drawn.replacen(&place(name, &cut, marked.start), &place(name, text, span.start), 1);
     // The first line would be the message, which stands before the place already.
     let lines = drawn.lines().skip(1).map(str::trim_end);
     lines.collect::<Vec<_>>().join("\n").trim_end().to_string()
+}
+
+/// The text with only what is around a place of its line, if that is long, and where the place is then.
+fn without_ends(text: &str, span: Range<usize>) -> (String, Range<usize>) {
+    let (Some(before), Some(behind)) = (text.get(..span.start), text.get(span.end..)) else {
+        return (text.to_string(), span);
+    };
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let end = span.end + behind.find('\n').unwrap_or(behind.len());
+    let line = &text[start..end];
+    if line.chars().count() <= LONG {
+        return (text.to_string(), span);
+    }
+    let (shown, marked) = around(line, span.start - start..span.end - start);
+    let text = format!("{}{shown}{}", &text[..start], &text[end..]);
+    (text, start + marked.start..start + marked.end)
 }
 
 #[cfg(test)]
@@ -238,6 +259,27 @@ mod tests {
             "{said}"
         );
         assert!(!said.contains('\u{1b}'), "{said}");
+    }
+
+    #[test]
+    fn of_a_long_line_only_what_is_around_the_mistake_is_shown() {
+        let value = "1234567890".repeat(1000);
+        for (before, at) in [("x", "x.toml:2:5: no"), (value.as_str(), "x.toml:2:10004: no")] {
+            let text = format!("name = \"x\"\n{before} = {value}, {value}\nseeds = 1\n");
+            let mut problems = Problems::default();
+            let start = 11 + before.len() + 3;
+            problems.add(start..start + value.len(), Error::config("no"));
+            let told = problems.in_file(Path::new("x.toml"), &text).expect_err("a mistake");
+            let told = told.to_string();
+            let lines: Vec<&str> = told.lines().collect();
+            assert_eq!(lines[0], at);
+            assert!(lines[1].contains(at.strip_suffix(": no").expect("so")), "{told}");
+            assert!(lines.iter().all(|line| line.chars().count() < 200), "{told}");
+            assert!(
+                lines[3].ends_with("1234567890...") && lines[3].contains("= 1234567890"),
+                "{told}"
+            );
+        }
     }
 
     #[test]

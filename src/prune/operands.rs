@@ -2,6 +2,7 @@
 //! known from the formula alone, before there are any numbers.
 
 use super::formula::Formula;
+use super::formula::written::shortened;
 use super::limits::Limits;
 use super::score::{Quantity, Score, Shape, shape};
 use crate::error::{Error, Result};
@@ -40,7 +41,8 @@ pub fn check(score: &Score, follows: bool, limits: &Limits) -> Result<()> {
     ] {
         if got > room {
             return Err(Error::config(format!(
-                "the score `{score}` has {got} {what}; the GPU backend has room for {room}; use backend = \"cpu\""
+                "the score `{}` has {got} {what}; the GPU backend has room for {room}; use backend = \"cpu\"",
+                shortened(&score.to_string())
             )));
         }
     }

@@ -3,7 +3,7 @@
 //! Numbers, names, `+ - * / ^`, unary minus, parentheses, and calls of functions. What a name means is decided by whoever
 //! reads the tree.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, around};
 use std::fmt;
 
 /// The longest formula, in bytes.
@@ -75,10 +75,17 @@ impl Sign {
     }
 }
 
-/// The error of a formula, with the place marked.
+/// The error of a formula, with the place marked. Of a long formula, only what is around the place is shown.
 pub fn wrong(text: &str, place: usize, what: &str) -> Error {
     let before = text.get(..place).unwrap_or(text).chars().count();
-    Error::config(format!("character {}: {what}\n  {text}\n  {:before$}^", before + 1, ""))
+    let (shown, marked) = around(text, place..place);
+    let mark = shown[..marked.start].chars().count();
+    Error::config(format!("character {}: {what}\n  {shown}\n  {:mark$}^", before + 1, ""))
+}
+
+/// A formula as a message shows it: a long one without its end.
+pub fn shortened(text: &str) -> String {
+    around(text, 0..0).0
 }
 
 /// Reads a formula.
@@ -404,5 +411,32 @@ mod tests {
         }
         let error = read("abs(w) * !").expect_err("no formula").to_string();
         assert!(error.ends_with("\n  abs(w) * !\n           ^"), "{error}");
+    }
+
+    #[test]
+    fn of_a_long_formula_only_what_is_around_the_mistake_is_shown() {
+        for (before, behind) in [
+            (0, 5000),
+            (1, 5000),
+            (61, 200),
+            (64, 64),
+            (1250, 1250),
+            (400, 1),
+            (2500, 0),
+        ] {
+            let text = format!("{}!{}", "w + ".repeat(before), " + w".repeat(behind));
+            let error = wrong(&text, 4 * before, "here").to_string();
+            let lines: Vec<&str> = error.lines().collect();
+            assert_eq!(lines.len(), 3, "{error}");
+            assert!(
+                lines[0].ends_with(&format!("character {}: here", 4 * before + 1)),
+                "{error}"
+            );
+            assert!(lines[1].len() <= 130, "{error}");
+            let mark = lines[2].find('^').expect("a mark");
+            assert_eq!(lines[1].chars().nth(mark), Some('!'), "{error}");
+        }
+        assert_eq!(shortened("abs(w) * sqrt(x2)"), "abs(w) * sqrt(x2)");
+        assert_eq!(shortened(&"ä".repeat(500)), format!("{}...", "ä".repeat(60)));
     }
 }
