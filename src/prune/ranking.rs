@@ -2,9 +2,11 @@
 //! weights, [`check_ranking`](super::workbench::Workpiece::check_ranking) tells.
 
 use super::compared::within;
-use super::formula::{Binary, Formula};
+use super::formula::written::shortened;
+use super::formula::{Binary, Formula, Unary};
 use super::pattern::{Group, Pattern, Target};
-use super::score::{Score, Shape, shape};
+use super::score::{Quantity, Score, Shape, shape};
+use crate::backend::gradient::GradientSum;
 use crate::error::{Error, Result};
 
 /// Refuses a score that is the same for all weights of a comparison group.
@@ -24,7 +26,8 @@ pub(super) fn check(score: &Score, target: &Target) -> Result<()> {
     };
     Err(Error::config(format!(
         "the formula cannot rank weights: {why}; use a value that is different for each weight, such as `w`, or for each input, such as \
-         `x2`\n  {score}\n  ^"
+         `x2`\n  {}\n  ^",
+        shortened(&score.to_string())
     )))
 }
 
@@ -38,6 +41,97 @@ pub(super) fn told_apart(score: &Score) -> Shape {
         Formula::Binary(_, a, b) => told_apart(a).with(told_apart(b)),
         Formula::Unary(_, of) => told_apart(of),
         leaf => shape(leaf),
+    }
+}
+
+/// The sign of a score where it is known, for every weight that is not 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SignOf {
+    /// Whether it changes with the sign of the weight.
+    weight: bool,
+    /// Whether it is the other one: below 0, or that of the negative weight.
+    other: bool,
+}
+
+impl SignOf {
+    const POSITIVE: SignOf = SignOf {
+        weight: false,
+        other: false,
+    };
+
+    fn flipped(self) -> SignOf {
+        SignOf {
+            other: !self.other,
+            ..self
+        }
+    }
+}
+
+/// Which weights a score is surely negative for, in any layer that has such weights; `None` where that depends on more than the sign of a
+/// weight.
+pub(super) fn below_zero(score: &Score) -> Option<&'static str> {
+    match sign(score)? {
+        SignOf { weight: true, other } => Some(if other {
+            "every weight above 0"
+        } else {
+            "every weight below 0"
+        }),
+        SignOf { other: true, .. } => Some("weights"),
+        _ => None,
+    }
+}
+
+fn sign(score: &Score) -> Option<SignOf> {
+    let positive = Some(SignOf::POSITIVE);
+    match score {
+        Formula::Number(value) if *value < 0.0 => Some(SignOf::POSITIVE.flipped()),
+        Formula::Number(_) => positive,
+        Formula::Leaf(leaf) => match leaf {
+            Quantity::Weight => Some(SignOf {
+                weight: true,
+                other: false,
+            }),
+            Quantity::InputSquares
+            | Quantity::InputVariances
+            | Quantity::OutputSquares
+            | Quantity::Pivots
+            | Quantity::Rows
+            | Quantity::Columns
+            | Quantity::Sequences
+            | Quantity::Depth
+            | Quantity::Gradient(_, GradientSum::Squares | GradientSum::Magnitudes) => positive,
+            // What is added up must have the same sign for every weight.
+            Quantity::Sum(_, of) | Quantity::Extreme(_, of) => sign(of).filter(|sign| !sign.weight),
+            Quantity::InputMeans
+            | Quantity::Gradient(_, GradientSum::Plain)
+            | Quantity::FromFile
+            | Quantity::Given(_) => None,
+        },
+        Formula::Unary(function, of) => match function {
+            Unary::Abs | Unary::Square | Unary::Inverse | Unary::Exp => positive,
+            Unary::Negate => sign(of).map(SignOf::flipped),
+            Unary::Cube | Unary::Sign => sign(of),
+            Unary::Root => sign(of).filter(|sign| *sign == SignOf::POSITIVE),
+            Unary::Log => None,
+        },
+        Formula::Binary(function, a, b) => match function {
+            Binary::Below => positive,
+            Binary::Multiply | Binary::Divide => {
+                let (a, b) = (sign(a)?, sign(b)?);
+                Some(SignOf {
+                    weight: a.weight != b.weight,
+                    other: a.other != b.other,
+                })
+            }
+            Binary::Add | Binary::Minimum | Binary::Maximum => sign(a).filter(|found| sign(b) == Some(*found)),
+            Binary::Subtract => sign(a).filter(|found| sign(b).map(SignOf::flipped) == Some(*found)),
+            Binary::Power => match (sign(a)?, b.as_ref()) {
+                (SignOf::POSITIVE, _) => positive,
+                (_, Formula::Number(exponent)) if exponent % 2.0 == 0.0 => positive,
+                (sign, Formula::Number(exponent)) if exponent.abs() % 2.0 == 1.0 => Some(sign),
+                _ => None,
+            },
+        },
     }
 }
 
@@ -107,6 +201,40 @@ mod tests {
                     check(score, &target).expect("scores differ");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn scores_that_are_surely_negative_are_known_before_there_are_weights() {
+        let (w, x) = (weight, input_squares);
+        for (score, which) in [
+            (w(), "every weight below 0"),
+            (w() * x().root(), "every weight below 0"),
+            (-(w() / row_sums(w().abs())), "every weight above 0"),
+            (w() * -2.0 * x(), "every weight above 0"),
+            (w().cube() + w(), "every weight below 0"),
+            (w().power(3.0), "every weight below 0"),
+            (w() * w() * w(), "every weight below 0"),
+            (-w().abs(), "weights"),
+            (-1.0 - w().square(), "weights"),
+        ] {
+            assert_eq!(below_zero(&score), Some(which), "{score}");
+        }
+        for score in [
+            w().abs() * x(),
+            w() * w(),
+            w().power(2.0),
+            -w() * -w(),
+            w().exp(),
+            // Only weights can tell.
+            w() + 1.0,
+            w() - w().abs(),
+            w() * row_sums(w()),
+            w() * crate::prune::score::input_means(),
+            x().log() * w(),
+            w().maximum(0.0),
+        ] {
+            assert_eq!(below_zero(&score), None, "{score}");
         }
     }
 }

@@ -99,6 +99,114 @@ fn a_formula_that_ranks_nothing_in_a_layer_names_layer_and_formula() {
     }
 }
 
+/// Claim: of a formula of ten thousand characters, a message shows what is around the mistake.
+#[test]
+fn a_long_formula_is_not_said_whole() {
+    let ones = " + 1.00000000000000000000000000000".repeat(150);
+    assert!(2 * ones.len() > 10_000);
+    for (formula, more, says) in [
+        (format!("abs(w){ones} + y9{ones}"), "", "unknown value `y9`"),
+        (format!("abs(w{ones}{ones}"), "", "`)` is missing"),
+        (format!("0 - abs(w){ones}{ones} w"), "", "the formula could end here"),
+        (
+            format!("1{ones}{ones}"),
+            "",
+            "the formula gives every weight the same score",
+        ),
+        (
+            format!("w * (1{ones}{ones})"),
+            "",
+            "the formula gives every weight below 0 a score below 0",
+        ),
+        (
+            format!("abs(w) * (1{ones}{ones})"),
+            ", a = 1.0",
+            "parameter `a` is not in the formula",
+        ),
+        (
+            format!("y2 * (1{ones}{ones})"),
+            "",
+            "this is one number for each output (row)",
+        ),
+        (format!("abs(w) + {}", "y9".repeat(5000)), "", "unknown value `y9y9"),
+    ] {
+        let folder = with(&format!(
+            "[[method]]\ncriterion = {{ expression = \"{formula}\"{more} }}\n"
+        ));
+        let output = run(&folder, "plan experiment.toml");
+        let text = super::says(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "no `{says}` in {text}");
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(1000), "{text}");
+        let set = format!("expression={formula}");
+        let words = [
+            "prune",
+            "--model",
+            "model",
+            "--sparsity",
+            "0.5",
+            "--method",
+            "expression",
+            "--out",
+            "out",
+            "--set",
+            &set,
+        ];
+        let output = folder.zprune(&words).output().expect("the program starts");
+        let text = super::says(&output);
+        assert!(!output.status.success() || !more.is_empty(), "{text}");
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(1000), "{text}");
+    }
+    // What only weights tell.
+    let folder = Folder::new();
+    let set = format!("expression=depth * abs(w) * (1{ones}{ones})");
+    let words = [
+        "prune",
+        "--model",
+        "model",
+        "--sparsity",
+        "0.5",
+        "--method",
+        "expression",
+        "--out",
+        "out",
+        "--set",
+        &set,
+    ];
+    let text = super::says(&folder.zprune(&words).output().expect("the program starts"));
+    assert!(
+        text.contains("model.layers.0.") && text.contains("the formula `depth * abs(w) * (1 + 1"),
+        "{text}"
+    );
+    let longest = text.lines().map(|line| line.chars().count()).max();
+    assert!(longest < Some(1000), "{text}");
+}
+
+/// Claim: a formula with the sign of the weight is refused before anything is loaded, since half of its scores would be negative.
+#[test]
+fn a_formula_that_is_surely_negative_is_refused_in_the_plan() {
+    for (formula, says) in [
+        ("w * sqrt(x2)", "every weight below 0 a score below 0"),
+        ("-abs(w)", "weights a score below 0"),
+    ] {
+        let folder = with(&format!("[[method]]\ncriterion = {{ expression = \"{formula}\" }}\n"));
+        std::fs::remove_dir_all(folder.path("model")).expect("writable");
+        let output = run(&folder, "plan experiment.toml");
+        let text = super::says(&output);
+        assert_eq!(output.status.code(), Some(2), "{formula}: {text}");
+        for part in [says, "`abs(w)`", formula, "^", "experiment.toml:"] {
+            assert!(text.contains(part), "{formula}: no `{part}` in {text}");
+        }
+    }
+    // Only weights tell.
+    let folder = with("[[method]]\ncriterion = { expression = \"w + 0.001\" }\n");
+    works(&run(&folder, "plan experiment.toml"));
+    let text = super::says(&run(&folder, "experiment.toml"));
+    assert!(text.contains("is negative") || text.contains(" is -"), "{text}");
+}
+
 #[test]
 fn a_layer_of_zeros_fails_no_method() {
     let folder = Folder::new();

@@ -8,9 +8,9 @@ pub mod words;
 use super::step::Criterion;
 use crate::error::{Error, Result};
 use crate::prune::formula::Formula;
-use crate::prune::formula::written::{Part, Sign, Written, read, wrong};
+use crate::prune::formula::written::{Part, Sign, Written, read, shortened, wrong};
 use crate::prune::pattern::Group;
-use crate::prune::ranking::told_apart;
+use crate::prune::ranking::{below_zero, told_apart};
 use crate::prune::score::{Quantity, Score, Shape, column_sums, entries, greatest, least, row_sums, shape, sum};
 use crate::registry::{of_parameter, plain, suggestion};
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
@@ -177,7 +177,7 @@ impl Criterion for Expression {
     }
 
     fn given_by(&self) -> Option<String> {
-        Some(format!("the formula `{}`", self.expression))
+        Some(format!("the formula `{}`", shortened(&self.expression)))
     }
 
     fn score(&self) -> Score {
@@ -190,7 +190,8 @@ impl Expression {
     /// The formula as a tree.
     ///
     /// # Errors
-    /// It is none, has unknown names or parameters that it does not use, or gives all weights the same score.
+    /// It is none, has unknown names or parameters that it does not use, gives all weights the same score, or some of them surely a
+    /// negative one.
     fn meaning(&self) -> Result<Score> {
         if self.parameters.len() > MOST_PARAMETERS {
             return Err(Error::config(format!(
@@ -220,7 +221,7 @@ impl Expression {
         if let Some(name) = self.parameters.keys().find(|name| !reading.used.contains(name)) {
             return Err(Error::config(format!(
                 "parameter `{name}` is not in the formula `{}`",
-                self.expression
+                shortened(&self.expression)
             )));
         }
         match told_apart(&score) {
@@ -229,7 +230,16 @@ impl Expression {
                 0,
                 "the formula gives every weight the same score",
             )),
-            _ => Ok(score),
+            _ => match below_zero(&score) {
+                Some(which) => Err(wrong(
+                    &self.expression,
+                    0,
+                    &format!(
+                        "the formula gives {which} a score below 0, and a score must not be negative; compare sizes, as with `abs(w)`"
+                    ),
+                )),
+                None => Ok(score),
+            },
         }
     }
 }
@@ -301,7 +311,8 @@ impl Reading<'_> {
         Err(self.wrong(
             at,
             &format!(
-                "unknown value `{name}`{}. A parameter has its value beside the formula: `{name} = 0.5`",
+                "unknown value `{0}`{1}. A parameter has its value beside the formula: `{0} = 0.5`",
+                shortened(name),
                 suggestion(name, &names)
             ),
         ))
@@ -319,7 +330,8 @@ impl Reading<'_> {
                 Some((_, meant)) => format!("; write `{meant}`"),
                 None => suggestion(name, &names),
             };
-            return Err(self.wrong(at, &format!("unknown function `{name}`{suggested}")));
+            let what = format!("unknown function `{}`{suggested}", shortened(name));
+            return Err(self.wrong(at, &what));
         };
         let (fewest, most) = function.takes;
         if !(fewest..=most).contains(&arguments.len()) {
@@ -510,13 +522,13 @@ mod tests {
     #[test]
     fn every_name_of_the_table_can_be_used_in_a_formula() {
         for name in VALUES.iter().flat_map(|value| value.names) {
-            made(&format!("expression = \"w * {name}\"")).expect(name);
+            made(&format!("expression = \"abs(w) + {name}\"")).expect(name);
         }
         for function in FUNCTIONS {
             for name in function.names {
                 for count in function.takes.0..=function.takes.1 {
                     let values = ["abs(w)", "2"][..count].join(", ");
-                    let made = made(&format!("expression = \"w * {name}({values})\"")).expect(name);
+                    let made = made(&format!("expression = \"abs(w) + {name}({values})\"")).expect(name);
                     // Only what reduces makes something that is no value for each weight.
                     let alone = format!("{name}({values})");
                     let mut reading = Reading {
