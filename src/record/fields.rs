@@ -237,6 +237,14 @@ pub struct RunInfo {
     pub seconds_per_token: Option<[f64; 2]>,
 }
 
+impl RunInfo {
+    /// Where times were measured: the GPU without its driver, if there is one, and the machine.
+    pub fn measured_on(&self) -> String {
+        let gpu = self.device.as_deref().and_then(|device| device.split(", ").next());
+        gpu.map_or(self.machine.clone(), |gpu| format!("{gpu} ({})", self.machine))
+    }
+}
+
 /// The sizes of a model before and after whole units were removed: of the model that is measured and that `shrink` writes, in which narrow
 /// matrices are multiplied out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -57,6 +57,8 @@ pub struct MethodResult {
     pub sparsity: Option<f64>,
     /// Mean time of pruning in seconds, including calibration; none of what another program pruned.
     pub seconds: Option<f64>,
+    /// Where the times of pruning were measured, for each run that has one.
+    pub machines: Vec<String>,
     /// Number of calibration tokens of the first run; none if it did not calibrate.
     pub calibration_tokens: Option<usize>,
     /// Number of inputs of the widest layer that was pruned, in the first run; none if its record does not tell.
@@ -377,6 +379,13 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
     }
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
     let mean = |values: Vec<f64>| Summary::of(&values, confidence).map(|summary| summary.mean);
+    let timed = || {
+        let pruned = |record: &&&Record| {
+            let pruning = record.cell.pruning.as_ref();
+            pruning.is_some_and(|pruning| !pruning.is_checkpoint())
+        };
+        good.iter().filter(pruned)
+    };
     MethodResult {
         method: method.to_string(),
         pattern,
@@ -395,17 +404,11 @@ fn entry(method: &str, pattern: Option<Pattern>, cells: &[Found], measure: &Meas
         summary: Summary::of(&values, confidence),
         sparsity: mean(good.iter().filter_map(|record| record.sparsity).collect()),
         seconds: mean(
-            good.iter()
-                .filter(|record| {
-                    record
-                        .cell
-                        .pruning
-                        .as_ref()
-                        .is_some_and(|pruning| !pruning.is_checkpoint())
-                })
+            timed()
                 .map(|record| record.run.calibrate_seconds + record.run.prune_seconds)
                 .collect(),
         ),
+        machines: timed().map(|record| record.run.measured_on()).collect(),
         calibration_tokens: good.first().and_then(|record| {
             let calibration = record.cell.pruning.as_ref()?.calibration.as_ref()?;
             Some(calibration.sequences * calibration.length)

@@ -11,6 +11,7 @@ use crate::report::found;
 use crate::report::results::{Measure, MethodResult, Section};
 use crate::report::sheet::Mark;
 use crate::stats::proportion::FEW;
+use std::collections::BTreeMap;
 
 impl View<'_> {
     /// Why cells failed, a line for each method and pattern.
@@ -183,6 +184,25 @@ impl View<'_> {
             }
         }
         found
+    }
+
+    /// What the column `times` must not be read as, where its times were measured on several machines.
+    pub(super) fn of_machines(&self, section: &Section, times: &str) -> Option<String> {
+        let patterns = &self.results.plan.experiment.patterns;
+        let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+        for machine in self.entries(section, patterns).flat_map(|entry| &entry.machines) {
+            *runs.entry(machine).or_default() += 1;
+        }
+        (runs.len() > 1).then(|| {
+            let each = runs
+                .iter()
+                .map(|(machine, count)| format!("{machine}: {}", counted(*count, "run")));
+            format!(
+                "{times}: the times are of {} machines, so that rows differ in the machine, too. {}.",
+                runs.len(),
+                each.collect::<Vec<_>>().join("; ")
+            )
+        })
     }
 
     /// Notes that explain how to read a table of scores.

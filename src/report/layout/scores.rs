@@ -11,6 +11,9 @@ use crate::report::sheet::{Column, Sheet, SheetCell, number};
 use crate::stats::average::macro_average;
 use crate::stats::{Shown, normal_quantile};
 
+/// The column of the time that pruning took.
+const PRUNING_TIME: &str = "prune, s";
+
 impl View<'_> {
     pub(super) fn perplexity(&self) -> Vec<Sheet> {
         let experiment = &self.results.plan.experiment;
@@ -49,7 +52,7 @@ impl View<'_> {
                 columns.push(Column::numbers("published").beside());
             }
         }
-        columns.extend([Column::numbers("seeds").aside(), Column::time("prune, s").aside()]);
+        columns.extend([Column::numbers("seeds").aside(), Column::time(PRUNING_TIME).aside()]);
         let row = |method: &str, group: String, seeded: Option<bool>| {
             let mut row = vec![self.named(method), SheetCell::plain(group)];
             for pattern in &experiment.patterns {
@@ -70,6 +73,7 @@ impl View<'_> {
             "Times (prune, s) are those of calibration and pruning together: means over seeds and patterns."
                 .to_string(),
         );
+        notes.extend(self.of_machines(section, PRUNING_TIME));
         Sheet {
             title: self.title(&section.model, &section.measure),
             columns,

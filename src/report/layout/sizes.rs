@@ -8,6 +8,9 @@ use crate::report::sheet::{Column, Sheet, SheetCell, number};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
+/// The column of the time that scoring a token takes.
+const MILLISECONDS: &str = "ms a token";
+
 impl View<'_> {
     /// A table per perplexity measure of the models that lost whole units, beside the dense one.
     pub(super) fn sizes(&self) -> Vec<Sheet> {
@@ -28,7 +31,7 @@ impl View<'_> {
             Column::numbers("parameters, M"),
             Column::numbers("stored, MiB").aside(),
             Column::numbers("multiply-adds, M"),
-            Column::time("ms a token"),
+            Column::time(MILLISECONDS),
             Column::time("time, %"),
         ];
         let dense = [
@@ -57,11 +60,12 @@ impl View<'_> {
             let value = entry.summary.as_ref().map(|summary| summary.mean);
             rows.push(row(self.named(&entry.method), asked, value, numbers));
         }
+        let of_machines = self.of_machines(section, MILLISECONDS);
         Some(Sheet {
             title: format!("{}: sizes and times, with {}", section.model, section.measure.label()),
             columns,
             rows,
-            notes: vec![
+            notes: [
                 "Removed: the share of the weights of the blocks' linear layers that went with whole units; it is not exactly what was \
                  asked for, since units have fixed sizes. Parameters include the embedding and the head. Multiply-adds are those of a token \
                  in linear layers and the head. Means over seeds."
@@ -74,7 +78,10 @@ impl View<'_> {
                  weights, on the machine that ran the cell; time is the share of what the dense model took in the same minute. Sparse \
                  weights without whole units save no time here, so these methods have no row."
                     .to_string(),
-            ],
+            ]
+            .into_iter()
+            .chain(of_machines)
+            .collect(),
         })
     }
 }
