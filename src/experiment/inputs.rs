@@ -253,35 +253,18 @@ impl Inputs {
         let mut generations = Vec::new();
         for plan in &experiment.generations {
             let (obtain, name) = (plan.obtain.as_deref(), &plan.name);
-            let what = format!("prompts of `{name}`");
-            let (part, path) = (&Part::Prompts(name.clone()), plan.prompts.as_path());
-            let prompts = file(
-                &what,
-                path,
-                Named {
+            let mut found = |what: &str, part: &Part, path| {
+                let named = Named {
                     part,
                     path,
                     obtain,
                     in_file,
-                },
-                &mut missing,
-            )?;
-            let what = format!("examples of `{name}`");
-            let part = &Part::Examples(name.clone());
+                };
+                file(&format!("{what} of `{name}`"), path, named, &mut missing)
+            };
+            let prompts = found("prompts", &Part::Prompts(name.clone()), &plan.prompts)?;
             let examples = plan.examples.as_deref();
-            let examples = examples.map(|path| {
-                file(
-                    &what,
-                    path,
-                    Named {
-                        part,
-                        path,
-                        obtain,
-                        in_file,
-                    },
-                    &mut missing,
-                )
-            });
+            let examples = examples.map(|path| found("examples", &Part::Examples(name.clone()), path));
             let examples = examples.transpose()?;
             generations.push(match (prompts, examples) {
                 (Some(prompts), None) => Some(GenerationInput {

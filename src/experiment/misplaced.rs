@@ -1,7 +1,7 @@
 //! Parameters of a method that do not stand in their step's table, and steps that are tables without a name: which line is meant.
 
 use super::known::{KnownRecipe, stands_for};
-use super::raw::{RawComponent, RawMethod};
+use super::raw::{RawComponent, RawMethod, STEPS};
 use crate::prune::allocator::ALLOCATORS;
 use crate::prune::compensation::COMPENSATIONS;
 use crate::prune::component::Components;
@@ -86,7 +86,7 @@ fn beside(text: &str, method: &DeTable, key: &str, value: &str) -> Option<String
 
 /// What to say of a step whose table has parameters and no name.
 fn without_name(text: &str, method: &DeTable, key: &str, typed: &DeTable) -> Option<String> {
-    let step = STEPS.iter().find(|step| **step == key)?;
+    let step = keys().find(|step| *step == key)?;
     let parameters: Vec<&str> = typed.iter().map(|(key, _)| &**key.get_ref()).collect();
     if parameters.is_empty() {
         return None;
@@ -94,7 +94,7 @@ fn without_name(text: &str, method: &DeTable, key: &str, typed: &DeTable) -> Opt
     let fits = |name: &str| parameters.iter().all(|parameter| has(step, name, parameter));
     let of_recipe = steps(text, method)
         .into_iter()
-        .find(|own| own.key == *step && fits(&own.name));
+        .find(|own| own.key == step && fits(&own.name));
     let named = |name: String| Step {
         key: step,
         name,
@@ -149,17 +149,10 @@ impl Step {
     }
 }
 
-/// The keys of steps.
-const STEPS: [&str; 8] = [
-    "criterion",
-    "solver",
-    "allocator",
-    "transform",
-    "permutation",
-    "refine",
-    "compensate",
-    "units",
-];
+/// The keys whose values are components.
+fn keys() -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().chain(["units"])
+}
 
 /// The steps of a method that have a name: those that were typed, and those of its recipe.
 fn steps(text: &str, method: &DeTable) -> Vec<Step> {
@@ -169,7 +162,7 @@ fn steps(text: &str, method: &DeTable) -> Vec<Step> {
     if let Some(DeValue::String(name)) = method.get("recipe").map(Spanned::get_ref) {
         whole = KnownRecipe::find(name).map(KnownRecipe::method);
     }
-    for key in STEPS {
+    for key in keys() {
         let Some(typed) = method.get(key).map(Spanned::get_ref) else {
             continue;
         };
@@ -272,7 +265,7 @@ fn owners(parameter: &str) -> Vec<String> {
         let names = all(step).into_iter().filter(move |name| has(step, name, parameter));
         names.map(move |name| format!("{step} `{name}`"))
     };
-    STEPS.into_iter().flat_map(of_step).collect()
+    keys().flat_map(of_step).collect()
 }
 
 #[cfg(test)]
@@ -336,25 +329,20 @@ mod tests {
                 "unknown key `slover`; did you mean `solver`?",
             ),
         ] {
-            let text = format!("[[method]]\n{method}\n");
-            let mut problems = Problems::default();
-            let path = "x.toml".into();
-            let source = Source { path, text };
-            source.parse(&mut problems);
-            let told = problems
-                .in_file(&source.path, &source.text)
-                .expect_err(method)
-                .to_string();
-            assert!(told.contains(said), "no `{said}` in:\n{told}");
-            let listed = format!("methods = [{{ {} }}]\n", method.replace('\n', ", "));
-            let mut problems = Problems::default();
-            let source = Source { text: listed, ..source };
-            source.parse(&mut problems);
-            let told = problems
-                .in_file(&source.path, &source.text)
-                .expect_err(method)
-                .to_string();
-            assert!(told.contains(said), "no `{said}` in:\n{told}");
+            for text in [
+                format!("[[method]]\n{method}\n"),
+                format!("methods = [{{ {} }}]\n", method.replace('\n', ", ")),
+            ] {
+                let source = Source {
+                    path: "x.toml".into(),
+                    text,
+                };
+                let mut problems = Problems::default();
+                source.parse(&mut problems);
+                let told = problems.in_file(&source.path, &source.text);
+                let told = told.expect_err(method).to_string();
+                assert!(told.contains(said), "no `{said}` in:\n{told}");
+            }
         }
     }
 }

@@ -220,6 +220,17 @@ impl<'de> Deserialize<'de> for ListedMethod {
     }
 }
 
+/// The keys of the steps of a recipe, whose values are components.
+pub(super) const STEPS: [&str; 7] = [
+    "criterion",
+    "solver",
+    "allocator",
+    "transform",
+    "permutation",
+    "refine",
+    "compensate",
+];
+
 /// A pruning method of the experiment, `[[method]]`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

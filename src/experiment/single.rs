@@ -7,7 +7,7 @@ use super::plan::{Experiment, MethodPlan, ModelPlan, RecipePlan};
 use super::problems::{Problems, WHOLE};
 use super::protocol::{Length, Named, agree};
 use super::raw::{
-    RawCalibration, RawComponent, RawEvaluation, RawGeneration, RawMethod, RawModel, RawPattern, RawTask,
+    RawCalibration, RawComponent, RawEvaluation, RawGeneration, RawMethod, RawModel, RawPattern, RawTask, STEPS,
 };
 use super::resolve::methods;
 use super::resolve::methods::method;
@@ -383,18 +383,7 @@ fn named_method(
             "permutation" => &mut method.permutation,
             "refine" => &mut method.refine,
             "compensate" => &mut method.compensate,
-            _ => {
-                let steps = [
-                    "criterion",
-                    "solver",
-                    "allocator",
-                    "transform",
-                    "permutation",
-                    "refine",
-                    "compensate",
-                ];
-                return Err(registry::unknown("step in --set", step, &steps));
-            }
+            _ => return Err(registry::unknown("step in --set", step, &STEPS)),
         };
         let part = part.as_mut().ok_or_else(|| absent(step))?;
         part.get_mut().parameters.insert(key.to_string(), value_of(value));
