@@ -1,7 +1,8 @@
 //! Several results folders in one report: their methods in the same tables, compared on the models and texts that they share.
 //!
 //! Models are the same if their weights are, evaluations if their texts are cut in the same way, whatever they are called. What has the
-//! same name and is not the same gets the experiment's name behind its own, so that no row mixes results of two things.
+//! same name and is not the same gets the experiment's name behind its own, so that no row mixes results of two things. A method that has
+//! another name than an earlier one with the same recipe is in that one's row, so that it is not compared with itself.
 
 use super::results::{Found, Measured, Results};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowsBy {
-    /// Methods with one name and the same settings are one row, with the seeds of all experiments.
+    /// Methods with the same settings are one row, with the seeds of all experiments, whatever they are called.
     #[default]
     Method,
     /// Every experiment's methods have rows of their own.
@@ -95,15 +96,15 @@ pub fn union(folders: &[ResultsFolder], rows: RowsBy) -> Result<Results> {
 pub fn declare(results: &mut Results, comparisons: Vec<Comparison>) {
     let experiment = &mut results.plan.experiment;
     experiment.comparisons = comparisons;
-    experiment.description = described(
-        &experiment.name,
+    experiment.description = experiment.description.replace(
+        EVERY_PAIR,
         "Only comparisons that were declared for this report are made.",
     );
 }
 
-fn described(names: &str, comparisons: &str) -> String {
-    format!("The results of {names} in one report. {comparisons}")
-}
+/// What the description of several experiments says of comparisons where none are declared.
+const EVERY_PAIR: &str =
+    "Comparisons that the experiments declared are not used: every pair of methods is compared, in one family.";
 
 /// What experiments are called; of two with one name, the second has a number.
 fn names(folders: &[ResultsFolder]) -> Vec<String> {
@@ -163,6 +164,8 @@ struct Union<'a> {
     references: Vec<Reference>,
     cells: Vec<UnionCell<'a>>,
     measured: Vec<Measured>,
+    /// Which methods are in the rows of others that have another name, a sentence for each.
+    under_other_names: Vec<String>,
 }
 
 impl<'a> Union<'a> {
@@ -187,7 +190,8 @@ impl<'a> Union<'a> {
         extend(&mut self.seeds, &experiment.seeds);
         let mut methods: BTreeMap<&str, String> = BTreeMap::from([(DENSE, DENSE.to_string())]);
         for method in &experiment.methods {
-            methods.insert(&method.name, self.method(part, method, &models, rows));
+            let used: Vec<String> = methods.values().cloned().collect();
+            methods.insert(&method.name, self.method(part, method, &models, &used, rows));
         }
         for reference in &experiment.references {
             self.reference(reference, experiment, (&models, &methods, &evaluations));
@@ -311,20 +315,33 @@ impl<'a> Union<'a> {
         }
     }
 
-    /// The name of a method in the union.
+    /// The name of a method in the union; `used` are those of the experiment's other methods.
     fn method(
         &mut self,
         part: &Part<'a>,
         method: &MethodPlan,
         models: &BTreeMap<&str, String>,
+        used: &[String],
         rows: RowsBy,
     ) -> String {
         let taken = |name: &str| self.methods.iter().any(|known| known.name == name);
         let own = format!("{} ({})", method.name, part.name);
         let name = match rows {
-            RowsBy::Method if !taken(&method.name) => method.name.clone(),
-            RowsBy::Method if self.is_known(part, method, models) => return method.name.clone(),
-            _ => own,
+            RowsBy::Experiment => own,
+            RowsBy::Method => match self.known(part, method, models, used) {
+                Some(known) => {
+                    if known != method.name {
+                        let said = format!(
+                            "`{}` of {} is in the row of `{known}`, whose recipe it has.",
+                            method.name, part.name
+                        );
+                        self.under_other_names.push(said);
+                    }
+                    return known;
+                }
+                None if taken(&method.name) => own,
+                None => method.name.clone(),
+            },
         };
         let names = self.methods.iter().map(|known| known.name.as_str());
         let name = match taken(&name) {
@@ -338,24 +355,45 @@ impl<'a> Union<'a> {
         name
     }
 
-    /// Whether the method of this name does what an earlier one does: its steps, and how its cells were computed.
-    fn is_known(&self, part: &Part<'a>, method: &MethodPlan, models: &BTreeMap<&str, String>) -> bool {
-        if !self.methods.contains(method) {
-            return false;
-        }
+    /// The name of an earlier method that does what this one does: the one of the same name or, where cells of both were computed, of
+    /// another.
+    fn known(
+        &self,
+        part: &Part<'a>,
+        method: &MethodPlan,
+        models: &BTreeMap<&str, String>,
+        used: &[String],
+    ) -> Option<String> {
+        let same_name = |known: &&MethodPlan| known.name == method.name;
+        let first = self.methods.iter().filter(same_name);
+        let others = self.methods.iter().filter(|known| !same_name(known));
+        let likely = first.chain(others).filter(|known| !used.contains(&known.name));
+        let mut alike = likely.filter(|known| {
+            let named = MethodPlan {
+                name: known.name.clone(),
+                ..method.clone()
+            };
+            **known == named && self.is_known(part, method, &known.name, models)
+        });
+        alike.next().map(|known| known.name.clone())
+    }
+
+    /// Whether the cells of a method were computed as those of the earlier one of this name, as far as records tell.
+    fn is_known(&self, part: &Part<'a>, method: &MethodPlan, known: &str, models: &BTreeMap<&str, String>) -> bool {
         let earlier: Vec<(&PlannedCell, &Identity)> = self
             .cells
             .iter()
-            .filter(|it| it.cell.method == method.name)
+            .filter(|it| it.cell.method == known)
             .filter_map(|it| Some((&it.cell, &it.record?.cell)))
             .collect();
         let (mut shared, mut alike) = (false, true);
-        let mut apart = true;
+        let (mut compared, mut apart) = (false, true);
         for (cell, identity) in part.identities(|cell| cell.method == method.name) {
             for (other, before) in &earlier {
                 let computed = |it: &Identity| (it.numbers, it.backend.clone(), it.compute);
                 let same = computed(identity) == computed(before);
                 let place = |cell: &PlannedCell| (cell.pattern, cell.seed);
+                compared = true;
                 if models.get(cell.model.as_str()) == Some(&other.model) && place(cell) == place(other) {
                     shared = true;
                     alike &= same && identity.pruning == before.pruning;
@@ -363,7 +401,11 @@ impl<'a> Union<'a> {
                 apart &= same && unseeded(identity) == unseeded(before);
             }
         }
-        if shared { alike } else { apart }
+        match shared {
+            true => alike,
+            // Without records, only the name says that they are the same.
+            false => apart && (compared || method.name == known),
+        }
     }
 
     fn reference(
@@ -409,10 +451,12 @@ impl<'a> Union<'a> {
         let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
         let name = names.join(" + ");
         Ok(Experiment {
-            description: described(
-                &name,
-                "Comparisons that the experiments declared are not used: every pair of methods is compared, in one family.",
-            ),
+            description: [
+                &[format!("The results of {name} in one report. {EVERY_PAIR}")],
+                self.under_other_names.as_slice(),
+            ]
+            .concat()
+            .join(" "),
             name,
             tables: Vec::new(),
             protocol: first_plan

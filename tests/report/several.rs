@@ -203,6 +203,129 @@ fn what_is_not_the_same_gets_a_row_of_its_own() {
     assert_eq!((entry(&joined, "ria").planned, entry(&joined, "wanda").planned), (0, 2));
 }
 
+/// Claim: a method that two experiments call by different names is one row, and is not compared with itself.
+#[test]
+fn one_recipe_under_two_names_is_one_row() {
+    let folder = whole("[0, 1, 2, 3]", "");
+    let called = |mut part: ResultsFolder, method: &str, name: &str| {
+        let mut methods = part.plan.experiment.methods.iter_mut();
+        methods.find(|it| it.name == method).expect("it is there").name = name.to_string();
+        let cells = part.plan.cell.iter_mut();
+        cells
+            .filter(|cell| cell.method == method)
+            .for_each(|cell| cell.method = name.to_string());
+        part
+    };
+    let first = part(&folder, "first", &["wanda", "ria"], &[0, 1]);
+    for seeds in [[0, 1], [2, 3]] {
+        let second = called(part(&folder, "second", &["wanda", "magnitude"], &seeds), "wanda", "LS");
+        let joined = union(&[first.clone(), second.clone()], RowsBy::Method).expect("they go together");
+        assert_eq!(methods(&joined), ["wanda", "ria", "magnitude"]);
+        assert_eq!(entry(&joined, "wanda").runs.len(), if seeds == [0, 1] { 2 } else { 4 });
+        let tests = zprune::report::comparison::families(&joined);
+        let patterns = joined.plan.experiment.patterns.len();
+        assert_eq!(tests.len(), 1);
+        assert!(
+            tests[0]
+                .tests
+                .iter()
+                .all(|test| test.ours != "LS" && test.other != "LS")
+        );
+        assert_eq!(
+            tests[0].tests.len(),
+            3 * patterns * joined.sections.len(),
+            "three pairs"
+        );
+        let said = "`LS` of second is in the row of `wanda`, whose recipe it has.";
+        let said_of = |results: &Results| results.plan.experiment.description.clone();
+        assert!(said_of(&joined).ends_with(said), "{}", said_of(&joined));
+        let mut declared = joined.clone();
+        declare(&mut declared, Vec::new());
+        assert!(said_of(&declared).contains("were declared for this report") && said_of(&declared).ends_with(said));
+        // In one experiment they are two rows, and by experiment they stay apart.
+        let both = union(&[first.clone(), second.clone()], RowsBy::Experiment).expect("they go together");
+        assert_eq!(
+            methods(&both),
+            ["wanda (first)", "ria (first)", "magnitude (second)", "LS (second)"]
+        );
+        // Without any record, or on another backend, nothing tells that they are the same.
+        let mut unknown = second.clone();
+        unknown.records.clear();
+        let mut gpu = second;
+        gpu.records
+            .iter_mut()
+            .for_each(|record| record.cell.backend = "gpu".to_string());
+        for other in [unknown, gpu] {
+            let joined = union(&[first.clone(), other], RowsBy::Method).expect("they go together");
+            assert!(methods(&joined).contains(&"LS"), "{:?}", methods(&joined));
+            assert!(!said_of(&joined).contains("whose recipe"), "{}", said_of(&joined));
+        }
+    }
+    // Of two methods of one experiment, only one is that of the other.
+    let mut twice = part(&folder, "second", &["wanda", "ria"], &[0, 1]);
+    let wanda = twice
+        .plan
+        .experiment
+        .methods
+        .iter()
+        .find(|it| it.name == "wanda")
+        .cloned()
+        .expect("it is there");
+    let mut copy = wanda;
+    copy.name = "LS".to_string();
+    let cells: Vec<PlannedCell> = twice
+        .plan
+        .cell
+        .iter()
+        .filter(|cell| cell.method == "wanda")
+        .cloned()
+        .collect();
+    twice.plan.cell.extend(cells.into_iter().map(|cell| PlannedCell {
+        method: "LS".to_string(),
+        ..cell
+    }));
+    twice.plan.experiment.methods.push(copy);
+    let joined = union(&[first, twice], RowsBy::Method).expect("they go together");
+    assert_eq!(methods(&joined), ["wanda", "ria", "LS"]);
+}
+
+/// Claim: a column of times says so where they were measured on several machines.
+#[test]
+fn times_of_several_machines_are_told_apart() {
+    let mut folder = whole("[0, 1]", "");
+    // Only a table of one model has such a column.
+    folder.plan.experiment.models.truncate(1);
+    folder.plan.cell.retain(|cell| cell.model == "a");
+    let notes = |folder: &ResultsFolder| -> Vec<String> {
+        let report = Report::new(folder_results(folder));
+        let of_scores = report.chapters.iter().filter(|chapter| chapter.file == "perplexity");
+        let sheets = of_scores.flat_map(|chapter| &chapter.sheets);
+        sheets.flat_map(|sheet| sheet.notes.clone()).collect()
+    };
+    let said = |folder: &ResultsFolder| notes(folder).into_iter().find(|note| note.starts_with("prune, s: "));
+    assert_eq!(said(&folder), None);
+    let mut merged = folder.clone();
+    for record in &mut merged.records {
+        record.run.machine = "linux x86_64, 16 cores".to_string();
+        record.run.device = None;
+        if record.cell.pruning.is_some() && record.label.method == "wanda" {
+            record.run.device = Some("NVIDIA H200, NVIDIA 580.159.04, tier cooperative".to_string());
+        }
+    }
+    let note = said(&merged).expect("a note");
+    assert!(
+        note.starts_with("prune, s: the times are of 2 machines, so that rows differ in the machine, too. "),
+        "{note}"
+    );
+    for machine in ["NVIDIA H200 (linux x86_64, 16 cores): ", "; linux x86_64, 16 cores: "] {
+        assert!(
+            note.contains(machine) || note.contains(machine.trim_start_matches("; ")),
+            "{note}"
+        );
+    }
+    assert!(!note.contains("580.159"), "the driver is of no interest: {note}");
+}
+
 fn folder_results(folder: &ResultsFolder) -> Results {
     Results::join(folder.plan.clone(), &folder.records)
 }
