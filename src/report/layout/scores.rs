@@ -69,10 +69,9 @@ impl View<'_> {
         let rows = methods.map(|(name, plan)| row(name, group(plan), plan.map(MethodPlan::seeded)));
         let rows = rows.collect();
         let mut notes = self.notes(&[section], &experiment.patterns);
-        notes.push(
-            "Times (prune, s) are those of calibration and pruning together: means over seeds and patterns."
-                .to_string(),
-        );
+        notes.push(format!(
+            "Times ({PRUNING_TIME}) are those of calibration and pruning together: means over seeds and patterns."
+        ));
         notes.extend(self.of_machines(section, PRUNING_TIME));
         Sheet {
             title: self.title(&section.model, &section.measure),
