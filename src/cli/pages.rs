@@ -38,6 +38,7 @@ const PAGES: &[(&str, &str)] = pages![
     "sparsegpt",
     "sparsity-induction",
     "stade",
+    "swap-solve",
     "table-and-file",
     "taylor",
     "two-ssp",

@@ -1,4 +1,4 @@
-//! Recipes that have a name of their own: the methods of papers.
+//! Recipes that have a name of their own: the methods of papers, and the one that our search found.
 //!
 //! `recipe = "fistapruner"` in a `[[method]]`, or `--method fistapruner`, stands for the lines below; what is typed beside it
 //! takes the place of the recipe's own.
@@ -30,7 +30,7 @@ impl RawMethod {
 }
 
 /// All recipes that have a name.
-pub const KNOWN: [KnownRecipe; 5] = [
+pub const KNOWN: [KnownRecipe; 6] = [
     KnownRecipe {
         name: "sparsegpt",
         source: "arXiv 2301.00774",
@@ -56,6 +56,12 @@ pub const KNOWN: [KnownRecipe; 5] = [
         name: "thanos",
         source: "arXiv 2504.05346",
         lines: "criterion = \"wanda\"\nsolver = { name = \"obs\", order = \"rescore\" }",
+    },
+    KnownRecipe {
+        name: "swap-solve",
+        source: "zprune's own, found by a search",
+        lines: "criterion = \"wanda\"\nrefine = \"sparse-swaps\"\nsolver = { name = \"least-squares\", damping = 0.001 }\n\
+                stage = \"separate\"\ntarget = \"dense\"",
     },
 ];
 

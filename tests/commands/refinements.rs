@@ -115,11 +115,11 @@ fn what_a_command_asks_for_in_vain_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn recipes_by_name_are_the_methods_of_papers() {
+fn recipes_by_name_prune() {
     let folder = Folder::new();
     let calibration = "--calibration calibration.jsonl --sequences 4 --length 16";
     let listed = works(&run(&folder, "list"));
-    for name in ["sparsegpt", "thanos", "admm", "alps", "fistapruner"] {
+    for name in ["sparsegpt", "thanos", "admm", "alps", "fistapruner", "swap-solve"] {
         assert!(listed.contains(&format!("\n  {name} ")), "{listed}");
         let prune = format!("prune --model model --method {name} --sparsity 0.5 --out {name} {calibration}");
         works(&run(&folder, &prune));
