@@ -17,6 +17,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 use words::{FUNCTIONS, Function, VALUES, Value, columns, rows};
 
 /// The most parts that a formula may have when all functions are written out. Z-Pruner's has some hundreds.
@@ -45,6 +46,9 @@ pub struct Expression {
     /// Values of the names in the formula that are not known here.
     #[serde(flatten)]
     pub parameters: BTreeMap<String, f64>,
+    /// The formula as a tree, once it was asked for: reading it for every layer would take longer than a GPU needs for a small one.
+    #[serde(skip)]
+    tree: OnceLock<Score>,
 }
 
 /// What a user typed.
@@ -158,6 +162,7 @@ impl From<Typed> for Expression {
             expression: normal_form(&typed.expression).unwrap_or(typed.expression),
             group: typed.group,
             parameters: typed.parameters,
+            tree: OnceLock::new(),
         }
     }
 }
@@ -181,8 +186,11 @@ impl Criterion for Expression {
     }
 
     fn score(&self) -> Score {
-        self.meaning()
-            .expect("the formula was checked when the criterion was made")
+        let read = || {
+            self.meaning()
+                .expect("the formula was checked when the criterion was made")
+        };
+        self.tree.get_or_init(read).clone()
     }
 }
 
