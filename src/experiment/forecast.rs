@@ -134,9 +134,11 @@ impl Forecast {
         };
         let rounded = |values: u128| each * values;
         let head = spec.vocabulary as u128 * spec.embedding.width as u128;
-        // In single precision, a weight may be packed for the time of a product.
+        // In single precision, a weight may be packed for the time of a product. Where two models are timed in turns, the allocator may
+        // still have that of the one while the other's is packed.
+        let timed = 1 + u128::from(removing.writes);
         let packed = match experiment.machine.compute {
-            None | Some(Compute::F32) => Packed::bytes(layer.max(head)),
+            None | Some(Compute::F32) => timed * Packed::bytes(layer.max(head)),
             Some(Compute::F16 | Compute::Bf16) => 0,
         };
         let passing = grams
@@ -151,7 +153,7 @@ impl Forecast {
         let inside = 4 * batch * (2 * attention + 3 * mlp) + 2 * scores + 4 * layer;
         let of_logits = threads * GRADIENT_LOGIT_ROWS as u128 * spec.vocabulary as u128 * 4 + 12 * batch * width;
         let on_the_way_back = |gradients: GradientNeeds| match gradients.anything() {
-            true => (inside + 4 * gradients.count() as u128 * block).max(of_logits),
+            true => (inside + 4 * gradients.count() as u128 * block).max(of_logits) + packed,
             false => 0,
         };
         let back = on_the_way_back(gradients).max(on_the_way_back(removing.gradients));
