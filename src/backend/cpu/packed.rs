@@ -39,7 +39,7 @@ fn fast() -> Option<Avx512> {
     Avx512::here().filter(|avx512| avx512.fast())
 }
 
-/// A matrix `(outputs, inputs)` in single precision, packed into panels of [`SINGLE_PANEL`] outputs, input after input.
+/// A matrix `(outputs, inputs)` in single precision, packed into panels of `SINGLE_PANEL` outputs, input after input.
 pub struct Packed {
     avx512: Avx512,
     lines: Vec<Line>,
@@ -69,7 +69,7 @@ impl Packed {
         Packed { avx512, lines, inputs }
     }
 
-    /// Computes `x W^T` on the calling thread for the outputs from `first` on, a multiple of [`SINGLE_PANEL`]. Returns
+    /// Computes `x W^T` on the calling thread for the outputs from `first` on, a multiple of `SINGLE_PANEL`. Returns
     /// false if faer computes such a product in another way: then nothing was done.
     pub fn multiply(&self, mut y: MatMut<f32>, x: &[f32], first: usize) -> bool {
         let inputs = self.inputs;
