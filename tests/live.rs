@@ -132,22 +132,18 @@ fn the_time_left_of_a_run_that_goes_on_is_known_from_its_records_before_the_firs
     let outcome = run(&folder, &listener).expect("it goes on");
     assert_eq!(outcome.skipped, 9);
     let left = listener.left.borrow();
-    let recorded: f64 = record::read(&folder.path("results"))
-        .expect("records")
-        .iter()
-        .take(9)
-        .map(|record| record.run.total_seconds)
-        .sum();
+    // The first cell that is left is one of the new method. What it took is known now.
+    let records = record::read(&folder.path("results")).expect("records");
+    let took: Vec<f64> = records[9..].iter().map(|record| record.run.total_seconds).collect();
+    let most = took.iter().copied().fold(0.0, f64::max);
     let (cell, sweep) = left[0];
     let (cell, sweep) = (
         cell.expect("recorded").as_secs_f64(),
         sweep.expect("recorded").as_secs_f64(),
     );
     assert!(cell > 0.0 && sweep > cell, "{left:?}");
-    assert!(
-        cell <= recorded,
-        "a cell of these took {recorded} s with eight others: {left:?}"
-    );
+    // Cells of some milliseconds take several times as long if the machine is busy.
+    assert!(cell <= 20.0 * most, "the cells took {took:?} s: {left:?}");
     assert_eq!(left.last().expect("it was told"), &(None, Some(Duration::ZERO)));
 }
 
@@ -243,7 +239,8 @@ fn the_log_has_the_intervals_of_the_report() {
                 let interval = components.interval(0.95).expect("windows");
                 format!(" ({:.2} to {:.2})", interval.low.exp(), interval.high.exp())
             }
-            Measure::Accuracy { metric: "acc", .. } => {
+            // A line has the accuracy that tables have.
+            Measure::Accuracy { metric: "acc_norm", .. } => {
                 let interval = section.dense.accuracy(0.95).expect("documents").interval;
                 format!(" ({:.1} to {:.1})", 100.0 * interval.low, 100.0 * interval.high)
             }

@@ -77,6 +77,31 @@ fn with_bias(before: &Array2<f32>, after: &Solution, x: &Array2<f64>) -> f64 {
     lost.mapv(|value| value * value).sum()
 }
 
+/// The reference's selection may keep nothing of a small layer. Then the penalty fell until it was 0 in single precision.
+#[test]
+fn alps_ends_where_nothing_is_kept() {
+    let random = &mut seeded(0);
+    let weight = normal(random, 1, 8);
+    let x = activations(random, 30, 8);
+    let statistics = from_gram(&x.t().dot(&x));
+    let target = Target {
+        pattern: Pattern::Unstructured { sparsity: 0.999 },
+        group: Group::ColumnBlock,
+        selection: Selection::Reference,
+    };
+    let solution = solved(
+        with("alps", "").as_ref(),
+        criterion("wanda").as_ref(),
+        &weight,
+        &statistics,
+        &target,
+    );
+    assert!(
+        solution.mask.entries().iter().all(|removed| *removed),
+        "all are removed"
+    );
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 

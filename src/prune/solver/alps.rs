@@ -179,7 +179,8 @@ impl Alps {
             }
             let differ = Values::over([&mask, &before], |[mask, before]| (mask - before).abs());
             let changed = layer.total(dim, &differ)?;
-            let share = changed / count;
+            // Nothing is kept of a small layer at a high sparsity. Then nothing changes either.
+            let share = changed / count.max(1.0);
             before = mask.clone();
             let last = penalty;
             match STEPS.iter().find(|(least, _)| share > *least) {
